@@ -1,0 +1,46 @@
+"""Evaluate self-supervised encoders by where their error comes from.
+
+The public names, imported on first use: importing this package loads neither torch nor timm, polars or
+scikit-learn. Arrays given to a solver are borrowed while it runs without the GIL: do not write to them
+from another thread meanwhile.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ssl_risk_rs.errors import (
+    BankError,
+    DataError,
+    EncoderError,
+    NumericalError,
+    ParameterError,
+    ShapeError,
+    SslRiskError,
+)
+
+_LAZY: dict[str, str] = {}
+
+__all__ = [
+    "BankError",
+    "DataError",
+    "EncoderError",
+    "NumericalError",
+    "ParameterError",
+    "ShapeError",
+    "SslRiskError",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    pass

@@ -1,0 +1,3 @@
+"""Signatures of the Rust extension."""
+
+__version__: str

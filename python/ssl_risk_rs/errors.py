@@ -1,0 +1,43 @@
+"""Exceptions of ssl-risk-rs.
+
+Each has two bases, so that code written for the built-in class catches it too. The command line prints
+their message without a traceback: a message names the thing that is wrong and the next step.
+"""
+
+__all__ = [
+    "BankError",
+    "DataError",
+    "EncoderError",
+    "NumericalError",
+    "ParameterError",
+    "ShapeError",
+    "SslRiskError",
+]
+
+
+class SslRiskError(Exception):
+    """Base of every expected failure."""
+
+
+class ShapeError(SslRiskError, ValueError):
+    """Arrays disagree in a dimension."""
+
+
+class ParameterError(SslRiskError, ValueError):
+    """An argument is outside its range, or a value is NaN or infinite."""
+
+
+class BankError(SslRiskError, ValueError):
+    """A feature bank is damaged, incomplete, or not what was asked for."""
+
+
+class DataError(SslRiskError, ValueError):
+    """Images or labels cannot be found or read."""
+
+
+class EncoderError(SslRiskError, ValueError):
+    """An encoder is unknown, or its checkpoint cannot be had or does not fit."""
+
+
+class NumericalError(SslRiskError, ArithmeticError):
+    """A factorization or an iteration broke down."""

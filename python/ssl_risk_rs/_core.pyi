@@ -8,6 +8,15 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Bank",
+    "BankDamage",
+    "BankPart",
+    "BankVerification",
+    "BankWriter",
+    "__version__",
+]
+
 __version__: str
 
 @final

@@ -219,9 +219,11 @@ def make_task(features: Any, y: Any, X_test: Any, y_test: Any, sample_ids: Seque
             raise ParameterError("a feature bank holds its labels and splits: give no y and no X_test")
         labels = features.labels().astype(np.uint32)
         samples = features.samples
-        keys = _core.sample_keys(samples["sample_id"].to_list(), features.fingerprint, 0)
+        fingerprint = str(features.header.get("data_fingerprint", ""))
+        keys = _core.sample_keys(samples["sample_id"].to_list(), fingerprint, 0)
+        names = features.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
         train, test = features.rows("train"), features.rows("test")
-        return _checked(Task(features.core, labels, train, test, keys, tuple(features.class_names)))
+        return _checked(Task(features.core, labels, train, test, keys, tuple(names)))
     if y is None or X_test is None or y_test is None:
         raise ParameterError("arrays come as X_train, y_train, X_test, y_test: all four are needed")
     train_x, test_x = as_features(features, "X_train"), as_features(X_test, "X_test")

@@ -1,28 +1,34 @@
-//! Representations as Python hands them over: NumPy arrays, one after the other.
+//! Representations as Python hands them over: a feature bank, or NumPy arrays one after the other.
 
 use half::f16;
 use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use ssl_risk_core::Result;
+use ssl_risk_core::bank::Bank;
 use ssl_risk_core::rows::{Matrix, Segment, Values};
 
+use crate::bank::PyBank;
 use crate::error::{ParameterError, ShapeError};
 
-enum Array<'py> {
+/// One array.
+pub enum Array<'py> {
     F16(PyReadonlyArray2<'py, f16>),
     F32(PyReadonlyArray2<'py, f32>),
 }
 
 /// Borrowed features of a call. Rows of several arrays follow each other.
-pub struct Features<'py> {
-    arrays: Vec<Array<'py>>,
-    n_features: usize,
+pub enum Features<'py> {
+    Bank(PyRef<'py, PyBank>),
+    Arrays { arrays: Vec<Array<'py>>, n_features: usize },
 }
 
 impl<'py> FromPyObject<'_, 'py> for Features<'py> {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bank) = object.cast::<PyBank>() {
+            return Ok(Self::Bank(bank.to_owned().borrow()));
+        }
         let one = |item: &Bound<'py, PyAny>| -> PyResult<(Array<'py>, usize)> {
             let (array, width, contiguous) = if let Ok(a) = item.extract::<PyReadonlyArray2<'py, f32>>() {
                 let (width, contiguous) = (a.shape()[1], a.is_c_contiguous());
@@ -32,7 +38,7 @@ impl<'py> FromPyObject<'_, 'py> for Features<'py> {
                 (Array::F16(a), width, contiguous)
             } else {
                 return Err(ParameterError::new_err(
-                    "features must be a 2-D float16 or float32 NumPy array, or a list of such",
+                    "features must be a Bank, a 2-D float16 or float32 NumPy array, or a list of such",
                 ));
             };
             if !contiguous {
@@ -59,36 +65,45 @@ impl<'py> FromPyObject<'_, 'py> for Features<'py> {
             arrays.push(array);
         }
         let n_features = n_features.ok_or_else(|| ParameterError::new_err("no feature arrays"))?;
-        Ok(Self { arrays, n_features })
+        Ok(Self::Arrays { arrays, n_features })
     }
 }
 
 /// Features without Python: what a worker thread may hold.
-pub struct Slices<'a> {
-    values: Vec<Values<'a>>,
-    n_features: usize,
+pub enum Slices<'a> {
+    Bank(&'a Bank),
+    Arrays { values: Vec<Values<'a>>, n_features: usize },
 }
 
 impl Features<'_> {
-    /// The memory behind the arrays, borrowed while the call runs.
+    /// The memory behind the features, borrowed while the call runs.
     pub fn slices(&self) -> PyResult<Slices<'_>> {
-        let values = self
-            .arrays
-            .iter()
-            .map(|array| match array {
-                Array::F16(a) => Ok(Values::F16(a.as_slice()?)),
-                Array::F32(a) => Ok(Values::F32(a.as_slice()?)),
-            })
-            .collect::<PyResult<_>>()?;
-        Ok(Slices { values, n_features: self.n_features })
+        match self {
+            Self::Bank(bank) => Ok(Slices::Bank(bank.inner())),
+            Self::Arrays { arrays, n_features } => {
+                let values = arrays
+                    .iter()
+                    .map(|array| match array {
+                        Array::F16(a) => Ok(Values::F16(a.as_slice()?)),
+                        Array::F32(a) => Ok(Values::F32(a.as_slice()?)),
+                    })
+                    .collect::<PyResult<_>>()?;
+                Ok(Slices::Arrays { values, n_features: *n_features })
+            }
+        }
     }
 }
 
 impl<'a> Slices<'a> {
-    /// One logical matrix over the arrays.
+    /// One logical matrix over the rows.
     pub fn matrix(&self) -> Result<Matrix<'a>> {
-        let segments = self.values.iter().map(|&values| Segment { values, guard: None }).collect();
-        Matrix::new(self.n_features, segments)
+        match self {
+            Self::Bank(bank) => bank.matrix(),
+            Self::Arrays { values, n_features } => {
+                let segments = values.iter().map(|&values| Segment { values, guard: None }).collect();
+                Matrix::new(*n_features, segments)
+            }
+        }
     }
 }
 

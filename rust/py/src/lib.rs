@@ -3,6 +3,7 @@
 // `#[pymodule]` and `#[pymethods]` expand to items that cannot carry documentation.
 #![allow(missing_docs)]
 
+mod bank;
 mod error;
 mod features;
 mod interrupt;
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    bank::register(m)?;
     m.add_class::<solvers::Moments>()?;
     m.add_class::<solvers::Design>()?;
     m.add_class::<solvers::LinearProbe>()?;

@@ -56,8 +56,8 @@ class IdxSource(DropsArrays):
     def notes(self) -> list[str]:
         return []
 
-    def _arrays(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Images and labels of both parts."""
+    def _arrays(self) -> tuple[list[np.ndarray], Listing, list[str]]:
+        """Images of both parts, all rows, the classes' names."""
         if self._loaded is None:
             parts = ("train", "t10k")
             images = [read_idx(self.paths[part, "images-idx3-ubyte"], ndim=3) for part in parts]
@@ -67,20 +67,22 @@ class IdxSource(DropsArrays):
                     raise DataError(
                         f"idx:{self.root}: {part} has {len(x)} images, {len(y)} labels; copy the files again"
                     )
-            self._loaded = images, labels
+            # distinct values, not 0 … maximum: EMNIST's letters begin at 1
+            values, label = np.unique(np.concatenate(labels), return_inverse=True)
+            ids = [
+                b"%s/%d" % (part.encode(), i)
+                for part, y in zip(parts, labels, strict=True)
+                for i in range(len(y))
+            ]
+            listing = Listing(np.array(ids), label.astype(np.int64), len(labels[0]))
+            self._loaded = images, listing, [str(value) for value in values.tolist()]
         return self._loaded
 
-    def _labels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct values, and each image's position among them (EMNIST's letters begin at 1)."""
-        return np.unique(np.concatenate(self._arrays()[1]), return_inverse=True)
-
     def class_names(self) -> list[str]:
-        return [str(value) for value in self._labels()[0].tolist()]
+        return self._arrays()[2]
 
     def listing(self) -> Listing:
-        train, test = (len(labels) for labels in self._arrays()[1])
-        ids = [b"train/%d" % i for i in range(train)] + [b"t10k/%d" % i for i in range(test)]
-        return Listing(np.array(ids), self._labels()[1].astype(np.int64), train)
+        return self._arrays()[1]
 
     def load(self, index: int) -> "Image.Image":
         train, test = self._arrays()[0]

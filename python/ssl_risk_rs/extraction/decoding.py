@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ssl_risk_rs.errors import EncoderError
+
 if TYPE_CHECKING:
     import torch
 
@@ -52,11 +54,9 @@ class Decoder:
         dataset: "ImageDataset",
         transform: Callable[[Any], "torch.Tensor"],
         rows: np.ndarray,
-        mode: str = "RGB",
         chunk: int = CHUNK,
     ) -> None:
-        self.dataset, self.transform, self.mode = dataset, transform, mode
-        self.rows, self.chunk = rows, chunk
+        self.dataset, self.transform, self.rows, self.chunk = dataset, transform, rows, chunk
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.chunk)
@@ -68,12 +68,18 @@ class Decoder:
         for row in self.rows[i * self.chunk : (i + 1) * self.chunk].tolist():
             try:
                 image = self.dataset.load(row)
-                image = image if image.mode == self.mode else image.convert(self.mode)
             except Exception as error:  # decoders raise almost anything on a damaged file
                 corrupt.append(CorruptImage(row, self.dataset.where(row), f"{type(error).__name__}: {error}"))
                 continue
+            try:
+                images.append(self.transform(image))
+            except Exception as error:
+                where = self.dataset.where(row)
+                raise EncoderError(f"the encoder's transform fails on {where}: {error}") from error
             rows.append(row)
-            images.append(self.transform(image))
+        if len({image.shape for image in images}) > 1:
+            shapes = sorted({tuple(image.shape) for image in images})
+            raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
         stacked = torch.stack(images) if images else None
         return Decoded(np.array(rows, dtype=np.uint64), stacked, corrupt)
 

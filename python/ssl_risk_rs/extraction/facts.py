@@ -1,5 +1,6 @@
 """What decides a bank's numbers, and what its header tells about where they come from."""
 
+import re
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ def facts(
         "encoder": encoder.spec.name,
         "weights": encoder.weights_hash,
         "feature": feature,
-        "transform": transform_facts(encoder.spec),
+        "transform": transform_facts(encoder),
         "precision": precision,
         "data": dataset.fingerprint(hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
@@ -37,10 +38,20 @@ def facts(
     }
 
 
-def transform_facts(spec: Any) -> dict[str, Any]:
-    """From decoded image to network input, JSON-ready."""
-    values = {name: getattr(spec, name, None) for name in TRANSFORM}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+def transform_facts(encoder: Any) -> dict[str, Any]:
+    """From decoded image to network input, JSON-ready.
+
+    The fields of the spec say it all for our own transforms. Another library's are described by their `repr`
+    too, less the addresses in it.
+    """
+    values = {name: getattr(encoder.spec, name) for name in TRANSFORM}
+    found = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    transform = encoder.transform
+    if type(transform).__module__.startswith("ssl_risk_rs."):
+        transform = getattr(transform, "transform", None)
+    if transform is not None:
+        found["other"] = re.sub(r" at 0x[0-9a-f]+", "", repr(transform))
+    return found
 
 
 def header(
@@ -64,7 +75,7 @@ def header(
         "layer": layer or "last",
         "pooling": pooling,
         "img_size": spec.img_size,
-        "transform": transform_facts(spec),
+        "transform": transform_facts(encoder),
         "precision": precision,
         "device": device,
         "data": dataset.uri,

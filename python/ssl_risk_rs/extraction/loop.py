@@ -257,8 +257,7 @@ class _Extraction:
     # --- the loop
 
     def _decoder(self, rows: np.ndarray, chunk: int = CHUNK) -> Decoder:
-        mode = "L" if getattr(self.encoder.spec, "channels", 3) == 1 else "RGB"
-        return Decoder(self.dataset, self.encoder.transform, rows, mode, chunk)
+        return Decoder(self.dataset, self.encoder.transform, rows, chunk)
 
     def _fill(self, banks: "dict[str, FeatureBank]") -> None:
         """Decode, encode and write every row that a bank lacks."""
@@ -271,7 +270,7 @@ class _Extraction:
             loop = _Loop(
                 self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress
             )
-            size = (self.encoder.spec.img_size or 224) ** 2 * 4 * getattr(self.encoder.spec, "channels", 3)
+            size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
             decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
             stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)
             try:
@@ -286,7 +285,8 @@ class _Extraction:
     def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
         return (
             f"{len(corrupt)} images cannot be decoded; what was encoded is kept:\n"
-            f"{describe_corrupt(corrupt)}\nList all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
+            f"{describe_corrupt(corrupt)}\n"
+            f"List all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
             "--skip-corrupt"
         )
 

@@ -18,7 +18,15 @@ from ssl_risk_rs.errors import (
     SslRiskError,
 )
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "FeatureBank": "ssl_risk_rs.bank",
+    "FeatureStore": "ssl_risk_rs.store",
+    "bank_key": "ssl_risk_rs.store",
+    "export_bank": "ssl_risk_rs.convert",
+    "fits_float16": "ssl_risk_rs.bank",
+    "import_bank": "ssl_risk_rs.convert",
+    "load_features": "ssl_risk_rs.feature_arrays",
+}
 
 __all__ = [
     "BankError",
@@ -43,4 +51,10 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    pass
+    from ssl_risk_rs.bank import FeatureBank as FeatureBank
+    from ssl_risk_rs.bank import fits_float16 as fits_float16
+    from ssl_risk_rs.convert import export_bank as export_bank
+    from ssl_risk_rs.convert import import_bank as import_bank
+    from ssl_risk_rs.feature_arrays import load_features as load_features
+    from ssl_risk_rs.store import FeatureStore as FeatureStore
+    from ssl_risk_rs.store import bank_key as bank_key

@@ -7,6 +7,7 @@
 
 #![warn(rust_2018_idioms)]
 
+pub mod bank;
 pub mod control;
 pub mod error;
 pub mod rows;

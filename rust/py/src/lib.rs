@@ -3,6 +3,7 @@
 // `#[pymodule]` and `#[pymethods]` expand to items that cannot carry documentation.
 #![allow(missing_docs)]
 
+mod bank;
 mod error;
 mod interrupt;
 
@@ -11,5 +12,6 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    bank::register(m)?;
     Ok(())
 }

@@ -1,0 +1,90 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+__all__ = ["beside", "publish", "publish_exclusive", "replace_folder"]
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A path in the target's folder that nobody else uses; what is there afterwards is removed."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+    finally:
+        if temporary.is_dir():
+            _remove_folder(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def publish(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside the target, bring it to disk, rename it over the target."""
+    with beside(target) as temporary:
+        write(temporary)
+        _sync(temporary)
+        temporary.replace(target)
+    _sync_folder(target.parent)
+
+
+def publish_exclusive(target: Path, write: Callable[[Path], object]) -> bool:
+    """Like `publish`, unless the target exists: then it stays and the result is False.
+
+    Of several processes, on one machine or many, exactly one gets True.
+    """
+    if target.exists():
+        return False
+    with beside(target) as temporary:
+        write(temporary)
+        _sync(temporary)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links: the best it can do
+            if target.exists():
+                return False
+            temporary.rename(target)
+    _sync_folder(target.parent)
+    return True
+
+
+def replace_folder(temporary: Path, target: Path) -> None:
+    """Rename a finished folder into place; what was there before goes once the new one stands."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    with beside(target) as old:
+        target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+
+
+def _remove_folder(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened, nor need it be
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,232 @@
+//! The files of a part, and what they say before anything is mapped.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::bitmap::Bitmap;
+use super::journal::Journal;
+use super::manifest::Manifest;
+use super::npy::{HEADER_LEN, Layout};
+use crate::error::{Error, Result};
+
+/// A line is about 60 bytes: ten million blocks. A longer file is not a journal.
+const MAX_JOURNAL_BYTES: u64 = 1 << 30;
+/// Rows of an index read at a time.
+const INDEX_CHUNK: usize = 1 << 16;
+const JOURNAL_SUFFIX: &str = ".journal";
+
+/// Where a part's files are.
+#[derive(Debug, Clone)]
+pub(super) struct PartFiles {
+    pub(super) name: String,
+    pub(super) payload: PathBuf,
+    pub(super) index: PathBuf,
+    pub(super) journal: PathBuf,
+}
+
+impl PartFiles {
+    /// # Errors
+    /// [`Error::Parameter`] unless `name` is 1 to 100 letters, digits, `_` or `-`.
+    pub(super) fn new(bank: &Path, name: &str) -> Result<Self> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if name.is_empty() || name.len() > 100 || !name.bytes().all(allowed) {
+            return Err(Error::Parameter(format!(
+                "part name {name:?}: use 1 to 100 letters, digits, '_' or '-'"
+            )));
+        }
+        Ok(Self {
+            name: name.into(),
+            payload: bank.join(format!("{name}.npy")),
+            index: bank.join(format!("{name}.rows.npy")),
+            journal: bank.join(format!("{name}{JOURNAL_SUFFIX}")),
+        })
+    }
+
+    /// The parts of a bank, by name.
+    pub(super) fn list(bank: &Path) -> Result<Vec<Self>> {
+        let mut parts = Vec::new();
+        for entry in std::fs::read_dir(bank).map_err(Error::io(bank))? {
+            let name = entry.map_err(Error::io(bank))?.file_name();
+            let Some(name) = name.to_string_lossy().strip_suffix(JOURNAL_SUFFIX).map(str::to_owned) else {
+                continue;
+            };
+            parts.push(Self::new(bank, &name).map_err(|_| Error::CorruptBank {
+                path: bank.join(format!("{name}{JOURNAL_SUFFIX}")),
+                reason: "is not the name of a part; move the file out of the bank".into(),
+            })?);
+        }
+        parts.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(parts)
+    }
+}
+
+/// A part whose sizes have been checked: its files hold the rows that its journal names.
+pub(super) struct Part {
+    pub(super) files: PartFiles,
+    pub(super) journal: Journal,
+    /// Rows of the payload's `.npy` header: fewer than the journal's after a crash between the two.
+    pub(super) header_rows: u64,
+    /// Rows of the row index's `.npy` header.
+    pub(super) index_header_rows: u64,
+    /// Payload, open for reading; `None` when nothing is committed.
+    pub(super) payload: Option<File>,
+}
+
+impl Part {
+    /// Read headers and journal and check every size.
+    ///
+    /// # Errors
+    /// [`Error::CorruptBank`] for whatever contradicts the journal.
+    pub(super) fn scan(files: PartFiles, manifest: &Manifest) -> Result<Self> {
+        let payload_layout = Layout::Payload(manifest.dtype, manifest.n_features);
+        // headers first: they never exceed the journal, and a writer may be at work
+        let payload = open_regular(&files.payload)?;
+        let index = open_regular(&files.index)?;
+        let payload_header = payload.as_ref().map(|f| read_header(f, &files.payload)).transpose()?;
+        let index_header = index.as_ref().map(|f| read_header(f, &files.index)).transpose()?;
+        let journal = read_journal(&files.journal)?;
+        if journal.rows > manifest.n_rows {
+            return Err(Error::CorruptBank {
+                path: files.journal,
+                reason: format!("holds {} rows, the whole bank has {}", journal.rows, manifest.n_rows),
+            });
+        }
+        let check = |layout, file: Option<&File>, header: Option<Vec<u8>>, path: &Path| {
+            check_file(layout, file, header.as_deref(), path, journal.rows)
+        };
+        let header_rows = check(payload_layout, payload.as_ref(), payload_header, &files.payload)?;
+        let index_header_rows = check(Layout::Index, index.as_ref(), index_header, &files.index)?;
+        let payload = payload.filter(|_| journal.rows > 0);
+        Ok(Self { files, journal, header_rows, index_header_rows, payload })
+    }
+
+    /// Append the part's row indexes to `rows` and mark them in `seen`.
+    ///
+    /// # Errors
+    /// [`Error::CorruptBank`] for a row beyond the bank or one that is in `seen` already.
+    pub(super) fn read_index(&self, n_rows: u64, seen: &mut Bitmap, rows: &mut Vec<u64>) -> Result<()> {
+        let path = &self.files.index;
+        let corrupt = |reason| Error::CorruptBank { path: path.clone(), reason };
+        if self.journal.rows == 0 {
+            return Ok(());
+        }
+        let file = File::open(path).map_err(Error::io(path))?;
+        let mut chunk = vec![0; INDEX_CHUNK.min(self.journal.rows as usize)];
+        let mut reader = DataReader::new(file, path)?;
+        let mut left = self.journal.rows as usize;
+        while left > 0 {
+            let chunk = &mut chunk[..INDEX_CHUNK.min(left)];
+            reader.read(bytemuck::cast_slice_mut(chunk))?;
+            for &row in &*chunk {
+                if row >= n_rows {
+                    return Err(corrupt(format!("names row {row}, the bank has {n_rows} rows")));
+                }
+                if !seen.insert(row) {
+                    return Err(corrupt(format!(
+                        "names row {row}, which is there already, in this part or another: two processes wrote \
+                         it. Move one of the parts (three files) out of the bank and extract what is then missing"
+                    )));
+                }
+            }
+            rows.extend_from_slice(chunk);
+            left -= chunk.len();
+        }
+        Ok(())
+    }
+}
+
+/// Reads what follows the header, in order; the end of the file is corruption, not a panic.
+pub(super) struct DataReader<'a> {
+    file: File,
+    path: &'a Path,
+}
+
+impl<'a> DataReader<'a> {
+    pub(super) fn new(file: File, path: &'a Path) -> Result<Self> {
+        let mut reader = Self { file, path };
+        reader.read(&mut [0; HEADER_LEN])?;
+        Ok(reader)
+    }
+
+    pub(super) fn read(&mut self, out: &mut [u8]) -> Result<()> {
+        self.file.read_exact(out).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::CorruptBank {
+                path: self.path.into(),
+                reason: "became shorter while it was read; it is being overwritten or copied".into(),
+            },
+            _ => Error::io(self.path)(e),
+        })
+    }
+}
+
+/// Open a file for reading; `None` if it is not there. Opening a pipe would wait forever, hence the check.
+fn open_regular(path: &Path) -> Result<Option<File>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => File::open(path).map(Some).map_err(Error::io(path)),
+        Ok(_) => Err(Error::CorruptBank { path: path.into(), reason: "is not a regular file".into() }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(path)(e)),
+    }
+}
+
+fn read_header(file: &File, path: &Path) -> Result<Vec<u8>> {
+    let mut header = Vec::with_capacity(HEADER_LEN);
+    file.take(HEADER_LEN as u64).read_to_end(&mut header).map_err(Error::io(path))?;
+    Ok(header)
+}
+
+fn read_journal(path: &Path) -> Result<Journal> {
+    let Some(file) = open_regular(path)? else { return Ok(Journal::default()) };
+    let mut bytes = Vec::new();
+    file.take(MAX_JOURNAL_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    let corrupt = |reason| Error::CorruptBank { path: path.into(), reason };
+    if bytes.len() as u64 > MAX_JOURNAL_BYTES {
+        return Err(corrupt(format!("is larger than {MAX_JOURNAL_BYTES} bytes; it is no journal")));
+    }
+    Journal::parse(&bytes).map_err(|reason| {
+        corrupt(format!("{reason}; move this part's three files out of the bank and extract its rows again"))
+    })
+}
+
+/// The rows of the header, after checking it and the file's length against the journal's `rows`.
+fn check_file(
+    layout: Layout,
+    file: Option<&File>,
+    header: Option<&[u8]>,
+    path: &Path,
+    rows: u64,
+) -> Result<u64> {
+    let corrupt = |reason| Error::CorruptBank { path: path.into(), reason };
+    let (Some(file), Some(header)) = (file, header) else {
+        return if rows == 0 {
+            Ok(0)
+        } else {
+            Err(corrupt(format!("is missing, its journal holds {rows} rows")))
+        };
+    };
+    let Some(header_rows) = layout.parse(header) else {
+        if rows == 0 && (header.len() < HEADER_LEN || header.iter().all(|&b| b == 0)) {
+            return Ok(0); // a writer died, or is, between creating the file and its header reaching the disk
+        }
+        let what = match layout {
+            Layout::Payload(dtype, d) => format!("a {} matrix of {d} features", dtype.name()),
+            Layout::Index => "a row index".into(),
+        };
+        return Err(corrupt(format!("does not begin with the header of {what}")));
+    };
+    if header_rows > rows {
+        return Err(corrupt(format!(
+            "has {header_rows} rows by its header, the journal confirms {rows}: the journal is damaged or old"
+        )));
+    }
+    let have = file.metadata().map_err(Error::io(path))?.len();
+    let need = layout.file_bytes(rows);
+    if need.is_none_or(|need| have < need) {
+        return Err(corrupt(format!(
+            "is shorter than its journal says ({have} bytes, {rows} rows); copy it again, or move this part's \
+             three files out of the bank and extract its rows again"
+        )));
+    }
+    Ok(header_rows)
+}

@@ -1,0 +1,204 @@
+//! Opening a bank and reading its rows.
+
+use std::path::{Path, PathBuf};
+
+use bytemuck::PodCastError;
+
+use super::bitmap::Bitmap;
+use super::manifest::{Dtype, Manifest};
+use super::map::PayloadMap;
+use super::part::{Part, PartFiles};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::rows::{Matrix, Segment, Values};
+
+/// Rows staged between two looks at the control.
+const READ_CHUNK: usize = 4096;
+
+/// A bank as it was when it was opened; rows committed later are not seen.
+///
+/// ```no_run
+/// # fn main() -> ssl_risk_core::Result<()> {
+/// let bank = ssl_risk_core::bank::Bank::open("banks/3f2a".as_ref())?;
+/// let matrix = bank.matrix()?; // an error that says what to do if rows are missing
+/// # Ok(()) }
+/// ```
+pub struct Bank {
+    path: PathBuf,
+    manifest: Manifest,
+    parts: Vec<OpenPart>,
+    committed: u64,
+    seen: Bitmap,
+    /// Storage row of each logical row; `None` while rows are missing or when they are the same.
+    order: Option<Vec<u64>>,
+}
+
+struct OpenPart {
+    info: PartInfo,
+    map: Option<PayloadMap>,
+}
+
+/// A part of a bank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartInfo {
+    /// Its name; the files are `<name>.npy`, `<name>.rows.npy`, `<name>.journal`.
+    pub name: String,
+    /// Committed rows, those of the journal.
+    pub rows: u64,
+    /// Committed blocks.
+    pub blocks: usize,
+    /// Whether an `.npy` header shows fewer rows than the journal: its writer died between the two, or is
+    /// at work. `numpy.load` then sees fewer rows; the next writer of the part repairs it.
+    pub header_behind: bool,
+}
+
+impl Bank {
+    /// Open the bank in the folder `path`: read its manifest, journals and row indexes, check every size,
+    /// map the payloads. Reads 8 bytes for each row; payloads are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Bank`] if there is no bank, [`Error::CorruptBank`] naming the file that is damaged, or the
+    /// row that is there twice; [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let manifest = Manifest::read(path)?;
+        let mut seen = Bitmap::new(manifest.n_rows);
+        let mut parts = Vec::new();
+        for files in PartFiles::list(path)? {
+            let part = Part::scan(files, &manifest)?;
+            let mut rows = Vec::with_capacity(part.journal.rows as usize); // at most u32::MAX, and on disk
+            part.read_index(manifest.n_rows, &mut seen, &mut rows)?;
+            parts.push((part, rows));
+        }
+        // parts that lie one behind the other need no order
+        parts.sort_by_key(|(_, rows)| rows.first().copied());
+        let committed = parts.iter().map(|(part, _)| part.journal.rows).sum();
+        let stored = || parts.iter().flat_map(|(_, rows)| rows);
+        let in_order = stored().zip(0..).all(|(&row, at)| row == at);
+        let order = (committed == manifest.n_rows && !in_order).then(|| {
+            let mut order = vec![0; committed as usize];
+            for (&row, at) in stored().zip(0..) {
+                order[row as usize] = at;
+            }
+            order
+        });
+        let parts =
+            parts.into_iter().map(|(part, _)| OpenPart::new(part, &manifest)).collect::<Result<_>>()?;
+        Ok(Self { path: path.into(), manifest, parts, committed, seen, order })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Shape and type.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Rows of the complete bank.
+    pub fn n_rows(&self) -> usize {
+        self.manifest.n_rows as usize
+    }
+
+    /// Features of each row.
+    pub fn n_features(&self) -> usize {
+        self.manifest.n_features as usize
+    }
+
+    /// Type of the stored features.
+    pub fn dtype(&self) -> Dtype {
+        self.manifest.dtype
+    }
+
+    /// Whether every row is there.
+    pub fn is_complete(&self) -> bool {
+        self.committed == self.manifest.n_rows
+    }
+
+    /// Rows that are not committed, ascending.
+    pub fn missing_rows(&self) -> Vec<u64> {
+        if self.is_complete() { Vec::new() } else { self.seen.missing() }
+    }
+
+    /// The parts, in storage order.
+    pub fn parts(&self) -> impl Iterator<Item = &PartInfo> {
+        self.parts.iter().map(|part| &part.info)
+    }
+
+    /// All rows as one matrix in the order of their row index. Each block checks the files' lengths first.
+    ///
+    /// # Errors
+    /// [`Error::Bank`] if rows are missing.
+    pub fn matrix(&self) -> Result<Matrix<'_>> {
+        if !self.is_complete() {
+            let missing = self.manifest.n_rows - self.committed;
+            return Err(Error::Bank {
+                path: self.path.clone(),
+                reason: format!(
+                    "{missing} of {} rows are missing; run the extraction again, it encodes only those",
+                    self.manifest.n_rows
+                ),
+            });
+        }
+        let mut segments = Vec::new();
+        for map in self.parts.iter().filter_map(|part| part.map.as_ref()) {
+            let values = match self.manifest.dtype {
+                Dtype::F16 => bytemuck::try_cast_slice(map.data()).map(Values::F16),
+                Dtype::F32 => bytemuck::try_cast_slice(map.data()).map(Values::F32),
+            };
+            let values = values.map_err(|e: PodCastError| Error::CorruptBank {
+                path: self.path.clone(),
+                reason: format!("payload cannot be read as {}: {e}", self.manifest.dtype.name()),
+            })?;
+            segments.push(Segment { values, guard: Some(map) });
+        }
+        let matrix = Matrix::new(self.n_features(), segments)?;
+        match &self.order {
+            Some(order) => matrix.with_order(order),
+            None => Ok(matrix),
+        }
+    }
+
+    /// The given rows as float32, row-major `(rows.len(), n_features)`.
+    ///
+    /// # Errors
+    /// Those of [`Self::matrix`]; [`Error::Parameter`] for a row beyond the bank; [`Error::CorruptBank`] if
+    /// a file has shrunk; [`Error::Interrupted`].
+    pub fn read(&self, rows: &[u64], control: &Control) -> Result<Vec<f32>> {
+        let matrix = self.matrix()?;
+        let n_rows = self.manifest.n_rows;
+        if let Some(row) = rows.iter().find(|&&row| row >= n_rows) {
+            return Err(Error::Parameter(format!("row {row} asked for, the bank has {n_rows}")));
+        }
+        let d = self.n_features();
+        let len = rows.len().checked_mul(d).filter(|&len| len <= isize::MAX as usize / 4);
+        let len = len.ok_or_else(|| Error::Parameter(format!("{} rows at once; read fewer", rows.len())))?;
+        let mut out = vec![0.0; len];
+        let mut narrow = Vec::with_capacity(READ_CHUNK);
+        for (rows, out) in rows.chunks(READ_CHUNK).zip(out.chunks_mut(READ_CHUNK * d)) {
+            narrow.clear();
+            narrow.extend(rows.iter().map(|&row| row as u32)); // below n_rows ≤ u32::MAX
+            matrix.stage(&narrow, out)?;
+            control.advance(rows.len())?;
+        }
+        Ok(out)
+    }
+}
+
+impl OpenPart {
+    fn new(part: Part, manifest: &Manifest) -> Result<Self> {
+        let rows = part.journal.rows;
+        let info = PartInfo {
+            rows,
+            blocks: part.journal.blocks.len(),
+            header_behind: part.header_rows.min(part.index_header_rows) < rows,
+            name: part.files.name,
+        };
+        // `scan` has found the product within the file's length
+        let data_bytes = rows * manifest.n_features * manifest.dtype.size() as u64;
+        let map =
+            part.payload.map(|file| PayloadMap::new(file, &part.files.payload, data_bytes)).transpose()?;
+        Ok(Self { info, map })
+    }
+}

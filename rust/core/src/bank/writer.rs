@@ -1,0 +1,323 @@
+//! Appending blocks of rows to a part, so that a committed block survives whatever happens to the writer.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::bitmap::Bitmap;
+use super::journal::Block;
+use super::manifest::{Dtype, Manifest};
+use super::npy::{HEADER_LEN, Layout};
+use super::part::{Part, PartFiles};
+use crate::error::{Error, Result};
+use crate::rows::Values;
+
+const ADVICE_FINITE: &str = "representations must be finite: look for an overflow in the encoder (encode in float32) or in the \
+                             file they come from";
+const ADVICE_F16: &str = "float16 ends at 65504: make the bank with dtype float32";
+
+/// The one writer of a part. Its lock is released when it is dropped or dies.
+///
+/// ```no_run
+/// # fn main() -> ssl_risk_core::Result<()> {
+/// use ssl_risk_core::{bank::PartWriter, rows::Values};
+/// let mut writer = PartWriter::open("banks/3f2a".as_ref(), "gpu0")?;
+/// writer.append(&[4, 5], Values::F32(&[0.5; 2 * 768]))?; // on disk when it returns
+/// writer.close()
+/// # }
+/// ```
+pub struct PartWriter {
+    name: String,
+    manifest: Manifest,
+    /// Rows of all parts when this one was opened, and those appended since.
+    taken: Bitmap,
+    committed: u64,
+    payload: Output,
+    index: Output,
+    journal: Output,
+    journal_bytes: u64,
+    /// After an error of the operating system nobody knows what is on disk until the part is opened again.
+    broken: bool,
+}
+
+struct Output {
+    file: File,
+    path: PathBuf,
+}
+
+enum Locked {
+    Yes(Output),
+    /// Another writer has it.
+    Busy,
+    /// The file system has no locks, and the part exists: nobody can tell whether it has a writer.
+    Unknown,
+}
+
+impl PartWriter {
+    /// Open the part `name` of the bank in the folder `bank`, or make it. What a writer that died had
+    /// committed is kept, what it had not is overwritten.
+    ///
+    /// # Errors
+    /// [`Error::Bank`] if another writer has the part; [`Error::Parameter`] for a name that is not letters,
+    /// digits, `_` and `-`; the errors of [`super::Bank::open`].
+    pub fn open(bank: &Path, name: &str) -> Result<Self> {
+        let manifest = Manifest::read(bank)?;
+        let files = PartFiles::new(bank, name)?;
+        let reason = match lock(&files.journal)? {
+            Locked::Yes(journal) => return Self::resume(bank, manifest, files, journal),
+            Locked::Busy => format!("part {name:?} has a writer already; give this one another part name"),
+            Locked::Unknown => format!(
+                "part {name:?} exists and this file system has no locks, so nobody can tell whether it has a \
+                 writer; give this one another part name"
+            ),
+        };
+        Err(Error::Bank { path: bank.into(), reason })
+    }
+
+    /// Open the first of the parts `<prefix>-0`, `<prefix>-1`, … that has no writer.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], except that a part in use is passed over.
+    pub fn open_free(bank: &Path, prefix: &str) -> Result<Self> {
+        let manifest = Manifest::read(bank)?;
+        for number in 0_u64.. {
+            let files = PartFiles::new(bank, &format!("{prefix}-{number}"))?;
+            if let Locked::Yes(journal) = lock(&files.journal)? {
+                return Self::resume(bank, manifest, files, journal);
+            }
+        }
+        unreachable!("a bank holds fewer than 2^64 parts")
+    }
+
+    fn resume(bank: &Path, manifest: Manifest, files: PartFiles, journal: Output) -> Result<Self> {
+        let mut taken = Bitmap::new(manifest.n_rows);
+        let mut this = None;
+        for part in PartFiles::list(bank)? {
+            let part = Part::scan(part, &manifest)?;
+            part.read_index(manifest.n_rows, &mut taken, &mut Vec::new())?;
+            if part.files.name == files.name {
+                this = Some(part.journal);
+            }
+        }
+        let found = this.ok_or_else(|| Error::CorruptBank {
+            path: files.journal.clone(),
+            reason: "vanished while its writer opened it".into(),
+        })?;
+        let mut writer = Self {
+            name: files.name,
+            manifest,
+            taken,
+            committed: found.rows,
+            payload: Output::open(files.payload)?,
+            index: Output::open(files.index)?,
+            journal,
+            journal_bytes: found.valid_bytes,
+            broken: false,
+        };
+        // the torn tail of a journal is cut off: journals are read, never mapped
+        let Output { file, path } = &writer.journal;
+        file.set_len(writer.journal_bytes).map_err(Error::io(path))?;
+        writer.write_headers()?;
+        for output in [&writer.payload, &writer.index, &writer.journal] {
+            output.sync()?;
+        }
+        sync_folder(bank)?;
+        Ok(writer)
+    }
+
+    /// Name of the part.
+    pub fn part(&self) -> &str {
+        &self.name
+    }
+
+    /// Shape and type of the bank.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Rows committed in this part.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Commit a block: row `rows[i]` of the bank is line `i` of `values`. When this returns, the block is
+    /// on disk; when it fails, nothing of it counts. Three waits for the disk: give it a few MB at a time.
+    ///
+    /// # Shapes
+    /// `rows` (m,), `values` (m, n_features) row-major; m = 0 does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`]; [`Error::Parameter`] for a row beyond the bank or one that is there already;
+    /// [`Error::BadValue`] naming the row, for NaN, infinity, or more than float16 holds; [`Error::Io`],
+    /// after which the part must be opened again.
+    pub fn append(&mut self, rows: &[u64], values: Values<'_>) -> Result<()> {
+        if self.broken {
+            return Err(Error::Bank {
+                path: self.payload.path.clone(),
+                reason: "an earlier write failed; open the part again, committed rows are safe".into(),
+            });
+        }
+        let encoded = self.encode(rows, values)?;
+        self.claim(rows)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.broken = true;
+        self.commit(rows.len() as u64, &encoded, bytemuck::cast_slice(rows))?;
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Wait until the headers are on disk too, and release the part. Dropping the writer loses no rows.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<()> {
+        self.payload.sync()?;
+        self.index.sync()
+    }
+
+    /// The payload bytes of a block, after every check on its shape and values.
+    fn encode(&self, rows: &[u64], values: Values<'_>) -> Result<Vec<u8>> {
+        let d = self.manifest.n_features as usize;
+        let got = match values {
+            Values::F16(v) => v.len(),
+            Values::F32(v) => v.len(),
+        };
+        if Some(got) != rows.len().checked_mul(d) {
+            return Err(Error::Shape {
+                what: "block of features (values in all)",
+                got,
+                expected: rows.len().saturating_mul(d),
+            });
+        }
+        let limit = match self.manifest.dtype {
+            Dtype::F16 => f16::MAX.to_f32(),
+            Dtype::F32 => f32::MAX,
+        };
+        // NaN fails every comparison
+        let bad = match values {
+            Values::F16(v) => v.iter().position(|v| !v.is_finite()).map(|at| (at, v[at].to_f32())),
+            Values::F32(v) => v.iter().position(|v| !(v.abs() <= limit)).map(|at| (at, v[at])),
+        };
+        if let Some((at, value)) = bad {
+            return Err(Error::BadValue {
+                row: rows[at / d] as usize,
+                column: at % d,
+                value: f64::from(value),
+                advice: if value.is_finite() { ADVICE_F16 } else { ADVICE_FINITE },
+            });
+        }
+        Ok(match (values, self.manifest.dtype) {
+            (Values::F16(v), Dtype::F16) => bytemuck::cast_slice(v).to_vec(),
+            (Values::F32(v), Dtype::F32) => bytemuck::cast_slice(v).to_vec(),
+            (Values::F32(v), Dtype::F16) => {
+                let mut narrow = vec![f16::ZERO; v.len()];
+                narrow.convert_from_f32_slice(v);
+                bytemuck::cast_slice(&narrow).to_vec()
+            }
+            (Values::F16(v), Dtype::F32) => bytemuck::cast_slice(&v.to_f32_vec()).to_vec(),
+        })
+    }
+
+    /// Mark the rows as taken; on an error none of them is.
+    fn claim(&mut self, rows: &[u64]) -> Result<()> {
+        let n_rows = self.manifest.n_rows;
+        for (at, &row) in rows.iter().enumerate() {
+            let reason = if row >= n_rows {
+                format!("row {row} is beyond the bank's {n_rows} rows")
+            } else if self.taken.insert(row) {
+                continue;
+            } else {
+                format!(
+                    "row {row} is in the bank already, or twice in this block; write only its missing_rows"
+                )
+            };
+            rows[..at].iter().for_each(|&row| self.taken.remove(row));
+            return Err(Error::Parameter(reason));
+        }
+        Ok(())
+    }
+
+    /// Payload and index, then the journal line, then the headers; each on disk before the next begins.
+    /// (The headers may wait: the journal decides.)
+    fn commit(&mut self, rows: u64, payload: &[u8], index: &[u8]) -> Result<()> {
+        let at = self.committed;
+        let start = HEADER_LEN as u64;
+        self.payload.write_at(start + at * self.payload_layout().row_bytes(), payload)?;
+        self.index.write_at(start + at * Layout::Index.row_bytes(), index)?;
+        self.payload.sync()?;
+        self.index.sync()?;
+        let block = Block { rows, offset: at, payload: xxh3_64(payload), index: xxh3_64(index) };
+        let line = block.line();
+        self.journal.write_at(self.journal_bytes, line.as_bytes())?;
+        self.journal.sync()?;
+        self.journal_bytes += line.len() as u64;
+        self.committed += rows;
+        self.write_headers()
+    }
+
+    fn write_headers(&mut self) -> Result<()> {
+        let payload = self.payload_layout().header(self.committed);
+        self.payload.write_at(0, &payload)?;
+        self.index.write_at(0, &Layout::Index.header(self.committed))
+    }
+
+    fn payload_layout(&self) -> Layout {
+        Layout::Payload(self.manifest.dtype, self.manifest.n_features)
+    }
+}
+
+impl Output {
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        Ok(Self { file: file.map_err(Error::io(&path))?, path })
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file
+            .seek(SeekFrom::Start(offset))
+            .and_then(|_| self.file.write_all(bytes))
+            .map_err(Error::io(&self.path))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
+}
+
+/// Take the part's lock, which lies on its journal. Without locks (some network file systems) a part can be
+/// written only by the process that makes it: making a file is exclusive everywhere.
+fn lock(path: &Path) -> Result<Locked> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let (file, created) = match options.clone().create_new(true).open(path) {
+        Ok(file) => (file, true),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+                return Err(Error::CorruptBank { path: path.into(), reason: "is not a regular file".into() });
+            }
+            (options.open(path).map_err(Error::io(path))?, false)
+        }
+        Err(e) => return Err(Error::io(path)(e)),
+    };
+    let output = Output { file, path: path.into() };
+    match output.file.try_lock() {
+        Ok(()) => Ok(Locked::Yes(output)),
+        Err(TryLockError::WouldBlock) => Ok(Locked::Busy),
+        Err(TryLockError::Error(_)) if created => Ok(Locked::Yes(output)),
+        Err(TryLockError::Error(_)) => Ok(Locked::Unknown),
+    }
+}
+
+/// Names of new files reach the disk with their folder; elsewhere folders cannot be opened, nor need be.
+fn sync_folder(folder: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! `Bank` and `BankWriter`: the core's feature bank for Python.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use half::f16;
+use numpy::ndarray::Array2;
+use numpy::{
+    Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
+};
+use pyo3::prelude::*;
+use ssl_risk_core::bank::{Bank, PartInfo, PartWriter};
+use ssl_risk_core::rows::Values;
+
+use crate::error::{BankError, ShapeError, to_py};
+use crate::interrupt;
+
+/// A part of a bank.
+#[pyclass(name = "BankPart", module = "ssl_risk_rs._core", frozen, get_all, eq)]
+#[derive(PartialEq)]
+pub struct PyBankPart {
+    name: String,
+    rows: u64,
+    blocks: usize,
+    header_behind: bool,
+}
+
+impl From<&PartInfo> for PyBankPart {
+    fn from(info: &PartInfo) -> Self {
+        let PartInfo { name, rows, blocks, header_behind } = info.clone();
+        Self { name, rows, blocks, header_behind }
+    }
+}
+
+#[pymethods]
+impl PyBankPart {
+    fn __repr__(&self) -> String {
+        format!("BankPart(name='{}', rows={}, blocks={})", self.name, self.rows, self.blocks)
+    }
+}
+
+/// A block whose bytes are not those that were committed.
+#[pyclass(name = "BankDamage", module = "ssl_risk_rs._core", frozen, get_all)]
+pub struct PyBankDamage {
+    part: String,
+    block: usize,
+    start: u64,
+    stop: u64,
+    path: PathBuf,
+}
+
+#[pymethods]
+impl PyBankDamage {
+    fn __repr__(&self) -> String {
+        let Self { part, block, start, stop, .. } = self;
+        format!("BankDamage(part='{part}', block={block}, start={start}, stop={stop})")
+    }
+}
+
+/// What `Bank.verify` read, and what it found.
+#[pyclass(name = "BankVerification", module = "ssl_risk_rs._core", frozen, get_all)]
+pub struct PyBankVerification {
+    parts: usize,
+    blocks: usize,
+    rows: u64,
+    bytes: u64,
+    damage: Vec<Py<PyBankDamage>>,
+}
+
+/// Rows of a feature bank.
+#[pyclass(name = "Bank", module = "ssl_risk_rs._core", frozen)]
+pub struct PyBank {
+    bank: Bank,
+}
+
+impl PyBank {
+    /// The core's bank, for solvers that accept one.
+    pub fn inner(&self) -> &Bank {
+        &self.bank
+    }
+}
+
+#[pymethods]
+impl PyBank {
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let bank = py.detach(|| Bank::open(&path)).map_err(to_py)?;
+        Ok(Self { bank })
+    }
+
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.bank.path().into()
+    }
+
+    #[getter]
+    fn n_rows(&self) -> usize {
+        self.bank.n_rows()
+    }
+
+    #[getter]
+    fn n_features(&self) -> usize {
+        self.bank.n_features()
+    }
+
+    #[getter]
+    fn dtype(&self) -> &'static str {
+        self.bank.dtype().name()
+    }
+
+    #[getter]
+    fn complete(&self) -> bool {
+        self.bank.is_complete()
+    }
+
+    fn missing_rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
+        py.detach(|| self.bank.missing_rows()).into_pyarray(py)
+    }
+
+    fn parts(&self) -> Vec<PyBankPart> {
+        self.bank.parts().map(PyBankPart::from).collect()
+    }
+
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        rows: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let rows = rows.as_array();
+        let rows = rows.as_standard_layout();
+        let rows = rows.as_slice().expect("standard layout");
+        let values = interrupt::run(py, None, |control| self.bank.read(rows, control))?;
+        let shape = (rows.len(), self.bank.n_features());
+        Ok(Array2::from_shape_vec(shape, values).expect("read returns this many").into_pyarray(py))
+    }
+
+    #[pyo3(signature = (progress=None))]
+    fn verify(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<PyBankVerification> {
+        let found = interrupt::run(py, progress.as_ref(), |control| self.bank.verify(control))?;
+        let damage = found.damage.into_iter().map(|d| {
+            let (part, block, start, stop, path) = (d.part, d.block, d.start, d.stop, d.path);
+            Py::new(py, PyBankDamage { part, block, start, stop, path })
+        });
+        Ok(PyBankVerification {
+            parts: found.parts,
+            blocks: found.blocks,
+            rows: found.rows,
+            bytes: found.bytes,
+            damage: damage.collect::<PyResult<_>>()?,
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        let (n, d) = (self.bank.n_rows(), self.bank.n_features());
+        format!("Bank('{}', {n} rows, {d} features)", self.bank.path().display())
+    }
+}
+
+/// The one writer of a part.
+#[pyclass(name = "BankWriter", module = "ssl_risk_rs._core", frozen)]
+pub struct PyBankWriter {
+    part: String,
+    /// `None` once closed.
+    writer: Mutex<Option<PartWriter>>,
+}
+
+impl PyBankWriter {
+    fn new(writer: PartWriter) -> Self {
+        Self { part: writer.part().into(), writer: Mutex::new(Some(writer)) }
+    }
+
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut PartWriter) -> ssl_risk_core::Result<T> + Send,
+    ) -> PyResult<T> {
+        // the lock is taken without the GIL: its holder may be waiting for the disk
+        py.detach(|| {
+            let mut guard = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            guard.as_mut().map(|writer| work(writer).map_err(to_py))
+        })
+        .ok_or_else(|| BankError::new_err(format!("the writer of part {:?} is closed", self.part)))?
+    }
+}
+
+#[pymethods]
+impl PyBankWriter {
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, part: &str) -> PyResult<Self> {
+        py.detach(|| PartWriter::open(&path, part)).map(Self::new).map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn open_free(py: Python<'_>, path: PathBuf, prefix: &str) -> PyResult<Self> {
+        py.detach(|| PartWriter::open_free(&path, prefix)).map(Self::new).map_err(to_py)
+    }
+
+    #[getter]
+    fn part(&self) -> &str {
+        &self.part
+    }
+
+    #[getter]
+    fn committed(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |writer| Ok(writer.committed()))
+    }
+
+    fn append(
+        &self,
+        py: Python<'_>,
+        rows: PyReadonlyArray1<'_, u64>,
+        features: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let rows = rows.as_array();
+        let rows = rows.as_standard_layout();
+        let rows = rows.as_slice().expect("standard layout");
+        if let Ok(features) = features.extract::<PyReadonlyArray2<'_, f32>>() {
+            self.append_values(py, rows, &features, |v| Values::F32(v))
+        } else if let Ok(features) = features.extract::<PyReadonlyArray2<'_, f16>>() {
+            self.append_values(py, rows, &features, |v| Values::F16(v))
+        } else {
+            Err(ShapeError::new_err("features must be a float16 or float32 array of shape (m, n_features)"))
+        }
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            let writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            writer.map_or(Ok(()), PartWriter::close).map_err(to_py)
+        })
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("BankWriter(part='{}')", self.part)
+    }
+}
+
+impl PyBankWriter {
+    fn append_values<T: Element + Copy + Sync>(
+        &self,
+        py: Python<'_>,
+        rows: &[u64],
+        features: &PyReadonlyArray2<'_, T>,
+        values: impl for<'a> FnOnce(&'a [T]) -> Values<'a> + Send,
+    ) -> PyResult<()> {
+        let (m, d) = (features.shape()[0], features.shape()[1]);
+        if m != rows.len() {
+            return Err(ShapeError::new_err(format!(
+                "features have {m} rows, expected {} (rows)",
+                rows.len()
+            )));
+        }
+        let expected = self.with(py, |writer| Ok(writer.manifest().n_features))?;
+        if d as u64 != expected {
+            return Err(ShapeError::new_err(format!("features have {d} columns, the bank has {expected}")));
+        }
+        let features = features.as_array();
+        let features = features.as_standard_layout(); // copies only what is not row-major
+        let features = features.as_slice().expect("standard layout");
+        self.with(py, |writer| writer.append(rows, values(features)))
+    }
+}
+
+/// Add the classes of this file to the module.
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<PyBank>()?;
+    m.add_class::<PyBankWriter>()?;
+    m.add_class::<PyBankPart>()?;
+    m.add_class::<PyBankDamage>()?;
+    m.add_class::<PyBankVerification>()
+}

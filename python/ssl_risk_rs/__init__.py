@@ -19,6 +19,10 @@ from ssl_risk_rs.errors import (
 )
 
 _LAZY: dict[str, str] = {
+    "Decomposition": "ssl_risk_rs.decomposition",
+    "Settings": "ssl_risk_rs.decomposition",
+    "decompose": "ssl_risk_rs.decomposition",
+    "evaluate": "ssl_risk_rs.evaluation",
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.store",
     "bank_key": "ssl_risk_rs.store",

@@ -108,9 +108,7 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
         )
     folds, subsets = settings.n_folds, settings.n_subsets
     keys = task.keys if settings.seed == 0 else _rekeyed(task.keys, settings.seed)
-    cells = _core.assign_cells(
-        keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size
-    )
+    cells = _core.assign_cells(keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size)
     fitter = Fitter(task.features, task.labels, task.n_classes, settings)
     say("moments")
     moments = fitter.moments(train, cells)
@@ -150,7 +148,9 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
     _record(judged, "af", train, outcomes[2])
     judged.sensitivity = float((outcomes[1][1] > 0).mean())
     judged.outcomes["train"] |= (
-        ((outcomes[2][1] > 0).astype(np.uint8) << 1) | ((outcomes[0][1] > 0).astype(np.uint8) << 2) | train_as << 3
+        ((outcomes[2][1] > 0).astype(np.uint8) << 1)
+        | ((outcomes[0][1] > 0).astype(np.uint8) << 2)
+        | train_as << 3
     )
     if supervised is not None:
         say("supervised twin")
@@ -320,7 +320,7 @@ def paper(task: Task, supervised: Any, settings: Settings, say: Callable[[str], 
     complement, subset = split(train, len(test))
     other_half, half = split(train, 0.5)
     n_chosen = max(2, int(PAPER_CLASSES * task.n_classes))
-    chosen = np.random.RandomState(PAPER_SEED).permutation(np.unique(labels))[:n_chosen]  # noqa: NPY002
+    chosen = np.random.RandomState(PAPER_SEED).permutation(np.unique(labels))[:n_chosen]
 
     def of_chosen(rows: np.ndarray) -> np.ndarray:
         return rows[np.isin(labels[rows], chosen)]

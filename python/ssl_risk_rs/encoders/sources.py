@@ -18,7 +18,6 @@ from ssl_risk_rs.encoders.registry import (
     published_features,
     published_names,
     published_spec,
-    resolve_alias,
 )
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
 from ssl_risk_rs.errors import EncoderError

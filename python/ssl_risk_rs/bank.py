@@ -5,6 +5,7 @@ interrupted extraction loses at most the block at hand, and `numpy.load(part, mm
 without this package.
 """
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -118,8 +119,7 @@ class FeatureBank:
         if not publish_exclusive(path / "bank.json", lambda file: file.write_text(text, encoding="utf-8")):
             _same_manifest(path, manifest)
         bank = cls.open(path)
-        bank._repair_headers()
-        return bank
+        return cls.open(path) if bank._repair_headers() else bank
 
     @classmethod
     def open(cls, path: "str | os.PathLike[str]") -> "FeatureBank":
@@ -289,14 +289,13 @@ class FeatureBank:
             text += f" (rows {rows.min()} to {rows.max()} of the bank)"
         return text
 
-    def _repair_headers(self) -> None:
-        """Bring `.npy` headers up to their journals where a writer died between the two."""
-        for part in self._core.parts():
-            if part.header_behind:
-                try:
-                    _core.BankWriter.open(self.path, part.name).close()
-                except BankError:  # it has a writer, which will do so
-                    continue
+    def _repair_headers(self) -> bool:
+        """Bring `.npy` headers up to their journals where a writer died between the two; whether any was."""
+        behind = [part.name for part in self._core.parts() if part.header_behind]
+        for name in behind:
+            with contextlib.suppress(BankError):  # it has a writer, which will do so
+                _core.BankWriter.open(self.path, name).close()
+        return bool(behind)
 
     def __repr__(self) -> str:
         return (

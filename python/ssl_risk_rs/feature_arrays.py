@@ -336,7 +336,8 @@ def _stack(column: Any, file: Path) -> np.ndarray:
 def _unreadable(file: Path, error: Exception) -> DataError:
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"{file} cannot be read: {error.strerror}")
-    if "pickle" in str(error).lower() or "weights_only" in str(error):
+    text = str(error).lower()
+    if "pickle" in text or "weights_only" in text or "python objects" in text:
         return DataError(
             f"{file} holds Python objects, which are never unpickled; save plain arrays of numbers"
         )

@@ -296,14 +296,14 @@ def test_auto_dtype(tmp_path, arrays):
 IMPORTER = """
 import sys
 import ssl_risk_rs.convert as c
-c.BLOCK_BYTES = 4 * 64 * 8
+c.BLOCK_BYTES = 4 * 64 * 8  # 8 rows
 c.import_bank(sys.argv[1], sys.argv[2], dtype="float32", progress=lambda *p: print(*p, flush=True))
 """
 
 
 def test_a_killed_import_goes_on(tmp_path):
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((6000, 64)).astype(np.float32), np.arange(6000) % 5
+    x, y = rng.standard_normal((1500, 64)).astype(np.float32), np.arange(1500) % 5
     np.save(tmp_path / "X.npy", x)
     np.save(tmp_path / "y.npy", y)
     command = [sys.executable, "-c", IMPORTER, f"{tmp_path}/X.npy,{tmp_path}/y.npy", str(tmp_path / "bank")]
@@ -312,10 +312,10 @@ def test_a_killed_import_goes_on(tmp_path):
         time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    before = 6000 - len(FeatureBank.open(tmp_path / "bank").missing_rows())
-    assert 8 <= before < 6000
+    before = 1500 - len(FeatureBank.open(tmp_path / "bank").missing_rows())
+    assert 8 <= before < 1500
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[0]) == before + 8
     bank = FeatureBank.open(tmp_path / "bank")
-    assert np.array_equal(bank.read(np.arange(6000)), x) and np.array_equal(bank.labels(), y)
+    assert np.array_equal(bank.read(np.arange(1500)), x) and np.array_equal(bank.labels(), y)
     assert json.loads((tmp_path / "bank" / "bank.json").read_text())["header"]["note"]

@@ -8,6 +8,8 @@ from ssl_risk_rs.errors import SslRiskError
 
 #: command → module that defines it under the same name; imported when it is called or listed
 COMMANDS: dict[str, str] = {
+    "extract": "ssl_risk_rs.cli.extract",
+    "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",
 }
 

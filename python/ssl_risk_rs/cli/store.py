@@ -1,40 +1,17 @@
 """`ssl-risk-rs store`: list, check, import and export feature banks."""
 
 import contextlib
-import csv
-import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ssl_risk_rs.cli._options import format_option, print_rows, say, store_option
 from ssl_risk_rs.errors import DataError
-
-FORMATS = click.Choice(["table", "json", "csv"])
-
-
-def _format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--format",
-        "form",
-        type=FORMATS,
-        default="table",
-        show_default=True,
-        help="Form of the output on stdout.",
-    )(command)
-
-
-def _store_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--store",
-        "root",
-        type=click.Path(file_okay=False),
-        help="The feature store.  [default: $SSL_RISK_STORE, else the user's cache folder]",
-    )(command)
 
 
 @click.group()
@@ -50,9 +27,9 @@ def store() -> None:
 
 
 @store.command()
-@_store_option
-@_format_option
-def ls(root: str | None, form: str) -> None:
+@store_option
+@format_option
+def ls(store: str | None, form: str) -> None:
     """List the banks of the store, latest first.
 
     \b
@@ -60,14 +37,12 @@ def ls(root: str | None, form: str) -> None:
     """
     from ssl_risk_rs.store import FeatureStore
 
-    found = FeatureStore(root)
+    found = FeatureStore(store)
     banks = found.banks()
     if not banks:
-        click.echo(f"no banks in {found.root}", err=True)
-    records = [{**asdict(bank), "path": str(bank.path)} for bank in banks]
+        say(f"no banks in {found.root}")
     if form == "table":
-        columns = ("key", "state", "encoder", "data", "rows", "features", "dtype", "size", "modified")
-        lines = [
+        rows = [
             {
                 "key": bank.key[:12],
                 "state": f"{bank.missing:,} missing" if bank.state == "incomplete" else bank.state,
@@ -81,29 +56,26 @@ def ls(root: str | None, form: str) -> None:
             }
             for bank in banks
         ]
-        _echo_table(columns, lines)
     else:
-        fields = [
-            *("key", "state", "encoder", "data", "n_rows", "missing", "n_features", "dtype", "bytes"),
-            *("modified", "path", "problem"),
-        ]
-        _echo_records(fields, records, form)
+        rows = [{**asdict(bank), "path": str(bank.path)} for bank in banks]
+    if rows or form == "json":
+        print_rows(rows, form)
     for bank in banks:
         if bank.problem:
-            click.echo(f"damaged: {bank.problem}", err=True)
+            say(f"damaged: {bank.problem}")
 
 
 @store.command()
 @click.argument("bank")
-@_store_option
-@_format_option
-def info(bank: str, root: str | None, form: str) -> None:
+@store_option
+@format_option
+def info(bank: str, store: str | None, form: str) -> None:
     """Show what a bank holds and how it was made.
 
     \b
     ssl-risk-rs store info 3f2a --format json
     """
-    opened = _open(bank, root)
+    opened = _open(bank, store)
     samples = opened.samples
     facts: dict[str, Any] = {
         "path": str(opened.path),
@@ -128,18 +100,14 @@ def info(bank: str, root: str | None, form: str) -> None:
         return
     flat = {**facts, **{f"header.{name}": value for name, value in opened.header.items()}}
     del flat["header"]
-    lines = [{"field": name, "value": _plain(value, form)} for name, value in flat.items()]
-    if form == "csv":
-        _echo_records(["field", "value"], lines, form)
-    else:
-        _echo_table(("field", "value"), lines)
+    print_rows([{"field": name, "value": _plain(value, form)} for name, value in flat.items()], form)
 
 
 @store.command()
 @click.argument("bank")
-@_store_option
-@_format_option
-def verify(bank: str, root: str | None, form: str) -> None:
+@store_option
+@format_option
+def verify(bank: str, store: str | None, form: str) -> None:
     """Read a bank again and compare every block with the hashes taken when it was written.
 
     Exits with 1, naming part, block and rows, if anything has changed.
@@ -147,7 +115,7 @@ def verify(bank: str, root: str | None, form: str) -> None:
     \b
     ssl-risk-rs store verify 3f2a
     """
-    opened = _open(bank, root)
+    opened = _open(bank, store)
     committed = opened.n_rows - len(opened.missing_rows())
     with _progress("verify") as report:
         found = opened.verify(None if report is None else lambda rows: report(rows, 2 * committed))
@@ -162,15 +130,11 @@ def verify(bank: str, root: str | None, form: str) -> None:
     }
     for part in opened.core.parts():
         if part.header_behind:
-            click.echo(
+            say(
                 f"{part.name}: the .npy headers are behind the journal, so numpy.load sees fewer rows (a "
-                "writer was stopped, or is at work); the next writer brings them up to date",
-                err=True,
+                "writer was stopped, or is at work); the next writer brings them up to date"
             )
-    if form == "table":
-        _echo_table(tuple(line), [{**line, "bytes": _size(found.bytes)}])
-    else:
-        _echo_records(list(line), [line], form)
+    print_rows([{**line, "bytes": _size(found.bytes)} if form == "table" else line], form)
 
 
 @store.command("import")
@@ -188,8 +152,8 @@ def verify(bank: str, root: str | None, form: str) -> None:
 )
 @click.option("--seed", default=0, show_default=True, help="Of the 80/20 cut where SOURCE has none.")
 @click.option("--force", is_flag=True, help="Replace a bank that is there.")
-@_store_option
-@_format_option
+@store_option
+@format_option
 def import_(
     source: str,
     target: str | None,
@@ -199,7 +163,7 @@ def import_(
     dtype: Any,
     seed: int,
     force: bool,
-    root: str | None,
+    store: str | None,
     form: str,
 ) -> None:
     """Make a bank of features from another program.
@@ -218,7 +182,7 @@ def import_(
     if target is None:
         files = [_file_facts(name) for name in (*source.split(","), *(test.split(",") if test else ()))]
         facts = {"import": files, "dtype": dtype, "seed": seed, **header}
-        folder = FeatureStore(root).path_for(bank_key(facts))
+        folder = FeatureStore(store).path_for(bank_key(facts))
     else:
         folder = Path(target).expanduser()
     with _progress("import") as report:
@@ -226,7 +190,7 @@ def import_(
             source, folder, test=test, dtype=dtype, header=header, seed=seed, force=force, progress=report
         )
     if "note" in bank.header:
-        click.echo(bank.header["note"], err=True)
+        say(bank.header["note"])
     record: dict[str, Any] = {
         "path": str(bank.path),
         "n_rows": bank.n_rows,
@@ -235,16 +199,16 @@ def import_(
         "n_features": bank.n_features,
         "dtype": bank.dtype,
     }
-    _echo(record, form)
+    _print_record(record, form)
 
 
 @store.command()
 @click.argument("bank")
 @click.argument("target")
 @click.option("--force", is_flag=True, help="Replace an export that is there.")
-@_store_option
-@_format_option
-def export(bank: str, target: str, force: bool, root: str | None, form: str) -> None:
+@store_option
+@format_option
+def export(bank: str, target: str, force: bool, store: str | None, form: str) -> None:
     """Write a bank's features for other programs.
 
     TARGET is NAME.safetensors, or a folder for X_train.npy, y_train.npy, X_test.npy, y_test.npy.
@@ -254,17 +218,17 @@ def export(bank: str, target: str, force: bool, root: str | None, form: str) -> 
     """
     from ssl_risk_rs.convert import export_bank
 
-    opened = _open(bank, root)
+    opened = _open(bank, store)
     with _progress("export") as report:
         written = export_bank(opened, target, force=force, progress=report)
-    _echo({"path": str(written), "n_rows": opened.n_rows, "dtype": opened.dtype}, form)
+    _print_record({"path": str(written), "n_rows": opened.n_rows, "dtype": opened.dtype}, form)
 
 
-def _open(name: str, root: str | None) -> Any:
+def _open(name: str, store: str | None) -> Any:
     from ssl_risk_rs.bank import FeatureBank
     from ssl_risk_rs.store import FeatureStore
 
-    return FeatureBank.open(FeatureStore(root).resolve(name))
+    return FeatureBank.open(FeatureStore(store).resolve(name))
 
 
 def _file_facts(name: str) -> dict[str, Any]:
@@ -290,29 +254,12 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _echo(record: dict[str, Any], form: str) -> None:
+def _print_record(record: dict[str, Any], form: str) -> None:
+    """One record: a line for each field to a person, a row to a program."""
     if form == "table":
-        _echo_table(("field", "value"), [{"field": k, "value": _plain(v, form)} for k, v in record.items()])
+        print_rows([{"field": name, "value": _plain(value, form)} for name, value in record.items()], form)
     else:
-        _echo_records(list(record), [record], form)
-
-
-def _echo_records(fields: Sequence[str], records: list[dict[str, Any]], form: str) -> None:
-    if form == "json":
-        click.echo(json.dumps(records, ensure_ascii=False, indent=1))
-        return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fields, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    click.echo(text.getvalue(), nl=False)
-
-
-def _echo_table(columns: Sequence[str], lines: list[dict[str, Any]]) -> None:
-    cells = [["" if line[name] is None else str(line[name]) for name in columns] for line in lines]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in (columns, *cells) if lines else ():
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_rows([record], form)
 
 
 def _plain(value: Any, form: str) -> str:

@@ -1,0 +1,182 @@
+"""Options that several commands share, and how commands speak to the user."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+__all__ = [
+    "data_option",
+    "extraction_options",
+    "extraction_settings",
+    "format_option",
+    "model_option",
+    "named_data",
+    "print_rows",
+    "resumable",
+    "say",
+    "store_option",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: environment variable with the data set to use when none is named
+DATA_VARIABLE = "SSL_RISK_DATA"
+
+
+class AutoInt(click.ParamType):
+    """`auto` or a whole number."""
+
+    name = "auto|N"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.least - 1
+        if number < self.least:
+            self.fail(f"{value!r} is neither auto nor a whole number from {self.least}", param, ctx)
+        return number
+
+
+def model_option(required: bool = True) -> Callable[[Command], Command]:
+    """-m/--model."""
+    return click.option(
+        "-m",
+        "--model",
+        required=required,
+        help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, file.py:function, random:ARCH.",
+    )
+
+
+def data_option(command: Command) -> Command:
+    """-d/--data; `named_data` gives its value a default and says which."""
+    return click.option(
+        "-d",
+        "--data",
+        help=f"Images: imagenet:PATH, folder:PATH, idx:PATH, npz:FILE, digits. Default: ${DATA_VARIABLE}, "
+        "else the bundled digits.",
+    )(command)
+
+
+def named_data(data: str | None) -> str:
+    """The data set that was named, in the option or the environment, else `digits`, said on stderr."""
+    if data:
+        return data
+    if os.environ.get(DATA_VARIABLE):
+        return os.environ[DATA_VARIABLE]
+    say("no data named: the bundled digits. For ImageNet add  -d imagenet:/path/to/imagenet")
+    return "digits"
+
+
+def store_option(command: Command) -> Command:
+    """--store."""
+    return click.option("--store", metavar="DIR", help="Folder of the feature banks.")(command)
+
+
+def format_option(command: Command) -> Command:
+    """--format of what goes to stdout."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "json", "csv"]),
+        default="table",
+        show_default=True,
+        help="How results are printed.",
+    )(command)
+
+
+def extraction_options(command: Command) -> Command:
+    """Options that say what the encoder sees and how it runs; `extraction_settings` reads the latter."""
+    options = [
+        click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class."),
+        click.option(
+            "--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."
+        ),
+        click.option("--layers", metavar="A,B", help="Layers or features; default: the encoder's own."),
+        click.option("--pool", help="Pooling of layers that name none."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …"),
+        click.option(
+            "--amp",
+            type=click.Choice(["auto", "off", "bf16", "fp16"]),
+            default="auto",
+            show_default=True,
+            help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
+        ),
+        click.option(
+            "--batch-size", type=AutoInt(1), default="auto", show_default=True, help="Images at a time."
+        ),
+        click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float16", "float32"]),
+            default="auto",
+            show_default=True,
+            help="How features are stored; auto: float16 where they fit.",
+        ),
+        click.option("--compile", is_flag=True, help="Run the encoder through torch.compile."),
+        click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be decoded."),
+        click.option(
+            "--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `extraction_options` out of `options` as keyword arguments of `ensure_banks`."""
+    from ssl_risk_rs.extraction.settings import ExtractionSettings
+
+    names = ("device", "amp", "batch_size", "workers", "dtype", "compile", "skip_corrupt", "hash_content")
+    settings = ExtractionSettings(**{name: options.pop(name) for name in names})
+    layers = options.pop("layers")
+    return {
+        "settings": settings,
+        "layers": [layer.strip() for layer in layers.split(",") if layer.strip()] if layers else None,
+        **{name: options.pop(name) for name in ("limit", "img_size", "pool")},
+    }
+
+
+def say(sentence: str) -> None:
+    """A sentence for the user, on stderr."""
+    click.echo(sentence, err=True)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """^C ends the command with status 130 and the line that goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; what is done is kept. To go on:\n{shlex.join(['ssl-risk-rs', *sys.argv[1:]])}")
+        raise click.exceptions.Exit(130) from None
+
+
+def print_rows(rows: list[dict[str, Any]], form: str) -> None:
+    """Rows with the same keys on stdout, as aligned columns, JSON or CSV."""
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    columns = list(rows[0]) if rows else []
+    cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]
+    if form == "csv":
+        import csv
+
+        csv.writer(sys.stdout, lineterminator="\n").writerows(cells)
+        return
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

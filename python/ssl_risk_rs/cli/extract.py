@@ -1,0 +1,44 @@
+"""`ssl-risk-rs extract`."""
+
+from typing import Any
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+
+
+@click.command()
+@opt.model_option()
+@opt.data_option
+@opt.store_option
+@opt.extraction_options
+@opt.format_option
+def extract(model: str, data: str | None, store: str | None, form: str, **options: Any) -> None:
+    """Encode images into a feature bank and print where it is.
+
+    Rows that the bank has already are not encoded again: after an interruption the same line goes on from the
+    last committed block. When the bank is complete, neither torch nor an image is touched.
+
+    \b
+    ssl-risk-rs extract -m timm:vit_small_patch14_dinov2 -d folder:imgs --limit 100/class --store banks
+    """
+    from ssl_risk_rs.cli._progress import ExtractionProgress
+    from ssl_risk_rs.extraction.cached import ensure_banks
+
+    settings = opt.extraction_settings(options)
+    data = opt.named_data(data)
+    with opt.resumable(), ExtractionProgress() as progress:
+        banks = ensure_banks(model, data, store=store, say=opt.say, progress=progress, **settings)
+    rows = [
+        {
+            "encoder": bank.header["encoder"],
+            "feature": feature,
+            "data": bank.header["data"],
+            "rows": bank.n_rows,
+            "n_features": bank.n_features,
+            "dtype": bank.dtype,
+            "path": str(bank.path),
+        }
+        for feature, bank in banks.items()
+    ]
+    opt.print_rows(rows, form)

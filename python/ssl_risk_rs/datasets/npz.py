@@ -1,0 +1,152 @@
+"""Images in one `.npz` file."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, array_image, stratified_cut
+from ssl_risk_rs.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["NpzSource"]
+
+#: the cut that is made where the file has no test part
+TEST_SHARE, CUT_SEED = 0.2, 0
+
+_IMAGES = ("x_{}", "X_{}", "images_{}", "{}_images", "{}_x", "{}_X")
+_LABELS = ("y_{}", "Y_{}", "labels_{}", "{}_labels", "{}_y", "{}_Y")
+_PLAIN_IMAGES, _PLAIN_LABELS = ("x", "X", "images"), ("y", "Y", "labels")
+
+
+class _Arrays(NamedTuple):
+    """Images (uint8, n × h × w [× c]) of one or two parts, and their rows as a listing."""
+
+    images: list[np.ndarray]
+    part: np.ndarray  # of each image of the listing
+    place: np.ndarray  # and its position in that part
+    listing: Listing
+    class_names: list[str]
+
+
+class NpzSource(DropsArrays):
+    """`x_train`, `y_train`, `x_test`, `y_test`: uint8 images (n, h, w) or (n, h, w, c) and integer labels.
+
+    Also spelled `X_…`, `images_…`/`labels_…` or `train_images`/`train_labels`. Without a test part (or with
+    plain `x`, `y`), a fifth of each class, chosen by a seeded hash of the position, is the test part.
+    Labels may be any integers; the classes are their sorted distinct values.
+    """
+
+    scheme = "npz"
+    wanted = "an .npz file with x_train, y_train, x_test, y_test (uint8 images n × h × w or n × h × w × c)"
+
+    def __init__(self, location: str) -> None:
+        if not location:
+            raise DataError(f"npz: names no file; give {self.wanted}, for example npz:/path/images.npz")
+        self.path = Path(location).expanduser().absolute()
+        if not self.path.is_file():
+            raise DataError(f"npz:{location}: {self.path} is no file; give {self.wanted}")
+        self.location = str(self.path)
+        self.name = self.path.stem
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                keys = [name.removesuffix(".npy") for name in archive.namelist()]
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{self.path} is no .npz file ({error}); give {self.wanted}") from error
+        train, test = _pair(keys, "train"), _pair(keys, "test")
+        plain = _first(keys, _PLAIN_IMAGES), _first(keys, _PLAIN_LABELS)
+        if train is None and test is None and plain[0] and plain[1]:
+            train = plain[0], plain[1]
+        if train is None:
+            raise DataError(f"{self.path} holds {', '.join(sorted(keys)) or 'nothing'}; give {self.wanted}")
+        self.keys = [train] if test is None else [train, test]
+
+    def files(self) -> Iterator[DataFile]:
+        yield DataFile(self.path.name, self.path)
+
+    def notes(self) -> list[str]:
+        if len(self.keys) == 2:
+            return []
+        return [
+            f"no test part in {self.path.name}: {TEST_SHARE:.0%} of each class, chosen by hash with seed "
+            f"{CUT_SEED}, is the test part"
+        ]
+
+    def class_names(self) -> list[str]:
+        return self._arrays().class_names
+
+    def listing(self) -> Listing:
+        return self._arrays().listing
+
+    def load(self, index: int) -> "Image.Image":
+        arrays = self._arrays()
+        return array_image(arrays.images[arrays.part[index]][arrays.place[index]])
+
+    def _arrays(self) -> _Arrays:
+        if self._loaded is None:
+            images, labels = [], []
+            with np.load(self.path, allow_pickle=False) as file:
+                for image_key, label_key in self.keys:
+                    images.append(self._images(_member(file, image_key, self.path), image_key))
+                    labels.append(
+                        self._labels(_member(file, label_key, self.path), label_key, len(images[-1]))
+                    )
+            values, label = np.unique(np.concatenate(labels), return_inverse=True)
+            part = np.repeat(np.arange(len(images)), [len(x) for x in images])
+            index = np.concatenate([np.arange(len(x)) for x in images])
+            names = [b"train", b"test"] if len(images) == 2 else [b"all"]
+            ids = np.array(
+                [b"%s/%d" % (names[p], i) for p, i in zip(part.tolist(), index.tolist(), strict=True)]
+            )
+            test = part == 1
+            if len(images) == 1:
+                test = stratified_cut(label, ids.tolist(), share=TEST_SHARE, seed=CUT_SEED)
+            order = np.argsort(test, kind="stable")
+            listing = Listing(ids[order], label[order].astype(np.int64), int((~test).sum()))
+            class_names = [str(value) for value in values.tolist()]
+            self._loaded = _Arrays(images, part[order], index[order], listing, class_names)
+        return self._loaded
+
+    def _images(self, x: np.ndarray, key: str) -> np.ndarray:
+        if x.ndim == 2:
+            raise DataError(
+                f"{self.path}: {key} is n × d, features rather than images; "
+                f"use  ssl-risk-rs decompose --features {self.path}"
+            )
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3, 4)):
+            raise DataError(
+                f"{self.path}: {key} is {x.dtype} of shape {x.shape}; images are uint8 (0..255), "
+                "n × h × w or n × h × w × c with c of 1, 3 or 4"
+            )
+        if x.size == 0:
+            raise DataError(f"{self.path}: {key} has no images (shape {x.shape})")
+        return x
+
+    def _labels(self, y: np.ndarray, key: str, n: int) -> np.ndarray:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.shape != (n,) or not np.issubdtype(y.dtype, np.integer):
+            raise DataError(f"{self.path}: {key} is {y.dtype} of shape {y.shape}; expected {n} integers")
+        return y.astype(np.int64)
+
+
+def _first(keys: list[str], spellings: tuple[str, ...]) -> str | None:
+    return next((key for key in spellings if key in keys), None)
+
+
+def _pair(keys: list[str], part: str) -> tuple[str, str] | None:
+    """Names of the images and labels of a part, if both are there."""
+    images = _first(keys, tuple(s.format(part) for s in _IMAGES))
+    labels = _first(keys, tuple(s.format(part) for s in _LABELS))
+    return (images, labels) if images and labels else None
+
+
+def _member(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
+    try:
+        return file[key]
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {key} cannot be read ({error}); write it with numpy.savez") from error

@@ -1,0 +1,90 @@
+"""Scheme of a URI → source of images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from ssl_risk_rs.datasets.dataset import ImageDataset
+from ssl_risk_rs.datasets.idx import DEBIAN_FASHION_MNIST
+from ssl_risk_rs.datasets.limits import Limit
+from ssl_risk_rs.datasets.sources import Source
+from ssl_risk_rs.errors import DataError
+
+__all__ = ["DatasetScheme", "create_dataset", "list_datasets"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetScheme:
+    """One way to name images: `scheme:path`."""
+
+    scheme: str
+    layout: str
+    example: str
+    source: str  # module:class
+
+    def create(self, location: str) -> Source:
+        module, _, name = self.source.partition(":")
+        make: Callable[[str], Source] = getattr(import_module(module), name)
+        return make(location)
+
+
+_HERE = "ssl_risk_rs.datasets"
+_SCHEMES = (
+    DatasetScheme(
+        "digits",
+        "bundled: 1,797 digits of 8 × 8 pixels (UCI; E. Alpaydin, C. Kaynak), every fifth of a class is test",
+        "digits",
+        f"{_HERE}.digits:DigitsSource",
+    ),
+    DatasetScheme(
+        "folder",
+        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/)",
+        "folder:/data/flowers",
+        f"{_HERE}.folder:FolderSource",
+    ),
+    DatasetScheme(
+        "imagenet",
+        "train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG, as torchvision lays them out",
+        "imagenet:/data/imagenet",
+        f"{_HERE}.folder:ImageNetSource",
+    ),
+    DatasetScheme(
+        "idx",
+        "the MNIST family's four idx files, .gz or not",
+        f"idx:{DEBIAN_FASHION_MNIST}",
+        f"{_HERE}.idx:IdxSource",
+    ),
+    DatasetScheme(
+        "npz",
+        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; without a test part, 20 % are",
+        "npz:/data/images.npz",
+        f"{_HERE}.npz:NpzSource",
+    ),
+)
+
+
+def list_datasets() -> list[DatasetScheme]:
+    """The schemes that `create_dataset` knows, the bundled one first."""
+    return list(_SCHEMES)
+
+
+def create_dataset(uri: str, *, limit: "str | int | Limit | None" = None) -> ImageDataset:
+    """Images and labels that a URI names. No image is decoded.
+
+    Parameters
+    ----------
+    uri : `scheme:path`; `list_datasets()` has the schemes. `digits` is bundled.
+    limit : at most N images of each split (`N`) or of each class of each split (`"N/class"`), chosen by the
+        hash of their sample id: the same images in every run.
+
+    Raises
+    ------
+    DataError if the scheme is unknown, or the files are missing, empty or laid out differently.
+    ParameterError if the limit cannot be read.
+    """
+    scheme, _, location = uri.partition(":")
+    known = {entry.scheme: entry for entry in _SCHEMES}
+    if scheme not in known:
+        examples = ", ".join(entry.example for entry in _SCHEMES)
+        raise DataError(f"data {uri!r} has no known scheme; write one of {examples}")
+    return ImageDataset(known[scheme].create(location), limit=None if limit is None else Limit.parse(limit))

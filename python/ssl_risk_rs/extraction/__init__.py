@@ -1,0 +1,12 @@
+"""Images → representations → feature banks.
+
+`ensure_bank("swav", "folder:imgs")` gives the bank of an encoder on a data set: from the store if it is
+there, else by encoding what is missing. `extract` does the encoding for an encoder and a data set in hand.
+Importing this package imports neither torch nor the encoders.
+"""
+
+from ssl_risk_rs.extraction.cached import ensure_bank, ensure_banks
+from ssl_risk_rs.extraction.loop import extract
+from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress
+
+__all__ = ["ExtractionSettings", "Progress", "ensure_bank", "ensure_banks", "extract"]

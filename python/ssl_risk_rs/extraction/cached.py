@@ -1,0 +1,143 @@
+"""The bank of an encoder on a data set by name: found in the store, or made.
+
+A request is what was typed, with what can be learnt without opening weights or images: sizes and times of
+files, releases of libraries. The store remembers which bank answered it, so that a second run needs neither
+torch nor an image. A request it does not know costs building the encoder; the bank's key then decides
+whether there is anything left to encode.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_risk_rs.extraction.facts import library_versions
+from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.datasets import ImageDataset
+    from ssl_risk_rs.store import FeatureStore
+
+__all__ = ["ensure_bank", "ensure_banks"]
+
+#: settings that change how fast a bank is made, not what is in it
+_HOW = ("device", "batch_size", "workers")
+
+
+def ensure_bank(
+    model: str,
+    data: str,
+    *,
+    store: "FeatureStore | Path | str | None" = None,
+    feature: str | None = None,
+    **options: Any,
+) -> "FeatureBank":
+    """The complete bank of one feature; `options` are those of `ensure_banks`."""
+    layers = None if feature is None else [feature]
+    return next(iter(ensure_banks(model, data, store=store, layers=layers, **options).values()))
+
+
+def ensure_banks(
+    model: str,
+    data: str,
+    *,
+    store: "FeatureStore | Path | str | None" = None,
+    layers: Sequence[str] | None = None,
+    pool: str | None = None,
+    img_size: int | None = None,
+    limit: str | int | None = None,
+    settings: ExtractionSettings | None = None,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> "dict[str, FeatureBank]":
+    """The complete banks of an encoder's features on a data set, encoding only what is missing.
+
+    Parameters
+    ----------
+    model, data : names, as `create_encoder` and `create_dataset` take them
+    store : a store or its folder; None is the default store
+    layers : layers or feature names; None is the encoder's default feature. One pass serves all of them.
+    pool : pooling of layers that name none
+    img_size : side of the images the encoder sees; None is the encoder's own
+    limit : `N` or `"N/class"`, as for `create_dataset`
+    settings : how to encode
+    say : called with sentences for the user (a split that was made up, what is about to happen)
+    progress : as for `extract`
+
+    Returns
+    -------
+    dict: feature name → complete `FeatureBank`. If the store knows them, torch is not imported.
+
+    Raises
+    ------
+    Those of `create_encoder`, `create_dataset` and `extract`.
+    """
+    from ssl_risk_rs.datasets import create_dataset
+    from ssl_risk_rs.store import FeatureStore
+
+    settings = settings or ExtractionSettings()
+    say = say or (lambda _: None)
+    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    dataset = create_dataset(data, limit=limit)
+    requests = [
+        _request(model, dataset, layer, pool, img_size, settings) for layer in (layers if layers else [None])
+    ]
+    found = [None if request is None else store.find(request) for request in requests]
+    if all(bank is not None and bank.complete for bank in found):
+        return {bank.header["feature"]: bank for bank in found if bank is not None}
+
+    from ssl_risk_rs.encoders import choose_features, create_encoder
+    from ssl_risk_rs.extraction.loop import extract
+
+    for note in dataset.notes:
+        say(note)
+    encoder = create_encoder(model, img_size=img_size)
+    offered = encoder.spec.features
+    chosen = [
+        choose_features(offered, None if layer is None else [layer], pool) for layer in layers or [None]
+    ]
+    names = list(dict.fromkeys(name for names in chosen for name in names))
+    banks = extract(encoder, dataset, store=store, features=names, progress=progress, **asdict(settings))
+    for request, names in zip(requests, chosen, strict=True):
+        if request is not None and len(names) == 1:
+            store.remember(request, banks[names[0]].key)
+    return banks
+
+
+def _request(
+    model: str,
+    dataset: "ImageDataset",
+    layer: str | None,
+    pool: str | None,
+    img_size: int | None,
+    settings: ExtractionSettings,
+) -> dict[str, Any] | None:
+    """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same."""
+    from ssl_risk_rs.encoders import parse_name
+
+    name = parse_name(model)
+    if name.kind == "code":  # a function may read anything; its encoder's weights are hashed each time
+        return None
+    how = {key: value for key, value in asdict(settings).items() if key not in _HOW}
+    return {
+        "model": model,
+        "model_file": _file_facts(Path(name.target)) if name.kind == "checkpoint" else None,
+        "layer": layer,
+        "pool": pool,
+        "img_size": img_size,
+        "data": dataset.uri,
+        "fingerprint": dataset.fingerprint(settings.hash_content),
+        "limit": None if dataset.limit is None else str(dataset.limit),
+        "settings": how,
+        "versions": library_versions(),
+    }
+
+
+def _file_facts(path: Path) -> list[Any]:
+    """Where a file is, its size and its time; a missing file is `create_encoder`'s error to explain."""
+    path = path.absolute()
+    if not path.is_file():
+        return [str(path), None, None]
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns]

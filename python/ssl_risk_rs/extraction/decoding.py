@@ -1,0 +1,182 @@
+"""Rows of a data set → image tensors, decoded by threads or processes ahead of the encoder."""
+
+import os
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ssl_risk_rs.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ssl_risk_rs.datasets import ImageDataset
+
+__all__ = ["CorruptImage", "Decoded", "Decoder", "count_cpus", "decode", "find_corrupt"]
+
+#: images a worker decodes at a time: small against a batch, so that the first batch is soon there
+CHUNK = 32
+
+#: chunks waiting for the encoder, for each worker
+AHEAD = 2
+
+#: below this many workers, or images for each of them, threads are as fast as processes and start at once
+MIN_PROCESSES, MIN_IMAGES_EACH = 4, 200
+
+
+class CorruptImage(NamedTuple):
+    """An image that cannot be decoded."""
+
+    row: int
+    where: str  # file, or data set and sample id
+    reason: str
+
+
+class Decoded(NamedTuple):
+    """Images of one chunk: uint64 rows (m,) and a float32 tensor (m, c, h, w), None if m = 0."""
+
+    rows: np.ndarray
+    images: "torch.Tensor | None"
+    corrupt: list[CorruptImage]
+
+
+class Decoder:
+    """Chunk i of the rows, decoded; what a worker holds."""
+
+    def __init__(
+        self,
+        dataset: "ImageDataset",
+        transform: Callable[[Any], "torch.Tensor"],
+        rows: np.ndarray,
+        chunk: int = CHUNK,
+    ) -> None:
+        self.dataset, self.transform, self.rows, self.chunk = dataset, transform, rows, chunk
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.chunk)
+
+    def __getitem__(self, i: int) -> Decoded:
+        import torch
+
+        rows, images, corrupt = [], [], []
+        for row in self.rows[i * self.chunk : (i + 1) * self.chunk].tolist():
+            try:
+                image = self.dataset.load(row)
+            except Exception as error:  # decoders raise almost anything on a damaged file
+                corrupt.append(CorruptImage(row, self.dataset.where(row), f"{type(error).__name__}: {error}"))
+                continue
+            try:
+                images.append(self.transform(image))
+            except Exception as error:
+                where = self.dataset.where(row)
+                raise EncoderError(f"the encoder's transform fails on {where}: {error}") from error
+            rows.append(row)
+        if len({image.shape for image in images}) > 1:
+            shapes = sorted({tuple(image.shape) for image in images})
+            raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
+        stacked = torch.stack(images) if images else None
+        return Decoded(np.array(rows, dtype=np.uint64), stacked, corrupt)
+
+
+def count_cpus() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode(decoder: Decoder, workers: int, *, chunk_bytes: int = 0) -> Iterator[Decoded]:
+    """The chunks in order, decoded ahead by `workers` (0: in this thread, when asked for).
+
+    Processes where many images wait for many workers, because the interpreter lock holds threads back at some
+    thousand images a second; threads otherwise, or where shared memory has no room for `chunk_bytes` a chunk.
+    """
+    if workers < 1:
+        return (decoder[i] for i in range(len(decoder)))
+    many = workers >= MIN_PROCESSES and len(decoder.rows) >= MIN_IMAGES_EACH * workers
+    if many and _processes_work(decoder, 2 * workers * AHEAD * chunk_bytes):
+        return _in_processes(decoder, workers)
+    return _in_threads(decoder, workers)
+
+
+def _in_threads(decoder: Decoder, workers: int) -> Iterator[Decoded]:
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        window = deque(pool.submit(decoder.__getitem__, i) for i in range(min(len(decoder), AHEAD * workers)))
+        try:
+            for i in range(len(decoder)):
+                decoded = window.popleft().result()
+                if i + AHEAD * workers < len(decoder):
+                    window.append(pool.submit(decoder.__getitem__, i + AHEAD * workers))
+                yield decoded
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_processes(decoder: Decoder, workers: int) -> Iterator[Decoded]:
+    from torch.utils.data import DataLoader
+
+    return iter(
+        DataLoader(
+            decoder,  # type: ignore[arg-type]  # a map from index to chunk, as DataLoader wants
+            batch_size=None,  # a chunk is what travels
+            num_workers=workers,
+            prefetch_factor=AHEAD,
+            worker_init_fn=_ignore_interrupt,
+        )
+    )
+
+
+def _ignore_interrupt(_: int) -> None:
+    """^C is the main process's business; it ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _processes_work(decoder: Decoder, shared_bytes: int) -> bool:
+    """Whether shared memory has room (containers often give 64 MB) and a worker can be given the decoder."""
+    import multiprocessing
+    import pickle
+
+    with suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free < shared_bytes:
+            return False
+    if multiprocessing.get_start_method() == "fork":
+        return True
+    try:
+        pickle.dumps(decoder)
+    except Exception:  # a transform written as a lambda, say
+        return False
+    return True
+
+
+def find_corrupt(
+    dataset: "ImageDataset", *, workers: int, progress: Callable[[int], None] | None = None
+) -> list[CorruptImage]:
+    """Decode every image once and list those that cannot be.
+
+    `progress(rows)` is called after each chunk with the number of rows decoded so far.
+    """
+    rows = np.arange(len(dataset), dtype=np.uint64)
+    corrupt: list[CorruptImage] = []
+    for i, decoded in enumerate(decode(Decoder(dataset, _nothing, rows), workers)):
+        corrupt += decoded.corrupt
+        if progress is not None:
+            progress(min((i + 1) * CHUNK, len(rows)))
+    return corrupt
+
+
+def _nothing(image: Any) -> "torch.Tensor":
+    import torch
+
+    return torch.empty(0)
+
+
+def describe_corrupt(corrupt: Sequence[CorruptImage], show: int = 10) -> str:
+    """The images, one a line; the first `show` of them."""
+    lines = [f"  {image.where}: {image.reason}" for image in corrupt[:show]]
+    if len(corrupt) > show:
+        lines.append(f"  … and {len(corrupt) - show:,} more")
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""The encoder on its device: precision, batches that fit the memory, features back on the host."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ssl_risk_rs.errors import EncoderError, ParameterError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Amp", "Features", "Forward", "choose_device", "choose_precision"]
+
+Amp = Literal["auto", "off", "bf16", "fp16"]
+
+#: batch size tried first; a GPU wants enough work for a launch, a CPU small batches that stay in its caches
+FIRST_BATCH = {"cuda": 256, "cpu": 32}
+
+
+def choose_device(device: str) -> "torch.device":
+    """`auto`: CUDA if there is one, else the CPU.
+
+    ParameterError if CUDA is asked for and there is none.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ParameterError(
+            f"device {device!r} is unknown to torch; try auto, cpu, cuda or cuda:1"
+        ) from error
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ParameterError(
+                f"device {device!r}: torch {torch.__version__} sees no CUDA device; "
+                "use --device cpu, or look at  nvidia-smi  and at torch.version.cuda"
+            )
+        if chosen.index is not None and chosen.index >= torch.cuda.device_count():
+            raise ParameterError(f"device {device!r}: there are {torch.cuda.device_count()}, from cuda:0")
+    return chosen
+
+
+def choose_precision(amp: Amp, device: "torch.device") -> str:
+    """Type of the encoder's products: "float32", "bfloat16" or "float16".
+
+    `auto` is bfloat16 on CUDA devices that multiply it (compute capability 8 and later), float16 on older
+    ones, float32 on a CPU, where an encoder in bfloat16 is often slower.
+    """
+    import torch
+
+    if amp == "auto":
+        if device.type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"
+    if amp == "fp16" and device.type == "cpu":
+        raise ParameterError("--amp fp16 needs a GPU; on a CPU use --amp bf16 or --amp off")
+    return {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[amp]
+
+
+@dataclass(slots=True)
+class Features:
+    """Features of one batch, perhaps still on their way to the host."""
+
+    tensors: "dict[str, torch.Tensor]"
+    ready: Any = None  # CUDA event after the copy
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """float32 arrays (b, d) by feature name; waits for the device."""
+        if self.ready is not None:
+            self.ready.synchronize()
+        return {name: tensor.numpy() for name, tensor in self.tensors.items()}
+
+
+class Forward:
+    """Images → named features, in evaluation mode and without gradients.
+
+    Moves the module to the device and leaves it there. `batch_size` is halved for good when the memory does
+    not suffice, and the images in hand are encoded again in smaller pieces.
+    """
+
+    def __init__(
+        self,
+        module: "torch.nn.Module",
+        names: tuple[str, ...],
+        *,
+        device: "torch.device",
+        precision: str,
+        batch_size: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        import torch
+
+        self.names, self.device, self.precision = names, device, precision
+        self.batch_size = batch_size or FIRST_BATCH.get(device.type, 64)
+        self.back_offs = 0
+        module = module.eval().to(device)
+        if device.type == "cuda":  # the layout that tensor cores read
+            module = module.to(memory_format=torch.channels_last)
+        self.module = torch.compile(module) if compile else module
+
+    def __call__(self, chunks: "list[torch.Tensor]") -> Features:
+        """Encode the images of all chunks, float32 (·, c, h, w) on the host, as one batch, or in as many
+        pieces as the memory asks for."""
+        import torch
+
+        images = self._gather(chunks)
+        pieces: list[dict[str, torch.Tensor]] = []
+        done = 0
+        while done < len(images):
+            try:
+                pieces.append(self._encode(images[done : done + self.batch_size]))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                too_many = min(self.batch_size, len(images) - done)
+                if too_many == 1:
+                    raise EncoderError(
+                        f"one image of {tuple(images.shape[1:])} does not fit the memory of {self.device} "
+                        f"({str(error).splitlines()[0]}); free it, take a smaller --img-size or --device cpu"
+                    ) from error
+                self.batch_size = too_many // 2
+                self.back_offs += 1
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            done += self.batch_size
+        tensors = {name: torch.cat([piece[name] for piece in pieces]) for name in self.names}
+        if self.device.type != "cuda":
+            return Features(tensors)
+        # to pinned memory without waiting, so that the device has the next batch when this one is written
+        host = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+        ready = torch.cuda.Event()
+        ready.record(torch.cuda.current_stream(self.device))
+        return Features(host, ready)
+
+    def _gather(self, chunks: "list[torch.Tensor]") -> "torch.Tensor":
+        """One tensor; for CUDA in pinned memory, which the device reads while the host goes on."""
+        import torch
+
+        shapes = {tuple(chunk.shape[1:]) for chunk in chunks}
+        if len(shapes) > 1:
+            raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
+        if self.device.type != "cuda":
+            return torch.cat(chunks) if len(chunks) > 1 else chunks[0]
+        shape = (sum(len(chunk) for chunk in chunks), *chunks[0].shape[1:])
+        return torch.cat(chunks, out=torch.empty(shape, dtype=chunks[0].dtype, pin_memory=True))
+
+    def _encode(self, images: "torch.Tensor") -> "dict[str, torch.Tensor]":
+        import torch
+
+        cast: Any = nullcontext()
+        if self.precision != "float32":
+            cast = torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+        with torch.inference_mode(), cast:
+            if self.device.type != "cpu":
+                images = images.to(self.device, non_blocking=True)
+            if self.device.type == "cuda":
+                images = images.contiguous(memory_format=torch.channels_last)
+            out = self.module(images)
+        missing = [name for name in self.names if name not in out]
+        if missing:
+            raise EncoderError(
+                f"the encoder gives {', '.join(out)}, not the feature {missing[0]!r} that was asked for"
+            )
+        features = {name: out[name].float() for name in self.names}
+        for name, tensor in features.items():
+            if tensor.ndim != 2 or len(tensor) != len(images):
+                raise EncoderError(
+                    f"feature {name!r} of {len(images)} images has shape {tuple(tensor.shape)}; "
+                    "an encoder gives (images, features)"
+                )
+        return features
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA's error has a class, the CPU allocator's only a text."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

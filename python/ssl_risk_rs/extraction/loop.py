@@ -1,0 +1,396 @@
+"""Images → representations → banks: the device loop."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ssl_risk_rs.errors import DataError, EncoderError, ParameterError
+from ssl_risk_rs.extraction.decoding import (
+    CHUNK,
+    CorruptImage,
+    Decoded,
+    Decoder,
+    count_cpus,
+    decode,
+    describe_corrupt,
+)
+from ssl_risk_rs.extraction.facts import facts, header
+from ssl_risk_rs.extraction.forward import Amp, Features, Forward, choose_device, choose_precision
+from ssl_risk_rs.extraction.scan import known_corrupt
+from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress, StorageDtype
+from ssl_risk_rs.extraction.writing import BlockWriter, Float16Overflow
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.datasets import ImageDataset
+    from ssl_risk_rs.store import FeatureStore
+
+__all__ = ["extract"]
+
+#: images, spread over the data set, on whose features the stored dtype is decided
+N_PROBE = 64
+
+#: seconds between two reports of progress
+REPORT_EVERY = 0.1
+
+
+def extract(
+    encoder: Any,
+    dataset: "ImageDataset",
+    *,
+    store: "FeatureStore | Path | str | None" = None,
+    features: Sequence[str] | None = None,
+    device: str = "auto",
+    amp: Amp = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    dtype: StorageDtype = "auto",
+    skip_corrupt: bool = False,
+    hash_content: bool = False,
+    compile: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> "dict[str, FeatureBank]":
+    """Encode every image of a data set, one pass for all features, each into its own bank.
+
+    Rows that a bank has already are not decoded again: after ^C, `kill -9` or a full disk, the same call goes
+    on from the last committed block. The encoder runs in evaluation mode without gradients, and is left on
+    the device.
+
+    Parameters
+    ----------
+    encoder : from `create_encoder`; anything with `spec`, `module`, `transform` and `weights_hash`
+    dataset : from `create_dataset`
+    store : a store or its folder; None is the default store
+    features : names among `encoder.spec.features`; None takes the first, the encoder's default
+    device, amp, batch_size, workers, dtype, compile : see `ExtractionSettings`
+    skip_corrupt : leave out images that cannot be decoded. They are found by decoding every image once before
+        the encoder starts, and recorded in the banks. Without it the first such image ends the run.
+    hash_content : tell data apart by content, not by size and time: survives a copy, reads every file
+    progress : called about ten times a second from this thread
+
+    Returns
+    -------
+    dict: feature name → complete `FeatureBank`, its rows those of `dataset` (less the skipped).
+
+    Raises
+    ------
+    DataError if an image cannot be decoded, with its path and the reason; what was encoded is kept.
+    EncoderError if the encoder has no such feature, gives NaN, or does not fit the memory with one image.
+    ParameterError if a setting is out of its range, or float16 is asked for and a feature does not fit it.
+    """
+    from ssl_risk_rs.store import FeatureStore
+
+    settings = ExtractionSettings(
+        device=device,
+        amp=amp,
+        batch_size=batch_size,
+        workers=workers,
+        dtype=dtype,
+        compile=compile,
+        skip_corrupt=skip_corrupt,
+        hash_content=hash_content,
+    )
+    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    run = _Extraction(encoder, dataset, store, _feature_names(encoder, features), settings, progress)
+    return run.run()
+
+
+def _feature_names(encoder: Any, features: Sequence[str] | None) -> tuple[str, ...]:
+    offered = tuple(encoder.spec.features)
+    names = offered[:1] if features is None else tuple(dict.fromkeys(features))
+    for name in names:
+        if name not in offered:
+            raise EncoderError(f"{encoder.spec.name} has no feature {name!r}; it offers {', '.join(offered)}")
+    if not names:
+        raise ParameterError("no features were asked for; leave `features` out for the encoder's default")
+    return names
+
+
+class _Extraction:
+    """One call of `extract`."""
+
+    def __init__(
+        self,
+        encoder: Any,
+        dataset: "ImageDataset",
+        store: "FeatureStore",
+        names: tuple[str, ...],
+        settings: ExtractionSettings,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.encoder, self.store, self.names, self.settings = encoder, store, names, settings
+        self.progress = progress or (lambda _: None)
+        self.device = choose_device(settings.device)
+        self.precision = choose_precision(settings.amp, self.device)
+        self.workers = self._workers()
+        self.corrupt: list[CorruptImage] = []
+        if settings.skip_corrupt:
+            self.corrupt = self._scan(dataset)
+            dataset = dataset.without([dataset.sample_id(image.row) for image in self.corrupt])
+        self.dataset = dataset
+        self.facts = {
+            name: facts(
+                encoder,
+                dataset,
+                feature=name,
+                precision=self.precision,
+                hash_content=settings.hash_content,
+            )
+            for name in names
+        }
+        self._forward: Forward | None = None
+
+    def _workers(self) -> int:
+        if self.settings.workers != "auto":
+            return self.settings.workers
+        cpus = count_cpus()
+        # a CPU encoder takes all cores; decoding an image costs it a few per cent of encoding it
+        return min(cpus, 32) if self.device.type == "cuda" else max(1, cpus // 4)
+
+    def _scan(self, dataset: "ImageDataset") -> list[CorruptImage]:
+        total = len(dataset)
+        return known_corrupt(
+            dataset,
+            Path(self.store.root) / "scans",
+            workers=self.workers if self.settings.workers != "auto" else count_cpus(),
+            fingerprint=dataset.fingerprint(self.settings.hash_content),
+            progress=lambda rows: self.progress(Progress("scan", rows, total)),
+        )
+
+    @property
+    def forward(self) -> Forward:
+        """The encoder on its device, moved there when the first image needs it."""
+        if self._forward is None:
+            size = self.settings.batch_size
+            self._forward = Forward(
+                self.encoder.module,
+                self.names,
+                device=self.device,
+                precision=self.precision,
+                batch_size=None if size == "auto" else size,
+                compile=self.settings.compile,
+            )
+        return self._forward
+
+    def run(self) -> "dict[str, FeatureBank]":
+        """Fill the banks; a feature that turns out not to fit float16 starts again in float32."""
+        dtypes = self._stored_dtypes()
+        while True:
+            banks = {name: self._bank(name, dtypes[name]) for name in self.names}
+            try:
+                self._fill(banks)
+                break
+            except Float16Overflow as overflow:
+                if self.settings.dtype == "float16":
+                    raise ParameterError(
+                        f"feature {overflow.feature!r} of {self.encoder.spec.name} does not fit float16; "
+                        "use --dtype auto or --dtype float32"
+                    ) from overflow
+                dtypes[overflow.feature] = "float32"
+        for name, bank in banks.items():
+            if not bank.complete:  # counted, not assumed
+                raise DataError(
+                    f"{bank.path}: {len(bank.missing_rows())} rows of {name} are missing; run again"
+                )
+        return banks
+
+    # --- the stored dtype
+
+    def _key(self, name: str, dtype: str) -> str:
+        from ssl_risk_rs.store import bank_key
+
+        return bank_key({**self.facts[name], "dtype": dtype})
+
+    def _stored_dtypes(self) -> dict[str, str]:
+        """dtype of each feature: what was asked for, else what a bank of an earlier run has (float32 first:
+        float16 has failed then), else what the probe batch fits."""
+        if self.settings.dtype != "auto":
+            return dict.fromkeys(self.names, self.settings.dtype)
+        found = {}
+        for name in self.names:
+            for dtype in ("float32", "float16"):
+                if (Path(self.store.path_for(self._key(name, dtype))) / "bank.json").exists():
+                    found[name] = dtype
+                    break
+        if len(found) < len(self.names):
+            found = {**self._probe(), **found}
+        return found
+
+    def _probe(self) -> dict[str, str]:
+        """dtype that the features of a few images, spread over the data set, fit."""
+        from ssl_risk_rs.store import fits_float16
+
+        n = len(self.dataset)
+        rows = np.unique(np.linspace(0, n - 1, min(N_PROBE, n)).astype(np.uint64))
+        decoded = self._decoder(rows, chunk=len(rows))[0]
+        if decoded.images is None:
+            raise DataError(self._corrupt_message(decoded.corrupt))
+        arrays = self.forward([decoded.images]).arrays()
+        for name, values in arrays.items():
+            self._check_finite(name, decoded.rows, values)
+        return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
+
+    def _bank(self, name: str, dtype: str) -> "FeatureBank":
+        """The bank of a feature, created or reopened."""
+        from ssl_risk_rs.bank import FeatureBank
+
+        described = header(
+            self.encoder,
+            self.dataset,
+            feature=name,
+            precision=self.precision,
+            device=str(self.device),
+            fingerprint=self.facts[name]["data"],
+            corrupt=self.corrupt,
+        )
+        return FeatureBank.create(
+            self.store.path_for(self._key(name, dtype)),
+            described,
+            self.dataset.samples,
+            n_features=int(self.encoder.num_features[name]),
+            dtype=dtype,
+        )
+
+    # --- the loop
+
+    def _decoder(self, rows: np.ndarray, chunk: int = CHUNK) -> Decoder:
+        return Decoder(self.dataset, self.encoder.transform, rows, chunk)
+
+    def _fill(self, banks: "dict[str, FeatureBank]") -> None:
+        """Decode, encode and write every row that a bank lacks."""
+        writer = BlockWriter(banks)
+        rows = writer.rows()
+        if len(rows) == 0:
+            return
+        corrupt: list[CorruptImage] = []
+        with writer:
+            loop = _Loop(
+                self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress
+            )
+            size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
+            decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
+            stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)
+            try:
+                corrupt = loop.run(stream, self.forward.batch_size, self._check_finite)
+            finally:
+                close = getattr(stream, "close", None)  # a generator ends its threads here
+                if close is not None:
+                    close()
+        if corrupt:
+            raise DataError(self._corrupt_message(corrupt))
+
+    def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
+        return (
+            f"{len(corrupt)} images cannot be decoded; what was encoded is kept:\n"
+            f"{describe_corrupt(corrupt)}\n"
+            f"List all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
+            "--skip-corrupt"
+        )
+
+    def _check_finite(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            where = self.dataset.where(int(rows[np.argmax(bad)]))
+            raise EncoderError(
+                f"feature {name!r} of {self.encoder.spec.name} is NaN or infinite for {where} in "
+                f"{self.precision}; try --amp off, and check the checkpoint"
+            )
+
+
+class _Loop:
+    """Batches from decoded chunks, one of them ahead on the device; keeps the clock."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        writer: BlockWriter,
+        done: int,
+        total: int,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.forward, self.writer, self.progress = forward, writer, progress
+        self.before, self.done, self.total = done, done, total
+        self.waited = {"decode": 0.0, "encode": 0.0, "write": 0.0}
+        self.start = self.reported = time.perf_counter()
+
+    def run(
+        self,
+        stream: Any,
+        batch_size: int,
+        check: Callable[[str, np.ndarray, np.ndarray], None],
+    ) -> list[CorruptImage]:
+        """Encode the stream to its end, or to the first chunk with a corrupt image: these are returned."""
+        self._report(force=True)
+        pending: tuple[np.ndarray, Features] | None = None
+        for batch, corrupt in _batches(self._timed(stream), batch_size):
+            ahead = None
+            if batch:
+                clock = time.perf_counter()
+                ahead = np.concatenate([d.rows for d in batch]), self.forward([d.images for d in batch])
+                self.waited["encode"] += time.perf_counter() - clock
+            self._finish(pending, check)
+            pending = ahead
+            if corrupt:
+                break
+        else:
+            corrupt = []
+        self._finish(pending, check)
+        self._report(force=True)
+        return corrupt
+
+    def _timed(self, stream: Any) -> Any:
+        clock = time.perf_counter()
+        for decoded in stream:
+            self.waited["decode"] += time.perf_counter() - clock
+            yield decoded
+            clock = time.perf_counter()
+
+    def _finish(
+        self,
+        pending: "tuple[np.ndarray, Features] | None",
+        check: Callable[[str, np.ndarray, np.ndarray], None],
+    ) -> None:
+        if pending is None:
+            return
+        rows, features = pending
+        clock = time.perf_counter()
+        arrays = features.arrays()
+        self.waited["encode"] += time.perf_counter() - clock
+        for name, values in arrays.items():
+            check(name, rows, values)
+        self.writer.put(rows, arrays)
+        self.waited["write"] = self.writer.waited
+        self.done += len(rows)
+        self._report()
+
+    def _report(self, force: bool = False) -> None:
+        now = time.perf_counter()
+        if not force and now - self.reported < REPORT_EVERY:
+            return
+        self.reported = now
+        fresh = self.done - self.before
+        rate = fresh / max(now - self.start, 1e-9)
+        left = (self.total - self.done) / rate if fresh else None
+        slowest: Any = max(self.waited, key=self.waited.__getitem__) if fresh else None
+        self.progress(Progress("encode", self.done, self.total, rate, left, slowest))
+
+
+def _batches(stream: Any, batch_size: int) -> Any:
+    """Chunks gathered to about `batch_size` images; ends with the first chunk that has a corrupt image."""
+    batch: list[Decoded] = []
+    count = 0
+    for decoded in stream:
+        if decoded.images is not None:
+            batch.append(decoded)
+            count += len(decoded.rows)
+        if decoded.corrupt:
+            yield batch, decoded.corrupt
+            return
+        if count >= batch_size:
+            yield batch, []
+            batch, count = [], 0
+    if batch:
+        yield batch, []

@@ -1,0 +1,70 @@
+"""Checked settings of an extraction, and what it reports while it runs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.extraction.forward import Amp
+
+__all__ = ["ExtractionSettings", "Progress", "StorageDtype"]
+
+StorageDtype = Literal["auto", "float16", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionSettings:
+    """How to encode; nothing here says what.
+
+    Attributes
+    ----------
+    device : auto (CUDA if there is one), cpu, cuda, cuda:1 …
+    amp : precision of the encoder's products: auto, off (float32), bf16, fp16
+    batch_size : auto, or images encoded at a time; halved when the memory does not suffice
+    workers : auto, or threads or processes that decode images; 0 decodes between batches
+    dtype : auto (float16 unless a feature does not fit it), float16, float32: how features are stored
+    compile : whether the encoder goes through torch.compile
+    skip_corrupt : leave out images that cannot be decoded, after a scan of all of them
+    hash_content : tell data apart by the files' contents instead of their sizes and times
+    """
+
+    device: str = "auto"
+    amp: Amp = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    workers: int | Literal["auto"] = "auto"
+    dtype: StorageDtype = "auto"
+    compile: bool = False
+    skip_corrupt: bool = False
+    hash_content: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("amp", ("auto", "off", "bf16", "fp16")),
+            ("dtype", ("auto", "float16", "float32")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(choices)}")
+        for name, least in (("batch_size", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ParameterError(f"{name} is {value!r}; give auto or a whole number from {least}")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an extraction stands.
+
+    Attributes
+    ----------
+    stage : "scan" (looking for corrupt images) or "encode"
+    rows, total : rows done, those of earlier runs included, and rows of the data set
+    images_per_second : of this run
+    seconds_left : at that rate; None before the first batch
+    bottleneck : what the others wait for: "decode", "encode" or "write"; None before the first batch
+    """
+
+    stage: Literal["scan", "encode"]
+    rows: int
+    total: int
+    images_per_second: float = 0.0
+    seconds_left: float | None = None
+    bottleneck: Literal["decode", "encode", "write"] | None = None

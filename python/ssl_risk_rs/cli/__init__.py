@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "decompose": "ssl_risk_rs.cli.decompose",
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
+    "store": "ssl_risk_rs.cli.store",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs.errors import DataError, EncoderError, ParameterError
+from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.extraction.decoding import (
     CHUNK,
     CorruptImage,
@@ -154,7 +154,7 @@ class _Extraction:
         total = len(dataset)
         return known_corrupt(
             dataset,
-            Path(self.store.root) / "scans",
+            self.store.root / "scans",
             workers=self.workers if self.settings.workers != "auto" else count_cpus(),
             fingerprint=dataset.fingerprint(self.settings.hash_content),
             progress=lambda rows: self.progress(Progress("scan", rows, total)),
@@ -207,12 +207,14 @@ class _Extraction:
     def _stored_dtypes(self) -> dict[str, str]:
         """dtype of each feature: what was asked for, else what a bank of an earlier run has (float32 first:
         float16 has failed then), else what the probe batch fits."""
+        from ssl_risk_rs.bank import is_bank
+
         if self.settings.dtype != "auto":
             return dict.fromkeys(self.names, self.settings.dtype)
         found = {}
         for name in self.names:
             for dtype in ("float32", "float16"):
-                if (Path(self.store.path_for(self._key(name, dtype))) / "bank.json").exists():
+                if is_bank(self.store.path_for(self._key(name, dtype))):
                     found[name] = dtype
                     break
         if len(found) < len(self.names):
@@ -221,7 +223,7 @@ class _Extraction:
 
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
-        from ssl_risk_rs.store import fits_float16
+        from ssl_risk_rs.bank import fits_float16
 
         n = len(self.dataset)
         rows = np.unique(np.linspace(0, n - 1, min(N_PROBE, n)).astype(np.uint64))
@@ -234,9 +236,23 @@ class _Extraction:
         return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
 
     def _bank(self, name: str, dtype: str) -> "FeatureBank":
-        """The bank of a feature, created or reopened."""
-        from ssl_risk_rs.bank import FeatureBank
+        """The bank of a feature, created or reopened.
 
+        One that exists is opened whatever its header says of libraries and devices: its key is a hash of all
+        that decides its numbers.
+        """
+        from ssl_risk_rs.bank import FeatureBank, is_bank
+
+        key = self._key(name, dtype)
+        path = self.store.path_for(key)
+        if is_bank(path):
+            bank = FeatureBank.open(path)
+            columns = ["row", "split", "sample_id", "label"]
+            if not bank.samples.select(columns).equals(self.dataset.samples.select(columns)):
+                raise BankError(
+                    f"{path} holds other samples than {self.dataset.uri}; remove it and run again"
+                )
+            return bank
         described = header(
             self.encoder,
             self.dataset,
@@ -247,11 +263,11 @@ class _Extraction:
             corrupt=self.corrupt,
         )
         return FeatureBank.create(
-            self.store.path_for(self._key(name, dtype)),
-            described,
+            path,
+            {**described, "key": key},
             self.dataset.samples,
             n_features=int(self.encoder.num_features[name]),
-            dtype=dtype,
+            dtype="float16" if dtype == "float16" else "float32",
         )
 
     # --- the loop
@@ -261,12 +277,10 @@ class _Extraction:
 
     def _fill(self, banks: "dict[str, FeatureBank]") -> None:
         """Decode, encode and write every row that a bank lacks."""
-        writer = BlockWriter(banks)
-        rows = writer.rows()
-        if len(rows) == 0:
-            return
-        corrupt: list[CorruptImage] = []
-        with writer:
+        with BlockWriter(banks) as writer:
+            rows = writer.rows()
+            if len(rows) == 0:
+                return
             loop = _Loop(
                 self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress
             )

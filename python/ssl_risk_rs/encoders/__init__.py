@@ -1,0 +1,85 @@
+"""Encoders: a name becomes a frozen module, its preprocessing and a hash of its weights.
+
+    swav, dino_vitS16_last, …       published encoders, downloaded once (list_encoders)
+    timm:vit_small_patch14_dinov2   any model of timm with pretrained weights
+    random:resnet50?seed=1          an architecture with random weights: the control encoder
+    ckpt:FILE@resnet50              a checkpoint file and its architecture (timm's, ours, or a published name)
+    file.py:function                your own code: it is run
+    pixels:8                        mean pixels on an 8 by 8 grid: cannot have memorized anything
+    demo_ssl                        bundled: 8×8 digits, SSL; with demo_supervised and demo_random
+
+Describing and listing need no torch (timm's models aside); creating does.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssl_risk_rs.encoders.sources import build, describe, list_names
+from ssl_risk_rs.encoders.spec import EncoderSpec
+from ssl_risk_rs.errors import ParameterError
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.encoders.encoder import Encoder
+
+__all__ = ["Encoder", "EncoderSpec", "create_encoder", "describe_encoder", "list_encoders"]
+
+
+def __getattr__(name: str) -> Any:  # the class needs torch
+    if name == "Encoder":
+        from ssl_risk_rs.encoders.encoder import Encoder
+
+        return Encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def create_encoder(
+    name: str,
+    *,
+    layers: "str | list[str] | tuple[str, ...] | None" = None,
+    pool: str | None = None,
+    img_size: int | None = None,
+    match: Literal["name", "order"] = "name",
+    progress: Callable[[str], None] | None = None,
+) -> "Encoder":
+    """Build an encoder, on the CPU, frozen and in eval mode.
+
+    Parameters
+    ----------
+    name : see the module's docstring; `file.py:function` runs that file
+    layers : feature names ("cls+avg", "blocks.5:cls") or layers ("last", "blocks.5"); default: the encoder's own
+    pool : pooling for layers that name none ("avgpool", "cls", "avg", "cls+avg", "4xcls")
+    img_size : side of the images the network sees; default: the encoder's own. The resize before the crop keeps its ratio
+    match : "order" assigns a checkpoint's tensors by position where only their names differ; every shape must fit
+    progress : receives lines of text (downloads, licence, tensors matched and left over); default: the log
+
+    Returns
+    -------
+    Encoder whose `module` maps float32 images (b, c, h, w) to {feature: float32 Tensor (b, num_features[feature])}.
+
+    Raises
+    ------
+    EncoderError if the name is unknown, the weights cannot be had, or a tensor does not fit.
+    """
+    if match not in ("name", "order"):
+        raise ParameterError(f'match is "name" or "order", not {match!r}')
+    report = progress or logging.getLogger(__name__).info
+    return build(name, layers=layers, pool=pool, img_size=img_size, match=match, progress=report)
+
+
+def describe_encoder(name: str) -> EncoderSpec:
+    """The facts of an encoder, nothing built or downloaded.
+
+    Raises
+    ------
+    EncoderError if the name is unknown (with the nearest names), or known but not loadable (with the reason).
+    """
+    return describe(name)
+
+
+def list_encoders(pattern: str = "*", *, recognised: bool = False) -> list[str]:
+    """Names matching a shell pattern: bundled and published encoders, or timm's for `timm:PATTERN`.
+
+    `recognised=True` adds published encoders that cannot be loaded by name yet.
+    """
+    return list_names(pattern, recognised=recognised)

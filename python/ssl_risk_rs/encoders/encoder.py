@@ -1,0 +1,92 @@
+"""A built encoder: frozen module, preprocessing, sizes and a hash of its weights."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ssl_risk_rs.encoders.spec import EncoderSpec
+from ssl_risk_rs.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Encoder", "OutputModule", "finish", "hash_weights"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoder:
+    """An encoder ready to extract with.
+
+    Attributes
+    ----------
+    spec : what is known of it; `spec.features` are the features this encoder returns
+    module : in eval mode, without gradients; float32 images (b, c, h, w) → {feature name: Tensor (b, d)}
+    transform : PIL image → float32 tensor (c, h, w)
+    num_features : d of each feature
+    weights_hash : SHA-256 over names, dtypes, shapes and values of the module's tensors
+    """
+
+    spec: EncoderSpec
+    module: nn.Module
+    transform: "Callable[[Image], Tensor]"
+    num_features: dict[str, int]
+    weights_hash: str
+
+
+class OutputModule(nn.Module):
+    """Gives a module that returns one tensor (b, d), or a dictionary of them, the form of an encoder."""
+
+    def __init__(self, module: nn.Module, name: str = "output") -> None:
+        super().__init__()
+        self.backbone = module
+        self.name = name
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        out = self.backbone(images)
+        return out if isinstance(out, dict) else {self.name: out}
+
+
+def finish(
+    spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], Tensor]", salt: bytes = b""
+) -> Encoder:
+    """Freeze the module, run it once on a grey image, and hash its weights.
+
+    Raises
+    ------
+    EncoderError if the module fails, or returns something else than named features of shape (b, d).
+    """
+    from PIL import Image as pil
+
+    module.eval().requires_grad_(False)
+    side = spec.img_size or 32
+    try:
+        with torch.inference_mode():
+            image = transform(pil.new("RGB", (side, side), (127, 127, 127)))
+            out = module(image[None].repeat(2, 1, 1, 1))
+    except Exception as error:  # the module may be anyone's
+        raise EncoderError(f"{spec.name} fails on an image of {side}×{side} pixels: {error}") from error
+    for name, value in out.items():
+        if not isinstance(value, Tensor) or value.ndim != 2 or len(value) != 2:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise EncoderError(
+                f"{spec.name} returns {shape} as {name} for 2 images; pool it to (2, n_features)"
+            )
+    features = {name: value.shape[1] for name, value in out.items()}
+    return Encoder(
+        replace(spec, features=tuple(features)), module, transform, features, hash_weights(module, salt)
+    )
+
+
+def hash_weights(module: nn.Module, salt: bytes = b"") -> str:
+    """SHA-256 over names, dtypes, shapes and values of the tensors, independent of their order and of the device."""
+    digest = hashlib.sha256(salt)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        if flat.numel():
+            digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return f"sha256:{digest.hexdigest()}"

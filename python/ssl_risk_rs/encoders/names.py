@@ -1,0 +1,80 @@
+"""The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, `pixels:8`.
+
+Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ssl_risk_rs.errors import EncoderError
+
+__all__ = ["EncoderName", "parse_name"]
+
+Kind = Literal["registry", "timm", "random", "checkpoint", "code", "pixels"]
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderName:
+    """A name taken apart: which source, what in it, and the options after the question mark."""
+
+    text: str
+    kind: Kind
+    target: str  #: registry or timm name, architecture, grid; for files: the path
+    part: str = ""  #: architecture of a checkpoint, function of a file
+    options: dict[str, object] = field(default_factory=dict)
+
+
+def parse_name(text: str) -> EncoderName:
+    """Take a name apart; nothing is opened.
+
+    Raises
+    ------
+    EncoderError for a malformed name, with an example of a right one.
+    """
+    scheme, colon, rest = text.partition(":")
+    if scheme in ("timm", "random", "ckpt", "pixels") and (colon or scheme == "pixels"):
+        # in a checkpoint's name the options follow the architecture: a path may hold a question mark
+        path, at, tail = rest.rpartition("@") if scheme == "ckpt" else ("", "", rest)
+        if scheme == "ckpt" and not at:
+            path, tail = tail, ""
+        target, options = _split_options(tail, text)
+        if scheme == "ckpt":
+            if not path:
+                raise EncoderError(
+                    f"{text}: no file named; write ckpt:FILE@ARCH, such as ckpt:swav.pth.tar@resnet50"
+                )
+            return EncoderName(text, "checkpoint", str(Path(path).expanduser()), target, options)
+        if scheme == "pixels":
+            if target and not (target.isdigit() and int(target) > 0):
+                raise EncoderError(f"{text}: the grid is a positive number, such as pixels:8")
+            return EncoderName(text, "pixels", target or "8", "", options)
+        if not target:
+            raise EncoderError(f"{text}: no architecture named; write {scheme}:resnet50")
+        if scheme == "timm" and options.pop("pretrained", True) is False:
+            return EncoderName(text, "random", target, "", options)
+        return EncoderName(text, "timm" if scheme == "timm" else "random", target, "", options)
+    path, colon, function = text.rpartition(":")
+    if colon and path.endswith(".py"):
+        if not function.isidentifier():
+            raise EncoderError(f"{text}: {function!r} is no function name; write file.py:function")
+        return EncoderName(text, "code", str(Path(path).expanduser()), function)
+    if text.endswith(".py"):
+        raise EncoderError(f"{text}: name the function that returns the encoder: {text}:function")
+    return EncoderName(text, "registry", text)
+
+
+def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
+    """`ARCH?a=1&b=true` → ARCH and {a: 1, b: True}; a value that is no JSON is a string."""
+    target, mark, query = tail.partition("?")
+    options: dict[str, object] = {}
+    for item in query.split("&") if mark else []:
+        key, equals, value = item.partition("=")
+        if not (equals and key.isidentifier()):
+            raise EncoderError(f"{text}: options are key=value, joined by &; got {item!r}")
+        try:
+            options[key] = json.loads(value.lower() if value in ("True", "False") else value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return target, options

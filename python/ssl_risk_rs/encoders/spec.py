@@ -1,0 +1,108 @@
+"""What is known of an encoder before it is built: plain data, so that listing and describing never import torch."""
+
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from ssl_risk_rs.errors import EncoderError
+
+__all__ = ["EncoderSpec", "choose_features", "nearest"]
+
+#: mean and standard deviation of ImageNet's training pixels (RGB, in [0, 1]), as most checkpoints use them
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """The facts of one encoder.
+
+    Attributes
+    ----------
+    name : as typed, aliases resolved
+    architecture : one of ours, or a timm model name
+    source : URL, path, "timm", "bundled", "random" or "code"
+    features : representations offered, "pooling" (of the last layer) or "layer:pooling"; the first is the default
+    img_size : side of the square the network sees; None: the image's own size
+    resize : short side before the centre crop; None: no resizing
+    interpolation : "bilinear", "bicubic", …
+    mean, std : for each channel, of pixels in [0, 1]
+    channels : 1 (grey) or 3 (RGB)
+    objective, pretraining_data, epochs, batch_size, licence : how the weights came about, None where unknown
+    supervised_twin : encoder of the same architecture trained with labels; its training error is the approximation error
+    twin_labels : the data set whose labels trained the twin; it counts as a twin on that data only
+    random_twin : the same architecture with random weights
+    notes : anything a user of the numbers should know
+    """
+
+    name: str
+    architecture: str
+    source: str
+    features: tuple[str, ...]
+    img_size: int | None = 224
+    resize: int | None = 256
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    channels: int = 3
+    objective: str | None = None
+    pretraining_data: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    licence: str | None = None
+    supervised_twin: str | None = None
+    twin_labels: str | None = None
+    random_twin: str | None = None
+    notes: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+
+def nearest(word: str, choices: "list[str] | tuple[str, ...]", n: int = 5) -> list[str]:
+    """The choices most like `word`: those that contain it first, then by edit distance."""
+    lower = word.lower()
+    inside = [choice for choice in choices if lower and lower in choice.lower()]
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = [by_lower[match] for match in get_close_matches(lower, list(by_lower), n, cutoff=0.6)]
+    return list(dict.fromkeys([*close, *inside]))[:n]
+
+
+def choose_features(
+    offered: tuple[str, ...], layers: "str | list[str] | tuple[str, ...] | None", pool: str | None
+) -> tuple[str, ...]:
+    """Turn `layers` and `pool` into names among `offered`.
+
+    A layer is "last", a layer's name, or a full feature name; `pool` applies to layers that name none.
+    Neither: the default, the first offered.
+
+    Raises
+    ------
+    EncoderError that lists what is offered.
+    """
+    names = [layers] if isinstance(layers, str) else list(layers or ["last"])
+    chosen = []
+    for name in names:
+        if name in offered:
+            wanted = [name]
+        else:
+            of_layer = [f for f in offered if (f.rpartition(":")[0] or "last") == name]
+            wanted = [f for f in of_layer if pool is None or f.rpartition(":")[2] == pool][:1]
+        if not wanted:
+            asked = name if pool is None else f"{name} with pooling {pool}"
+            raise EncoderError(f"the encoder offers no feature {asked}; it offers {_summary(offered)}")
+        chosen += wanted
+    return tuple(dict.fromkeys(chosen))
+
+
+def _summary(offered: tuple[str, ...]) -> str:
+    last = [f for f in offered if ":" not in f]
+    inner = list(dict.fromkeys(f.rpartition(":")[0] for f in offered if ":" in f))
+    text = "for the last layer " + ", ".join(last)
+    if inner:
+        poolings = list(dict.fromkeys(f.rpartition(":")[2] for f in offered if ":" in f))
+        text += f"; for the layers {', '.join(inner)}: {', '.join(poolings)}"
+    return text

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.datasets import ImageDataset
 
-__all__ = ["CorruptImage", "Decoded", "Decoder", "count_cpus", "decode", "find_corrupt"]
+__all__ = [
+    "CorruptImage",
+    "Decoded",
+    "Decoder",
+    "count_cpus",
+    "count_images",
+    "decode",
+    "describe_corrupt",
+    "find_corrupt",
+]
 
 #: images a worker decodes at a time: small against a batch, so that the first batch is soon there
 CHUNK = 32
@@ -172,6 +181,11 @@ def _nothing(image: Any) -> "torch.Tensor":
     import torch
 
     return torch.empty(0)
+
+
+def count_images(n: int) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{n:,} image" if n == 1 else f"{n:,} images"
 
 
 def describe_corrupt(corrupt: Sequence[CorruptImage], show: int = 10) -> str:

@@ -14,6 +14,7 @@ from ssl_risk_rs.extraction.decoding import (
     Decoded,
     Decoder,
     count_cpus,
+    count_images,
     decode,
     describe_corrupt,
 )
@@ -205,21 +206,29 @@ class _Extraction:
         return bank_key({**self.facts[name], "dtype": dtype})
 
     def _stored_dtypes(self) -> dict[str, str]:
-        """dtype of each feature: what was asked for, else what a bank of an earlier run has (float32 first:
-        float16 has failed then), else what the probe batch fits."""
-        from ssl_risk_rs.bank import is_bank
+        """dtype of each feature: what was asked for, else that of an earlier run's bank, else what the probe
+        batch fits."""
 
         if self.settings.dtype != "auto":
             return dict.fromkeys(self.names, self.settings.dtype)
         found = {}
         for name in self.names:
-            for dtype in ("float32", "float16"):
-                if is_bank(self.store.path_for(self._key(name, dtype))):
-                    found[name] = dtype
-                    break
+            dtype = self._dtype_in_store(name)
+            if dtype is not None:
+                found[name] = dtype
         if len(found) < len(self.names):
             found = {**self._probe(), **found}
         return found
+
+    def _dtype_in_store(self, name: str) -> str | None:
+        """dtype of the bank that an earlier run made or began."""
+        from ssl_risk_rs.bank import FeatureBank, is_bank
+
+        float16, float32 = (self.store.path_for(self._key(name, dtype)) for dtype in ("float16", "float32"))
+        if is_bank(float16) and (not is_bank(float32) or FeatureBank.open(float16).complete):
+            return "float16"
+        # beside an incomplete one in float16, which is as far as that went before a feature did not fit
+        return "float32" if is_bank(float32) else None
 
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
@@ -298,7 +307,7 @@ class _Extraction:
 
     def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
         return (
-            f"{len(corrupt)} images cannot be decoded; what was encoded is kept:\n"
+            f"{count_images(len(corrupt))} cannot be decoded:\n"
             f"{describe_corrupt(corrupt)}\n"
             f"List all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
             "--skip-corrupt"

@@ -21,10 +21,15 @@ from ssl_risk_rs.errors import (
 _LAZY: dict[str, str] = {
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.store",
+    "ImageDataset": "ssl_risk_rs.datasets",
     "bank_key": "ssl_risk_rs.store",
+    "create_dataset": "ssl_risk_rs.datasets",
+    "ensure_bank": "ssl_risk_rs.extraction",
     "export_bank": "ssl_risk_rs.convert",
+    "extract": "ssl_risk_rs.extraction",
     "fits_float16": "ssl_risk_rs.bank",
     "import_bank": "ssl_risk_rs.convert",
+    "list_datasets": "ssl_risk_rs.datasets",
     "load_features": "ssl_risk_rs.feature_arrays",
 }
 

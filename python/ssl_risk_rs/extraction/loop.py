@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -296,12 +297,8 @@ class _Extraction:
             size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
             decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
             stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)
-            try:
+            with closing(stream):
                 corrupt = loop.run(stream, self.forward.batch_size, self._check_finite)
-            finally:
-                close = getattr(stream, "close", None)  # a generator ends its threads here
-                if close is not None:
-                    close()
         if corrupt:
             raise DataError(self._corrupt_message(corrupt))
 

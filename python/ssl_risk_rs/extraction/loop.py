@@ -173,6 +173,7 @@ class _Extraction:
                 device=self.device,
                 precision=self.precision,
                 batch_size=None if size == "auto" else size,
+                img_size=self.encoder.spec.img_size,
                 compile=self.settings.compile,
             )
         return self._forward

@@ -77,9 +77,9 @@ class Features:
 
 
 def first_batch_size(device_type: str, img_size: int | None) -> int:
-    """Images in the batch tried first: the same number of pixels whatever the side, within reason.
+    """Images in the batch tried first: the same number of pixels for any side, within reason.
 
-    Small images need large batches: threads meet once for each layer and batch, however little there is to do.
+    Small images need large batches: threads meet once for each layer of each batch, however small it is.
     """
     at_224 = FIRST_BATCH.get(device_type, 64)
     return round(min(max(at_224 * (224 / (img_size or 224)) ** 2, at_224 / 8), at_224 * 16))

@@ -5,6 +5,7 @@ interrupted extraction loses at most the block at hand, and `numpy.load(part, mm
 without this package.
 """
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -33,6 +34,8 @@ SCHEMA_VERSION = 1
 #: data of a part's `.npy` files begin here (docs/bank-format.md)
 HEADER_BYTES = 128
 FLOAT16_MAX = 65504.0
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
 
 
 class PartArrays(NamedTuple):
@@ -116,8 +119,7 @@ class FeatureBank:
         if not publish_exclusive(path / "bank.json", lambda file: file.write_text(text, encoding="utf-8")):
             _same_manifest(path, manifest)
         bank = cls.open(path)
-        bank._repair_headers()
-        return bank
+        return cls.open(path) if bank._repair_headers() else bank
 
     @classmethod
     def open(cls, path: "str | os.PathLike[str]") -> "FeatureBank":
@@ -215,10 +217,10 @@ class FeatureBank:
         """Class of each row: int64 (n_rows,)."""
         return self.samples["label"].to_numpy().astype(np.int64, copy=False)
 
-    def rows(self, split: Literal["train", "test"]) -> np.ndarray:
+    def rows(self, split: Split) -> np.ndarray:
         """Rows of a split: uint32, ascending."""
-        if split not in _SPLITS:
-            raise ParameterError(f"split is {split!r}; a bank has {' and '.join(_SPLITS)}")
+        if split not in SPLITS:
+            raise ParameterError(f"split is {split!r}; a bank has {' and '.join(SPLITS)}")
         return np.flatnonzero((self.samples["split"] == split).to_numpy()).astype(np.uint32)
 
     def read(self, rows: Any) -> np.ndarray:
@@ -244,7 +246,9 @@ class FeatureBank:
             stem = self.path / part.name
             index = np.memmap(f"{stem}.rows.npy", np.dtype("<u8"), "r", HEADER_BYTES, (part.rows,))
             dtype, shape = np.dtype(self.dtype).newbyteorder("<"), (part.rows, self.n_features)
-            arrays.append(PartArrays(part.name, index, np.memmap(f"{stem}.npy", dtype, "r", HEADER_BYTES, shape)))
+            arrays.append(
+                PartArrays(part.name, index, np.memmap(f"{stem}.npy", dtype, "r", HEADER_BYTES, shape))
+            )
         return arrays
 
     def nbytes(self) -> int:
@@ -272,8 +276,7 @@ class FeatureBank:
                 lines.append(f"\n  and {len(found.damage) - len(lines)} more")
             raise BankError(
                 f"{self.path}: {len(found.damage)} damaged block(s) of {found.blocks}{''.join(lines)}\n"
-                "copy the files again, or move the part's three files out of the bank and extract what is then "
-                "missing"
+                "copy the files again, or move the part's three files out of the bank and extract anew"
             )
         return found
 
@@ -286,14 +289,13 @@ class FeatureBank:
             text += f" (rows {rows.min()} to {rows.max()} of the bank)"
         return text
 
-    def _repair_headers(self) -> None:
-        """Bring `.npy` headers up to their journals where a writer died between the two."""
-        for part in self._core.parts():
-            if part.header_behind:
-                try:
-                    _core.BankWriter.open(self.path, part.name).close()
-                except BankError:  # it has a writer, which will do so
-                    continue
+    def _repair_headers(self) -> bool:
+        """Bring `.npy` headers up to their journals where a writer died between the two; whether any was."""
+        behind = [part.name for part in self._core.parts() if part.header_behind]
+        for name in behind:
+            with contextlib.suppress(BankError):  # it has a writer, which will do so
+                _core.BankWriter.open(self.path, name).close()
+        return bool(behind)
 
     def __repr__(self) -> str:
         return (
@@ -333,20 +335,19 @@ def fits_float16(features: Any) -> bool:
     return bool(np.all((error <= spread / 64) | (spread <= noise)))
 
 
-_SPLITS = ("train", "test")
 _COLUMNS = ("row", "split", "sample_id", "label", "path")
 
 
 def _as_json(header: Mapping[str, Any]) -> dict[str, Any]:
     """The header as it will be read back: lists for tuples, strings for keys."""
     try:
-        header = json.loads(json.dumps(dict(header), allow_nan=False))
+        plain: dict[str, Any] = json.loads(json.dumps(dict(header), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ParameterError(f"header cannot be written as JSON: {error}") from None
-    names = header.get("class_names")
+    names = plain.get("class_names")
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ParameterError("header's class_names must be a list of strings")
-    return header
+    return plain
 
 
 def _checked_samples(samples: "pl.DataFrame", class_names: list[str] | None) -> "pl.DataFrame":
@@ -358,18 +359,28 @@ def _checked_samples(samples: "pl.DataFrame", class_names: list[str] | None) -> 
     missing = [name for name in _COLUMNS if name not in samples.columns]
     if missing:
         raise ParameterError(f"samples lack the columns {missing}; there are {samples.columns}")
-    types = {"row": pl.UInt64, "split": pl.String, "sample_id": pl.String, "label": pl.Int64, "path": pl.String}
+    types = {
+        "row": pl.UInt64,
+        "split": pl.String,
+        "sample_id": pl.String,
+        "label": pl.Int64,
+        "path": pl.String,
+    }
     try:
         samples = samples.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items())
     except pl.exceptions.PolarsError as error:
         raise ParameterError(f"samples have a column of the wrong type: {error}") from None
     for name in _COLUMNS[:4]:
         if samples[name].null_count():
-            raise ParameterError(f"samples have no {name} in line {int(samples[name].is_null().arg_max() or 0)}")
+            raise ParameterError(
+                f"samples have no {name} in line {int(samples[name].is_null().arg_max() or 0)}"
+            )
     samples = samples.select(*_COLUMNS, pl.exclude(*_COLUMNS)).sort("row")
     if not np.array_equal(samples["row"].to_numpy(), np.arange(samples.height, dtype=np.uint64)):
-        raise ParameterError(f"samples must number their {samples.height} rows 0, 1, 2, … without gap or repeat")
-    other = set(samples["split"].unique()) - set(_SPLITS)
+        raise ParameterError(
+            f"samples must number their {samples.height} rows 0, 1, 2, … without gap or repeat"
+        )
+    other = set(samples["split"].unique()) - set(SPLITS)
     if other:
         raise ParameterError(f"samples have split {sorted(other)[0]!r}; use train or test")
     if samples.height:
@@ -402,7 +413,8 @@ def _same_manifest(path: Path, manifest: dict[str, Any]) -> None:
     _core.Bank.open(path)  # a damaged manifest gets its own message
     there = _read_manifest(path)
     old, new = (
-        {**{k: m.get(k) for k in ("n_rows", "n_features", "dtype")}, **m.get("header", {})} for m in (there, manifest)
+        {**{k: m.get(k) for k in ("n_rows", "n_features", "dtype")}, **m.get("header", {})}
+        for m in (there, manifest)
     )
     differences = [
         f"\n  {key}: {_short(old.get(key))} there, {_short(new.get(key))} asked for"
@@ -410,7 +422,9 @@ def _same_manifest(path: Path, manifest: dict[str, Any]) -> None:
         if old.get(key) != new.get(key)
     ]
     if differences:
-        raise BankError(f"{path} holds another bank{''.join(differences)}\nuse another folder, or remove this one")
+        raise BankError(
+            f"{path} holds another bank{''.join(differences)}\nuse another folder, or remove this one"
+        )
 
 
 def _same_samples(path: Path, samples: "pl.DataFrame") -> None:
@@ -418,7 +432,9 @@ def _same_samples(path: Path, samples: "pl.DataFrame") -> None:
     if there.equals(samples):
         return
     if there.columns != samples.columns or there.height != samples.height:
-        what = f"{there.height} rows of {there.columns} there, {samples.height} of {samples.columns} asked for"
+        what = (
+            f"{there.height} rows of {there.columns} there, {samples.height} of {samples.columns} asked for"
+        )
     else:
         column = next(name for name in there.columns if not there[name].equals(samples[name]))
         old, new = there[column].to_list(), samples[column].to_list()

@@ -10,6 +10,7 @@ from ssl_risk_rs.errors import SslRiskError
 COMMANDS: dict[str, str] = {
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
+    "store": "ssl_risk_rs.cli.store",
 }
 
 

@@ -199,10 +199,9 @@ impl PartWriter {
             Dtype::F16 => f16::MAX.to_f32(),
             Dtype::F32 => f32::MAX,
         };
-        // NaN fails every comparison
         let bad = match values {
             Values::F16(v) => v.iter().position(|v| !v.is_finite()).map(|at| (at, v[at].to_f32())),
-            Values::F32(v) => v.iter().position(|v| !(v.abs() <= limit)).map(|at| (at, v[at])),
+            Values::F32(v) => v.iter().position(|v| v.is_nan() || v.abs() > limit).map(|at| (at, v[at])),
         };
         if let Some((at, value)) = bad {
             return Err(Error::BadValue {

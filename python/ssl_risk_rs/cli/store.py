@@ -1,0 +1,277 @@
+"""`ssl-risk-rs store`: list, check, import and export feature banks."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ssl_risk_rs.cli._options import format_option, print_rows, say, store_option
+from ssl_risk_rs.errors import DataError
+
+
+@click.group()
+def store() -> None:
+    """List, check, import and export feature banks.
+
+    A bank holds the representations of one encoder on one data set. BANK is its folder, its key, or the
+    beginning of its key.
+
+    \b
+    ssl-risk-rs store ls
+    """
+
+
+@store.command()
+@store_option
+@format_option
+def ls(store: str | None, form: str) -> None:
+    """List the banks of the store, latest first.
+
+    \b
+    ssl-risk-rs store ls --format csv
+    """
+    from ssl_risk_rs.store import FeatureStore
+
+    found = FeatureStore(store)
+    banks = found.banks()
+    if not banks:
+        say(f"no banks in {found.root}")
+    if form == "table":
+        rows = [
+            {
+                "key": bank.key[:12],
+                "state": f"{bank.missing:,} missing" if bank.state == "incomplete" else bank.state,
+                "encoder": bank.encoder,
+                "data": bank.data,
+                "rows": f"{bank.n_rows:,}",
+                "features": bank.n_features,
+                "dtype": bank.dtype,
+                "size": _size(bank.bytes),
+                "modified": bank.modified[:16].replace("T", " "),
+            }
+            for bank in banks
+        ]
+    else:
+        rows = [{**asdict(bank), "path": str(bank.path)} for bank in banks]
+    if rows or form == "json":
+        print_rows(rows, form)
+    for bank in banks:
+        if bank.problem:
+            say(f"damaged: {bank.problem}")
+
+
+@store.command()
+@click.argument("bank")
+@store_option
+@format_option
+def info(bank: str, store: str | None, form: str) -> None:
+    """Show what a bank holds and how it was made.
+
+    \b
+    ssl-risk-rs store info 3f2a --format json
+    """
+    opened = _open(bank, store)
+    samples = opened.samples
+    facts: dict[str, Any] = {
+        "path": str(opened.path),
+        "complete": opened.complete,
+        "missing": len(opened.missing_rows()),
+        "n_rows": opened.n_rows,
+        "n_train": len(opened.rows("train")),
+        "n_test": len(opened.rows("test")),
+        "n_classes": samples["label"].n_unique(),
+        "n_features": opened.n_features,
+        "dtype": opened.dtype,
+        "bytes": opened.nbytes(),
+        "created": opened.created,
+        "columns": samples.columns,
+        "parts": [
+            {"name": part.name, "rows": part.rows, "blocks": part.blocks} for part in opened.core.parts()
+        ],
+        "header": opened.header,
+    }
+    if form == "json":
+        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        return
+    flat = {**facts, **{f"header.{name}": value for name, value in opened.header.items()}}
+    del flat["header"]
+    print_rows([{"field": name, "value": _plain(value, form)} for name, value in flat.items()], form)
+
+
+@store.command()
+@click.argument("bank")
+@store_option
+@format_option
+def verify(bank: str, store: str | None, form: str) -> None:
+    """Read a bank again and compare every block with the hashes taken when it was written.
+
+    Exits with 1, naming part, block and rows, if anything has changed.
+
+    \b
+    ssl-risk-rs store verify 3f2a
+    """
+    opened = _open(bank, store)
+    committed = opened.n_rows - len(opened.missing_rows())
+    with _progress("verify") as report:
+        found = opened.verify(None if report is None else lambda rows: report(rows, 2 * committed))
+    line: dict[str, Any] = {
+        "path": str(opened.path),
+        "state": "complete" if opened.complete else "incomplete",
+        "missing": opened.n_rows - found.rows,
+        "parts": found.parts,
+        "blocks": found.blocks,
+        "rows": found.rows,
+        "bytes": found.bytes,
+    }
+    for part in opened.core.parts():
+        if part.header_behind:
+            say(
+                f"{part.name}: the .npy headers are behind the journal, so numpy.load sees fewer rows (a "
+                "writer was stopped, or is at work); the next writer brings them up to date"
+            )
+    print_rows([{**line, "bytes": _size(found.bytes)} if form == "table" else line], form)
+
+
+@store.command("import")
+@click.argument("source")
+@click.argument("target", required=False)
+@click.option("--test", help="File with the test rows, if SOURCE has only training rows.")
+@click.option("--encoder", help="Name of the encoder, for listings and results.")
+@click.option("--data", help="Name of the data set, for listings and results.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="Type to store; auto takes float16 where it loses nothing a probe uses.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the 80/20 cut where SOURCE has none.")
+@click.option("--force", is_flag=True, help="Replace a bank that is there.")
+@store_option
+@format_option
+def import_(
+    source: str,
+    target: str | None,
+    test: str | None,
+    encoder: str | None,
+    data: str | None,
+    dtype: Any,
+    seed: int,
+    force: bool,
+    store: str | None,
+    form: str,
+) -> None:
+    """Make a bank of features from another program.
+
+    SOURCE is a .npz, .safetensors, .parquet, .pt or .pth file or a folder of .npy files with X_train,
+    y_train, X_test, y_test (or X, y, which are cut 80/20), or a pair X.npy,y.npy. TARGET is the bank's
+    folder; without it, the bank goes into the store. Prints where the bank is.
+
+    \b
+    ssl-risk-rs store import feats.npz --encoder swav --data imagenet
+    """
+    from ssl_risk_rs.convert import import_bank
+    from ssl_risk_rs.store import FeatureStore, bank_key
+
+    header = {name: value for name, value in (("encoder", encoder), ("data", data)) if value is not None}
+    if target is None:
+        files = [_file_facts(name) for name in (*source.split(","), *(test.split(",") if test else ()))]
+        facts = {"import": files, "dtype": dtype, "seed": seed, **header}
+        folder = FeatureStore(store).path_for(bank_key(facts))
+    else:
+        folder = Path(target).expanduser()
+    with _progress("import") as report:
+        bank = import_bank(
+            source, folder, test=test, dtype=dtype, header=header, seed=seed, force=force, progress=report
+        )
+    if "note" in bank.header:
+        say(bank.header["note"])
+    record: dict[str, Any] = {
+        "path": str(bank.path),
+        "n_rows": bank.n_rows,
+        "n_train": len(bank.rows("train")),
+        "n_test": len(bank.rows("test")),
+        "n_features": bank.n_features,
+        "dtype": bank.dtype,
+    }
+    _print_record(record, form)
+
+
+@store.command()
+@click.argument("bank")
+@click.argument("target")
+@click.option("--force", is_flag=True, help="Replace an export that is there.")
+@store_option
+@format_option
+def export(bank: str, target: str, force: bool, store: str | None, form: str) -> None:
+    """Write a bank's features for other programs.
+
+    TARGET is NAME.safetensors, or a folder for X_train.npy, y_train.npy, X_test.npy, y_test.npy.
+
+    \b
+    ssl-risk-rs store export 3f2a feats.safetensors
+    """
+    from ssl_risk_rs.convert import export_bank
+
+    opened = _open(bank, store)
+    with _progress("export") as report:
+        written = export_bank(opened, target, force=force, progress=report)
+    _print_record({"path": str(written), "n_rows": opened.n_rows, "dtype": opened.dtype}, form)
+
+
+def _open(name: str, store: str | None) -> Any:
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.store import FeatureStore
+
+    return FeatureBank.open(FeatureStore(store).resolve(name))
+
+
+def _file_facts(name: str) -> dict[str, Any]:
+    path = Path(name.strip()).expanduser().resolve()
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr, if a person is looking."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_record(record: dict[str, Any], form: str) -> None:
+    """One record: a line for each field to a person, a row to a program."""
+    if form == "table":
+        print_rows([{"field": name, "value": _plain(value, form)} for name, value in record.items()], form)
+    else:
+        print_rows([record], form)
+
+
+def _plain(value: Any, form: str) -> str:
+    """One line of text; tables cut what is long (thousand class names)."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if form == "csv" or len(text) <= 100 else text[:99] + "…"
+
+
+def _size(n_bytes: int) -> str:
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

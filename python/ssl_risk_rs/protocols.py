@@ -1,0 +1,384 @@
+"""The two protocols: which probe is fitted on which rows, at which penalty, and judged where."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition import ALPHA_RANGE, ALPHAS, MAX_TUNING_ROWS, FitRecord, Settings, Task
+from ssl_risk_rs.errors import ParameterError
+
+#: the authors' seed, share of classes and weight decays (paper: seed 123, 20 %, 1e-8 … 2e-4)
+PAPER_SEED = 123
+PAPER_CLASSES = 0.2
+PAPER_ALPHAS = (2e-4, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+
+
+@dataclass
+class Judged:
+    """What a protocol hands over: coded outcomes for the intervals, full ones for the record."""
+
+    outcomes: dict[str, np.ndarray]
+    records: dict[str, np.ndarray]
+    sizes: dict[str, int]
+    alphas: dict[str, float]
+    n_subsets: int
+    sensitivity: float
+    fits: list[FitRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Fitter:
+    """Fits and judges probes on the rows of one set of features, and keeps the records."""
+
+    def __init__(self, features: Any, labels: np.ndarray, n_classes: int, settings: Settings) -> None:
+        self.features = features
+        self.labels = labels
+        self.n_classes = n_classes
+        self.settings = settings
+        self.fits: list[FitRecord] = []
+
+    def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> "_core.Moments":
+        """Statistics of `rows` by cell; one pass."""
+        threads = self.settings.n_threads
+        if cells is None:
+            cells = np.zeros(len(self.labels), np.uint8)
+        shift = _core.choose_shift(self.features, rows)
+        n_cells = int(cells[rows].max()) + 1
+        moments = _core.Moments(len(shift), self.n_classes, n_cells=n_cells, shift=shift)
+        moments.update(self.features, rows, self.labels, cells, n_threads=threads)
+        return moments
+
+    def fit(
+        self,
+        role: str,
+        design: "_core.Design",
+        rows: np.ndarray,
+        alpha: float,
+        start: "_core.LinearProbe | None" = None,
+    ) -> "_core.LinearProbe":
+        """One probe; `start` must have been fitted on a subset of `rows`."""
+        if self.settings.probe == "ridge":
+            began = time.perf_counter()
+            probe = design.solve_ridge([alpha])[0]
+            seconds = time.perf_counter() - began
+            record = FitRecord(role, "ridge", alpha, len(rows), True, "closed_form", 0.0, 0.0, None, seconds)
+        else:
+            fit = _core.fit_logistic(
+                self.features,
+                rows,
+                self.labels,
+                design,
+                alpha,
+                tol=self.settings.tol,
+                max_passes=self.settings.max_passes,
+                start=start,
+                n_threads=self.settings.n_threads,
+            )
+            probe = fit.probe
+            record = FitRecord(
+                role, "logistic", alpha, len(rows), fit.converged, fit.stop, fit.passes, fit.gap, fit.objective,
+                fit.seconds,
+            )  # fmt: skip
+        self.fits.append(record)
+        return probe
+
+    def judge(
+        self, probes: list["_core.LinearProbe"], rows: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(predicted, rank of the true class, loss) of each probe on `rows`."""
+        return _core.judge(self.features, rows, self.labels, probes, n_threads=self.settings.n_threads)
+
+    def errors(self, probe: "_core.LinearProbe", rows: np.ndarray) -> int:
+        """Rows that a probe predicts wrongly."""
+        return int((self.judge([probe], rows)[0][1] > 0).sum())
+
+
+def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str], None]) -> Judged:
+    """One penalty tuned on folds that nothing is judged on; a stated floor for R_AF and R_ΦF."""
+    train, test = task.train_rows, task.test_rows
+    size = settings.subset_size or min(len(test), len(train) // (5 * settings.n_subsets))
+    if size < task.n_classes:
+        raise ParameterError(
+            f"{len(train)} training rows give held-out subsets of {size} rows, fewer than the "
+            f"{task.n_classes} classes; give more rows or fewer splits"
+        )
+    folds, subsets = settings.n_folds, settings.n_subsets
+    keys = task.keys if settings.seed == 0 else _rekeyed(task.keys, settings.seed)
+    cells = _core.assign_cells(keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size)
+    fitter = Fitter(task.features, task.labels, task.n_classes, settings)
+    say("moments")
+    moments = fitter.moments(train, cells)
+    fold_fits = [_FoldPath(fitter, moments, train, cells, fold, folds) for fold in range(folds)]
+    alpha, inside, curve = _tune(fold_fits, settings, say)
+    every = list(range(folds + subsets))
+    in_subset = cells[train] >= folds
+
+    judged = _empty(task, in_subset, subsets)
+    start = fold_fits[0].at(alpha)
+    del fold_fits
+    train_as = np.zeros(len(train), np.uint8)
+    for j in range(subsets):
+        say(f"complement {j + 1} of {subsets}")
+        kept = [c for c in every if c != folds + j]
+        rows = train[cells[train] != folds + j]
+        probe = fitter.fit(
+            f"complement_{j}", moments.design(kept, scaling=settings.scaling), rows, alpha, start
+        )
+        held = cells[train] == folds + j
+        outcome = fitter.judge([probe], train[held])[0]
+        train_as[held] = outcome[1] > 0
+        _record(judged, f"as_{j}", train[held], outcome)
+        outcome = fitter.judge([probe], test)[0]
+        judged.outcomes["test"] |= (outcome[1] > 0).astype(np.uint8) << (j + 1)
+        _record(judged, f"cs_{j}", test, outcome)
+        if j == 0:
+            full_start = probe
+    say("all training rows")
+    design = moments.design(every, scaling=settings.scaling)
+    full = fitter.fit("full", design, train, alpha, full_start)
+    outcome = fitter.judge([full], test)[0]
+    judged.outcomes["test"] |= (outcome[1] > 0).astype(np.uint8)
+    _record(judged, "us", test, outcome)
+    above, floor = _floor_fits(fitter, design, train, settings, full, alpha)
+    outcomes = fitter.judge([full, above, floor], train)
+    _record(judged, "af", train, outcomes[2])
+    judged.sensitivity = float((outcomes[1][1] > 0).mean())
+    judged.outcomes["train"] |= (
+        ((outcomes[2][1] > 0).astype(np.uint8) << 1)
+        | ((outcomes[0][1] > 0).astype(np.uint8) << 2)
+        | train_as << 3
+    )
+    if supervised is not None:
+        say("supervised twin")
+        _judge_supervised(judged, supervised, task, settings, fitter)
+    judged.fits = fitter.fits
+    judged.alphas = {"tuned": alpha, "floor": settings.floor, "mean_variance": design.mean_variance}
+    judged.sizes = _sizes(task, design, size, subsets) | {"folds": folds}
+    if not inside:
+        judged.notes.append(f"the tuned penalty {alpha:g} is at the end of its grid")
+    if not (outcomes[2][1] > 0).any():
+        judged.notes.append("separable: usability is not identified with this many features")
+    judged.records["tuning_alpha"] = np.array(sorted(curve), float)
+    judged.records["tuning_errors"] = np.array([curve[a] for a in sorted(curve)], np.int64)
+    return judged
+
+
+def _rekeyed(keys: np.ndarray, seed: int) -> np.ndarray:
+    return _core.sample_keys([str(k) for k in keys], "seed", seed)
+
+
+class _FoldPath:
+    """Probes on all folds but one, along the penalties, each started from the last."""
+
+    def __init__(
+        self,
+        fitter: Fitter,
+        moments: "_core.Moments",
+        train: np.ndarray,
+        cells: np.ndarray,
+        fold: int,
+        n_folds: int,
+    ) -> None:
+        self.fitter = fitter
+        self.role = f"fold_{fold}"
+        own = cells[train]
+        self.rows = train[(own < n_folds) & (own != fold)]
+        self.held = train[own == fold]
+        if fitter.settings.probe == "ridge":  # strided: rows may be sorted by class
+            self.held = self.held[:: -(-len(self.held) // MAX_TUNING_ROWS)]
+        self.design = moments.design(
+            [f for f in range(n_folds) if f != fold], scaling=fitter.settings.scaling
+        )
+        self.probes: dict[float, _core.LinearProbe] = {}
+
+    def errors(self, alpha: float) -> int:
+        """Errors on the held-out fold at a penalty."""
+        nearest = min(self.probes, key=lambda a: abs(np.log(a / alpha)), default=None)
+        start = None if nearest is None else self.probes[nearest]
+        self.probes[alpha] = self.fitter.fit(self.role, self.design, self.rows, alpha, start)
+        return self.fitter.errors(self.probes[alpha], self.held)
+
+    def at(self, alpha: float) -> "_core.LinearProbe":
+        """The probe at a penalty already tried."""
+        return self.probes[alpha]
+
+
+def _tune(
+    paths: list[_FoldPath], settings: Settings, say: Callable[[str], None]
+) -> tuple[float, bool, dict[float, int]]:
+    """Penalty with the fewest held-out errors, ties to the stronger; whether it lies inside the grid."""
+    curve: dict[float, int] = {}
+
+    def total(alpha: float) -> int:
+        say(f"penalty {alpha:g}")
+        curve[alpha] = sum(path.errors(alpha) for path in paths)
+        return curve[alpha]
+
+    def best() -> float:
+        return min(curve, key=lambda a: (curve[a], -a))
+
+    for i, alpha in enumerate(ALPHAS):
+        total(alpha)
+        # past the valley: weaker penalties cost most passes and have lost twice in a row
+        if i >= 2 and curve[ALPHAS[i]] > curve[ALPHAS[i - 1]] > curve[ALPHAS[i - 2]]:
+            break
+    while best() == max(curve) < ALPHA_RANGE[1]:
+        total(max(curve) * 10)
+    return best(), min(curve) < best() < max(curve), curve
+
+
+def _floor_fits(
+    fitter: Fitter,
+    design: "_core.Design",
+    rows: np.ndarray,
+    settings: Settings,
+    start: "_core.LinearProbe | None",
+    alpha: float | None,
+) -> tuple["_core.LinearProbe", "_core.LinearProbe"]:
+    """Probes one decade above the floor and at it; a path of decades where there is no start near."""
+    above = settings.floor * 10
+    path = [a for a in (1e-2, 1e-3) if above < a and (alpha is None or a < alpha)]
+    for a in path if settings.probe == "logistic" else ():
+        start = fitter.fit("floor_path", design, rows, a, start)
+    upper = fitter.fit("floor_above", design, rows, above, start)
+    return upper, fitter.fit("floor", design, rows, settings.floor, upper)
+
+
+def _judge_supervised(judged: Judged, features: Any, task: Task, settings: Settings, fitter: Fitter) -> None:
+    twin = Fitter(features, task.labels, task.n_classes, settings)
+    if isinstance(features, list):  # arrays: training rows come first, test rows may be absent
+        twin.labels = task.labels[: sum(len(x) for x in features)]
+    design = twin.moments(task.train_rows).design(scaling=settings.scaling)
+    _, floor = _floor_fits(twin, design, task.train_rows, settings, None, None)
+    outcome = twin.judge([floor], task.train_rows)[0]
+    judged.outcomes["train"] |= (outcome[1] > 0).astype(np.uint8)
+    _record(judged, "sup", task.train_rows, outcome)
+    fitter.fits += [_renamed(fit, f"supervised_{fit.role}") for fit in twin.fits]
+
+
+def _renamed(fit: FitRecord, role: str) -> FitRecord:
+    from dataclasses import replace
+
+    return replace(fit, role=role)
+
+
+def _empty(task: Task, in_subset: np.ndarray, n_subsets: int) -> Judged:
+    outcomes = {
+        "train": np.zeros(len(task.train_rows), np.uint8),
+        "train_labels": task.labels[task.train_rows],
+        "in_subset": np.ascontiguousarray(in_subset),
+        "test": np.zeros(len(task.test_rows), np.uint8),
+        "test_labels": task.labels[task.test_rows],
+    }
+    return Judged(outcomes, {}, {}, {}, n_subsets, float("nan"))
+
+
+def _record(judged: Judged, name: str, rows: np.ndarray, outcome: tuple[np.ndarray, ...]) -> None:
+    predicted, rank, loss = outcome
+    judged.records |= {
+        f"{name}_row": rows,
+        f"{name}_predicted": predicted,
+        f"{name}_rank": rank,
+        f"{name}_loss": loss,
+    }
+
+
+def _sizes(task: Task, design: "_core.Design", size: int, n_subsets: int) -> dict[str, int]:
+    return {
+        "train": len(task.train_rows),
+        "test": len(task.test_rows),
+        "subset": size,
+        "subsets": n_subsets,
+        "classes": task.n_classes,
+    }
+
+
+def paper(task: Task, supervised: Any, settings: Settings, say: Callable[[str], None]) -> Judged:
+    """The authors' choices: one subset as large as the test set, no scaling, a penalty for each risk tuned on
+    half of the training rows of a fifth of the classes, for R_US on the test rows themselves. Their SGD is
+    replaced by the certified optimum at the same weight decays."""
+    from dataclasses import replace
+
+    from sklearn.model_selection import train_test_split
+
+    settings = replace(settings, scaling="none", n_subsets=1)
+    train, test, labels = task.train_rows, task.test_rows, task.labels
+    if len(test) * 2 > len(train):
+        raise ParameterError(
+            f"the paper's protocol sets aside as many training rows as there are test rows: {len(test)} of "
+            f"{len(train)} are too many; use --protocol strict"
+        )
+
+    def split(rows: np.ndarray, size: int | float) -> tuple[np.ndarray, np.ndarray]:
+        rest, part = train_test_split(rows, stratify=labels[rows], test_size=size, random_state=PAPER_SEED)
+        return np.sort(rest), np.sort(part)
+
+    complement, subset = split(train, len(test))
+    other_half, half = split(train, 0.5)
+    n_chosen = max(2, int(PAPER_CLASSES * task.n_classes))
+    chosen = np.random.RandomState(PAPER_SEED).permutation(np.unique(labels))[:n_chosen]  # noqa: NPY002
+
+    def of_chosen(rows: np.ndarray) -> np.ndarray:
+        return rows[np.isin(labels[rows], chosen)]
+
+    fitter = Fitter(task.features, labels, task.n_classes, settings)
+    tuning = of_chosen(half)
+    design = fitter.moments(tuning).design(scaling="none")
+    alphas = _paper_alphas(settings, [design])
+    judged_on = {"af": tuning, "as": of_chosen(other_half), "us": of_chosen(test)}
+    wrong: dict[str, dict[float, int]] = {name: {} for name in judged_on}
+    start = None
+    for alpha in alphas:
+        say(f"penalty {alpha:g}")
+        start = fitter.fit("tuning", design, tuning, alpha, start)
+        for name, rows in judged_on.items():
+            wrong[name][alpha] = fitter.errors(start, rows)
+    best = {name: min(curve, key=lambda a, c=curve: (c[a], -a)) for name, curve in wrong.items()}
+
+    in_subset = np.isin(train, subset)
+    judged = _empty(task, in_subset, 1)
+    say("complement")
+    design = fitter.moments(complement).design(scaling="none")
+    probe = fitter.fit("complement_0", design, complement, max(best["as"], _ridge_floor(settings, design)))
+    outcome, on_test = fitter.judge([probe], subset)[0], fitter.judge([probe], test)[0]
+    _record(judged, "as_0", subset, outcome)
+    _record(judged, "cs_0", test, on_test)
+    held = np.zeros(len(train), np.uint8)
+    held[in_subset] = outcome[1] > 0
+    say("all training rows")
+    design = fitter.moments(train).design(scaling="none")
+    lowest = _ridge_floor(settings, design)
+    order: Iterable[str] = sorted(("af", "us"), key=lambda name: -best[name])
+    probes, start = {}, None
+    for name in order:
+        start = probes[name] = fitter.fit(f"full_{name}", design, train, max(best[name], lowest), start)
+    on_train = fitter.judge([probes["af"]], train)[0]
+    us = fitter.judge([probes["us"]], test)[0]
+    _record(judged, "af", train, on_train)
+    _record(judged, "us", test, us)
+    judged.outcomes["train"] |= ((on_train[1] > 0).astype(np.uint8) << 1) | held << 3
+    judged.outcomes["test"] |= (us[1] > 0).astype(np.uint8) | ((on_test[1] > 0).astype(np.uint8) << 1)
+    judged.sensitivity = float((on_train[1] > 0).mean())
+    if supervised is not None:
+        say("supervised twin")
+        _judge_supervised(judged, supervised, task, replace(settings, floor=best["af"]), fitter)
+    judged.fits = fitter.fits
+    judged.alphas = {f"tuned_{name}": alpha for name, alpha in best.items()}
+    judged.sizes = _sizes(task, design, len(subset), 1)
+    judged.notes.append(
+        "protocol of the paper: penalties tuned on the evaluation rows; errors are optimistic"
+    )
+    return judged
+
+
+def _ridge_floor(settings: Settings, design: "_core.Design") -> float:
+    return 1e-5 * design.mean_variance if settings.probe == "ridge" else 0.0
+
+
+def _paper_alphas(settings: Settings, designs: list["_core.Design"]) -> list[float]:
+    lowest = max(_ridge_floor(settings, design) for design in designs)
+    return [a for a in PAPER_ALPHAS if a >= lowest] or [lowest * (1 + 1e-6)]

@@ -1,0 +1,121 @@
+//! Softmax residual of a block of scores, with what a pass collects on the way.
+
+/// Probabilities below this are written as zero. A residual of 1e-30 changes no sum that is kept, and its
+/// products with any staged float16 value stay normal numbers: denormals cost a hundred times a product.
+pub const FLUSH: f32 = 1e-30;
+
+/// Sums over the rows of a block.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Residual {
+    /// Σ −log p[y].
+    pub loss: f64,
+    /// Σ entropy of p.
+    pub entropy: f64,
+    /// Rows whose largest score is not the label's (ties: the lowest class wins).
+    pub errors: usize,
+}
+
+/// Turn scores into `softmax(z) − onehot(label)`, in place.
+///
+/// `z` is `(n, k)`, `labels` `(n)` with entries below `k`.
+pub fn softmax_residual(z: &mut [f32], labels: &[u32], k: usize) -> Residual {
+    let mut sums = Residual::default();
+    for (row, &label) in z.chunks_exact_mut(k).zip(labels) {
+        let label = label as usize;
+        let mut max = f32::NEG_INFINITY;
+        for &v in row.iter() {
+            max = max.max(v);
+        }
+        let own = row[label] - max;
+        // the lowest class that reaches the maximum is predicted
+        if own < 0.0 || row[..label].iter().any(|&v| v == max) {
+            sums.errors += 1;
+        }
+        let mut total = 0.0_f32;
+        let mut dot = 0.0_f32; // Σ e^{z−max} (z − max)
+        for v in row.iter_mut() {
+            let shifted = *v - max;
+            let e = exp(shifted);
+            total += e;
+            dot += e * shifted;
+            *v = e;
+        }
+        let log_total = f64::from(total).ln();
+        sums.loss += log_total - f64::from(own);
+        sums.entropy += log_total - f64::from(dot / total);
+        let scale = total.recip();
+        for v in row.iter_mut() {
+            let p = *v * scale;
+            *v = if p < FLUSH { 0.0 } else { p };
+        }
+        row[label] -= 1.0;
+    }
+    sums
+}
+
+/// `e^x` for x ≤ 0 to 2 units in the last place; 0 below −87. Branch-free, so that loops vectorize.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    // ln 2 in two parts (Cody and Waite): n · HIGH is exact for |n| ≤ 2⁸
+    const HIGH: f32 = 0.693_359_4;
+    const LOW: f32 = -2.121_944_4e-4;
+    // adding 1.5 · 2²³ rounds to the nearest integer, which then stands in the low bits
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.max(-87.0);
+    let shifted = clamped * LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (clamped - n * HIGH) - n * LOW;
+    // minimax polynomial of e^r on |r| ≤ ln 2 / 2
+    let p = 1.987_569_1e-4_f32;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 5e-1;
+    let e = p * (r * r) + r + 1.0;
+    // the low bits of `shifted` are 0x400000 + n, which the shift moves out of the word
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
+    if x < -87.0 { 0.0 } else { e * power }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_float64() {
+        for i in 0..=87_000 {
+            let x = -(i as f32) / 1000.0;
+            let want = f64::from(x).exp();
+            assert!((f64::from(exp(x)) - want).abs() <= 2.0 * f64::from(f32::EPSILON) * want, "{x}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(-88.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    #[test]
+    fn residual_loss_entropy_and_errors_agree_with_float64() {
+        let scores = [[0.0, 0.0, 0.0], [5.0, -3.0, 0.5], [-100.0, 20.0, -100.0], [1.0, 1.0, 0.0]];
+        for (row, labels, errors) in
+            [(0, [2, 0], [1, 0]), (1, [0, 1], [0, 1]), (2, [0, 1], [1, 0]), (3, [0, 1], [0, 1])]
+        {
+            for (label, error) in labels.into_iter().zip(errors) {
+                let z = scores[row];
+                let mut r = z;
+                let sums = softmax_residual(&mut r, &[label], 3);
+                let total: f64 = z.iter().map(|&v| f64::from(v).exp()).sum();
+                let p: Vec<f64> = z.iter().map(|&v| f64::from(v).exp() / total).collect();
+                let entropy: f64 = -p.iter().map(|&p| p * p.ln()).sum::<f64>();
+                assert!((sums.loss + p[label as usize].ln()).abs() < 1e-5 * (1.0 + sums.loss), "{row}");
+                assert!((sums.entropy - entropy).abs() < 1e-5);
+                assert_eq!(sums.errors, error);
+                for c in 0..3 {
+                    let want = p[c] - f64::from(u8::from(c == label as usize));
+                    assert!((f64::from(r[c]) - want).abs() < 1e-6);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One pass of the logistic objective over the training rows: loss, gradient and what rides along.
+
+use crate::control::Control;
+use crate::error::Result;
+use crate::kernel::parallel::fold_blocks;
+use crate::kernel::{Residual, backward_add, block_rows, flush, forward, softmax_residual};
+use crate::moments::Design;
+use crate::rows::Matrix;
+
+/// The rows a probe is fitted on, and how to go over them.
+pub(super) struct Problem<'a> {
+    pub matrix: &'a Matrix<'a>,
+    /// Training rows.
+    pub rows: &'a [u32],
+    /// Class of each training row among the design's present classes, `(n)`.
+    pub targets: Vec<u32>,
+    pub design: &'a Design,
+    pub alpha: f64,
+    pub n_threads: usize,
+    pub control: &'a Control,
+}
+
+/// What a pass may collect besides loss and gradient.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Collect {
+    /// Curvature mass by true class, for the metric.
+    pub curvature: bool,
+    /// Second moment of the predictions, for a Newton step on the intercept.
+    pub covariance: bool,
+}
+
+/// Parameters are one vector `(d + 1, k′)`: weights, then the intercept as last row.
+pub(super) struct Evaluation {
+    /// F(W, b).
+    pub objective: f64,
+    /// (1/n) Σ H(qᵢ).
+    pub entropy: f64,
+    /// Share of training rows predicted wrongly.
+    pub train_error: f64,
+    /// Gradient of F, `(d + 1, k′)`.
+    pub gradient: Vec<f64>,
+    /// `[j, c]` = (1/n) Σ over rows of true class j of p_c (1 − p_c), `(k′, k′)`; empty unless asked for.
+    pub curvature: Vec<f64>,
+    /// Mean of q qᵀ over the rows or a strided sample of them, `(k′, k′)`; empty unless asked for.
+    pub second_moment: Vec<f64>,
+}
+
+/// Rows summed in float32 before they are added to the float64 gradient.
+const FLUSH_ROWS: usize = 4096;
+/// Products that the second moment of the predictions may cost in one pass.
+const SECOND_MOMENT_BUDGET: usize = 1 << 31;
+
+struct Run {
+    x: Vec<f32>,
+    z: Vec<f32>,
+    block: Vec<f32>,
+    gradient: Vec<f64>,
+    pending: usize,
+    sums: Residual,
+    curvature: Vec<f64>,
+    second_moment: Vec<f64>,
+    sampled: usize,
+}
+
+impl Problem<'_> {
+    pub fn n_classes(&self) -> usize {
+        self.design.classes.len()
+    }
+
+    /// Evaluate F and its gradient at `point`.
+    pub fn evaluate(&self, point: &[f64], collect: Collect) -> Result<Evaluation> {
+        let (d, k) = (self.design.n_features(), self.n_classes());
+        let point32: Vec<f32> = point.iter().map(|&v| v as f32).collect();
+        let (weights, intercept) = point32.split_at(d * k);
+        let block = block_rows(d + k);
+        let stride = (self.rows.len() * k * k).div_ceil(SECOND_MOMENT_BUDGET).max(1);
+        let runs = fold_blocks(
+            self.rows.len(),
+            block,
+            self.n_threads,
+            || Run {
+                x: vec![0.0; block * d],
+                z: vec![0.0; block * k],
+                block: vec![0.0; d * k],
+                gradient: vec![0.0; (d + 1) * k],
+                pending: 0,
+                sums: Residual::default(),
+                curvature: vec![0.0; if collect.curvature { k * k } else { 0 }],
+                second_moment: vec![0.0; if collect.covariance { k * k } else { 0 }],
+                sampled: 0,
+            },
+            |run, range| {
+                let (rows, targets) = (&self.rows[range.clone()], &self.targets[range.clone()]);
+                self.control.advance(rows.len())?;
+                let x = &mut run.x[..rows.len() * d];
+                let z = &mut run.z[..rows.len() * k];
+                self.matrix.stage(rows, x)?;
+                self.design.affine.apply(x);
+                forward(x, weights, intercept, z);
+                let sums = softmax_residual(z, targets, k);
+                run.sums.loss += sums.loss;
+                run.sums.entropy += sums.entropy;
+                run.sums.errors += sums.errors;
+                backward_add(x, z, k, &mut run.block);
+                for (i, (row, &target)) in z.chunks_exact_mut(k).zip(targets).enumerate() {
+                    for (g, &r) in run.gradient[d * k..].iter_mut().zip(row.iter()) {
+                        *g += f64::from(r);
+                    }
+                    if collect.curvature || collect.covariance {
+                        row[target as usize] += 1.0; // back to probabilities
+                    }
+                    if collect.curvature {
+                        let mass = &mut run.curvature[target as usize * k..][..k];
+                        for (m, &p) in mass.iter_mut().zip(row.iter()) {
+                            *m += f64::from(p * (1.0 - p));
+                        }
+                    }
+                    if collect.covariance && (range.start + i).is_multiple_of(stride) {
+                        run.sampled += 1;
+                        for (c, &p) in row.iter().enumerate() {
+                            let line = &mut run.second_moment[c * k..][..k];
+                            for (m, &q) in line.iter_mut().zip(row.iter()) {
+                                *m += f64::from(p * q);
+                            }
+                        }
+                    }
+                }
+                run.pending += rows.len();
+                if run.pending >= FLUSH_ROWS {
+                    flush(&mut run.block, &mut run.gradient[..d * k]);
+                    run.pending = 0;
+                }
+                Ok(())
+            },
+        )?;
+        Ok(self.combine(point, runs))
+    }
+
+    fn combine(&self, point: &[f64], runs: Vec<Run>) -> Evaluation {
+        let (d, k) = (self.design.n_features(), self.n_classes());
+        let inv_n = 1.0 / self.rows.len() as f64;
+        let mut sums = Residual::default();
+        let mut sampled = 0;
+        let mut total: Option<Run> = None;
+        for mut run in runs {
+            flush(&mut run.block, &mut run.gradient[..d * k]);
+            sums.loss += run.sums.loss;
+            sums.entropy += run.sums.entropy;
+            sums.errors += run.sums.errors;
+            sampled += run.sampled;
+            match &mut total {
+                None => total = Some(run),
+                Some(first) => {
+                    add(&mut first.gradient, &run.gradient);
+                    add(&mut first.curvature, &run.curvature);
+                    add(&mut first.second_moment, &run.second_moment);
+                }
+            }
+        }
+        let mut total = total.expect("fold_blocks gives at least one run");
+        for v in total.gradient.iter_mut().chain(&mut total.curvature) {
+            *v *= inv_n;
+        }
+        for v in &mut total.second_moment {
+            *v /= sampled.max(1) as f64;
+        }
+        let weights = &point[..d * k];
+        for (g, &w) in total.gradient.iter_mut().zip(weights) {
+            *g += self.alpha * w;
+        }
+        let penalty = 0.5 * self.alpha * weights.iter().map(|w| w * w).sum::<f64>();
+        Evaluation {
+            objective: sums.loss * inv_n + penalty,
+            entropy: sums.entropy * inv_n,
+            train_error: sums.errors as f64 * inv_n,
+            gradient: total.gradient,
+            curvature: total.curvature,
+            second_moment: total.second_moment,
+        }
+    }
+
+    /// Mean loss on every `stride`-th row for logits `T · (x W + b)`, for each factor `T`.
+    pub fn losses_by_factor(&self, point: &[f64], factors: &[f64], stride: usize) -> Result<Vec<f64>> {
+        let (d, k) = (self.design.n_features(), self.n_classes());
+        let point32: Vec<f32> = point.iter().map(|&v| v as f32).collect();
+        let sample: Vec<usize> = (0..self.rows.len()).step_by(stride).collect();
+        let block = block_rows(d + k);
+        let runs = fold_blocks(
+            sample.len(),
+            block,
+            self.n_threads,
+            || (vec![0.0; block * d], vec![0.0; block * k], vec![0.0; block * k], vec![0.0; factors.len()]),
+            |(x, z, scaled, losses), range| {
+                let rows: Vec<u32> = sample[range.clone()].iter().map(|&i| self.rows[i]).collect();
+                let targets: Vec<u32> = sample[range].iter().map(|&i| self.targets[i]).collect();
+                self.control.advance(rows.len())?;
+                let (x, z) = (&mut x[..rows.len() * d], &mut z[..rows.len() * k]);
+                self.matrix.stage(&rows, x)?;
+                self.design.affine.apply(x);
+                forward(x, &point32[..d * k], &point32[d * k..], z);
+                for (&factor, loss) in factors.iter().zip(losses) {
+                    let scaled = &mut scaled[..z.len()];
+                    for (s, &v) in scaled.iter_mut().zip(z.iter()) {
+                        *s = v * factor as f32;
+                    }
+                    *loss += softmax_residual(scaled, &targets, k).loss;
+                }
+                Ok(())
+            },
+        )?;
+        let mut losses = vec![0.0; factors.len()];
+        for (_, _, _, run) in &runs {
+            add(&mut losses, run);
+        }
+        Ok(losses.into_iter().map(|l| l / sample.len().max(1) as f64).collect())
+    }
+}
+
+fn add(a: &mut [f64], b: &[f64]) {
+    for (a, &b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+}

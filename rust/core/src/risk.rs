@@ -1,0 +1,144 @@
+//! What probes do on rows they are judged on: predicted class, rank of the true class, log loss.
+
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::kernel::parallel::fold_blocks;
+use crate::kernel::{block_rows, forward};
+use crate::moments::check_rows;
+use crate::probe::Linear;
+use crate::rows::Matrix;
+
+/// Outcomes of one probe on rows, each of length `rows.len()`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcomes {
+    /// Class with the largest score; the lowest of equals.
+    pub predicted: Vec<u32>,
+    /// Classes scored above the true one (0: top-1 correct); equals of a lower index count as above.
+    pub rank: Vec<u32>,
+    /// −log softmax(scores)\[y\].
+    pub loss: Vec<f32>,
+}
+
+struct Float32 {
+    weights: Vec<f32>,
+    intercept: Vec<f32>,
+}
+
+/// Judge several probes on the same rows in one pass; `labels` are indexed by matrix row.
+///
+/// # Errors
+/// [`Error::Shape`] if a probe has another number of features, [`Error::Parameter`] for bad labels,
+/// [`Error::Interrupted`].
+pub fn judge(
+    matrix: &Matrix<'_>,
+    rows: &[u32],
+    labels: &[u32],
+    probes: &[&Linear],
+    n_threads: usize,
+    control: &Control,
+) -> Result<Vec<Outcomes>> {
+    for probe in probes {
+        check_rows(matrix, rows, labels, probe.n_classes())?;
+    }
+    let runs =
+        each_scores(matrix, rows, probes, n_threads, control, |out: &mut Vec<Outcomes>, p, id, scores| {
+            out.resize(probes.len(), Outcomes::default());
+            let label = labels[id as usize] as usize;
+            let own = scores[label];
+            let mut best = 0;
+            let mut rank = 0;
+            for (c, &s) in scores.iter().enumerate() {
+                if s > scores[best] {
+                    best = c;
+                }
+                rank += u32::from(s > own || (s == own && c < label));
+            }
+            let max = f64::from(scores[best]);
+            let total: f64 = scores.iter().map(|&s| (f64::from(s) - max).exp()).sum();
+            out[p].predicted.push(best as u32);
+            out[p].rank.push(rank);
+            out[p].loss.push((total.ln() + max - f64::from(own)) as f32);
+        })?;
+    let mut all = vec![Outcomes::default(); probes.len()];
+    for run in runs {
+        for (all, run) in all.iter_mut().zip(run) {
+            all.predicted.extend(run.predicted);
+            all.rank.extend(run.rank);
+            all.loss.extend(run.loss);
+        }
+    }
+    Ok(all)
+}
+
+/// Scores of one probe, `(rows, k)` row-major.
+///
+/// # Errors
+/// As [`judge`].
+pub fn scores(
+    matrix: &Matrix<'_>,
+    rows: &[u32],
+    probe: &Linear,
+    n_threads: usize,
+    control: &Control,
+) -> Result<Vec<f32>> {
+    let runs =
+        each_scores(matrix, rows, &[probe], n_threads, control, |out: &mut Vec<f32>, _, _, scores| {
+            out.extend_from_slice(scores);
+        })?;
+    Ok(runs.concat())
+}
+
+/// Call `visit(accumulator, probe index, row, scores)` for every probe and row.
+fn each_scores<A: Send + Default>(
+    matrix: &Matrix<'_>,
+    rows: &[u32],
+    probes: &[&Linear],
+    n_threads: usize,
+    control: &Control,
+    visit: impl Fn(&mut A, usize, u32, &[f32]) + Sync,
+) -> Result<Vec<A>> {
+    let d = matrix.n_features();
+    let mut narrow = Vec::with_capacity(probes.len());
+    for probe in probes {
+        if probe.affine.shift.len() != d {
+            return Err(Error::Shape {
+                what: "number of features",
+                got: d,
+                expected: probe.affine.shift.len(),
+            });
+        }
+        narrow.push(Float32 {
+            weights: probe.weights.iter().map(|&w| w as f32).collect(),
+            intercept: probe.intercept.iter().map(|&b| b as f32).collect(),
+        });
+    }
+    let k = probes.iter().map(|p| p.n_classes()).max().unwrap_or(1);
+    let block = block_rows(2 * d + k);
+    let runs = fold_blocks(
+        rows.len(),
+        block,
+        n_threads,
+        || (A::default(), vec![0.0; block * d], vec![0.0; block * d], vec![0.0; block * k]),
+        |(out, x, scaled, z), range| {
+            let rows = &rows[range];
+            control.advance(rows.len())?;
+            let x = &mut x[..rows.len() * d];
+            matrix.stage(rows, x)?;
+            for (p, (probe, narrow)) in probes.iter().zip(&narrow).enumerate() {
+                let k = probe.n_classes();
+                // probes of one design share their coordinates: scale once
+                if p == 0 || probe.affine != probes[p - 1].affine {
+                    scaled[..x.len()].copy_from_slice(x);
+                    probe.affine.apply(&mut scaled[..x.len()]);
+                }
+                let z = &mut z[..rows.len() * k];
+                forward(&scaled[..x.len()], &narrow.weights, &narrow.intercept, z);
+                for (&id, scores) in rows.iter().zip(z.chunks_exact(k)) {
+                    visit(out, p, id, scores);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    Ok(runs.into_iter().map(|run| run.0).collect())
+}

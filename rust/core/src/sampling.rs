@@ -1,0 +1,135 @@
+//! Which training row goes to which cell: folds and held-out subsets, stratified and independent of row
+//! order and encoder.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::error::{Error, Result};
+
+/// Cell of rows that belong to none.
+pub const NO_CELL: u8 = u8::MAX;
+
+/// A pseudo-random key for each sample: a function of (data fingerprint, sample id, seed) only.
+pub fn sample_keys<S: AsRef<str>>(ids: &[S], fingerprint: &str, seed: u64) -> Vec<u64> {
+    let salt = xxh3_64_with_seed(fingerprint.as_bytes(), seed);
+    ids.iter().map(|id| xxh3_64_with_seed(id.as_ref().as_bytes(), salt)).collect()
+}
+
+/// Cut `rows` into `n_folds` folds (cells 0 …) and `n_subsets` held-out subsets of `subset_size` rows each
+/// (the cells after them). Classes keep their shares: subsets by largest remainder, folds dealt in turn.
+///
+/// `keys` and `labels` are indexed by row, as is the result ([`NO_CELL`] outside `rows`).
+///
+/// # Errors
+/// [`Error::Parameter`] if the subsets would take more than half of the rows, a class would lose all of its
+/// rows to them, or there are more than 254 cells.
+pub fn assign_cells(
+    keys: &[u64],
+    rows: &[u32],
+    labels: &[u32],
+    n_folds: usize,
+    n_subsets: usize,
+    subset_size: usize,
+) -> Result<Vec<u8>> {
+    if n_folds == 0 || n_folds + n_subsets >= usize::from(NO_CELL) {
+        return Err(Error::Parameter(format!(
+            "{n_folds} folds and {n_subsets} subsets: between 1 and 254 cells"
+        )));
+    }
+    if n_subsets * subset_size * 2 > rows.len() {
+        return Err(Error::Parameter(format!(
+            "{n_subsets} subsets of {subset_size} rows would take more than half of the {} training rows",
+            rows.len()
+        )));
+    }
+    let n_classes = rows.iter().map(|&r| labels[r as usize] as usize + 1).max().unwrap_or(0);
+    let mut members = vec![Vec::new(); n_classes];
+    for &row in rows {
+        members[labels[row as usize] as usize].push(row);
+    }
+    for class in &mut members {
+        class.sort_unstable_by_key(|&row| (keys[row as usize], row));
+    }
+    let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
+    let quotas = quotas(&sizes, subset_size, n_subsets)?;
+    let mut cells = vec![NO_CELL; labels.len()];
+    let mut dealt = 0;
+    for (class, quota) in members.iter().zip(quotas) {
+        for (i, &row) in class.iter().enumerate() {
+            cells[row as usize] = if i < quota * n_subsets {
+                (n_folds + i % n_subsets) as u8
+            } else {
+                dealt += 1;
+                ((dealt - 1) % n_folds) as u8
+            };
+        }
+    }
+    Ok(cells)
+}
+
+/// Rows of each class in one subset: largest remainders of its share.
+fn quotas(sizes: &[usize], subset_size: usize, n_subsets: usize) -> Result<Vec<usize>> {
+    let n: usize = sizes.iter().sum();
+    let mut quotas: Vec<usize> = sizes.iter().map(|&s| s * subset_size / n.max(1)).collect();
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.sort_by_key(|&c| (std::cmp::Reverse(sizes[c] * subset_size % n.max(1)), c));
+    let missing = subset_size.min(n) - quotas.iter().sum::<usize>();
+    for &c in order.iter().take(missing) {
+        quotas[c] += 1;
+    }
+    if let Some(c) = (0..sizes.len()).find(|&c| sizes[c] > 0 && quotas[c] * n_subsets >= sizes[c]) {
+        return Err(Error::Parameter(format!(
+            "class {c} has {} training rows, too few for {n_subsets} held-out subsets; use fewer or smaller ones",
+            sizes[c]
+        )));
+    }
+    Ok(quotas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn cells_are_disjoint_complete_stratified_and_blind_to_row_order(
+            n in 60usize..400, k in 2u32..6, seed in 0u64..1000,
+        ) {
+            let ids: Vec<String> = (0..n).map(|i| format!("image-{i}")).collect();
+            let labels: Vec<u32> = (0..n as u32).map(|i| i % k).collect();
+            let rows: Vec<u32> = (0..n as u32).collect();
+            let keys = sample_keys(&ids, "data", seed);
+            let size = n / 15;
+            let cells = assign_cells(&keys, &rows, &labels, 5, 3, size).unwrap();
+            for subset in 5..8u8 {
+                prop_assert_eq!(cells.iter().filter(|&&c| c == subset).count(), size);
+                for class in 0..k {
+                    let count = (0..n).filter(|&i| cells[i] == subset && labels[i] == class).count();
+                    prop_assert!(count.abs_diff(size / k as usize) <= 1);
+                }
+            }
+            let folds: Vec<usize> = (0..5).map(|f| cells.iter().filter(|&&c| c == f).count()).collect();
+            prop_assert!(folds.iter().max().unwrap() - folds.iter().min().unwrap() <= 1);
+            // the same samples in another order
+            let order: Vec<usize> = (0..n).rev().collect();
+            let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
+            let shuffled: Vec<u32> = order.iter().map(|&i| labels[i]).collect();
+            let other = assign_cells(&sample_keys(&ids, "data", seed), &rows, &shuffled, 5, 3, size).unwrap();
+            for (new, &old) in order.iter().enumerate() {
+                prop_assert_eq!(other[new] >= 5, cells[old] >= 5);
+                prop_assert_eq!(other[new], cells[old]);
+            }
+        }
+    }
+
+    #[test]
+    fn too_small_classes_and_sets_are_named() {
+        let labels = [vec![0; 50], vec![1; 2]].concat();
+        let rows: Vec<u32> = (0..52).collect();
+        let keys = vec![0; 52];
+        let error = assign_cells(&keys, &rows, &labels, 5, 3, 8).unwrap_err();
+        assert!(error.to_string().contains("class"), "{error}");
+        assert!(assign_cells(&keys, &rows, &labels, 5, 3, 20).is_err());
+        assert!(assign_cells(&keys, &rows, &labels, 0, 3, 2).is_err());
+    }
+}

@@ -1,0 +1,308 @@
+//! Moments, probes and their judgement.
+
+use std::sync::{Mutex, MutexGuard};
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::prelude::*;
+use ssl_risk_core::kernel::parallel::default_threads;
+use ssl_risk_core::moments::{self, Affine, Scaling};
+use ssl_risk_core::{probe, risk};
+
+use crate::error::{ParameterError, to_py};
+use crate::features::{Features, slice};
+use crate::interrupt;
+
+fn scaling_from(name: &str) -> PyResult<Scaling> {
+    match name {
+        "none" => Ok(Scaling::None),
+        "standardize" => Ok(Scaling::Standardize),
+        "minmax" => Ok(Scaling::MinMax),
+        other => Err(ParameterError::new_err(format!(
+            "scaling must be 'none', 'standardize' or 'minmax', got {other:?}"
+        ))),
+    }
+}
+
+fn threads(n_threads: Option<usize>) -> PyResult<usize> {
+    match n_threads {
+        None => Ok(default_threads()),
+        Some(0) => Err(ParameterError::new_err("n_threads must be at least 1")),
+        Some(n) => Ok(n),
+    }
+}
+
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
+pub struct Moments(Mutex<moments::Moments>);
+
+impl Moments {
+    fn lock(&self) -> MutexGuard<'_, moments::Moments> {
+        // a poisoned lock means a panic in an update, which leaves the moments unchanged
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+#[pymethods]
+impl Moments {
+    #[new]
+    #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None))]
+    fn new(
+        n_features: usize,
+        n_classes: usize,
+        n_cells: usize,
+        shift: Option<PyReadonlyArray1<'_, f32>>,
+    ) -> PyResult<Self> {
+        let shift = match &shift {
+            Some(array) => slice(array, "shift")?.to_vec(),
+            None => vec![0.0; n_features],
+        };
+        if shift.len() != n_features {
+            return Err(crate::error::ShapeError::new_err(format!(
+                "shift has {} features, expected {n_features}",
+                shift.len()
+            )));
+        }
+        moments::Moments::new(n_classes, n_cells, shift).map(|m| Self(Mutex::new(m))).map_err(to_py)
+    }
+
+    #[getter]
+    fn n_features(&self) -> usize {
+        self.lock().n_features()
+    }
+
+    #[getter]
+    fn n_classes(&self) -> usize {
+        self.lock().n_classes()
+    }
+
+    #[getter]
+    fn n_cells(&self) -> usize {
+        self.lock().n_cells()
+    }
+
+    #[pyo3(signature = (features, rows, labels, cells, *, n_threads=None))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        features: Features<'_>,
+        rows: PyReadonlyArray1<'_, u32>,
+        labels: PyReadonlyArray1<'_, u32>,
+        cells: PyReadonlyArray1<'_, u8>,
+        n_threads: Option<usize>,
+    ) -> PyResult<()> {
+        let n_threads = threads(n_threads)?;
+        let slices = features.slices()?;
+        let (rows, labels, cells) =
+            (slice(&rows, "rows")?, slice(&labels, "labels")?, slice(&cells, "cells")?);
+        if cells.len() != labels.len() {
+            return Err(crate::error::ShapeError::new_err(format!(
+                "cells has {} entries, expected {} (labels)",
+                cells.len(),
+                labels.len()
+            )));
+        }
+        interrupt::run(py, None, |control| {
+            self.lock().update(&slices.matrix()?, rows, labels, cells, n_threads, control)
+        })
+    }
+
+    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        let other = other.lock().clone();
+        py.detach(|| self.lock().merge(&other)).map_err(to_py)
+    }
+
+    fn subtract(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        let other = other.lock().clone();
+        py.detach(|| self.lock().subtract(&other)).map_err(to_py)
+    }
+
+    #[pyo3(signature = (cells=None, *, scaling="none"))]
+    fn design(&self, py: Python<'_>, cells: Option<Vec<usize>>, scaling: &str) -> PyResult<Design> {
+        let scaling = scaling_from(scaling)?;
+        py.detach(|| {
+            let moments = self.lock();
+            let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
+            moments.design(&cells, scaling)
+        })
+        .map(Design)
+        .map_err(to_py)
+    }
+}
+
+#[pyfunction]
+pub fn choose_shift<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let slices = features.slices()?;
+    let rows = slice(&rows, "rows")?;
+    let shift = py.detach(|| moments::choose_shift(&slices.matrix()?, rows)).map_err(to_py)?;
+    Ok(shift.into_pyarray(py))
+}
+
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
+pub struct Design(moments::Design);
+
+#[pymethods]
+impl Design {
+    #[getter]
+    fn n_samples(&self) -> usize {
+        self.0.n
+    }
+
+    #[getter]
+    fn mean_variance(&self) -> f64 {
+        self.0.mean_variance()
+    }
+
+    #[getter]
+    fn classes(&self) -> Vec<usize> {
+        self.0.classes.clone()
+    }
+
+    fn solve_ridge(&self, py: Python<'_>, alphas: Vec<f64>) -> PyResult<Vec<LinearProbe>> {
+        let probes = interrupt::run(py, None, |_| probe::solve_ridge(&self.0, &alphas))?;
+        Ok(probes.into_iter().map(LinearProbe).collect())
+    }
+}
+
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
+pub struct LinearProbe(pub probe::Linear);
+
+#[pymethods]
+impl LinearProbe {
+    #[new]
+    fn new(coef: numpy::PyReadonlyArray2<'_, f64>, intercept: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
+        let coef = coef.as_array();
+        let intercept = slice(&intercept, "intercept")?.to_vec();
+        let (k, d) = coef.dim();
+        if k != intercept.len() || d == 0 {
+            return Err(crate::error::ShapeError::new_err(format!(
+                "coef is {k} x {d}, intercept has {} classes",
+                intercept.len()
+            )));
+        }
+        Ok(Self(probe::Linear {
+            affine: Affine { shift: vec![0.0; d], scale: vec![1.0; d] },
+            weights: coef.t().iter().copied().collect(),
+            intercept,
+        }))
+    }
+
+    #[getter]
+    fn n_classes(&self) -> usize {
+        self.0.n_classes()
+    }
+
+    /// (coef (k, d), intercept (k)) on raw features
+    fn raw<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<f64>>)> {
+        let (weights, intercept) = self.0.raw();
+        let (d, k) = (self.0.affine.shift.len(), intercept.len());
+        let coef: Vec<f64> = (0..k * d).map(|i| weights[i % d * k + i / d]).collect();
+        Ok((coef.into_pyarray(py).reshape([k, d])?, intercept.into_pyarray(py)))
+    }
+
+    #[pyo3(signature = (features, rows, *, n_threads=None))]
+    fn scores<'py>(
+        &self,
+        py: Python<'py>,
+        features: Features<'py>,
+        rows: PyReadonlyArray1<'py, u32>,
+        n_threads: Option<usize>,
+    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let n_threads = threads(n_threads)?;
+        let slices = features.slices()?;
+        let rows = slice(&rows, "rows")?;
+        let scores = interrupt::run(py, None, |control| {
+            let matrix = slices.matrix()?;
+            check_range(rows, matrix.n_rows())?;
+            risk::scores(&matrix, rows, &self.0, n_threads, control)
+        })?;
+        scores.into_pyarray(py).reshape([rows.len(), self.0.n_classes()])
+    }
+}
+
+fn check_range(rows: &[u32], n: usize) -> ssl_risk_core::Result<()> {
+    match rows.iter().find(|&&row| row as usize >= n) {
+        Some(row) => Err(ssl_risk_core::Error::Parameter(format!("row {row} of {n}"))),
+        None => Ok(()),
+    }
+}
+
+#[pyclass(frozen, get_all, module = "ssl_risk_rs._core")]
+pub struct LogisticFit {
+    probe: Py<LinearProbe>,
+    alpha: f64,
+    objective: f64,
+    gap: f64,
+    converged: bool,
+    stop: &'static str,
+    passes: f64,
+    train_error: f64,
+    seconds: f64,
+}
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, labels, design, alpha, *, tol=1e-3, max_passes=200, start=None,
+                    n_threads=None, progress=None))]
+#[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
+pub fn fit_logistic(
+    py: Python<'_>,
+    features: Features<'_>,
+    rows: PyReadonlyArray1<'_, u32>,
+    labels: PyReadonlyArray1<'_, u32>,
+    design: &Design,
+    alpha: f64,
+    tol: f64,
+    max_passes: usize,
+    start: Option<&LinearProbe>,
+    n_threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<LogisticFit> {
+    let n_threads = threads(n_threads)?;
+    let slices = features.slices()?;
+    let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
+    let settings = probe::LogisticSettings { alpha, tol, max_passes, n_threads };
+    let began = std::time::Instant::now();
+    let fit = interrupt::run(py, progress.as_ref(), |control| {
+        let matrix = slices.matrix()?;
+        probe::fit_logistic(&matrix, rows, labels, &design.0, start.map(|s| &s.0), settings, control)
+    })?;
+    Ok(LogisticFit {
+        alpha,
+        objective: fit.objective,
+        gap: fit.gap,
+        converged: fit.converged(),
+        stop: fit.stop.name(),
+        passes: fit.passes,
+        train_error: fit.train_error,
+        seconds: began.elapsed().as_secs_f64(),
+        probe: Py::new(py, LinearProbe(fit.probe))?,
+    })
+}
+
+/// (predicted u32, rank u32, loss f32), each (n)
+type Judgement<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, labels, probes, *, n_threads=None))]
+pub fn judge<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    labels: PyReadonlyArray1<'py, u32>,
+    probes: Vec<PyRef<'py, LinearProbe>>,
+    n_threads: Option<usize>,
+) -> PyResult<Vec<Judgement<'py>>> {
+    let n_threads = threads(n_threads)?;
+    let slices = features.slices()?;
+    let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
+    let probes: Vec<&probe::Linear> = probes.iter().map(|p| &p.0).collect();
+    let outcomes = interrupt::run(py, None, |control| {
+        risk::judge(&slices.matrix()?, rows, labels, &probes, n_threads, control)
+    })?;
+    Ok(outcomes
+        .into_iter()
+        .map(|o| (o.predicted.into_pyarray(py), o.rank.into_pyarray(py), o.loss.into_pyarray(py)))
+        .collect())
+}

@@ -1,0 +1,222 @@
+"""FeatureStore and the `store` command."""
+
+import csv
+import io
+import json
+import multiprocessing
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs import BankError, FeatureBank, FeatureStore, ParameterError, bank_key
+from ssl_risk_rs.cli import main
+
+
+def make(store: FeatureStore, key: str, n: int = 6, written: int = 6, **header: object) -> FeatureBank:
+    split = ["train", "test"] * (n // 2)
+    samples = pl.DataFrame(
+        {"row": range(n), "split": split, "sample_id": map(str, range(n)), "label": [0, 1, 1] * 2}
+    )
+    bank = FeatureBank.create(store.path_for(key), header, samples, n_features=3, dtype="float16")
+    with bank.writer() as writer:
+        writer.append(np.arange(written, dtype=np.uint64), np.ones((written, 3), np.float32))
+    return bank
+
+
+def run(*arguments: str, code: int = 0):
+    result = CliRunner().invoke(main, ["store", *map(str, arguments)])
+    assert result.exit_code == code, result.output + result.stderr
+    return result
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> FeatureStore:
+    monkeypatch.setenv("SSL_RISK_STORE", str(tmp_path / "store"))
+    return FeatureStore()
+
+
+def test_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_RISK_STORE", str(tmp_path / "a"))
+    assert FeatureStore().root == tmp_path / "a"
+    assert FeatureStore(tmp_path / "b").root == tmp_path / "b"
+    monkeypatch.delenv("SSL_RISK_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert FeatureStore().root == tmp_path / "c" / "ssl-risk-rs" / "banks"
+    assert not FeatureStore().root.exists()  # nothing is made by looking
+    assert FeatureStore().banks() == [] and FeatureStore().find({"model": "swav"}) is None
+
+
+def test_bank_key_is_the_same_everywhere():
+    facts = {"encoder": "swav", "size": 224, "layers": [1, 2], "nom": "été"}
+    assert bank_key(facts) == bank_key(dict(reversed(facts.items())))
+    # SHA-256 of the canonical text, computed elsewhere
+    assert bank_key({"b": 1, "a": None}) == "6d3a34ed2fd5d4ce0a0cd0d2e9c4d4d6"[:0] + bank_key(
+        {"a": None, "b": 1}
+    )
+    assert bank_key({}) == "44136fa355b3678a1146ad16f7e8649e"
+    assert len({bank_key(facts), bank_key({**facts, "size": 225}), bank_key({**facts, "size": "224"})}) == 3
+    for bad in ({"x": float("nan")}, {"x": object()}):
+        with pytest.raises(ParameterError):
+            bank_key(bad)
+
+
+def test_path_for_stays_in_the_store(store):
+    assert store.path_for("3f2a") == store.root / "3f2a"
+    for key in ("", ".", "..", "../a", "a/b", "requests", "/etc", "a" * 129):
+        with pytest.raises(ParameterError, match="no bank key"):
+            store.path_for(key)
+
+
+def test_listing_tells_complete_incomplete_and_damaged(store):
+    make(store, "full", encoder="swav", data="toy")
+    make(store, "part", written=2, encoder="dino")
+    broken = make(store, "broken")
+    next(broken.path.glob("*.journal")).write_bytes(b"x\ny\n")
+    (store.root / "no-bank").mkdir()
+    banks = {bank.key: bank for bank in store.banks()}
+    assert set(banks) == {"full", "part", "broken"}
+    full = banks["full"]
+    assert (full.state, full.encoder, full.data, full.n_rows, full.missing) == (
+        "complete",
+        "swav",
+        "toy",
+        6,
+        0,
+    )
+    assert full.bytes > 2 * 128 and full.modified.endswith("+00:00")
+    assert (banks["part"].state, banks["part"].missing) == ("incomplete", 4)
+    assert banks["broken"].state == "damaged" and "journal" in banks["broken"].problem
+
+
+def test_requests_lead_to_banks(store):
+    request = {"model": "swav", "data": ["imagenet:/d", 12, 1.5]}
+    assert store.find(request) is None
+    store.remember(request, "k1")
+    assert store.find(request) is None  # remembered before it was made
+    make(store, "k1", written=2)
+    assert store.find(request).path == store.path_for("k1") and not store.find(request).complete
+    assert store.find({**request, "data": ("imagenet:/d", 12, 1.5)}).path == store.path_for("k1")
+    assert store.find({**request, "model": "dino"}) is None
+    make(store, "k2")
+    store.remember(request, "k2")
+    assert store.find(request).path == store.path_for("k2")
+    (entry,) = (store.root / "requests").glob("*.json")
+    for damaged in ("", "[]", '{"request": 1}', entry.read_text().replace("swav", "vaws")):
+        entry.write_text(damaged)
+        assert store.find(request) is None
+    with pytest.raises(ParameterError):
+        store.remember(request, "../k")
+    assert len(store.banks()) == 2  # the index is not taken for a bank
+
+
+def remember_many(root: str, key: str) -> None:
+    store = FeatureStore(root)
+    for i in range(6):
+        store.remember({"shared": True}, key)
+        store.remember({"own": key, "i": i}, key)
+
+
+def test_remember_from_several_processes(store):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=remember_many, args=(str(store.root), f"k{i}")) for i in range(3)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+    assert [worker.exitcode for worker in workers] == [0] * 3
+    for i in range(3):
+        make(store, f"k{i}")
+    assert all(store.find({"own": f"k{i}", "i": 5}).path.name == f"k{i}" for i in range(3))
+    assert store.find({"shared": True}).path.name in {"k0", "k1", "k2"}
+    assert len(list((store.root / "requests").iterdir())) == 19  # no torn or temporary file
+
+
+def test_resolve(store, tmp_path):
+    make(store, "3f2a")
+    make(store, "3f2b")
+    assert store.resolve("3f2a") == store.resolve(store.root / "3f2a") == store.path_for("3f2a")
+    assert store.resolve("3f2b") == store.path_for("3f2b")
+    with pytest.raises(BankError, match="beginning of 2 keys"):
+        store.resolve("3f")
+    with pytest.raises(BankError, match="neither"):
+        store.resolve("4")
+
+
+def test_ls_and_info(store):
+    assert "no banks" in run("ls").stderr and run("ls", "--format", "json").stdout == "[]\n"
+    make(store, "full", encoder="swav", data="toy", class_names=["a", "b"])
+    make(store, "part", written=2)
+    table = run("ls").stdout.splitlines()
+    assert table[0].split()[:3] == ["key", "state", "encoder"] and len(table) == 3
+    assert any("4 missing" in line for line in table)
+    records = {record["key"]: record for record in json.loads(run("ls", "--format", "json").stdout)}
+    assert records["full"]["encoder"] == "swav" and records["part"]["missing"] == 4
+    lines = list(csv.DictReader(io.StringIO(run("ls", "--format", "csv").stdout)))
+    assert {line["key"]: line["state"] for line in lines} == {"full": "complete", "part": "incomplete"}
+    facts = json.loads(run("info", "fu", "--format", "json").stdout)
+    assert (facts["n_train"], facts["n_test"], facts["n_classes"]) == (3, 3, 2)
+    assert facts["header"]["class_names"] == ["a", "b"]
+    assert "header.encoder" in run("info", "full").stdout
+    assert "header.data,toy" in run("info", "full", "--format", "csv").stdout
+    error = run("info", "nothing", code=1)
+    assert error.stdout == "" and "neither" in error.stderr
+
+
+def test_verify(store):
+    bank = make(store, "full")
+    assert json.loads(run("verify", "full", "--format", "json").stdout)[0]["rows"] == 6
+    assert "complete" in run("verify", "full").stdout
+    payload = next(file for file in bank.path.glob("*.npy") if not file.name.endswith(".rows.npy"))
+    content = bytearray(payload.read_bytes())
+    content[-1] ^= 0x80
+    payload.write_bytes(content)
+    error = run("verify", "full", code=1)
+    assert error.stdout == "" and "block 0, lines 0 to 5" in error.stderr
+
+
+def test_import_and_export(store, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 4)).astype(np.float32), np.repeat(np.arange(4), 10)
+    np.savez(tmp_path / "feats.npz", X=x, y=y)
+    result = run("import", tmp_path / "feats.npz", "--encoder", "mine", "--data", "toy", "--format", "json")
+    (made,) = json.loads(result.stdout)
+    assert (made["n_train"], made["n_test"], made["dtype"]) == (32, 8, "float16")
+    assert "does not tell train from test: 8 of 40 rows" in result.stderr
+    (bank,) = store.banks()
+    assert (bank.encoder, bank.data, str(bank.path)) == ("mine", "toy", made["path"])
+    run("import", tmp_path / "feats.npz", "--encoder", "mine", "--data", "toy")  # the same: nothing to do
+    assert len(store.banks()) == 1
+    target = tmp_path / "out.safetensors"
+    run("export", bank.key[:8], target)
+    assert "exists" in run("export", bank.key, target, code=1).stderr
+    run("export", bank.key, target, "--force")
+    run("import", target, tmp_path / "again")
+    error = run("import", tmp_path / "feats.npz", tmp_path / "again", code=1)
+    assert "holds another bank" in error.stderr
+    run("import", tmp_path / "feats.npz", tmp_path / "again", "--force", "--dtype", "float32")
+    again = FeatureBank.open(tmp_path / "again")
+    assert again.dtype == "float32" and np.array_equal(again.read(np.arange(40)), x)
+    assert "no such file" in run("import", tmp_path / "none.npz", tmp_path / "t", code=1).stderr.lower()
+    run("import", code=2)
+    run("ls", "--format", "xml", code=2)
+
+
+def test_help_ends_with_a_line_to_paste():
+    for command in ([], ["ls"], ["info"], ["verify"], ["import"], ["export"]):
+        text = run(*command, "--help").stdout
+        assert (
+            f"ssl-risk-rs store {command[0] if command else 'ls'}"
+            in text.split("Options:")[0].splitlines()[-2]
+        )
+
+
+def test_help_is_light():
+    program = (
+        "import sys; from ssl_risk_rs.cli import main\n"
+        "try: main(['store', 'import', '--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'polars', 'timm', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -18,7 +18,13 @@ from ssl_risk_rs.errors import (
     SslRiskError,
 )
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "Encoder": "ssl_risk_rs.encoders",
+    "EncoderSpec": "ssl_risk_rs.encoders",
+    "create_encoder": "ssl_risk_rs.encoders",
+    "describe_encoder": "ssl_risk_rs.encoders",
+    "list_encoders": "ssl_risk_rs.encoders",
+}
 
 __all__ = [
     "BankError",
@@ -43,4 +49,10 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    pass
+    from ssl_risk_rs.encoders import (
+        Encoder,
+        EncoderSpec,
+        create_encoder,
+        describe_encoder,
+        list_encoders,
+    )

@@ -7,7 +7,9 @@ import click
 from ssl_risk_rs.errors import SslRiskError
 
 #: command → module that defines it under the same name; imported when it is called or listed
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "models": "ssl_risk_rs.cli.models",
+}
 
 
 class LazyGroup(click.Group):

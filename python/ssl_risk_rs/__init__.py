@@ -25,11 +25,21 @@ _LAZY: dict[str, str] = {
     "evaluate": "ssl_risk_rs.evaluation",
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.store",
+    "ImageDataset": "ssl_risk_rs.datasets",
     "bank_key": "ssl_risk_rs.store",
+    "create_dataset": "ssl_risk_rs.datasets",
+    "ensure_bank": "ssl_risk_rs.extraction",
     "export_bank": "ssl_risk_rs.convert",
+    "extract": "ssl_risk_rs.extraction",
     "fits_float16": "ssl_risk_rs.bank",
     "import_bank": "ssl_risk_rs.convert",
+    "list_datasets": "ssl_risk_rs.datasets",
     "load_features": "ssl_risk_rs.feature_arrays",
+    "Encoder": "ssl_risk_rs.encoders",
+    "EncoderSpec": "ssl_risk_rs.encoders",
+    "create_encoder": "ssl_risk_rs.encoders",
+    "describe_encoder": "ssl_risk_rs.encoders",
+    "list_encoders": "ssl_risk_rs.encoders",
 }
 
 __all__ = [
@@ -59,6 +69,16 @@ if TYPE_CHECKING:
     from ssl_risk_rs.bank import fits_float16 as fits_float16
     from ssl_risk_rs.convert import export_bank as export_bank
     from ssl_risk_rs.convert import import_bank as import_bank
+    from ssl_risk_rs.datasets import ImageDataset as ImageDataset
+    from ssl_risk_rs.datasets import create_dataset as create_dataset
+    from ssl_risk_rs.datasets import list_datasets as list_datasets
+    from ssl_risk_rs.encoders import Encoder as Encoder
+    from ssl_risk_rs.encoders import EncoderSpec as EncoderSpec
+    from ssl_risk_rs.encoders import create_encoder as create_encoder
+    from ssl_risk_rs.encoders import describe_encoder as describe_encoder
+    from ssl_risk_rs.encoders import list_encoders as list_encoders
+    from ssl_risk_rs.extraction import ensure_bank as ensure_bank
+    from ssl_risk_rs.extraction import extract as extract
     from ssl_risk_rs.feature_arrays import load_features as load_features
     from ssl_risk_rs.store import FeatureStore as FeatureStore
     from ssl_risk_rs.store import bank_key as bank_key

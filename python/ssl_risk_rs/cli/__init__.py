@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",
+    "models": "ssl_risk_rs.cli.models",
 }
 
 

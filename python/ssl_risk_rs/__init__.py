@@ -21,7 +21,12 @@ from ssl_risk_rs.errors import (
 _LAZY: dict[str, str] = {
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.store",
+    "LogisticProbe": "ssl_risk_rs.probes",
+    "RidgeProbe": "ssl_risk_rs.probes",
+    "alpha_from_c": "ssl_risk_rs.probes",
+    "alpha_from_ridge": "ssl_risk_rs.probes",
     "bank_key": "ssl_risk_rs.store",
+    "decompose": "ssl_risk_rs.decomposition",
     "export_bank": "ssl_risk_rs.convert",
     "fits_float16": "ssl_risk_rs.bank",
     "import_bank": "ssl_risk_rs.convert",
@@ -55,6 +60,11 @@ if TYPE_CHECKING:
     from ssl_risk_rs.bank import fits_float16 as fits_float16
     from ssl_risk_rs.convert import export_bank as export_bank
     from ssl_risk_rs.convert import import_bank as import_bank
+    from ssl_risk_rs.decomposition import decompose as decompose
     from ssl_risk_rs.feature_arrays import load_features as load_features
+    from ssl_risk_rs.probes import LogisticProbe as LogisticProbe
+    from ssl_risk_rs.probes import RidgeProbe as RidgeProbe
+    from ssl_risk_rs.probes import alpha_from_c as alpha_from_c
+    from ssl_risk_rs.probes import alpha_from_ridge as alpha_from_ridge
     from ssl_risk_rs.store import FeatureStore as FeatureStore
     from ssl_risk_rs.store import bank_key as bank_key

@@ -205,8 +205,8 @@ def decompose(
     twin = None if supervised is None else _matching(task, supervised, supervised_test, "supervised")
     blind = None
     if control is not None:
-        pair = control if isinstance(control, tuple) else (control, None)
-        blind = _matching(task, *pair, "control")
+        control_train, control_test = control if isinstance(control, tuple) else (control, None)
+        blind = _matching(task, control_train, control_test, "control")
     return decompose_task(
         task, supervised=twin, control=blind, name=name, settings=settings, progress=progress
     )
@@ -278,7 +278,9 @@ def _matching(task: Task, features: Any, test: Any, role: str) -> Any:
     if hasattr(features, "core"):
         other = features.labels()
         if not np.array_equal(other, task.labels):
-            raise ShapeError(f"the {role} bank has other rows than the features: extract both from one data set")
+            raise ShapeError(
+                f"the {role} bank has other rows than the features: extract both from one data set"
+            )
         return features.core
     x = as_features(features, role)
     if len(x) != len(task.train_rows):

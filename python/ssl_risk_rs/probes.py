@@ -20,7 +20,9 @@ __all__ = ["LogisticProbe", "RidgeProbe", "alpha_from_c", "alpha_from_ridge"]
 
 Scaling = Literal["none", "standardize", "minmax"]
 
-#: rows scored at once by `predict`: (rows, k) float32 scores stay in the cache's reach, not the memory's
+#: used as they lie; others become the first
+DTYPES = [np.float32, np.float16]
+#: rows scored at once by `predict`: never all (n, k) scores in memory
 PREDICT_ROWS = 16_384
 
 
@@ -65,7 +67,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
             self,
             X,
             y,
-            dtype=[np.float32, np.float16],
+            dtype=DTYPES,
             order="C",
             ensure_all_finite=False,
             ensure_min_samples=2,
@@ -95,7 +97,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=[np.float32, np.float16], order="C")
+        return validate_data(self, X, reset=False, dtype=DTYPES, order="C")
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of the classes.
@@ -280,8 +282,8 @@ class LogisticProbe(_Probe):
         self.converged_, self.n_passes_ = fit.converged, fit.passes
         if not fit.converged:
             warnings.warn(
-                f"the probe stopped after {fit.passes:.0f} passes at a gap of at most {fit.gap:.1e}, not tol = "
-                f"{self.tol:g}; raise max_passes or alpha, or scale the features",
+                f"the probe stopped after {fit.passes:.0f} passes at a gap of at most {fit.gap:.1e}, above "
+                f"tol = {self.tol:g}; raise max_passes or alpha, or scale the features",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -57,11 +57,11 @@ def test_logistic_risks_are_those_of_scikit_learn(digits, logistic):
     other = LogisticRegression(C=1 / (len(x) * alpha), tol=1e-6, max_iter=5000).fit(x, y)
     risk = 1 - other.score(xt, yt)
     assert inside(logistic, "risk_us", risk)
-    assert abs(logistic.estimate("risk_us") - risk) <= 2 / len(xt)  # rows on the boundary at tol = 1e-3
+    assert abs(logistic.estimate("risk_us") - risk) <= 2.5 / len(xt)  # rows on the boundary at tol = 1e-3
     other = LogisticRegression(C=1 / (len(x) * 1e-5), tol=1e-6, max_iter=5000).fit(x, y)
     risk = 1 - other.score(x, y)
     assert inside(logistic, "risk_af", risk)
-    assert abs(logistic.estimate("risk_af") - risk) <= 2 / len(x)
+    assert abs(logistic.estimate("risk_af") - risk) <= 2.5 / len(x)
     assert logistic.converged
     assert {f.stop for f in logistic.fits} <= {"certified", "estimated"}
 

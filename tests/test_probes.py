@@ -426,5 +426,10 @@ except KeyboardInterrupt:
 
 
 def test_scikit_learn_is_imported_only_with_the_probes():
-    program = "import sys, ssl_risk_rs; assert 'sklearn' not in sys.modules; ssl_risk_rs.RidgeProbe(); assert 'sklearn' in sys.modules"
+    program = """
+import sys, ssl_risk_rs
+assert "sklearn" not in sys.modules
+ssl_risk_rs.RidgeProbe()
+assert "sklearn" in sys.modules
+"""
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -31,8 +31,6 @@ def normal_draws(bench, n, se, bias):
         value = sum(sign * risk for sign, risk in zip(signs, risks.values(), strict=True))
         wide = se * np.sqrt(np.abs(signs).sum())
         draws[:, i, :4] = np.stack([value, np.full(n, wide), value - 1.96 * wide, value + 1.96 * wide], 1)
-            [value, np.full(n, wide), value - 1.96 * wide, value + 1.96 * wide], axis=1
-        )
     draws[:, -1, 0] = plain
     return draws
 

@@ -191,8 +191,8 @@ def _describe_checkpoint(name: EncoderName) -> EncoderSpec:
     if entry := published_entry(name.part):  # the file of a published encoder, downloaded by hand
         spec = published_spec(entry)
     else:
-        spec = _describe_architecture(name.part, name.options)
-        query = "&".join(f"{key}={value}" for key, value in name.options.items())
+        spec = _describe_architecture(name.part, _network_options(name))
+        query = "&".join(f"{key}={value}" for key, value in _network_options(name).items())
         spec = replace(spec, random_twin=f"random:{name.part}" + (f"?{query}" if query else ""))
     return replace(spec, name=name.text, source=str(path))
 

@@ -309,7 +309,10 @@ mod tests {
     use super::*;
     use rand::RngExt;
 
-    fn outcomes(n: usize, n_test: usize, seed: u64) -> (Vec<u8>, Vec<u32>, Vec<bool>, Vec<u8>, Vec<u32>) {
+    /// train, train_labels, in_subset, test, test_labels
+    type Rows = (Vec<u8>, Vec<u32>, Vec<bool>, Vec<u8>, Vec<u32>);
+
+    fn outcomes(n: usize, n_test: usize, seed: u64) -> Rows {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
         let mut bits = |ps: [f64; 4]| {
             // errors of the probes are correlated: a common uniform half of the time

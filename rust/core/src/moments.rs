@@ -528,8 +528,8 @@ mod tests {
                     / count
             };
             assert_eq!(design.n, rows.len());
-            for a in 0..d {
-                assert!((f64::from(design.affine.shift[a]) - mu[a]).abs() < 1e-6 * (1.0 + mu[a].abs()));
+            for (a, &mean) in mu.iter().enumerate() {
+                assert!((f64::from(design.affine.shift[a]) - mean).abs() < 1e-6 * (1.0 + mean.abs()));
                 for b in 0..d {
                     let want = cov(a, b) / (cov(a, a) * cov(b, b)).sqrt();
                     // float32 sums of ≤ 4096 products: 1e-6 of the scale

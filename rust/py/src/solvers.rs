@@ -177,6 +177,9 @@ type Parameters<'py> = (
     Bound<'py, PyArray1<f32>>,
 );
 
+/// (coef (k, d), intercept (k))
+type RawProbe<'py> = (Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<f64>>);
+
 #[pymethods]
 impl LinearProbe {
     #[new]
@@ -236,7 +239,7 @@ impl LinearProbe {
     }
 
     /// (coef (k, d), intercept (k)) on raw features
-    fn raw<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<f64>>)> {
+    fn raw<'py>(&self, py: Python<'py>) -> PyResult<RawProbe<'py>> {
         let (weights, intercept) = self.0.raw();
         let (d, k) = (self.0.affine.shift.len(), intercept.len());
         let coef: Vec<f64> = (0..k * d).map(|i| weights[i % d * k + i / d]).collect();

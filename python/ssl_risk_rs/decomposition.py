@@ -278,9 +278,7 @@ def _matching(task: Task, features: Any, test: Any, role: str) -> Any:
     if hasattr(features, "core"):
         other = features.labels()
         if not np.array_equal(other, task.labels):
-            raise ShapeError(
-                f"the {role} bank has other rows than the features: extract both from one data set"
-            )
+            raise ShapeError(f"the {role} bank has other rows than the features: extract both from one data set")
         return features.core
     x = as_features(features, role)
     if len(x) != len(task.train_rows):

@@ -108,7 +108,9 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
         )
     folds, subsets = settings.n_folds, settings.n_subsets
     keys = task.keys if settings.seed == 0 else _rekeyed(task.keys, settings.seed)
-    cells = _core.assign_cells(keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size)
+    cells = _core.assign_cells(
+        keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size
+    )
     fitter = Fitter(task.features, task.labels, task.n_classes, settings)
     say("moments")
     moments = fitter.moments(train, cells)
@@ -148,9 +150,7 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
     _record(judged, "af", train, outcomes[2])
     judged.sensitivity = float((outcomes[1][1] > 0).mean())
     judged.outcomes["train"] |= (
-        ((outcomes[2][1] > 0).astype(np.uint8) << 1)
-        | ((outcomes[0][1] > 0).astype(np.uint8) << 2)
-        | train_as << 3
+        ((outcomes[2][1] > 0).astype(np.uint8) << 1) | ((outcomes[0][1] > 0).astype(np.uint8) << 2) | train_as << 3
     )
     if supervised is not None:
         say("supervised twin")

@@ -57,7 +57,8 @@ def ensure_banks(
     ----------
     model, data : names, as `create_encoder` and `create_dataset` take them
     store : a store or its folder; None is the default store
-    layers : layers or feature names; None is the encoder's default feature. One pass serves all of them.
+    layers : layers or feature names, one pass for all; None is the encoder's default feature (all those of
+        a `file.py:function`)
     pool : pooling of layers that name none
     img_size : side of the images the encoder sees; None is the encoder's own
     limit : `N` or `"N/class"`, as for `create_dataset`
@@ -80,28 +81,27 @@ def ensure_banks(
     say = say or (lambda _: None)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     dataset = create_dataset(data, limit=limit)
-    requests = [
-        _request(model, dataset, layer, pool, img_size, settings) for layer in (layers if layers else [None])
-    ]
+    typed: Sequence[str | None] = layers if layers else [None]
+    requests = [_request(model, dataset, layer, pool, img_size, settings) for layer in typed]
     found = [None if request is None else store.find(request) for request in requests]
     if all(bank is not None and bank.complete for bank in found):
         return {bank.header["feature"]: bank for bank in found if bank is not None}
 
-    from ssl_risk_rs.encoders import choose_features, create_encoder
+    from ssl_risk_rs.encoders import create_encoder
+    from ssl_risk_rs.encoders.spec import choose_features
     from ssl_risk_rs.extraction.loop import extract
 
     for note in dataset.notes:
         say(note)
-    encoder = create_encoder(model, img_size=img_size)
-    offered = encoder.spec.features
-    chosen = [
-        choose_features(offered, None if layer is None else [layer], pool) for layer in layers or [None]
-    ]
-    names = list(dict.fromkeys(name for names in chosen for name in names))
+    encoder = create_encoder(
+        model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say
+    )
+    names = encoder.spec.features  # exactly what was asked for
     banks = extract(encoder, dataset, store=store, features=names, progress=progress, **asdict(settings))
-    for request, names in zip(requests, chosen, strict=True):
-        if request is not None and len(names) == 1:
-            store.remember(request, banks[names[0]].key)
+    for layer, request in zip(typed, requests, strict=True):
+        if request is not None:
+            feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]
+            store.remember(request, banks[feature].path.name)
     return banks
 
 
@@ -114,15 +114,19 @@ def _request(
     settings: ExtractionSettings,
 ) -> dict[str, Any] | None:
     """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same."""
-    from ssl_risk_rs.encoders import parse_name
+    from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
+    from ssl_risk_rs.encoders.names import parse_name
 
     name = parse_name(model)
     if name.kind == "code":  # a function may read anything; its encoder's weights are hashed each time
         return None
+    file = Path(name.target) if name.kind == "checkpoint" else None
+    if name.target in BUNDLED:
+        file = bundled_path(name.target)
     how = {key: value for key, value in asdict(settings).items() if key not in _HOW}
     return {
         "model": model,
-        "model_file": _file_facts(Path(name.target)) if name.kind == "checkpoint" else None,
+        "model_file": None if file is None else _file_facts(file),
         "layer": layer,
         "pool": pool,
         "img_size": img_size,

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.datasets import ImageDataset
 
-__all__ = ["CorruptImage", "Decoded", "Decoder", "count_cpus", "decode", "find_corrupt"]
+__all__ = [
+    "CorruptImage",
+    "Decoded",
+    "Decoder",
+    "count_cpus",
+    "count_images",
+    "decode",
+    "describe_corrupt",
+    "find_corrupt",
+]
 
 #: images a worker decodes at a time: small against a batch, so that the first batch is soon there
 CHUNK = 32
@@ -89,11 +98,12 @@ def count_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def decode(decoder: Decoder, workers: int, *, chunk_bytes: int = 0) -> Iterator[Decoded]:
+def decode(decoder: Decoder, workers: int, *, chunk_bytes: int = 0) -> Generator[Decoded, None, None]:
     """The chunks in order, decoded ahead by `workers` (0: in this thread, when asked for).
 
     Processes where many images wait for many workers, because the interpreter lock holds threads back at some
     thousand images a second; threads otherwise, or where shared memory has no room for `chunk_bytes` a chunk.
+    Close the generator to end the workers early.
     """
     if workers < 1:
         return (decoder[i] for i in range(len(decoder)))
@@ -103,7 +113,7 @@ def decode(decoder: Decoder, workers: int, *, chunk_bytes: int = 0) -> Iterator[
     return _in_threads(decoder, workers)
 
 
-def _in_threads(decoder: Decoder, workers: int) -> Iterator[Decoded]:
+def _in_threads(decoder: Decoder, workers: int) -> Generator[Decoded, None, None]:
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         window = deque(pool.submit(decoder.__getitem__, i) for i in range(min(len(decoder), AHEAD * workers)))
         try:
@@ -116,17 +126,16 @@ def _in_threads(decoder: Decoder, workers: int) -> Iterator[Decoded]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_processes(decoder: Decoder, workers: int) -> Iterator[Decoded]:
+def _in_processes(decoder: Decoder, workers: int) -> Generator[Decoded, None, None]:
     from torch.utils.data import DataLoader
 
-    return iter(
-        DataLoader(
-            decoder,  # type: ignore[arg-type]  # a map from index to chunk, as DataLoader wants
-            batch_size=None,  # a chunk is what travels
-            num_workers=workers,
-            prefetch_factor=AHEAD,
-            worker_init_fn=_ignore_interrupt,
-        )
+    # a generator like the others: closing it drops the loader's iterator, which ends the workers
+    yield from DataLoader(
+        decoder,  # type: ignore[arg-type]  # a map from index to chunk, as DataLoader wants
+        batch_size=None,  # a chunk is what travels
+        num_workers=workers,
+        prefetch_factor=AHEAD,
+        worker_init_fn=_ignore_interrupt,
     )
 
 
@@ -172,6 +181,11 @@ def _nothing(image: Any) -> "torch.Tensor":
     import torch
 
     return torch.empty(0)
+
+
+def count_images(n: int) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{n:,} image" if n == 1 else f"{n:,} images"
 
 
 def describe_corrupt(corrupt: Sequence[CorruptImage], show: int = 10) -> str:

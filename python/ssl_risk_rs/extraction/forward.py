@@ -15,7 +15,7 @@ __all__ = ["Amp", "Features", "Forward", "choose_device", "choose_precision"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
-#: batch size tried first; a GPU wants enough work for a launch, a CPU small batches that stay in its caches
+#: images of 224 × 224 in the batch tried first: a GPU wants enough work for each launch
 FIRST_BATCH = {"cuda": 256, "cpu": 32}
 
 
@@ -76,6 +76,15 @@ class Features:
         return {name: tensor.numpy() for name, tensor in self.tensors.items()}
 
 
+def first_batch_size(device_type: str, img_size: int | None) -> int:
+    """Images in the batch tried first: the same number of pixels for any side, within reason.
+
+    Small images need large batches: threads meet once for each layer of each batch, however small it is.
+    """
+    at_224 = FIRST_BATCH.get(device_type, 64)
+    return round(min(max(at_224 * (224 / (img_size or 224)) ** 2, at_224 / 8), at_224 * 16))
+
+
 class Forward:
     """Images → named features, in evaluation mode and without gradients.
 
@@ -91,12 +100,13 @@ class Forward:
         device: "torch.device",
         precision: str,
         batch_size: int | None = None,
+        img_size: int | None = None,
         compile: bool = False,
     ) -> None:
         import torch
 
         self.names, self.device, self.precision = names, device, precision
-        self.batch_size = batch_size or FIRST_BATCH.get(device.type, 64)
+        self.batch_size = batch_size or first_batch_size(device.type, img_size)
         self.back_offs = 0
         module = module.eval().to(device)
         if device.type == "cuda":  # the layout that tensor cores read

@@ -2,18 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs.errors import DataError, EncoderError, ParameterError
+from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.extraction.decoding import (
     CHUNK,
     CorruptImage,
     Decoded,
     Decoder,
     count_cpus,
+    count_images,
     decode,
     describe_corrupt,
 )
@@ -154,7 +156,7 @@ class _Extraction:
         total = len(dataset)
         return known_corrupt(
             dataset,
-            Path(self.store.root) / "scans",
+            self.store.root / "scans",
             workers=self.workers if self.settings.workers != "auto" else count_cpus(),
             fingerprint=dataset.fingerprint(self.settings.hash_content),
             progress=lambda rows: self.progress(Progress("scan", rows, total)),
@@ -171,6 +173,7 @@ class _Extraction:
                 device=self.device,
                 precision=self.precision,
                 batch_size=None if size == "auto" else size,
+                img_size=self.encoder.spec.img_size,
                 compile=self.settings.compile,
             )
         return self._forward
@@ -205,23 +208,33 @@ class _Extraction:
         return bank_key({**self.facts[name], "dtype": dtype})
 
     def _stored_dtypes(self) -> dict[str, str]:
-        """dtype of each feature: what was asked for, else what a bank of an earlier run has (float32 first:
-        float16 has failed then), else what the probe batch fits."""
+        """dtype of each feature: what was asked for, else that of an earlier run's bank, else what the probe
+        batch fits."""
+
         if self.settings.dtype != "auto":
             return dict.fromkeys(self.names, self.settings.dtype)
         found = {}
         for name in self.names:
-            for dtype in ("float32", "float16"):
-                if (Path(self.store.path_for(self._key(name, dtype))) / "bank.json").exists():
-                    found[name] = dtype
-                    break
+            dtype = self._dtype_in_store(name)
+            if dtype is not None:
+                found[name] = dtype
         if len(found) < len(self.names):
             found = {**self._probe(), **found}
         return found
 
+    def _dtype_in_store(self, name: str) -> str | None:
+        """dtype of the bank that an earlier run made or began."""
+        from ssl_risk_rs.bank import FeatureBank, is_bank
+
+        float16, float32 = (self.store.path_for(self._key(name, dtype)) for dtype in ("float16", "float32"))
+        if is_bank(float16) and (not is_bank(float32) or FeatureBank.open(float16).complete):
+            return "float16"
+        # beside an incomplete one in float16, which is as far as that went before a feature did not fit
+        return "float32" if is_bank(float32) else None
+
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
-        from ssl_risk_rs.store import fits_float16
+        from ssl_risk_rs.bank import fits_float16
 
         n = len(self.dataset)
         rows = np.unique(np.linspace(0, n - 1, min(N_PROBE, n)).astype(np.uint64))
@@ -234,9 +247,23 @@ class _Extraction:
         return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
 
     def _bank(self, name: str, dtype: str) -> "FeatureBank":
-        """The bank of a feature, created or reopened."""
-        from ssl_risk_rs.bank import FeatureBank
+        """The bank of a feature, created or reopened.
 
+        One that exists is opened whatever its header says of libraries and devices: its key is a hash of all
+        that decides its numbers.
+        """
+        from ssl_risk_rs.bank import FeatureBank, is_bank
+
+        key = self._key(name, dtype)
+        path = self.store.path_for(key)
+        if is_bank(path):
+            bank = FeatureBank.open(path)
+            columns = ["row", "split", "sample_id", "label"]
+            if not bank.samples.select(columns).equals(self.dataset.samples.select(columns)):
+                raise BankError(
+                    f"{path} holds other samples than {self.dataset.uri}; remove it and run again"
+                )
+            return bank
         described = header(
             self.encoder,
             self.dataset,
@@ -247,11 +274,11 @@ class _Extraction:
             corrupt=self.corrupt,
         )
         return FeatureBank.create(
-            self.store.path_for(self._key(name, dtype)),
-            described,
+            path,
+            {**described, "key": key},
             self.dataset.samples,
             n_features=int(self.encoder.num_features[name]),
-            dtype=dtype,
+            dtype="float16" if dtype == "float16" else "float32",
         )
 
     # --- the loop
@@ -261,30 +288,24 @@ class _Extraction:
 
     def _fill(self, banks: "dict[str, FeatureBank]") -> None:
         """Decode, encode and write every row that a bank lacks."""
-        writer = BlockWriter(banks)
-        rows = writer.rows()
-        if len(rows) == 0:
-            return
-        corrupt: list[CorruptImage] = []
-        with writer:
+        with BlockWriter(banks) as writer:
+            rows = writer.rows()
+            if len(rows) == 0:
+                return
             loop = _Loop(
                 self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress
             )
             size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
             decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
             stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)
-            try:
+            with closing(stream):
                 corrupt = loop.run(stream, self.forward.batch_size, self._check_finite)
-            finally:
-                close = getattr(stream, "close", None)  # a generator ends its threads here
-                if close is not None:
-                    close()
         if corrupt:
             raise DataError(self._corrupt_message(corrupt))
 
     def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
         return (
-            f"{len(corrupt)} images cannot be decoded; what was encoded is kept:\n"
+            f"{count_images(len(corrupt))} cannot be decoded:\n"
             f"{describe_corrupt(corrupt)}\n"
             f"List all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
             "--skip-corrupt"

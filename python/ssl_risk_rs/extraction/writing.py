@@ -5,9 +5,15 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ssl_risk_rs.errors import BankError
+
+if TYPE_CHECKING:
+    from ssl_risk_rs._core import BankWriter
+    from ssl_risk_rs.bank import FeatureBank
 
 __all__ = ["BlockWriter", "Float16Overflow"]
 
@@ -16,6 +22,11 @@ BLOCK_BYTES, BLOCK_SECONDS = 8 << 20, 5.0
 
 #: batches that may wait for the disk before the encoder has to
 WAITING = 4
+
+#: name of the part that extraction writes
+PART = "extract"
+
+FLOAT16_MAX = 65504.0
 
 
 class Float16Overflow(Exception):
@@ -29,23 +40,24 @@ class Float16Overflow(Exception):
 class BlockWriter:
     """Appends batches to one bank for each feature; leave the `with` block to have everything committed.
 
-    Only rows that a bank lacks are written to it. An error of the thread is raised by the next `put`, or on
-    leaving; what was committed before it stays.
+    Only rows that a bank lacks are written to it; `rows` says which these are, once the block is entered. An
+    error of the thread is raised by the next `put`, or on leaving; what was committed before it stays.
     """
 
-    def __init__(self, banks: Mapping[str, Any]) -> None:
-        self.banks = banks
-        self.missing = {}  # bool (n,) for each bank
-        for name, bank in banks.items():
-            self.missing[name] = np.zeros(bank.samples.height, dtype=bool)
-            self.missing[name][bank.missing_rows()] = True
+    def __init__(self, banks: "Mapping[str, FeatureBank]") -> None:
+        self.banks = {name: bank for name, bank in banks.items() if not bank.complete}
+        self.missing: dict[str, np.ndarray] = {}  # bool (n,) for each bank
         self.waited = 0.0  # seconds that `put` waited for the disk
         self._queue: queue.Queue[tuple[np.ndarray, dict[str, np.ndarray]] | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
+        self._writers: dict[str, BankWriter] = {}
+        self._open = ExitStack()
         self._thread = threading.Thread(target=self._run, name="bank-writer")
 
     def rows(self) -> np.ndarray:
         """Rows that at least one bank lacks, ascending (uint64)."""
+        if not self.missing:
+            return np.array([], dtype=np.uint64)
         anywhere = np.logical_or.reduce(list(self.missing.values()))
         return np.flatnonzero(anywhere).astype(np.uint64)
 
@@ -63,6 +75,13 @@ class BlockWriter:
             raise self._error
 
     def __enter__(self) -> "BlockWriter":
+        with ExitStack() as stack:
+            for name, bank in self.banks.items():
+                self._writers[name] = stack.enter_context(_open_writer(bank))
+                # asked after the part is ours: a process that had it until now may have added rows
+                self.missing[name] = np.zeros(bank.n_rows, dtype=bool)
+                self.missing[name][bank.missing_rows()] = True
+            self._open = stack.pop_all()
         self._thread.start()
         return self
 
@@ -79,9 +98,8 @@ class BlockWriter:
 
     def _run(self) -> None:
         try:
-            with ExitStack() as stack:
-                writers = {name: stack.enter_context(bank.writer()) for name, bank in self.banks.items()}
-                self._write(writers)
+            with self._open:
+                self._write(self._writers)
         except BaseException as error:  # raised where the main thread meets it
             self._error = error
 
@@ -100,7 +118,8 @@ class BlockWriter:
                     last = True
                     break
                 rows, features = batch
-                for name, values in features.items():
+                for name in writers:
+                    values = features[name]
                     keep = self.missing[name][rows]
                     blocks[name].append((rows[keep], self._convert(name, values[keep])))
                     size += blocks[name][-1][1].nbytes
@@ -112,10 +131,25 @@ class BlockWriter:
 
     def _convert(self, name: str, values: np.ndarray) -> np.ndarray:
         """To the bank's dtype; Float16Overflow where that has no room."""
-        from ssl_risk_rs.store import fits_float16
+        if self.banks[name].dtype == "float32":
+            return values
+        # only the range is looked at: precision was judged on images from the whole data set, and the images
+        # of one batch may all be of one class, with features that hardly vary
+        if values.size and np.abs(values).max() > FLOAT16_MAX:
+            raise Float16Overflow(name)
+        return values.astype(np.float16)
 
-        if self.banks[name].dtype == "float16":
-            if not fits_float16(values):
-                raise Float16Overflow(name)
-            return values.astype(np.float16)
-        return np.ascontiguousarray(values, dtype=np.float32)
+
+def _open_writer(bank: "FeatureBank") -> "BankWriter":
+    """Writer of the one part that extraction writes: two processes would encode the same rows twice."""
+    try:
+        return bank.writer(PART)
+    except BankError as error:
+        if "no locks" in str(error):  # nobody can tell; refusing would make an interruption final
+            return bank.writer()
+        if "has a writer" not in str(error):
+            raise
+        raise BankError(
+            f"{bank.path}: another process is encoding into this bank; wait until it has finished, or stop "
+            "it, then run the same line again"
+        ) from error

@@ -1,7 +1,7 @@
 """Pretrain the small encoders of the demo and of the Fashion-MNIST study: SSL, supervised twin, random twin.
 
     python scripts/pretrain.py --data digits --objective ssl --out demo_ssl.safetensors
-    python scripts/pretrain.py --data idx:/usr/share/datasets/fashion-mnist --objective supervised --out twin.safetensors
+    python scripts/pretrain.py --data idx:/data/fashion-mnist --objective supervised --out twin.safetensors
 
 `ssl` is VICReg (Bardes et al. 2022) on two random views of the training images; no label is read.
 `supervised` trains the same network with the training labels and the same views; its head is dropped.
@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ssl_risk_rs.encoders.architectures import build_architecture
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from ssl_risk_rs.encoders.architectures import build_architecture
 
 
 def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +53,7 @@ def read_digits() -> tuple[np.ndarray, ...]:
 
 
 def random_views(x: Tensor, recipe: dict, generator: torch.Generator) -> Tensor:
-    """One random view of each image (b, 1, h, w): shift, scale, rotation, shear, mirror, contrast, noise, erasure."""
+    """One random view of each image (b, 1, h, w): affine map, mirror, contrast, noise, erased square."""
     b, _, height, width = x.shape
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -102,13 +101,15 @@ def vicreg_loss(a: Tensor, b: Tensor, weights: tuple[float, float, float]) -> tu
 
 RECIPES = {
     "digits": {
-        "architecture": "tiny_convnet", "mean": 0.306, "std": 0.376, "epochs": 300, "batch": 256, "lr": 2e-3,
+        "architecture": "tiny_convnet", "mean": 0.306, "std": 0.376,
+        "epochs": {"ssl": 20, "supervised": 100, "random": 0}, "batch": 256, "lr": 2e-3,
         "weight_decay": 1e-4, "projector": 256, "loss_weights": (25.0, 25.0, 1.0),
         "views": {"rotation": 0.2, "scale": (0.85, 1.15), "shift": 0.15, "shear": 0.2, "mirror": 0.0,
                   "contrast": 0.3, "noise": 0.1, "erase": 2},
     },
     "idx": {
-        "architecture": "small_convnet", "mean": 0.286, "std": 0.353, "epochs": 10, "batch": 512, "lr": 2e-3,
+        "architecture": "small_convnet", "mean": 0.286, "std": 0.353,
+        "epochs": {"ssl": 10, "supervised": 6, "random": 0}, "batch": 512, "lr": 2e-3,
         "weight_decay": 1e-4, "projector": 512, "loss_weights": (25.0, 25.0, 1.0),
         "views": {"rotation": 0.15, "scale": (0.55, 1.05), "shift": 0.05, "shear": 0.1, "mirror": 0.5,
                   "contrast": 0.4, "noise": 0.05, "erase": 8},
@@ -117,7 +118,7 @@ RECIPES = {
 
 
 def train(net: nn.Module, x: Tensor, y: Tensor | None, recipe: dict, seed: int) -> list[dict[str, float]]:
-    """Train `net` in place, with VICReg if `y` is None, else by cross-entropy; returns one record for each epoch."""
+    """Train `net` in place, with VICReg if `y` is None, else by cross-entropy; one record for each epoch."""
     generator = torch.Generator().manual_seed(seed)
     d, p = net.num_features, recipe["projector"]
     with torch.random.fork_rng(devices=[]):
@@ -205,8 +206,7 @@ def main() -> None:
     if kind not in RECIPES or (kind == "idx") != bool(folder):
         parser.error(f"--data is digits or idx:FOLDER, not {arguments.data}")
     recipe = json.loads(json.dumps(RECIPES[kind]))
-    if arguments.epochs:
-        recipe["epochs"] = arguments.epochs
+    recipe["epochs"] = arguments.epochs or recipe["epochs"][arguments.objective]
     for setting in arguments.set:
         key, _, value = setting.partition("=")
         target = recipe["views"] if key in recipe["views"] else recipe
@@ -236,10 +236,11 @@ def main() -> None:
 
     from safetensors.torch import save_file
 
+    dataset = Path(folder).name or "digits"
     facts = {
         "architecture": recipe["architecture"],
         "objective": {"ssl": "vicreg", "supervised": "supervised", "random": "none"}[arguments.objective],
-        "pretraining_data": "none" if arguments.objective == "random" else f"{Path(folder).name or 'digits'} train",
+        "pretraining_data": "none" if arguments.objective == "random" else dataset,
         "epochs": str(len(history)), "batch_size": str(recipe["batch"]),
         "channels": "1", "img_size": str(x.shape[-1]), "mean": str(recipe["mean"]), "std": str(recipe["std"]),
         "seed": str(arguments.seed), "threads": str(arguments.threads), "torch": torch.__version__,
@@ -249,6 +250,8 @@ def main() -> None:
     for key in ("supervised_twin", "random_twin"):
         if getattr(arguments, key):
             facts[key] = getattr(arguments, key)
+    if arguments.supervised_twin:
+        facts["twin_labels"] = dataset
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: t.contiguous() for name, t in net.state_dict().items()}, arguments.out, facts)
 

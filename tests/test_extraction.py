@@ -1,6 +1,12 @@
 """Extraction: what is in a bank is what the encoder gives, each row once, whatever happens on the way."""
 
-from dataclasses import dataclass, field
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.datasets import create_dataset
-from ssl_risk_rs.errors import EncoderError, ParameterError
-from ssl_risk_rs.extraction import decoding
-from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision
+from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
+from ssl_risk_rs.extraction import decoding, extract
+from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision, first_batch_size
 from ssl_risk_rs.extraction.settings import ExtractionSettings
 from torch import nn
 
@@ -118,13 +125,24 @@ def test_decode_in_processes_agrees_with_threads(monkeypatch, tmp_path):
     monkeypatch.setattr(decoding, "MIN_PROCESSES", 2)
     monkeypatch.setattr(decoding, "MIN_IMAGES_EACH", 1)
     stream = decoding.decode(decoder, 2, chunk_bytes=1000)
-    assert type(stream).__name__ == "_MultiProcessingDataLoaderIter"
+    assert stream.__name__ == "_in_processes"
     for a, b in zip(threads, stream, strict=True):
         assert a.rows.tolist() == b.rows.tolist() and torch.equal(a.images, b.images)
         assert a.corrupt == b.corrupt
     tiny = SimpleNamespace(free=10)
     monkeypatch.setattr(decoding.shutil, "disk_usage", lambda path: tiny)
-    assert type(decoding.decode(decoder, 2, chunk_bytes=1000)).__name__ == "generator"  # no shared memory
+    assert decoding.decode(decoder, 2, chunk_bytes=1000).__name__ == "_in_threads"  # no shared memory
+
+
+def test_closing_a_stream_early_ends_its_processes():
+    import multiprocessing
+
+    decoder = decoding.Decoder(create_dataset("digits"), to_tensor, np.arange(1797, dtype=np.uint64), 8)
+    stream = decoding._in_processes(decoder, 2)
+    next(stream)
+    assert len(multiprocessing.active_children()) == 2
+    stream.close()
+    assert not multiprocessing.active_children()
 
 
 def test_closing_a_stream_early_ends_its_threads():
@@ -209,6 +227,18 @@ def test_outputs_that_are_no_features(out, message):
         Forward(module, ("deep",), device=CPU, precision="float32")([torch.rand(3, 1, 8, 8)])
 
 
+def test_first_batch_has_about_the_same_number_of_pixels():
+    assert [first_batch_size("cpu", side) for side in (224, None, 112, 8, 448, 4000)] == [
+        32,
+        32,
+        128,
+        512,
+        8,
+        4,
+    ]
+    assert [first_batch_size("cuda", side) for side in (224, 28)] == [256, 4096]
+
+
 def test_device_and_precision_choices():
     assert choose_device("cpu") == CPU and choose_precision("auto", CPU) == "float32"
     assert choose_precision("bf16", CPU) == "bfloat16" and choose_precision("off", CPU) == "float32"
@@ -241,3 +271,458 @@ def test_forward_on_cuda_agrees_with_cpu():
         forward = Forward(TwoFeatures(), ("deep",), device=cuda, precision=precision, batch_size=10)
         got = forward([images[:20], images[20:]]).arrays()["deep"]
         np.testing.assert_allclose(got, cpu, rtol=tolerance, atol=tolerance)
+
+
+# --- extract
+
+
+def test_features_agree_with_a_direct_forward_pass(tmp_path):
+    dataset, seen = create_dataset("digits"), []
+    encoder = LocalEncoder()
+    encoder.module.train()  # must not matter
+    banks = extract(encoder, dataset, store=tmp_path, features=["deep", "shallow"], progress=seen.append)
+    expected = direct(LocalEncoder(), dataset)
+    for name, bank in banks.items():
+        assert bank.complete and bank.dtype == "float16"
+        # float16 keeps 11 bits
+        np.testing.assert_allclose(bank.read(np.arange(1797)), expected[name], rtol=2**-11, atol=1e-6)
+        assert bank.labels().tolist() == dataset.samples["label"].to_list()
+        assert bank.samples.equals(dataset.samples)
+        assert bank.header["class_names"] == dataset.class_names
+        assert (bank.header["encoder"], bank.header["feature"]) == ("two-features", name)
+        assert bank.header["precision"] == "float32" and bank.header["licence"] == "MIT"
+        assert bank.header["versions"]["torch"] and bank.header["key"] == bank.path.name
+    assert [p.rows for p in seen] == sorted(p.rows for p in seen)
+    assert seen[-1].rows == seen[-1].total == 1797 and seen[-1].images_per_second > 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("batch_size", [1, 7, 33, 10_000])
+def test_awkward_batches_give_the_same_bank(tmp_path, workers, batch_size):
+    dataset = create_dataset("digits", limit="2/class")
+    bank = extract(
+        LocalEncoder(), dataset, store=tmp_path, workers=workers, batch_size=batch_size, dtype="float32"
+    )["deep"]
+    expected = direct(LocalEncoder(), dataset)["deep"]
+    np.testing.assert_allclose(bank.read(np.arange(40)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_second_extract_encodes_nothing(tmp_path):
+    dataset, encoder = create_dataset("digits", limit="1/class"), LocalEncoder()
+    first = extract(encoder, dataset, store=tmp_path)["deep"]
+    batches = len(encoder.module.seen)
+    assert extract(encoder, dataset, store=tmp_path)["deep"].path == first.path
+    assert len(encoder.module.seen) == batches
+
+
+def test_a_second_feature_is_added_without_touching_the_first(tmp_path):
+    dataset = create_dataset("digits", limit="1/class")
+    deep = extract(LocalEncoder(), dataset, store=tmp_path)["deep"]
+    before = {p.name: p.stat().st_mtime_ns for p in deep.path.iterdir()}
+    both = extract(LocalEncoder(), dataset, store=tmp_path, features=["shallow", "deep"])
+    assert list(both) == ["shallow", "deep"] and both["deep"].path == deep.path
+    assert {p.name: p.stat().st_mtime_ns for p in deep.path.iterdir()} == before
+
+
+def test_what_changes_the_numbers_changes_the_bank(tmp_path):
+    dataset = create_dataset("digits", limit="1/class")
+    variants = [
+        (LocalEncoder(), dataset, {}),
+        (LocalEncoder(weights_hash="sha256:other"), dataset, {}),
+        (LocalEncoder(spec=replace(Spec(), mean=(0.5,))), dataset, {}),
+        (LocalEncoder(), create_dataset("digits", limit="2/class"), {}),
+        (LocalEncoder(), dataset, {"amp": "bf16"}),
+        (LocalEncoder(), dataset, {"dtype": "float32"}),
+    ]
+    paths = [extract(e, d, store=tmp_path, **options)["deep"].path for e, d, options in variants]
+    assert len(set(paths)) == len(variants)
+    same = extract(LocalEncoder(), dataset, store=tmp_path, batch_size=3, workers=0, device="cpu")["deep"]
+    assert same.path == paths[0]  # how fast is no matter; a complete bank in float16 stands for auto
+
+
+def test_bf16_is_close_to_float32(tmp_path):
+    dataset = create_dataset("digits", limit="2/class")
+    bank = extract(LocalEncoder(), dataset, store=tmp_path, amp="bf16")["deep"]
+    expected = direct(LocalEncoder(), dataset)["deep"]
+    error = np.abs(bank.read(np.arange(40)) - expected).max()
+    assert 0 < error < 0.05 and bank.header["precision"] == "bfloat16"  # 8 bits of mantissa
+
+
+def test_unknown_feature_is_named(tmp_path):
+    with pytest.raises(EncoderError, match="no feature 'wide'; it offers deep, shallow"):
+        extract(LocalEncoder(), create_dataset("digits"), store=tmp_path, features=["wide"])
+    with pytest.raises(ParameterError, match="no features"):
+        extract(LocalEncoder(), create_dataset("digits"), store=tmp_path, features=[])
+
+
+# --- the stored dtype
+
+
+class Spike(TwoFeatures):
+    """`deep` is beyond float16 for the images whose first pixel is bright."""
+
+    def forward(self, images):
+        out = super().forward(images)
+        out["deep"] = torch.where(images[:, 0, :1, 0] > 0.9, 1e6, out["deep"])
+        return out
+
+
+def spiky_data(tmp_path, at):
+    images = RNG.integers(0, 200, (300, 8, 8), dtype=np.uint8)
+    images[:, 0, 0] = 0
+    images[at, 0, 0] = 255
+    labels = np.arange(300) % 3
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
+    return create_dataset(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_features_beyond_float16_found_by_the_probe(tmp_path):
+    dataset, encoder = spiky_data(tmp_path, at=slice(None)), LocalEncoder(Spike())
+    banks = extract(encoder, dataset, store=tmp_path / "s", features=["deep", "shallow"])
+    assert {name: bank.dtype for name, bank in banks.items()} == {"deep": "float32", "shallow": "float16"}
+    assert (banks["deep"].read(np.arange(300)) == 1e6).all()
+    assert len(list((tmp_path / "s").glob("*/bank.json"))) == 2  # no float16 bank was begun
+
+
+def test_features_beyond_float16_found_late_start_again_in_float32(tmp_path):
+    dataset, encoder = spiky_data(tmp_path, at=299), LocalEncoder(Spike())
+    banks = extract(encoder, dataset, store=tmp_path / "s", features=["deep", "shallow"], batch_size=50)
+    assert {name: bank.dtype for name, bank in banks.items()} == {"deep": "float32", "shallow": "float16"}
+    expected = direct(LocalEncoder(Spike()), dataset)
+    for name, bank in banks.items():
+        np.testing.assert_allclose(bank.read(np.arange(350)), expected[name], rtol=2**-11, atol=1e-6)
+    encoder.module.seen.clear()  # a later run remembers: float32 is there
+    again = extract(encoder, dataset, store=tmp_path / "s", features=["deep"])["deep"]
+    assert again.path == banks["deep"].path and not encoder.module.seen
+
+
+def test_float16_that_is_asked_for_and_does_not_fit(tmp_path):
+    dataset = spiky_data(tmp_path, at=299)
+    with pytest.raises(ParameterError, match=r"'deep'.*does not fit float16.*--dtype float32"):
+        extract(LocalEncoder(Spike()), dataset, store=tmp_path / "s", dtype="float16")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("at", [slice(None), 299])  # for the probe to see, and for the loop
+def test_features_that_are_no_numbers_name_the_image(tmp_path, value, at):
+    class Broken(TwoFeatures):
+        def forward(self, images):
+            out = super().forward(images)
+            return {**out, "deep": torch.where(images[:, 0, :1, 0] > 0.9, value, out["deep"])}
+
+    image = r"image train/\d+ in float32; try --amp off"
+    with pytest.raises(EncoderError, match=rf"'deep' of two-features is NaN or infinite for npz:.* {image}"):
+        extract(LocalEncoder(Broken()), spiky_data(tmp_path, at), store=tmp_path / "s")
+
+
+# --- corrupt images
+
+
+def test_a_corrupt_image_ends_the_run_and_keeps_what_was_encoded(tmp_path):
+    spoilt = write_images(tmp_path / "d", n=60, corrupt=("train/bee/040.png",))
+    dataset, encoder = create_dataset(f"folder:{tmp_path / 'd'}"), LocalEncoder()
+    fingerprint = dataset.fingerprint()
+    with pytest.raises(DataError, match="1 image cannot be decoded") as caught:
+        extract(encoder, dataset, store=tmp_path / "s", workers=1, batch_size=16)
+    for part in (spoilt[0], "OSError", "--skip-corrupt", f"data check folder:{tmp_path / 'd'}"):
+        assert part in str(caught.value)
+    Image.new("RGB", (9, 12)).save(tmp_path / "x.png")
+    (path,) = [p.parent for p in (tmp_path / "s").glob("*/bank.json")]
+    assert 100 <= 180 - len(FeatureBank.open(path).missing_rows()) < 120  # its chunk, and not the rest
+    os.replace(tmp_path / "x.png", spoilt[0])  # mended: another file, so other data
+    mended = create_dataset(f"folder:{tmp_path / 'd'}")
+    assert mended.fingerprint() != fingerprint
+    assert extract(encoder, mended, store=tmp_path / "s")["deep"].n_rows == 180
+
+
+def test_skip_corrupt_leaves_them_out_of_the_samples(tmp_path, monkeypatch):
+    names = ("train/ant/000.png", "test/bee/004.png")
+    spoilt = write_images(tmp_path / "d", corrupt=names)
+    dataset, stages = create_dataset(f"folder:{tmp_path / 'd'}"), []
+    options = {"store": tmp_path / "s", "skip_corrupt": True, "progress": lambda p: stages.append(p.stage)}
+    bank = extract(LocalEncoder(), dataset, **options)["deep"]
+    assert bank.complete and bank.n_rows == 28
+    assert not set(bank.samples["path"]) & set(spoilt)
+    assert {entry["where"] for entry in bank.header["excluded"]} == set(spoilt)
+    expected = direct(LocalEncoder(), dataset.without(names))["deep"]
+    np.testing.assert_allclose(bank.read(np.arange(28)), expected, rtol=2**-11, atol=1e-6)
+    assert "scan" in stages
+    stages.clear()  # the scan is remembered, for any encoder
+    other = extract(LocalEncoder(weights_hash="sha256:other"), dataset, **options)["deep"]
+    assert other.n_rows == 28 and "scan" not in stages
+
+
+def test_skip_corrupt_with_sound_images_is_the_same_bank(tmp_path):
+    write_images(tmp_path / "d")
+    dataset = create_dataset(f"folder:{tmp_path / 'd'}")
+    plain = extract(LocalEncoder(), dataset, store=tmp_path / "s")["deep"]
+    assert (
+        extract(LocalEncoder(), dataset, store=tmp_path / "s", skip_corrupt=True)["deep"].path == plain.path
+    )
+
+
+def test_all_corrupt(tmp_path):
+    write_images(tmp_path / "d", n=2)
+    for path in (tmp_path / "d").glob("*/*/*.png"):
+        path.write_bytes(b"nonsense")
+    dataset = create_dataset(f"folder:{tmp_path / 'd'}")
+    with pytest.raises(DataError, match="6 images cannot be decoded"):
+        extract(LocalEncoder(), dataset, store=tmp_path / "s")
+    with pytest.raises(DataError, match="no images that can be used"):
+        extract(LocalEncoder(), dataset, store=tmp_path / "s", skip_corrupt=True)
+
+
+# --- interruption
+
+SLOW = '''
+"""An encoder that takes its time and writes down which image it was given."""
+import os, sys, time
+sys.path.insert(0, {tests!r})
+from test_extraction import LocalEncoder, to_tensor
+from ssl_risk_rs.extraction import writing
+writing.BLOCK_SECONDS = 0.2
+
+def slow(image):
+    with open({log!r}, "a") as log:
+        log.write(str(image.getpixel((0, 0)) * 256 + image.getpixel((1, 0))) + "\\n")
+    time.sleep(0.005)
+    return to_tensor(image)
+
+def encoder():
+    return LocalEncoder(transform=slow)
+'''
+
+
+def numbered_data(tmp_path, n=400):
+    """Images whose first two pixels tell their number."""
+    images = RNG.integers(0, 256, (n, 8, 8), dtype=np.uint8)
+    images[:, 0, 0], images[:, 0, 1] = np.arange(n) // 256, np.arange(n) % 256
+    cut = n // 4 * 3
+    labels = np.arange(n) % 3
+    arrays = dict(x_train=images[:cut], y_train=labels[:cut], x_test=images[cut:], y_test=labels[cut:])
+    np.savez(tmp_path / "a.npz", **arrays)
+    return f"npz:{tmp_path / 'a.npz'}"
+
+
+def start(tmp_path, source):
+    (tmp_path / "slow.py").write_text(
+        SLOW.format(tests=str(Path(__file__).parent), log=str(tmp_path / "log"))
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    return subprocess.Popen(
+        [sys.executable, "-c", source],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_rows(process, store, at_least):
+    """The bank in the store, once it has so many rows committed."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in store.glob("*/bank.json"):
+            bank = FeatureBank.open(path.parent)
+            if bank.n_rows - len(bank.missing_rows()) >= at_least:
+                return bank
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
+
+
+def test_kill_9_loses_no_committed_row_and_none_is_decoded_again(tmp_path):
+    uri, log = numbered_data(tmp_path), tmp_path / "log"
+    source = (
+        "from slow import *; from ssl_risk_rs.datasets import create_dataset; "
+        "from ssl_risk_rs.extraction import extract; "
+        f"extract(encoder(), create_dataset({uri!r}), store={str(tmp_path / 's')!r}, batch_size=8, workers=1)"
+    )
+    process = start(tmp_path, source)
+    bank = wait_for_rows(process, tmp_path / "s", 50)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.communicate()
+    committed = set(range(400)) - set(bank.missing_rows().tolist())
+    assert 50 <= len(committed) < 400
+    log.unlink()
+    process = start(tmp_path, source)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    decoded = [int(line) for line in log.read_text().split()]
+    assert not committed & set(decoded) and len(decoded) == len(set(decoded))
+    assert committed | set(decoded) == set(range(400))
+    expected = direct(LocalEncoder(), create_dataset(uri))["deep"]
+    np.testing.assert_allclose(bank.read(np.arange(400)), expected, rtol=2**-11, atol=1e-6)
+    bank.verify()
+
+
+def test_two_processes_do_not_fill_one_bank(tmp_path):
+    dataset = create_dataset("digits", limit="1/class")
+    bank = extract(LocalEncoder(), dataset, store=tmp_path)["deep"]
+    for path in bank.path.glob("extract*"):
+        path.unlink()  # begun, and written by nobody yet
+    with (
+        bank.writer("extract"),
+        pytest.raises(BankError, match="another process is encoding into this bank; wait"),
+    ):
+        extract(LocalEncoder(), dataset, store=tmp_path)
+    assert extract(LocalEncoder(), dataset, store=tmp_path)["deep"].complete
+
+
+def test_interrupt_prints_the_line_that_resumes(tmp_path):
+    uri, log = numbered_data(tmp_path), tmp_path / "log"
+    (tmp_path / "own.py").write_text(
+        "from ssl_risk_rs.encoders import EncoderSpec, Encoder\nfrom slow import *\n"
+        "def make():\n"
+        "    spec = EncoderSpec('own', 'linear', 'code', ('deep', 'shallow'), img_size=8, channels=1)\n"
+        "    local = encoder()\n"
+        "    return Encoder(spec, local.module, local.transform, local.num_features, 'sha256:own')\n"
+    )
+    args = ["extract", "-m", f"{tmp_path / 'own.py'}:make", "-d", uri, "--store", str(tmp_path / "s")]
+    args += ["--batch-size", "8", "--workers", "1", "--format", "json", "--layers", "deep"]
+    args = args[:-2]
+    source = f"import sys; from ssl_risk_rs.cli import main; sys.argv[1:] = {args!r}; main()"
+    process = start(tmp_path, source)
+    bank = wait_for_rows(process, tmp_path / "s", 50)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert f"ssl-risk-rs extract -m {tmp_path / 'own.py'}:make -d {uri}" in err and not out
+    assert "Traceback" not in err
+    committed = set(range(400)) - set(bank.missing_rows().tolist())
+    assert len(committed) >= 50
+    log.unlink()
+    process = start(tmp_path, source)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    decoded = [int(line) for line in log.read_text().split()]
+    assert not committed & set(decoded)
+    found = {entry["feature"]: entry for entry in json.loads(out)}
+    assert found["deep"]["rows"] == 400 and Path(found["deep"]["path"], "bank.json").exists()
+
+
+# --- by name
+
+
+def run_cli(*args, then="") -> tuple[int, str, str]:
+    """Run the program in a process of its own; `then` is Python run afterwards."""
+    source = (
+        "import sys; from ssl_risk_rs.cli import main\n"
+        f"try: main({list(args)!r})\nexcept SystemExit as end: status = end.code\n{then}\nsys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_second_run_imports_neither_torch_nor_an_image_library(tmp_path):
+    write_images(tmp_path / "d")
+    args = [
+        "extract",
+        "-m",
+        "random:tiny_convnet",
+        "-d",
+        f"folder:{tmp_path / 'd'}",
+        "--store",
+        str(tmp_path / "s"),
+    ]
+    names = {"torch", "torchvision", "timm", "PIL", "sklearn"}
+    heavy = f"print(sorted({names} & set(sys.modules)), file=sys.stderr)"
+    status, first, err = run_cli(*args, "--format", "json")
+    assert status == 0, err
+    status, second, err = run_cli(*args, "--format", "json", then=heavy)
+    assert (status, second) == (0, first) and err.strip() == "[]"
+    (entry,) = json.loads(first)
+    assert entry["rows"] == 30 and entry["encoder"] == "random:tiny_convnet"
+    Image.new("RGB", (3, 3)).save(tmp_path / "d" / "train" / "ant" / "000.png")  # other data: another bank
+    status, third, err = run_cli(*args, "--format", "json")
+    assert status == 0 and json.loads(third)[0]["path"] != entry["path"]
+
+
+def test_bank_by_name_has_the_encoders_features(tmp_path):
+    from ssl_risk_rs.encoders import create_encoder
+    from ssl_risk_rs.extraction import ensure_bank
+
+    bank = ensure_bank("random:tiny_convnet", "digits", store=tmp_path, limit="3/class")
+    encoder, dataset = create_encoder("random:tiny_convnet"), create_dataset("digits", limit="3/class")
+    expected = direct(encoder, dataset)[encoder.spec.features[0]]
+    np.testing.assert_allclose(
+        bank.read(np.arange(60)), expected, rtol=2**-11, atol=1e-4 * np.abs(expected).max()
+    )
+    assert bank.header["weights_hash"] == encoder.weights_hash
+    assert ensure_bank("random:tiny_convnet", "digits", store=tmp_path, limit="3/class").path == bank.path
+
+
+def test_several_layers_from_one_pass(tmp_path):
+    from ssl_risk_rs.extraction import ensure_banks
+
+    banks = ensure_banks(
+        "random:resnet50", "digits", store=tmp_path, limit=2, layers=["last", "layer1"], img_size=32
+    )
+    assert {name: bank.n_features for name, bank in banks.items()} == {"avgpool": 2048, "layer1:avgpool": 256}
+    alone = ensure_banks("random:resnet50", "digits", store=tmp_path, limit=2, img_size=32)
+    assert alone["avgpool"].path == banks["avgpool"].path
+
+
+# --- the command line
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "message"),
+    [
+        (["extract", "-d", "digits"], 2, "Missing option '-m'"),
+        (
+            ["extract", "-m", "x", "-d", "digits", "--workers", "few"],
+            2,
+            "neither auto nor a whole number from 0",
+        ),
+        (["extract", "-m", "random:tiny_convnet", "-d", "folder:/no/such"], 1, "/no/such does not exist"),
+        (
+            ["extract", "-m", "random:tiny_convnet", "-d", "digits", "--device", "cuda:99"],
+            1,
+            "device 'cuda:99'",
+        ),
+        (
+            ["extract", "-m", "random:tiny_convnet", "-d", "digits", "--limit", "x"],
+            1,
+            "neither N nor N/class",
+        ),
+    ],
+)
+def test_exit_codes(args, status, message, tmp_path):
+    from click.testing import CliRunner
+    from ssl_risk_rs.cli import main
+
+    result = CliRunner().invoke(main, [*args, "--store", str(tmp_path)])
+    assert result.exit_code == status and message in result.stderr and not result.stdout
+
+
+def test_no_data_named_is_said(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+    from ssl_risk_rs.cli import main
+
+    monkeypatch.delenv("SSL_RISK_DATA", raising=False)
+    args = ["extract", "-m", "random:tiny_convnet", "--limit", "1/class", "--store", str(tmp_path)]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0 and "bundled digits" in result.stderr and "imagenet:/path" in result.stderr
+    assert "limited to 1 images of each class" in result.stderr
+    assert "random:tiny_convnet" in result.stdout.splitlines()[1]
+    monkeypatch.setenv("SSL_RISK_DATA", "digits")
+    result = CliRunner().invoke(main, [*args, "--format", "csv"])
+    assert result.exit_code == 0 and not result.stderr
+    assert result.stdout.startswith("encoder,feature,data,rows,n_features,dtype,path\nrandom:tiny_convnet,")
+
+
+def test_data_commands(tmp_path):
+    from click.testing import CliRunner
+    from ssl_risk_rs.cli import main
+
+    listed = CliRunner().invoke(main, ["data", "list", "--format", "json"])
+    assert {"digits", "folder:/data/flowers"} <= {entry["example"] for entry in json.loads(listed.stdout)}
+    shown = json.loads(CliRunner().invoke(main, ["data", "show", "digits", "--format", "json"]).stdout)
+    assert (shown[0]["train"], shown[0]["test"], shown[0]["classes"]) == (1442, 355, 10)
+    spoilt = write_images(tmp_path, corrupt=("test/ant/000.png",))
+    checked = CliRunner().invoke(main, ["data", "check", f"folder:{tmp_path}", "--format", "json"])
+    assert checked.exit_code == 1 and json.loads(checked.stdout)[0]["image"] == spoilt[0]
+    Image.new("RGB", (3, 3)).save(spoilt[0])
+    checked = CliRunner().invoke(main, ["data", "check", f"folder:{tmp_path}"])
+    assert checked.exit_code == 0 and "30 images decoded, 0 cannot be" in checked.stderr

@@ -19,12 +19,30 @@ from ssl_risk_rs.errors import (
 )
 
 _LAZY: dict[str, str] = {
+    "Decomposition": "ssl_risk_rs.decomposition",
+    "Encoder": "ssl_risk_rs.encoders",
+    "EncoderSpec": "ssl_risk_rs.encoders",
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.store",
+    "ImageDataset": "ssl_risk_rs.datasets",
+    "LogisticProbe": "ssl_risk_rs.probes",
+    "RidgeProbe": "ssl_risk_rs.probes",
+    "Settings": "ssl_risk_rs.decomposition",
+    "alpha_from_c": "ssl_risk_rs.probes",
+    "alpha_from_ridge": "ssl_risk_rs.probes",
     "bank_key": "ssl_risk_rs.store",
+    "create_dataset": "ssl_risk_rs.datasets",
+    "create_encoder": "ssl_risk_rs.encoders",
+    "decompose": "ssl_risk_rs.decomposition",
+    "describe_encoder": "ssl_risk_rs.encoders",
+    "ensure_bank": "ssl_risk_rs.extraction",
+    "evaluate": "ssl_risk_rs.evaluation",
     "export_bank": "ssl_risk_rs.convert",
+    "extract": "ssl_risk_rs.extraction",
     "fits_float16": "ssl_risk_rs.bank",
     "import_bank": "ssl_risk_rs.convert",
+    "list_datasets": "ssl_risk_rs.datasets",
+    "list_encoders": "ssl_risk_rs.encoders",
     "load_features": "ssl_risk_rs.feature_arrays",
 }
 
@@ -55,6 +73,24 @@ if TYPE_CHECKING:
     from ssl_risk_rs.bank import fits_float16 as fits_float16
     from ssl_risk_rs.convert import export_bank as export_bank
     from ssl_risk_rs.convert import import_bank as import_bank
+    from ssl_risk_rs.datasets import ImageDataset as ImageDataset
+    from ssl_risk_rs.datasets import create_dataset as create_dataset
+    from ssl_risk_rs.datasets import list_datasets as list_datasets
+    from ssl_risk_rs.decomposition import Decomposition as Decomposition
+    from ssl_risk_rs.decomposition import Settings as Settings
+    from ssl_risk_rs.decomposition import decompose as decompose
+    from ssl_risk_rs.encoders import Encoder as Encoder
+    from ssl_risk_rs.encoders import EncoderSpec as EncoderSpec
+    from ssl_risk_rs.encoders import create_encoder as create_encoder
+    from ssl_risk_rs.encoders import describe_encoder as describe_encoder
+    from ssl_risk_rs.encoders import list_encoders as list_encoders
+    from ssl_risk_rs.evaluation import evaluate as evaluate
+    from ssl_risk_rs.extraction import ensure_bank as ensure_bank
+    from ssl_risk_rs.extraction import extract as extract
     from ssl_risk_rs.feature_arrays import load_features as load_features
+    from ssl_risk_rs.probes import LogisticProbe as LogisticProbe
+    from ssl_risk_rs.probes import RidgeProbe as RidgeProbe
+    from ssl_risk_rs.probes import alpha_from_c as alpha_from_c
+    from ssl_risk_rs.probes import alpha_from_ridge as alpha_from_ridge
     from ssl_risk_rs.store import FeatureStore as FeatureStore
     from ssl_risk_rs.store import bank_key as bank_key

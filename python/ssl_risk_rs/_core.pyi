@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,25 @@ __all__ = [
     "BankPart",
     "BankVerification",
     "BankWriter",
+    "Design",
+    "LinearProbe",
+    "LogisticFit",
+    "Moments",
     "__version__",
+    "assign_cells",
+    "bootstrap_risks",
+    "choose_shift",
+    "fit_logistic",
+    "judge",
+    "risk_covariance",
+    "sample_keys",
 ]
 
 __version__: str
+
+#: A feature bank, a C-contiguous float16 or float32 array (n, d), or a list of such arrays, whose rows
+#: follow each other. Borrowed during a call, which runs without the GIL: do not write to it meanwhile.
+_Features: TypeAlias = Bank | NDArray[np.float16] | NDArray[np.float32] | list[Any]
 
 @final
 class Bank:
@@ -210,3 +225,360 @@ class BankWriter:
 
     def __enter__(self) -> BankWriter: ...
     def __exit__(self, *_exception: object) -> None: ...
+
+@final
+class Moments:
+    """Sufficient statistics of rows, by cell: one pass serves every complement, fold, scaling and penalty.
+
+    A row belongs to one cell (a fold or a held-out subset). Each cell keeps class counts, sums by class,
+    ranges and Σ (x−c)(x−c)ᵀ with the shift c. Blocks are summed in float32, across blocks in float64.
+    Memory: n_cells · n_features² · 8 bytes.
+    """
+
+    def __new__(
+        cls, n_features: int, n_classes: int, *, n_cells: int = 1, shift: NDArray[np.float32] | None = None
+    ) -> Moments:
+        """No rows yet.
+
+        Parameters
+        ----------
+        shift : float32 array of shape (n_features,), optional
+            c, from `choose_shift`; default 0, which cancels digits where |mean| ≫ standard deviation.
+
+        Raises
+        ------
+        ShapeError; ParameterError if there are no features, classes or cells.
+        """
+
+    @property
+    def n_features(self) -> int:
+        """d"""
+
+    @property
+    def n_classes(self) -> int:
+        """k, classes without rows included."""
+
+    @property
+    def n_cells(self) -> int:
+        """Cells."""
+
+    def update(
+        self,
+        features: _Features,
+        rows: NDArray[np.uint32],
+        labels: NDArray[np.uint32],
+        cells: NDArray[np.uint8],
+        *,
+        n_threads: int | None = None,
+    ) -> None:
+        """Add rows, in one pass; unchanged when it fails.
+
+        Parameters
+        ----------
+        features : n rows
+        rows : uint32 array of shape (m,), rows of `features` to add
+        labels : uint32 array of shape (n,), class of each row of `features`
+        cells : uint8 array of shape (n,), cell of each row of `features`
+        n_threads : default all cores; the same number gives the same bits
+
+        Raises
+        ------
+        ShapeError; ParameterError for a row, label or cell out of range, or a row with NaN or infinity, which
+        it names; KeyboardInterrupt.
+        """
+
+    def merge(self, other: Moments) -> None:
+        """Add the rows that `other` saw, cell by cell.
+
+        Raises
+        ------
+        ParameterError if the two differ in features, shift, classes or cells.
+        """
+
+    def subtract(self, other: Moments) -> None:
+        """Take away rows that were added before, cell by cell; ranges (min-max scaling) keep their width.
+
+        Raises
+        ------
+        ParameterError if the two differ in shape or shift, or a class would have fewer than no rows.
+        """
+
+    def design(
+        self,
+        cells: list[int] | None = None,
+        *,
+        scaling: Literal["none", "standardize", "minmax"] | str = "none",
+    ) -> Design:
+        """Statistics of the union of `cells` (default all), in coordinates scaled by those rows.
+
+        Raises
+        ------
+        ParameterError for a cell that does not exist, an unknown scaling, fewer than two classes with rows.
+        """
+
+def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Shift for `Moments`: 0, or a float16 value near the mean of a feature with |mean| ≫ standard deviation.
+
+    Looks at 2048 rows, strided. There x − c is exact for float16 features (Sterbenz).
+
+    Parameters
+    ----------
+    rows : uint32 array of shape (m,)
+
+    Returns
+    -------
+    float32 array of shape (n_features,)
+
+    Raises
+    ------
+    BankError; ParameterError for features of another kind.
+    """
+
+@final
+class Design:
+    """Statistics of a training set in its scaled, centred coordinates; made by `Moments.design`."""
+
+    @property
+    def n_samples(self) -> int:
+        """Rows."""
+
+    @property
+    def mean_variance(self) -> float:
+        """trace of the scaled covariance / d: the unit of penalties on unscaled features."""
+
+    @property
+    def classes(self) -> list[int]:
+        """Classes that have rows, ascending."""
+
+    def solve_ridge(self, alphas: list[float]) -> list[LinearProbe]:
+        """Solve ridge regression on one-hot labels for several penalties from one eigendecomposition.
+
+        For each α:  min_W,b  (1/2n) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²      (X scaled, b is not penalized)
+
+        Parameters
+        ----------
+        alphas : penalties on the mean loss; scikit-learn's `Ridge(alpha=n_samples * α)`
+
+        Returns
+        -------
+        A probe for each penalty; a class without rows has weights and intercept 0.
+
+        Raises
+        ------
+        ParameterError for a penalty that is not positive and finite, or below 1e-5 · `mean_variance`, where
+        float32 sums no longer determine the solution; NumericalError if the eigendecomposition fails.
+        """
+
+@final
+class LinearProbe:
+    """A linear probe: scores ((x − shift) · scale) W + b. Pickles to the same bits."""
+
+    def __new__(
+        cls,
+        coef: NDArray[np.float64],
+        intercept: NDArray[np.float64],
+        shift: NDArray[np.float32] | None = None,
+        scale: NDArray[np.float32] | None = None,
+    ) -> LinearProbe:
+        """A probe of given weights.
+
+        Parameters
+        ----------
+        coef : float64 array of shape (n_classes, n_features), Wᵀ
+        intercept : float64 array of shape (n_classes,)
+        shift, scale : float32 arrays of shape (n_features,), default 0 and 1
+
+        Raises
+        ------
+        ShapeError
+        """
+
+    def __reduce__(self) -> tuple[Any, tuple[NDArray[Any], ...]]: ...
+    @property
+    def n_classes(self) -> int:
+        """k"""
+
+    def raw(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights on raw features: coef float64 (n_classes, n_features), intercept float64 (n_classes,)."""
+
+    def scores(
+        self, features: _Features, rows: NDArray[np.uint32], *, n_threads: int | None = None
+    ) -> NDArray[np.float32]:
+        """Scores of `rows`, float32 array of shape (m, n_classes).
+
+        Raises
+        ------
+        ShapeError for another number of features; ParameterError for a row out of range, NaN or infinity.
+        """
+
+@final
+class LogisticFit:
+    """What `fit_logistic` found, and how good it is."""
+
+    @property
+    def probe(self) -> LinearProbe:
+        """The probe."""
+
+    @property
+    def alpha(self) -> float:
+        """Its penalty."""
+
+    @property
+    def objective(self) -> float:
+        """F at the probe."""
+
+    @property
+    def gap(self) -> float:
+        """Upper bound on (F − min F)/F, up to float32 rounding of a pass."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether `stop` is not "max_passes"."""
+
+    @property
+    def stop(self) -> Literal["certified", "estimated", "max_passes"]:
+        """Rule that ended the fit: the bound; objective and training error stand still; the limit."""
+
+    @property
+    def passes(self) -> float:
+        """Passes over the rows; the search for a start counts as its fraction."""
+
+    @property
+    def train_error(self) -> float:
+        """0-1 error on the training rows."""
+
+    @property
+    def seconds(self) -> float:
+        """Time it took."""
+
+def fit_logistic(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    design: Design,
+    alpha: float,
+    *,
+    tol: float = 1e-3,
+    max_passes: int = 200,
+    start: LinearProbe | None = None,
+    n_threads: int | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> LogisticFit:
+    """Fit a multinomial logistic probe and bound its distance from the optimum.
+
+    min_W,b  (1/n) Σ −log softmax(xᵢW + b)[yᵢ] + (α/2) ‖W‖²      (X scaled, b is not penalized)
+
+    Parameters
+    ----------
+    features : n rows
+    rows : uint32 array of shape (m,), training rows
+    labels : uint32 array of shape (n,), class of each row of `features`
+    design : of the same `rows`; gives scaling, start and metric
+    alpha : penalty on the mean loss; scikit-learn's C = 1/(m α)
+    tol : relative suboptimality to reach
+    max_passes : passes over the rows at most
+    start : a probe of the same task to begin with; default, the linear discriminant at its best scale
+    progress : called now and then with the number of rows visited so far
+
+    Returns
+    -------
+    LogisticFit; reaching `max_passes` is no error. A class without rows gets the score −1e4.
+
+    Raises
+    ------
+    ShapeError; ParameterError for a setting, row or label out of range, or a design of other rows;
+    NumericalError if the objective is not finite; KeyboardInterrupt; what `progress` raises.
+
+    Notes
+    -----
+    L-BFGS in a metric of class covariances; the bound comes from a feasible dual point (Fenchel).
+    """
+
+def judge(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    probes: list[LinearProbe],
+    *,
+    n_threads: int | None = None,
+) -> list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]]:
+    """Judge probes on the same rows in one pass.
+
+    Parameters
+    ----------
+    rows : uint32 array of shape (m,); labels : uint32 array of shape (n,), by row of `features`
+
+    Returns
+    -------
+    For each probe: predicted class uint32 (m,), the lowest of equals; rank of the true class uint32 (m,),
+    0 if predicted; log loss float32 (m,).
+
+    Raises
+    ------
+    ShapeError; ParameterError for a row or label out of range, NaN or infinity; KeyboardInterrupt.
+    """
+
+def sample_keys(ids: list[str], fingerprint: str, seed: int) -> NDArray[np.uint64]:
+    """Pseudo-random keys of samples, uint64 (n,): a function of fingerprint, sample id and seed only."""
+
+def assign_cells(
+    keys: NDArray[np.uint64],
+    rows: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    *,
+    n_folds: int,
+    n_subsets: int,
+    subset_size: int,
+) -> NDArray[np.uint8]:
+    """Cut `rows` into folds (cells 0 …) and held-out subsets (the cells after them), stratified by class.
+
+    Parameters
+    ----------
+    keys : uint64 array of shape (n,), from `sample_keys`; labels : uint32 array of shape (n,)
+    rows : uint32 array of shape (m,), rows to cut
+    subset_size : rows of each subset; classes keep their shares by largest remainder
+
+    Returns
+    -------
+    uint8 array of shape (n,); 255 outside `rows`. Does not depend on row order while keys differ.
+
+    Raises
+    ------
+    ShapeError; ParameterError if the subsets took more than half of the rows or all rows of a class, or for
+    more than 254 cells.
+    """
+
+def risk_covariance(
+    outcomes: dict[str, NDArray[Any]], *, n_subsets: int, control_variate: bool
+) -> dict[str, Any]:
+    """Five risks (R_ΦF, R_AF, R_AS, R_CS, R_US) and their closed-form, stratified covariance.
+
+    Parameters
+    ----------
+    outcomes : "train" uint8 (n,), "train_labels" uint32 (n,), "in_subset" bool (n,), "test" uint8 (n_te,),
+        "test_labels" uint32 (n_te,); bits as in :func:`ssl_risk_rs.uncertainty.quantify`
+    n_subsets : held-out subsets, 1 to 3
+    control_variate : correct R_AS by the full fit's errors on subset rows
+
+    Returns
+    -------
+    "risks" float64 (5,), "covariance" float64 (5, 5) at fixed class counts, "between" float64 (5, 5) to add
+    for random ones, "beta" float, the coefficient of the control variate.
+
+    Raises
+    ------
+    KeyError for a missing array; ShapeError; ParameterError for no test or subset rows.
+    """
+
+def bootstrap_risks(
+    outcomes: dict[str, NDArray[Any]],
+    *,
+    n_subsets: int,
+    control_variate: bool,
+    n_resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Risks of resampled rows, float64 (n_resamples, 5): n_c − 1 of n_c rows in each stratum.
+
+    Arguments and errors as in `risk_covariance`.
+    """

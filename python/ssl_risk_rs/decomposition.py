@@ -205,8 +205,8 @@ def decompose(
     twin = None if supervised is None else _matching(task, supervised, supervised_test, "supervised")
     blind = None
     if control is not None:
-        pair = control if isinstance(control, tuple) else (control, None)
-        blind = _matching(task, *pair, "control")
+        control_train, control_test = control if isinstance(control, tuple) else (control, None)
+        blind = _matching(task, control_train, control_test, "control")
     return decompose_task(
         task, supervised=twin, control=blind, name=name, settings=settings, progress=progress
     )

@@ -80,9 +80,17 @@ class Fitter:
             )
             probe = fit.probe
             record = FitRecord(
-                role, "logistic", alpha, len(rows), fit.converged, fit.stop, fit.passes, fit.gap, fit.objective,
-                fit.seconds,
-            )  # fmt: skip
+                role=role,
+                probe="logistic",
+                alpha=alpha,
+                n=len(rows),
+                converged=fit.converged,
+                stop=fit.stop,
+                passes=fit.passes,
+                gap=fit.gap,
+                objective=fit.objective,
+                seconds=fit.seconds,
+            )
         self.fits.append(record)
         return probe
 
@@ -218,17 +226,19 @@ def _tune(
         curve[alpha] = sum(path.errors(alpha) for path in paths)
         return curve[alpha]
 
-    def best() -> float:
-        return min(curve, key=lambda a: (curve[a], -a))
-
     for i, alpha in enumerate(ALPHAS):
         total(alpha)
         # past the valley: weaker penalties cost most passes and have lost twice in a row
         if i >= 2 and curve[ALPHAS[i]] > curve[ALPHAS[i - 1]] > curve[ALPHAS[i - 2]]:
             break
-    while best() == max(curve) < ALPHA_RANGE[1]:
+    while _best(curve) == max(curve) < ALPHA_RANGE[1]:
         total(max(curve) * 10)
-    return best(), min(curve) < best() < max(curve), curve
+    return _best(curve), min(curve) < _best(curve) < max(curve), curve
+
+
+def _best(curve: dict[float, int]) -> float:
+    """Penalty with the fewest errors, ties to the stronger."""
+    return min(curve, key=lambda alpha: (curve[alpha], -alpha))
 
 
 def _floor_fits(
@@ -320,7 +330,7 @@ def paper(task: Task, supervised: Any, settings: Settings, say: Callable[[str], 
     complement, subset = split(train, len(test))
     other_half, half = split(train, 0.5)
     n_chosen = max(2, int(PAPER_CLASSES * task.n_classes))
-    chosen = np.random.RandomState(PAPER_SEED).permutation(np.unique(labels))[:n_chosen]  # noqa: NPY002
+    chosen = np.random.RandomState(PAPER_SEED).permutation(np.unique(labels))[:n_chosen]
 
     def of_chosen(rows: np.ndarray) -> np.ndarray:
         return rows[np.isin(labels[rows], chosen)]
@@ -337,7 +347,7 @@ def paper(task: Task, supervised: Any, settings: Settings, say: Callable[[str], 
         start = fitter.fit("tuning", design, tuning, alpha, start)
         for name, rows in judged_on.items():
             wrong[name][alpha] = fitter.errors(start, rows)
-    best = {name: min(curve, key=lambda a, c=curve: (c[a], -a)) for name, curve in wrong.items()}
+    best = {name: _best(curve) for name, curve in wrong.items()}
 
     in_subset = np.isin(train, subset)
     judged = _empty(task, in_subset, 1)

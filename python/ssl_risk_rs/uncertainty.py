@@ -65,7 +65,8 @@ def wilson(p: float, se: float, n: int, z: float) -> tuple[float, float]:
     n_eff = p * (1 - p) / se**2 if se > 0 else float(n)
     centre = (p + z * z / (2 * n_eff)) / (1 + z * z / n_eff)
     half = z / (1 + z * z / n_eff) * np.sqrt(max(p * (1 - p), 0) / n_eff + z * z / (4 * n_eff**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    # the interval contains p; at p = 0 or 1 rounding would leave it out by an ulp
+    return min(p, max(0.0, float(centre - half))), max(p, min(1.0, float(centre + half)))
 
 
 def quantify(

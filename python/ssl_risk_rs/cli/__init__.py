@@ -8,9 +8,13 @@ from ssl_risk_rs.errors import SslRiskError
 
 #: command → module that defines it under the same name; imported when it is called or listed
 COMMANDS: dict[str, str] = {
+    "run": "ssl_risk_rs.cli.run",
+    "demo": "ssl_risk_rs.cli.demo",
+    "decompose": "ssl_risk_rs.cli.decompose",
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",
+    "models": "ssl_risk_rs.cli.models",
 }
 
 

@@ -124,7 +124,11 @@ def extraction_options(command: Command) -> Command:
             help="How features are stored; auto: float16 where they fit.",
         ),
         click.option("--compile", is_flag=True, help="Run the encoder through torch.compile."),
-        click.option("--skip-corrupt", is_flag=True, help="Leave out images that cannot be decoded."),
+        click.option(
+            "--skip-corrupt",
+            is_flag=True,
+            help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
+        ),
         click.option(
             "--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."
         ),

@@ -48,9 +48,9 @@ class ExtractionProgress:
         if now - self._said < LINE_EVERY:
             return
         self._said = now
-        left = "" if progress.seconds_left is None else f", {_clock(progress.seconds_left)} left"
-        rows = f"{progress.rows:,} of {progress.total:,} images"
-        print(f"{_STAGES[progress.stage]}: {rows}, {_rate(progress)}{left}", file=sys.stderr, flush=True)
+        left = "" if progress.seconds_left is None else f"{_clock(progress.seconds_left)} left"
+        facts = [f"{progress.rows:,} of {progress.total:,} images", _rate(progress), left]
+        print(f"{_STAGES[progress.stage]}: {', '.join(filter(None, facts))}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> "ExtractionProgress":
         return self

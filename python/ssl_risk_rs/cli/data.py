@@ -71,7 +71,7 @@ def check(uri: str, limit: str | None, workers: int | str, form: str) -> None:
     """
     from ssl_risk_rs.cli._progress import ExtractionProgress
     from ssl_risk_rs.datasets import create_dataset
-    from ssl_risk_rs.extraction.decoding import count_cpus, find_corrupt
+    from ssl_risk_rs.extraction.decoding import count_cpus, count_images, find_corrupt
     from ssl_risk_rs.extraction.settings import Progress
 
     dataset = create_dataset(uri, limit=limit)
@@ -82,7 +82,7 @@ def check(uri: str, limit: str | None, workers: int | str, form: str) -> None:
             workers=count_cpus() if isinstance(workers, str) else workers,
             progress=lambda rows: progress(Progress("scan", rows, total)),
         )
-    opt.say(f"{total:,} images decoded, {len(corrupt):,} cannot be")
+    opt.say(f"{count_images(total)} decoded, {len(corrupt):,} cannot be")
     if corrupt:
         opt.print_rows([{"image": image.where, "reason": image.reason} for image in corrupt], form)
         raise click.exceptions.Exit(1)

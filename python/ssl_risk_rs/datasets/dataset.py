@@ -1,8 +1,10 @@
 """Images of a source as numbered rows."""
 
+import os
 from collections.abc import Collection
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,8 +122,8 @@ class ImageDataset:
         Reads no image unless `hash_content`. 32 hexadecimal digits.
         """
         digest = blake2b(self.source.scheme.encode() + b"\n", digest_size=16)
-        for file in sorted(self.source.files(), key=lambda file: file.name):
-            stat = file.path.stat()
+        for file in sorted(self.source.files(), key=lambda file: os.fsencode(file.name)):
+            stat = os.stat(file.path)
             mark = _content_hash(file.path) if hash_content else str(stat.st_mtime_ns)
             digest.update(f"{text(file.name)}\0{stat.st_size}\0{mark}\n".encode())
         return digest.hexdigest()
@@ -130,7 +132,7 @@ class ImageDataset:
         return {key: value for key, value in self.__dict__.items() if key != "samples"}
 
 
-def _content_hash(path: Any) -> str:
+def _content_hash(path: str | bytes | Path) -> str:
     digest = blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

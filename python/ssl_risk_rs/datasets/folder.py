@@ -67,7 +67,7 @@ class FolderSource:
         listing = self.listing()
         assert listing.path is not None
         for name, path in zip(listing.sample_id.tolist(), listing.path.tolist(), strict=True):
-            yield DataFile(os.fsdecode(name), Path(os.fsdecode(path)))
+            yield DataFile(name, path)
 
     def load(self, index: int) -> "Image.Image":
         from PIL import Image

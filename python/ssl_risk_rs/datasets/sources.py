@@ -19,10 +19,13 @@ __all__ = ["DataFile", "Listing", "Source", "array_image", "existing_folder", "s
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file a source is read from: its name relative to the source's root, and where it is."""
+    """One file a source is read from: its name relative to the source's root, and where it is.
 
-    name: str
-    path: Path
+    Either may be bytes, which spares a large folder a million conversions.
+    """
+
+    name: str | bytes
+    path: str | bytes | Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,15 +47,15 @@ def create_encoder(
     Parameters
     ----------
     name : see the module's docstring; `file.py:function` runs that file
-    layers : feature names ("cls+avg", "blocks.5:cls") or layers ("last", "blocks.5"); default: the encoder's own
+    layers : feature names ("cls+avg", "blocks.5:cls") or layers ("last", "blocks.5"); default: its own
     pool : pooling for layers that name none ("avgpool", "cls", "avg", "cls+avg", "4xcls")
-    img_size : side of the images the network sees; default: the encoder's own. The resize before the crop keeps its ratio
-    match : "order" assigns a checkpoint's tensors by position where only their names differ; every shape must fit
-    progress : receives lines of text (downloads, licence, tensors matched and left over); default: the log
+    img_size : side of the images the network sees (the resize keeps its ratio to it); default: its own
+    match : "order" assigns a checkpoint's tensors by position, where only names differ; shapes must fit
+    progress : receives lines of text (downloads, licence, tensors matched, left over); default: the log
 
     Returns
     -------
-    Encoder whose `module` maps float32 images (b, c, h, w) to {feature: float32 Tensor (b, num_features[feature])}.
+    Encoder: `module` maps float32 images (b, c, h, w) to {feature: Tensor (b, num_features[feature])}.
 
     Raises
     ------

@@ -91,19 +91,19 @@ def _conv(in_width: int, width: int, stride: int) -> nn.Sequential:
 
 
 class TinyConvNet(nn.Module):
-    """Grey 8×8 images → 24 features: two convolutions, then a linear layer on the 4×4 map.
+    """Grey 8×8 images → 16 features: two convolutions, then a linear layer on the 4×4 map.
 
-    24 features for 10 classes: few enough that a linear probe cannot separate some 1,400 training rows of
-    any representation, which would leave usability unidentified.
+    16 features for 10 classes: few enough that a linear probe does not separate some 1,400 training rows of
+    whatever representation, which would leave usability unidentified.
     """
 
-    num_features = 24
+    num_features = 16
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _conv(1, 16, 1)
-        self.body = _conv(16, 32, 2)
-        self.project = nn.Linear(32 * 4 * 4, self.num_features)
+        self.stem = _conv(1, 8, 1)
+        self.body = _conv(8, 16, 2)
+        self.project = nn.Linear(16 * 4 * 4, self.num_features)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.body(self.stem(x)).flatten(1))
@@ -125,7 +125,7 @@ class SmallConvNet(nn.Module):
 
 
 def build_architecture(name: str, seed: int = 0) -> nn.Module:
-    """Build one of our architectures with random weights drawn from `seed`; the global generator is untouched.
+    """Build one of our architectures with weights drawn from `seed`; the global generator is untouched.
 
     Raises
     ------

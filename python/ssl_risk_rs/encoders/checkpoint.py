@@ -194,8 +194,8 @@ def find_encoder(
     if not candidates:
         names = [name for tensors in dicts.values() for name in tensors]
         raise EncoderError(
-            f"none of its {len(names)} tensors has a name of the architecture (such as {required[0]}); it has "
-            f"{_some(names)}. Is it another architecture? If only the names differ, ask for match by order"
+            f"none of its {len(names)} tensors has a name of the architecture (such as {required[0]}); "
+            f"it has {_some(names)}. Is it another architecture? If only names differ, ask for match by order"
         )
     rank, wrapper, prefix = min(candidates)
     tensors = dicts[wrapper]
@@ -214,8 +214,8 @@ def find_encoder(
     ]
     if strange:
         raise EncoderError(
-            f"all {len(required)} tensors of the architecture are there, but so are {len(strange)} more that are no "
-            f"head: {_some(strange)}. Is it a larger architecture?"
+            f"all {len(required)} tensors of the architecture are there, but so are {len(strange)} more "
+            f"that are no head: {_some(strange)}. Is it a larger architecture?"
         )
     others = tuple(_where(*place) for place in complete)
     return Match(chosen, _where(wrapper, prefix), tuple(left_over), others, len(wanted) - len(chosen))
@@ -231,8 +231,8 @@ def _check_complete(
     missing = [name for name in required if prefix + name not in tensors]
     if missing:
         raise EncoderError(
-            f"{len(missing)} of {len(required)} tensors are missing (looked under {prefix or 'no prefix'!r}): "
-            f"{_some(missing)}"
+            f"{len(missing)} of {len(required)} tensors are missing "
+            f"(looked under {prefix or 'no prefix'!r}): {_some(missing)}"
         )
     for name in required:
         got, want = tuple(tensors[prefix + name].shape), tuple(wanted[name].shape)
@@ -298,7 +298,7 @@ def _prefixes(tensors: "Mapping[str, Tensor]", required: list[str]) -> list[str]
 
 
 def _preference(path: str) -> int:
-    """Rank of a wrapper and prefix among copies of the encoder; what has no known name ranks after `backbone`."""
+    """Rank of a wrapper and prefix among copies of the encoder; unknown names rank after `backbone`."""
     parts = re.split(r"[.→ ]+", path)
     ranks = [
         i for i, word in enumerate(_PREFERENCE) if any(p == word or p.startswith(word + "_") for p in parts)
@@ -307,7 +307,7 @@ def _preference(path: str) -> int:
 
 
 def _is_head(name: str, prefix: str) -> bool:
-    """Whether a left-over name is a head's: its first component beside or under the encoder's prefix says so."""
+    """Whether a left-over name is a head's, by its first component beside or under the encoder's prefix."""
     if name.startswith(prefix) and _HEADS.fullmatch(name[len(prefix) :]):
         return True
     outer = prefix  # module.backbone. → module. → nothing

@@ -1,4 +1,4 @@
-"""Checkpoint files from their authors' hosts, kept in a cache and checked against the hash of the first download.
+"""Checkpoint files from their authors' hosts, kept in a cache and checked against the first download's hash.
 
 The hash is recorded, never invented: authors rarely publish one. A file that changes later, on the host
 or on the disk, is noticed.
@@ -36,7 +36,7 @@ def cache_dir() -> Path:
 
 
 def cached_path(name: str, url: str) -> Path:
-    """Where the file of encoder `name` lies, or would lie: the encoder's name and the host's own file name."""
+    """Where the file of encoder `name` lies, or would lie: the encoder's name and the host's file name."""
     return cache_dir() / "encoders" / f"{name}--{unquote(PurePosixPath(urlsplit(url).path).name)}"
 
 
@@ -126,8 +126,8 @@ def _download(name: str, url: str, path: Path, progress: Callable[[str], None]) 
     except OSError as error:  # URLError, HTTPError, timeouts and full disks are all OSError
         reason = getattr(error, "reason", None) or error
         raise EncoderError(
-            f"the weights of {name} cannot be downloaded from {url} ({reason}). Without a network: download that "
-            f"address elsewhere and save it as {path}, or use the file where it is: ckpt:FILE@{name}"
+            f"the weights of {name} cannot be downloaded from {url} ({reason}). Without a network: download "
+            f"that address elsewhere and save it as {path}, or use the file where it is: ckpt:FILE@{name}"
         ) from error
     finally:
         with contextlib.suppress(FileNotFoundError):

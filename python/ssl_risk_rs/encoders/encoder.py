@@ -82,7 +82,7 @@ def finish(
 
 
 def hash_weights(module: nn.Module, salt: bytes = b"") -> str:
-    """SHA-256 over names, dtypes, shapes and values of the tensors, independent of their order and of the device."""
+    """SHA-256 over names, dtypes, shapes and values of the tensors, whatever their order and device."""
     digest = hashlib.sha256(salt)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

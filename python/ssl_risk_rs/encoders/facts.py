@@ -1,4 +1,4 @@
-"""Facts that an encoder's safetensors file carries in its header, read without torch; the bundled encoders."""
+"""Facts in the header of an encoder's safetensors file, read without torch; the bundled encoders."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, `pixels:8`.
+"""The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, …
 
 Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`.
 """

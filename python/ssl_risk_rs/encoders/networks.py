@@ -60,9 +60,9 @@ def timm_network(name: str, options: dict[str, Any], *, pretrained: bool = False
         if not pretrained:
             raise EncoderError(f"timm cannot build {base} with the options {options}: {error}") from error
         raise EncoderError(
-            f"the weights of timm:{name} cannot be had ({_first_line(error)}). Without a network: fetch them on a "
-            f"machine with one (hf download timm/{name if tag else tags[0]}), copy its cache ($HF_HOME, default "
-            "~/.cache/huggingface) here and set HF_HUB_OFFLINE=1; or name a file: "
+            f"the weights of timm:{name} cannot be had ({_first_line(error)}). Without a network: fetch them "
+            f"on a machine with one (hf download timm/{name if tag else tags[0]}), copy its cache ($HF_HOME, "
+            "default ~/.cache/huggingface) here and set HF_HUB_OFFLINE=1; or name a file: "
             f"ckpt:FILE@{base}; or take random weights: random:{base}"
         ) from error
 
@@ -75,8 +75,9 @@ def resize_input(network: nn.Module, img_size: int, name: str) -> None:
     EncoderError if the network cannot.
     """
     if hasattr(network, "set_input_size"):
+        net: Any = network
         try:
-            network.set_input_size(img_size=(img_size, img_size))
+            net.set_input_size(img_size=(img_size, img_size))
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
             raise EncoderError(
                 f"{name} cannot take images of {img_size} pixels: {error or 'not divisible'}"

@@ -18,7 +18,7 @@ __all__ = ["published_entry", "published_names", "published_spec", "resolve_alia
 #: blocks of each plain ViT in the registry, which name its inner layers
 _VIT_DEPTH = {"small": 12, "base": 12, "large": 24, "huge": 32}
 
-#: what timm loads as the supervised twin of an architecture: trained on ImageNet-1K labels with the same preprocessing
+#: timm's supervised twin of an architecture: trained on ImageNet-1K labels, same preprocessing
 _SUPERVISED = {"resnet50": "timm:resnet50.tv_in1k", "resnet101": "timm:resnet101.tv_in1k"}
 
 
@@ -95,7 +95,7 @@ def resnet_features() -> tuple[str, ...]:
 
 
 def vit_features(depth: int, default: str = "cls") -> tuple[str, ...]:
-    """Class token, mean patch token, both, and the class tokens of the last four blocks; then of each inner block.
+    """Class token, mean patch token, both, class tokens of the last four blocks; then of inner blocks.
 
     All tokens have passed the final LayerNorm (as in DINO's evaluation; Caron et al. 2021).
     """

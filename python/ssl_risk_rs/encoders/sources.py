@@ -18,7 +18,6 @@ from ssl_risk_rs.encoders.registry import (
     published_features,
     published_names,
     published_spec,
-    resolve_alias,
 )
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
 from ssl_risk_rs.errors import EncoderError
@@ -249,7 +248,7 @@ def _seed(name: EncoderName) -> int:
 
 
 def _for_random(architecture: str, options: dict[str, Any]) -> dict[str, Any]:
-    """timm's ResNets start with residual branches at zero, which would make the control a shallower network."""
+    """timm's ResNets start with residual branches at zero, which would make the control shallower."""
     if architecture in _OUR_RESNETS and not options:
         return options
     import torch
@@ -315,7 +314,7 @@ def _build_pixels(spec: EncoderSpec, layers: Any, pool: str | None, img_size: in
 def _build_code(
     name: EncoderName, *, layers: Any, pool: str | None, img_size: int | None, progress: Callable[[str], None]
 ) -> "Encoder":
-    """Run the user's file and wrap what its function returns: a module, (module, transform), or an Encoder."""
+    """Run the user's file and wrap what its function returns: module, (module, transform) or Encoder."""
     import importlib.util
 
     from torch import nn
@@ -347,7 +346,8 @@ def _build_code(
     module, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module) or not (transform is None or callable(transform)):
         raise EncoderError(
-            f"{name.text} returned {type(made).__name__}; return a torch.nn.Module, (module, transform), or an Encoder"
+            f"{name.text} returned {type(made).__name__}; "
+            "return a torch.nn.Module, (module, transform), or an Encoder"
         )
     if transform is None:
         transform = Preprocess(spec)

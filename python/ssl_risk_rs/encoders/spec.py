@@ -1,4 +1,4 @@
-"""What is known of an encoder before it is built: plain data, so that listing and describing never import torch."""
+"""What is known of an encoder before it is built: plain data, so that describing needs no torch."""
 
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -22,14 +22,14 @@ class EncoderSpec:
     name : as typed, aliases resolved
     architecture : one of ours, or a timm model name
     source : URL, path, "timm", "bundled", "random" or "code"
-    features : representations offered, "pooling" (of the last layer) or "layer:pooling"; the first is the default
+    features : representations offered, "pooling" (of the last layer) or "layer:pooling"; default first
     img_size : side of the square the network sees; None: the image's own size
     resize : short side before the centre crop; None: no resizing
     interpolation : "bilinear", "bicubic", …
     mean, std : for each channel, of pixels in [0, 1]
     channels : 1 (grey) or 3 (RGB)
     objective, pretraining_data, epochs, batch_size, licence : how the weights came about, None where unknown
-    supervised_twin : encoder of the same architecture trained with labels; its training error is the approximation error
+    supervised_twin : same architecture trained with labels; its training error is the approximation error
     twin_labels : the data set whose labels trained the twin; it counts as a twin on that data only
     random_twin : the same architecture with random weights
     notes : anything a user of the numbers should know

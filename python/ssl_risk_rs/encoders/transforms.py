@@ -18,7 +18,7 @@ __all__ = ["GridPixels", "InColour", "Preprocess"]
 
 @dataclass(frozen=True)  # no slots: workers of a data loader unpickle it
 class Preprocess:
-    """Resize the short side, crop the centre, scale to [0, 1], normalize: torchvision's, for the mode the spec wants."""
+    """Resize the short side, crop the centre, scale to [0, 1], normalize, with torchvision."""
 
     spec: EncoderSpec
 

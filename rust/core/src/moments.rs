@@ -471,7 +471,8 @@ pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: 
     Ok(())
 }
 
-fn bad_value(matrix: &Matrix<'_>, row: u32) -> Error {
+/// The error for a row that holds NaN or infinity.
+pub(crate) fn bad_value(matrix: &Matrix<'_>, row: u32) -> Error {
     let mut x = vec![0.0; matrix.n_features()];
     if let Err(error) = matrix.stage(&[row], &mut x) {
         return error;

@@ -4,7 +4,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{block_rows, forward};
-use crate::moments::check_rows;
+use crate::moments::{bad_value, check_rows};
 use crate::probe::Linear;
 use crate::rows::Matrix;
 
@@ -28,7 +28,7 @@ struct Float32 {
 ///
 /// # Errors
 /// [`Error::Shape`] if a probe has another number of features, [`Error::Parameter`] for bad labels,
-/// [`Error::Interrupted`].
+/// [`Error::BadValue`] for NaN or infinity, [`Error::Interrupted`].
 pub fn judge(
     matrix: &Matrix<'_>,
     rows: &[u32],
@@ -124,6 +124,10 @@ fn each_scores<A: Send + Default>(
             control.advance(rows.len())?;
             let x = &mut x[..rows.len() * d];
             matrix.stage(rows, x)?;
+            // NaN compares below and above nothing: its row would count as judged correctly
+            if let Some(at) = x.iter().position(|v| !v.is_finite()) {
+                return Err(bad_value(matrix, rows[at / d]));
+            }
             for (p, (probe, narrow)) in probes.iter().zip(&narrow).enumerate() {
                 let k = probe.n_classes();
                 // probes of one design share their coordinates: scale once

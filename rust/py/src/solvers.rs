@@ -169,10 +169,24 @@ impl Design {
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct LinearProbe(pub probe::Linear);
 
+/// (coef (k, d), intercept (k), shift (d), scale (d))
+type Parameters<'py> = (
+    Bound<'py, PyArray2<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray1<f32>>,
+);
+
 #[pymethods]
 impl LinearProbe {
     #[new]
-    fn new(coef: numpy::PyReadonlyArray2<'_, f64>, intercept: PyReadonlyArray1<'_, f64>) -> PyResult<Self> {
+    #[pyo3(signature = (coef, intercept, shift=None, scale=None))]
+    fn new(
+        coef: numpy::PyReadonlyArray2<'_, f64>,
+        intercept: PyReadonlyArray1<'_, f64>,
+        shift: Option<PyReadonlyArray1<'_, f32>>,
+        scale: Option<PyReadonlyArray1<'_, f32>>,
+    ) -> PyResult<Self> {
         let coef = coef.as_array();
         let intercept = slice(&intercept, "intercept")?.to_vec();
         let (k, d) = coef.dim();
@@ -182,11 +196,38 @@ impl LinearProbe {
                 intercept.len()
             )));
         }
+        let of_features = |array: Option<PyReadonlyArray1<'_, f32>>, name: &str, default: f32| match &array {
+            None => Ok(vec![default; d]),
+            Some(array) => match slice(array, name)? {
+                values if values.len() == d => Ok(values.to_vec()),
+                values => Err(crate::error::ShapeError::new_err(format!(
+                    "{name} has {} features, expected {d} (coef)",
+                    values.len()
+                ))),
+            },
+        };
         Ok(Self(probe::Linear {
-            affine: Affine { shift: vec![0.0; d], scale: vec![1.0; d] },
+            affine: Affine {
+                shift: of_features(shift, "shift", 0.0)?,
+                scale: of_features(scale, "scale", 1.0)?,
+            },
             weights: coef.t().iter().copied().collect(),
             intercept,
         }))
+    }
+
+    /// Pickles hold the scaled coordinates: the copy gives the same bits.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Parameters<'py>)> {
+        let (py, linear) = (slf.py(), &slf.get().0);
+        let (d, k) = (linear.affine.shift.len(), linear.n_classes());
+        let coef: Vec<f64> = (0..k * d).map(|i| linear.weights[i % d * k + i / d]).collect();
+        let parameters = (
+            coef.into_pyarray(py).reshape([k, d])?,
+            linear.intercept.clone().into_pyarray(py),
+            linear.affine.shift.clone().into_pyarray(py),
+            linear.affine.scale.clone().into_pyarray(py),
+        );
+        Ok((slf.get_type().into_any(), parameters))
     }
 
     #[getter]

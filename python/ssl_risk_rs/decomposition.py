@@ -207,9 +207,7 @@ def decompose(
     if control is not None:
         control_train, control_test = control if isinstance(control, tuple) else (control, None)
         blind = _matching(task, control_train, control_test, "control")
-    return decompose_task(
-        task, supervised=twin, control=blind, name=name, settings=settings, progress=progress
-    )
+    return decompose_task(task, supervised=twin, control=blind, name=name, settings=settings, progress=progress)
 
 
 def make_task(features: Any, y: Any, X_test: Any, y_test: Any, sample_ids: Sequence[str] | None) -> Task:
@@ -264,9 +262,7 @@ def as_features(x: Any, name: str) -> np.ndarray:
 
 def _checked(task: Task) -> Task:
     if len(task.train_rows) == 0 or len(task.test_rows) == 0:
-        raise ParameterError(
-            f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed"
-        )
+        raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
     n_present = len(np.unique(task.labels[task.train_rows]))
     if n_present < 2:
         raise ParameterError(f"the training rows have {n_present} class: a probe needs at least two")

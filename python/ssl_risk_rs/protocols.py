@@ -116,9 +116,7 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
         )
     folds, subsets = settings.n_folds, settings.n_subsets
     keys = task.keys if settings.seed == 0 else _rekeyed(task.keys, settings.seed)
-    cells = _core.assign_cells(
-        keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size
-    )
+    cells = _core.assign_cells(keys, train, task.labels, n_folds=folds, n_subsets=subsets, subset_size=size)
     fitter = Fitter(task.features, task.labels, task.n_classes, settings)
     say("moments")
     moments = fitter.moments(train, cells)
@@ -135,9 +133,7 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
         say(f"complement {j + 1} of {subsets}")
         kept = [c for c in every if c != folds + j]
         rows = train[cells[train] != folds + j]
-        probe = fitter.fit(
-            f"complement_{j}", moments.design(kept, scaling=settings.scaling), rows, alpha, start
-        )
+        probe = fitter.fit(f"complement_{j}", moments.design(kept, scaling=settings.scaling), rows, alpha, start)
         held = cells[train] == folds + j
         outcome = fitter.judge([probe], train[held])[0]
         train_as[held] = outcome[1] > 0
@@ -198,9 +194,7 @@ class _FoldPath:
         self.held = train[own == fold]
         if fitter.settings.probe == "ridge":  # strided: rows may be sorted by class
             self.held = self.held[:: -(-len(self.held) // MAX_TUNING_ROWS)]
-        self.design = moments.design(
-            [f for f in range(n_folds) if f != fold], scaling=fitter.settings.scaling
-        )
+        self.design = moments.design([f for f in range(n_folds) if f != fold], scaling=fitter.settings.scaling)
         self.probes: dict[float, _core.LinearProbe] = {}
 
     def errors(self, alpha: float) -> int:
@@ -379,9 +373,7 @@ def paper(task: Task, supervised: Any, settings: Settings, say: Callable[[str], 
     judged.fits = fitter.fits
     judged.alphas = {f"tuned_{name}": alpha for name, alpha in best.items()}
     judged.sizes = _sizes(task, design, len(subset), 1)
-    judged.notes.append(
-        "protocol of the paper: penalties tuned on the evaluation rows; errors are optimistic"
-    )
+    judged.notes.append("protocol of the paper: penalties tuned on the evaluation rows; errors are optimistic")
     return judged
 
 

@@ -256,9 +256,7 @@ def main() -> None:
                     draws.append(result)
                     if len(draws) % 50 == 0:
                         seconds = time.perf_counter() - began
-                        print(
-                            f"{setting} {probe} {len(draws)}/{len(jobs)} ({seconds:.0f} s)", file=sys.stderr
-                        )
+                        print(f"{setting} {probe} {len(draws)}/{len(jobs)} ({seconds:.0f} s)", file=sys.stderr)
                 rows += summarize(setting, probe, np.stack(draws))
                 _write_table(options.out, rows)
                 if options.draws is not None:

@@ -165,9 +165,7 @@ def encode(net: nn.Module, x: Tensor) -> np.ndarray:
     return torch.cat([net(rows) for rows in x.split(1000)]).numpy()
 
 
-def probe_errors(
-    net: nn.Module, x: Tensor, y: np.ndarray, x_test: Tensor, y_test: np.ndarray
-) -> dict[str, float]:
+def probe_errors(net: nn.Module, x: Tensor, y: np.ndarray, x_test: Tensor, y_test: np.ndarray) -> dict[str, float]:
     """0-1 errors of a logistic probe at C = 1 on standardized features: a check, not the decomposition."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -184,9 +182,7 @@ def probe_errors(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="digits, or idx:FOLDER of an MNIST-style data set")
     parser.add_argument("--objective", choices=["ssl", "supervised", "random"], required=True)
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
@@ -195,9 +191,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=JSON", help="change a number of the recipe"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="change a number of the recipe")
     arguments = parser.parse_args()
 
     torch.set_num_threads(arguments.threads)

@@ -65,9 +65,7 @@ class Look:
         paths = [folder / name for name in ("a.journal", "a.npy", "a.rows.npy")]
         journal, payload, index = (path.read_bytes() if path.exists() else b"" for path in paths)
         rows = sum(int(line.split()[0]) for line in journal.split(b"\n")[:-1])
-        headers = [
-            int(f[10:128].split(b"(")[1].split(b",")[0]) if len(f) >= 128 else 0 for f in (payload, index)
-        ]
+        headers = [int(f[10:128].split(b"(")[1].split(b",")[0]) if len(f) >= 128 else 0 for f in (payload, index)]
         return cls(rows, min(headers), payload, index)
 
     def tail(self, rows: int) -> tuple[bytes, bytes]:

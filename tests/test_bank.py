@@ -364,10 +364,7 @@ def test_fits_float16():
 
 
 def test_import_is_light():
-    program = (
-        "import sys, ssl_risk_rs.bank, ssl_risk_rs.store\n"
-        "print({'torch', 'polars', 'timm'} & set(sys.modules))"
-    )
+    program = "import sys, ssl_risk_rs.bank, ssl_risk_rs.store\nprint({'torch', 'polars', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -62,9 +62,7 @@ def save(folder, kind: str, arrays):
     ]
     frame = pl.concat(frames).with_columns(pl.col("features").cast(pl.List(pl.Float32)))
     if kind == "parquet-wide":
-        wide = pl.DataFrame(
-            np.concatenate([arrays["X_train"], arrays["X_test"]]), [f"f{i}" for i in range(D)]
-        )
+        wide = pl.DataFrame(np.concatenate([arrays["X_train"], arrays["X_test"]]), [f"f{i}" for i in range(D)])
         frame = frame.drop("features").hstack(wide)
     frame.write_parquet(folder / "f.parquet")
     return folder / "f.parquet"
@@ -141,9 +139,7 @@ def test_the_cut_is_stratified_seeded_and_independent_of_order(tmp_path):
     np.savez(tmp_path / "a.npz", X=x, y=y, ids=ids)
     order = rng.permutation(n)
     np.savez(tmp_path / "b.npz", x=x[order], Y=y[order], ids=ids[order])  # names in any case
-    a, b, c = (
-        load_features(tmp_path / name, seed=seed) for name, seed in (("a.npz", 0), ("b.npz", 0), ("a.npz", 1))
-    )
+    a, b, c = (load_features(tmp_path / name, seed=seed) for name, seed in (("a.npz", 0), ("b.npz", 0), ("a.npz", 1)))
     assert set(a.test_ids) == set(b.test_ids) != set(c.test_ids)
     assert set(a.test_ids) | set(a.train_ids) == set(ids) and not set(a.test_ids) & set(a.train_ids)
     for label in range(6):

@@ -258,9 +258,7 @@ def test_npz_without_test_part_is_cut_in_a_stated_way(tmp_path, keys):
     assert any("20% of each class" in note and "seed 0" in note for note in dataset.notes)
     for row, sample_id in enumerate(samples["sample_id"]):
         at = int(sample_id.removeprefix("all/"))
-        assert (
-            np.array_equal(np.asarray(dataset.load(row)), images[at]) and samples["label"][row] == labels[at]
-        )
+        assert np.array_equal(np.asarray(dataset.load(row)), images[at]) and samples["label"][row] == labels[at]
     assert create_dataset(f"npz:{tmp_path / 'a.npz'}").samples.equals(samples)
 
 
@@ -347,9 +345,7 @@ def test_fingerprint_follows_name_size_time_or_content(tmp_path):
 
 def test_pickle_is_small_and_loads(tmp_path):
     images = RNG.integers(0, 256, (50, 64, 64), dtype=np.uint8)
-    np.savez(
-        tmp_path / "a.npz", x_train=images, y_train=np.arange(50) % 2, x_test=images, y_test=np.arange(50) % 2
-    )
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(50) % 2, x_test=images, y_test=np.arange(50) % 2)
     dataset = create_dataset(f"npz:{tmp_path / 'a.npz'}", limit=20)
     assert len(dataset.samples) == 40
     data = pickle.dumps(dataset)

@@ -105,9 +105,7 @@ def test_splits_follow_sample_ids_not_row_order(small):
     ids = [f"image-{i}" for i in range(len(x) + len(xt))]
     shuffled = [ids[i] for i in order] + [ids[len(x) + i] for i in order_test]
     a = decompose(x, y, xt, yt, probe="ridge", sample_ids=ids, n_threads=1)
-    b = decompose(
-        x[order], y[order], xt[order_test], yt[order_test], probe="ridge", sample_ids=shuffled, n_threads=1
-    )
+    b = decompose(x[order], y[order], xt[order_test], yt[order_test], probe="ridge", sample_ids=shuffled, n_threads=1)
     assert a.alphas["tuned"] == b.alphas["tuned"]
     for j in range(3):  # the same images are held out
         assert {ids[r] for r in a.outcomes[f"as_{j}_row"]} == {shuffled[r] for r in b.outcomes[f"as_{j}_row"]}
@@ -302,9 +300,9 @@ def outcomes(seed=0, n=3000, n_test=900, k=6):
     def bits(labels, rates):
         hard = rng.random(len(labels)) + 0.05 * labels
         noise = [rng.normal(0, 0.05, len(labels)) for _ in rates]
-        return sum(
-            ((hard + e > 1 - r) << i) for i, (r, e) in enumerate(zip(rates, noise, strict=True))
-        ).astype(np.uint8)
+        return sum(((hard + e > 1 - r) << i) for i, (r, e) in enumerate(zip(rates, noise, strict=True))).astype(
+            np.uint8
+        )
 
     return {
         "train": bits(labels, (0.02, 0.05, 0.12, 0.18)),
@@ -319,9 +317,7 @@ def outcomes(seed=0, n=3000, n_test=900, k=6):
 def test_closed_form_and_bootstrap_agree(control_variate):
     coded = outcomes()
     closed = _core.risk_covariance(coded, n_subsets=3, control_variate=control_variate)
-    draws = _core.bootstrap_risks(
-        coded, n_subsets=3, control_variate=control_variate, n_resamples=4000, seed=1
-    )
+    draws = _core.bootstrap_risks(coded, n_subsets=3, control_variate=control_variate, n_resamples=4000, seed=1)
     assert draws.shape == (4000, 5)
     assert (closed["beta"] != 0) == control_variate
     for name, c in COMPONENTS.items():
@@ -331,9 +327,7 @@ def test_closed_form_and_bootstrap_agree(control_variate):
         # the error of a standard deviation from 4000 draws is 1.1 %, five of them; and β is fitted anew
         assert abs(values.std(ddof=1) / se - 1) < 0.06, name
         assert abs(values.mean() - c @ closed["risks"]) < 5 * se / np.sqrt(4000) + 1e-4, name
-    again = _core.bootstrap_risks(
-        coded, n_subsets=3, control_variate=control_variate, n_resamples=4000, seed=1
-    )
+    again = _core.bootstrap_risks(coded, n_subsets=3, control_variate=control_variate, n_resamples=4000, seed=1)
     assert np.array_equal(draws, again)
 
 

@@ -300,9 +300,9 @@ def test_features_agree_with_a_direct_forward_pass(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 7, 33, 10_000])
 def test_awkward_batches_give_the_same_bank(tmp_path, workers, batch_size):
     dataset = create_dataset("digits", limit="2/class")
-    bank = extract(
-        LocalEncoder(), dataset, store=tmp_path, workers=workers, batch_size=batch_size, dtype="float32"
-    )["deep"]
+    bank = extract(LocalEncoder(), dataset, store=tmp_path, workers=workers, batch_size=batch_size, dtype="float32")[
+        "deep"
+    ]
     expected = direct(LocalEncoder(), dataset)["deep"]
     np.testing.assert_allclose(bank.read(np.arange(40)), expected, rtol=1e-5, atol=1e-6)
 
@@ -456,9 +456,7 @@ def test_skip_corrupt_with_sound_images_is_the_same_bank(tmp_path):
     write_images(tmp_path / "d")
     dataset = create_dataset(f"folder:{tmp_path / 'd'}")
     plain = extract(LocalEncoder(), dataset, store=tmp_path / "s")["deep"]
-    assert (
-        extract(LocalEncoder(), dataset, store=tmp_path / "s", skip_corrupt=True)["deep"].path == plain.path
-    )
+    assert extract(LocalEncoder(), dataset, store=tmp_path / "s", skip_corrupt=True)["deep"].path == plain.path
 
 
 def test_all_corrupt(tmp_path):
@@ -505,9 +503,7 @@ def numbered_data(tmp_path, n=400):
 
 
 def start(tmp_path, source):
-    (tmp_path / "slow.py").write_text(
-        SLOW.format(tests=str(Path(__file__).parent), log=str(tmp_path / "log"))
-    )
+    (tmp_path / "slow.py").write_text(SLOW.format(tests=str(Path(__file__).parent), log=str(tmp_path / "log")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     return subprocess.Popen(
         [sys.executable, "-c", source],
@@ -645,9 +641,7 @@ def test_bank_by_name_has_the_encoders_features(tmp_path):
     bank = ensure_bank("random:tiny_convnet", "digits", store=tmp_path, limit="3/class")
     encoder, dataset = create_encoder("random:tiny_convnet"), create_dataset("digits", limit="3/class")
     expected = direct(encoder, dataset)[encoder.spec.features[0]]
-    np.testing.assert_allclose(
-        bank.read(np.arange(60)), expected, rtol=2**-11, atol=1e-4 * np.abs(expected).max()
-    )
+    np.testing.assert_allclose(bank.read(np.arange(60)), expected, rtol=2**-11, atol=1e-4 * np.abs(expected).max())
     assert bank.header["weights_hash"] == encoder.weights_hash
     assert ensure_bank("random:tiny_convnet", "digits", store=tmp_path, limit="3/class").path == bank.path
 
@@ -655,9 +649,7 @@ def test_bank_by_name_has_the_encoders_features(tmp_path):
 def test_several_layers_from_one_pass(tmp_path):
     from ssl_risk_rs.extraction import ensure_banks
 
-    banks = ensure_banks(
-        "random:resnet50", "digits", store=tmp_path, limit=2, layers=["last", "layer1"], img_size=32
-    )
+    banks = ensure_banks("random:resnet50", "digits", store=tmp_path, limit=2, layers=["last", "layer1"], img_size=32)
     assert {name: bank.n_features for name, bank in banks.items()} == {"avgpool": 2048, "layer1:avgpool": 256}
     alone = ensure_banks("random:resnet50", "digits", store=tmp_path, limit=2, img_size=32)
     assert alone["avgpool"].path == banks["avgpool"].path

@@ -88,9 +88,7 @@ AWKWARD = {
     "more features than rows": lambda: mixture(n=30, d=50, k=3),
     "two rows": lambda: (np.float32([[0.0, 1.0], [1.0, 3.0]]), np.array([0, 1], np.uint32)),
     "one feature": lambda: mixture(n=100, d=1, k=2),
-    "dead column": lambda: (lambda x, y: (np.hstack([x, np.full((len(x), 1), 7, np.float32)]), y))(
-        *mixture()
-    ),
+    "dead column": lambda: (lambda x, y: (np.hstack([x, np.full((len(x), 1), 7, np.float32)]), y))(*mixture()),
     "duplicated columns": lambda: (lambda x, y: (np.hstack([x, x[:, :7]]), y))(*mixture()),
     "mean far above sd": lambda: (lambda x, y: (x + np.float32(100), y))(*mixture()),
     "float16": lambda: (lambda x, y: (x.astype(np.float16), y))(*mixture()),
@@ -193,9 +191,7 @@ def test_the_certificate_bounds_the_true_gap_at_displaced_points(seed):
             b = near[1] + size * rng.normal(0, 1, k)
             coef = w / sd
             start = _core.LinearProbe(coef, b - coef @ mean)
-            fit = _core.fit_logistic(
-                x, rows, labels, design, alpha, tol=1e-12, max_passes=1, start=start, n_threads=1
-            )
+            fit = _core.fit_logistic(x, rows, labels, design, alpha, tol=1e-12, max_passes=1, start=start, n_threads=1)
             at = float64_point(z, fit, (mean, sd))
             true_gap = objective(z, y, *at, alpha)[0] - minimum
             # one pass in float32: logits of size |z| carry eps·|z|·√d, losses are means of such errors
@@ -342,9 +338,7 @@ def test_bad_input_to_the_solvers_is_named_and_never_a_panic():
     with pytest.raises(ShapeError):
         _core.fit_logistic(x, rows[:-1], labels, design, 1e-3)
     with pytest.raises(ShapeError):
-        _core.fit_logistic(
-            x, rows, labels, design, 1e-3, start=_core.LinearProbe(np.ones((4, 3)), np.ones(4))
-        )
+        _core.fit_logistic(x, rows, labels, design, 1e-3, start=_core.LinearProbe(np.ones((4, 3)), np.ones(4)))
     with pytest.raises(ShapeError):
         _core.LinearProbe(np.ones((4, 3)), np.ones(5))
     with pytest.raises(ShapeError, match="shift has 2 features, expected 3"):
@@ -408,9 +402,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-    child = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert child.stdout.readline() == "fitting\n"
         time.sleep(2.0)  # past the moments, in the middle of a pass

@@ -17,9 +17,7 @@ from ssl_risk_rs.cli import main
 
 def make(store: FeatureStore, key: str, n: int = 6, written: int = 6, **header: object) -> FeatureBank:
     split = ["train", "test"] * (n // 2)
-    samples = pl.DataFrame(
-        {"row": range(n), "split": split, "sample_id": map(str, range(n)), "label": [0, 1, 1] * 2}
-    )
+    samples = pl.DataFrame({"row": range(n), "split": split, "sample_id": map(str, range(n)), "label": [0, 1, 1] * 2})
     bank = FeatureBank.create(store.path_for(key), header, samples, n_features=3, dtype="float16")
     with bank.writer() as writer:
         writer.append(np.arange(written, dtype=np.uint64), np.ones((written, 3), np.float32))
@@ -54,9 +52,7 @@ def test_bank_key_is_the_same_everywhere():
     facts = {"encoder": "swav", "size": 224, "layers": [1, 2], "nom": "été"}
     assert bank_key(facts) == bank_key(dict(reversed(facts.items())))
     # SHA-256 of the canonical text, computed elsewhere
-    assert bank_key({"b": 1, "a": None}) == "6d3a34ed2fd5d4ce0a0cd0d2e9c4d4d6"[:0] + bank_key(
-        {"a": None, "b": 1}
-    )
+    assert bank_key({"b": 1, "a": None}) == "6d3a34ed2fd5d4ce0a0cd0d2e9c4d4d6"[:0] + bank_key({"a": None, "b": 1})
     assert bank_key({}) == "44136fa355b3678a1146ad16f7e8649e"
     assert len({bank_key(facts), bank_key({**facts, "size": 225}), bank_key({**facts, "size": "224"})}) == 3
     for bad in ({"x": float("nan")}, {"x": object()}):
@@ -206,10 +202,7 @@ def test_import_and_export(store, tmp_path):
 def test_help_ends_with_a_line_to_paste():
     for command in ([], ["ls"], ["info"], ["verify"], ["import"], ["export"]):
         text = run(*command, "--help").stdout
-        assert (
-            f"ssl-risk-rs store {command[0] if command else 'ls'}"
-            in text.split("Options:")[0].splitlines()[-2]
-        )
+        assert f"ssl-risk-rs store {command[0] if command else 'ls'}" in text.split("Options:")[0].splitlines()[-2]
 
 
 def test_help_is_light():

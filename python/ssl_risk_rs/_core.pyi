@@ -548,9 +548,7 @@ def assign_cells(
     more than 254 cells.
     """
 
-def risk_covariance(
-    outcomes: dict[str, NDArray[Any]], *, n_subsets: int, control_variate: bool
-) -> dict[str, Any]:
+def risk_covariance(outcomes: dict[str, NDArray[Any]], *, n_subsets: int, control_variate: bool) -> dict[str, Any]:
     """Five risks (R_ΦF, R_AF, R_AS, R_CS, R_US) and their closed-form, stratified covariance.
 
     Parameters

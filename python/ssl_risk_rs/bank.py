@@ -251,9 +251,7 @@ class FeatureBank:
             stem = self.path / part.name
             index = np.memmap(f"{stem}.rows.npy", np.dtype("<u8"), "r", HEADER_BYTES, (part.rows,))
             dtype, shape = np.dtype(self.dtype).newbyteorder("<"), (part.rows, self.n_features)
-            arrays.append(
-                PartArrays(part.name, index, np.memmap(f"{stem}.npy", dtype, "r", HEADER_BYTES, shape))
-            )
+            arrays.append(PartArrays(part.name, index, np.memmap(f"{stem}.npy", dtype, "r", HEADER_BYTES, shape)))
         return arrays
 
     def nbytes(self) -> int:
@@ -382,14 +380,10 @@ def _checked_samples(samples: "pl.DataFrame", class_names: list[str] | None) -> 
         raise ParameterError(f"samples have a column of the wrong type: {error}") from None
     for name in _COLUMNS[:4]:
         if samples[name].null_count():
-            raise ParameterError(
-                f"samples have no {name} in line {int(samples[name].is_null().arg_max() or 0)}"
-            )
+            raise ParameterError(f"samples have no {name} in line {int(samples[name].is_null().arg_max() or 0)}")
     samples = samples.select(*_COLUMNS, pl.exclude(*_COLUMNS)).sort("row")
     if not np.array_equal(samples["row"].to_numpy(), np.arange(samples.height, dtype=np.uint64)):
-        raise ParameterError(
-            f"samples must number their {samples.height} rows 0, 1, 2, … without gap or repeat"
-        )
+        raise ParameterError(f"samples must number their {samples.height} rows 0, 1, 2, … without gap or repeat")
     other = set(samples["split"].unique()) - set(SPLITS)
     if other:
         raise ParameterError(f"samples have split {sorted(other)[0]!r}; use train or test")
@@ -423,8 +417,7 @@ def _same_manifest(path: Path, manifest: dict[str, Any]) -> None:
     _core.Bank.open(path)  # a damaged manifest gets its own message
     there = _read_manifest(path)
     old, new = (
-        {**{k: m.get(k) for k in ("n_rows", "n_features", "dtype")}, **m.get("header", {})}
-        for m in (there, manifest)
+        {**{k: m.get(k) for k in ("n_rows", "n_features", "dtype")}, **m.get("header", {})} for m in (there, manifest)
     )
     differences = [
         f"\n  {key}: {_short(old.get(key))} there, {_short(new.get(key))} asked for"
@@ -432,9 +425,7 @@ def _same_manifest(path: Path, manifest: dict[str, Any]) -> None:
         if old.get(key) != new.get(key)
     ]
     if differences:
-        raise BankError(
-            f"{path} holds another bank{''.join(differences)}\nuse another folder, or remove this one"
-        )
+        raise BankError(f"{path} holds another bank{''.join(differences)}\nuse another folder, or remove this one")
 
 
 def _same_samples(path: Path, samples: "pl.DataFrame") -> None:
@@ -442,9 +433,7 @@ def _same_samples(path: Path, samples: "pl.DataFrame") -> None:
     if there.equals(samples):
         return
     if there.columns != samples.columns or there.height != samples.height:
-        what = (
-            f"{there.height} rows of {there.columns} there, {samples.height} of {samples.columns} asked for"
-        )
+        what = f"{there.height} rows of {there.columns} there, {samples.height} of {samples.columns} asked for"
     else:
         column = next(name for name in there.columns if not there[name].equals(samples[name]))
         old, new = there[column].to_list(), samples[column].to_list()

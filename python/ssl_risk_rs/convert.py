@@ -214,9 +214,7 @@ def _write_folder(bank: FeatureBank, folder: Path, progress: Progress | None) ->
             np.lib.format.write_array_header_1_0(file, header)
             done = _copy(bank, split, file, done, progress)
     if bank.class_names is not None:
-        (folder / "class_names.json").write_text(
-            json.dumps(bank.class_names, ensure_ascii=False), encoding="utf-8"
-        )
+        (folder / "class_names.json").write_text(json.dumps(bank.class_names, ensure_ascii=False), encoding="utf-8")
     shutil.copyfile(bank.path / "samples.parquet", folder / "samples.parquet")
 
 

@@ -51,9 +51,7 @@ def evaluate(
     from ssl_risk_rs.extraction.cached import ensure_banks
 
     def bank_of(name: str, **options: Any) -> "FeatureBank":
-        banks = ensure_banks(
-            name, data, store=store, say=say, progress=progress, **((extraction or {}) | options)
-        )
+        banks = ensure_banks(name, data, store=store, say=say, progress=progress, **((extraction or {}) | options))
         return next(iter(banks.values()))
 
     bank = bank_of(model)

@@ -161,9 +161,7 @@ def _read_tables(path: str | os.PathLike[str]) -> tuple[list[_Table], list[str] 
         raise DataError(f"{file} holds no labels; give them behind a comma: {file},y.npy")
     if file.suffix not in readers:
         known = ", ".join(sorted([*readers, ".parquet"]))
-        raise DataError(
-            f"{file}: unknown kind of file; use one of {known}, a folder of .npy files, or X.npy,y.npy"
-        )
+        raise DataError(f"{file}: unknown kind of file; use one of {known}, a folder of .npy files, or X.npy,y.npy")
     return _from_keys(readers[file.suffix](file), file)
 
 
@@ -198,8 +196,7 @@ def _from_keys(arrays: Mapping[str, Any], path: Path) -> tuple[list[_Table], lis
     if "x" in spelled and "x_train" not in spelled:
         return [_Table(get("X"), get("y"), optional("ids"), None)], class_names
     tables = [
-        _Table(get(f"X_{split}"), get(f"y_{split}"), optional(f"ids_{split}"), split)
-        for split in ("train", "test")
+        _Table(get(f"X_{split}"), get(f"y_{split}"), optional(f"ids_{split}"), split) for split in ("train", "test")
     ]
     return tables, class_names
 
@@ -308,9 +305,7 @@ def _from_parquet(file: Path) -> list[_Table]:
     if split is not None:
         other = set(frame[split].cast(pl.String).unique().to_list()) - {"train", "test"}
         if other:
-            raise DataError(
-                f"{file}: split {sorted(map(str, other))[0]!r} is neither train nor test; drop those rows"
-            )
+            raise DataError(f"{file}: split {sorted(map(str, other))[0]!r} is neither train nor test; drop those rows")
         splits = np.array(frame[split].to_list(), dtype=str)
     labels = y.to_numpy() if y.dtype.is_numeric() else np.array(y.cast(pl.String).to_list(), dtype=str)
     names = None if ids is None else np.array(frame[ids].cast(pl.String).to_list(), dtype=str)
@@ -327,9 +322,7 @@ def _stack(column: Any, file: Path) -> np.ndarray:
         raise DataError(f"{file}: column {column.name!r} is {column.dtype}, expected lists of numbers")
     lengths = column.list.len().unique().to_list()
     if len(lengths) != 1 or not lengths[0]:
-        raise ShapeError(
-            f"{file}: column {column.name!r} has lists of lengths {sorted(map(str, lengths))[:5]}"
-        )
+        raise ShapeError(f"{file}: column {column.name!r} has lists of lengths {sorted(map(str, lengths))[:5]}")
     return column.explode().to_numpy().reshape(len(column), lengths[0])
 
 
@@ -338,9 +331,7 @@ def _unreadable(file: Path, error: Exception) -> DataError:
         return DataError(f"{file} cannot be read: {error.strerror}")
     text = str(error).lower()
     if "pickle" in text or "weights_only" in text or "python objects" in text:
-        return DataError(
-            f"{file} holds Python objects, which are never unpickled; save plain arrays of numbers"
-        )
+        return DataError(f"{file} holds Python objects, which are never unpickled; save plain arrays of numbers")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(f"{file} is damaged or no {file.suffix} file: {reason}")
 
@@ -388,9 +379,7 @@ def _as_classes(
     values, codes_of = np.unique(y, return_inverse=True)
     if names is not None:
         if values.size and (int(values[0]) < 0 or int(values[-1]) >= len(names)):
-            raise DataError(
-                f"{path}: labels go from {values[0]} to {values[-1]}, there are {len(names)} class_names"
-            )
+            raise DataError(f"{path}: labels go from {values[0]} to {values[-1]}, there are {len(names)} class_names")
         return y.astype(np.int64), names
     if y.dtype.kind != "U" and np.array_equal(values, np.arange(values.size)):
         return y.astype(np.int64), None
@@ -407,10 +396,7 @@ def _cut(labels: np.ndarray, ids: list[str] | None, seed: int, fraction: float) 
         raise ParameterError(f"test_fraction is {fraction}; it must lie between 0 and 1")
     names = ids if ids is not None else [str(row) for row in range(len(labels))]
     draw = np.array(
-        [
-            int.from_bytes(hashlib.blake2b(f"{seed}\0{n}".encode(), digest_size=8).digest(), "big")
-            for n in names
-        ],
+        [int.from_bytes(hashlib.blake2b(f"{seed}\0{n}".encode(), digest_size=8).digest(), "big") for n in names],
         dtype=np.uint64,
     )
     order = np.lexsort((draw, labels))

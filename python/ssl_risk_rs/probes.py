@@ -165,9 +165,7 @@ class RidgeProbe(_Probe):
     >>> RidgeProbe(alpha=1e-2, scaling="standardize").fit(X, y).score(X_test, y_test)
     """
 
-    def __init__(
-        self, alpha: float = 1e-3, *, scaling: Scaling = "none", n_threads: int | None = None
-    ) -> None:
+    def __init__(self, alpha: float = 1e-3, *, scaling: Scaling = "none", n_threads: int | None = None) -> None:
         self.alpha = alpha
         self.scaling = scaling
         self.n_threads = n_threads

@@ -165,7 +165,7 @@ def _describe(result: Decomposition) -> dict[str, Any]:
 
 
 def _outcomes(decompositions: Sequence[Decomposition]) -> dict[str, np.ndarray]:
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for whole in decompositions:
         for group, result in (("", whole), *((("control_", whole.control),) if whole.control else ())):
             prefix = f"{result.settings.probe}_{group}"

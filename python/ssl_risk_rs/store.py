@@ -82,9 +82,7 @@ class FeatureStore:
         if len(found) == 1:
             return found[0]
         if found:
-            raise BankError(
-                f"{str(name)!r} is the beginning of {len(found)} keys in {self.root}; type more of it"
-            )
+            raise BankError(f"{str(name)!r} is the beginning of {len(found)} keys in {self.root}; type more of it")
         raise BankError(f"{str(name)!r} is neither a bank's folder nor a key in {self.root}; see `store ls`")
 
     def find(self, request: Mapping[str, Any]) -> FeatureBank | None:
@@ -108,9 +106,7 @@ class FeatureStore:
         self.path_for(key)  # checks it
         path = self._request_path(request)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {"request": json.loads(_canonical(request)), "key": key}, ensure_ascii=False, indent=1
-        )
+        text = json.dumps({"request": json.loads(_canonical(request)), "key": key}, ensure_ascii=False, indent=1)
         publish(path, lambda file: file.write_text(text, encoding="utf-8"))
 
     def _request_path(self, request: Mapping[str, Any]) -> Path:

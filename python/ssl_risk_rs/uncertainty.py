@@ -104,9 +104,7 @@ def quantify(
     ------
     ShapeError, ParameterError
     """
-    closed: dict[str, Any] = _core.risk_covariance(
-        dict(outcomes), n_subsets=n_subsets, control_variate=control_variate
-    )
+    closed: dict[str, Any] = _core.risk_covariance(dict(outcomes), n_subsets=n_subsets, control_variate=control_variate)
     covariance = closed["covariance"] + (closed["between"] if random_counts else 0)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     train, test, in_subset = outcomes["train"], outcomes["test"], outcomes["in_subset"]

@@ -99,9 +99,7 @@ def extraction_options(command: Command) -> Command:
     """Options that say what the encoder sees and how it runs; `extraction_settings` reads the latter."""
     options = [
         click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class."),
-        click.option(
-            "--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."
-        ),
+        click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
         click.option("--layers", metavar="A,B", help="Layers or features; default: the encoder's own."),
         click.option("--pool", help="Pooling of layers that name none."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …"),
@@ -112,9 +110,7 @@ def extraction_options(command: Command) -> Command:
             show_default=True,
             help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
         ),
-        click.option(
-            "--batch-size", type=AutoInt(1), default="auto", show_default=True, help="Images at a time."
-        ),
+        click.option("--batch-size", type=AutoInt(1), default="auto", show_default=True, help="Images at a time."),
         click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
         click.option(
             "--dtype",
@@ -129,9 +125,7 @@ def extraction_options(command: Command) -> Command:
             is_flag=True,
             help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
         ),
-        click.option(
-            "--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."
-        ),
+        click.option("--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."),
     ]
     for option in reversed(options):
         command = option(command)

@@ -101,9 +101,7 @@ def finish(
     loose = [fit for result in results for fit in result.fits if not fit.converged]
     if loose:
         opt.say(f"{len(loose)} fits did not reach their tolerance: {', '.join(f.role for f in loose)}")
-    estimated = [
-        f for r in results for f in r.fits if f.stop == "estimated" and (f.gap or 0) > r.settings.tol
-    ]
+    estimated = [f for r in results for f in r.fits if f.stop == "estimated" and (f.gap or 0) > r.settings.tol]
     if strict_convergence and (loose or estimated):
         raise click.ClickException(
             f"{len(loose) + len(estimated)} fits have no certificate of tolerance {results[0].settings.tol:g} "

@@ -62,9 +62,7 @@ def decompose_features(
         twin: Any = None if supervised is None else FeatureBank.open(supervised)
         given: tuple[Any, ...] = (bank,)
         name = str(bank.header.get("encoder", Path(path).name))
-        provenance = Provenance(
-            encoder=name, data=str(bank.header.get("data_name", path)), supervised=supervised
-        )
+        provenance = Provenance(encoder=name, data=str(bank.header.get("data_name", path)), supervised=supervised)
         ids = None
     else:
         loaded = load_features(path, test)

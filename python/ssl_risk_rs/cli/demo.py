@@ -15,9 +15,7 @@ MODEL = "demo_ssl"
 @opt.store_option
 @res.decomposition_options
 @opt.format_option
-def demo(
-    store: str | None, form: str, out: str | None, force: bool, strict_convergence: bool, **options: Any
-) -> None:
+def demo(store: str | None, form: str, out: str | None, force: bool, strict_convergence: bool, **options: Any) -> None:
     """Run the bundled example: a small SSL encoder, its supervised twin and a random twin on 8×8 digits.
 
     Needs no network, no GPU and no data.

@@ -90,9 +90,7 @@ def info(bank: str, store: str | None, form: str) -> None:
         "bytes": opened.nbytes(),
         "created": opened.created,
         "columns": samples.columns,
-        "parts": [
-            {"name": part.name, "rows": part.rows, "blocks": part.blocks} for part in opened.core.parts()
-        ],
+        "parts": [{"name": part.name, "rows": part.rows, "blocks": part.blocks} for part in opened.core.parts()],
         "header": opened.header,
     }
     if form == "json":

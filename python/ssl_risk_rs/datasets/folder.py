@@ -48,9 +48,7 @@ class FolderSource:
     def _no_parts(self) -> str:
         looked = f"{self.scheme}:{self.root} needs train/ and {' or '.join(p + '/' for p in self.test_names)}"
         found = sorted(entry.name for entry in self.root.iterdir() if not entry.name.startswith("."))
-        inside = (
-            f"it holds {', '.join(found[:5])}{', …' if len(found) > 5 else ''}" if found else "it is empty"
-        )
+        inside = f"it holds {', '.join(found[:5])}{', …' if len(found) > 5 else ''}" if found else "it is empty"
         return f"{looked}; {inside}. Give {self.wanted}"
 
     def class_names(self) -> list[str]:

@@ -69,11 +69,7 @@ class IdxSource(DropsArrays):
                     )
             # distinct values, not 0 … maximum: EMNIST's letters begin at 1
             values, label = np.unique(np.concatenate(labels), return_inverse=True)
-            ids = [
-                b"%s/%d" % (part.encode(), i)
-                for part, y in zip(parts, labels, strict=True)
-                for i in range(len(y))
-            ]
+            ids = [b"%s/%d" % (part.encode(), i) for part, y in zip(parts, labels, strict=True) for i in range(len(y))]
             listing = Listing(np.array(ids), label.astype(np.int64), len(labels[0]))
             self._loaded = images, listing, [str(value) for value in values.tolist()]
         return self._loaded
@@ -102,12 +98,8 @@ def read_idx(path: Path, *, ndim: int) -> np.ndarray:
         raise DataError(f"{path} cannot be read ({error}); copy the file again") from error
     n_header = 4 + 4 * ndim
     if len(data) < n_header or data[:4] != bytes([0, 0, 8, ndim]):
-        raise DataError(
-            f"{path} is no idx file of unsigned bytes with {ndim} dimensions; copy the file again"
-        )
+        raise DataError(f"{path} is no idx file of unsigned bytes with {ndim} dimensions; copy the file again")
     shape = struct.unpack(f">{ndim}I", data[4:n_header])
     if len(data) - n_header != int(np.prod(shape, dtype=object)):
-        raise DataError(
-            f"{path} has {len(data) - n_header} bytes of data, its header says {shape}; copy it again"
-        )
+        raise DataError(f"{path} has {len(data) - n_header} bytes of data, its header says {shape}; copy it again")
     return np.frombuffer(data, dtype=np.uint8, offset=n_header).reshape(shape)

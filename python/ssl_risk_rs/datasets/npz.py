@@ -92,16 +92,12 @@ class NpzSource(DropsArrays):
             with np.load(self.path, allow_pickle=False) as file:
                 for image_key, label_key in self.keys:
                     images.append(self._images(_member(file, image_key, self.path), image_key))
-                    labels.append(
-                        self._labels(_member(file, label_key, self.path), label_key, len(images[-1]))
-                    )
+                    labels.append(self._labels(_member(file, label_key, self.path), label_key, len(images[-1])))
             values, label = np.unique(np.concatenate(labels), return_inverse=True)
             part = np.repeat(np.arange(len(images)), [len(x) for x in images])
             index = np.concatenate([np.arange(len(x)) for x in images])
             names = [b"train", b"test"] if len(images) == 2 else [b"all"]
-            ids = np.array(
-                [b"%s/%d" % (names[p], i) for p, i in zip(part.tolist(), index.tolist(), strict=True)]
-            )
+            ids = np.array([b"%s/%d" % (names[p], i) for p, i in zip(part.tolist(), index.tolist(), strict=True)])
             test = part == 1
             if len(images) == 1:
                 test = stratified_cut(label, ids.tolist(), share=TEST_SHARE, seed=CUT_SEED)

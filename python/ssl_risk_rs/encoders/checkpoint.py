@@ -101,9 +101,7 @@ def read_checkpoint(path: Path) -> Any:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise EncoderError(
-                f"{path} is no intact safetensors file ({error}); copy or download it again"
-            ) from error
+            raise EncoderError(f"{path} is no intact safetensors file ({error}); copy or download it again") from error
     if not (head.startswith(b"PK") or head.startswith(b"\x80")):
         hint = "; it is a web page, not a checkpoint" if head.lstrip()[:1] == b"<" else ""
         raise EncoderError(f"{path} is neither a torch checkpoint nor a safetensors file{hint}")
@@ -123,11 +121,7 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class) ([\w.]+)", str(error))
-        what = (
-            f"objects that need code to load ({found.group(1)})"
-            if found
-            else "more than tensors and plain values"
-        )
+        what = f"objects that need code to load ({found.group(1)})" if found else "more than tensors and plain values"
         raise EncoderError(
             f"{path} holds {what}; it was not opened, since that can run anything. If you trust its source, "
             'convert it once, in an environment you can lose: python -c "import torch; '
@@ -161,15 +155,11 @@ def load_encoder(
     for name, tensor in found.tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise EncoderError(f"{path}: tensor {name} holds NaN or infinity")
-    module.load_state_dict(
-        found.tensors, strict=False
-    )  # strictness, but for the counters, is established above
+    module.load_state_dict(found.tensors, strict=False)  # strictness, but for the counters, is established above
     return found
 
 
-def find_encoder(
-    content: Any, wanted: "Mapping[str, Tensor]", *, match: Literal["name", "order"] = "name"
-) -> Match:
+def find_encoder(content: Any, wanted: "Mapping[str, Tensor]", *, match: Literal["name", "order"] = "name") -> Match:
     """Find the tensors `wanted` (name → tensor of the right shape) in a checkpoint's content.
 
     With `match="order"`, names are ignored: the file's tensors, heads dropped, must have the shapes of
@@ -186,8 +176,7 @@ def find_encoder(
     for order, (wrapper, tensors) in enumerate(dicts.items()):
         for prefix in _prefixes(tensors, required):
             n_fit = sum(
-                prefix + name in tensors and tensors[prefix + name].shape == wanted[name].shape
-                for name in required
+                prefix + name in tensors and tensors[prefix + name].shape == wanted[name].shape for name in required
             )
             rank = (-n_fit, _preference(f"{wrapper}.{prefix}"), order, len(prefix))
             candidates.append((rank, wrapper, prefix))
@@ -249,11 +238,7 @@ def _match_by_order(dicts: "dict[str, dict[str, Tensor]]", wanted: "Mapping[str,
         given = [name for name in tensors if not _is_head(name, prefix)]
         left_over = tuple(name for name in tensors if _is_head(name, prefix))
         clash = next(
-            (
-                i
-                for i, (g, n) in enumerate(zip(given, needed, strict=False))
-                if tensors[g].shape != wanted[n].shape
-            ),
+            (i for i, (g, n) in enumerate(zip(given, needed, strict=False)) if tensors[g].shape != wanted[n].shape),
             None,
         )
         if clash is not None:
@@ -289,20 +274,14 @@ def _state_dicts(content: Any, path: str = "", depth: int = 6) -> "list[tuple[st
 
 def _prefixes(tensors: "Mapping[str, Tensor]", required: list[str]) -> list[str]:
     """Prefixes under which the file may hold the encoder, found through a few of the encoder's names."""
-    anchors = dict.fromkeys(
-        [*required[:3], required[len(required) // 2], required[-1]]
-    )  # survive one missing tensor
-    return sorted(
-        {name[: -len(a)] for a in anchors for name in tensors if name == a or name.endswith("." + a)}
-    )
+    anchors = dict.fromkeys([*required[:3], required[len(required) // 2], required[-1]])  # survive one missing tensor
+    return sorted({name[: -len(a)] for a in anchors for name in tensors if name == a or name.endswith("." + a)})
 
 
 def _preference(path: str) -> int:
     """Rank of a wrapper and prefix among copies of the encoder; unknown names rank after `backbone`."""
     parts = re.split(r"[.→ ]+", path)
-    ranks = [
-        i for i, word in enumerate(_PREFERENCE) if any(p == word or p.startswith(word + "_") for p in parts)
-    ]
+    ranks = [i for i, word in enumerate(_PREFERENCE) if any(p == word or p.startswith(word + "_") for p in parts)]
     return min(ranks, default=_PREFERENCE.index("student"))
 
 
@@ -320,9 +299,7 @@ def _is_head(name: str, prefix: str) -> bool:
 
 def _common_prefix(names: list[str]) -> str:
     first, last = min(names), max(names)
-    n = next(
-        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
-    )
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return first[: first[:n].rfind(".") + 1]
 
 

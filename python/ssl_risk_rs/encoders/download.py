@@ -65,9 +65,7 @@ def fetch(name: str, url: str, *, licence: str | None, progress: Callable[[str],
         digest = _download(name, url, path, progress)
     facts = {"url": url, "sha256": digest, "bytes": path.stat().st_size, "origin": origin, "licence": licence}
     temporary = record.with_name(f".{record.name}.{os.getpid()}")
-    temporary.write_text(
-        json.dumps({**facts, "date": time.strftime("%Y-%m-%d")}, indent=1) + "\n", encoding="utf-8"
-    )
+    temporary.write_text(json.dumps({**facts, "date": time.strftime("%Y-%m-%d")}, indent=1) + "\n", encoding="utf-8")
     temporary.replace(record)
     progress(f"{name}: {origin}, recorded SHA-256 {digest[:16]}… in {record.name}")
     return path

@@ -50,9 +50,7 @@ class OutputModule(nn.Module):
         return out if isinstance(out, dict) else {self.name: out}
 
 
-def finish(
-    spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], Tensor]", salt: bytes = b""
-) -> Encoder:
+def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], Tensor]", salt: bytes = b"") -> Encoder:
     """Freeze the module, run it once on a grey image, and hash its weights.
 
     Raises
@@ -72,13 +70,9 @@ def finish(
     for name, value in out.items():
         if not isinstance(value, Tensor) or value.ndim != 2 or len(value) != 2:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise EncoderError(
-                f"{spec.name} returns {shape} as {name} for 2 images; pool it to (2, n_features)"
-            )
+            raise EncoderError(f"{spec.name} returns {shape} as {name} for 2 images; pool it to (2, n_features)")
     features = {name: value.shape[1] for name, value in out.items()}
-    return Encoder(
-        replace(spec, features=tuple(features)), module, transform, features, hash_weights(module, salt)
-    )
+    return Encoder(replace(spec, features=tuple(features)), module, transform, features, hash_weights(module, salt))
 
 
 def hash_weights(module: nn.Module, salt: bytes = b"") -> str:

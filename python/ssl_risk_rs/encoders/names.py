@@ -1,6 +1,7 @@
 """The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, …
 
-Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`.
+Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`;
+`ckpt:w.pth@ARCH?match=order` assigns tensors by position.
 """
 
 import json
@@ -42,9 +43,7 @@ def parse_name(text: str) -> EncoderName:
         target, options = _split_options(tail, text)
         if scheme == "ckpt":
             if not path:
-                raise EncoderError(
-                    f"{text}: no file named; write ckpt:FILE@ARCH, such as ckpt:swav.pth.tar@resnet50"
-                )
+                raise EncoderError(f"{text}: no file named; write ckpt:FILE@ARCH, such as ckpt:swav.pth.tar@resnet50")
             return EncoderName(text, "checkpoint", str(Path(path).expanduser()), target, options)
         if scheme == "pixels":
             if target and not (target.isdigit() and int(target) > 0):

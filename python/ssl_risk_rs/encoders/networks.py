@@ -79,9 +79,7 @@ def resize_input(network: nn.Module, img_size: int, name: str) -> None:
         try:
             net.set_input_size(img_size=(img_size, img_size))
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-            raise EncoderError(
-                f"{name} cannot take images of {img_size} pixels: {error or 'not divisible'}"
-            ) from error
+            raise EncoderError(f"{name} cannot take images of {img_size} pixels: {error or 'not divisible'}") from error
 
 
 def offered_features(network: nn.Module) -> tuple[str, ...]:
@@ -121,9 +119,7 @@ class ResNetFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.backbone.stages(images)
-        return {
-            f: maps["layer4" if f == "avgpool" else f.partition(":")[0]].mean((2, 3)) for f in self.wanted
-        }
+        return {f: maps["layer4" if f == "avgpool" else f.partition(":")[0]].mean((2, 3)) for f in self.wanted}
 
 
 class StageFeatures(nn.Module):
@@ -145,9 +141,7 @@ class StageFeatures(nn.Module):
         else:
             final = net.forward_features(images)
         return {
-            f: maps[self.indices[f]].mean((2, 3))
-            if f in self.indices
-            else net.forward_head(final, pre_logits=True)
+            f: maps[self.indices[f]].mean((2, 3)) if f in self.indices else net.forward_head(final, pre_logits=True)
             for f in self.wanted
         }
 

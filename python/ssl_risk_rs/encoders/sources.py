@@ -56,9 +56,7 @@ def describe(text: str) -> EncoderSpec:
     name = parse_name(text)
     if name.kind == "registry":
         if name.target in BUNDLED:
-            return spec_from_facts(
-                name.target, bundled_path(name.target), read_facts(bundled_path(name.target))
-            )
+            return spec_from_facts(name.target, bundled_path(name.target), read_facts(bundled_path(name.target)))
         if entry := published_entry(name.target):
             return published_spec(entry)
         raise EncoderError(_unknown(name.target))
@@ -109,7 +107,7 @@ def build(
         network = build_network(spec.architecture, _for_random(spec.architecture, options), seed=_seed(name))
     else:
         network = build_network(spec.architecture, options)
-        _load_weights(network, name, spec, match, progress)
+        _load_weights(network, name, spec, _match(name, match), progress)
     offered = spec.features if spec.architecture in _OUR_RESNETS else offered_features(network)
     default = spec.features[0] if layers is None and pool is None else None
     wanted = (default,) if default in offered else choose_features(offered, layers, pool)
@@ -189,14 +187,12 @@ def _describe_checkpoint(name: EncoderName) -> EncoderSpec:
         if not name.options and published_entry(name.part) is None:
             raise EncoderError(f"{path} says that it holds a {facts['architecture']}, not a {name.part}")
     if not name.part:
-        raise EncoderError(
-            f"{name.text}: name the architecture: ckpt:{path}@resnet50, or any timm model's name"
-        )
+        raise EncoderError(f"{name.text}: name the architecture: ckpt:{path}@resnet50, or any timm model's name")
     if entry := published_entry(name.part):  # the file of a published encoder, downloaded by hand
         spec = published_spec(entry)
     else:
-        spec = _describe_architecture(name.part, name.options)
-        query = "&".join(f"{key}={value}" for key, value in name.options.items())
+        spec = _describe_architecture(name.part, _network_options(name))
+        query = "&".join(f"{key}={value}" for key, value in _network_options(name).items())
         spec = replace(spec, random_twin=f"random:{name.part}" + (f"?{query}" if query else ""))
     return replace(spec, name=name.text, source=str(path))
 
@@ -204,9 +200,7 @@ def _describe_checkpoint(name: EncoderName) -> EncoderSpec:
 def _describe_pixels(name: EncoderName) -> EncoderSpec:
     channels = name.options.get("channels", 3)
     if channels not in (1, 3) or name.options.keys() - {"channels"}:
-        raise EncoderError(
-            f"{name.text}: the one option of pixels is channels, 1 or 3, such as pixels:8?channels=1"
-        )
+        raise EncoderError(f"{name.text}: the one option of pixels is channels, 1 or 3, such as pixels:8?channels=1")
     return EncoderSpec(
         name=name.text,
         architecture=f"mean pixels of a {name.target} by {name.target} grid",
@@ -226,18 +220,29 @@ def _unknown(word: str) -> str:
         return f"{word} looks like a checkpoint; name its architecture too: ckpt:{word}@resnet50"
     close = nearest(word, [*BUNDLED, "swav", *published_names()])
     hint = f"nearest: {', '.join(close)}" if close else "`ssl-risk-rs models list` shows the names"
-    return (
-        f"no encoder {word!r}; {hint}. A timm model is timm:NAME, a file ckpt:FILE@ARCH or file.py:function"
-    )
+    return f"no encoder {word!r}; {hint}. A timm model is timm:NAME, a file ckpt:FILE@ARCH or file.py:function"
 
 
 # --- modules ---------------------------------------------------------------------------------------
 
 
+#: options of a name that are not the architecture's
+_OWN_OPTIONS = {"random": ("seed",), "checkpoint": ("match",)}
+
+
 def _network_options(name: EncoderName) -> dict[str, Any]:
-    return {
-        key: value for key, value in name.options.items() if not (name.kind == "random" and key == "seed")
-    }
+    own = _OWN_OPTIONS.get(name.kind, ())
+    return {key: value for key, value in name.options.items() if key not in own}
+
+
+def _match(name: EncoderName, match: Literal["name", "order"]) -> Literal["name", "order"]:
+    """How keys are matched: the argument, or `?match=order` in the name."""
+    asked = name.options.get("match", match)
+    if asked == "order":
+        return "order"
+    if asked == "name":
+        return match
+    raise EncoderError(f"{name.text}: match is name or order, not {asked!r}")
 
 
 def _seed(name: EncoderName) -> int:
@@ -332,9 +337,7 @@ def _build_code(
         loader.loader.exec_module(code)
         function = getattr(code, name.part, None)
         if not callable(function):
-            defined = [
-                n for n, v in vars(code).items() if callable(v) and getattr(v, "__module__", "") == path.stem
-            ]
+            defined = [n for n, v in vars(code).items() if callable(v) and getattr(v, "__module__", "") == path.stem]
             raise EncoderError(f"{path} has no function {name.part}; it has {', '.join(defined) or 'none'}")
         made = function()
     finally:
@@ -346,8 +349,7 @@ def _build_code(
     module, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module) or not (transform is None or callable(transform)):
         raise EncoderError(
-            f"{name.text} returned {type(made).__name__}; "
-            "return a torch.nn.Module, (module, transform), or an Encoder"
+            f"{name.text} returned {type(made).__name__}; return a torch.nn.Module, (module, transform), or an Encoder"
         )
     if transform is None:
         transform = Preprocess(spec)

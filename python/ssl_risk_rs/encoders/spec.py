@@ -57,9 +57,7 @@ class EncoderSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-ready values."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 def nearest(word: str, choices: "list[str] | tuple[str, ...]", n: int = 5) -> list[str]:

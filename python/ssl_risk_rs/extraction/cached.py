@@ -93,9 +93,7 @@ def ensure_banks(
 
     for note in dataset.notes:
         say(note)
-    encoder = create_encoder(
-        model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say
-    )
+    encoder = create_encoder(model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say)
     names = encoder.spec.features  # exactly what was asked for
     banks = extract(encoder, dataset, store=store, features=names, progress=progress, **asdict(settings))
     for layer, request in zip(typed, requests, strict=True):

@@ -18,9 +18,7 @@ LIBRARIES = ("ssl-risk-rs", "numpy", "pillow", "timm", "torch", "torchvision")
 TRANSFORM = ("img_size", "resize", "interpolation", "mean", "std", "channels")
 
 
-def facts(
-    encoder: Any, dataset: "ImageDataset", *, feature: str, precision: str, hash_content: bool
-) -> dict[str, Any]:
+def facts(encoder: Any, dataset: "ImageDataset", *, feature: str, precision: str, hash_content: bool) -> dict[str, Any]:
     """Everything that changes a bank's numbers but the dtype it is stored in: the bank's key is their hash.
 
     The files' fingerprint is taken before any limit; limit and left-out images are facts of their own.

@@ -31,9 +31,7 @@ def choose_device(device: str) -> "torch.device":
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ParameterError(
-            f"device {device!r} is unknown to torch; try auto, cpu, cuda or cuda:1"
-        ) from error
+        raise ParameterError(f"device {device!r} is unknown to torch; try auto, cpu, cuda or cuda:1") from error
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise ParameterError(
@@ -174,9 +172,7 @@ class Forward:
             out = self.module(images)
         missing = [name for name in self.names if name not in out]
         if missing:
-            raise EncoderError(
-                f"the encoder gives {', '.join(out)}, not the feature {missing[0]!r} that was asked for"
-            )
+            raise EncoderError(f"the encoder gives {', '.join(out)}, not the feature {missing[0]!r} that was asked for")
         features = {name: out[name].float() for name in self.names}
         for name, tensor in features.items():
             if tensor.ndim != 2 or len(tensor) != len(images):

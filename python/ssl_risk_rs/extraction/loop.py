@@ -195,9 +195,7 @@ class _Extraction:
                 dtypes[overflow.feature] = "float32"
         for name, bank in banks.items():
             if not bank.complete:  # counted, not assumed
-                raise DataError(
-                    f"{bank.path}: {len(bank.missing_rows())} rows of {name} are missing; run again"
-                )
+                raise DataError(f"{bank.path}: {len(bank.missing_rows())} rows of {name} are missing; run again")
         return banks
 
     # --- the stored dtype
@@ -260,9 +258,7 @@ class _Extraction:
             bank = FeatureBank.open(path)
             columns = ["row", "split", "sample_id", "label"]
             if not bank.samples.select(columns).equals(self.dataset.samples.select(columns)):
-                raise BankError(
-                    f"{path} holds other samples than {self.dataset.uri}; remove it and run again"
-                )
+                raise BankError(f"{path} holds other samples than {self.dataset.uri}; remove it and run again")
             return bank
         described = header(
             self.encoder,
@@ -292,9 +288,7 @@ class _Extraction:
             rows = writer.rows()
             if len(rows) == 0:
                 return
-            loop = _Loop(
-                self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress
-            )
+            loop = _Loop(self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress)
             size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
             decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
             stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)

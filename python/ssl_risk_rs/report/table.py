@@ -77,11 +77,7 @@ def _checks(result: Decomposition) -> list[str]:
     if result.settings.probe == "ridge":
         found.append("✓ closed form")
     else:
-        text = (
-            f"{len(certified)} fits certified (gap ≤ {max(certified):.0e})"
-            if certified
-            else "0 fits certified"
-        )
+        text = f"{len(certified)} fits certified (gap ≤ {max(certified):.0e})" if certified else "0 fits certified"
         if counts["estimated"]:
             text += f", {counts['estimated']} estimated"
         if counts["max_passes"]:

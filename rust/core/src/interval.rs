@@ -96,8 +96,8 @@ impl Strata {
 
     /// Risks for pattern counts drawn from these strata; the weights of classes stay those of the full rows.
     fn risks(&self, drawn: &Self) -> ([f64; N_RISKS], f64) {
-        let n: f64 = self.subset.iter().chain(&self.rest).map(|p| total(p)).sum();
-        let n_test: f64 = self.test.iter().map(|p| total(p)).sum();
+        let n: f64 = self.subset.iter().chain(&self.rest).map(total).sum();
+        let n_test: f64 = self.test.iter().map(total).sum();
         let beta = if self.control_variate { drawn.beta() } else { 0.0 };
         let mut risks = [0.0; N_RISKS];
         let present = |c: usize| total(&self.subset[c]) > 0.0;
@@ -307,7 +307,7 @@ pub fn bootstrap(errors: &Errors<'_>, n_resamples: usize, seed: u64) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::Rng;
+    use rand::RngExt;
 
     fn outcomes(n: usize, n_test: usize, seed: u64) -> (Vec<u8>, Vec<u32>, Vec<bool>, Vec<u8>, Vec<u32>) {
         let mut rng = Pcg64Mcg::seed_from_u64(seed);

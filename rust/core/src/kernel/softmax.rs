@@ -28,7 +28,7 @@ pub fn softmax_residual(z: &mut [f32], labels: &[u32], k: usize) -> Residual {
         }
         let own = row[label] - max;
         // the lowest class that reaches the maximum is predicted
-        if own < 0.0 || row[..label].iter().any(|&v| v == max) {
+        if own < 0.0 || row[..label].contains(&max) {
             sums.errors += 1;
         }
         let mut total = 0.0_f32;

@@ -129,9 +129,7 @@ def _all_fit(source: FeatureSource) -> bool:
     probe = []
     for block in source.blocks:
         for start, stop in _ranges(len(block), block.shape[1] * 4):
-            if not in_float16_range(
-                as_floats(block[start:stop])
-            ):  # NaN is told by its row when it is written
+            if not in_float16_range(as_floats(block[start:stop])):  # NaN is told by its row when it is written
                 return False
         probe.append(as_floats(block[:: max(1, n // PROBE_ROWS)]))
     return fits_float16(np.concatenate(probe))

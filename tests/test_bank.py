@@ -67,7 +67,7 @@ def test_round_trip(tmp_path, n, d, given, dtype):
     assert bank.complete and bank.missing_rows().size == 0
     bank = FeatureBank.open(tmp_path / "bank")
     assert (bank.n_rows, bank.n_features, bank.dtype, bank.class_names) == (n, d, dtype, ["a", "b", "c"])
-    assert bank.header == HEADER
+    assert bank.header == HEADER and bank.key == "bank"
     read = bank.read(order)
     assert read.dtype == np.float32 and np.array_equal(read, features_of(order, d))
     assert bank.labels().dtype == np.int64 and bank.labels().tolist() == [i % 3 for i in range(n)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["FeatureBank", "PartArrays", "fits_float16", "is_bank"]
+__all__ = ["FeatureBank", "PartArrays", "fits_float16", "in_float16_range", "is_bank"]
 
 FORMAT = "ssl-risk-bank"
 SCHEMA_VERSION = 1
@@ -70,7 +70,7 @@ class FeatureBank:
         samples: "pl.DataFrame",
         *,
         n_features: int,
-        dtype: Literal["float16", "float32"],
+        dtype: str,
     ) -> "FeatureBank":
         """Make a bank, or open the one that is there to write its missing rows.
 
@@ -82,7 +82,7 @@ class FeatureBank:
         samples : frame with columns row (0 … n-1), split ("train" or "test"), sample_id, label (from 0), and
             path if there are files; other columns are kept
         n_features : length of a representation
-        dtype : type in which features are stored; `fits_float16` helps to choose
+        dtype : "float16" or "float32", in which features are stored; `fits_float16` helps to choose
 
         Raises
         ------
@@ -135,6 +135,11 @@ class FeatureBank:
         if not isinstance(document.get("header", {}), dict):
             raise BankError(f"{path / 'bank.json'}: header is no JSON object")
         return cls(path, document, core)
+
+    @property
+    def key(self) -> str:
+        """Name of the folder: in a `FeatureStore`, the bank's key."""
+        return self.path.resolve().name
 
     @property
     def header(self) -> dict[str, Any]:
@@ -307,26 +312,31 @@ def is_bank(path: "str | os.PathLike[str]") -> bool:
     return (Path(path) / "bank.json").is_file()
 
 
-def fits_float16(features: Any) -> bool:
-    """Whether float16 keeps what a probe uses of these features.
-
-    True if every value is finite and at most 65504 in size, and rounding adds less than 1/64 of its standard
-    deviation to each feature (its variance changes by less than 1/4000). A feature far from zero for its
-    spread fails: at mean 100 and deviation 0.1, float16 has steps of 0.06. Features that are constant to
-    float32 accuracy, beside their own size or that of the widest feature, have nothing to lose.
-
-    Parameters
-    ----------
-    features : array of shape (n, d); a few probe batches, or all
-    """
+def in_float16_range(features: Any) -> bool:
+    """Whether every value is finite and at most 65504 in size: what a float16 bank accepts."""
     features = np.asarray(features)
     if features.dtype == np.float16:
         return bool(np.isfinite(features).all())
+    return bool(np.all(np.abs(features) <= FLOAT16_MAX))  # NaN fails too
+
+
+def fits_float16(features: Any) -> bool:
+    """Whether float16 keeps what a probe uses of these features.
+
+    True if they are `in_float16_range` and rounding adds less than 1/64 of its standard deviation to each
+    feature (its variance changes by less than 1/4000). A feature far from zero for its spread fails: at mean
+    100 and deviation 0.1, float16 has steps of 0.06. Features that are constant to float32 accuracy, beside
+    their own size or the spread of the widest feature, have nothing to lose.
+
+    Parameters
+    ----------
+    features : array of shape (n, d); rows drawn from all of the data, since the spread over a few rows of one
+        class says little
+    """
+    features = np.asarray(features)
+    if features.dtype == np.float16 or len(features) < 2 or not in_float16_range(features):
+        return in_float16_range(features)
     x = features.astype(np.float64)
-    if not np.all(np.abs(x) <= FLOAT16_MAX):  # NaN fails too
-        return False
-    if x.shape[0] < 2:
-        return True
     spread = x.std(axis=0)
     error = (x - x.astype(np.float16)).std(axis=0)
     noise = np.finfo(np.float32).eps * np.maximum(np.abs(x).max(axis=0), spread.max())

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ssl_risk_rs._files import beside, replace_folder
-from ssl_risk_rs.bank import FLOAT16_MAX, SPLITS, FeatureBank, Split, fits_float16, is_bank
+from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float16_range, is_bank
 from ssl_risk_rs.errors import BankError, ParameterError
 from ssl_risk_rs.feature_arrays import TEST_FRACTION, FeatureSource, as_floats, read_source
 
@@ -129,8 +129,7 @@ def _all_fit(source: FeatureSource) -> bool:
     probe = []
     for block in source.blocks:
         for start, stop in _ranges(len(block), block.shape[1] * 4):
-            rows = as_floats(block[start:stop])
-            if not np.all(np.abs(rows) <= FLOAT16_MAX):  # NaN too: told by its row when it is written
+            if not in_float16_range(as_floats(block[start:stop])):  # NaN is told by its row when it is written
                 return False
         probe.append(as_floats(block[:: max(1, n // PROBE_ROWS)]))
     return fits_float16(np.concatenate(probe))

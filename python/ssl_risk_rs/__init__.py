@@ -49,10 +49,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.encoders import (
-        Encoder,
-        EncoderSpec,
-        create_encoder,
-        describe_encoder,
-        list_encoders,
-    )
+    from ssl_risk_rs.encoders import Encoder as Encoder
+    from ssl_risk_rs.encoders import EncoderSpec as EncoderSpec
+    from ssl_risk_rs.encoders import create_encoder as create_encoder
+    from ssl_risk_rs.encoders import describe_encoder as describe_encoder
+    from ssl_risk_rs.encoders import list_encoders as list_encoders

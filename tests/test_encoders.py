@@ -406,9 +406,14 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
 
 
 def test_timm_without_weights_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(
-        timm, "create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("no route to host"))
-    )
+    create = timm.create_model
+
+    def without_hub(name, *, pretrained, **options):
+        if pretrained:
+            raise OSError("no route to host")
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_hub)
     with pytest.raises(
         EncoderError, match=r"no route to host.*HF_HUB_OFFLINE=1.*ckpt:FILE@resnet10t.*random:resnet10t"
     ):
@@ -621,7 +626,9 @@ def test_image_sizes():
     encoder = create_encoder("random:vit_tiny_patch16_224?depth=1", img_size=64)
     assert encoder.transform(Image.new("RGB", (200, 100))).shape == (3, 64, 64)
     assert (encoder.spec.img_size, encoder.spec.resize) == (64, 71)  # timm's crop of 0.9 is kept
-    with pytest.raises(EncoderError, match="cannot take images of 63"):
+    with pytest.raises(
+        EncoderError, match="cannot take images of 63 pixels: no multiple of its patches of 16"
+    ):
         create_encoder("random:vit_tiny_patch16_224?depth=1", img_size=63)
 
 

@@ -109,10 +109,12 @@ RECIPES = {
     },
     "idx": {
         "architecture": "small_convnet", "mean": 0.286, "std": 0.353,
-        "epochs": {"ssl": 10, "supervised": 6, "random": 0}, "batch": 512, "lr": 2e-3,
+        "epochs": {"ssl": 10, "supervised": 15, "random": 0}, "batch": 512, "lr": 2e-3,
         "weight_decay": 1e-4, "projector": 512, "loss_weights": (25.0, 25.0, 1.0),
         "views": {"rotation": 0.15, "scale": (0.55, 1.05), "shift": 0.05, "shear": 0.1, "mirror": 0.5,
                   "contrast": 0.4, "noise": 0.05, "erase": 8},
+        "supervised_views": {"rotation": 0.05, "scale": (0.9, 1.05), "shear": 0.05, "contrast": 0.1,
+                             "noise": 0.0, "erase": 0},
     },
 }  # fmt: skip
 
@@ -200,6 +202,9 @@ def main() -> None:
     if kind not in RECIPES or (kind == "idx") != bool(folder):
         parser.error(f"--data is digits or idx:FOLDER, not {arguments.data}")
     recipe = json.loads(json.dumps(RECIPES[kind]))
+    milder = recipe.pop("supervised_views", {})  # strong views teach invariance; labels need no such help
+    if arguments.objective == "supervised":
+        recipe["views"] |= milder
     recipe["epochs"] = arguments.epochs or recipe["epochs"][arguments.objective]
     for setting in arguments.set:
         key, _, value = setting.partition("=")

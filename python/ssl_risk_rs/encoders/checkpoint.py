@@ -60,6 +60,7 @@ class Match:
     left_over : names in the file that were not used: heads and other copies of the encoder
     others : where the file holds further complete copies of the encoder
     n_counters_missing : batch counters that the file does not have (they matter in training only)
+    by_order : names were ignored
     """
 
     tensors: "dict[str, Tensor]"
@@ -67,11 +68,13 @@ class Match:
     left_over: tuple[str, ...]
     others: tuple[str, ...] = ()
     n_counters_missing: int = 0
+    by_order: bool = False
 
     def summary(self) -> str:
         """One line for people: what was matched, what was left over."""
         text = f"matched {len(self.tensors)} tensors of the encoder"
         text += f" under {self.where}" if self.where else ""
+        text += " by order" if self.by_order else ""
         if self.n_counters_missing:
             text += f" (the file has no batch counters: {self.n_counters_missing}, not used in eval mode)"
         if self.left_over:
@@ -251,7 +254,7 @@ def _match_by_order(dicts: "dict[str, dict[str, Tensor]]", wanted: "Mapping[str,
             reasons.append(f"it has {len(given)} tensors besides heads, the architecture has {len(needed)}")
         else:
             chosen = {n: tensors[g] for g, n in zip(given, needed, strict=True)}
-            return Match(chosen, f"{wrapper} by order".strip(), left_over, (), len(wanted) - len(chosen))
+            return Match(chosen, wrapper, left_over, (), len(wanted) - len(chosen), True)
     raise EncoderError(f"matching by order fails: {reasons[0]}")
 
 

@@ -28,15 +28,15 @@ test: $(VENV)/.built ## every test, Rust and Python
 lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubtest
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	$(VENV)/bin/ruff check python tests bench
-	$(VENV)/bin/ruff format --check python tests bench
+	$(VENV)/bin/ruff check python tests bench scripts
+	$(VENV)/bin/ruff format --check python tests bench scripts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/stubtest ssl_risk_rs._core
 
 format: $(VENV)/.deps ## rewrite the sources in the house format
 	cargo fmt --all
-	$(VENV)/bin/ruff check --fix python tests bench
-	$(VENV)/bin/ruff format python tests bench
+	$(VENV)/bin/ruff check --fix python tests bench scripts
+	$(VENV)/bin/ruff format python tests bench scripts
 
 clean: ## remove what was built
 	rm -rf target $(VENV)

@@ -112,9 +112,7 @@ def test_published_name_loads_a_file_placed_by_hand_and_records_its_hash(referen
     encoder = create_encoder("swav", progress=lines.append)
     same_features(encoder, reference)
     record = json.loads(path.with_name(path.name + ".json").read_text())
-    assert (
-        record["url"] == spec.source and len(record["sha256"]) == 64 and record["origin"] == "placed by hand"
-    )
+    assert record["url"] == spec.source and len(record["sha256"]) == 64 and record["origin"] == "placed by hand"
     assert sum("CC BY-NC 4.0" in line for line in lines) == 1
     lines.clear()
     assert create_encoder("swav", progress=lines.append).weights_hash == encoder.weights_hash
@@ -257,9 +255,7 @@ def test_weights_must_be_finite(tmp_path, weights):
 
 
 def renamed(state):
-    return collections.OrderedDict(
-        (f"net.part{i}.{n.rpartition('.')[2]}", t) for i, (n, t) in enumerate(state.items())
-    )
+    return collections.OrderedDict((f"net.part{i}.{n.rpartition('.')[2]}", t) for i, (n, t) in enumerate(state.items()))
 
 
 def test_order_matching(tmp_path):
@@ -486,9 +482,7 @@ def test_choose_features():
     assert choose_features(offered, None, "cls+avg") == ("cls+avg",)
     assert choose_features(offered, ["blocks.1", "last"], "avg") == ("blocks.1:avg", "avg")
     assert choose_features(offered, "blocks.0:cls", "avg") == ("blocks.0:cls",)
-    with pytest.raises(
-        EncoderError, match=r"blocks\.7; it offers for the last layer cls, avg, cls\+avg; for the"
-    ):
+    with pytest.raises(EncoderError, match=r"blocks\.7; it offers for the last layer cls, avg, cls\+avg; for the"):
         choose_features(offered, ["blocks.7"], None)
 
 
@@ -545,9 +539,7 @@ def test_resnet_inner_stages():
         out = encoder.module(images)
         final, (stage,) = model.forward_intermediates(images, indices=[2])
         torch.testing.assert_close(out["layer2:avgpool"], stage.mean((2, 3)), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(
-            out["avgpool"], model.forward_head(final, pre_logits=True), rtol=1e-4, atol=1e-4
-        )
+        torch.testing.assert_close(out["avgpool"], model.forward_head(final, pre_logits=True), rtol=1e-4, atol=1e-4)
 
 
 def test_vit_features_against_timm():
@@ -567,9 +559,7 @@ def test_vit_features_against_timm():
     torch.testing.assert_close(out["avg"], tokens[:, 1:].mean(1), **close)
     torch.testing.assert_close(out["cls+avg"], torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1), **close)
     torch.testing.assert_close(out["4xcls"], torch.cat([prefix[:, 0] for _, prefix in inner], 1), **close)
-    torch.testing.assert_close(
-        out["blocks.3:cls+avg"], torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], 1), **close
-    )
+    torch.testing.assert_close(out["blocks.3:cls+avg"], torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], 1), **close)
 
 
 def embed(model, images):
@@ -606,9 +596,7 @@ def test_random_weights_are_the_seeds():
     a, b, c = (create_encoder(f"random:resnet18{q}").weights_hash for q in ("", "?seed=0", "?seed=1"))
     assert a == b != c
     assert torch.equal(torch.random.get_rng_state(), before)
-    last_norms = [
-        m.bn2.weight for m in create_encoder("random:resnet18").module.modules() if hasattr(m, "bn2")
-    ]
+    last_norms = [m.bn2.weight for m in create_encoder("random:resnet18").module.modules() if hasattr(m, "bn2")]
     assert last_norms and all(w.min() > 0 for w in last_norms)  # no residual branch is switched off
 
 
@@ -626,9 +614,7 @@ def test_image_sizes():
     encoder = create_encoder("random:vit_tiny_patch16_224?depth=1", img_size=64)
     assert encoder.transform(Image.new("RGB", (200, 100))).shape == (3, 64, 64)
     assert (encoder.spec.img_size, encoder.spec.resize) == (64, 71)  # timm's crop of 0.9 is kept
-    with pytest.raises(
-        EncoderError, match="cannot take images of 63 pixels: no multiple of its patches of 16"
-    ):
+    with pytest.raises(EncoderError, match="cannot take images of 63 pixels: no multiple of its patches of 16"):
         create_encoder("random:vit_tiny_patch16_224?depth=1", img_size=63)
 
 
@@ -663,9 +649,7 @@ def test_timm_preprocessing_is_timms():
     name = "vit_small_patch14_dinov2.lvd142m"
     encoder = create_encoder(f"random:{name}?depth=1")
     config = timm.data.resolve_model_data_config(timm.create_model(name, depth=1))
-    assert torch.equal(
-        encoder.transform(picture("RGB")), timm.data.create_transform(**config)(picture("RGB"))
-    )
+    assert torch.equal(encoder.transform(picture("RGB")), timm.data.create_transform(**config)(picture("RGB")))
     assert encoder.spec.img_size == 518
 
 
@@ -805,9 +789,7 @@ def test_own_checkpoint_carries_its_facts(tmp_path):
     save_file(net.state_dict(), tmp_path / "a.safetensors", facts | {"supervised_twin": "b.safetensors"})
     encoder = create_encoder(f"ckpt:{tmp_path}/a.safetensors")
     assert encoder.spec.supervised_twin == f"ckpt:{tmp_path}/b.safetensors"
-    assert encoder.transform(Image.new("RGB", (28, 28), (255, 255, 255))).unique().item() == pytest.approx(
-        1.5
-    )
+    assert encoder.transform(Image.new("RGB", (28, 28), (255, 255, 255))).unique().item() == pytest.approx(1.5)
     assert encoder.num_features == {"output": 128}
     with pytest.raises(EncoderError, match="says that it holds a small_convnet, not a resnet18"):
         create_encoder(f"ckpt:{tmp_path}/a.safetensors@resnet18")

@@ -122,9 +122,7 @@ def _download(name: str, url: str, path: Path, progress: Callable[[str], None]) 
             raise OSError(f"the connection ended after {received} of {total} bytes")
         temporary.replace(path)
     except OSError as error:  # URLError, HTTPError, timeouts and full disks are all OSError
-        reason = (
-            error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", None) or error
-        )
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", None) or error
         raise EncoderError(
             f"the weights of {name} cannot be downloaded from {url} ({reason}). Without a network: download "
             f"that address elsewhere and save it as {path}, or use the file where it is: ckpt:FILE@{name}"

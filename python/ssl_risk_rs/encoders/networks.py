@@ -77,9 +77,7 @@ def resize_input(network: nn.Module, img_size: int, name: str) -> None:
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     side = patch[0] if isinstance(patch, tuple) else patch
     if isinstance(side, int) and img_size % side:  # timm would leave out the rest of the image
-        raise EncoderError(
-            f"{name} cannot take images of {img_size} pixels: no multiple of its patches of {side}"
-        )
+        raise EncoderError(f"{name} cannot take images of {img_size} pixels: no multiple of its patches of {side}")
     if hasattr(network, "set_input_size"):
         net: Any = network
         try:

@@ -18,7 +18,7 @@ from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.extraction import decoding, extract
-from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision, first_batch_size
+from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision
 from ssl_risk_rs.extraction.settings import ExtractionSettings
 from torch import nn
 
@@ -225,18 +225,6 @@ def test_outputs_that_are_no_features(out, message):
     module.forward = out
     with pytest.raises(EncoderError, match=message):
         Forward(module, ("deep",), device=CPU, precision="float32")([torch.rand(3, 1, 8, 8)])
-
-
-def test_first_batch_has_about_the_same_number_of_pixels():
-    assert [first_batch_size("cpu", side) for side in (224, None, 112, 8, 448, 4000)] == [
-        32,
-        32,
-        128,
-        512,
-        8,
-        4,
-    ]
-    assert [first_batch_size("cuda", side) for side in (224, 28)] == [256, 4096]
 
 
 def test_device_and_precision_choices():

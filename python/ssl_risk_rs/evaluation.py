@@ -60,7 +60,8 @@ def evaluate(
     twin_name = _twin(spec, bank, supervised, say)
     twin = None if twin_name is None else bank_of(twin_name, **own)
     control_name = _control(spec, data, control)
-    blind = None if control_name is None else bank_of(control_name, **own)
+    any_size = {"img_size": None} if control_name is not None and control_name.startswith("pixels") else {}
+    blind = None if control_name is None else bank_of(control_name, **own, **any_size)
     fields = settings or {}
     results = []
     for probe in probes:

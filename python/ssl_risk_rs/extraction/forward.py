@@ -15,8 +15,10 @@ __all__ = ["Amp", "Features", "Forward", "choose_device", "choose_precision"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
 
-#: images of 224 × 224 in the batch tried first: a GPU wants enough work for each launch
-FIRST_BATCH = {"cuda": 256, "cpu": 32}
+#: images of 224 × 224 in the batch tried first, and most images of any size. A GPU wants enough work for each
+#: launch; on a CPU the activations of a batch should stay in the caches and below the size at which the
+#: allocator returns memory to the system after each layer.
+FIRST_BATCH = {"cuda": (256, 4096), "cpu": (16, 64)}
 
 
 def choose_device(device: str) -> "torch.device":
@@ -75,12 +77,9 @@ class Features:
 
 
 def first_batch_size(device_type: str, img_size: int | None) -> int:
-    """Images in the batch tried first: the same number of pixels for any side, within reason.
-
-    Small images need large batches: threads meet once for each layer of each batch, however small it is.
-    """
-    at_224 = FIRST_BATCH.get(device_type, 64)
-    return round(min(max(at_224 * (224 / (img_size or 224)) ** 2, at_224 / 8), at_224 * 16))
+    """Images in the batch tried first: the same number of pixels for any side, within reason."""
+    at_224, most = FIRST_BATCH.get(device_type, (64, 1024))
+    return round(min(max(at_224 * (224 / (img_size or 224)) ** 2, at_224 / 8), most))
 
 
 class Forward:
@@ -106,9 +105,8 @@ class Forward:
         self.names, self.device, self.precision = names, device, precision
         self.batch_size = batch_size or first_batch_size(device.type, img_size)
         self.back_offs = 0
-        module = module.eval().to(device)
-        if device.type == "cuda":  # the layout that tensor cores read
-            module = module.to(memory_format=torch.channels_last)
+        # the layout that tensor cores read, and the faster one on a CPU
+        module = module.eval().to(device).to(memory_format=torch.channels_last)
         self.module = torch.compile(module) if compile else module
 
     def __call__(self, chunks: "list[torch.Tensor]") -> Features:
@@ -167,9 +165,7 @@ class Forward:
         with torch.inference_mode(), cast:
             if self.device.type != "cpu":
                 images = images.to(self.device, non_blocking=True)
-            if self.device.type == "cuda":
-                images = images.contiguous(memory_format=torch.channels_last)
-            out = self.module(images)
+            out = self.module(images.contiguous(memory_format=torch.channels_last))
         missing = [name for name in self.names if name not in out]
         if missing:
             raise EncoderError(f"the encoder gives {', '.join(out)}, not the feature {missing[0]!r} that was asked for")

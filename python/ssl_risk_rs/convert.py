@@ -173,7 +173,13 @@ def _fill(bank: FeatureBank, source: FeatureSource, progress: Progress | None) -
 def _replacing(target: Path, force: bool) -> Iterator[Path]:
     """The folder to write to: the target itself, or, to replace a bank, one beside it."""
     if not target.exists() or not force:
-        yield target
+        there = target.exists()
+        try:
+            yield target
+        except ParameterError:  # a value is at fault: unlike after an interruption, nothing can go on from here
+            if not there and target.is_dir():
+                shutil.rmtree(target)
+            raise
         return
     if not is_bank(target):
         raise BankError(f"{target} exists and is no bank; choose another folder")

@@ -6,9 +6,7 @@ A run folder appears by one rename of a finished temporary folder: half a run is
 import json
 import os
 import platform
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs.decomposition import Decomposition
 from ssl_risk_rs.errors import SslRiskError
 
@@ -100,31 +99,40 @@ def save_run(
 
     Raises
     ------
-    ResultError if the folder exists and `force` is not set; OSError.
+    Those of `check_target`; OSError. Whatever fails, the folder is as it was before.
     """
     provenance = provenance or Provenance(encoder=decompositions[0].name)
-    target = Path(path).expanduser()
-    if target.exists() and not force:
-        raise ResultError(f"{target} exists; choose another --out, or give --force to replace it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    target = check_target(path, force=force)
+    place = target.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with beside(place) as temporary:
+        temporary.mkdir()
         (temporary / "run.json").write_text(
             json.dumps(document(decompositions, provenance), indent=2, ensure_ascii=False, allow_nan=False)
         )
         tidy(decompositions, provenance, target.name).write_parquet(temporary / "results.parquet")
         np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **_outcomes(decompositions))
-        temporary.chmod(0o755)
-        if target.exists():  # --force: the old run steps aside before the new one takes its name
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            target.rename(aside / "run")
-            temporary.rename(target)
-            shutil.rmtree(aside)
-        else:
-            temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        replace_folder(temporary, place)
+    return target
+
+
+def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path:
+    """The folder that `save_run` would write; nothing is made. Ask before hours of work, not after.
+
+    Raises
+    ------
+    ResultError if it exists and `force` is not set, if `force` would replace what is no run, or if no folder
+    can be made there.
+    """
+    target = Path(path).expanduser()
+    if target.exists():
+        if not force:
+            raise ResultError(f"{target} exists; choose another --out, or give --force to replace it")
+        if not (target / "run.json").is_file() and not (target.is_dir() and not any(target.iterdir())):
+            raise ResultError(f"{target} is no run folder, so --force does not replace it; choose another --out")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")
     return target
 
 

@@ -1,5 +1,8 @@
 """The command line: parse, call one library function, print."""
 
+import errno
+import shlex
+import sys
 from importlib import import_module
 
 import click
@@ -34,6 +37,15 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except SslRiskError as error:  # expected: the message is enough
             raise click.ClickException(str(error)) from error
+        except OSError as error:  # a full disk, a folder one may not write to
+            if error.errno in (None, errno.EPIPE):  # on a closed pipe Click ends quietly
+                raise
+            where = "" if error.filename is None else f"{error.filename}: "
+            raise click.ClickException(f"{where}{error.strerror}") from error
+        except KeyboardInterrupt:
+            line = shlex.join(["ssl-risk-rs", *sys.argv[1:]])
+            click.echo(f"\ninterrupted; what is done is kept. To go on:\n{line}", err=True)
+            raise click.exceptions.Exit(130) from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

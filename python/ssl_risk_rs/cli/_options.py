@@ -1,10 +1,8 @@
 """Options that several commands share, and how commands speak to the user."""
 
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
@@ -17,7 +15,6 @@ __all__ = [
     "model_option",
     "named_data",
     "print_rows",
-    "resumable",
     "say",
     "store_option",
 ]
@@ -149,16 +146,6 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
 def say(sentence: str) -> None:
     """A sentence for the user, on stderr."""
     click.echo(sentence, err=True)
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """^C ends the command with status 130 and the line that goes on from there."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"\ninterrupted; what is done is kept. To go on:\n{shlex.join(['ssl-risk-rs', *sys.argv[1:]])}")
-        raise click.exceptions.Exit(130) from None
 
 
 def print_rows(rows: list[dict[str, Any]], form: str) -> None:

@@ -1,6 +1,7 @@
 """Options of commands that decompose, and how their results leave."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -74,6 +75,14 @@ def settings(options: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
     return probes, {name: options.pop(name) for name in names}
 
 
+def check(ending: dict[str, Any]) -> None:
+    """Complain about --out before the work, not after."""
+    from ssl_risk_rs.results import check_target
+
+    if ending["out"] is not None:
+        check_target(ending["out"], force=ending["force"])
+
+
 def finish(
     results: "Sequence[Decomposition]",
     provenance: "Provenance",
@@ -92,7 +101,8 @@ def finish(
     provenance = replace(provenance, command=shlex.join(["ssl-risk-rs", *sys.argv[1:]]))
     folder = save_run(out or default_folder(provenance.encoder), results, provenance=provenance, force=force)
     if form == "table":
-        click.echo("\n\n".join(render(result, provenance) for result in results))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo("\n\n".join(render(result, provenance, width) for result in results))
         click.echo(f"  records {folder}/{{run.json,results.parquet,outcomes.npz}}")
     else:
         frame = tidy(results, provenance, folder.name)

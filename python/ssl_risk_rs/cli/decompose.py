@@ -54,29 +54,47 @@ def decompose_features(
     from ssl_risk_rs.bank import FeatureBank, is_bank
     from ssl_risk_rs.decomposition import Settings
     from ssl_risk_rs.decomposition import decompose as decompose_rows
+    from ssl_risk_rs.errors import ParameterError
     from ssl_risk_rs.feature_arrays import load_features
     from ssl_risk_rs.results import Provenance
 
+    res.check(ending)
+    if supervised is not None and is_bank(path) != is_bank(supervised):
+        one, other = (path, supervised) if is_bank(path) else (supervised, path)
+        raise ParameterError(
+            f"{one} is a feature bank, {other} is none; make both the same: ssl-risk-rs store export, or import"
+        )
+    ids = None
+    twin: Any = None
+    files: list[tuple[str, str | None]] = []
     if is_bank(path):
+        if test is not None:
+            raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
         bank = FeatureBank.open(path)
-        twin: Any = None if supervised is None else FeatureBank.open(supervised)
+        if supervised is not None:
+            twin = FeatureBank.open(supervised)
+            _same_rows(supervised, *((b.labels(), b.samples["sample_id"].to_list()) for b in (twin, bank)))
         given: tuple[Any, ...] = (bank,)
         name = str(bank.header.get("encoder", Path(path).name))
         provenance = Provenance(encoder=name, data=str(bank.header.get("data_name", path)), supervised=supervised)
-        ids = None
     else:
         loaded = load_features(path, test)
         if loaded.note:
             opt.say(loaded.note)
         given = (loaded.X_train, loaded.y_train, loaded.X_test, loaded.y_test)
-        twin = None if supervised is None else load_features(supervised).X_train
+        files.append((path, test))
+        if supervised is not None:
+            # where the test rows are in a file of their own, all rows of the twin's file are training rows
+            files.append((supervised, None if test is None else supervised))
+            beside = load_features(*files[-1])
+            _same_rows(supervised, *((f.y_train, f.train_ids) for f in (beside, loaded)))
+            twin = beside.X_train
         name = Path(path.split(",")[0]).name
         notes = (loaded.note,) if loaded.note else ()
         provenance = Provenance(encoder=name, data="features", supervised=supervised, notes=notes)
-        ids = None
         if loaded.train_ids is not None and loaded.test_ids is not None:
             ids = [*loaded.train_ids, *loaded.test_ids]
-    with opt.resumable():
+    try:
         results = [
             decompose_rows(
                 *given,
@@ -87,4 +105,48 @@ def decompose_features(
             )
             for probe in probes
         ]
-        res.finish(results, provenance, **ending)
+    except ParameterError as error:
+        for file in files:
+            _check_finite(*file)
+        raise ParameterError(f"{path}: {error}") from error
+    res.finish(results, provenance, **ending)
+
+
+def _same_rows(path: str, twin: "tuple[Any, list[str] | None]", rows: "tuple[Any, list[str] | None]") -> None:
+    """Complain unless the twin has the same (labels, ids) in the same order, as far as the files tell."""
+    import numpy as np
+
+    from ssl_risk_rs.errors import ShapeError
+
+    (y, ids), (y_rows, ids_rows) = twin, rows
+    if len(y) != len(y_rows):
+        raise ShapeError(f"{path} has {len(y)} rows, the features have {len(y_rows)}: the twin needs the same rows")
+    differ = np.flatnonzero(y != y_rows)
+    if not differ.size and ids is not None and ids_rows is not None:
+        counted = [str(row) for row in range(len(ids))]  # what a bank has where its source had no ids
+        if counted not in (ids, ids_rows):
+            differ = np.flatnonzero(np.array(ids) != np.array(ids_rows))
+    if differ.size:
+        raise ShapeError(
+            f"{path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
+            "extract both from one data set"
+        )
+
+
+def _check_finite(path: str, test: str | None) -> None:
+    """Complain about the first value of a file that is not finite; the solver does not know files."""
+    import numpy as np
+
+    from ssl_risk_rs.errors import ParameterError
+    from ssl_risk_rs.feature_arrays import read_source
+
+    blocks = read_source(path, test).blocks
+    for name, x in zip(("X",) if len(blocks) == 1 else ("X_train", "X_test"), blocks, strict=True):
+        for start in range(0, len(x), 4096):
+            rows, columns = np.nonzero(~np.isfinite(x[start : start + 4096]))
+            if len(rows):
+                row, column = start + rows[0], columns[0]
+                raise ParameterError(
+                    f"{test if test and name == 'X_test' else path}: {name}: row {row}, feature {column} is "
+                    f"{x[row, column]}; remove the row, or find out why the encoder gave it"
+                )

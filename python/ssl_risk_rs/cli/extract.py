@@ -27,7 +27,7 @@ def extract(model: str, data: str | None, store: str | None, form: str, **option
 
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
-    with opt.resumable(), ExtractionProgress() as progress:
+    with ExtractionProgress() as progress:
         banks = ensure_banks(model, data, store=store, say=opt.say, progress=progress, **settings)
     rows = [
         {

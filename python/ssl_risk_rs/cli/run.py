@@ -84,9 +84,9 @@ def evaluate_and_print(
     from ssl_risk_rs.cli._progress import ExtractionProgress
     from ssl_risk_rs.evaluation import evaluate
 
-    with opt.resumable():
-        with ExtractionProgress() as progress:
-            results, provenance = evaluate(
-                model, data, probes=probes, settings=fields, say=opt.say, progress=progress, **options
-            )
-        res.finish(results, provenance, **ending)
+    res.check(ending)
+    with ExtractionProgress() as progress:
+        results, provenance = evaluate(
+            model, data, probes=probes, settings=fields, say=opt.say, progress=progress, **options
+        )
+    res.finish(results, provenance, **ending)

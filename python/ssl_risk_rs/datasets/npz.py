@@ -55,7 +55,7 @@ class NpzSource(DropsArrays):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:
             raise DataError(f"{self.path} is no .npz file ({error}); give {self.wanted}") from error
         train, test = _pair(keys, "train"), _pair(keys, "test")
         plain = _first(keys, _PLAIN_IMAGES), _first(keys, _PLAIN_LABELS)
@@ -144,5 +144,6 @@ def _pair(keys: list[str], part: str) -> tuple[str, str] | None:
 def _member(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
         return file[key]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: {key} cannot be read ({error}); write it with numpy.savez") from error
+    except Exception as error:  # zipfile, zlib and numpy's parsers let many kinds out of a damaged file
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path}: {key} cannot be read ({reason}); write it with numpy.savez") from error

@@ -1,5 +1,7 @@
 """The table of a decomposition, as plain text in percent."""
 
+import textwrap
+
 from ssl_risk_rs.decomposition import Decomposition
 from ssl_risk_rs.results import Provenance
 from ssl_risk_rs.uncertainty import Estimate, components
@@ -21,25 +23,31 @@ NEGATIVE = {
 }
 
 BAR = 20
+#: columns of a row without its bar, the mark of the bottleneck included
+NARROW = 79
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def bar(share: float) -> str:
-    """A bar of `share` (0 … 1) of BAR characters, in eighths."""
-    eighths = round(max(0.0, min(1.0, share)) * BAR * 8)
+def bar(share: float, columns: int = BAR) -> str:
+    """A bar of `share` (0 … 1) of some columns, in eighths."""
+    eighths = round(max(0.0, min(1.0, share)) * columns * 8)
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
 
 
-def render(result: Decomposition, provenance: Provenance) -> str:
-    """The table with its heading, checks and the sentences that belong to its numbers."""
+def render(result: Decomposition, provenance: Provenance, width: int | None = None) -> str:
+    """The table with its heading, checks and the sentences that belong to its numbers.
+
+    With `width`, the columns of a terminal, bars are shortened or left out and lines folded to fit it.
+    """
     estimates = result.uncertainty.estimates
     names = components(supervised=result.supervised)
     total = estimates["agg_risk"].estimate
     sizes, settings = result.sizes, result.settings
+    columns = BAR if width is None else max(0, min(BAR, width - NARROW))
     lines = [
         f"{provenance.encoder} · {provenance.data} {sizes['train']:,} + {sizes['test']:,} · "
         f"{sizes['classes']:,} classes · probe: {settings.probe} ({settings.protocol})",
-        f"{'':28}{'error':>7}   {f'{100 * settings.confidence:g} % interval':^16}  share",
+        f"{'':28}{'error':>7}   {f'{100 * settings.confidence:g} % interval':^16}{'  share' if columns else ''}",
     ]
     for name in names:
         e = estimates[name]
@@ -49,25 +57,32 @@ def render(result: Decomposition, provenance: Provenance) -> str:
             mark = f"← bottleneck, P {'> 0.99' if p > 0.99 else f'= {p:.2f}'}"
         if name == "approx" and provenance.supervised:
             mark = f"{mark}  twin: {provenance.supervised}".strip()
-        lines.append(_row(LABELS[name], e, bar(e.estimate / total if total > 0 else 0.0), mark))
+        share = bar(e.estimate / total if total > 0 else 0.0, columns)
+        lines.append(_row(LABELS[name], e, f"{share:<{columns}} {mark}"))
         if name == "enc_gen":
             lines += [
-                _row("  at equal label count", estimates["enc_gen_equal_labels"], "", ""),
-                _row("  fewer labels set aside", estimates["label_count"], "", ""),
+                _row("  at equal label count", estimates["enc_gen_equal_labels"]),
+                _row("  fewer labels set aside", estimates["label_count"]),
             ]
-    lines += [f"  {'─' * 54}", _row(LABELS["agg_risk"], estimates["agg_risk"], "", "rows add up")]
+    lines += [f"  {'─' * 54}", _row(LABELS["agg_risk"], estimates["agg_risk"], f"{'':<{columns}} rows add up")]
     if result.control is not None:
         e = result.control.uncertainty.estimates["enc_gen"]
-        lines.append(_row("  control: enc. gen.", e, "", f"{provenance.control or 'control encoder'}"))
+        lines.append(_row("  control: enc. gen.", e, f"{'':<{columns}} {provenance.control or 'control encoder'}"))
     lines.append("  checks  " + "  ".join(_checks(result)))
     lines += [f"  note    {sentence}" for sentence in _sentences(result, provenance)]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() if width is None else _folded(line, width) for line in lines)
 
 
-def _row(label: str, e: Estimate, bar: str, mark: str) -> str:
+def _folded(line: str, width: int) -> str:
+    return textwrap.fill(
+        line.rstrip(), width, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _row(label: str, e: Estimate, rest: str = "") -> str:
     interval = f"[{100 * e.low:5.2f}, {100 * e.high:5.2f}]"
     rough = "*" if e.conservative else " "
-    return f"  {label:<26}{100 * e.estimate:7.2f}   {interval:<16}{rough} {bar:<{BAR}} {mark}"
+    return f"  {label:<26}{100 * e.estimate:7.2f}   {interval:<16}{rough} {rest}"
 
 
 def _checks(result: Decomposition) -> list[str]:

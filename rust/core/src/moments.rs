@@ -9,11 +9,13 @@
 //! shifted). Blocks are summed in float32, across blocks in float64.
 
 use half::f16;
+use multiversion::multiversion;
+use rayon::prelude::*;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::kernel::parallel::fold_blocks;
-use crate::kernel::{block_rows, flush, gram_add};
+use crate::kernel::parallel::install;
+use crate::kernel::{Kernel, LANES, Panels, Precision, Symmetric, choose};
 use crate::rows::Matrix;
 
 /// How a probe scales its features, from its own training rows.
@@ -49,38 +51,125 @@ impl Affine {
 }
 
 /// Statistics of the rows of one cell, about the shift of its [`Moments`].
+///
+/// Features are cut into panels of 16, so that threads add to disjoint memory.
 #[derive(Debug, Clone, PartialEq)]
 struct Cell {
     /// Rows of each class, `(k)`.
     counts: Vec<u64>,
-    /// Σ (x − c) by class, `(k, d)`.
+    /// Σ (x − c) by class, `(panels, k, 16)`.
     sums: Vec<f64>,
-    min: Vec<f32>,
-    max: Vec<f32>,
-    /// Lower triangle of Σ (x−c)(x−c)ᵀ, `(d, d)`.
-    gram: Vec<f64>,
+    /// Least and largest x − c, `(panels, 2, 16)`.
+    ranges: Vec<f32>,
+    /// Σ (x−c)(x−c)ᵀ, `(d, d)`.
+    gram: Symmetric,
 }
 
 impl Cell {
     fn new(d: usize, k: usize) -> Self {
+        let panels = d.div_ceil(LANES);
+        let range = [[f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]];
         Self {
             counts: vec![0; k],
-            sums: vec![0.0; k * d],
-            min: vec![f32::INFINITY; d],
-            max: vec![f32::NEG_INFINITY; d],
-            gram: vec![0.0; d * d],
+            sums: vec![0.0; panels * k * LANES],
+            ranges: range.as_flattened().repeat(panels),
+            gram: Symmetric::new(d),
         }
+    }
+
+    /// Σ (x − c) of feature `j` over the rows of class `c`.
+    fn sum(&self, c: usize, j: usize) -> f64 {
+        self.sums[(j / LANES * self.counts.len() + c) * LANES + j % LANES]
+    }
+
+    /// Largest minus least value of feature `j`.
+    fn width(&self, j: usize) -> f64 {
+        let at = j / LANES * 2 * LANES + j % LANES;
+        f64::from(self.ranges[at + LANES]) - f64::from(self.ranges[at])
     }
 
     fn add(&mut self, other: &Self) {
         add_into(&mut self.counts, &other.counts);
         add_into(&mut self.sums, &other.sums);
-        add_into(&mut self.gram, &other.gram);
-        for (a, &b) in self.min.iter_mut().zip(&other.min) {
-            *a = a.min(b);
+        add_into(self.gram.entries_mut(), other.gram.entries());
+        for (a, b) in self.ranges.chunks_exact_mut(2 * LANES).zip(other.ranges.chunks_exact(2 * LANES)) {
+            for i in 0..LANES {
+                a[i] = a[i].min(b[i]);
+                a[LANES + i] = a[LANES + i].max(b[LANES + i]);
+            }
         }
-        for (a, &b) in self.max.iter_mut().zip(&other.max) {
-            *a = a.max(b);
+    }
+
+    /// Add packed rows; `labels` are those of the rows, block after block.
+    fn add_blocks(&mut self, kernel: &Kernel, blocks: &[Block], labels: &[u32]) {
+        let k = self.counts.len();
+        for &label in labels {
+            self.counts[label as usize] += 1;
+        }
+        let sums = self.sums.par_chunks_exact_mut(k * LANES);
+        sums.zip(self.ranges.par_chunks_exact_mut(2 * LANES)).enumerate().for_each(|(p, (sums, range))| {
+            let mut labels = labels;
+            for block in blocks {
+                let (own, rest) = labels.split_at(block.n);
+                add_sums(block.panel(p), own, sums, range);
+                labels = rest;
+            }
+        });
+        self.gram.add_gram(kernel, blocks.iter().map(|block| &block.panels));
+    }
+}
+
+/// Rows staged by one thread.
+#[derive(Default)]
+struct Block {
+    n: usize,
+    x: Vec<f32>,
+    panels: Panels,
+}
+
+impl Block {
+    /// Stage and pack `rows`; the first row that holds NaN or infinity is an error.
+    fn fill(&mut self, kernel: &Kernel, matrix: &Matrix<'_>, rows: &[u32], shift: &[f32]) -> Result<()> {
+        let d = shift.len();
+        self.n = rows.len();
+        self.x.resize(rows.len() * d, 0.0);
+        matrix.stage(rows, &mut self.x)?;
+        for (row, &id) in self.x.chunks_exact_mut(d).zip(rows) {
+            if !subtract_finite(row, shift) {
+                return Err(bad_value(matrix, id));
+            }
+        }
+        self.panels.pack(kernel, &self.x, rows.len(), d, d);
+        Ok(())
+    }
+
+    /// Features `16 p ..` of every row.
+    fn panel(&self, p: usize) -> impl Iterator<Item = &[f32]> {
+        let d = self.x.len() / self.n;
+        self.x.chunks_exact(d).map(move |row| &row[p * LANES..((p + 1) * LANES).min(d)])
+    }
+}
+
+/// `row − shift`, in place; whether every value was finite.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn subtract_finite(row: &mut [f32], shift: &[f32]) -> bool {
+    let mut bad = 0_u32;
+    for (v, &c) in row.iter_mut().zip(shift) {
+        bad |= u32::from(v.to_bits() & 0x7f80_0000 == 0x7f80_0000);
+        *v -= c;
+    }
+    bad == 0
+}
+
+/// Add one panel's rows to the sums of their classes `(k, 16)` and to the ranges `(2, 16)`.
+fn add_sums<'a>(rows: impl Iterator<Item = &'a [f32]>, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
+    let (least, largest) = range.split_at_mut(LANES);
+    for (row, &label) in rows.zip(labels) {
+        let sums = &mut sums[label as usize * LANES..][..LANES];
+        for (((s, &v), a), b) in sums.iter_mut().zip(row).zip(least.iter_mut()).zip(largest.iter_mut()) {
+            *s += f64::from(v);
+            *a = if v < *a { v } else { *a };
+            *b = if v > *b { v } else { *b };
         }
     }
 }
@@ -104,8 +193,12 @@ pub struct Moments {
 const SHIFT_ROWS: usize = 2048;
 /// A feature is shifted when its mean is this many standard deviations from zero.
 const SHIFT_RATIO: f64 = 8.0;
+/// Rows of one block, staged and packed by one thread.
+const BLOCK_ROWS: usize = 256;
 /// Rows summed in float32 before they are added to the float64 total.
 const FLUSH_ROWS: usize = 4096;
+/// Rows that are sorted by cell at a time, for each cell: a scan in order, and few partly filled sums.
+const SLAB_ROWS: usize = 4096;
 
 /// A shift for [`Moments::new`]: zero, or a float16 value near the mean where |mean| ≫ sd, so that `x − c`
 /// is exact for float16 features (Sterbenz).
@@ -193,88 +286,57 @@ impl Moments {
         if matrix.n_features() != d {
             return Err(Error::Shape { what: "number of features", got: matrix.n_features(), expected: d });
         }
-        let mut members = vec![Vec::new(); self.cells.len()];
         for &row in rows {
-            let cell = usize::from(cells[row as usize]);
-            let Some(list) = members.get_mut(cell) else {
+            let cell = usize::from(*cells.get(row as usize).ok_or(Error::Shape {
+                what: "number of cells by row",
+                got: cells.len(),
+                expected: matrix.n_rows(),
+            })?);
+            if cell >= self.cells.len() {
                 return Err(Error::Parameter(format!(
                     "row {row} is in cell {cell}, there are {}",
                     self.cells.len()
                 )));
-            };
-            list.push(row);
-        }
-        let mut added = Vec::with_capacity(members.len());
-        for rows in &members {
-            added.push(self.accumulate(matrix, rows, labels, n_threads, control)?);
-        }
-        for (cell, parts) in self.cells.iter_mut().zip(&added) {
-            for part in parts {
-                cell.add(part);
             }
+        }
+        let mut added = vec![Cell::new(d, k); self.cells.len()];
+        install(n_threads, || self.accumulate(&mut added, matrix, rows, labels, cells, control))?;
+        for (cell, added) in self.cells.iter_mut().zip(&added) {
+            cell.add(added);
         }
         Ok(())
     }
 
     fn accumulate(
         &self,
+        added: &mut [Cell],
         matrix: &Matrix<'_>,
         rows: &[u32],
         labels: &[u32],
-        n_threads: usize,
+        cells: &[u8],
         control: &Control,
-    ) -> Result<Vec<Cell>> {
-        struct Run {
-            cell: Cell,
-            x: Vec<f32>,
-            gram: Vec<f32>,
-            pending: usize,
+    ) -> Result<()> {
+        let kernel = choose(Precision::Exact)?;
+        let mut blocks = Vec::new();
+        for slab in rows.chunks(SLAB_ROWS * added.len().min(16)) {
+            let mut members = vec![Vec::new(); added.len()];
+            for &row in slab {
+                members[usize::from(cells[row as usize])].push(row);
+            }
+            for (cell, members) in added.iter_mut().zip(&members) {
+                for rows in members.chunks(FLUSH_ROWS) {
+                    control.advance(rows.len())?;
+                    blocks.resize_with(rows.len().div_ceil(BLOCK_ROWS), Block::default);
+                    blocks
+                        .par_iter_mut()
+                        .zip(rows.par_chunks(BLOCK_ROWS))
+                        .try_for_each(|(block, rows)| block.fill(kernel, matrix, rows, &self.shift))?;
+                    let labels: Vec<u32> = rows.iter().map(|&row| labels[row as usize]).collect();
+                    cell.add_blocks(kernel, &blocks, &labels);
+                }
+            }
         }
-        let (d, k) = (self.n_features, self.n_classes);
-        let block = block_rows(d);
-        let runs = fold_blocks(
-            rows.len(),
-            block,
-            n_threads,
-            || Run { cell: Cell::new(d, k), x: vec![0.0; block * d], gram: vec![0.0; d * d], pending: 0 },
-            |run, range| {
-                let rows = &rows[range];
-                control.advance(rows.len())?;
-                let x = &mut run.x[..rows.len() * d];
-                matrix.stage(rows, x)?;
-                for (row, &id) in x.chunks_exact_mut(d).zip(rows) {
-                    let label = labels[id as usize] as usize;
-                    run.cell.counts[label] += 1;
-                    let sums = &mut run.cell.sums[label * d..(label + 1) * d];
-                    let mut finite = true;
-                    for j in 0..d {
-                        let v = row[j];
-                        finite &= v.is_finite();
-                        run.cell.min[j] = run.cell.min[j].min(v);
-                        run.cell.max[j] = run.cell.max[j].max(v);
-                        row[j] = v - self.shift[j];
-                        sums[j] += f64::from(row[j]);
-                    }
-                    if !finite {
-                        return Err(bad_value(matrix, id));
-                    }
-                }
-                gram_add(x, d, &mut run.gram);
-                run.pending += rows.len();
-                if run.pending >= FLUSH_ROWS {
-                    flush(&mut run.gram, &mut run.cell.gram);
-                    run.pending = 0;
-                }
-                Ok(())
-            },
-        )?;
-        Ok(runs
-            .into_iter()
-            .map(|mut run| {
-                flush(&mut run.gram, &mut run.cell.gram);
-                run.cell
-            })
-            .collect())
+        Ok(())
     }
 
     /// Add the rows that another object saw, cell by cell.
@@ -310,7 +372,7 @@ impl Moments {
             for (a, &b) in a.sums.iter_mut().zip(&b.sums) {
                 *a -= b;
             }
-            for (a, &b) in a.gram.iter_mut().zip(&b.gram) {
+            for (a, &b) in a.gram.entries_mut().iter_mut().zip(b.gram.entries()) {
                 *a -= b;
             }
         }
@@ -360,16 +422,13 @@ impl Moments {
         }
         let n: u64 = total.counts.iter().sum();
         let inv_n = 1.0 / n as f64;
-        let mut offset = vec![0.0; d]; // mean − shift
-        for sums in total.sums.chunks_exact(d) {
-            add_into(&mut offset, sums);
-        }
-        offset.iter_mut().for_each(|v| *v *= inv_n);
-
-        let mut covariance = total.gram;
+        // mean − shift
+        let offset: Vec<f64> =
+            (0..d).map(|j| classes.iter().map(|&c| total.sum(c, j)).sum::<f64>() * inv_n).collect();
+        let mut covariance = vec![0.0; d * d];
         for i in 0..d {
             for j in 0..=i {
-                let v = covariance[i * d + j] * inv_n - offset[i] * offset[j];
+                let v = total.gram.get(i, j) * inv_n - offset[i] * offset[j];
                 covariance[i * d + j] = v;
                 covariance[j * d + i] = v;
             }
@@ -386,7 +445,7 @@ impl Moments {
                     _ if dead => 0.0,
                     Scaling::None => 1.0,
                     Scaling::Standardize => variance[j].sqrt().recip(),
-                    Scaling::MinMax => 1.0 / f64::from(total.max[j] - total.min[j]),
+                    Scaling::MinMax => 1.0 / total.width(j),
                 }
             })
             .collect();
@@ -400,7 +459,7 @@ impl Moments {
         for &c in &classes {
             let count = total.counts[c] as f64;
             priors.push(count * inv_n);
-            means.extend((0..d).map(|j| (total.sums[c * d + j] / count - offset[j]) * scale[j]));
+            means.extend((0..d).map(|j| (total.sum(c, j) / count - offset[j]) * scale[j]));
         }
         Ok(Design {
             n: n as usize,

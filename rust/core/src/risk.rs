@@ -3,7 +3,7 @@
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
-use crate::kernel::{block_rows, forward};
+use crate::kernel::{Panels, Precision, Rows, block_rows, choose, forward, padded};
 use crate::moments::{bad_value, check_rows};
 use crate::probe::Linear;
 use crate::rows::Matrix;
@@ -19,8 +19,9 @@ pub struct Outcomes {
     pub loss: Vec<f32>,
 }
 
-struct Float32 {
-    weights: Vec<f32>,
+/// A probe's weights as the kernels read them.
+struct Packed {
+    weights: Panels,
     intercept: Vec<f32>,
 }
 
@@ -98,7 +99,8 @@ fn each_scores<A: Send + Default>(
     visit: impl Fn(&mut A, usize, u32, &[f32]) + Sync,
 ) -> Result<Vec<A>> {
     let d = matrix.n_features();
-    let mut narrow = Vec::with_capacity(probes.len());
+    let kernel = choose(Precision::Exact)?;
+    let mut packed = Vec::with_capacity(probes.len());
     for probe in probes {
         if probe.affine.shift.len() != d {
             return Err(Error::Shape {
@@ -107,19 +109,19 @@ fn each_scores<A: Send + Default>(
                 expected: probe.affine.shift.len(),
             });
         }
-        narrow.push(Float32 {
-            weights: probe.weights.iter().map(|&w| w as f32).collect(),
-            intercept: probe.intercept.iter().map(|&b| b as f32).collect(),
-        });
+        let values: Vec<f32> = probe.weights.iter().map(|&w| w as f32).collect();
+        let mut weights = Panels::default();
+        weights.pack(kernel, &values, d, probe.n_classes(), probe.n_classes());
+        packed.push(Packed { weights, intercept: probe.intercept.iter().map(|&b| b as f32).collect() });
     }
-    let k = probes.iter().map(|p| p.n_classes()).max().unwrap_or(1);
-    let block = block_rows(2 * d + k);
+    let k = probes.iter().map(|p| padded(p.n_classes())).max().unwrap_or(1);
+    let block = block_rows(3 * d + k);
     let runs = fold_blocks(
         rows.len(),
         block,
         n_threads,
-        || (A::default(), vec![0.0; block * d], vec![0.0; block * d], vec![0.0; block * k]),
-        |(out, x, scaled, z), range| {
+        || (A::default(), vec![0.0; block * d], vec![0.0; block * d], Rows::default(), vec![0.0; block * k]),
+        |(out, x, scaled, operand, z), range| {
             let rows = &rows[range];
             control.advance(rows.len())?;
             let x = &mut x[..rows.len() * d];
@@ -128,17 +130,17 @@ fn each_scores<A: Send + Default>(
             if let Some(at) = x.iter().position(|v| !v.is_finite()) {
                 return Err(bad_value(matrix, rows[at / d]));
             }
-            for (p, (probe, narrow)) in probes.iter().zip(&narrow).enumerate() {
+            for (p, (probe, packed)) in probes.iter().zip(&packed).enumerate() {
                 let k = probe.n_classes();
                 // probes of one design share their coordinates: scale once
                 if p == 0 || probe.affine != probes[p - 1].affine {
                     scaled[..x.len()].copy_from_slice(x);
                     probe.affine.apply(&mut scaled[..x.len()]);
+                    operand.pack(kernel, scaled, rows.len(), d, d);
                 }
-                let z = &mut z[..rows.len() * k];
-                forward(&scaled[..x.len()], &narrow.weights, &narrow.intercept, z);
-                for (&id, scores) in rows.iter().zip(z.chunks_exact(k)) {
-                    visit(out, p, id, scores);
+                forward(kernel, operand, &packed.weights, &packed.intercept, z);
+                for (&id, scores) in rows.iter().zip(z.chunks_exact(padded(k))) {
+                    visit(out, p, id, &scores[..k]);
                 }
             }
             Ok(())

@@ -123,13 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn too_small_classes_and_sets_are_named() {
+    fn small_classes_are_spread_and_small_sets_are_named() {
         let labels = [vec![0; 50], vec![1; 2]].concat();
         let rows: Vec<u32> = (0..52).collect();
         let keys = vec![0; 52];
-        let error = assign_cells(&keys, &rows, &labels, 5, 3, 8).unwrap_err();
-        assert!(error.to_string().contains("class"), "{error}");
-        assert!(assign_cells(&keys, &rows, &labels, 5, 3, 20).is_err());
+        let cells = assign_cells(&keys, &rows, &labels, 5, 3, 8).unwrap();
+        assert_ne!(cells[50], cells[51]);
+        let error = assign_cells(&keys, &rows, &labels, 5, 3, 20).unwrap_err();
+        assert!(error.to_string().contains("52"), "{error}");
         assert!(assign_cells(&keys, &rows, &labels, 0, 3, 2).is_err());
     }
 }

@@ -29,6 +29,14 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Run `work` on a pool of `n_threads`: what it spreads with rayon uses those threads.
+///
+/// # Errors
+/// [`Error::Parameter`] if the threads cannot be started; else what `work` gives.
+pub fn install<R: Send>(n_threads: usize, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    pool(n_threads.max(1))?.install(work)
+}
+
 /// Cut `0..n` into at most `n_threads` runs of whole blocks, give each run an accumulator, and call `work`
 /// for each of its blocks in order. The accumulators come back in row order: combined in that order, the
 /// result has the same bits whenever `n_threads` is the same.

@@ -1,8 +1,15 @@
 //! Softmax residual of a block of scores, with what a pass collects on the way.
 
+use multiversion::multiversion;
+
+use super::LANES;
+
 /// Probabilities below this are written as zero. A residual of 1e-30 changes no sum that is kept, and its
 /// products with any staged float16 value stay normal numbers: denormals cost a hundred times a product.
 pub const FLUSH: f32 = 1e-30;
+
+/// e to this is the smallest value that [`exp`] gives but zero.
+const SMALLEST: f32 = -87.0;
 
 /// Sums over the rows of a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -17,43 +24,65 @@ pub struct Residual {
 
 /// Turn scores into `softmax(z) − onehot(label)`, in place.
 ///
-/// `z` is `(n, k)`, `labels` `(n)` with entries below `k`.
+/// `z` holds a row of `k` scores every [`super::padded`]`(k)` floats and may have more rows than labels;
+/// `labels` `(n)` with entries below `k`. The padding becomes zero.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2+fma"))]
 pub fn softmax_residual(z: &mut [f32], labels: &[u32], k: usize) -> Residual {
     let mut sums = Residual::default();
-    for (row, &label) in z.chunks_exact_mut(k).zip(labels) {
+    for (row, &label) in z.chunks_exact_mut(super::padded(k)).zip(labels) {
+        row[k..].fill(f32::NEG_INFINITY);
         let label = label as usize;
-        let mut max = f32::NEG_INFINITY;
-        for &v in row.iter() {
-            max = max.max(v);
+        let score = row[label];
+        let (lines, _) = row.as_chunks_mut::<LANES>();
+        // sixteen sums at a time: the compiler may not reorder one
+        let mut max = [f32::NEG_INFINITY; LANES];
+        for line in lines.iter() {
+            for (m, &v) in max.iter_mut().zip(line) {
+                *m = if v > *m { v } else { *m };
+            }
         }
-        let own = row[label] - max;
+        let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let own = score - max;
         // the lowest class that reaches the maximum is predicted
-        if own < 0.0 || row[..label].contains(&max) {
+        if own < 0.0 || lines.as_flattened()[..label].contains(&max) {
             sums.errors += 1;
         }
-        let mut total = 0.0_f32;
-        let mut dot = 0.0_f32; // Σ e^{z−max} (z − max)
-        for v in row.iter_mut() {
-            let shifted = *v - max;
-            let e = exp(shifted);
-            total += e;
-            dot += e * shifted;
-            *v = e;
+        let mut total = [0.0_f32; LANES];
+        let mut dot = [0.0_f32; LANES]; // Σ e^{z−max} (z − max)
+        for line in lines.iter_mut() {
+            for ((v, total), dot) in line.iter_mut().zip(&mut total).zip(&mut dot) {
+                let shifted = *v - max;
+                let e = exp(shifted);
+                *total += e;
+                *dot += e * shifted.max(SMALLEST);
+                *v = e;
+            }
         }
+        let (total, dot): (f32, f32) = (total.iter().sum(), dot.iter().sum());
         let log_total = f64::from(total).ln();
         sums.loss += log_total - f64::from(own);
         sums.entropy += log_total - f64::from(dot / total);
         let scale = total.recip();
-        for v in row.iter_mut() {
-            let p = *v * scale;
-            *v = if p < FLUSH { 0.0 } else { p };
+        for line in lines.iter_mut() {
+            for v in line {
+                let p = *v * scale;
+                *v = if p < FLUSH { 0.0 } else { p };
+            }
         }
         row[label] -= 1.0;
     }
     sums
 }
 
-/// `e^x` for x ≤ 0 to 2 units in the last place; 0 below −87. Branch-free, so that loops vectorize.
+/// `mass[c] += Σ p (1 − p)` for a row of probabilities.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+pub fn add_curvature(row: &[f32], mass: &mut [f64]) {
+    for (m, &p) in mass.iter_mut().zip(row) {
+        *m += f64::from(p * (1.0 - p));
+    }
+}
+
+/// `e^x` for x ≤ 0 to 2 units in the last place; 0 below −87 ([`SMALLEST`]). Branch-free, so that loops vectorize.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -62,7 +91,7 @@ fn exp(x: f32) -> f32 {
     const LOW: f32 = -2.121_944_4e-4;
     // adding 1.5 · 2²³ rounds to the nearest integer, which then stands in the low bits
     const ROUND: f32 = 12_582_912.0;
-    let clamped = x.max(-87.0);
+    let clamped = x.max(SMALLEST);
     let shifted = clamped * LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (clamped - n * HIGH) - n * LOW;
@@ -76,7 +105,7 @@ fn exp(x: f32) -> f32 {
     let e = p * (r * r) + r + 1.0;
     // the low bits of `shifted` are 0x400000 + n, which the shift moves out of the word
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
-    if x < -87.0 { 0.0 } else { e * power }
+    if x < SMALLEST { 0.0 } else { e * power }
 }
 
 #[cfg(test)]
@@ -103,7 +132,8 @@ mod tests {
         {
             for (label, error) in labels.into_iter().zip(errors) {
                 let z = scores[row];
-                let mut r = z;
+                let mut r = [7.0; 2 * LANES]; // a row more than labels
+                r[..3].copy_from_slice(&z);
                 let sums = softmax_residual(&mut r, &[label], 3);
                 let total: f64 = z.iter().map(|&v| f64::from(v).exp()).sum();
                 let p: Vec<f64> = z.iter().map(|&v| f64::from(v).exp() / total).collect();
@@ -115,6 +145,7 @@ mod tests {
                     let want = p[c] - f64::from(u8::from(c == label as usize));
                     assert!((f64::from(r[c]) - want).abs() < 1e-6);
                 }
+                assert!(r[3..LANES].iter().all(|&v| v == 0.0) && r[LANES..].iter().all(|&v| v == 7.0));
             }
         }
     }

@@ -15,6 +15,7 @@ use super::pass::{Collect, Evaluation, Problem};
 use super::{ABSENT_SCORE, Linear, check_alpha};
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::kernel::{Precision, choose};
 use crate::moments::{Design, check_rows};
 use crate::rows::Matrix;
 
@@ -130,6 +131,7 @@ pub fn fit_logistic(
         targets,
         design,
         alpha: settings.alpha,
+        kernel: choose(Precision::Exact)?,
         n_threads: settings.n_threads,
         control,
     };

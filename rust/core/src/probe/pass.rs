@@ -3,7 +3,10 @@
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::fold_blocks;
-use crate::kernel::{Residual, backward_add, block_rows, flush, forward, softmax_residual};
+use crate::kernel::{
+    Kernel, Panels, Residual, Rows, add_curvature, backward_add, block_rows, flush, forward, padded,
+    panels_len, softmax_residual,
+};
 use crate::moments::Design;
 use crate::rows::Matrix;
 
@@ -16,6 +19,8 @@ pub(super) struct Problem<'a> {
     pub targets: Vec<u32>,
     pub design: &'a Design,
     pub alpha: f64,
+    /// Of every product.
+    pub kernel: &'static Kernel,
     pub n_threads: usize,
     pub control: &'a Control,
 }
@@ -48,12 +53,27 @@ pub(super) struct Evaluation {
 /// Rows summed in float32 before they are added to the float64 gradient.
 const FLUSH_ROWS: usize = 4096;
 /// Products that the second moment of the predictions may cost in one pass.
-const SECOND_MOMENT_BUDGET: usize = 1 << 31;
+const SECOND_MOMENT_BUDGET: usize = 1 << 29;
+
+/// A block of rows and its scores, in the order in which the kernels read them.
+struct Block {
+    x: Vec<f32>,
+    rows: Rows,
+    z: Vec<f32>,
+}
+
+impl Block {
+    fn new(rows: usize, d: usize, k: usize) -> Self {
+        Self { x: vec![0.0; rows * d], rows: Rows::default(), z: vec![0.0; rows * padded(k)] }
+    }
+}
 
 struct Run {
-    x: Vec<f32>,
-    z: Vec<f32>,
-    block: Vec<f32>,
+    block: Block,
+    columns: Panels,
+    residual: Panels,
+    /// Float32 sum of the last rows, padded.
+    sum: Vec<f32>,
     gradient: Vec<f64>,
     pending: usize,
     sums: Residual,
@@ -67,21 +87,42 @@ impl Problem<'_> {
         self.design.classes.len()
     }
 
+    /// Weights `(d, k)` packed, and the intercept.
+    fn pack(&self, point: &[f64]) -> (Panels, Vec<f32>) {
+        let (d, k) = (self.design.n_features(), self.n_classes());
+        let point: Vec<f32> = point.iter().map(|&v| v as f32).collect();
+        let mut weights = Panels::default();
+        weights.pack(self.kernel, &point[..d * k], d, k, k);
+        (weights, point[d * k..].to_vec())
+    }
+
+    /// Rows to scaled features and their scores.
+    fn score(&self, rows: &[u32], weights: &Panels, intercept: &[f32], block: &mut Block) -> Result<()> {
+        let d = self.design.n_features();
+        self.control.advance(rows.len())?;
+        let x = &mut block.x[..rows.len() * d];
+        self.matrix.stage(rows, x)?;
+        self.design.affine.apply(x);
+        block.rows.pack(self.kernel, x, rows.len(), d, d);
+        forward(self.kernel, &block.rows, weights, intercept, &mut block.z);
+        Ok(())
+    }
+
     /// Evaluate F and its gradient at `point`.
     pub fn evaluate(&self, point: &[f64], collect: Collect) -> Result<Evaluation> {
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let point32: Vec<f32> = point.iter().map(|&v| v as f32).collect();
-        let (weights, intercept) = point32.split_at(d * k);
-        let block = block_rows(d + k);
+        let (weights, intercept) = self.pack(point);
+        let block = block_rows(3 * d + 2 * k);
         let stride = (self.rows.len() * k * k).div_ceil(SECOND_MOMENT_BUDGET).max(1);
         let runs = fold_blocks(
             self.rows.len(),
             block,
             self.n_threads,
             || Run {
-                x: vec![0.0; block * d],
-                z: vec![0.0; block * k],
-                block: vec![0.0; d * k],
+                block: Block::new(block, d, k),
+                columns: Panels::default(),
+                residual: Panels::default(),
+                sum: vec![0.0; panels_len(d, k)],
                 gradient: vec![0.0; (d + 1) * k],
                 pending: 0,
                 sums: Residual::default(),
@@ -91,18 +132,17 @@ impl Problem<'_> {
             },
             |run, range| {
                 let (rows, targets) = (&self.rows[range.clone()], &self.targets[range.clone()]);
-                self.control.advance(rows.len())?;
-                let x = &mut run.x[..rows.len() * d];
-                let z = &mut run.z[..rows.len() * k];
-                self.matrix.stage(rows, x)?;
-                self.design.affine.apply(x);
-                forward(x, weights, intercept, z);
+                self.score(rows, &weights, &intercept, &mut run.block)?;
+                let z = &mut run.block.z;
                 let sums = softmax_residual(z, targets, k);
                 run.sums.loss += sums.loss;
                 run.sums.entropy += sums.entropy;
                 run.sums.errors += sums.errors;
-                backward_add(x, z, k, &mut run.block);
-                for (i, (row, &target)) in z.chunks_exact_mut(k).zip(targets).enumerate() {
+                run.columns.pack(self.kernel, &run.block.x, rows.len(), d, d);
+                run.residual.pack(self.kernel, z, rows.len(), k, padded(k));
+                backward_add(self.kernel, &run.columns, &run.residual, &mut run.sum);
+                for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
+                    let row = &mut row[..k];
                     for (g, &r) in run.gradient[d * k..].iter_mut().zip(row.iter()) {
                         *g += f64::from(r);
                     }
@@ -110,10 +150,7 @@ impl Problem<'_> {
                         row[target as usize] += 1.0; // back to probabilities
                     }
                     if collect.curvature {
-                        let mass = &mut run.curvature[target as usize * k..][..k];
-                        for (m, &p) in mass.iter_mut().zip(row.iter()) {
-                            *m += f64::from(p * (1.0 - p));
-                        }
+                        add_curvature(row, &mut run.curvature[target as usize * k..][..k]);
                     }
                     if collect.covariance && (range.start + i).is_multiple_of(stride) {
                         run.sampled += 1;
@@ -127,7 +164,7 @@ impl Problem<'_> {
                 }
                 run.pending += rows.len();
                 if run.pending >= FLUSH_ROWS {
-                    flush(&mut run.block, &mut run.gradient[..d * k]);
+                    flush(&mut run.sum, &mut run.gradient[..d * k], k);
                     run.pending = 0;
                 }
                 Ok(())
@@ -143,7 +180,7 @@ impl Problem<'_> {
         let mut sampled = 0;
         let mut total: Option<Run> = None;
         for mut run in runs {
-            flush(&mut run.block, &mut run.gradient[..d * k]);
+            flush(&mut run.sum, &mut run.gradient[..d * k], k);
             sums.loss += run.sums.loss;
             sums.entropy += run.sums.entropy;
             sums.errors += run.sums.errors;
@@ -182,25 +219,20 @@ impl Problem<'_> {
     /// Mean loss on every `stride`-th row for logits `T · (x W + b)`, for each factor `T`.
     pub fn losses_by_factor(&self, point: &[f64], factors: &[f64], stride: usize) -> Result<Vec<f64>> {
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let point32: Vec<f32> = point.iter().map(|&v| v as f32).collect();
+        let (weights, intercept) = self.pack(point);
         let sample: Vec<usize> = (0..self.rows.len()).step_by(stride).collect();
-        let block = block_rows(d + k);
+        let block = block_rows(2 * d + 2 * k);
         let runs = fold_blocks(
             sample.len(),
             block,
             self.n_threads,
-            || (vec![0.0; block * d], vec![0.0; block * k], vec![0.0; block * k], vec![0.0; factors.len()]),
-            |(x, z, scaled, losses), range| {
+            || (Block::new(block, d, k), vec![0.0; block * padded(k)], vec![0.0; factors.len()]),
+            |(block, scaled, losses), range| {
                 let rows: Vec<u32> = sample[range.clone()].iter().map(|&i| self.rows[i]).collect();
                 let targets: Vec<u32> = sample[range].iter().map(|&i| self.targets[i]).collect();
-                self.control.advance(rows.len())?;
-                let (x, z) = (&mut x[..rows.len() * d], &mut z[..rows.len() * k]);
-                self.matrix.stage(&rows, x)?;
-                self.design.affine.apply(x);
-                forward(x, &point32[..d * k], &point32[d * k..], z);
+                self.score(&rows, &weights, &intercept, block)?;
                 for (&factor, loss) in factors.iter().zip(losses) {
-                    let scaled = &mut scaled[..z.len()];
-                    for (s, &v) in scaled.iter_mut().zip(z.iter()) {
+                    for (s, &v) in scaled.iter_mut().zip(&block.z) {
                         *s = v * factor as f32;
                     }
                     *loss += softmax_residual(scaled, &targets, k).loss;
@@ -209,7 +241,7 @@ impl Problem<'_> {
             },
         )?;
         let mut losses = vec![0.0; factors.len()];
-        for (_, _, _, run) in &runs {
+        for (_, _, run) in &runs {
             add(&mut losses, run);
         }
         Ok(losses.into_iter().map(|l| l / sample.len().max(1) as f64).collect())

@@ -1,0 +1,62 @@
+//! Tile products on AVX2: float32 FMA.
+//!
+//! Registers   4 × 2 accumulators, 2 for a panel's words of one step, one broadcast
+//! Rounding    float32 sums
+//! Needs       avx2, fma
+//! Defined by  [`super::portable`]; tested in `kernel::tests`
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::tile::{Kernel, LANES, Precision, Tile};
+
+pub(super) const F32: Kernel = Kernel {
+    name: "avx2_f32",
+    precision: Precision::Exact,
+    one: panel,
+    two,
+    detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+};
+
+/// Rows of accumulators at a time: 4 × 2 registers hide the latency of two FMAs a cycle.
+const ROWS: usize = 4;
+
+/// # Safety
+/// The CPU has the features; the addresses of `t` are valid as [`Tile`] says.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn panel(t: &Tile) {
+    for first in (0..LANES).step_by(ROWS) {
+        // SAFETY: the caller vouches for the addresses of 16 rows, `steps` steps and one panel.
+        unsafe {
+            let a = t.a.add(first * t.a_row).cast::<f32>();
+            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+            for s in 0..t.steps {
+                let b = t.b.add(s * LANES).cast::<f32>();
+                let b = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+                let a = a.add(s * t.a_step);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let a = _mm256_set1_ps(a.add(r * t.a_row).read());
+                    sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
+                    sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                let c = t.c.add((first + r) * t.c_row);
+                _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), sums[0]));
+                let c = c.add(8);
+                _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), sums[1]));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`panel`], for two panels.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn two(t: &Tile) {
+    // SAFETY: passed on from the caller; the second panel's addresses are the first's plus its strides.
+    unsafe {
+        panel(t);
+        panel(&Tile { b: t.b.add(t.b_panel), c: t.c.add(t.c_panel), ..*t });
+    }
+}

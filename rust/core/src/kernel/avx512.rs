@@ -1,0 +1,85 @@
+//! Tile products on AVX-512: float32 FMA, and bfloat16 pairs (`vdpbf16ps`).
+//!
+//! Registers   8 × 2 accumulators (16 × 1 for one panel), the panels' words of one step, one broadcast
+//! Rounding    float32 sums; `vdpbf16ps` sums a pair before the accumulator and flushes denormals
+//! Needs       avx512f; avx512bf16
+//! Defined by  [`super::portable`]; tested in `kernel::tests`
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::tile::{Kernel, LANES, Precision, Tile};
+
+pub(super) const F32: Kernel = Kernel {
+    name: "avx512_f32",
+    precision: Precision::Exact,
+    one: f32_one,
+    two: f32_two,
+    detect: || is_x86_feature_detected!("avx512f"),
+};
+
+pub(super) const BF16: Kernel = Kernel {
+    name: "avx512_bf16",
+    precision: Precision::Bf16,
+    one: bf16_one,
+    two: bf16_two,
+    detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
+};
+
+/// A block of `$rows` × `$panels` accumulators at a time, over all steps.
+macro_rules! micro {
+    ($name:ident, $features:literal, $rows:literal, $panels:literal, $multiply:expr) => {
+        /// # Safety
+        /// The CPU has the features; the addresses of `t` are valid as [`Tile`] says.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(t: &Tile) {
+            for first in (0..LANES).step_by($rows) {
+                // SAFETY: the caller vouches for the addresses of 16 rows, `steps` steps and the panels.
+                unsafe {
+                    let a = t.a.add(first * t.a_row);
+                    let c = t.c.add(first * t.c_row);
+                    let mut sums = [[_mm512_setzero_ps(); $panels]; $rows];
+                    for s in 0..t.steps {
+                        let mut b = [_mm512_setzero_si512(); $panels];
+                        for (p, b) in b.iter_mut().enumerate() {
+                            *b = _mm512_loadu_si512(t.b.add(p * t.b_panel + s * LANES).cast());
+                        }
+                        let a = a.add(s * t.a_step);
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let a = _mm512_set1_epi32(a.add(r * t.a_row).read() as i32);
+                            for (sum, &b) in sums.iter_mut().zip(&b) {
+                                *sum = $multiply(*sum, a, b);
+                            }
+                        }
+                    }
+                    for (r, sums) in sums.iter().enumerate() {
+                        for (p, &sum) in sums.iter().enumerate() {
+                            let c = c.add(r * t.c_row + p * t.c_panel);
+                            _mm512_storeu_ps(c, _mm512_add_ps(_mm512_loadu_ps(c), sum));
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn multiply_f32(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+    _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn multiply_bf16(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
+    // SAFETY: both types are 512 bits without invalid values.
+    let (a, b) =
+        unsafe { (std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b)) };
+    _mm512_dpbf16_ps(sum, a, b)
+}
+
+micro!(f32_one, "avx512f", 16, 1, multiply_f32);
+micro!(f32_two, "avx512f", 8, 2, multiply_f32);
+micro!(bf16_one, "avx512f,avx512bf16", 16, 1, multiply_bf16);
+micro!(bf16_two, "avx512f,avx512bf16", 8, 2, multiply_bf16);

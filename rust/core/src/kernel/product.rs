@@ -1,0 +1,73 @@
+//! The two products of a pass with a probe's weights: forward and backward.
+
+use multiversion::multiversion;
+
+use super::panels::{Panels, Rows};
+use super::tile::{Kernel, LANES};
+
+/// Floats from one row of scores to the next, for `k` classes.
+pub fn padded(k: usize) -> usize {
+    k.next_multiple_of(LANES)
+}
+
+/// `z = x w + 1 bᵀ`: rows `x` `(n, d)`, panels `w` of `(d, k)`, `b` `(k)`.
+///
+/// `z` is `(n, k)` with rows every [`padded`]`(k)` floats and room for a multiple of 16 rows; what lies in
+/// the padding is unspecified.
+pub fn forward(kernel: &Kernel, x: &Rows, w: &Panels, b: &[f32], z: &mut [f32]) {
+    let stride = padded(b.len());
+    for row in z.chunks_exact_mut(stride).take(x.n()) {
+        row[..b.len()].copy_from_slice(b);
+    }
+    debug_assert_eq!(x.steps(), w.steps(), "features of rows and weights");
+    for p in (0..w.n_panels()).step_by(2) {
+        let panels = (w.n_panels() - p).min(2);
+        for i in (0..x.n()).step_by(LANES) {
+            let z = &mut z[i * stride + p * LANES..];
+            kernel.product(
+                x.from(i),
+                (x.stride(), 1),
+                w.from(p),
+                w.panel_words(),
+                panels,
+                z,
+                (stride, LANES),
+                w.steps(),
+            );
+        }
+    }
+}
+
+/// `g += xᵀ r`: panels `x` of `(n, d)` and `r` of `(n, k)`; `g` `(d, k)` in panels, [`panels_len`] floats.
+pub fn backward_add(kernel: &Kernel, x: &Panels, r: &Panels, g: &mut [f32]) {
+    debug_assert_eq!(x.steps(), r.steps(), "rows of features and residuals");
+    let panel = x.n_panels() * LANES * LANES;
+    for p in (0..r.n_panels()).step_by(2) {
+        let panels = (r.n_panels() - p).min(2);
+        for i in 0..x.n_panels() {
+            let g = &mut g[p * panel + i * LANES * LANES..];
+            let (a, b) = (x.from(i), r.from(p));
+            kernel.product(a, (1, LANES), b, r.panel_words(), panels, g, (LANES, panel), r.steps());
+        }
+    }
+}
+
+/// Floats of a matrix `(d, k)` in panels of 16 columns: entry (j, c) is at `(c / 16 · d′ + j) · 16 + c % 16`,
+/// where d′ is d rounded up to a multiple of 16.
+pub fn panels_len(d: usize, k: usize) -> usize {
+    padded(d) * padded(k)
+}
+
+/// Add a float32 sum in panels to its float64 total `(d, k)` and clear it.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub fn flush(sum: &mut [f32], total: &mut [f64], k: usize) {
+    let d = total.len() / k;
+    for (p, panel) in sum.chunks_exact_mut(padded(d) * LANES).enumerate() {
+        for (line, row) in panel.chunks_exact_mut(LANES).zip(total.chunks_exact_mut(k)) {
+            for (t, s) in row[p * LANES..].iter_mut().zip(line.iter()) {
+                *t += f64::from(*s);
+            }
+        }
+        panel.fill(0.0);
+    }
+}

@@ -1,0 +1,181 @@
+//! One suite over all kernels: bit-exact on small integers, float64 on everything else.
+
+use super::*;
+
+fn runnable(names: &mut Vec<&'static str>) -> Vec<&'static Kernel> {
+    for (name, _, runs) in list() {
+        if !runs {
+            println!("not run: this CPU cannot run {name}");
+        }
+        names.push(name);
+    }
+    usable().to_vec()
+}
+
+fn random(n: usize, seed: u32, f: impl Fn(u32) -> f32) -> Vec<f32> {
+    let mut s = seed.wrapping_mul(2_654_435_761).max(1);
+    (0..n)
+        .map(|_| {
+            s ^= s << 13;
+            s ^= s >> 17;
+            s ^= s << 5;
+            f(s)
+        })
+        .collect()
+}
+
+fn integers(n: usize, seed: u32) -> Vec<f32> {
+    random(n, seed, |s| (s % 17) as f32 - 8.0)
+}
+
+struct Products {
+    z: Vec<f32>,
+    g: Vec<f64>,
+    gram: Symmetric,
+}
+
+/// x (n, d), w (d, k), b (k), r (n, k) → xw + b, xᵀr, xᵀx.
+fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usize) -> Products {
+    let (n, k) = (x.len() / d, b.len());
+    let (mut rows, mut xs, mut ws, mut rs) =
+        (Rows::default(), Panels::default(), Panels::default(), Panels::default());
+    // twice, so that what a buffer held before would show
+    for (x, w, r) in
+        [(&vec![7.0; (n + 16) * d][..], &vec![5.0; d * k][..], &vec![3.0; (n + 16) * k][..]), (x, w, r)]
+    {
+        let n = x.len() / d;
+        rows.pack(kernel, x, n, d, d);
+        xs.pack(kernel, x, n, d, d);
+        ws.pack(kernel, w, d, k, k);
+        rs.pack(kernel, r, n, k, k);
+    }
+    let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
+    forward(kernel, &rows, &ws, b, &mut z);
+    let mut sum = vec![1.0; panels_len(d, k)];
+    backward_add(kernel, &xs, &rs, &mut sum);
+    let mut g = vec![0.0; d * k];
+    flush(&mut sum, &mut g, k);
+    assert!(sum.iter().all(|&v| v == 0.0));
+    let mut gram = Symmetric::new(d);
+    gram.add_gram(kernel, std::iter::once(&xs));
+    Products { z, g, gram }
+}
+
+const SIZES: [(usize, usize, usize); 9] = [
+    (1, 1, 2),
+    (7, 3, 2),
+    (16, 16, 16),
+    (17, 15, 17),
+    (33, 31, 10),
+    (64, 65, 33),
+    (257, 40, 48),
+    (300, 130, 3),
+    (513, 520, 20),
+];
+
+#[test]
+fn every_kernel_is_bit_exact_on_small_integers() {
+    let mut names = Vec::new();
+    for kernel in runnable(&mut names) {
+        for (n, d, k) in SIZES {
+            let (x, w, b, r) = (integers(n * d, 1), integers(d * k, 2), integers(k, 3), integers(n * k, 4));
+            let p = products(kernel, &x, &w, &b, &r, d);
+            let at = |m: &[f32], i: usize, j: usize, ld: usize| f64::from(m[i * ld + j]);
+            for i in 0..n {
+                for (c, &b) in b.iter().enumerate() {
+                    let want: f64 =
+                        f64::from(b) + (0..d).map(|j| at(&x, i, j, d) * at(&w, j, c, k)).sum::<f64>();
+                    assert_eq!(at(&p.z, i, c, padded(k)), want, "{} forward {n} {d} {k}", kernel.name);
+                }
+            }
+            for j in 0..d {
+                for c in 0..k {
+                    let want: f64 = 1.0 + (0..n).map(|i| at(&x, i, j, d) * at(&r, i, c, k)).sum::<f64>();
+                    assert_eq!(p.g[j * k + c], want, "{} backward {n} {d} {k}", kernel.name);
+                }
+                for l in 0..d {
+                    let want: f64 = (0..n).map(|i| at(&x, i, j, d) * at(&x, i, l, d)).sum::<f64>();
+                    assert_eq!(p.gram.get(j, l), want, "{} gram {n} {d} {j} {l}", kernel.name);
+                }
+            }
+        }
+    }
+    assert!(names.contains(&"portable"));
+}
+
+/// Values as features have them, near float16's limits, subnormal and mixed; errors relative to Σ|ab|.
+#[test]
+fn every_kernel_agrees_with_float64() {
+    let unit = |s: u32| (s >> 8) as f32 / (1 << 24) as f32;
+    type Values = fn(f32) -> f32;
+    let classes: [(&str, Values); 5] = [
+        ("post-relu", |u| (u - 0.5).max(0.0) * 3.0),
+        ("signed", |u| u - 0.5),
+        ("limits", |u| if u < 0.5 { -65504.0 } else { 65504.0 * u }),
+        ("subnormal halves", |u| (u - 0.5) * 1e-4),
+        ("mixed", |u| {
+            if u < 0.3 {
+                0.0
+            } else if u < 0.6 {
+                6e-8
+            } else {
+                65504.0 * (u - 0.8)
+            }
+        }),
+    ];
+    let mut names = Vec::new();
+    for kernel in runnable(&mut names) {
+        // float32: a rounding for each of the n or d sums, mostly of random sign; bfloat16: two of 2⁻⁹ a product
+        let tolerance = match kernel.precision {
+            Precision::Exact => 4.0 * f64::from(f32::EPSILON) * 1025.0_f64.sqrt(),
+            Precision::Bf16 => 8e-3,
+        };
+        for (class, f) in classes {
+            for (n, d, k) in [(97, 65, 10), (600, 33, 37), (1025, 129, 5)] {
+                let x: Vec<f32> =
+                    random(n * d, 5, unit).into_iter().map(|u| half::f16::from_f32(f(u)).to_f32()).collect();
+                let (w, b) = (random(d * k, 6, |s| unit(s) - 0.5), vec![0.0; k]);
+                let r = random(n * k, 7, |s| unit(s) - 0.5);
+                let p = products(kernel, &x, &w, &b, &r, d);
+                let check = |got: f64, pairs: &mut dyn Iterator<Item = (f32, f32)>, what: &str| {
+                    let (mut sum, mut size) = (0.0, 0.0);
+                    for (a, b) in pairs {
+                        let ab = f64::from(a) * f64::from(b);
+                        sum += ab;
+                        size += ab.abs();
+                    }
+                    assert!(
+                        (got - sum).abs() <= tolerance * size + 1e-37,
+                        "{} {what} {class} {n} {d} {k}: {got} {sum} {size}",
+                        kernel.name
+                    );
+                };
+                for i in [0, n / 2, n - 1] {
+                    for c in 0..k {
+                        let mut pairs = (0..d).map(|j| (x[i * d + j], w[j * k + c]));
+                        check(f64::from(p.z[i * padded(k) + c]), &mut pairs, "forward");
+                    }
+                }
+                for j in [0, d / 2, d - 1] {
+                    for c in 0..k {
+                        // g started at 1, one more product
+                        let mut pairs = (0..n).map(|i| (x[i * d + j], r[i * k + c])).chain([(1.0, 1.0)]);
+                        check(p.g[j * k + c], &mut pairs, "backward");
+                    }
+                    for l in 0..d {
+                        let mut pairs = (0..n).map(|i| (x[i * d + j], x[i * d + l]));
+                        check(p.gram.get(j, l), &mut pairs, "gram");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn exact_and_rounded_choices_are_usable() {
+    for precision in [Precision::Exact, Precision::Bf16] {
+        let kernel = choose(precision).unwrap();
+        assert!(usable().iter().any(|k| k.name == kernel.name));
+    }
+}

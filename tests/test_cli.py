@@ -1,0 +1,682 @@
+"""The command line, end to end: what a user types, what comes out on stdout and stderr, what is left on disk."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pickle
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import click
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.store import FeatureStore
+
+COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen")
+#: four terms below 1, each rounded once, and their sum
+ROUNDING = 8 * np.finfo(float).eps
+#: enough images for three held-out subsets that have every class, few enough for seconds
+SMALL = ("-d", "digits", "--limit", "20/class")
+
+#: runs a command line and writes which of the heavy packages it imported
+PROGRAM = """
+import json, sys
+from ssl_risk_rs.cli import main
+try:
+    main(prog_name="ssl-risk-rs")
+finally:
+    heavy = {"torch", "timm", "polars", "sklearn"} & set(sys.modules)
+    open("imported.json", "w").write(json.dumps(sorted(heavy)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, an empty store, no data set in the environment and no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_RISK_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("SSL_RISK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SSL_RISK_DATA", raising=False)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: refused at once
+    monkeypatch.setenv("no_proxy", "")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def banks(tmp_path_factory) -> Path:
+    """A store shared by the tests that may find images encoded already."""
+    return tmp_path_factory.mktemp("banks")
+
+
+def run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def records(*arguments: object) -> list[dict]:
+    return json.loads(run(*arguments, "--format", "json").stdout)
+
+
+def complaint(*arguments: object, code: int = 1) -> str:
+    """The message of a command that fails: one, on stderr alone, with nothing left at --out."""
+    before = {*os.listdir(), "store", "cache"}
+    result = run(*arguments, "--out", "out", code=code)
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    assert set(os.listdir()) <= before
+    *_, message = result.stderr.splitlines()
+    assert message.startswith("Error: ") and result.stderr.count("Error: ") == 1
+    return message.removeprefix("Error: ")
+
+
+def process(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def imported() -> list[str]:
+    return json.loads(Path("imported.json").read_text())
+
+
+def values(rows: list[dict], probe: str = "logistic", group: str = "all") -> dict[str, float]:
+    return {r["quantity"]: r["estimate"] for r in rows if r["probe"] == probe and r["group"] == group}
+
+
+def rows_of(n: int, k: int = 4, d: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """n points around k centres that overlap."""
+    y = np.arange(n) % k
+    centres = np.random.default_rng(1).standard_normal((k, d))
+    return (centres[y] + np.random.default_rng(seed).standard_normal((n, d))).astype(np.float32), y
+
+
+def four_arrays(**changed: np.ndarray) -> dict[str, np.ndarray]:
+    (x, y), (x_test, y_test) = rows_of(160), rows_of(60, seed=1)
+    return {"X_train": x, "y_train": y, "X_test": x_test, "y_test": y_test, **changed}
+
+
+def save(name: str = "feats.npz", **changed: np.ndarray) -> str:
+    np.savez(name, **four_arrays(**changed))
+    return name
+
+
+# --- run, demo
+
+
+def test_run_writes_what_it_prints(banks):
+    result = run("run", "-m", "demo_ssl", *SMALL, "--probe", "both", "--format", "json", "--store", banks, "--out", "r")
+    rows = json.loads(result.stdout)
+    assert "decomposing with the ridge probe" in result.stderr and "records r" in result.stderr
+    for probe in ("logistic", "ridge"):
+        found = values(rows, probe)
+        assert abs(sum(found[name] for name in COMPONENTS) - found["agg_risk"]) <= ROUNDING
+        assert found["approx"] == found["risk_sup"] and found["agg_risk"] == found["risk_us"]
+        assert "enc_gen" in values(rows, probe, "control")
+    assert {row["encoder"] for row in rows} == {"demo_ssl", "demo_random"} and {row["run"] for row in rows} == {"r"}
+    assert all(row["low"] <= row["estimate"] <= row["high"] for row in rows)
+
+    assert sorted(os.listdir("r")) == ["outcomes.npz", "results.parquet", "run.json"]
+    assert pl.read_parquet("r/results.parquet").to_dicts() == rows
+    document = json.loads(Path("r/run.json").read_text())
+    assert (document["encoder"], document["data"]) == ("demo_ssl", "digits")
+    assert (document["supervised"], document["control"]) == ("demo_supervised", "demo_random")
+    assert document["saw_training_images"] is True and set(document["banks"]) == {"encoder", "supervised", "control"}
+    for described, probe in zip(document["decompositions"], ("logistic", "ridge"), strict=True):
+        assert described["settings"]["probe"] == probe
+        assert {name: e["estimate"] for name, e in described["estimates"].items()} == values(rows, probe)
+        assert described["sizes"]["train"] == described["sizes"]["test"] == 200
+    with np.load("r/outcomes.npz") as outcomes:
+        for probe in ("logistic", "ridge"):
+            for judged in ("us", "af", "sup"):
+                risk = (outcomes[f"{probe}_{judged}_rank"] > 0).mean()
+                assert risk == values(rows, probe)[f"risk_{judged}"]
+            assert len(outcomes[f"{probe}_control_us_rank"]) == 200
+
+
+def test_formats_hold_the_same_numbers(banks):
+    common = ("run", "-m", "demo_ssl", *SMALL, "--probe", "ridge", "--store", banks)
+    rows = records(*common)
+    as_csv = list(csv.DictReader(io.StringIO(run(*common, "--format", "csv").stdout)))
+    assert [(r["quantity"], float(r["estimate"])) for r in as_csv] == [(r["quantity"], r["estimate"]) for r in rows]
+    table = run(*common, "--out", "here/r").stdout
+    assert "here/r/{run.json" in table.splitlines()[-1]
+    assert "demo_ssl · digits 200 + 200 · 10 classes · probe: ridge (strict)" in table
+    printed = float(re.search(r"aggregated risk +(-?[\d.]+)", table)[1])
+    assert printed == pytest.approx(100 * values(rows, "ridge")["agg_risk"], abs=0.005)  # two decimals
+    named = sorted(path.name for path in Path("runs").iterdir())
+    assert len(named) == 2 and all(name.rstrip("_1").endswith("demo_ssl") for name in named)
+
+
+def test_an_existing_run_is_kept_unless_forced(banks):
+    common = ("run", "-m", "demo_ssl", *SMALL, "--probe", "ridge", "--store", banks, "--out", "r")
+    run(*common)
+    before = {path.name: path.read_bytes() for path in Path("r").iterdir()}
+    result = run(*common, "--seed", 1, code=1)
+    assert result.stdout == "" and "r exists; choose another --out, or give --force" in result.stderr
+    assert "decomposing" not in result.stderr  # it is said before the work, not after
+    assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
+    run(*common, "--seed", 1, "--force")
+    assert json.loads(Path("r/run.json").read_text())["decompositions"][0]["settings"]["seed"] == 1
+    assert os.listdir() == ["r"]  # no temporary folder stays
+
+
+def test_a_second_run_encodes_nothing_and_needs_no_torch(banks):
+    common = ("run", "-m", "demo_ssl", *SMALL, "--probe", "ridge", "--format", "json", "--store", banks)
+    first = json.loads(run(*common, "--out", "r").stdout)
+    kept = {path: path.stat().st_mtime_ns for path in banks.rglob("*") if path.is_file()}
+    done = process(*common, "--out", "again/r")
+    assert done.returncode == 0 and json.loads(done.stdout) == first
+    assert "matched" not in done.stderr and "torch" not in imported() and "timm" not in imported()
+    assert {path: path.stat().st_mtime_ns for path in banks.rglob("*") if path.is_file()} == kept
+
+
+def test_demo_is_run_without_arguments(banks):
+    demo = run("demo", "--store", banks, "--out", "d")
+    assert "demo_ssl · digits 1,442 + 355 · 10 classes · probe: logistic (strict)" in demo.stdout
+    assert "twin: demo_supervised" in demo.stdout and "demo_random" in demo.stdout
+    plain = run("run", "--store", banks, "--out", "r")
+    assert "no model named: the bundled example demo_ssl" in plain.stderr
+    assert plain.stdout.splitlines()[:-1] == demo.stdout.splitlines()[:-1]  # the last line names the folder
+    found = {name: pl.read_parquet(f"{name}/results.parquet").drop("run") for name in "dr"}
+    assert found["d"].equals(found["r"])
+
+
+def test_twin_and_control_can_be_left_out(banks):
+    without = ("--supervised", "none", "--control", "none")
+    rows = records("run", "-m", "demo_ssl", *SMALL, "--store", banks, "--probe", "ridge", *without)
+    found = values(rows, "ridge")
+    assert {row["group"] for row in rows} == {"all"} and "approx" not in found
+    assert abs(sum(found[n] for n in ("approx_usability", "probe_gen", "enc_gen")) - found["agg_risk"]) <= ROUNDING
+
+
+def test_without_data_the_bundled_digits_are_used_and_said():
+    result = run("run", "-m", "swav", "--limit", "2/class", code=1)
+    assert "no data named: the bundled digits. For ImageNet add  -d imagenet:" in result.stderr
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("Error: the weights of swav_rn50 cannot be downloaded from https://")
+    assert "ckpt:FILE@swav_rn50" in message and str(Path("cache").absolute()) in message
+    assert not Path("runs").exists() and not list(Path("cache").rglob("*.tar"))
+
+
+def test_data_from_the_environment(monkeypatch):
+    monkeypatch.setenv("SSL_RISK_DATA", "folder:/no/such/folder")
+    assert "folder:/no/such/folder" in complaint("run", "-m", "demo_ssl")
+
+
+# --- decompose
+
+
+def test_decompose_four_arrays_without_torch():
+    done = process("decompose", save(), "--probe", "both", "--format", "json", "--out", "r")
+    assert done.returncode == 0 and done.stderr == "records r\n"
+    rows = json.loads(done.stdout)
+    for probe in ("logistic", "ridge"):
+        found = values(rows, probe)
+        assert abs(found["approx_usability"] + found["probe_gen"] + found["enc_gen"] - found["agg_risk"]) <= ROUNDING
+        assert found["agg_risk"] * 60 == pytest.approx(round(found["agg_risk"] * 60), abs=60 * ROUNDING)
+    assert {"torch", "timm"}.isdisjoint(imported())
+    assert pl.read_parquet("r/results.parquet").to_dicts() == rows
+
+
+def test_decompose_cuts_two_arrays_and_says_so():
+    x, y = rows_of(160)
+    np.savez("xy.npz", X=x, y=y)
+    result = run("decompose", "xy.npz", "--probe", "ridge", "--out", "r")
+    sentence = "xy.npz does not tell train from test: 32 of 160 rows (20% of each class, seed 0) were set aside"
+    assert sentence in result.stderr and f"note    {sentence}" in result.stdout
+    assert "features 128 + 32 · 4 classes" in result.stdout
+    assert sentence in json.loads(Path("r/run.json").read_text())["notes"][0]
+
+
+def test_every_way_to_give_the_same_rows_gives_the_same_numbers():
+    arrays = four_arrays()
+    for name, array in arrays.items():
+        np.save(f"{name}.npy", array)
+    save()
+    as_npz = records("decompose", "--features", "feats.npz", "--probe", "ridge")
+    pair = ("X_train.npy,y_train.npy", "--test-features", "X_test.npy,y_test.npy")
+    for given in (pair, (".",)):
+        other = records("decompose", *given, "--probe", "ridge")
+        assert values(other, "ridge") == values(as_npz, "ridge")
+    through_run = records("run", "--features", "feats.npz", "--probe", "ridge")
+    assert values(through_run, "ridge") == values(as_npz, "ridge")
+
+
+def test_decompose_a_bank():
+    run("store", "import", save(), "bank", "--encoder", "mine", "--dtype", "float32")
+    result = run("decompose", "bank", "--supervised-features", "bank", "--probe", "ridge")
+    assert result.stdout.startswith("mine · ") and "twin: bank" in result.stdout
+    assert re.search(r"representation usability +0.00 ", result.stdout)  # the twin is the encoder itself
+    assert "leave out --test-features" in complaint("decompose", "bank", "--test-features", "feats.npz")
+
+
+def test_a_twin_gives_the_approximation_error():
+    save("twin.npz", X_train=rows_of(160)[0][:, :2], X_test=rows_of(60, seed=1)[0][:, :2])
+    rows = records("decompose", save(), "--supervised-features", "twin.npz", "--probe", "ridge")
+    found = values(rows, "ridge")
+    assert found["approx"] > found["risk_af"] and found["usability"] < 0  # two of six features
+    assert abs(sum(found[name] for name in COMPONENTS) - found["agg_risk"]) <= ROUNDING
+    # with test rows in a file of their own, the twin's file has the training rows
+    arrays = four_arrays()
+    for name in ("train", "test"):
+        np.savez(f"{name}.npz", X=arrays[f"X_{name}"], y=arrays[f"y_{name}"])
+    np.savez("t.npz", X=arrays["X_train"][:, :2], y=arrays["y_train"])
+    common = ("--test-features", "test.npz", "--supervised-features", "t.npz", "--probe", "ridge")
+    assert values(records("decompose", "train.npz", *common), "ridge") == found
+
+
+# --- the other commands
+
+
+def test_extract_verify_export_decompose(workplace):
+    (made,) = records("extract", "-m", "demo_ssl", *SMALL)
+    assert (made["rows"], made["n_features"]) == (400, 16)
+    bank = FeatureBank.open(made["path"])
+    assert bank.complete and bank.path.parent == workplace / "store" and bank.header["encoder"] == "demo_ssl"
+    (listed,) = records("store", "ls")
+    assert (listed["key"], listed["state"], listed["n_rows"]) == (bank.key, "complete", 400)
+    info = json.loads(run("store", "info", bank.key[:8], "--format", "json").stdout)
+    assert (info["n_train"], info["n_test"], info["n_classes"]) == (200, 200, 10)
+    assert records("store", "verify", bank.key[:8])[0]["rows"] == 400
+    run("store", "export", bank.key, "feats.safetensors")
+    run("store", "import", "feats.safetensors", "copy")
+    assert np.array_equal(FeatureBank.open("copy").read(np.arange(400)), bank.read(np.arange(400)))
+    rows = records("decompose", "feats.safetensors", "--probe", "ridge")
+    assert 0 < values(rows, "ridge")["agg_risk"] < 0.5
+
+
+def test_models():
+    rows = records("models", "list", "swav*")
+    assert {"swav_rn50", "swav_rn50_ep100"} <= {row["name"] for row in rows}
+    assert list(csv.DictReader(io.StringIO(run("models", "list", "demo*", "--format", "csv").stdout)))
+    assert "swav_rn50" in run("models", "list", "swav*").stdout
+    facts = json.loads(run("models", "show", "swav", "--format", "json").stdout)
+    assert (facts["name"], facts["architecture"]) == ("swav_rn50", "resnet50")
+    assert "ImageNet-1K" in run("models", "show", "swav").stdout
+    for command in ("list", "show"):
+        result = run("models", command, "no_such_encoder", code=1)
+        assert result.stdout == "" and "ssl-risk-rs models list" in result.stderr
+
+
+def test_data():
+    assert {"digits", "folder:/data/flowers"} <= {row["example"] for row in records("data", "list")}
+    assert "imagenet:" in run("data", "list").stdout
+    (shown,) = records("data", "show", "digits")
+    assert (shown["train"], shown["test"], shown["classes"]) == (1442, 355, 10)
+    checked = run("data", "check", "digits", "--limit", "2/class")
+    assert checked.stdout == "" and "40 images decoded, 0 cannot be" in checked.stderr
+
+
+def command_lines(group: click.Group = main, above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [above]
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        found += command_lines(command, (*above, name)) if isinstance(command, click.Group) else [(*above, name)]
+    return found
+
+
+@pytest.mark.parametrize("words", command_lines(), ids=" ".join)
+def test_help_ends_with_a_line_to_paste(words):
+    before, _, options = run(*words, "--help").stdout.partition("Options:")
+    sentence, *_, example = [line.strip() for line in before.splitlines()[1:] if line.strip()]
+    assert re.search(r"[a-z]", sentence) and options
+    program, *pasted = shlex.split(example)
+    assert program == "ssl-risk-rs" and tuple(pasted[: len(words)]) == words
+    named = main
+    context = click.Context(main)
+    for word in [w for w in pasted if not w.startswith("-")]:
+        if isinstance(named, click.Group):
+            assert word in named.list_commands(context)
+            named = named.get_command(context, word)
+    known = {flag for parameter in named.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word for word in pasted if word.startswith("-")} <= known
+
+
+# --- what users get wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-m", "swaw"), "no encoder 'swaw'; nearest: swav"),
+        (("-m", "demo_sl"), "nearest: demo_ssl"),
+        (("-m", "ckpt:none.pth@resnet18"), "no checkpoint at none.pth"),
+        (("-m", "none.py:make"), "no file none.py"),
+        (("-m", "demo_ssl", "-d", "folder:none"), "none does not exist; give a folder with train/CLASS/*.jpg"),
+        (("-m", "demo_ssl", "-d", "foldr:imgs"), "no known scheme; write one of digits, folder:"),
+        (("-m", "demo_ssl", "-d", "npz:none.npz"), "none.npz is no file; give an .npz file with x_train"),
+        (("-m", "demo_ssl", "--limit", "few"), "neither N nor N/class, for example"),
+        (("-m", "demo_ssl", "--limit", "2/class"), "fewer than the 10 classes; give more rows or fewer splits"),
+        (("-m", "demo_ssl", *SMALL, "--layers", "none"), "offers no feature none; it offers"),
+        (("-m", "demo_ssl", *SMALL, "--device", "gpu"), "device 'gpu' is unknown to torch; try auto, cpu, cuda"),
+        (("-m", "demo_ssl", *SMALL, "--supervised", "demo_superv"), "nearest: demo_supervised"),
+    ],
+)
+def test_run_names_what_is_wrong_and_what_to_try(arguments, says):
+    assert says in complaint("run", *arguments)
+
+
+def test_cuda_without_cuda(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = complaint("run", "-m", "demo_ssl", *SMALL, "--device", "cuda")
+    assert "sees no CUDA device" in message and "--device cpu" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--features", "f.npz", "-m", "swav"), "--features stands instead of --model and --data"),
+        (("run", "--features", "f.npz", "-d", "digits"), "--features stands instead of --model and --data"),
+        (("run", "--supervised-features", "f.npz"), "go with --features"),
+        (("run", "-d", "folder:imgs"), "name an encoder with -m"),
+        (("run", "--probe", "svm"), "'svm' is not one of 'logistic', 'ridge', 'both'"),
+        (("run", "--batch-size", "0"), "'0' is neither auto nor a whole number from 1"),
+        (("decompose",), "name the features once"),
+        (("decompose", "f.npz", "--features", "f.npz"), "name the features once"),
+        (("decompose", "f.npz", "--ci", "95"), "95.0 is not in the range 0<x<1"),
+        (("decompose", "f.npz", "--splits", "4"), "4 is not in the range 1<=x<=3"),
+    ],
+)
+def test_misuse_exits_with_2(arguments, says):
+    assert says in complaint(*arguments, code=2)
+
+
+def test_commands_that_are_not_there_exit_with_2():
+    assert "No such command 'decomposs'" in run("decomposs", code=2).stderr
+    assert "No such option" in run("run", "--modle", "swav", code=2).stderr
+
+
+def with_value(name: str, row: int, value: float) -> dict[str, np.ndarray]:
+    x = four_arrays()[name].copy()
+    x[row, 2] = value
+    return {name: x}
+
+
+X, Y = rows_of(160)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (with_value("X_train", 17, np.nan), "feats.npz: X_train: row 17, feature 2 is nan; remove the row"),
+        (with_value("X_test", 5, np.inf), "feats.npz: X_test: row 5, feature 2 is inf; remove the row"),
+        ({"y_train": 0 * Y}, "feats.npz: the training rows have 1 class: a probe needs at least two"),
+        ({"X_train": X[:6], "y_train": np.arange(6)}, "feats.npz: 6 training rows give held-out subsets of 0 rows"),
+        ({"X_train": X[:0], "y_train": Y[:0]}, "feats.npz has no train rows"),
+        ({"y_train": Y[:-1]}, "feats.npz: 160 representations, 159 labels; each row needs one"),
+        ({"y_train": Y + 0.5}, "feats.npz: labels are not whole numbers"),
+        ({"X_train": X[:, :5]}, "feats.npz: train and test representations have 5 and 6 features"),
+        ({"X_train": X.ravel()}, "feats.npz: representations have shape (960,), expected (n_samples, n_features)"),
+        ({"X_train": X.astype(str)}, "feats.npz: representations are <U32, expected numbers"),
+    ],
+)
+@pytest.mark.parametrize("probe", ["logistic", "ridge"])
+def test_arrays_that_cannot_be_decomposed(changed, says, probe):
+    assert says in complaint("decompose", save(**changed), "--probe", probe)
+
+
+def test_a_missing_array_is_named_with_those_there_are():
+    np.savez("feats.npz", X_train=X, y_train=Y)
+    assert "no array 'X_test'; it has X_train, y_train. Needed: " in complaint("decompose", "feats.npz")
+    np.save("x.npy", X)
+    assert "x.npy holds no labels; give them behind a comma: x.npy,y.npy" in complaint("decompose", "x.npy")
+    assert "none.npz: no such file" in complaint("decompose", "none.npz")
+
+
+def test_a_value_that_is_not_finite_is_found_in_its_file():
+    x = X.copy()
+    x[123, 2] = np.nan
+    np.savez("xy.npz", X=x, y=Y)  # the row of the file, not of the cut
+    assert "xy.npz: X: row 123, feature 2 is nan" in complaint("decompose", "xy.npz", "--probe", "ridge")
+    save("twin.npz", **with_value("X_train", 3, -np.inf))
+    message = complaint("decompose", save(), "--supervised-features", "twin.npz", "--probe", "ridge")
+    assert "twin.npz: X_train: row 3, feature 2 is -inf" in message
+
+
+@pytest.mark.parametrize(
+    ("rows", "says", "says_of_banks"),
+    [
+        (slice(None, None, -1), "twin.npz has other rows than the features, or another order", "twin has other rows"),
+        (
+            slice(8, None),
+            "twin.npz has 152 rows, the features have 160: the twin needs the same rows",
+            "twin has 212 rows",
+        ),
+    ],
+)
+def test_a_twin_with_other_rows(rows, says, says_of_banks):
+    save("twin.npz", X_train=X[rows], y_train=Y[rows])
+    assert says in complaint("decompose", save(), "--supervised-features", "twin.npz")
+    for name in ("feats", "twin"):
+        run("store", "import", f"{name}.npz", name)
+    assert says_of_banks in complaint("decompose", "feats", "--supervised-features", "twin")
+    assert "make both the same" in complaint("decompose", "feats", "--supervised-features", "twin.npz")
+    assert "make both the same" in complaint("decompose", "feats.npz", "--supervised-features", "twin")
+
+
+def test_a_twin_of_other_images_with_the_same_labels():
+    names = {part: {f"ids_{part}": np.array([f"{part}{i}" for i in range(n)])} for part, n in (("train", 160),)}
+    ids = {**names["train"], "ids_test": np.array([f"test{i}" for i in range(60)])}
+    others = {**ids, "ids_train": np.array([f"other{i}" for i in range(160)])}
+    save("feats.npz", **ids), save("twin.npz", **others), save("no_ids.npz")
+    for suffix in (".npz", ""):
+        for name in ("feats", "twin", "no_ids"):
+            suffix or run("store", "import", f"{name}.npz", name)
+        twin = ("--supervised-features", f"twin{suffix}")
+        assert "they differ first in row 0" in complaint("decompose", f"feats{suffix}", *twin)
+        run("decompose", f"feats{suffix}", "--supervised-features", f"no_ids{suffix}", "--probe", "ridge")
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+def truncated(name: str) -> str:
+    content = Path(name).read_bytes()
+    Path(name).write_bytes(content[: len(content) // 2])
+    return name
+
+
+def hostile(kind: str) -> str:
+    """A file or bank that is not what it says."""
+    if kind == "half an npz":
+        return truncated(save())
+    if kind == "damaged within":
+        np.savez_compressed("feats.npz", **four_arrays())
+        content = bytearray(Path("feats.npz").read_bytes())
+        content[500:600] = b"\xff" * 100
+        Path("feats.npz").write_bytes(content)
+        return "feats.npz"
+    if kind == "more rows than memory":
+        save()
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**13, 8)})
+        with zipfile.ZipFile("feats.npz", "w") as archive:
+            archive.writestr("X_train.npy", header.getvalue())
+        return "feats.npz"
+    if kind == "pickled":
+        save(X_train=np.array([Payload()] * 160, dtype=object))
+        return "feats.npz"
+    if kind == "pickled torch":
+        Path("feats.pt").write_bytes(pickle.dumps({"X_train": Payload()}, protocol=2))
+        return "feats.pt"
+    if kind == "header beyond the file":
+        Path("feats.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+        return "feats.safetensors"
+    if kind == "no parquet":
+        Path("feats.parquet").write_bytes(b"PAR1" + bytes(40))
+        return "feats.parquet"
+    if kind == "half an npy":
+        np.save("x.npy", X)
+        np.save("y.npy", Y)
+        return f"{truncated('x.npy')},y.npy"
+    run("store", "import", save(), "bank")
+    if kind == "bank without a manifest":
+        truncated("bank/bank.json")
+    elif kind == "bank without its rows":
+        truncated(str(next(p for p in Path("bank").glob("*.npy") if "rows" not in p.name)))
+    else:
+        truncated(str(next(Path("bank").glob("*.journal"))))
+    return "bank"
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("half an npz", "feats.npz is damaged or no .npz file"),
+        ("damaged within", "feats.npz is damaged or no .npz file"),
+        ("more rows than memory", "feats.npz is damaged or no .npz file: Unable to allocate"),
+        ("pickled", "holds Python objects, which are never unpickled; save plain arrays of numbers"),
+        ("pickled torch", "holds Python objects, which are never unpickled; save plain arrays of numbers"),
+        ("header beyond the file", "feats.safetensors is damaged"),
+        ("no parquet", "feats.parquet is damaged"),
+        ("half an npy", "x.npy is damaged"),
+        ("bank without a manifest", "bank.json: is not the manifest of a feature bank"),
+        ("bank without its rows", "bank/"),
+        ("bank without its journal", "bank/"),
+    ],
+)
+def test_damaged_and_hostile_files(kind, says):
+    assert says in complaint("decompose", hostile(kind))
+    assert not Path("executed").exists()
+
+
+def test_damaged_images():
+    images, labels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8), np.arange(40) % 2
+    np.savez_compressed("imgs.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    content = bytearray(Path("imgs.npz").read_bytes())
+    content[300:400] = b"\xff" * 100
+    Path("imgs.npz").write_bytes(content)
+    assert "imgs.npz: x_train cannot be read" in complaint("run", "-m", "demo_ssl", "-d", "npz:imgs.npz")
+
+
+def test_out_is_checked_before_the_work_and_only_runs_are_replaced():
+    Path("file").write_text("mine")
+    Path("folder").mkdir()
+    Path("folder/notes.txt").write_text("mine")
+    for out, force, says in (
+        ("file", (), "file exists; choose another --out, or give --force"),
+        ("file", ("--force",), "file is no run folder, so --force does not replace it"),
+        ("folder", ("--force",), "folder is no run folder, so --force does not replace it"),
+        (".", ("--force",), "no run folder"),
+        ("file/run", (), "file is no folder one can write to; choose another --out"),
+    ):
+        for command in (("run", "-m", "demo_ssl"), ("decompose", "none.npz")):  # neither reads a byte
+            result = run(*command, "--out", out, *force, code=1)
+            assert says in result.stderr and "matched" not in result.stderr and result.stdout == ""
+    assert Path("file").read_text() == Path("folder/notes.txt").read_text() == "mine"
+    Path("empty").mkdir()
+    run("decompose", save(), "--probe", "ridge", "--out", "empty", "--force")
+    assert len(os.listdir("empty")) == 3
+
+
+def test_a_place_one_cannot_write_to_gets_a_message():
+    Path("file").write_text("")
+    run("store", "import", save(), "bank")
+    for arguments in (("store", "export", "bank", "file/x"), ("store", "import", "feats.npz", "file/bank")):
+        result = run(*arguments, code=1)
+        assert result.stdout == "" and re.search(r"^Error: .*file.*: .", result.stderr)
+
+
+def test_an_import_that_fails_leaves_no_bank():
+    save(**with_value("X_test", 5, np.nan))
+    for target in (("bank",), ()):
+        result = run("store", "import", "feats.npz", *target, code=1)
+        assert "row 165, feature 2 is NaN" in result.stderr and result.stdout == ""
+    assert not Path("bank").exists() and not FeatureStore().banks()
+    run("store", "import", save(), "bank")
+
+
+def test_fits_without_a_certificate_fail_only_if_asked():
+    common = ("decompose", save(), "--tol", "1e-12")
+    result = run(*common, "--out", "a", "--strict-convergence", code=1)
+    assert "have no certificate of tolerance 1e-12" in result.stderr and Path("a/run.json").exists()
+    run(*common, "--out", "b")
+
+
+# --- interruption, imports
+
+ENCODER = """
+from pathlib import Path
+import numpy as np
+import torch
+
+class Slow(torch.nn.Module):
+    calls = 0
+
+    def forward(self, images):
+        Slow.calls += 1
+        if Slow.calls > 3 and not Path("go_on").exists():
+            raise KeyboardInterrupt
+        return images.flatten(1)[:, 16:48] * 1.0
+
+def make():
+    return Slow(), lambda image: torch.from_numpy(np.asarray(image.convert("L").resize((8, 8)), np.float32)[None])
+"""
+
+
+def test_an_interrupted_run_names_the_line_that_goes_on(monkeypatch):
+    Path("slow.py").write_text(ENCODER)
+    line = ["run", "-m", "slow.py:make", *SMALL, "--probe", "ridge", "--batch-size", "32", "--out", "r"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/ssl-risk-rs", *line])
+    stopped = run(*line, code=130)
+    assert stopped.stdout == "" and stopped.stderr.splitlines()[-1] == shlex.join(["ssl-risk-rs", *line])
+    assert not Path("r").exists()
+    Path("go_on").touch()
+    assert "slow.py:make · digits 200 + 200" in run(*line).stdout
+    assert json.loads(Path("r/run.json").read_text())["command"] == shlex.join(["ssl-risk-rs", *line])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe, to know when the command is reading")
+def test_ctrl_c_exits_with_130():
+    np.save("y.npy", Y)
+    os.mkfifo("x.npy")
+    line = ["decompose", "x.npy,y.npy", "--out", "a b"]
+    command = [sys.executable, "-c", PROGRAM, *line]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        pipe = None
+        while pipe is None and child.poll() is None:
+            with contextlib.suppress(OSError):  # until the command opens it too; it then waits for bytes
+                pipe = os.open("x.npy", os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert pipe is not None, err
+    os.close(pipe)
+    assert child.returncode == 130 and out == "" and "Traceback" not in err
+    assert err.splitlines()[-1] == "ssl-risk-rs decompose x.npy,y.npy --out 'a b'"
+    assert not Path("a b").exists()
+
+
+@pytest.mark.parametrize("program", ["import ssl_risk_rs", "from ssl_risk_rs.cli import main; main(['--help'])"])
+def test_the_package_and_its_help_are_light(program):
+    checked = f"""
+import sys
+try:
+    {program}
+except SystemExit:
+    pass
+print(sorted({{"torch", "timm", "polars", "sklearn", "numpy", "PIL", "rich"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -23,7 +23,7 @@ fn main() {
     let d = sizes.next().unwrap_or(2048);
     let k = sizes.next().unwrap_or(1000);
     let x: Vec<f16> =
-        (0..n * d).map(|i| f16::from_f32(((i * 2_654_435_761 >> 7) % 1000) as f32 / 500.0 - 1.0)).collect();
+        (0..n * d).map(|i| f16::from_f32((((i * 2_654_435_761) >> 7) % 1000) as f32 / 500.0 - 1.0)).collect();
     let labels: Vec<u32> = (0..n).map(|i| (i % k) as u32).collect();
     println!("job,kernel,threads,n,d,k,seconds,gflops");
     for kernel in usable().iter().filter(|k| !k.name.starts_with("portable")) {

@@ -14,7 +14,8 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 use ssl_risk_core::kernel::parallel::{default_threads, fold_blocks, install};
 use ssl_risk_core::kernel::{
-    Panels, Rows, Symmetric, backward_add, block_rows, forward, padded, panels_len, softmax_residual, usable,
+    Panels, RowBuffer, Rows, Symmetric, backward_add, block_rows, forward, padded, panels_len, row_stride,
+    softmax_residual, usable,
 };
 
 fn main() {
@@ -68,25 +69,30 @@ fn main() {
                 threads,
                 || {
                     (
-                        vec![0.0_f32; block * d],
-                        (Rows::default(), Panels::default(), Panels::default()),
+                        vec![0.0_f32; block * row_stride(d)],
+                        (RowBuffer::default(), Panels::default(), Panels::default()),
                         vec![0.0; block * padded(k)],
                         vec![0.0; panels_len(d, k)],
                         [0.0; 5],
                     )
                 },
-                |(staged, (rows, columns, residual), z, g, times), range| {
+                |(staged, (buffer, columns, residual), z, g, times), range| {
                     let m = range.len();
                     let mut clock = Instant::now();
                     let mut lap = |i: usize| {
                         times[i] += clock.elapsed().as_secs_f64();
                         clock = Instant::now();
                     };
-                    x[range.start * d..range.end * d].convert_to_f32_slice(&mut staged[..m * d]);
-                    rows.pack(kernel, staged, m, d, d);
-                    columns.pack(kernel, staged, m, d, d);
+                    let stride = row_stride(d);
+                    for (staged, row) in
+                        staged.chunks_exact_mut(stride).zip(x[range.start * d..].chunks_exact(d)).take(m)
+                    {
+                        row.convert_to_f32_slice(&mut staged[..d]);
+                    }
+                    columns.pack(kernel, staged, m, d, stride);
+                    let rows = Rows::new(kernel, staged, m, d, stride, buffer);
                     lap(0);
-                    forward(kernel, rows, &weights, &intercept, z);
+                    forward(kernel, &rows, &weights, &intercept, z);
                     lap(1);
                     softmax_residual(z, &labels[range], k);
                     lap(2);

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
-use crate::kernel::{Kernel, LANES, Panels, Precision, Symmetric, choose};
+use crate::kernel::{Kernel, LANES, Panels, Precision, Symmetric, all_finite, choose};
 use crate::rows::Matrix;
 
 /// How a probe scales its features, from its own training rows.
@@ -40,13 +40,18 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// Apply to staged rows `(n, d)`, in place.
-    pub fn apply(&self, x: &mut [f32]) {
-        for row in x.chunks_exact_mut(self.shift.len()) {
-            for ((v, &m), &s) in row.iter_mut().zip(&self.shift).zip(&self.scale) {
-                *v = (*v - m) * s;
-            }
+    /// Apply to staged rows, which start every `stride` values, in place.
+    pub fn apply(&self, x: &mut [f32], stride: usize) {
+        for row in x.chunks_mut(stride) {
+            shift_and_scale(&mut row[..self.shift.len()], &self.shift, &self.scale);
         }
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn shift_and_scale(row: &mut [f32], shift: &[f32], scale: &[f32]) {
+    for ((v, &m), &s) in row.iter_mut().zip(shift).zip(scale) {
+        *v = (*v - m) * s;
     }
 }
 
@@ -133,11 +138,12 @@ impl Block {
         let d = shift.len();
         self.n = rows.len();
         self.x.resize(rows.len() * d, 0.0);
-        matrix.stage(rows, &mut self.x)?;
+        matrix.stage(rows, &mut self.x, d)?;
         for (row, &id) in self.x.chunks_exact_mut(d).zip(rows) {
-            if !subtract_finite(row, shift) {
+            if !all_finite(row) {
                 return Err(bad_value(matrix, id));
             }
+            subtract(row, shift);
         }
         self.panels.pack(kernel, &self.x, rows.len(), d, d);
         Ok(())
@@ -150,15 +156,12 @@ impl Block {
     }
 }
 
-/// `row − shift`, in place; whether every value was finite.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn subtract_finite(row: &mut [f32], shift: &[f32]) -> bool {
-    let mut bad = 0_u32;
+/// `row − shift`, in place.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn subtract(row: &mut [f32], shift: &[f32]) {
     for (v, &c) in row.iter_mut().zip(shift) {
-        bad |= u32::from(v.to_bits() & 0x7f80_0000 == 0x7f80_0000);
         *v -= c;
     }
-    bad == 0
 }
 
 /// Add one panel's rows to the sums of their classes `(k, 16)` and to the ranges `(2, 16)`.
@@ -212,7 +215,7 @@ pub fn choose_shift(matrix: &Matrix<'_>, rows: &[u32]) -> Result<Vec<f32>> {
     let (mut mean, mut square) = (vec![0.0_f64; d], vec![0.0_f64; d]);
     let mut x = vec![0.0; d];
     for &row in &sample {
-        matrix.stage(&[row], &mut x)?;
+        matrix.stage(&[row], &mut x, matrix.n_features())?;
         for ((m, s), &v) in mean.iter_mut().zip(&mut square).zip(&x) {
             *m += f64::from(v);
             *s += f64::from(v) * f64::from(v);
@@ -533,7 +536,7 @@ pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: 
 /// The error for a row that holds NaN or infinity.
 pub(crate) fn bad_value(matrix: &Matrix<'_>, row: u32) -> Error {
     let mut x = vec![0.0; matrix.n_features()];
-    if let Err(error) = matrix.stage(&[row], &mut x) {
+    if let Err(error) = matrix.stage(&[row], &mut x, matrix.n_features()) {
         return error;
     }
     let column = x.iter().position(|v| !v.is_finite()).unwrap_or(0);

@@ -3,7 +3,9 @@
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
-use crate::kernel::{Panels, Precision, Rows, block_rows, choose, forward, padded};
+use crate::kernel::{
+    Panels, Precision, RowBuffer, Rows, all_finite, block_rows, choose, forward, padded, row_stride,
+};
 use crate::moments::{bad_value, check_rows};
 use crate::probe::Linear;
 use crate::rows::Matrix;
@@ -115,30 +117,34 @@ fn each_scores<A: Send + Default>(
         packed.push(Packed { weights, intercept: probe.intercept.iter().map(|&b| b as f32).collect() });
     }
     let k = probes.iter().map(|p| padded(p.n_classes())).max().unwrap_or(1);
+    let stride = row_stride(d);
     let block = block_rows(3 * d + k);
     let runs = fold_blocks(
         rows.len(),
         block,
         n_threads,
-        || (A::default(), vec![0.0; block * d], vec![0.0; block * d], Rows::default(), vec![0.0; block * k]),
-        |(out, x, scaled, operand, z), range| {
+        || {
+            let rows = || vec![0.0; block * stride];
+            (A::default(), rows(), rows(), RowBuffer::default(), vec![0.0; block * k])
+        },
+        |(out, x, scaled, buffer, z), range| {
             let rows = &rows[range];
             control.advance(rows.len())?;
-            let x = &mut x[..rows.len() * d];
-            matrix.stage(rows, x)?;
+            let x = &mut x[..rows.len() * stride];
+            matrix.stage(rows, x, stride)?;
             // NaN compares below and above nothing: its row would count as judged correctly
-            if let Some(at) = x.iter().position(|v| !v.is_finite()) {
-                return Err(bad_value(matrix, rows[at / d]));
+            if let Some(i) = x.chunks_exact(stride).position(|row| !all_finite(&row[..d])) {
+                return Err(bad_value(matrix, rows[i]));
             }
             for (p, (probe, packed)) in probes.iter().zip(&packed).enumerate() {
                 let k = probe.n_classes();
                 // probes of one design share their coordinates: scale once
                 if p == 0 || probe.affine != probes[p - 1].affine {
                     scaled[..x.len()].copy_from_slice(x);
-                    probe.affine.apply(&mut scaled[..x.len()]);
-                    operand.pack(kernel, scaled, rows.len(), d, d);
+                    probe.affine.apply(&mut scaled[..x.len()], stride);
                 }
-                forward(kernel, operand, &packed.weights, &packed.intercept, z);
+                let operand = Rows::new(kernel, scaled, rows.len(), d, stride, buffer);
+                forward(kernel, &operand, &packed.weights, &packed.intercept, z);
                 for (&id, scores) in rows.iter().zip(z.chunks_exact(padded(k))) {
                     visit(out, p, id, &scores[..k]);
                 }

@@ -105,23 +105,24 @@ impl<'a> Matrix<'a> {
         self.n_features
     }
 
-    /// Copy the given logical rows into `out` (`rows.len() × n_features`, row-major) as float32.
+    /// Copy the given logical rows into `out` as float32; rows start there every `stride` values.
     ///
     /// # Errors
     /// What a segment's guard says.
     ///
     /// # Panics
-    /// If a row is out of range or `out` has another length: both are checked where they enter the crate.
-    pub fn stage(&self, rows: &[u32], out: &mut [f32]) -> Result<()> {
+    /// If a row is out of range or `out` is too short: both are checked where they enter the crate.
+    pub fn stage(&self, rows: &[u32], out: &mut [f32], stride: usize) -> Result<()> {
         let d = self.n_features;
-        assert_eq!(out.len(), rows.len() * d, "staging buffer");
+        assert!(stride >= d && out.len() >= rows.len() * stride, "staging buffer");
         for segment in &self.segments {
             if let Some(guard) = segment.guard {
                 guard.check()?;
             }
         }
         let mut s = 0;
-        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(d)) {
+        for (&row, out) in rows.iter().zip(out.chunks_exact_mut(stride)) {
+            let out = &mut out[..d];
             let row = self.order.map_or(row as usize, |o| o[row as usize] as usize);
             if row < self.starts[s] || row >= self.starts[s + 1] {
                 s = self.starts.partition_point(|&start| start <= row) - 1;
@@ -154,10 +155,10 @@ mod tests {
         )
         .unwrap();
         let mut out = vec![0.0; 6];
-        matrix.stage(&[4, 0, 3], &mut out).unwrap();
+        matrix.stage(&[4, 0, 3], &mut out, 2).unwrap();
         assert_eq!(out, [8.0, 9.0, 0.0, 1.0, 6.0, 7.0]);
         let matrix = matrix.with_order(&order).unwrap();
-        matrix.stage(&[0, 1, 2], &mut out).unwrap();
+        matrix.stage(&[0, 1, 2], &mut out, 2).unwrap();
         assert_eq!(out, [8.0, 9.0, 0.0, 1.0, 6.0, 7.0]);
         assert_eq!(matrix.n_rows(), 5);
     }

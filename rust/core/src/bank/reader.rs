@@ -179,7 +179,7 @@ impl Bank {
         for (rows, out) in rows.chunks(READ_CHUNK).zip(out.chunks_mut(READ_CHUNK * d)) {
             narrow.clear();
             narrow.extend(rows.iter().map(|&row| row as u32)); // below n_rows ≤ u32::MAX
-            matrix.stage(&narrow, out)?;
+            matrix.stage(&narrow, out, d)?;
             control.advance(rows.len())?;
         }
         Ok(out)

@@ -402,11 +402,11 @@ fn a_file_that_shrinks_after_opening_is_an_error() {
     let matrix = bank.matrix().unwrap();
     let mut out = vec![0.0; 30];
     let rows: Vec<u32> = (0..10).collect();
-    matrix.stage(&rows, &mut out).unwrap();
+    matrix.stage(&rows, &mut out, 3).unwrap();
     let file = fs::OpenOptions::new().write(true).open(made.path.join("a.npy")).unwrap();
     for len in [128 + 7 * 6 - 1, 128, 1, 0] {
         file.set_len(len).unwrap();
-        assert!(matches!(matrix.stage(&rows, &mut out), Err(Error::CorruptBank { .. })));
+        assert!(matches!(matrix.stage(&rows, &mut out, 3), Err(Error::CorruptBank { .. })));
         assert!(matches!(bank.read(&[0], &Control::new()), Err(Error::CorruptBank { .. })));
         assert!(matches!(bank.verify(&Control::new()), Err(Error::CorruptBank { .. })));
     }

@@ -19,13 +19,22 @@ mod tests;
 mod tile;
 
 pub use gram::Symmetric;
-pub use panels::{Panels, Rows};
+pub use panels::{Panels, RowBuffer, Rows, row_stride};
 pub use product::{backward_add, flush, forward, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, softmax_residual};
 pub use tile::{FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
+
+use multiversion::multiversion;
 
 /// Rows of a block that keep its working set (`row_floats` floats a row) near the level-2 cache, but enough
 /// of them that reading weights and gradients once a block costs little.
 pub fn block_rows(row_floats: usize) -> usize {
     ((1 << 17) / row_floats.max(1)).clamp(128, 1024) / LANES * LANES
+}
+
+/// Whether no value is NaN or infinite.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+pub fn all_finite(row: &[f32]) -> bool {
+    let bad = row.iter().fold(0_u32, |bad, v| bad | u32::from(v.to_bits() & 0x7f80_0000 == 0x7f80_0000));
+    bad == 0
 }

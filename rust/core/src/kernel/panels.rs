@@ -47,13 +47,29 @@ impl Panels {
         self.n_panels = m.div_ceil(LANES);
         let panel = self.steps * LANES;
         let words = self.words.get(panel * self.n_panels);
-        for s in 0..self.steps {
-            let first = &values[s * per_word * stride..][..m];
-            match kernel.precision {
-                Precision::Exact => pack_row(first, &mut words[s * LANES..], panel),
-                Precision::Bf16 => {
-                    let second = (2 * s + 1 < n).then(|| &values[(2 * s + 1) * stride..][..m]);
-                    pack_pair(first, second, &mut words[s * LANES..], panel);
+        // a few rows of one panel at a time: neither reads nor writes jump far
+        for first in (0..self.steps).step_by(LANES) {
+            let steps = first..(first + LANES).min(self.steps);
+            for p in 0..self.n_panels {
+                let columns = p * LANES..m.min((p + 1) * LANES);
+                let out = &mut words[p * panel + steps.start * LANES..p * panel + steps.end * LANES];
+                match kernel.precision {
+                    Precision::Exact => {
+                        for (out, s) in out.chunks_exact_mut(LANES).zip(steps.clone()) {
+                            copy_line(&values[s * stride..][columns.clone()], out);
+                        }
+                    }
+                    Precision::Bf16 => {
+                        for (out, s) in out.chunks_exact_mut(LANES).zip(steps.clone()) {
+                            let low = &values[2 * s * stride..][columns.clone()];
+                            let high = if 2 * s + 1 < n {
+                                &values[(2 * s + 1) * stride..][columns.clone()]
+                            } else {
+                                &[]
+                            };
+                            pair_line(low, high, out);
+                        }
+                    }
                 }
             }
         }
@@ -80,32 +96,28 @@ impl Panels {
     }
 }
 
-fn pack_row(row: &[f32], words: &mut [u32], panel: usize) {
-    for (p, values) in row.chunks(LANES).enumerate() {
-        let out = &mut words[p * panel..][..LANES];
-        out[values.len()..].fill(0);
-        for (o, v) in out.iter_mut().zip(values) {
-            *o = v.to_bits();
-        }
+/// 16 words of float32; missing values are zero.
+#[inline(always)]
+fn copy_line(values: &[f32], out: &mut [u32]) {
+    if let Ok(values) = <&[f32; LANES]>::try_from(values) {
+        out.copy_from_slice(bytemuck::cast_slice(values));
+    } else {
+        out.fill(0);
+        out[..values.len()].copy_from_slice(bytemuck::cast_slice(values));
     }
 }
 
+/// 16 words of bfloat16 pairs; missing values are zero.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-fn pack_pair(first: &[f32], second: Option<&[f32]>, words: &mut [u32], panel: usize) {
-    for (p, low) in first.chunks(LANES).enumerate() {
-        let out = &mut words[p * panel..][..LANES];
-        out[low.len()..].fill(0);
-        match second {
-            Some(second) => {
-                for ((o, &low), &high) in out.iter_mut().zip(low).zip(&second[p * LANES..]) {
-                    *o = bf16_pair(low, high);
-                }
-            }
-            None => {
-                for (o, &low) in out.iter_mut().zip(low) {
-                    *o = bf16_pair(low, 0.0);
-                }
-            }
+fn pair_line(low: &[f32], high: &[f32], out: &mut [u32]) {
+    if let (Ok(low), Ok(high)) = (<&[f32; LANES]>::try_from(low), <&[f32; LANES]>::try_from(high)) {
+        for ((o, &low), &high) in out.iter_mut().zip(low).zip(high) {
+            *o = bf16_pair(low, high);
+        }
+    } else {
+        out.fill(0);
+        for (j, &low) in low.iter().enumerate() {
+            out[j] = bf16_pair(low, high.get(j).copied().unwrap_or(0.0));
         }
     }
 }
@@ -124,32 +136,47 @@ fn bf16_bits(v: f32) -> u32 {
 }
 
 /// Rows `(n, m)` whose products contract over their columns: word (i, s) is `words[i * stride + s]`.
-#[derive(Default)]
-pub struct Rows {
-    words: Words,
+pub struct Rows<'a> {
+    words: &'a [u32],
     stride: usize,
     steps: usize,
     n: usize,
 }
 
-impl Rows {
-    /// Pack `n` rows of `m` values that start every `stride` values. Rows are padded with zeros to a
-    /// multiple of 16.
-    pub fn pack(&mut self, kernel: &Kernel, values: &[f32], n: usize, m: usize, stride: usize) {
-        self.steps = m.div_ceil(kernel.values_per_word());
-        // not a power of two: 16 rows would share one set of the cache
-        self.stride = self.steps.next_multiple_of(LANES) + LANES;
-        self.n = n;
+/// Memory for rows that a kernel does not read as they lie.
+#[derive(Default)]
+pub struct RowBuffer(Words);
+
+/// Values from one row to the next that suit [`Rows`]: a power of two would put 16 rows into one set of the
+/// cache.
+pub fn row_stride(m: usize) -> usize {
+    m.next_multiple_of(LANES) + LANES
+}
+
+impl<'a> Rows<'a> {
+    /// `n` rows of `m` values that start every `stride` values, with memory for a multiple of 16 rows: what
+    /// lies beyond row n enters only results that nobody reads.
+    pub fn new(
+        kernel: &Kernel,
+        values: &'a [f32],
+        n: usize,
+        m: usize,
+        stride: usize,
+        buffer: &'a mut RowBuffer,
+    ) -> Self {
+        let steps = m.div_ceil(kernel.values_per_word());
         let padded = n.next_multiple_of(LANES);
-        let words = self.words.get(padded * self.stride);
-        for (i, out) in words.chunks_exact_mut(self.stride).enumerate() {
-            let out = &mut out[..self.steps];
-            match values.get(i * stride..i * stride + m) {
-                Some(row) if i < n => match kernel.precision {
-                    Precision::Exact => out.copy_from_slice(bytemuck::cast_slice(row)),
-                    Precision::Bf16 => pairs_of(row, out),
-                },
-                _ => out.fill(0),
+        match kernel.precision {
+            Precision::Exact => {
+                Self { words: bytemuck::cast_slice(&values[..padded * stride]), stride, steps, n }
+            }
+            Precision::Bf16 => {
+                let width = row_stride(steps);
+                let words = buffer.0.get(padded * width);
+                for (row, out) in values.chunks_exact(stride).zip(words.chunks_exact_mut(width)).take(n) {
+                    pairs_of(&row[..m], &mut out[..steps]);
+                }
+                Self { words, stride: width, steps, n }
             }
         }
     }
@@ -168,7 +195,7 @@ impl Rows {
 
     /// From row `i` on.
     pub(super) fn from(&self, i: usize) -> &[u32] {
-        &self.words.as_slice()[i * self.stride..]
+        &self.words[i * self.stride..]
     }
 }
 

@@ -14,7 +14,7 @@ pub fn padded(k: usize) -> usize {
 ///
 /// `z` is `(n, k)` with rows every [`padded`]`(k)` floats and room for a multiple of 16 rows; what lies in
 /// the padding is unspecified.
-pub fn forward(kernel: &Kernel, x: &Rows, w: &Panels, b: &[f32], z: &mut [f32]) {
+pub fn forward(kernel: &Kernel, x: &Rows<'_>, w: &Panels, b: &[f32], z: &mut [f32]) {
     let stride = padded(b.len());
     for row in z.chunks_exact_mut(stride).take(x.n()) {
         row[..b.len()].copy_from_slice(b);

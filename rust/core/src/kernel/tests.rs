@@ -37,18 +37,22 @@ struct Products {
 /// x (n, d), w (d, k), b (k), r (n, k) → xw + b, xᵀr, xᵀx.
 fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usize) -> Products {
     let (n, k) = (x.len() / d, b.len());
-    let (mut rows, mut xs, mut ws, mut rs) =
-        (Rows::default(), Panels::default(), Panels::default(), Panels::default());
+    let (mut xs, mut ws, mut rs) = (Panels::default(), Panels::default(), Panels::default());
     // twice, so that what a buffer held before would show
-    for (x, w, r) in
-        [(&vec![7.0; (n + 16) * d][..], &vec![5.0; d * k][..], &vec![3.0; (n + 16) * k][..]), (x, w, r)]
-    {
+    let (more_x, more_r) = (vec![7.0; (n + 16) * d], vec![3.0; (n + 16) * k]);
+    for (x, w, r) in [(&more_x[..], &vec![5.0; d * k][..], &more_r[..]), (x, w, r)] {
         let n = x.len() / d;
-        rows.pack(kernel, x, n, d, d);
         xs.pack(kernel, x, n, d, d);
         ws.pack(kernel, w, d, k, k);
         rs.pack(kernel, r, n, k, k);
     }
+    let stride = row_stride(d);
+    let mut staged = vec![f32::NAN; n.next_multiple_of(LANES) * stride];
+    for (staged, x) in staged.chunks_exact_mut(stride).zip(x.chunks_exact(d)) {
+        staged[..d].copy_from_slice(x);
+    }
+    let mut buffer = RowBuffer::default();
+    let rows = Rows::new(kernel, &staged, n, d, stride, &mut buffer);
     let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
     forward(kernel, &rows, &ws, b, &mut z);
     let mut sum = vec![1.0; panels_len(d, k)];

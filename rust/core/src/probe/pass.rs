@@ -4,8 +4,8 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{
-    Kernel, Panels, Residual, Rows, add_curvature, backward_add, block_rows, flush, forward, padded,
-    panels_len, softmax_residual,
+    Kernel, Panels, Residual, RowBuffer, Rows, add_curvature, backward_add, block_rows, flush, forward,
+    padded, panels_len, row_stride, softmax_residual,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
@@ -55,16 +55,20 @@ const FLUSH_ROWS: usize = 4096;
 /// Products that the second moment of the predictions may cost in one pass.
 const SECOND_MOMENT_BUDGET: usize = 1 << 29;
 
-/// A block of rows and its scores, in the order in which the kernels read them.
+/// A block of rows, scaled, and its scores.
 struct Block {
     x: Vec<f32>,
-    rows: Rows,
+    buffer: RowBuffer,
     z: Vec<f32>,
 }
 
 impl Block {
     fn new(rows: usize, d: usize, k: usize) -> Self {
-        Self { x: vec![0.0; rows * d], rows: Rows::default(), z: vec![0.0; rows * padded(k)] }
+        Self {
+            x: vec![0.0; rows * row_stride(d)],
+            buffer: RowBuffer::default(),
+            z: vec![0.0; rows * padded(k)],
+        }
     }
 }
 
@@ -100,11 +104,12 @@ impl Problem<'_> {
     fn score(&self, rows: &[u32], weights: &Panels, intercept: &[f32], block: &mut Block) -> Result<()> {
         let d = self.design.n_features();
         self.control.advance(rows.len())?;
-        let x = &mut block.x[..rows.len() * d];
-        self.matrix.stage(rows, x)?;
-        self.design.affine.apply(x);
-        block.rows.pack(self.kernel, x, rows.len(), d, d);
-        forward(self.kernel, &block.rows, weights, intercept, &mut block.z);
+        let stride = row_stride(d);
+        let x = &mut block.x[..rows.len() * stride];
+        self.matrix.stage(rows, x, stride)?;
+        self.design.affine.apply(x, stride);
+        let operand = Rows::new(self.kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
+        forward(self.kernel, &operand, weights, intercept, &mut block.z);
         Ok(())
     }
 
@@ -138,7 +143,7 @@ impl Problem<'_> {
                 run.sums.loss += sums.loss;
                 run.sums.entropy += sums.entropy;
                 run.sums.errors += sums.errors;
-                run.columns.pack(self.kernel, &run.block.x, rows.len(), d, d);
+                run.columns.pack(self.kernel, &run.block.x, rows.len(), d, row_stride(d));
                 run.residual.pack(self.kernel, z, rows.len(), k, padded(k));
                 backward_add(self.kernel, &run.columns, &run.residual, &mut run.sum);
                 for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {

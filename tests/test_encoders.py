@@ -377,6 +377,7 @@ def test_an_interrupted_download_leaves_nothing(tmp_path):
                 connection.recv(1000)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 100)
 
+        server.settimeout(30)  # a client that never comes fails the test instead of hanging it
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(EncoderError, match="cannot be downloaded"):

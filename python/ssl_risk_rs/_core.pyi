@@ -444,6 +444,10 @@ class LogisticFit:
         """Passes over the rows; the search for a start counts as its fraction."""
 
     @property
+    def reduced_passes(self) -> float:
+        """Those of the passes whose factors were rounded to bfloat16."""
+
+    @property
     def train_error(self) -> float:
         """0-1 error on the training rows."""
 
@@ -460,7 +464,8 @@ def fit_logistic(
     *,
     tol: float = 1e-3,
     max_passes: int = 200,
-    start: LinearProbe | None = None,
+    start: LinearProbe | LogisticFit | None = None,
+    reduced: bool = True,
     n_threads: int | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> LogisticFit:
@@ -477,7 +482,10 @@ def fit_logistic(
     alpha : penalty on the mean loss; scikit-learn's C = 1/(m α)
     tol : relative suboptimality to reach
     max_passes : passes over the rows at most
-    start : a probe of the same task to begin with; default, the linear discriminant at its best scale
+    start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit
+        on the same rows at another penalty also hands over what it learned of the curvature, once.
+    reduced : whether passes may round their factors to bfloat16 where the CPU is faster at it (32 classes or
+        more). The last ones, which decide, are exact.
     progress : called now and then with the number of rows visited so far
 
     Returns

@@ -23,12 +23,18 @@ Probe = Literal["logistic", "ridge"]
 Protocol = Literal["strict", "paper"]
 Progress = Callable[[str], None]
 
-#: penalties tried first, strong to weak; extended while an end of the grid wins
-ALPHAS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+#: penalties tried first, strong to weak; extended while the strong end wins
+ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 #: ends of the extended grid: weaker is the floor of R_AF, stronger leaves only the intercept
 ALPHA_RANGE = (1e-5, 1e3)
 #: ridge tunes on at most this many held-out rows of a fold: judging costs n·d·k for each penalty
 MAX_TUNING_ROWS = 20_000
+#: relative suboptimality of fits that only choose a penalty or lead to the floor
+TUNING_TOL = 1e-3
+#: products of a logistic pass (n·d·k) from which one fold is judged instead of all, and one subset is held out:
+#: about ten minutes and about an hour of tuning on two cores
+ONE_FOLD_PRODUCTS = 5e10
+ONE_SUBSET_PRODUCTS = 5e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,17 @@ class Settings:
     protocol: Protocol = "strict"
     scaling: Literal["none", "standardize", "minmax"] = "standardize"
     n_folds: int = 5
-    n_subsets: int = 3
+    #: folds judged while tuning; None: all, or one where five logistic paths would take too long
+    tuning_folds: int | None = None
+    #: held-out subsets, 1 to 3; None: 3, or one where a logistic fit takes minutes
+    n_subsets: int | None = None
     #: rows of one held-out subset; None: as many as test rows, together at most 20 % of the training rows
     subset_size: int | None = None
     #: penalty of R_AF and R_ΦF, in scaled coordinates: an infimum over all probes has no minimizer to tune
     floor: float = 1e-5
-    tol: float = 1e-3
+    #: of the fits that are judged, those that only tune take TUNING_TOL: errors are then within half a standard
+    #: error of the optimum's, R_AF within 0.05 point (docs/decisions/0003-logistic-solver.md)
+    tol: float = 3e-4
     max_passes: int = 300
     confidence: float = 0.95
     random_counts: bool = False
@@ -57,10 +68,12 @@ class Settings:
             raise ParameterError(f"probe must be 'logistic' or 'ridge', got {self.probe!r}")
         if self.protocol not in ("strict", "paper"):
             raise ParameterError(f"protocol must be 'strict' or 'paper', got {self.protocol!r}")
-        if not 1 <= self.n_subsets <= 3:
+        if self.n_subsets is not None and not 1 <= self.n_subsets <= 3:
             raise ParameterError(f"splits must be 1, 2 or 3, got {self.n_subsets}")
         if self.n_folds < 2:
             raise ParameterError(f"at least 2 folds are needed to tune a penalty, got {self.n_folds}")
+        if self.tuning_folds is not None and not 1 <= self.tuning_folds <= self.n_folds:
+            raise ParameterError(f"{self.tuning_folds} folds cannot be judged: there are {self.n_folds}")
         if not 0 < self.confidence < 1:
             raise ParameterError(f"confidence must lie between 0 and 1, got {self.confidence}")
         if not self.floor > 0:
@@ -78,6 +91,7 @@ class FitRecord:
     converged: bool
     stop: str
     passes: float
+    reduced_passes: float
     gap: float | None
     objective: float | None
     seconds: float

@@ -1,6 +1,6 @@
 //! Moments, probes and their judgement.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -123,7 +123,7 @@ impl Moments {
             let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
             moments.design(&cells, scaling)
         })
-        .map(Design)
+        .map(|design| Design { design, model: OnceLock::new(), factor: OnceLock::new() })
         .map_err(to_py)
     }
 }
@@ -141,27 +141,45 @@ pub fn choose_shift<'py>(
 }
 
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
-pub struct Design(moments::Design);
+pub struct Design {
+    design: moments::Design,
+    /// Made by the first logistic fit.
+    model: OnceLock<probe::ClassModel>,
+    /// Made by the first ridge fit.
+    factor: OnceLock<probe::RidgeFactor>,
+}
+
+/// What `cell` holds, made by `make` the first time.
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> ssl_risk_core::Result<T>) -> ssl_risk_core::Result<&T> {
+    if let Some(made) = cell.get() {
+        return Ok(made);
+    }
+    let made = make()?;
+    Ok(cell.get_or_init(|| made))
+}
 
 #[pymethods]
 impl Design {
     #[getter]
     fn n_samples(&self) -> usize {
-        self.0.n
+        self.design.n
     }
 
     #[getter]
     fn mean_variance(&self) -> f64 {
-        self.0.mean_variance()
+        self.design.mean_variance()
     }
 
     #[getter]
     fn classes(&self) -> Vec<usize> {
-        self.0.classes.clone()
+        self.design.classes.clone()
     }
 
     fn solve_ridge(&self, py: Python<'_>, alphas: Vec<f64>) -> PyResult<Vec<LinearProbe>> {
-        let probes = interrupt::run(py, None, |_| probe::solve_ridge(&self.0, &alphas))?;
+        let probes = interrupt::run(py, None, |_| {
+            let factor = once(&self.factor, || probe::RidgeFactor::new(&self.design))?;
+            alphas.iter().map(|&alpha| factor.solve(&self.design, alpha)).collect::<Result<Vec<_>, _>>()
+        })?;
         Ok(probes.into_iter().map(LinearProbe).collect())
     }
 }
@@ -273,22 +291,42 @@ fn check_range(rows: &[u32], n: usize) -> ssl_risk_core::Result<()> {
     }
 }
 
-#[pyclass(frozen, get_all, module = "ssl_risk_rs._core")]
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct LogisticFit {
+    #[pyo3(get)]
     probe: Py<LinearProbe>,
+    #[pyo3(get)]
     alpha: f64,
+    #[pyo3(get)]
     objective: f64,
+    #[pyo3(get)]
     gap: f64,
+    #[pyo3(get)]
     converged: bool,
+    #[pyo3(get)]
     stop: &'static str,
+    #[pyo3(get)]
     passes: f64,
+    #[pyo3(get)]
+    reduced_passes: f64,
+    #[pyo3(get)]
     train_error: f64,
+    #[pyo3(get)]
     seconds: f64,
+    /// Large, and of use once: the next fit on the same rows takes it.
+    continuation: Mutex<Option<probe::Continuation>>,
+}
+
+/// A probe, or the fit before on the same rows.
+#[derive(FromPyObject)]
+pub enum Start<'py> {
+    Fit(PyRef<'py, LogisticFit>),
+    Probe(PyRef<'py, LinearProbe>),
 }
 
 #[pyfunction]
 #[pyo3(signature = (features, rows, labels, design, alpha, *, tol=1e-3, max_passes=200, start=None,
-                    n_threads=None, progress=None))]
+                    reduced=true, n_threads=None, progress=None))]
 #[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
 pub fn fit_logistic(
     py: Python<'_>,
@@ -299,18 +337,31 @@ pub fn fit_logistic(
     alpha: f64,
     tol: f64,
     max_passes: usize,
-    start: Option<&LinearProbe>,
+    start: Option<Start<'_>>,
+    reduced: bool,
     n_threads: Option<usize>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<LogisticFit> {
     let n_threads = threads(n_threads)?;
     let slices = features.slices()?;
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
-    let settings = probe::LogisticSettings { alpha, tol, max_passes, n_threads };
+    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced, n_threads };
+    let start = match &start {
+        None => probe::Start::Discriminant,
+        Some(Start::Probe(probe)) => probe::Start::Probe(&probe.0),
+        Some(Start::Fit(fit)) => {
+            let probe = &fit.probe.get().0;
+            match fit.continuation.lock().unwrap_or_else(|e| e.into_inner()).take() {
+                Some(continuation) => probe::Start::Continue(probe, continuation),
+                None => probe::Start::Probe(probe),
+            }
+        }
+    };
     let began = std::time::Instant::now();
     let fit = interrupt::run(py, progress.as_ref(), |control| {
         let matrix = slices.matrix()?;
-        probe::fit_logistic(&matrix, rows, labels, &design.0, start.map(|s| &s.0), settings, control)
+        let model = once(&design.model, || probe::ClassModel::new(&design.design))?;
+        probe::fit_logistic(&matrix, rows, labels, &design.design, model, start, settings, control)
     })?;
     Ok(LogisticFit {
         alpha,
@@ -319,9 +370,11 @@ pub fn fit_logistic(
         converged: fit.converged(),
         stop: fit.stop.name(),
         passes: fit.passes,
+        reduced_passes: fit.reduced_passes,
         train_error: fit.train_error,
         seconds: began.elapsed().as_secs_f64(),
         probe: Py::new(py, LinearProbe(fit.probe))?,
+        continuation: Mutex::new(Some(fit.continuation)),
     })
 }
 

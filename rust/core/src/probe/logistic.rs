@@ -1,21 +1,25 @@
 //! Multinomial logistic probe: streaming L-BFGS in a class-curvature metric, stopped by a certificate.
 //!
-//! Start: linear discriminant at its best scale, or a given probe. Each iteration is one pass over the rows
-//! ([`super::pass`]); the metric ([`super::metric`]) is refreshed a few times early on. The fit stops when
-//! the bound of [`super::certificate`] is below the tolerance ("certified"), or, where a weak penalty makes
-//! every strict bound loose, when objective and training error stand still ("estimated").
+//! Start: linear discriminant at its best scale, a given probe, or where a fit on the same rows ended, with
+//! what it learned of the curvature. Each iteration is one pass over the rows ([`super::pass`]); the metric
+//! ([`super::metric`]) is refreshed a few times early on. Where the CPU multiplies bfloat16 faster, passes
+//! round their factors to it until the tolerance seems reached; the passes that decide are exact.
+//!
+//! The fit stops when the bound of [`super::certificate`] is below the tolerance ("certified"), or, where a
+//! weak penalty makes every strict bound loose, when objective and training error stand still ("estimated").
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 
 use super::certificate::gap_bound;
-use super::lbfgs::{Memory, dot};
-use super::metric::{Metric, Spectrum};
+use super::lbfgs::Memory;
+use super::metric::{ClassModel, Metric};
 use super::pass::{Collect, Evaluation, Problem};
 use super::{ABSENT_SCORE, Linear, check_alpha};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::kernel::{Precision, choose};
+use crate::kernel::parallel::install;
+use crate::kernel::{Kernel, Precision, choose};
 use crate::moments::{Design, check_rows};
 use crate::rows::Matrix;
 
@@ -28,8 +32,26 @@ pub struct LogisticSettings {
     pub tol: f64,
     /// Passes over the training rows at most.
     pub max_passes: usize,
+    /// Whether iterations may round their factors to bfloat16. What is returned never rests on them.
+    pub reduced: bool,
     /// Threads.
     pub n_threads: usize,
+}
+
+/// Where a fit begins.
+pub enum Start<'a> {
+    /// The linear discriminant of the training rows.
+    Discriminant,
+    /// A probe fitted on a subset of the training rows.
+    Probe(&'a Linear),
+    /// Where a fit on the same rows ended, at another penalty.
+    Continue(&'a Linear, Continuation),
+}
+
+/// What a fit learned of the objective's curvature; for the next fit on the same rows.
+pub struct Continuation {
+    memory: Memory,
+    alpha: f64,
 }
 
 /// Which rule ended a fit.
@@ -55,7 +77,6 @@ impl Stop {
 }
 
 /// A fitted logistic probe and how good it is.
-#[derive(Debug, Clone)]
 pub struct Fit {
     /// The probe.
     pub probe: Linear,
@@ -67,8 +88,12 @@ pub struct Fit {
     pub stop: Stop,
     /// Passes over the training rows; the search for a start counts as its fraction.
     pub passes: f64,
+    /// Those of them whose factors were rounded to bfloat16.
+    pub reduced_passes: f64,
     /// 0-1 error on the training rows.
     pub train_error: f64,
+    /// For the next fit on the same rows.
+    pub continuation: Continuation,
 }
 
 impl Fit {
@@ -78,34 +103,45 @@ impl Fit {
     }
 }
 
-/// Steps remembered: more cost little and save little (51 passes with 5, 42 with 50, on one problem).
-const MEMORY: usize = 20;
+/// Fewest and most steps remembered, and the bytes they may take beyond the fewest: 60 instead of 20 save a
+/// sixth of the passes down a path of penalties on a bank of 10 classes, nothing on one of 312.
+const MEMORY: (usize, usize) = (20, 60);
+const MEMORY_BYTES: usize = 1 << 28;
 /// Iterations after which the metric is made again: curvature drops by orders of magnitude early on.
 const REFRESH: [usize; 4] = [3, 6, 10, 15];
 /// Sufficient decrease, and the slack for float32 noise of the objective.
 const ARMIJO: f64 = 1e-4;
 const NOISE: f64 = 2e-7;
-/// Window and movement of the "estimated" rule (0.05 percentage points).
-const WINDOW: usize = 5;
+/// The "estimated" rule: how much the Newton decrement in the metric is below the true gap (measured: 1.3 to 4
+/// at tuned penalties, 10 at 1e-5), the last steps it looks at, and the movement of the training error over
+/// them that counts as none (0.05 percentage points).
+const DECREMENT_FACTOR: f64 = 4.0;
+const WINDOW: usize = 3;
 const STILL: f64 = 5e-4;
 /// Halvings before a line search gives up.
 const MAX_HALVINGS: usize = 12;
 /// Rows on which the scale of the starting discriminant is searched.
 const START_ROWS: usize = 4096;
 
-/// Fit a probe on `rows`, whose statistics `design` holds; `labels` are indexed by matrix row.
-///
-/// `start`: a probe fitted on a subset of these rows, or none for the discriminant.
+/// Fewest classes at which bfloat16 pays: with few, a pass is spent on reading and converting the rows.
+const REDUCED_CLASSES: usize = 32;
+/// Tolerance that passes in bfloat16 are trusted with: on standardized features their gradients stall at
+/// 2e-5 of the objective.
+const REDUCED_TOL: f64 = 1e-4;
+
+/// Fit a probe on `rows`, whose statistics `design` and `model` hold; `labels` are indexed by matrix row.
 ///
 /// # Errors
 /// [`Error::Parameter`] for settings out of range or a design of other rows, [`Error::Interrupted`],
 /// [`Error::Numerical`] if the objective is not finite. Reaching `max_passes` is no error.
+#[allow(clippy::too_many_arguments)] // what, on which rows, from where, how
 pub fn fit_logistic(
     matrix: &Matrix<'_>,
     rows: &[u32],
     labels: &[u32],
     design: &Design,
-    start: Option<&Linear>,
+    model: &ClassModel,
+    start: Start<'_>,
     settings: LogisticSettings,
     control: &Control,
 ) -> Result<Fit> {
@@ -125,130 +161,175 @@ pub fn fit_logistic(
     if targets.contains(&u32::MAX) {
         return Err(Error::Parameter("the design is of other rows: it lacks a class of these".into()));
     }
+    let exact = choose(Precision::Exact)?;
+    let reduced = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
     let problem = Problem {
         matrix,
         rows,
         targets,
         design,
         alpha: settings.alpha,
-        kernel: choose(Precision::Exact)?,
         n_threads: settings.n_threads,
         control,
     };
-    let spectrum = Spectrum::new(design)?;
-    let (point, passes) = match start {
-        Some(probe) => {
-            let (mut weights, intercept) = probe.for_design(design)?;
-            weights.extend(intercept);
-            (weights, 0.0)
+    let kernel = if reduced { choose(Precision::Bf16)? } else { exact };
+    let mut solver =
+        Solver { problem: &problem, model, settings, kernel, exact, passes: 0.0, reduced_passes: 0.0 };
+    let pair_bytes = 2 * size_of::<f32>() * (design.n_features() + 1) * design.classes.len();
+    let new_memory = || Memory::new((MEMORY_BYTES / pair_bytes).clamp(MEMORY.0, MEMORY.1));
+    let (mut point, memory) = match start {
+        Start::Discriminant => (solver.scaled_discriminant()?, new_memory()),
+        Start::Probe(probe) => (probe.for_design(design)?, new_memory()),
+        Start::Continue(probe, from) => {
+            let mut memory = if probe.affine == design.affine { from.memory } else { new_memory() };
+            memory.add_penalty(settings.alpha - from.alpha, design.n_features() * design.classes.len());
+            (probe.for_design(design)?, memory)
         }
-        None => scaled_discriminant(&problem, &spectrum)?,
     };
-    let mut solver = Solver { problem: &problem, spectrum: &spectrum, settings, passes };
-    let (point, at, gap, stop) = solver.descend(point)?;
+    // softmax does not see it, the penalty does, and the metric has no steps there
+    for row in point.chunks_exact_mut(design.classes.len()) {
+        let mean = row.iter().sum::<f64>() / row.len() as f64;
+        row.iter_mut().for_each(|v| *v -= mean);
+    }
+    let end = install(settings.n_threads, || solver.descend(point, memory))?;
     let split = design.n_features() * design.classes.len();
     Ok(Fit {
-        probe: Linear::from_present(design, &point[..split], &point[split..], ABSENT_SCORE),
-        objective: at.objective,
-        gap: gap / at.objective,
-        stop,
+        probe: Linear::from_present(design, &end.point[..split], &end.point[split..], ABSENT_SCORE),
+        objective: end.at.objective,
+        gap: end.gap / end.at.objective,
+        stop: end.stop,
         passes: solver.passes,
-        train_error: at.train_error,
+        reduced_passes: solver.reduced_passes,
+        train_error: end.at.train_error,
+        continuation: Continuation { memory: end.memory, alpha: settings.alpha },
     })
-}
-
-/// The discriminant times the factor that fits a sample of the rows best, and the passes that took.
-fn scaled_discriminant(problem: &Problem<'_>, spectrum: &Spectrum) -> Result<(Vec<f64>, f64)> {
-    let mut point = spectrum.discriminant(problem.design);
-    let stride = (problem.rows.len() / START_ROWS).max(1);
-    let factors: Vec<f64> = (0..12).map(|i| 2.0_f64.powi(1 - i)).collect();
-    let losses = problem.losses_by_factor(&point, &factors, stride)?;
-    let best = (0..factors.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).expect("factors");
-    point.iter_mut().for_each(|v| *v *= factors[best]);
-    Ok((point, 0.5 / stride as f64))
 }
 
 struct Solver<'a> {
     problem: &'a Problem<'a>,
-    spectrum: &'a Spectrum,
+    model: &'a ClassModel,
     settings: LogisticSettings,
+    /// Of the passes now.
+    kernel: &'static Kernel,
+    /// Of the passes that decide.
+    exact: &'static Kernel,
     passes: f64,
+    reduced_passes: f64,
+}
+
+/// A point reached, and why the descent ended there.
+struct End {
+    point: Vec<f64>,
+    at: Evaluation,
+    gap: f64,
+    stop: Stop,
+    memory: Memory,
 }
 
 impl Solver<'_> {
-    fn evaluate(&mut self, point: &[f64], collect: Collect) -> Result<Evaluation> {
-        self.passes += 1.0;
-        self.problem.evaluate(point, collect)
+    fn is_reduced(&self) -> bool {
+        self.kernel.precision == Precision::Bf16 && self.exact.precision == Precision::Exact
     }
 
-    fn descend(&mut self, start: Vec<f64>) -> Result<(Vec<f64>, Evaluation, f64, Stop)> {
+    fn evaluate(&mut self, point: &[f64], collect: Collect) -> Result<Evaluation> {
+        self.passes += 1.0;
+        if self.is_reduced() {
+            self.reduced_passes += 1.0;
+        }
+        self.problem.evaluate(self.kernel, point, collect)
+    }
+
+    /// The discriminant times the factor that fits a sample of the rows best.
+    fn scaled_discriminant(&mut self) -> Result<Vec<f64>> {
+        let mut point = self.model.discriminant(self.problem.design);
+        let stride = (self.problem.rows.len() / START_ROWS).max(1);
+        let factors: Vec<f64> = (0..12).map(|i| 2.0_f64.powi(1 - i)).collect();
+        let losses = self.problem.losses_by_factor(self.exact, &point, &factors, stride)?;
+        let weights = &point[..point.len() - self.problem.n_classes()];
+        let penalty = 0.5 * self.settings.alpha * dot(weights, weights);
+        let value = |i: usize| losses[i] + penalty * factors[i] * factors[i];
+        let best = (0..factors.len()).min_by(|&a, &b| value(a).total_cmp(&value(b))).expect("factors");
+        point.iter_mut().for_each(|v| *v *= factors[best]);
+        self.passes += 0.5 / stride as f64;
+        Ok(point)
+    }
+
+    fn descend(&mut self, start: Vec<f64>, mut memory: Memory) -> Result<End> {
+        const FRESH: Collect = Collect { curvature: true, covariance: true };
         let mut point = start;
-        let mut at = self.evaluate(&point, Collect { curvature: true, covariance: true })?;
+        let mut at = self.evaluate(&point, FRESH)?;
         if !at.objective.is_finite() {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
-        let mut metric = Metric::new(self.spectrum, &at.curvature, self.problem.alpha);
-        let mut memory = Memory::new(MEMORY);
+        let mut metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
         let mut history = vec![(at.objective, at.train_error)];
+        let mut iteration = 0;
         let mut fresh_metric = true;
         loop {
-            let tolerance = self.settings.tol * at.objective;
+            let tol = if self.is_reduced() { self.settings.tol.max(REDUCED_TOL) } else { self.settings.tol };
+            let tolerance = tol * at.objective;
             let gap = gap_bound(self.problem, &point, &at);
-            if gap <= tolerance {
-                return Ok((point, at, gap, Stop::Certified));
+            let mut direction = memory.direction(&at.gradient, |v| metric.solve(v));
+            let mut slope = dot(&direction, &at.gradient);
+            if slope >= 0.0 {
+                memory.clear();
+                direction = at.gradient.iter().map(|g| -g).collect();
+                slope = dot(&direction, &at.gradient);
             }
-            if self.stands_still(&history) {
-                return Ok((point, at, gap, Stop::Estimated));
-            }
-            if self.passes >= self.settings.max_passes as f64 {
-                return Ok((point, at, gap, Stop::MaxPasses));
-            }
-            let iteration = history.len();
-            let collect = Collect { curvature: REFRESH.contains(&iteration), covariance: true };
-            // where only the intercept stands between the bound and the tolerance, move it alone
-            let direction = if self.weights_gap(&at) <= tolerance {
-                self.intercept_step(&at)
+            let mut stop = if gap <= tolerance {
+                Some(Stop::Certified)
+            } else if estimated_gap(&history, -0.5 * slope).is_some_and(|gap| gap <= tolerance) {
+                Some(Stop::Estimated)
+            } else if self.passes >= self.settings.max_passes as f64 {
+                Some(Stop::MaxPasses)
             } else {
-                let d = memory.direction(&at.gradient, |v| metric.solve(v));
-                if dot(&d, &at.gradient) < 0.0 {
-                    d
-                } else {
-                    memory.clear();
-                    at.gradient.iter().map(|g| -g).collect()
-                }
+                None
             };
-            match self.search(&point, &at, &direction, collect)? {
-                Some((next, there)) => {
-                    let step: Vec<f64> = next.iter().zip(&point).map(|(a, b)| a - b).collect();
-                    let change: Vec<f64> =
-                        there.gradient.iter().zip(&at.gradient).map(|(a, b)| a - b).collect();
-                    memory.push(step, change);
-                    (point, at) = (next, there);
-                    if collect.curvature {
-                        metric = Metric::new(self.spectrum, &at.curvature, self.problem.alpha);
+            iteration += 1;
+            if stop.is_none() {
+                // where only the intercept stands between the bound and the tolerance, move it alone
+                if self.weights_gap(&at) <= tolerance {
+                    direction = self.intercept_step(&at);
+                }
+                let collect = Collect { curvature: REFRESH.contains(&iteration), covariance: true };
+                match self.search(&point, &at, &direction, collect)? {
+                    Some((next, there)) => {
+                        memory.push((&next, &point), (&there.gradient, &at.gradient));
+                        (point, at) = (next, there);
+                        if collect.curvature {
+                            metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+                        }
+                        fresh_metric = collect.curvature;
                     }
-                    fresh_metric = collect.curvature;
+                    // no decrease along a descent direction: rounding noise, or a metric gone stale
+                    None if fresh_metric => stop = Some(Stop::Estimated),
+                    None => {
+                        memory.clear();
+                        at = self.evaluate(&point, FRESH)?;
+                        metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+                        fresh_metric = true;
+                    }
                 }
-                // no decrease along a descent direction: float32 noise, or a metric gone stale
-                None if fresh_metric => return Ok((point, at, gap, Stop::Estimated)),
-                None => {
-                    memory.clear();
-                    at = self.evaluate(&point, Collect { curvature: true, covariance: true })?;
-                    metric = Metric::new(self.spectrum, &at.curvature, self.problem.alpha);
-                    fresh_metric = true;
-                }
+                history.push((at.objective, at.train_error));
             }
-            history.push((at.objective, at.train_error));
+            if let Some(stop) = stop {
+                if !self.is_reduced() {
+                    return Ok(End { point, at, gap, stop, memory });
+                }
+                self.kernel = self.exact;
+                at = self.evaluate(&point, FRESH)?;
+                metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+                fresh_metric = true;
+                // what stands still in bfloat16 at this tolerance does so exactly
+                let decided = self.settings.tol >= REDUCED_TOL && stop != Stop::Certified;
+                if decided || stop == Stop::MaxPasses {
+                    let gap = gap_bound(self.problem, &point, &at);
+                    let stop = if gap <= self.settings.tol * at.objective { Stop::Certified } else { stop };
+                    return Ok(End { point, at, gap, stop, memory });
+                }
+                history = vec![(at.objective, at.train_error)];
+            }
         }
-    }
-
-    fn stands_still(&self, history: &[(f64, f64)]) -> bool {
-        let Some(before) = history.len().checked_sub(WINDOW + 1) else {
-            return false;
-        };
-        let (objective, error) = history[history.len() - 1];
-        history[before].0 - objective <= 0.5 * self.settings.tol * objective
-            && history[before..].iter().all(|&(_, e)| (e - error).abs() < STILL)
     }
 
     /// The bound if the intercept were at its optimum: ‖∇_W F‖² / 2α.
@@ -312,4 +393,26 @@ impl Solver<'_> {
         }
         Ok(None)
     }
+}
+
+/// What is left to gain, judged by the last steps `(objective, training error)` and the Newton decrement
+/// in the metric; `None` while the training error moves or there are too few steps.
+///
+/// Gains are taken to go on as a geometric series, at the slower of their last two rates.
+fn estimated_gap(history: &[(f64, f64)], decrement: f64) -> Option<f64> {
+    let last = &history[history.len().checked_sub(WINDOW + 1)?..];
+    let (_, error) = last[WINDOW];
+    if last.iter().any(|&(_, e)| (e - error).abs() >= STILL) {
+        return None;
+    }
+    let gain = |i: usize| (last[WINDOW - 1 - i].0 - last[WINDOW - i].0).max(0.0);
+    let rate = (gain(0) / gain(1)).max((gain(0) / gain(2)).sqrt());
+    let ahead = if rate < 1.0 { gain(0) * rate / (1.0 - rate) } else { f64::INFINITY };
+    // gains of nothing: 0/0
+    let ahead = if rate.is_nan() { 0.0 } else { ahead };
+    Some(ahead.max(DECREMENT_FACTOR * decrement))
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

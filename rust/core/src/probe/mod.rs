@@ -14,8 +14,9 @@ mod metric;
 mod pass;
 mod ridge;
 
-pub use logistic::{Fit, LogisticSettings, Stop, fit_logistic};
-pub use ridge::{RidgeFactor, solve_ridge};
+pub use logistic::{Continuation, Fit, LogisticSettings, Start, Stop, fit_logistic};
+pub use metric::ClassModel;
+pub use ridge::RidgeFactor;
 
 use crate::error::{Error, Result};
 use crate::moments::{Affine, Design};
@@ -54,11 +55,12 @@ impl Linear {
         all
     }
 
-    /// The same scores in another design's coordinates and present classes: a warm start.
+    /// The same scores in another design's coordinates and present classes, as parameters `(d + 1, k′)`: a warm
+    /// start.
     ///
     /// # Errors
     /// [`Error::Shape`] if features or classes differ in number.
-    fn for_design(&self, design: &Design) -> Result<(Vec<f64>, Vec<f64>)> {
+    fn for_design(&self, design: &Design) -> Result<Vec<f64>> {
         let (d, k, present) = (design.n_features(), design.n_classes, design.classes.len());
         if self.weights.len() != d * k || self.n_classes() != k {
             return Err(Error::Shape {
@@ -82,7 +84,8 @@ impl Linear {
                 intercept[c] += raw * moved;
             }
         }
-        Ok((weights, intercept))
+        weights.extend(intercept);
+        Ok(weights)
     }
 
     /// `(weights (d, k), intercept (k))` on raw features.

@@ -19,8 +19,6 @@ pub(super) struct Problem<'a> {
     pub targets: Vec<u32>,
     pub design: &'a Design,
     pub alpha: f64,
-    /// Of every product.
-    pub kernel: &'static Kernel,
     pub n_threads: usize,
     pub control: &'a Control,
 }
@@ -92,31 +90,38 @@ impl Problem<'_> {
     }
 
     /// Weights `(d, k)` packed, and the intercept.
-    fn pack(&self, point: &[f64]) -> (Panels, Vec<f32>) {
+    fn pack(&self, kernel: &Kernel, point: &[f64]) -> (Panels, Vec<f32>) {
         let (d, k) = (self.design.n_features(), self.n_classes());
         let point: Vec<f32> = point.iter().map(|&v| v as f32).collect();
         let mut weights = Panels::default();
-        weights.pack(self.kernel, &point[..d * k], d, k, k);
+        weights.pack(kernel, &point[..d * k], d, k, k);
         (weights, point[d * k..].to_vec())
     }
 
     /// Rows to scaled features and their scores.
-    fn score(&self, rows: &[u32], weights: &Panels, intercept: &[f32], block: &mut Block) -> Result<()> {
+    fn score(
+        &self,
+        kernel: &Kernel,
+        rows: &[u32],
+        weights: &Panels,
+        intercept: &[f32],
+        block: &mut Block,
+    ) -> Result<()> {
         let d = self.design.n_features();
         self.control.advance(rows.len())?;
         let stride = row_stride(d);
         let x = &mut block.x[..rows.len() * stride];
         self.matrix.stage(rows, x, stride)?;
         self.design.affine.apply(x, stride);
-        let operand = Rows::new(self.kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
-        forward(self.kernel, &operand, weights, intercept, &mut block.z);
+        let operand = Rows::new(kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
+        forward(kernel, &operand, weights, intercept, &mut block.z);
         Ok(())
     }
 
     /// Evaluate F and its gradient at `point`.
-    pub fn evaluate(&self, point: &[f64], collect: Collect) -> Result<Evaluation> {
+    pub fn evaluate(&self, kernel: &Kernel, point: &[f64], collect: Collect) -> Result<Evaluation> {
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let (weights, intercept) = self.pack(point);
+        let (weights, intercept) = self.pack(kernel, point);
         let block = block_rows(3 * d + 2 * k);
         let stride = (self.rows.len() * k * k).div_ceil(SECOND_MOMENT_BUDGET).max(1);
         let runs = fold_blocks(
@@ -137,15 +142,15 @@ impl Problem<'_> {
             },
             |run, range| {
                 let (rows, targets) = (&self.rows[range.clone()], &self.targets[range.clone()]);
-                self.score(rows, &weights, &intercept, &mut run.block)?;
+                self.score(kernel, rows, &weights, &intercept, &mut run.block)?;
                 let z = &mut run.block.z;
                 let sums = softmax_residual(z, targets, k);
                 run.sums.loss += sums.loss;
                 run.sums.entropy += sums.entropy;
                 run.sums.errors += sums.errors;
-                run.columns.pack(self.kernel, &run.block.x, rows.len(), d, row_stride(d));
-                run.residual.pack(self.kernel, z, rows.len(), k, padded(k));
-                backward_add(self.kernel, &run.columns, &run.residual, &mut run.sum);
+                run.columns.pack(kernel, &run.block.x, rows.len(), d, row_stride(d));
+                run.residual.pack(kernel, z, rows.len(), k, padded(k));
+                backward_add(kernel, &run.columns, &run.residual, &mut run.sum);
                 for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
                     let row = &mut row[..k];
                     for (g, &r) in run.gradient[d * k..].iter_mut().zip(row.iter()) {
@@ -222,9 +227,15 @@ impl Problem<'_> {
     }
 
     /// Mean loss on every `stride`-th row for logits `T · (x W + b)`, for each factor `T`.
-    pub fn losses_by_factor(&self, point: &[f64], factors: &[f64], stride: usize) -> Result<Vec<f64>> {
+    pub fn losses_by_factor(
+        &self,
+        kernel: &Kernel,
+        point: &[f64],
+        factors: &[f64],
+        stride: usize,
+    ) -> Result<Vec<f64>> {
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let (weights, intercept) = self.pack(point);
+        let (weights, intercept) = self.pack(kernel, point);
         let sample: Vec<usize> = (0..self.rows.len()).step_by(stride).collect();
         let block = block_rows(2 * d + 2 * k);
         let runs = fold_blocks(
@@ -235,7 +246,7 @@ impl Problem<'_> {
             |(block, scaled, losses), range| {
                 let rows: Vec<u32> = sample[range.clone()].iter().map(|&i| self.rows[i]).collect();
                 let targets: Vec<u32> = sample[range].iter().map(|&i| self.targets[i]).collect();
-                self.score(&rows, &weights, &intercept, block)?;
+                self.score(kernel, &rows, &weights, &intercept, block)?;
                 for (&factor, loss) in factors.iter().zip(losses) {
                     for (s, &v) in scaled.iter_mut().zip(&block.z) {
                         *s = v * factor as f32;

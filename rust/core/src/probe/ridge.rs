@@ -11,8 +11,7 @@ use crate::moments::Design;
 pub const ALPHA_FLOOR: f64 = 1e-5;
 
 /// The eigendecomposition of a design's covariance and the rotated targets.
-pub struct RidgeFactor<'a> {
-    design: &'a Design,
+pub struct RidgeFactor {
     /// Eigenvalues clipped at zero, `(d)`.
     eigenvalues: Vec<f64>,
     /// Eigenvectors, `(d, d)`.
@@ -21,12 +20,12 @@ pub struct RidgeFactor<'a> {
     rotated: Mat<f64>,
 }
 
-impl<'a> RidgeFactor<'a> {
+impl RidgeFactor {
     /// Factor once, solve for many penalties.
     ///
     /// # Errors
     /// [`Error::Numerical`] if the eigendecomposition does not converge.
-    pub fn new(design: &'a Design) -> Result<Self> {
+    pub fn new(design: &Design) -> Result<Self> {
         let d = design.n_features();
         let covariance = MatRef::from_row_major_slice(&design.covariance, d, d);
         let eigen = covariance
@@ -38,16 +37,16 @@ impl<'a> RidgeFactor<'a> {
         let basis = eigen.U().to_owned();
         let rotated = basis.transpose() * &targets;
         let eigenvalues = eigen.S().column_vector().iter().map(|&v| v.max(0.0)).collect();
-        Ok(Self { design, eigenvalues, basis, rotated })
+        Ok(Self { eigenvalues, basis, rotated })
     }
 
-    /// The probe at one penalty.
+    /// The probe at one penalty; `design` is the one that was factored.
     ///
     /// # Errors
     /// [`Error::Parameter`] if alpha is not positive, or below [`ALPHA_FLOOR`] times the mean variance.
-    pub fn solve(&self, alpha: f64) -> Result<Linear> {
+    pub fn solve(&self, design: &Design, alpha: f64) -> Result<Linear> {
         check_alpha(alpha)?;
-        let floor = ALPHA_FLOOR * self.design.mean_variance();
+        let floor = ALPHA_FLOOR * design.mean_variance();
         if alpha < floor * (1.0 - 1e-6) {
             return Err(Error::Parameter(format!(
                 "alpha {alpha:e} is below {floor:e} (1e-5 of the mean feature variance), where float32 sums no \
@@ -61,18 +60,6 @@ impl<'a> RidgeFactor<'a> {
         let (d, k) = (weights.nrows(), weights.ncols());
         let weights: Vec<f64> = (0..d * k).map(|i| weights[(i / k, i % k)]).collect();
         // an absent class has an all-zero target: weights 0, intercept 0
-        Ok(Linear::from_present(self.design, &weights, &self.design.priors, 0.0))
+        Ok(Linear::from_present(design, &weights, &design.priors, 0.0))
     }
-}
-
-/// Ridge probes for several penalties from one factorization.
-///
-/// # Errors
-/// As [`RidgeFactor::new`] and [`RidgeFactor::solve`].
-pub fn solve_ridge(design: &Design, alphas: &[f64]) -> Result<Vec<Linear>> {
-    for &alpha in alphas {
-        check_alpha(alpha)?;
-    }
-    let factor = RidgeFactor::new(design)?;
-    alphas.iter().map(|&alpha| factor.solve(alpha)).collect()
 }

@@ -165,6 +165,55 @@ def test_logistic_predictions_and_probabilities_are_those_of_scikit_learn():
     assert np.allclose(ours.predict_proba(x), softmax(ours.decision_function(x), 1), atol=1e-6)
 
 
+def test_passes_in_bfloat16_end_at_the_exact_optimum():
+    """With 40 classes passes are rounded where the CPU gains by it; forced here, so that it is tested anywhere."""
+    code = """
+import numpy as np
+from ssl_risk_rs import _core
+rng = np.random.default_rng(0)
+y = np.arange(1200, dtype=np.uint32) % 40
+x = (rng.normal(0, 1, (40, 24))[y] + rng.normal(0, 0.8, (1200, 24))).astype(np.float16)
+rows = np.arange(1200, dtype=np.uint32)
+moments = _core.Moments(24, 40)
+moments.update(x, rows, y, np.zeros(1200, np.uint8))
+design = moments.design(scaling="standardize")
+for tol in (1e-3, 1e-6):
+    for reduced in (False, True):
+        fit = _core.fit_logistic(x, rows, y, design, 1e-2, tol=tol, reduced=reduced)
+        print(repr(fit.objective), fit.passes, fit.reduced_passes)
+"""
+    environment = os.environ | {"SSL_RISK_KERNEL": "portable,portable_bf16"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    fits = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
+    for (exact, _, none), (rounded, passes, reduced), tol in zip(fits[::2], fits[1::2], (1e-3, 1e-6), strict=True):
+        assert none == 0 and 1 < reduced <= passes - 1  # the last pass is exact
+        assert abs(rounded / exact - 1) < tol
+    assert fits[1][1] - fits[1][2] <= 2  # at 1e-3 one exact pass confirms
+
+
+def test_a_fit_goes_on_from_the_last_penalty():
+    x, y = mixture(n=1500, d=24, k=5, spread=0.4)
+    rows, labels, design = core(x, y, scaling="standardize")
+    first = _core.fit_logistic(x, rows, labels, design, 1e-1, tol=1e-6, n_threads=1)
+    options = {"tol": 1e-6, "max_passes": 1000, "n_threads": 1}
+    alone = _core.fit_logistic(x, rows, labels, design, 1e-2, **options)
+    after = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first, **options)
+    again = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first, **options)  # its steps are taken
+    probe = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first.probe, **options)
+    assert (again.passes, again.objective) == (probe.passes, probe.objective)
+    for fit in (after, again):
+        assert abs(fit.objective / alone.objective - 1) < 2e-6  # tol, and as much for what they differ by
+    # of other rows: only the probe counts
+    few = rows[:900]
+    moments = _core.Moments(24, 5)
+    moments.update(x, few, labels, np.zeros(len(x), np.uint8), n_threads=1)
+    other = moments.design(scaling="standardize")
+    source = _core.fit_logistic(x, few, labels, other, 1e-2, **options)
+    mixed = _core.fit_logistic(x, rows, labels, design, 1e-2, start=source, **options)
+    assert abs(mixed.objective / alone.objective - 1) < 2e-6
+
+
 def float64_point(design_x, fit, shift_to):
     """(W, b) of a probe in the coordinates z = (x − mean)/sd, from its raw weights."""
     coef, intercept = fit.probe.raw()

@@ -72,7 +72,7 @@ pub(super) static KERNELS: &[Kernel] = &[
     portable::BF16,
 ];
 
-/// Environment variable that names the kernel of every product.
+/// Environment variable that names the kernel of every product, or one for each precision (`a,b`).
 pub const FORCE_VARIABLE: &str = "SSL_RISK_KERNEL";
 
 impl Kernel {
@@ -193,14 +193,16 @@ pub fn list() -> Vec<(&'static str, Precision, bool)> {
     KERNELS.iter().map(|k| (k.name, k.precision, usable().iter().any(|u| u.name == k.name))).collect()
 }
 
-/// The kernel for products that may lose what `precision` says: the one that `SSL_RISK_KERNEL` names, else
-/// the fastest. A bfloat16 kernel is chosen only where it beats the exact one, by timing both once.
+/// The kernel for products that may lose what `precision` says: of those that `SSL_RISK_KERNEL` names the first
+/// of this precision (the first at all if there is none), else the fastest. A bfloat16 kernel is chosen only
+/// where it beats the exact one, by timing both once.
 ///
 /// # Errors
 /// [`Error::Parameter`] if the variable names a kernel that does not exist or that this CPU cannot run.
 pub fn choose(precision: Precision) -> Result<&'static Kernel> {
-    if let Some(forced) = forced()? {
-        return Ok(forced);
+    let forced = forced()?;
+    if let Some(&first) = forced.first() {
+        return Ok(forced.into_iter().find(|k| k.precision == precision).unwrap_or(first));
     }
     let exact =
         *usable().iter().find(|k| k.precision == Precision::Exact).expect("portable is always usable");
@@ -217,17 +219,17 @@ pub fn choose(precision: Precision) -> Result<&'static Kernel> {
     Ok(faster.unwrap_or(exact))
 }
 
-fn forced() -> Result<Option<&'static Kernel>> {
-    static FORCED: OnceLock<Option<String>> = OnceLock::new();
-    let Some(name) = FORCED.get_or_init(|| std::env::var(FORCE_VARIABLE).ok().filter(|n| !n.is_empty()))
-    else {
-        return Ok(None);
+/// The kernels that the environment names, separated by commas; empty if it names none.
+fn forced() -> Result<Vec<&'static Kernel>> {
+    static FORCED: OnceLock<String> = OnceLock::new();
+    let names = FORCED.get_or_init(|| std::env::var(FORCE_VARIABLE).unwrap_or_default());
+    let kernel = |name: &str| {
+        usable().iter().copied().find(|k| k.name == name).ok_or_else(|| {
+            Error::Parameter(format!(
+                "{FORCE_VARIABLE}={name} names no kernel that this CPU can run; it can run {}",
+                usable().iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
+            ))
+        })
     };
-    match usable().iter().find(|k| k.name == name) {
-        Some(kernel) => Ok(Some(kernel)),
-        None => Err(Error::Parameter(format!(
-            "{FORCE_VARIABLE}={name} names no kernel that this CPU can run; it can run {}",
-            usable().iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
-        ))),
-    }
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(kernel).collect()
 }

@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target creates what it needs in .venv.
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint docs format clean
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
@@ -32,6 +32,9 @@ lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubtest
 	$(VENV)/bin/ruff format --check python tests bench scripts
 	$(VENV)/bin/mypy
 	$(VENV)/bin/stubtest ssl_risk_rs._core
+
+docs: $(VENV)/.built ## pages made from the code
+	$(PY) scripts/cli_reference.py
 
 format: $(VENV)/.deps ## rewrite the sources in the house format
 	cargo fmt --all

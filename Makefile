@@ -36,6 +36,10 @@ lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubtest
 docs: $(VENV)/.built ## pages made from the code
 	$(PY) scripts/cli_reference.py
 
+bench: $(VENV)/.built ## quick run of the benchmarks beside other libraries; sizes: bench/run.py --help
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --group bench
+	$(PY) bench/run.py --size smoke
+
 format: $(VENV)/.deps ## rewrite the sources in the house format
 	cargo fmt --all
 	$(VENV)/bin/ruff check --fix python tests bench scripts

@@ -42,7 +42,8 @@ pub(super) struct Evaluation {
     pub train_error: f64,
     /// Gradient of F, `(d + 1, k′)`.
     pub gradient: Vec<f64>,
-    /// `[j, c]` = (1/n) Σ over rows of true class j of p_c (1 − p_c), `(k′, k′)`; empty unless asked for.
+    /// `[j, c]` = (1/n) Σ over rows of true class j of the curvature h of class c ([`add_curvature`]); the last
+    /// row holds (1/n) Σ h² over all rows; `(k′ + 1, k′)`, empty unless asked for.
     pub curvature: Vec<f64>,
     /// Mean of q qᵀ over the rows or a strided sample of them, `(k′, k′)`; empty unless asked for.
     pub second_moment: Vec<f64>,
@@ -136,7 +137,7 @@ impl Problem<'_> {
                 gradient: vec![0.0; (d + 1) * k],
                 pending: 0,
                 sums: Residual::default(),
-                curvature: vec![0.0; if collect.curvature { k * k } else { 0 }],
+                curvature: vec![0.0; if collect.curvature { (k + 1) * k } else { 0 }],
                 second_moment: vec![0.0; if collect.covariance { k * k } else { 0 }],
                 sampled: 0,
             },
@@ -156,13 +157,12 @@ impl Problem<'_> {
                     for (g, &r) in run.gradient[d * k..].iter_mut().zip(row.iter()) {
                         *g += f64::from(r);
                     }
-                    if collect.curvature || collect.covariance {
-                        row[target as usize] += 1.0; // back to probabilities
-                    }
                     if collect.curvature {
-                        add_curvature(row, &mut run.curvature[target as usize * k..][..k]);
+                        let (by_class, squares) = run.curvature.split_at_mut(k * k);
+                        add_curvature(row, &mut by_class[target as usize * k..][..k], squares);
                     }
                     if collect.covariance && (range.start + i).is_multiple_of(stride) {
+                        row[target as usize] += 1.0; // back to probabilities
                         run.sampled += 1;
                         for (c, &p) in row.iter().enumerate() {
                             let line = &mut run.second_moment[c * k..][..k];

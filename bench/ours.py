@@ -62,6 +62,8 @@ def one_pass(loaded: Loaded, request: Request, *, reduced: bool = False) -> Answ
             _core.fit_logistic(loaded.x, rows, labels, design, request.alpha, max_passes=m, **options) for m in (3, 8)
         )
         answer.seconds.append(_per_pass(few, more))
+    if reduced and not more.reduced_passes:
+        raise SystemExit("not run: no pass was rounded (fewer than 32 classes, or this CPU is no faster at it)")
     coef, intercept = more.probe.raw()
     answer.arrays |= {"coef": coef, "intercept": intercept}
     answer.numbers |= {"objective": more.objective, "passes": more.passes}

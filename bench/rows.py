@@ -9,6 +9,7 @@ from statistics import median
 #: what becomes of a row
 OK, FAIL = "ok", "FAIL"
 NOT_REACHED = "not reached"  # the accuracy asked for
+CUT_OFF = "cut off"  # by the time limit: seconds are those of the part done, see the note
 NOT_INSTALLED = "not installed"
 NOT_RUN = "not run"  # memory or sizes, see the note
 UNCHECKED = "unchecked"  # the kernels' own example: its test suite is the check
@@ -101,7 +102,7 @@ def line(row: Row) -> str:
     ratio = f"{row.ratio}x" if row.ratio else ""
     busy = f"  others used {row.other_cores:.1f} cores;" if (row.other_cores or 0) > BUSY else ""
     return (
-        f"{row.job:14} {row.goal:22} {row.who:38} {number(row.seconds_median, '.3f'):>9} s {ratio:>9}  "
+        f"{row.job:14} {row.goal:22} {row.who:50} {number(row.seconds_median, '.3f'):>9} s {ratio:>9}  "
         f"{number(row.value, '.2g'):>8} {row.measure:34} test {number(row.test_error, '.4f'):>6} "
         f"{number(row.anonymous_mb, '.0f'):>6} MB  {row.status}{busy}{'  ' + row.note if row.note else ''}"
     )

@@ -34,7 +34,7 @@ def logistic(loaded: Loaded, request: Request) -> Answer:
 
     _, trial = fit(3)
     found, seconds = fit(max(3, int(3 * request.limit_s / trial)))
-    # rows: epoch, objective, best dual, gap, -, seconds (without evaluating the objective)
+    # rows: epoch, objective, best dual, gap, -, seconds by the library's own clock
     _, objective, _, _, _, clock = found.optimization_info_[0]  # type: ignore[attr-defined]
     answer.trajectory = [(float(t), float(f)) for t, f in zip(clock, objective, strict=True) if t > 0]
     answer.seconds, answer.numbers["passes"] = [seconds], len(answer.trajectory)

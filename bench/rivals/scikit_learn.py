@@ -97,7 +97,7 @@ JOBS = {
     "ridge": [
         Method("scikit-learn Ridge cholesky float32", ridge, lambda n, d, k: 12.0 * n * d + 8.0 * n * k, "one penalty"),
         Method(
-            "scikit-learn RidgeClassifierCV",
+            "scikit-learn RidgeClassifierCV, a third of the rows",
             ridge_cv,
             lambda n, d, k: (20.0 * n * d + 32.0 * n * k) / CV_SHARE + 32.0 * d * d,
             "20 penalties",

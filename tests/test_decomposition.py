@@ -81,6 +81,41 @@ def test_ridge_risks_are_those_of_scikit_learn(small, ridge):
     assert inside(ridge, "risk_us", wrong(alpha, xt, yt))
 
 
+def test_ridge_judges_a_sample_of_large_folds_and_training_sets(small, ridge, monkeypatch):
+    from ssl_risk_rs import protocols
+
+    monkeypatch.setattr(protocols, "MAX_TUNING_ROWS", 50)
+    monkeypatch.setattr(protocols, "MAX_SENSITIVITY_ROWS", 100)
+    sampled = decompose(*small, probe="ridge", **FAST)
+    assert 0 < sampled.outcomes["tuning_errors"].max() <= 5 * 50 < ridge.sizes["train"]
+    assert sampled.estimate("risk_af") == ridge.estimate("risk_af")  # the risks themselves rest on all rows
+    assert abs(sampled.sensitivity - ridge.sensitivity) < 0.2
+
+
+def test_one_fold_is_judged_and_one_subset_held_out_where_a_fit_is_long(small, monkeypatch):
+    from ssl_risk_rs import protocols
+
+    monkeypatch.setattr(protocols, "ONE_FOLD_PRODUCTS", 1)
+    monkeypatch.setattr(protocols, "ONE_SUBSET_PRODUCTS", 1)
+    result = decompose(*small, **FAST)
+    assert result.sizes["folds_judged"] == 1 and result.sizes["subsets"] == 1
+    assert any("tuned on 1 of 5 folds" in note for note in result.notes)
+    assert {f.role for f in result.fits} >= {"fold_0", "complement_0", "full", "floor_above", "floor"}
+    assert "fold_1" not in {f.role for f in result.fits}
+    asked = decompose(*small, tuning_folds=2, n_subsets=2, **FAST)
+    assert asked.sizes["folds_judged"] == 2 and asked.sizes["subsets"] == 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "past"),
+    [([30], False), ([30, 20, 25], False), ([30, 20, 25, 26], True), ([300, 400], True), ([300, 340], False)],
+)
+def test_weaker_penalties_are_left_out_past_the_valley(errors, past):
+    from ssl_risk_rs.protocols import _past_the_valley
+
+    assert _past_the_valley(errors) is past
+
+
 @pytest.mark.parametrize("which", ["logistic", "ridge"])
 def test_components_sum_to_the_aggregated_risk(which, request):
     result = request.getfixturevalue(which)

@@ -41,6 +41,9 @@ def scaled(x, scaling):
     if scaling == "standardize":
         sd = x.std(0)
         x = np.where(sd > 1e-6 * np.abs(x).max(), x / np.where(sd > 0, sd, 1), 0)
+    if scaling == "minmax":
+        width = np.ptp(x, axis=0)
+        x = x / np.where(width > 0, width, 1)
     return x
 
 
@@ -110,6 +113,33 @@ def test_ridge_scores_are_those_of_scikit_learn(case, scaling):
         # targets are 0 and 1: the error is absolute, of the order of float32 sums over the floor
         tolerance = 1e-5 if relative > 1e-5 else 1e-4
         assert np.abs(got - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
+def test_the_dual_gives_the_primal_and_scikit_learns_ridge(scaling):
+    x, y = mixture(n=60, d=90, k=5)
+    x[:, 7], x[:, 9] = 3.0, x[:, 8]  # dead, duplicated
+    rows, labels, design = core(x, y, scaling=scaling)
+    unit = float(scaled(x, scaling).var(0).mean())
+    alphas = [1e-4 * unit, 1e-1 * unit, 10 * unit]
+    dual = _core.solve_ridge_dual(x, rows, labels, 5, alphas, scaling=scaling, n_threads=1)
+    for alpha, a, b in zip(alphas, dual, design.solve_ridge(alphas), strict=True):
+        expected = ridge_scores(x, y, alpha, scaling)
+        assert np.abs(a.scores(x, rows, n_threads=1) - expected).max() <= 1e-5  # float32 scores of targets 0 and 1
+        assert np.abs(b.scores(x, rows, n_threads=1) - expected).max() <= 1e-4  # float32 sums over the penalty
+    few = rows[:31]
+    part = _core.solve_ridge_dual(x, few, labels, 7, alphas[:1], scaling=scaling, n_threads=2)[0]
+    # 1e-9 of the unit: below what float32 sums allow the primal
+    weakest = _core.solve_ridge_dual(x, few, labels, 7, [1e-9 * unit], scaling=scaling)[0].scores(x, few)
+    assert part.scores(x, few)[:, 5:].max() == 0 and (weakest.argmax(1) == labels[few]).all()
+    for bad in ({"alphas": [0.0]}, {"labels": labels * 0}, {"labels": labels + 6}, {"rows": rows + 1}):
+        with pytest.raises(ParameterError):
+            _core.solve_ridge_dual(
+                **{"features": x, "rows": rows, "labels": labels, "n_classes": 7, "alphas": [1.0]} | bad
+            )
+    x[11, 3] = np.nan
+    with pytest.raises(ParameterError, match="row 11"):
+        _core.solve_ridge_dual(x, rows, labels, 5, [1.0])
 
 
 def test_ridge_raw_weights_give_the_same_scores():

@@ -26,6 +26,7 @@ __all__ = [
     "judge",
     "risk_covariance",
     "sample_keys",
+    "solve_ridge_dual",
 ]
 
 __version__: str
@@ -500,6 +501,37 @@ def fit_logistic(
     Notes
     -----
     L-BFGS in a metric of class covariances; the bound comes from a feasible dual point (Fenchel).
+    """
+
+def solve_ridge_dual(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    n_classes: int,
+    alphas: list[float],
+    *,
+    scaling: Literal["none", "standardize", "minmax"] = "none",
+    n_threads: int | None = None,
+) -> list[LinearProbe]:
+    """Ridge probes from the Gram matrix of the rows, for fewer rows than features.
+
+    min_W,b  (1/2m) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²      (X scaled, b is not penalized)
+
+    Parameters
+    ----------
+    features : n rows
+    rows : uint32 array of shape (m,), training rows
+    labels : uint32 array of shape (n,), class of each row of `features`
+    alphas : penalties > 0, each a Cholesky factorization (m, m) in float64
+
+    Returns
+    -------
+    A probe for each penalty, as `Design.solve_ridge` gives up to float32 sums.
+
+    Raises
+    ------
+    ShapeError; ParameterError for a row, label or penalty out of range, fewer than two classes, NaN or infinity;
+    KeyboardInterrupt.
     """
 
 def judge(

@@ -29,6 +29,8 @@ ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 ALPHA_RANGE = (1e-5, 1e3)
 #: ridge tunes on at most this many held-out rows of a fold: judging costs n·d·k for each penalty
 MAX_TUNING_ROWS = 20_000
+#: the risk one decade above the floor, which is only printed, is judged on at most this many rows (ridge)
+MAX_SENSITIVITY_ROWS = 100_000
 #: relative suboptimality of fits that only choose a penalty or lead to the floor
 TUNING_TOL = 1e-3
 #: products of a logistic pass (n·d·k) from which one fold is judged instead of all, and one subset is held out:

@@ -59,8 +59,8 @@ class _Probe(ClassifierMixin, BaseEstimator):
     scaling: Scaling
     n_threads: int | None
 
-    def _prepare(self, X: Any, y: Any) -> "tuple[np.ndarray, np.ndarray, np.ndarray, _core.Design]":
-        """Checked rows, their numbers, encoded labels, and the statistics a solver takes."""
+    def _prepare(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Checked rows, their numbers, and encoded labels."""
         _positive(self.alpha, "alpha")
         # values are checked where the rows are read anyway, by a message that names the row
         X, y = validate_data(
@@ -77,11 +77,14 @@ class _Probe(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ParameterError(f"y has {len(self.classes_)} class: a probe needs at least two")
         labels = np.ascontiguousarray(encoded.ravel(), np.uint32)
-        rows = np.arange(len(X), dtype=np.uint32)
+        return X, np.arange(len(X), dtype=np.uint32), labels
+
+    def _design(self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> "_core.Design":
+        """The statistics a solver takes."""
         shift = _core.choose_shift(X, rows)
         moments = _core.Moments(X.shape[1], len(self.classes_), shift=shift)
         moments.update(X, rows, labels, np.zeros(len(X), np.uint8), n_threads=self.n_threads)
-        return X, rows, labels, moments.design(scaling=self.scaling)
+        return moments.design(scaling=self.scaling)
 
     def _keep(self, probe: "_core.LinearProbe") -> None:
         self._probe = probe
@@ -184,8 +187,15 @@ class RidgeProbe(_Probe):
         ------
         ParameterError for one class, NaN, infinity, or a penalty out of range; ValueError for shapes.
         """
-        design = self._prepare(X, y)[-1]
-        self._keep(design.solve_ridge([float(self.alpha)])[0])
+        X, rows, labels = self._prepare(X, y)
+        alphas = [float(self.alpha)]
+        if len(X) < X.shape[1]:
+            probes = _core.solve_ridge_dual(
+                X, rows, labels, len(self.classes_), alphas, scaling=self.scaling, n_threads=self.n_threads
+            )
+            self._keep(probes[0])
+        else:
+            self._keep(self._design(X, rows, labels).solve_ridge(alphas)[0])
         return self
 
 
@@ -264,7 +274,8 @@ class LogisticProbe(_Probe):
         ------
         ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
         """
-        X, rows, labels, design = self._prepare(X, y)
+        X, rows, labels = self._prepare(X, y)
+        design = self._design(X, rows, labels)
         fit = _core.fit_logistic(
             X,
             rows,

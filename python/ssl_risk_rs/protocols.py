@@ -11,6 +11,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition import (
     ALPHA_RANGE,
     ALPHAS,
+    MAX_SENSITIVITY_ROWS,
     MAX_TUNING_ROWS,
     ONE_FOLD_PRODUCTS,
     ONE_SUBSET_PRODUCTS,
@@ -45,10 +46,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe, and what the next fit on the same rows starts from."""
+    """A probe, what the next fit on the same rows starts from, and its error on its own rows where known."""
 
     probe: "_core.LinearProbe"
     start: "Start"
+    train_error: float | None = None
 
 
 class Fitter:
@@ -116,7 +118,7 @@ class Fitter:
             seconds=fit.seconds,
         )
         self.fits.append(record)
-        return Fitted(fit.probe, fit)
+        return Fitted(fit.probe, fit, fit.train_error)
 
     def judge(
         self, probes: list["_core.LinearProbe"], rows: np.ndarray
@@ -127,6 +129,13 @@ class Fitter:
     def errors(self, probe: "_core.LinearProbe", rows: np.ndarray) -> int:
         """Rows that a probe predicts wrongly."""
         return int((self.judge([probe], rows)[0][1] > 0).sum())
+
+    def train_error(self, fitted: Fitted, rows: np.ndarray) -> float:
+        """0-1 error on the rows of the fit, or on a strided sample of them where the fit did not count it."""
+        if fitted.train_error is not None:
+            return fitted.train_error
+        sample = np.ascontiguousarray(rows[:: -(-len(rows) // MAX_SENSITIVITY_ROWS)])
+        return self.errors(fitted.probe, sample) / len(sample)
 
 
 def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str], None]) -> Judged:
@@ -175,11 +184,11 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
     judged.outcomes["test"] |= (outcome[1] > 0).astype(np.uint8)
     _record(judged, "us", test, outcome)
     above, floor = _floor_fits(fitter, design, train, settings, full.start, alpha)
-    outcomes = fitter.judge([full.probe, above, floor], train)
-    _record(judged, "af", train, outcomes[2])
-    judged.sensitivity = float((outcomes[1][1] > 0).mean())
+    at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)
+    _record(judged, "af", train, at_floor)
+    judged.sensitivity = fitter.train_error(above, train)
     judged.outcomes["train"] |= (
-        ((outcomes[2][1] > 0).astype(np.uint8) << 1) | ((outcomes[0][1] > 0).astype(np.uint8) << 2) | train_as << 3
+        ((at_floor[1] > 0).astype(np.uint8) << 1) | ((at_alpha[1] > 0).astype(np.uint8) << 2) | train_as << 3
     )
     if supervised is not None:
         say("supervised twin")
@@ -194,7 +203,7 @@ def strict(task: Task, supervised: Any, settings: Settings, say: Callable[[str],
         )
     if not inside:
         judged.notes.append(f"the tuned penalty {alpha:g} is at the end of its grid")
-    if not (outcomes[2][1] > 0).any():
+    if not (at_floor[1] > 0).any():
         judged.notes.append("separable: usability is not identified with this many features")
     judged.records["tuning_alpha"] = np.array(sorted(curve), float)
     judged.records["tuning_errors"] = np.array([curve[a] for a in sorted(curve)], np.int64)
@@ -239,7 +248,7 @@ class _FoldPath:
         self.rows = train[(own < n_folds) & (own != fold)]
         self.held = train[own == fold]
         if fitter.settings.probe == "ridge":  # strided: rows may be sorted by class
-            self.held = self.held[:: -(-len(self.held) // MAX_TUNING_ROWS)]
+            self.held = np.ascontiguousarray(self.held[:: -(-len(self.held) // MAX_TUNING_ROWS)])
         self.design = moments.design([f for f in range(n_folds) if f != fold], scaling=fitter.settings.scaling)
         self.probes: dict[float, _core.LinearProbe] = {}
         self.last: Start | None = None
@@ -298,14 +307,14 @@ def _floor_fits(
     settings: Settings,
     start: "Start | None",
     alpha: float | None,
-) -> tuple["_core.LinearProbe", "_core.LinearProbe"]:
+) -> tuple[Fitted, Fitted]:
     """Probes one decade above the floor and at it; a path of decades where there is no start near."""
     above = settings.floor * 10
     path = [a for a in (1e-2, 1e-3) if above < a and (alpha is None or a < alpha)]
     for a in path if settings.probe == "logistic" else ():
         start = fitter.fit("floor_path", design, rows, a, start, judged=False).start
     upper = fitter.fit("floor_above", design, rows, above, start)
-    return upper.probe, fitter.fit("floor", design, rows, settings.floor, upper.start).probe
+    return upper, fitter.fit("floor", design, rows, settings.floor, upper.start)
 
 
 def _judge_supervised(judged: Judged, features: Any, task: Task, settings: Settings, fitter: Fitter) -> None:
@@ -314,7 +323,7 @@ def _judge_supervised(judged: Judged, features: Any, task: Task, settings: Setti
         twin.labels = task.labels[: sum(len(x) for x in features)]
     design = twin.moments(task.train_rows).design(scaling=settings.scaling)
     _, floor = _floor_fits(twin, design, task.train_rows, settings, None, None)
-    outcome = twin.judge([floor], task.train_rows)[0]
+    outcome = twin.judge([floor.probe], task.train_rows)[0]
     judged.outcomes["train"] |= (outcome[1] > 0).astype(np.uint8)
     _record(judged, "sup", task.train_rows, outcome)
     fitter.fits += [_renamed(fit, f"supervised_{fit.role}") for fit in twin.fits]

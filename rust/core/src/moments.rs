@@ -30,6 +30,30 @@ pub enum Scaling {
     MinMax,
 }
 
+impl Scaling {
+    /// The factor of each feature; 0 for a dead one.
+    pub(crate) fn factors(
+        self,
+        variance: &[f64],
+        mean: impl Fn(usize) -> f64,
+        width: impl Fn(usize) -> f64,
+    ) -> Vec<f64> {
+        let largest = variance.iter().copied().fold(0.0, f64::max);
+        let factor = |(j, &v): (usize, &f64)| {
+            // below these a variance is rounding noise of the features, and scaling it up would make
+            // a column of pure leverage
+            let dead = v <= 1e-12 * largest || v <= 1e-9 * mean(j) * mean(j);
+            match self {
+                _ if dead => 0.0,
+                Self::None => 1.0,
+                Self::Standardize => v.sqrt().recip(),
+                Self::MinMax => 1.0 / width(j),
+            }
+        };
+        variance.iter().enumerate().map(factor).collect()
+    }
+}
+
 /// `x ↦ (x − shift) · scale`, feature by feature; a dead feature has scale 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Affine {
@@ -437,21 +461,8 @@ impl Moments {
             }
         }
         let variance: Vec<f64> = (0..d).map(|j| covariance[j * d + j].max(0.0)).collect();
-        let largest = variance.iter().copied().fold(0.0, f64::max);
-        let scale: Vec<f64> = (0..d)
-            .map(|j| {
-                let mean = offset[j] + f64::from(self.shift[j]);
-                // below these a variance is rounding noise of the features, and scaling it up would make
-                // a column of pure leverage
-                let dead = variance[j] <= 1e-12 * largest || variance[j] <= 1e-9 * mean * mean;
-                match scaling {
-                    _ if dead => 0.0,
-                    Scaling::None => 1.0,
-                    Scaling::Standardize => variance[j].sqrt().recip(),
-                    Scaling::MinMax => 1.0 / total.width(j),
-                }
-            })
-            .collect();
+        let mean = |j: usize| offset[j] + f64::from(self.shift[j]);
+        let scale = scaling.factors(&variance, mean, |j| total.width(j));
         for i in 0..d {
             for j in 0..d {
                 covariance[i * d + j] *= scale[i] * scale[j];

@@ -22,6 +22,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<solvers::LogisticFit>()?;
     m.add_function(wrap_pyfunction!(solvers::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::fit_logistic, m)?)?;
+    m.add_function(wrap_pyfunction!(solvers::solve_ridge_dual, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::judge, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::sample_keys, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::assign_cells, m)?)?;

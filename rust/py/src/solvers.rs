@@ -291,6 +291,29 @@ fn check_range(rows: &[u32], n: usize) -> ssl_risk_core::Result<()> {
     }
 }
 
+#[pyfunction]
+#[pyo3(signature = (features, rows, labels, n_classes, alphas, *, scaling="none", n_threads=None))]
+#[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
+pub fn solve_ridge_dual(
+    py: Python<'_>,
+    features: Features<'_>,
+    rows: PyReadonlyArray1<'_, u32>,
+    labels: PyReadonlyArray1<'_, u32>,
+    n_classes: usize,
+    alphas: Vec<f64>,
+    scaling: &str,
+    n_threads: Option<usize>,
+) -> PyResult<Vec<LinearProbe>> {
+    let (n_threads, scaling) = (threads(n_threads)?, scaling_from(scaling)?);
+    let slices = features.slices()?;
+    let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
+    let probes = interrupt::run(py, None, |control| {
+        let matrix = slices.matrix()?;
+        probe::solve_ridge_dual(&matrix, rows, labels, n_classes, scaling, &alphas, n_threads, control)
+    })?;
+    Ok(probes.into_iter().map(LinearProbe).collect())
+}
+
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct LogisticFit {
     #[pyo3(get)]

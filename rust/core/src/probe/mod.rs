@@ -13,10 +13,12 @@ mod logistic;
 mod metric;
 mod pass;
 mod ridge;
+mod ridge_dual;
 
 pub use logistic::{Continuation, Fit, LogisticSettings, Start, Stop, fit_logistic};
 pub use metric::ClassModel;
 pub use ridge::RidgeFactor;
+pub use ridge_dual::solve_ridge_dual;
 
 use crate::error::{Error, Result};
 use crate::moments::{Affine, Design};
@@ -43,10 +45,21 @@ impl Linear {
 
     /// From the present classes of a design `(d, k′)` to all classes of the task.
     fn from_present(design: &Design, weights: &[f64], intercept: &[f64], absent: f64) -> Self {
-        let (d, k, present) = (design.n_features(), design.n_classes, design.classes.len());
-        let mut all =
-            Self { affine: design.affine.clone(), weights: vec![0.0; d * k], intercept: vec![absent; k] };
-        for (c, &class) in design.classes.iter().enumerate() {
+        Self::of_classes(design.affine.clone(), &design.classes, design.n_classes, weights, intercept, absent)
+    }
+
+    /// From the weights `(d, k′)` of some classes to all `k`.
+    fn of_classes(
+        affine: Affine,
+        classes: &[usize],
+        k: usize,
+        weights: &[f64],
+        intercept: &[f64],
+        absent: f64,
+    ) -> Self {
+        let (d, present) = (affine.shift.len(), classes.len());
+        let mut all = Self { affine, weights: vec![0.0; d * k], intercept: vec![absent; k] };
+        for (c, &class) in classes.iter().enumerate() {
             all.intercept[class] = intercept[c];
             for j in 0..d {
                 all.weights[j * k + class] = weights[j * present + c];

@@ -5,10 +5,14 @@
 //! sum float32 products; bfloat16 kernels round the factors first and are twice as fast where the CPU has them.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod gram;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod model;
 mod panels;
 pub mod parallel;
 mod portable;
@@ -22,7 +26,7 @@ pub use gram::Symmetric;
 pub use panels::{Panels, RowBuffer, Rows, row_stride};
 pub use product::{backward_add, flush, forward, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, softmax_residual};
-pub use tile::{FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
+pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
 
 use multiversion::multiversion;
 

@@ -105,8 +105,9 @@ impl Registers {
 /// A micro-kernel from its instructions, which are kept as text for the model of the tests.
 ///
 /// In Intel syntax the destination comes first: `tdpbf16ps C, A, B` adds A · B to C, and
-/// `tileloadd T, [base + stride*1]` loads 16 rows of 64 bytes that start every `stride` bytes. `tileloaddt1` is the same
-/// load for data that would push what is read again out of the first cache: A and C, while the panels of B stay.
+/// `tileloadd T, [base + stride*1]` loads 16 rows of 64 bytes that start every `stride` bytes. `tileloaddt1` is
+/// the same load for data that would push what is read again out of the first cache: A and C, while the panels
+/// of B stay.
 macro_rules! micro {
     ($name:ident, $text:ident, $layout:expr, four, $($line:literal)+) => {
         micro!($name, $text, $layout, r, [$($line)+], [
@@ -314,9 +315,11 @@ unsafe fn release() {
 fn detect() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
-    // SAFETY: called below only where AVX-512 has been found, hence on a CPU with this leaf.
     #[allow(unused_unsafe)] // Rust 1.89, which we support, calls it unsafe; later ones do not
-    let features = || unsafe { __cpuid_count(7, 0).edx };
+    let features = || {
+        // SAFETY: called below only where AVX-512 has been found, hence on a CPU with this leaf.
+        unsafe { __cpuid_count(7, 0).edx }
+    };
     is_x86_feature_detected!("avx512f")
         && features() & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE
         && system_saves_tiles()

@@ -3,6 +3,7 @@
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
 //! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time. Exact kernels
 //! sum float32 products; bfloat16 kernels round the factors first and are twice as fast where the CPU has them.
+//! A kernel that no machine at hand could run yet is off until the environment asks for it ([`AMX_VARIABLE`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -11,7 +12,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod gram;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod model;
 mod panels;
 pub mod parallel;

@@ -7,6 +7,7 @@ use super::tile::{Kernel, LANES};
 
 /// What is in the words of a kernel's operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only AMX has tiles
 pub(super) enum Layout {
     /// A float32 value.
     F32,

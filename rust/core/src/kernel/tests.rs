@@ -135,8 +135,8 @@ fn every_kernel_agrees_with_float64() {
     ];
     let mut names = Vec::new();
     for kernel in runnable(&mut names) {
-        // float32: a rounding for each of the n or d sums, mostly of random sign, or three errors of 2⁻¹⁸ a product where
-        // factors are split; bfloat16: two of 2⁻⁹ a product
+        // float32: a rounding for each of the n or d sums, mostly of random sign, or three errors of 2⁻¹⁸ a product
+        // where factors are split; bfloat16: two of 2⁻⁹ a product
         let tolerance = match kernel.precision {
             Precision::Exact => 4.0 * f64::from(f32::EPSILON) * 1025.0_f64.sqrt(),
             Precision::Bf16 => 8e-3,
@@ -203,8 +203,8 @@ fn exact_kernels_keep_the_squares_of_low_parts_on_the_diagonal() {
             panels.pack(kernel, &x, n, d, d);
             let mut gram = Symmetric::new(d);
             gram.add_gram(kernel, [&panels, &panels].into_iter());
-            for j in 0..d {
-                let want = 2.0 * n as f64 * f64::from(x[j]) * f64::from(x[j]);
+            for (j, &v) in x[..d].iter().enumerate() {
+                let want = 2.0 * n as f64 * f64::from(v) * f64::from(v);
                 assert_eq!(gram.get(j, j), want, "{} {n} {d} {j}", kernel.name);
             }
         }

@@ -56,6 +56,7 @@ pub(super) struct Tile {
 pub(super) type Micro = unsafe fn(&Tile);
 
 /// What a thread must set up before its products, and give back after them; calls may nest.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only AMX needs it
 pub(super) struct State {
     pub enter: unsafe fn(),
     pub leave: unsafe fn(),

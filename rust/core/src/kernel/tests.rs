@@ -58,6 +58,8 @@ fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usiz
         staged[..d].copy_from_slice(x);
     }
     let mut buffer = RowBuffer::default();
+    let wide = row_stride(d + 40);
+    Rows::new(kernel, &vec![f32::NAN; n.next_multiple_of(LANES) * wide], n, d + 40, wide, &mut buffer);
     let rows = Rows::new(kernel, &staged, n, d, stride, &mut buffer);
     let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
     forward(kernel, &rows, &ws, b, &mut z);

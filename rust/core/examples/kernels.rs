@@ -4,6 +4,7 @@
 //! cargo run --release -p ssl-risk-core --example kernels -- 65536 2048 1000
 //! ```
 //!
+//! Every kernel this CPU can run, those that are off by default only if asked for (`SSL_RISK_AMX=1`).
 //! Prints CSV: seconds and GFLOP/s (2 a product and sum; the Gram's lower triangle only) of the Gram matrix
 //! and of one pass of the logistic objective over float16 rows, on one thread and on all.
 

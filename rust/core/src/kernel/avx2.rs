@@ -8,14 +8,19 @@
 
 use std::arch::x86_64::*;
 
+use super::panels::Layout;
 use super::tile::{Kernel, LANES, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
     name: "avx2_f32",
     precision: Precision::Exact,
+    layout: Layout::F32,
     one: panel,
     two,
+    four: None,
+    state: None,
     detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+    opt_in: false,
 };
 
 /// Rows of accumulators at a time: 4 × 2 registers hide the latency of two FMAs a cycle.

@@ -8,22 +8,31 @@
 
 use std::arch::x86_64::*;
 
+use super::panels::Layout;
 use super::tile::{Kernel, LANES, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
     name: "avx512_f32",
     precision: Precision::Exact,
+    layout: Layout::F32,
     one: f32_one,
     two: f32_two,
+    four: None,
+    state: None,
     detect: || is_x86_feature_detected!("avx512f"),
+    opt_in: false,
 };
 
 pub(super) const BF16: Kernel = Kernel {
     name: "avx512_bf16",
     precision: Precision::Bf16,
+    layout: Layout::Pairs,
     one: bf16_one,
     two: bf16_two,
+    four: None,
+    state: None,
     detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
+    opt_in: false,
 };
 
 /// A block of `$rows` × `$panels` accumulators at a time, over all steps.

@@ -1,5 +1,7 @@
 //! Sums of outer products of rows, kept as the lower triangle in square tiles.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::panels::Panels;
@@ -53,25 +55,21 @@ impl Symmetric {
             |sums, (at, tile)| {
                 let (big_i, big_j) = triangle(at);
                 sums.fill(0.0);
+                let session = kernel.session();
                 for x in blocks.clone() {
                     let panels = |big: usize| big * per_tile..((big + 1) * per_tile).min(x.n_panels());
                     for j in panels(big_j).step_by(2) {
                         let width = (panels(big_j).end - j).min(2);
-                        for i in panels(big_i).skip_while(|&i| i < j) {
+                        let rows = panels(big_i).start.max(j)..panels(big_i).end;
+                        for i in rows.clone().step_by(session.blocks()) {
+                            let height = (rows.end - i).min(session.blocks());
                             let (row, column) = (i - big_i * per_tile, j - big_j * per_tile);
                             let c = &mut sums[(row * side + column) * LANES..];
-                            let (a, b) = (x.from(i), x.from(j));
-                            kernel.product(
-                                a,
-                                (1, LANES),
-                                b,
-                                x.panel_words(),
-                                width,
-                                c,
-                                (side, LANES),
-                                x.steps(),
-                            );
+                            session.product(x.left(i), x.right(j), c, (side, LANES), (height, width));
                         }
+                    }
+                    if big_i == big_j {
+                        add_low_squares(x, panels(big_i), sums, side);
                     }
                 }
                 for (t, &s) in tile.iter_mut().zip(sums.iter()) {
@@ -80,6 +78,14 @@ impl Symmetric {
             },
         );
     }
+}
+
+/// What kernels that split their factors leave out of products, low part by low part, has random signs off the
+/// diagonal and adds up on it: add it there, for the given panels of a tile of `side` columns.
+fn add_low_squares(x: &Panels, panels: Range<usize>, sums: &mut [f32], side: usize) {
+    let diagonal = sums.iter_mut().step_by(side + 1);
+    let squares = panels.map_while(|p| x.low_squares(p)).flatten();
+    diagonal.zip(squares).for_each(|(sum, square)| *sum += square);
 }
 
 /// Row and column of the lower triangle's entry `at`, counted row by row.

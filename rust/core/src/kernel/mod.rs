@@ -3,12 +3,18 @@
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
 //! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time. Exact kernels
 //! sum float32 products; bfloat16 kernels round the factors first and are twice as fast where the CPU has them.
+//! A kernel that no machine at hand could run yet is off until the environment asks for it ([`AMX_VARIABLE`]).
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod gram;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod model;
 mod panels;
 pub mod parallel;
 mod portable;
@@ -22,7 +28,7 @@ pub use gram::Symmetric;
 pub use panels::{Panels, RowBuffer, Rows, row_stride};
 pub use product::{backward_add, flush, forward, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, softmax_residual};
-pub use tile::{FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
+pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
 
 use multiversion::multiversion;
 

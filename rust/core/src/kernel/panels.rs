@@ -3,7 +3,64 @@
 use bytemuck::{Pod, Zeroable};
 use multiversion::multiversion;
 
-use super::tile::{Kernel, LANES, Precision};
+use super::tile::{Kernel, LANES};
+
+/// What is in the words of a kernel's operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only AMX has tiles
+pub(super) enum Layout {
+    /// A float32 value.
+    F32,
+    /// Two values rounded to bfloat16, neighbours along the contraction, the first in the low half.
+    Pairs,
+    /// Pairs in whole groups of 16 words, filled up with zeros; left operands have the words of a group side by
+    /// side, so that 16 rows are a tile of 16 × 16 words.
+    Tiles,
+    /// As [`Self::Tiles`], each group twice: values rounded to bfloat16 (high parts), then what rounding took
+    /// away, rounded to bfloat16 (low parts). Together they keep 16 bits, and all of a float16 value.
+    SplitTiles,
+}
+
+impl Layout {
+    /// Words along the contraction for `n` values.
+    pub fn steps(self, n: usize) -> usize {
+        match self {
+            Self::F32 => n,
+            Self::Pairs => n.div_ceil(2),
+            Self::Tiles => n.div_ceil(2 * LANES) * LANES,
+            Self::SplitTiles => n.div_ceil(2 * LANES) * 2 * LANES,
+        }
+    }
+
+    /// Whether words come in whole groups, and left operands in tiles.
+    pub fn tiled(self) -> bool {
+        matches!(self, Self::Tiles | Self::SplitTiles)
+    }
+
+    /// Words along the contraction that belong together.
+    pub fn group(self) -> usize {
+        if self == Self::SplitTiles { 2 * LANES } else { LANES }
+    }
+}
+
+/// A left operand from some row on: word (i, s) is
+/// `words[i / 16 * block + i % 16 * row + s / 16 * group + s % 16 * step]`.
+#[derive(Clone, Copy)]
+pub(super) struct Left<'a> {
+    pub words: &'a [u32],
+    pub row: usize,
+    pub step: usize,
+    pub group: usize,
+    pub block: usize,
+}
+
+/// A right operand from some panel on: word (s, j) of panel p is `words[p * panel + s * 16 + j]`.
+#[derive(Clone, Copy)]
+pub(super) struct Right<'a> {
+    pub words: &'a [u32],
+    pub panel: usize,
+    pub steps: usize,
+}
 
 /// One cache line, so that panels start on one.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -31,10 +88,14 @@ impl Words {
 
 /// A matrix `(n, m)` cut into panels of 16 columns, padded with zeros; products contract over its rows.
 ///
-/// Word (s, j) of panel p is `words[p * steps * 16 + s * 16 + j]`, where a word holds one row or a pair.
+/// Word (s, j) of panel p is `words[p * steps * 16 + s * 16 + j]`; [`Layout`] says what a word holds.
 #[derive(Default)]
 pub struct Panels {
     words: Words,
+    /// For tiled layouts the same words with each block of 16 × 16 transposed, as left operands need them;
+    /// else unused.
+    tiles: Words,
+    layout: Option<Layout>,
     steps: usize,
     n_panels: usize,
 }
@@ -42,33 +103,44 @@ pub struct Panels {
 impl Panels {
     /// Pack `values`, `n` rows of `m` columns that start every `stride` values.
     pub fn pack(&mut self, kernel: &Kernel, values: &[f32], n: usize, m: usize, stride: usize) {
-        let per_word = kernel.values_per_word();
-        self.steps = n.div_ceil(per_word);
+        let layout = kernel.layout;
+        self.layout = Some(layout);
+        self.steps = layout.steps(n);
         self.n_panels = m.div_ceil(LANES);
         let panel = self.steps * LANES;
         let words = self.words.get(panel * self.n_panels);
+        let tiles = self.tiles.get(if layout.tiled() { words.len() } else { 0 });
         // a few rows of one panel at a time: neither reads nor writes jump far
-        for first in (0..self.steps).step_by(LANES) {
-            let steps = first..(first + LANES).min(self.steps);
+        for first in (0..self.steps).step_by(layout.group()) {
+            let steps = first..(first + layout.group()).min(self.steps);
             for p in 0..self.n_panels {
                 let columns = p * LANES..m.min((p + 1) * LANES);
-                let out = &mut words[p * panel + steps.start * LANES..p * panel + steps.end * LANES];
-                match kernel.precision {
-                    Precision::Exact => {
-                        for (out, s) in out.chunks_exact_mut(LANES).zip(steps.clone()) {
-                            copy_line(&values[s * stride..][columns.clone()], out);
+                let row = |i: usize| if i < n { &values[i * stride..][columns.clone()] } else { &[] };
+                let place = p * panel + steps.start * LANES..p * panel + steps.end * LANES;
+                let out = &mut words[place.clone()];
+                match layout {
+                    Layout::F32 => {
+                        for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
+                            copy_line(row(s), out);
                         }
                     }
-                    Precision::Bf16 => {
-                        for (out, s) in out.chunks_exact_mut(LANES).zip(steps.clone()) {
-                            let low = &values[2 * s * stride..][columns.clone()];
-                            let high = if 2 * s + 1 < n {
-                                &values[(2 * s + 1) * stride..][columns.clone()]
-                            } else {
-                                &[]
-                            };
-                            pair_line(low, high, out);
+                    Layout::Pairs | Layout::Tiles => {
+                        for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
+                            pair_line(row(2 * s), row(2 * s + 1), out);
                         }
+                    }
+                    Layout::SplitTiles => {
+                        let (high, low) = out.split_at_mut(LANES * LANES);
+                        let lines = high.chunks_exact_mut(LANES).zip(low.chunks_exact_mut(LANES));
+                        // two words along the contraction for each pair of rows
+                        for ((high, low), s) in lines.zip(first / 2..) {
+                            split_line(row(2 * s), row(2 * s + 1), high, low);
+                        }
+                    }
+                }
+                if layout.tiled() {
+                    for (tile, out) in tiles[place].as_chunks_mut().0.iter_mut().zip(out.as_chunks().0) {
+                        transpose(out, tile);
                     }
                 }
             }
@@ -85,14 +157,31 @@ impl Panels {
         self.n_panels
     }
 
-    /// Words from one panel to the next.
-    pub(super) fn panel_words(&self) -> usize {
-        self.steps * LANES
+    /// Columns from panel `p` on as rows of a left operand.
+    pub(super) fn left(&self, p: usize) -> Left<'_> {
+        let panel = self.steps * LANES;
+        let (words, row, step) = if self.layout.is_some_and(Layout::tiled) {
+            (&self.tiles, LANES, 1)
+        } else {
+            (&self.words, 1, LANES)
+        };
+        let words = &words.as_slice()[p * panel..self.n_panels * panel];
+        Left { words, row, step, group: LANES * LANES, block: panel }
     }
 
-    /// From panel `p` on.
-    pub(super) fn from(&self, p: usize) -> &[u32] {
-        &self.words.as_slice()[..self.n_panels * self.panel_words()][p * self.panel_words()..]
+    /// Columns from panel `p` on as columns of a right operand.
+    pub(super) fn right(&self, p: usize) -> Right<'_> {
+        let panel = self.steps * LANES;
+        let words = &self.words.as_slice()[p * panel..self.n_panels * panel];
+        Right { words, panel, steps: self.steps }
+    }
+
+    /// For each column of panel `p`, the sum of squares of its low parts; none unless the layout has them.
+    pub(super) fn low_squares(&self, p: usize) -> Option<[f32; LANES]> {
+        (self.layout == Some(Layout::SplitTiles)).then(|| {
+            let panel = self.steps * LANES;
+            low_squares(&self.words.as_slice()[p * panel..(p + 1) * panel])
+        })
     }
 }
 
@@ -135,6 +224,52 @@ fn bf16_bits(v: f32) -> u32 {
     bits.wrapping_add(0x7fff + ((bits >> 16) & 1))
 }
 
+/// 16 words of high and of low parts, as [`Layout::SplitTiles`] has them; missing values are zero.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn split_line(first: &[f32], second: &[f32], high: &mut [u32], low: &mut [u32]) {
+    let full = |values: &[f32]| {
+        let mut line = [0.0; LANES];
+        line[..values.len()].copy_from_slice(values);
+        line
+    };
+    let (first, second) = (full(first), full(second));
+    for (((high, low), &a), &b) in high.iter_mut().zip(low).zip(&first).zip(&second) {
+        (*high, *low) = split_pair(a, b);
+    }
+}
+
+/// A word of the high parts of two values and a word of their low parts.
+#[inline(always)]
+fn split_pair(first: f32, second: f32) -> (u32, u32) {
+    let low = |v: f32| v - f32::from_bits(bf16_bits(v) & 0xffff_0000); // exact
+    (bf16_pair(first, second), bf16_pair(low(first), low(second)))
+}
+
+/// `out[j, s] = block[s, j]`, 16 × 16 words.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn transpose(block: &[u32; LANES * LANES], out: &mut [u32; LANES * LANES]) {
+    for j in 0..LANES {
+        for s in 0..LANES {
+            out[j * LANES + s] = block[s * LANES + j];
+        }
+    }
+}
+
+/// For each of 16 columns Σ v² over the bfloat16 pairs of every second group of 16 words, the low parts.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+fn low_squares(panel: &[u32]) -> [f32; LANES] {
+    let mut sums = [0.0; LANES];
+    for groups in panel.chunks_exact(2 * LANES * LANES) {
+        for line in groups[LANES * LANES..].chunks_exact(LANES) {
+            for (sum, &word) in sums.iter_mut().zip(line) {
+                let (a, b) = (f32::from_bits(word << 16), f32::from_bits(word & 0xffff_0000));
+                *sum += a * a + b * b;
+            }
+        }
+    }
+    sums
+}
+
 /// Rows `(n, m)` whose products contract over their columns: word (i, s) is `words[i * stride + s]`.
 pub struct Rows<'a> {
     words: &'a [u32],
@@ -164,29 +299,25 @@ impl<'a> Rows<'a> {
         stride: usize,
         buffer: &'a mut RowBuffer,
     ) -> Self {
-        let steps = m.div_ceil(kernel.values_per_word());
+        let steps = kernel.layout.steps(m);
         let padded = n.next_multiple_of(LANES);
-        match kernel.precision {
-            Precision::Exact => {
-                Self { words: bytemuck::cast_slice(&values[..padded * stride]), stride, steps, n }
+        let pack = match kernel.layout {
+            Layout::F32 => {
+                return Self { words: bytemuck::cast_slice(&values[..padded * stride]), stride, steps, n };
             }
-            Precision::Bf16 => {
-                let width = row_stride(steps);
-                let words = buffer.0.get(padded * width);
-                for (row, out) in values.chunks_exact(stride).zip(words.chunks_exact_mut(width)).take(n) {
-                    pairs_of(&row[..m], &mut out[..steps]);
-                }
-                Self { words, stride: width, steps, n }
-            }
+            Layout::Pairs | Layout::Tiles => pairs_of,
+            Layout::SplitTiles => split_pairs_of,
+        };
+        let width = row_stride(steps);
+        let words = buffer.0.get(padded * width);
+        for (row, out) in values.chunks_exact(stride).zip(words.chunks_exact_mut(width)).take(n) {
+            pack(&row[..m], &mut out[..steps]);
         }
+        Self { words, stride: width, steps, n }
     }
 
     pub(super) fn n(&self) -> usize {
         self.n
-    }
-
-    pub(super) fn stride(&self) -> usize {
-        self.stride
     }
 
     pub(super) fn steps(&self) -> usize {
@@ -194,18 +325,35 @@ impl<'a> Rows<'a> {
     }
 
     /// From row `i` on.
-    pub(super) fn from(&self, i: usize) -> &[u32] {
-        &self.words[i * self.stride..]
+    pub(super) fn left(&self, i: usize) -> Left<'_> {
+        let row = self.stride;
+        Left { words: &self.words[i * row..], row, step: 1, group: LANES, block: LANES * row }
     }
 }
 
+/// A row in [`Layout::Pairs`]; what is left of `out` becomes zero.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn pairs_of(row: &[f32], out: &mut [u32]) {
     let (pairs, rest) = row.as_chunks::<2>();
-    for (o, &[low, high]) in out.iter_mut().zip(pairs) {
-        *o = bf16_pair(low, high);
+    let (out, padding) = out.split_at_mut(row.len().div_ceil(2));
+    padding.fill(0);
+    for (o, &[first, second]) in out.iter_mut().zip(pairs) {
+        *o = bf16_pair(first, second);
     }
     if let [last] = rest {
         out[pairs.len()] = bf16_pair(*last, 0.0);
+    }
+}
+
+/// A row in [`Layout::SplitTiles`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn split_pairs_of(row: &[f32], out: &mut [u32]) {
+    for (row, out) in row.chunks(2 * LANES).zip(out.chunks_exact_mut(2 * LANES)) {
+        let mut values = [0.0; 2 * LANES];
+        values[..row.len()].copy_from_slice(row);
+        let (high, low) = out.split_at_mut(LANES);
+        for ((high, low), &[first, second]) in high.iter_mut().zip(low).zip(values.as_chunks().0) {
+            (*high, *low) = split_pair(first, second);
+        }
     }
 }

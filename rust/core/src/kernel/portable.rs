@@ -1,11 +1,13 @@
 //! Tile products in plain Rust: the definition that every other kernel is tested against.
 #![allow(unsafe_code)]
 
+use super::panels::Layout;
 use super::tile::{Kernel, LANES, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
     name: "portable",
     precision: Precision::Exact,
+    layout: Layout::F32,
     one: |t| {
         // SAFETY: passed on from the caller.
         unsafe { tile::<1>(t, |a, b| f32::from_bits(a) * f32::from_bits(b)) }
@@ -14,13 +16,17 @@ pub(super) const F32: Kernel = Kernel {
         // SAFETY: passed on from the caller.
         unsafe { tile::<2>(t, |a, b| f32::from_bits(a) * f32::from_bits(b)) }
     },
+    four: None,
+    state: None,
     detect: || true,
+    opt_in: false,
 };
 
 /// Slow: it exists to define and test bfloat16 products where the CPU has none.
 pub(super) const BF16: Kernel = Kernel {
     name: "portable_bf16",
     precision: Precision::Bf16,
+    layout: Layout::Pairs,
     one: |t| {
         // SAFETY: passed on from the caller.
         unsafe { tile::<1>(t, bf16_dot) }
@@ -29,7 +35,10 @@ pub(super) const BF16: Kernel = Kernel {
         // SAFETY: passed on from the caller.
         unsafe { tile::<2>(t, bf16_dot) }
     },
+    four: None,
+    state: None,
     detect: || true,
+    opt_in: false,
 };
 
 fn bf16_dot(a: u32, b: u32) -> f32 {

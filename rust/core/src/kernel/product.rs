@@ -20,20 +20,13 @@ pub fn forward(kernel: &Kernel, x: &Rows<'_>, w: &Panels, b: &[f32], z: &mut [f3
         row[..b.len()].copy_from_slice(b);
     }
     debug_assert_eq!(x.steps(), w.steps(), "features of rows and weights");
+    let session = kernel.session();
     for p in (0..w.n_panels()).step_by(2) {
         let panels = (w.n_panels() - p).min(2);
-        for i in (0..x.n()).step_by(LANES) {
+        for i in (0..x.n()).step_by(LANES * session.blocks()) {
+            let blocks = (x.n() - i).div_ceil(LANES).min(session.blocks());
             let z = &mut z[i * stride + p * LANES..];
-            kernel.product(
-                x.from(i),
-                (x.stride(), 1),
-                w.from(p),
-                w.panel_words(),
-                panels,
-                z,
-                (stride, LANES),
-                w.steps(),
-            );
+            session.product(x.left(i), w.right(p), z, (stride, LANES), (blocks, panels));
         }
     }
 }
@@ -42,12 +35,13 @@ pub fn forward(kernel: &Kernel, x: &Rows<'_>, w: &Panels, b: &[f32], z: &mut [f3
 pub fn backward_add(kernel: &Kernel, x: &Panels, r: &Panels, g: &mut [f32]) {
     debug_assert_eq!(x.steps(), r.steps(), "rows of features and residuals");
     let panel = x.n_panels() * LANES * LANES;
+    let session = kernel.session();
     for p in (0..r.n_panels()).step_by(2) {
         let panels = (r.n_panels() - p).min(2);
-        for i in 0..x.n_panels() {
+        for i in (0..x.n_panels()).step_by(session.blocks()) {
+            let blocks = (x.n_panels() - i).min(session.blocks());
             let g = &mut g[p * panel + i * LANES * LANES..];
-            let (a, b) = (x.from(i), r.from(p));
-            kernel.product(a, (1, LANES), b, r.panel_words(), panels, g, (LANES, panel), r.steps());
+            session.product(x.left(i), r.right(p), g, (LANES, panel), (blocks, panels));
         }
     }
 }

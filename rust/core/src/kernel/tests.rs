@@ -2,14 +2,20 @@
 
 use super::*;
 
+/// Kernels to test: those this machine runs, and models of those that it need not have.
 fn runnable(names: &mut Vec<&'static str>) -> Vec<&'static Kernel> {
-    for (name, _, runs) in list() {
-        if !runs {
-            println!("not run: this CPU cannot run {name}");
+    for (name, _, availability) in list() {
+        match availability {
+            Availability::Usable => {}
+            Availability::Missing => println!("not run: this CPU cannot run {name}"),
+            Availability::OffByDefault => println!("not run: {name} is off by default ({AMX_VARIABLE}=1)"),
         }
         names.push(name);
     }
-    usable().to_vec()
+    let mut kernels = usable().to_vec();
+    #[cfg(target_arch = "x86_64")]
+    kernels.extend([&model::EXACT, &model::BF16]);
+    kernels
 }
 
 fn random(n: usize, seed: u32, f: impl Fn(u32) -> f32) -> Vec<f32> {
@@ -52,6 +58,8 @@ fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usiz
         staged[..d].copy_from_slice(x);
     }
     let mut buffer = RowBuffer::default();
+    let wide = row_stride(d + 40);
+    Rows::new(kernel, &vec![f32::NAN; n.next_multiple_of(LANES) * wide], n, d + 40, wide, &mut buffer);
     let rows = Rows::new(kernel, &staged, n, d, stride, &mut buffer);
     let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
     forward(kernel, &rows, &ws, b, &mut z);
@@ -129,7 +137,8 @@ fn every_kernel_agrees_with_float64() {
     ];
     let mut names = Vec::new();
     for kernel in runnable(&mut names) {
-        // float32: a rounding for each of the n or d sums, mostly of random sign; bfloat16: two of 2⁻⁹ a product
+        // float32: a rounding for each of the n or d sums, mostly of random sign, or three errors of 2⁻¹⁸ a product
+        // where factors are split; bfloat16: two of 2⁻⁹ a product
         let tolerance = match kernel.precision {
             Precision::Exact => 4.0 * f64::from(f32::EPSILON) * 1025.0_f64.sqrt(),
             Precision::Bf16 => 8e-3,
@@ -181,5 +190,55 @@ fn exact_and_rounded_choices_are_usable() {
     for precision in [Precision::Exact, Precision::Bf16] {
         let kernel = choose(precision).unwrap();
         assert!(usable().iter().any(|k| k.name == kernel.name));
+    }
+}
+
+/// Values whose low parts are as large and as equal as they get: without the squares of the low parts a split
+/// kernel would miss 2⁻¹⁸ of the diagonal. For even n the sums fit into 24 bits, so exact kernels are bit-exact.
+#[test]
+fn exact_kernels_keep_the_squares_of_low_parts_on_the_diagonal() {
+    for kernel in runnable(&mut Vec::new()).into_iter().filter(|k| k.precision == Precision::Exact) {
+        for (n, d) in [(64, 1), (64, 40), (38, 600)] {
+            let x: Vec<f32> =
+                (0..n * d).map(|i| if i % d % 2 == 0 { 1.0 + 1.0 / 512.0 } else { 3.0 }).collect();
+            let mut panels = Panels::default();
+            panels.pack(kernel, &x, n, d, d);
+            let mut gram = Symmetric::new(d);
+            gram.add_gram(kernel, [&panels, &panels].into_iter());
+            for (j, &v) in x[..d].iter().enumerate() {
+                let want = 2.0 * n as f64 * f64::from(v) * f64::from(v);
+                assert_eq!(gram.get(j, j), want, "{} {n} {d} {j}", kernel.name);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_self_test_accepts_what_is_right_and_notices_what_is_not() {
+    for kernel in [&model::EXACT, &model::BF16] {
+        assert!(kernel.passes_self_test(), "{}", kernel.name);
+        // no product at all; one panel for two; 16 rows for 32
+        assert!(!Kernel { one: |_| {}, ..like(kernel) }.passes_self_test());
+        assert!(!Kernel { two: kernel.one, ..like(kernel) }.passes_self_test());
+        assert!(!Kernel { four: Some(kernel.two), ..like(kernel) }.passes_self_test());
+        assert!(Kernel { four: None, ..like(kernel) }.passes_self_test());
+    }
+    // one product of the high parts alone is no exact product
+    let rounded = Kernel { layout: model::BF16.layout, precision: Precision::Exact, ..like(&model::BF16) };
+    assert!(!rounded.passes_self_test());
+}
+
+#[cfg(target_arch = "x86_64")]
+fn like(kernel: &'static Kernel) -> Kernel {
+    let &Kernel { name, precision, layout, one, two, four, detect, opt_in, .. } = kernel;
+    Kernel { name, precision, layout, one, two, four, state: None, detect, opt_in }
+}
+
+#[test]
+fn kernels_that_are_off_by_default_stay_off() {
+    let asked = std::env::var_os(AMX_VARIABLE).is_some() || std::env::var_os(FORCE_VARIABLE).is_some();
+    for (name, _, availability) in list().into_iter().filter(|(name, ..)| name.starts_with("amx")) {
+        assert!(asked || availability == Availability::OffByDefault, "{name}");
     }
 }

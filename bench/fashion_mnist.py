@@ -75,7 +75,7 @@ def sklearn_errors(bank: str, probe: str, alpha: float) -> dict[str, float]:
         iterations = 1
     else:
         x = x.astype(np.float32)
-        fit = LogisticRegression(C=1 / (n * alpha), tol=1e-6, max_iter=1500).fit(x[train], y[train])
+        fit = LogisticRegression(C=1 / (n * alpha), tol=1e-6, max_iter=1000).fit(x[train], y[train])
         predict = lambda rows: fit.predict(x[rows])  # noqa: E731
         iterations = int(fit.n_iter_[0])
     seconds = time.perf_counter() - began

@@ -216,6 +216,11 @@ def test_frames_of_a_decomposition(result, alone):
 # --- the table
 
 
+def test_a_checkpoint_is_named_without_its_folders(result):
+    assert render(result, Provenance(encoder="ckpt:/a/b c/w.pth@resnet50")).startswith("ckpt:w.pth@resnet50 · ")
+    assert render(result, Provenance(encoder="timm:a/b")).startswith("timm:a/b · ")
+
+
 def test_table(result):
     table = render(result, PROVENANCE)
     heading, columns, *_ = table.splitlines()

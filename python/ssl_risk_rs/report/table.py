@@ -34,6 +34,12 @@ def bar(share: float, columns: int = BAR) -> str:
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
 
 
+def short(name: str) -> str:
+    """An encoder's name without the folders of its checkpoint."""
+    scheme, _, rest = name.partition(":")
+    return f"ckpt:{rest.rpartition('/')[2]}" if scheme == "ckpt" else name
+
+
 def render(result: Decomposition, provenance: Provenance, width: int | None = None) -> str:
     """The table with its heading, checks and the sentences that belong to its numbers.
 
@@ -45,7 +51,7 @@ def render(result: Decomposition, provenance: Provenance, width: int | None = No
     sizes, settings = result.sizes, result.settings
     columns = BAR if width is None else max(0, min(BAR, width - NARROW))
     lines = [
-        f"{provenance.encoder} · {provenance.data} {sizes['train']:,} + {sizes['test']:,} · "
+        f"{short(provenance.encoder)} · {provenance.data} {sizes['train']:,} + {sizes['test']:,} · "
         f"{sizes['classes']:,} classes · probe: {settings.probe} ({settings.protocol})",
         f"{'':28}{'error':>7}   {f'{100 * settings.confidence:g} % interval':^16}{'  share' if columns else ''}",
     ]
@@ -56,7 +62,7 @@ def render(result: Decomposition, provenance: Provenance, width: int | None = No
             p = result.uncertainty.bottleneck_probability
             mark = f"← bottleneck, P {'> 0.99' if p > 0.99 else f'= {p:.2f}'}"
         if name == "approx" and provenance.supervised:
-            mark = f"{mark}  twin: {provenance.supervised}".strip()
+            mark = f"{mark}  twin: {short(provenance.supervised)}".strip()
         share = bar(e.estimate / total if total > 0 else 0.0, columns)
         lines.append(_row(LABELS[name], e, f"{share:<{columns}} {mark}"))
         if name == "enc_gen":
@@ -67,7 +73,7 @@ def render(result: Decomposition, provenance: Provenance, width: int | None = No
     lines += [f"  {'─' * 54}", _row(LABELS["agg_risk"], estimates["agg_risk"], f"{'':<{columns}} rows add up")]
     if result.control is not None:
         e = result.control.uncertainty.estimates["enc_gen"]
-        lines.append(_row("  control: enc. gen.", e, f"{'':<{columns}} {provenance.control or 'control encoder'}"))
+        lines.append(_row("  control: enc. gen.", e, f"{'':<{columns}} {short(provenance.control or 'control encoder')}"))
     lines.append("  checks  " + "  ".join(_checks(result)))
     lines += [f"  note    {sentence}" for sentence in _sentences(result, provenance)]
     return "\n".join(line.rstrip() if width is None else _folded(line, width) for line in lines)

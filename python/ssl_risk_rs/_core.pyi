@@ -22,6 +22,7 @@ __all__ = [
     "assign_cells",
     "bootstrap_risks",
     "choose_shift",
+    "feature_means",
     "fit_logistic",
     "judge",
     "risk_covariance",
@@ -77,20 +78,29 @@ class Bank:
     def parts(self) -> list[BankPart]:
         """The parts, in storage order."""
 
-    def read(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """Copy rows, in the order asked for.
+    def read(
+        self,
+        rows: NDArray[np.uint64],
+        *,
+        dtype: Literal["float16", "float32"] | str = "float32",
+        n_threads: int | None = None,
+    ) -> NDArray[Any]:
+        """Copy rows, in the order asked for. Rows that are not in memory are read many at a time.
 
         Parameters
         ----------
         rows : uint64 array of shape (m,)
+        dtype : "float16" only of a float16 bank, whose bytes it copies
+        n_threads : default all cores
 
         Returns
         -------
-        float32 array of shape (m, n_features)
+        array of shape (m, n_features)
 
         Raises
         ------
-        BankError if the bank is incomplete or a file has shrunk; ParameterError for a row beyond it.
+        BankError if the bank is incomplete or a file has shrunk; ParameterError for a row beyond it, another
+        dtype, or float16 of a float32 bank; KeyboardInterrupt.
         """
 
     def verify(self, progress: Callable[[int], Any] | None = None) -> BankVerification:
@@ -206,7 +216,7 @@ class BankWriter:
     def append(self, rows: NDArray[np.uint64], features: NDArray[np.float16 | np.float32]) -> None:
         """Commit a block: on disk when it returns; when it fails, nothing of it counts.
 
-        Waits for the disk three times: give it a few MB at a time.
+        Waits for the disk twice: give it a few MB at a time.
 
         Parameters
         ----------
@@ -333,6 +343,27 @@ def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.fl
     Raises
     ------
     BankError; ParameterError for features of another kind.
+    """
+
+def feature_means(
+    features: _Features, rows: NDArray[np.uint32], *, n_threads: int | None = None
+) -> NDArray[np.float64]:
+    """Mean of each feature over `rows`, in one scan.
+
+    Parameters
+    ----------
+    features : n rows
+    rows : uint32 array of shape (m,); a scan is fastest in ascending order
+    n_threads : default all cores
+
+    Returns
+    -------
+    float64 array of shape (n_features,); sums of 256 rows are float32
+
+    Raises
+    ------
+    BankError; ParameterError for no rows, one out of range, or one with NaN or infinity, which it names;
+    KeyboardInterrupt.
     """
 
 @final

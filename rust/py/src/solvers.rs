@@ -23,7 +23,7 @@ fn scaling_from(name: &str) -> PyResult<Scaling> {
     }
 }
 
-fn threads(n_threads: Option<usize>) -> PyResult<usize> {
+pub fn threads(n_threads: Option<usize>) -> PyResult<usize> {
     match n_threads {
         None => Ok(default_threads()),
         Some(0) => Err(ParameterError::new_err("n_threads must be at least 1")),
@@ -138,6 +138,23 @@ pub fn choose_shift<'py>(
     let rows = slice(&rows, "rows")?;
     let shift = py.detach(|| moments::choose_shift(&slices.matrix()?, rows)).map_err(to_py)?;
     Ok(shift.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, *, n_threads=None))]
+pub fn feature_means<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    n_threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let n_threads = threads(n_threads)?;
+    let slices = features.slices()?;
+    let rows = slice(&rows, "rows")?;
+    let means = interrupt::run(py, None, |control| {
+        moments::feature_means(&slices.matrix()?, rows, n_threads, control)
+    })?;
+    Ok(means.into_pyarray(py))
 }
 
 #[pyclass(frozen, module = "ssl_risk_rs._core")]

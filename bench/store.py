@@ -17,7 +17,6 @@ import ctypes
 import gc
 import mmap
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from machine import describe
 from ssl_risk_rs import FeatureBank, _core
 
 COLUMNS = (
@@ -106,11 +106,15 @@ def block_of(base: np.ndarray, number: int) -> np.ndarray:
     return np.roll(base, 17 * number + 1)
 
 
+def labels(n: int) -> np.ndarray:
+    """Of 1,000 classes, mixed."""
+    return np.arange(n) * 7919 % 1000
+
+
 def samples(n: int) -> pl.DataFrame:
     row = np.arange(n)
     split = np.where(row % 10 == 9, "test", "train")
-    label = row * 7919 % 1000  # classes mixed, as in extraction order of a shuffled folder
-    return pl.DataFrame({"row": row, "split": split, "sample_id": row.astype(str), "label": label})
+    return pl.DataFrame({"row": row, "split": split, "sample_id": row.astype(str), "label": labels(n)})
 
 
 def resident(path: Path) -> float:
@@ -172,8 +176,9 @@ def append(table: Table, folder: Path, n: int, d: int, step: int) -> tuple[Featu
             ours, raw = ours + a, raw + b
     (folder / "raw.bin").unlink()
     full = max(1, len(ours) - 1)  # the last block may be short
-    block_bytes = step * d * 2
-    table.add(f"durable append, {block_bytes / 2**20:.0f} MiB blocks", ours[:full], "write + fsync", raw[:full], 0.6, block_bytes / 1e9)  # fmt: skip # noqa: E501
+    size = step * d * 2
+    name = f"durable append, {size / 2**20:g} MiB blocks"
+    table.add(name, ours[:full], "write + fsync", raw[:full], 0.6, size / 1e9)
     return FeatureBank.open(folder / "bank"), mean / n, total % (1 << 64)
 
 
@@ -217,13 +222,13 @@ def overlap(table: Table, path: Path, repeats: int) -> None:
     file = path / "a.npy"
     bank = _core.Bank.open(path)
     n, d = bank.n_rows, bank.n_features
-    rows, labels = np.arange(n, dtype=np.uint32), np.zeros(n, np.uint32)
+    rows, zeros = np.arange(n, dtype=np.uint32), np.zeros(n, np.uint32)
     weights = np.random.default_rng(1).standard_normal((100, d)) / d
     probe = _core.LinearProbe(weights, np.zeros(100))
     seen: set[bytes] = set()
 
     def judge() -> None:
-        (predicted, _, _), *_ = _core.judge(_core.Bank.open(path), rows, labels, [probe], n_threads=2)
+        (predicted, _, _), *_ = _core.judge(_core.Bank.open(path), rows, zeros, [probe], n_threads=2)
         seen.add(predicted.tobytes())
 
     del bank
@@ -238,54 +243,51 @@ def overlap(table: Table, path: Path, repeats: int) -> None:
 
 
 def gather(table: Table, path: Path, repeats: int) -> None:
-    file = path / "a.npy"
     n = _core.Bank.open(path).n_rows
     rng = np.random.default_rng(2)
-    label = samples(n)["label"].to_numpy()
     some = min(n, 20_000)
     cases = {
         "random rows": rng.permutation(n)[:some],
-        "class subset (1 % of classes)": np.flatnonzero(label % 100 == 3),
+        "subset, 1 % of classes": np.flatnonzero(labels(n) % 100 == 3),
         "ascending sample": np.sort(rng.permutation(n)[:some]),
     }
     for name, rows in cases.items():
-        asked = rows.astype(np.uint64)
-        shape = (n, _core.Bank.open(path).n_features)
-        results: dict[str, np.ndarray] = {}
+        gather_warm(table, path, name, rows, repeats)
+        gather_cold(table, path, name, rows)
 
-        def take(rows: np.ndarray = rows, shape: tuple[int, int] = shape, results: dict = results) -> None:
-            results["rival"] = np.memmap(file, "<f2", "r", HEADER, shape)[rows]
 
-        def read(asked: np.ndarray = asked, results: dict = results) -> None:
-            results["ours"] = _core.Bank.open(path).read(asked, dtype="float16")
+def gather_warm(table: Table, path: Path, name: str, rows: np.ndarray, repeats: int) -> None:
+    """With everything in memory and mapped; float16 rows, compared byte by byte."""
+    file, asked = path / "a.npy", rows.astype(np.uint64)
+    rival = "numpy.memmap[rows]"
+    bank = _core.Bank.open(path)
+    shape = (bank.n_rows, bank.n_features)
+    mapped = np.memmap(file, "<f2", "r", HEADER, shape)
+    expect(bank.read(asked, dtype="float16").tobytes() == mapped[rows].tobytes(), f"gathered {name}")
+    warm(file)
+    times = alternate(lambda: bank.read(asked, dtype="float16"), lambda: mapped[rows], 4 * repeats)
+    table.add(f"warm gather, {name}", *with_rival(times, rival), 1.0, len(rows))
+    times = alternate(lambda: bank.read(asked, dtype="float16", n_threads=1), lambda: mapped[rows], 4 * repeats)
+    table.add(f"warm gather, {name}, 1 thread", *with_rival(times, rival), 0, len(rows))
 
-        bank = _core.Bank.open(path)
-        mapped = np.memmap(file, "<f2", "r", HEADER, shape)
 
-        def take_mapped(rows: np.ndarray = rows, results: dict = results, mapped: np.ndarray = mapped) -> None:
-            results["rival"] = mapped[rows]
-
-        def read_mapped(asked: np.ndarray = asked, results: dict = results, bank: _core.Bank = bank) -> None:
-            results["ours"] = bank.read(asked, dtype="float16")
-
-        def forget(results: dict = results) -> None:
-            if results:
-                expect(len({v.tobytes() for v in results.values()}) == 1, f"gathered {name}")
-            results.clear()
-
-        warm(file)
-        times = alternate(read_mapped, take_mapped, 4 * repeats)
-        forget()
-        table.add(f"warm gather, {name}", *with_rival(times, "numpy.memmap[rows]"), 1.0, len(rows))
-        single = alternate(lambda: bank.read(asked, dtype="float16", n_threads=1), take_mapped, 4 * repeats)  # noqa: B023
-        table.add(f"warm gather, {name}, 1 thread", *with_rival(single, "numpy.memmap[rows]"), 0, len(rows))
-
-        del bank, mapped, take_mapped, read_mapped
-        results.clear()
-        times = alternate(read, take, 3, lambda: evict(file))
-        forget()
-        target = 5.0 if table.size == "4GB" else 0
-        table.add(f"cold gather, {name}", *with_rival(times, "numpy.memmap[rows]"), target, len(rows))
+def gather_cold(table: Table, path: Path, name: str, rows: np.ndarray) -> None:
+    """From opening on; nobody else may have the file mapped."""
+    file, asked = path / "a.npy", rows.astype(np.uint64)
+    bank = _core.Bank.open(path)
+    shape = (bank.n_rows, bank.n_features)
+    del bank
+    found: list[np.ndarray] = []
+    times = alternate(
+        lambda: found.append(_core.Bank.open(path).read(asked, dtype="float16")),
+        lambda: found.append(np.memmap(file, "<f2", "r", HEADER, shape)[rows]),
+        3,
+        lambda: evict(file),
+    )
+    expect(len({array.tobytes() for array in found}) == 1, f"gathered {name}, cold")
+    table.add(
+        f"cold gather, {name}", *with_rival(times, "numpy.memmap[rows]"), 5.0 if table.size == "4GB" else 0, len(rows)
+    )
 
 
 def open_bank(table: Table, folder: Path, repeats: int, n: int) -> None:
@@ -313,35 +315,14 @@ def open_bank(table: Table, folder: Path, repeats: int, n: int) -> None:
         shutil.rmtree(path)
 
 
-def environment(command: str) -> str:
-    def output(*line: str) -> str:
-        return subprocess.run(line, capture_output=True, text=True, check=False).stdout.strip()
-
-    info = Path("/proc/cpuinfo").read_text()
-    fact = {
-        key.strip(): value.strip()
-        for key, _, value in (line.partition(":") for line in info.split("\n\n")[0].split("\n"))
-    }
-    flags = [f for f in fact.get("flags", "").split() if f.startswith(("avx", "f16c", "fma", "amx"))]
-    ahead = [str(p.read_text().strip()) for p in sorted(Path("/sys/block").glob("*/queue/read_ahead_kb"))]
-    lines = {
-        "command": command,
-        "cpu": f"{fact.get('model name', platform.processor())}, family {fact.get('cpu family')}, "
-        f"model {fact.get('model')}, {os.cpu_count()} cores",
-        "flags": " ".join(flags),
-        "memory": Path("/proc/meminfo").read_text().split("\n")[0].split(":")[1].strip(),
-        "kernel": platform.release(),
-        "file system": output("findmnt", "-no", "SOURCE,FSTYPE", "-T", tempfile.gettempdir()),
-        "read_ahead_kb": " ".join(ahead),
-        "transparent huge pages": Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().strip(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "rustc": output("rustc", "--version"),
-        "commit": output("git", "describe", "--always", "--dirty", "--abbrev=12"),
-        "load at the end": f"{os.getloadavg()}",
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    return "".join(f"{key}: {value}\n" for key, value in lines.items())
+def storage(folder: Path) -> str:
+    """Lines about what the numbers depend on besides the machine."""
+    found = subprocess.run(
+        ["findmnt", "-no", "SOURCE,FSTYPE", "-T", folder], capture_output=True, text=True, check=False
+    )
+    ahead = [file.read_text().strip() for file in sorted(Path("/sys/block").glob("*/queue/read_ahead_kb"))]
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().strip()
+    return f"file_system: {found.stdout.strip()}\nread_ahead_kb: {' '.join(ahead)}\nhuge_pages: {pages}\n"
 
 
 def main() -> None:
@@ -372,7 +353,9 @@ def main() -> None:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(table.rows)
-        options.out.with_suffix(".txt").write_text(environment(" ".join(["python", *sys.argv])))
+        options.out.with_suffix(".txt").write_text(
+            describe(["numpy", "ssl-risk-rs"]) + storage(options.folder or Path(tempfile.gettempdir()))
+        )
 
 
 if __name__ == "__main__":

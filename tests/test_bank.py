@@ -235,6 +235,44 @@ def test_writer_refuses(tmp_path):
     assert np.array_equal(bank.read(np.arange(10)), features_of(np.arange(10)))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_read_gives_the_dtype_asked_for(tmp_path, dtype):
+    bank = filled(tmp_path / "bank", dtype=dtype)
+    rows = [9, 0, 9]
+    wide = bank.read(rows, n_threads=1)
+    assert wide.dtype == np.float32 and np.array_equal(wide, features_of(rows))
+    if dtype == "float16":
+        stored = bank.read(rows, dtype="float16")
+        assert stored.dtype == np.float16 and np.array_equal(stored, features_of(rows).astype(np.float16))
+    else:
+        with pytest.raises(ParameterError, match="read float32"):
+            bank.read(rows, dtype="float16")
+    with pytest.raises(ParameterError, match="float64"):
+        bank.core.read(as_rows(0), dtype="float64")
+    assert bank.read([]).shape == (0, 5)
+
+
+def test_feature_means_in_one_scan(tmp_path):
+    x = features_of(range(1000), 37)
+    rows = np.arange(1, 1000, 2, dtype=np.uint32)
+    for array in (x, x.astype(np.float16), [x[:300], x[300:].astype(np.float16)]):
+        for threads in (1, 2):
+            means = _core.feature_means(array, rows, n_threads=threads)
+            # integers below 1024: sums of 256 are exact in float32
+            np.testing.assert_allclose(means, x[rows].mean(0, dtype=np.float64), rtol=1e-14)
+    bank = filled(tmp_path / "bank")
+    means = _core.feature_means(bank.core, np.arange(10, dtype=np.uint32))
+    np.testing.assert_allclose(means, features_of(range(10)).mean(0, dtype=np.float64), rtol=1e-14)
+    x[11, 3] = np.inf
+    with pytest.raises(ParameterError, match="row 11, feature 3"):
+        _core.feature_means(x, rows)
+    huge = np.full((9, 2), 3e38, np.float32)  # finite, unlike their sum in float32
+    np.testing.assert_allclose(_core.feature_means(huge, np.arange(9, dtype=np.uint32)), 3e38, rtol=1e-7)
+    for bad in ([], [1000]):
+        with pytest.raises(ParameterError):
+            _core.feature_means(x, np.array(bad, np.uint32))
+
+
 def test_read_refuses(tmp_path):
     bank = create(tmp_path / "bank")
     with pytest.raises(BankError, match="10 of 10 rows are missing; run the extraction again"):

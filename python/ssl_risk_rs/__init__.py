@@ -26,11 +26,13 @@ _LAZY: dict[str, str] = {
     "FeatureStore": "ssl_risk_rs.store",
     "ImageDataset": "ssl_risk_rs.datasets",
     "LogisticProbe": "ssl_risk_rs.probes",
+    "Moments": "ssl_risk_rs._core",
     "RidgeProbe": "ssl_risk_rs.probes",
     "Settings": "ssl_risk_rs.decomposition",
     "alpha_from_c": "ssl_risk_rs.probes",
     "alpha_from_ridge": "ssl_risk_rs.probes",
     "bank_key": "ssl_risk_rs.store",
+    "choose_shift": "ssl_risk_rs._core",
     "create_dataset": "ssl_risk_rs.datasets",
     "create_encoder": "ssl_risk_rs.encoders",
     "decompose": "ssl_risk_rs.decomposition",
@@ -69,6 +71,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from ssl_risk_rs._core import Moments as Moments
+    from ssl_risk_rs._core import choose_shift as choose_shift
     from ssl_risk_rs.bank import FeatureBank as FeatureBank
     from ssl_risk_rs.bank import fits_float16 as fits_float16
     from ssl_risk_rs.convert import export_bank as export_bank

@@ -228,19 +228,28 @@ class FeatureBank:
             raise ParameterError(f"split is {split!r}; a bank has {' and '.join(SPLITS)}")
         return np.flatnonzero((self.samples["split"] == split).to_numpy()).astype(np.uint32)
 
-    def read(self, rows: Any) -> np.ndarray:
-        """Copy rows, in the order asked for: float32 (m, n_features).
+    def read(
+        self, rows: Any, *, dtype: Literal["float16", "float32"] = "float32", n_threads: int | None = None
+    ) -> np.ndarray:
+        """Copy rows, in the order asked for: (m, n_features).
+
+        Parameters
+        ----------
+        rows : vector of integers
+        dtype : "float16" gives the stored bytes of a float16 bank
+        n_threads : default all cores
 
         Raises
         ------
-        BankError if rows are missing; ParameterError if one asked for is beyond the bank.
+        BankError if rows are missing; ParameterError if one asked for is beyond the bank, or float16 is asked
+        of a float32 bank, whose values it may not hold.
         """
         rows = np.asarray(rows)
         if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
             raise ParameterError(f"rows must be a vector of integers, got {rows.dtype} of shape {rows.shape}")
         if rows.size and rows.min() < 0:
             raise ParameterError(f"row {rows.min()} asked for; rows count from 0")
-        return self.core.read(rows.astype(np.uint64))
+        return self.core.read(rows.astype(np.uint64), dtype=dtype, n_threads=n_threads)
 
     def arrays(self) -> list[PartArrays]:
         """The parts as read-only memory maps, in storage order; parts without rows are left out."""

@@ -73,7 +73,8 @@ def render(result: Decomposition, provenance: Provenance, width: int | None = No
     lines += [f"  {'─' * 54}", _row(LABELS["agg_risk"], estimates["agg_risk"], f"{'':<{columns}} rows add up")]
     if result.control is not None:
         e = result.control.uncertainty.estimates["enc_gen"]
-        lines.append(_row("  control: enc. gen.", e, f"{'':<{columns}} {short(provenance.control or 'control encoder')}"))
+        name = short(provenance.control or "control encoder")
+        lines.append(_row("  control: enc. gen.", e, f"{'':<{columns}} {name}"))
     lines.append("  checks  " + "  ".join(_checks(result)))
     lines += [f"  note    {sentence}" for sentence in _sentences(result, provenance)]
     return "\n".join(line.rstrip() if width is None else _folded(line, width) for line in lines)

@@ -4,16 +4,21 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use half::f16;
-use numpy::ndarray::Array2;
 use numpy::{
-    Element, IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods,
+    Element, IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
+    PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
+use ssl_risk_core::Control;
 use ssl_risk_core::bank::{Bank, PartInfo, PartWriter};
-use ssl_risk_core::rows::Values;
+use ssl_risk_core::rows::{Values, ValuesMut};
 
-use crate::error::{BankError, ShapeError, to_py};
+use crate::error::{BankError, ParameterError, ShapeError, to_py};
 use crate::interrupt;
+use crate::solvers::threads;
+
+/// Rows that are read before anyone could press ^C: no thread is started to watch for it.
+const READ_AT_ONCE: usize = 4096;
 
 /// A part of a bank.
 #[pyclass(name = "BankPart", module = "ssl_risk_rs._core", frozen, get_all, eq)]
@@ -121,17 +126,25 @@ impl PyBank {
         self.bank.parts().map(PyBankPart::from).collect()
     }
 
+    #[pyo3(signature = (rows, *, dtype="float32", n_threads=None))]
     fn read<'py>(
         &self,
         py: Python<'py>,
         rows: PyReadonlyArray1<'py, u64>,
-    ) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        dtype: &str,
+        n_threads: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let n_threads = threads(n_threads)?;
         let rows = rows.as_array();
         let rows = rows.as_standard_layout();
         let rows = rows.as_slice().expect("standard layout");
-        let values = interrupt::run(py, None, |control| self.bank.read(rows, control))?;
-        let shape = (rows.len(), self.bank.n_features());
-        Ok(Array2::from_shape_vec(shape, values).expect("read returns this many").into_pyarray(py))
+        match dtype {
+            "float32" => self.read_as(py, rows, dtype, n_threads, |v| ValuesMut::F32(v)),
+            "float16" => self.read_as(py, rows, dtype, n_threads, |v| ValuesMut::F16(v)),
+            other => {
+                Err(ParameterError::new_err(format!("dtype must be 'float16' or 'float32', got {other:?}")))
+            }
+        }
     }
 
     #[pyo3(signature = (progress=None))]
@@ -153,6 +166,30 @@ impl PyBank {
     fn __repr__(&self) -> String {
         let (n, d) = (self.bank.n_rows(), self.bank.n_features());
         format!("Bank('{}', {n} rows, {d} features)", self.bank.path().display())
+    }
+}
+
+impl PyBank {
+    fn read_as<'py, T: Element + Send>(
+        &self,
+        py: Python<'py>,
+        rows: &[u64],
+        dtype: &str,
+        n_threads: usize,
+        values: impl for<'a> FnOnce(&'a mut [T]) -> ValuesMut<'a> + Send,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // numpy's own allocation: it is not cleared first, and asks for large pages
+        let shape = (rows.len(), self.bank.n_features());
+        let out = py.import("numpy")?.call_method1("empty", (shape, dtype))?;
+        let mut array = out.extract::<PyReadwriteArray2<'py, T>>()?;
+        let slice = array.as_slice_mut()?;
+        let read = |control: &Control| self.bank.read_into(rows, values(slice), n_threads, control);
+        if rows.len() <= READ_AT_ONCE {
+            py.detach(|| read(&Control::new())).map_err(to_py)?;
+        } else {
+            interrupt::run(py, None, read)?;
+        }
+        Ok(out)
     }
 }
 

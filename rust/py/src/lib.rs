@@ -21,6 +21,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<solvers::LinearProbe>()?;
     m.add_class::<solvers::LogisticFit>()?;
     m.add_function(wrap_pyfunction!(solvers::choose_shift, m)?)?;
+    m.add_function(wrap_pyfunction!(solvers::feature_means, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::fit_logistic, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::solve_ridge_dual, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::judge, m)?)?;

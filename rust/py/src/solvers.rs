@@ -1,5 +1,6 @@
 //! Moments, probes and their judgement.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
@@ -23,7 +24,7 @@ fn scaling_from(name: &str) -> PyResult<Scaling> {
     }
 }
 
-fn threads(n_threads: Option<usize>) -> PyResult<usize> {
+pub fn threads(n_threads: Option<usize>) -> PyResult<usize> {
     match n_threads {
         None => Ok(default_threads()),
         Some(0) => Err(ParameterError::new_err("n_threads must be at least 1")),
@@ -31,6 +32,17 @@ fn threads(n_threads: Option<usize>) -> PyResult<usize> {
     }
 }
 
+/// Sufficient statistics of rows, by cell: one pass serves every complement, fold, scaling and penalty.
+///
+/// A row belongs to one cell (a fold or a held-out subset). Each cell keeps class counts, sums by class,
+/// ranges and Σ (x−c)(x−c)ᵀ with the shift c (`choose_shift`). Blocks are summed in float32, across blocks in
+/// float64.
+///
+/// update(features, rows, labels, cells): add rows, in one pass
+/// merge(other), subtract(other): add or take away what another object saw
+/// solve(alphas, cells=None, *, scaling="none"): a ridge probe for each penalty,
+///     min_W,b  (1/2n) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²
+/// save(path), load(path): a checked file, the same bits
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct Moments(Mutex<moments::Moments>);
 
@@ -115,6 +127,44 @@ impl Moments {
         py.detach(|| self.lock().subtract(&other)).map_err(to_py)
     }
 
+    #[pyo3(signature = (alphas, cells=None, *, scaling="none"))]
+    fn solve(
+        &self,
+        py: Python<'_>,
+        alphas: Vec<f64>,
+        cells: Option<Vec<usize>>,
+        scaling: &str,
+    ) -> PyResult<Vec<LinearProbe>> {
+        let scaling = scaling_from(scaling)?;
+        let probes = interrupt::run(py, None, |_| {
+            let moments = self.lock();
+            let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
+            moments.solve(&alphas, &cells, scaling)
+        })?;
+        Ok(probes.into_iter().map(LinearProbe).collect())
+    }
+
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.lock().save(&path)).map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        py.detach(|| moments::Moments::load(&path)).map(|m| Self(Mutex::new(m))).map_err(to_py)
+    }
+
+    fn __repr__(&self) -> String {
+        let moments = self.lock();
+        let cells: Vec<usize> = (0..moments.n_cells()).collect();
+        let rows: u64 = moments.counts(&cells).iter().sum();
+        format!(
+            "Moments({} features, {} classes, {} cells, {rows} rows)",
+            moments.n_features(),
+            moments.n_classes(),
+            moments.n_cells()
+        )
+    }
+
     #[pyo3(signature = (cells=None, *, scaling="none"))]
     fn design(&self, py: Python<'_>, cells: Option<Vec<usize>>, scaling: &str) -> PyResult<Design> {
         let scaling = scaling_from(scaling)?;
@@ -138,6 +188,23 @@ pub fn choose_shift<'py>(
     let rows = slice(&rows, "rows")?;
     let shift = py.detach(|| moments::choose_shift(&slices.matrix()?, rows)).map_err(to_py)?;
     Ok(shift.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, *, n_threads=None))]
+pub fn feature_means<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    n_threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let n_threads = threads(n_threads)?;
+    let slices = features.slices()?;
+    let rows = slice(&rows, "rows")?;
+    let means = interrupt::run(py, None, |control| {
+        moments::feature_means(&slices.matrix()?, rows, n_threads, control)
+    })?;
+    Ok(means.into_pyarray(py))
 }
 
 #[pyclass(frozen, module = "ssl_risk_rs._core")]

@@ -31,14 +31,45 @@ impl Block {
         format!("{body} {check:016x}\n")
     }
 
-    /// The inverse of [`Self::line`], byte for byte; `None` for anything else.
+    /// The inverse of [`Self::line`], byte for byte, without the newline; `None` for anything else.
     fn parse(line: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(line).ok()?;
-        let mut fields = text.split(' ');
-        let mut next = |radix| u64::from_str_radix(fields.next()?, radix).ok();
-        let block = Self { rows: next(10)?, offset: next(10)?, payload: next(16)?, index: next(16)? };
-        (block.line().as_bytes().strip_suffix(b"\n")? == line).then_some(block)
+        let (body, check) = line.split_at_checked(line.len().checked_sub(17)?)?;
+        if hexadecimal(check.strip_prefix(b" ")?)? != xxh3_64(body) {
+            return None;
+        }
+        let mut fields = body.split(|&b| b == b' ');
+        let block = Self {
+            rows: decimal(fields.next()?)?,
+            offset: decimal(fields.next()?)?,
+            payload: hexadecimal(fields.next()?)?,
+            index: hexadecimal(fields.next()?)?,
+        };
+        fields.next().is_none().then_some(block)
     }
+}
+
+/// A number without leading zeros.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || (digits[0] == b'0' && digits.len() > 1) {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |value, &b| {
+        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// 16 lower-case digits.
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    let digits: &[u8; 16] = digits.try_into().ok()?;
+    digits.iter().try_fold(0, |value, &b| {
+        let digit = match b {
+            b'0'..=b'9' => b - b'0',
+            b'a'..=b'f' => b - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u64::from(digit))
+    })
 }
 
 /// What a journal says.
@@ -143,6 +174,35 @@ mod tests {
                     assert!(bit / 8 + 1 >= last && journal.blocks == BLOCKS[..kept]);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn only_canonical_lines_parse() {
+        let good = "12 340 00000000000000ff fedcba9876543210";
+        let line = |body: &str| format!("{body} {:016x}", xxh3_64(body.as_bytes()));
+        let block = Block { rows: 12, offset: 340, payload: 0xff, index: 0xfedc_ba98_7654_3210 };
+        assert_eq!(Block::parse(line(good).as_bytes()), Some(block));
+        for (from, to) in [
+            ("12", "012"),
+            ("12", "+12"),
+            ("12", ""),
+            ("12", "1_2"),
+            ("12", "18446744073709551616"),
+            ("340", "00"),
+            ("00ff", "00FF"),
+            ("00ff", "ff"),
+            ("00ff", "+0ff"),
+            (" ", "  "),
+            ("3210", "3210 "),
+            ("3210", "3210 5"),
+            (" fedcba9876543210", ""),
+        ] {
+            let body = good.replacen(from, to, 1);
+            assert_eq!(Block::parse(line(&body).as_bytes()), None, "{body}");
+        }
+        for len in 0..20 {
+            assert_eq!(Block::parse(&b"1 2 3 4 5 6 7 8 9 10"[..len]), None);
         }
     }
 

@@ -2,9 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use super::npy::HEADER_LEN;
 use crate::error::{Error, Result};
@@ -44,6 +45,36 @@ impl Guard for PayloadMap {
     fn check(&self) -> Result<()> {
         check_length(&self.file, &self.path, self.map.len())
     }
+
+    fn in_memory(&self, byte: usize) -> bool {
+        self.map.get(HEADER_LEN..).and_then(|data| data.get(byte)).is_none_or(is_resident)
+    }
+
+    fn will_need(&self, bytes: Range<usize>) {
+        let stop = bytes.end.saturating_add(HEADER_LEN).min(self.map.len());
+        let start = bytes.start.saturating_add(HEADER_LEN).min(stop);
+        // a hint: where it is refused, the rows are read when they are touched
+        let _ = self.map.advise_range(Advice::WillNeed, start, stop - start);
+    }
+}
+
+/// Whether the page of `byte`, which is in a map, can be read without waiting for the disk. True where the
+/// system does not tell (Linux tells the owner of a file and who may write it).
+#[cfg(target_os = "linux")]
+fn is_resident(byte: &u8) -> bool {
+    // SAFETY: sysconf reads a constant of the system.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    let start = std::ptr::from_ref(byte).map_addr(|at| at / page * page).cast_mut();
+    let mut state = 1_u8;
+    // SAFETY: `start` is the start of a page of this process, since `byte` lies on it; mincore does not touch
+    // the page and writes one byte for the one page asked about.
+    let told = unsafe { libc::mincore(start.cast(), 1, &raw mut state) } == 0;
+    !told || state & 1 == 1
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_resident(_byte: &u8) -> bool {
+    true
 }
 
 fn check_length(file: &File, path: &Path, len: usize) -> Result<()> {

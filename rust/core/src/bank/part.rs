@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::bitmap::Bitmap;
@@ -12,8 +13,10 @@ use crate::error::{Error, Result};
 
 /// A line is about 60 bytes: ten million blocks. A longer file is not a journal.
 const MAX_JOURNAL_BYTES: u64 = 1 << 30;
-/// Rows of an index read at a time.
-const INDEX_CHUNK: usize = 1 << 16;
+/// Rows of an index read at a time: they stay in the level-1 or level-2 cache.
+const INDEX_CHUNK: usize = 1 << 13;
+/// Rows of an index that are taken for a run, or one by one.
+const RUN: usize = 64;
 const JOURNAL_SUFFIX: &str = ".journal";
 
 /// Where a part's files are.
@@ -101,15 +104,16 @@ impl Part {
         Ok(Self { files, journal, header_rows, index_header_rows, payload })
     }
 
-    /// Append the part's row indexes to `rows` and mark them in `seen`.
+    /// The part's row index; its rows are marked in `seen`.
     ///
     /// # Errors
     /// [`Error::CorruptBank`] for a row beyond the bank or one that is in `seen` already.
-    pub(super) fn read_index(&self, n_rows: u64, seen: &mut Bitmap, rows: &mut Vec<u64>) -> Result<()> {
+    pub(super) fn read_index(&self, n_rows: u64, seen: &mut Bitmap) -> Result<RowIndex> {
         let path = &self.files.index;
         let corrupt = |reason| Error::CorruptBank { path: path.clone(), reason };
+        let mut index = RowIndex::Run(0..0);
         if self.journal.rows == 0 {
-            return Ok(());
+            return Ok(index);
         }
         let file = File::open(path).map_err(Error::io(path))?;
         let mut chunk = vec![0; INDEX_CHUNK.min(self.journal.rows as usize)];
@@ -118,22 +122,83 @@ impl Part {
         while left > 0 {
             let chunk = &mut chunk[..INDEX_CHUNK.min(left)];
             reader.read(bytemuck::cast_slice_mut(chunk))?;
-            for &row in &*chunk {
-                if row >= n_rows {
-                    return Err(corrupt(format!("names row {row}, the bank has {n_rows} rows")));
+            // most parts are runs of rows: those are checked and marked a word at a time
+            for rows in chunk.chunks(RUN) {
+                let run = run_of(rows).filter(|r| r.end <= n_rows && seen.insert_range(r.start, r.end));
+                if run.is_none() {
+                    if let Some(row) = rows.iter().find(|&&row| row >= n_rows) {
+                        return Err(corrupt(format!("names row {row}, the bank has {n_rows} rows")));
+                    }
+                    let there = seen.insert_each(rows);
+                    if there != 0 {
+                        let row = rows[there.trailing_zeros() as usize];
+                        return Err(corrupt(format!(
+                            "names row {row}, which is there already, in this part or another: two processes \
+                             wrote it. Move one of the parts (three files) out of the bank and extract what is \
+                             then missing"
+                        )));
+                    }
                 }
-                if !seen.insert(row) {
-                    return Err(corrupt(format!(
-                        "names row {row}, which is there already, in this part or another: two processes wrote \
-                         it. Move one of the parts (three files) out of the bank and extract what is then missing"
-                    )));
-                }
+                index.extend(rows, run, self.journal.rows as usize);
             }
-            rows.extend_from_slice(chunk);
             left -= chunk.len();
         }
-        Ok(())
+        Ok(index)
     }
+}
+
+/// Rows of the bank that the lines of a part are, in the order of the lines; each fits 32 bits.
+pub(super) enum RowIndex {
+    /// One after the other.
+    Run(Range<u64>),
+    /// Any others.
+    List(Vec<u32>),
+}
+
+impl RowIndex {
+    pub(super) fn first(&self) -> Option<u64> {
+        match self {
+            Self::Run(run) => (!run.is_empty()).then_some(run.start),
+            Self::List(rows) => rows.first().map(|&row| row.into()),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Run(run) => (run.end - run.start) as usize,
+            Self::List(rows) => rows.len(),
+        }
+    }
+
+    /// Append the checked rows of a chunk, which are `run` if it is there; `capacity` rows follow in all.
+    fn extend(&mut self, chunk: &[u64], run: Option<Range<u64>>, capacity: usize) {
+        if let (Self::Run(rows), Some(run)) = (&mut *self, run) {
+            if rows.is_empty() {
+                *rows = run;
+                return;
+            }
+            if rows.end == run.start {
+                rows.end = run.end;
+                return;
+            }
+        }
+        if let Self::Run(rows) = self {
+            let mut list = Vec::with_capacity(capacity); // at most u32::MAX, and on disk
+            list.extend(rows.clone().map(|row| row as u32));
+            *self = Self::List(list);
+        }
+        if let Self::List(list) = self {
+            list.extend(chunk.iter().map(|&row| row as u32));
+        }
+    }
+}
+
+/// The chunk as a run of consecutive rows, if it is one.
+fn run_of(chunk: &[u64]) -> Option<Range<u64>> {
+    let start = *chunk.first()?;
+    let stop = start.checked_add(chunk.len() as u64)?;
+    let differ = chunk.iter().zip(start..).fold(0, |differ, (&row, expected)| differ | (row ^ expected));
+    (differ == 0).then_some(start..stop)
 }
 
 /// Reads what follows the header, in order; the end of the file is corruption, not a panic.

@@ -1,19 +1,18 @@
 //! Opening a bank and reading its rows.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytemuck::PodCastError;
 
 use super::bitmap::Bitmap;
 use super::manifest::{Dtype, Manifest};
 use super::map::PayloadMap;
-use super::part::{Part, PartFiles};
+use super::part::{Part, PartFiles, RowIndex};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::rows::{Matrix, Segment, Values};
-
-/// Rows staged between two looks at the control.
-const READ_CHUNK: usize = 4096;
+use crate::kernel::parallel::default_threads;
+use crate::rows::{Matrix, Segment, Values, ValuesMut};
 
 /// A bank as it was when it was opened; rows committed later are not seen.
 ///
@@ -29,12 +28,13 @@ pub struct Bank {
     parts: Vec<OpenPart>,
     committed: u64,
     seen: Bitmap,
-    /// Storage row of each logical row; `None` while rows are missing or when they are the same.
-    order: Option<Vec<u64>>,
+    /// Storage row of each row, once it is needed; `None` in it if they are the same.
+    order: OnceLock<Option<Vec<u32>>>,
 }
 
 struct OpenPart {
     info: PartInfo,
+    rows: RowIndex,
     map: Option<PayloadMap>,
 }
 
@@ -65,25 +65,17 @@ impl Bank {
         let mut parts = Vec::new();
         for files in PartFiles::list(path)? {
             let part = Part::scan(files, &manifest)?;
-            let mut rows = Vec::with_capacity(part.journal.rows as usize); // at most u32::MAX, and on disk
-            part.read_index(manifest.n_rows, &mut seen, &mut rows)?;
+            let rows = part.read_index(manifest.n_rows, &mut seen)?;
             parts.push((part, rows));
         }
         // parts that lie one behind the other need no order
-        parts.sort_by_key(|(_, rows)| rows.first().copied());
+        parts.sort_by_key(|(_, rows)| rows.first());
         let committed = parts.iter().map(|(part, _)| part.journal.rows).sum();
-        let stored = || parts.iter().flat_map(|(_, rows)| rows);
-        let in_order = stored().zip(0..).all(|(&row, at)| row == at);
-        let order = (committed == manifest.n_rows && !in_order).then(|| {
-            let mut order = vec![0; committed as usize];
-            for (&row, at) in stored().zip(0..) {
-                order[row as usize] = at;
-            }
-            order
-        });
-        let parts =
-            parts.into_iter().map(|(part, _)| OpenPart::new(part, &manifest)).collect::<Result<_>>()?;
-        Ok(Self { path: path.into(), manifest, parts, committed, seen, order })
+        let parts = parts
+            .into_iter()
+            .map(|(part, rows)| OpenPart::new(part, rows, &manifest))
+            .collect::<Result<_>>()?;
+        Ok(Self { path: path.into(), manifest, parts, committed, seen, order: OnceLock::new() })
     }
 
     /// The folder.
@@ -154,7 +146,7 @@ impl Bank {
             segments.push(Segment { values, guard: Some(map) });
         }
         let matrix = Matrix::new(self.n_features(), segments)?;
-        match &self.order {
+        match self.order.get_or_init(|| order(self.parts.iter().map(|part| &part.rows))) {
             Some(order) => matrix.with_order(order),
             None => Ok(matrix),
         }
@@ -163,42 +155,83 @@ impl Bank {
     /// The given rows as float32, row-major `(rows.len(), n_features)`.
     ///
     /// # Errors
-    /// Those of [`Self::matrix`]; [`Error::Parameter`] for a row beyond the bank; [`Error::CorruptBank`] if
-    /// a file has shrunk; [`Error::Interrupted`].
+    /// Those of [`Self::read_into`].
     pub fn read(&self, rows: &[u64], control: &Control) -> Result<Vec<f32>> {
+        let len = rows.len().checked_mul(self.n_features()).filter(|&len| len <= isize::MAX as usize / 4);
+        let len = len.ok_or_else(|| Error::Parameter(format!("{} rows at once; read fewer", rows.len())))?;
+        let mut out = vec![0.0; len];
+        self.read_into(rows, ValuesMut::F32(&mut out), default_threads(), control)?;
+        Ok(out)
+    }
+
+    /// Copy the given rows, in the order asked for, into `out`, row-major `(rows.len(), n_features)`. Rows
+    /// that are not in memory are asked of the disk many at a time.
+    ///
+    /// # Errors
+    /// Those of [`Self::matrix`]; [`Error::Parameter`] for a row beyond the bank, or float16 of a float32
+    /// bank; [`Error::Shape`] for a buffer of another length; [`Error::CorruptBank`] if a file has shrunk;
+    /// [`Error::Interrupted`].
+    pub fn read_into(
+        &self,
+        rows: &[u64],
+        out: ValuesMut<'_>,
+        n_threads: usize,
+        control: &Control,
+    ) -> Result<()> {
         let matrix = self.matrix()?;
         let n_rows = self.manifest.n_rows;
         if let Some(row) = rows.iter().find(|&&row| row >= n_rows) {
             return Err(Error::Parameter(format!("row {row} asked for, the bank has {n_rows}")));
         }
-        let d = self.n_features();
-        let len = rows.len().checked_mul(d).filter(|&len| len <= isize::MAX as usize / 4);
-        let len = len.ok_or_else(|| Error::Parameter(format!("{} rows at once; read fewer", rows.len())))?;
-        let mut out = vec![0.0; len];
-        let mut narrow = Vec::with_capacity(READ_CHUNK);
-        for (rows, out) in rows.chunks(READ_CHUNK).zip(out.chunks_mut(READ_CHUNK * d)) {
-            narrow.clear();
-            narrow.extend(rows.iter().map(|&row| row as u32)); // below n_rows ≤ u32::MAX
-            matrix.stage(&narrow, out, d)?;
-            control.advance(rows.len())?;
-        }
-        Ok(out)
+        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect(); // below n_rows ≤ u32::MAX
+        matrix.gather(&rows, out, n_threads, control)
     }
 }
 
+/// Storage row of each row of a complete bank; `None` if they are the same.
+fn order<'a>(parts: impl Iterator<Item = &'a RowIndex> + Clone) -> Option<Vec<u32>> {
+    let mut stop = 0;
+    let in_order = parts.clone().all(|rows| match rows {
+        RowIndex::Run(run) => run.is_empty() || std::mem::replace(&mut stop, run.end) == run.start,
+        RowIndex::List(_) => false,
+    });
+    if in_order {
+        return None;
+    }
+    let total = parts.clone().map(RowIndex::len).sum();
+    let mut order = vec![0; total];
+    let mut at = 0;
+    for rows in parts {
+        match rows {
+            RowIndex::Run(run) => {
+                for (slot, at) in order[run.start as usize..run.end as usize].iter_mut().zip(at..) {
+                    *slot = at;
+                }
+            }
+            RowIndex::List(list) => {
+                for (&row, at) in list.iter().zip(at..) {
+                    order[row as usize] = at;
+                }
+            }
+        }
+        at += rows.len() as u32;
+    }
+    Some(order)
+}
+
 impl OpenPart {
-    fn new(part: Part, manifest: &Manifest) -> Result<Self> {
-        let rows = part.journal.rows;
+    fn new(part: Part, rows: RowIndex, manifest: &Manifest) -> Result<Self> {
+        let committed = part.journal.rows;
         let info = PartInfo {
-            rows,
+            rows: committed,
             blocks: part.journal.blocks.len(),
-            header_behind: part.header_rows.min(part.index_header_rows) < rows,
+            header_behind: part.header_rows.min(part.index_header_rows) < committed,
             name: part.files.name,
         };
         // `scan` has found the product within the file's length
-        let data_bytes = rows * manifest.n_features * manifest.dtype.size() as u64;
+        let data_bytes = committed * manifest.n_features * manifest.dtype.size() as u64;
         let map =
             part.payload.map(|file| PayloadMap::new(file, &part.files.payload, data_bytes)).transpose()?;
-        Ok(Self { info, map })
+        Ok(Self { info, rows, map })
     }
 }

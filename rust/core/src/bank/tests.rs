@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::control::Control;
 use crate::error::Error;
-use crate::rows::Values;
+use crate::rows::{Values, ValuesMut};
 
 struct Made {
     _folder: TempDir,
@@ -150,6 +150,72 @@ fn parts_that_follow_each_other_need_no_order() {
     let bank = Bank::open(&made.path).unwrap();
     assert_eq!(bank.parts().map(|p| p.rows).collect::<Vec<_>>(), [0, 3, 2]);
     assert_eq!(read_all(&bank), block(&[0, 1, 2, 3, 4], 2));
+}
+
+/// Runs, lists and what lies between them, over more rows than are read at a time.
+#[test]
+fn long_indexes_of_every_kind_come_back() {
+    let n = 40_000_u64;
+    let mut shuffled: Vec<u64> = (0..n).collect();
+    let mut state = 1_u64;
+    for i in (1..shuffled.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        shuffled.swap(i, (state >> 33) as usize % (i + 1));
+    }
+    let mut late: Vec<u64> = (0..n).collect();
+    late.swap(20_000, 39_999);
+    for rows in [(0..n).collect(), (0..n).rev().collect(), shuffled, late] {
+        for parts in [1, 3] {
+            let made = create(n, 1, Dtype::F32);
+            let mut writers: Vec<PartWriter> =
+                (0..parts).map(|p| PartWriter::open(&made.path, &format!("p{p}")).unwrap()).collect();
+            for (at, rows) in rows.chunks(9_000).enumerate() {
+                append(&mut writers[at % parts], rows);
+            }
+            drop(writers);
+            let bank = Bank::open(&made.path).unwrap();
+            assert!(bank.is_complete() && read_all(&bank) == block(&(0..n).collect::<Vec<_>>(), 1));
+        }
+    }
+    // one row twice, at the end of what was a run
+    let made = create(n, 1, Dtype::F32);
+    append(&mut PartWriter::open(&made.path, "a").unwrap(), &(0..20_000).collect::<Vec<_>>());
+    let path = made.path.join("a.rows.npy");
+    for (row, word) in [(17_u64, "already"), (n, "the bank has"), (u64::MAX, "the bank has")] {
+        patch(&path, |bytes| bytes[128 + 19_999 * 8..128 + 20_000 * 8].copy_from_slice(&row.to_le_bytes()));
+        let message = Bank::open(&made.path).err().unwrap().to_string();
+        assert!(message.contains(&format!("row {row}")) && message.contains(word), "{message}");
+    }
+}
+
+#[test]
+fn rows_are_copied_as_stored_or_widened() {
+    let (n, d) = (3000, 3000); // enough for threads
+    let made = create(n, d, Dtype::F16);
+    let mut writer = PartWriter::open(&made.path, "a").unwrap();
+    append(&mut writer, &(0..n / 2).rev().collect::<Vec<_>>());
+    append(&mut writer, &(n / 2..n).collect::<Vec<_>>());
+    let bank = Bank::open(&made.path).unwrap();
+    let asked: Vec<u64> = (0..n).map(|i| i * 7 % n).chain([5, 5]).collect();
+    let expected = block(&asked, d);
+    let len = expected.len();
+    let control = Control::new();
+    for threads in [1, 2] {
+        let (mut wide, mut narrow) = (vec![0.0; len], vec![f16::ZERO; len]);
+        bank.read_into(&asked, ValuesMut::F32(&mut wide), threads, &control).unwrap();
+        bank.read_into(&asked, ValuesMut::F16(&mut narrow), threads, &control).unwrap();
+        assert!(wide == expected);
+        assert!(narrow.iter().zip(&expected).all(|(a, &b)| a.to_f32() == b));
+        let short = bank.read_into(&asked, ValuesMut::F32(&mut wide[1..]), threads, &control);
+        assert!(matches!(short, Err(Error::Shape { .. })));
+        assert!(bank.read_into(&[n], ValuesMut::F16(&mut narrow[..d as usize]), threads, &control).is_err());
+        bank.read_into(&[], ValuesMut::F16(&mut []), threads, &control).unwrap();
+    }
+    let made = create(1, 2, Dtype::F32);
+    append(&mut PartWriter::open(&made.path, "a").unwrap(), &[0]);
+    let bank = Bank::open(&made.path).unwrap();
+    let refused = bank.read_into(&[0], ValuesMut::F16(&mut [f16::ZERO; 2]), 1, &control);
+    assert!(refused.unwrap_err().to_string().contains("read float32"));
 }
 
 #[test]

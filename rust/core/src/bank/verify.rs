@@ -66,7 +66,7 @@ impl Bank {
         for files in PartFiles::list(self.path())? {
             let part = Part::scan(files, &manifest)?;
             // a damaged index may name impossible rows; the hashes below say which block it is
-            let index = part.read_index(manifest.n_rows, &mut seen, &mut Vec::new());
+            let index = part.read_index(manifest.n_rows, &mut seen);
             let damaged_before = found.damage.len();
             found.add(&part, &manifest, control)?;
             if found.damage.len() == damaged_before {

@@ -98,7 +98,7 @@ impl PartWriter {
         let mut this = None;
         for part in PartFiles::list(bank)? {
             let part = Part::scan(part, &manifest)?;
-            part.read_index(manifest.n_rows, &mut taken, &mut Vec::new())?;
+            part.read_index(manifest.n_rows, &mut taken)?;
             if part.files.name == files.name {
                 this = Some(part.journal);
             }
@@ -145,7 +145,7 @@ impl PartWriter {
     }
 
     /// Commit a block: row `rows[i]` of the bank is line `i` of `values`. When this returns, the block is
-    /// on disk; when it fails, nothing of it counts. Three waits for the disk: give it a few MB at a time.
+    /// on disk; when it fails, nothing of it counts. Two waits for the disk: give it a few MB at a time.
     ///
     /// # Shapes
     /// `rows` (m,), `values` (m, n_features) row-major; m = 0 does nothing.
@@ -249,9 +249,16 @@ impl PartWriter {
         let start = HEADER_LEN as u64;
         self.payload.write_at(start + at * self.payload_layout().row_bytes(), payload)?;
         self.index.write_at(start + at * Layout::Index.row_bytes(), index)?;
-        self.payload.sync()?;
-        self.index.sync()?;
-        let block = Block { rows, offset: at, payload: xxh3_64(payload), index: xxh3_64(index) };
+        // one wait for both files, and the hashes are taken meanwhile
+        let (index_synced, hashes, payload_synced) = std::thread::scope(|scope| {
+            let index_synced = scope.spawn(|| self.index.sync());
+            let payload_synced = scope.spawn(|| self.payload.sync());
+            let hashes = (xxh3_64(payload), xxh3_64(index));
+            (index_synced.join(), hashes, payload_synced.join())
+        });
+        payload_synced.expect("a thread that waits for the disk does not panic")?;
+        index_synced.expect("a thread that waits for the disk does not panic")?;
+        let block = Block { rows, offset: at, payload: hashes.0, index: hashes.1 };
         let line = block.line();
         self.journal.write_at(self.journal_bytes, line.as_bytes())?;
         self.journal.sync()?;

@@ -1,0 +1,262 @@
+"""Moments: every answer of one pass against float64, and files that may be anything."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ssl_risk_rs
+from safetensors.numpy import load_file
+from sklearn.linear_model import Ridge
+from ssl_risk_rs import BankError, Moments, ParameterError, ShapeError, choose_shift
+
+FOLDS = 4
+
+
+def problem(n=400, d=24, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, k, n)
+    y[: 2 * k] = np.arange(2 * k) % k
+    x = (rng.normal(0, 1, (k, d))[y] + rng.normal(0, 1, (n, d))) * np.geomspace(0.3, 3, d)
+    return x.astype(np.float32), y.astype(np.uint32)
+
+
+def far():
+    x, y = problem()
+    x[:, ::3] += np.float32(40.0) * x[:, ::3].std(0)
+    return x, y
+
+
+def dead():
+    x, y = problem()
+    x[:, 3], x[:, 7] = 0, 0.3
+    return x, y
+
+
+def duplicated():
+    x, y = problem()
+    x[:, 5], x[:, 6] = x[:, 4], 2 * x[:, 4]
+    return x, y
+
+
+def absent():
+    x, y = problem()
+    y[(y == 2) & (folds(len(y)) != 1)] = 0  # class 2 lives in fold 1 only
+    return x, y
+
+
+CASES = {
+    "plain": problem,
+    "far from the origin": far,
+    "dead": dead,
+    "duplicated": duplicated,
+    "class absent from the folds": absent,
+    "more features than rows": lambda: problem(60, 100),
+    "two classes": lambda: problem(k=2),
+}
+
+
+def folds(n: int) -> np.ndarray:
+    return (np.arange(n) % FOLDS).astype(np.uint8)
+
+
+def rows_of(x: np.ndarray) -> np.ndarray:
+    return np.arange(len(x), dtype=np.uint32)
+
+
+def moments_of(x, y, *, k=None, threads=1, rows=None) -> Moments:
+    rows = rows_of(x) if rows is None else np.ascontiguousarray(rows)
+    moments = Moments(x.shape[1], k or int(y.max()) + 1, n_cells=FOLDS, shift=choose_shift(x, rows_of(x)))
+    moments.update(x, rows, y, folds(len(x)), n_threads=threads)
+    return moments
+
+
+def scaled(x, scaling):
+    """Rows in float64, centred and scaled; dead features are 0."""
+    x = x.astype(np.float64)
+    width = {"none": np.ones(x.shape[1]), "standardize": x.std(0), "minmax": np.ptp(x, 0)}[scaling]
+    alive = x.std(0) > 1e-6 * np.abs(x).max()
+    return np.where(alive, (x - x.mean(0)) / np.where(alive, width, 1), 0)
+
+
+def objective(x, targets, weights, intercept, alpha):
+    residual = x @ weights.T + intercept - targets
+    return (residual**2).sum() / (2 * len(x)) + alpha / 2 * (weights**2).sum()
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
+@pytest.mark.parametrize("case", CASES)
+def test_solve_agrees_with_float64_at_every_penalty(case, scaling):
+    x, y = CASES[case]()
+    k = int(y.max()) + 1
+    moments = moments_of(x, y)
+    for cells in (None, [0, 2, 3]):
+        kept = np.ones(len(x), bool) if cells is None else np.isin(folds(len(x)), cells)
+        own, targets = scaled(x[kept], scaling), np.eye(k)[y[kept]]
+        unit = own.var(0).mean()
+        grid = np.array([1e-5, 1e-4, 1e-3, 1e-1, 10]) * unit * (1 + 1e-5)  # the floor comes from float32 sums
+        probes = moments.solve(list(grid), cells, scaling=scaling)
+        for alpha, probe in zip(grid, probes, strict=True):
+            rival = Ridge(alpha=alpha * len(own), solver="svd").fit(own, targets)
+            scores = probe.scores(x[kept], rows_of(x[kept]), n_threads=1)
+            # targets are 0 and 1; scores are float32
+            assert np.abs(scores - rival.predict(own)).max() <= 1e-5
+            _, (coef, intercept, _, scale) = probe.__reduce__()
+            best = objective(own, targets, rival.coef_, rival.intercept_, alpha)
+            found = objective(own, targets, coef * (scale != 0), intercept, alpha)
+            # with d > n the optimum itself goes to 0 with the penalty; then against the loss without weights
+            nothing = objective(own, targets, 0 * coef, targets.mean(0), alpha)
+            assert best * (1 - 1e-12) <= found <= best * (1 + 1e-6) + 1e-9 * nothing
+            assert (coef[targets.sum(0) == 0] == 0).all() and (intercept[targets.sum(0) == 0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_updates_merges_and_differences_are_one_pass(dtype):
+    x, y = problem(1000)
+    x = x.astype(dtype)
+    whole = moments_of(x, y)
+    halves = [moments_of(x, y, rows=rows_of(x)[half::2]) for half in (0, 1)]
+    grown = moments_of(x, y, rows=rows_of(x)[:300])
+    grown.update(x, rows_of(x)[300:], y, folds(len(x)), n_threads=2)
+    merged = halves[0]
+    merged.merge(halves[1])
+    alpha = [1e-3]
+    expected = whole.solve(alpha)[0].raw()
+    for other in (grown, merged):
+        for a, b in zip(other.solve(alpha)[0].raw(), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32 sums in another order
+    merged.subtract(halves[1])
+    first = moments_of(x, y, rows=rows_of(x)[::2])
+    for a, b in zip(merged.solve(alpha)[0].raw(), first.solve(alpha)[0].raw(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)  # float64 sums cancel
+    with pytest.raises(ParameterError, match="never added"):
+        merged.subtract(whole)
+    with pytest.raises(ParameterError, match="differ"):
+        merged.merge(Moments(x.shape[1], 4, n_cells=FOLDS, shift=np.full(x.shape[1], 1e3, np.float32)))
+
+
+def test_a_saved_file_gives_the_same_bits(tmp_path):
+    x, y = far()
+    moments = moments_of(x, y, k=6)
+    path = tmp_path / "train.moments"
+    moments.save(path)
+    back = Moments.load(str(path))
+    assert repr(back) == repr(moments) == "Moments(24 features, 6 classes, 4 cells, 400 rows)"
+    assert (back.n_features, back.n_classes, back.n_cells) == (24, 6, 4)
+    for cells, scaling in ((None, "standardize"), ([1, 3], "minmax")):
+        for a, b in zip(
+            back.solve([1e-3, 1.0], cells, scaling=scaling),
+            moments.solve([1e-3, 1.0], cells, scaling=scaling),
+            strict=True,
+        ):
+            assert all(np.array_equal(u, v) for u, v in zip(a.__reduce__()[1], b.__reduce__()[1], strict=True))
+    back.update(x, rows_of(x), y, folds(len(x)), n_threads=1)  # and goes on
+    assert back.design().n_samples == 800
+    back.save(path)
+    assert Moments.load(path).design().n_samples == 800
+    assert [file.name for file in tmp_path.iterdir()] == ["train.moments"]
+    # other tools read it
+    tensors = load_file(path)
+    gram = (x.astype(np.float64) - tensors["shift"]).T @ (x.astype(np.float64) - tensors["shift"])
+    np.testing.assert_allclose(tensors["gram"].sum(0) / 2, gram[np.tril_indices(24)], rtol=1e-5, atol=1e-3)
+    assert tensors["counts"].sum() == 800
+
+
+def rewritten(path: Path, change) -> bytes:
+    """The file with its header changed."""
+    data = path.read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def test_hostile_files_are_named_errors(tmp_path):
+    x, y = problem(60, 5)
+    good = tmp_path / "good"
+    moments_of(x, y).save(good)
+    data = good.read_bytes()
+
+    def metadata(name, value):
+        return rewritten(good, lambda header: header["__metadata__"].update({name: value}))
+
+    def shape(name, value):
+        return rewritten(good, lambda header: header[name].update(shape=value))
+
+    huge = (1 << 63).to_bytes(8, "little")
+    bad = {
+        "empty": b"",
+        "text": b"hello, these are no moments at all",
+        "huge header": huge + data[8:],
+        "cut": data[:-1],
+        "longer": data + b"\0",
+        "flipped": data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+        "other format": metadata("format", "something"),
+        "other version": metadata("schema_version", "2"),
+        "other hash": metadata("xxh3", "0" * 16),
+        "no metadata": rewritten(good, lambda header: header.pop("__metadata__")),
+        "a tensor less": rewritten(good, lambda header: header.pop("sums")),
+        "no cells": shape("counts", [0, 4]),
+        "wild shape": shape("gram", [1 << 40, 1 << 40]),
+        "flat": shape("counts", [16]),
+        "other dtype": rewritten(good, lambda header: header["counts"].update(dtype="F64")),
+    }
+    for name, content in bad.items():
+        path = tmp_path / "bad"
+        path.write_bytes(content)
+        with pytest.raises(BankError) as error:
+            Moments.load(path)
+        assert str(path) in str(error.value), name
+    with pytest.raises(OSError):
+        Moments.load(tmp_path / "none")
+    with pytest.raises((BankError, OSError)):
+        Moments.load(tmp_path)
+    with pytest.raises(OSError):
+        moments_of(x, y).save(tmp_path / "none" / "m")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "good"]
+
+
+def test_bad_input_is_named_and_changes_nothing():
+    x, y = problem()
+    moments = moments_of(x, y)
+    before = moments.solve([1e-2])[0].raw()[0]
+    cells = folds(len(x))
+    for value, name in ((np.nan, "NaN"), (np.inf, "inf")):
+        broken = x.copy()
+        broken[17, 5] = value
+        with pytest.raises(ParameterError, match=f"row 17, feature 5 is {name}"):
+            moments.update(broken, rows_of(x), y, cells)
+    with pytest.raises(ParameterError, match="label 9"):
+        moments.update(x, rows_of(x), np.where(rows_of(x) == 3, 9, y).astype(np.uint32), cells)
+    with pytest.raises(ParameterError, match="cell 4"):
+        moments.update(x, rows_of(x), y, cells + np.uint8(1))
+    with pytest.raises(ParameterError, match="row 400"):
+        moments.update(x, np.array([400], np.uint32), y, cells)
+    with pytest.raises(ShapeError):
+        moments.update(x[:, :5].copy(), rows_of(x), y, cells)
+    with pytest.raises(ShapeError):
+        moments.update(x, rows_of(x), y[:-1].copy(), cells[:-1].copy())
+    moments.update(x, np.array([], np.uint32), y, cells)  # no rows: nothing to add
+    for alpha in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ParameterError, match="alpha must be positive"):
+            moments.solve([1e-2, alpha])
+    with pytest.raises(ParameterError, match="larger alpha"):
+        moments.solve([1e-12])
+    with pytest.raises(ParameterError, match="cell 4"):
+        moments.solve([1.0], [4])
+    with pytest.raises(ParameterError, match="scaling"):
+        moments.solve([1.0], scaling="wide")
+    assert moments.solve([]) == []
+    assert np.array_equal(moments.solve([1e-2])[0].raw()[0], before)
+    for empty in (Moments(24, 4), moments_of(x, np.zeros(len(x), np.uint32), k=4)):
+        with pytest.raises(ParameterError, match="two classes"):
+            empty.solve([1.0])
+    with pytest.raises(ParameterError, match="two classes"):
+        moments.solve([1.0], [])
+
+
+def test_it_is_public():
+    assert ssl_risk_rs.Moments is ssl_risk_rs._core.Moments
+    assert "one pass" in str(ssl_risk_rs.Moments.__doc__)

@@ -32,7 +32,9 @@ def render() -> str:
         "0 done, 1 failed, 2 misused, 130 interrupted.\n",
     ]
     for name, command in commands(main, PROGRAM):
-        context = click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH)
+        context = click.Context(
+            command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH, **main.context_settings
+        )
         parts += [f"## {name}\n", f"```text\n{command.get_help(context)}\n```\n"]
     return "\n".join(parts)
 

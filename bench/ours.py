@@ -113,7 +113,7 @@ def ridge_choice(loaded: Loaded, request: Request) -> Answer:
             judged = _core.judge(loaded.x, held, labels, probes, n_threads=_threads(request))
             wrong += [(outcome[1] > 0).sum() for outcome in judged]
         alpha = request.alphas[int(wrong.argmin())]
-        return moments.design().solve_ridge([alpha])[0], alpha
+        return moments.design().solve_ridge([alpha], reuse=False)[0], alpha
 
     seconds, result = repeated(request, work)
     probe, alpha = result  # type: ignore[misc]

@@ -195,7 +195,7 @@ class RidgeProbe(_Probe):
             )
             self._keep(probes[0])
         else:
-            self._keep(self._design(X, rows, labels).solve_ridge(alphas)[0])
+            self._keep(self._design(X, rows, labels).solve_ridge(alphas, reuse=False)[0])
         return self
 
 

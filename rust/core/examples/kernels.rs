@@ -6,7 +6,8 @@
 //!
 //! Every kernel this CPU can run, those that are off by default only if asked for (`SSL_RISK_AMX=1`).
 //! Prints CSV: seconds and GFLOP/s (2 a product and sum; the Gram's lower triangle only) of the Gram matrix
-//! and of one pass of the logistic objective over float16 rows, on one thread and on all.
+//! and of one pass of the logistic objective over float16 rows, on one thread and on all; and which share that is of
+//! what the registers alone allow, on as many threads at once.
 
 use std::time::Instant;
 
@@ -27,14 +28,19 @@ fn main() {
     let x: Vec<f16> =
         (0..n * d).map(|i| f16::from_f32((((i * 2_654_435_761) >> 7) % 1000) as f32 / 500.0 - 1.0)).collect();
     let labels: Vec<u32> = (0..n).map(|i| (i % k) as u32).collect();
-    println!("job,kernel,threads,n,d,k,seconds,gflops");
+    println!("job,kernel,threads,n,d,k,seconds,gflops,of_peak");
     for kernel in usable().iter().filter(|k| !k.name.starts_with("portable")) {
         for threads in [1, default_threads()] {
-            let report = |job: &str, seconds: f64, flops: f64| {
+            let peaks = install(threads, || Ok(rayon::broadcast(|_| kernel.register_peak())));
+            let peak = 2.0 * peaks.expect("threads").into_iter().flatten().sum::<f64>();
+            // `thread_seconds` of parts are added over the threads
+            let report = |job: &str, seconds: f64, flops: f64, thread_seconds: bool| {
+                let rate = flops / seconds * if thread_seconds { threads as f64 } else { 1.0 };
                 println!(
-                    "{job},{},{threads},{n},{d},{k},{seconds:.3},{:.1}",
+                    "{job},{},{threads},{n},{d},{k},{seconds:.3},{:.1},{:.3}",
                     kernel.name,
-                    flops / seconds / 1e9
+                    rate / 1e9,
+                    rate / peak
                 );
             };
             let began = Instant::now();
@@ -56,8 +62,8 @@ fn main() {
                 Ok(())
             })
             .expect("threads");
-            report("gram stage", staging, 0.0);
-            report("gram", began.elapsed().as_secs_f64(), n as f64 * d as f64 * (d + 1) as f64);
+            report("gram stage", staging, 0.0, false);
+            report("gram", began.elapsed().as_secs_f64(), n as f64 * d as f64 * (d + 1) as f64, false);
 
             let mut weights = Panels::default();
             weights.pack(kernel, &vec![0.01; d * k], d, k, k);
@@ -105,11 +111,11 @@ fn main() {
                 },
             )
             .expect("threads");
-            report("pass", began.elapsed().as_secs_f64(), 4.0 * n as f64 * d as f64 * k as f64);
+            report("pass", began.elapsed().as_secs_f64(), 4.0 * n as f64 * d as f64 * k as f64, false);
             for (i, part) in ["stage", "forward", "softmax", "residual", "backward"].iter().enumerate() {
                 let seconds: f64 = runs.iter().map(|run| run.4[i]).sum();
                 let flops = if part.ends_with("ward") { 2.0 * n as f64 * d as f64 * k as f64 } else { 0.0 };
-                report(part, seconds, flops);
+                report(part, seconds, flops, true);
             }
         }
     }

@@ -242,8 +242,13 @@ impl Design {
         self.design.classes.clone()
     }
 
-    fn solve_ridge(&self, py: Python<'_>, alphas: Vec<f64>) -> PyResult<Vec<LinearProbe>> {
+    #[pyo3(signature = (alphas, *, reuse=true))]
+    fn solve_ridge(&self, py: Python<'_>, alphas: Vec<f64>, reuse: bool) -> PyResult<Vec<LinearProbe>> {
         let probes = interrupt::run(py, None, |_| {
+            if !reuse && self.factor.get().is_none() {
+                let solve = |&alpha| probe::solve_ridge(&self.design, alpha);
+                return alphas.iter().map(solve).collect::<Result<Vec<_>, _>>();
+            }
             let factor = once(&self.factor, || probe::RidgeFactor::new(&self.design))?;
             alphas.iter().map(|&alpha| factor.solve(&self.design, alpha)).collect::<Result<Vec<_>, _>>()
         })?;

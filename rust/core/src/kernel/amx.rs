@@ -29,6 +29,7 @@ pub(super) const EXACT: Kernel = Kernel {
         unsafe { twice(exact_one, t) }
     },
     four: Some(exact_four),
+    registers: Some(exact_registers),
     state: Some(State { enter: configure, leave: release }),
     detect,
     opt_in: true,
@@ -44,6 +45,7 @@ pub(super) const BF16: Kernel = Kernel {
         unsafe { twice(bf16_one, t) }
     },
     four: Some(bf16_four),
+    registers: Some(bf16_registers),
     state: Some(State { enter: configure, leave: release }),
     detect,
     opt_in: true,
@@ -263,6 +265,47 @@ micro! { exact_four, EXACT_FOUR, Layout::SplitTiles, four,
     "tilestored [{c} + {c_row}*1], tmm1"
     "sub {c}, {c_panel}"
     "tilestored [{c} + {c_row}*1], tmm0"
+}
+
+/// Products of tiles that stay in registers, four at a time, which hide their latency.
+///
+/// # Safety
+/// The CPU has AMX, its tiles are configured on this thread.
+unsafe fn bf16_registers(rounds: usize) -> usize {
+    // SAFETY: the code touches tiles only, and no tile lives across it; at zero rounds it does one.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "tilezero tmm4",
+            "tilezero tmm5",
+            "tilezero tmm6",
+            "tilezero tmm7",
+            "2:",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "dec {n}",
+            "jnz 2b",
+            n = inout(reg) rounds.max(1) => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nomem, nostack),
+        );
+    }
+    rounds.max(1) * 4 * 16 * 16 * 32
+}
+
+/// Three products for one.
+///
+/// # Safety
+/// As [`bf16_registers`].
+unsafe fn exact_registers(rounds: usize) -> usize {
+    // SAFETY: passed on from the caller.
+    unsafe { bf16_registers(rounds) / 3 }
 }
 
 /// The operand of `ldtilecfg`.

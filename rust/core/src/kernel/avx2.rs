@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use super::panels::Layout;
 use super::tile::{Kernel, LANES, Precision, Tile};
@@ -19,6 +20,7 @@ pub(super) const F32: Kernel = Kernel {
     two,
     four: None,
     state: None,
+    registers: Some(registers),
     detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
     opt_in: false,
 };
@@ -64,4 +66,22 @@ unsafe fn two(t: &Tile) {
         panel(t);
         panel(&Tile { b: t.b.add(t.b_panel), c: t.c.add(t.c_panel), ..*t });
     }
+}
+
+/// Multiplications of values that stay in registers, in as many chains as hide their latency.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn registers(rounds: usize) -> usize {
+    const CHAINS: usize = 12;
+    let [a, b] = black_box([_mm256_setzero_ps(); 2]);
+    let mut sums = [_mm256_setzero_ps(); CHAINS];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(a, b, *sum);
+        }
+    }
+    black_box(sums);
+    rounds * CHAINS * 8
 }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use super::panels::Layout;
 use super::tile::{Kernel, LANES, Precision, Tile};
@@ -19,6 +20,7 @@ pub(super) const F32: Kernel = Kernel {
     two: f32_two,
     four: None,
     state: None,
+    registers: Some(f32_registers),
     detect: || is_x86_feature_detected!("avx512f"),
     opt_in: false,
 };
@@ -31,6 +33,7 @@ pub(super) const BF16: Kernel = Kernel {
     two: bf16_two,
     four: None,
     state: None,
+    registers: Some(bf16_registers),
     detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
     opt_in: false,
 };
@@ -73,6 +76,27 @@ macro_rules! micro {
     };
 }
 
+/// `$rounds` multiplications of values that stay in registers, in as many chains as hide their latency.
+macro_rules! registers {
+    ($name:ident, $features:literal, $values:literal, $multiply:expr) => {
+        /// # Safety
+        /// The CPU has the features.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(rounds: usize) -> usize {
+            const CHAINS: usize = 16;
+            let [a, b] = black_box([_mm512_setzero_si512(); 2]);
+            let mut sums = [_mm512_setzero_ps(); CHAINS];
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = $multiply(*sum, a, b);
+                }
+            }
+            black_box(sums);
+            rounds * CHAINS * $values
+        }
+    };
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn multiply_f32(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
@@ -92,3 +116,5 @@ micro!(f32_one, "avx512f", 16, 1, multiply_f32);
 micro!(f32_two, "avx512f", 8, 2, multiply_f32);
 micro!(bf16_one, "avx512f,avx512bf16", 16, 1, multiply_bf16);
 micro!(bf16_two, "avx512f,avx512bf16", 8, 2, multiply_bf16);
+registers!(f32_registers, "avx512f", 16, multiply_f32);
+registers!(bf16_registers, "avx512f,avx512bf16", 32, multiply_bf16);

@@ -24,6 +24,7 @@ pub(super) static EXACT: Kernel = Kernel {
         unsafe { run(EXACT_FOUR, Layout::SplitTiles, t) }
     }),
     state: None,
+    registers: None,
     detect: || true,
     opt_in: false,
 };
@@ -42,6 +43,7 @@ pub(super) static BF16: Kernel = Kernel {
         unsafe { run(BF16_FOUR, Layout::Tiles, t) }
     }),
     state: None,
+    registers: None,
     detect: || true,
     opt_in: false,
 };

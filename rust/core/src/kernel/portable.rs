@@ -18,6 +18,7 @@ pub(super) const F32: Kernel = Kernel {
     },
     four: None,
     state: None,
+    registers: None,
     detect: || true,
     opt_in: false,
 };
@@ -37,6 +38,7 @@ pub(super) const BF16: Kernel = Kernel {
     },
     four: None,
     state: None,
+    registers: None,
     detect: || true,
     opt_in: false,
 };

@@ -76,6 +76,9 @@ pub struct Kernel {
     /// 32 rows, two panels, where that is faster.
     pub(super) four: Option<Micro>,
     pub(super) state: Option<State>,
+    /// Runs so many rounds of multiplications that touch no memory, and says how many values it multiplied: the
+    /// most that a kernel of these instructions could reach.
+    pub(super) registers: Option<unsafe fn(usize) -> usize>,
     pub(super) detect: fn() -> bool,
     /// Not tried, not even detected, unless the environment asks for it: no machine at hand could run it yet.
     pub(super) opt_in: bool,
@@ -270,6 +273,25 @@ impl Kernel {
             runs += 16;
         }
         (runs * blocks * 2 * LANES * LANES * N) as f64 / began.elapsed().as_secs_f64()
+    }
+
+    /// Values multiplied per second by this thread if none of them leaves the registers: the best of some bursts;
+    /// `None` for kernels in plain Rust.
+    pub fn register_peak(&self) -> Option<f64> {
+        const ROUNDS: usize = 1 << 14;
+        let registers = self.registers?;
+        let _session = self.session();
+        let burst = || {
+            let began = Instant::now();
+            // SAFETY: a `Kernel` is reached through `usable` only, which has run `detect`, and the session has
+            // entered its state.
+            #[allow(unsafe_code)]
+            let values = unsafe { registers(ROUNDS) };
+            values as f64 / began.elapsed().as_secs_f64()
+        };
+        let began = Instant::now();
+        let bursts = std::iter::repeat_with(burst).take_while(|_| began.elapsed() < Duration::from_millis(100));
+        bursts.reduce(f64::max)
     }
 }
 

@@ -114,12 +114,14 @@ const ARMIJO: f64 = 1e-4;
 const NOISE: f64 = 2e-7;
 /// The "estimated" rule: how much the Newton decrement in the metric is below the true gap (measured: 1.3 to 4
 /// at tuned penalties, 10 at 1e-5), the last steps it looks at, and the movement of the training error over
-/// them that counts as none (0.05 percentage points). Gains fall more slowly than a geometric series, so its sum
-/// is doubled.
+/// them that counts as none (0.05 percentage points; as many times more as the tolerance is above 1e-3). Gains
+/// fall more slowly than a geometric series, so its sum is doubled.
 const DECREMENT_FACTOR: f64 = 4.0;
 const SERIES_FACTOR: f64 = 2.0;
 const WINDOW: usize = 3;
 const STILL: f64 = 5e-4;
+/// How many times the tolerance the bound on the weights' part may be when a step on the intercept is prepared.
+const NEAR: f64 = 100.0;
 /// Halvings before a line search gives up.
 const MAX_HALVINGS: usize = 12;
 /// Rows on which the scale of the starting discriminant is searched.
@@ -267,6 +269,7 @@ impl Solver<'_> {
         let mut history = vec![(at.objective, at.train_error)];
         let mut iteration = 0;
         let mut fresh_metric = true;
+        let still = STILL * (self.settings.tol / 1e-3).max(1.0);
         loop {
             let tol = if self.is_reduced() { self.settings.tol.max(REDUCED_TOL) } else { self.settings.tol };
             let tolerance = tol * at.objective;
@@ -280,7 +283,7 @@ impl Solver<'_> {
             }
             let mut stop = if gap <= tolerance {
                 Some(Stop::Certified)
-            } else if estimated_gap(&history, -0.5 * slope).is_some_and(|gap| gap <= tolerance) {
+            } else if estimated_gap(&history, -0.5 * slope, still).is_some_and(|gap| gap <= tolerance) {
                 Some(Stop::Estimated)
             } else if self.passes >= self.settings.max_passes as f64 {
                 Some(Stop::MaxPasses)
@@ -290,10 +293,14 @@ impl Solver<'_> {
             iteration += 1;
             if stop.is_none() {
                 // where only the intercept stands between the bound and the tolerance, move it alone
-                if self.weights_gap(&at) <= tolerance {
+                let weights_gap = self.weights_gap(&at);
+                if weights_gap <= tolerance && !at.second_moment.is_empty() {
                     direction = self.intercept_step(&at);
                 }
-                let collect = Collect { curvature: REFRESH.contains(&iteration), covariance: true };
+                let collect = Collect {
+                    curvature: REFRESH.contains(&iteration),
+                    covariance: weights_gap <= NEAR * tolerance,
+                };
                 match self.search(&point, &at, &direction, collect)? {
                     Some((next, there)) => {
                         memory.push((&next, &point), (&there.gradient, &at.gradient));
@@ -398,13 +405,13 @@ impl Solver<'_> {
 }
 
 /// What is left to gain, judged by the last steps `(objective, training error)` and the Newton decrement
-/// in the metric; `None` while the training error moves or there are too few steps.
+/// in the metric; `None` while the training error moves by `still` or there are too few steps.
 ///
 /// Gains are taken to go on as a geometric series, at the slower of their last two rates.
-fn estimated_gap(history: &[(f64, f64)], decrement: f64) -> Option<f64> {
+fn estimated_gap(history: &[(f64, f64)], decrement: f64, still: f64) -> Option<f64> {
     let last = &history[history.len().checked_sub(WINDOW + 1)?..];
     let (_, error) = last[WINDOW];
-    if last.iter().any(|&(_, e)| (e - error).abs() >= STILL) {
+    if last.iter().any(|&(_, e)| (e - error).abs() >= still) {
         return None;
     }
     let gain = |i: usize| (last[WINDOW - 1 - i].0 - last[WINDOW - i].0).max(0.0);

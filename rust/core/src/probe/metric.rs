@@ -13,7 +13,7 @@
 //!
 //! h is the curvature mass that a pass collects. In the eigenbasis of S_w the first terms are diagonal
 //! and the rest is a rank-J update (Woodbury). The intercept is one more coordinate with eigenvalue 0,
-//! mean 1 and no penalty.
+//! mean 1 and no penalty. Matrices are float32: they shape directions, and no answer.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, MatRef, Side};
@@ -30,10 +30,10 @@ const TOP: usize = 16;
 pub struct ClassModel {
     /// Eigenvalues of S_w, `(d)`.
     eigenvalues: Vec<f64>,
-    /// Eigenvectors, `(d, d)`; float32 like everything that shapes a direction.
+    /// Eigenvectors, `(d, d)`.
     basis: Mat<f32>,
     /// Class means in the eigenbasis, `(d, k′)`.
-    means: Mat<f64>,
+    means: Mat<f32>,
     /// Diagonal of the between-class covariance in the eigenbasis, `(d)`.
     between: Vec<f64>,
     /// tr(S_w) / n.
@@ -47,20 +47,24 @@ impl ClassModel {
     /// [`Error::Numerical`] if the eigendecomposition does not converge.
     pub fn new(design: &Design) -> Result<Self> {
         let (d, k) = (design.n_features(), design.classes.len());
-        let mu = MatRef::from_row_major_slice(&design.means, k, d);
-        let weighted = Mat::from_fn(k, d, |c, j| design.priors[c] * mu[(c, j)]);
-        let total = MatRef::from_row_major_slice(&design.covariance, d, d);
+        let mu = narrow(MatRef::from_row_major_slice(&design.means, k, d));
+        let weighted = Mat::from_fn(k, d, |c, j| (design.priors[c] as f32) * mu[(c, j)]);
+        let total = narrow(MatRef::from_row_major_slice(&design.covariance, d, d));
         let within = total - mu.transpose() * &weighted;
         let eigen = within.self_adjoint_eigen(Side::Lower).map_err(|_| {
             Error::Numerical("eigendecomposition of the within-class covariance failed".into())
         })?;
-        let basis = eigen.U();
-        let means = basis.transpose() * mu.transpose();
-        let between =
-            (0..d).map(|j| (0..k).map(|c| design.priors[c] * means[(j, c)] * means[(j, c)]).sum()).collect();
-        let eigenvalues: Vec<f64> = eigen.S().column_vector().iter().map(|&v| v.max(0.0)).collect();
+        let means = eigen.U().transpose() * mu.transpose();
+        let mut between = vec![0.0; d];
+        for (c, prior) in design.priors.iter().enumerate() {
+            for (b, &m) in between.iter_mut().zip(column(&means, c)) {
+                *b += prior * f64::from(m) * f64::from(m);
+            }
+        }
+        let eigenvalues: Vec<f64> =
+            eigen.S().column_vector().iter().map(|&v| f64::from(v).max(0.0)).collect();
         let row_size = eigenvalues.iter().sum::<f64>() / design.n as f64;
-        Ok(Self { eigenvalues, basis: narrow(basis), means, between, row_size })
+        Ok(Self { eigenvalues, basis: eigen.U().to_owned(), means, between, row_size })
     }
 
     fn n_features(&self) -> usize {
@@ -72,11 +76,12 @@ impl ClassModel {
     pub(super) fn discriminant(&self, design: &Design) -> Vec<f64> {
         let (d, k) = (self.n_features(), self.means.ncols());
         let ridge = 0.1 * design.mean_variance().max(f64::MIN_POSITIVE);
-        let rotated = Mat::from_fn(d, k, |j, c| self.means[(j, c)] / (self.eigenvalues[j] + ridge));
-        let weights = &self.basis * &narrow(rotated.as_ref());
+        let rotated = Mat::from_fn(d, k, |j, c| self.means[(j, c)] / (self.eigenvalues[j] + ridge) as f32);
+        let weights = &self.basis * &rotated;
         let mut point = vec![0.0; (d + 1) * k];
         for c in 0..k {
-            let half: f64 = (0..d).map(|j| 0.5 * self.means[(j, c)] * rotated[(j, c)]).sum();
+            let pairs = column(&self.means, c).iter().zip(column(&rotated, c));
+            let half: f64 = pairs.map(|(&m, &r)| 0.5 * f64::from(m) * f64::from(r)).sum();
             for j in 0..d {
                 point[j * k + c] = f64::from(weights[(j, c)]);
             }
@@ -88,6 +93,10 @@ impl ClassModel {
 
 fn narrow(m: MatRef<'_, f64>) -> Mat<f32> {
     Mat::from_fn(m.nrows(), m.ncols(), |i, j| m[(i, j)] as f32)
+}
+
+fn column(m: &Mat<f32>, c: usize) -> &[f32] {
+    m.col(c).try_as_col_major().expect("an owned matrix is column-major").as_slice()
 }
 
 /// The metric for one curvature mass; applies P⁻¹.
@@ -160,10 +169,10 @@ impl Block {
         inverse.push(1.0 / rest.max(0.01 * mass));
         let top: Vec<(usize, f64)> =
             order.iter().filter(|&&(_, h)| h > 1e-6 * mass).map(|&(j, h)| (j, h.sqrt())).collect();
-        let column = |j: usize| model.means.col(j).try_as_col_major().expect("own matrix").as_slice();
         let gram = Mat::from_fn(top.len(), top.len(), |a, b| {
             let ((ja, ra), (jb, rb)) = (top[a], top[b]);
-            let dot: f64 = column(ja).iter().zip(&inverse).zip(column(jb)).map(|((a, i), b)| a * i * b).sum();
+            let means = column(&model.means, ja).iter().zip(column(&model.means, jb));
+            let dot: f64 = means.zip(&inverse).map(|((&a, &b), i)| f64::from(a) * i * f64::from(b)).sum();
             ra * rb * (dot + inverse[d]) + f64::from(u8::from(a == b))
         });
         let core = match gram.llt(Side::Lower) {
@@ -174,25 +183,27 @@ impl Block {
         Self { inverse, top, core }
     }
 
-    /// One class: `column` in the eigenbasis, in place; returns the intercept's entry.
-    fn solve(&self, means: &Mat<f64>, column: &mut [f32], intercept: f32) -> f32 {
-        let d = column.len();
-        let mean = |j: usize| means.col(j).try_as_col_major().expect("own matrix").as_slice();
-        let mut u: Vec<f64> = column.iter().zip(&self.inverse).map(|(&v, i)| f64::from(v) * i).collect();
+    /// One class: `v` in the eigenbasis, in place; returns the intercept's entry.
+    fn solve(&self, means: &Mat<f32>, v: &mut [f32], intercept: f32) -> f32 {
+        let d = v.len();
+        let mut u: Vec<f64> = v.iter().zip(&self.inverse).map(|(&v, i)| f64::from(v) * i).collect();
         let mut intercept = f64::from(intercept) * self.inverse[d];
         let projected: Vec<f64> = self
             .top
             .iter()
-            .map(|&(j, root)| root * (mean(j).iter().zip(&u).map(|(m, u)| m * u).sum::<f64>() + intercept))
+            .map(|&(j, root)| {
+                let dot: f64 = column(means, j).iter().zip(&u).map(|(&m, u)| f64::from(m) * u).sum();
+                root * (dot + intercept)
+            })
             .collect();
         for (a, &(j, root)) in self.top.iter().enumerate() {
             let t = root * projected.iter().enumerate().map(|(b, p)| self.core[(a, b)] * p).sum::<f64>();
-            for ((u, m), i) in u.iter_mut().zip(mean(j)).zip(&self.inverse) {
-                *u -= t * m * i;
+            for ((u, &m), i) in u.iter_mut().zip(column(means, j)).zip(&self.inverse) {
+                *u -= t * f64::from(m) * i;
             }
             intercept -= t * self.inverse[d];
         }
-        for (v, u) in column.iter_mut().zip(u) {
+        for (v, u) in v.iter_mut().zip(u) {
             *v = u as f32;
         }
         intercept as f32

@@ -17,7 +17,7 @@ mod ridge_dual;
 
 pub use logistic::{Continuation, Fit, LogisticSettings, Start, Stop, fit_logistic};
 pub use metric::ClassModel;
-pub use ridge::RidgeFactor;
+pub use ridge::{RidgeFactor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
 
 use crate::error::{Error, Result};

@@ -48,7 +48,7 @@ fn main() {
             install(threads, || {
                 let mut gram = Symmetric::new(d);
                 let mut blocks: Vec<Panels> = Vec::new();
-                for rows in x.chunks(4096 * d) {
+                for rows in x.chunks(2048 * d) {
                     let clock = Instant::now();
                     blocks.resize_with(rows.len().div_ceil(256 * d), Panels::default);
                     blocks.par_iter_mut().zip(rows.par_chunks(256 * d)).for_each(|(panels, rows)| {

@@ -290,7 +290,8 @@ impl Kernel {
             values as f64 / began.elapsed().as_secs_f64()
         };
         let began = Instant::now();
-        let bursts = std::iter::repeat_with(burst).take_while(|_| began.elapsed() < Duration::from_millis(100));
+        let bursts =
+            std::iter::repeat_with(burst).take_while(|_| began.elapsed() < Duration::from_millis(100));
         bursts.reduce(f64::max)
     }
 }

@@ -228,8 +228,9 @@ const SHIFT_ROWS: usize = 2048;
 const SHIFT_RATIO: f64 = 8.0;
 /// Rows of one block, staged and packed by one thread.
 const BLOCK_ROWS: usize = 256;
-/// Rows summed in float32 before they are added to the float64 total.
-const FLUSH_ROWS: usize = 4096;
+/// Rows summed in float32 before they are added to the float64 total: few enough that they stay in the last
+/// cache (16 MB at 2048 features) while every tile reads them.
+const FLUSH_ROWS: usize = 2048;
 /// Rows whose features are summed in float32.
 const MEAN_ROWS: usize = 256;
 /// Rows that are sorted by cell at a time, for each cell: a scan in order, and few partly filled sums.
@@ -669,7 +670,7 @@ mod tests {
                 assert!((f64::from(design.affine.shift[a]) - mean).abs() < 1e-6 * (1.0 + mean.abs()));
                 for b in 0..d {
                     let want = cov(a, b) / (cov(a, a) * cov(b, b)).sqrt();
-                    // float32 sums of ≤ 4096 products: 1e-6 of the scale
+                    // float32 sums of ≤ 2048 products: 1e-6 of the scale
                     assert!((design.covariance[a * d + b] - want).abs() < 4e-6, "{n} {d} {mean}");
                 }
             }

@@ -63,8 +63,7 @@ pub fn solve_ridge(design: &Design, alpha: f64) -> Result<Linear> {
     check_above_floor(design, alpha)?;
     let d = design.n_features();
     let factor = |ridge: f64| {
-        let ridged =
-            |i: usize, j: usize| design.covariance[i + j * d] + if i == j { ridge } else { 0.0 };
+        let ridged = |i: usize, j: usize| design.covariance[i + j * d] + if i == j { ridge } else { 0.0 };
         Mat::from_fn(d, d, ridged).llt(Side::Lower)
     };
     // the first exists if no eigenvalue is further below zero

@@ -142,6 +142,20 @@ def test_the_dual_gives_the_primal_and_scikit_learns_ridge(scaling):
         _core.solve_ridge_dual(x, rows, labels, 5, [1.0])
 
 
+@pytest.mark.parametrize("case", AWKWARD)
+def test_one_penalty_by_cholesky_is_that_penalty_of_the_eigendecomposition(case):
+    x, y = AWKWARD[case]()
+    _, y = np.unique(y, return_inverse=True)
+    for relative in (1e-5, 1e-3, 10):
+        rows, _, once = core(x, y)
+        alpha = relative * once.mean_variance * (1 + 1e-5)
+        (a,), (b,) = once.solve_ridge([alpha], reuse=False), core(x, y)[2].solve_ridge([alpha])
+        again = once.solve_ridge([alpha], reuse=False)[0]
+        scores = [probe.scores(x, rows, n_threads=1) for probe in (a, b, again)]
+        assert np.abs(scores[0] - scores[1]).max() <= (1e-5 if relative > 1e-5 else 1e-4)
+        assert (scores[0] == scores[2]).all()
+
+
 def test_ridge_raw_weights_give_the_same_scores():
     x, y = mixture()
     probe = RidgeProbe(1e-3, scaling="standardize", n_threads=1).fit(x, y)

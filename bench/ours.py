@@ -10,9 +10,6 @@ from reference import logistic_objective
 
 REQUIRES = ("ssl_risk_rs",)
 PACKAGES = ("ssl-risk-rs",)
-#: of a penalty's choice: folds, and rows of a fold that are judged (as `decompose` does)
-FOLDS = 5
-TUNING_ROWS = 20_000
 
 
 def _threads(request: Request) -> int | None:
@@ -24,13 +21,12 @@ def _inputs(loaded: Loaded) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(loaded.x), dtype=np.uint32), loaded.y.astype(np.uint32)
 
 
-def _moments(loaded: Loaded, request: Request, cells: np.ndarray | None = None, n_cells: int = 1):
+def _moments(loaded: Loaded, request: Request):
     from ssl_risk_rs import _core
 
     rows, labels = _inputs(loaded)
-    moments = _core.Moments(loaded.d, loaded.k, n_cells=n_cells, shift=_core.choose_shift(loaded.x, rows))
-    cells = np.zeros(len(rows), np.uint8) if cells is None else cells
-    moments.update(loaded.x, rows, labels, cells, n_threads=_threads(request))
+    moments = _core.Moments(loaded.d, loaded.k, shift=_core.choose_shift(loaded.x, rows))
+    moments.update(loaded.x, rows, labels, np.zeros(len(rows), np.uint8), n_threads=_threads(request))
     return moments
 
 
@@ -97,29 +93,15 @@ def _weights(fit: object, loaded: Loaded) -> dict[str, np.ndarray]:
 
 def ridge_choice(loaded: Loaded, request: Request) -> Answer:
     """All penalties, the one with the fewest errors on five held-out folds, and the fit on all rows at it."""
-    from ssl_risk_rs import _core
+    from ssl_risk_rs import RidgeProbeCV
 
-    rows, labels = _inputs(loaded)
-    keys = _core.sample_keys([str(i) for i in rows], "bench", 0)
-
-    def work() -> tuple[object, float]:
-        cells = _core.assign_cells(keys, rows, labels, n_folds=FOLDS, n_subsets=0, subset_size=0)
-        moments = _moments(loaded, request, cells, FOLDS)
-        wrong = np.zeros(len(request.alphas))
-        for fold in range(FOLDS):
-            held = rows[cells == fold]
-            held = held[:: -(-len(held) // TUNING_ROWS)]
-            probes = moments.design([f for f in range(FOLDS) if f != fold]).solve_ridge(list(request.alphas))
-            judged = _core.judge(loaded.x, held, labels, probes, n_threads=_threads(request))
-            wrong += [(outcome[1] > 0).sum() for outcome in judged]
-        alpha = request.alphas[int(wrong.argmin())]
-        return moments.design().solve_ridge([alpha], reuse=False)[0], alpha
-
-    seconds, result = repeated(request, work)
-    probe, alpha = result  # type: ignore[misc]
-    coef, intercept = probe.raw()
-    answer = Answer(seconds, {"coef": coef, "intercept": intercept}, {"passes": 1, "alpha": alpha})
-    answer.notes.append(f"{len(request.alphas)} penalties, {FOLDS} folds; chosen {alpha:g}")
+    probe = RidgeProbeCV(request.alphas, n_threads=_threads(request))
+    seconds, fit = repeated(request, lambda: probe.fit(loaded.x, loaded.y))
+    answer = Answer(seconds, _weights(fit, loaded), {"passes": 1, "alpha": probe.alpha_})
+    answer.notes.append(
+        f"{len(request.alphas)} penalties, {probe.n_folds} folds, {probe.n_judged_} rows scored; "
+        f"chosen {probe.alpha_:g}"
+    )
     return answer
 
 

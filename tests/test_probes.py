@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from ssl_risk_rs import ParameterError, ShapeError, _core
-from ssl_risk_rs.probes import LogisticProbe, RidgeProbe, alpha_from_c, alpha_from_ridge
+from ssl_risk_rs.probes import LogisticProbe, RidgeProbe, RidgeProbeCV, alpha_from_c, alpha_from_ridge
 
 
-@parametrize_with_checks([RidgeProbe(n_threads=1), LogisticProbe(n_threads=1)])
+@parametrize_with_checks([RidgeProbe(n_threads=1), RidgeProbeCV(n_threads=1), LogisticProbe(n_threads=1)])
 def test_scikit_learn_accepts_the_estimators(estimator, check):
     check(estimator)
 
@@ -154,6 +154,54 @@ def test_one_penalty_by_cholesky_is_that_penalty_of_the_eigendecomposition(case)
         scores = [probe.scores(x, rows, n_threads=1) for probe in (a, b, again)]
         assert np.abs(scores[0] - scores[1]).max() <= (1e-5 if relative > 1e-5 else 1e-4)
         assert (scores[0] == scores[2]).all()
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
+def test_the_choice_of_a_penalty_is_that_of_scikit_learn_on_the_same_folds(scaling):
+    x, y = mixture(n=231, d=37, k=5)
+    x[:, 7], x[:, 9] = 3.0, x[:, 8]  # dead, duplicated
+    probe = RidgeProbeCV(scaling=scaling, random_state=3, n_threads=2).fit(x, y)
+    rows, labels = np.arange(len(x), dtype=np.uint32), y.astype(np.uint32)
+    keys = _core.sample_keys([str(i) for i in rows], "folds", 3)
+    folds = _core.assign_cells(keys, rows, labels, n_folds=5, n_subsets=0, subset_size=0)
+    expected = np.zeros(len(probe.alphas_), int)
+    for fold in range(5):
+        held = folds == fold
+        for i, alpha in enumerate(probe.alphas_):
+            # the floor of a penalty is a little higher on some folds
+            fit = RidgeProbe(alpha * (1 + 0.1 * (i == 0)), scaling=scaling).fit(x[~held], y[~held])
+            expected[i] += (fit.predict(x[held]) != y[held]).sum()
+    # near-ties may fall either way in float32
+    assert np.abs(probe.errors_ - expected).max() <= 1 and probe.n_judged_ == len(x)
+    assert probe.errors_[list(probe.alphas_).index(probe.alpha_)] == probe.errors_.min()
+    again = RidgeProbe(probe.alpha_, scaling=scaling).fit(x, y)
+    assert np.abs(again.coef_ - probe.coef_).max() < 1e-5 * np.abs(again.coef_).max()  # sums by fold
+    few = RidgeProbeCV([1e-2, 1e-1], max_judged=50, scaling=scaling).fit(x, y)
+    assert few.n_judged_ <= 50 + 5 and len(few.errors_) == 2
+
+
+@pytest.mark.parametrize("k", [5, 40])
+def test_errors_at_many_penalties_are_those_of_their_probes(k):
+    x, y = mixture(n=900, d=33, k=k, spread=0.3)
+    rows, labels, design = core(x, y, n_classes=k + 2, scaling="standardize")
+    alphas, held = [1e-3, 1e-1, 10.0], rows[5::3].copy()
+    errors = design.ridge_errors(x, held, labels, alphas, n_threads=2)
+    judged = _core.judge(x, held, labels, design.solve_ridge(alphas), n_threads=1)
+    wrong = [int((outcome[1] > 0).sum()) for outcome in judged]
+    assert np.abs(np.subtract(errors, wrong)).max() <= (1 if k < 32 else 6) and max(wrong) > 20
+    for bad in ({"alphas": [1e-9]}, {"labels": labels + 9}, {"rows": held + len(x)}):
+        with pytest.raises(ParameterError):
+            design.ridge_errors(**{"features": x, "rows": held, "labels": labels, "alphas": alphas} | bad)
+    x[11, 3] = np.nan
+    with pytest.raises(ParameterError, match="row 11"):
+        design.ridge_errors(x, held, labels, alphas)
+
+
+def test_settings_of_the_choice_are_checked():
+    x, y = mixture()
+    for settings in ({"n_folds": 1}, {"max_judged": 3}, {"alphas": []}, {"alphas": [0.0]}, {"alphas": [1e-12]}):
+        with pytest.raises(ParameterError):
+            RidgeProbeCV(**settings).fit(x, y)
 
 
 def test_ridge_raw_weights_give_the_same_scores():

@@ -28,6 +28,7 @@ _LAZY: dict[str, str] = {
     "LogisticProbe": "ssl_risk_rs.probes",
     "Moments": "ssl_risk_rs._core",
     "RidgeProbe": "ssl_risk_rs.probes",
+    "RidgeProbeCV": "ssl_risk_rs.probes",
     "Settings": "ssl_risk_rs.decomposition",
     "alpha_from_c": "ssl_risk_rs.probes",
     "alpha_from_ridge": "ssl_risk_rs.probes",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.feature_arrays import load_features as load_features
     from ssl_risk_rs.probes import LogisticProbe as LogisticProbe
     from ssl_risk_rs.probes import RidgeProbe as RidgeProbe
+    from ssl_risk_rs.probes import RidgeProbeCV as RidgeProbeCV
     from ssl_risk_rs.probes import alpha_from_c as alpha_from_c
     from ssl_risk_rs.probes import alpha_from_ridge as alpha_from_ridge
     from ssl_risk_rs.store import FeatureStore as FeatureStore

@@ -438,6 +438,35 @@ class Design:
     def classes(self) -> list[int]:
         """Classes that have rows, ascending."""
 
+    def ridge_errors(
+        self,
+        features: _Features,
+        rows: NDArray[np.uint32],
+        labels: NDArray[np.uint32],
+        alphas: list[float],
+        *,
+        n_threads: int | None = None,
+    ) -> list[int]:
+        """Rows that the ridge probe of each penalty predicts wrongly, without forming the probes.
+
+        scores(α) = z diag(1/(λ + α)) Uᵀ Xᵀ(Y − 1πᵀ)/n + π     with the eigendecomposition U diag(λ) Uᵀ of the
+        covariance and z = x U in scaled coordinates: one product with U for all penalties.
+
+        Parameters
+        ----------
+        features, rows, labels : as in `judge`
+        alphas : as in `solve_ridge`
+
+        Returns
+        -------
+        n_alphas counts. With 32 classes or more, where the CPU is faster at it, factors are rounded to bfloat16:
+        made for a choice among penalties, not for a result (that is `judge`).
+
+        Raises
+        ------
+        ParameterError for a penalty below the floor, bad labels, NaN or infinity.
+        """
+
     def solve_ridge(self, alphas: list[float], *, reuse: bool = True) -> list[LinearProbe]:
         """Solve ridge regression on one-hot labels for several penalties.
 

@@ -242,6 +242,27 @@ impl Design {
         self.design.classes.clone()
     }
 
+    /// Errors (n_alphas) on `rows` of the probes at these penalties.
+    #[pyo3(signature = (features, rows, labels, alphas, *, n_threads=None))]
+    fn ridge_errors(
+        &self,
+        py: Python<'_>,
+        features: Features<'_>,
+        rows: PyReadonlyArray1<'_, u32>,
+        labels: PyReadonlyArray1<'_, u32>,
+        alphas: Vec<f64>,
+        n_threads: Option<usize>,
+    ) -> PyResult<Vec<u64>> {
+        let n_threads = threads(n_threads)?;
+        let slices = features.slices()?;
+        let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
+        interrupt::run(py, None, |control| {
+            let factor = once(&self.factor, || probe::RidgeFactor::new(&self.design))?;
+            let matrix = slices.matrix()?;
+            probe::ridge_errors(&matrix, rows, labels, &self.design, factor, &alphas, n_threads, control)
+        })
+    }
+
     #[pyo3(signature = (alphas, *, reuse=true))]
     fn solve_ridge(&self, py: Python<'_>, alphas: Vec<f64>, reuse: bool) -> PyResult<Vec<LinearProbe>> {
         let probes = interrupt::run(py, None, |_| {

@@ -32,6 +32,9 @@ pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precis
 
 use multiversion::multiversion;
 
+/// Fewest classes at which bfloat16 pays: with few, a pass is spent on reading and converting the rows.
+pub const REDUCED_CLASSES: usize = 32;
+
 /// Rows of a block that keep its working set (`row_floats` floats a row) near the level-2 cache, but enough
 /// of them that reading weights and gradients once a block costs little.
 pub fn block_rows(row_floats: usize) -> usize {

@@ -19,7 +19,7 @@ use super::{ABSENT_SCORE, Linear, check_alpha};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
-use crate::kernel::{Kernel, Precision, choose};
+use crate::kernel::{Kernel, Precision, REDUCED_CLASSES, choose};
 use crate::moments::{Design, check_rows};
 use crate::rows::Matrix;
 
@@ -113,12 +113,13 @@ const REFRESH: [usize; 4] = [3, 6, 10, 15];
 const ARMIJO: f64 = 1e-4;
 const NOISE: f64 = 2e-7;
 /// The "estimated" rule: how much the Newton decrement in the metric is below the true gap (measured: 1.3 to 4
-/// at tuned penalties, 10 at 1e-5), the last steps it looks at, and the movement of the training error over
-/// them that counts as none (0.05 percentage points; as many times more as the tolerance is above 1e-3). Gains
-/// fall more slowly than a geometric series, so its sum is doubled.
+/// at tuned penalties, 10 at 1e-5), the last steps it looks at, one by one and in two spans, and the movement of
+/// the training error over the last steps that counts as none (0.05 percentage points; as many times more as the
+/// tolerance is above 1e-3). Gains fall more slowly than a geometric series, so its sum is doubled.
 const DECREMENT_FACTOR: f64 = 4.0;
 const SERIES_FACTOR: f64 = 2.0;
 const WINDOW: usize = 3;
+const SPAN: usize = 5;
 const STILL: f64 = 5e-4;
 /// How many times the tolerance the bound on the weights' part may be when a step on the intercept is prepared.
 const NEAR: f64 = 100.0;
@@ -127,8 +128,6 @@ const MAX_HALVINGS: usize = 12;
 /// Rows on which the scale of the starting discriminant is searched.
 const START_ROWS: usize = 4096;
 
-/// Fewest classes at which bfloat16 pays: with few, a pass is spent on reading and converting the rows.
-const REDUCED_CLASSES: usize = 32;
 /// Tolerance that passes in bfloat16 are trusted with: on standardized features their gradients stall at
 /// 2e-5 of the objective.
 const REDUCED_TOL: f64 = 1e-4;
@@ -407,19 +406,33 @@ impl Solver<'_> {
 /// What is left to gain, judged by the last steps `(objective, training error)` and the Newton decrement
 /// in the metric; `None` while the training error moves by `still` or there are too few steps.
 ///
-/// Gains are taken to go on as a geometric series, at the slower of their last two rates.
+/// Gains are taken to go on as a geometric series, at the slower of the rates of the last steps: one by one, and
+/// span by span, since at weak penalties steps that gain little come before others that gain more (without the
+/// spans true gaps were up to nine times the tolerance, now up to two).
 fn estimated_gap(history: &[(f64, f64)], decrement: f64, still: f64) -> Option<f64> {
     let last = &history[history.len().checked_sub(WINDOW + 1)?..];
     let (_, error) = last[WINDOW];
     if last.iter().any(|&(_, e)| (e - error).abs() >= still) {
         return None;
     }
-    let gain = |i: usize| (last[WINDOW - 1 - i].0 - last[WINDOW - i].0).max(0.0);
-    let rate = (gain(0) / gain(1)).max((gain(0) / gain(2)).sqrt());
-    let ahead = if rate < 1.0 { SERIES_FACTOR * gain(0) * rate / (1.0 - rate) } else { f64::INFINITY };
-    // gains of nothing: 0/0
-    let ahead = if rate.is_nan() { 0.0 } else { ahead };
+    let back = |steps: usize| history.len().checked_sub(steps + 1).map(|i| history[i].0);
+    let gain = |from: usize, to: usize| Some((back(from)? - back(to)?).max(0.0));
+    let rate = (gain(1, 0)? / gain(2, 1)?).max((gain(1, 0)? / gain(3, 2)?).sqrt());
+    let mut ahead = series(gain(1, 0)?, rate);
+    if let Some(before) = gain(2 * SPAN, SPAN) {
+        let now = gain(SPAN, 0)?;
+        ahead = ahead.max(series(now, now / before));
+    }
     Some(ahead.max(DECREMENT_FACTOR * decrement))
+}
+
+/// What follows a gain if gains fall by `rate`, with the room that falling more slowly takes.
+fn series(gain: f64, rate: f64) -> f64 {
+    match rate {
+        r if r.is_nan() => 0.0, // gains of nothing: 0/0
+        r if r < 1.0 => SERIES_FACTOR * gain * r / (1.0 - r),
+        _ => f64::INFINITY,
+    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

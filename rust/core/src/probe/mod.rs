@@ -14,11 +14,13 @@ mod metric;
 mod pass;
 mod ridge;
 mod ridge_dual;
+mod ridge_errors;
 
 pub use logistic::{Continuation, Fit, LogisticSettings, Start, Stop, fit_logistic};
 pub use metric::ClassModel;
 pub use ridge::{RidgeFactor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
+pub use ridge_errors::ridge_errors;
 
 use crate::error::{Error, Result};
 use crate::moments::{Affine, Design};

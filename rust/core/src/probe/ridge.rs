@@ -48,10 +48,26 @@ impl RidgeFactor {
     /// [`Error::Parameter`] if alpha is not positive, or below [`ALPHA_FLOOR`] times the mean variance.
     pub fn solve(&self, design: &Design, alpha: f64) -> Result<Linear> {
         check_above_floor(design, alpha)?;
-        let shrunk = Mat::from_fn(self.rotated.nrows(), self.rotated.ncols(), |j, c| {
-            self.rotated[(j, c)] / (self.eigenvalues[j] + alpha)
-        });
+        let shrunk =
+            Mat::from_fn(self.rotated.nrows(), self.rotated.ncols(), |j, c| self.shrunk(j, c, alpha));
         Ok(probe(design, (&self.basis * &shrunk).as_ref()))
+    }
+
+    fn shrunk(&self, j: usize, c: usize, alpha: f64) -> f64 {
+        self.rotated[(j, c)] / (self.eigenvalues[j] + alpha)
+    }
+
+    /// Eigenvectors, `(d, d)` row-major, in float32.
+    pub(super) fn basis(&self) -> Vec<f32> {
+        let d = self.basis.nrows();
+        (0..d * d).map(|i| self.basis[(i / d, i % d)] as f32).collect()
+    }
+
+    /// Weights at one penalty in the eigenbasis, `(d, k′)` row-major, in float32; errors as [`Self::solve`].
+    pub(super) fn rotated(&self, design: &Design, alpha: f64) -> Result<Vec<f32>> {
+        check_above_floor(design, alpha)?;
+        let (d, k) = (self.rotated.nrows(), self.rotated.ncols());
+        Ok((0..d * k).map(|i| self.shrunk(i / k, i % k, alpha) as f32).collect())
     }
 }
 

@@ -238,8 +238,9 @@ def overlap(table: Table, path: Path, repeats: int) -> None:
     expect(len(seen) == 1, "predictions of cold and warm rows differ")
     gigabytes = file.stat().st_size / 1e9
     table.add("cold pass (judge, 100 classes)", cold, "same, warm", in_memory, 0, gigabytes)
-    bound = max(statistics.median(in_memory), statistics.median(read))
-    table.add("cold pass (judge, 100 classes)", cold, "max(warm pass, cold read)", [bound], 0, gigabytes)
+    compute, disk = statistics.median(in_memory), statistics.median(read)
+    for rival, bound in (("cold read, then warm pass", compute + disk), ("the longer of them", max(compute, disk))):
+        table.add("cold pass (judge, 100 classes)", cold, rival, [bound], 0, gigabytes)
 
 
 def gather(table: Table, path: Path, repeats: int) -> None:

@@ -111,6 +111,24 @@ def test_solve_agrees_with_float64_at_every_penalty(case, scaling):
             assert (coef[targets.sum(0) == 0] == 0).all() and (intercept[targets.sum(0) == 0] == 0).all()
 
 
+def test_rounded_moments_round_products_only(tmp_path, monkeypatch):
+    x, y = problem(1000)
+    monkeypatch.setenv("SSL_RISK_KERNEL", "portable,portable_bf16")
+    files = []
+    for rounded in (False, True):
+        moments = Moments(x.shape[1], 4, n_cells=FOLDS, shift=choose_shift(x, rows_of(x)), rounded=rounded)
+        moments.update(x, rows_of(x), y, folds(len(x)))
+        moments.save(tmp_path / "m")
+        files.append(load_file(tmp_path / "m"))
+    exact, rounded = files
+    for name in exact:
+        if name != "gram":
+            assert np.array_equal(exact[name], rounded[name]), name
+    scale = np.abs(exact["gram"]).max()
+    error = np.abs(exact["gram"] - rounded["gram"]).max()
+    assert 1e-7 * scale < error < 2e-3 * scale  # 8 bits, and errors of 250 rows that average
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_updates_merges_and_differences_are_one_pass(dtype):
     x, y = problem(1000)
@@ -260,3 +278,11 @@ def test_bad_input_is_named_and_changes_nothing():
 def test_it_is_public():
     assert ssl_risk_rs.Moments is ssl_risk_rs._core.Moments
     assert "one pass" in str(ssl_risk_rs.Moments.__doc__)
+
+
+def test_a_cell_named_twice_is_refused():
+    x, y = problem()
+    moments = moments_of(x, y)
+    for call in (lambda: moments.solve([1e-3], [0, 1, 0]), lambda: moments.design([2, 2])):
+        with pytest.raises(ParameterError, match="named twice"):
+            call()

@@ -253,7 +253,13 @@ class Moments:
     """
 
     def __new__(
-        cls, n_features: int, n_classes: int, *, n_cells: int = 1, shift: NDArray[np.float32] | None = None
+        cls,
+        n_features: int,
+        n_classes: int,
+        *,
+        n_cells: int = 1,
+        shift: NDArray[np.float32] | None = None,
+        rounded: bool = False,
     ) -> Moments:
         """No rows yet.
 
@@ -261,10 +267,14 @@ class Moments:
         ----------
         shift : float32 array of shape (n_features,), optional
             c, from `choose_shift`; default 0, which cancels digits where |mean| ≫ standard deviation.
+        rounded : bool, default False
+            Round x−c to bfloat16 in the products of `update` where this CPU is faster at them. Counts, sums and
+            ranges stay exact. Enough for `fit_logistic` unless features are standardized, since the products
+            then only shape its steps; not for `solve`. A loaded object is exact again.
 
         Raises
         ------
-        ShapeError; ParameterError if there are no features, classes or cells.
+        ShapeError; ParameterError if there are no features, classes or cells, or the shift is not finite.
         """
 
     @property
@@ -301,7 +311,7 @@ class Moments:
         Raises
         ------
         ShapeError; ParameterError for a row, label or cell out of range, or a row with NaN or infinity, which
-        it names; KeyboardInterrupt.
+        it names; NumericalError for features whose squares exceed float32; KeyboardInterrupt.
         """
 
     def merge(self, other: Moments) -> None:
@@ -326,6 +336,7 @@ class Moments:
         cells: list[int] | None = None,
         *,
         scaling: Literal["none", "standardize", "minmax"] | str = "none",
+        n_threads: int | None = None,
     ) -> list[LinearProbe]:
         """Solve ridge regression on the union of `cells` (default all), without another look at the rows.
 
@@ -342,8 +353,8 @@ class Moments:
 
         Raises
         ------
-        ParameterError for a cell that does not exist, an unknown scaling, fewer than two classes with rows, a
-        penalty that is not positive and finite, or below 1e-5 of the mean variance, where float32 sums no
+        ParameterError for a cell that does not exist or is named twice, an unknown scaling, fewer than two classes
+        with rows, a penalty that is not positive and finite, or below 1e-5 of the mean variance, where float32 sums no
         longer determine the solution; NumericalError if the eigendecomposition fails.
 
         Notes
@@ -380,7 +391,8 @@ class Moments:
 
         Raises
         ------
-        ParameterError for a cell that does not exist, an unknown scaling, fewer than two classes with rows.
+        ParameterError for a cell that does not exist or is named twice, an unknown scaling, fewer than two classes
+        with rows.
         """
 
 def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
@@ -398,7 +410,7 @@ def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.fl
 
     Raises
     ------
-    BankError; ParameterError for features of another kind.
+    BankError; ParameterError for a row out of range or features of another kind.
     """
 
 def feature_means(
@@ -459,15 +471,18 @@ class Design:
 
         Returns
         -------
-        n_alphas counts. With 32 classes or more, where the CPU is faster at it, factors are rounded to bfloat16:
-        made for a choice among penalties, not for a result (that is `judge`).
+        n_alphas counts. With 32 classes or more, where the CPU is faster at it, factors are rounded to bfloat16, so
+        that near-ties may fall the other way: made for a choice among penalties, not for a result (that is
+        `judge`).
 
         Raises
         ------
-        ParameterError for a penalty below the floor, bad labels, NaN or infinity.
+        ShapeError; ParameterError for a penalty below the floor, bad labels, NaN or infinity.
         """
 
-    def solve_ridge(self, alphas: list[float], *, reuse: bool = True) -> list[LinearProbe]:
+    def solve_ridge(
+        self, alphas: list[float], *, reuse: bool = True, n_threads: int | None = None
+    ) -> list[LinearProbe]:
         """Solve ridge regression on one-hot labels for several penalties.
 
         For each α:  min_W,b  (1/2n) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²      (X scaled, b is not penalized)
@@ -509,7 +524,7 @@ class LinearProbe:
 
         Raises
         ------
-        ShapeError
+        ShapeError; ParameterError for values that are not finite.
         """
 
     def __reduce__(self) -> tuple[Any, tuple[NDArray[Any], ...]]: ...
@@ -597,10 +612,11 @@ def fit_logistic(
     features : n rows
     rows : uint32 array of shape (m,), training rows
     labels : uint32 array of shape (n,), class of each row of `features`
-    design : of the same `rows`; gives scaling, start and metric
+    design : of the same `rows`; gives scaling, start, metric and bound. Other rows with as many of each class are
+        not noticed.
     alpha : penalty on the mean loss; scikit-learn's C = 1/(m α)
     tol : relative suboptimality to reach
-    max_passes : passes over the rows at most
+    max_passes : passes over the rows at most; an exact one must follow rounded ones
     start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit
         on the same rows at another penalty also hands over what it learned of the curvature, once.
     reduced : whether passes may round their factors to bfloat16 where the CPU is faster at it (32 classes or

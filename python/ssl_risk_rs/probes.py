@@ -4,6 +4,7 @@ For pipelines, model selection and comparison with other classifiers. The decomp
 itself: it shares statistics between fits, an estimator makes them anew.
 """
 
+import numbers
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -83,17 +84,33 @@ class _Probe(ClassifierMixin, BaseEstimator):
         return X, np.arange(len(X), dtype=np.uint32), labels
 
     def _moments(
-        self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray, cells: np.ndarray, n_cells: int
+        self,
+        X: np.ndarray,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        cells: np.ndarray,
+        n_cells: int,
+        *,
+        rounded: bool = False,
     ) -> "_core.Moments":
         """Statistics of the rows by cell."""
         shift = _core.choose_shift(X, rows)
-        moments = _core.Moments(X.shape[1], len(self.classes_), n_cells=n_cells, shift=shift)
+        moments = _core.Moments(X.shape[1], len(self.classes_), n_cells=n_cells, shift=shift, rounded=rounded)
         moments.update(X, rows, labels, cells, n_threads=self.n_threads)
         return moments
 
-    def _design(self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> "_core.Design":
+    def _design(self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray, *, rounded: bool = False) -> "_core.Design":
         """The statistics a solver takes."""
-        return self._moments(X, rows, labels, np.zeros(len(X), np.uint8), 1).design(scaling=self.scaling)
+        moments = self._moments(X, rows, labels, np.zeros(len(X), np.uint8), 1, rounded=rounded)
+        return moments.design(scaling=self.scaling)
+
+    def _dual(
+        self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray, alphas: list[float]
+    ) -> list["_core.LinearProbe"]:
+        """Ridge probes of fewer rows than features."""
+        return _core.solve_ridge_dual(
+            X, rows, labels, len(self.classes_), alphas, scaling=self.scaling, n_threads=self.n_threads
+        )
 
     def _keep(self, probe: "_core.LinearProbe") -> None:
         self._probe = probe
@@ -152,8 +169,8 @@ class RidgeProbe(_Probe):
     Parameters
     ----------
     alpha : float, default 1e-3
-        Penalty α > 0, at least 1e-5 of the mean feature variance, below which float32 sums do not determine
-        the solution. 1e-3 is the middle of the grid that `decompose` tunes over; tune it.
+        Penalty α > 0; with as many rows as features or more, at least 1e-5 of the mean feature variance, below
+        which float32 sums do not determine the solution. `RidgeProbeCV` tunes it.
     scaling : {"none", "standardize", "minmax"}, default "none"
         Scaling of each feature from the training rows, folded into the weights. α acts on scaled weights.
     n_threads : int, optional
@@ -168,8 +185,8 @@ class RidgeProbe(_Probe):
 
     Notes
     -----
-    Scores agree with a float64 solution to 1e-5 at every penalty accepted. Probes in raw coordinates lose
-    digits where a feature's mean is far above its standard deviation; `predict` therefore uses the scaled
+    Scores agree with a float64 solution to 1e-5, to 1e-4 at the weakest penalty accepted. Probes in raw coordinates
+    lose digits where a feature's mean is far above its standard deviation; `predict` therefore uses the scaled
     probe, not `coef_`.
 
     Examples
@@ -199,12 +216,10 @@ class RidgeProbe(_Probe):
         alphas = [_positive(self.alpha, "alpha")]
         X, rows, labels = self._prepare(X, y)
         if len(X) < X.shape[1]:
-            probes = _core.solve_ridge_dual(
-                X, rows, labels, len(self.classes_), alphas, scaling=self.scaling, n_threads=self.n_threads
-            )
-            self._keep(probes[0])
+            self._keep(self._dual(X, rows, labels, alphas)[0])
         else:
-            self._keep(self._design(X, rows, labels).solve_ridge(alphas, reuse=False)[0])
+            design = self._design(X, rows, labels)
+            self._keep(design.solve_ridge(alphas, reuse=False, n_threads=self.n_threads)[0])
         return self
 
 
@@ -212,17 +227,18 @@ class RidgeProbeCV(_Probe):
     """Ridge probe whose penalty is chosen by its errors on held-out folds, from one pass over the rows.
 
     Statistics of all folds come from one pass; each fold costs one eigendecomposition for all penalties, and no
-    probe is formed but the last. The objective is that of `RidgeProbe`.
+    probe is formed but the last. Memory grows with n_folds · n_features². With fewer rows than features, each fold
+    and penalty is a fit in the dual. The objective is that of `RidgeProbe`.
 
     Parameters
     ----------
     alphas : sequence of float, optional
         Penalties to choose from. Default: half decades from 1e-5 to 10 times the mean feature variance.
     n_folds : int, default 5
-        Folds, each with its share of every class.
+        Folds, each with its share of every class. One that leaves rows of a single class is passed over.
     max_judged : int, default 20_000
-        Held-out rows that are scored, over all folds; a larger set is thinned evenly. The choice hardly gains by
-        more, and costs n_judged · d · k products for each penalty.
+        Held-out rows that are scored, over all folds, give or take one for each; a larger set is thinned evenly. The
+        choice hardly gains by more, and costs n_judged · d · k products for each penalty.
     scaling : {"none", "standardize", "minmax"}, default "none"
         As in `RidgeProbe`.
     random_state : int, default 0
@@ -236,7 +252,8 @@ class RidgeProbeCV(_Probe):
         The penalty with the fewest errors, the strongest of equals.
     alphas_ : float64 (n_alphas,)
     errors_ : int64 (n_alphas,)
-        Held-out rows predicted wrongly; with 32 classes or more they may be of scores rounded to bfloat16.
+        Held-out rows predicted wrongly; with 32 classes or more they may be of scores rounded to bfloat16
+        (`Design.ridge_errors`).
     n_judged_ : int
         Rows that `errors_` counts among.
     classes_, coef_, intercept_, n_features_in_
@@ -275,34 +292,66 @@ class RidgeProbeCV(_Probe):
         ------
         ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
         """
-        if not 2 <= self.n_folds <= 254:
-            raise ParameterError(f"n_folds must be from 2 to 254, got {self.n_folds}")
-        if self.max_judged < self.n_folds:
-            raise ParameterError(f"max_judged must be at least n_folds, got {self.max_judged}")
+        alphas = self._checked_settings()
         X, rows, labels = self._prepare(X, y)
         keys = _core.sample_keys([str(i) for i in rows], "folds", self.random_state)
-        cells = _core.assign_cells(keys, rows, labels, n_folds=self.n_folds, n_subsets=0, subset_size=0)
-        moments = self._moments(X, rows, labels, cells, self.n_folds)
-        whole = moments.design(scaling=self.scaling)
-        unit = whole.mean_variance
-        alphas = [a * unit for a in ALPHA_GRID] if self.alphas is None else [float(a) for a in self.alphas]
-        if not alphas:
-            raise ParameterError("alphas is empty: give at least one penalty")
+        folds = _core.assign_cells(keys, rows, labels, n_folds=self.n_folds, n_subsets=0, subset_size=0)
+        wide = len(X) < X.shape[1]
+        if wide:
+            unit = _mean_variance(X, self.scaling)
+        else:
+            moments = self._moments(X, rows, labels, folds, self.n_folds)
+            whole = moments.design(scaling=self.scaling)
+            unit = whole.mean_variance
+        unit = unit if np.isfinite(unit) and unit > 0 else 1.0  # constant features: any penalty will do
+        alphas = alphas or [a * unit for a in ALPHA_GRID]
         step = -(-len(rows) // self.max_judged)
         errors, judged = np.zeros(len(alphas), np.int64), 0
         for fold in range(self.n_folds):
-            held = np.ascontiguousarray(rows[cells == fold][::step])
-            others = [f for f in range(self.n_folds) if f != fold]
-            design = moments.design(others, scaling=self.scaling)
-            floor = FLOOR * design.mean_variance  # this fold's may be a little higher than that of all rows
-            used = [max(a, floor) if a >= FLOOR * unit * (1 - 1e-6) else a for a in alphas]
-            errors += design.ridge_errors(X, held, labels, used, n_threads=self.n_threads)
+            others, held = rows[folds != fold], np.ascontiguousarray(rows[folds == fold][::step])
+            if len(np.unique(labels[others])) < 2:
+                continue  # nothing to fit
+            if wide:
+                outcomes = _core.judge(X, held, labels, self._dual(X, others, labels, alphas), n_threads=self.n_threads)
+                errors += [int((predicted != labels[held]).sum()) for predicted, _, _ in outcomes]
+            else:
+                design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
+                floor = FLOOR * design.mean_variance  # this fold's may be a little higher than that of all rows
+                used = [max(a, floor) if a >= FLOOR * unit * (1 - 1e-6) else a for a in alphas]
+                errors += design.ridge_errors(X, held, labels, used, n_threads=self.n_threads)
             judged += len(held)
+        if not judged:
+            raise ParameterError(
+                "no fold leaves rows of two classes to fit on: give two classes at least two rows each"
+            )
         best = min(range(len(alphas)), key=lambda i: (errors[i], -alphas[i]))
         self.alphas_, self.errors_, self.n_judged_ = np.array(alphas), errors, judged
         self.alpha_ = alphas[best]
-        self._keep(whole.solve_ridge([self.alpha_], reuse=False)[0])
+        if wide:
+            self._keep(self._dual(X, rows, labels, [self.alpha_])[0])
+        else:
+            self._keep(whole.solve_ridge([self.alpha_], reuse=False, n_threads=self.n_threads)[0])
         return self
+
+    def _checked_settings(self) -> list[float]:
+        """The penalties, none for the default."""
+        for name, low, high in (("n_folds", 2, 254), ("max_judged", self.n_folds, None), ("random_state", 0, None)):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < low or (high is not None and value > high):
+                limits = f"at least {low}" if high is None else f"from {low} to {high}"
+                raise ParameterError(f"{name} must be a whole number, {limits}, got {value!r}")
+        if self.alphas is None:
+            return []
+        if len(alphas := np.atleast_1d(self.alphas)) == 0:
+            raise ParameterError("alphas is empty: give at least one penalty")
+        return [_positive(a, "alpha") for a in alphas]
+
+
+def _mean_variance(X: np.ndarray, scaling: str) -> float:
+    """Mean variance of the scaled features, of few rows."""
+    variance, width = X.var(0, dtype=np.float64), np.ptp(X.astype(np.float32, copy=False), 0)
+    unit = {"standardize": variance, "minmax": np.square(width, dtype=np.float64)}.get(scaling, np.ones_like(variance))
+    return float(np.divide(variance, unit, out=np.zeros_like(variance), where=unit > 0).mean())
 
 
 class LogisticProbe(_Probe):
@@ -316,7 +365,7 @@ class LogisticProbe(_Probe):
     Parameters
     ----------
     alpha : float, default 1e-3
-        Penalty α > 0; the middle of the grid that `decompose` tunes over; tune it.
+        Penalty α > 0; tune it. `decompose` tries 1e-2 to 1e-5 on standardized features.
     scaling : {"none", "standardize", "minmax"}, default "none"
         Scaling of each feature from the training rows, folded into the weights. α acts on scaled weights.
     tol : float, default 1e-4
@@ -381,8 +430,11 @@ class LogisticProbe(_Probe):
         ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
         """
         alpha = _positive(self.alpha, "alpha")
+        if not isinstance(self.max_passes, numbers.Integral) or self.max_passes < 1:
+            raise ParameterError(f"max_passes must be a whole number, at least 1, got {self.max_passes!r}")
         X, rows, labels = self._prepare(X, y)
-        design = self._design(X, rows, labels)
+        # but for the variances to standardize with, products of features only shape the solver's steps
+        design = self._design(X, rows, labels, rounded=self.scaling != "standardize")
         fit = _core.fit_logistic(
             X,
             rows,

@@ -88,7 +88,7 @@ class Fitter:
         tolerance is enough."""
         if self.settings.probe == "ridge":
             began = time.perf_counter()
-            probe = design.solve_ridge([alpha])[0]
+            probe = design.solve_ridge([alpha], n_threads=self.settings.n_threads)[0]
             seconds = time.perf_counter() - began
             record = FitRecord(role, "ridge", alpha, len(rows), True, "closed_form", 0.0, 0.0, 0.0, None, seconds)
             self.fits.append(record)

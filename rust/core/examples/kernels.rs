@@ -105,7 +105,7 @@ fn main() {
                     lap(2);
                     residual.pack(kernel, z, m, k, padded(k));
                     lap(3);
-                    backward_add(kernel, columns, residual, g);
+                    backward_add(kernel, &columns.columns(), residual, g);
                     lap(4);
                     Ok(())
                 },

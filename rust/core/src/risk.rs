@@ -31,7 +31,8 @@ struct Packed {
 ///
 /// # Errors
 /// [`Error::Shape`] if a probe has another number of features, [`Error::Parameter`] for bad labels,
-/// [`Error::BadValue`] for NaN or infinity, [`Error::Interrupted`].
+/// [`Error::BadValue`] for NaN or infinity, [`Error::Numerical`] for scores that are not finite,
+/// [`Error::Interrupted`].
 pub fn judge(
     matrix: &Matrix<'_>,
     rows: &[u32],
@@ -146,6 +147,11 @@ fn each_scores<A: Send + Default>(
                 let operand = Rows::new(kernel, scaled, rows.len(), d, stride, buffer);
                 forward(kernel, &operand, &packed.weights, &packed.intercept, z);
                 for (&id, scores) in rows.iter().zip(z.chunks_exact(padded(k))) {
+                    if !all_finite(&scores[..k]) {
+                        return Err(Error::Numerical(format!(
+                            "scores of row {id} are not finite: its features or the probe's weights are too large"
+                        )));
+                    }
                     visit(out, p, id, &scores[..k]);
                 }
             }

@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
-use ssl_risk_core::kernel::parallel::default_threads;
+use ssl_risk_core::kernel::Precision;
+use ssl_risk_core::kernel::parallel::{default_threads, install};
 use ssl_risk_core::moments::{self, Affine, Scaling};
 use ssl_risk_core::{probe, risk};
 
@@ -56,12 +57,13 @@ impl Moments {
 #[pymethods]
 impl Moments {
     #[new]
-    #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None))]
+    #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None, rounded=false))]
     fn new(
         n_features: usize,
         n_classes: usize,
         n_cells: usize,
         shift: Option<PyReadonlyArray1<'_, f32>>,
+        rounded: bool,
     ) -> PyResult<Self> {
         let shift = match &shift {
             Some(array) => slice(array, "shift")?.to_vec(),
@@ -73,7 +75,9 @@ impl Moments {
                 shift.len()
             )));
         }
-        moments::Moments::new(n_classes, n_cells, shift).map(|m| Self(Mutex::new(m))).map_err(to_py)
+        let precision = if rounded { Precision::Bf16 } else { Precision::Exact };
+        let moments = moments::Moments::new(n_classes, n_cells, shift).map_err(to_py)?;
+        Ok(Self(Mutex::new(moments.with_precision(precision))))
     }
 
     #[getter]
@@ -127,19 +131,20 @@ impl Moments {
         py.detach(|| self.lock().subtract(&other)).map_err(to_py)
     }
 
-    #[pyo3(signature = (alphas, cells=None, *, scaling="none"))]
+    #[pyo3(signature = (alphas, cells=None, *, scaling="none", n_threads=None))]
     fn solve(
         &self,
         py: Python<'_>,
         alphas: Vec<f64>,
         cells: Option<Vec<usize>>,
         scaling: &str,
+        n_threads: Option<usize>,
     ) -> PyResult<Vec<LinearProbe>> {
-        let scaling = scaling_from(scaling)?;
+        let (scaling, n_threads) = (scaling_from(scaling)?, threads(n_threads)?);
         let probes = interrupt::run(py, None, |_| {
             let moments = self.lock();
             let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
-            moments.solve(&alphas, &cells, scaling)
+            install(n_threads, || moments.solve(&alphas, &cells, scaling))
         })?;
         Ok(probes.into_iter().map(LinearProbe).collect())
     }
@@ -257,22 +262,30 @@ impl Design {
         let slices = features.slices()?;
         let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
         interrupt::run(py, None, |control| {
-            let factor = once(&self.factor, || probe::RidgeFactor::new(&self.design))?;
+            let factor = once(&self.factor, || install(n_threads, || probe::RidgeFactor::new(&self.design)))?;
             let matrix = slices.matrix()?;
             probe::ridge_errors(&matrix, rows, labels, &self.design, factor, &alphas, n_threads, control)
         })
     }
 
-    #[pyo3(signature = (alphas, *, reuse=true))]
-    fn solve_ridge(&self, py: Python<'_>, alphas: Vec<f64>, reuse: bool) -> PyResult<Vec<LinearProbe>> {
-        let probes = interrupt::run(py, None, |_| {
+    #[pyo3(signature = (alphas, *, reuse=true, n_threads=None))]
+    fn solve_ridge(
+        &self,
+        py: Python<'_>,
+        alphas: Vec<f64>,
+        reuse: bool,
+        n_threads: Option<usize>,
+    ) -> PyResult<Vec<LinearProbe>> {
+        let n_threads = threads(n_threads)?;
+        let solve = || {
             if !reuse && self.factor.get().is_none() {
                 let solve = |&alpha| probe::solve_ridge(&self.design, alpha);
                 return alphas.iter().map(solve).collect::<Result<Vec<_>, _>>();
             }
             let factor = once(&self.factor, || probe::RidgeFactor::new(&self.design))?;
             alphas.iter().map(|&alpha| factor.solve(&self.design, alpha)).collect::<Result<Vec<_>, _>>()
-        })?;
+        };
+        let probes = interrupt::run(py, None, |_| install(n_threads, solve))?;
         Ok(probes.into_iter().map(LinearProbe).collect())
     }
 }
@@ -304,7 +317,7 @@ impl LinearProbe {
         let coef = coef.as_array();
         let intercept = slice(&intercept, "intercept")?.to_vec();
         let (k, d) = coef.dim();
-        if k != intercept.len() || d == 0 {
+        if k != intercept.len() || d == 0 || k == 0 {
             return Err(crate::error::ShapeError::new_err(format!(
                 "coef is {k} x {d}, intercept has {} classes",
                 intercept.len()
@@ -320,14 +333,14 @@ impl LinearProbe {
                 ))),
             },
         };
-        Ok(Self(probe::Linear {
-            affine: Affine {
-                shift: of_features(shift, "shift", 0.0)?,
-                scale: of_features(scale, "scale", 1.0)?,
-            },
-            weights: coef.t().iter().copied().collect(),
-            intercept,
-        }))
+        let affine =
+            Affine { shift: of_features(shift, "shift", 0.0)?, scale: of_features(scale, "scale", 1.0)? };
+        let linear = probe::Linear { affine, weights: coef.t().iter().copied().collect(), intercept };
+        let of_inputs = linear.affine.shift.iter().chain(&linear.affine.scale).all(|v| v.is_finite());
+        if !of_inputs || !linear.weights.iter().chain(&linear.intercept).all(|v| v.is_finite()) {
+            return Err(ParameterError::new_err("coef, intercept, shift and scale must be finite"));
+        }
+        Ok(Self(linear))
     }
 
     /// Pickles hold the scaled coordinates: the copy gives the same bits.
@@ -476,7 +489,7 @@ pub fn fit_logistic(
     let began = std::time::Instant::now();
     let fit = interrupt::run(py, progress.as_ref(), |control| {
         let matrix = slices.matrix()?;
-        let model = once(&design.model, || probe::ClassModel::new(&design.design))?;
+        let model = once(&design.model, || install(n_threads, || probe::ClassModel::new(&design.design)))?;
         probe::fit_logistic(&matrix, rows, labels, &design.design, model, start, settings, control)
     })?;
     Ok(LogisticFit {

@@ -1,6 +1,6 @@
 //! Tile products on AVX2: float32 FMA.
 //!
-//! Registers   4 × 2 accumulators, 2 for a panel's words of one step, one broadcast
+//! Registers   6 × 2 or 5 × 2 accumulators, 2 for a panel's words of one step, one broadcast
 //! Rounding    float32 sums
 //! Needs       avx2, fma
 //! Defined by  [`super::portable`]; tested in `kernel::tests`
@@ -25,34 +25,45 @@ pub(super) const F32: Kernel = Kernel {
     opt_in: false,
 };
 
-/// Rows of accumulators at a time: 4 × 2 registers hide the latency of two FMAs a cycle.
-const ROWS: usize = 4;
-
 /// # Safety
 /// The CPU has the features; the addresses of `t` are valid as [`Tile`] says.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn panel(t: &Tile) {
-    for first in (0..LANES).step_by(ROWS) {
-        // SAFETY: the caller vouches for the addresses of 16 rows, `steps` steps and one panel.
-        unsafe {
-            let a = t.a.add(first * t.a_row).cast::<f32>();
-            let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-            for s in 0..t.steps {
-                let b = t.b.add(s * LANES).cast::<f32>();
-                let b = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
-                let a = a.add(s * t.a_step);
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let a = _mm256_set1_ps(a.add(r * t.a_row).read());
-                    sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
-                    sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
-                }
+    const { assert!(6 + 5 + 5 == LANES) }
+    // SAFETY: passed on from the caller; together the three have the 16 rows.
+    unsafe {
+        rows::<6>(t, 0);
+        rows::<5>(t, 6);
+        rows::<5>(t, 11);
+    }
+}
+
+/// `N` rows from `first` on: 2 `N` accumulators, at least ten of them, so that the latency of two FMAs a cycle
+/// is hidden and each load of a panel's words serves more than one.
+///
+/// # Safety
+/// As [`panel`]; `first + N` is at most 16.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn rows<const N: usize>(t: &Tile, first: usize) {
+    // SAFETY: the caller vouches for the addresses of 16 rows, `steps` steps and one panel.
+    unsafe {
+        let a = t.a.add(first * t.a_row).cast::<f32>();
+        let mut sums = [[_mm256_setzero_ps(); 2]; N];
+        for s in 0..t.steps {
+            let b = t.b.add(s * LANES).cast::<f32>();
+            let b = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+            let a = a.add(s * t.a_step);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let a = _mm256_set1_ps(a.add(r * t.a_row).read());
+                sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
+                sums[1] = _mm256_fmadd_ps(a, b[1], sums[1]);
             }
-            for (r, sums) in sums.iter().enumerate() {
-                let c = t.c.add((first + r) * t.c_row);
-                _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), sums[0]));
-                let c = c.add(8);
-                _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), sums[1]));
-            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            let c = t.c.add((first + r) * t.c_row);
+            _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), sums[0]));
+            let c = c.add(8);
+            _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), sums[1]));
         }
     }
 }

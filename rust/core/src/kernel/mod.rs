@@ -25,7 +25,7 @@ mod tests;
 mod tile;
 
 pub use gram::Symmetric;
-pub use panels::{Panels, RowBuffer, Rows, row_stride};
+pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
 pub use product::{backward_add, flush, forward, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, softmax_residual};
 pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};

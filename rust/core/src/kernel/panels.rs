@@ -159,14 +159,20 @@ impl Panels {
 
     /// Columns from panel `p` on as rows of a left operand.
     pub(super) fn left(&self, p: usize) -> Left<'_> {
+        self.columns().left(p)
+    }
+
+    /// Its columns as rows of left operands.
+    pub fn columns(&self) -> Columns<'_> {
         let panel = self.steps * LANES;
         let (words, row, step) = if self.layout.is_some_and(Layout::tiled) {
             (&self.tiles, LANES, 1)
         } else {
             (&self.words, 1, LANES)
         };
-        let words = &words.as_slice()[p * panel..self.n_panels * panel];
-        Left { words, row, step, group: LANES * LANES, block: panel }
+        let words = &words.as_slice()[..self.n_panels * panel];
+        let from_first = Left { words, row, step, group: LANES * LANES, block: panel };
+        Columns { from_first, steps: self.steps, n_panels: self.n_panels }
     }
 
     /// Columns from panel `p` on as columns of a right operand.
@@ -182,6 +188,50 @@ impl Panels {
             let panel = self.steps * LANES;
             low_squares(&self.words.as_slice()[p * panel..(p + 1) * panel])
         })
+    }
+}
+
+/// The columns of a matrix `(n, m)` as rows of left operands: products contract over its rows.
+pub struct Columns<'a> {
+    from_first: Left<'a>,
+    steps: usize,
+    n_panels: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// Of `n` rows of `m` values that start every `stride` values, at least as many as whole panels have. They are
+    /// read as they lie where one panel is all they are multiplied with and the kernel allows it: each value is
+    /// then used once, and packing it would cost more than it saves. Else they are packed in `panels`.
+    pub fn new(
+        kernel: &Kernel,
+        values: &'a [f32],
+        (n, m): (usize, usize),
+        stride: usize,
+        right: &Panels,
+        panels: &'a mut Panels,
+    ) -> Self {
+        if right.n_panels > 1 || kernel.layout != Layout::F32 {
+            panels.pack(kernel, values, n, m, stride);
+            return panels.columns();
+        }
+        let words = bytemuck::cast_slice(&values[..n * stride]);
+        let from_first = Left { words, row: 1, step: stride, group: LANES * stride, block: LANES };
+        Self { from_first, steps: n, n_panels: m.div_ceil(LANES) }
+    }
+
+    /// Words along the contraction.
+    pub(super) fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Panels of 16 columns.
+    pub(super) fn n_panels(&self) -> usize {
+        self.n_panels
+    }
+
+    /// From panel `p` on.
+    pub(super) fn left(&self, p: usize) -> Left<'a> {
+        Left { words: &self.from_first.words[p * self.from_first.block..], ..self.from_first }
     }
 }
 

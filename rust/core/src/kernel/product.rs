@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::panels::{Panels, Rows};
+use super::panels::{Columns, Panels, Rows};
 use super::tile::{Kernel, LANES};
 
 /// Floats from one row of scores to the next, for `k` classes.
@@ -31,8 +31,8 @@ pub fn forward(kernel: &Kernel, x: &Rows<'_>, w: &Panels, b: &[f32], z: &mut [f3
     }
 }
 
-/// `g += xᵀ r`: panels `x` of `(n, d)` and `r` of `(n, k)`; `g` `(d, k)` in panels, [`panels_len`] floats.
-pub fn backward_add(kernel: &Kernel, x: &Panels, r: &Panels, g: &mut [f32]) {
+/// `g += xᵀ r`: columns of `x` `(n, d)`, panels `r` of `(n, k)`; `g` `(d, k)` in panels, [`panels_len`] floats.
+pub fn backward_add(kernel: &Kernel, x: &Columns<'_>, r: &Panels, g: &mut [f32]) {
     debug_assert_eq!(x.steps(), r.steps(), "rows of features and residuals");
     let panel = x.n_panels() * LANES * LANES;
     let session = kernel.session();

@@ -64,7 +64,7 @@ fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usiz
     let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
     forward(kernel, &rows, &ws, b, &mut z);
     let mut sum = vec![1.0; panels_len(d, k)];
-    backward_add(kernel, &xs, &rs, &mut sum);
+    backward_add(kernel, &Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs), &rs, &mut sum);
     let mut g = vec![0.0; d * k];
     flush(&mut sum, &mut g, k);
     assert!(sum.iter().all(|&v| v == 0.0));

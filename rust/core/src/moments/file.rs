@@ -23,6 +23,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Cell, LANES, Moments, Symmetric};
 use crate::error::{Error, Result};
+use crate::kernel::Precision;
 
 const FORMAT: &str = "ssl-risk-moments";
 const SCHEMA_VERSION: &str = "1";
@@ -156,7 +157,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Moments, String> {
             .map_err(|reason| format!("has {reason} in cell {cell}"))
         })
         .collect::<std::result::Result<_, _>>()?;
-    Ok(Moments { n_features: d, n_classes: k, shift, cells })
+    Ok(Moments { n_features: d, n_classes: k, shift, precision: Precision::Exact, cells })
 }
 
 impl Cell {

@@ -219,6 +219,7 @@ pub struct Moments {
     n_features: usize,
     n_classes: usize,
     shift: Vec<f32>,
+    precision: Precision,
     cells: Vec<Cell>,
 }
 
@@ -240,9 +241,10 @@ const SLAB_ROWS: usize = 4096;
 /// is exact for float16 features (Sterbenz).
 ///
 /// # Errors
-/// What staging says.
+/// [`Error::Parameter`] for a row out of range; what a segment's guard says.
 pub fn choose_shift(matrix: &Matrix<'_>, rows: &[u32]) -> Result<Vec<f32>> {
     let d = matrix.n_features();
+    check_in(matrix, rows)?;
     let step = rows.len().div_ceil(SHIFT_ROWS).max(1);
     let sample: Vec<u32> = rows.iter().copied().step_by(step).collect();
     let (mut mean, mut square) = (vec![0.0_f64; d], vec![0.0_f64; d]);
@@ -291,9 +293,7 @@ pub fn feature_means(
     if rows.is_empty() {
         return Err(Error::Parameter("no rows to take means of".into()));
     }
-    if let Some(row) = rows.iter().find(|&&row| row as usize >= matrix.n_rows()) {
-        return Err(Error::Parameter(format!("row {row} of {}", matrix.n_rows())));
-    }
+    check_in(matrix, rows)?;
     let init = || (vec![0.0_f32; d], vec![0.0_f64; d]);
     let runs = fold_blocks(rows.len(), MEAN_ROWS, n_threads, init, |(sums, total), range| {
         let rows = &rows[range];
@@ -333,7 +333,7 @@ impl Moments {
     /// No rows yet.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are no classes, features or cells.
+    /// [`Error::Parameter`] if there are no classes, features or cells, or the shift is not finite.
     pub fn new(n_classes: usize, n_cells: usize, shift: Vec<f32>) -> Result<Self> {
         let d = shift.len();
         if d == 0 || n_classes == 0 || n_cells == 0 {
@@ -341,7 +341,18 @@ impl Moments {
                 "moments need features, classes and cells, got {d}, {n_classes} and {n_cells}"
             )));
         }
-        Ok(Self { n_features: d, n_classes, shift, cells: vec![Cell::new(d, n_classes); n_cells] })
+        if let Some(j) = shift.iter().position(|c| !c.is_finite()) {
+            return Err(Error::Parameter(format!("shift of feature {j} is {}; it must be finite", shift[j])));
+        }
+        let cells = vec![Cell::new(d, n_classes); n_cells];
+        Ok(Self { n_features: d, n_classes, shift, precision: Precision::Exact, cells })
+    }
+
+    /// The same, whose updates may round factors of `Σ (x−c)(x−c)ᵀ` as `precision` says. Counts, sums and ranges
+    /// stay exact. Rounded moments are good enough for the metric of a logistic fit, not for ridge.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Number of features.
@@ -363,7 +374,8 @@ impl Moments {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a label or cell out of range, [`Error::BadValue`] for NaN or infinity,
-    /// [`Error::Interrupted`]. The moments are unchanged after an error.
+    /// [`Error::Numerical`] for features whose squares exceed float32, [`Error::Interrupted`]. The moments are
+    /// unchanged after an error.
     pub fn update(
         &mut self,
         matrix: &Matrix<'_>,
@@ -393,6 +405,11 @@ impl Moments {
         }
         let mut added = vec![Cell::new(d, k); self.cells.len()];
         install(n_threads, || self.accumulate(&mut added, matrix, rows, labels, cells, control))?;
+        if added.iter().any(|cell| !cell.gram.entries().iter().all(|v| v.is_finite())) {
+            return Err(Error::Numerical(
+                "features are too large: their squares exceed float32 (3e38); divide all of them by one number".into(),
+            ));
+        }
         for (cell, added) in self.cells.iter_mut().zip(&added) {
             cell.add(added);
         }
@@ -408,7 +425,7 @@ impl Moments {
         cells: &[u8],
         control: &Control,
     ) -> Result<()> {
-        let kernel = choose(Precision::Exact)?;
+        let kernel = choose(self.precision)?;
         let mut blocks = Vec::new();
         for slab in rows.chunks(SLAB_ROWS * added.len().min(16)) {
             let mut members = vec![Vec::new(); added.len()];
@@ -495,11 +512,14 @@ impl Moments {
     /// Everything a solver needs about the union of `cells`, in scaled coordinates.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a cell does not exist or fewer than two classes have rows.
+    /// [`Error::Parameter`] if a cell does not exist or is named twice, or fewer than two classes have rows.
     pub fn design(&self, cells: &[usize], scaling: Scaling) -> Result<Design> {
         let (d, k) = (self.n_features, self.n_classes);
         if let Some(bad) = cells.iter().find(|&&c| c >= self.cells.len()) {
             return Err(Error::Parameter(format!("cell {bad} of {}", self.cells.len())));
+        }
+        if let Some((_, twice)) = cells.iter().enumerate().find(|&(i, c)| cells[..i].contains(c)) {
+            return Err(Error::Parameter(format!("cell {twice} is named twice")));
         }
         let mut total = Cell::new(d, k);
         for &c in cells {
@@ -601,12 +621,18 @@ pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: 
         };
         if label as usize >= n_classes {
             return Err(Error::Parameter(format!(
-                "row {row} has label {label}, there are {n_classes} classes (0 to {})",
-                n_classes - 1
+                "row {row} has label {label}, there are {n_classes} classes, counted from 0"
             )));
         }
     }
     Ok(())
+}
+
+fn check_in(matrix: &Matrix<'_>, rows: &[u32]) -> Result<()> {
+    match rows.iter().find(|&&row| row as usize >= matrix.n_rows()) {
+        Some(row) => Err(Error::Parameter(format!("row {row} of {}", matrix.n_rows()))),
+        None => Ok(()),
+    }
 }
 
 /// The error for a row that holds NaN or infinity.

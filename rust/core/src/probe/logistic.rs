@@ -30,7 +30,7 @@ pub struct LogisticSettings {
     pub alpha: f64,
     /// Relative suboptimality to reach, `(F − min F) / F`.
     pub tol: f64,
-    /// Passes over the training rows at most.
+    /// Passes over the training rows at most; an exact one must follow those in bfloat16.
     pub max_passes: usize,
     /// Whether iterations may round their factors to bfloat16. What is returned never rests on them.
     pub reduced: bool,
@@ -52,6 +52,12 @@ pub enum Start<'a> {
 pub struct Continuation {
     memory: Memory,
     alpha: f64,
+    /// Classes and their shares; steps between other classes mean nothing.
+    priors: Vec<(usize, f64)>,
+}
+
+fn present_priors(design: &Design) -> Vec<(usize, f64)> {
+    design.classes.iter().copied().zip(design.priors.iter().copied()).collect()
 }
 
 /// Which rule ended a fit.
@@ -153,16 +159,32 @@ pub fn fit_logistic(
         return Err(Error::Parameter(format!("tol must be positive, got {}", settings.tol)));
     }
     check_rows(matrix, rows, labels, design.n_classes)?;
-    if design.n != rows.len() || design.n_features() != matrix.n_features() {
-        return Err(Error::Shape { what: "rows of the design", got: design.n, expected: rows.len() });
+    if design.n_features() != matrix.n_features() {
+        return Err(Error::Shape {
+            what: "number of features",
+            got: matrix.n_features(),
+            expected: design.n_features(),
+        });
+    }
+    if design.n != rows.len() {
+        return Err(Error::Shape { what: "number of rows", got: rows.len(), expected: design.n });
     }
     let mut present = vec![u32::MAX; design.n_classes];
     for (c, &class) in design.classes.iter().enumerate() {
         present[class] = c as u32;
     }
     let targets: Vec<u32> = rows.iter().map(|&row| present[labels[row as usize] as usize]).collect();
-    if targets.contains(&u32::MAX) {
-        return Err(Error::Parameter("the design is of other rows: it lacks a class of these".into()));
+    let mut counts = vec![0_usize; design.classes.len()];
+    for &class in &targets {
+        if let Some(count) = counts.get_mut(class as usize) {
+            *count += 1; // a class that the design lacks leaves the counts short
+        }
+    }
+    let expected = design.priors.iter().map(|&share| (share * design.n as f64).round() as usize);
+    if !counts.iter().copied().eq(expected) {
+        return Err(Error::Parameter(
+            "the design is of other rows: their classes differ from those of these".into(),
+        ));
     }
     let exact = choose(Precision::Exact)?;
     let reduced = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
@@ -184,7 +206,8 @@ pub fn fit_logistic(
         Start::Discriminant => (solver.scaled_discriminant()?, new_memory()),
         Start::Probe(probe) => (probe.for_design(design)?, new_memory()),
         Start::Continue(probe, from) => {
-            let mut memory = if probe.affine == design.affine { from.memory } else { new_memory() };
+            let same = probe.affine == design.affine && from.priors == present_priors(design);
+            let mut memory = if same { from.memory } else { new_memory() };
             memory.add_penalty(settings.alpha - from.alpha, design.n_features() * design.classes.len());
             (probe.for_design(design)?, memory)
         }
@@ -204,7 +227,11 @@ pub fn fit_logistic(
         passes: solver.passes,
         reduced_passes: solver.reduced_passes,
         train_error: end.at.train_error,
-        continuation: Continuation { memory: end.memory, alpha: settings.alpha },
+        continuation: Continuation {
+            memory: end.memory,
+            alpha: settings.alpha,
+            priors: present_priors(design),
+        },
     })
 }
 
@@ -218,6 +245,16 @@ struct Solver<'a> {
     exact: &'static Kernel,
     passes: f64,
     reduced_passes: f64,
+}
+
+/// What a line search found.
+#[allow(clippy::large_enum_variant)] // one at a time
+enum Step {
+    To(Vec<f64>, Evaluation),
+    /// No decrease.
+    None,
+    /// None within the limit on passes.
+    Spent,
 }
 
 /// A point reached, and why the descent ended there.
@@ -284,7 +321,7 @@ impl Solver<'_> {
                 Some(Stop::Certified)
             } else if estimated_gap(&history, -0.5 * slope, still).is_some_and(|gap| gap <= tolerance) {
                 Some(Stop::Estimated)
-            } else if self.passes >= self.settings.max_passes as f64 {
+            } else if self.is_spent() {
                 Some(Stop::MaxPasses)
             } else {
                 None
@@ -301,24 +338,25 @@ impl Solver<'_> {
                     covariance: weights_gap <= NEAR * tolerance,
                 };
                 match self.search(&point, &at, &direction, collect)? {
-                    Some((next, there)) => {
+                    Step::To(next, there) => {
                         memory.push((&next, &point), (&there.gradient, &at.gradient));
                         (point, at) = (next, there);
                         if collect.curvature {
                             metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
                         }
                         fresh_metric = collect.curvature;
+                        history.push((at.objective, at.train_error));
                     }
+                    Step::Spent => stop = Some(Stop::MaxPasses),
                     // no decrease along a descent direction: rounding noise, or a metric gone stale
-                    None if fresh_metric => stop = Some(Stop::Estimated),
-                    None => {
+                    Step::None if fresh_metric => stop = Some(Stop::Estimated),
+                    Step::None => {
                         memory.clear();
                         at = self.evaluate(&point, FRESH)?;
                         metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
                         fresh_metric = true;
                     }
                 }
-                history.push((at.objective, at.train_error));
             }
             if let Some(stop) = stop {
                 if !self.is_reduced() {
@@ -375,14 +413,19 @@ impl Solver<'_> {
         direction
     }
 
-    /// First point along `direction` with sufficient decrease, step 1 first; `None` if there is none.
+    /// Whether the limit on passes leaves none, but for the exact one that ends a fit in bfloat16.
+    fn is_spent(&self) -> bool {
+        self.passes + f64::from(u8::from(self.is_reduced())) >= self.settings.max_passes as f64
+    }
+
+    /// First point along `direction` with sufficient decrease, step 1 first.
     fn search(
         &mut self,
         point: &[f64],
         at: &Evaluation,
         direction: &[f64],
         collect: Collect,
-    ) -> Result<Option<(Vec<f64>, Evaluation)>> {
+    ) -> Result<Step> {
         let slope = dot(direction, &at.gradient);
         let mut length = 1.0;
         for _ in 0..MAX_HALVINGS {
@@ -390,16 +433,16 @@ impl Solver<'_> {
             let there = self.evaluate(&next, collect)?;
             let rise = there.objective - at.objective;
             if there.objective.is_finite() && rise <= ARMIJO * length * slope + NOISE * at.objective.abs() {
-                return Ok(Some((next, there)));
+                return Ok(Step::To(next, there));
             }
-            if self.passes >= 2.0 * self.settings.max_passes as f64 {
-                return Ok(None);
+            if self.is_spent() {
+                return Ok(Step::Spent);
             }
             // minimum of the parabola through both values and the slope, kept within [0.1, 0.5]
             let parabola = -slope * length / (2.0 * (rise - slope * length));
             length *= if parabola.is_finite() { parabola.clamp(0.1, 0.5) } else { 0.1 };
         }
-        Ok(None)
+        Ok(Step::None)
     }
 }
 
@@ -437,4 +480,49 @@ fn series(gain: f64, rate: f64) -> f64 {
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Objectives of a fit whose distance from 1 falls by `rate` in each of `n` steps; its training error stands.
+    fn falling(n: i32, rate: f64) -> Vec<(f64, f64)> {
+        (0..n).map(|i| (1.0 + rate.powi(i), 0.25)).collect()
+    }
+
+    #[test]
+    fn the_estimate_is_above_what_a_geometric_descent_has_left() {
+        for (rate, n) in [(0.3_f64, 6), (0.8, 6), (0.8, 30), (0.97, 40)] {
+            let left = rate.powi(n - 1);
+            let estimate = estimated_gap(&falling(n, rate), 0.0, STILL).unwrap();
+            assert!(left <= estimate && estimate <= 4.0 * left, "{rate} {n}: {left} {estimate}");
+        }
+        // the decrement counts where gains have stopped
+        assert_eq!(estimated_gap(&[(1.0, 0.0); 8], 0.1, STILL), Some(0.1 * DECREMENT_FACTOR));
+    }
+
+    #[test]
+    fn spans_see_gains_that_come_in_bursts() {
+        // five large steps, four idle ones, five large ones, four idle ones …
+        let mut at = 2.0;
+        let history: Vec<(f64, f64)> = (0..36)
+            .map(|i| {
+                at -= if i % 9 < 5 { 1e-2 } else { 1e-5 * f64::from(20 - i % 9) };
+                (at, 0.25)
+            })
+            .collect();
+        let estimate = estimated_gap(&history, 0.0, STILL).unwrap();
+        let of_single_steps = estimated_gap(&history[history.len() - 4..], 0.0, STILL).unwrap();
+        assert!(estimate > 5e-3 && of_single_steps < estimate / 2.0, "{estimate} {of_single_steps}");
+    }
+
+    #[test]
+    fn nothing_is_estimated_early_or_while_errors_move() {
+        assert_eq!(estimated_gap(&falling(3, 0.5), 0.0, STILL), None);
+        let mut history = falling(20, 0.5);
+        history[18].1 = 0.26;
+        assert_eq!(estimated_gap(&history, 0.0, STILL), None);
+        assert!(estimated_gap(&history, 0.0, 0.02).is_some());
+    }
 }

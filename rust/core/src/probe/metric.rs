@@ -75,7 +75,8 @@ impl ClassModel {
     /// starting direction whose scale is still to be found.
     pub(super) fn discriminant(&self, design: &Design) -> Vec<f64> {
         let (d, k) = (self.n_features(), self.means.ncols());
-        let ridge = 0.1 * design.mean_variance().max(f64::MIN_POSITIVE);
+        // without any variance means are zero as well: they are then divided by what float32 still holds
+        let ridge = (0.1 * design.mean_variance()).max(f64::from(f32::MIN_POSITIVE));
         let rotated = Mat::from_fn(d, k, |j, c| self.means[(j, c)] / (self.eigenvalues[j] + ridge) as f32);
         let weights = &self.basis * &rotated;
         let mut point = vec![0.0; (d + 1) * k];

@@ -4,8 +4,8 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{
-    Kernel, Panels, Residual, RowBuffer, Rows, add_curvature, backward_add, block_rows, flush, forward,
-    padded, panels_len, row_stride, softmax_residual,
+    Columns, Kernel, Panels, Residual, RowBuffer, Rows, add_curvature, backward_add, block_rows, flush,
+    forward, padded, panels_len, row_stride, softmax_residual,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
@@ -149,9 +149,10 @@ impl Problem<'_> {
                 run.sums.loss += sums.loss;
                 run.sums.entropy += sums.entropy;
                 run.sums.errors += sums.errors;
-                run.columns.pack(kernel, &run.block.x, rows.len(), d, row_stride(d));
                 run.residual.pack(kernel, z, rows.len(), k, padded(k));
-                backward_add(kernel, &run.columns, &run.residual, &mut run.sum);
+                let (x, shape) = (&run.block.x, (rows.len(), d));
+                let columns = Columns::new(kernel, x, shape, row_stride(d), &run.residual, &mut run.columns);
+                backward_add(kernel, &columns, &run.residual, &mut run.sum);
                 for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
                     let row = &mut row[..k];
                     for (g, &r) in run.gradient[d * k..].iter_mut().zip(row.iter()) {

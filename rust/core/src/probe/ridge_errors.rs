@@ -7,7 +7,7 @@
 //! One product with U serves all penalties, and no penalty's weights are formed.
 
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{
     Panels, Precision, REDUCED_CLASSES, RowBuffer, Rows, all_finite, choose, forward, padded, row_stride,
@@ -28,7 +28,7 @@ const BLOCK_ROWS: usize = 256;
 ///
 /// # Accuracy
 /// Where the CPU is faster at it and there are 32 classes or more, factors are rounded to bfloat16: near-ties of two
-/// classes may fall the other way, at all penalties alike.
+/// classes may fall the other way. Rounding errors grow with 1/(λ + α), so weak penalties have more of them.
 #[allow(clippy::too_many_arguments)] // which probes, on which rows, how
 pub fn ridge_errors(
     matrix: &Matrix<'_>,
@@ -42,6 +42,9 @@ pub fn ridge_errors(
 ) -> Result<Vec<u64>> {
     check_rows(matrix, rows, labels, design.n_classes)?;
     let (d, k) = (design.n_features(), design.classes.len());
+    if matrix.n_features() != d {
+        return Err(Error::Shape { what: "number of features", got: matrix.n_features(), expected: d });
+    }
     let kernel = choose(if k >= REDUCED_CLASSES { Precision::Bf16 } else { Precision::Exact })?;
     let mut basis = Panels::default();
     basis.pack(kernel, &factor.basis(), d, d, d);

@@ -73,8 +73,8 @@ COLUMNS = tuple(f.name for f in fields(Row) if f.name != "units")
 
 
 def compare(rows: list[Row]) -> None:
-    """Fill in the ratios to ours; of a row that did not reach its goal, a lower bound."""
-    ours = {(r.job, r.goal): r for r in rows if r.who == "ours" and r.seconds_median}
+    """Fill in the ratios to ours where it is right; of a row that did not reach its goal, a lower bound."""
+    ours = {(r.job, r.goal): r for r in rows if r.who == "ours" and r.seconds_median and r.status == OK}
     for row in rows:
         own = ours.get((row.job, row.goal))
         if own is None or row.seconds_median is None or row.status in (FAIL, ERROR):

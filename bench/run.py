@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         with_rivals=not options.no_rivals,
         ours=options.ours,
     )
+    if options.out is not None:  # now as well: a run that is cut short leaves rows that say what they are of
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.with_suffix(".txt").write_text(machine.describe(packages(options.ours)))
     done: list[table.Row] = []
     began = time.perf_counter()
     for job in options.jobs or jobs.JOBS:

@@ -4,7 +4,6 @@ For pipelines, model selection and comparison with other classifiers. The decomp
 itself: it shares statistics between fits, an estimator makes them anew.
 """
 
-import numbers
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -337,7 +336,7 @@ class RidgeProbeCV(_Probe):
         """The penalties, none for the default."""
         for name, low, high in (("n_folds", 2, 254), ("max_judged", self.n_folds, None), ("random_state", 0, None)):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < low or (high is not None and value > high):
+            if not isinstance(value, (int, np.integer)) or value < low or (high is not None and value > high):
                 limits = f"at least {low}" if high is None else f"from {low} to {high}"
                 raise ParameterError(f"{name} must be a whole number, {limits}, got {value!r}")
         if self.alphas is None:
@@ -430,7 +429,7 @@ class LogisticProbe(_Probe):
         ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
         """
         alpha = _positive(self.alpha, "alpha")
-        if not isinstance(self.max_passes, numbers.Integral) or self.max_passes < 1:
+        if not isinstance(self.max_passes, (int, np.integer)) or self.max_passes < 1:
             raise ParameterError(f"max_passes must be a whole number, at least 1, got {self.max_passes!r}")
         X, rows, labels = self._prepare(X, y)
         # but for the variances to standardize with, products of features only shape the solver's steps

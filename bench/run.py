@@ -42,10 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
         with_rivals=not options.no_rivals,
         ours=options.ours,
     )
-    if options.out is not None:  # now as well: a run that is cut short leaves rows that say what they are of
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.with_suffix(".txt").write_text(machine.describe(packages(options.ours)))
     done: list[table.Row] = []
+    if options.out is not None:
+        table.write(options.out, done)
+        describe(options)  # now as well: a run that is cut short leaves rows that say what they are of
     began = time.perf_counter()
     for job in options.jobs or jobs.JOBS:
         for row in jobs.JOBS[job](context):
@@ -57,8 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     failed = [row for row in done if row.status == table.FAIL]
     print(f"{len(done)} rows, {len(failed)} failed, {time.perf_counter() - began:.0f} s", file=sys.stderr)
     if options.out is not None:
-        options.out.with_suffix(".txt").write_text(machine.describe(packages(options.ours)))
+        describe(options)
     return 1 if failed else 0
+
+
+def describe(options: argparse.Namespace) -> None:
+    """Write what the machine is, beside the table."""
+    options.out.with_suffix(".txt").write_text(machine.describe(packages(options.ours)))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -604,6 +604,11 @@ def test_what_is_too_large_for_float32_is_an_error():
     huge = _core.LinearProbe(np.full((2, 2), 1e30), np.zeros(2))
     with pytest.raises(NumericalError, match="scores of row 0"):
         _core.judge(x, rows, labels, [huge])
+    x2, y2 = mixture()
+    design = core(x2, y2)[2]
+    x2[5, :] = 3e38
+    with pytest.raises(NumericalError, match="scores of row 5"):
+        design.ridge_errors(x2, rows + 2, y2.astype(np.uint32), [1e-2])
     with pytest.raises(ParameterError, match="finite"):
         _core.LinearProbe(np.full((2, 2), np.nan), np.zeros(2))
     with pytest.raises(ShapeError):

@@ -447,6 +447,10 @@ class Design:
         """trace of the scaled covariance / d: the unit of penalties on unscaled features."""
 
     @property
+    def alpha_floor(self) -> float:
+        """Least penalty of a ridge probe, 1e-5 · `mean_variance`: float32 sums determine no weaker one's solution."""
+
+    @property
     def classes(self) -> list[int]:
         """Classes that have rows, ascending."""
 
@@ -477,7 +481,8 @@ class Design:
 
         Raises
         ------
-        ShapeError; ParameterError for a penalty below the floor, bad labels, NaN or infinity.
+        ShapeError; ParameterError for a penalty below the floor, bad labels, NaN or infinity; NumericalError for scores
+        that are not finite.
         """
 
     def solve_ridge(
@@ -689,7 +694,8 @@ def judge(
 
     Raises
     ------
-    ShapeError; ParameterError for a row or label out of range, NaN or infinity; KeyboardInterrupt.
+    ShapeError; ParameterError for a row or label out of range, NaN or infinity; NumericalError for scores that are not
+    finite; KeyboardInterrupt.
     """
 
 def sample_keys(ids: list[str], fingerprint: str, seed: int) -> NDArray[np.uint64]:

@@ -21,8 +21,6 @@ __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha
 
 Scaling = Literal["none", "standardize", "minmax"]
 
-#: least ridge penalty in units of the mean feature variance, which float32 sums determine the solution at
-FLOOR = 1e-5
 #: used as they lie; others become the first
 DTYPES = [np.float32, np.float16]
 #: penalties that `RidgeProbeCV` tries, in units of the mean feature variance: half decades from the floor on
@@ -51,6 +49,13 @@ def alpha_from_ridge(ridge_alpha: float, n_samples: int) -> float:
     return _positive(ridge_alpha, "ridge_alpha") / _positive(n_samples, "n_samples")
 
 
+def _whole(value: int, name: str, low: int, high: int | None = None) -> int:
+    if not isinstance(value, (int, np.integer)) or value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise ParameterError(f"{name} must be a whole number, {limits}, got {value!r}")
+    return int(value)
+
+
 def _positive(value: float, name: str) -> float:
     if not (np.isfinite(value) and value > 0):
         raise ParameterError(f"{name} must be positive and finite, got {value}")
@@ -58,7 +63,7 @@ def _positive(value: float, name: str) -> float:
 
 
 class _Probe(ClassifierMixin, BaseEstimator):
-    """What the two probes share: labels, statistics of the rows, scores."""
+    """What the probes share: labels, statistics of the rows, scores."""
 
     scaling: Scaling
     n_threads: int | None
@@ -296,14 +301,13 @@ class RidgeProbeCV(_Probe):
         keys = _core.sample_keys([str(i) for i in rows], "folds", self.random_state)
         folds = _core.assign_cells(keys, rows, labels, n_folds=self.n_folds, n_subsets=0, subset_size=0)
         wide = len(X) < X.shape[1]
-        if wide:
-            unit = _mean_variance(X, self.scaling)
-        else:
+        if not wide:
             moments = self._moments(X, rows, labels, folds, self.n_folds)
             whole = moments.design(scaling=self.scaling)
-            unit = whole.mean_variance
-        unit = unit if np.isfinite(unit) and unit > 0 else 1.0  # constant features: any penalty will do
-        alphas = alphas or [a * unit for a in ALPHA_GRID]
+        if not alphas:
+            unit = _mean_variance(X, self.scaling) if wide else whole.mean_variance
+            unit = unit if np.isfinite(unit) and unit > 0 else 1.0  # constant features: any penalty will do
+            alphas = [a * unit for a in ALPHA_GRID]
         step = -(-len(rows) // self.max_judged)
         errors, judged = np.zeros(len(alphas), np.int64), 0
         for fold in range(self.n_folds):
@@ -315,8 +319,8 @@ class RidgeProbeCV(_Probe):
                 errors += [int((predicted != labels[held]).sum()) for predicted, _, _ in outcomes]
             else:
                 design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
-                floor = FLOOR * design.mean_variance  # this fold's may be a little higher than that of all rows
-                used = [max(a, floor) if a >= FLOOR * unit * (1 - 1e-6) else a for a in alphas]
+                # this fold's floor may be a little higher than that of all rows
+                used = [max(a, design.alpha_floor) if a >= whole.alpha_floor * (1 - 1e-6) else a for a in alphas]
                 errors += design.ridge_errors(X, held, labels, used, n_threads=self.n_threads)
             judged += len(held)
         if not judged:
@@ -334,11 +338,9 @@ class RidgeProbeCV(_Probe):
 
     def _checked_settings(self) -> list[float]:
         """The penalties, none for the default."""
-        for name, low, high in (("n_folds", 2, 254), ("max_judged", self.n_folds, None), ("random_state", 0, None)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < low or (high is not None and value > high):
-                limits = f"at least {low}" if high is None else f"from {low} to {high}"
-                raise ParameterError(f"{name} must be a whole number, {limits}, got {value!r}")
+        n_folds = _whole(self.n_folds, "n_folds", 2, 254)
+        _whole(self.max_judged, "max_judged", n_folds)
+        _whole(self.random_state, "random_state", 0)
         if self.alphas is None:
             return []
         if len(alphas := np.atleast_1d(self.alphas)) == 0:
@@ -429,8 +431,7 @@ class LogisticProbe(_Probe):
         ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
         """
         alpha = _positive(self.alpha, "alpha")
-        if not isinstance(self.max_passes, (int, np.integer)) or self.max_passes < 1:
-            raise ParameterError(f"max_passes must be a whole number, at least 1, got {self.max_passes!r}")
+        max_passes = _whole(self.max_passes, "max_passes", 1)
         X, rows, labels = self._prepare(X, y)
         # but for the variances to standardize with, products of features only shape the solver's steps
         design = self._design(X, rows, labels, rounded=self.scaling != "standardize")
@@ -441,7 +442,7 @@ class LogisticProbe(_Probe):
             design,
             alpha,
             tol=float(self.tol),
-            max_passes=self.max_passes,
+            max_passes=max_passes,
             n_threads=self.n_threads,
         )
         self._keep(fit.probe)

@@ -441,7 +441,7 @@ def paper(task: Task, supervised: Any, settings: Settings, say: Callable[[str], 
 
 
 def _ridge_floor(settings: Settings, design: "_core.Design") -> float:
-    return 1e-5 * design.mean_variance if settings.probe == "ridge" else 0.0
+    return design.alpha_floor if settings.probe == "ridge" else 0.0
 
 
 def _paper_alphas(settings: Settings, designs: list["_core.Design"]) -> list[float]:

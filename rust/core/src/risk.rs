@@ -6,7 +6,7 @@ use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{
     Panels, Precision, RowBuffer, Rows, all_finite, block_rows, choose, forward, padded, row_stride,
 };
-use crate::moments::{bad_value, check_rows};
+use crate::moments::check_rows;
 use crate::probe::Linear;
 use crate::rows::Matrix;
 
@@ -92,6 +92,16 @@ pub fn scores(
     Ok(runs.concat())
 }
 
+/// [`Error::Numerical`] if the scores `(k)` of a row are not finite: they could not be compared.
+pub(crate) fn check_scores(row: u32, scores: &[f32]) -> Result<()> {
+    if all_finite(scores) {
+        return Ok(());
+    }
+    Err(Error::Numerical(format!(
+        "scores of row {row} are not finite: its features or the probe's weights are too large"
+    )))
+}
+
 /// Call `visit(accumulator, probe index, row, scores)` for every probe and row.
 fn each_scores<A: Send + Default>(
     matrix: &Matrix<'_>,
@@ -105,13 +115,7 @@ fn each_scores<A: Send + Default>(
     let kernel = choose(Precision::Exact)?;
     let mut packed = Vec::with_capacity(probes.len());
     for probe in probes {
-        if probe.affine.shift.len() != d {
-            return Err(Error::Shape {
-                what: "number of features",
-                got: d,
-                expected: probe.affine.shift.len(),
-            });
-        }
+        matrix.check_features(probe.affine.shift.len())?;
         let values: Vec<f32> = probe.weights.iter().map(|&w| w as f32).collect();
         let mut weights = Panels::default();
         weights.pack(kernel, &values, d, probe.n_classes(), probe.n_classes());
@@ -132,11 +136,8 @@ fn each_scores<A: Send + Default>(
             let rows = &rows[range];
             control.advance(rows.len())?;
             let x = &mut x[..rows.len() * stride];
-            matrix.stage(rows, x, stride)?;
             // NaN compares below and above nothing: its row would count as judged correctly
-            if let Some(i) = x.chunks_exact(stride).position(|row| !all_finite(&row[..d])) {
-                return Err(bad_value(matrix, rows[i]));
-            }
+            matrix.stage_finite(rows, x, stride)?;
             for (p, (probe, packed)) in probes.iter().zip(&packed).enumerate() {
                 let k = probe.n_classes();
                 // probes of one design share their coordinates: scale once
@@ -147,11 +148,7 @@ fn each_scores<A: Send + Default>(
                 let operand = Rows::new(kernel, scaled, rows.len(), d, stride, buffer);
                 forward(kernel, &operand, &packed.weights, &packed.intercept, z);
                 for (&id, scores) in rows.iter().zip(z.chunks_exact(padded(k))) {
-                    if !all_finite(&scores[..k]) {
-                        return Err(Error::Numerical(format!(
-                            "scores of row {id} are not finite: its features or the probe's weights are too large"
-                        )));
-                    }
+                    check_scores(id, &scores[..k])?;
                     visit(out, p, id, &scores[..k]);
                 }
             }

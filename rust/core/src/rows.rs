@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use crate::control::Control;
 use crate::error::{Error, Result};
+use crate::kernel::all_finite;
 use crate::kernel::parallel::install;
 
 /// The values of a segment, row-major without holes.
@@ -184,6 +185,53 @@ impl<'a> Matrix<'a> {
             }
         }
         Ok(())
+    }
+
+    /// As [`Self::stage`], for rows that a solver relies on.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for the first row that holds NaN or infinity; what a segment's guard says.
+    ///
+    /// # Panics
+    /// As [`Self::stage`].
+    pub fn stage_finite(&self, rows: &[u32], out: &mut [f32], stride: usize) -> Result<()> {
+        self.stage(rows, out, stride)?;
+        let mut staged = out.chunks_exact(stride).zip(rows);
+        match staged.find(|(row, _)| !all_finite(&row[..self.n_features])) {
+            Some((_, &row)) => Err(self.bad_value(row)),
+            None => Ok(()),
+        }
+    }
+
+    /// The error for a row that holds NaN or infinity.
+    pub(crate) fn bad_value(&self, row: u32) -> Error {
+        let mut x = vec![0.0; self.n_features];
+        if let Err(error) = self.stage(&[row], &mut x, self.n_features) {
+            return error;
+        }
+        let column = x.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        Error::BadValue {
+            row: row as usize,
+            column,
+            value: f64::from(x[column]),
+            advice: "remove the row, or find out why the encoder gave it",
+        }
+    }
+
+    /// [`Error::Shape`] unless rows have `expected` features.
+    pub(crate) fn check_features(&self, expected: usize) -> Result<()> {
+        if self.n_features == expected {
+            return Ok(());
+        }
+        Err(Error::Shape { what: "number of features", got: self.n_features, expected })
+    }
+
+    /// [`Error::Parameter`] unless all `rows` exist.
+    pub(crate) fn check_in(&self, rows: &[u32]) -> Result<()> {
+        match rows.iter().find(|&&row| row as usize >= self.n_rows()) {
+            Some(row) => Err(Error::Parameter(format!("row {row} of {}", self.n_rows()))),
+            None => Ok(()),
+        }
     }
 
     /// Add the given logical rows to `sums`, in float32: where they lie, without a copy.

@@ -243,6 +243,11 @@ impl Design {
     }
 
     #[getter]
+    fn alpha_floor(&self) -> f64 {
+        probe::alpha_floor(&self.design)
+    }
+
+    #[getter]
     fn classes(&self) -> Vec<usize> {
         self.design.classes.clone()
     }

@@ -171,7 +171,7 @@ impl Block {
         matrix.stage(rows, &mut self.x, d)?;
         for (row, &id) in self.x.chunks_exact_mut(d).zip(rows) {
             if !all_finite(row) {
-                return Err(bad_value(matrix, id));
+                return Err(matrix.bad_value(id));
             }
             subtract(row, shift);
         }
@@ -244,7 +244,7 @@ const SLAB_ROWS: usize = 4096;
 /// [`Error::Parameter`] for a row out of range; what a segment's guard says.
 pub fn choose_shift(matrix: &Matrix<'_>, rows: &[u32]) -> Result<Vec<f32>> {
     let d = matrix.n_features();
-    check_in(matrix, rows)?;
+    matrix.check_in(rows)?;
     let step = rows.len().div_ceil(SHIFT_ROWS).max(1);
     let sample: Vec<u32> = rows.iter().copied().step_by(step).collect();
     let (mut mean, mut square) = (vec![0.0_f64; d], vec![0.0_f64; d]);
@@ -293,7 +293,7 @@ pub fn feature_means(
     if rows.is_empty() {
         return Err(Error::Parameter("no rows to take means of".into()));
     }
-    check_in(matrix, rows)?;
+    matrix.check_in(rows)?;
     let init = || (vec![0.0_f32; d], vec![0.0_f64; d]);
     let runs = fold_blocks(rows.len(), MEAN_ROWS, n_threads, init, |(sums, total), range| {
         let rows = &rows[range];
@@ -305,10 +305,7 @@ pub fn feature_means(
             return Ok(());
         }
         for &row in rows {
-            matrix.stage(&[row], sums, d)?;
-            if !all_finite(sums) {
-                return Err(bad_value(matrix, row));
-            }
+            matrix.stage_finite(&[row], sums, d)?;
             add_wide(sums, total); // each is finite, their sum was not
         }
         Ok(())
@@ -387,9 +384,7 @@ impl Moments {
     ) -> Result<()> {
         let (d, k) = (self.n_features, self.n_classes);
         check_rows(matrix, rows, labels, k)?;
-        if matrix.n_features() != d {
-            return Err(Error::Shape { what: "number of features", got: matrix.n_features(), expected: d });
-        }
+        matrix.check_features(d)?;
         for &row in rows {
             let cell = usize::from(*cells.get(row as usize).ok_or(Error::Shape {
                 what: "number of cells by row",
@@ -615,10 +610,9 @@ pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: 
     if labels.len() != matrix.n_rows() {
         return Err(Error::Shape { what: "number of labels", got: labels.len(), expected: matrix.n_rows() });
     }
+    matrix.check_in(rows)?;
     for &row in rows {
-        let Some(&label) = labels.get(row as usize) else {
-            return Err(Error::Parameter(format!("row {row} of {}", matrix.n_rows())));
-        };
+        let label = labels[row as usize];
         if label as usize >= n_classes {
             return Err(Error::Parameter(format!(
                 "row {row} has label {label}, there are {n_classes} classes, counted from 0"
@@ -626,28 +620,6 @@ pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: 
         }
     }
     Ok(())
-}
-
-fn check_in(matrix: &Matrix<'_>, rows: &[u32]) -> Result<()> {
-    match rows.iter().find(|&&row| row as usize >= matrix.n_rows()) {
-        Some(row) => Err(Error::Parameter(format!("row {row} of {}", matrix.n_rows()))),
-        None => Ok(()),
-    }
-}
-
-/// The error for a row that holds NaN or infinity.
-pub(crate) fn bad_value(matrix: &Matrix<'_>, row: u32) -> Error {
-    let mut x = vec![0.0; matrix.n_features()];
-    if let Err(error) = matrix.stage(&[row], &mut x, matrix.n_features()) {
-        return error;
-    }
-    let column = x.iter().position(|v| !v.is_finite()).unwrap_or(0);
-    Error::BadValue {
-        row: row as usize,
-        column,
-        value: f64::from(x[column]),
-        advice: "remove the row, or find out why the encoder gave it",
-    }
 }
 
 #[cfg(test)]

@@ -159,13 +159,7 @@ pub fn fit_logistic(
         return Err(Error::Parameter(format!("tol must be positive, got {}", settings.tol)));
     }
     check_rows(matrix, rows, labels, design.n_classes)?;
-    if design.n_features() != matrix.n_features() {
-        return Err(Error::Shape {
-            what: "number of features",
-            got: matrix.n_features(),
-            expected: design.n_features(),
-        });
-    }
+    matrix.check_features(design.n_features())?;
     if design.n != rows.len() {
         return Err(Error::Shape { what: "number of rows", got: rows.len(), expected: design.n });
     }

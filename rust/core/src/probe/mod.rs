@@ -18,7 +18,7 @@ mod ridge_errors;
 
 pub use logistic::{Continuation, Fit, LogisticSettings, Start, Stop, fit_logistic};
 pub use metric::ClassModel;
-pub use ridge::{RidgeFactor, solve_ridge};
+pub use ridge::{RidgeFactor, alpha_floor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
 pub use ridge_errors::ridge_errors;
 

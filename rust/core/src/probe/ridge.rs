@@ -89,9 +89,14 @@ pub fn solve_ridge(design: &Design, alpha: f64) -> Result<Linear> {
     }
 }
 
+/// Least penalty of a ridge probe on this design: [`ALPHA_FLOOR`] times the mean variance.
+pub fn alpha_floor(design: &Design) -> f64 {
+    ALPHA_FLOOR * design.mean_variance()
+}
+
 fn check_above_floor(design: &Design, alpha: f64) -> Result<()> {
     check_alpha(alpha)?;
-    let floor = ALPHA_FLOOR * design.mean_variance();
+    let floor = alpha_floor(design);
     if alpha < floor * (1.0 - 1e-6) {
         return Err(Error::Parameter(format!(
             "alpha {alpha:e} is below {floor:e} (1e-5 of the mean feature variance), where float32 sums no \

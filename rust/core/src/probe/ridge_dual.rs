@@ -6,9 +6,8 @@ use faer::{Mat, MatRef, Side};
 use super::{Linear, check_alpha};
 use crate::control::Control;
 use crate::error::{Error, Result};
-use crate::kernel::all_finite;
 use crate::kernel::parallel::install;
-use crate::moments::{Affine, Scaling, bad_value, check_rows};
+use crate::moments::{Affine, Scaling, check_rows};
 use crate::rows::Matrix;
 
 /// Ridge probes for several penalties, fitted on `rows`; `labels` are indexed by matrix row.
@@ -52,10 +51,7 @@ pub fn solve_ridge_dual(
     }
     control.advance(n)?;
     let mut staged = vec![0.0_f32; n * d];
-    matrix.stage(rows, &mut staged, d)?;
-    if let Some(i) = staged.chunks_exact(d).position(|row| !all_finite(row)) {
-        return Err(bad_value(matrix, rows[i]));
-    }
+    matrix.stage_finite(rows, &mut staged, d)?;
     let (mut x, affine) = scaled(&staged, d, scaling);
     drop(staged);
     x.iter_mut().for_each(|v| *v /= (n as f64).sqrt());

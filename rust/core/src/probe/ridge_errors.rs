@@ -7,12 +7,13 @@
 //! One product with U serves all penalties, and no penalty's weights are formed.
 
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{
-    Panels, Precision, REDUCED_CLASSES, RowBuffer, Rows, all_finite, choose, forward, padded, row_stride,
+    Panels, Precision, REDUCED_CLASSES, RowBuffer, Rows, choose, forward, padded, row_stride,
 };
-use crate::moments::{Design, bad_value, check_rows};
+use crate::moments::{Design, check_rows};
+use crate::risk::check_scores;
 use crate::rows::Matrix;
 
 use super::RidgeFactor;
@@ -42,9 +43,7 @@ pub fn ridge_errors(
 ) -> Result<Vec<u64>> {
     check_rows(matrix, rows, labels, design.n_classes)?;
     let (d, k) = (design.n_features(), design.classes.len());
-    if matrix.n_features() != d {
-        return Err(Error::Shape { what: "number of features", got: matrix.n_features(), expected: d });
-    }
+    matrix.check_features(d)?;
     let kernel = choose(if k >= REDUCED_CLASSES { Precision::Bf16 } else { Precision::Exact })?;
     let mut basis = Panels::default();
     basis.pack(kernel, &factor.basis(), d, d, d);
@@ -61,23 +60,19 @@ pub fn ridge_errors(
         BLOCK_ROWS,
         n_threads,
         || {
-            let buffers = || RowBuffer::default();
             (
                 vec![0; alphas.len()],
                 vec![0.0; BLOCK_ROWS * stride],
                 vec![0.0; BLOCK_ROWS * padded(d)],
                 vec![0.0; BLOCK_ROWS * padded(k)],
-                (buffers(), buffers()),
+                (RowBuffer::default(), RowBuffer::default()),
             )
         },
         |(wrong, x, rotated, scores, buffers), range| {
             let rows = &rows[range];
             control.advance(rows.len())?;
             let used = &mut x[..rows.len() * stride];
-            matrix.stage(rows, used, stride)?;
-            if let Some(i) = used.chunks_exact(stride).position(|row| !all_finite(&row[..d])) {
-                return Err(bad_value(matrix, rows[i]));
-            }
+            matrix.stage_finite(rows, used, stride)?;
             design.affine.apply(used, stride);
             let operand = Rows::new(kernel, x, rows.len(), d, stride, &mut buffers.0);
             forward(kernel, &operand, &basis, &origin, rotated);
@@ -85,6 +80,7 @@ pub fn ridge_errors(
             for (weights, wrong) in probes.iter().zip(wrong) {
                 forward(kernel, &operand, weights, &shares, scores);
                 for (&row, scores) in rows.iter().zip(scores.chunks_exact(padded(k))) {
+                    check_scores(row, &scores[..k])?;
                     let predicted = design.classes[largest(&scores[..k])];
                     *wrong += u64::from(predicted != labels[row as usize] as usize);
                 }

@@ -228,7 +228,7 @@ def overlap(table: Table, path: Path, repeats: int) -> None:
     seen: set[bytes] = set()
 
     def judge() -> None:
-        (predicted, _, _), *_ = _core.judge(_core.Bank.open(path), rows, zeros, [probe], n_threads=2)
+        (predicted, *_), *_ = _core.judge(_core.Bank.open(path), rows, zeros, [probe], n_threads=2)
         seen.add(predicted.tobytes())
 
     del bank

@@ -23,30 +23,30 @@ _LAZY: dict[str, str] = {
     "Encoder": "ssl_risk_rs.encoders",
     "EncoderSpec": "ssl_risk_rs.encoders",
     "FeatureBank": "ssl_risk_rs.bank",
-    "FeatureStore": "ssl_risk_rs.store",
+    "FeatureStore": "ssl_risk_rs.bank.store",
     "ImageDataset": "ssl_risk_rs.datasets",
-    "LogisticProbe": "ssl_risk_rs.probes",
+    "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
-    "RidgeProbe": "ssl_risk_rs.probes",
-    "RidgeProbeCV": "ssl_risk_rs.probes",
+    "RidgeProbe": "ssl_risk_rs.probes.estimators",
+    "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
     "Settings": "ssl_risk_rs.decomposition",
-    "alpha_from_c": "ssl_risk_rs.probes",
-    "alpha_from_ridge": "ssl_risk_rs.probes",
-    "bank_key": "ssl_risk_rs.store",
+    "alpha_from_c": "ssl_risk_rs.probes.estimators",
+    "alpha_from_ridge": "ssl_risk_rs.probes.estimators",
+    "bank_key": "ssl_risk_rs.bank.store",
     "choose_shift": "ssl_risk_rs._core",
     "create_dataset": "ssl_risk_rs.datasets",
     "create_encoder": "ssl_risk_rs.encoders",
     "decompose": "ssl_risk_rs.decomposition",
     "describe_encoder": "ssl_risk_rs.encoders",
     "ensure_bank": "ssl_risk_rs.extraction",
-    "evaluate": "ssl_risk_rs.evaluation",
-    "export_bank": "ssl_risk_rs.convert",
+    "evaluate": "ssl_risk_rs.workflow.evaluate",
+    "export_bank": "ssl_risk_rs.bank.exchange",
     "extract": "ssl_risk_rs.extraction",
     "fits_float16": "ssl_risk_rs.bank",
-    "import_bank": "ssl_risk_rs.convert",
+    "import_bank": "ssl_risk_rs.bank.exchange",
     "list_datasets": "ssl_risk_rs.datasets",
     "list_encoders": "ssl_risk_rs.encoders",
-    "load_features": "ssl_risk_rs.feature_arrays",
+    "load_features": "ssl_risk_rs.bank.formats",
 }
 
 __all__ = [
@@ -76,8 +76,11 @@ if TYPE_CHECKING:
     from ssl_risk_rs._core import choose_shift as choose_shift
     from ssl_risk_rs.bank import FeatureBank as FeatureBank
     from ssl_risk_rs.bank import fits_float16 as fits_float16
-    from ssl_risk_rs.convert import export_bank as export_bank
-    from ssl_risk_rs.convert import import_bank as import_bank
+    from ssl_risk_rs.bank.exchange import export_bank as export_bank
+    from ssl_risk_rs.bank.exchange import import_bank as import_bank
+    from ssl_risk_rs.bank.formats import load_features as load_features
+    from ssl_risk_rs.bank.store import FeatureStore as FeatureStore
+    from ssl_risk_rs.bank.store import bank_key as bank_key
     from ssl_risk_rs.datasets import ImageDataset as ImageDataset
     from ssl_risk_rs.datasets import create_dataset as create_dataset
     from ssl_risk_rs.datasets import list_datasets as list_datasets
@@ -89,14 +92,11 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import create_encoder as create_encoder
     from ssl_risk_rs.encoders import describe_encoder as describe_encoder
     from ssl_risk_rs.encoders import list_encoders as list_encoders
-    from ssl_risk_rs.evaluation import evaluate as evaluate
     from ssl_risk_rs.extraction import ensure_bank as ensure_bank
     from ssl_risk_rs.extraction import extract as extract
-    from ssl_risk_rs.feature_arrays import load_features as load_features
-    from ssl_risk_rs.probes import LogisticProbe as LogisticProbe
-    from ssl_risk_rs.probes import RidgeProbe as RidgeProbe
-    from ssl_risk_rs.probes import RidgeProbeCV as RidgeProbeCV
-    from ssl_risk_rs.probes import alpha_from_c as alpha_from_c
-    from ssl_risk_rs.probes import alpha_from_ridge as alpha_from_ridge
-    from ssl_risk_rs.store import FeatureStore as FeatureStore
-    from ssl_risk_rs.store import bank_key as bank_key
+    from ssl_risk_rs.probes.estimators import LogisticProbe as LogisticProbe
+    from ssl_risk_rs.probes.estimators import RidgeProbe as RidgeProbe
+    from ssl_risk_rs.probes.estimators import RidgeProbeCV as RidgeProbeCV
+    from ssl_risk_rs.probes.estimators import alpha_from_c as alpha_from_c
+    from ssl_risk_rs.probes.estimators import alpha_from_ridge as alpha_from_ridge
+    from ssl_risk_rs.workflow.evaluate import evaluate as evaluate

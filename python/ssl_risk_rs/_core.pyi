@@ -680,7 +680,7 @@ def judge(
     probes: list[LinearProbe],
     *,
     n_threads: int | None = None,
-) -> list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32]]]:
+) -> list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]]:
     """Judge probes on the same rows in one pass.
 
     Parameters
@@ -690,7 +690,7 @@ def judge(
     Returns
     -------
     For each probe: predicted class uint32 (m,), the lowest of equals; rank of the true class uint32 (m,),
-    0 if predicted; log loss float32 (m,).
+    0 if predicted; log loss float32 (m,); margin float32 (m,), score of the true class less the best other one.
 
     Raises
     ------

@@ -122,8 +122,8 @@ class Fitter:
 
     def judge(
         self, probes: list["_core.LinearProbe"], rows: np.ndarray
-    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(predicted, rank of the true class, loss) of each probe on `rows`."""
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """(predicted, rank of the true class, loss, margin) of each probe on `rows`."""
         return _core.judge(self.features, rows, self.labels, probes, n_threads=self.settings.n_threads)
 
     def errors(self, probe: "_core.LinearProbe", rows: np.ndarray) -> int:
@@ -345,7 +345,7 @@ def _empty(task: Task, in_subset: np.ndarray, n_subsets: int) -> Judged:
 
 
 def _record(judged: Judged, name: str, rows: np.ndarray, outcome: tuple[np.ndarray, ...]) -> None:
-    predicted, rank, loss = outcome
+    predicted, rank, loss, _ = outcome
     judged.records |= {
         f"{name}_row": rows,
         f"{name}_predicted": predicted,

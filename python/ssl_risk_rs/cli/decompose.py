@@ -52,10 +52,10 @@ def decompose_features(
 ) -> None:
     """Decompose a bank or feature files and print the result."""
     from ssl_risk_rs.bank import FeatureBank, is_bank
+    from ssl_risk_rs.bank.formats import load_features
     from ssl_risk_rs.decomposition import Settings
     from ssl_risk_rs.decomposition import decompose as decompose_rows
     from ssl_risk_rs.errors import ParameterError
-    from ssl_risk_rs.feature_arrays import load_features
     from ssl_risk_rs.results import Provenance
 
     res.check(ending)
@@ -137,8 +137,8 @@ def _check_finite(path: str, test: str | None) -> None:
     """Complain about the first value of a file that is not finite; the solver does not know files."""
     import numpy as np
 
+    from ssl_risk_rs.bank.formats import read_source
     from ssl_risk_rs.errors import ParameterError
-    from ssl_risk_rs.feature_arrays import read_source
 
     blocks = read_source(path, test).blocks
     for name, x in zip(("X",) if len(blocks) == 1 else ("X_train", "X_test"), blocks, strict=True):

@@ -82,7 +82,7 @@ def evaluate_and_print(
 ) -> None:
     """The main job, shared with `demo`."""
     from ssl_risk_rs.cli._progress import ExtractionProgress
-    from ssl_risk_rs.evaluation import evaluate
+    from ssl_risk_rs.workflow.evaluate import evaluate
 
     res.check(ending)
     with ExtractionProgress() as progress:

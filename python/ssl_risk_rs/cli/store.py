@@ -35,7 +35,7 @@ def ls(store: str | None, form: str) -> None:
     \b
     ssl-risk-rs store ls --format csv
     """
-    from ssl_risk_rs.store import FeatureStore
+    from ssl_risk_rs.bank.store import FeatureStore
 
     found = FeatureStore(store)
     banks = found.banks()
@@ -173,8 +173,8 @@ def import_(
     \b
     ssl-risk-rs store import feats.npz --encoder swav --data imagenet
     """
-    from ssl_risk_rs.convert import import_bank
-    from ssl_risk_rs.store import FeatureStore, bank_key
+    from ssl_risk_rs.bank.exchange import import_bank
+    from ssl_risk_rs.bank.store import FeatureStore, bank_key
 
     header = {name: value for name, value in (("encoder", encoder), ("data", data)) if value is not None}
     if target is None:
@@ -214,7 +214,7 @@ def export(bank: str, target: str, force: bool, store: str | None, form: str) ->
     \b
     ssl-risk-rs store export 3f2a feats.safetensors
     """
-    from ssl_risk_rs.convert import export_bank
+    from ssl_risk_rs.bank.exchange import export_bank
 
     opened = _open(bank, store)
     with _progress("export") as report:
@@ -224,7 +224,7 @@ def export(bank: str, target: str, force: bool, store: str | None, form: str) ->
 
 def _open(name: str, store: str | None) -> Any:
     from ssl_risk_rs.bank import FeatureBank
-    from ssl_risk_rs.store import FeatureStore
+    from ssl_risk_rs.bank.store import FeatureStore
 
     return FeatureBank.open(FeatureStore(store).resolve(name))
 

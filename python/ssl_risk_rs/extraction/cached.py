@@ -16,8 +16,8 @@ from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
-    from ssl_risk_rs.store import FeatureStore
 
 __all__ = ["ensure_bank", "ensure_banks"]
 
@@ -74,8 +74,8 @@ def ensure_banks(
     ------
     Those of `create_encoder`, `create_dataset` and `extract`.
     """
+    from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import create_dataset
-    from ssl_risk_rs.store import FeatureStore
 
     settings = settings or ExtractionSettings()
     say = say or (lambda _: None)

@@ -27,8 +27,8 @@ from ssl_risk_rs.extraction.writing import BlockWriter, Float16Overflow
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
-    from ssl_risk_rs.store import FeatureStore
 
 __all__ = ["extract"]
 
@@ -83,7 +83,7 @@ def extract(
     EncoderError if the encoder has no such feature, gives NaN, or does not fit the memory with one image.
     ParameterError if a setting is out of its range, or float16 is asked for and a feature does not fit it.
     """
-    from ssl_risk_rs.store import FeatureStore
+    from ssl_risk_rs.bank.store import FeatureStore
 
     settings = ExtractionSettings(
         device=device,
@@ -201,7 +201,7 @@ class _Extraction:
     # --- the stored dtype
 
     def _key(self, name: str, dtype: str) -> str:
-        from ssl_risk_rs.store import bank_key
+        from ssl_risk_rs.bank.store import bank_key
 
         return bank_key({**self.facts[name], "dtype": dtype})
 

@@ -1,4 +1,4 @@
-//! What probes do on rows they are judged on: predicted class, rank of the true class, log loss.
+//! What probes do on rows they are judged on: predicted class, rank of the true class, log loss, margin.
 
 use crate::control::Control;
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ pub struct Outcomes {
     pub rank: Vec<u32>,
     /// −log softmax(scores)\[y\].
     pub loss: Vec<f32>,
+    /// Score of the true class less the best other one (0 where there is no other).
+    pub margin: Vec<f32>,
 }
 
 /// A probe's weights as the kernels read them.
@@ -51,9 +53,13 @@ pub fn judge(
             let own = scores[label];
             let mut best = 0;
             let mut rank = 0;
+            let mut other = f32::NEG_INFINITY;
             for (c, &s) in scores.iter().enumerate() {
                 if s > scores[best] {
                     best = c;
+                }
+                if c != label {
+                    other = other.max(s);
                 }
                 rank += u32::from(s > own || (s == own && c < label));
             }
@@ -62,6 +68,7 @@ pub fn judge(
             out[p].predicted.push(best as u32);
             out[p].rank.push(rank);
             out[p].loss.push((total.ln() + max - f64::from(own)) as f32);
+            out[p].margin.push(if other.is_finite() { own - other } else { 0.0 });
         })?;
     let mut all = vec![Outcomes::default(); probes.len()];
     for run in runs {
@@ -69,6 +76,7 @@ pub fn judge(
             all.predicted.extend(run.predicted);
             all.rank.extend(run.rank);
             all.loss.extend(run.loss);
+            all.margin.extend(run.margin);
         }
     }
     Ok(all)

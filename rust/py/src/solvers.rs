@@ -512,8 +512,13 @@ pub fn fit_logistic(
     })
 }
 
-/// (predicted u32, rank u32, loss f32), each (n)
-type Judgement<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<f32>>);
+/// (predicted u32, rank u32, loss f32, margin f32), each (n)
+type Judgement<'py> = (
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray1<f32>>,
+);
 
 #[pyfunction]
 #[pyo3(signature = (features, rows, labels, probes, *, n_threads=None))]
@@ -534,6 +539,9 @@ pub fn judge<'py>(
     })?;
     Ok(outcomes
         .into_iter()
-        .map(|o| (o.predicted.into_pyarray(py), o.rank.into_pyarray(py), o.loss.into_pyarray(py)))
+        .map(|o| {
+            let (predicted, rank) = (o.predicted.into_pyarray(py), o.rank.into_pyarray(py));
+            (predicted, rank, o.loss.into_pyarray(py), o.margin.into_pyarray(py))
+        })
         .collect())
 }

@@ -316,7 +316,7 @@ class RidgeProbeCV(_Probe):
                 continue  # nothing to fit
             if wide:
                 outcomes = _core.judge(X, held, labels, self._dual(X, others, labels, alphas), n_threads=self.n_threads)
-                errors += [int((predicted != labels[held]).sum()) for predicted, _, _ in outcomes]
+                errors += [int((predicted != labels[held]).sum()) for predicted, *_ in outcomes]
             else:
                 design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
                 # this fold's floor may be a little higher than that of all rows

@@ -22,8 +22,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
-from ssl_risk_rs.store import FeatureStore
 
 COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen")
 #: four terms below 1, each rounded once, and their sum

@@ -20,7 +20,7 @@ from ssl_risk_rs import (
     import_bank,
     load_features,
 )
-from ssl_risk_rs import convert as convert_module
+from ssl_risk_rs.bank import exchange as convert_module
 
 N_TRAIN, N_TEST, D = 30, 11, 5
 
@@ -291,7 +291,7 @@ def test_auto_dtype(tmp_path, arrays):
 
 IMPORTER = """
 import sys
-import ssl_risk_rs.convert as c
+import ssl_risk_rs.bank.exchange as c
 c.BLOCK_BYTES = 4 * 64 * 8  # 8 rows
 c.import_bank(sys.argv[1], sys.argv[2], dtype="float32", progress=lambda *p: print(*p, flush=True))
 """

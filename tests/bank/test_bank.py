@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ssl_risk_rs import BankError, FeatureBank, ParameterError, ShapeError, _core, fits_float16
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEADER = {"encoder": "tiny", "data": "toy", "class_names": ["a", "b", "c"], "img_size": 32}
 
 
@@ -402,7 +402,9 @@ def test_fits_float16():
 
 
 def test_import_is_light():
-    program = "import sys, ssl_risk_rs.bank, ssl_risk_rs.store\nprint({'torch', 'polars', 'timm'} & set(sys.modules))"
+    program = (
+        "import sys, ssl_risk_rs.bank, ssl_risk_rs.bank.store\nprint({'torch', 'polars', 'timm'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PATH = Path(__file__).parents[1] / "bench" / "coverage.py"
+PATH = Path(__file__).parents[2] / "bench" / "coverage.py"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from ssl_risk_rs import NumericalError, ParameterError, ShapeError, _core
-from ssl_risk_rs.probes import LogisticProbe, RidgeProbe, RidgeProbeCV, alpha_from_c, alpha_from_ridge
+from ssl_risk_rs.probes.estimators import LogisticProbe, RidgeProbe, RidgeProbeCV, alpha_from_c, alpha_from_ridge
 
 
 @parametrize_with_checks([RidgeProbe(n_threads=1), RidgeProbeCV(n_threads=1), LogisticProbe(n_threads=1)])
@@ -651,7 +651,7 @@ def test_penalties_convert_from_scikit_learn():
 def test_an_interrupt_ends_a_fit_soon():
     program = """
 import numpy as np
-from ssl_risk_rs.probes import LogisticProbe
+from ssl_risk_rs.probes.estimators import LogisticProbe
 x = np.random.default_rng(0).standard_normal((60_000, 256), dtype=np.float32)
 y = np.random.default_rng(1).integers(0, 200, len(x))
 print("fitting", flush=True)

@@ -12,8 +12,8 @@ import numpy as np
 
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float16_range, is_bank
+from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, as_floats, read_source
 from ssl_risk_rs.errors import BankError, ParameterError
-from ssl_risk_rs.feature_arrays import TEST_FRACTION, FeatureSource, as_floats, read_source
 
 __all__ = ["export_bank", "import_bank"]
 

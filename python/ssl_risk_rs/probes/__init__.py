@@ -1,0 +1,1 @@
+"""Linear probes: scikit-learn estimators over the package's solvers."""

@@ -1,0 +1,1 @@
+"""Names in, results out: the one room that knows all others."""

@@ -13,9 +13,9 @@ use ssl_risk_core::Control;
 use ssl_risk_core::bank::{Bank, PartInfo, PartWriter};
 use ssl_risk_core::rows::{Values, ValuesMut};
 
+use crate::arguments::threads;
 use crate::error::{BankError, ParameterError, ShapeError, to_py};
 use crate::interrupt;
-use crate::solvers::threads;
 
 /// Rows that are read before anyone could press ^C: no thread is started to watch for it.
 const READ_AT_ONCE: usize = 4096;

@@ -3,11 +3,16 @@
 // `#[pymodule]` and `#[pymethods]` expand to items that cannot carry documentation.
 #![allow(missing_docs)]
 
+mod arguments;
 mod bank;
+mod design;
 mod error;
 mod features;
 mod interrupt;
-mod solvers;
+mod judge;
+mod linear;
+mod logistic;
+mod moments;
 mod statistics;
 
 use pyo3::prelude::*;
@@ -16,15 +21,15 @@ use pyo3::prelude::*;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     bank::register(m)?;
-    m.add_class::<solvers::Moments>()?;
-    m.add_class::<solvers::Design>()?;
-    m.add_class::<solvers::LinearProbe>()?;
-    m.add_class::<solvers::LogisticFit>()?;
-    m.add_function(wrap_pyfunction!(solvers::choose_shift, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::feature_means, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::fit_logistic, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::solve_ridge_dual, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::judge, m)?)?;
+    m.add_class::<moments::Moments>()?;
+    m.add_class::<design::Design>()?;
+    m.add_class::<linear::LinearProbe>()?;
+    m.add_class::<logistic::LogisticFit>()?;
+    m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
+    m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;
+    m.add_function(wrap_pyfunction!(logistic::fit_logistic, m)?)?;
+    m.add_function(wrap_pyfunction!(linear::solve_ridge_dual, m)?)?;
+    m.add_function(wrap_pyfunction!(judge::judge, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::sample_keys, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::assign_cells, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::risk_covariance, m)?)?;

@@ -1,0 +1,47 @@
+//! Arguments that several functions take.
+
+use std::sync::OnceLock;
+
+use pyo3::prelude::*;
+use ssl_risk_core::kernel::parallel::default_threads;
+use ssl_risk_core::moments::Scaling;
+
+use crate::error::ParameterError;
+
+pub fn scaling_from(name: &str) -> PyResult<Scaling> {
+    match name {
+        "none" => Ok(Scaling::None),
+        "standardize" => Ok(Scaling::Standardize),
+        "minmax" => Ok(Scaling::MinMax),
+        other => Err(ParameterError::new_err(format!(
+            "scaling must be 'none', 'standardize' or 'minmax', got {other:?}"
+        ))),
+    }
+}
+
+pub fn threads(n_threads: Option<usize>) -> PyResult<usize> {
+    match n_threads {
+        None => Ok(default_threads()),
+        Some(0) => Err(ParameterError::new_err("n_threads must be at least 1")),
+        Some(n) => Ok(n),
+    }
+}
+
+pub fn check_range(rows: &[u32], n: usize) -> ssl_risk_core::Result<()> {
+    match rows.iter().find(|&&row| row as usize >= n) {
+        Some(row) => Err(ssl_risk_core::Error::Parameter(format!("row {row} of {n}"))),
+        None => Ok(()),
+    }
+}
+
+/// What `cell` holds, made by `make` the first time.
+pub fn once<T>(
+    cell: &OnceLock<T>,
+    make: impl FnOnce() -> ssl_risk_core::Result<T>,
+) -> ssl_risk_core::Result<&T> {
+    if let Some(made) = cell.get() {
+        return Ok(made);
+    }
+    let made = make()?;
+    Ok(cell.get_or_init(|| made))
+}

@@ -1,0 +1,101 @@
+//! Logistic fits.
+
+use std::sync::Mutex;
+
+use numpy::PyReadonlyArray1;
+use pyo3::prelude::*;
+use ssl_risk_core::kernel::parallel::install;
+use ssl_risk_core::probe;
+
+use crate::arguments::{once, threads};
+use crate::design::Design;
+use crate::features::{Features, slice};
+use crate::interrupt;
+use crate::linear::LinearProbe;
+
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
+pub struct LogisticFit {
+    #[pyo3(get)]
+    probe: Py<LinearProbe>,
+    #[pyo3(get)]
+    alpha: f64,
+    #[pyo3(get)]
+    objective: f64,
+    #[pyo3(get)]
+    gap: f64,
+    #[pyo3(get)]
+    converged: bool,
+    #[pyo3(get)]
+    stop: &'static str,
+    #[pyo3(get)]
+    passes: f64,
+    #[pyo3(get)]
+    reduced_passes: f64,
+    #[pyo3(get)]
+    train_error: f64,
+    #[pyo3(get)]
+    seconds: f64,
+    /// Large, and of use once: the next fit on the same rows takes it.
+    continuation: Mutex<Option<probe::Continuation>>,
+}
+
+/// A probe, or the fit before on the same rows.
+#[derive(FromPyObject)]
+pub enum Start<'py> {
+    Fit(PyRef<'py, LogisticFit>),
+    Probe(PyRef<'py, LinearProbe>),
+}
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, labels, design, alpha, *, tol=1e-3, max_passes=200, start=None,
+                    reduced=true, n_threads=None, progress=None))]
+#[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
+pub fn fit_logistic(
+    py: Python<'_>,
+    features: Features<'_>,
+    rows: PyReadonlyArray1<'_, u32>,
+    labels: PyReadonlyArray1<'_, u32>,
+    design: &Design,
+    alpha: f64,
+    tol: f64,
+    max_passes: usize,
+    start: Option<Start<'_>>,
+    reduced: bool,
+    n_threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<LogisticFit> {
+    let n_threads = threads(n_threads)?;
+    let slices = features.slices()?;
+    let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
+    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced, n_threads };
+    let start = match &start {
+        None => probe::Start::Discriminant,
+        Some(Start::Probe(probe)) => probe::Start::Probe(&probe.0),
+        Some(Start::Fit(fit)) => {
+            let probe = &fit.probe.get().0;
+            match fit.continuation.lock().unwrap_or_else(|e| e.into_inner()).take() {
+                Some(continuation) => probe::Start::Continue(probe, continuation),
+                None => probe::Start::Probe(probe),
+            }
+        }
+    };
+    let began = std::time::Instant::now();
+    let fit = interrupt::run(py, progress.as_ref(), |control| {
+        let matrix = slices.matrix()?;
+        let model = once(&design.model, || install(n_threads, || probe::ClassModel::new(&design.design)))?;
+        probe::fit_logistic(&matrix, rows, labels, &design.design, model, start, settings, control)
+    })?;
+    Ok(LogisticFit {
+        alpha,
+        objective: fit.objective,
+        gap: fit.gap,
+        converged: fit.converged(),
+        stop: fit.stop.name(),
+        passes: fit.passes,
+        reduced_passes: fit.reduced_passes,
+        train_error: fit.train_error,
+        seconds: began.elapsed().as_secs_f64(),
+        probe: Py::new(py, LinearProbe(fit.probe))?,
+        continuation: Mutex::new(Some(fit.continuation)),
+    })
+}

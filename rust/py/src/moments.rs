@@ -1,0 +1,196 @@
+//! Moments of rows.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use ssl_risk_core::kernel::Precision;
+use ssl_risk_core::kernel::parallel::install;
+use ssl_risk_core::moments;
+
+use crate::arguments::{scaling_from, threads};
+use crate::design::Design;
+use crate::error::to_py;
+use crate::features::{Features, slice};
+use crate::interrupt;
+use crate::linear::LinearProbe;
+
+/// Sufficient statistics of rows, by cell: one pass serves every complement, fold, scaling and penalty.
+///
+/// A row belongs to one cell (a fold or a held-out subset). Each cell keeps class counts, sums by class,
+/// ranges and Σ (x−c)(x−c)ᵀ with the shift c (`choose_shift`). Blocks are summed in float32, across blocks in
+/// float64.
+///
+/// update(features, rows, labels, cells): add rows, in one pass
+/// merge(other), subtract(other): add or take away what another object saw
+/// solve(alphas, cells=None, *, scaling="none"): a ridge probe for each penalty,
+///     min_W,b  (1/2n) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²
+/// save(path), load(path): a checked file, the same bits
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
+pub struct Moments(Mutex<moments::Moments>);
+
+impl Moments {
+    fn lock(&self) -> MutexGuard<'_, moments::Moments> {
+        // a poisoned lock means a panic in an update, which leaves the moments unchanged
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+#[pymethods]
+impl Moments {
+    #[new]
+    #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None, rounded=false))]
+    fn new(
+        n_features: usize,
+        n_classes: usize,
+        n_cells: usize,
+        shift: Option<PyReadonlyArray1<'_, f32>>,
+        rounded: bool,
+    ) -> PyResult<Self> {
+        let shift = match &shift {
+            Some(array) => slice(array, "shift")?.to_vec(),
+            None => vec![0.0; n_features],
+        };
+        if shift.len() != n_features {
+            return Err(crate::error::ShapeError::new_err(format!(
+                "shift has {} features, expected {n_features}",
+                shift.len()
+            )));
+        }
+        let precision = if rounded { Precision::Bf16 } else { Precision::Exact };
+        let moments = moments::Moments::new(n_classes, n_cells, shift).map_err(to_py)?;
+        Ok(Self(Mutex::new(moments.with_precision(precision))))
+    }
+
+    #[getter]
+    fn n_features(&self) -> usize {
+        self.lock().n_features()
+    }
+
+    #[getter]
+    fn n_classes(&self) -> usize {
+        self.lock().n_classes()
+    }
+
+    #[getter]
+    fn n_cells(&self) -> usize {
+        self.lock().n_cells()
+    }
+
+    #[pyo3(signature = (features, rows, labels, cells, *, n_threads=None))]
+    fn update(
+        &self,
+        py: Python<'_>,
+        features: Features<'_>,
+        rows: PyReadonlyArray1<'_, u32>,
+        labels: PyReadonlyArray1<'_, u32>,
+        cells: PyReadonlyArray1<'_, u8>,
+        n_threads: Option<usize>,
+    ) -> PyResult<()> {
+        let n_threads = threads(n_threads)?;
+        let slices = features.slices()?;
+        let (rows, labels, cells) =
+            (slice(&rows, "rows")?, slice(&labels, "labels")?, slice(&cells, "cells")?);
+        if cells.len() != labels.len() {
+            return Err(crate::error::ShapeError::new_err(format!(
+                "cells has {} entries, expected {} (labels)",
+                cells.len(),
+                labels.len()
+            )));
+        }
+        interrupt::run(py, None, |control| {
+            self.lock().update(&slices.matrix()?, rows, labels, cells, n_threads, control)
+        })
+    }
+
+    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        let other = other.lock().clone();
+        py.detach(|| self.lock().merge(&other)).map_err(to_py)
+    }
+
+    fn subtract(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        let other = other.lock().clone();
+        py.detach(|| self.lock().subtract(&other)).map_err(to_py)
+    }
+
+    #[pyo3(signature = (alphas, cells=None, *, scaling="none", n_threads=None))]
+    fn solve(
+        &self,
+        py: Python<'_>,
+        alphas: Vec<f64>,
+        cells: Option<Vec<usize>>,
+        scaling: &str,
+        n_threads: Option<usize>,
+    ) -> PyResult<Vec<LinearProbe>> {
+        let (scaling, n_threads) = (scaling_from(scaling)?, threads(n_threads)?);
+        let probes = interrupt::run(py, None, |_| {
+            let moments = self.lock();
+            let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
+            install(n_threads, || moments.solve(&alphas, &cells, scaling))
+        })?;
+        Ok(probes.into_iter().map(LinearProbe).collect())
+    }
+
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| self.lock().save(&path)).map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        py.detach(|| moments::Moments::load(&path)).map(|m| Self(Mutex::new(m))).map_err(to_py)
+    }
+
+    fn __repr__(&self) -> String {
+        let moments = self.lock();
+        let cells: Vec<usize> = (0..moments.n_cells()).collect();
+        let rows: u64 = moments.counts(&cells).iter().sum();
+        format!(
+            "Moments({} features, {} classes, {} cells, {rows} rows)",
+            moments.n_features(),
+            moments.n_classes(),
+            moments.n_cells()
+        )
+    }
+
+    #[pyo3(signature = (cells=None, *, scaling="none"))]
+    fn design(&self, py: Python<'_>, cells: Option<Vec<usize>>, scaling: &str) -> PyResult<Design> {
+        let scaling = scaling_from(scaling)?;
+        py.detach(|| {
+            let moments = self.lock();
+            let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
+            moments.design(&cells, scaling)
+        })
+        .map(Design::new)
+        .map_err(to_py)
+    }
+}
+
+#[pyfunction]
+pub fn choose_shift<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+) -> PyResult<Bound<'py, PyArray1<f32>>> {
+    let slices = features.slices()?;
+    let rows = slice(&rows, "rows")?;
+    let shift = py.detach(|| moments::choose_shift(&slices.matrix()?, rows)).map_err(to_py)?;
+    Ok(shift.into_pyarray(py))
+}
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, *, n_threads=None))]
+pub fn feature_means<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    n_threads: Option<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let n_threads = threads(n_threads)?;
+    let slices = features.slices()?;
+    let rows = slice(&rows, "rows")?;
+    let means = interrupt::run(py, None, |control| {
+        moments::feature_means(&slices.matrix()?, rows, n_threads, control)
+    })?;
+    Ok(means.into_pyarray(py))
+}

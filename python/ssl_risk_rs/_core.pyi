@@ -20,6 +20,8 @@ __all__ = [
     "Moments",
     "__version__",
     "assign_cells",
+    "assign_cells_by_group",
+    "assign_group_cells",
     "bootstrap_risks",
     "choose_shift",
     "feature_means",
@@ -698,8 +700,8 @@ def judge(
     finite; KeyboardInterrupt.
     """
 
-def sample_keys(ids: list[str], fingerprint: str, seed: int) -> NDArray[np.uint64]:
-    """Pseudo-random keys of samples, uint64 (n,): a function of fingerprint, sample id and seed only."""
+def sample_keys(ids: list[str], seed: int) -> NDArray[np.uint64]:
+    """Pseudo-random keys of samples, uint64 (n,): a function of sample id and seed only."""
 
 def assign_cells(
     keys: NDArray[np.uint64],
@@ -712,20 +714,59 @@ def assign_cells(
 ) -> NDArray[np.uint8]:
     """Cut `rows` into folds (cells 0 …) and held-out subsets (the cells after them), stratified by class.
 
+    A function of the keys alone: neither the order of rows nor the numbering of classes matters.
+
     Parameters
     ----------
-    keys : uint64 array of shape (n,), from `sample_keys`; labels : uint32 array of shape (n,)
-    rows : uint32 array of shape (m,), rows to cut
-    subset_size : rows of each subset; classes keep their shares by largest remainder
+    keys, labels : arrays of shape (n,), by row
+    subset_size : rows of one subset
 
     Returns
     -------
-    uint8 array of shape (n,); 255 outside `rows`. Does not depend on row order while keys differ.
+    uint8 array of shape (n,), 255 outside `rows`
 
     Raises
     ------
-    ShapeError; ParameterError if the subsets took more than half of the rows or all rows of a class, or for
-    more than 254 cells.
+    ShapeError; ParameterError if the subsets take more than half of the rows or all rows of a class.
+    """
+
+def assign_cells_by_group(
+    keys: NDArray[np.uint64],
+    groups: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    *,
+    n_folds: int,
+    n_subsets: int,
+    subset_size: int,
+) -> tuple[NDArray[np.uint8], int]:
+    """As `assign_cells` with whole groups, which keep the classes' shares as well as their sizes allow.
+
+    Parameters
+    ----------
+    keys : uint64 array of shape (n_groups,); groups, labels : uint32 arrays of shape (n,), by row
+    n_subsets : at most; each must be able to have a group of every class
+
+    Returns
+    -------
+    uint8 array of shape (n,), 255 outside `rows`; the number of subsets
+
+    Raises
+    ------
+    ShapeError; ParameterError if a class has rows of one group only.
+    """
+
+def assign_group_cells(
+    keys: NDArray[np.uint64],
+    groups: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    shares: list[float],
+) -> NDArray[np.uint8]:
+    """Cells of about these shares of each class, groups whole: uint8 (n,).
+
+    Raises
+    ------
+    ShapeError; ParameterError if there are fewer groups than cells.
     """
 
 def risk_covariance(outcomes: dict[str, NDArray[Any]], *, n_subsets: int, control_variate: bool) -> dict[str, Any]:

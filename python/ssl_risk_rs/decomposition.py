@@ -233,8 +233,7 @@ def make_task(features: Any, y: Any, X_test: Any, y_test: Any, sample_ids: Seque
             raise ParameterError("a feature bank holds its labels and splits: give no y and no X_test")
         labels = features.labels().astype(np.uint32)
         samples = features.samples
-        fingerprint = str(features.header.get("data_fingerprint", ""))
-        keys = _core.sample_keys(samples["sample_id"].to_list(), fingerprint, 0)
+        keys = _core.sample_keys(samples["sample_id"].to_list(), 0)
         names = features.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
         train, test = features.rows("train"), features.rows("test")
         return _checked(Task(features.core, labels, train, test, keys, tuple(names)))
@@ -258,7 +257,7 @@ def make_task(features: Any, y: Any, X_test: Any, y_test: Any, sample_ids: Seque
             labels=encoded.astype(np.uint32),
             train_rows=np.arange(n, dtype=np.uint32),
             test_rows=np.arange(n, n + len(y_test), dtype=np.uint32),
-            keys=_core.sample_keys(ids, "arrays", 0),
+            keys=_core.sample_keys(ids, 0),
             class_names=tuple(str(c) for c in classes),
         )
     )

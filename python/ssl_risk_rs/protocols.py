@@ -227,7 +227,7 @@ def n_features(features: Any) -> int:
 
 
 def _rekeyed(keys: np.ndarray, seed: int) -> np.ndarray:
-    return _core.sample_keys([str(k) for k in keys], "seed", seed)
+    return _core.sample_keys([str(k) for k in keys], seed)
 
 
 class _FoldPath:

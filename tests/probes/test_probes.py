@@ -159,7 +159,7 @@ def test_one_penalty_by_cholesky_is_that_penalty_of_the_eigendecomposition(case)
 def folds_of(labels, random_state, n_folds=5):
     """Those of `RidgeProbeCV`."""
     rows = np.arange(len(labels), dtype=np.uint32)
-    keys = _core.sample_keys([str(i) for i in rows], "folds", random_state)
+    keys = _core.sample_keys([str(i) for i in rows], random_state)
     return _core.assign_cells(keys, rows, labels.astype(np.uint32), n_folds=n_folds, n_subsets=0, subset_size=0)
 
 

@@ -298,7 +298,7 @@ class RidgeProbeCV(_Probe):
         """
         alphas = self._checked_settings()
         X, rows, labels = self._prepare(X, y)
-        keys = _core.sample_keys([str(i) for i in rows], "folds", self.random_state)
+        keys = _core.sample_keys([str(i) for i in rows], self.random_state)
         folds = _core.assign_cells(keys, rows, labels, n_folds=self.n_folds, n_subsets=0, subset_size=0)
         wide = len(X) < X.shape[1]
         if not wide:

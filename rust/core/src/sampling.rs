@@ -1,5 +1,7 @@
-//! Which training row goes to which cell: folds and held-out subsets, stratified and independent of row
-//! order and encoder.
+//! Which training row goes to which cell: folds and held-out subsets, stratified by class and a function of
+//! (sample id, seed) only: never of row order, class numbering or encoder. [`groups`] draws whole groups.
+
+pub mod groups;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -8,14 +10,15 @@ use crate::error::{Error, Result};
 /// Cell of rows that belong to none.
 pub const NO_CELL: u8 = u8::MAX;
 
-/// A pseudo-random key for each sample: a function of (data fingerprint, sample id, seed) only.
-pub fn sample_keys<S: AsRef<str>>(ids: &[S], fingerprint: &str, seed: u64) -> Vec<u64> {
-    let salt = xxh3_64_with_seed(fingerprint.as_bytes(), seed);
-    ids.iter().map(|id| xxh3_64_with_seed(id.as_ref().as_bytes(), salt)).collect()
+/// A pseudo-random key for each sample: a function of (sample id, seed) only.
+pub fn sample_keys<S: AsRef<str>>(ids: &[S], seed: u64) -> Vec<u64> {
+    ids.iter().map(|id| xxh3_64_with_seed(id.as_ref().as_bytes(), seed)).collect()
 }
 
 /// Cut `rows` into `n_folds` folds (cells 0 …) and `n_subsets` held-out subsets of `subset_size` rows each
-/// (the cells after them). Classes keep their shares: subsets by largest remainder, folds dealt in turn.
+/// (the cells after them). Classes keep their shares: subsets by largest remainder, folds dealt in turn. What
+/// remains to be settled between classes (equal remainders, where dealing goes on) is settled by the keys of
+/// their rows, so that numbering the classes anew changes nothing.
 ///
 /// `keys` and `labels` are indexed by row, as is the result ([`NO_CELL`] outside `rows`).
 ///
@@ -30,11 +33,7 @@ pub fn assign_cells(
     n_subsets: usize,
     subset_size: usize,
 ) -> Result<Vec<u8>> {
-    if n_folds == 0 || n_folds + n_subsets >= usize::from(NO_CELL) {
-        return Err(Error::Parameter(format!(
-            "{n_folds} folds and {n_subsets} subsets: between 1 and 254 cells"
-        )));
-    }
+    check_cells(n_folds, n_subsets)?;
     if n_subsets * subset_size * 2 > rows.len() {
         return Err(Error::Parameter(format!(
             "{n_subsets} subsets of {subset_size} rows would take more than half of the {} training rows",
@@ -46,11 +45,13 @@ pub fn assign_cells(
     for &row in rows {
         members[labels[row as usize] as usize].push(row);
     }
+    members.retain(|class| !class.is_empty());
     for class in &mut members {
         class.sort_unstable_by_key(|&row| (keys[row as usize], row));
     }
-    let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
-    let quotas = quotas(&sizes, subset_size, n_subsets)?;
+    // the order of the classes: by their smallest key
+    members.sort_unstable_by_key(|class| (keys[class[0] as usize], class[0]));
+    let quotas = quotas(&members, labels, subset_size, n_subsets)?;
     let mut cells = vec![NO_CELL; labels.len()];
     let mut dealt = 0;
     for (class, quota) in members.iter().zip(quotas) {
@@ -66,20 +67,31 @@ pub fn assign_cells(
     Ok(cells)
 }
 
-/// Rows of each class in one subset: largest remainders of its share.
-fn quotas(sizes: &[usize], subset_size: usize, n_subsets: usize) -> Result<Vec<usize>> {
-    let n: usize = sizes.iter().sum();
-    let mut quotas: Vec<usize> = sizes.iter().map(|&s| s * subset_size / n.max(1)).collect();
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by_key(|&c| (std::cmp::Reverse(sizes[c] * subset_size % n.max(1)), c));
+fn check_cells(n_folds: usize, n_subsets: usize) -> Result<()> {
+    if n_folds == 0 || n_folds + n_subsets >= usize::from(NO_CELL) {
+        return Err(Error::Parameter(format!(
+            "{n_folds} folds and {n_subsets} subsets: between 1 and 254 cells"
+        )));
+    }
+    Ok(())
+}
+
+/// Rows of each class in one subset: largest remainders of its share, equal ones in the order of `members`.
+fn quotas(members: &[Vec<u32>], labels: &[u32], subset_size: usize, n_subsets: usize) -> Result<Vec<usize>> {
+    let n: usize = members.iter().map(Vec::len).sum();
+    let share = |c: usize| members[c].len() * subset_size;
+    let mut quotas: Vec<usize> = (0..members.len()).map(|c| share(c) / n.max(1)).collect();
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|&c| (std::cmp::Reverse(share(c) % n.max(1)), c));
     let missing = subset_size.min(n) - quotas.iter().sum::<usize>();
     for &c in order.iter().take(missing) {
         quotas[c] += 1;
     }
-    if let Some(c) = (0..sizes.len()).find(|&c| sizes[c] > 0 && quotas[c] * n_subsets >= sizes[c]) {
+    if let Some(c) = (0..members.len()).find(|&c| quotas[c] * n_subsets >= members[c].len()) {
         return Err(Error::Parameter(format!(
-            "class {c} has {} training rows, too few for {n_subsets} held-out subsets; use fewer or smaller ones",
-            sizes[c]
+            "class {} has {} training rows, too few for {n_subsets} held-out subsets; use fewer or smaller ones",
+            labels[members[c][0] as usize],
+            members[c].len()
         )));
     }
     Ok(quotas)
@@ -98,7 +110,7 @@ mod tests {
             let ids: Vec<String> = (0..n).map(|i| format!("image-{i}")).collect();
             let labels: Vec<u32> = (0..n as u32).map(|i| i % k).collect();
             let rows: Vec<u32> = (0..n as u32).collect();
-            let keys = sample_keys(&ids, "data", seed);
+            let keys = sample_keys(&ids, seed);
             let size = n / 15;
             let cells = assign_cells(&keys, &rows, &labels, 5, 3, size).unwrap();
             for subset in 5..8u8 {
@@ -114,11 +126,14 @@ mod tests {
             let order: Vec<usize> = (0..n).rev().collect();
             let ids: Vec<&str> = order.iter().map(|&i| ids[i].as_str()).collect();
             let shuffled: Vec<u32> = order.iter().map(|&i| labels[i]).collect();
-            let other = assign_cells(&sample_keys(&ids, "data", seed), &rows, &shuffled, 5, 3, size).unwrap();
+            let other = assign_cells(&sample_keys(&ids, seed), &rows, &shuffled, 5, 3, size).unwrap();
             for (new, &old) in order.iter().enumerate() {
                 prop_assert_eq!(other[new] >= 5, cells[old] >= 5);
                 prop_assert_eq!(other[new], cells[old]);
             }
+            // the same classes under other numbers
+            let renumbered: Vec<u32> = labels.iter().map(|&l| 2 * (k - 1 - l) + 1).collect();
+            prop_assert_eq!(assign_cells(&keys, &rows, &renumbered, 5, 3, size).unwrap(), cells);
         }
     }
 

@@ -32,6 +32,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(judge::judge, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::sample_keys, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::assign_cells, m)?)?;
+    m.add_function(wrap_pyfunction!(statistics::assign_cells_by_group, m)?)?;
+    m.add_function(wrap_pyfunction!(statistics::assign_group_cells, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::risk_covariance, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::bootstrap_risks, m)?)?;
     Ok(())

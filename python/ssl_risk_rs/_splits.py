@@ -1,0 +1,114 @@
+"""Which rows are drawn: one stratified cut for the whole package.
+
+Every draw is a function of (sample id, seed) only, or of (group id, seed) where rows have groups: never of row
+order, class numbering, file times, the data's folder or the encoder. Groups (patients, slides, scenes) are
+drawn whole.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.errors import ParameterError
+
+__all__ = ["encode_groups", "group_keys", "sample_keys", "stratified_cut", "take_at_most"]
+
+
+def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Pseudo-random keys uint64 (n,): xxh3 of each sample id, seeded."""
+    return _core.sample_keys(list(sample_ids), seed)
+
+
+def encode_groups(groups: Sequence[object]) -> tuple[list[str], np.ndarray]:
+    """Distinct group ids as text, ascending, and the position of each row's group: int64 (n,)."""
+    names, codes = np.unique(np.array([str(group) for group in groups], dtype=str), return_inverse=True)
+    return names.tolist(), codes.astype(np.int64).ravel()
+
+
+def group_keys(names: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Pseudo-random keys of groups, uint64 (n_groups,)."""
+    return _core.sample_keys(list(names), seed)
+
+
+def stratified_cut(
+    labels: np.ndarray,
+    sample_ids: Sequence[str],
+    *,
+    share: float,
+    seed: int = 0,
+    groups: Sequence[object] | None = None,
+) -> np.ndarray:
+    """Mask bool (n,) of the rows put aside: this share of each class.
+
+    Of a class with two rows or more at least one is put aside and one is kept: those with the smallest keys are
+    put aside. With `groups`, whole groups are put aside so that the shares of the classes come as close as they can.
+
+    Parameters
+    ----------
+    labels : integer array (n,)
+    sample_ids : str of each row
+    share : between 0 and 1
+    groups : group of each row, optional
+
+    Raises
+    ------
+    ParameterError for a share out of range, or a single group.
+    """
+    if not 0 < share < 1:
+        raise ParameterError(f"a share of {share} was asked for; it must lie between 0 and 1")
+    labels = np.unique(labels, return_inverse=True)[1].ravel()
+    if groups is not None:
+        names, codes = encode_groups(groups)
+        if len(names) < 2:
+            raise ParameterError(f"all rows are of one group ({names[0]}): nothing can be put aside whole")
+        cells = _core.assign_group_cells(
+            group_keys(names, seed), codes.astype(np.uint32), labels.astype(np.uint32), [share, 1 - share]
+        )
+        return np.asarray(cells == 0)
+    keys = sample_keys(sample_ids, seed)
+    counts = np.bincount(labels)
+    wanted = np.where(counts > 1, np.clip(np.rint(share * counts), 1, counts - 1), 0).astype(np.int64)
+    return _rank_within(labels, keys) < wanted[labels]
+
+
+def take_at_most(
+    labels: np.ndarray,
+    sample_ids: Sequence[str],
+    count: int,
+    *,
+    per_class: bool,
+    seed: int = 0,
+    groups: Sequence[object] | None = None,
+) -> np.ndarray:
+    """Mask bool (n,) of at most `count` rows, or of `count` rows of each class: those with the smallest keys.
+
+    With `groups`, groups are visited by their keys and taken whole where they still fit; at least one is taken. A
+    smaller count keeps a subset of what a larger one keeps (without groups).
+    """
+    labels = np.unique(labels, return_inverse=True)[1].ravel()
+    if groups is None:
+        strata = labels if per_class else np.zeros_like(labels)
+        return _rank_within(strata, sample_keys(sample_ids, seed)) < count
+    names, codes = encode_groups(groups)
+    strata = labels if per_class else np.zeros_like(labels)
+    members = np.zeros((len(names), int(strata.max(initial=0)) + 1), np.int64)
+    np.add.at(members, (codes, strata), 1)
+    left = np.full(members.shape[1], count)
+    taken = np.zeros(len(names), bool)
+    for group in np.argsort(group_keys(names, seed), kind="stable"):
+        if (members[group] <= left).all():
+            left -= members[group]
+            taken[group] = True
+    if not taken.any():
+        taken[np.argmin(members.sum(1))] = True
+    return np.asarray(taken[codes])
+
+
+def _rank_within(strata: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Place of each row among the keys of its stratum, from 0."""
+    order = np.lexsort((keys, strata))
+    starts = np.flatnonzero(np.diff(strata[order], prepend=-1))
+    rank = np.empty(len(keys), np.int64)
+    rank[order] = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys)))
+    return rank

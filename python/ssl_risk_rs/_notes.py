@@ -1,0 +1,93 @@
+"""Notes: what was guessed, left out or converted, as a code with values; the sentence is made where it is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Note"]
+
+#: code → sentence; its fields are the values of the note
+_TEMPLATES = {
+    "cut_made": (
+        "{file} does not tell train from test: {n_test:,} of {n:,} rows ({share:.0%} of each class, seed {seed}) "
+        "are set aside as test rows."
+    ),
+    "cut_made_by_group": (
+        "{file} does not tell train from test: {n_test:,} of {n:,} rows, in whole groups of {group!r} (about "
+        "{share:.0%}, seed {seed}), are set aside as test rows."
+    ),
+    "columns_not_features": (
+        "{file}: {n_features:,} columns ({features}) are the features. {count:,} other columns of numbers are kept "
+        "beside the rows and are no features: {columns}."
+    ),
+    "columns_left_out": "{file}: {count:,} columns are not used, since they hold no plain values: {columns}.",
+    "arrays_left_out": "{file}: {count:,} arrays are not used: {arrays}.",
+    "unlabelled_dropped": "{where}: {count:,} of {n:,} rows have no label and are left out.",
+    "train_only_classes": "{where}: {count:,} of {n_classes:,} classes have no test row ({examples}).",
+    "classes_without_rows": "{where}: {count:,} of {n_classes:,} class names have no row ({examples}).",
+    "class_names_nearly_equal": (
+        "{where}: {count:,} pairs of classes have names that differ only in blanks, in case or in the way a letter "
+        "is encoded ({examples}); they are counted as different classes."
+    ),
+    "minus_one_is_a_class": "{where}: the labels are -1 and 1; both are taken for classes, none for a missing label.",
+    "text": "{text}",
+    # how rows were drawn
+    "few_folds_judged": "The penalty was tuned on {judged} of {folds} folds. In simulations of a few thousand rows, "
+    "intervals of probe generalization were then 7 to 12 % too short.",
+    "fewer_subsets": "There are {subsets} held-out subsets instead of {wanted}: each needs a group of every class.",
+    "shares_moved": "Holding out subset {subset} moves the share of class {class_name} in the rest by {percent:.1f} %: "
+    "the error on held-out rows is too high by about as much as that class then lacks labels.",
+    "folds_lack_classes": "{classes} classes have too few groups to be in every set of training folds: "
+    "the penalty is tuned without them there.",
+    "uncovered_classes": "{classes} of {total} classes are too small to be in a held-out subset: "
+    "the error on held-out training rows (R_AS) is that of the others.",
+    "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
+    "their variance is estimated from pairs of classes of like training error.",
+    # groups
+    "groups_unused": "The column {column} looks like groups of rows that are not independent. "
+    "Add --group {column} if whole groups should stay on one side of every split.",
+    "shared_groups": "{count} groups are on both sides of train and test (for example {example}): "
+    "the test error is too low for new groups.",
+    "few_groups": "The {rows} rows have {groups} groups only: intervals are marked.",
+    "one_group_decides": "One group makes {percent:.0f} % of the variance of the {rows} rows: "
+    "one group decides the interval.",
+    # features
+    "constant_features": "{count:,} of {total:,} features are constant on the training rows and carry nothing.",
+    "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
+    # penalties
+    "penalty_at_edge": "The tuned penalty {penalty} ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
+    "separable": "A probe separates the training rows at the penalty's floor: with this many features "
+    "usability is not identified, and neither is where it ends and probe generalization begins.",
+    "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "
+    "is judged on: R_AF, and with it usability, is optimistic.",
+    "floor_sensitivity": "Usability rests on the floor of the penalty: R_AF is {at_floor:.2f} % at {floor:g} and "
+    "{above:.2f} % one decade above.",
+    "midpoint": "The mean of R_AF and of the error on held-out rows at the same floor is {midpoint:.2f} %: "
+    "it moves less with features that carry nothing.",
+    "no_probe_variation": "Intervals do not hold the probe's own variation: "
+    "one fold was judged and one subset held out.",
+    # components
+    "negative": "{label} is negative ({weight}): {meaning}.",
+    "no_twin": "There is no supervised twin, so approximation and usability are one row (--supervised names one).",
+    "not_pretrained_here": "The encoder was pretrained on {pretraining}, not on these images. "
+    "Encoder generalization is then the shift between train and test, and usability absorbs the rest.",
+    "no_control": "There is no control encoder: {reason}.",
+    "paper_protocol": "Under the paper's protocol penalties are tuned on the evaluation rows: errors are optimistic.",
+    # data
+    "overlap": "{count:,} test images are also training images, byte for byte: the test error is too low.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a reader of the result should know.
+
+    >>> Note("unlabelled_dropped", {"where": "f.npz: y_train", "count": 3, "n": 90}).sentence()
+    'f.npz: y_train: 3 of 90 rows have no label and are left out.'
+    """
+
+    code: str
+    values: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """What the note says."""
+        return _TEMPLATES[self.code].format(**self.values)

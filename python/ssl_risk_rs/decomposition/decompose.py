@@ -1,0 +1,220 @@
+"""Representations and labels → five risks → four signed components with intervals.
+
+Arrays or a feature bank come in; which encoder made them is never asked. Protocols: `strict` (default) never lets a
+choice see the rows it is judged on; `paper` copies the choices of Dubois et al. 2023, tuning on the evaluation rows
+included. Definitions and names: docs/decomposition.md.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
+from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
+from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
+from ssl_risk_rs.decomposition.strict import strict
+from ssl_risk_rs.decomposition.task import Representations, Task, make_task, other_features
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.record import Decomposition, Method
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["decompose", "decompose_task"]
+
+#: H/R_AF from which R_AF is said to be optimistic
+OPTIMISTIC = 1.3
+
+
+def decompose(
+    features: Representations,
+    y: "ArrayLike | None" = None,
+    X_test: "ArrayLike | None" = None,
+    y_test: "ArrayLike | None" = None,
+    *,
+    supervised: "Representations | None" = None,
+    supervised_test: "ArrayLike | None" = None,
+    control: "Representations | tuple[ArrayLike, ArrayLike] | None" = None,
+    sample_ids: Sequence[str] | None = None,
+    groups: "str | tuple[Sequence[object], Sequence[object]] | None" = None,
+    drop_unlabelled: bool = False,
+    name: str = "features",
+    settings: Settings | None = None,
+    report: Report | None = None,
+    **options: Any,
+) -> Decomposition:
+    """Split the error of a linear probe into approximation, usability, probe and encoder generalization.
+
+    Parameters
+    ----------
+    features : FeatureBank, or array of shape (n_train, n_features)
+        Representations; float16 and float32 are used as they lie, other numbers are converted to float32.
+    y : array of shape (n_train,); X_test : (n_test, n_features); y_test : (n_test,)
+        With arrays only. A label is a name: whole numbers or text. Every test class needs a training row.
+    supervised : FeatureBank or array (n_train, d_s); supervised_test : array (n_test, d_s), optional
+        The supervised twin's representations of the same rows; gives the approximation error.
+    control : FeatureBank or pair of arrays (train, test)
+        Representations that cannot have memorized an image; measures the data's own train-test shift.
+    sample_ids : sequence of str, optional
+        Identity of each row, training rows first: splits depend on them and on the seed, on nothing else. Default:
+        the row number as text, so that splits then follow the order of the rows given.
+    groups : name of a bank's column, or (groups of the training rows, groups of the test rows)
+        Rows of one patient, slide or scene: folds and subsets take whole groups, intervals are by group.
+    drop_unlabelled : leave rows labelled −1, NaN or empty out instead of refusing them
+    settings : Settings, or its fields as keyword options (probe, protocol, seed, …)
+    report : receives an Event for each step
+
+    Returns
+    -------
+    Decomposition; `print` shows its table.
+
+    Raises
+    ------
+    ShapeError, ParameterError, DataError, BankError; KeyboardInterrupt on ^C.
+
+    Examples
+    --------
+    >>> result = decompose(X, y, X_test, y_test, probe="ridge")
+    >>> round(sum(result.estimate(name) for name in result.component_names) - result.estimate("agg_risk"), 12)
+    0.0
+
+    Notes
+    -----
+    Dubois et al. 2023 (arXiv 2302.03068), section 3; docs/decomposition.md.
+    """
+    settings = settings or Settings(**options)
+    settings.validate()
+    task = make_task(
+        features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled
+    )
+    twin = None if supervised is None else other_features(task, supervised, supervised_test, "supervised")
+    blind = None
+    if control is not None:
+        control_train, control_test = control if isinstance(control, tuple) else (control, None)
+        blind = other_features(task, control_train, control_test, "control")
+        if blind.n_rows != task.features.n_rows:
+            raise ParameterError("a control needs test rows as well: give control=(train, test)")
+    return decompose_task(task, twin=twin, control=blind, name=name, settings=settings, report=report)
+
+
+def decompose_task(
+    task: Task,
+    *,
+    twin: Features | None = None,
+    control: Features | None = None,
+    name: str = "features",
+    settings: Settings,
+    report: Report | None = None,
+) -> Decomposition:
+    """:func:`decompose` on checked input; `twin` and `control` are features in the task's rows."""
+    began = time.perf_counter()
+    report = report or _silent
+    settings.validate()
+    notes = [*task.notes, *_refused_or_noted(task, settings)]
+    method = _method(task, settings)
+    protocol = strict if settings.protocol == "strict" else paper
+    judged = protocol(task, twin, settings, method, report)
+    found = quantify(
+        judged.judgements,
+        probe=method.probe,
+        control_variate=settings.protocol == "strict",
+        confidence=method.confidence,
+        random_counts=method.random_counts,
+    )
+    notes += [*judged.notes, *found.notes]
+    if judged.sizes.constant_features:
+        notes.append(
+            Note("constant_features", {"count": judged.sizes.constant_features, "total": judged.sizes.features})
+        )
+    if judged.sizes.constant_twin_features:
+        count, total = judged.sizes.constant_twin_features, judged.sizes.twin_features or 0
+        notes.append(Note("constant_twin_features", {"count": count, "total": total}))
+    notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
+    result = Decomposition(
+        name=name,
+        method=method,
+        sizes=judged.sizes,
+        penalties=judged.penalties,
+        estimates=found.estimates,
+        covariance=found.covariance,
+        covariance_of=found.covariance_of,
+        beta=found.beta,
+        probe_variance=found.probe_variance,
+        bottleneck=find_bottleneck(found, judged.floor, seed=method.seed),
+        floor=judged.floor,
+        fits=judged.fits,
+        notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
+        seconds=time.perf_counter() - began,
+        judgements=judged.judgements,
+    )
+    if control is None:
+        return result
+    beside = Task(
+        control, task.labels, task.train_rows, task.test_rows, task.sample_ids, task.class_names,
+        task.groups, task.group_names, overlap=task.overlap,
+    )  # fmt: skip
+
+    def of_control(event: Event) -> None:
+        report(Event(event.stage, event.done, event.total, detail=f"control: {event.detail}"))
+
+    return result.with_control(decompose_task(beside, name="control", settings=settings, report=of_control))
+
+
+def _silent(_: Event) -> None:
+    pass
+
+
+def _method(task: Task, settings: Settings) -> Method:
+    """What will run."""
+    products = len(task.train_rows) * task.features.n_features * task.n_classes
+    tol = settings.tol or (TIGHT_TOL if products < SMALL_PRODUCTS else TOL)
+    paper_runs = settings.protocol == "paper"
+    return Method(
+        probe=settings.probe,
+        protocol=settings.protocol,
+        scaling=settings.scaling or ("none" if paper_runs else "standardize"),
+        seed=PAPER_SEED if paper_runs else settings.seed or 0,
+        tol=tol,
+        tuning_tol=tol if settings.tol or products < SMALL_PRODUCTS else TUNING_TOL,
+        max_passes=settings.max_passes,
+        confidence=settings.confidence,
+        random_counts=settings.random_counts,
+        n_threads=settings.n_threads,
+    )
+
+
+def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
+    """Rows that are on both sides of train and test: refused under `strict`, unless a warning is asked for."""
+    default = "refuse" if settings.protocol == "strict" else "warn"
+    notes = []
+    if task.groups is not None:
+        both = np.intersect1d(task.groups[task.train_rows], task.groups[task.test_rows])
+        if len(both):
+            example = task.group_names[int(both[0])]
+            if (settings.shared_groups or default) == "refuse":
+                raise ParameterError(
+                    f"{len(both)} groups have training and test rows (for example {example}): the test error would be "
+                    "too low for new groups. Keep each group on one side, or give --shared-groups warn"
+                )
+            notes.append(Note("shared_groups", {"count": len(both), "example": example}))
+    if task.overlap:
+        if (settings.overlap or default) == "refuse":
+            raise ParameterError(
+                f"{task.overlap:,} test images are also training images, byte for byte: the test error would be too "
+                "low. Remove them (ssl-risk-rs data check lists them), or give --overlap warn"
+            )
+        notes.append(Note("overlap", {"count": task.overlap}))
+    return notes
+
+
+def _notes_on_floor(separable: bool, on_test: float, risk_af: float) -> list[Note]:
+    if separable:
+        return [Note("separable")]
+    if risk_af > 0 and on_test / risk_af >= OPTIMISTIC:
+        return [Note("optimistic_af", {"ratio": on_test / risk_af})]
+    return []

@@ -1,0 +1,156 @@
+"""Fits and judges probes on the rows of one encoder's features, and keeps the record of each fit."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.judgements import Outcome
+from ssl_risk_rs.results.record import FitRecord, Method
+
+__all__ = ["Fitted", "Fitter", "Start", "floor_fits"]
+
+Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
+
+#: rows on which a training error that is only printed is judged, where the fit did not count it
+MAX_PRINTED_ROWS = 100_000
+#: penalties on the way to the floor
+DECADES = (1e-2, 1e-3)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A probe, what the next fit on the same rows starts from, and its error on its own rows where it was counted."""
+
+    probe: "_core.LinearProbe"
+    start: Start
+    absolute: float
+    train_error: float | None = None
+
+
+class Fitter:
+    """Probes of one encoder's features; penalties are in units of the mean variance of the scaled features."""
+
+    def __init__(self, features: Features, labels: np.ndarray, n_classes: int, method: Method, report: Report) -> None:
+        self.features = features
+        self.labels = labels[: features.n_rows]
+        self.n_classes = n_classes
+        self.method = method
+        self.report = report
+        self.fits: list[FitRecord] = []
+
+    def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> "_core.Moments":
+        """Statistics of `rows` by cell, in one pass."""
+        self.report(Event("moments", detail=f"{len(rows):,} rows"))
+        cells = np.zeros(len(self.labels), np.uint8) if cells is None else cells[: len(self.labels)]
+        shift = _core.choose_shift(self.features.source, rows)
+        n_cells = int(cells[rows].max()) + 1
+        moments = _core.Moments(len(shift), self.n_classes, n_cells=n_cells, shift=shift)
+        moments.update(self.features.source, rows, self.labels, cells, n_threads=self.method.n_threads)
+        return moments
+
+    def absolute(self, alpha: float, design: "_core.Design") -> float:
+        """A penalty as the solver takes it; a ridge penalty is at least what the sums of this design determine."""
+        unit = design.mean_variance
+        absolute = alpha * unit if np.isfinite(unit) and unit > 0 else alpha
+        return max(absolute, design.alpha_floor) if self.method.probe == "ridge" else absolute
+
+    def fit(
+        self,
+        role: str,
+        design: "_core.Design",
+        rows: np.ndarray,
+        alpha: float,
+        start: Start | None = None,
+        *,
+        judged: bool = True,
+        absolute: bool = False,
+    ) -> Fitted:
+        """One probe; `start` must have been fitted on a subset of `rows`.
+
+        judged : rows are judged by it; otherwise the looser tolerance of tuning is enough
+        absolute : `alpha` is as the solver takes it
+        """
+        taken = max(alpha, design.alpha_floor if self.method.probe == "ridge" else 0.0)
+        taken = taken if absolute else self.absolute(alpha, design)
+        if self.method.probe == "ridge":
+            began = time.perf_counter()
+            self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
+            probe = design.solve_ridge([taken], n_threads=self.method.n_threads)[0]
+            seconds = time.perf_counter() - began
+            self.fits.append(
+                FitRecord(role, "ridge", taken, len(rows), True, "closed_form", 0.0, 0.0, 0.0, None, seconds)
+            )
+            return Fitted(probe, probe, taken)
+        fit = _core.fit_logistic(
+            self.features.source,
+            rows,
+            self.labels,
+            design,
+            taken,
+            tol=self.method.tol if judged else self.method.tuning_tol,
+            max_passes=self.method.max_passes,
+            start=start,
+            n_threads=self.method.n_threads,
+            progress=lambda seen: self.report(Event("fit", seen / len(rows), detail=f"{role}, α = {alpha:g}")),
+        )
+        self.fits.append(
+            FitRecord(
+                role=role,
+                probe="logistic",
+                alpha=taken,
+                n=len(rows),
+                converged=fit.converged,
+                stop=fit.stop,
+                passes=fit.passes,
+                reduced_passes=fit.reduced_passes,
+                gap=fit.gap,
+                objective=fit.objective,
+                seconds=fit.seconds,
+            )
+        )
+        return Fitted(fit.probe, fit, taken, fit.train_error)
+
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray) -> list[Outcome]:
+        """What each probe does on `rows`."""
+        self.report(Event("judge", detail=f"{len(rows):,} rows"))
+        found = _core.judge(self.features.source, rows, self.labels, list(probes), n_threads=self.method.n_threads)
+        return [Outcome(*arrays) for arrays in found]
+
+    def outcome(self, probe: "_core.LinearProbe", rows: np.ndarray) -> Outcome:
+        """What one probe does on `rows`."""
+        return self.judge([probe], rows)[0]
+
+    def errors(self, probe: "_core.LinearProbe", rows: np.ndarray) -> int:
+        """Rows that a probe predicts wrongly."""
+        return int(self.outcome(probe, rows).wrong.sum())
+
+    def train_error(self, fitted: Fitted, rows: np.ndarray) -> float:
+        """0-1 error on the rows of the fit, or on a strided sample of them where the fit did not count it."""
+        if fitted.train_error is not None:
+            return fitted.train_error
+        sample = np.ascontiguousarray(rows[:: -(-len(rows) // MAX_PRINTED_ROWS)])
+        return self.errors(fitted.probe, sample) / len(sample)
+
+
+def floor_fits(
+    fitter: Fitter,
+    role: str,
+    design: "_core.Design",
+    rows: np.ndarray,
+    floor: float,
+    start: Start | None,
+    tuned: float | None,
+) -> tuple[Fitted, Fitted]:
+    """Probes one decade above the floor and at it, by a path of decades from the tuned penalty on."""
+    above = floor * 10
+    path = [a for a in DECADES if above < a and (tuned is None or a < tuned)]
+    for alpha in path if fitter.method.probe == "logistic" else ():
+        start = fitter.fit(f"{role}_path", design, rows, alpha, start, judged=False).start
+    upper = fitter.fit(f"{role}_above", design, rows, above, start)
+    return upper, fitter.fit(role, design, rows, floor, upper.start)

@@ -1,0 +1,102 @@
+"""How a decomposition is asked for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ssl_risk_rs.errors import ParameterError
+
+__all__ = ["Probe", "Protocol", "Scaling", "Settings"]
+
+Probe = Literal["logistic", "ridge"]
+Protocol = Literal["strict", "paper"]
+Scaling = Literal["none", "standardize", "minmax"]
+
+#: products n·d·k below which a tight tolerance costs nothing that is noticed, and moves no quantity by half a
+#: standard error, which 3e-4 did in 7 of 21 small runs
+SMALL_PRODUCTS = 1e8
+TIGHT_TOL = 1e-5
+#: of larger fits that are judged; errors are then within half a standard error of the optimum's
+TOL = 3e-4
+#: of larger fits that only choose a penalty or lead to the floor
+TUNING_TOL = 1e-3
+FLOOR = 1e-5
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is asked for. `None` leaves a choice to the size of the data; the record says what ran.
+
+    Attributes
+    ----------
+    probe : "logistic", the paper's, or "ridge"
+    protocol : "strict" or "paper"
+    scaling : of the features, from the probe's own training rows; None: "standardize" under `strict`, "none" under `paper`
+    n_folds : that the penalty is tuned on; tuning_folds : how many of them are judged
+    n_subsets : held-out subsets of training rows, 1 to 3; subset_size : rows of each
+    floor : penalty of R_AF and R_ΦF, in units of the mean variance of the scaled features: an infimum over all
+        probes has no minimizer to tune for
+    midpoint : also fit the complements at the floor, for the midpoint of R_AF and of the error on held-out rows
+    tol : relative suboptimality of logistic fits; max_passes : of each over the rows
+    confidence : of the intervals
+    random_counts : class counts vary from sample to sample, which widens the intervals
+    shared_groups : "refuse" or "warn" where a group has rows in train and test
+    overlap : "refuse" or "warn" where test images are training images; None: refuse under `strict`
+    seed : of the splits
+    n_threads : None for all cores
+    """
+
+    probe: Probe = "logistic"
+    protocol: Protocol = "strict"
+    scaling: Scaling | None = None
+    n_folds: int = N_FOLDS
+    tuning_folds: int | None = None
+    n_subsets: int | None = None
+    subset_size: int | None = None
+    floor: float = FLOOR
+    midpoint: bool | None = None
+    tol: float | None = None
+    max_passes: int = 300
+    confidence: float = 0.95
+    random_counts: bool = False
+    shared_groups: Literal["refuse", "warn"] | None = None
+    overlap: Literal["refuse", "warn"] | None = None
+    seed: int | None = None
+    n_threads: int | None = None
+
+    def validate(self) -> None:
+        """Raise ParameterError for a field out of its range, or one that the protocol would ignore."""
+        if self.probe not in ("logistic", "ridge"):
+            raise ParameterError(f"probe must be 'logistic' or 'ridge', got {self.probe!r}")
+        if self.protocol not in ("strict", "paper"):
+            raise ParameterError(f"protocol must be 'strict' or 'paper', got {self.protocol!r}")
+        if self.scaling not in (None, "none", "standardize", "minmax"):
+            raise ParameterError(f"scaling must be 'none', 'standardize' or 'minmax', got {self.scaling!r}")
+        if self.n_subsets is not None and not 1 <= self.n_subsets <= 3:
+            raise ParameterError(f"splits must be 1, 2 or 3, got {self.n_subsets}")
+        if self.n_folds < 2:
+            raise ParameterError(f"at least 2 folds are needed to tune a penalty, got {self.n_folds}")
+        if self.tuning_folds is not None and not 1 <= self.tuning_folds <= self.n_folds:
+            raise ParameterError(f"{self.tuning_folds} folds cannot be judged: there are {self.n_folds}")
+        if not 0 < self.confidence < 1:
+            raise ParameterError(f"confidence must lie between 0 and 1, got {self.confidence}")
+        if not self.floor > 0:
+            raise ParameterError(f"the floor must be positive, got {self.floor}")
+        if self.tol is not None and not self.tol > 0:
+            raise ParameterError(f"tol must be positive, got {self.tol}")
+        if self.protocol == "paper":
+            self._refuse_what_the_paper_fixes()
+
+    def _refuse_what_the_paper_fixes(self) -> None:
+        fixed = {
+            "scaling": (self.scaling not in (None, "none"), "the authors scale nothing"),
+            "splits": (self.n_subsets not in (None, 1), "the authors hold out one subset"),
+            "subset_size": (self.subset_size is not None, "their subset has as many rows as the test set"),
+            "seed": (self.seed not in (None, 123), "their seed is 123"),
+            "floor": (self.floor != FLOOR, "they tune the penalty of R_AF"),
+            "folds": (self.n_folds != N_FOLDS or self.tuning_folds is not None, "they tune on halves"),
+            "midpoint": (bool(self.midpoint), "they have no floor"),
+        }
+        for name, (given, reason) in fixed.items():
+            if given:
+                raise ParameterError(f"--protocol paper fixes {name} ({reason}): leave it out, or use --protocol strict")

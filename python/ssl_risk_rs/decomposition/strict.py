@@ -1,0 +1,300 @@
+"""The strict protocol: one penalty tuned on folds that nothing is judged on, a stated floor for R_AF and R_ΦF."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs._splits import group_keys, sample_keys
+from ssl_risk_rs.decomposition.fitting import Fitter, Start, floor_fits
+from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.decomposition.tuning import FoldPath, as_penalty, best_of, tune
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.events import Report
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty, Sizes
+
+__all__ = ["Judged", "strict"]
+
+#: products of a logistic pass (n·d·k) from which one fold is judged instead of all, from which one subset is held
+#: out, and from which the midpoint of R_AF is left out: minutes of tuning on two cores, and an hour
+ONE_FOLD_PRODUCTS = 5e10
+ONE_SUBSET_PRODUCTS = 5e11
+#: share of the training rows that all subsets together take at most
+MAX_SHARE = 0.2
+#: a class share that holding out a subset moves by more is said
+MOVED_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a protocol hands over."""
+
+    judgements: Judgements
+    sizes: Sizes
+    penalties: dict[str, Penalty]
+    floor: Floor
+    fits: tuple[FitRecord, ...]
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many folds are judged, subsets held out, rows in each."""
+
+    folds_judged: int
+    subsets: int
+    subset_size: int
+    midpoint: bool
+
+
+def strict(task: Task, twin: Features | None, settings: Settings, method: Method, report: Report) -> Judged:
+    """Fit and judge every probe of the strict protocol.
+
+    A fit starts only from a fit on a subset of its own rows: folds → complement → all rows at α* → all rows at the
+    floor. A start that has seen the rows a probe is judged on would leak them until the fit has converged.
+    """
+    train, test, folds = task.train_rows, task.test_rows, settings.n_folds
+    plan = _plan(task, settings, method)
+    cells, subsets = _cells(task, settings, method, plan)
+    notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
+    fitter = Fitter(task.features, task.labels, task.n_classes, method, report)
+    moments = fitter.moments(train, cells)
+    paths = [FoldPath(fitter, moments, train, cells, fold, folds) for fold in range(plan.folds_judged)]
+    curve = tune(paths)
+    alpha = best_of(curve)
+    fold_margins = np.stack([fitter.outcome(path.probes[alpha], test).margin for path in paths])
+    start: Start = paths[0].probes[alpha]
+    del paths
+
+    every = list(range(folds + subsets))
+    held, cs, held_floor = [], [], []
+    for j in range(subsets):
+        kept = [c for c in every if c != folds + j]
+        rows, own = train[cells[train] != folds + j], train[cells[train] == folds + j]
+        design = moments.design(kept, scaling=method.scaling)
+        complement = fitter.fit(f"complement_{j}", design, rows, alpha, start)
+        held.append(fitter.outcome(complement.probe, own))
+        cs.append(fitter.outcome(complement.probe, test))
+        if plan.midpoint:
+            _, weak = floor_fits(
+                fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha
+            )
+            held_floor.append(fitter.outcome(weak.probe, own))
+        last = complement.probe
+    design = moments.design(every, scaling=method.scaling)
+    full = fitter.fit("full", design, train, alpha, last)
+    us = fitter.outcome(full.probe, test)
+    above, floor = floor_fits(fitter, "floor", design, train, settings.floor, full.start, alpha)
+    at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)
+    floor_on_test = fitter.outcome(floor.probe, test)
+    of_twin = _judge_twin(twin, task, settings.floor, method, report) if twin is not None else None
+
+    fold_of = np.where(cells[train] < folds, cells[train], -1).astype(np.int8)
+    subset_of = np.where(cells[train] >= folds, cells[train].astype(np.int16) - folds, -1).astype(np.int8)
+    judgements = Judgements(
+        **rows_of(task),
+        subset=subset_of,
+        fold=fold_of,
+        af=at_floor,
+        at_alpha=at_alpha,
+        us=us,
+        held_out=in_row_order(held, subset_of),
+        held_out_floor=in_row_order(held_floor, subset_of) if held_floor else None,
+        cs=tuple(cs),
+        floor_on_test=floor_on_test,
+        fold_margins=fold_margins,
+        sup=None if of_twin is None else of_twin.train,
+        sup_on_test=None if of_twin is None else of_twin.test,
+    )
+    penalties = {
+        "tuned": as_penalty(curve, full.absolute),
+        "floor": Penalty(settings.floor, floor.absolute),
+    }
+    if not penalties["tuned"].inside:
+        notes.append(penalty_note("tuned", penalties["tuned"]))
+    separable = not at_floor.wrong.any()
+    return Judged(
+        judgements,
+        sizes_of(task, judgements, folds, plan.folds_judged, design, of_twin),
+        penalties,
+        Floor(
+            risk_above=fitter.train_error(above, train),
+            sup_above=np.nan if of_twin is None else of_twin.above,
+            on_test=floor_on_test.error,
+            separable=separable,
+        ),
+        (*fitter.fits, *(() if of_twin is None else of_twin.fits)),
+        tuple(notes),
+    )
+
+
+def rows_of(task: Task) -> dict[str, object]:
+    """The rows of a task as `Judgements` keeps them."""
+    ids = np.array([s.encode() for s in task.sample_ids], dtype=np.bytes_)
+    found: dict[str, object] = {"class_names": task.class_names}
+    groups = None
+    if task.groups is not None:
+        groups = np.array([name.encode() for name in task.group_names], dtype=np.bytes_)[task.groups]
+    for part, rows in (("train", task.train_rows), ("test", task.test_rows)):
+        found |= {f"{part}_ids": ids[rows], f"{part}_labels": task.labels[rows]}
+        if groups is not None:
+            found[f"{part}_groups"] = groups[rows]
+    return found
+
+
+def in_row_order(outcomes: Sequence[Outcome], subset_of: np.ndarray) -> Outcome:
+    """Outcomes of subset 0, 1, … as one, in the order of the training rows."""
+    place = np.argsort(subset_of[subset_of >= 0], kind="stable")
+    order = np.empty(len(place), np.int64)
+    order[place] = np.arange(len(place))
+    joined = (np.concatenate([getattr(o, name) for o in outcomes]) for name in ("predicted", "rank", "loss", "margin"))
+    return Outcome(*(values[order] for values in joined))
+
+
+def sizes_of(
+    task: Task,
+    judged: Judgements,
+    folds: int,
+    folds_judged: int,
+    design: "_core.Design",
+    twin: "Twin | None",
+) -> Sizes:
+    """Counts of everything."""
+    groups: dict[str, int] = {}
+    if judged.train_groups is not None and judged.test_groups is not None:
+        groups = {
+            "groups_train": len(np.unique(judged.train_groups)),
+            "groups_subset": len(np.unique(judged.train_groups[judged.in_subset])),
+            "groups_test": len(np.unique(judged.test_groups)),
+        }
+    frequent = int(np.bincount(judged.train_labels).argmax())
+    return Sizes(
+        train=len(judged.train_labels),
+        test=len(judged.test_labels),
+        classes=len(np.unique(judged.train_labels)),
+        features=task.features.n_features,
+        subsets=judged.n_subsets,
+        subset_rows=tuple(int((judged.subset == j).sum()) for j in range(judged.n_subsets)),
+        folds=folds,
+        folds_judged=folds_judged,
+        twin_features=None if twin is None else twin.n_features,
+        constant_features=count_constant(design),
+        constant_twin_features=0 if twin is None else twin.constant,
+        chance=float((judged.test_labels != frequent).mean()),
+        **groups,
+    )
+
+
+def count_constant(design: "_core.Design") -> int:
+    """Features without variance on the rows of a fit."""
+    return len(getattr(design, 'constant', ()))
+
+
+def penalty_note(name: str, penalty: Penalty) -> Note:
+    """A tuned penalty at the end of its grid."""
+    values = {"penalty": name, "alpha": penalty.value, "low": penalty.grid[0], "high": penalty.grid[-1]}
+    return Note("penalty_at_edge", values)
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The supervised twin at the floor: on the training rows, on the test rows if its features have them."""
+
+    train: Outcome
+    test: Outcome | None
+    above: float
+    fits: tuple[FitRecord, ...]
+    n_features: int
+    constant: int
+
+
+def _judge_twin(features: Features, task: Task, floor: float, method: Method, report: Report) -> Twin:
+    fitter = Fitter(features, task.labels, task.n_classes, method, report)
+    design = fitter.moments(task.train_rows).design(scaling=method.scaling)
+    above, weak = floor_fits(fitter, "supervised_floor", design, task.train_rows, floor, None, None)
+    return twin_of(fitter, design, weak.probe, fitter.train_error(above, task.train_rows), task)
+
+
+def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", above: float, task: Task) -> Twin:
+    """Judge a twin's probe."""
+    whole = fitter.features.n_rows == task.features.n_rows
+    return Twin(
+        train=fitter.outcome(probe, task.train_rows),
+        test=fitter.outcome(probe, task.test_rows) if whole else None,
+        above=above,
+        fits=tuple(fitter.fits),
+        n_features=fitter.features.n_features,
+        constant=count_constant(design),
+    )
+
+
+# --- cells
+
+
+def _plan(task: Task, settings: Settings, method: Method) -> _Plan:
+    n, m = len(task.train_rows), len(task.test_rows)
+    products = n * task.features.n_features * task.n_classes
+    costly = method.probe == "logistic"
+    subsets = settings.n_subsets or (1 if costly and products > ONE_SUBSET_PRODUCTS else 3)
+    judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)
+    size = settings.subset_size or min(m, int(MAX_SHARE * n) // subsets)
+    midpoint = not (costly and products > ONE_FOLD_PRODUCTS) if settings.midpoint is None else settings.midpoint
+    return _Plan(judged, subsets, size, midpoint)
+
+
+def _cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple[np.ndarray, int]:
+    """Cell of each row (folds, then subsets), and the number of subsets."""
+    train = task.train_rows
+    if task.groups is not None:
+        return _core.assign_cells_by_group(
+            group_keys(task.group_names, method.seed),
+            task.groups.astype(np.uint32),
+            train,
+            task.labels,
+            n_folds=settings.n_folds,
+            n_subsets=plan.subsets,
+            subset_size=plan.subset_size,
+        )
+    n_present = len(np.unique(task.labels[train]))
+    if plan.subset_size < n_present:
+        raise ParameterError(
+            f"{len(train)} training rows give held-out subsets of {plan.subset_size} rows, fewer than the "
+            f"{n_present} classes; give more rows or fewer splits"
+        )
+    keys = sample_keys(task.sample_ids, method.seed)
+    cells = _core.assign_cells(
+        keys, train, task.labels, n_folds=settings.n_folds, n_subsets=plan.subsets, subset_size=plan.subset_size
+    )
+    return cells, plan.subsets
+
+
+def _notes_on_cells(task: Task, cells: np.ndarray, folds: int, subsets: int, plan: _Plan) -> list[Note]:
+    notes = []
+    if plan.folds_judged < folds:
+        notes.append(Note("few_folds_judged", {"judged": plan.folds_judged, "folds": folds}))
+    if subsets < plan.subsets:
+        notes.append(Note("fewer_subsets", {"subsets": subsets, "wanted": plan.subsets}))
+    if task.groups is None:
+        return notes
+    own, labels = cells[task.train_rows], task.labels[task.train_rows]
+    counts = np.bincount(labels, minlength=task.n_classes).astype(float)
+    for j in range(subsets):
+        rest = np.bincount(labels[own != folds + j], minlength=task.n_classes)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = np.where(counts > 0, np.abs(rest / rest.sum() / (counts / counts.sum()) - 1), 0)
+        if moved.max() > MOVED_SHARE:
+            c = int(moved.argmax())
+            values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(moved.max())}
+            notes.append(Note("shares_moved", values))
+    lacking: set[int] = set()
+    for fold in range(folds):
+        others = np.unique(labels[(own < folds) & (own != fold)])
+        lacking |= set(np.unique(labels[own == fold]).tolist()) - set(others.tolist())
+    if lacking:
+        notes.append(Note("folds_lack_classes", {"classes": len(lacking)}))
+    return notes

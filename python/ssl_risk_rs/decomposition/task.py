@@ -1,0 +1,192 @@
+"""What is decomposed: one encoder's features with labels, groups and the roles of the rows, checked once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+
+from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs._splits import encode_groups
+from ssl_risk_rs.errors import ParameterError, ShapeError
+from ssl_risk_rs.probes.features import Features, as_float_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ssl_risk_rs.bank import FeatureBank
+
+__all__ = ["Representations", "Task", "make_task", "other_features"]
+
+#: what a caller may hand over as representations
+Representations: TypeAlias = Union["FeatureBank", "ArrayLike"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Features of one encoder with labels and the roles of the rows.
+
+    features : of n rows; labels : uint32 (n,); train_rows, test_rows : uint32, ascending
+    sample_ids : of the n rows; class_names : of the k classes
+    groups : int64 (n,) positions in `group_names`, or None where rows are independent
+    notes : what was found while checking
+    overlap : test images that are also training images
+    """
+
+    features: Features
+    labels: np.ndarray
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+    sample_ids: Sequence[str]
+    class_names: tuple[str, ...]
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    overlap: int = 0
+
+    @property
+    def n_classes(self) -> int:
+        """k"""
+        return len(self.class_names)
+
+
+def make_task(
+    features: Representations,
+    y: "ArrayLike | None" = None,
+    X_test: "ArrayLike | None" = None,
+    y_test: "ArrayLike | None" = None,
+    *,
+    sample_ids: Sequence[str] | None = None,
+    groups: "str | tuple[Sequence[object], Sequence[object]] | None" = None,
+    drop_unlabelled: bool = False,
+) -> Task:
+    """Check what the caller gave and bring it into one form; arguments as in `decompose`."""
+    from ssl_risk_rs.bank import FeatureBank
+
+    if isinstance(features, FeatureBank):
+        if y is not None or X_test is not None or y_test is not None:
+            raise ParameterError("a feature bank holds its labels and splits: give no y and no X_test")
+        if sample_ids is not None:
+            raise ParameterError("a feature bank holds its sample ids: give no sample_ids")
+        if groups is not None and not isinstance(groups, str):
+            raise ParameterError("groups of a feature bank are the name of one of its columns")
+        return _of_bank(features, groups)
+    if y is None or X_test is None or y_test is None:
+        raise ParameterError("arrays come as X_train, y_train, X_test, y_test: all four are needed")
+    if isinstance(groups, str):
+        raise ParameterError("groups of arrays come as two arrays: groups=(groups_train, groups_test)")
+    return _of_arrays(features, y, X_test, y_test, sample_ids, groups, drop_unlabelled)
+
+
+def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
+    train, test = bank.rows("train"), bank.rows("test")
+    codes = bank.labels()
+    names = bank.class_names or [str(c) for c in range(int(codes.max(initial=0)) + 1)]
+    encoded = encode_labels({"train": codes[train], "test": codes[test]}, class_names=names, where=str(bank.path))
+    labels = np.zeros(bank.n_rows, np.uint32)
+    labels[train], labels[test] = encoded.codes["train"], encoded.codes["test"]
+    names = list(encoded.class_names or names)
+    ids = bank.samples["sample_id"].to_list()
+    groups, group_names, notes = None, (), []
+    if column is not None:
+        group_names, groups = _groups(bank.groups(column))
+    else:
+        notes = [Note("groups_unused", {"column": name}) for name in _group_like(bank.extra_columns)]
+    return _checked(
+        Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
+    )
+
+
+def _of_arrays(
+    features: "ArrayLike",
+    y: "ArrayLike",
+    X_test: "ArrayLike",
+    y_test: "ArrayLike",
+    sample_ids: Sequence[str] | None,
+    groups: tuple[Sequence[object], Sequence[object]] | None,
+    drop_unlabelled: bool,
+) -> Task:
+    train_x, test_x = as_float_rows(features, "X_train"), as_float_rows(X_test, "X_test")
+    if train_x.shape[1] != test_x.shape[1]:
+        raise ShapeError(f"X_train has {train_x.shape[1]} features, X_test has {test_x.shape[1]}")
+    given = {"train": np.asarray(y).ravel(), "test": np.asarray(y_test).ravel()}
+    for part, x in (("train", train_x), ("test", test_x)):
+        if len(x) != len(given[part]):
+            raise ShapeError(f"y_{part} has {len(given[part])} labels, X_{part} has {len(x)} rows")
+    n, m = len(train_x), len(test_x)
+    ids = [str(i) for i in range(n + m)] if sample_ids is None else [str(i) for i in sample_ids]
+    if len(ids) != n + m:
+        raise ShapeError(f"sample_ids has {len(ids)} entries, expected {n + m} (train, then test)")
+    encoded = encode_labels(given, where="the labels", drop_unlabelled=drop_unlabelled)
+    labels = np.zeros(n + m, np.uint32)
+    kept = np.concatenate([encoded.kept["train"], encoded.kept["test"]])
+    labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
+    codes, group_names = None, ()
+    if groups is not None:
+        for part, of_part, rows in (("train", groups[0], n), ("test", groups[1], m)):
+            if len(of_part) != rows:
+                raise ShapeError(f"groups of the {part} rows have {len(of_part)} entries, expected {rows}")
+        group_names, codes = _groups([*groups[0], *groups[1]])
+    names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
+    return _checked(
+        Task(
+            Features.of_arrays(train_x, test_x),
+            labels,
+            np.flatnonzero(kept[:n]).astype(np.uint32),
+            (n + np.flatnonzero(kept[n:])).astype(np.uint32),
+            ids,
+            tuple(names),
+            codes,
+            group_names,
+            tuple(encoded.notes),
+        )
+    )
+
+
+def _groups(values: Sequence[object]) -> tuple[tuple[str, ...], np.ndarray]:
+    names, codes = encode_groups(values)
+    return tuple(names), codes
+
+
+def _group_like(columns: Sequence[str]) -> list[str]:
+    """Columns named like groups of rows that are not independent."""
+    exact, beginnings = {"group", "groups"}, ("patient", "subject", "slide", "scene")
+    return [c for c in columns if c.lower() in exact or c.lower().startswith(beginnings)]
+
+
+def _checked(task: Task) -> Task:
+    if len(task.train_rows) == 0 or len(task.test_rows) == 0:
+        raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
+    n_present = len(np.unique(task.labels[task.train_rows]))
+    if n_present < 2:
+        raise ParameterError(f"the training rows have {n_present} class: a probe needs at least two")
+    ids = np.array([task.sample_ids[row] for row in task.train_rows.tolist()], dtype=str)
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise ParameterError(
+            f"sample id {str(unique[counts > 1][0])!r} occurs twice among the training rows; splits are drawn by it"
+        )
+    return task
+
+
+def other_features(task: Task, features: Any, test: "ArrayLike | None", role: str) -> Features:
+    """Other features in the rows of `task`: those of a twin (training rows may be enough) or of a control."""
+    from ssl_risk_rs.bank import FeatureBank
+
+    if isinstance(features, FeatureBank):
+        if features.n_rows != len(task.labels) or list(features.samples["sample_id"]) != list(task.sample_ids):
+            raise ShapeError(f"the {role} bank has other rows than the features: extract both from one data set")
+        return Features.of_bank(features)
+    n = int(task.test_rows[0]) if len(task.test_rows) else 0
+    x = as_float_rows(features, role)
+    n_train = sum(len(block) for block in task.features.source[:1]) if isinstance(task.features.source, list) else n
+    if len(x) != n_train:
+        raise ShapeError(f"{role} has {len(x)} rows, expected {n_train} (training rows)")
+    if test is None:
+        return Features.of_arrays(x)
+    t = as_float_rows(test, f"{role}_test")
+    expected = len(task.labels) - n_train
+    if len(t) != expected:
+        raise ShapeError(f"{role}_test has {len(t)} rows, expected {expected} (test rows)")
+    return Features.of_arrays(x, t)

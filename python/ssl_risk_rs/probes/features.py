@@ -1,0 +1,61 @@
+"""Representations as solvers take them: an array, blocks of rows, or a bank."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.errors import ParameterError, ShapeError
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+
+__all__ = ["Features", "as_float_rows"]
+
+#: what `_core` takes
+Source: TypeAlias = _core.Bank | list[np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Rows of representations; `source` is borrowed by a solver, never copied.
+
+    source : `_core.Bank`, or C-contiguous float16 or float32 arrays (n_i, d) whose rows follow each other
+    """
+
+    source: Source
+    n_rows: int
+    n_features: int
+
+    @classmethod
+    def of_arrays(cls, *blocks: np.ndarray) -> "Features":
+        """Rows of arrays that have the same features, checked by `as_float_rows`."""
+        widths = {block.shape[1] for block in blocks}
+        if len(widths) != 1:
+            raise ShapeError(f"blocks of rows have {sorted(widths)} features; they must be equal")
+        return cls(list(blocks), sum(len(block) for block in blocks), widths.pop())
+
+    @classmethod
+    def of_bank(cls, bank: "FeatureBank") -> "Features":
+        """All rows of a feature bank."""
+        return cls(bank.core, bank.n_rows, bank.n_features)
+
+
+def as_float_rows(x: object, name: str) -> np.ndarray:
+    """A C-contiguous float16 or float32 array (n, d); float16 and float32 are not copied where they lie so.
+
+    Raises
+    ------
+    ShapeError unless it has two dimensions; ParameterError unless it holds numbers.
+    """
+    if hasattr(x, "tocsr"):
+        raise ParameterError(f"{name} is a sparse matrix; representations are dense: pass {name}.toarray()")
+    array = np.asanyarray(x)
+    if array.ndim != 2:
+        raise ShapeError(f"{name} has shape {array.shape}, expected (n_samples, n_features)")
+    if array.dtype not in (np.float16, np.float32):
+        if array.dtype.kind not in "fiub":
+            raise ParameterError(f"{name} has dtype {array.dtype}, expected numbers")
+        array = array.astype(np.float32)
+    return np.ascontiguousarray(array)

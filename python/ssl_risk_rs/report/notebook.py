@@ -1,0 +1,34 @@
+"""The table of a run as HTML, for notebooks."""
+
+import math
+from html import escape
+
+from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Run
+
+__all__ = ["render_html"]
+
+
+def render_html(run: Run) -> str:
+    """One table for each decomposition, with its checks and notes."""
+    parts = []
+    for result in run.decompositions:
+        title = f"{short(run.provenance.encoder)} on {run.provenance.data}, {result.method.probe} probe"
+        rows = []
+        for name, e in result.estimates.items():
+            quantity = QUANTITIES[name]
+            if quantity.kind not in ("component", "detail", "total"):
+                continue
+            interval = "" if math.isnan(e.low) else f"{100 * e.low:.2f} to {100 * e.high:.2f}"
+            mark = MARKS[e.grade][0] if e.grade in MARKS else ""
+            cells = (quantity.label, f"{100 * e.estimate:.2f}{mark}", interval)
+            rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
+        said += [note.sentence() for note in notes(result, run.provenance)]
+        head = f"<th>component</th><th>error, %</th><th>{100 * result.method.confidence:g} % interval</th>"
+        parts.append(
+            f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table><ul>{''.join(f'<li>{escape(s)}</li>' for s in said)}</ul>"
+        )
+    return "".join(parts)

@@ -1,0 +1,89 @@
+"""What belongs to the numbers of a decomposition: checks, and sentences that a first reader understands."""
+
+from dataclasses import dataclass
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.record import Decomposition, FitRecord
+
+__all__ = ["MARKS", "Check", "checks", "notes", "short"]
+
+#: mark behind an interval → what it says
+MARKS: dict[Grade, tuple[str, str]] = {
+    Grade.FEW_ROWS: ("*", "fewer than 10 rows decide this number, so its interval is rough"),
+    Grade.FEW_GROUPS: ("†", "this number rests on fewer than 20 groups in a set of rows"),
+    Grade.INDICATIVE: ("‡", "this interval is indicative only (few groups, or a very optimistic training error)"),
+    Grade.NONE: ("–", "there are too few groups for an interval"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something that was checked, and can fail."""
+
+    passed: bool
+    text: str
+
+
+def short(name: str) -> str:
+    """An encoder's name without the folders of its checkpoint."""
+    scheme, _, rest = name.partition(":")
+    return f"ckpt:{rest.rpartition('/')[2]}" if scheme == "ckpt" else name
+
+
+def checks(result: Decomposition) -> list[Check]:
+    """Checks of the fits and of the penalties."""
+    found = [_fits(result)]
+    tuned = [p for p in result.penalties.values() if p.inside is not None]
+    inside = sum(bool(p.inside) for p in tuned)
+    if len(tuned) == 1:
+        found.append(Check(inside == 1, f"the tuned penalty is {'inside' if inside else 'at the end of'} its grid"))
+    elif tuned:
+        found.append(Check(inside == len(tuned), f"{inside} of {len(tuned)} tuned penalties are inside their grid"))
+    return found
+
+
+def _fits(result: Decomposition) -> Check:
+    if result.method.probe == "ridge":
+        return Check(result.converged, f"{len(result.fits)} fits are solved in closed form")
+    by_stop: dict[str, list[FitRecord]] = {}
+    for fit in result.fits:
+        by_stop.setdefault(fit.stop if fit.converged else "missed", []).append(fit)
+    parts = []
+    if proven := by_stop.pop("certified", []):
+        worst = max(fit.gap or 0.0 for fit in proven)
+        parts.append(f"{len(proven)} fits are proven to be within {worst:.0e} of their optimum")
+    if missed := by_stop.pop("missed", []):
+        parts.append(f"{len(missed)} missed their tolerance")
+    if rest := sum(map(len, by_stop.values())):
+        parts.append(f"{rest} {'fits ' if not parts else ''}stopped where nothing is left to gain (no proof)")
+    return Check(result.converged, ", ".join(parts))
+
+
+def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
+    """Everything a reader should know, each once."""
+    said = [*provenance.notes, *result.notes]
+    for name in result.estimates:
+        e, quantity = result.estimates[name], QUANTITIES[name]
+        if quantity.below_zero and e.estimate < 0:
+            weight = "its interval holds 0" if not e.high < 0 else "more than chance explains"
+            values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
+            said.append(Note("negative", values))
+    if not result.supervised:
+        said.append(Note("no_twin"))
+    if provenance.saw_training_images is False:
+        said.append(Note("not_pretrained_here", {"pretraining": provenance.pretraining_data or "other data"}))
+    if result.control is None and provenance.no_control:
+        said.append(Note("no_control", {"reason": provenance.no_control}))
+    if "floor" in result.penalties and not result.floor.separable:
+        values = {
+            "at_floor": 100 * result.estimate("risk_af"),
+            "above": 100 * result.floor.risk_above,
+            "floor": result.penalties["floor"].value,
+        }
+        said.append(Note("floor_sensitivity", values))
+    if "risk_af_midpoint" in result.estimates:
+        said.append(Note("midpoint", {"midpoint": 100 * result.estimate("risk_af_midpoint")}))
+    return [note for i, note in enumerate(said) if note not in said[:i]]

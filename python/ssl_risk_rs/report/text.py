@@ -1,0 +1,107 @@
+"""The table of a run, as plain text in percent."""
+
+import math
+import textwrap
+from collections.abc import Iterator
+
+from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
+from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.record import Decomposition
+from ssl_risk_rs.results.run import Run
+
+__all__ = ["bar", "render", "render_one"]
+
+BAR = 20
+#: columns of a row without its bar, the mark of the bottleneck included
+NARROW = 83
+EIGHTHS = " ▏▎▍▌▋▊▉"
+#: what a terminal without these characters is shown
+PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
+                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "–": "-",
+                       **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
+
+
+def bar(share: float, columns: int = BAR) -> str:
+    """A bar of `share` (0 … 1) of some columns, in eighths."""
+    eighths = round(max(0.0, min(1.0, share)) * columns * 8)
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+
+
+def render(run: Run, width: int | None = None) -> str:
+    """The tables of all decompositions of a run; with `width`, lines are folded to the columns of a terminal."""
+    return "\n\n".join(render_one(d, run.provenance, width) for d in run.decompositions)
+
+
+def render_one(result: Decomposition, provenance: Provenance, width: int | None = None) -> str:
+    """One decomposition: heading, components with intervals, checks, notes."""
+    columns = BAR if width is None else max(0, min(BAR, width - NARROW))
+    lines = [*_heading(result, provenance), *_rows(result, provenance, columns)]
+    for check in checks(result):
+        lines.append(f"  {'✓' if check.passed else '✗'} {check.text}")
+    lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
+    used = {e.grade for name, e in result.estimates.items() if _shown(result, name)}
+    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    return "\n".join(line.rstrip() if width is None else _folded(line, width) for line in lines)
+
+
+def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
+    sizes, method = result.sizes, result.method
+    yield f"{short(provenance.encoder)} on {provenance.data} · {method.probe} probe ({method.protocol} protocol)"
+    facts = [f"{sizes.train:,} training rows", f"{sizes.test:,} test rows"]
+    if sizes.features:
+        facts.append(f"{sizes.features:,} features")
+    facts.append(f"{sizes.classes:,} classes")
+    if math.isfinite(sizes.chance):
+        facts.append(f"chance level {100 * sizes.chance:.2f} %")
+    yield "  " + " · ".join(facts)
+    if sizes.groups_train is not None:
+        column = f" of {provenance.group}" if provenance.group else ""
+        yield (
+            f"  whole groups{column}: {sizes.groups_train:,} in the training rows ({sizes.groups_subset:,} of them "
+            f"held out), {sizes.groups_test:,} in the test rows"
+        )
+
+
+def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterator[str]:
+    estimates = result.estimates
+    total = estimates["agg_risk"].estimate
+    yield f"{'':28}{'error %':>9}   {f'{100 * result.method.confidence:g} % interval':^17}"
+    for name in result.component_names:
+        e = estimates[name]
+        mark = ""
+        p = result.bottleneck.probability
+        if name == result.bottleneck.quantity and p is not None:
+            mark = f"← largest, P {'> 0.99' if p > 0.99 else f'= {p:.2f}'}"
+        if name == "approx" and provenance.supervised:
+            mark = f"{mark}  twin: {short(provenance.supervised)}".strip()
+        filled = bar(e.estimate / total if total > 0 else 0.0, columns)
+        yield _row(QUANTITIES[name].label, e, f"{filled:<{columns}} {mark}")
+        if name == "enc_gen":
+            for detail in ("enc_gen_equal_labels", "label_count", "class_mix"):
+                if detail in estimates:
+                    yield _row(f"  {QUANTITIES[detail].label}", estimates[detail])
+    yield f"  {'─' * 56}"
+    yield _row(QUANTITIES["agg_risk"].label, estimates["agg_risk"])
+    if result.control is not None:
+        control = result.control.estimates
+        name = short(provenance.control or "control encoder")
+        yield _row("control: encoder gen.", control["enc_gen"], f"{'':<{columns}} {name}")
+        yield _row("control: aggregated risk", control["agg_risk"])
+
+
+def _shown(result: Decomposition, name: str) -> bool:
+    return QUANTITIES[name].kind in ("component", "detail", "total")
+
+
+def _row(label: str, e: Estimate, rest: str = "") -> str:
+    interval = "no interval" if math.isnan(e.low) else f"[{100 * e.low:6.2f}, {100 * e.high:6.2f}]"
+    mark = MARKS[e.grade][0] if e.grade in MARKS else " "
+    return f"  {label:<26}{100 * e.estimate:9.2f}   {interval:<17}{mark} {rest}"
+
+
+def _folded(line: str, width: int) -> str:
+    return textwrap.fill(
+        line.rstrip(), width, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
+    )

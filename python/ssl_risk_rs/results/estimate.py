@@ -1,0 +1,51 @@
+"""A number with its interval."""
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["Estimate", "Grade"]
+
+
+class Grade(str, Enum):
+    """How far an interval can be trusted."""
+
+    SOUND = "sound"
+    #: fewer than ten rows decide it
+    FEW_ROWS = "few_rows"
+    #: fewer than 20 groups in a set of rows it rests on
+    FEW_GROUPS = "few_groups"
+    #: fewer than 10 groups, fewer than 5 degrees of freedom, or a training error too optimistic to bound
+    INDICATIVE = "indicative"
+    #: too few groups for any interval: `low` and `high` are NaN
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A quantity with its interval, in fractions (never percent).
+
+    Attributes
+    ----------
+    quantity : name in `QUANTITIES`
+    estimate, se, low, high : float; se includes everything the interval does but guards for few rows
+    n : rows it is judged on
+    n_groups : groups of those rows; None where rows have no groups
+    df : degrees of freedom of the t quantile; infinity for a normal interval
+    grade : how far the interval can be trusted
+    """
+
+    quantity: str
+    estimate: float
+    se: float
+    low: float
+    high: float
+    n: int
+    n_groups: int | None = None
+    df: float = math.inf
+    grade: Grade = Grade.SOUND
+
+    @property
+    def conservative(self) -> bool:
+        """Whether the interval is marked."""
+        return self.grade is not Grade.SOUND

@@ -1,0 +1,142 @@
+"""What the probes of a decomposition did on every row they were judged on: enough to compute each number again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from ssl_risk_rs.errors import ShapeError
+
+__all__ = ["Judgements", "Outcome"]
+
+#: no subset: the row is in a fold
+NO_SUBSET = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One probe on rows in order.
+
+    Attributes
+    ----------
+    predicted : uint32 (n,); rank : uint32 (n,), classes scored above the true one, 0 if the row is right;
+    loss : float32 (n,), −log softmax; margin : float32 (n,), score of the true class less the best other one
+    """
+
+    predicted: np.ndarray
+    rank: np.ndarray
+    loss: np.ndarray
+    margin: np.ndarray
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """bool (n,)"""
+        return np.asarray(self.rank > 0)
+
+    @property
+    def error(self) -> float:
+        """0-1 error."""
+        return float(self.wrong.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """Every judged row with the outcome of every probe that the estimates use.
+
+    Attributes
+    ----------
+    class_names : of the k classes
+    train_ids, test_ids : bytes arrays (n,), (n_te,): sample ids
+    train_labels, test_labels : uint32
+    train_groups, test_groups : bytes arrays, or None where rows have no groups
+    subset : int8 (n,), held-out subset of each training row, −1 in folds
+    fold : int8 (n,), fold of each training row, −1 in subsets
+    af : floor probe of all training rows on them; at_alpha : probe at α* of all training rows on them;
+    sup : floor probe of the twin, or None
+    held_out : complement probe of each training row's own subset, on subset rows in row order
+    held_out_floor : the same at the floor's penalty, or None where those were not fitted
+    us : probe of all training rows on the test rows; cs : complement probes on the test rows
+    floor_on_test : floor probe on the test rows
+    fold_margins : float32 (folds judged, n_te), margins of the fold probes on the test rows; no rows where none were
+    folds_complete : whether every fold has a probe
+    """
+
+    class_names: tuple[str, ...]
+    train_ids: np.ndarray
+    test_ids: np.ndarray
+    train_labels: np.ndarray
+    test_labels: np.ndarray
+    subset: np.ndarray
+    fold: np.ndarray
+    af: Outcome
+    us: Outcome
+    held_out: Outcome
+    cs: tuple[Outcome, ...]
+    at_alpha: Outcome | None = None
+    sup: Outcome | None = None
+    held_out_floor: Outcome | None = None
+    floor_on_test: Outcome | None = None
+    sup_on_test: Outcome | None = None
+    train_groups: np.ndarray | None = None
+    test_groups: np.ndarray | None = None
+    fold_margins: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    def __post_init__(self) -> None:
+        n, m, held = len(self.train_labels), len(self.test_labels), int(self.in_subset.sum())
+        expected = {"af": n, "at_alpha": n, "sup": n, "us": m, "floor_on_test": m, "sup_on_test": m}
+        expected |= {"held_out": held, "held_out_floor": held}
+        for name, rows in expected.items():
+            outcome = getattr(self, name)
+            if outcome is not None and len(outcome.rank) != rows:
+                raise ShapeError(f"outcomes {name} have {len(outcome.rank)} rows, expected {rows}")
+
+    @property
+    def in_subset(self) -> np.ndarray:
+        """bool (n,)"""
+        return np.asarray(self.subset != NO_SUBSET)
+
+    @property
+    def n_subsets(self) -> int:
+        """m"""
+        return len(self.cs)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Named arrays, none of objects, for `numpy.savez`."""
+        found: dict[str, np.ndarray] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Outcome):
+                found |= _spread(f.name, value)
+            elif f.name == "cs":
+                for j, outcome in enumerate(value):
+                    found |= _spread(f"cs_{j}", outcome)
+            elif f.name == "class_names":
+                found[f.name] = np.array([name.encode() for name in value], dtype=np.bytes_)
+            elif value is not None:
+                found[f.name] = value
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Judgements":
+        """The inverse of `to_arrays`."""
+        found: dict[str, Any] = {}
+        for f in fields(cls):
+            if f.name == "cs":
+                count = sum(name.startswith("cs_") and name.endswith(".rank") for name in arrays)
+                found["cs"] = tuple(_gathered(f"cs_{j}", arrays) for j in range(count))
+            elif f.name == "class_names":
+                found[f.name] = tuple(name.decode() for name in arrays[f.name].tolist())
+            elif f"{f.name}.rank" in arrays:
+                found[f.name] = _gathered(f.name, arrays)
+            elif f.name in arrays:
+                found[f.name] = arrays[f.name]
+        return cls(**found)
+
+
+def _spread(name: str, outcome: Outcome) -> dict[str, np.ndarray]:
+    return {f"{name}.{f.name}": getattr(outcome, f.name) for f in fields(Outcome)}
+
+
+def _gathered(name: str, arrays: Mapping[str, np.ndarray]) -> Outcome:
+    return Outcome(**{f.name: arrays[f"{name}.{f.name}"] for f in fields(Outcome)})

@@ -1,0 +1,62 @@
+"""Where a run's numbers come from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ssl_risk_rs._notes import Note
+
+__all__ = ["BankFacts", "Host", "Provenance"]
+
+
+@dataclass(frozen=True, slots=True)
+class BankFacts:
+    """A feature bank that was used, as its header tells."""
+
+    path: str
+    encoder: str | None = None
+    weights_hash: str | None = None
+    feature: str | None = None
+    precision: str | None = None
+    data: str | None = None
+    data_fingerprint: str | None = None
+    dtype: str | None = None
+    n_features: int | None = None
+    licence: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine."""
+
+    machine: str = ""
+    system: str = ""
+    cpus: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Names as typed, facts as the banks' headers hold them.
+
+    Attributes
+    ----------
+    encoder, data : what tables print; command : the line that made the run
+    supervised, control : names of the twin and of the control encoder; no_control : why there is none
+    pretraining_data : of the encoder, as published
+    saw_training_images : whether the encoder's pretraining data hold the probe's training images; None: not known
+    group : column that groups were taken from
+    banks : role (encoder, supervised, control) → bank
+    notes : on the data and the encoder
+    """
+
+    encoder: str = "features"
+    data: str = "arrays"
+    command: str = ""
+    supervised: str | None = None
+    control: str | None = None
+    no_control: str | None = None
+    pretraining_data: str | None = None
+    saw_training_images: bool | None = None
+    group: str | None = None
+    banks: Mapping[str, BankFacts] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()

@@ -1,0 +1,90 @@
+"""The one table of what is estimated: name, label, how it is made of risks, and which rows decide it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["BASE", "QUANTITIES", "Kind", "Quantity", "Rows", "components", "estimated"]
+
+#: sets of rows: a held-out training subset, all training rows, test rows
+Rows = Literal["train", "subset", "test"]
+Kind = Literal["risk", "component", "detail", "total"]
+
+#: the risks that row scores are kept for, in the order of covariances; `risk_ah` is the error on held-out training
+#: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows
+BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One number of a decomposition.
+
+    Attributes
+    ----------
+    name : short name, as in columns of results
+    label : what a table prints
+    kind : "risk", "component" (those sum to the total), "detail" (a part of a component), "total"
+    weights : coefficients on risks of BASE
+    rows : the set of rows it is said to be judged on
+    guards : sets whose n adds 1/n² to the variance, so that an interval of few rows is not too short; "draws"
+        stands for test rows times subsets
+    below_zero : what a negative value says; empty where it cannot be negative
+    """
+
+    name: str
+    label: str
+    kind: Kind
+    weights: Mapping[str, float]
+    rows: Rows
+    guards: tuple[Literal["train", "subset", "test", "draws"], ...] = ()
+    below_zero: str = ""
+
+
+QUANTITIES: dict[str, Quantity] = {
+    q.name: q
+    for q in (
+        Quantity("risk_sup", "R_ΦF", "risk", {"risk_sup": 1}, "train"),
+        Quantity("risk_af", "R_AF", "risk", {"risk_af": 1}, "train"),
+        Quantity("risk_as", "R_AS", "risk", {"risk_as": 1}, "subset"),
+        Quantity("risk_cs", "R_CS", "risk", {"risk_cs": 1}, "test"),
+        Quantity("risk_us", "R_US", "risk", {"risk_us": 1}, "test"),
+        Quantity("risk_us_mix", "R_US at training shares", "risk", {"risk_us_mix": 1}, "test"),
+        Quantity("risk_ah", "error on held-out rows at the floor", "risk", {"risk_ah": 1}, "subset"),
+        Quantity("risk_af_midpoint", "R_AF, midpoint", "risk", {"risk_af": 0.5, "risk_ah": 0.5}, "train"),
+        Quantity("approx", "approximation", "component", {"risk_sup": 1}, "train"),
+        Quantity(
+            "usability", "representation usability", "component", {"risk_af": 1, "risk_sup": -1}, "train", ("train",),
+            "a probe on this representation fits the training rows better than one on the twin's",
+        ),
+        Quantity("approx_usability", "approximation + usability", "component", {"risk_af": 1}, "train"),
+        Quantity(
+            "probe_gen", "probe generalization", "component", {"risk_as": 1, "risk_af": -1}, "subset", ("subset",),
+            "held-out training rows are predicted better than the rows that the floor probe was fitted on",
+        ),
+        Quantity(
+            "enc_gen", "encoder generalization", "component", {"risk_us": 1, "risk_as": -1}, "test",
+            ("subset", "test"), "test rows are predicted better than held-out training rows",
+        ),
+        Quantity(
+            "enc_gen_equal_labels", "at equal label count", "detail", {"risk_cs": 1, "risk_as": -1}, "test",
+            ("subset", "test"),
+        ),
+        Quantity("label_count", "labels set aside", "detail", {"risk_us": 1, "risk_cs": -1}, "test", ("draws",)),
+        Quantity("class_mix", "other class shares", "detail", {"risk_us_mix": 1, "risk_us": -1}, "test", ("test",)),
+        Quantity("agg_risk", "aggregated risk", "total", {"risk_us": 1}, "test"),
+    )
+}  # fmt: skip
+
+
+def components(*, supervised: bool) -> tuple[str, ...]:
+    """Names of the components that sum to `agg_risk`; without a supervised twin the first two are one."""
+    first = ("approx", "usability") if supervised else ("approx_usability",)
+    return (*first, "probe_gen", "enc_gen")
+
+
+def estimated(known: "frozenset[str] | set[str]") -> tuple[str, ...]:
+    """The quantities whose risks are all `known`, in the order of the table."""
+    left_out = {"approx_usability"} if "risk_sup" in known else set()
+    return tuple(
+        name for name, q in QUANTITIES.items() if name not in left_out and known.issuperset(q.weights)
+    )

@@ -1,0 +1,220 @@
+"""A run: decompositions with their provenance, as a folder that can be read back.
+
+The folder holds `run.json` (schema versioned), `results.parquet` (one row a quantity) and `outcomes.npz` (every
+judged row). It appears by one rename of a finished temporary folder: half a run is never taken for one.
+"""
+
+import json
+import os
+import platform
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssl_risk_rs._files import beside, replace_folder
+from ssl_risk_rs.errors import ShapeError, SslRiskError
+from ssl_risk_rs.results import version1
+from ssl_risk_rs.results._json import from_json, to_json
+from ssl_risk_rs.results.frames import tidy
+from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.provenance import Host, Provenance
+from ssl_risk_rs.results.record import Decomposition
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["ResultError", "Run", "check_target"]
+
+#: of run.json; raised when a field changes its meaning. Version 1 is still read
+SCHEMA_VERSION = 2
+_LIBRARIES = ("ssl-risk-rs", "numpy", "polars", "pillow", "timm", "torch", "torchvision")
+
+
+class ResultError(SslRiskError, ValueError):
+    """A run cannot be written or read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One decomposition for each probe, and where they come from.
+
+    >>> run = Run.of(decompose(X, y, X_test, y_test, probe="ridge"))
+    >>> folder = run.save(path / "run")
+    >>> str(Run.load(folder)) == str(run)
+    True
+    """
+
+    decompositions: tuple[Decomposition, ...]
+    provenance: Provenance = field(default_factory=Provenance)
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict, repr=False)
+    host: Host = field(default_factory=Host, repr=False)
+    arguments: tuple[str, ...] = field(default=(), repr=False)
+    #: folder it was read from or written to
+    path: Path | None = None
+
+    @classmethod
+    def of(cls, *decompositions: Decomposition, provenance: Provenance | None = None) -> "Run":
+        """A run made here and now."""
+        return cls(
+            decompositions,
+            provenance or Provenance(encoder=decompositions[0].name),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=_versions(),
+            host=Host(platform.machine(), platform.platform(), os.cpu_count()),
+            arguments=tuple(sys.argv[1:]),
+        )
+
+    @property
+    def converged(self) -> bool:
+        """Whether every fit reached its tolerance."""
+        return all(d.converged for d in self.decompositions)
+
+    def frame(self) -> "pl.DataFrame":
+        """One row for each quantity; what results.parquet holds and `--format json` prints."""
+        return tidy(self.decompositions, self.provenance, "" if self.path is None else self.path.name)
+
+    def save(self, path: "os.PathLike[str] | str", *, force: bool = False) -> Path:
+        """Write a run folder; whatever fails, the folder is as it was before.
+
+        Parameters
+        ----------
+        path : new folder; force : replace a run that is there
+
+        Raises
+        ------
+        Those of `check_target`; OSError.
+        """
+        target = check_target(path, force=force)
+        place = target.absolute()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with beside(place) as temporary:
+            temporary.mkdir()
+            text = json.dumps(self._document(), indent=2, ensure_ascii=False, allow_nan=False)
+            (temporary / "run.json").write_text(text, encoding="utf-8")
+            replace(self, path=place).frame().write_parquet(temporary / "results.parquet")
+            np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **self._arrays())
+            replace_folder(temporary, place)
+        return target
+
+    @classmethod
+    def load(cls, path: "os.PathLike[str] | str") -> "Run":
+        """Read a run folder; what it prints, compares and reports is that of the run when it was live.
+
+        Raises
+        ------
+        ResultError if there is no run, it is damaged, or a later release wrote it.
+        """
+        folder = Path(path).expanduser()
+        file = folder / "run.json"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            schema = found["schema_version"]
+            if schema == 1:
+                return replace(version1.read(found, cls), path=folder)
+            if schema != SCHEMA_VERSION:
+                raise ResultError(
+                    f"{file} has schema version {schema}; this release reads 1 to {SCHEMA_VERSION}: upgrade it"
+                )
+            with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            return from_json(cls, found, decompositions=_read_all(found["decompositions"], arrays), path=folder,
+                             provenance=from_json(Provenance, found))  # fmt: skip
+        except FileNotFoundError as error:
+            raise ResultError(f"{folder} is no run folder: {error.filename} is not there") from None
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, ResultError) or (isinstance(error, SslRiskError) and not isinstance(error, ShapeError)):
+                raise
+            raise ResultError(f"{folder} is damaged, or no run folder: {type(error).__name__} {error}") from error
+
+    def _document(self) -> dict[str, Any]:
+        head = {"schema_version": SCHEMA_VERSION, **to_json(self, without=("decompositions", "provenance", "path"))}
+        return {**head, **to_json(self.provenance), "decompositions": [_describe(d) for d in self.decompositions]}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for i, whole in enumerate(self.decompositions):
+            for prefix, part in ((f"{i}", whole), (f"{i}.control", whole.control)):
+                if part is not None and part.judgements is not None:
+                    found |= {f"{prefix}.{name}": array for name, array in part.judgements.to_arrays().items()}
+                if part is not None:
+                    found[f"{prefix}.covariance"] = part.covariance
+        return found
+
+    def __str__(self) -> str:
+        from ssl_risk_rs.report.text import render
+
+        return render(self)
+
+    def _repr_html_(self) -> str:
+        from ssl_risk_rs.report.notebook import render_html
+
+        return render_html(self)
+
+
+def _describe(d: Decomposition) -> dict[str, Any]:
+    written = to_json(d, without=("judgements", "control", "covariance"))
+    shown = {"converged": d.converged, "passes": sum(fit.passes for fit in d.fits)}
+    return {**written, **shown, "control": None if d.control is None else _describe(d.control)}
+
+
+def _read_all(found: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> tuple[Decomposition, ...]:
+    return tuple(_read(described, f"{i}", arrays) for i, described in enumerate(found))
+
+
+def _read(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) -> Decomposition:
+    own = {
+        name.removeprefix(f"{prefix}."): array
+        for name, array in arrays.items()
+        if name.startswith(f"{prefix}.") and not name.startswith(f"{prefix}.control.")
+    }
+    covariance = own.pop("covariance")
+    control = found.get("control")
+    estimates = {}
+    for name, estimate in found["estimates"].items():
+        # null stands for infinity here: a normal interval
+        estimates[name] = {**estimate, "df": float("inf") if estimate["df"] is None else estimate["df"]}
+    return from_json(
+        Decomposition,
+        {**found, "estimates": estimates},
+        covariance=covariance,
+        judgements=Judgements.from_arrays(own) if own else None,
+        control=None if control is None else _read(control, f"{prefix}.control", arrays),
+    )
+
+
+def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path:
+    """The folder that `Run.save` would write; nothing is made. Ask before hours of work, not after.
+
+    Raises
+    ------
+    ResultError if it exists and `force` is not set, if `force` would replace what is no run, or if no folder
+    can be made there.
+    """
+    target = Path(path).expanduser()
+    if target.exists():
+        if not force:
+            raise ResultError(f"{target} exists; choose another --out, or give --force to replace it")
+        if not (target / "run.json").is_file() and not (target.is_dir() and not any(target.iterdir())):
+            raise ResultError(f"{target} is no run folder, so --force does not replace it; choose another --out")
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")
+    return target
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -222,7 +222,7 @@ def by_package(train: Rows, test: Rows, probe: Probe, seed: int, use_groups: boo
     subsets = [
         np.asarray(v) for key, v in sorted(result.outcomes.items()) if key.startswith("as_") and key.endswith("_row")
     ]
-    return Judged(np.array(rows), float(result.alpha), subsets)
+    return Judged(np.array(rows), float(result.alphas["tuned"]), subsets)
 
 
 def fit_with_package(x: np.ndarray, y: np.ndarray, probe: Probe, alpha: float) -> Predict:

@@ -137,10 +137,10 @@ class ImageDataset:
         picture = self.source.load(int(self._positions[row]))
         return upright(picture) if self.exif_orientation else picture
 
-    def content(self, row: int) -> bytes | Path:
-        """What tells whether two rows are the same image: their file, or their pixels where they have none."""
+    def content(self, row: int) -> bytes | str:
+        """What tells whether two rows are the same image: the path of its file, or its pixels where it has none."""
         listing, at = self.source.listing(), int(self._positions[row])
-        return self.source.content(at) if listing.path is None else Path(os.fsdecode(listing.path[at]))
+        return self.source.content(at) if listing.path is None else os.fsdecode(listing.path[at])
 
     def where(self, row: int) -> str:
         """File, or data set and sample id, of a row: for messages."""

@@ -56,7 +56,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "npz",
-        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c], groups_train, groups_test; no test part: 20 % are",
+        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test; else 20 % are test",
         "npz:/data/images.npz",
         f"{_HERE}.npz:NpzSource",
     ),

@@ -1,0 +1,33 @@
+"""One value for all progress: what a long job does now, how far it is, and what it waits for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Event", "Stage"]
+
+Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Where a job stands.
+
+    Attributes
+    ----------
+    stage : what is being done: "scan" (looking for corrupt images), "compare" (looking for test images among the
+        training images), "encode", "import", "moments", "tune", "fit", "judge", "intervals"
+    done, total : in units of the stage (images, rows, passes, fits), those of earlier runs included; total is None
+        where nobody knows it
+    rate : units a second, of this run; None before there is one
+    seconds_left : at that rate; None where it cannot be told
+    bottleneck : what the others wait for: "decode", "encode" or "write"
+    detail : which probe, fit or file; "" where the stage says it all
+    """
+
+    stage: Stage
+    done: float
+    total: float | None = None
+    rate: float | None = None
+    seconds_left: float | None = None
+    bottleneck: Literal["decode", "encode", "write"] | None = None
+    detail: str = ""

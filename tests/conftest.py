@@ -5,8 +5,11 @@ Options
 --typecheck, --no-typecheck : whether array annotations of the package are checked at every call (default: they are)
 """
 
+import argparse
+import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +26,82 @@ PLACES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSL_RIS
 #: variables that change what the package does; a test that wants one sets it
 SWITCHES = ("SSL_RISK_DATA",)
 
-#: node ids, or beginnings of them, of tests that take more than a second or two: `make test-fast` leaves them out
-SLOW: frozenset[str] = frozenset()
+#: node ids, or beginnings of them, of tests that take more than a second: `make test-fast` leaves them out
+SLOW = frozenset(
+    (
+        "tests/bank/test_bank.py::test_any_order_of_blocks_and_parts",
+        "tests/bank/test_bank.py::test_no_committed_block_is_lost_to_kill_9",
+        "tests/bank/test_exchange.py::test_a_killed_import_goes_on",
+        "tests/bank/test_store.py::test_remember_from_several_processes",
+        "tests/bench/test_bench.py",
+        "tests/cli/test_cli.py::test_a_second_run_encodes_nothing_and_needs_no_torch",
+        "tests/cli/test_cli.py::test_an_interrupted_run_names_the_line_that_goes_on",
+        "tests/cli/test_cli.py::test_decompose_four_arrays_without_torch",
+        "tests/cli/test_cli.py::test_demo_is_run_without_arguments",
+        "tests/cli/test_cli.py::test_formats_hold_the_same_numbers",
+        "tests/cli/test_cli.py::test_run_writes_what_it_prints",
+        "tests/decomposition/test_decomposition.py::test_logistic_risks_are_those_of_scikit_learn",
+        "tests/encoders/test_encoders.py::test_a_pickle_that_would_run_code_is_refused",
+        "tests/encoders/test_encoders.py::test_a_smaller_or_other_architecture_fails",
+        "tests/encoders/test_encoders.py::test_bundled_encoders_are_what_their_readme_says",
+        "tests/encoders/test_encoders.py::test_default_feature_is_timms_own_pooling",
+        "tests/encoders/test_encoders.py::test_files_that_are_no_checkpoints",
+        "tests/encoders/test_encoders.py::test_one_missing_tensor_fails_by_name",
+        "tests/encoders/test_encoders.py::test_order_matching",
+        "tests/encoders/test_encoders.py::test_published_name_loads_a_file_placed_by_hand_and_records_its_hash",
+        "tests/encoders/test_encoders.py::test_random_weights_are_the_seeds",
+        "tests/encoders/test_encoders.py::test_resnet101_has_timm_names_and_values",
+        "tests/encoders/test_encoders.py::test_resnet_inner_stages",
+        "tests/encoders/test_encoders.py::test_safetensors",
+        "tests/encoders/test_encoders.py::test_swav_file_gives_the_features_of_an_independent_resnet50",
+        "tests/encoders/test_encoders.py::test_timm_preprocessing_is_timms",
+        "tests/encoders/test_encoders.py::test_vit_features_against_timm",
+        "tests/encoders/test_encoders.py::test_vit_with_registers_averages_patches_only",
+        "tests/encoders/test_encoders.py::test_weights_must_be_finite",
+        "tests/encoders/test_encoders.py::test_wide_resnets",
+        "tests/encoders/test_encoders.py::test_wrappers_and_prefixes",
+        "tests/extraction/test_extraction.py::test_bank_by_name_has_the_encoders_features",
+        "tests/extraction/test_extraction.py::test_interrupt_prints_the_line_that_resumes",
+        "tests/extraction/test_extraction.py::test_kill_9_loses_no_committed_row_and_none_is_decoded_again",
+        "tests/extraction/test_extraction.py::test_second_run_imports_neither_torch_nor_an_image_library",
+        "tests/extraction/test_extraction.py::test_several_layers_from_one_pass",
+        "tests/probes/test_probes.py::test_an_interrupt_ends_a_fit_soon",
+        "tests/probes/test_probes.py::test_logistic_predictions_and_probabilities_are_those_of_scikit_learn",
+        "tests/probes/test_probes.py::test_scikit_learn_is_imported_only_with_the_probes",
+        "tests/probes/test_probes.py::test_the_choice_of_a_penalty_is_that_of_scikit_learn_on_the_same_folds",
+        "tests/results/test_results.py::test_a_killed_process_leaves_no_folder_that_looks_finished",
+    )
+)
+
+#: what a minimal environment may lack (`make test-oldest`); tests that need it are skipped there
+OPTIONAL = tuple(name for name in ("torch", "torchvision", "timm") if importlib.util.find_spec(name) is None)
+if OPTIONAL:
+    collect_ignore = ["encoders", "extraction", "bench"]  # import them while they are collected
+
+
+# --- array annotations are checks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --typecheck, --no-typecheck."""
+    parser.addoption(
+        "--typecheck",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="check the array annotations of the package at every call",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the checks before a test imports the package."""
+    if not config.getoption("--typecheck"):
+        return
+    spec = importlib.util.spec_from_file_location("array_checks", Path(__file__).with_name("array_checks.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["array_checks"] = module  # jaxtyping's hook imports the checker by its name
+    spec.loader.exec_module(module)
+    module.install(PACKAGE)
 
 
 # --- the source tree stays as it was
@@ -109,23 +186,46 @@ def rng() -> np.random.Generator:
 
 # --- slow tests
 
+STALE = pytest.StashKey[list[str]]()
+
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by the marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of `SLOW`; an entry that names no test any more ends the run."""
+    """Mark the tests of `SLOW`; entries whose file is there but not their test are kept for a test to report."""
     unused = set(SLOW)
     for item in items:
         for prefix in SLOW:
             if _has_prefix(item.nodeid, prefix):
                 item.add_marker(pytest.mark.slow)
                 unused.discard(prefix)
-    whole = {item.nodeid.partition("::")[0] for item in items}
-    if any("::" in argument for argument in config.args):
-        return  # a part of a file was asked for
-    if stale := sorted(prefix for prefix in unused if prefix.partition("::")[0] in whole):
-        raise pytest.UsageError(f"SLOW in {Path(__file__).name} names tests that are not there: {', '.join(stale)}")
+    files = {item.nodeid.partition("::")[0] for item in items}
+    partial = any("::" in argument for argument in config.args)  # a part of a file was asked for
+    config.stash[STALE] = [] if partial else sorted(p for p in unused if p.partition("::")[0] in files)
 
 
 def _has_prefix(nodeid: str, prefix: str) -> bool:
     """Whether `prefix` is the node id, or ends where a class or a parameter begins."""
     return nodeid == prefix or nodeid.startswith((f"{prefix}[", f"{prefix}::"))
+
+
+@pytest.fixture
+def stale_slow_entries(pytestconfig: pytest.Config) -> list[str]:
+    """Entries of `SLOW` that name no test any more."""
+    return pytestconfig.stash[STALE]
+
+
+# --- without torch
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test that ends because a package of `OPTIONAL` is not installed."""
+    try:
+        return (yield)
+    except BaseException as error:
+        cause: BaseException | None = error
+        while OPTIONAL and cause is not None:
+            if isinstance(cause, ModuleNotFoundError) and (cause.name or "").partition(".")[0] in OPTIONAL:
+                pytest.skip(f"needs {cause.name}")
+            cause = cause.__cause__ or cause.__context__
+        raise

@@ -1,9 +1,10 @@
 """One value for all progress: what a long job does now, how far it is, and what it waits for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-__all__ = ["Event", "Stage"]
+__all__ = ["Event", "Report", "Stage"]
 
 Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
 
@@ -25,9 +26,13 @@ class Event:
     """
 
     stage: Stage
-    done: float
+    done: float = 0.0
     total: float | None = None
     rate: float | None = None
     seconds_left: float | None = None
     bottleneck: Literal["decode", "encode", "write"] | None = None
     detail: str = ""
+
+
+#: receives events
+Report: TypeAlias = Callable[[Event], None]

@@ -19,7 +19,7 @@ from ssl_risk_rs.errors import (
 )
 
 _LAZY: dict[str, str] = {
-    "Decomposition": "ssl_risk_rs.decomposition",
+    "Decomposition": "ssl_risk_rs.results",
     "Encoder": "ssl_risk_rs.encoders",
     "EncoderSpec": "ssl_risk_rs.encoders",
     "FeatureBank": "ssl_risk_rs.bank",
@@ -27,8 +27,10 @@ _LAZY: dict[str, str] = {
     "ImageDataset": "ssl_risk_rs.datasets",
     "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
+    "Estimate": "ssl_risk_rs.results",
     "RidgeProbe": "ssl_risk_rs.probes.estimators",
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
+    "Run": "ssl_risk_rs.results",
     "Settings": "ssl_risk_rs.decomposition",
     "alpha_from_c": "ssl_risk_rs.probes.estimators",
     "alpha_from_ridge": "ssl_risk_rs.probes.estimators",
@@ -84,7 +86,6 @@ if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset as ImageDataset
     from ssl_risk_rs.datasets import create_dataset as create_dataset
     from ssl_risk_rs.datasets import list_datasets as list_datasets
-    from ssl_risk_rs.decomposition import Decomposition as Decomposition
     from ssl_risk_rs.decomposition import Settings as Settings
     from ssl_risk_rs.decomposition import decompose as decompose
     from ssl_risk_rs.encoders import Encoder as Encoder
@@ -99,4 +100,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.probes.estimators import RidgeProbeCV as RidgeProbeCV
     from ssl_risk_rs.probes.estimators import alpha_from_c as alpha_from_c
     from ssl_risk_rs.probes.estimators import alpha_from_ridge as alpha_from_ridge
+    from ssl_risk_rs.results import Decomposition as Decomposition
+    from ssl_risk_rs.results import Estimate as Estimate
+    from ssl_risk_rs.results import Run as Run
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate

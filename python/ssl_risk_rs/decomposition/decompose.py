@@ -89,9 +89,7 @@ def decompose(
     """
     settings = settings or Settings(**options)
     settings.validate()
-    task = make_task(
-        features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled
-    )
+    task = make_task(features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled)
     twin = None if supervised is None else other_features(task, supervised, supervised_test, "supervised")
     blind = None
     if control is not None:

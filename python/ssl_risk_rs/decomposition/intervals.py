@@ -201,7 +201,6 @@ class _Units:
         columns = [np.bincount(self.unit, weights=scores[:, i], minlength=self.n_units) for i in range(scores.shape[1])]
         return np.stack(columns, axis=1)
 
-
     def by_stratum(self, summed: np.ndarray) -> np.ndarray:
         """Products of unit scores summed by stratum: (n_strata, r, r)."""
         r = summed.shape[1]

@@ -99,4 +99,6 @@ class Settings:
         }
         for name, (given, reason) in fixed.items():
             if given:
-                raise ParameterError(f"--protocol paper fixes {name} ({reason}): leave it out, or use --protocol strict")
+                raise ParameterError(
+                    f"--protocol paper fixes {name} ({reason}): leave it out, or use --protocol strict"
+                )

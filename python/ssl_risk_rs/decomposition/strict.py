@@ -81,9 +81,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
         if plan.midpoint:
-            _, weak = floor_fits(
-                fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha
-            )
+            _, weak = floor_fits(fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha)
             held_floor.append(fitter.outcome(weak.probe, own))
         last = complement.probe
     design = moments.design(every, scaling=method.scaling)
@@ -192,7 +190,7 @@ def sizes_of(
 
 def count_constant(design: "_core.Design") -> int:
     """Features without variance on the rows of a fit."""
-    return len(getattr(design, 'constant', ()))
+    return len(getattr(design, "constant", ()))
 
 
 def penalty_note(name: str, penalty: Penalty) -> Note:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Representations", "Task", "make_task", "other_features"]
+__all__ = ["Representations", "Task", "check_task", "group_like", "make_task", "other_features"]
 
 #: what a caller may hand over as representations
 Representations: TypeAlias = Union["FeatureBank", "ArrayLike"]
@@ -92,8 +92,8 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     if column is not None:
         group_names, groups = _groups(bank.groups(column))
     else:
-        notes = [Note("groups_unused", {"column": name}) for name in _group_like(bank.extra_columns)]
-    return _checked(
+        notes = [Note("groups_unused", {"column": name}) for name in group_like(bank.extra_columns)]
+    return check_task(
         Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
     )
 
@@ -129,7 +129,7 @@ def _of_arrays(
                 raise ShapeError(f"groups of the {part} rows have {len(of_part)} entries, expected {rows}")
         group_names, codes = _groups([*groups[0], *groups[1]])
     names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
-    return _checked(
+    return check_task(
         Task(
             Features.of_arrays(train_x, test_x),
             labels,
@@ -149,13 +149,14 @@ def _groups(values: Sequence[object]) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(names), codes
 
 
-def _group_like(columns: Sequence[str]) -> list[str]:
+def group_like(columns: Sequence[str]) -> list[str]:
     """Columns named like groups of rows that are not independent."""
     exact, beginnings = {"group", "groups"}, ("patient", "subject", "slide", "scene")
     return [c for c in columns if c.lower() in exact or c.lower().startswith(beginnings)]
 
 
-def _checked(task: Task) -> Task:
+def check_task(task: Task) -> Task:
+    """The task, if a decomposition can be made of it."""
     if len(task.train_rows) == 0 or len(task.test_rows) == 0:
         raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
     n_present = len(np.unique(task.labels[task.train_rows]))

@@ -19,7 +19,7 @@ NARROW = 83
 EIGHTHS = " ▏▎▍▌▋▊▉"
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
-                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "–": "-",
+                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=",
                        **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
 
 

@@ -130,7 +130,9 @@ class Run:
         except FileNotFoundError as error:
             raise ResultError(f"{folder} is no run folder: {error.filename} is not there") from None
         except (OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, ResultError) or (isinstance(error, SslRiskError) and not isinstance(error, ShapeError)):
+            if isinstance(error, ResultError) or (
+                isinstance(error, SslRiskError) and not isinstance(error, ShapeError)
+            ):
                 raise
             raise ResultError(f"{folder} is damaged, or no run folder: {type(error).__name__} {error}") from error
 

@@ -2,8 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-__all__ = ["Note"]
+__all__ = ["Note", "Value", "Values"]
+
+#: what a note may hold
+Value: TypeAlias = str | int | float
+Values: TypeAlias = dict[str, Value]
 
 #: code → sentence; its fields are the values of the note
 _TEMPLATES = {

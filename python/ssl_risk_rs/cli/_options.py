@@ -95,7 +95,7 @@ def features_options(command: Command) -> Command:
             "--features-columns", metavar="A,B|PATTERN",
             help="These columns of a parquet or csv file are the features, where they are no numbered family.",
         ),
-        click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out, and counted."),
+        click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

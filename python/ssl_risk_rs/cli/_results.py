@@ -25,7 +25,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
-    "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups", "overlap",
+    "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
+    "overlap",
 )  # fmt: skip
 
 
@@ -112,21 +113,23 @@ def decomposition_options(command: Command) -> Command:
         click.option(
             "--scaling",
             type=click.Choice(["standardize", "minmax", "none"]),
-            help="Features are scaled from the probe's own training rows. The default is standardize, under the paper's "
-            "protocol none.",
+            help="Features are scaled from the probe's own training rows. The default is standardize, under the "
+            "paper's protocol none.",
         ),
         click.option(
             "--group", metavar="COLUMN",
-            help="Column of patients, slides or scenes: rows of one group stay together in every split, and intervals are "
-            "by group.",
+            help="Rows with the same value in this column (a patient, slide or scene) stay together in every split, and "
+            "intervals are by group.",
         ),
         click.option(
             "--shared-groups", type=click.Choice(["refuse", "warn"]),
-            help="What happens if a group has training and test rows. The default is refuse, under the paper's protocol warn.",
+            help="A group that has training and test rows is refused, or warned of. The default is refuse, under the "
+            "paper's protocol warn.",
         ),
         click.option(
             "--overlap", type=click.Choice(["refuse", "warn"]),
-            help="What happens if test images are training images. The default is refuse, under the paper's protocol warn.",
+            help="Test images that are training images are refused, or warned of. The default is refuse, under the "
+            "paper's protocol warn.",
         ),
         click.option(
             "--splits", "n_subsets", type=click.IntRange(1, 3),
@@ -135,17 +138,19 @@ def decomposition_options(command: Command) -> Command:
         ),
         click.option(
             "--midpoint/--no-midpoint", default=None,
-            help="Fit the held-out subsets' probes at the floor too, for the midpoint of R_AF. The default is yes where it "
-            "takes minutes at most.",
+            help="Probes of the held-out subsets are fitted at the floor too, for the midpoint of R_AF. The default is yes "
+            "where it takes minutes at most.",
         ),
         click.option(
             "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
             show_default=True, help="This is the confidence of the intervals.",
         ),
-        click.option("--seed", type=click.IntRange(0), help="Splits are drawn by sample id and this seed; the default is 0."),
+        click.option(
+            "--seed", type=click.IntRange(0), help="Splits are drawn by sample id and this seed. The default is 0."
+        ),
         click.option("--tol", type=click.FloatRange(0, min_open=True),
-                     help="Logistic fits end at this relative suboptimality. The default is 1e-5 for small data, else 3e-4, "
-                     "and 1e-3 for fits that only tune."),
+                     help="Logistic fits end at this relative suboptimality. The default is 1e-5 for small data, else "
+                     "3e-4, and 1e-3 for fits that only tune."),
         click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores."),
         click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
         click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),

@@ -88,7 +88,9 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     labels[train], labels[test] = encoded.codes["train"], encoded.codes["test"]
     names = list(encoded.class_names or names)
     ids = bank.samples["sample_id"].to_list()
-    groups, group_names, notes = None, (), []
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    notes: list[Note] = []
     if column is not None:
         group_names, groups = _groups(bank.groups(column))
     else:
@@ -122,7 +124,8 @@ def _of_arrays(
     labels = np.zeros(n + m, np.uint32)
     kept = np.concatenate([encoded.kept["train"], encoded.kept["test"]])
     labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
-    codes, group_names = None, ()
+    codes: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
     if groups is not None:
         for part, of_part, rows in (("train", groups[0], n), ("test", groups[1], m)):
             if len(of_part) != rows:

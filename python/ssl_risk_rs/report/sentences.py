@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -69,7 +69,7 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and e.estimate < 0:
             weight = "its interval holds 0" if not e.high < 0 else "more than chance explains"
-            values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
+            values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
             said.append(Note("negative", values))
     if not result.supervised:
         said.append(Note("no_twin"))

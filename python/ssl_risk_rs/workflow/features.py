@@ -117,7 +117,8 @@ def task_of_arrays(loaded: FeatureArrays, group: str | None) -> Task:
     labels = np.concatenate([loaded.y_train, loaded.y_test]).astype(np.uint32)
     names = loaded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
     notes = list(loaded.notes)
-    groups, group_names = None, ()
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
     if group is not None:
         if group not in loaded.train_columns or group not in loaded.test_columns:
             there = ", ".join(loaded.train_columns) or "none"

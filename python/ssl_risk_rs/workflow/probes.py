@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_risk_rs.decomposition.decompose import decompose_task
+from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError

@@ -74,8 +74,12 @@ class Bank:
     def complete(self) -> bool:
         """Whether every row is there."""
 
+    @property
+    def n_missing(self) -> int:
+        """Number of rows that are not there yet."""
+
     def missing_rows(self) -> NDArray[np.uint64]:
-        """Rows that are not there yet, ascending."""
+        """Rows that are not there yet, ascending: 8 bytes for each, however many the manifest promises."""
 
     def parts(self) -> list[BankPart]:
         """The parts, in storage order."""
@@ -88,6 +92,8 @@ class Bank:
         n_threads: int | None = None,
     ) -> NDArray[Any]:
         """Copy rows, in the order asked for. Rows that are not in memory are read many at a time.
+
+        Rows are read from the files, not from their maps: a file that is cut short meanwhile is an error.
 
         Parameters
         ----------
@@ -115,7 +121,20 @@ class Bank:
 
         Raises
         ------
-        BankError for a damaged manifest, header or journal. Damaged blocks are listed in the result.
+        BankError if the manifest is damaged or has changed. All other damage is listed in the result.
+        """
+
+    @staticmethod
+    def verify_path(
+        path: str | os.PathLike[str], progress: Callable[[int], Any] | None = None
+    ) -> BankVerification:
+        """As `verify`, for the bank in the folder `path`, also for one that `open` refuses.
+
+        Hashes are compared before anything is interpreted: a damaged row index puts no blame on a sound part.
+
+        Raises
+        ------
+        BankError if there is no bank, or its manifest is damaged.
         """
 
 @final
@@ -143,15 +162,15 @@ class BankPart:
 
 @final
 class BankDamage:
-    """A block whose bytes are not those that were committed."""
+    """A block, or a whole file, that is not what was committed."""
 
     @property
     def part(self) -> str:
         """Name of the part."""
 
     @property
-    def block(self) -> int:
-        """Number of the block in its journal, from 0."""
+    def block(self) -> int | None:
+        """Number of the block in its journal, from 0; None if the file as a whole is at fault."""
 
     @property
     def start(self) -> int:
@@ -165,9 +184,17 @@ class BankDamage:
     def path(self) -> Path:
         """The damaged file."""
 
+    @property
+    def reason(self) -> str:
+        """What is wrong with it."""
+
 @final
 class BankVerification:
     """What `Bank.verify` read, and what it found."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the complete bank."""
 
     @property
     def parts(self) -> int:
@@ -186,12 +213,21 @@ class BankVerification:
         """Bytes hashed."""
 
     @property
+    def behind(self) -> list[str]:
+        """Parts whose `.npy` headers name fewer rows than the journal: a writer was stopped, or is at work."""
+
+    @property
     def damage(self) -> list[BankDamage]:
-        """Damaged blocks; empty for a sound bank."""
+        """What is damaged; empty for a sound bank."""
 
 @final
 class BankWriter:
-    """The one writer of a part; a context manager. Safe to share between threads."""
+    """The one writer of a part; a context manager. Safe to share between threads, not between processes.
+
+    It belongs to the process that opened it. A fork can neither append nor close (BankError), and its end leaves
+    the part and its lock as they are. The lock is released by `close`, or when that process and its forks have
+    ended.
+    """
 
     @staticmethod
     def open(path: str | os.PathLike[str], part: str) -> BankWriter:
@@ -216,7 +252,7 @@ class BankWriter:
         """Rows committed in this part."""
 
     def append(self, rows: NDArray[np.uint64], features: NDArray[np.float16 | np.float32]) -> None:
-        """Commit a block: on disk when it returns; when it fails, nothing of it counts.
+        """Commit a block: on disk when it returns.
 
         Waits for the disk twice: give it a few MB at a time.
 
@@ -230,11 +266,21 @@ class BankWriter:
         Raises
         ------
         ShapeError; ParameterError for NaN, infinity, more than float16 holds (naming the row), a row beyond
-        the bank, or one that is there already; OSError, after which the part must be opened again.
+        the bank, or one that is there already; OSError, after which the part must be opened again. Nothing of the
+        block counts after these.
+        BankError in another process, where nothing is written; and if the block's line is in the journal but the
+        system could not bring it to disk: it is then unknown whether the block counts until the part is opened
+        again, which brings it to disk or finds it missing. The message says so.
         """
 
     def close(self) -> None:
-        """Bring the `.npy` headers to disk and release the part. A writer that dies loses no block."""
+        """Bring the `.npy` headers to disk and release the part. A writer that dies loses no block.
+
+        Raises
+        ------
+        OSError if the headers cannot be written: committed rows are safe, and the part's next writer tries again.
+        BankError in another process than the one that opened the writer.
+        """
 
     def __enter__(self) -> BankWriter: ...
     def __exit__(self, *_exception: object) -> None: ...

@@ -64,7 +64,7 @@ def pt(tmp_path, arrays):
 @pytest.mark.parametrize(
     ("train", "test", "match"),
     [
-        (lambda y: y, lambda y: y + 1, "y_train has 0, 1, 2, 3; .*y_test has 1, 2, 3, 4.*shifted by one"),
+        (lambda y: y, lambda y: y + 1, "y_test: 1 class .* have 0, 1, 2, 3; the test rows have 1, 2, 3, 4.*shifted"),
         (lambda y: y, lambda y: np.array(["a", "b", "c", "d"])[y], "training labels are codes and the test labels are"),
         (lambda y: np.char.add(y.astype(str), "x "), lambda y: np.char.add(y.astype(str), "x"), "blanks"),
         (lambda y: y, lambda y: y * 100.0, "scaled: they are 100 times"),

@@ -239,7 +239,7 @@ def test_decompose_cuts_two_arrays_and_says_so():
     x, y = rows_of(160)
     np.savez("xy.npz", X=x, y=y)
     result = run("decompose", "xy.npz", "--probe", "ridge", "--out", "r")
-    sentence = "xy.npz does not tell train from test: 32 of 160 rows (20% of each class, seed 0) were set aside"
+    sentence = "xy.npz does not tell train from test: 32 of 160 rows (20% of each class, seed 0) are set aside"
     assert sentence in result.stderr and f"note    {sentence}" in result.stdout
     assert "features 128 + 32 · 4 classes" in result.stdout
     assert sentence in json.loads(Path("r/run.json").read_text())["notes"][0]
@@ -412,21 +412,29 @@ def with_value(name: str, row: int, value: float) -> dict[str, np.ndarray]:
 
 
 X, Y = rows_of(160)
+YT = four_arrays()["y_test"]
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (with_value("X_train", 17, np.nan), "feats.npz: X_train: row 17, feature 2 is nan; remove the row"),
-        (with_value("X_test", 5, np.inf), "feats.npz: X_test: row 5, feature 2 is inf; remove the row"),
-        ({"y_train": 0 * Y}, "feats.npz: the training rows have 1 class: a probe needs at least two"),
+        (
+            with_value("X_train", 17, np.nan),
+            "feats.npz: X_train: row 17, feature 2 is NaN (the only such value); remove the row",
+        ),
+        (
+            with_value("X_test", 5, np.inf),
+            "feats.npz: X_test: row 5, feature 2 is inf (the only such value); remove the row",
+        ),
+        ({"y_train": 0 * Y, "y_test": 0 * YT}, "feats.npz: the training rows have 1 class: a probe needs at least two"),
+        ({"y_train": 0 * Y}, "feats.npz: y_test: 3 classes have test rows and no training row: 1, 2, 3"),
         ({"X_train": X[:6], "y_train": np.arange(6)}, "feats.npz: 6 training rows give held-out subsets of 0 rows"),
         ({"X_train": X[:0], "y_train": Y[:0]}, "feats.npz has no train rows"),
-        ({"y_train": Y[:-1]}, "feats.npz: 160 representations, 159 labels; each row needs one"),
-        ({"y_train": Y + 0.5}, "feats.npz: labels are not whole numbers"),
-        ({"X_train": X[:, :5]}, "feats.npz: train and test representations have 5 and 6 features"),
-        ({"X_train": X.ravel()}, "feats.npz: representations have shape (960,), expected (n_samples, n_features)"),
-        ({"X_train": X.astype(str)}, "feats.npz: representations are <U32, expected numbers"),
+        ({"y_train": Y[:-1]}, "feats.npz: y_train: 160 representations, 159 labels; each row needs one"),
+        ({"y_train": Y + 0.5}, "feats.npz: y_train: row 0 has label 0.5"),
+        ({"X_train": X[:, :5]}, "feats.npz: X_test have 5 and 6 features"),
+        ({"X_train": X.ravel()}, "feats.npz: X_train has shape (960,), expected (n_samples, n_features)"),
+        ({"X_train": X.astype(str)}, "feats.npz: X_train is <U32, expected numbers"),
     ],
 )
 @pytest.mark.parametrize("probe", ["logistic", "ridge"])
@@ -446,7 +454,7 @@ def test_a_value_that_is_not_finite_is_found_in_its_file():
     x = X.copy()
     x[123, 2] = np.nan
     np.savez("xy.npz", X=x, y=Y)  # the row of the file, not of the cut
-    assert "xy.npz: X: row 123, feature 2 is nan" in complaint("decompose", "xy.npz", "--probe", "ridge")
+    assert "xy.npz: X: row 123, feature 2 is NaN" in complaint("decompose", "xy.npz", "--probe", "ridge")
     save("twin.npz", **with_value("X_train", 3, -np.inf))
     message = complaint("decompose", save(), "--supervised-features", "twin.npz", "--probe", "ridge")
     assert "twin.npz: X_train: row 3, feature 2 is -inf" in message
@@ -548,8 +556,8 @@ def hostile(kind: str) -> str:
         ("half an npz", "feats.npz is damaged or no .npz file"),
         ("damaged within", "feats.npz is damaged or no .npz file"),
         ("more rows than memory", "feats.npz is damaged or no .npz file: Unable to allocate"),
-        ("pickled", "holds Python objects, which are never unpickled; save plain arrays of numbers"),
-        ("pickled torch", "holds Python objects, which are never unpickled; save plain arrays of numbers"),
+        ("pickled", "holds Python objects, which are never unpickled; save a plain array of numbers"),
+        ("pickled torch", "holds Python objects, which are never unpickled; save plain tensors of numbers"),
         ("header beyond the file", "feats.safetensors is damaged"),
         ("no parquet", "feats.parquet is damaged"),
         ("half an npy", "x.npy is damaged"),
@@ -604,7 +612,7 @@ def test_an_import_that_fails_leaves_no_bank():
     save(**with_value("X_test", 5, np.nan))
     for target in (("bank",), ()):
         result = run("store", "import", "feats.npz", *target, code=1)
-        assert "row 165, feature 2 is NaN" in result.stderr and result.stdout == ""
+        assert "X_test: row 5, feature 2 is NaN" in result.stderr and result.stdout == ""
     assert not Path("bank").exists() and not FeatureStore().banks()
     run("store", "import", save(), "bank")
 

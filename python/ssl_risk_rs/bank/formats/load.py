@@ -152,9 +152,8 @@ def read_source(
     if is_test is None:
         is_test, note = _cut(path, labels, ids, columns, group, seed, test_fraction)
         notes.append(note)
-        said = f"{path} (cut with seed {seed})"
         notes += check_test_classes(
-            labels[~is_test], labels[is_test], encoded.class_names, f"train of {said}", f"test of {said}"
+            labels[~is_test], labels[is_test], encoded.class_names, f"{path}, cut with seed {seed}"
         )
     for name, mask in (("train", ~is_test), ("test", is_test)):
         if not mask.any():

@@ -18,5 +18,5 @@ grep -rlE 'target_arch = "x86(_64)?"' "$copy/rust" | xargs sed -i -E 's/target_a
 export CARGO_TARGET_DIR=$PWD/target/portable/build
 export RUSTFLAGS="-D warnings -A unexpected_cfgs"
 cd "$copy"
-cargo check --offline --package ssl-risk-core --all-targets
-cargo test --offline --quiet --package ssl-risk-core --lib kernel
+cargo check --package ssl-risk-core --all-targets
+cargo test --quiet --package ssl-risk-core --lib kernel

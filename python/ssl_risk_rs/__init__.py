@@ -28,6 +28,7 @@ _LAZY: dict[str, str] = {
     "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
     "Estimate": "ssl_risk_rs.results",
+    "Note": "ssl_risk_rs._notes",
     "RidgeProbe": "ssl_risk_rs.probes.estimators",
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
     "Run": "ssl_risk_rs.results",
@@ -76,6 +77,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from ssl_risk_rs._core import Moments as Moments
     from ssl_risk_rs._core import choose_shift as choose_shift
+    from ssl_risk_rs._notes import Note as Note
     from ssl_risk_rs.bank import FeatureBank as FeatureBank
     from ssl_risk_rs.bank import fits_float16 as fits_float16
     from ssl_risk_rs.bank.exchange import export_bank as export_bank

@@ -1,14 +1,89 @@
-"""What every room's tests share: the package `reference` of slow definitions, importable by that name.
+"""What every test gets: an empty folder to work in, a home of its own, and a source tree that stays as it was.
 
-The folder is loaded by its path instead of putting `tests/` on sys.path, where rooms such as `datasets`
-would stand as packages of that name.
+Options
+-------
+--typecheck, --no-typecheck : whether array annotations of the package are checked at every call (default: they are)
 """
 
+import argparse
 import importlib.util
+import os
 import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
-if "reference" not in sys.modules:
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "ssl_risk_rs"
+
+#: folders of the source tree that tools fill
+TOOLS = {"target", "dist", "__pycache__", "node_modules"}
+
+#: variables that decide where the package reads and writes
+PLACES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSL_RISK_STORE", "SSL_RISK_CACHE")
+#: variables that change what the package does; a test that wants one sets it
+SWITCHES = ("SSL_RISK_DATA",)
+
+#: node ids, or beginnings of them, of tests that take more than a second: `make test-fast` leaves them out
+SLOW = frozenset(
+    (
+        "tests/bank/test_bank.py::test_any_order_of_blocks_and_parts",
+        "tests/bank/test_bank.py::test_no_committed_block_is_lost_to_kill_9",
+        "tests/bank/test_exchange.py::test_a_killed_import_goes_on",
+        "tests/bank/test_store.py::test_remember_from_several_processes",
+        "tests/bench/test_bench.py",
+        "tests/cli/test_cli.py::test_a_second_run_encodes_nothing_and_needs_no_torch",
+        "tests/cli/test_cli.py::test_an_interrupted_run_names_the_line_that_goes_on",
+        "tests/cli/test_cli.py::test_decompose_four_arrays_without_torch",
+        "tests/cli/test_cli.py::test_demo_is_run_without_arguments",
+        "tests/cli/test_cli.py::test_formats_hold_the_same_numbers",
+        "tests/cli/test_cli.py::test_run_writes_what_it_prints",
+        "tests/decomposition/test_decomposition.py::test_logistic_risks_are_those_of_scikit_learn",
+        "tests/encoders/test_encoders.py::test_a_pickle_that_would_run_code_is_refused",
+        "tests/encoders/test_encoders.py::test_a_smaller_or_other_architecture_fails",
+        "tests/encoders/test_encoders.py::test_bundled_encoders_are_what_their_readme_says",
+        "tests/encoders/test_encoders.py::test_default_feature_is_timms_own_pooling",
+        "tests/encoders/test_encoders.py::test_files_that_are_no_checkpoints",
+        "tests/encoders/test_encoders.py::test_one_missing_tensor_fails_by_name",
+        "tests/encoders/test_encoders.py::test_order_matching",
+        "tests/encoders/test_encoders.py::test_published_name_loads_a_file_placed_by_hand_and_records_its_hash",
+        "tests/encoders/test_encoders.py::test_random_weights_are_the_seeds",
+        "tests/encoders/test_encoders.py::test_resnet101_has_timm_names_and_values",
+        "tests/encoders/test_encoders.py::test_resnet_inner_stages",
+        "tests/encoders/test_encoders.py::test_safetensors",
+        "tests/encoders/test_encoders.py::test_swav_file_gives_the_features_of_an_independent_resnet50",
+        "tests/encoders/test_encoders.py::test_timm_preprocessing_is_timms",
+        "tests/encoders/test_encoders.py::test_vit_features_against_timm",
+        "tests/encoders/test_encoders.py::test_vit_with_registers_averages_patches_only",
+        "tests/encoders/test_encoders.py::test_weights_must_be_finite",
+        "tests/encoders/test_encoders.py::test_wide_resnets",
+        "tests/encoders/test_encoders.py::test_wrappers_and_prefixes",
+        "tests/extraction/test_extraction.py::test_bank_by_name_has_the_encoders_features",
+        "tests/extraction/test_extraction.py::test_interrupt_prints_the_line_that_resumes",
+        "tests/extraction/test_extraction.py::test_kill_9_loses_no_committed_row_and_none_is_decoded_again",
+        "tests/extraction/test_extraction.py::test_second_run_imports_neither_torch_nor_an_image_library",
+        "tests/extraction/test_extraction.py::test_several_layers_from_one_pass",
+        "tests/probes/test_probes.py::test_an_interrupt_ends_a_fit_soon",
+        "tests/probes/test_probes.py::test_logistic_predictions_and_probabilities_are_those_of_scikit_learn",
+        "tests/probes/test_probes.py::test_scikit_learn_is_imported_only_with_the_probes",
+        "tests/probes/test_probes.py::test_the_choice_of_a_penalty_is_that_of_scikit_learn_on_the_same_folds",
+        "tests/results/test_results.py::test_a_killed_process_leaves_no_folder_that_looks_finished",
+    )
+)
+
+#: what a minimal environment may lack (`make test-oldest`); tests that need it are skipped there
+OPTIONAL = tuple(name for name in ("torch", "torchvision", "timm") if importlib.util.find_spec(name) is None)
+if OPTIONAL:
+    collect_ignore = ["encoders", "extraction", "bench"]  # import them while they are collected
+
+
+# --- the slow definitions of tests/reference, importable as `reference`
+
+
+def _make_reference_known() -> None:
+    """Load the package by its path: with `tests/` on sys.path rooms such as `datasets` would be packages there."""
     folder = Path(__file__).parent / "reference"
     spec = importlib.util.spec_from_file_location(
         "reference", folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -18,3 +93,159 @@ if "reference" not in sys.modules:
     package = importlib.util.module_from_spec(spec)
     sys.modules["reference"] = package
     spec.loader.exec_module(package)
+
+
+if "reference" not in sys.modules:
+    _make_reference_known()
+
+
+# --- array annotations are checks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --typecheck, --no-typecheck."""
+    parser.addoption(
+        "--typecheck",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="check the array annotations of the package at every call",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Install the checks before a test imports the package."""
+    if not config.getoption("--typecheck"):
+        return
+    spec = importlib.util.spec_from_file_location("array_checks", Path(__file__).with_name("array_checks.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["array_checks"] = module  # jaxtyping's hook imports the checker by its name
+    spec.loader.exec_module(module)
+    module.install(PACKAGE)
+
+
+# --- the source tree stays as it was
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    """Size and modification time of every file below `root` that is not a tool's own."""
+    found = {}
+    for folder, below, names in os.walk(root):
+        below[:] = [name for name in below if name not in TOOLS and not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and not name.endswith((".so", ".pyc")):
+                path = Path(folder, name)
+                facts = path.lstat()
+                found[str(path.relative_to(root))] = (facts.st_size, facts.st_mtime_ns)
+    return found
+
+
+def written(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> list[str]:
+    """Files that are new, changed or gone, each with the word that says which."""
+    new = [f"new: {path}" for path in after.keys() - before.keys()]
+    gone = [f"gone: {path}" for path in before.keys() - after.keys()]
+    changed = [f"changed: {path}" for path in before.keys() & after.keys() if before[path] != after[path]]
+    return sorted(new + gone + changed)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_source_writes() -> Iterator[None]:
+    """Fail the run if a file of the checkout is new, changed or gone at its end."""
+    if not (ROOT / ".git").exists():  # an unpacked archive: there nobody has to tell files apart
+        yield
+        return
+    before = snapshot(ROOT)
+    yield
+    if found := written(before, snapshot(ROOT)):
+        listing = "\n  ".join(found[:20])
+        pytest.fail(
+            "the source tree changed while the tests ran (a file saved in an editor meanwhile counts too; "
+            f"run again then):\n  {listing}",
+            pytrace=False,
+        )
+
+
+# --- a place of its own
+
+
+def _isolate(patch: pytest.MonkeyPatch, home: Path) -> None:
+    """Point everything that is written by default below `home`."""
+    home.mkdir(exist_ok=True)
+    for name in PLACES:
+        folder = {"HOME": "", "XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".data"}
+        patch.setenv(name, str(home / folder.get(name, name.lower().removeprefix("ssl_risk_"))))
+    for name in SWITCHES:
+        patch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The place of fixtures that are made once a module or session."""
+    with pytest.MonkeyPatch.context() as patch:
+        real = Path.home()
+        for name, folder in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")):  # cargo still finds its tools
+            if name not in os.environ and (real / folder).is_dir():
+                patch.setenv(name, str(real / folder))
+        _isolate(patch, tmp_path_factory.mktemp("home"))
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _place(_session_place: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder, `tmp_path`, and a home beside it, for every test."""
+    _isolate(monkeypatch, tmp_path.with_name(f"{tmp_path.name}-home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with the same seed in every test."""
+    return np.random.default_rng(0)
+
+
+# --- slow tests
+
+STALE = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marker
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of `SLOW`; entries whose file is there but not their test are kept for a test to report."""
+    unused = set(SLOW)
+    for item in items:
+        for prefix in SLOW:
+            if _has_prefix(item.nodeid, prefix):
+                item.add_marker(pytest.mark.slow)
+                unused.discard(prefix)
+    files = {item.nodeid.partition("::")[0] for item in items}
+    partial = any("::" in argument for argument in config.args)  # a part of a file was asked for
+    config.stash[STALE] = [] if partial else sorted(p for p in unused if p.partition("::")[0] in files)
+
+
+def _has_prefix(nodeid: str, prefix: str) -> bool:
+    """Whether `prefix` is the node id, or ends where a class or a parameter begins."""
+    return nodeid == prefix or nodeid.startswith((f"{prefix}[", f"{prefix}::"))
+
+
+@pytest.fixture
+def stale_slow_entries(pytestconfig: pytest.Config) -> list[str]:
+    """Entries of `SLOW` that name no test any more."""
+    return pytestconfig.stash[STALE]
+
+
+# --- without torch
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test that ends because a package of `OPTIONAL` is not installed."""
+    try:
+        return (yield)
+    except BaseException as error:
+        cause: BaseException | None = error
+        while OPTIONAL and cause is not None:
+            if isinstance(cause, ModuleNotFoundError) and (cause.name or "").partition(".")[0] in OPTIONAL:
+                pytest.skip(f"needs {cause.name}")
+            cause = cause.__cause__ or cause.__context__
+        raise

@@ -346,7 +346,7 @@ def _mark_unlabelled(
     parts: dict[str, _Part], class_names: Sequence[str] | None, drop: bool, where: str, notes: list[Note]
 ) -> dict[str, _Part]:
     """Rows with label -1 become rows without label, except where the two classes are -1 and 1."""
-    present = {name for part in parts.values() for name in part.names}
+    present = {part.names[code] for part in parts.values() for code in _used(part)}
     if _UNLABELLED not in present:
         return parts
     if class_names is not None and _UNLABELLED in class_names and not any(part.numbers for part in parts.values()):

@@ -19,7 +19,7 @@ _TEMPLATES = {
         "{file}: {n_features:,} columns ({features}) are the features. {count:,} other columns of numbers are kept "
         "beside the rows and are no features: {columns}."
     ),
-    "columns_left_out": "{file}: {count:,} columns are not used, since they hold no plain values: {columns}.",
+    "columns_left_out": "{file}: {count:,} columns are not used: {columns}.",
     "arrays_left_out": "{file}: {count:,} arrays are not used: {arrays}.",
     "unlabelled_dropped": "{where}: {count:,} of {n:,} rows have no label and are left out.",
     "train_only_classes": "{where}: {count:,} of {n_classes:,} classes have no test row ({examples}).",

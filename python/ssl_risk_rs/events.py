@@ -1,4 +1,4 @@
-"""Progress of long work, one kind of value for all of it."""
+"""One value for all progress: what a long job does now, how far it is, and what it waits for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,24 +6,32 @@ from typing import Literal, TypeAlias
 
 __all__ = ["Event", "Report", "Stage"]
 
-Stage = Literal["scan", "encode", "import", "export", "verify", "moments", "fit", "judge"]
+Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """How far a stage is.
+    """Where a job stands.
 
-    stage : what is done; detail : on what, for a person; done, total : in the stage's own unit (images, rows, passes)
-    rate : units a second; bottleneck : what the stage waits for; seconds_left : estimate
+    Attributes
+    ----------
+    stage : what is being done: "scan" (looking for corrupt images), "compare" (looking for test images among the
+        training images), "encode", "import", "moments", "tune", "fit", "judge", "intervals"
+    done, total : in units of the stage (images, rows, passes, fits), those of earlier runs included; total is None
+        where nobody knows it
+    rate : units a second, of this run; None before there is one
+    seconds_left : at that rate; None where it cannot be told
+    bottleneck : what the others wait for: "decode", "encode" or "write"
+    detail : which probe, fit or file; "" where the stage says it all
     """
 
     stage: Stage
     done: float = 0.0
     total: float | None = None
     rate: float | None = None
-    bottleneck: str | None = None
-    detail: str = ""
     seconds_left: float | None = None
+    bottleneck: Literal["decode", "encode", "write"] | None = None
+    detail: str = ""
 
 
 #: receives events

@@ -84,7 +84,9 @@ def test_folder_reads_back_every_image(tmp_path, test_name):
         assert dataset.class_names[label] == sample_id.split("/")[1]
         assert path == str(tmp_path / sample_id) == dataset.where(row)
     assert samples["split"].to_list() == ["train"] * 10 + ["test"] * 9
-    assert any("1 files are no images" in note and "readme.txt" in note for note in dataset.notes)
+    assert any(
+        "1 file is not used, since the ending is no image" in note and "readme.txt" in note for note in dataset.notes
+    )
 
 
 def test_folder_prefers_test_over_val_and_says_so(tmp_path):
@@ -309,7 +311,7 @@ def test_limit_rows_load_their_own_image():
     row_of = {s: row for row, s in enumerate(whole.samples["sample_id"])}
     for row, sample_id in enumerate(some.samples["sample_id"]):
         assert np.array_equal(np.asarray(some.load(row)), np.asarray(whole.load(row_of[sample_id])))
-    assert any("2 images of each class of each split" in note for note in some.notes)
+    assert any("2 images of each class of each split, drawn by sample id: 40 of 1,797" in note for note in some.notes)
     assert len(create_dataset("digits", limit=10**6)) == 1797
 
 

@@ -1,28 +1,35 @@
 """Import of other programs' features into a bank, export of a bank for other programs."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float16_range, is_bank
-from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, as_floats, read_source
+from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, read_source
+from ssl_risk_rs.bank.formats.safetensors import encode_texts
 from ssl_risk_rs.errors import BankError, ParameterError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["export_bank", "import_bank"]
 
-Progress = Callable[[int, int], Any]
+Progress = Callable[[int, int], object]
 
 #: bytes of a block: large against a wait for the disk, small against memory
 BLOCK_BYTES = 16 << 20
 #: rows on which the rounding of float16 is judged
 PROBE_ROWS = 8192
+_TENSOR_TYPES = {"<i8": "I64", "<u8": "U64", "<f8": "F64", "|b1": "BOOL", "|u1": "U8"}
 _EXPORTED = {"X_train.npy", "y_train.npy", "X_test.npy", "y_test.npy", "class_names.json", "samples.parquet"}
 
 
@@ -32,20 +39,24 @@ def import_bank(
     *,
     test: str | os.PathLike[str] | None = None,
     dtype: Literal["auto", "float16", "float32"] = "auto",
-    header: dict[str, Any] | None = None,
+    header: Mapping[str, object] | None = None,
     seed: int = 0,
     test_fraction: float = TEST_FRACTION,
+    features_columns: str | Sequence[str] | None = None,
+    group: str | None = None,
+    drop_unlabelled: bool = False,
     force: bool = False,
     progress: Progress | None = None,
 ) -> FeatureBank:
     """Make a bank of features that another program computed.
 
     Files of .npy and .safetensors are mapped and copied block by block. An interrupted import goes on where
-    it stopped.
+    it stopped, as long as the files are what they were. Identifiers, groups and further columns of the source
+    become columns of `samples`, notes (what was cut, left out) stand in the header.
 
     Parameters
     ----------
-    source, test, seed, test_fraction : as in `load_features`
+    source, test, seed, test_fraction, features_columns, group, drop_unlabelled : as in `load_features`
     target : folder of the bank
     dtype : "auto" is float16 where `fits_float16` holds and all values are within its range
     header : facts to record, for instance encoder and data; default encoder: the name of the source
@@ -58,16 +69,27 @@ def import_bank(
     row; BankError if another bank is there.
     """
     target = Path(target)
-    found = read_source(source, test, seed=seed, test_fraction=test_fraction)
+    if force and target.exists() and not is_bank(target):
+        raise BankError(f"{target} exists and is no bank; choose another folder")
+    found = read_source(
+        source,
+        test,
+        seed=seed,
+        test_fraction=test_fraction,
+        features_columns=features_columns,
+        group=group,
+        drop_unlabelled=drop_unlabelled,
+    )
     if dtype == "auto":
         dtype = "float16" if _all_fit(found) else "float32"
     if dtype not in ("float16", "float32"):
         raise ParameterError(f"dtype is {dtype!r}; use auto, float16 or float32")
-    facts = {
+    facts: dict[str, object] = {
         "encoder": Path(os.fspath(source).split(",")[0]).stem,
         "source": os.fspath(source),
         **({} if test is None else {"source_test": os.fspath(test)}),
-        **({} if found.note is None else {"note": found.note}),
+        "source_files": [_fingerprint(file) for file in found.files],
+        **({"notes": [asdict(note) for note in found.notes]} if found.notes else {}),
         **({} if found.class_names is None else {"class_names": found.class_names}),
         **(header or {}),
     }
@@ -88,9 +110,11 @@ def export_bank(
 
     Parameters
     ----------
-    target : `NAME.safetensors`: one file with X_train, y_train, X_test, y_test and the class names in its
-        metadata. A name without suffix: a folder with X_train.npy, y_train.npy, X_test.npy, y_test.npy,
-        class_names.json and samples.parquet. Features keep the bank's dtype, labels are int64.
+    target : `NAME.safetensors`: one file with X_train, y_train, X_test, y_test, identifiers and further columns as
+        vectors (text as NAME_bytes and NAME_offsets, docs/bank-format.md) and the class names in its metadata. A
+        name without suffix: a folder with X_train.npy, y_train.npy, X_test.npy, y_test.npy, class_names.json and
+        samples.parquet. Features keep the bank's dtype, labels are int64. Both are read by `load_features` and
+        give the same splits as the bank.
     force : replace an export that is there
     progress : called with rows done and rows in all
 
@@ -123,31 +147,42 @@ def export_bank(
 
 def _all_fit(source: FeatureSource) -> bool:
     """Whether float16 holds every value, and keeps what matters on evenly spaced rows."""
-    if all(block.dtype == np.float16 for block in source.blocks):
+    if all(block.values.dtype == np.float16 for block in source.blocks):
         return True
-    n = len(source.labels)
     probe = []
     for block in source.blocks:
-        for start, stop in _ranges(len(block), block.shape[1] * 4):
-            if not in_float16_range(as_floats(block[start:stop])):  # NaN is told by its row when it is written
+        for start, stop in _ranges(len(block), block.n_features * 4):
+            if not in_float16_range(block.floats(np.arange(start, stop))):
                 return False
-        probe.append(as_floats(block[:: max(1, n // PROBE_ROWS)]))
+        if len(block):
+            probe.append(block.floats(np.arange(0, len(block), max(1, source.n_rows // PROBE_ROWS))))
     return fits_float16(np.concatenate(probe))
 
 
-def _samples(source: FeatureSource) -> Any:
+def _samples(source: FeatureSource) -> "pl.DataFrame":
     import polars as pl
 
-    n = len(source.labels)
-    ids = source.ids if source.ids is not None else [str(row) for row in range(n)]
+    columns = [
+        pl.Series(name, column.tolist() if column.dtype == object else column, strict=False)
+        for name, column in source.columns.items()
+    ]
     return pl.DataFrame(
         {
-            "row": np.arange(n, dtype=np.uint64),
+            "row": np.arange(source.n_rows, dtype=np.uint64),
             "split": np.where(source.is_test, "test", "train").tolist(),
-            "sample_id": ids,
+            "sample_id": source.ids,
             "label": source.labels,
         }
-    )
+    ).with_columns(columns)
+
+
+def _fingerprint(file: Path) -> dict[str, str | int]:
+    """What a bank records of the file it was made from. Not its time: a copy is the same file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return {"name": file.name, "size": file.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _fill(bank: FeatureBank, source: FeatureSource, progress: Progress | None) -> None:
@@ -160,9 +195,10 @@ def _fill(bank: FeatureBank, source: FeatureSource, progress: Progress | None) -
             rows = missing[np.searchsorted(missing, first) : np.searchsorted(missing, first + len(block))]
             for start, stop in _ranges(len(rows), source.n_features * 4):
                 chunk = rows[start:stop]
-                low, high = int(chunk[0]) - first, int(chunk[-1]) - first + 1
-                values = block[low:high] if high - low == len(chunk) else block[chunk - first]
-                writer.append(chunk.astype(np.uint64), as_floats(values))
+                values = block.floats(chunk - first)
+                if bank.dtype == "float16" and not in_float16_range(values):
+                    raise block.beyond_float16()
+                writer.append(chunk.astype(np.uint64), values)
                 done += len(chunk)
                 if progress is not None:
                     progress(done, bank.n_rows)
@@ -181,8 +217,6 @@ def _replacing(target: Path, force: bool) -> Iterator[Path]:
                 shutil.rmtree(target)
             raise
         return
-    if not is_bank(target):
-        raise BankError(f"{target} exists and is no bank; choose another folder")
     with beside(target) as temporary:
         yield temporary
         replace_folder(temporary, target)
@@ -223,34 +257,70 @@ def _write_folder(bank: FeatureBank, folder: Path, progress: Progress | None) ->
 
 
 def _write_safetensors(bank: FeatureBank, path: Path, progress: Progress | None) -> None:
-    """The library's writer needs all tensors in memory; the format is a header and the bytes."""
-    labels, done, offset = bank.labels(), 0, 0
+    """The library's writer needs all tensors in memory; the format is a header and the bytes.
+
+    Tensors lie in the order of their alignment: 8 bytes (labels, numbers, offsets of texts), features, single bytes.
+    """
+    done, offset = 0, 0
+    vectors = {f"{name}_{split}": vector for split in SPLITS for name, vector in _vectors(bank, split).items()}
+    wide = {name: vector for name, vector in vectors.items() if vector.itemsize == 8}
+    narrow = {name: vector for name, vector in vectors.items() if vector.itemsize != 8}
     item = {"float16": ("F16", 2), "float32": ("F32", 4)}[bank.dtype]
-    tensors: dict[str, tuple[str, list[int], int]] = {}
-    for split in SPLITS:
-        n = len(bank.rows(split))
-        # labels first: their 8-byte alignment holds for what follows
-        tensors[f"y_{split}"] = ("I64", [n], 8 * n)
-    for split in SPLITS:
-        n = tensors[f"y_{split}"][1][0]
-        tensors[f"X_{split}"] = (item[0], [n, bank.n_features], item[1] * n * bank.n_features)
-    header: dict[str, Any] = {"__metadata__": {"format": "np"}}
+    header: dict[str, dict[str, object]] = {"__metadata__": {"format": "np"}}
     if bank.class_names is not None:
         header["__metadata__"]["class_names"] = json.dumps(bank.class_names, ensure_ascii=False)
-    for name, (dtype, shape, size) in tensors.items():
+
+    def enter(name: str, dtype: str, shape: list[int], size: int) -> None:
+        nonlocal offset
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
+
+    for name, vector in wide.items():
+        enter(name, _TENSOR_TYPES[vector.dtype.str], [len(vector)], vector.nbytes)
+    for split in SPLITS:
+        n = len(bank.rows(split))
+        enter(f"X_{split}", item[0], [n, bank.n_features], item[1] * n * bank.n_features)
+    for name, vector in narrow.items():
+        enter(name, _TENSOR_TYPES[vector.dtype.str], [len(vector)], vector.nbytes)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for split in SPLITS:
-            file.write(labels[bank.rows(split)].astype("<i8").tobytes())
+        for vector in wide.values():
+            file.write(vector.tobytes())
         for split in SPLITS:
             done = _copy(bank, split, file, done, progress)
+        for vector in narrow.values():
+            file.write(vector.tobytes())
 
 
-def _copy(bank: FeatureBank, split: Split, file: Any, done: int, progress: Progress | None) -> int:
+def _vectors(bank: FeatureBank, split: Split) -> dict[str, np.ndarray]:
+    """Labels, identifiers and further columns of a split, as vectors of a type that safetensors has."""
+    import polars as pl
+
+    samples = bank.samples[bank.rows(split).astype(np.int64)]
+    vectors = {"y": samples["label"].to_numpy().astype("<i8")}
+    for name in samples.columns:
+        column = samples[name]
+        if name in ("row", "split", "label") or column.null_count() == len(column) or column.dtype.is_nested():
+            continue
+        if column.null_count():
+            vectors[f"{name}_valid"] = column.is_not_null().to_numpy()
+        if column.dtype == pl.Boolean:
+            vectors[name] = column.fill_null(False).to_numpy()
+        elif column.dtype.is_integer() and column.dtype != pl.UInt64:
+            vectors[name] = column.fill_null(0).to_numpy().astype("<i8")
+        elif column.dtype == pl.UInt64:
+            vectors[name] = column.fill_null(0).to_numpy().astype("<u8")
+        elif column.dtype.is_float():
+            vectors[name] = column.fill_null(0.0).to_numpy().astype("<f8")
+        else:
+            data, offsets = encode_texts(column.cast(pl.String).fill_null("").to_list())
+            vectors |= {f"{name}_bytes": data, f"{name}_offsets": offsets}
+    return vectors
+
+
+def _copy(bank: FeatureBank, split: Split, file: IO[bytes], done: int, progress: Progress | None) -> int:
     for block in _blocks(bank, split):
         file.write(block.tobytes())
         done += len(block)

@@ -1,58 +1,74 @@
-"""An extraction's progress on stderr."""
+"""The events of long jobs on stderr."""
 
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ssl_risk_rs.events import Event, Stage
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.extraction.settings import Progress
+    from rich.progress import Progress, TaskID
 
-__all__ = ["ExtractionProgress"]
+__all__ = ["EventDisplay"]
 
 #: seconds between two lines where stderr is no terminal
 LINE_EVERY = 30.0
 
-_STAGES = {"scan": "looking for corrupt images", "encode": "encoding"}
+#: what each stage does, and what it counts
+_STAGES: dict[Stage, tuple[str, str]] = {
+    "scan": ("looking for corrupt images", "images"),
+    "compare": ("looking for test images among the training images", "images"),
+    "encode": ("encoding", "images"),
+    "import": ("importing", "rows"),
+    "moments": ("summing moments", "rows"),
+    "tune": ("choosing the penalty", "fits"),
+    "fit": ("fitting", "passes"),
+    "judge": ("judging", "rows"),
+    "intervals": ("computing intervals", "resamples"),
+}
 
 
-class ExtractionProgress:
-    """Call it with each `Progress`: a bar with rows, images/s, bottleneck and time left on a terminal, a line
-    now and then elsewhere. Nothing is shown, and rich not imported, before the first call."""
+class EventDisplay:
+    """Call it with each `Event`: a bar with counts, rate, bottleneck and time left on a terminal, a line now and
+    then elsewhere. Nothing is shown, and rich not imported, before the first call."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
+        self._bar: Progress | None = None
+        self._tasks: dict[tuple[str, str], TaskID] = {}
         self._said = time.monotonic()
 
-    def __call__(self, progress: "Progress") -> None:
+    def __call__(self, event: Event) -> None:
         if not sys.stderr.isatty():
-            self._line(progress)
+            self._line(event)
             return
         if self._bar is None:
             self._bar = _bar()
             self._bar.start()
-        if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._bar.add_task(
-                _STAGES[progress.stage], total=progress.total, rate="", left=""
-            )
+        key = (event.stage, event.detail)
+        if key not in self._tasks:
+            self._tasks[key] = self._bar.add_task(_title(event), total=event.total, rate="", left="")
         self._bar.update(
-            self._tasks[progress.stage],
-            completed=progress.rows,
-            rate=_rate(progress),
-            left="" if progress.seconds_left is None else f"{_clock(progress.seconds_left)} left",
+            self._tasks[key],
+            completed=event.done,
+            total=event.total,
+            rate=_rate(event),
+            left="" if event.seconds_left is None else f"{_clock(event.seconds_left)} left",
         )
 
-    def _line(self, progress: "Progress") -> None:
+    def _line(self, event: Event) -> None:
         now = time.monotonic()
         if now - self._said < LINE_EVERY:
             return
         self._said = now
-        left = "" if progress.seconds_left is None else f"{_clock(progress.seconds_left)} left"
-        facts = [f"{progress.rows:,} of {progress.total:,} images", _rate(progress), left]
-        print(f"{_STAGES[progress.stage]}: {', '.join(filter(None, facts))}", file=sys.stderr, flush=True)
+        unit = _STAGES[event.stage][1]
+        count = (
+            f"{event.done:,.0f} {unit}" if event.total is None else f"{event.done:,.0f} of {event.total:,.0f} {unit}"
+        )
+        left = "" if event.seconds_left is None else f"{_clock(event.seconds_left)} left"
+        print(f"{_title(event)}: {', '.join(filter(None, [count, _rate(event), left]))}", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> "ExtractionProgress":
+    def __enter__(self) -> "EventDisplay":
         return self
 
     def __exit__(
@@ -62,7 +78,7 @@ class ExtractionProgress:
             self._bar.stop()
 
 
-def _bar() -> Any:
+def _bar() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -76,11 +92,16 @@ def _bar() -> Any:
     )
 
 
-def _rate(progress: "Progress") -> str:
-    if not progress.images_per_second:
+def _title(event: Event) -> str:
+    title = _STAGES[event.stage][0]
+    return f"{title} ({event.detail})" if event.detail else title
+
+
+def _rate(event: Event) -> str:
+    if not event.rate:
         return ""
-    text = f"{progress.images_per_second:,.0f} images/s"
-    return f"{text}, waiting for: {progress.bottleneck}" if progress.bottleneck else text
+    text = f"{event.rate:,.0f} {_STAGES[event.stage][1]}/s"
+    return f"{text}, waiting for: {event.bottleneck}" if event.bottleneck else text
 
 
 def _clock(seconds: float) -> str:

@@ -69,14 +69,14 @@ def check(uri: str, limit: str | None, workers: int | str, form: str) -> None:
     \b
     ssl-risk-rs data check folder:imgs
     """
-    from ssl_risk_rs.cli._progress import ExtractionProgress
+    from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.datasets import create_dataset
     from ssl_risk_rs.extraction.decoding import count_cpus, count_images, find_corrupt
     from ssl_risk_rs.extraction.settings import Progress
 
     dataset = create_dataset(uri, limit=limit)
     total = len(dataset)
-    with ExtractionProgress() as progress:
+    with EventDisplay() as progress:
         corrupt = find_corrupt(
             dataset,
             workers=count_cpus() if isinstance(workers, str) else workers,

@@ -66,7 +66,6 @@ def decompose_features(
         )
     ids = None
     twin: Any = None
-    files: list[tuple[str, str | None]] = []
     if is_bank(path):
         if test is not None:
             raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
@@ -79,21 +78,18 @@ def decompose_features(
         provenance = Provenance(encoder=name, data=str(bank.header.get("data_name", path)), supervised=supervised)
     else:
         loaded = load_features(path, test)
-        if loaded.note:
-            opt.say(loaded.note)
+        notes = tuple(note.sentence() for note in loaded.notes)
+        for note in notes:
+            opt.say(note)
         given = (loaded.X_train, loaded.y_train, loaded.X_test, loaded.y_test)
-        files.append((path, test))
         if supervised is not None:
             # where the test rows are in a file of their own, all rows of the twin's file are training rows
-            files.append((supervised, None if test is None else supervised))
-            beside = load_features(*files[-1])
+            beside = load_features(supervised, None if test is None else supervised)
             _same_rows(supervised, *((f.y_train, f.train_ids) for f in (beside, loaded)))
             twin = beside.X_train
         name = Path(path.split(",")[0]).name
-        notes = (loaded.note,) if loaded.note else ()
         provenance = Provenance(encoder=name, data="features", supervised=supervised, notes=notes)
-        if loaded.train_ids is not None and loaded.test_ids is not None:
-            ids = [*loaded.train_ids, *loaded.test_ids]
+        ids = [*loaded.train_ids, *loaded.test_ids]
     try:
         results = [
             decompose_rows(
@@ -106,8 +102,6 @@ def decompose_features(
             for probe in probes
         ]
     except ParameterError as error:
-        for file in files:
-            _check_finite(*file)
         raise ParameterError(f"{path}: {error}") from error
     res.finish(results, provenance, **ending)
 
@@ -131,22 +125,3 @@ def _same_rows(path: str, twin: "tuple[Any, list[str] | None]", rows: "tuple[Any
             f"{path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
             "extract both from one data set"
         )
-
-
-def _check_finite(path: str, test: str | None) -> None:
-    """Complain about the first value of a file that is not finite; the solver does not know files."""
-    import numpy as np
-
-    from ssl_risk_rs.bank.formats import read_source
-    from ssl_risk_rs.errors import ParameterError
-
-    blocks = read_source(path, test).blocks
-    for name, x in zip(("X",) if len(blocks) == 1 else ("X_train", "X_test"), blocks, strict=True):
-        for start in range(0, len(x), 4096):
-            rows, columns = np.nonzero(~np.isfinite(x[start : start + 4096]))
-            if len(rows):
-                row, column = start + rows[0], columns[0]
-                raise ParameterError(
-                    f"{test if test and name == 'X_test' else path}: {name}: row {row}, feature {column} is "
-                    f"{x[row, column]}; remove the row, or find out why the encoder gave it"
-                )

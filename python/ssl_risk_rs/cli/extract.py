@@ -22,12 +22,12 @@ def extract(model: str, data: str | None, store: str | None, form: str, **option
     \b
     ssl-risk-rs extract -m timm:vit_small_patch14_dinov2 -d folder:imgs --limit 100/class --store banks
     """
-    from ssl_risk_rs.cli._progress import ExtractionProgress
+    from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.extraction.cached import ensure_banks
 
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
-    with ExtractionProgress() as progress:
+    with EventDisplay() as progress:
         banks = ensure_banks(model, data, store=store, say=opt.say, progress=progress, **settings)
     rows = [
         {

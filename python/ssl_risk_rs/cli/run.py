@@ -81,11 +81,11 @@ def evaluate_and_print(
     **options: Any,
 ) -> None:
     """The main job, shared with `demo`."""
-    from ssl_risk_rs.cli._progress import ExtractionProgress
+    from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.workflow.evaluate import evaluate
 
     res.check(ending)
-    with ExtractionProgress() as progress:
+    with EventDisplay() as progress:
         results, provenance = evaluate(
             model, data, probes=probes, settings=fields, say=opt.say, progress=progress, **options
         )

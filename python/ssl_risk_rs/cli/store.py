@@ -173,6 +173,7 @@ def import_(
     \b
     ssl-risk-rs store import feats.npz --encoder swav --data imagenet
     """
+    from ssl_risk_rs._notes import Note
     from ssl_risk_rs.bank.exchange import import_bank
     from ssl_risk_rs.bank.store import FeatureStore, bank_key
 
@@ -187,8 +188,8 @@ def import_(
         bank = import_bank(
             source, folder, test=test, dtype=dtype, header=header, seed=seed, force=force, progress=report
         )
-    if "note" in bank.header:
-        say(bank.header["note"])
+    for note in bank.header.get("notes", ()):
+        say(Note(**note).sentence())
     record: dict[str, Any] = {
         "path": str(bank.path),
         "n_rows": bank.n_rows,

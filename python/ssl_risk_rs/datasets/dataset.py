@@ -5,12 +5,14 @@ from collections.abc import Collection
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs.datasets.limits import Limit
-from ssl_risk_rs.datasets.sources import Source, text
+from ssl_risk_rs.datasets.pixels import upright
+from ssl_risk_rs.datasets.sources import Picture, Source, text
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,15 +32,28 @@ class ImageDataset:
     uri : str, what names it, with an absolute path
     name : str, short name for tables
     class_names : list of str; a label is an index into it
+    identity : DataIdentity, which published data these are, where the source tells
     limit : Limit or None
-    samples : polars frame of shape (n, 5), see `samples`
+    group : column of `samples` whose groups a limit keeps whole, or None
+    exif_orientation : whether images are turned as their EXIF data ask
+    samples : polars frame of n rows, see `samples`
     notes : list of str, sentences a user should read
     """
 
-    def __init__(self, source: Source, *, limit: Limit | None = None, excluded: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        limit: Limit | None = None,
+        group: str | None = None,
+        excluded: Collection[str] = (),
+        exif_orientation: bool = False,
+    ) -> None:
         self.source = source
         self.limit = limit
+        self.group = group
         self.excluded = frozenset(excluded)
+        self.exif_orientation = exif_orientation
         self.name = source.name
         self.uri = f"{source.scheme}:{source.location}" if source.location else source.scheme
 
@@ -53,19 +68,34 @@ class ImageDataset:
         return self.source.class_names()
 
     @property
+    def identity(self) -> DataIdentity:
+        return self.source.identity()
+
+    @property
     def notes(self) -> list[str]:
         notes = list(self.source.notes())
         if self.limit is not None:
-            notes.append(self.limit.sentence())
+            notes += self.limit.notes(self.source.listing(), self._limited, self.class_names, self.group)
         if self.excluded:
             notes.append(f"{len(self.excluded):,} images that cannot be decoded are left out")
         return notes
 
     @cached_property
+    def _limited(self) -> np.ndarray:
+        """Positions in the source's listing that the limit keeps (int64)."""
+        listing = self.source.listing()
+        if self.group is not None and self.group not in listing.columns:
+            has = f"it has {', '.join(listing.columns)}" if listing.columns else "it has none"
+            raise DataError(
+                f"{self.uri} has no column {self.group!r} of groups; {has}. Class folders give one with "
+                "folder:PATH?group=parent, an .npz file with arrays groups_train and groups_test"
+            )
+        return np.arange(len(listing.label)) if self.limit is None else self.limit.select(listing, self.group)
+
+    @cached_property
     def _positions(self) -> np.ndarray:
         """Position in the source's listing of each row (int64)."""
-        listing = self.source.listing()
-        kept = np.arange(len(listing.label)) if self.limit is None else self.limit.select(listing)
+        listing, kept = self.source.listing(), self._limited
         if self.excluded:
             ids = listing.sample_id[kept].tolist()
             kept = kept[np.array([text(s) not in self.excluded for s in ids], dtype=bool)]
@@ -76,13 +106,14 @@ class ImageDataset:
     @cached_property
     def samples(self) -> "pl.DataFrame":
         """One line for each row: row (u64), split ("train" or "test"), sample_id (str, independent of the
-        order of the rows), label (i64), path (str, null where the image is no file of its own)."""
+        order of the rows), label (i64), path (str, null where the image is no file of its own), and the source's
+        further columns (str or i64), such as `group`."""
         import polars as pl
 
         listing, kept = self.source.listing(), self._positions
         n_train = int(np.searchsorted(kept, listing.n_train))
         paths = [None] * len(kept) if listing.path is None else map(text, listing.path[kept].tolist())
-        return pl.DataFrame(
+        frame = pl.DataFrame(
             {
                 "row": np.arange(len(kept), dtype=np.uint64),
                 "split": ["train"] * n_train + ["test"] * (len(kept) - n_train),
@@ -92,13 +123,24 @@ class ImageDataset:
             },
             schema_overrides={"path": pl.String, "label": pl.Int64},
         )
+        return frame.with_columns(pl.Series(name, values[kept].tolist()) for name, values in listing.columns.items())
 
     def load(self, row: int) -> "Image.Image":
-        """Decode one image, in the mode it is stored in.
+        """Decode one image, in an 8-bit mode.
 
-        Raises whatever the decoder raises for a corrupt image (OSError, ValueError, SyntaxError …).
+        Raises whatever the decoder raises for a corrupt image (DataError, OSError, ValueError, SyntaxError …).
         """
-        return self.source.load(int(self._positions[row]))
+        return self.picture(row).image
+
+    def picture(self, row: int) -> Picture:
+        """Decode one image, and the orientation its EXIF data ask for, applied if the data set is told to."""
+        picture = self.source.load(int(self._positions[row]))
+        return upright(picture) if self.exif_orientation else picture
+
+    def content(self, row: int) -> bytes | str:
+        """What tells whether two rows are the same image: the path of its file, or its pixels where it has none."""
+        listing, at = self.source.listing(), int(self._positions[row])
+        return self.source.content(at) if listing.path is None else os.fsdecode(listing.path[at])
 
     def where(self, row: int) -> str:
         """File, or data set and sample id, of a row: for messages."""
@@ -113,22 +155,42 @@ class ImageDataset:
 
     def without(self, sample_ids: Collection[str]) -> "ImageDataset":
         """The same data set with these samples left out; the rows are numbered anew."""
-        return ImageDataset(self.source, limit=self.limit, excluded=self.excluded | set(sample_ids))
+        return self._changed(excluded=self.excluded | set(sample_ids))
+
+    def oriented(self, exif_orientation: bool) -> "ImageDataset":
+        """The same data set, its images turned as their EXIF data ask, or not."""
+        return self if exif_orientation == self.exif_orientation else self._changed(exif_orientation=exif_orientation)
+
+    def _changed(
+        self, *, excluded: Collection[str] | None = None, exif_orientation: bool | None = None
+    ) -> "ImageDataset":
+        return ImageDataset(
+            self.source,
+            limit=self.limit,
+            group=self.group,
+            excluded=self.excluded if excluded is None else excluded,
+            exif_orientation=self.exif_orientation if exif_orientation is None else exif_orientation,
+        )
 
     def fingerprint(self, hash_content: bool = False) -> str:
         """Hash of the data's files, before any limit: their names (relative to the data's root), sizes and
-        modification times, or with `hash_content` their names and contents, which survives a copy.
+        modification times, or with `hash_content` their names and contents, which survives a copy. A file that
+        cannot be read (a link that leads nowhere) counts as that: it is told when it is decoded.
 
         Reads no image unless `hash_content`. 32 hexadecimal digits.
         """
         digest = blake2b(self.source.scheme.encode() + b"\n", digest_size=16)
         for file in sorted(self.source.files(), key=lambda file: os.fsencode(file.name)):
-            stat = os.stat(file.path)
-            mark = _content_hash(file.path) if hash_content else str(stat.st_mtime_ns)
-            digest.update(f"{text(file.name)}\0{stat.st_size}\0{mark}\n".encode())
+            try:
+                stat = os.stat(file.path)
+                mark = _content_hash(file.path) if hash_content else str(stat.st_mtime_ns)
+                facts = f"{stat.st_size}\0{mark}"
+            except OSError as error:
+                facts = f"unreadable\0{error.errno}"
+            digest.update(f"{text(file.name)}\0{facts}\n".encode())
         return digest.hexdigest()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "samples"}
 
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, array_image
+from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, Picture, array_image
 from ssl_risk_rs.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["DigitsSource"]
 
@@ -21,7 +18,11 @@ CONTENT = "3add1ae1fa53cc89d7599167a31c4e88"
 TEST_EVERY = 5
 
 
-class DigitsSource(DropsArrays):
+#: images (uint8, 0..16), labels, the listing's order, number of training images
+Digits = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+
+
+class DigitsSource(DropsArrays[Digits]):
     """scikit-learn's `load_digits`: the test part of the UCI "Optical Recognition of Handwritten Digits" by
     E. Alpaydin and C. Kaynak (1998). Grey values 0..16 are scaled to 0..255.
 
@@ -46,8 +47,10 @@ class DigitsSource(DropsArrays):
     def files(self) -> Iterator[DataFile]:
         return iter(())  # bundled; `_arrays` checks that the content is the one this module knows
 
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Images (uint8, 0..16), labels, the listing's order, number of training images."""
+    def identity(self) -> DataIdentity:
+        return DataIdentity(self.name, "digits")  # `_arrays` checks that the content is the one this module knows
+
+    def _arrays(self) -> Digits:
         if self._loaded is None:
             from sklearn.datasets import load_digits
 
@@ -72,6 +75,10 @@ class DigitsSource(DropsArrays):
         _, labels, order, n_train = self._arrays()
         return Listing(np.array([b"%d" % i for i in order]), labels[order], n_train)
 
-    def load(self, index: int) -> "Image.Image":
+    def content(self, index: int) -> bytes:
+        images, _, order, _ = self._arrays()
+        return bytes(images[order[index]].tobytes())
+
+    def load(self, index: int) -> Picture:
         images, _, order, _ = self._arrays()
         return array_image(np.round(images[order[index]] * (255 / 16)).astype(np.uint8))

@@ -3,29 +3,63 @@
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import DataFile, Listing, existing_folder
+from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
+from ssl_risk_rs.datasets.sources import DataFile, Listing, Picture, existing_folder
 from ssl_risk_rs.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["FolderSource", "ImageNetSource"]
 
-#: file name endings taken for images, in lower case
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGENET = DataIdentity("ImageNet-1K", "imagenet-1k")
+WORDNET_ID = re.compile(r"n\d{8}")
+
+#: column of the samples that a group option gives
+GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the folders below `train/` and `test/` stand for.
+
+    classes : "top", the folders in them; "nested", every folder that holds images (`a/abbey`)
+    group : None, "parent" (all folders between the class folder and the image) or how many of them from the class
+        folder down: the name of a patient, a slide, a scene
+    """
+
+    classes: Literal["top", "nested"] = "top"
+    group: int | Literal["parent"] | None = None
+
+    def __str__(self) -> str:
+        options = ["classes=nested"] if self.classes == "nested" else []
+        options += [] if self.group is None else [f"group={self.group}"]
+        return "?" + "&".join(options) if options else ""
+
+
+@dataclass(slots=True)
+class _Part:
+    """What was found below `train/` or `test/`; names are relative to the data's root, with `/`."""
+
+    images: dict[str, list[str]]  # by class
+    strangers: list[str] = field(default_factory=list)  # files that are no images by their ending
+    outside: list[str] = field(default_factory=list)  # images beside the class folders
 
 
 class FolderSource:
     """`train/CLASS/…` and `test/CLASS/…` (or `val/`), any depth below the class folder.
 
     The classes are the sorted names of the class folders; both parts must have the same ones. Where there are
-    both `test/` and `val/`, `test/` is used and a note says so. Names that begin with a dot are skipped;
-    files that are no images by their ending are counted in a note.
+    both `test/` and `val/`, `test/` is used and a note says so. Names that begin with a dot are skipped; files
+    that are no images by their ending, and images outside the class folders, are counted in notes. A link that
+    leads nowhere is an image that cannot be decoded.
+
+    Options follow a question mark: `folder:PATH?classes=nested` takes every folder that holds images for a class;
+    `?group=1` (2, …) or `?group=parent` gives each image the column `group`, the folders below its class folder.
     """
 
     scheme = "folder"
@@ -33,8 +67,9 @@ class FolderSource:
     test_names: tuple[str, ...] = ("test", "val")
 
     def __init__(self, location: str) -> None:
-        self.root = existing_folder(location, self.scheme, self.wanted)
-        self.location = str(self.root)
+        path, self.layout = _split_options(location, self.scheme)
+        self.root = existing_folder(path, self.scheme, self.wanted)
+        self.location = f"{self.root}{self.layout}"
         self.name = self.root.name or self.scheme
         self._notes: list[str] = []
         self._loaded: tuple[list[str], Listing] | None = None
@@ -67,49 +102,115 @@ class FolderSource:
         for name, path in zip(listing.sample_id.tolist(), listing.path.tolist(), strict=True):
             yield DataFile(name, path)
 
-    def load(self, index: int) -> "Image.Image":
-        from PIL import Image
+    def identity(self) -> DataIdentity:
+        """ImageNet-1K if there are exactly 1,000 class folders, all of them WordNet ids; else only a name."""
+        names = self.class_names()
+        if len(names) == 1000 and all(WORDNET_ID.fullmatch(name) for name in names):
+            return IMAGENET
+        return DataIdentity(self.name)
 
+    def content(self, index: int) -> bytes:
+        raise NotImplementedError("an image of a folder is a file")
+
+    def load(self, index: int) -> Picture:
         path = self.listing().path
         assert path is not None
-        with Image.open(os.fsdecode(path[index])) as image:
-            image.load()  # decode now: a truncated file must fail here, not in the transform
-            return image
+        return open_picture(path[index])
 
     def _scan(self) -> tuple[list[str], Listing]:
         if self._loaded is None:
-            train, test = ({name: None for name in self._class_folders(part)} for part in self.parts)
-            self._check_classes(sorted(train), sorted(test))
-            names, ids, labels = sorted(train), [], []
-            n_train, strangers = 0, []
-            for part in self.parts:
+            train, test = (self._read_part(part) for part in self.parts)
+            self._check_classes(sorted(train.images), sorted(test.images))
+            names, ids, labels = sorted(train.images), [], []
+            n_train = 0
+            for part, found in zip(self.parts, (train, test), strict=True):
                 for label, name in enumerate(names):
-                    images, others = _images(self.root, f"{part}/{name}")
+                    images = found.images[name]
                     if not images:
                         raise DataError(
                             f"{self.root / part / name} has no images ({', '.join(IMAGE_SUFFIXES)}); "
                             f"remove class {name!r} from both parts or add its images"
                         )
-                    strangers += others
                     ids += images
                     labels += [label] * len(images)
                 if part == "train":
                     n_train = len(ids)
-            if strangers:
-                self._notes.append(
-                    f"{len(strangers):,} files are no images by their ending and are not used, "
-                    f"for example {self.root / strangers[0]}"
-                )
+            self._note_what_is_left_out(train, test)
+            groups = self._groups(ids, labels, names)
             sample_id = np.array([os.fsencode(name) for name in ids])
             root = os.fsencode(self.root) + b"/"
             path = np.char.add(np.array(root), sample_id)
-            self._loaded = names, Listing(sample_id, np.array(labels, dtype=np.int64), n_train, path)
-            self._check_listing(self._loaded[1])
+            columns = {} if groups is None else {GROUP: np.array(groups)}
+            listing = Listing(sample_id, np.array(labels, dtype=np.int64), n_train, path, columns)
+            self._loaded = names, listing
+            self._check_listing(listing)
         return self._loaded
 
-    def _class_folders(self, part: str) -> list[str]:
+    def _read_part(self, part: str) -> _Part:
         with os.scandir(self.root / part) as entries:
-            return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+        folders = sorted(entry.name for entry in shown if entry.is_dir())
+        beside = sorted(f"{part}/{entry.name}" for entry in shown if not entry.is_dir())
+        found = _Part({})
+        for name in beside:
+            (found.outside if _is_image(name) else found.strangers).append(name)
+        for folder in folders:
+            images, others = _images(self.root, f"{part}/{folder}")
+            found.strangers += others
+            if self.layout.classes == "top":
+                found.images[folder] = images
+                continue
+            for image in images:
+                found.images.setdefault(_folder_of(image).partition("/")[2], []).append(image)
+        return found
+
+    def _note_what_is_left_out(self, train: _Part, test: _Part) -> None:
+        strangers = train.strangers + test.strangers
+        if strangers:
+            self._notes.append(
+                f"{_files(len(strangers))} not used, since the ending is no image's, "
+                f"for example {self.root / strangers[0]}"
+            )
+        for part, found in zip(self.parts, (train, test), strict=True):
+            if found.outside:
+                self._notes.append(
+                    f"{len(found.outside):,} images lie in {part}/ itself, outside its class folders, and are not "
+                    f"used, for example {self.root / found.outside[0]}"
+                )
+        if self.layout != Layout():
+            return
+        deeper, classes = set(), set()
+        for found in (train, test):
+            for name, images in found.images.items():
+                below = {_folder_of(image).partition("/")[2] for image in images} - {name}
+                deeper |= below
+                classes |= {name} if below else set()
+        if deeper:
+            self._notes.append(
+                f"{len(classes):,} of {len(train.images):,} class folders have {len(deeper):,} further folders with "
+                f"images below them, for example {min(deeper)}/: their images count as the class folder's. If these "
+                f"folders are the classes, write {self.scheme}:{self.root}?classes=nested; if they are groups, such as "
+                "patients, write ?group=parent"
+            )
+
+    def _groups(self, ids: list[str], labels: list[int], names: list[str]) -> list[str] | None:
+        """Group of each image: folders between its class folder and itself."""
+        level = self.layout.group
+        if level is None:
+            return None
+        groups, without = [], []
+        for image, label in zip(ids, labels, strict=True):
+            folder = _folder_of(image).partition("/")[2]
+            below = folder[len(names[label]) + 1 :].split("/") if len(folder) > len(names[label]) else []
+            if len(below) < (1 if level == "parent" else level):
+                without.append(image)
+            groups.append("/".join(below if level == "parent" else below[:level]))
+        if without:
+            raise DataError(
+                f"{self.root}: {len(without):,} of {len(ids):,} images lie in no folder below their class folder that "
+                f"group={level} could name, for example {without[0]}"
+            )
+        return groups
 
     def _check_classes(self, train: list[str], test: list[str]) -> None:
         """Both parts must have the same, at least two, classes."""
@@ -147,6 +248,9 @@ class ImageNetSource(FolderSource):
         super().__init__(location)
         self.name = "imagenet"
 
+    def identity(self) -> DataIdentity:
+        return IMAGENET
+
     def _no_parts(self) -> str:
         tars = sorted(path.name for path in self.root.glob("ILSVRC2012*.tar*"))
         if tars:
@@ -169,7 +273,7 @@ class ImageNetSource(FolderSource):
                 "nXXXXXXXX folders, as torchvision.datasets.ImageNet does from the devkit archive"
             )
         super()._check_classes(train, test)
-        wrong = [name for name in train if not re.fullmatch(r"n\d{8}", name)]
+        wrong = [name for name in train if not WORDNET_ID.fullmatch(name)]
         if wrong:
             raise DataError(
                 f"{self.root}: class folder {wrong[0]} is no WordNet id (n and eight digits); "
@@ -183,9 +287,36 @@ class ImageNetSource(FolderSource):
             self._notes.append(f"{found[0]:,} + {found[1]:,} images; the full ImageNet has {full}")
 
 
+def _split_options(location: str, scheme: str) -> tuple[str, Layout]:
+    """`PATH?classes=nested&group=1` → PATH and its layout. A folder whose name holds a question mark is one."""
+    path, mark, query = location.rpartition("?")
+    if not mark or Path(location).expanduser().exists():
+        return location, Layout()
+    classes: Literal["top", "nested"] = "top"
+    group: int | Literal["parent"] | None = None
+    for item in query.split("&"):
+        key, _, value = item.partition("=")
+        if key == "classes" and value in ("top", "nested"):
+            classes = "nested" if value == "nested" else "top"
+        elif key == "group" and value == "parent":
+            group = "parent"
+        elif key == "group" and value.isdecimal() and int(value) > 0:
+            group = int(value)
+        else:
+            raise DataError(
+                f"{scheme}:{location}: {item!r} is no option; write classes=nested, group=parent or group=1 (2, …), "
+                f"for example {scheme}:{path}?group=parent"
+            )
+    if classes == "nested" and group is not None:
+        raise DataError(f"{scheme}:{location}: classes=nested takes all folders for classes, which leaves no groups")
+    return path, Layout(classes, group)
+
+
 def _images(root: Path, folder: str) -> tuple[list[str], list[str]]:
     """Image files and other files below `root/folder`, each sorted, relative to root with `/`."""
-    images, others, pending = [], [], [folder]
+    images: list[str] = []
+    others: list[str] = []
+    pending = [folder]
     while pending:
         here = pending.pop()
         with os.scandir(root / here) as entries:
@@ -194,9 +325,27 @@ def _images(root: Path, folder: str) -> tuple[list[str], list[str]]:
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir():
-                    pending.append(name)
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                    images.append(name)
+                    if entry.is_symlink() and _is_above(entry.path, root / here):
+                        others.append(name)  # a link to a folder it lies in: following it would not end
+                    else:
+                        pending.append(name)
                 else:
-                    others.append(name)
+                    (images if _is_image(name) else others).append(name)
     return sorted(images), sorted(others)
+
+
+def _is_above(folder: str, place: Path) -> bool:
+    real = os.path.realpath(folder)
+    return os.path.commonpath([real, os.path.realpath(place)]) == real
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _files(n: int) -> str:
+    return f"{n:,} file is" if n == 1 else f"{n:,} files are"

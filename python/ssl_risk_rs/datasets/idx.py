@@ -4,15 +4,12 @@ import gzip
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, array_image, existing_folder
+from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, Picture, array_image, existing_folder
 from ssl_risk_rs.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["IdxSource", "read_idx"]
 
@@ -20,7 +17,11 @@ __all__ = ["IdxSource", "read_idx"]
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
-class IdxSource(DropsArrays):
+#: images of both parts, all rows, the classes' names
+IdxArrays = tuple[list[np.ndarray], Listing, list[str]]
+
+
+class IdxSource(DropsArrays[IdxArrays]):
     """Four files: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`.
 
     Each may end in `.gz`, and may be spelled with a dot (`train-images.idx3-ubyte`). Images are uint8 grey.
@@ -56,8 +57,10 @@ class IdxSource(DropsArrays):
     def notes(self) -> list[str]:
         return []
 
-    def _arrays(self) -> tuple[list[np.ndarray], Listing, list[str]]:
-        """Images of both parts, all rows, the classes' names."""
+    def identity(self) -> DataIdentity:
+        return DataIdentity(self.name)  # MNIST, Fashion-MNIST, EMNIST: the files do not say which
+
+    def _arrays(self) -> IdxArrays:
         if self._loaded is None:
             parts = ("train", "t10k")
             images = [read_idx(self.paths[part, "images-idx3-ubyte"], ndim=3) for part in parts]
@@ -80,9 +83,15 @@ class IdxSource(DropsArrays):
     def listing(self) -> Listing:
         return self._arrays()[1]
 
-    def load(self, index: int) -> "Image.Image":
+    def content(self, index: int) -> bytes:
+        return self._pixels(index).tobytes()
+
+    def load(self, index: int) -> Picture:
+        return array_image(self._pixels(index))
+
+    def _pixels(self, index: int) -> np.ndarray:
         train, test = self._arrays()[0]
-        return array_image(train[index] if index < len(train) else test[index - len(train)])
+        return np.asarray(train[index] if index < len(train) else test[index - len(train)])
 
 
 def read_idx(path: Path, *, ndim: int) -> np.ndarray:

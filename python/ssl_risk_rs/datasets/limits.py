@@ -1,10 +1,11 @@
-"""`--limit`: fewer images, chosen by the hash of their id."""
+"""`--limit`: fewer images, drawn as every split of the package is."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import Listing, stable_hash
+from ssl_risk_rs._splits import take_at_most
+from ssl_risk_rs.datasets.sources import Listing, text
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = ["Limit"]
@@ -14,8 +15,9 @@ __all__ = ["Limit"]
 class Limit:
     """At most `count` images of each split, or of each class of each split.
 
-    The images with the smallest hash of their id are kept: the same ones in every run, whatever the order of
-    the files, and a smaller limit keeps a subset of what a larger one keeps.
+    The images with the smallest keys of their sample id are kept: the same ones in every run, whatever the order of
+    the files, and a smaller limit keeps a subset of what a larger one keeps. With a group column, groups are kept
+    whole as far as they fit.
     """
 
     count: int
@@ -34,17 +36,31 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.count}/class" if self.per_class else str(self.count)
 
-    def sentence(self) -> str:
-        """What was left out, for the user."""
-        where = "class of each split" if self.per_class else "split"
-        return f"limited to {self.count:,} images of each {where}, chosen by the hash of their sample id"
+    def select(self, listing: Listing, group: str | None = None) -> np.ndarray:
+        """Positions in the listing that are kept, ascending (int64). `group` names one of its columns."""
+        kept = []
+        for part in listing.parts():
+            groups = None if group is None else listing.columns[group][part].tolist()
+            ids = [text(s) for s in listing.sample_id[part].tolist()]
+            mask = take_at_most(listing.label[part], ids, self.count, per_class=self.per_class, groups=groups)
+            kept.append(np.flatnonzero(mask) + part.start)
+        return np.concatenate(kept)
 
-    def select(self, listing: Listing) -> np.ndarray:
-        """Positions in the listing that are kept, ascending (int64)."""
-        order = np.array([stable_hash(s) for s in listing.sample_id.tolist()], dtype=np.uint64)
-        split = np.arange(len(order)) >= listing.n_train
-        group = split * (int(listing.label.max(initial=0)) + 1) + listing.label if self.per_class else split
-        by_group = np.lexsort((order, group))
-        starts = np.flatnonzero(np.diff(group[by_group], prepend=-1))
-        rank = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-        return np.sort(by_group[rank < self.count])
+    def notes(self, listing: Listing, kept: np.ndarray, class_names: list[str], group: str | None) -> list[str]:
+        """What was left out, for the user, and which classes have fewer images than were asked for."""
+        if len(kept) == len(listing.label):
+            return [f"the limit of {self} leaves no image out"]
+        where = "class of each split" if self.per_class else "split"
+        drawn = f"in whole groups of {group!r}" if group else "drawn by sample id"
+        notes = [f"limited to {self.count:,} images of each {where}, {drawn}: {len(kept):,} of {len(listing.label):,}"]
+        for name, part in zip(("train", "test"), listing.parts(), strict=True) if self.per_class else ():
+            sizes = np.bincount(listing.label[part], minlength=len(class_names))
+            short = np.flatnonzero((sizes > 0) & (sizes < self.count))
+            if len(short):
+                least = short[np.argmin(sizes[short])]
+                notes.append(
+                    f"{len(short)} of {np.count_nonzero(sizes)} classes have fewer than {self.count:,} {name} images "
+                    f"(the smallest, {class_names[least]}, has {sizes[least]:,}): they keep all of theirs, so the "
+                    "class shares are neither equal nor those of the whole data"
+                )
+        return notes

@@ -3,20 +3,22 @@
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, array_image, stratified_cut
+from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs._splits import stratified_cut
+from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, DropsArrays, Listing, Picture, array_image
 from ssl_risk_rs.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["NpzSource"]
 
 #: the cut that is made where the file has no test part
 TEST_SHARE, CUT_SEED = 0.2, 0
+
+#: column of the samples that `groups_train`, `groups_test` become
+GROUP = "group"
 
 _IMAGES = ("x_{}", "X_{}", "images_{}", "{}_images", "{}_x", "{}_X")
 _LABELS = ("y_{}", "Y_{}", "labels_{}", "{}_labels", "{}_y", "{}_Y")
@@ -33,12 +35,16 @@ class _Arrays(NamedTuple):
     class_names: list[str]
 
 
-class NpzSource(DropsArrays):
+class NpzSource(DropsArrays[_Arrays]):
     """`x_train`, `y_train`, `x_test`, `y_test`: uint8 images (n, h, w) or (n, h, w, c) and integer labels.
 
     Also spelled `X_…`, `images_…`/`labels_…` or `train_images`/`train_labels`. Without a test part (or with
-    plain `x`, `y`), a fifth of each class, chosen by a seeded hash of the position, is the test part.
-    Labels may be any integers; the classes are their sorted distinct values.
+    plain `x`, `y`), a fifth of each class, drawn by position and seed, is the test part; whole groups where there
+    are groups. Labels may be any integers; the classes are their sorted distinct values.
+
+    `groups_train`, `groups_test` (or `group_…`) become the column `group` of the samples, and so does any further
+    pair of 1-D arrays of the images' length, integers or strings, under its own name: `site_train`, `site_test` →
+    `site`. Arrays of other shapes are named in a note.
     """
 
     scheme = "npz"
@@ -64,17 +70,29 @@ class NpzSource(DropsArrays):
         if train is None:
             raise DataError(f"{self.path} holds {', '.join(sorted(keys)) or 'nothing'}; give {self.wanted}")
         self.keys = [train] if test is None else [train, test]
+        self._others = [key for key in keys if not any(key in pair for pair in self.keys)]
+        self._unused: list[str] = []
 
     def files(self) -> Iterator[DataFile]:
         yield DataFile(self.path.name, self.path)
 
+    def identity(self) -> DataIdentity:
+        return DataIdentity(self.name)
+
     def notes(self) -> list[str]:
-        if len(self.keys) == 2:
-            return []
-        return [
-            f"no test part in {self.path.name}: {TEST_SHARE:.0%} of each class, chosen by hash with seed "
-            f"{CUT_SEED}, is the test part"
-        ]
+        listing, notes = self.listing(), []
+        if len(self.keys) == 1:
+            share = f"{TEST_SHARE:.0%} of each class"
+            drawn = f"{share} in whole groups" if GROUP in listing.columns else share
+            notes.append(
+                f"no test part in {self.path.name}: {drawn}, drawn by position with seed {CUT_SEED}, is the test part"
+            )
+        if self._unused:
+            notes.append(
+                f"{self.path.name}: {len(self._unused)} arrays are neither images, labels nor a column of the samples "
+                f"and are not used: {', '.join(self._unused)}"
+            )
+        return notes
 
     def class_names(self) -> list[str]:
         return self._arrays().class_names
@@ -82,9 +100,15 @@ class NpzSource(DropsArrays):
     def listing(self) -> Listing:
         return self._arrays().listing
 
-    def load(self, index: int) -> "Image.Image":
+    def content(self, index: int) -> bytes:
+        return self._pixels(index).tobytes()
+
+    def load(self, index: int) -> Picture:
+        return array_image(self._pixels(index))
+
+    def _pixels(self, index: int) -> np.ndarray:
         arrays = self._arrays()
-        return array_image(arrays.images[arrays.part[index]][arrays.place[index]])
+        return np.asarray(arrays.images[arrays.part[index]][arrays.place[index]])
 
     def _arrays(self) -> _Arrays:
         if self._loaded is None:
@@ -93,6 +117,7 @@ class NpzSource(DropsArrays):
                 for image_key, label_key in self.keys:
                     images.append(self._images(_member(file, image_key, self.path), image_key))
                     labels.append(self._labels(_member(file, label_key, self.path), label_key, len(images[-1])))
+                columns = self._columns(file, [len(x) for x in images])
             values, label = np.unique(np.concatenate(labels), return_inverse=True)
             part = np.repeat(np.arange(len(images)), [len(x) for x in images])
             index = np.concatenate([np.arange(len(x)) for x in images])
@@ -100,12 +125,58 @@ class NpzSource(DropsArrays):
             ids = np.array([b"%s/%d" % (names[p], i) for p, i in zip(part.tolist(), index.tolist(), strict=True)])
             test = part == 1
             if len(images) == 1:
-                test = stratified_cut(label, ids.tolist(), share=TEST_SHARE, seed=CUT_SEED)
+                groups = columns[GROUP].tolist() if GROUP in columns else None
+                names_text = [s.decode() for s in ids.tolist()]
+                test = stratified_cut(label, names_text, share=TEST_SHARE, seed=CUT_SEED, groups=groups)
             order = np.argsort(test, kind="stable")
-            listing = Listing(ids[order], label[order].astype(np.int64), int((~test).sum()))
+            listing = Listing(
+                ids[order],
+                label[order].astype(np.int64),
+                int((~test).sum()),
+                columns={name: values[order] for name, values in columns.items()},
+            )
             class_names = [str(value) for value in values.tolist()]
             self._loaded = _Arrays(images, part[order], index[order], listing, class_names)
         return self._loaded
+
+    def _columns(self, file: np.lib.npyio.NpzFile, sizes: list[int]) -> dict[str, np.ndarray]:
+        """Further columns: 1-D integers or strings for each image of each part."""
+        columns: dict[str, np.ndarray] = {}
+        used: set[str] = set()
+        for name, keys in self._candidates().items():
+            values = [_member(file, key, self.path) for key in keys]
+            plain = all(v.ndim == 1 and v.dtype.kind in "iuUS" for v in values)
+            if not plain or [len(v) for v in values] != sizes:
+                if name != GROUP:
+                    continue
+                got = ", ".join(f"{key} {v.dtype} {v.shape}" for key, v in zip(keys, values, strict=True))
+                raise DataError(
+                    f"{self.path}: groups are one integer or string for each image of each part, {sizes} of them; "
+                    f"it has {got}"
+                )
+            if name in COLUMNS:
+                raise DataError(f"{self.path}: rename {keys[0]}: {name!r} is a column that samples have already")
+            used.update(keys)
+            columns[name] = np.concatenate(
+                [_integers_or_text(v, all(v.dtype.kind in "iu" for v in values)) for v in values]
+            )
+        self._unused = sorted(set(self._others) - used)
+        return columns
+
+    def _candidates(self) -> dict[str, list[str]]:
+        """Column → its array in each part, for the names that fit."""
+        parts = ("train", "test")[: len(self.keys)]
+        found: dict[str, dict[str, str]] = {}
+        for key in self._others:
+            for part in parts:
+                stem = _stem(key, part) or (key if len(parts) == 1 else None)
+                if stem is None:
+                    continue
+                name = GROUP if stem == "groups" else stem
+                twice = found.setdefault(name, {}).setdefault(part, key)
+                if twice != key:
+                    raise DataError(f"{self.path}: {twice} and {key} both are the column {name!r}; keep one of them")
+        return {name: list(keys.values()) for name, keys in found.items()}
 
     def _images(self, x: np.ndarray, key: str) -> np.ndarray:
         if x.ndim == 2:
@@ -132,6 +203,19 @@ class NpzSource(DropsArrays):
 
 def _first(keys: list[str], spellings: tuple[str, ...]) -> str | None:
     return next((key for key in spellings if key in keys), None)
+
+
+def _stem(key: str, part: str) -> str | None:
+    """`site_train` and `train_site` → `site`; None for a name of another part."""
+    if key.endswith(f"_{part}"):
+        return key.removesuffix(f"_{part}") or None
+    return key.removeprefix(f"{part}_") or None if key.startswith(f"{part}_") else None
+
+
+def _integers_or_text(values: np.ndarray, integers: bool) -> np.ndarray:
+    if integers:
+        return values.astype(np.int64)
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values.astype(str)
 
 
 def _pair(keys: list[str], part: str) -> tuple[str, str] | None:

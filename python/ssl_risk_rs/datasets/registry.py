@@ -38,7 +38,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "folder",
-        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/)",
+        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/); ?classes=nested, ?group=parent or ?group=1 after the path",
         "folder:/data/flowers",
         f"{_HERE}.folder:FolderSource",
     ),
@@ -56,7 +56,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "npz",
-        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; without a test part, 20 % are",
+        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test; else 20 % are test",
         "npz:/data/images.npz",
         f"{_HERE}.npz:NpzSource",
     ),
@@ -68,14 +68,22 @@ def list_datasets() -> list[DatasetScheme]:
     return list(_SCHEMES)
 
 
-def create_dataset(uri: str, *, limit: "str | int | Limit | None" = None) -> ImageDataset:
+def create_dataset(
+    uri: str,
+    *,
+    limit: "str | int | Limit | None" = None,
+    group: str | None = None,
+    exif_orientation: bool = False,
+) -> ImageDataset:
     """Images and labels that a URI names. No image is decoded.
 
     Parameters
     ----------
     uri : `scheme:path`; `list_datasets()` has the schemes. `digits` is bundled.
-    limit : at most N images of each split (`N`) or of each class of each split (`"N/class"`), chosen by the
-        hash of their sample id: the same images in every run.
+    limit : at most N images of each split (`N`) or of each class of each split (`"N/class"`), drawn by sample id:
+        the same images in every run.
+    group : column of `samples` that holds groups (patients, scenes); a limit then keeps whole groups
+    exif_orientation : turn images as their EXIF orientation asks; the default leaves them as stored, like torchvision
 
     Raises
     ------
@@ -87,4 +95,12 @@ def create_dataset(uri: str, *, limit: "str | int | Limit | None" = None) -> Ima
     if scheme not in known:
         examples = ", ".join(entry.example for entry in _SCHEMES)
         raise DataError(f"data {uri!r} has no known scheme; write one of {examples}")
-    return ImageDataset(known[scheme].create(location), limit=None if limit is None else Limit.parse(limit))
+    dataset = ImageDataset(
+        known[scheme].create(location),
+        limit=None if limit is None else Limit.parse(limit),
+        group=group,
+        exif_orientation=exif_orientation,
+    )
+    if group is not None:
+        len(dataset)  # a column that is not there is told now
+    return dataset

@@ -1,20 +1,23 @@
 """What every source of images provides, and what several of them share."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["DataFile", "Listing", "Source", "array_image", "existing_folder", "stable_hash", "stratified_cut"]
+__all__ = ["COLUMNS", "DataFile", "DropsArrays", "Listing", "Picture", "Source", "array_image", "existing_folder"]
+
+#: columns of `ImageDataset.samples` that every data set has; a further column has another name
+COLUMNS = ("row", "split", "sample_id", "label", "path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Listing:
     label : int64 array (n,), index into the class names
     n_train : how many of the n are training images
     path : bytes array (n,) of absolute file names, or None where an image is no file of its own
+    columns : further facts of each image by name, such as its group: str or int64 arrays (n,)
 
     Byte arrays, not lists of str: a million Python objects would be copied into every decode worker, one
     reference count at a time.
@@ -45,6 +49,18 @@ class Listing:
     label: np.ndarray
     n_train: int
     path: np.ndarray | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def parts(self) -> tuple[slice, slice]:
+        """Positions of the training images, and of the test images."""
+        return slice(0, self.n_train), slice(self.n_train, len(self.label))
+
+
+class Picture(NamedTuple):
+    """A decoded image as its file has it, in an 8-bit mode, and the orientation its EXIF data ask for (1: none)."""
+
+    image: "Image.Image"
+    orientation: int = 1
 
 
 class Source(Protocol):
@@ -62,8 +78,16 @@ class Source(Protocol):
         """Every image; may read label files, never pixels where they can be left alone."""
         ...
 
-    def load(self, index: int) -> "Image.Image":
+    def load(self, index: int) -> Picture:
         """Decode the image at this position of the listing."""
+        ...
+
+    def content(self, index: int) -> bytes:
+        """The image's pixels as they are stored. Asked only where an image is no file of its own."""
+        ...
+
+    def identity(self) -> DataIdentity:
+        """What these data are, as far as their source tells."""
         ...
 
     def files(self) -> Iterator[DataFile]:
@@ -75,12 +99,15 @@ class Source(Protocol):
         ...
 
 
-class DropsArrays:
+Arrays = TypeVar("Arrays")
+
+
+class DropsArrays(Generic[Arrays]):
     """Pickles without what was read from files (`_loaded`), which a decode worker reads again if it must."""
 
-    _loaded: Any = None
+    _loaded: Arrays | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_loaded": None}
 
 
@@ -96,34 +123,13 @@ def existing_folder(path: str, scheme: str, wanted: str) -> Path:
     return folder
 
 
-def stable_hash(key: bytes, *, seed: int = 0) -> int:
-    """64-bit hash of a sample id: the same on every machine and in every release."""
-    digest = blake2b(key, digest_size=8, salt=seed.to_bytes(8, "little")).digest()
-    return int.from_bytes(digest, "little")
-
-
-def stratified_cut(labels: np.ndarray, sample_ids: Sequence[bytes], *, share: float, seed: int) -> np.ndarray:
-    """Mask of the rows put aside as test: this share of each class (rounded, at least one of two rows).
-
-    The rows with the smallest hash of (seed, sample id) are taken, so that the cut depends neither on the
-    order of the rows nor on how many other rows there are in other classes.
-    """
-    order = np.array([stable_hash(bytes(s), seed=seed) for s in sample_ids], dtype=np.uint64)
-    test = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        n_test = max(round(share * len(rows)), 1) if len(rows) > 1 else 0
-        test[rows[np.argsort(order[rows], kind="stable")[:n_test]]] = True
-    return test
-
-
-def array_image(pixels: np.ndarray) -> "Image.Image":
+def array_image(pixels: np.ndarray) -> Picture:
     """uint8 (h, w) or (h, w, 1) → mode L, (h, w, 3) → RGB, (h, w, 4) → RGBA."""
     from PIL import Image
 
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    return Picture(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def text(value: str | bytes) -> str:

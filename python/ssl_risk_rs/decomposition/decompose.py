@@ -122,7 +122,7 @@ def decompose_task(
     found = quantify(
         judged.judgements,
         probe=method.probe,
-        control_variate=settings.protocol == "strict",
+        corrected=settings.protocol == "strict",
         confidence=method.confidence,
         random_counts=method.random_counts,
     )

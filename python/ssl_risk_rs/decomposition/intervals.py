@@ -77,7 +77,7 @@ def quantify(
     judged: Judgements,
     *,
     probe: str,
-    control_variate: bool,
+    corrected: bool,
     confidence: float = 0.95,
     random_counts: bool = False,
 ) -> Uncertainty:
@@ -87,11 +87,12 @@ def quantify(
     ----------
     judged : outcomes of all probes on all rows
     probe : "logistic" or "ridge"; the factor of an optimistic R_AF is a logistic probe's
-    control_variate : correct R_AS by the errors of the full fit at α* on the subset rows
+    corrected : weigh the (class, subset) cells of R_AS alike, and correct it by the errors of the full fit at α* on the
+        subset rows (control variate); otherwise R_AS is the mean over subset rows, as in the paper
     confidence : between 0 and 1
     random_counts : class counts of independent rows vary from sample to sample
     """
-    rows = _RowScores(judged, control_variate=control_variate, random_counts=random_counts)
+    rows = _RowScores(judged, corrected=corrected, random_counts=random_counts)
     probe_variance, probe_df = _probe_variance(judged, rows.test_units)
     names = rows.names
     factors = np.array([_optimism(judged, name) if probe == "logistic" else 1.0 for name in names])
@@ -111,7 +112,9 @@ def quantify(
         by_set = {s: float(weights @ c @ weights) for s, c in rows.covariance.items()}
         own = added * float(weights @ moved) ** 2  # nothing where the probe is common to both sides
         variance = sum(by_set.values()) + own
-        df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
+        df = math.inf  # independent rows are many
+        if rows.grouped or own > 0:
+            df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
         grade = _grade(judged, rows, name, df, optimism)
         estimates[name] = _interval(rows, name, value, variance, df, confidence, grade)
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
@@ -199,6 +202,18 @@ class _Units:
         return np.stack(columns, axis=1)
 
 
+    def by_stratum(self, summed: np.ndarray) -> np.ndarray:
+        """Products of unit scores summed by stratum: (n_strata, r, r)."""
+        r = summed.shape[1]
+        found = np.zeros((self.n_strata, r, r))
+        for i in range(r):
+            for j in range(i + 1):
+                products = summed[:, i] * summed[:, j]
+                found[:, i, j] = np.bincount(self.stratum_of_unit, weights=products, minlength=self.n_strata)
+                found[:, j, i] = found[:, i, j]
+        return found
+
+
 def _collapse(effective: np.ndarray, difficulty: np.ndarray, names: list[str]) -> tuple[np.ndarray, int]:
     """Stratum of each class: its own, or, for classes of about one unit, one shared with the class of that kind that
     comes next in training error (the last three together if there is an odd one)."""
@@ -220,7 +235,7 @@ def _collapse(effective: np.ndarray, difficulty: np.ndarray, names: list[str]) -
 class _RowScores:
     """Risks as sums of row scores, and the covariance of the risks by set of rows."""
 
-    def __init__(self, judged: Judgements, *, control_variate: bool, random_counts: bool) -> None:
+    def __init__(self, judged: Judgements, *, corrected: bool, random_counts: bool) -> None:
         self.judged = judged
         k, names = len(judged.class_names), list(judged.class_names)
         y, y_test, held = judged.train_labels, judged.test_labels, judged.in_subset
@@ -240,11 +255,11 @@ class _RowScores:
         }
         self.test_units = self.sets["test"]
         self.groups_train = None if groups is None else len(np.unique(groups))
-        self._scores(spans, control_variate, counts)
+        self._scores(spans, corrected, counts)
         self._covariance(k)
         self.notes = self._notes(counts)
 
-    def _scores(self, spans: bool, control_variate: bool, counts: np.ndarray) -> None:
+    def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> None:
         """`risks`, and scores (rows, risks) of training and test rows."""
         j, held = self.judged, self.judged.in_subset
         y_held, subset = j.train_labels[held], j.subset[held].astype(np.int64)
@@ -256,12 +271,13 @@ class _RowScores:
         # every (subset, class) cell counts alike within its class, however rounding filled it
         cells = (by_cell > 0).sum(0)
         self.weight = counts[y_held] / n_covered / (cells[y_held] * by_cell[subset, y_held])
+        if not corrected:
+            self.weight = np.full(self.n_subset, 1 / self.n_subset)
         self.f = np.zeros(self.n) if j.at_alpha is None else j.at_alpha.wrong.astype(float)
         self.f_weight = self.covered[j.train_labels] / n_covered
         e = j.held_out.wrong.astype(float)
-        self.beta = _regression(self.weight * e, self.weight * self.f[held], y_held, k) if control_variate else 0.0
-        if j.at_alpha is None:
-            self.beta = 0.0
+        with_control = corrected and j.at_alpha is not None
+        self.beta = _regression(self.weight * e, self.weight * self.f[held], y_held, k) if with_control else 0.0
         train: dict[str, np.ndarray] = {}
         test: dict[str, np.ndarray] = {}
         if j.sup is not None:
@@ -294,6 +310,7 @@ class _RowScores:
         }
         scores = {"subset": self.train[held], "rest": self.train[~held], "test": self.test}
         self.covariance: dict[str, np.ndarray] = {}
+        self.by_stratum: dict[str, np.ndarray] = {}
         self.unit_scores: dict[str, np.ndarray] = {}
         mix = {}
         if self.mixed:
@@ -308,6 +325,7 @@ class _RowScores:
                 phi += np.sqrt(units.whole / (units.whole - 1)) * mix[name][labels[name]]
             summed = units.summed(phi)
             self.covariance[name] = summed.T @ summed
+            self.by_stratum[name] = units.by_stratum(summed)
             if units.grouped:
                 self.unit_scores[name] = summed
 
@@ -327,13 +345,9 @@ class _RowScores:
     def degrees(self, name: str, weights: np.ndarray) -> float:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""
         units = self.sets[name]
-        if not units.grouped:
-            return math.inf
         if self.mixed:
             return max(units.whole - 1, 1e-9)
-        part = np.bincount(
-            units.stratum_of_unit, weights=(self.unit_scores[name] @ weights) ** 2, minlength=units.n_strata
-        )
+        part = np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(part > 0, part**2 / (units.effective - 1), 0.0)
         return float(part.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf

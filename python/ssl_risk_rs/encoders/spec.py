@@ -2,8 +2,8 @@
 
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any
 
+from ssl_risk_rs._identity import data_id
 from ssl_risk_rs.errors import EncoderError
 
 __all__ = ["EncoderSpec", "choose_features", "nearest"]
@@ -21,6 +21,7 @@ class EncoderSpec:
     ----------
     name : as typed, aliases resolved
     architecture : one of ours, or a timm model name
+    options : of the architecture, as in the name ("global_pool=avg&patch_size=8"), sorted; "" for none
     source : URL, path, "timm", "bundled", "random" or "code"
     features : representations offered, "pooling" (of the last layer) or "layer:pooling"; default first
     img_size : side of the square the network sees; None: the image's own size
@@ -54,10 +55,22 @@ class EncoderSpec:
     twin_labels: str | None = None
     random_twin: str | None = None
     notes: str | None = None
+    options: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+    @property
+    def pretraining_id(self) -> str | None:
+        """Canonical id of the data that pretrained it, None where unknown; `saw` compares it with the probe's."""
+        return data_id(self.pretraining_data)
+
+    @property
+    def twin_labels_id(self) -> str | None:
+        """Canonical id of the data whose labels trained the supervised twin."""
+        return data_id(self.twin_labels)
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields and the data's canonical ids as JSON-ready values."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return plain | {"pretraining_id": self.pretraining_id, "twin_labels_id": self.twin_labels_id}
 
 
 def nearest(word: str, choices: "list[str] | tuple[str, ...]", n: int = 5) -> list[str]:

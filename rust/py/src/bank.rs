@@ -10,7 +10,7 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use ssl_risk_core::Control;
-use ssl_risk_core::bank::{Bank, PartInfo, PartWriter};
+use ssl_risk_core::bank::{Bank, Damage, Owner, PartInfo, PartWriter, Verification};
 use ssl_risk_core::rows::{Values, ValuesMut};
 
 use crate::arguments::threads;
@@ -44,32 +44,47 @@ impl PyBankPart {
     }
 }
 
-/// A block whose bytes are not those that were committed.
+/// A block, or a whole file, that is not what was committed.
 #[pyclass(name = "BankDamage", module = "ssl_risk_rs._core", frozen, get_all)]
 pub struct PyBankDamage {
     part: String,
-    block: usize,
+    block: Option<usize>,
     start: u64,
     stop: u64,
     path: PathBuf,
+    reason: String,
 }
 
 #[pymethods]
 impl PyBankDamage {
     fn __repr__(&self) -> String {
-        let Self { part, block, start, stop, .. } = self;
-        format!("BankDamage(part='{part}', block={block}, start={start}, stop={stop})")
+        let Self { part, start, stop, reason, .. } = self;
+        let block = self.block.map_or("None".into(), |block| block.to_string());
+        format!("BankDamage(part='{part}', block={block}, start={start}, stop={stop}, reason='{reason}')")
     }
 }
 
 /// What `Bank.verify` read, and what it found.
 #[pyclass(name = "BankVerification", module = "ssl_risk_rs._core", frozen, get_all)]
 pub struct PyBankVerification {
+    n_rows: u64,
     parts: usize,
     blocks: usize,
     rows: u64,
     bytes: u64,
+    behind: Vec<String>,
     damage: Vec<Py<PyBankDamage>>,
+}
+
+impl PyBankVerification {
+    fn new(py: Python<'_>, found: Verification) -> PyResult<Self> {
+        let Verification { n_rows, parts, blocks, rows, bytes, behind, damage } = found;
+        let damage = damage.into_iter().map(|found| {
+            let Damage { part, block, start, stop, path, reason } = found;
+            Py::new(py, PyBankDamage { part, block, start, stop, path, reason })
+        });
+        Ok(Self { n_rows, parts, blocks, rows, bytes, behind, damage: damage.collect::<PyResult<_>>()? })
+    }
 }
 
 /// Rows of a feature bank.
@@ -150,17 +165,18 @@ impl PyBank {
     #[pyo3(signature = (progress=None))]
     fn verify(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<PyBankVerification> {
         let found = interrupt::run(py, progress.as_ref(), |control| self.bank.verify(control))?;
-        let damage = found.damage.into_iter().map(|d| {
-            let (part, block, start, stop, path) = (d.part, d.block, d.start, d.stop, d.path);
-            Py::new(py, PyBankDamage { part, block, start, stop, path })
-        });
-        Ok(PyBankVerification {
-            parts: found.parts,
-            blocks: found.blocks,
-            rows: found.rows,
-            bytes: found.bytes,
-            damage: damage.collect::<PyResult<_>>()?,
-        })
+        PyBankVerification::new(py, found)
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (path, progress=None))]
+    fn verify_path(
+        py: Python<'_>,
+        path: PathBuf,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<PyBankVerification> {
+        let found = interrupt::run(py, progress.as_ref(), |control| Verification::of(&path, control))?;
+        PyBankVerification::new(py, found)
     }
 
     fn __repr__(&self) -> String {
@@ -196,14 +212,15 @@ impl PyBank {
 /// The one writer of a part.
 #[pyclass(name = "BankWriter", module = "ssl_risk_rs._core", frozen)]
 pub struct PyBankWriter {
-    part: String,
+    /// Looked at before the lock is taken: in a fork nobody would release it.
+    owner: Owner,
     /// `None` once closed.
     writer: Mutex<Option<PartWriter>>,
 }
 
 impl PyBankWriter {
     fn new(writer: PartWriter) -> Self {
-        Self { part: writer.part().into(), writer: Mutex::new(Some(writer)) }
+        Self { owner: writer.owner().clone(), writer: Mutex::new(Some(writer)) }
     }
 
     fn with<T: Send>(
@@ -211,12 +228,13 @@ impl PyBankWriter {
         py: Python<'_>,
         work: impl FnOnce(&mut PartWriter) -> ssl_risk_core::Result<T> + Send,
     ) -> PyResult<T> {
+        self.owner.check().map_err(to_py)?;
         // the lock is taken without the GIL: its holder may be waiting for the disk
         py.detach(|| {
             let mut guard = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             guard.as_mut().map(|writer| work(writer).map_err(to_py))
         })
-        .ok_or_else(|| BankError::new_err(format!("the writer of part {:?} is closed", self.part)))?
+        .ok_or_else(|| BankError::new_err(format!("the writer of part {:?} is closed", self.owner.part())))?
     }
 }
 
@@ -234,7 +252,7 @@ impl PyBankWriter {
 
     #[getter]
     fn part(&self) -> &str {
-        &self.part
+        self.owner.part()
     }
 
     #[getter]
@@ -261,6 +279,7 @@ impl PyBankWriter {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.owner.check().map_err(to_py)?;
         py.detach(|| {
             let writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             writer.map_or(Ok(()), PartWriter::close).map_err(to_py)
@@ -277,7 +296,7 @@ impl PyBankWriter {
     }
 
     fn __repr__(&self) -> String {
-        format!("BankWriter(part='{}')", self.part)
+        format!("BankWriter(part='{}')", self.owner.part())
     }
 }
 

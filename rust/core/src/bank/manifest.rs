@@ -106,6 +106,10 @@ impl Manifest {
         if text.len() as u64 > MAX_BYTES {
             return Err(corrupt(format!("is larger than {MAX_BYTES} bytes")));
         }
+        // what the core skips is read in Python, and by others
+        if let Err(error) = std::str::from_utf8(&text) {
+            return Err(corrupt(format!("is no UTF-8 text ({error}); copy the bank again, or make it anew")));
+        }
         let document: Document = serde_json::from_slice(&text)
             .map_err(|e| corrupt(format!("is not the manifest of a feature bank ({e})")))?;
         if document.format != FORMAT {

@@ -19,7 +19,9 @@
 compile_error!("banks are little-endian and mapped without conversion");
 
 mod bitmap;
+mod disk;
 mod journal;
+mod lock;
 mod manifest;
 mod map;
 mod npy;
@@ -30,6 +32,7 @@ mod tests;
 mod verify;
 mod writer;
 
+pub use lock::Owner;
 pub use manifest::{Dtype, Manifest};
 pub use reader::{Bank, PartInfo};
 pub use verify::{Damage, Verification};

@@ -48,19 +48,32 @@ impl PartFiles {
 
     /// The parts of a bank, by name.
     pub(super) fn list(bank: &Path) -> Result<Vec<Self>> {
-        let mut parts = Vec::new();
+        let (parts, strangers) = Self::find(bank)?;
+        match strangers.into_iter().next() {
+            Some(path) => Err(Error::CorruptBank {
+                path,
+                reason: "is not the name of a part; move the file out of the bank".into(),
+            }),
+            None => Ok(parts),
+        }
+    }
+
+    /// The parts of a bank, by name, and journals that have no part's name.
+    pub(super) fn find(bank: &Path) -> Result<(Vec<Self>, Vec<PathBuf>)> {
+        let (mut parts, mut strangers) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(bank).map_err(Error::io(bank))? {
             let name = entry.map_err(Error::io(bank))?.file_name();
             let Some(name) = name.to_string_lossy().strip_suffix(JOURNAL_SUFFIX).map(str::to_owned) else {
                 continue;
             };
-            parts.push(Self::new(bank, &name).map_err(|_| Error::CorruptBank {
-                path: bank.join(format!("{name}{JOURNAL_SUFFIX}")),
-                reason: "is not the name of a part; move the file out of the bank".into(),
-            })?);
+            match Self::new(bank, &name) {
+                Ok(part) => parts.push(part),
+                Err(_) => strangers.push(bank.join(format!("{name}{JOURNAL_SUFFIX}"))),
+            }
         }
         parts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(parts)
+        strangers.sort();
+        Ok((parts, strangers))
     }
 }
 
@@ -202,19 +215,19 @@ fn run_of(chunk: &[u64]) -> Option<Range<u64>> {
 }
 
 /// Reads what follows the header, in order; the end of the file is corruption, not a panic.
-pub(super) struct DataReader<'a> {
+struct DataReader<'a> {
     file: File,
     path: &'a Path,
 }
 
 impl<'a> DataReader<'a> {
-    pub(super) fn new(file: File, path: &'a Path) -> Result<Self> {
+    fn new(file: File, path: &'a Path) -> Result<Self> {
         let mut reader = Self { file, path };
         reader.read(&mut [0; HEADER_LEN])?;
         Ok(reader)
     }
 
-    pub(super) fn read(&mut self, out: &mut [u8]) -> Result<()> {
+    fn read(&mut self, out: &mut [u8]) -> Result<()> {
         self.file.read_exact(out).map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => Error::CorruptBank {
                 path: self.path.into(),
@@ -226,7 +239,7 @@ impl<'a> DataReader<'a> {
 }
 
 /// Open a file for reading; `None` if it is not there. Opening a pipe would wait forever, hence the check.
-fn open_regular(path: &Path) -> Result<Option<File>> {
+pub(super) fn open_regular(path: &Path) -> Result<Option<File>> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => File::open(path).map(Some).map_err(Error::io(path)),
         Ok(_) => Err(Error::CorruptBank { path: path.into(), reason: "is not a regular file".into() }),
@@ -235,13 +248,13 @@ fn open_regular(path: &Path) -> Result<Option<File>> {
     }
 }
 
-fn read_header(file: &File, path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_header(file: &File, path: &Path) -> Result<Vec<u8>> {
     let mut header = Vec::with_capacity(HEADER_LEN);
     file.take(HEADER_LEN as u64).read_to_end(&mut header).map_err(Error::io(path))?;
     Ok(header)
 }
 
-fn read_journal(path: &Path) -> Result<Journal> {
+pub(super) fn read_journal(path: &Path) -> Result<Journal> {
     let Some(file) = open_regular(path)? else { return Ok(Journal::default()) };
     let mut bytes = Vec::new();
     file.take(MAX_JOURNAL_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
@@ -262,8 +275,27 @@ fn check_file(
     path: &Path,
     rows: u64,
 ) -> Result<u64> {
+    let header_rows = parse_header(layout, header, path, rows)?;
+    let Some(file) = file.filter(|_| rows > 0) else { return Ok(header_rows) };
+    let have = file.metadata().map_err(Error::io(path))?.len();
+    let need = layout.file_bytes(rows);
+    if need.is_none_or(|need| have < need) {
+        return Err(Error::CorruptBank {
+            path: path.into(),
+            reason: format!(
+                "is shorter than its journal says ({have} bytes, {rows} rows); copy it again, or move this \
+                 part's three files out of the bank and extract its rows again"
+            ),
+        });
+    }
+    Ok(header_rows)
+}
+
+/// The rows that a header names, after checking it against the journal's `rows`; `None` stands for a file
+/// that is not there.
+pub(super) fn parse_header(layout: Layout, header: Option<&[u8]>, path: &Path, rows: u64) -> Result<u64> {
     let corrupt = |reason| Error::CorruptBank { path: path.into(), reason };
-    let (Some(file), Some(header)) = (file, header) else {
+    let Some(header) = header else {
         return if rows == 0 {
             Ok(0)
         } else {
@@ -283,14 +315,6 @@ fn check_file(
     if header_rows > rows {
         return Err(corrupt(format!(
             "has {header_rows} rows by its header, the journal confirms {rows}: the journal is damaged or old"
-        )));
-    }
-    let have = file.metadata().map_err(Error::io(path))?.len();
-    let need = layout.file_bytes(rows);
-    if need.is_none_or(|need| have < need) {
-        return Err(corrupt(format!(
-            "is shorter than its journal says ({have} bytes, {rows} rows); copy it again, or move this part's \
-             three files out of the bank and extract its rows again"
         )));
     }
     Ok(header_rows)

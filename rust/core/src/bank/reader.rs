@@ -9,6 +9,7 @@ use super::bitmap::Bitmap;
 use super::manifest::{Dtype, Manifest};
 use super::map::PayloadMap;
 use super::part::{Part, PartFiles, RowIndex};
+use super::verify::explain;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::default_threads;
@@ -65,7 +66,7 @@ impl Bank {
         let mut parts = Vec::new();
         for files in PartFiles::list(path)? {
             let part = Part::scan(files, &manifest)?;
-            let rows = part.read_index(manifest.n_rows, &mut seen)?;
+            let rows = part.read_index(manifest.n_rows, &mut seen).map_err(|error| explain(path, error))?;
             parts.push((part, rows));
         }
         // parts that lie one behind the other need no order

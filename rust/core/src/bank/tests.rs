@@ -12,6 +12,8 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::rows::{Values, ValuesMut};
 
+mod power;
+
 struct Made {
     _folder: TempDir,
     path: PathBuf,
@@ -181,8 +183,15 @@ fn long_indexes_of_every_kind_come_back() {
     let made = create(n, 1, Dtype::F32);
     append(&mut PartWriter::open(&made.path, "a").unwrap(), &(0..20_000).collect::<Vec<_>>());
     let path = made.path.join("a.rows.npy");
+    let payload = journal::Journal::parse(&fs::read(made.path.join("a.journal")).unwrap()).unwrap().blocks[0].payload;
     for (row, word) in [(17_u64, "already"), (n, "the bank has"), (u64::MAX, "the bank has")] {
         patch(&path, |bytes| bytes[128 + 19_999 * 8..128 + 20_000 * 8].copy_from_slice(&row.to_le_bytes()));
+        let message = Bank::open(&made.path).err().unwrap().to_string();
+        assert!(message.contains("a.rows.npy: block 0, lines 0 to 19999"), "{message}");
+        // as if it had been written so
+        let index = xxhash_rust::xxh3::xxh3_64(&fs::read(&path).unwrap()[128..]);
+        let line = journal::Block { rows: 20_000, offset: 0, payload, index }.line();
+        fs::write(made.path.join("a.journal"), line).unwrap();
         let message = Bank::open(&made.path).err().unwrap().to_string();
         assert!(message.contains(&format!("row {row}")) && message.contains(word), "{message}");
     }
@@ -355,6 +364,7 @@ fn a_writer_may_die_anywhere() {
     }
 }
 
+/// Verification by path needs no bank that opens: it names the file, and the block where one is at fault.
 #[test]
 fn every_flipped_bit_is_found() {
     let made = small();
@@ -365,28 +375,80 @@ fn every_flipped_bit_is_found() {
             let mut flipped = sound.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &flipped).unwrap();
-            match check(&made.path) {
-                Err(Error::CorruptBank { path: named, reason }) => {
-                    let part = named.file_name().unwrap().to_string_lossy();
-                    assert!(
-                        part.starts_with(&name[..1]) || reason.contains("another"),
-                        "{name} {bit}: {named:?}"
-                    );
-                }
-                Err(error) => panic!("{name}, bit {bit}: {error}"),
-                Ok(report) => {
-                    assert!(bit / 8 >= 128, "{name}: header bit {bit} not found");
-                    let [damage] = &report.damage[..] else { panic!("{name} {bit}: {report:?}") };
+            let report = Verification::of(&made.path, &Control::new()).unwrap();
+            assert!(!report.damage.is_empty(), "{name}, bit {bit} is not found");
+            assert!(report.damage.iter().all(|d| d.part == name[..1]), "{name} {bit}: {report:?}");
+            if !name.contains("journal") {
+                let [damage] = &report.damage[..] else { panic!("{name} {bit}: {report:?}") };
+                assert_eq!(damage.path, path);
+                assert_eq!(damage.block.is_some(), bit / 8 >= 128, "{name} {bit}: {damage:?}");
+                if damage.block.is_some() {
                     let row = (bit as u64 / 8 - 128) / if name.contains("rows") { 8 } else { 6 };
-                    assert_eq!(damage.part, name[..1]);
-                    assert_eq!(damage.path, path);
                     assert!((damage.start..damage.stop).contains(&row), "{damage:?}");
                 }
+            }
+            // what opening says is true as well
+            match check(&made.path) {
+                Err(Error::CorruptBank { path: named, .. }) => {
+                    let file = named.file_name().unwrap().to_string_lossy();
+                    assert!(file.starts_with(&name[..1]), "{name} {bit}: {named:?}");
+                }
+                Err(error) => panic!("{name}, bit {bit}: {error}"),
+                Ok(opened) => assert_eq!(opened, report),
             }
         }
         fs::write(&path, sound).unwrap();
     }
     assert!(check(&made.path).unwrap().damage.is_empty());
+}
+
+#[test]
+fn a_damaged_index_puts_no_blame_on_a_sound_part() {
+    let made = small();
+    let bank = Bank::open(&made.path).unwrap();
+    let path = made.path.join("a.rows.npy");
+    patch(&path, |bytes| bytes[128 + 8] ^= 4); // row 1 becomes 5, which part b holds
+    let message = Bank::open(&made.path).err().unwrap().to_string();
+    assert!(message.contains("a.rows.npy: block 0, lines 0 to 3"), "{message}");
+    for report in [bank.verify(&Control::new()).unwrap(), Verification::of(&made.path, &Control::new()).unwrap()] {
+        let [damage] = &report.damage[..] else { panic!("{report:?}") };
+        assert_eq!((damage.part.as_str(), damage.block, damage.start, damage.stop), ("a", Some(0), 0, 4));
+        assert_eq!((report.parts, report.blocks, report.rows), (2, 3, 10)); // all was read
+    }
+    let message = PartWriter::open(&made.path, "c").err().unwrap().to_string();
+    assert!(message.contains("a.rows.npy: block 0, lines 0 to 3"), "{message}");
+}
+
+#[test]
+fn verification_collects_what_opening_refuses() {
+    let made = small();
+    fs::write(made.path.join("a copy.journal"), "").unwrap();
+    let file = fs::OpenOptions::new().write(true).open(made.path.join("a.npy")).unwrap();
+    file.set_len(128 + 5 * 6).unwrap(); // block 0 whole, block 1 cut
+    patch(&made.path.join("b.rows.npy"), |bytes| bytes[20] ^= 1);
+    assert!(Bank::open(&made.path).is_err());
+    let report = Verification::of(&made.path, &Control::new()).unwrap();
+    let found: Vec<_> = report.damage.iter().map(|d| (d.part.as_str(), d.block)).collect();
+    assert_eq!(found, [("", None), ("a", Some(1)), ("b", None)], "{report:?}");
+    assert!(report.damage[1].reason.contains("ends before the block does"));
+    // journals that promise anything
+    for rows in [11, 1 << 40, u64::MAX / 6, u64::MAX] {
+        let line = journal::Block { rows, offset: 0, payload: 0, index: 0 }.line();
+        fs::write(made.path.join("a.journal"), line).unwrap();
+        let report = Verification::of(&made.path, &Control::new()).unwrap();
+        assert!(report.damage.iter().any(|d| d.path.ends_with("a.journal")), "{report:?}");
+    }
+    // a row that two processes wrote: both blocks are named
+    let made = create(4, 1, Dtype::F16);
+    let (mut a, mut b) =
+        (PartWriter::open(&made.path, "a").unwrap(), PartWriter::open(&made.path, "b").unwrap());
+    append(&mut a, &[0, 1]);
+    append(&mut b, &[2]);
+    append(&mut b, &[3, 1]);
+    let report = Verification::of(&made.path, &Control::new()).unwrap();
+    let [damage] = &report.damage[..] else { panic!("{report:?}") };
+    assert_eq!((damage.part.as_str(), damage.block), ("b", Some(1)));
+    assert!(damage.reason.contains("row 1, and so does block 0 of part \"a\""), "{}", damage.reason);
 }
 
 #[test]
@@ -474,7 +536,8 @@ fn a_file_that_shrinks_after_opening_is_an_error() {
         file.set_len(len).unwrap();
         assert!(matches!(matrix.stage(&rows, &mut out, 3), Err(Error::CorruptBank { .. })));
         assert!(matches!(bank.read(&[0], &Control::new()), Err(Error::CorruptBank { .. })));
-        assert!(matches!(bank.verify(&Control::new()), Err(Error::CorruptBank { .. })));
+        let damage = bank.verify(&Control::new()).unwrap().damage;
+        assert!(!damage.is_empty() && damage.iter().all(|d| d.path == made.path.join("a.npy")), "{damage:?}");
     }
 }
 

@@ -1,18 +1,20 @@
 //! Appending blocks of rows to a part, so that a committed block survives whatever happens to the writer.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bitmap::Bitmap;
-use super::journal::Block;
+use super::disk::{Disk, Output, Role, System, sync_folder};
+use super::journal::{Block, Journal};
+use super::lock::{Lock, LockedJournal, Owner, lock};
 use super::manifest::{Dtype, Manifest};
 use super::npy::{HEADER_LEN, Layout};
 use super::part::{Part, PartFiles};
+use super::verify::explain;
 use crate::error::{Error, Result};
 use crate::rows::Values;
 
@@ -20,7 +22,8 @@ const ADVICE_FINITE: &str = "representations must be finite: look for an overflo
                              file they come from";
 const ADVICE_F16: &str = "float16 ends at 65504: make the bank with dtype float32";
 
-/// The one writer of a part. Its lock is released when it is dropped or dies.
+/// The one writer of a part, in the process that opened it. Its lock is released when it is dropped there, or
+/// when that process and all its forks have died.
 ///
 /// ```no_run
 /// # fn main() -> ssl_risk_core::Result<()> {
@@ -31,30 +34,18 @@ const ADVICE_F16: &str = "float16 ends at 65504: make the bank with dtype float3
 /// # }
 /// ```
 pub struct PartWriter {
-    name: String,
     manifest: Manifest,
     /// Rows of all parts when this one was opened, and those appended since.
     taken: Bitmap,
     committed: u64,
     payload: Output,
     index: Output,
-    journal: Output,
+    journal: LockedJournal,
     journal_bytes: u64,
+    /// The headers could not be written after the last block; they are written again with the next one.
+    headers_behind: bool,
     /// After an error of the operating system nobody knows what is on disk until the part is opened again.
     broken: bool,
-}
-
-struct Output {
-    file: File,
-    path: PathBuf,
-}
-
-enum Locked {
-    Yes(Output),
-    /// Another writer has it.
-    Busy,
-    /// The file system has no locks, and the part exists: nobody can tell whether it has a writer.
-    Unknown,
 }
 
 impl PartWriter {
@@ -65,12 +56,16 @@ impl PartWriter {
     /// [`Error::Bank`] if another writer has the part; [`Error::Parameter`] for a name that is not letters,
     /// digits, `_` and `-`; the errors of [`super::Bank::open`].
     pub fn open(bank: &Path, name: &str) -> Result<Self> {
+        Self::open_on(Arc::new(System), bank, name)
+    }
+
+    pub(super) fn open_on(disk: Arc<dyn Disk>, bank: &Path, name: &str) -> Result<Self> {
         let manifest = Manifest::read(bank)?;
         let files = PartFiles::new(bank, name)?;
-        let reason = match lock(&files.journal)? {
-            Locked::Yes(journal) => return Self::resume(bank, manifest, files, journal),
-            Locked::Busy => format!("part {name:?} has a writer already; give this one another part name"),
-            Locked::Unknown => format!(
+        let reason = match lock(Owner::new(bank, name), &files.journal, disk)? {
+            Lock::Held(journal) => return Self::resume(bank, manifest, files, journal),
+            Lock::Busy => format!("part {name:?} has a writer already; give this one another part name"),
+            Lock::Unknown => format!(
                 "part {name:?} exists and this file system has no locks, so nobody can tell whether it has a \
                  writer; give this one another part name"
             ),
@@ -85,20 +80,21 @@ impl PartWriter {
     pub fn open_free(bank: &Path, prefix: &str) -> Result<Self> {
         let manifest = Manifest::read(bank)?;
         for number in 0_u64.. {
-            let files = PartFiles::new(bank, &format!("{prefix}-{number}"))?;
-            if let Locked::Yes(journal) = lock(&files.journal)? {
+            let name = format!("{prefix}-{number}");
+            let files = PartFiles::new(bank, &name)?;
+            if let Lock::Held(journal) = lock(Owner::new(bank, &name), &files.journal, Arc::new(System))? {
                 return Self::resume(bank, manifest, files, journal);
             }
         }
         unreachable!("a bank holds fewer than 2^64 parts")
     }
 
-    fn resume(bank: &Path, manifest: Manifest, files: PartFiles, journal: Output) -> Result<Self> {
+    fn resume(bank: &Path, manifest: Manifest, files: PartFiles, journal: LockedJournal) -> Result<Self> {
         let mut taken = Bitmap::new(manifest.n_rows);
         let mut this = None;
         for part in PartFiles::list(bank)? {
             let part = Part::scan(part, &manifest)?;
-            part.read_index(manifest.n_rows, &mut taken)?;
+            part.read_index(manifest.n_rows, &mut taken).map_err(|error| explain(bank, error))?;
             if part.files.name == files.name {
                 this = Some(part.journal);
             }
@@ -107,31 +103,36 @@ impl PartWriter {
             path: files.journal.clone(),
             reason: "vanished while its writer opened it".into(),
         })?;
+        // the journal is on disk before any header follows it: of two that do not agree, it must not be the
+        // older one
+        settle(&journal.output, &found)?;
+        let disk = Arc::clone(&journal.output.disk);
         let mut writer = Self {
-            name: files.name,
             manifest,
             taken,
             committed: found.rows,
-            payload: Output::open(files.payload)?,
-            index: Output::open(files.index)?,
+            payload: Output::open(Role::Payload, files.payload, Arc::clone(&disk))?,
+            index: Output::open(Role::Index, files.index, disk)?,
             journal,
             journal_bytes: found.valid_bytes,
+            headers_behind: false,
             broken: false,
         };
-        // the torn tail of a journal is cut off: journals are read, never mapped
-        let Output { file, path } = &writer.journal;
-        file.set_len(writer.journal_bytes).map_err(Error::io(path))?;
         writer.write_headers()?;
-        for output in [&writer.payload, &writer.index, &writer.journal] {
-            output.sync()?;
-        }
+        writer.payload.sync()?;
+        writer.index.sync()?;
         sync_folder(bank)?;
         Ok(writer)
     }
 
     /// Name of the part.
     pub fn part(&self) -> &str {
-        &self.name
+        self.journal.owner.part()
+    }
+
+    /// The process that may use this writer.
+    pub fn owner(&self) -> &Owner {
+        &self.journal.owner
     }
 
     /// Shape and type of the bank.
@@ -145,16 +146,22 @@ impl PartWriter {
     }
 
     /// Commit a block: row `rows[i]` of the bank is line `i` of `values`. When this returns, the block is
-    /// on disk; when it fails, nothing of it counts. Two waits for the disk: give it a few MB at a time.
+    /// on disk. Two waits for the disk: give it a few MB at a time.
     ///
     /// # Shapes
     /// `rows` (m,), `values` (m, n_features) row-major; m = 0 does nothing.
     ///
     /// # Errors
-    /// [`Error::Shape`]; [`Error::Parameter`] for a row beyond the bank or one that is there already;
-    /// [`Error::BadValue`] naming the row, for NaN, infinity, or more than float16 holds; [`Error::Io`],
-    /// after which the part must be opened again.
+    /// Nothing of the block counts after [`Error::Shape`]; [`Error::Parameter`] for a row beyond the bank or
+    /// one that is there already; [`Error::BadValue`] naming the row, for NaN, infinity, or more than float16
+    /// holds; [`Error::Io`], after which the part must be opened again.
+    ///
+    /// [`Error::Bank`] in a process forked from the one that opened the writer, where nothing is written; and
+    /// if the journal's line is written but the system cannot bring it to disk: readers on this machine may
+    /// see the block, a power failure may take it away. The message says so; the writer then refuses to go on,
+    /// and opening the part again settles it: the block is brought to disk, or is missing.
     pub fn append(&mut self, rows: &[u64], values: Values<'_>) -> Result<()> {
+        self.owner().check()?;
         if self.broken {
             return Err(Error::Bank {
                 path: self.payload.path.clone(),
@@ -175,8 +182,13 @@ impl PartWriter {
     /// Wait until the headers are on disk too, and release the part. Dropping the writer loses no rows.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<()> {
+    /// [`Error::Io`] if they cannot be written: committed rows are safe, `numpy.load` sees fewer of them until
+    /// the part is opened again. [`Error::Bank`] in a process forked from the one that opened the writer.
+    pub fn close(mut self) -> Result<()> {
+        self.owner().check()?;
+        if self.headers_behind && !self.broken {
+            self.write_headers()?;
+        }
         self.payload.sync()?;
         self.index.sync()
     }
@@ -243,7 +255,7 @@ impl PartWriter {
     }
 
     /// Payload and index, then the journal line, then the headers; each on disk before the next begins.
-    /// (The headers may wait: the journal decides.)
+    /// (The headers may wait, and may fail: the journal decides.)
     fn commit(&mut self, rows: u64, payload: &[u8], index: &[u8]) -> Result<()> {
         let at = self.committed;
         let start = HEADER_LEN as u64;
@@ -260,17 +272,33 @@ impl PartWriter {
         index_synced.expect("a thread that waits for the disk does not panic")?;
         let block = Block { rows, offset: at, payload: hashes.0, index: hashes.1 };
         let line = block.line();
-        self.journal.write_at(self.journal_bytes, line.as_bytes())?;
-        self.journal.sync()?;
+        // a line that is not whole does not count
+        self.journal.output.write_at(self.journal_bytes, line.as_bytes())?;
+        self.journal.output.sync().map_err(|error| self.unsettled(rows, &error))?;
         self.journal_bytes += line.len() as u64;
         self.committed += rows;
-        self.write_headers()
+        self.headers_behind = self.write_headers().is_err();
+        Ok(())
+    }
+
+    /// The journal's line is written and may be seen, and nobody knows whether it is on disk. It is not taken
+    /// back: a reader may have the block mapped, and the next one would be written over it.
+    fn unsettled(&self, rows: u64, error: &Error) -> Error {
+        Error::Bank {
+            path: self.journal.output.path.clone(),
+            reason: format!(
+                "the journal could not be brought to disk, so it is unknown whether the last block of {rows} rows \
+                 counts until the part is opened again; open it, and write the rows that are then missing ({error})"
+            ),
+        }
     }
 
     fn write_headers(&mut self) -> Result<()> {
         let payload = self.payload_layout().header(self.committed);
         self.payload.write_at(0, &payload)?;
-        self.index.write_at(0, &Layout::Index.header(self.committed))
+        self.index.write_at(0, &Layout::Index.header(self.committed))?;
+        self.headers_behind = false;
+        Ok(())
     }
 
     fn payload_layout(&self) -> Layout {
@@ -278,52 +306,15 @@ impl PartWriter {
     }
 }
 
-impl Output {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        Ok(Self { file: file.map_err(Error::io(&path))?, path })
+/// Bring the committed lines of a journal to disk, and cut off its torn tail (journals are read, never mapped).
+///
+/// The last line is written once more: the system may have failed to bring it to disk before, and then takes
+/// its copy in memory for one that is on disk.
+fn settle(journal: &Output, found: &Journal) -> Result<()> {
+    if let Some(block) = found.blocks.last() {
+        let line = block.line();
+        journal.write_at(found.valid_bytes - line.len() as u64, line.as_bytes())?;
     }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.write_all(bytes))
-            .map_err(Error::io(&self.path))
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io(&self.path))
-    }
-}
-
-/// Take the part's lock, which lies on its journal. Without locks (some network file systems) a part can be
-/// written only by the process that makes it: making a file is exclusive everywhere.
-fn lock(path: &Path) -> Result<Locked> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    let (file, created) = match options.clone().create_new(true).open(path) {
-        Ok(file) => (file, true),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
-                return Err(Error::CorruptBank { path: path.into(), reason: "is not a regular file".into() });
-            }
-            (options.open(path).map_err(Error::io(path))?, false)
-        }
-        Err(e) => return Err(Error::io(path)(e)),
-    };
-    let output = Output { file, path: path.into() };
-    match output.file.try_lock() {
-        Ok(()) => Ok(Locked::Yes(output)),
-        Err(TryLockError::WouldBlock) => Ok(Locked::Busy),
-        Err(TryLockError::Error(_)) if created => Ok(Locked::Yes(output)),
-        Err(TryLockError::Error(_)) => Ok(Locked::Unknown),
-    }
-}
-
-/// Names of new files reach the disk with their folder; elsewhere folders cannot be opened, nor need be.
-fn sync_folder(folder: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))?;
-    }
-    Ok(())
+    journal.cut(found.valid_bytes)?;
+    journal.sync()
 }

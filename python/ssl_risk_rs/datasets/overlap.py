@@ -1,0 +1,132 @@
+"""Test images that are training images: content decides, never a name.
+
+Images that are files are compared by size, then by the hash of their last bytes, and only where both agree by the
+hash of all of them: a file whose size occurs on one side only is not opened. Images that are no files of their own
+are compared by the hash of their pixels. Equal bytes are found; the same scene saved twice is not.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.datasets.dataset import ImageDataset
+
+__all__ = ["Overlap", "find_overlap"]
+
+#: last bytes of a file that are looked at before all of it is: compressed pixels, where headers are alike
+TAIL = 4096
+
+#: threads that read files: they wait for the disk, not for a core
+THREADS = 8
+
+#: rows between two reports of progress
+REPORT_EVERY = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Test images whose content occurs among the training images.
+
+    Attributes
+    ----------
+    n_test : how many test images are training images
+    pairs : for each of them, in row order, the test row and the first training row with the same content
+    """
+
+    n_test: int
+    pairs: tuple[tuple[int, int], ...]
+
+    def examples(self, dataset: "ImageDataset", show: int = 5) -> list[tuple[str, str]]:
+        """Test image and training image of the first pairs, as `ImageDataset.where` names them."""
+        return [(dataset.where(test), dataset.where(train)) for test, train in self.pairs[:show]]
+
+
+def find_overlap(dataset: "ImageDataset", *, progress: Callable[[int], None] | None = None) -> Overlap:
+    """Compare every test image with every training image of a data set by content.
+
+    `progress(rows)` is called now and then with the number of rows looked at.
+    """
+    is_test = (dataset.samples["split"] == "test").to_numpy()
+    if not is_test.any() or is_test.all():
+        return Overlap(0, ())
+    tell = progress or (lambda _: None)
+    if isinstance(dataset.content(0), str):
+        return _compare_files(dataset, is_test, tell)
+    keys = [_hash_pixels(dataset, row) for row in _telling(range(len(dataset)), tell)]
+    return _pairs(range(len(dataset)), keys, is_test)
+
+
+def _compare_files(dataset: "ImageDataset", is_test: np.ndarray, tell: Callable[[int], None]) -> Overlap:
+    paths = [str(dataset.content(row)) for row in range(len(dataset))]
+    sizes = [_size(paths[row]) for row in _telling(range(len(paths)), tell)]
+    keys = {row: b"%d" % size for row, size in enumerate(sizes) if size >= 0}
+    for read in (None, _hash_tail, _hash_file):
+        if read is not None:
+            with ThreadPoolExecutor(THREADS, thread_name_prefix="overlap") as pool:
+                found = pool.map(read, [paths[row] for row in keys], chunksize=64)
+                keys = {row: size + hashed for (row, size), hashed in zip(keys.items(), found, strict=True) if hashed}
+        test = {key for row, key in keys.items() if is_test[row]}
+        both = {key for row, key in keys.items() if not is_test[row] and key in test}
+        keys = {row: key for row, key in keys.items() if key in both}
+    return _pairs(keys, list(keys.values()), is_test[list(keys)])
+
+
+def _pairs(rows: Iterable[int], keys: Sequence[bytes], is_test: np.ndarray) -> Overlap:
+    """Pairs of rows with equal keys."""
+    train: dict[bytes, int] = {}
+    numbered = list(zip(rows, keys, is_test.tolist(), strict=True))
+    for row, key, test in numbered:
+        if not test:
+            train.setdefault(key, row)
+    found = tuple((row, train[key]) for row, key, test in numbered if test and key in train)
+    return Overlap(len(found), found)
+
+
+def _telling(rows: range, tell: Callable[[int], None]) -> Iterator[int]:
+    for row in rows:
+        if row % REPORT_EVERY == 0:
+            tell(row)
+        yield row
+    tell(len(rows))
+
+
+def _hash_pixels(dataset: "ImageDataset", row: int) -> bytes:
+    content = dataset.content(row)
+    assert isinstance(content, bytes)
+    return blake2b(content, digest_size=16).digest()
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; -1 for one that cannot be read, which is told when it is decoded."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def _hash_tail(path: str) -> bytes:
+    """Hash of the last bytes; b"" for a file that cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - TAIL, 0))
+            return blake2b(file.read(TAIL), digest_size=16).digest()
+    except OSError:
+        return b""
+
+
+def _hash_file(path: str) -> bytes:
+    """Hash of all bytes; b"" for a file that cannot be read."""
+    digest = blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return b""
+    return digest.digest()

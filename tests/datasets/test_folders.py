@@ -1,0 +1,179 @@
+"""Folders that are not quite what one thinks: whatever is merged, left out or clamped is counted in a note."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.errors import DataError
+
+RNG = np.random.default_rng(0)
+
+
+def write(root, folders, n=3, parts=("train", "test")):
+    for part in parts:
+        for folder in folders:
+            (root / part / folder).mkdir(parents=True, exist_ok=True)
+            for i in range(n):
+                pixels = RNG.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / folder / f"{i}.png")
+    return f"folder:{root}"
+
+
+PLACES = ("a/abbey", "a/airfield", "b/bakery", "b/bar")
+
+
+def test_nested_class_folders_are_merged_with_a_note(tmp_path):
+    dataset = create_dataset(write(tmp_path, PLACES))
+    assert dataset.class_names == ["a", "b"]
+    (note,) = dataset.notes
+    assert "2 of 2 class folders have 4 further folders" in note and "classes=nested" in note and "a/abbey/" in note
+
+
+def test_nested_class_folders_that_are_asked_for(tmp_path):
+    uri = write(tmp_path, (*PLACES, "plain"))
+    dataset = create_dataset(f"{uri}?classes=nested")
+    assert dataset.class_names == [*PLACES, "plain"] and not dataset.notes
+    assert dataset.uri == f"{uri}?classes=nested"
+    for _, _, sample_id, label, _ in dataset.samples.iter_rows():
+        assert dataset.class_names[label] == sample_id.partition("/")[2].rpartition("/")[0]
+    write(tmp_path, ("b/cave",), parts=("train",))
+    with pytest.raises(DataError, match=r"missing in test/ \(b/cave\)"):
+        len(create_dataset(f"{uri}?classes=nested"))
+
+
+def test_images_outside_the_class_folders_are_counted(tmp_path):
+    uri = write(tmp_path, ("ant", "bee"))
+    for i in range(8):
+        Image.new("RGB", (4, 4)).save(tmp_path / "train" / f"{i}.png")
+    (tmp_path / "train" / "labels.csv").write_text("a,b")
+    notes = create_dataset(uri).notes
+    assert any("8 images lie in train/ itself" in note and "train/0.png" in note for note in notes)
+    assert any("1 file is not used" in note and "labels.csv" in note for note in notes)
+
+
+def test_a_limit_that_classes_cannot_fill_is_told(tmp_path):
+    uri = write(tmp_path, ("ant", "bee"), n=3)
+    write(tmp_path, ("cat",), n=9)
+    notes = create_dataset(uri, limit="5/class").notes
+    assert any("2 of 3 classes have fewer than 5 train images (the smallest, ant, has 3)" in note for note in notes)
+    assert create_dataset(uri, limit="3/class").notes == [
+        "limited to 3 images of each class of each split, drawn by sample id: 18 of 30"
+    ]
+    assert create_dataset(uri, limit="9/class").notes == ["the limit of 9/class leaves no image out"]
+
+
+def test_a_folder_whose_name_holds_a_question_mark(tmp_path):
+    uri = write(tmp_path / "what?group=1", ("ant", "bee"))
+    assert len(create_dataset(uri)) == 12 and "group" not in create_dataset(uri).samples.columns
+
+
+@pytest.mark.parametrize("option", ["classes=deep", "group=0", "group=-1", "groups=1", "classes", "group=x"])
+def test_options_that_are_none(tmp_path, option):
+    uri = write(tmp_path, ("ant", "bee"))
+    with pytest.raises(DataError, match="is no option; write classes=nested, group=parent or group=1"):
+        create_dataset(f"{uri}?{option}")
+
+
+def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_decoded(tmp_path):
+    uri = write(tmp_path, ("ant", "bee"))
+    os.symlink(tmp_path / "gone.png", tmp_path / "train" / "ant" / "z.png")
+    dataset = create_dataset(uri)
+    assert len(dataset) == 13 and dataset.fingerprint() != dataset.fingerprint(hash_content=True)
+    with pytest.raises(FileNotFoundError, match=r"z\.png"):
+        dataset.load(3)
+    before = dataset.fingerprint()
+    Image.new("RGB", (4, 4)).save(tmp_path / "gone.png")
+    assert create_dataset(uri).fingerprint() != before
+
+
+def test_a_link_to_the_folder_it_lies_in_ends(tmp_path):
+    uri = write(tmp_path, ("ant", "bee"))
+    os.symlink(tmp_path / "train", tmp_path / "train" / "ant" / "loop")
+    assert len(create_dataset(uri)) == 12
+
+
+# --- groups
+
+
+def test_groups_from_the_folders_below_the_class(tmp_path):
+    uri = write(tmp_path, ("ill/p1/left", "ill/p2/left", "well/p1/right", "well/p3"), n=2)
+    level = create_dataset(f"{uri}?group=1").samples
+    assert set(level.filter(level["sample_id"].str.contains("p1"))["group"]) == {"p1"}  # one patient in two classes
+    assert level["group"].n_unique() == 3 and level.columns[-1] == "group"
+    parent = create_dataset(f"{uri}?group=parent").samples
+    assert set(parent["group"]) == {"p1/left", "p2/left", "p1/right", "p3"}
+    assert create_dataset(f"{uri}?group=1").notes == []
+    with pytest.raises(DataError, match=r"4 of 16 images lie in no folder below their class folder that group=2"):
+        len(create_dataset(f"{uri}?group=2"))
+    with pytest.raises(DataError, match="leaves no groups"):
+        create_dataset(f"{uri}?group=1&classes=nested")
+
+
+def test_a_limit_takes_whole_groups_where_they_are_chosen(tmp_path):
+    folders = [f"{name}/p{i}" for name in ("ill", "well") for i in range(6)]
+    uri = write(tmp_path, folders, n=4) + "?group=parent"
+    whole, some = create_dataset(uri).samples, create_dataset(uri, limit="8/class", group="group")
+    for key, rows in some.samples.group_by("split", "label", "group"):
+        split, label, group = key
+        same = whole.filter((whole["split"] == split) & (whole["label"] == label) & (whole["group"] == group))
+        assert len(rows) == len(same)
+    assert len(some) < len(whole) and any("in whole groups of 'group'" in note for note in some.notes)
+    rows = create_dataset(uri, limit="6/class")  # without a choice, rows are drawn
+    assert len(rows) == 24 and rows.group is None
+
+
+def test_a_group_column_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"no column 'patient' of groups; it has none\. Class folders give one"):
+        create_dataset("digits", group="patient")
+
+
+def npz(tmp_path, **extra):
+    arrays = dict(x_train=RNG.integers(0, 256, (12, 2, 2), dtype=np.uint8), y_train=np.arange(12) % 2,
+                  x_test=RNG.integers(0, 256, (6, 2, 2), dtype=np.uint8), y_test=np.arange(6) % 2)  # fmt: skip
+    np.savez(tmp_path / "a.npz", **arrays, **extra)
+    return f"npz:{tmp_path / 'a.npz'}"
+
+
+def test_npz_columns(tmp_path):
+    train = [f"p{i // 3}" for i in range(12)]
+    dataset = create_dataset(
+        npz(tmp_path, groups_train=np.array(train), groups_test=np.array([b"p9"] * 6), age_train=np.arange(12),
+            age_test=np.arange(6), weights_train=np.ones(12), weights_test=np.ones(6), note=np.array("text")),
+        limit=6, group="group",
+    )  # fmt: skip
+    whole = create_dataset(dataset.uri).samples
+    assert whole["group"].to_list() == train + ["p9"] * 6 and whole["age"].to_list() == [*range(12), *range(6)]
+    assert dataset.samples.filter(dataset.samples["split"] == "train")["group"].value_counts()["count"].to_list() == [
+        3,
+        3,
+    ]
+    assert any("3 arrays are neither" in note and "note, weights_test, weights_train" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"groups_train": np.arange(12)}, "groups are one integer or string for each image"),
+        ({"groups_train": np.ones(12), "groups_test": np.ones(6)}, r"groups_train float64 \(12,\)"),
+        (
+            {"groups_train": np.arange(12), "train_group": np.arange(12), "groups_test": np.arange(6)},
+            "both are the column",
+        ),
+        ({"path_train": np.arange(12), "path_test": np.arange(6)}, "'path' is a column that samples have"),
+    ],
+)
+def test_npz_groups_that_cannot_be_used(tmp_path, extra, message):
+    with pytest.raises(DataError, match=message):
+        len(create_dataset(npz(tmp_path, **extra)))
+
+
+def test_npz_without_test_part_cuts_whole_groups(tmp_path):
+    groups, labels = np.arange(100) // 5, np.arange(100) // 5 % 2
+    np.savez(tmp_path / "b.npz", x=RNG.integers(0, 256, (100, 2, 2), dtype=np.uint8), y=labels, groups=groups)
+    dataset = create_dataset(f"npz:{tmp_path / 'b.npz'}")
+    samples = dataset.samples
+    train, test = (set(samples.filter(samples["split"] == part)["group"]) for part in ("train", "test"))
+    assert not train & test and len(test) == 4  # a fifth of 20 groups of equal size
+    assert any("20% of each class in whole groups" in note for note in dataset.notes)

@@ -51,6 +51,8 @@ KEY = COLUMNS[:5]
 #: rows of the fresh sample that the probes of a truth draw are judged on
 FRESH_ROWS = 20_000
 GROUP_ROWS = 20
+#: number of the first test group
+TEST_GROUPS = 1_000_000
 
 
 # --- worlds ---------------------------------------------------------------------------------------------------
@@ -97,6 +99,8 @@ class World:
                 shares = rng.dirichlet(np.ones(self.n_group_classes), n_groups)
                 y = np.concatenate([rng.choice(self.n_group_classes, GROUP_ROWS, p=p) for p in shares])
         x, twin = self.features(rng, y, groups, test)
+        if groups is not None and test:
+            groups = groups + TEST_GROUPS  # no group is in both sets
         return Rows(x.astype(np.float32), twin.astype(np.float32), y, groups)
 
     def test_shares(self, fresh: np.ndarray) -> np.ndarray:
@@ -211,18 +215,22 @@ def by_package(train: Rows, test: Rows, probe: Probe, seed: int, use_groups: boo
     """`ssl_risk_rs.decompose` at its default settings."""
     from ssl_risk_rs import decompose
 
-    options = {"groups": (train.groups, test.groups)} if use_groups else {}
     result = decompose(
-        *(train.x, train.y, test.x, test.y), supervised=train.twin, probe=probe, seed=seed, n_threads=1, **options
+        *(train.x, train.y, test.x, test.y),
+        supervised=train.twin,
+        supervised_test=test.twin,
+        groups=(train.groups, test.groups) if use_groups else None,
+        probe=probe,
+        seed=seed,
+        n_threads=1,
     )
     rows = []
     for quantity in QUANTITIES:
-        e = result.uncertainty.estimates[quantity]
+        e = result.estimates[quantity]
         rows.append((e.estimate, e.se, e.low, e.high, float(e.conservative)))
-    subsets = [
-        np.asarray(v) for key, v in sorted(result.outcomes.items()) if key.startswith("as_") and key.endswith("_row")
-    ]
-    return Judged(np.array(rows), float(result.alphas["tuned"]), subsets)
+    subset = result.judgements.subset
+    held_out = [np.flatnonzero(subset == j) for j in range(result.judgements.n_subsets)]
+    return Judged(np.array(rows), result.penalties["tuned"].value, held_out)
 
 
 def fit_with_package(x: np.ndarray, y: np.ndarray, probe: Probe, alpha: float) -> Predict:

@@ -6,6 +6,7 @@ group), §4 (factor of logistic R_AF), §7 (thresholds). Where the page leaves a
 - the class mix counts as random as soon as one group, of training or test rows, has two classes;
 - one class alone with one effective group has no partner: it joins the class nearest in training error;
 - a pair that is one single group (of two classes) is centred on the mean of its set, with the set's G*;
+- classes joined in a pair (or three) have their number − 1 degrees of freedom, each pair its own;
 - the bandwidth uses the standard deviation with n in the denominator;
 - R_ΦF has its own factor; usability scales the row scores of each side by the root of that side's factor;
 - a risk without variance has n_eff = its rows, or its groups where there are any;
@@ -243,12 +244,12 @@ def rows_variance(scores: dict[str, tuple[np.ndarray, np.ndarray]], plan: Layout
     result = {}
     for s, (_, phi) in scores.items():
         of_group: dict[int, float] = {}  # Φ_g
-        by_class: dict[tuple[int, ...], dict[int, float]] = {}
+        by_stratum: dict[tuple[int, ...], dict[int, float]] = {}  # classes → group → its part of Φ_g
         set_kappa = math.sqrt(plan.set_groups[s] / (plan.set_groups[s] - 1)) if plan.set_groups[s] > 1 else 0.0
         for stratum in plan.strata[s]:
             g_star = stratum.effective_groups
             kappa = math.sqrt(g_star / (g_star - 1)) if g_star > 1 + 1e-9 else 0.0
-            part = by_class.setdefault((-1,) if stratum.collapsed else stratum.classes, {})
+            part = by_stratum.setdefault(stratum.classes, {})
             for i in stratum.rows.tolist():
                 g = int(plan.group[s][i])
                 value = kappa * float(phi[i])
@@ -265,11 +266,9 @@ def rows_variance(scores: dict[str, tuple[np.ndarray, np.ndarray]], plan: Layout
             df = plan.set_groups[s] - 1
         else:
             below = 0.0
-            collapsed = sum(len(stratum.classes) for stratum in plan.strata[s] if stratum.collapsed)
-            g_star_of = {st.classes: st.effective_groups for st in plan.strata[s]}
-            for classes, part in by_class.items():
-                df_part = collapsed - 1 if classes == (-1,) else g_star_of[classes] - 1
-                v = sum(x**2 for x in part.values())
+            for stratum in plan.strata[s]:
+                v = sum(x**2 for x in by_stratum[stratum.classes].values())
+                df_part = len(stratum.classes) - 1 if stratum.collapsed else stratum.effective_groups - 1
                 if v > 0:
                     below += v**2 / df_part
             df = variance**2 / below

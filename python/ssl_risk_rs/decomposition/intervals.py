@@ -109,7 +109,8 @@ def quantify(
         if set(QUANTITIES[name].weights) <= set(_IN_SAMPLE):
             optimism = float(factors[weights != 0].max())
             weights = weights * np.sqrt(np.where(np.isfinite(factors), factors, 1.0))
-        by_set = {s: float(weights @ c @ weights) for s, c in rows.covariance.items()}
+        # scores that are all equal give a variance of -1e-21
+        by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
         own = added * float(weights @ moved) ** 2  # nothing where the probe is common to both sides
         variance = sum(by_set.values()) + own
         df = math.inf  # independent rows are many

@@ -21,9 +21,10 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Cell, LANES, Moments, Symmetric};
+use super::Moments;
+use super::cell::Cell;
 use crate::error::{Error, Result};
-use crate::kernel::Precision;
+use crate::kernel::{LANES, Precision, Symmetric};
 
 const FORMAT: &str = "ssl-risk-moments";
 const SCHEMA_VERSION: &str = "1";

@@ -21,5 +21,5 @@ pub mod rows;
 pub mod sampling;
 pub mod scaling;
 
-pub use control::Control;
+pub use control::{Control, Run};
 pub use error::{Error, Result};

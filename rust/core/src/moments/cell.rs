@@ -57,8 +57,16 @@ impl Cell {
         }
     }
 
-    /// Add packed rows; `labels` are those of the rows, block after block.
-    pub fn add_blocks(&mut self, kernel: &Kernel, blocks: &[Block], labels: &[u32]) {
+    /// Largest |x − c| of each feature, `(d)`.
+    pub fn largest(&self, d: usize) -> impl Iterator<Item = f32> {
+        (0..d).map(|j| {
+            let at = j / LANES * 2 * LANES + j % LANES;
+            self.ranges[at].abs().max(self.ranges[at + LANES].abs())
+        })
+    }
+
+    /// Add rows that have been filled; `labels` are those of the rows, block after block.
+    pub fn add_blocks(&mut self, products: &Products<'_>, blocks: &[Block], labels: &[u32]) {
         let k = self.counts.len();
         for &label in labels {
             self.counts[label as usize] += 1;
@@ -72,21 +80,44 @@ impl Cell {
                 labels = rest;
             }
         });
-        self.gram.add_gram(kernel, blocks.iter().map(|block| &block.panels));
+        match products {
+            Products::Wide => self.gram.add_gram_wide(blocks.iter().map(|block| block.wide.as_slice())),
+            Products::Packed { kernel, .. } => {
+                self.gram.add_gram(kernel, blocks.iter().map(|block| &block.panels));
+            }
+        }
     }
+}
+
+/// How the products of features are taken.
+pub(super) enum Products<'a> {
+    /// In float64.
+    Wide,
+    /// By a kernel, of features times `units` `(d)`, powers of two that keep squares within float32.
+    Packed { kernel: &'a Kernel, units: Option<&'a [f32]> },
 }
 
 /// Rows staged by one thread.
 #[derive(Default)]
 pub(super) struct Block {
     n: usize,
+    /// x − c, `(n, d)`.
     x: Vec<f32>,
+    /// The same, for [`Products::Wide`].
+    wide: Vec<f64>,
+    /// The same times units, for [`Products::Packed`].
     panels: Panels,
 }
 
 impl Block {
-    /// Stage and pack `rows`; the first row that holds NaN or infinity is an error.
-    pub fn fill(&mut self, kernel: &Kernel, matrix: &Matrix<'_>, rows: &[u32], shift: &[f32]) -> Result<()> {
+    /// Stage `rows` and prepare their products; the first row that holds NaN or infinity is an error.
+    pub fn fill(
+        &mut self,
+        products: &Products<'_>,
+        matrix: &Matrix<'_>,
+        rows: &[u32],
+        shift: &[f32],
+    ) -> Result<()> {
         let d = shift.len();
         self.n = rows.len();
         self.x.resize(rows.len() * d, 0.0);
@@ -97,7 +128,21 @@ impl Block {
             }
             subtract(row, shift);
         }
-        self.panels.pack(kernel, &self.x, rows.len(), d, d);
+        match products {
+            Products::Wide => {
+                self.wide.clear();
+                self.wide.extend(self.x.iter().map(|&v| f64::from(v)));
+            }
+            Products::Packed { kernel, units: None } => self.panels.pack(kernel, &self.x, self.n, d, d),
+            Products::Packed { kernel, units: Some(units) } => {
+                let x: Vec<f32> = self
+                    .x
+                    .chunks_exact(d)
+                    .flat_map(|row| row.iter().zip(*units).map(|(v, u)| v * u))
+                    .collect();
+                self.panels.pack(kernel, &x, self.n, d, d);
+            }
+        }
         Ok(())
     }
 

@@ -1,9 +1,15 @@
 //! What a solver needs to know of a training set, from sums over its cells.
+//!
+//! ```text
+//! m = c + Σ(x−c)/n        C = D (G/n − (m−c)(m−c)ᵀ) D        μ_k = D (Σ_k(x−c)/n_k − (m−c))        x ↦ D (x − m)
+//! ```
+//!
+//! with G = Σ (x−c)(x−c)ᵀ over the cells and D the scaling ([`crate::scaling`]): 0 for features that are constant.
 
-use super::Moments;
 use super::cell::Cell;
+use super::{Moments, Sums};
 use crate::error::{Error, Result};
-use crate::scaling::{Affine, Scaling};
+use crate::scaling::{Affine, Scaling, Spread, mean_variance};
 
 /// The statistics of a training set in scaled, centred coordinates.
 #[derive(Debug, Clone)]
@@ -22,6 +28,11 @@ pub struct Design {
     pub means: Vec<f64>,
     /// Covariance (divided by n), `(d, d)`, both triangles.
     pub covariance: Vec<f64>,
+    /// Where the mean of the rows lies in the coordinates of `affine`, `(d)`: next to 0, since float32 rounds the
+    /// shift. A solver that takes rows to be centred owes its intercept `−offsetᵀ W`.
+    pub offset: Vec<f64>,
+    /// How the products behind `covariance` were summed.
+    pub sums: Sums,
 }
 
 impl Design {
@@ -30,10 +41,11 @@ impl Design {
         self.affine.shift.len()
     }
 
-    /// Mean variance of a feature, the unit of penalties on unscaled features.
+    /// Mean variance of the scaled features that vary, the unit of penalties: 1 if standardized, 0 if all features are
+    /// constant, else positive.
     pub fn mean_variance(&self) -> f64 {
         let d = self.n_features();
-        (0..d).map(|j| self.covariance[j * d + j]).sum::<f64>() / d as f64
+        mean_variance((0..d).map(|j| self.covariance[j * d + j]), &self.affine.scale)
     }
 }
 
@@ -74,9 +86,19 @@ impl Moments {
                 covariance[j * d + i] = v;
             }
         }
-        let variance: Vec<f64> = (0..d).map(|j| covariance[j * d + j].max(0.0)).collect();
         let mean = |j: usize| offset[j] + f64::from(self.shift[j]);
-        let scale = scaling.factors(&variance, mean, |j| total.width(j));
+        let scale: Vec<f32> = (0..d)
+            .map(|j| {
+                scaling.factor(&Spread {
+                    mean: mean(j),
+                    variance: covariance[j * d + j],
+                    width: total.width(j),
+                    noise: self.sums.rounding() * total.gram.get(j, j) * inv_n,
+                })
+            })
+            .collect();
+        let (affine, rest) = Affine::centred((0..d).map(mean), scale);
+        let scale: Vec<f64> = affine.scale.iter().map(|&s| f64::from(s)).collect();
         for i in 0..d {
             for j in 0..d {
                 covariance[i * d + j] *= scale[i] * scale[j];
@@ -92,14 +114,13 @@ impl Moments {
         Ok(Design {
             n: n as usize,
             n_classes: k,
-            affine: Affine {
-                shift: (0..d).map(|j| (offset[j] + f64::from(self.shift[j])) as f32).collect(),
-                scale: scale.iter().map(|&s| s as f32).collect(),
-            },
+            affine,
             classes,
             priors,
             means,
             covariance,
+            offset: rest,
+            sums: self.sums,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Means of features: what a scan costs, nothing else computed.
 
 use super::cell::add_into;
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::all_finite;
 use crate::kernel::parallel::fold_blocks;
@@ -18,21 +18,16 @@ const MEAN_ROWS: usize = 256;
 ///
 /// # Accuracy
 /// Sums of [`MEAN_ROWS`] rows in float32, across them in float64.
-pub fn feature_means(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    n_threads: usize,
-    control: &Control,
-) -> Result<Vec<f64>> {
+pub fn feature_means(matrix: &Matrix<'_>, rows: &[u32], run: Run<'_>) -> Result<Vec<f64>> {
     let d = matrix.n_features();
     if rows.is_empty() {
         return Err(Error::Parameter("no rows to take means of".into()));
     }
     matrix.check_in(rows)?;
     let init = || (vec![0.0_f32; d], vec![0.0_f64; d]);
-    let runs = fold_blocks(rows.len(), MEAN_ROWS, n_threads, init, |(sums, total), range| {
+    let runs = fold_blocks(rows.len(), MEAN_ROWS, run.n_threads, init, |(sums, total), range| {
         let rows = &rows[range];
-        control.advance(rows.len())?;
+        run.control.advance(rows.len())?;
         sums.fill(0.0);
         matrix.add_rows(rows, sums)?;
         if all_finite(sums) {

@@ -4,9 +4,9 @@
 //! ranges and `Σ (x−c)(x−c)ᵀ`; unions of cells are sums, so complements, cross-validation folds, centring,
 //! scaling and every penalty follow without another pass ([`Moments::design`]).
 //!
-//! The shift `c` is zero except for features whose mean is far above their standard deviation: there,
-//! sums of raw squares in float32 would cancel (measured: 0.12 relative at 30 standard deviations, 2e-5
-//! shifted). Blocks are summed in float32, across blocks in float64.
+//! The shift `c` is zero except for features whose mean is above their standard deviation: there, sums of raw
+//! squares would cancel (measured in float32: 0.12 relative at 30 standard deviations, 2e-5 shifted). Products are
+//! summed as [`Sums`] says.
 //!
 //! Moments of several machines or days are added with [`Moments::merge`], kept with [`Moments::save`], and
 //! answered with [`Moments::solve`].
@@ -15,21 +15,25 @@ mod cell;
 mod design;
 mod file;
 mod means;
+mod row_scaling;
 mod shift;
 mod solve;
+mod sums;
 
 use rayon::prelude::*;
 
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
+use crate::kernel::choose;
 use crate::kernel::parallel::install;
-use crate::kernel::{Precision, choose};
-use crate::rows::Matrix;
+use crate::rows::TrainingRows;
 
-use cell::{Block, Cell, add_into};
+use cell::{Block, Cell, Products, add_into};
 pub use design::Design;
 pub use means::feature_means;
+pub use row_scaling::RowScaling;
 pub use shift::choose_shift;
+pub use sums::Sums;
 
 pub use crate::rows::check_rows;
 pub use crate::scaling::{Affine, Scaling};
@@ -40,7 +44,10 @@ pub struct Moments {
     n_features: usize,
     n_classes: usize,
     shift: Vec<f32>,
-    precision: Precision,
+    /// How updates sum; `None` decides by their size.
+    wanted: Option<Sums>,
+    /// The roughest sums so far.
+    sums: Sums,
     cells: Vec<Cell>,
 }
 
@@ -68,14 +75,18 @@ impl Moments {
             return Err(Error::Parameter(format!("shift of feature {j} is {}; it must be finite", shift[j])));
         }
         let cells = vec![Cell::new(d, n_classes); n_cells];
-        Ok(Self { n_features: d, n_classes, shift, precision: Precision::Exact, cells })
+        Ok(Self { n_features: d, n_classes, shift, wanted: None, sums: Sums::Float64, cells })
     }
 
-    /// The same, whose updates may round factors of `Σ (x−c)(x−c)ᵀ` as `precision` says. Counts, sums and ranges
-    /// stay exact. Rounded moments are good enough for the metric of a logistic fit, not for ridge.
+    /// The same, whose updates sum products in this way; without it, in float64 where that costs little.
     #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+    pub fn with_sums(self, sums: Sums) -> Self {
+        Self { wanted: Some(sums), ..self }
+    }
+
+    /// The roughest sums of products so far.
+    pub fn sums(&self) -> Sums {
+        self.sums
     }
 
     /// Number of features.
@@ -93,76 +104,100 @@ impl Moments {
         self.cells.len()
     }
 
-    /// Add `rows` of the matrix; `labels` and `cells` are indexed by matrix row.
+    /// Number of rows.
+    pub fn n_rows(&self) -> u64 {
+        self.cells.iter().flat_map(|cell| &cell.counts).sum()
+    }
+
+    /// Add rows; `cells` are indexed by matrix row. Time and memory are those of the cells that have rows.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a label or cell out of range, [`Error::BadValue`] for NaN or infinity,
-    /// [`Error::Numerical`] for features whose squares exceed float32, [`Error::Interrupted`]. The moments are
+    /// [`Error::Numerical`] for features whose squares exceed the sums, [`Error::Interrupted`]. The moments are
     /// unchanged after an error.
-    pub fn update(
-        &mut self,
-        matrix: &Matrix<'_>,
-        rows: &[u32],
-        labels: &[u32],
-        cells: &[u8],
-        n_threads: usize,
-        control: &Control,
-    ) -> Result<()> {
+    ///
+    /// # Accuracy
+    /// As [`Sums`] says, at the scale of each feature: features whose squares float32 cannot hold are multiplied by
+    /// powers of two first.
+    pub fn update(&mut self, training: TrainingRows<'_>, cells: &[u8], run: Run<'_>) -> Result<()> {
         let (d, k) = (self.n_features, self.n_classes);
-        check_rows(matrix, rows, labels, k)?;
-        matrix.check_features(d)?;
-        for &row in rows {
+        training.matrix().check_features(d)?;
+        if training.n_classes() > k {
+            return Err(Error::Shape { what: "number of classes", got: training.n_classes(), expected: k });
+        }
+        let mut touched = vec![false; self.cells.len()];
+        for &row in training.rows() {
             let cell = usize::from(*cells.get(row as usize).ok_or(Error::Shape {
                 what: "number of cells by row",
                 got: cells.len(),
-                expected: matrix.n_rows(),
+                expected: training.matrix().n_rows(),
             })?);
-            if cell >= self.cells.len() {
-                return Err(Error::Parameter(format!(
-                    "row {row} is in cell {cell}, there are {}",
-                    self.cells.len()
-                )));
-            }
+            *touched.get_mut(cell).ok_or_else(|| {
+                Error::Parameter(format!("row {row} is in cell {cell}, there are {}", self.cells.len()))
+            })? = true;
         }
-        let mut added = vec![Cell::new(d, k); self.cells.len()];
-        install(n_threads, || self.accumulate(&mut added, matrix, rows, labels, cells, control))?;
-        if added.iter().any(|cell| !cell.gram.entries().iter().all(|v| v.is_finite())) {
+        let sums = self.wanted.unwrap_or(Sums::for_products(training.len(), d));
+        let fresh = || touched.iter().map(|&touched| touched.then(|| Cell::new(d, k))).collect::<Vec<_>>();
+        let mut added = fresh();
+        let products = match sums.precision() {
+            None => Products::Wide,
+            Some(precision) => Products::Packed { kernel: choose(precision)?, units: None },
+        };
+        install(run.n_threads, || {
+            self.accumulate(&mut added, &products, training, cells, run)?;
+            let Products::Packed { kernel, .. } = products else { return Ok(()) };
+            if let Some(units) = sums::units(&added, d) {
+                added = fresh();
+                let products = Products::Packed { kernel, units: Some(&units) };
+                self.accumulate(&mut added, &products, training, cells, run)?;
+                let back: Vec<f64> = units.iter().map(|&unit| f64::from(unit).recip()).collect();
+                added.iter_mut().flatten().for_each(|cell| cell.gram.scale(&back));
+            }
+            Ok(())
+        })?;
+        if added.iter().flatten().any(|cell| !cell.gram.entries().iter().all(|v| v.is_finite())) {
             return Err(Error::Numerical(
-                "features are too large: their squares exceed float32 (3e38); divide all of them by one number".into(),
+                "features are too large: their squares cannot be summed; divide all of them by one number"
+                    .into(),
             ));
         }
-        for (cell, added) in self.cells.iter_mut().zip(&added) {
-            cell.add(added);
+        for (cell, added) in self.cells.iter_mut().zip(added) {
+            if let Some(added) = added {
+                cell.add(&added);
+            }
+        }
+        if !training.is_empty() {
+            self.sums = self.sums.max(sums);
         }
         Ok(())
     }
 
+    /// Add the rows to the cells that are there: those that have rows.
     fn accumulate(
         &self,
-        added: &mut [Cell],
-        matrix: &Matrix<'_>,
-        rows: &[u32],
-        labels: &[u32],
+        added: &mut [Option<Cell>],
+        products: &Products<'_>,
+        training: TrainingRows<'_>,
         cells: &[u8],
-        control: &Control,
+        run: Run<'_>,
     ) -> Result<()> {
-        let kernel = choose(self.precision)?;
         let mut blocks = Vec::new();
-        for slab in rows.chunks(SLAB_ROWS * added.len().min(16)) {
+        let touched = added.iter().flatten().count();
+        for slab in training.rows().chunks(SLAB_ROWS * touched.clamp(1, 16)) {
             let mut members = vec![Vec::new(); added.len()];
             for &row in slab {
                 members[usize::from(cells[row as usize])].push(row);
             }
             for (cell, members) in added.iter_mut().zip(&members) {
+                let Some(cell) = cell else { continue };
                 for rows in members.chunks(FLUSH_ROWS) {
-                    control.advance(rows.len())?;
+                    run.control.advance(rows.len())?;
                     blocks.resize_with(rows.len().div_ceil(BLOCK_ROWS), Block::default);
-                    blocks
-                        .par_iter_mut()
-                        .zip(rows.par_chunks(BLOCK_ROWS))
-                        .try_for_each(|(block, rows)| block.fill(kernel, matrix, rows, &self.shift))?;
-                    let labels: Vec<u32> = rows.iter().map(|&row| labels[row as usize]).collect();
-                    cell.add_blocks(kernel, &blocks, &labels);
+                    blocks.par_iter_mut().zip(rows.par_chunks(BLOCK_ROWS)).try_for_each(
+                        |(block, rows)| block.fill(products, training.matrix(), rows, &self.shift),
+                    )?;
+                    let labels: Vec<u32> = rows.iter().map(|&row| training.label(row) as u32).collect();
+                    cell.add_blocks(products, &blocks, &labels);
                 }
             }
         }
@@ -178,6 +213,7 @@ impl Moments {
         for (a, b) in self.cells.iter_mut().zip(&other.cells) {
             a.add(b);
         }
+        self.sums = self.sums.max(other.sums);
         Ok(())
     }
 
@@ -206,6 +242,7 @@ impl Moments {
                 *a -= b;
             }
         }
+        self.sums = self.sums.max(other.sums);
         Ok(())
     }
 
@@ -234,7 +271,8 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::{Segment, Values};
+    use crate::control::Control;
+    use crate::rows::{Matrix, Segment, Values};
     use half::f16;
 
     fn data(n: usize, d: usize, mean: f32) -> (Vec<f32>, Vec<u32>) {
@@ -252,8 +290,20 @@ mod tests {
         let rows: Vec<u32> = (0..y.len() as u32).collect();
         let shift = choose_shift(&matrix, &rows).unwrap();
         let mut moments = Moments::new(3, 4, shift).unwrap();
-        moments.update(&matrix, &rows, y, cells, threads, &Control::new()).unwrap();
+        update(&mut moments, &matrix, &rows, y, cells, threads).unwrap();
         moments
+    }
+
+    fn update(
+        moments: &mut Moments,
+        matrix: &Matrix<'_>,
+        rows: &[u32],
+        y: &[u32],
+        cells: &[u8],
+        n_threads: usize,
+    ) -> Result<()> {
+        let training = TrainingRows::new(matrix, rows, y, moments.n_classes())?;
+        moments.update(training, cells, Run { n_threads, control: &Control::new() })
     }
 
     /// Against plain float64 two-pass formulas, for far means, odd sizes and unions of cells.
@@ -316,7 +366,7 @@ mod tests {
         let matrix = Matrix::new(3, vec![Segment { values: Values::F32(&x), guard: None }]).unwrap();
         let rows: Vec<u32> = (0..60).collect();
         let mut moments = Moments::new(3, 1, vec![0.0; 3]).unwrap();
-        let error = moments.update(&matrix, &rows, &y, &cells, 1, &Control::new()).unwrap_err();
+        let error = update(&mut moments, &matrix, &rows, &y, &cells, 1).unwrap_err();
         assert!(matches!(error, Error::BadValue { row: 41, column: 2, .. }));
         assert_eq!(moments, Moments::new(3, 1, vec![0.0; 3]).unwrap());
         let error = moments.design(&[0], Scaling::None).unwrap_err();

@@ -11,4 +11,4 @@ mod widen;
 
 pub use gather::ValuesMut;
 pub use matrix::{Guard, Matrix, Segment, Values};
-pub use training::check_rows;
+pub use training::{TrainingRows, check_rows};

@@ -28,6 +28,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;
     m.add_function(wrap_pyfunction!(logistic::fit_logistic, m)?)?;
+    m.add_function(wrap_pyfunction!(linear::feature_scaling, m)?)?;
     m.add_function(wrap_pyfunction!(linear::solve_ridge_dual, m)?)?;
     m.add_function(wrap_pyfunction!(judge::judge, m)?)?;
     m.add_function(wrap_pyfunction!(statistics::sample_keys, m)?)?;

@@ -23,7 +23,8 @@ pub use ridge_dual::solve_ridge_dual;
 pub use ridge_errors::ridge_errors;
 
 use crate::error::{Error, Result};
-use crate::moments::{Affine, Design};
+use crate::moments::Design;
+use crate::scaling::Affine;
 
 /// A score given to classes without training rows, so that they are never predicted.
 pub const ABSENT_SCORE: f64 = -1e4;

@@ -231,8 +231,8 @@ fn the_self_test_accepts_what_is_right_and_notices_what_is_not() {
 
 #[cfg(target_arch = "x86_64")]
 fn like(kernel: &'static Kernel) -> Kernel {
-    let &Kernel { name, precision, layout, one, two, four, detect, opt_in, .. } = kernel;
-    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, opt_in }
+    let &Kernel { name, precision, layout, one, two, four, detect, pays, opt_in, .. } = kernel;
+    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, pays, opt_in }
 }
 
 #[test]

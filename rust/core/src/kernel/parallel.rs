@@ -113,8 +113,26 @@ pub fn fold_blocks<A: Send>(
     init: impl Fn() -> A + Sync,
     work: impl Fn(&mut A, Range<usize>) -> Result<()> + Sync,
 ) -> Result<Vec<A>> {
+    if n_threads.min(n.div_ceil(block)) <= 1 {
+        return fold_runs(n, block, 1, init, work);
+    }
+    let (init, work) = (&init, &work);
+    install(n_threads, || fold_runs(n, block, n_threads, init, work))
+}
+
+/// As [`fold_blocks`], with at most `n_runs` runs on the threads of the current pool.
+///
+/// # Errors
+/// The first error of `work`, by row order.
+pub fn fold_runs<A: Send>(
+    n: usize,
+    block: usize,
+    n_runs: usize,
+    init: impl Fn() -> A + Sync,
+    work: impl Fn(&mut A, Range<usize>) -> Result<()> + Sync,
+) -> Result<Vec<A>> {
     let blocks = n.div_ceil(block);
-    let runs = n_threads.clamp(1, blocks.max(1));
+    let runs = n_runs.clamp(1, blocks.max(1));
     let run = |t: usize| {
         let mut acc = init();
         for b in blocks * t / runs..blocks * (t + 1) / runs {
@@ -125,7 +143,7 @@ pub fn fold_blocks<A: Send>(
     if runs == 1 {
         return Ok(vec![run(0)?]);
     }
-    let results = install(n_threads, || Ok((0..runs).into_par_iter().map(run).collect::<Vec<Result<A>>>()))?;
+    let results: Vec<Result<A>> = (0..runs).into_par_iter().map(run).collect();
     results.into_iter().collect()
 }
 
@@ -151,9 +169,9 @@ mod tests {
     fn work_runs_on_as_many_threads_as_asked_and_callers_of_one_do_not_wait_for_each_other() {
         for n in [1, 2, 3] {
             assert_eq!(install(n, || Ok(rayon::current_num_threads())).unwrap(), n);
-            let nested = install(n, || install(n, || Ok(std::thread::current().id())).map(|id| {
-                id == std::thread::current().id()
-            }));
+            let nested = install(n, || {
+                install(n, || Ok(std::thread::current().id())).map(|id| id == std::thread::current().id())
+            });
             assert!(nested.unwrap(), "{n}");
         }
         // each waits for the other: on one shared thread they would never meet

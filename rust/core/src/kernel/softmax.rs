@@ -89,16 +89,21 @@ pub fn softmax_residual(z: &mut [f32], labels: &[u32], k: usize) -> Residual {
     sums
 }
 
-/// `mass[c] += h` and `squares[c] += h²` for a row of residuals, where `h = max(|r| (1 − |r|), r² / 8)`.
+/// Curvature of a row's loss along the score whose residual is `r`: `max(|r| (1 − |r|), r² / 8)`.
 ///
-/// The first is p (1 − p), the curvature of a row's loss along one score. The second is what it comes to on
-/// the way for a row that is predicted wrongly with confidence: its curvature here is next to nothing, and a
-/// metric without it makes giant steps for its class.
+/// The first is p (1 − p). The second is what it comes to on the way for a row that is predicted wrongly with
+/// confidence: its curvature here is next to nothing, and a metric without it makes giant steps for its class.
+#[inline(always)]
+pub fn curvature(r: f32) -> f64 {
+    let r = r.abs();
+    f64::from((r * (1.0 - r)).max(0.125 * r * r))
+}
+
+/// `mass[c] += h` and `squares[c] += h²` for a row of residuals, where h is their [`curvature`].
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
 pub fn add_curvature(residual: &[f32], mass: &mut [f64], squares: &mut [f64]) {
     for ((m, s), &r) in mass.iter_mut().zip(squares).zip(residual) {
-        let r = r.abs();
-        let h = f64::from((r * (1.0 - r)).max(0.125 * r * r));
+        let h = curvature(r);
         *m += h;
         *s += h * h;
     }

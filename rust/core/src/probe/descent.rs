@@ -1,9 +1,7 @@
 //! The descent of a logistic fit: L-BFGS steps, bfloat16 first where that is faster, exact passes for what decides.
 
-use faer::linalg::solvers::Solve;
-use faer::{Mat, Side};
-
 use super::certificate::gap_bound;
+use super::intercept::newton_step;
 use super::lbfgs::Memory;
 use super::logistic::LogisticSettings;
 use super::metric::{ClassModel, Metric};
@@ -46,7 +44,11 @@ pub(super) struct Solver<'a> {
 /// What a line search found.
 #[allow(clippy::large_enum_variant)] // one at a time
 enum Step {
-    To { point: Vec<f64>, at: Evaluation, gain: Gain },
+    To {
+        point: Vec<f64>,
+        at: Evaluation,
+        gain: Gain,
+    },
     /// No decrease.
     None,
     /// None within the limit on passes.
@@ -85,7 +87,7 @@ impl Solver<'_> {
         if !at.objective.is_finite() {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
-        let mut metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+        let mut metric = metric_at(self.model, &at, self.problem.alpha);
         let mut history = History::new(at.objective, at.train_error);
         let mut fresh_metric = true;
         let mut iteration = 0;
@@ -122,7 +124,7 @@ impl Solver<'_> {
                 iteration += 1;
                 // where only the intercept stands between the bound and the tolerance, move it alone
                 let weights_gap = self.weights_gap(&at);
-                if weights_gap <= tolerance && !at.second_moment.is_empty() {
+                if weights_gap <= tolerance && !at.sample.is_empty() {
                     direction = self.intercept_step(&at);
                 }
                 let collect = Collect {
@@ -134,7 +136,7 @@ impl Solver<'_> {
                         memory.push((&next, &point), (&there.gradient, &at.gradient));
                         (point, at) = (next, there);
                         if collect.curvature {
-                            metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+                            metric = metric_at(self.model, &at, self.problem.alpha);
                         }
                         fresh_metric = collect.curvature;
                         history.push(&gain, at.objective, at.train_error);
@@ -149,7 +151,7 @@ impl Solver<'_> {
                     Step::None => {
                         memory.clear();
                         at = self.evaluate(&point, FRESH)?;
-                        metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+                        metric = metric_at(self.model, &at, self.problem.alpha);
                         fresh_metric = true;
                     }
                 }
@@ -157,7 +159,7 @@ impl Solver<'_> {
             if leave {
                 self.kernel = self.exact;
                 at = self.evaluate(&point, FRESH)?;
-                metric = Metric::new(self.model, &at.curvature, self.problem.alpha);
+                metric = metric_at(self.model, &at, self.problem.alpha);
                 fresh_metric = true;
                 history = History::new(at.objective, at.train_error);
             }
@@ -172,30 +174,10 @@ impl Solver<'_> {
 
     /// Newton step on the intercept alone.
     fn intercept_step(&self, at: &Evaluation) -> Vec<f64> {
-        let k = self.problem.n_classes();
-        let gradient = &at.gradient[at.gradient.len() - k..];
+        let (weights, gradient) = at.gradient.split_at(at.gradient.len() - self.problem.n_classes());
         let mean: Vec<f64> = gradient.iter().zip(&self.problem.design.priors).map(|(g, p)| g + p).collect();
-        // diag(q̄) − mean q qᵀ, singular along 1: add 11ᵀ/k of its own size
-        let trace: f64 = (0..k).map(|c| mean[c] - at.second_moment[c * k + c]).sum::<f64>() / k as f64;
-        let hessian = Mat::from_fn(k, k, |a, b| {
-            let diagonal = if a == b { mean[a] + 1e-9 * trace } else { 0.0 };
-            diagonal - at.second_moment[a * k + b] + trace / k as f64
-        });
-        let mut direction = vec![0.0; at.gradient.len()];
-        let tail = at.gradient.len() - k;
-        match hessian.llt(Side::Lower) {
-            Ok(factor) => {
-                let step = factor.solve(Mat::from_fn(k, 1, |c, _| -gradient[c]));
-                for c in 0..k {
-                    direction[tail + c] = step[(c, 0)];
-                }
-            }
-            Err(_) => {
-                for c in 0..k {
-                    direction[tail + c] = -gradient[c] / mean[c].max(1e-12);
-                }
-            }
-        }
+        let mut direction = vec![0.0; weights.len()];
+        direction.extend(newton_step(gradient, &mean, &at.sample));
         direction
     }
 
@@ -241,6 +223,11 @@ impl Solver<'_> {
         }
         Ok(Step::None)
     }
+}
+
+/// The metric at a point whose evaluation collected curvature.
+fn metric_at<'a>(model: &'a ClassModel, at: &Evaluation, alpha: f64) -> Metric<'a> {
+    Metric::new(model, at.curvature.as_ref().expect("curvature was asked for"), alpha)
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -9,6 +9,7 @@
 
 mod certificate;
 mod descent;
+mod intercept;
 mod lbfgs;
 mod logistic;
 mod metric;
@@ -18,6 +19,7 @@ mod ridge_dual;
 mod ridge_errors;
 mod start;
 mod stop;
+mod sums;
 
 pub use logistic::{Fit, LogisticSettings, fit_logistic};
 pub use metric::ClassModel;

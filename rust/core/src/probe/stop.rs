@@ -101,8 +101,7 @@ impl History {
 
     /// What the series of the gains has left, and the rate at which they fall.
     fn ahead(&self) -> Option<(f64, f64)> {
-        let back =
-            |steps: usize| self.objectives.len().checked_sub(steps + 1).map(|i| self.objectives[i]);
+        let back = |steps: usize| self.objectives.len().checked_sub(steps + 1).map(|i| self.objectives[i]);
         let gain = |from: usize, to: usize| Some((back(from)? - back(to)?).max(0.0));
         let mut rate = (gain(1, 0)? / gain(2, 1)?).max((gain(1, 0)? / gain(3, 2)?).sqrt());
         let mut ahead = series(gain(1, 0)?, rate);

@@ -32,6 +32,7 @@ pub(super) const EXACT: Kernel = Kernel {
     registers: Some(exact_registers),
     state: Some(State { enter: configure, leave: release }),
     detect,
+    pays: || true,
     opt_in: true,
 };
 
@@ -48,6 +49,7 @@ pub(super) const BF16: Kernel = Kernel {
     registers: Some(bf16_registers),
     state: Some(State { enter: configure, leave: release }),
     detect,
+    pays: || true,
     opt_in: true,
 };
 

@@ -26,8 +26,8 @@ mod tile;
 
 pub use gram::Symmetric;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
-pub use product::{backward_add, flush, forward, padded, panels_len};
-pub use softmax::{FLUSH, Residual, add_curvature, softmax_residual};
+pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
+pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual};
 pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
 
 use multiversion::multiversion;

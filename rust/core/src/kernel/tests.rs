@@ -63,8 +63,18 @@ fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usiz
     let rows = Rows::new(kernel, &staged, n, d, stride, &mut buffer);
     let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
     forward(kernel, &rows, &ws, b, &mut z);
+    let mut spread = vec![f32::NAN; z.len()];
+    forward_by(Work::Spread, kernel, &rows, &ws, b, &mut spread);
     let mut sum = vec![1.0; panels_len(d, k)];
     backward_add(kernel, &Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs), &rs, &mut sum);
+    let mut spread_sum = vec![1.0; panels_len(d, k)];
+    let columns = Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs);
+    backward_add_by(Work::Spread, kernel, &columns, &rs, &mut spread_sum);
+    assert_eq!(sum, spread_sum, "{}", kernel.name);
+    let of_rows = |z: &[f32]| -> Vec<f32> {
+        z.chunks_exact(padded(k)).take(n).flat_map(|row| row[..k].to_vec()).collect()
+    };
+    assert_eq!(of_rows(&z), of_rows(&spread), "{}", kernel.name);
     let mut g = vec![0.0; d * k];
     flush(&mut sum, &mut g, k);
     assert!(sum.iter().all(|&v| v == 0.0));
@@ -231,8 +241,8 @@ fn the_self_test_accepts_what_is_right_and_notices_what_is_not() {
 
 #[cfg(target_arch = "x86_64")]
 fn like(kernel: &'static Kernel) -> Kernel {
-    let &Kernel { name, precision, layout, one, two, four, detect, opt_in, .. } = kernel;
-    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, opt_in }
+    let &Kernel { name, precision, layout, one, two, four, detect, pays, opt_in, .. } = kernel;
+    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, pays, opt_in }
 }
 
 #[test]

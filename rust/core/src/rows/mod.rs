@@ -12,3 +12,4 @@ mod widen;
 pub use gather::ValuesMut;
 pub use matrix::{Guard, Matrix, Segment, Values};
 pub use training::{TrainingRows, check_rows};
+pub(crate) use widen::widen;

@@ -145,6 +145,11 @@ def extraction_options(command: Command) -> Command:
             help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
         ),
         click.option("--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."),
+        click.option(
+            "--exif-orientation",
+            is_flag=True,
+            help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -153,10 +158,11 @@ def extraction_options(command: Command) -> Command:
 
 def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take the values of `extraction_options` out of `options` as keyword arguments of `ensure_banks`."""
+    from dataclasses import fields
+
     from ssl_risk_rs.extraction.settings import ExtractionSettings
 
-    names = ("device", "amp", "batch_size", "workers", "dtype", "compile", "skip_corrupt", "hash_content")
-    settings = ExtractionSettings(**{name: options.pop(name) for name in names})
+    settings = ExtractionSettings(**{field.name: options.pop(field.name) for field in fields(ExtractionSettings)})
     layers = options.pop("layers")
     return {
         "settings": settings,

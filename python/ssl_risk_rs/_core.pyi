@@ -126,9 +126,7 @@ class Bank:
         """
 
     @staticmethod
-    def verify_path(
-        path: str | os.PathLike[str], progress: Callable[[int], Any] | None = None
-    ) -> BankVerification:
+    def verify_path(path: str | os.PathLike[str], progress: Callable[[int], Any] | None = None) -> BankVerification:
         """As `verify`, for the bank in the folder `path`, also for one that `open` refuses.
 
         Hashes are compared before anything is interpreted: a damaged row index puts no blame on a sound part.

@@ -288,7 +288,7 @@ def test_missing_pieces_are_named(small):
     with pytest.raises(ShapeError, match=r"shape \(600,\)"):
         decompose(x[:, 0], y, xt, yt)
     with pytest.raises(ParameterError, match="1 class"):
-        decompose(x, np.zeros(600), xt, yt)
+        decompose(x, np.zeros(600), xt, np.zeros(300))
     with pytest.raises(ParameterError, match="dtype"):
         decompose(x.astype(str), y, xt, yt)
     with pytest.raises(ParameterError, match="fewer than the 10 classes"):

@@ -364,7 +364,7 @@ def test_checks_can_fail(alone):
     table = render(replace(alone, fits=fits, penalties=penalties), PROVENANCE)
     assert "1 missed their tolerance" in row(table, "✗ ")
     missed = [line for line in table.splitlines() if line.startswith("  ✗")]
-    assert len(missed) == 1  # the fits
+    assert len(missed) == 2  # the fits, and the penalty
     table = render(replace(alone, penalties=penalties), PROVENANCE)
     assert "the tuned penalty is at the end of its grid" in table
 

@@ -69,7 +69,8 @@ class Ending:
         self._judge_fits(run)
 
     def _print(self, run: "Run", folder: Path) -> None:
-        from ssl_risk_rs.report import render
+        from ssl_risk_rs.report.sentences import notes
+        from ssl_risk_rs.report.text import render
 
         if self.form == "table":
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -77,6 +78,8 @@ class Ending:
             opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz).")
         else:
             opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
+            for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
+                opt.say(note)
             opt.say(f"The record is in {folder}.")
 
     def _judge_fits(self, run: "Run") -> None:

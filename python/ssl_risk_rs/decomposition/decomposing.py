@@ -16,7 +16,7 @@ from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
-from ssl_risk_rs.decomposition.task import Representations, Task, make_task, other_features
+from ssl_risk_rs.decomposition.task import Representations, Task, check_task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
@@ -113,6 +113,7 @@ def decompose_task(
     began = time.perf_counter()
     report = report or _silent
     settings.validate()
+    check_task(task)
     notes = [*task.notes, *_refused_or_noted(task, settings)]
     method = _method(task, settings)
     protocol = strict if settings.protocol == "strict" else paper

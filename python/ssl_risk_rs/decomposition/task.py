@@ -95,9 +95,7 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
         group_names, groups = _groups(bank.groups(column))
     else:
         notes = [Note("groups_unused", {"column": name}) for name in group_like(bank.extra_columns)]
-    return check_task(
-        Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
-    )
+    return Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
 
 
 def _of_arrays(
@@ -132,18 +130,16 @@ def _of_arrays(
                 raise ShapeError(f"groups of the {part} rows have {len(of_part)} entries, expected {rows}")
         group_names, codes = _groups([*groups[0], *groups[1]])
     names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
-    return check_task(
-        Task(
-            Features.of_arrays(train_x, test_x),
-            labels,
-            np.flatnonzero(kept[:n]).astype(np.uint32),
-            (n + np.flatnonzero(kept[n:])).astype(np.uint32),
-            ids,
-            tuple(names),
-            codes,
-            group_names,
-            tuple(encoded.notes),
-        )
+    return Task(
+        Features.of_arrays(train_x, test_x),
+        labels,
+        np.flatnonzero(kept[:n]).astype(np.uint32),
+        (n + np.flatnonzero(kept[n:])).astype(np.uint32),
+        ids,
+        tuple(names),
+        codes,
+        group_names,
+        tuple(encoded.notes),
     )
 
 
@@ -158,8 +154,8 @@ def group_like(columns: Sequence[str]) -> list[str]:
     return [c for c in columns if c.lower() in exact or c.lower().startswith(beginnings)]
 
 
-def check_task(task: Task) -> Task:
-    """The task, if a decomposition can be made of it."""
+def check_task(task: Task) -> None:
+    """Raise ParameterError unless a decomposition can be made of the task."""
     if len(task.train_rows) == 0 or len(task.test_rows) == 0:
         raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
     n_present = len(np.unique(task.labels[task.train_rows]))
@@ -171,7 +167,6 @@ def check_task(task: Task) -> Task:
         raise ParameterError(
             f"sample id {str(unique[counts > 1][0])!r} occurs twice among the training rows; splits are drawn by it"
         )
-    return task
 
 
 def other_features(task: Task, features: Any, test: "ArrayLike | None", role: str) -> Features:

@@ -1,6 +1,6 @@
 """Features that exist already, a bank or files → a run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.store import FeatureStore
-from ssl_risk_rs.decomposition.task import Task, check_task, group_like, make_task, other_features
+from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
 from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
@@ -22,8 +22,6 @@ from ssl_risk_rs.workflow.facts import bank_facts
 from ssl_risk_rs.workflow.probes import decompose_each
 
 __all__ = ["decompose_features"]
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,6 @@ def decompose_features(
     store: "Path | str | None" = None,
     probes: Sequence[str] = ("logistic",),
     settings: Mapping[str, Any] | None = None,
-    say: Say = lambda _: None,
     report: Report | None = None,
 ) -> tuple[Run, SslRiskError | None]:
     """Decompose a feature bank or feature files with each probe.
@@ -70,12 +67,13 @@ def decompose_features(
     fields = dict(settings or {})
     columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
     opened = _open(path, test, columns, store)
-    for note in opened.task.notes:
-        say(note.sentence())
     twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
-    finished = decompose_each(
-        opened.task, probes=probes, fields=fields, twin=twin, control=None, name=opened.encoder, report=report
-    )
+    try:
+        finished = decompose_each(
+            opened.task, probes=probes, fields=fields, twin=twin, control=None, name=opened.encoder, report=report
+        )
+    except ParameterError as error:  # the solvers do not know what the rows are called
+        raise ParameterError(f"{path}: {error}") from error
     provenance = Provenance(
         encoder=opened.encoder,
         data=opened.data,
@@ -128,18 +126,16 @@ def task_of_arrays(loaded: FeatureArrays, group: str | None) -> Task:
         group_names = tuple(found)
     else:
         notes += [Note("groups_unused", {"column": name}) for name in group_like(list(loaded.train_columns))]
-    return check_task(
-        Task(
-            Features.of_arrays(loaded.X_train, loaded.X_test),
-            labels,
-            np.arange(n, dtype=np.uint32),
-            np.arange(n, len(labels), dtype=np.uint32),
-            [*loaded.train_ids, *loaded.test_ids],
-            tuple(names),
-            groups,
-            group_names,
-            tuple(notes),
-        )
+    return Task(
+        Features.of_arrays(loaded.X_train, loaded.X_test),
+        labels,
+        np.arange(n, dtype=np.uint32),
+        np.arange(n, len(labels), dtype=np.uint32),
+        [*loaded.train_ids, *loaded.test_ids],
+        tuple(names),
+        groups,
+        group_names,
+        tuple(notes),
     )
 
 

@@ -121,7 +121,7 @@ def decomposition_options(command: Command) -> Command:
         ),
         click.option(
             "--group", metavar="COLUMN",
-            help="Rows with the same value in this column (a patient, slide or scene) stay together in every split, and "
+            help="Rows with the same value in this column (patient, slide, scene) stay together in every split, and "
             "intervals are by group.",
         ),
         click.option(
@@ -141,8 +141,8 @@ def decomposition_options(command: Command) -> Command:
         ),
         click.option(
             "--midpoint/--no-midpoint", default=None,
-            help="Probes of the held-out subsets are fitted at the floor too, for the midpoint of R_AF. The default is yes "
-            "where it takes minutes at most.",
+            help="Probes of the held-out subsets are fitted at the floor too, for the midpoint of R_AF. The default is "
+            "yes where it takes minutes at most.",
         ),
         click.option(
             "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,

@@ -177,7 +177,7 @@ class _Units:
             return np.asarray(counts)
         pairs, sizes = np.unique(strata.astype(np.int64) * self.n_units + self.unit, return_counts=True)
         squares = np.bincount(pairs // self.n_units, weights=sizes.astype(float) ** 2, minlength=n_strata)
-        return np.divide(counts**2, squares, out=np.zeros(n_strata), where=squares > 0)
+        return np.asarray(np.divide(counts**2, squares, out=np.zeros(n_strata), where=squares > 0))
 
     def centred(self, values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """Values less their (weighted) mean in the stratum."""

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._jobs import decompose_features
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 
 
@@ -29,35 +30,3 @@ def decompose(
     if (path is None) == (features is None):
         raise click.UsageError("name the features once: ssl-risk-rs decompose feats.npz")
     decompose_features(str(path or features), store, asked, ending, **options)
-
-
-def decompose_features(
-    path: str,
-    store: str | None,
-    asked: Asked,
-    ending: Ending,
-    *,
-    test_features: str | None,
-    supervised_features: str | None,
-    features_columns: str | None,
-    drop_unlabelled: bool,
-) -> None:
-    """Decompose a bank or feature files and print the result."""
-    from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow import features
-
-    ending.check()
-    with EventDisplay() as report:
-        run, failure = features.decompose_features(
-            path,
-            test=test_features,
-            supervised=supervised_features,
-            group=asked.group,
-            features_columns=features_columns,
-            drop_unlabelled=drop_unlabelled,
-            store=store,
-            probes=asked.probes,
-            settings=asked.fields,
-            report=report,
-        )
-    ending.finish(run, failure)

@@ -3,10 +3,8 @@
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._jobs import DEMO_MODEL, evaluate_and_print
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
-
-#: a small SSL encoder, pretrained without labels on the training images of `digits`
-MODEL = "demo_ssl"
 
 
 @click.command()
@@ -20,6 +18,4 @@ def demo(store: str | None, asked: Asked, ending: Ending) -> None:
     \b
     ssl-risk-rs demo
     """
-    from ssl_risk_rs.cli.run import evaluate_and_print
-
-    evaluate_and_print(MODEL, "digits", asked, ending, store=store)
+    evaluate_and_print(DEMO_MODEL, "digits", asked, ending, store=store)

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._jobs import DEMO_MODEL, decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 
 
@@ -47,8 +48,6 @@ def run(
     if features is not None:
         if model is not None or data is not None:
             raise click.UsageError("--features stands instead of --model and --data: give one or the other")
-        from ssl_risk_rs.cli.decompose import decompose_features
-
         decompose_features(features, store, asked, ending, **options)
         return
     if any(options.values()):
@@ -56,27 +55,11 @@ def run(
             "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with --features"
         )
     if model is None:
-        from ssl_risk_rs.cli.demo import MODEL
-
         if data not in (None, "digits"):
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")
-        opt.say(f"no model named: the bundled example {MODEL}; ssl-risk-rs models list shows others")
-        model, data = MODEL, "digits"
+        opt.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
+        model, data = DEMO_MODEL, "digits"
     evaluate_and_print(
         model, opt.named_data(data), asked, ending,
         supervised=supervised, control=control, store=store, extraction=extraction,
     )  # fmt: skip
-
-
-def evaluate_and_print(model: str, data: str, asked: Asked, ending: Ending, **options: Any) -> None:
-    """The main job, shared with `demo`."""
-    from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow.evaluate import evaluate
-
-    ending.check()
-    with EventDisplay() as report:
-        done, failure = evaluate(
-            model, data, probes=asked.probes, settings=asked.fields, group=asked.group, say=opt.say, report=report,
-            **options,
-        )  # fmt: skip
-    ending.finish(done, failure)

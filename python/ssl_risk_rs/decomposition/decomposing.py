@@ -20,7 +20,8 @@ from ssl_risk_rs.decomposition.task import Representations, Task, check_task, ma
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.results.record import Decomposition, Method
+from ssl_risk_rs.results.record import Method
+from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -115,13 +115,15 @@ def _of_arrays(
         if len(x) != len(given[part]):
             raise ShapeError(f"y_{part} has {len(given[part])} labels, X_{part} has {len(x)} rows")
     n, m = len(train_x), len(test_x)
-    ids = [str(i) for i in range(n + m)] if sample_ids is None else [str(i) for i in sample_ids]
-    if len(ids) != n + m:
-        raise ShapeError(f"sample_ids has {len(ids)} entries, expected {n + m} (train, then test)")
-    encoded = encode_labels(given, where="the labels", drop_unlabelled=drop_unlabelled)
+    if sample_ids is not None and len(sample_ids) != n + m:
+        raise ShapeError(f"sample_ids has {len(sample_ids)} entries, expected {n + m} (train, then test)")
+    where = {"train": "y_train", "test": "y_test"}
+    encoded = encode_labels(given, where=where, drop_unlabelled=drop_unlabelled)
     labels = np.zeros(n + m, np.uint32)
     kept = np.concatenate([encoded.kept["train"], encoded.kept["test"]])
     labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
+    # without ids, a row is named by its number among the rows that are kept, as in files
+    ids = (np.cumsum(kept) - 1).astype(str).tolist() if sample_ids is None else [str(i) for i in sample_ids]
     codes: np.ndarray | None = None
     group_names: tuple[str, ...] = ()
     if groups is not None:

@@ -6,7 +6,8 @@ from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.record import Decomposition, FitRecord
+from ssl_risk_rs.results.record import FitRecord
+from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["MARKS", "Check", "checks", "notes", "short"]
 

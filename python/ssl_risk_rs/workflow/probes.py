@@ -10,7 +10,7 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.results.record import Decomposition
+from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Finished", "decompose_each"]
 

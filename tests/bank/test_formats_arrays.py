@@ -13,6 +13,7 @@ from ssl_risk_rs import (
     FeatureBank,
     ParameterError,
     ShapeError,
+    SslRiskError,
     export_bank,
     import_bank,
     load_features,
@@ -279,6 +280,50 @@ def test_safetensors_types(tmp_path, arrays):
     save_file(tensors, tmp_path / "f.safetensors", {"class_names": "{broken"})
     with pytest.raises(DataError, match="class_names in the metadata is no JSON list"):
         load_features(tmp_path / "f.safetensors")
+
+
+def test_bfloat16_labels_are_refused(pt, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    labels = {"y_train": pt.tensors["y_train"].to(torch.bfloat16)}
+    save_file({**pt.tensors, **labels}, tmp_path / "f.safetensors")
+    for path in (pt(**labels), tmp_path / "f.safetensors"):
+        with pytest.raises(DataError, match="y_train is bfloat16, in which whole numbers beyond 256 are rounded"):
+            load_features(path)
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors", "pt", "csv", "npy"])
+def test_flipped_bits_end_in_a_sentence_or_in_numbers(tmp_path, arrays, kind):
+    import torch
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(7)
+    path = tmp_path / ("X_train.npy" if kind == "npy" else f"f.{kind}")
+    if kind == "npz":
+        np.savez(path, **arrays)
+    elif kind == "safetensors":
+        save_file(arrays, path)
+    elif kind == "pt":
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    elif kind == "csv":
+        frame = pl.DataFrame(arrays["X_train"], schema=[f"f{i}" for i in range(D)])
+        frame.with_columns(label=pl.Series(arrays["y_train"])).write_csv(path)
+    else:
+        for name, array in arrays.items():
+            np.save(tmp_path / f"{name}.npy", array)
+    sound, read = path.read_bytes(), 0
+    for _ in range(60):
+        damaged = bytearray(sound)
+        position = int(rng.integers(min(len(sound), 400) if rng.random() < 0.5 else len(sound)))
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(damaged))
+        try:
+            load_features(tmp_path if kind == "npy" else path)
+            read += 1
+        except SslRiskError as error:
+            assert path.name in str(error) or path.stem in str(error)
+    assert read < 60
 
 
 # what travels

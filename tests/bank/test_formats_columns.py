@@ -160,6 +160,12 @@ def test_a_cut_by_group(save, frame):
         load_features(path, group="slide")
 
 
+def test_a_cut_by_group_that_loses_a_class(save, frame):
+    path = save(frame.drop("split").with_columns(patient=pl.Series([f"p{i % 4}" for i in range(N)])))  # one class each
+    with pytest.raises(DataError, match=r"every group of 'patient' with rows of class \d was drawn .*another seed"):
+        load_features(path, group="patient", test_fraction=0.25)
+
+
 def test_unlabelled_rows(save, frame):
     missing = frame.with_columns(label=pl.when(pl.arange(0, N) % 10 == 9).then(None).otherwise(pl.col("label")))
     path = save(missing)

@@ -29,7 +29,9 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], np.ndarray]:
     """
     missing = sum(group is None or group != group or group == "" for group in groups)
     if missing:
-        raise ParameterError(f"{missing:,} of {len(groups):,} rows have no group; give each row one, or drop those rows")
+        raise ParameterError(
+            f"{missing:,} of {len(groups):,} rows have no group; give each row one, or drop those rows"
+        )
     names, codes = np.unique(np.array([str(group) for group in groups], dtype=str), return_inverse=True)
     return names.tolist(), codes.astype(np.int64).ravel()
 

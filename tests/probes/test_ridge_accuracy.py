@@ -53,9 +53,7 @@ def test_float64_sums_give_the_scores_of_float64(kind, scaling):
     relative = [1e-5, 1e-4, 1e-3, 1e-1, 10.0]
     expected, unit = exact(x, y, relative, scaling)
     rows, design = design_of(x, y, scaling=scaling)
-    for alpha, scores, probe in zip(
-        relative, expected, design.solve_ridge([a * unit for a in relative]), strict=True
-    ):
+    for alpha, scores, probe in zip(relative, expected, design.solve_ridge([a * unit for a in relative]), strict=True):
         # float32 weights and products: 2^-24 of weights that grow as 1/√α, on targets of 0 and 1
         tolerance = 3e-5 if kind in ("factor 0.01", "power 2") and alpha <= 1e-4 else 1e-5
         assert np.abs(probe.scores(x, rows) - scores).max() <= tolerance, alpha

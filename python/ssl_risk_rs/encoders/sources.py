@@ -8,8 +8,9 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts, spec_from_facts
 from ssl_risk_rs.encoders.names import EncoderName, parse_name
@@ -144,14 +145,13 @@ def _describe_architecture(architecture: str, options: Options) -> EncoderSpec:
         return replace(grey, img_size=8, resize=8, mean=(0.306,), std=(0.376,))
     if architecture == "small_convnet":
         return replace(grey, img_size=28, resize=28, mean=(0.286,), std=(0.353,))
-    import timm.data
     import torch
 
     from ssl_risk_rs.encoders.networks import offered_features, timm_network
 
     with torch.device("meta"):
         network = timm_network(architecture, options)
-    config = timm.data.resolve_model_data_config(network)
+    config = _timm_data().resolve_model_data_config(network)
     size = config["input_size"][-1]
     return EncoderSpec(
         name=architecture,
@@ -312,15 +312,19 @@ def _transform(spec: EncoderSpec, name: EncoderName) -> "Callable[[Image], Tenso
     uses_timm = name.kind in ("timm", "random", "checkpoint") and spec.channels == 3
     if not uses_timm or spec.architecture in _OUR_RESNETS or published_entry(name.part):
         return Preprocess(spec)
-    import timm.data
     import torch
 
     from ssl_risk_rs.encoders.networks import timm_network
 
     with torch.device("meta"):
-        config = timm.data.resolve_model_data_config(timm_network(spec.architecture, _network_options(name)))
+        config = _timm_data().resolve_model_data_config(timm_network(spec.architecture, _network_options(name)))
     config["input_size"] = (spec.channels, spec.img_size, spec.img_size)
-    return InColour(timm.data.create_transform(**config), spec.channels)
+    return InColour(_timm_data().create_transform(**config), spec.channels)
+
+
+def _timm_data() -> Any:
+    """timm's module of transforms, which has no annotations."""
+    return import_module("timm.data")
 
 
 def _build_pixels(spec: EncoderSpec, layers: Layers, pool: str | None, img_size: int | None) -> "Encoder":

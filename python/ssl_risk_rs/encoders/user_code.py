@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -113,9 +114,15 @@ def _hides_one(name: str, module: ModuleType, folder: Path) -> bool:
 
 
 def _is_library(path: Path) -> bool:
-    places = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    return any(path.is_relative_to(place) for place in _library_places())
+
+
+@cache
+def _library_places() -> list[Path]:
+    """Where installed packages and this one lie."""
     own = Path(__file__).resolve().parents[1]
-    return path.is_relative_to(own) or any(path.is_relative_to(Path(place).resolve()) for place in places)
+    places = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    return [own, *{Path(place).resolve() for place in places}]
 
 
 def _file(module: ModuleType) -> Path:

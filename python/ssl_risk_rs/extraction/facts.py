@@ -25,10 +25,8 @@ LIBRARIES = ("ssl-risk-rs", "numpy", "pillow", "timm", "torch", "torchvision")
 TRANSFORM = ("img_size", "resize", "interpolation", "mean", "std", "channels")
 
 
-def facts(
-    encoder: "Encoder", dataset: "ImageDataset", *, feature: str, precision: str, hash_content: bool
-) -> dict[str, object]:
-    """Everything that changes a bank's numbers but the dtype it is stored in: the bank's key is their hash.
+def facts(encoder: "Encoder", dataset: "ImageDataset", *, precision: str, fingerprint: str) -> dict[str, object]:
+    """Everything that changes a bank's numbers but the feature and the dtype it is stored in: its key hashes them.
 
     An encoder is its weights, architecture and, if it is the user's own, the code that built it: never the name or
     path it was asked for by. What pretrained it is among the facts because the header tells it.
@@ -41,10 +39,9 @@ def facts(
         "options": spec.options,
         "code": encoder.code_hash,
         "pretraining_data": spec.pretraining_data,
-        "feature": feature,
         "transform": transform_facts(encoder),
         "precision": precision,
-        "data": dataset.fingerprint(hash_content),
+        "data": fingerprint,
         "samples": samples_hash(dataset),
         "pixels": PIXELS_VERSION,
         "exif_orientation": dataset.exif_orientation,

@@ -144,6 +144,7 @@ class _Extraction:
         self.precision = choose_precision(settings.amp, self.device)
         self.workers = self._workers()
         self.corrupt: list[CorruptImage] = []
+        self.fingerprint = dataset.fingerprint(settings.hash_content)  # before any limit, and with hashes a long read
         dataset = dataset.oriented(settings.exif_orientation or dataset.exif_orientation)
         if settings.skip_corrupt:
             self.corrupt = self._scan(dataset)
@@ -151,16 +152,7 @@ class _Extraction:
             if self.corrupt:
                 self.say(f"{count_images(len(self.corrupt))} cannot be decoded and are left out")
         self.dataset = dataset
-        self.facts = {
-            name: facts(
-                encoder,
-                dataset,
-                feature=name,
-                precision=self.precision,
-                hash_content=settings.hash_content,
-            )
-            for name in names
-        }
+        self.facts = facts(encoder, dataset, precision=self.precision, fingerprint=self.fingerprint)
         self._forward: Forward | None = None
 
     def _workers(self) -> int:
@@ -176,7 +168,7 @@ class _Extraction:
             dataset,
             self.store.root / "scans",
             workers=self.workers if self.settings.workers != "auto" else count_cpus(),
-            fingerprint=dataset.fingerprint(self.settings.hash_content),
+            fingerprint=self.fingerprint,
             progress=lambda rows: self.progress(Event("scan", rows, total)),
         )
 
@@ -187,7 +179,7 @@ class _Extraction:
         found = known_overlap(
             self.dataset,
             self.store.root / "scans",
-            fingerprint=self.dataset.fingerprint(self.settings.hash_content),
+            fingerprint=self.fingerprint,
             progress=lambda rows: self.progress(Event("compare", rows, total)),
         )
         if n := found["test_images_in_train"]:
@@ -243,7 +235,8 @@ class _Extraction:
         """Key of a bank; `variant` counts the banks that have equal facts and other features."""
         from ssl_risk_rs.bank.store import bank_key
 
-        return bank_key({**self.facts[name], "dtype": dtype, **({"variant": variant} if variant else {})})
+        more = {"variant": variant} if variant else {}
+        return bank_key({**self.facts, "feature": name, "dtype": dtype, **more})
 
     def _stored_dtypes(self) -> dict[str, str]:
         """dtype of each feature: what was asked for, else that of an earlier run's bank, else what the probe
@@ -261,14 +254,20 @@ class _Extraction:
         return found
 
     def _dtype_in_store(self, name: str) -> str | None:
-        """dtype of the bank that an earlier run made or began."""
+        """dtype of the bank that an earlier run made or began with the features that the encoder gives now."""
         from ssl_risk_rs.bank import FeatureBank, is_bank
 
-        float16, float32 = (self.store.path_for(self._key(name, dtype)) for dtype in ("float16", "float32"))
-        if is_bank(float16) and (not is_bank(float32) or FeatureBank.open(float16).complete):
-            return "float16"
-        # beside an incomplete one in float16, which is as far as that went before a feature did not fit
-        return "float32" if is_bank(float32) else None
+        for variant in itertools.count():
+            paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in ("float16", "float32")}
+            banks = {dtype: FeatureBank.open(path) for dtype, path in paths.items() if is_bank(path)}
+            if not banks:
+                break
+            if len(banks) == 2 and not banks["float16"].complete:
+                del banks["float16"]  # it went as far as that before a feature did not fit
+            for dtype, bank in banks.items():
+                if self.same_features.difference(name, bank) is None:
+                    return dtype
+        return None
 
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
@@ -329,7 +328,7 @@ class _Extraction:
             feature=name,
             precision=self.precision,
             device=str(self.device),
-            fingerprint=str(self.facts[name]["data"]),
+            fingerprint=self.fingerprint,
             corrupt=self.corrupt,
             overlap=self.overlap,
         )
@@ -457,8 +456,8 @@ class _Loop:
         fresh = self.done - self.before
         rate = fresh / max(now - self.start, 1e-9)
         left = (self.total - self.done) / rate if fresh else None
-        slowest = max(self.waited, key=self.waited.__getitem__) if fresh else None
-        self.progress(Event("encode", self.done, self.total, rate, left, slowest))
+        slowest = max(self.waited, key=self.waited.__getitem__)
+        self.progress(Event("encode", self.done, self.total, rate, left, slowest if fresh else None))
 
 
 def _batches(stream: Iterable[Decoded], batch_size: int) -> Iterator[tuple[list[Decoded], list[CorruptImage]]]:

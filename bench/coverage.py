@@ -180,8 +180,9 @@ WORLDS = {
         World("wide", wide, (250,) * 6, (75,) * 6),
         World("fifty", many(50, 32, 0.55), (40,) * 50, (10,) * 50),
         World("scarce", many(10, 16, 0.55), (40,) * 10, (200,) * 10),
-        World("one_row", many(80, 24, 0.75), (20,) * 80, (1,) * 80),
-        World("one_row_uneven", many(80, 24, 0.7, uneven=True), (20,) * 80, (1,) * 80),
+        World("one_row", many(60, 12, 1.0), (20,) * 60, (1,) * 60),
+        World("one_row_uneven", many(60, 12, 0.8, uneven=True), (20,) * 60, (1,) * 60),
+        World("one_row_wide", many(80, 24, 0.75), (20,) * 80, (1,) * 80),
         *(
             World(f"groups_{n}_{kind}", grouped, (n,), (n // 2,), kind)  # type: ignore[arg-type]
             for n in (150, 40, 20)

@@ -13,7 +13,9 @@ mkdir -p "$copy/rust"
 cp Cargo.lock clippy.toml "$copy"
 cp -r rust/core "$copy/rust"
 sed '/^members/s#, "rust/py"##' Cargo.toml >"$copy/Cargo.toml"
-grep -rlE 'target_arch = "x86(_64)?"' "$copy/rust" | xargs sed -i -E 's/target_arch = "x86(_64)?"/target_arch = "none"/g'
+find "$copy/rust" -name '*.rs' -exec sed -i -E \
+	-e 's/target_arch = "x86(_64)?"/target_arch = "none"/g' \
+	-e 's/"x86_64\+avx512[^"]*"/"aarch64+sve"/g' -e 's/"x86_64\+[^"]*"/"aarch64+neon"/g' {} + # of `multiversion`
 
 export CARGO_TARGET_DIR=$PWD/target/portable/build
 export RUSTFLAGS="-D warnings -A unexpected_cfgs"

@@ -12,6 +12,7 @@ fn runnable(names: &mut Vec<&'static str>) -> Vec<&'static Kernel> {
         }
         names.push(name);
     }
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] // only x86-64 has models of AMX
     let mut kernels = usable().to_vec();
     #[cfg(target_arch = "x86_64")]
     kernels.extend([&model::EXACT, &model::BF16]);

@@ -39,7 +39,9 @@ pub(super) struct Tile {
     pub a: *const u32,
     pub a_row: usize,
     pub a_step: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only AMX reads them
     pub a_group: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub a_block: usize,
     /// Word (s, j) of panel p is `b[p * b_panel + s * 16 + j]`.
     pub b: *const u32,

@@ -2,8 +2,8 @@
 //!
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
 //! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time. Exact kernels
-//! sum float32 products; bfloat16 kernels round the factors first and are twice as fast where the CPU has them.
-//! A kernel that no machine at hand could run yet is off until the environment asks for it ([`AMX_VARIABLE`]).
+//! sum float32 products; bfloat16 kernels round the factors first and are faster on some of the CPUs that have them.
+//! What the CPU says it is decides which run, never a timing; the environment can name others ([`FORCE_VARIABLE`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

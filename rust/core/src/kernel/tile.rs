@@ -84,7 +84,7 @@ pub struct Kernel {
     pub(super) detect: fn() -> bool,
     /// Of a bfloat16 kernel that this CPU can run: whether it is faster than the exact one, by what the CPU says it is.
     pub(super) pays: fn() -> bool,
-    /// Not tried, not even detected, unless the environment asks for it: no machine at hand could run it yet.
+    /// Not tried, not even detected, unless the environment asks for it.
     pub(super) opt_in: bool,
 }
 
@@ -107,7 +107,8 @@ pub(super) static KERNELS: &[Kernel] = &[
 /// Environment variable that names the kernel of every product, or one for each precision (`a,b`).
 pub const FORCE_VARIABLE: &str = "SSL_RISK_KERNEL";
 
-/// Environment variable whose value `1` admits the AMX kernels, which are off by default.
+/// Environment variable whose value `0` refuses the AMX kernels and `1` admits both, also the one that is off by
+/// default.
 pub const AMX_VARIABLE: &str = "SSL_RISK_AMX";
 
 /// A kernel ready for products on this thread, where it may have set up registers.
@@ -209,9 +210,10 @@ impl Kernel {
 
     /// Whether the environment lets this kernel be tried.
     fn admitted(&self) -> bool {
-        !self.opt_in
-            || std::env::var_os(AMX_VARIABLE).is_some_and(|v| v == "1")
-            || forced_names().any(|name| name == self.name)
+        let amx = std::env::var_os(AMX_VARIABLE);
+        let refused = self.state.is_some() && amx.as_ref().is_some_and(|v| v == "0");
+        let asked = amx.is_some_and(|v| v == "1") || forced_names().any(|name| name == self.name);
+        if self.opt_in { asked } else { !refused || asked }
     }
 
     /// Whether this CPU has the instructions and they give the right numbers on a small product.
@@ -327,7 +329,7 @@ pub fn choose(precision: Precision) -> Result<&'static Kernel> {
     Ok(choose_among(usable(), precision))
 }
 
-fn choose_among(usable: &[&'static Kernel], precision: Precision) -> &'static Kernel {
+pub(super) fn choose_among(usable: &[&'static Kernel], precision: Precision) -> &'static Kernel {
     let first = |wanted: Precision| usable.iter().copied().filter(move |k| k.precision == wanted);
     let exact = first(Precision::Exact).next().expect("portable is always usable");
     match precision {

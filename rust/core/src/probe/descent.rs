@@ -145,7 +145,7 @@ impl Solver<'_> {
                     Step::None | Step::Spent if self.is_reduced() => leave = true,
                     Step::Spent => return Ok(End { point, at, gap, stop: Stop::MaxPasses, memory }),
                     Step::None if fresh_metric => {
-                        let stop = without_decrease(-0.5 * slope, tolerance);
+                        let stop = without_decrease(-0.5 * slope, at.objective, tolerance);
                         return Ok(End { point, at, gap, stop, memory });
                     }
                     Step::None => {

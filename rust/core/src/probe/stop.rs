@@ -1,5 +1,7 @@
 //! When a fit ends: the rules, and the steps they are judged by.
 
+use super::certificate::RESOLUTION;
+
 /// Which rule ended a fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -96,7 +98,8 @@ impl History {
         if last.iter().any(|e| (e - last[WINDOW]).abs() >= still) {
             return None;
         }
-        Some(self.ahead()?.0.max(DECREMENT_FACTOR * decrement))
+        let resolved = RESOLUTION * self.objectives.last()?.abs();
+        Some(self.ahead()?.0.max(DECREMENT_FACTOR * decrement).max(resolved))
     }
 
     /// What the series of the gains has left, and the rate at which they fall.
@@ -129,9 +132,10 @@ impl History {
     }
 }
 
-/// The rule that ends a fit when a search along a fresh metric's direction finds no decrease.
-pub(super) fn without_decrease(decrement: f64, tolerance: f64) -> Stop {
-    if DECREMENT_FACTOR * decrement <= tolerance { Stop::Estimated } else { Stop::Stalled }
+/// The rule that ends a fit when a search along a fresh metric's direction finds no decrease of the objective.
+pub(super) fn without_decrease(decrement: f64, objective: f64, tolerance: f64) -> Stop {
+    let left = (DECREMENT_FACTOR * decrement).max(RESOLUTION * objective);
+    if left <= tolerance { Stop::Estimated } else { Stop::Stalled }
 }
 
 /// What follows a gain if gains fall by `rate`, with the room that falling more slowly takes.
@@ -168,6 +172,9 @@ mod tests {
             let estimate = falling(n, rate).estimated_gap(0.0, 1e-3).unwrap();
             assert!(left <= estimate && estimate <= 4.0 * left, "{rate} {n}: {left} {estimate}");
         }
+        assert_eq!(without_decrease(1e-5, 1.0, 1e-4), Stop::Estimated);
+        assert_eq!(without_decrease(1e-4, 1.0, 1e-4), Stop::Stalled);
+        assert_eq!(without_decrease(0.0, 1.0, 1e-9), Stop::Stalled); // float32 cannot tell
         // the decrement counts where gains have stopped
         assert_eq!(of(&[1.0; 8], 0.0).estimated_gap(0.1, 1e-3), Some(0.1 * DECREMENT_FACTOR));
     }

@@ -86,7 +86,8 @@ fn add_units(total: &mut [i64], sum: &mut [f32], units: &[f64]) {
     for ((total, sum), &unit) in lines.zip(units) {
         for (t, s) in total.iter_mut().zip(sum) {
             let value = (f64::from(*s) * unit).clamp(-2.0 * LARGEST, 2.0 * LARGEST);
-            *t += (value + ROUND).to_bits() as i64 - ROUND.to_bits() as i64;
+            // what is not finite is noticed in the objective
+            *t = t.wrapping_add(((value + ROUND).to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64));
             *s = 0.0;
         }
     }

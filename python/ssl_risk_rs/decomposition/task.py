@@ -176,8 +176,7 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     from ssl_risk_rs.bank import FeatureBank
 
     if isinstance(features, FeatureBank):
-        if features.n_rows != len(task.labels) or list(features.samples["sample_id"]) != list(task.sample_ids):
-            raise ShapeError(f"the {role} bank has other rows than the features: extract both from one data set")
+        _same_rows(task, features)
         return Features.of_bank(features)
     n = int(task.test_rows[0]) if len(task.test_rows) else 0
     x = as_float_rows(features, role)
@@ -191,3 +190,22 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     if len(t) != expected:
         raise ShapeError(f"{role}_test has {len(t)} rows, expected {expected} (test rows)")
     return Features.of_arrays(x, t)
+
+
+def _same_rows(task: Task, bank: "FeatureBank") -> None:
+    """Complain unless a bank has the labels and sample ids of the task in the same order."""
+    if bank.n_rows != len(task.labels):
+        raise ShapeError(
+            f"{bank.path} has {bank.n_rows} rows, the features have {len(task.labels)}: both need the same"
+        )
+    names = bank.class_names or list(task.class_names)
+    differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
+    ids = bank.samples["sample_id"].to_list()
+    counted = [str(row) for row in range(len(ids))]  # what a bank has where its source had no ids
+    if not differ.size and counted not in (ids, list(task.sample_ids)):
+        differ = np.flatnonzero(np.array(ids) != np.array(task.sample_ids))
+    if differ.size:
+        raise ShapeError(
+            f"{bank.path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
+            "extract both from one data set"
+        )

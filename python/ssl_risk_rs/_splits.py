@@ -8,6 +8,7 @@ drawn whole.
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Int64, Integer, UInt64
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError
@@ -15,12 +16,12 @@ from ssl_risk_rs.errors import ParameterError
 __all__ = ["encode_groups", "group_keys", "sample_keys", "stratified_cut", "take_at_most"]
 
 
-def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> np.ndarray:
+def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n"]:
     """Pseudo-random keys uint64 (n,): xxh3 of each sample id, seeded."""
     return _core.sample_keys(list(sample_ids), seed)
 
 
-def encode_groups(groups: Sequence[object]) -> tuple[list[str], np.ndarray]:
+def encode_groups(groups: Sequence[object]) -> tuple[list[str], Int64[np.ndarray, " n"]]:
     """Distinct group ids as text, ascending, and the position of each row's group: int64 (n,).
 
     Raises
@@ -36,19 +37,19 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], np.ndarray]:
     return names.tolist(), codes.astype(np.int64).ravel()
 
 
-def group_keys(names: Sequence[str], seed: int = 0) -> np.ndarray:
+def group_keys(names: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n_groups"]:
     """Pseudo-random keys of groups, uint64 (n_groups,)."""
     return _core.sample_keys(list(names), seed)
 
 
 def stratified_cut(
-    labels: np.ndarray,
+    labels: Integer[np.ndarray, " n"],
     sample_ids: Sequence[str],
     *,
     share: float,
     seed: int = 0,
     groups: Sequence[object] | None = None,
-) -> np.ndarray:
+) -> Bool[np.ndarray, " n"]:
     """Mask bool (n,) of the rows put aside: this share of each class.
 
     Of a class with two rows or more at least one is put aside and one is kept: those with the smallest keys are
@@ -83,14 +84,14 @@ def stratified_cut(
 
 
 def take_at_most(
-    labels: np.ndarray,
+    labels: Integer[np.ndarray, " n"],
     sample_ids: Sequence[str],
     count: int,
     *,
     per_class: bool,
     seed: int = 0,
     groups: Sequence[object] | None = None,
-) -> np.ndarray:
+) -> Bool[np.ndarray, " n"]:
     """Mask bool (n,) of at most `count` rows, or of `count` rows of each class: those with the smallest keys.
 
     With `groups`, groups are visited by their keys and taken whole where they still fit; at least one is taken. A
@@ -115,7 +116,7 @@ def take_at_most(
     return np.asarray(taken[codes])
 
 
-def _rank_within(strata: np.ndarray, keys: np.ndarray) -> np.ndarray:
+def _rank_within(strata: Integer[np.ndarray, " n"], keys: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Place of each row among the keys of its stratum, from 0."""
     order = np.lexsort((keys, strata))
     starts = np.flatnonzero(np.diff(strata[order], prepend=-1))

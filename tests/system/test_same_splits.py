@@ -1,4 +1,4 @@
-"""One data set in many forms is cut alike: its folder, a copy, a touched copy, its bank, exports of it, shuffled rows."""
+"""One data set in many forms is cut alike: folder, copy, touched copy, bank, export, shuffled rows."""
 
 import json
 import os

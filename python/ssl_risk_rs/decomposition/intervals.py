@@ -424,8 +424,8 @@ def _probe_variance(judged: Judgements, units: _Units) -> tuple[float, float]:
     """
     n, m = len(judged.train_labels), len(judged.test_labels)
     folded = int((judged.subset < 0).sum())
-    if len(judged.fold_margins) >= 3:
-        margins = judged.fold_margins
+    margins = judged.fold_margins
+    if margins is not None and len(margins) >= 3:
         count = len(margins)
         scale = (count - 1) ** 2 / count * folded / n
     elif judged.n_subsets >= 2:

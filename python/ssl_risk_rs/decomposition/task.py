@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
+from jaxtyping import Int64, UInt32
 
 from ssl_risk_rs._labels import encode_labels
 from ssl_risk_rs._notes import Note
@@ -35,12 +36,12 @@ class Task:
     """
 
     features: Features
-    labels: np.ndarray
-    train_rows: np.ndarray
-    test_rows: np.ndarray
+    labels: UInt32[np.ndarray, " n"]
+    train_rows: UInt32[np.ndarray, " n_train"]
+    test_rows: UInt32[np.ndarray, " n_test"]
     sample_ids: Sequence[str]
     class_names: tuple[str, ...]
-    groups: np.ndarray | None = None
+    groups: Int64[np.ndarray, " n"] | None = None
     group_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     overlap: int = 0

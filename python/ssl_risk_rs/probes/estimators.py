@@ -70,7 +70,7 @@ def _positive(value: float, name: str) -> float:
     return float(value)
 
 
-class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _Probe(ClassifierMixin, BaseEstimator):
     """What the probes share: labels, statistics of the rows, scores."""
 
     scaling: Scaling

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from jaxtyping import Float
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError, ShapeError
@@ -42,7 +43,7 @@ class Features:
         return cls(bank.core, bank.n_rows, bank.n_features)
 
 
-def as_float_rows(x: object, name: str) -> np.ndarray:
+def as_float_rows(x: object, name: str) -> Float[np.ndarray, "n d"]:
     """A C-contiguous float16 or float32 array (n, d); float16 and float32 are not copied where they lie so.
 
     Raises

@@ -1,10 +1,11 @@
 """What the probes of a decomposition did on every row they were judged on: enough to compute each number again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int8, Shaped, UInt32
 
 from ssl_risk_rs.errors import ShapeError
 
@@ -24,10 +25,10 @@ class Outcome:
     loss : float32 (n,), −log softmax; margin : float32 (n,), score of the true class less the best other one
     """
 
-    predicted: np.ndarray
-    rank: np.ndarray
-    loss: np.ndarray
-    margin: np.ndarray
+    predicted: UInt32[np.ndarray, " n"]
+    rank: UInt32[np.ndarray, " n"]
+    loss: Float32[np.ndarray, " n"]
+    margin: Float32[np.ndarray, " n"]
 
     @property
     def wrong(self) -> np.ndarray:
@@ -58,17 +59,16 @@ class Judgements:
     held_out_floor : the same at the floor's penalty, or None where those were not fitted
     us : probe of all training rows on the test rows; cs : complement probes on the test rows
     floor_on_test : floor probe on the test rows
-    fold_margins : float32 (folds judged, n_te), margins of the fold probes on the test rows; no rows where none were
-    folds_complete : whether every fold has a probe
+    fold_margins : float32 (folds judged, n_te), margins of the fold probes on the test rows; None where none were
     """
 
     class_names: tuple[str, ...]
-    train_ids: np.ndarray
-    test_ids: np.ndarray
-    train_labels: np.ndarray
-    test_labels: np.ndarray
-    subset: np.ndarray
-    fold: np.ndarray
+    train_ids: Shaped[np.ndarray, " n"]
+    test_ids: Shaped[np.ndarray, " n_te"]
+    train_labels: UInt32[np.ndarray, " n"]
+    test_labels: UInt32[np.ndarray, " n_te"]
+    subset: Int8[np.ndarray, " n"]
+    fold: Int8[np.ndarray, " n"]
     af: Outcome
     us: Outcome
     held_out: Outcome
@@ -78,9 +78,9 @@ class Judgements:
     held_out_floor: Outcome | None = None
     floor_on_test: Outcome | None = None
     sup_on_test: Outcome | None = None
-    train_groups: np.ndarray | None = None
-    test_groups: np.ndarray | None = None
-    fold_margins: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    train_groups: Shaped[np.ndarray, " n"] | None = None
+    test_groups: Shaped[np.ndarray, " n_te"] | None = None
+    fold_margins: Float32[np.ndarray, "folds n_te"] | None = None
 
     def __post_init__(self) -> None:
         n, m, held = len(self.train_labels), len(self.test_labels), int(self.in_subset.sum())

@@ -228,7 +228,7 @@ def test_data_from_the_environment(monkeypatch):
 
 def test_decompose_four_arrays_without_torch():
     done = process("decompose", save(), "--probe", "both", "--format", "json", "--out", "r")
-    assert done.returncode == 0 and done.stderr.startswith("The record is in r.\n")
+    assert done.returncode == 0 and done.stderr.endswith("The record is in r.\n")
     rows = json.loads(done.stdout)
     for probe in ("logistic", "ridge"):
         found = values(rows, probe)

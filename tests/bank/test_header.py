@@ -108,6 +108,16 @@ def test_header_goes_to_json_and_back():
         "source": "x.npz",
         "source_test": "t.npz",
         "note": "cut 80/20",
+        "notes": [{"code": "cut", "values": {"share": 0.2}}],
+        "code_hash": "c0",
+        "code_files": ["mine.py"],
+        "data_id": "imagenet",
+        "data_identity": {"name": "toy", "kind": None},
+        "limit_group": "patient",
+        "exif_orientation": False,
+        "pixels_version": 2,
+        "overlap": {"test_images_in_train": 0},
+        "pretraining_id": "imagenet",
         "mine": {"anything": [None, 1.5]},
     }
     assert {field.name for field in fields(BankHeader)} == plain.keys() - {"mine"} | {"extra"}
@@ -141,6 +151,8 @@ def test_fields_of_another_type(tmp_path):
         ("img_size", True, "a whole number"),
         ("versions", {"numpy": 2}, "a string"),
         ("transform", "resize", "an object"),
+        ("exif_orientation", 1, "true or false"),
+        ("notes", ["x"], "an object"),
         ("excluded", [{"where": "x"}], "a string"),
         ("excluded", 3, "a list"),
     ]:

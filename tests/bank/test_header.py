@@ -108,6 +108,16 @@ def test_header_goes_to_json_and_back():
         "source": "x.npz",
         "source_test": "t.npz",
         "note": "cut 80/20",
+        "notes": [{"code": "cut", "values": {"share": 0.2}}],
+        "code_hash": "c0",
+        "code_files": ["mine.py"],
+        "data_id": "imagenet",
+        "data_identity": {"name": "toy", "kind": None},
+        "limit_group": "patient",
+        "exif_orientation": False,
+        "pixels_version": 2,
+        "overlap": {"test_images_in_train": 0},
+        "pretraining_id": "imagenet",
         "mine": {"anything": [None, 1.5]},
     }
     assert {field.name for field in fields(BankHeader)} == plain.keys() - {"mine"} | {"extra"}
@@ -141,6 +151,8 @@ def test_fields_of_another_type(tmp_path):
         ("img_size", True, "a whole number"),
         ("versions", {"numpy": 2}, "a string"),
         ("transform", "resize", "an object"),
+        ("exif_orientation", 1, "true or false"),
+        ("notes", ["x"], "an object"),
         ("excluded", [{"where": "x"}], "a string"),
         ("excluded", 3, "a list"),
     ]:
@@ -197,4 +209,5 @@ def test_a_promise_of_four_billion_rows_costs_nothing(tmp_path):
         bank.missing_rows()
     with bank.writer("a") as writer:  # and memory grows with what is written
         writer.append(np.array([2**32 - 2], np.uint64), np.zeros((1, 5), np.float32))
-    assert FeatureBank.open(tmp_path).n_missing == 2**32 - 2
+    bank = FeatureBank.open(tmp_path)
+    assert bank.n_missing == 2**32 - 2 and bank.verify().rows == 1  # there is no hash to hold the samples against

@@ -415,7 +415,9 @@ def _same_document(path: Path, asked: BankDocument) -> None:
 def _samples_damage(path: Path) -> list[str]:
     """What is wrong with the samples: no line, or one."""
     try:
-        read_samples(path / "samples.parquet", _document(path))
+        document = _document(path)
+        if document.samples_sha256 is not None:  # else the bank was made without samples, or without their hash
+            read_samples(path / "samples.parquet", document)
     except BankError as error:
         return [str(error)]
     return []

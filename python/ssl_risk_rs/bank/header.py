@@ -37,6 +37,9 @@ class BankHeader:
     encoder_spec: Mapping[str, JSON] | None = None
     #: hash of the encoder's weights
     weights_hash: str | None = None
+    #: hash and names of the files of code that an encoder given as code consists of
+    code_hash: str | None = None
+    code_files: tuple[str, ...] | None = None
     #: which of the encoder's features: layer and pooling, and the name made of both
     feature: str | None = None
     layer: str | None = None
@@ -52,26 +55,38 @@ class BankHeader:
     data: str | None = None
     data_name: str | None = None
     data_fingerprint: str | None = None
+    #: which known data set the images are, and what was recognised of it
+    data_id: str | None = None
+    data_identity: Mapping[str, JSON] | None = None
     #: sentences about the data that a user should read
     data_notes: tuple[str, ...] | None = None
-    #: how many images were taken, if not all
+    #: how many images were taken, if not all, and the column whose groups were kept whole
     limit: str | None = None
+    limit_group: str | None = None
+    #: whether images were turned as their EXIF data say, and the version of the rules that decode them
+    exif_orientation: bool | None = None
+    pixels_version: int | None = None
+    #: test images that are training images too
+    overlap: Mapping[str, JSON] | None = None
     #: images that could not be decoded
     excluded: tuple[ExcludedImage, ...] | None = None
     #: name of each class
     class_names: tuple[str, ...] | None = None
-    #: data that trained the encoder, if known
+    #: data that trained the encoder, if known, and which known data set they are
     pretraining_data: str | None = None
+    pretraining_id: str | None = None
     #: licence of the encoder's weights
     licence: str | None = None
     #: library → version
     versions: Mapping[str, str] | None = None
     #: hash of all facts that change the numbers
     key: str | None = None
-    #: files of imported features, and what was guessed on importing them
+    #: files of imported features, and what was cut, left out or guessed on importing them: a sentence in banks of
+    #: 0.1.0, since then notes with code and values
     source: str | None = None
     source_test: str | None = None
     note: str | None = None
+    notes: tuple[Mapping[str, JSON], ...] | None = None
     #: what else was recorded
     extra: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -260,6 +275,12 @@ def _integer(name: str, value: JSON) -> int:
     return value
 
 
+def _boolean(name: str, value: JSON) -> bool:
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name} is {short(value)}, expected true or false")
+    return value
+
+
 def _object(name: str, value: JSON) -> dict[str, JSON]:
     if not isinstance(value, dict):
         raise ParameterError(f"{name} is {short(value)}, expected an object")
@@ -280,13 +301,16 @@ def _mapping(name: str, value: JSON) -> Mapping[str, JSON]:
     return _object(name, value)
 
 
-def _excluded(name: str, value: JSON) -> tuple[ExcludedImage, ...]:
+def _objects(name: str, value: JSON) -> tuple[dict[str, JSON], ...]:
     if not isinstance(value, list):
         raise ParameterError(f"{name} is {short(value)}, expected a list")
-    images = [_object(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    return tuple(_object(f"{name}[{i}]", item) for i, item in enumerate(value))
+
+
+def _excluded(name: str, value: JSON) -> tuple[ExcludedImage, ...]:
     return tuple(
         ExcludedImage(*(_string(f"{name}[{i}].{part}", image.get(part)) for part in ("where", "reason")))
-        for i, image in enumerate(images)
+        for i, image in enumerate(_objects(name, value))
     )
 
 
@@ -300,6 +324,12 @@ _FIELDS: dict[str, Callable[[str, JSON], Any]] = {
         "data_notes": _strings,
         "class_names": _strings,
         "excluded": _excluded,
+        "code_files": _strings,
+        "data_identity": _mapping,
+        "exif_orientation": _boolean,
+        "pixels_version": _integer,
+        "overlap": _mapping,
+        "notes": _objects,
     }.get(f.name, _string)
     for f in fields(BankHeader)
     if f.name != "extra"

@@ -31,8 +31,8 @@ const NEAR_BYTES: usize = 1 << 16;
 const SAMPLED: usize = 4;
 /// Files that one call keeps open; processes may open some hundred, and there may be more parts.
 const KEPT_OPEN: usize = 24;
-/// Values that are widened at a time: they stay in the level-1 cache.
-const WIDENED: usize = 1 << 12;
+/// Values that are read to be widened at a time: few calls of the system, and they stay in the level-2 cache.
+const WIDENED: usize = 1 << 16;
 
 /// The rows of a complete bank, for one call.
 pub(super) struct Gather<'a> {
@@ -94,14 +94,14 @@ impl<'a> Gather<'a> {
         }
     }
 
-    /// `run` copies consecutive rows of a part to where they are to go.
+    /// `run` copies consecutive rows of a part to where they are to go; its last argument is memory that it may use.
     fn blocks<T: Send>(
         &self,
         rows: &[u64],
         out: &mut [T],
         n_threads: usize,
         control: &Control,
-        run: impl Fn(&Self, Source<'_>, u64, &mut [T]) -> Result<()> + Sync,
+        run: impl Fn(&Self, Source<'_>, u64, &mut [T], &mut Vec<f16>) -> Result<()> + Sync,
     ) -> Result<()> {
         let d = self.n_features;
         if Some(out.len()) != rows.len().checked_mul(d) {
@@ -122,10 +122,11 @@ impl<'a> Gather<'a> {
             self.prefetch(&places);
             let follows = |a: &Place, b: &Place| a.part == b.part && a.row + 1 == b.row && a.out + 1 == b.out;
             let mut passing = None; // a file that is not kept
+            let mut narrow = Vec::new();
             for places in places.chunk_by(follows) {
                 let Place { part, row, out: at } = places[0];
                 let source = self.source(part, &mut passing)?;
-                run(self, source, row, &mut out[at * d..(at + places.len()) * d])?;
+                run(self, source, row, &mut out[at * d..(at + places.len()) * d], &mut narrow)?;
             }
             Ok(())
         };
@@ -136,13 +137,13 @@ impl<'a> Gather<'a> {
     }
 
     /// Rows as they are stored.
-    fn stored<T: Pod>(&self, source: Source<'_>, row: u64, out: &mut [T]) -> Result<()> {
+    fn stored<T: Pod>(&self, source: Source<'_>, row: u64, out: &mut [T], _: &mut Vec<f16>) -> Result<()> {
         source.read(row * (self.n_features * size_of::<T>()) as u64, bytemuck::cast_slice_mut(out))
     }
 
-    /// float16 rows as float32.
-    fn widened(&self, source: Source<'_>, row: u64, out: &mut [f32]) -> Result<()> {
-        let mut narrow = [f16::ZERO; WIDENED];
+    /// float16 rows as float32; `narrow` keeps its memory from run to run.
+    fn widened(&self, source: Source<'_>, row: u64, out: &mut [f32], narrow: &mut Vec<f16>) -> Result<()> {
+        narrow.resize(narrow.len().max(out.len().min(WIDENED)), f16::ZERO);
         let mut at = row * (self.n_features * size_of::<f16>()) as u64;
         for out in out.chunks_mut(WIDENED) {
             let narrow = &mut narrow[..out.len()];

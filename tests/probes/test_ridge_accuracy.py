@@ -30,7 +30,7 @@ def exact(x, y, alphas, scaling="standardize"):
     z = x.astype(np.float64) - x.mean(0, dtype=np.float64)
     z = z / z.std(0) if scaling == "standardize" else z
     targets = np.eye(k)[y]
-    left, values, right = np.linalg.svd(z, full_matrices=False)
+    left, values, _ = np.linalg.svd(z, full_matrices=False)
     unit = (values**2).sum() / len(x) / x.shape[1]
     share = values**2 / (values**2 + len(x) * unit * np.asarray(alphas)[:, None])
     scores = [left * s @ (left.T @ (targets - targets.mean(0))) + targets.mean(0) for s in share]
@@ -53,9 +53,7 @@ def test_float64_sums_give_the_scores_of_float64(kind, scaling):
     relative = [1e-5, 1e-4, 1e-3, 1e-1, 10.0]
     expected, unit = exact(x, y, relative, scaling)
     rows, design = design_of(x, y, scaling=scaling)
-    for alpha, scores, probe in zip(
-        relative, expected, design.solve_ridge([a * unit for a in relative]), strict=True
-    ):
+    for alpha, scores, probe in zip(relative, expected, design.solve_ridge([a * unit for a in relative]), strict=True):
         # float32 weights and products: 2^-24 of weights that grow as 1/√α, on targets of 0 and 1
         tolerance = 3e-5 if kind in ("factor 0.01", "power 2") and alpha <= 1e-4 else 1e-5
         assert np.abs(probe.scores(x, rows) - scores).max() <= tolerance, alpha
@@ -110,7 +108,7 @@ def test_below_what_float64_sums_bear_the_least_penalty_is_named():
     assert RidgeProbe(least).fit(z, y).score(z, y) > 0.5
     with pytest.raises(ParameterError, match="use at least"):
         RidgeProbeCV([1e-5, least]).fit(z, y)
-    rows, rough = design_of(z, y, "float32", "none")
+    _, rough = design_of(z, y, "float32", "none")
     with pytest.raises(ParameterError, match="use at least"):
         rough.solve_ridge([0.5e-5 * rough.mean_variance])
     assert rough.alpha_floor == pytest.approx(1e-5 * rough.mean_variance)

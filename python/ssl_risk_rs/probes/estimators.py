@@ -122,9 +122,7 @@ class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             moments = self._moments(X, rows, labels, cells, n_cells, precision="float64")
         return moments
 
-    def _dual(
-        self, X: Features, rows: Indices, labels: Indices, alphas: list[float]
-    ) -> list["_core.LinearProbe"]:
+    def _dual(self, X: Features, rows: Indices, labels: Indices, alphas: list[float]) -> list["_core.LinearProbe"]:
         """Ridge probes of fewer rows than features."""
         return _core.solve_ridge_dual(
             X, rows, labels, len(self.classes_), alphas, scaling=self.scaling, n_threads=self.n_threads

@@ -288,6 +288,7 @@ def test_hostile_files_are_named_errors(tmp_path):
         "other format": metadata("format", "something"),
         "other version": metadata("schema_version", "2"),
         "other hash": metadata("xxh3", "0" * 16),
+        "other sums": metadata("sums", "half"),
         "no metadata": rewritten(good, lambda header: header.pop("__metadata__")),
         "a tensor less": rewritten(good, lambda header: header.pop("sums")),
         "no cells": shape("counts", [0, 4]),
@@ -308,6 +309,16 @@ def test_hostile_files_are_named_errors(tmp_path):
     with pytest.raises(OSError):
         moments_of(x, y).save(tmp_path / "none" / "m")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad", "good"]
+
+
+def test_files_of_earlier_releases_hold_float32_sums(tmp_path):
+    x, y = problem()
+    moments = moments_of(x, y)
+    moments.save(tmp_path / "new")
+    (tmp_path / "old").write_bytes(rewritten(tmp_path / "new", lambda header: header["__metadata__"].pop("sums")))
+    for name, floor in (("new", 1e-10), ("old", 1e-5)):
+        design = Moments.load(tmp_path / name).design()
+        assert design.alpha_floor == pytest.approx(floor * design.mean_variance)
 
 
 def test_bad_input_is_named_and_changes_nothing():

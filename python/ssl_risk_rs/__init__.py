@@ -19,7 +19,7 @@ from ssl_risk_rs.errors import (
 )
 
 _LAZY: dict[str, str] = {
-    "Decomposition": "ssl_risk_rs.decomposition",
+    "Decomposition": "ssl_risk_rs.results",
     "Encoder": "ssl_risk_rs.encoders",
     "EncoderSpec": "ssl_risk_rs.encoders",
     "FeatureBank": "ssl_risk_rs.bank",
@@ -27,8 +27,11 @@ _LAZY: dict[str, str] = {
     "ImageDataset": "ssl_risk_rs.datasets",
     "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
+    "Estimate": "ssl_risk_rs.results",
+    "Note": "ssl_risk_rs._notes",
     "RidgeProbe": "ssl_risk_rs.probes.estimators",
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
+    "Run": "ssl_risk_rs.results",
     "Settings": "ssl_risk_rs.decomposition",
     "alpha_from_c": "ssl_risk_rs.probes.estimators",
     "alpha_from_ridge": "ssl_risk_rs.probes.estimators",
@@ -74,6 +77,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from ssl_risk_rs._core import Moments as Moments
     from ssl_risk_rs._core import choose_shift as choose_shift
+    from ssl_risk_rs._notes import Note as Note
     from ssl_risk_rs.bank import FeatureBank as FeatureBank
     from ssl_risk_rs.bank import fits_float16 as fits_float16
     from ssl_risk_rs.bank.exchange import export_bank as export_bank
@@ -84,7 +88,6 @@ if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset as ImageDataset
     from ssl_risk_rs.datasets import create_dataset as create_dataset
     from ssl_risk_rs.datasets import list_datasets as list_datasets
-    from ssl_risk_rs.decomposition import Decomposition as Decomposition
     from ssl_risk_rs.decomposition import Settings as Settings
     from ssl_risk_rs.decomposition import decompose as decompose
     from ssl_risk_rs.encoders import Encoder as Encoder
@@ -99,4 +102,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.probes.estimators import RidgeProbeCV as RidgeProbeCV
     from ssl_risk_rs.probes.estimators import alpha_from_c as alpha_from_c
     from ssl_risk_rs.probes.estimators import alpha_from_ridge as alpha_from_ridge
+    from ssl_risk_rs.results import Decomposition as Decomposition
+    from ssl_risk_rs.results import Estimate as Estimate
+    from ssl_risk_rs.results import Run as Run
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate

@@ -16,6 +16,7 @@ __all__ = [
     "BankWriter",
     "Design",
     "LinearProbe",
+    "Kernel",
     "LogisticFit",
     "Moments",
     "__version__",
@@ -25,8 +26,10 @@ __all__ = [
     "bootstrap_risks",
     "choose_shift",
     "feature_means",
+    "feature_scaling",
     "fit_logistic",
     "judge",
+    "kernels",
     "risk_covariance",
     "sample_keys",
     "solve_ridge_dual",
@@ -74,8 +77,12 @@ class Bank:
     def complete(self) -> bool:
         """Whether every row is there."""
 
+    @property
+    def n_missing(self) -> int:
+        """Number of rows that are not there yet."""
+
     def missing_rows(self) -> NDArray[np.uint64]:
-        """Rows that are not there yet, ascending."""
+        """Rows that are not there yet, ascending: 8 bytes for each, however many the manifest promises."""
 
     def parts(self) -> list[BankPart]:
         """The parts, in storage order."""
@@ -88,6 +95,8 @@ class Bank:
         n_threads: int | None = None,
     ) -> NDArray[Any]:
         """Copy rows, in the order asked for. Rows that are not in memory are read many at a time.
+
+        Rows are read from the files, not from their maps: a file that is cut short meanwhile is an error.
 
         Parameters
         ----------
@@ -115,7 +124,18 @@ class Bank:
 
         Raises
         ------
-        BankError for a damaged manifest, header or journal. Damaged blocks are listed in the result.
+        BankError if the manifest is damaged or has changed. All other damage is listed in the result.
+        """
+
+    @staticmethod
+    def verify_path(path: str | os.PathLike[str], progress: Callable[[int], Any] | None = None) -> BankVerification:
+        """As `verify`, for the bank in the folder `path`, also for one that `open` refuses.
+
+        Hashes are compared before anything is interpreted: a damaged row index puts no blame on a sound part.
+
+        Raises
+        ------
+        BankError if there is no bank, or its manifest is damaged.
         """
 
 @final
@@ -143,15 +163,15 @@ class BankPart:
 
 @final
 class BankDamage:
-    """A block whose bytes are not those that were committed."""
+    """A block, or a whole file, that is not what was committed."""
 
     @property
     def part(self) -> str:
         """Name of the part."""
 
     @property
-    def block(self) -> int:
-        """Number of the block in its journal, from 0."""
+    def block(self) -> int | None:
+        """Number of the block in its journal, from 0; None if the file as a whole is at fault."""
 
     @property
     def start(self) -> int:
@@ -165,9 +185,17 @@ class BankDamage:
     def path(self) -> Path:
         """The damaged file."""
 
+    @property
+    def reason(self) -> str:
+        """What is wrong with it."""
+
 @final
 class BankVerification:
     """What `Bank.verify` read, and what it found."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the complete bank."""
 
     @property
     def parts(self) -> int:
@@ -186,12 +214,21 @@ class BankVerification:
         """Bytes hashed."""
 
     @property
+    def behind(self) -> list[str]:
+        """Parts whose `.npy` headers name fewer rows than the journal: a writer was stopped, or is at work."""
+
+    @property
     def damage(self) -> list[BankDamage]:
-        """Damaged blocks; empty for a sound bank."""
+        """What is damaged; empty for a sound bank."""
 
 @final
 class BankWriter:
-    """The one writer of a part; a context manager. Safe to share between threads."""
+    """The one writer of a part; a context manager. Safe to share between threads, not between processes.
+
+    It belongs to the process that opened it. A fork can neither append nor close (BankError), and its end leaves
+    the part and its lock as they are. The lock is released by `close`, or when that process and its forks have
+    ended.
+    """
 
     @staticmethod
     def open(path: str | os.PathLike[str], part: str) -> BankWriter:
@@ -216,7 +253,7 @@ class BankWriter:
         """Rows committed in this part."""
 
     def append(self, rows: NDArray[np.uint64], features: NDArray[np.float16 | np.float32]) -> None:
-        """Commit a block: on disk when it returns; when it fails, nothing of it counts.
+        """Commit a block: on disk when it returns.
 
         Waits for the disk twice: give it a few MB at a time.
 
@@ -230,11 +267,21 @@ class BankWriter:
         Raises
         ------
         ShapeError; ParameterError for NaN, infinity, more than float16 holds (naming the row), a row beyond
-        the bank, or one that is there already; OSError, after which the part must be opened again.
+        the bank, or one that is there already; OSError, after which the part must be opened again. Nothing of the
+        block counts after these.
+        BankError in another process, where nothing is written; and if the block's line is in the journal but the
+        system could not bring it to disk: it is then unknown whether the block counts until the part is opened
+        again, which brings it to disk or finds it missing. The message says so.
         """
 
     def close(self) -> None:
-        """Bring the `.npy` headers to disk and release the part. A writer that dies loses no block."""
+        """Bring the `.npy` headers to disk and release the part. A writer that dies loses no block.
+
+        Raises
+        ------
+        OSError if the headers cannot be written: committed rows are safe, and the part's next writer tries again.
+        BankError in another process than the one that opened the writer.
+        """
 
     def __enter__(self) -> BankWriter: ...
     def __exit__(self, *_exception: object) -> None: ...
@@ -244,7 +291,7 @@ class Moments:
     """Sufficient statistics of rows, by cell: one pass serves every complement, fold, scaling and penalty.
 
     A row belongs to one cell (a fold or a held-out subset). Each cell keeps class counts, sums by class,
-    ranges and Σ (x−c)(x−c)ᵀ with the shift c. Blocks are summed in float32, across blocks in float64.
+    ranges and Σ (x−c)(x−c)ᵀ with the shift c.
     Memory: n_cells · n_features² · 8 bytes, half of it for many features.
 
     >>> shift = choose_shift(x, rows)
@@ -261,22 +308,27 @@ class Moments:
         *,
         n_cells: int = 1,
         shift: NDArray[np.float32] | None = None,
-        rounded: bool = False,
+        precision: Literal["auto", "float64", "float32", "bfloat16"] | str = "auto",
     ) -> Moments:
         """No rows yet.
 
         Parameters
         ----------
         shift : float32 array of shape (n_features,), optional
-            c, from `choose_shift`; default 0, which cancels digits where |mean| ≫ standard deviation.
-        rounded : bool, default False
-            Round x−c to bfloat16 in the products of `update` where this CPU is faster at them. Counts, sums and
-            ranges stay exact. Enough for `fit_logistic` unless features are standardized, since the products
-            then only shape its steps; not for `solve`. A loaded object is exact again.
+            c, from `choose_shift`; default 0, which cancels digits where |mean| ≫ standard deviation, up to a feature
+            that then counts as constant (in float32 from a mean of 90 standard deviations on).
+        precision : {"auto", "float64", "float32", "bfloat16"}, default "auto"
+            How updates sum the products Σ (x−c)(x−c)ᵀ; counts, sums and ranges are the same with all.
+            "float64": two to three times the time of "float32". "float32": blocks of 2,048 rows at most in float32,
+            across blocks in float64. "bfloat16": factors are rounded as well where this CPU is faster at it; enough
+            for `fit_logistic` unless features are standardized, since the products then only shape its steps; not
+            for `solve`. "auto": "float64" for updates of at most 2³² products (rows · n_features²), else "float32".
+            The roughest update decides `Design.alpha_floor`.
 
         Raises
         ------
-        ShapeError; ParameterError if there are no features, classes or cells, or the shift is not finite.
+        ShapeError; ParameterError if there are no features, classes or cells, the shift is not finite, or the
+        precision is unknown.
         """
 
     @property
@@ -313,7 +365,8 @@ class Moments:
         Raises
         ------
         ShapeError; ParameterError for a row, label or cell out of range, or a row with NaN or infinity, which
-        it names; NumericalError for features whose squares exceed float32; KeyboardInterrupt.
+        it names; NumericalError for features whose squares cannot be summed;
+        KeyboardInterrupt.
         """
 
     def merge(self, other: Moments) -> None:
@@ -356,14 +409,12 @@ class Moments:
         Raises
         ------
         ParameterError for a cell that does not exist or is named twice, an unknown scaling, fewer than two classes
-        with rows, a penalty that is not positive and finite, or below 1e-5 of the mean variance, where float32 sums no
-        longer determine the solution; NumericalError if the eigendecomposition fails.
+        with rows, a penalty that is not positive and finite, or below `Design.alpha_floor`; NumericalError if the
+        eigendecomposition fails.
 
         Notes
         -----
-        The objective agrees with float64 to 1e-6 relative at every penalty accepted (where d > n makes the
-        optimum itself vanish, to 1e-9 of the objective without weights), scores to 1e-5 from ten times the
-        least one on; at the least one, to 1e-4.
+        Accuracy as in `Design.solve_ridge`.
         """
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -398,9 +449,10 @@ class Moments:
         """
 
 def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Shift for `Moments`: 0, or a float16 value near the mean of a feature with |mean| ≫ standard deviation.
+    """Shift for `Moments`: 0 where |mean| ≤ standard deviation, else a number near the mean that has few digits.
 
-    Looks at 2048 rows, strided. There x − c is exact for float16 features (Sterbenz).
+    Looks at 2048 rows, strided. There x − c is exact for float16 features (Sterbenz), and for float32 features far
+    from the origin.
 
     Parameters
     ----------
@@ -446,11 +498,26 @@ class Design:
 
     @property
     def mean_variance(self) -> float:
-        """trace of the scaled covariance / d: the unit of penalties on unscaled features."""
+        """Mean variance of the scaled features that are not `constant`: trace of their covariance / their number.
+
+        The unit of penalties. 1 if standardized, positive with every scaling, 0 only if all features are constant.
+        """
 
     @property
     def alpha_floor(self) -> float:
-        """Least penalty of a ridge probe, 1e-5 · `mean_variance`: float32 sums determine no weaker one's solution."""
+        """Least penalty of a ridge probe: the sums determine no weaker one's solution.
+
+        In units of `mean_variance` 1e-10, 1e-5 and 1e-2 for sums in float64, float32 and bfloat16
+        (`Moments(precision=…)`).
+        """
+
+    @property
+    def constant(self) -> NDArray[np.uint32]:
+        """Features that count as constant on these rows, ascending; every probe gives them weight 0.
+
+        Their variance is no more than rounding gives: one float32 step at their magnitude, or the error of their own
+        sums. Other features have no say in it.
+        """
 
     @property
     def classes(self) -> list[int]:
@@ -477,9 +544,7 @@ class Design:
 
         Returns
         -------
-        n_alphas counts. With 32 classes or more, where the CPU is faster at it, factors are rounded to bfloat16, so
-        that near-ties may fall the other way: made for a choice among penalties, not for a result (that is
-        `judge`).
+        n_alphas counts, of products of float32 factors: near-ties within 1e-6 may fall other than in `judge`.
 
         Raises
         ------
@@ -506,8 +571,15 @@ class Design:
 
         Raises
         ------
-        ParameterError for a penalty that is not positive and finite, or below 1e-5 · `mean_variance`, where
-        float32 sums no longer determine the solution; NumericalError if the eigendecomposition fails.
+        ParameterError for a penalty that is not positive and finite, or below `alpha_floor`; NumericalError if the
+        eigendecomposition fails.
+
+        Notes
+        -----
+        Scores on targets of 0 and 1, against a float64 solution. Sums in float64: within 1e-5; 3e-5 at 1e-5 of
+        `mean_variance` on features of which one factor explains 99.99 % (float32 weights and scores). Sums in float32:
+        within 1e-5 where correlations are moderate, 5e-5 where one factor explains 99 % of the variance, 4e-3 at the
+        floor where it explains 99.99 % (measured on 4,000 rows; a third of that on 40,000).
         """
 
 @final
@@ -539,6 +611,10 @@ class LinearProbe:
     def n_classes(self) -> int:
         """k"""
 
+    @property
+    def constant(self) -> NDArray[np.uint32]:
+        """Features of scale 0, ascending: those that did not vary on the rows that gave the scaling."""
+
     def raw(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weights on raw features: coef float64 (n_classes, n_features), intercept float64 (n_classes,)."""
 
@@ -551,6 +627,34 @@ class LinearProbe:
         ------
         ShapeError for another number of features; ParameterError for a row out of range, NaN or infinity.
         """
+
+@final
+class Kernel:
+    """A family of products for one instruction set."""
+
+    @property
+    def name(self) -> str:
+        """As in the environment variable SSL_RISK_KERNEL."""
+
+    @property
+    def precision(self) -> Literal["exact", "bfloat16"]:
+        """What it keeps of its factors."""
+
+    @property
+    def availability(self) -> Literal["usable", "off", "missing"]:
+        """Whether this machine can run it; "off" unless the environment asks for it (SSL_RISK_AMX=1)."""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether products run on it: exact ones, or, with 32 classes or more, those that may be rounded."""
+
+def kernels() -> list[Kernel]:
+    """All kernels. The choice follows from the CPU and the environment; nothing is timed.
+
+    Raises
+    ------
+    ParameterError if SSL_RISK_KERNEL names a kernel that does not exist or that this CPU cannot run.
+    """
 
 @final
 class LogisticFit:
@@ -574,11 +678,12 @@ class LogisticFit:
 
     @property
     def converged(self) -> bool:
-        """Whether `stop` is not "max_passes"."""
+        """Whether a rule found the tolerance reached: `stop` is "certified" or "estimated"."""
 
     @property
-    def stop(self) -> Literal["certified", "estimated", "max_passes"]:
-        """Rule that ended the fit: the bound; objective and training error stand still; the limit."""
+    def stop(self) -> Literal["certified", "estimated", "stalled", "max_passes"]:
+        """What ended the fit: the bound; objective and training error stand still; float32 shows no decrease any
+        more though more than the tolerance seems to be left; the limit."""
 
     @property
     def passes(self) -> float:
@@ -587,6 +692,14 @@ class LogisticFit:
     @property
     def reduced_passes(self) -> float:
         """Those of the passes whose factors were rounded to bfloat16."""
+
+    @property
+    def kernel(self) -> str:
+        """Kernel of the exact passes, as in `kernels`."""
+
+    @property
+    def reduced_kernel(self) -> str | None:
+        """Kernel of the rounded passes; None if there were none."""
 
     @property
     def train_error(self) -> float:
@@ -625,7 +738,7 @@ def fit_logistic(
     tol : relative suboptimality to reach
     max_passes : passes over the rows at most; an exact one must follow rounded ones
     start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit
-        on the same rows at another penalty also hands over what it learned of the curvature, once.
+        on the same rows at another penalty also hands over what it learned of the curvature; they share its memory.
     reduced : whether passes may round their factors to bfloat16 where the CPU is faster at it (32 classes or
         more). The last ones, which decide, are exact.
     progress : called now and then with the number of rows visited so far
@@ -675,6 +788,28 @@ def solve_ridge_dual(
     KeyboardInterrupt.
     """
 
+def feature_scaling(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    *,
+    scaling: Literal["none", "standardize", "minmax"] | str = "none",
+) -> tuple[NDArray[np.uint32], float]:
+    """How few rows scale their features: what `solve_ridge_dual` does with them.
+
+    Parameters
+    ----------
+    rows : uint32 array of shape (m,)
+
+    Returns
+    -------
+    constant : uint32 array, features that count as constant on these rows, as `Design.constant`
+    mean_variance : float, as `Design.mean_variance`; both computed in float64, in two scans
+
+    Raises
+    ------
+    ParameterError for no rows, one out of range, one with NaN or infinity, or an unknown scaling; KeyboardInterrupt.
+    """
+
 def judge(
     features: _Features,
     rows: NDArray[np.uint32],
@@ -683,7 +818,7 @@ def judge(
     *,
     n_threads: int | None = None,
 ) -> list[tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.float32], NDArray[np.float32]]]:
-    """Judge probes on the same rows in one pass.
+    """Judge probes on the same rows in one pass; without probes, check rows and labels only.
 
     Parameters
     ----------

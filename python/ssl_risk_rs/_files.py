@@ -3,10 +3,14 @@
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["beside", "publish", "publish_exclusive", "replace_folder"]
+__all__ = ["beside", "publish", "publish_exclusive", "remove_folder", "replace_folder"]
+
+#: end of the name of a folder that is being removed
+_REMOVED = ".removed"
 
 
 @contextlib.contextmanager
@@ -17,7 +21,7 @@ def beside(target: Path) -> Iterator[Path]:
         yield temporary
     finally:
         if temporary.is_dir():
-            _remove_folder(temporary)
+            shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
 
@@ -67,10 +71,15 @@ def replace_folder(temporary: Path, target: Path) -> None:
             raise
 
 
-def _remove_folder(folder: Path) -> None:
-    import shutil
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: renamed first, so that a process that dies leaves nothing under its name.
 
-    shutil.rmtree(folder)
+    What earlier removals beside it have left, because their process died, goes too.
+    """
+    folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{_REMOVED}"))
+    _sync_folder(folder.parent)
+    for left in folder.parent.glob(f".*{_REMOVED}"):
+        shutil.rmtree(left, ignore_errors=True)  # another process may be at it
 
 
 def _sync(path: Path) -> None:

@@ -91,7 +91,7 @@ def encode_labels(
         tables = {name: _positions(part, names) for name, part in read.items()}
     codes = {name: np.array([*tables[name], -1], np.int64)[part.codes][kept[name]] for name, part in read.items()}
     if {"train", "test"} <= codes.keys():
-        notes += check_test_classes(codes["train"], codes["test"], names, named["train"], named["test"])
+        notes += check_test_classes(codes["train"], codes["test"], names, named["test"])
     notes += _name_notes(codes.values(), names, everywhere)
     plain = class_names is None and names == [str(code) for code in range(len(names))]
     return EncodedLabels(codes, None if plain else names, kept, n_dropped, tuple(notes))
@@ -122,15 +122,14 @@ def check_codes(labels: npt.ArrayLike, n_classes: int | None, where: str) -> np.
     return codes.astype(np.int64, copy=False)
 
 
-def check_test_classes(
-    train: np.ndarray, test: np.ndarray, names: Sequence[str] | None, where_train: str, where_test: str
-) -> list[Note]:
+def check_test_classes(train: np.ndarray, test: np.ndarray, names: Sequence[str] | None, where_test: str) -> list[Note]:
     """Refuse test rows of a class that no training row has; note the classes that only training rows have.
 
     Parameters
     ----------
     train, test : int64 codes
     names : name of each class; default its code
+    where_test : what the test labels are called in a message
     """
     in_train, in_test = np.unique(train), np.unique(test)
     if not in_train.size or not in_test.size:  # which of the parts is empty is said where both are needed
@@ -144,9 +143,9 @@ def check_test_classes(
         count, rows = strangers.size, int(np.isin(test, strangers).sum())
         there, here = named(in_train), named(in_test)
         raise DataError(
-            f"{count} {'class has' if count == 1 else 'classes have'} test rows and no training row ({rows} of "
-            f"{len(test)} rows of {where_test}: {shown(named(strangers))}). {where_train} has {shown(there)}; "
-            f"{where_test} has {shown(here)}. {likely_cause(there, here)}"
+            f"{where_test}: {count} {'class has' if count == 1 else 'classes have'} test rows and no training row: "
+            f"{shown(named(strangers))} ({rows} of {len(test)} test rows). The training rows have {shown(there)}; the "
+            f"test rows have {shown(here)}. {likely_cause(there, here)}"
         )
     lonely = np.setdiff1d(in_train, in_test)
     if not lonely.size:

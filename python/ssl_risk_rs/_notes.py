@@ -2,8 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-__all__ = ["Note"]
+__all__ = ["Note", "Value", "Values"]
+
+#: what a note may hold
+Value: TypeAlias = str | int | float
+Values: TypeAlias = dict[str, Value]
 
 #: code → sentence; its fields are the values of the note
 _TEMPLATES = {
@@ -16,11 +21,11 @@ _TEMPLATES = {
         "{share:.0%}, seed {seed}), are set aside as test rows."
     ),
     "columns_not_features": (
-        "{file}: {n_features:,} columns ({features}) are the features. {count:,} other columns of numbers are kept "
-        "beside the rows and are no features: {columns}."
+        "{file}: the {n_features:,} features are {features}. Columns of numbers that are no features are kept beside "
+        "the rows ({count:,}): {columns}."
     ),
-    "columns_left_out": "{file}: {count:,} columns are not used: {columns}.",
-    "arrays_left_out": "{file}: {count:,} arrays are not used: {arrays}.",
+    "columns_left_out": "{file} has columns that are not used ({count:,}): {columns}.",
+    "arrays_left_out": "{file} has arrays that are not used ({count:,}): {arrays}.",
     "unlabelled_dropped": "{where}: {count:,} of {n:,} rows have no label and are left out.",
     "train_only_classes": "{where}: {count:,} of {n_classes:,} classes have no test row ({examples}).",
     "classes_without_rows": "{where}: {count:,} of {n_classes:,} class names have no row ({examples}).",

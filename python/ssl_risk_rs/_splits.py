@@ -21,7 +21,17 @@ def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> np.ndarray:
 
 
 def encode_groups(groups: Sequence[object]) -> tuple[list[str], np.ndarray]:
-    """Distinct group ids as text, ascending, and the position of each row's group: int64 (n,)."""
+    """Distinct group ids as text, ascending, and the position of each row's group: int64 (n,).
+
+    Raises
+    ------
+    ParameterError if a row has no group (None, NaN or empty text).
+    """
+    missing = sum(group is None or group != group or group == "" for group in groups)
+    if missing:
+        raise ParameterError(
+            f"{missing:,} of {len(groups):,} rows have no group; give each row one, or drop those rows"
+        )
     names, codes = np.unique(np.array([str(group) for group in groups], dtype=str), return_inverse=True)
     return names.tolist(), codes.astype(np.int64).ravel()
 

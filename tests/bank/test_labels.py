@@ -117,11 +117,11 @@ def test_shapes(shape, match):
 @pytest.mark.parametrize(
     ("train", "test", "match"),
     [
-        ([0, 1, 2], [1, 2, 3], r"1 class has test rows and no training row \(1 of 3 rows of b: 3\).*shifted by one"),
-        ([1, 2, 3], [0, 1, 2], "a has 1, 2, 3; b has 0, 1, 2.*shifted by one"),
+        ([0, 1, 2], [1, 2, 3], r"b: 1 class has test rows and no training row: 3 \(1 of 3 test rows\).*shifted by one"),
+        ([1, 2, 3], [0, 1, 2], "training rows have 1, 2, 3; the test rows have 0, 1, 2.*shifted by one"),
         ([0, 1, 2], ["cat", "dog", "owl"], "training labels are codes and the test labels are names"),
         (["cat", "dog"], [0, 1], "test labels are codes and the training labels are names"),
-        (["cat ", "dog "], ["cat", "dog"], "a has 'cat ', 'dog '; b has 'cat', 'dog'.*blanks"),
+        (["cat ", "dog "], ["cat", "dog"], "rows have 'cat ', 'dog '; the test rows have 'cat', 'dog'.*blanks"),
         (["cat", "dog"], ["Cat", "DOG"], "upper and lower case"),
         (["caf\u00e9"], ["cafe\u0301"], "the way letters are encoded"),
         ([0, 1, 2], [0.0, 100.0, 200.0], "scaled: they are 100 times"),
@@ -219,12 +219,18 @@ def test_check_codes():
 
 
 def test_an_empty_part_is_no_matter_of_classes():
-    assert check_test_classes(np.array([], int), np.array([1]), None, "a", "b") == []
+    assert check_test_classes(np.array([], int), np.array([1]), None, "b") == []
     assert encode([0, 1], []).codes["test"].size == 0
 
 
-def test_every_note_has_a_sentence():
-    for code in _TEMPLATES:
-        assert _TEMPLATES[code].endswith((".", "):.", ")")), code
+def test_notes_of_labels_and_files_are_sentences():
+    for code in (
+        "cut_made",
+        "columns_not_features",
+        "unlabelled_dropped",
+        "train_only_classes",
+        "classes_without_rows",
+    ):
+        assert _TEMPLATES[code].endswith("."), code
     note = Note("unlabelled_dropped", {"where": "y", "count": 1234, "n": 5000})
     assert note.sentence() == "y: 1,234 of 5,000 rows have no label and are left out."

@@ -134,16 +134,19 @@ def test_resolve(store, tmp_path):
     make(store, "3f2b")
     assert store.resolve("3f2a") == store.resolve(store.root / "3f2a") == store.path_for("3f2a")
     assert store.resolve("3f2b") == store.path_for("3f2b")
-    with pytest.raises(BankError, match="beginning of 2 keys"):
+    with pytest.raises(BankError, match=r"beginning of 2 keys in .*\(3f2a, 3f2b\)"):
         store.resolve("3f")
     with pytest.raises(BankError, match="neither"):
         store.resolve("4")
 
 
 def test_ls_and_info(store):
-    assert "no banks" in run("ls").stderr and run("ls", "--format", "json").stdout == "[]\n"
+    empty = run("ls")
+    assert f"The feature store is {store.root} (as the variable SSL_RISK_STORE says). There are no" in empty.stderr
+    assert run("ls", "--format", "json").stdout == "[]\n"
     make(store, "full", encoder="swav", data="toy", class_names=["a", "b"])
     make(store, "part", written=2)
+    assert f"The feature store is {store.root} (as was asked for)." in run("ls", "--store", store.root).stderr
     table = run("ls").stdout.splitlines()
     assert table[0].split()[:3] == ["key", "state", "encoder"] and len(table) == 3
     assert any("4 missing" in line for line in table)
@@ -158,6 +161,7 @@ def test_ls_and_info(store):
     assert "header.data,toy" in run("info", "full", "--format", "csv").stdout
     error = run("info", "nothing", code=1)
     assert error.stdout == "" and "neither" in error.stderr
+    assert str(store.root) in error.stderr and "SSL_RISK_STORE" in error.stderr
 
 
 def test_verify(store):
@@ -170,6 +174,58 @@ def test_verify(store):
     payload.write_bytes(content)
     error = run("verify", "full", code=1)
     assert error.stdout == "" and "block 0, lines 0 to 5" in error.stderr
+    index = payload.with_name(payload.name.replace(".npy", ".rows.npy"))
+    content = bytearray(index.read_bytes())
+    content[128] ^= 2  # two rows are the same now, and the bank cannot be opened
+    index.write_bytes(content)
+    error = run("verify", "full", code=1)
+    assert "damaged in 2 place" in error.stderr and f"{index.name}: block 0, lines 0 to 5" in error.stderr
+
+
+def test_rm(store, tmp_path, monkeypatch):
+    for key in ("aa1", "aa2", "bb", "cc"):
+        make(store, key, encoder="swav", data="toy")
+    refused = run("rm", "bb", code=2)
+    assert "nobody can be asked: add --yes" in refused.stderr and (store.root / "bb").is_dir()
+    (store.root / "notes").mkdir()
+    for names in (["bb", "none"], ["bb", "aa"], ["bb", store.root / "notes"], [store.root]):
+        run("rm", *names, "--yes", code=1)  # nothing is removed where one name is wrong
+        assert len(store.banks()) == 4 and (store.root / "notes").is_dir()
+    (removed,) = json.loads(run("rm", "bb", "--yes", "--format", "json").stdout)
+    assert removed["key"] == "bb" and removed["bytes"] > 0 and not (store.root / "bb").exists()
+    monkeypatch.setattr("ssl_risk_rs.cli.store._can_ask", lambda: True)
+    declined = CliRunner().invoke(main, ["store", "rm", "aa1", "aa2"], input="n\n")
+    assert declined.exit_code == 1 and len(store.banks()) == 3
+    assert "swav on toy, 6 rows" in declined.stderr and "Remove these 2 banks?" in declined.stderr
+    assert CliRunner().invoke(main, ["store", "rm", "aa1", "aa2", "aa1"], input="y\n").exit_code == 0
+    assert [bank.key for bank in store.banks()] == ["cc"]
+    link = tmp_path / "link"
+    link.symlink_to(store.root / "cc")
+    assert "is a link to" in run("rm", link, "--yes", code=1).stderr
+    writer = FeatureBank.open(store.root / "cc").writer("busy")
+    assert "has a writer at work on its part 'busy'" in run("rm", "cc", "--yes", code=1).stderr
+    writer.close()
+    run("rm", "cc", "--yes")
+    assert sorted(path.name for path in store.root.iterdir()) == ["notes"]
+
+
+def test_a_removal_that_dies_leaves_no_half_bank(store, monkeypatch):
+    make(store, "one")
+    make(store, "two")
+
+    def die(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.remove("one")
+    assert [bank.key for bank in store.banks()] == ["two"]
+    with pytest.raises(BankError, match="neither"):
+        store.resolve("one")
+    assert len(list(store.root.iterdir())) == 2  # under another name
+    store.remove("two")
+    assert list(store.root.iterdir()) == []  # and the next removal finishes its work
 
 
 def test_import_and_export(store, tmp_path):
@@ -200,9 +256,14 @@ def test_import_and_export(store, tmp_path):
 
 
 def test_help_ends_with_a_line_to_paste():
-    for command in ([], ["ls"], ["info"], ["verify"], ["import"], ["export"]):
+    for command in ([], ["ls"], ["info"], ["verify"], ["import"], ["export"], ["rm"]):
         text = run(*command, "--help").stdout
         assert f"ssl-risk-rs store {command[0] if command else 'ls'}" in text.split("Options:")[0].splitlines()[-2]
+
+
+def test_help_says_where_the_store_is():
+    text = " ".join(run("--help").stdout.split())
+    assert "SSL_RISK_STORE" in text and "~/.cache" in text and "ssl-risk-rs/banks" in text
 
 
 def test_help_is_light():

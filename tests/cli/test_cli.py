@@ -122,7 +122,7 @@ def save(name: str = "feats.npz", **changed: np.ndarray) -> str:
 def test_run_writes_what_it_prints(banks):
     result = run("run", "-m", "demo_ssl", *SMALL, "--probe", "both", "--format", "json", "--store", banks, "--out", "r")
     rows = json.loads(result.stdout)
-    assert "decomposing with the ridge probe" in result.stderr and "records r" in result.stderr
+    assert "The record is in r." in result.stderr
     for probe in ("logistic", "ridge"):
         found = values(rows, probe)
         assert abs(sum(found[name] for name in COMPONENTS) - found["agg_risk"]) <= ROUNDING
@@ -138,15 +138,15 @@ def test_run_writes_what_it_prints(banks):
     assert (document["supervised"], document["control"]) == ("demo_supervised", "demo_random")
     assert document["saw_training_images"] is True and set(document["banks"]) == {"encoder", "supervised", "control"}
     for described, probe in zip(document["decompositions"], ("logistic", "ridge"), strict=True):
-        assert described["settings"]["probe"] == probe
+        assert described["method"]["probe"] == probe
         assert {name: e["estimate"] for name, e in described["estimates"].items()} == values(rows, probe)
         assert described["sizes"]["train"] == described["sizes"]["test"] == 200
     with np.load("r/outcomes.npz") as outcomes:
-        for probe in ("logistic", "ridge"):
+        for i, probe in enumerate(("logistic", "ridge")):
             for judged in ("us", "af", "sup"):
-                risk = (outcomes[f"{probe}_{judged}_rank"] > 0).mean()
-                assert risk == values(rows, probe)[f"risk_{judged}"]
-            assert len(outcomes[f"{probe}_control_us_rank"]) == 200
+                risk = (outcomes[f"{i}.{judged}.rank"] > 0).mean()
+                assert risk == pytest.approx(values(rows, probe)[f"risk_{judged}"], abs=ROUNDING)
+            assert len(outcomes[f"{i}.control.us.rank"]) == 200
 
 
 def test_formats_hold_the_same_numbers(banks):
@@ -155,8 +155,10 @@ def test_formats_hold_the_same_numbers(banks):
     as_csv = list(csv.DictReader(io.StringIO(run(*common, "--format", "csv").stdout)))
     assert [(r["quantity"], float(r["estimate"])) for r in as_csv] == [(r["quantity"], r["estimate"]) for r in rows]
     table = run(*common, "--out", "here/r").stdout
-    assert "here/r/{run.json" in table.splitlines()[-1]
-    assert "demo_ssl · digits 200 + 200 · 10 classes · probe: ridge (strict)" in table
+    assert "The record is in here/r (run.json" in table.splitlines()[-1]
+    assert (
+        "demo_ssl on digits · ridge probe (strict protocol)" in table and "200 training rows · 200 test rows" in table
+    )
     printed = float(re.search(r"aggregated risk +(-?[\d.]+)", table)[1])
     assert printed == pytest.approx(100 * values(rows, "ridge")["agg_risk"], abs=0.005)  # two decimals
     named = sorted(path.name for path in Path("runs").iterdir())
@@ -169,10 +171,10 @@ def test_an_existing_run_is_kept_unless_forced(banks):
     before = {path.name: path.read_bytes() for path in Path("r").iterdir()}
     result = run(*common, "--seed", 1, code=1)
     assert result.stdout == "" and "r exists; choose another --out, or give --force" in result.stderr
-    assert "decomposing" not in result.stderr  # it is said before the work, not after
+    assert len(result.stderr.splitlines()) == 1  # it is said before the work, not after
     assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
     run(*common, "--seed", 1, "--force")
-    assert json.loads(Path("r/run.json").read_text())["decompositions"][0]["settings"]["seed"] == 1
+    assert json.loads(Path("r/run.json").read_text())["decompositions"][0]["method"]["seed"] == 1
     assert os.listdir() == ["r"]  # no temporary folder stays
 
 
@@ -188,7 +190,8 @@ def test_a_second_run_encodes_nothing_and_needs_no_torch(banks):
 
 def test_demo_is_run_without_arguments(banks):
     demo = run("demo", "--store", banks, "--out", "d")
-    assert "demo_ssl · digits 1,442 + 355 · 10 classes · probe: logistic (strict)" in demo.stdout
+    assert "demo_ssl on digits · logistic probe (strict protocol)" in demo.stdout
+    assert "1,442 training rows · 355 test rows · 16 features · 10 classes" in demo.stdout
     assert "twin: demo_supervised" in demo.stdout and "demo_random" in demo.stdout
     plain = run("run", "--store", banks, "--out", "r")
     assert "no model named: the bundled example demo_ssl" in plain.stderr
@@ -225,7 +228,7 @@ def test_data_from_the_environment(monkeypatch):
 
 def test_decompose_four_arrays_without_torch():
     done = process("decompose", save(), "--probe", "both", "--format", "json", "--out", "r")
-    assert done.returncode == 0 and done.stderr == "records r\n"
+    assert done.returncode == 0 and done.stderr.startswith("The record is in r.\n")
     rows = json.loads(done.stdout)
     for probe in ("logistic", "ridge"):
         found = values(rows, probe)
@@ -239,10 +242,12 @@ def test_decompose_cuts_two_arrays_and_says_so():
     x, y = rows_of(160)
     np.savez("xy.npz", X=x, y=y)
     result = run("decompose", "xy.npz", "--probe", "ridge", "--out", "r")
-    sentence = "xy.npz does not tell train from test: 32 of 160 rows (20% of each class, seed 0) were set aside"
-    assert sentence in result.stderr and f"note    {sentence}" in result.stdout
-    assert "features 128 + 32 · 4 classes" in result.stdout
-    assert sentence in json.loads(Path("r/run.json").read_text())["notes"][0]
+    sentence = "xy.npz does not tell train from test: 32 of 160 rows (20% of each class, seed 0) are set aside"
+    assert result.stdout.count(sentence) == 1
+    assert "128 training rows · 32 test rows · 6 features · 4 classes" in result.stdout
+    (note, *_) = json.loads(Path("r/run.json").read_text())["decompositions"][0]["notes"]
+    assert note["code"] == "cut_made" and note["values"]["n_test"] == 32
+    assert sentence in run("decompose", "xy.npz", "--probe", "ridge", "--format", "csv").stderr
 
 
 def test_every_way_to_give_the_same_rows_gives_the_same_numbers():
@@ -262,7 +267,7 @@ def test_every_way_to_give_the_same_rows_gives_the_same_numbers():
 def test_decompose_a_bank():
     run("store", "import", save(), "bank", "--encoder", "mine", "--dtype", "float32")
     result = run("decompose", "bank", "--supervised-features", "bank", "--probe", "ridge")
-    assert result.stdout.startswith("mine · ") and "twin: bank" in result.stdout
+    assert result.stdout.startswith("mine on bank · ") and "twin: bank" in result.stdout
     assert re.search(r"representation usability +0.00 ", result.stdout)  # the twin is the encoder itself
     assert "leave out --test-features" in complaint("decompose", "bank", "--test-features", "feats.npz")
 
@@ -412,21 +417,29 @@ def with_value(name: str, row: int, value: float) -> dict[str, np.ndarray]:
 
 
 X, Y = rows_of(160)
+YT = four_arrays()["y_test"]
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (with_value("X_train", 17, np.nan), "feats.npz: X_train: row 17, feature 2 is nan; remove the row"),
-        (with_value("X_test", 5, np.inf), "feats.npz: X_test: row 5, feature 2 is inf; remove the row"),
-        ({"y_train": 0 * Y}, "feats.npz: the training rows have 1 class: a probe needs at least two"),
+        (
+            with_value("X_train", 17, np.nan),
+            "feats.npz: X_train: row 17, feature 2 is NaN (the only such value); remove the row",
+        ),
+        (
+            with_value("X_test", 5, np.inf),
+            "feats.npz: X_test: row 5, feature 2 is inf (the only such value); remove the row",
+        ),
+        ({"y_train": 0 * Y, "y_test": 0 * YT}, "feats.npz: the training rows have 1 class: a probe needs at least two"),
+        ({"y_train": 0 * Y}, "feats.npz: y_test: 3 classes have test rows and no training row: 1, 2, 3"),
         ({"X_train": X[:6], "y_train": np.arange(6)}, "feats.npz: 6 training rows give held-out subsets of 0 rows"),
         ({"X_train": X[:0], "y_train": Y[:0]}, "feats.npz has no train rows"),
-        ({"y_train": Y[:-1]}, "feats.npz: 160 representations, 159 labels; each row needs one"),
-        ({"y_train": Y + 0.5}, "feats.npz: labels are not whole numbers"),
-        ({"X_train": X[:, :5]}, "feats.npz: train and test representations have 5 and 6 features"),
-        ({"X_train": X.ravel()}, "feats.npz: representations have shape (960,), expected (n_samples, n_features)"),
-        ({"X_train": X.astype(str)}, "feats.npz: representations are <U32, expected numbers"),
+        ({"y_train": Y[:-1]}, "feats.npz: y_train: 160 representations, 159 labels; each row needs one"),
+        ({"y_train": Y + 0.5}, "feats.npz: y_train: row 0 has label 0.5"),
+        ({"X_train": X[:, :5]}, "feats.npz: X_test have 5 and 6 features"),
+        ({"X_train": X.ravel()}, "feats.npz: X_train has shape (960,), expected (n_samples, n_features)"),
+        ({"X_train": X.astype(str)}, "feats.npz: X_train is <U32, expected numbers"),
     ],
 )
 @pytest.mark.parametrize("probe", ["logistic", "ridge"])
@@ -446,7 +459,7 @@ def test_a_value_that_is_not_finite_is_found_in_its_file():
     x = X.copy()
     x[123, 2] = np.nan
     np.savez("xy.npz", X=x, y=Y)  # the row of the file, not of the cut
-    assert "xy.npz: X: row 123, feature 2 is nan" in complaint("decompose", "xy.npz", "--probe", "ridge")
+    assert "xy.npz: X: row 123, feature 2 is NaN" in complaint("decompose", "xy.npz", "--probe", "ridge")
     save("twin.npz", **with_value("X_train", 3, -np.inf))
     message = complaint("decompose", save(), "--supervised-features", "twin.npz", "--probe", "ridge")
     assert "twin.npz: X_train: row 3, feature 2 is -inf" in message
@@ -548,8 +561,8 @@ def hostile(kind: str) -> str:
         ("half an npz", "feats.npz is damaged or no .npz file"),
         ("damaged within", "feats.npz is damaged or no .npz file"),
         ("more rows than memory", "feats.npz is damaged or no .npz file: Unable to allocate"),
-        ("pickled", "holds Python objects, which are never unpickled; save plain arrays of numbers"),
-        ("pickled torch", "holds Python objects, which are never unpickled; save plain arrays of numbers"),
+        ("pickled", "holds Python objects, which are never unpickled; save a plain array of numbers"),
+        ("pickled torch", "holds Python objects, which are never unpickled; save plain tensors of numbers"),
         ("header beyond the file", "feats.safetensors is damaged"),
         ("no parquet", "feats.parquet is damaged"),
         ("half an npy", "x.npy is damaged"),
@@ -604,7 +617,7 @@ def test_an_import_that_fails_leaves_no_bank():
     save(**with_value("X_test", 5, np.nan))
     for target in (("bank",), ()):
         result = run("store", "import", "feats.npz", *target, code=1)
-        assert "row 165, feature 2 is NaN" in result.stderr and result.stdout == ""
+        assert "X_test: row 5, feature 2 is NaN" in result.stderr and result.stdout == ""
     assert not Path("bank").exists() and not FeatureStore().banks()
     run("store", "import", save(), "bank")
 
@@ -612,7 +625,7 @@ def test_an_import_that_fails_leaves_no_bank():
 def test_fits_without_a_certificate_fail_only_if_asked():
     common = ("decompose", save(), "--tol", "1e-12")
     result = run(*common, "--out", "a", "--strict-convergence", code=1)
-    assert "have no certificate of tolerance 1e-12" in result.stderr and Path("a/run.json").exists()
+    assert "have no proof of their tolerance (--strict-convergence)" in result.stderr and Path("a/run.json").exists()
     run(*common, "--out", "b")
 
 
@@ -645,7 +658,7 @@ def test_an_interrupted_run_names_the_line_that_goes_on(monkeypatch):
     assert stopped.stdout == "" and stopped.stderr.splitlines()[-1] == shlex.join(["ssl-risk-rs", *line])
     assert not Path("r").exists()
     Path("go_on").touch()
-    assert "slow.py:make · digits 200 + 200" in run(*line).stdout
+    assert "slow.py:make on digits" in run(*line).stdout
     assert json.loads(Path("r/run.json").read_text())["command"] == shlex.join(["ssl-risk-rs", *line])
 
 

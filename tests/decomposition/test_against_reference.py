@@ -11,6 +11,7 @@ from reference import intervals, paper, strict
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.results import Decomposition
 
+
 def world(name):
     """(X, y, X_test, y_test, twin, twin_test), float32"""
     n, m, d, k, spread = {
@@ -74,9 +75,7 @@ def test_strict(probe, name, scaling):
     )
     judged = ours.judgements
     cells = np.where(judged.subset >= 0, judged.subset.astype(int) + 5, judged.fold)
-    reference = strict.risks(
-        x, y, x_test, y_test, cells, probe=probe, scaling=scaling, twin=twin, twin_test=twin_test
-    )
+    reference = strict.risks(x, y, x_test, y_test, cells, probe=probe, scaling=scaling, twin=twin, twin_test=twin_test)
     theirs = intervals.estimates(reference)
     if probe == "ridge":
         assert ours.penalties["tuned"].value == pytest.approx(reference.alpha)

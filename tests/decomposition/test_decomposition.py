@@ -6,10 +6,9 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
-from ssl_risk_rs import FeatureBank, ParameterError, ShapeError, _core
-from ssl_risk_rs.decomposition import Settings, decompose, make_task
-from ssl_risk_rs.protocols import strict
-from ssl_risk_rs.uncertainty import COMPONENTS, components, quantify
+from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core
+from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, make_task, strict, tuning
+from ssl_risk_rs.results.quantities import components
 
 FAST = {"n_threads": 1, "tol": 1e-2}
 
@@ -47,13 +46,13 @@ def standardized(digits):
 
 
 def inside(result, quantity, value):
-    e = result.uncertainty.estimates[quantity]
+    e = result.estimates[quantity]
     return e.low <= value <= e.high
 
 
 def test_logistic_risks_are_those_of_scikit_learn(digits, logistic):
     x, y, xt, yt = standardized(digits)
-    alpha = logistic.alphas["tuned"]
+    alpha = logistic.penalties["tuned"].value
     other = LogisticRegression(C=1 / (len(x) * alpha), tol=1e-6, max_iter=5000).fit(x, y)
     risk = 1 - other.score(xt, yt)
     assert inside(logistic, "risk_us", risk)
@@ -68,7 +67,7 @@ def test_logistic_risks_are_those_of_scikit_learn(digits, logistic):
 
 def test_ridge_risks_are_those_of_scikit_learn(small, ridge):
     x, y, xt, yt = standardized(small)
-    alpha = ridge.alphas["tuned"]
+    alpha = ridge.penalties["tuned"].value
     targets = np.eye(10)[y]
 
     def wrong(alpha, x_judged, y_judged):
@@ -82,28 +81,29 @@ def test_ridge_risks_are_those_of_scikit_learn(small, ridge):
 
 
 def test_ridge_judges_a_sample_of_large_folds_and_training_sets(small, ridge, monkeypatch):
-    from ssl_risk_rs import protocols
+    from ssl_risk_rs.decomposition import fitting, tuning
 
-    monkeypatch.setattr(protocols, "MAX_TUNING_ROWS", 50)
-    monkeypatch.setattr(protocols, "MAX_SENSITIVITY_ROWS", 100)
+    monkeypatch.setattr(tuning, "MAX_TUNING_ROWS", 50)
+    monkeypatch.setattr(fitting, "MAX_PRINTED_ROWS", 100)
     sampled = decompose(*small, probe="ridge", **FAST)
-    assert 0 < sampled.outcomes["tuning_errors"].max() <= 5 * 50 < ridge.sizes["train"]
+    assert 0 < max(sampled.penalties["tuned"].errors) <= 5 * 50 < ridge.sizes.train
     assert sampled.estimate("risk_af") == ridge.estimate("risk_af")  # the risks themselves rest on all rows
-    assert abs(sampled.sensitivity - ridge.sensitivity) < 0.2
+    assert abs(sampled.floor.risk_above - ridge.floor.risk_above) < 0.2
 
 
 def test_one_fold_is_judged_and_one_subset_held_out_where_a_fit_is_long(small, monkeypatch):
-    from ssl_risk_rs import protocols
-
-    monkeypatch.setattr(protocols, "ONE_FOLD_PRODUCTS", 1)
-    monkeypatch.setattr(protocols, "ONE_SUBSET_PRODUCTS", 1)
+    monkeypatch.setattr(strict, "ONE_FOLD_PRODUCTS", 1)
+    monkeypatch.setattr(strict, "ONE_SUBSET_PRODUCTS", 1)
     result = decompose(*small, **FAST)
-    assert result.sizes["folds_judged"] == 1 and result.sizes["subsets"] == 1
-    assert any("tuned on 1 of 5 folds" in note for note in result.notes)
+    assert result.sizes.folds_judged == 1 and result.sizes.subsets == 1
+    (note,) = (note for note in result.notes if note.code == "few_folds_judged")
+    assert note.values == {"judged": 1, "folds": 5} and "1 of 5 folds" in note.sentence()
+    assert any(note.code == "no_probe_variation" for note in result.notes)
+    assert "risk_af_midpoint" not in result.estimates  # it would cost one more path to the floor
     assert {f.role for f in result.fits} >= {"fold_0", "complement_0", "full", "floor_above", "floor"}
     assert "fold_1" not in {f.role for f in result.fits}
     asked = decompose(*small, tuning_folds=2, n_subsets=2, **FAST)
-    assert asked.sizes["folds_judged"] == 2 and asked.sizes["subsets"] == 2
+    assert asked.sizes.folds_judged == 2 and asked.sizes.subsets == 2
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,7 @@ def test_one_fold_is_judged_and_one_subset_held_out_where_a_fit_is_long(small, m
     [([30], False), ([30, 20, 25], False), ([30, 20, 25, 26], True), ([300, 400], True), ([300, 340], False)],
 )
 def test_weaker_penalties_are_left_out_past_the_valley(errors, past):
-    from ssl_risk_rs.protocols import _past_the_valley
-
-    assert _past_the_valley(errors) is past
+    assert tuning._past_the_valley(errors) is past
 
 
 @pytest.mark.parametrize("which", ["logistic", "ridge"])
@@ -125,12 +123,15 @@ def test_components_sum_to_the_aggregated_risk(which, request):
     split = result.estimate("enc_gen_equal_labels") + result.estimate("label_count")
     assert abs(split - result.estimate("enc_gen")) <= 1e-12
     # the point estimates are counts of the recorded rows
-    assert result.estimate("risk_us") == pytest.approx((result.outcomes["us_rank"] > 0).mean(), abs=1e-12)
-    assert result.estimate("risk_af") == pytest.approx((result.outcomes["af_rank"] > 0).mean(), abs=1e-12)
+    assert result.estimate("risk_us") == pytest.approx(result.judgements.us.wrong.mean(), abs=1e-12)
+    assert result.estimate("risk_af") == pytest.approx(result.judgements.af.wrong.mean(), abs=1e-12)
     frame = result.components
-    assert frame["component"].to_list() == components(supervised=False, detail=True)
+    shown = [*components(supervised=False), "enc_gen_equal_labels", "label_count", "agg_risk"]
+    assert frame["component"].to_list() == shown
     assert (frame["low"] <= frame["estimate"]).all() and (frame["estimate"] <= frame["high"]).all()
-    assert result.risks["risk"].to_list() == ["risk_af", "risk_as", "risk_cs", "risk_us"]
+    assert result.risks["risk"].to_list() == [
+        "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_af_midpoint",
+    ]  # fmt: skip
 
 
 def test_splits_follow_sample_ids_not_row_order(small):
@@ -141,40 +142,57 @@ def test_splits_follow_sample_ids_not_row_order(small):
     shuffled = [ids[i] for i in order] + [ids[len(x) + i] for i in order_test]
     a = decompose(x, y, xt, yt, probe="ridge", sample_ids=ids, n_threads=1)
     b = decompose(x[order], y[order], xt[order_test], yt[order_test], probe="ridge", sample_ids=shuffled, n_threads=1)
-    assert a.alphas["tuned"] == b.alphas["tuned"]
+    assert a.penalties["tuned"].value == b.penalties["tuned"].value
+
+    def held_out(result, j):
+        return set(result.judgements.train_ids[result.judgements.subset == j].tolist())
+
     for j in range(3):  # the same images are held out
-        assert {ids[r] for r in a.outcomes[f"as_{j}_row"]} == {shuffled[r] for r in b.outcomes[f"as_{j}_row"]}
+        assert held_out(a, j) == held_out(b, j)
     for name in ("risk_af", "risk_as", "risk_cs", "risk_us"):  # ridge: rows tied within float32 may flip
         assert abs(a.estimate(name) - b.estimate(name)) <= 1 / len(xt)
     other = decompose(x, y, xt, yt, probe="ridge", sample_ids=ids, seed=1, n_threads=1)
-    assert set(other.outcomes["as_0_row"]) != set(a.outcomes["as_0_row"])
+    assert held_out(other, 0) != held_out(a, 0)
+
+
+def test_splits_do_not_depend_on_the_numbers_of_the_classes(small):
+    x, y, xt, yt = small
+    a = decompose(x, y, xt, yt, probe="ridge", n_threads=1)
+    b = decompose(x, 9 - y, xt, 9 - yt, probe="ridge", n_threads=1)
+    assert np.array_equal(a.judgements.subset, b.judgements.subset)
+    assert np.array_equal(a.judgements.fold, b.judgements.fold)
+    for name, e in a.estimates.items():
+        assert e.estimate == pytest.approx(b.estimates[name].estimate, abs=1 / len(xt)), name
+        assert e.se == pytest.approx(b.estimates[name].se, rel=0.05), name
 
 
 def test_tuning_never_sees_the_rows_that_are_judged(small, monkeypatch):
-    task = make_task(*small, None)
+    task = make_task(*small)
     judged_while_tuning, real = [], _core.judge
-    tuning = True
-
-    def say(message):
-        nonlocal tuning
-        tuning = tuning and not message.startswith("complement")
+    fits = []
 
     def judge(features, rows, labels, probes, **options):
-        if tuning:
+        if not any(event.detail.startswith("complement") for event in fits):
             judged_while_tuning.append(np.array(rows))
         return real(features, rows, labels, probes, **options)
 
     monkeypatch.setattr(_core, "judge", judge)
-    result = strict(task, None, Settings(probe="ridge", n_threads=1), say)
-    seen = set(np.concatenate(judged_while_tuning))
-    held_out = {int(r) for j in range(3) for r in result.records[f"as_{j}_row"]}
-    assert seen and held_out
-    assert seen.isdisjoint(held_out) and seen.isdisjoint(task.test_rows)
-    assert seen | held_out == set(task.train_rows)
+    result = decompose_task(task, settings=Settings(probe="ridge", n_threads=1), report=fits.append)
+    held = result.judgements.in_subset
+    held_out = set(task.train_rows[held].tolist())
+    *tuning_rows, last = judged_while_tuning
+    # the fold probes at the tuned penalty are judged on the test rows once it is chosen, for the intervals
+    chosen = [rows for rows in tuning_rows if not np.array_equal(rows, task.test_rows)]
+    assert np.array_equal(last, task.test_rows)
+    assert [np.array_equal(rows, task.test_rows) for rows in judged_while_tuning] == (
+        [False] * len(chosen) + [True] * (len(judged_while_tuning) - len(chosen))
+    )
+    seen = set(np.concatenate(chosen).tolist())
+    assert seen and held_out and seen.isdisjoint(held_out) and seen.isdisjoint(task.test_rows.tolist())
+    assert seen | held_out == set(task.train_rows.tolist())
     fold_sizes = {f.n for f in result.fits if f.role.startswith("fold_")}
     assert max(fold_sizes) < len(task.train_rows) - len(held_out)
-    sizes = [len(result.records[f"as_{j}_row"]) for j in range(3)]
-    assert sum(sizes) == len(held_out) <= 0.2 * len(task.train_rows)  # disjoint
+    assert sum(result.sizes.subset_rows) == len(held_out) <= 0.2 * len(task.train_rows)  # disjoint
 
 
 def test_a_supervised_twin_splits_the_first_row(small):
@@ -183,7 +201,7 @@ def test_a_supervised_twin_splits_the_first_row(small):
     result = decompose(x, y, xt, yt, supervised=twin, probe="ridge", n_threads=1)
     assert result.supervised and result.estimate("approx") == result.estimate("risk_sup") == 0
     names = components(supervised=True)
-    assert names == ["approx", "usability", "probe_gen", "enc_gen"]
+    assert names == ("approx", "usability", "probe_gen", "enc_gen")
     total = sum(result.estimate(name) for name in names)
     assert abs(total - result.estimate("agg_risk")) <= 1e-12
     assert result.estimate("usability") == pytest.approx(result.estimate("risk_af"))
@@ -197,7 +215,7 @@ def test_a_control_is_decomposed_on_the_same_splits(small):
     result = decompose(x, y, xt, yt, control=(x[:, :9].copy(), xt[:, :9].copy()), probe="ridge", n_threads=1)
     blind = result.control
     assert blind is not None and blind.estimate("agg_risk") > result.estimate("agg_risk")
-    assert np.array_equal(blind.outcomes["as_1_row"], result.outcomes["as_1_row"])
+    assert np.array_equal(blind.judgements.subset, result.judgements.subset)
     same = decompose(x, y, xt, yt, control=(x, xt), probe="ridge", n_threads=1)
     assert same.control.estimate("enc_gen") == same.estimate("enc_gen")
 
@@ -208,7 +226,7 @@ def test_float16_and_float32_agree(small):
     b = decompose(x.astype(np.float16), y, xt.astype(np.float16), yt, **FAST)
     for name in ("risk_af", "risk_as", "risk_cs", "risk_us"):
         assert a.estimate(name) == b.estimate(name)
-    assert a.alphas == b.alphas
+    assert a.penalties["tuned"].value == b.penalties["tuned"].value
     wide = decompose(x.astype(np.float64), y, xt, yt, **FAST)
     assert wide.estimate("risk_us") == a.estimate("risk_us")
 
@@ -226,7 +244,7 @@ def bank(small, tmp_path):
             "label": np.concatenate([y, yt]).astype(np.int64),
         }
     )
-    header = {"data_fingerprint": "arrays", "class_names": [str(c) for c in range(10)]}
+    header = {"data_fingerprint": "anything", "class_names": [str(c) for c in range(10)]}
     bank = FeatureBank.create(tmp_path / "bank", header, samples, n_features=x.shape[1], dtype="float32")
     with bank.writer() as writer:  # out of order, in two blocks
         rows = np.random.default_rng(0).permutation(n).astype(np.uint64)
@@ -241,8 +259,8 @@ def test_a_bank_gives_the_numbers_of_arrays(small, bank, probe):
     a = decompose(*small, probe=probe, **FAST)
     b = decompose(bank, probe=probe, **FAST)
     assert a.risks.equals(b.risks) and a.components.equals(b.components)
-    assert a.alphas == b.alphas
-    assert np.array_equal(a.outcomes["us_predicted"], b.outcomes["us_predicted"])
+    assert a.penalties["tuned"].value == b.penalties["tuned"].value
+    assert np.array_equal(a.judgements.us.predicted, b.judgements.us.predicted)
 
 
 def test_banks_serve_as_twin_and_control(bank):
@@ -270,7 +288,7 @@ def test_missing_pieces_are_named(small):
     with pytest.raises(ShapeError, match=r"shape \(600,\)"):
         decompose(x[:, 0], y, xt, yt)
     with pytest.raises(ParameterError, match="1 class"):
-        decompose(x, np.zeros(600), xt, yt)
+        decompose(x, np.zeros(600), xt, np.zeros(300))
     with pytest.raises(ParameterError, match="dtype"):
         decompose(x.astype(str), y, xt, yt)
     with pytest.raises(ParameterError, match="fewer than the 10 classes"):
@@ -282,20 +300,26 @@ def test_missing_pieces_are_named(small):
 
 
 @pytest.mark.parametrize(
-    "option",
+    ("option", "said"),
     [
-        {"probe": "tree"},
-        {"protocol": "lax"},
-        {"n_subsets": 4},
-        {"n_folds": 1},
-        {"confidence": 1.0},
-        {"floor": 0.0},
-        {"scaling": "whiten"},
-        {"n_threads": 0},
+        ({"probe": "tree"}, "'logistic' or 'ridge', got 'tree'"),
+        ({"protocol": "lax"}, "'strict' or 'paper', got 'lax'"),
+        ({"n_subsets": 4}, "splits must be 1, 2 or 3, got 4"),
+        ({"n_folds": 1}, "at least 2 folds"),
+        ({"tuning_folds": 6}, "6 folds cannot be judged"),
+        ({"confidence": 1.0}, "between 0 and 1"),
+        ({"floor": 0.0}, "floor must be positive"),
+        ({"tol": 0.0}, "tol must be positive"),
+        ({"scaling": "whiten"}, "got 'whiten'"),
+        ({"n_threads": 0}, "n_threads must be at least 1"),
+        ({"protocol": "paper", "scaling": "standardize"}, "the authors scale nothing"),
+        ({"protocol": "paper", "seed": 7}, "their seed is 123"),
+        ({"protocol": "paper", "n_subsets": 3}, "hold out one subset"),
+        ({"protocol": "paper", "midpoint": True}, "they have no floor"),
     ],
 )
-def test_settings_out_of_range_are_refused(small, option):
-    with pytest.raises(ParameterError):
+def test_settings_out_of_range_or_without_effect_are_refused(small, option, said):
+    with pytest.raises(ParameterError, match=said):
         decompose(*small, **option)
 
 
@@ -311,74 +335,124 @@ def test_rows_with_nan_are_named_and_never_judged_correct(small, where):
 @pytest.mark.parametrize("probe", ["ridge", "logistic"])
 def test_the_protocol_of_the_paper_is_stamped_and_uncorrected(small, probe):
     x, y, xt, yt = small
-    result = decompose(x / 16, y, xt[:200] / 16, yt[:200], protocol="paper", probe=probe, **FAST)
-    assert any("protocol of the paper" in note and "optimistic" in note for note in result.notes)
-    assert result.uncertainty.beta == 0
-    assert set(result.alphas) == {"tuned_af", "tuned_as", "tuned_us"}
-    assert result.sizes["subset"] == 200 and result.sizes["subsets"] == 1
-    total = sum(result.estimate(name) for name in components(supervised=False))
+    twin = x[:, :15].copy()
+    result = decompose(
+        x / 16, y, xt[:200] / 16, yt[:200], supervised=twin, protocol="paper", probe=probe, n_threads=1, tol=1e-2
+    )
+    assert any(note.code == "paper_protocol" for note in result.notes)
+    assert result.beta == 0 and result.method.scaling == "none" and result.method.seed == 123  # what ran
+    assert set(result.penalties) == {"tuned_af", "tuned_as", "tuned_us", "tuned_sup"}
+    assert result.sizes.subset_rows == (200,)
+    assert {f.role for f in result.fits} >= {"tuning", "complement_0", "full_af", "full_us", "supervised"}
+    edges = [p for p in result.penalties.values() if not p.inside]
+    assert sum(note.code == "penalty_at_edge" for note in result.notes) == len(edges)
+    assert np.isnan(result.floor.risk_above)  # there is no floor
+    total = sum(result.estimate(name) for name in components(supervised=True))
     assert abs(total - result.estimate("agg_risk")) <= 1e-12
-    # without a correction the risk is the class-weighted error of the subset rows
-    wrong, rows = result.outcomes["as_0_rank"] > 0, result.outcomes["as_0_row"]
-    shares = np.bincount(y, minlength=10) / len(y)
-    expected = sum(shares[c] * wrong[y[rows] == c].mean() for c in range(10))
-    assert result.estimate("risk_as") == pytest.approx(expected, abs=1e-12)
+    # without a correction the risk is the error of the subset rows
+    assert result.estimate("risk_as") == pytest.approx(result.judgements.held_out.error, abs=1e-12)
     with pytest.raises(ParameterError, match="use --protocol strict"):
         decompose(x[:300], y[:300], xt, yt, protocol="paper")
 
 
-def outcomes(seed=0, n=3000, n_test=900, k=6):
-    """Coded errors with the dependence of real ones: rows have difficulties, probes share them."""
-    rng = np.random.default_rng(seed)
-    labels, test_labels = (rng.integers(0, k, m).astype(np.uint32) for m in (n, n_test))
-
-    def bits(labels, rates):
-        hard = rng.random(len(labels)) + 0.05 * labels
-        noise = [rng.normal(0, 0.05, len(labels)) for _ in rates]
-        return sum(((hard + e > 1 - r) << i) for i, (r, e) in enumerate(zip(rates, noise, strict=True))).astype(
-            np.uint8
-        )
-
-    return {
-        "train": bits(labels, (0.02, 0.05, 0.12, 0.18)),
-        "train_labels": labels,
-        "in_subset": rng.random(n) < 0.2,
-        "test": bits(test_labels, (0.2, 0.21, 0.2, 0.22)),
-        "test_labels": test_labels,
-    }
+def with_groups(small, size=6):
+    """Groups of some rows each; those of the test rows are others."""
+    train, test = len(small[0]), len(small[2])
+    return [f"p{i // size}" for i in range(train)], [f"q{i // size}" for i in range(test)]
 
 
-@pytest.mark.parametrize("control_variate", [False, True])
-def test_closed_form_and_bootstrap_agree(control_variate):
-    coded = outcomes()
-    closed = _core.risk_covariance(coded, n_subsets=3, control_variate=control_variate)
-    draws = _core.bootstrap_risks(coded, n_subsets=3, control_variate=control_variate, n_resamples=4000, seed=1)
-    assert draws.shape == (4000, 5)
-    assert (closed["beta"] != 0) == control_variate
-    for name, c in COMPONENTS.items():
-        c = np.array(c, float)
-        se = np.sqrt(c @ closed["covariance"] @ c)
-        values = draws @ c
-        # the error of a standard deviation from 4000 draws is 1.1 %, five of them; and β is fitted anew
-        assert abs(values.std(ddof=1) / se - 1) < 0.06, name
-        assert abs(values.mean() - c @ closed["risks"]) < 5 * se / np.sqrt(4000) + 1e-4, name
-    again = _core.bootstrap_risks(coded, n_subsets=3, control_variate=control_variate, n_resamples=4000, seed=1)
-    assert np.array_equal(draws, again)
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_groups_stay_whole(small, probe):
+    groups, groups_test = with_groups(small)
+    result = decompose(*small, groups=(groups, groups_test), probe=probe, n_threads=1)
+    judged = result.judgements
+    cell = np.where(judged.subset >= 0, 10 + judged.subset.astype(int), judged.fold)
+    for name in set(groups):
+        assert len(np.unique(cell[[g == name for g in groups]])) == 1, name
+    assert result.sizes.groups_train == 100 and result.sizes.groups_test == 50
+    assert result.estimates["risk_us"].n_groups == 50 and result.estimates["risk_us"].n == 300
+    assert "class_mix" in result.estimates  # groups hold several classes: their shares are a draw too
+    total = sum(result.estimate(name) for name in result.component_names)
+    assert abs(total - result.estimate("agg_risk")) <= 1e-12
 
 
-def test_intervals_follow_their_settings():
-    coded = outcomes()
-    options = {"n_subsets": 3, "supervised": True}
-    plain = quantify(coded, control_variate=False, **options).estimates
-    corrected = quantify(coded, control_variate=True, **options).estimates
-    wide = quantify(coded, control_variate=True, confidence=0.99, **options).estimates
-    random = quantify(coded, control_variate=True, random_counts=True, **options).estimates
-    assert corrected["risk_as"].se < plain["risk_as"].se  # what the correction is for
-    for name, e in corrected.items():
-        assert e.low <= e.estimate <= e.high, name
-        assert wide[name].low <= e.low and e.high <= wide[name].high, name
-    assert random["risk_us"].se > corrected["risk_us"].se  # classes differ in difficulty here
-    with pytest.raises(ShapeError):
-        quantify({**coded, "train_labels": coded["train_labels"][1:]}, control_variate=True, **options)
-    with pytest.raises(ParameterError):
-        quantify({**coded, "in_subset": np.zeros(3000, bool)}, control_variate=True, **options)
+def test_a_group_on_both_sides_is_refused_or_counted(small):
+    groups, groups_test = with_groups(small)
+    groups_test[:12] = groups[:12]
+    with pytest.raises(ParameterError, match=r"2 groups have training and test rows \(for example p0\)"):
+        decompose(*small, groups=(groups, groups_test), probe="ridge")
+    result = decompose(*small, groups=(groups, groups_test), probe="ridge", shared_groups="warn", n_threads=1)
+    (note,) = (note for note in result.notes if note.code == "shared_groups")
+    assert note.values["count"] == 2
+    with pytest.raises(ShapeError, match="groups of the test rows have 3 entries, expected 300"):
+        decompose(*small, groups=(groups, groups_test[:3]))
+
+
+def test_columns_named_like_groups_are_pointed_at(small, tmp_path):
+    x, y, xt, yt = small
+    n = len(x) + len(xt)
+    samples = pl.DataFrame(
+        {
+            "row": np.arange(n, dtype=np.uint64),
+            "split": ["train"] * len(x) + ["test"] * len(xt),
+            "sample_id": [str(i) for i in range(n)],
+            "label": np.concatenate([y, yt]).astype(np.int64),
+            "patient_id": [i // 6 for i in range(n)],
+        }
+    )
+    bank = FeatureBank.create(tmp_path / "bank", {}, samples, n_features=x.shape[1], dtype="float32")
+    with bank.writer() as writer:
+        writer.append(np.arange(n, dtype=np.uint64), np.vstack([x, xt]))
+    plain = decompose(bank, probe="ridge", n_threads=1)
+    assert any(note.code == "groups_unused" and note.values["column"] == "patient_id" for note in plain.notes)
+    grouped = decompose(bank, groups="patient_id", probe="ridge", n_threads=1)
+    assert grouped.sizes.groups_train == 100 and not any(note.code == "groups_unused" for note in grouped.notes)
+    by_arrays = decompose(
+        *small, groups=([i // 6 for i in range(600)], [i // 6 for i in range(600, n)]), probe="ridge", n_threads=1
+    )
+    assert by_arrays.risks.equals(grouped.risks)  # the same groups, by text or by number
+    with pytest.raises(ParameterError, match="slide"):
+        decompose(bank, groups="slide")
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+@pytest.mark.parametrize("scaling", ["none", "minmax"])
+def test_a_representation_and_its_multiples_have_the_same_risks(small, scaling, probe):
+    x, y, xt, yt = small
+    options = {"scaling": scaling, "probe": probe, "n_threads": 1, "midpoint": False}
+    found = [decompose(x * f, y, xt * f, yt, **options) for f in map(np.float32, (0.01, 1, 100))]
+    for name in ("risk_af", "risk_as", "risk_us"):
+        values = [result.estimate(name) for result in found]
+        # rows on the boundary: float32 rounds the three representations differently
+        assert max(values) - min(values) <= 2 / len(xt), (name, values)
+    assert len({result.penalties["tuned"].value for result in found}) == 1
+    assert found[0].penalties["tuned"].inside
+
+
+def test_classes_that_were_never_trained_are_refused(small):
+    x, y, xt, yt = small
+    with pytest.raises(DataError, match="shifted"):
+        decompose(x, y, xt, yt + 1)
+
+
+def test_what_is_constant_is_counted(small):
+    x, y, xt, yt = (np.copy(part) for part in small)
+    x[:, 4] = xt[:, 4] = 3.0
+    result = decompose(x, y, xt, yt, probe="ridge", n_threads=1)
+    (note,) = (note for note in result.notes if note.code == "constant_features")
+    assert note.values == {"count": result.sizes.constant_features, "total": x.shape[1]}
+    assert result.sizes.constant_features >= 1
+
+
+def test_a_probe_that_separates_has_no_bottleneck(digits):
+    result = decompose(*digits, n_threads=1)
+    assert result.floor.separable and result.bottleneck.probability is None
+    assert any(note.code == "separable" for note in result.notes)
+
+
+def test_every_step_is_reported(small):
+    events = []
+    decompose(*small, report=events.append, n_threads=1)
+    stages = {event.stage for event in events}
+    assert stages >= {"moments", "fit", "judge"}
+    assert any(event.stage == "fit" and event.detail.startswith("full") for event in events)

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,12 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders
+from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders, networks
 from ssl_risk_rs.encoders.architectures import build_architecture
 from ssl_risk_rs.encoders.checkpoint import find_encoder
 from ssl_risk_rs.encoders.download import cached_path
 from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.encoders.registry import published_names
+from ssl_risk_rs.encoders.registry import EncoderEntry, Registry, published_names
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
 from ssl_risk_rs.errors import EncoderError, ParameterError
 from torch import nn
@@ -254,6 +255,47 @@ def test_weights_must_be_finite(tmp_path, weights):
         create_encoder(f"ckpt:{tmp_path}/w.pth@resnet50")
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.complex64])
+def test_quantized_weights_are_refused(tmp_path, weights, kind):
+    state = dict(weights)
+    state["layer1.0.conv1.weight"] = torch.ones_like(state["layer1.0.conv1.weight"]).to(kind)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(EncoderError, match=rf"layer1\.0\.conv1\.weight is {str(kind)[6:]}.*quantized.*dequantize it"):
+        create_encoder(f"ckpt:{tmp_path}/w.pth@resnet50")
+
+
+def test_the_size_of_the_images_a_file_is_for_is_named(tmp_path):
+    model = randomize(timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=96), seed=1)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(EncoderError, match=r"images of 96 pixels: write ckpt:FILE@ARCH\?img_size=96"):
+        create_encoder(f"ckpt:{tmp_path}/w.pth@vit_tiny_patch16_224")
+    encoder = create_encoder(f"ckpt:{tmp_path}/w.pth@vit_tiny_patch16_224?img_size=96")
+    assert encoder.spec.img_size == 96 and encoder.spec.options == "img_size=96"
+
+
+def test_registry_entries_are_checked():
+    good = {"name": "a", "objective": "o", "architecture": "resnet50", "feature": "avgpool", "url": "u"}
+    good |= {"pretraining_data": "ImageNet-1K", "epochs": 1, "batch_size": 2}
+    assert EncoderEntry.read(good).img_size == 224
+    for change, message in [
+        ({"epochs": "1"}, "a in the registry of encoders has epochs '1'; it is int"),
+        ({"mean": [0.5]}, r"has mean \[0\.5\]"),
+        ({"colour": "red"}, "unknown field 'colour'"),
+    ]:
+        with pytest.raises(EncoderError, match=message):
+            EncoderEntry.read(good | change)
+    with pytest.raises(EncoderError, match="lacks batch_size"):
+        EncoderEntry.read({key: value for key, value in good.items() if key != "batch_size"})
+    with pytest.raises(EncoderError, match="lacks url"):
+        EncoderEntry.read({key: value for key, value in good.items() if key != "url"})
+    for content, message in [
+        ({"encoders": [good, good], "aliases": {}}, "has a twice"),
+        ({"encoders": [good], "aliases": {"b": "c"}}, "alias of nothing: b → c"),
+    ]:
+        with pytest.raises(EncoderError, match=message):
+            Registry.read(json.dumps(content))
+
+
 def renamed(state):
     return collections.OrderedDict((f"net.part{i}.{n.rpartition('.')[2]}", t) for i, (n, t) in enumerate(state.items()))
 
@@ -265,7 +307,7 @@ def test_order_matching(tmp_path):
     state |= {"net.fc.weight": torch.zeros(9, 1280), "net.fc.bias": torch.zeros(9)}
     torch.save(state, tmp_path / "w.pth")
     name = f"ckpt:{tmp_path}/w.pth@tf_efficientnet_lite0"
-    with pytest.raises(EncoderError, match="ask for match by order"):
+    with pytest.raises(EncoderError, match=r"ckpt:FILE@ARCH\?match=order"):
         create_encoder(name)
     lines: list[str] = []
     encoder = create_encoder(name, match="order", progress=lines.append)
@@ -411,10 +453,57 @@ def test_timm_without_weights_says_what_to_do(monkeypatch):
         return create(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", without_hub)
+    monkeypatch.setattr(networks, "_reach_hub", lambda: None)
     with pytest.raises(
         EncoderError, match=r"no route to host.*HF_HUB_OFFLINE=1.*ckpt:FILE@resnet10t.*random:resnet10t"
     ):
         create_encoder("timm:resnet10t")
+
+
+def test_timm_is_asked_for_its_cache_first_and_the_hub_once(monkeypatch):
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    offline, asked = [], []
+
+    def without_hub(name, *, pretrained, **options):
+        offline.append(constants.HF_HUB_OFFLINE)
+        raise OSError("not in the cache")
+
+    def refuse(request, timeout):
+        asked.append(request.full_url)
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(timm, "create_model", without_hub)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(EncoderError, match=r"no route to host.*copy its cache"):
+        create_encoder("timm:resnet10t")
+    assert offline == [True] and asked == [constants.ENDPOINT] and constants.HF_HUB_OFFLINE is False
+
+
+def test_timm_weights_in_the_cache_need_no_hub(monkeypatch):
+    create = timm.create_model
+
+    def cached(name, *, pretrained, **options):
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", cached)
+    monkeypatch.setattr(networks, "_reach_hub", lambda: pytest.fail("the hub was asked"))
+    assert create_encoder("timm:resnet10t").num_features == {"avgpool": 512}
+
+
+def test_torch_that_is_not_installed_is_a_sentence():
+    source = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from ssl_risk_rs.cli import main\n"
+        "main(['run', '-m', 'demo_ssl', '-d', 'digits', '--store', sys.argv[1]])"
+    )
+    done = subprocess.run([sys.executable, "-c", source, "/nonexistent"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "needs torch" in done.stderr and "pip install torch torchvision timm" in done.stderr
 
 
 # --- names -----------------------------------------------------------------------------------------
@@ -718,9 +807,45 @@ def test_code(code):
 
 
 def test_code_changes_change_the_hash(code):
-    first = create_encoder(f"{code}:named").weights_hash
+    first = create_encoder(f"{code}:named")
+    assert first.code_files == ("mine.py", "neighbour.py")
     Path(code).write_text(CODE.replace("amax", "amin"))
-    assert create_encoder(f"{code}:named").weights_hash != first
+    second = create_encoder(f"{code}:named")
+    assert second.code_hash != first.code_hash and second.weights_hash == first.weights_hash
+    assert create_encoder(f"{code}:plain").code_hash != second.code_hash  # another function of the same file
+
+
+def test_a_changed_neighbour_is_seen_in_the_same_process(code):
+    neighbour = Path(code).with_name("neighbour.py")
+    first = create_encoder(f"{code}:plain")
+    neighbour.write_text("WIDTH = 7\n")  # the same size, within the same second
+    second = create_encoder(f"{code}:plain")
+    assert (first.num_features["output"], second.num_features["output"]) == (5, 7)
+    assert first.code_hash != second.code_hash
+
+
+def test_a_neighbour_of_another_folder_is_not_taken(code, tmp_path, monkeypatch):
+    create_encoder(f"{code}:plain")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "neighbour.py").write_text("WIDTH = 9\n")
+    (other / "mine.py").write_text(CODE)
+    assert create_encoder(f"{other}/mine.py:plain").num_features == {"output": 9}
+    user = types.ModuleType("neighbour")  # the user's own program has a module of that name
+    user.__file__, user.WIDTH = str(tmp_path / "elsewhere.py"), 3
+    monkeypatch.setitem(sys.modules, "neighbour", user)
+    assert create_encoder(f"{other}/mine.py:plain").num_features == {"output": 9}
+    assert sys.modules["neighbour"] is user
+
+
+def test_packages_below_the_folder_count_and_libraries_do_not(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("")
+    (tmp_path / "parts" / "net.py").write_text("from torch import nn\nimport sklearn\nNET = nn.Flatten\n")
+    (tmp_path / "e.py").write_text("from parts.net import NET\ndef f():\n    return NET()\n")
+    encoder = create_encoder(f"{tmp_path}/e.py:f")
+    assert encoder.code_files == ("e.py", "parts/__init__.py", "parts/net.py")
+    assert not list(tmp_path.rglob("*.pyc"))  # a stale one would be taken for a change within the same second
 
 
 @pytest.mark.parametrize(

@@ -237,8 +237,8 @@ def test_errors_at_many_penalties_are_those_of_their_probes(k):
     errors = design.ridge_errors(x, held, labels, alphas, n_threads=2)
     judged = _core.judge(x, held, labels, design.solve_ridge(alphas), n_threads=1)
     wrong = [int((outcome[1] > 0).sum()) for outcome in judged]
-    assert np.abs(np.subtract(errors, wrong)).max() <= (1 if k < 32 else 6) and max(wrong) > 20
-    for bad in ({"alphas": [1e-9]}, {"labels": labels + 9}, {"rows": held + len(x)}):
+    assert np.abs(np.subtract(errors, wrong)).max() <= 1 and max(wrong) > 20  # a near-tie in another basis
+    for bad in ({"alphas": [1e-12]}, {"labels": labels + 9}, {"rows": held + len(x)}):
         with pytest.raises(ParameterError):
             design.ridge_errors(**{"features": x, "rows": held, "labels": labels, "alphas": alphas} | bad)
     for other in (x[:, :3].copy(), np.hstack([x, x[:, :9]]), np.hstack([x, x])):
@@ -280,8 +280,8 @@ def test_ridge_raw_weights_give_the_same_scores():
 
 def test_ridge_below_the_floor_is_refused_and_classes_without_rows_are_never_predicted():
     x, y = mixture()
-    with pytest.raises(ParameterError, match="larger alpha"):
-        RidgeProbe(1e-9, n_threads=1).fit(x, y)
+    with pytest.raises(ParameterError, match="use at least"):
+        RidgeProbe(1e-12, n_threads=1).fit(x, y)
     rows, labels, design = core(x, y, n_classes=6)
     assert design.classes == [0, 1, 2, 3]
     scores = design.solve_ridge([1e-3])[0].scores(x, rows, n_threads=1)
@@ -347,7 +347,7 @@ for tol in (1e-3, 1e-6):
     for (exact, _, none), (rounded, passes, reduced), tol in zip(fits[::2], fits[1::2], (1e-3, 1e-6), strict=True):
         assert none == 0 and 1 < reduced <= passes - 1  # the last pass is exact
         assert abs(rounded / exact - 1) < tol
-    assert fits[1][1] - fits[1][2] <= 2  # at 1e-3 one exact pass confirms
+    assert fits[1][1] - fits[1][2] <= 5  # at 1e-3 one exact pass is certified, or four are looked at
 
 
 def test_a_fit_goes_on_from_the_last_penalty():
@@ -357,9 +357,8 @@ def test_a_fit_goes_on_from_the_last_penalty():
     options = {"tol": 1e-6, "max_passes": 1000, "n_threads": 1}
     alone = _core.fit_logistic(x, rows, labels, design, 1e-2, **options)
     after = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first, **options)
-    again = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first, **options)  # its steps are taken
-    probe = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first.probe, **options)
-    assert (again.passes, again.objective) == (probe.passes, probe.objective)
+    again = _core.fit_logistic(x, rows, labels, design, 1e-2, start=first, **options)
+    assert (again.passes, again.objective) == (after.passes, after.objective)
     for fit in (after, again):
         assert abs(fit.objective / alone.objective - 1) < 2e-6  # tol, and as much for what they differ by
     # of other rows: only the probe counts
@@ -597,9 +596,13 @@ def test_a_fit_goes_on_from_one_with_other_labels():
 def test_what_is_too_large_for_float32_is_an_error():
     x = np.array([[1e20, 0], [-1e20, 1], [2e20, 0], [0, 1]], np.float32)
     y = np.array([0, 1, 0, 1])
-    for probe in (RidgeProbe(), RidgeProbeCV(), LogisticProbe()):
-        with pytest.raises(NumericalError, match="too large"):
-            probe.fit(x, y)
+    # their squares are not, where each feature has its own power of two
+    for ridge in (RidgeProbe(scaling="standardize"), RidgeProbeCV()):
+        assert ridge.fit(x, y).score(x, y) == 1
+    with pytest.raises(NumericalError, match="not finite"):
+        LogisticProbe().fit(x, y)
+    with pytest.raises(NumericalError, match="too large"):
+        RidgeProbeCV().fit(np.float32([[3e38], [-3e38], [3e38], [-3e38]]), y)
     rows, labels = np.arange(4, dtype=np.uint32), y.astype(np.uint32)
     huge = _core.LinearProbe(np.full((2, 2), 1e30), np.zeros(2))
     with pytest.raises(NumericalError, match="scores of row 0"):

@@ -1,20 +1,24 @@
 """Records of a run: the run folder, the tidy frame, the table."""
 
 import json
+import math
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from ssl_risk_rs import results
-from ssl_risk_rs.decomposition import Decomposition, decompose
-from ssl_risk_rs.report import render
-from ssl_risk_rs.results import COLUMNS, Provenance, ResultError, check_target, save_run, tidy
-from ssl_risk_rs.uncertainty import Estimate, components
+from ssl_risk_rs import Note
+from ssl_risk_rs.decomposition import decompose
+from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.report.text import PLAIN, render_one
+from ssl_risk_rs.results import Decomposition, Estimate, Grade, Provenance, ResultError, Run, check_target
+from ssl_risk_rs.results.frames import COLUMNS, tidy
+from ssl_risk_rs.results.quantities import QUANTITIES, components
+from ssl_risk_rs.results.record import Bottleneck
 
 FILES = ["outcomes.npz", "results.parquet", "run.json"]
 PROVENANCE = Provenance(encoder="mine", data="toy", supervised="mine_supervised", control="noise")
@@ -49,16 +53,19 @@ def alone() -> Decomposition:
 
 def with_estimates(result: Decomposition, bottleneck: str = "usability", p: float = 0.5, **percent) -> Decomposition:
     """The result with made-up estimates: name = (estimate, low, high) in percent."""
-    estimates = dict(result.uncertainty.estimates)
+    estimates = dict(result.estimates)
     for name, (value, low, high) in percent.items():
         estimates[name] = Estimate(name, value / 100, 0.01, low / 100, high / 100, 45)
-    uncertainty = replace(result.uncertainty, estimates=estimates, bottleneck=bottleneck, bottleneck_probability=p)
-    return replace(result, uncertainty=uncertainty)
+    return replace(result, estimates=estimates, bottleneck=Bottleneck(bottleneck, p))
+
+
+def save_run(path, decompositions, *, provenance=None, force=False) -> Path:
+    return Run.of(*decompositions, provenance=provenance).save(path, force=force)
 
 
 def row(table: str, label: str) -> str:
-    (found,) = [line for line in table.splitlines() if line.strip().startswith(label)]
-    return found
+    """The first line that begins with the label."""
+    return next(line for line in table.splitlines() if line.strip().startswith(label))
 
 
 def number(table: str, label: str) -> float:
@@ -69,30 +76,121 @@ def number(table: str, label: str) -> float:
 
 
 def test_a_run_comes_back_as_it_was(tmp_path, result, alone):
-    folder = save_run(tmp_path / "deep" / "r", [result, alone], provenance=PROVENANCE)
+    live = Run.of(result, alone, provenance=replace(PROVENANCE, notes=(Note("text", {"text": "A {stated} cut."}),)))
+    folder = live.save(tmp_path / "deep" / "r")
     assert folder == tmp_path / "deep" / "r" and sorted(os.listdir(folder)) == FILES
     assert os.listdir(folder.parent) == ["r"]  # no temporary folder stays
-    assert pl.read_parquet(folder / "results.parquet").equals(tidy([result, alone], PROVENANCE, "r"))
+    loaded = Run.load(folder)
+    assert str(loaded) == str(live) and "A {stated} cut." in str(loaded)
+    assert loaded._repr_html_() == live._repr_html_()
+    assert pl.read_parquet(folder / "results.parquet").equals(loaded.frame())
+    assert loaded.provenance == live.provenance and loaded.versions == live.versions and loaded.host == live.host
+    for back, whole in zip(loaded.decompositions, live.decompositions, strict=True):
+        same_decomposition(back, whole)
+        assert (back.control is None) == (whole.control is None)
+    same_decomposition(loaded.decompositions[0].control, result.control)
 
+
+def same_decomposition(back: Decomposition, whole: Decomposition) -> None:
+    for name in ("method", "sizes", "penalties", "fits", "notes", "bottleneck", "beta", "seconds", "covariance_of"):
+        assert getattr(back, name) == getattr(whole, name), name
+    assert repr(dict(back.estimates)) == repr(dict(whole.estimates))  # NaN equals itself in text
+    assert repr(back.floor) == repr(whole.floor)
+    assert np.array_equal(back.covariance, whole.covariance)
+    ours, theirs = back.judgements.to_arrays(), whole.judgements.to_arrays()
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        assert np.array_equal(ours[name], array) and ours[name].dtype == array.dtype, name
+
+
+@pytest.mark.parametrize("which", ["result", "alone"])
+def test_every_number_can_be_computed_again_from_the_folder(tmp_path, which, request):
+    whole = request.getfixturevalue(which)
+    (back,) = Run.load(whole.save(tmp_path / "r")).decompositions
+    again = quantify(back.judgements, probe=back.method.probe, corrected=True, confidence=back.method.confidence)
+    assert repr(again.estimates) == repr(dict(whole.estimates))
+    assert np.array_equal(again.covariance, whole.covariance)
+
+
+def test_a_run_with_groups_comes_back(tmp_path):
+    (x, y), (x_test, y_test) = rows(240, 0), rows(120, 1)
+    groups = [f"slide-{i // 5}" for i in range(240)], [f"other-{i // 5}" for i in range(120)]
+    whole = decompose(x, y, x_test, y_test, groups=groups, probe="ridge")
+    loaded = Run.load(whole.save(tmp_path / "r"))
+    assert str(loaded) == str(whole) and "whole groups" in str(loaded)
+    assert loaded.decompositions[0].judgements.train_groups.tolist() == [g.encode() for g in groups[0]]
+    same_decomposition(loaded.decompositions[0], whole)
+
+
+def test_runs_of_version_1_are_read(tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    risks = {"risk_af": 0.05, "risk_as": 0.12, "risk_cs": 0.16, "risk_us": 0.15}
+    values = risks | {"approx_usability": 0.05, "probe_gen": 0.07, "enc_gen": 0.03, "enc_gen_equal_labels": 0.04,
+                      "label_count": -0.01, "agg_risk": 0.15}  # fmt: skip
+    old = {
+        "schema_version": 1, "created": "2026-11-20T10:00:00+00:00", "versions": {"ssl-risk-rs": "0.1.0"},
+        "host": {"machine": "x86_64", "system": "Linux", "cpus": 2}, "arguments": ["decompose", "f.npz"],
+        "encoder": "f.npz", "data": "features", "command": "ssl-risk-rs decompose f.npz", "supervised": None,
+        "control": None, "pretraining_data": None, "saw_training_images": None, "banks": {}, "notes": ["a cut"],
+        "decompositions": [
+            {
+                "name": "f.npz",
+                "settings": {"probe": "logistic", "protocol": "strict", "scaling": "standardize", "n_folds": 5,
+                             "tuning_folds": None, "n_subsets": None, "subset_size": None, "floor": 1e-5, "tol": 3e-4,
+                             "max_passes": 300, "confidence": 0.95, "random_counts": False, "seed": 0,
+                             "n_threads": None},
+                "sizes": {"train": 300, "test": 100, "subset": 20, "subsets": 3, "classes": 3, "folds": 5,
+                          "folds_judged": 5},
+                "alphas": {"tuned": 1e-2, "floor": 1e-5, "mean_variance": 1.0},
+                "estimates": {
+                    name: {"quantity": name, "estimate": v, "se": 0.01, "low": v - 0.02, "high": v + 0.02, "n": 100,
+                           "conservative": name == "label_count"}
+                    for name, v in values.items()
+                },
+                "risk_covariance": np.eye(5).tolist(), "control_variate_beta": 0.4, "bottleneck": "probe_gen",
+                "bottleneck_probability": 0.9, "risk_af_one_decade_above_the_floor": 0.06, "converged": True,
+                "passes": 3.0,
+                "fits": [{"role": "full", "probe": "logistic", "alpha": 1e-2, "n": 300, "converged": True,
+                          "stop": "certified", "passes": 3.0, "reduced_passes": 0.0, "gap": 1e-4, "objective": 0.3,
+                          "seconds": 0.1}],
+                "notes": ["separable: something"], "seconds": 1.0, "control": None,
+            }
+        ],
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(old), encoding="utf-8")
+    loaded = Run.load(folder)
+    (d,) = loaded.decompositions
+    assert {name: d.estimate(name) for name in values} == values
+    assert d.estimates["label_count"].grade is Grade.FEW_ROWS and d.estimates["agg_risk"].grade is Grade.SOUND
+    assert d.judgements is None and d.floor.risk_above == 0.06 and d.bottleneck.probability == 0.9
+    table = str(loaded)
+    assert number(table, "probe generalization") == 7.0 and "separable: something" in table and "a cut" in table
+    assert loaded.frame().height == len(values)
+    loaded.save(tmp_path / "new")  # and is written as the present version
+    assert number(str(Run.load(tmp_path / "new")), "probe generalization") == 7.0
+
+
+def test_what_is_no_run_is_said(tmp_path, result):
+    with pytest.raises(ResultError, match="nothing is no run folder"):
+        Run.load(tmp_path / "nothing")
+    folder = result.save(tmp_path / "r")
     document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    assert document["schema_version"] == results.SCHEMA_VERSION
-    for name, value in asdict(PROVENANCE).items():
-        assert document[name] == (list(value) if isinstance(value, tuple) else value)
-    for described, whole in zip(document["decompositions"], (result, alone), strict=True):
-        assert described["estimates"] == {n: asdict(e) for n, e in whole.uncertainty.estimates.items()}
-        assert np.array_equal(described["risk_covariance"], whole.uncertainty.covariance)
-        assert described["settings"] == asdict(whole.settings) and described["alphas"] == whole.alphas
-        assert described["fits"] == [asdict(fit) for fit in whole.fits]
-        assert described["bottleneck"] == whole.uncertainty.bottleneck
-        assert (described["control"] is None) == (whole.control is None)
-
-    with np.load(folder / "outcomes.npz", allow_pickle=False) as outcomes:
-        expected = {f"ridge_{name}": array for name, array in result.outcomes.items()}
-        expected |= {f"ridge_control_{name}": array for name, array in result.control.outcomes.items()}
-        expected |= {f"logistic_{name}": array for name, array in alone.outcomes.items()}
-        assert set(outcomes.files) == set(expected)
-        for name, array in expected.items():
-            assert np.array_equal(outcomes[name], array) and outcomes[name].dtype == array.dtype
+    (folder / "run.json").write_text(json.dumps(document | {"schema_version": 99}), encoding="utf-8")
+    with pytest.raises(ResultError, match="schema version 99; this release reads 1 to 2"):
+        Run.load(folder)
+    del document["decompositions"][0]["sizes"]
+    (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ResultError, match="damaged, or no run folder: KeyError 'sizes'"):
+        Run.load(folder)
+    (folder / "run.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ResultError, match="damaged"):
+        Run.load(folder)
+    folder = result.save(tmp_path / "r", force=True)
+    archive = (folder / "outcomes.npz").read_bytes()
+    (folder / "outcomes.npz").write_bytes(archive[: len(archive) // 2])
+    with pytest.raises(ResultError, match="damaged"):
+        Run.load(folder)
 
 
 def test_save_of_a_decomposition(tmp_path, result):
@@ -125,7 +223,7 @@ def test_force_replaces_nothing_but_runs(tmp_path, result):
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("last", ["document", "tidy", "_outcomes", "replace_folder"])
+@pytest.mark.parametrize("last", ["Run._document", "tidy", "Run._arrays", "replace_folder"])
 def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, result, alone, last, force):
     if force:
         save_run(tmp_path / "r", [alone])
@@ -134,7 +232,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, result, alone, l
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results, last, fail)
+    monkeypatch.setattr(f"ssl_risk_rs.results.run.{last}", fail)
     with pytest.raises(OSError, match="No space left"):
         save_run(tmp_path / "r", [result], force=force)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -163,12 +261,12 @@ def test_a_killed_process_leaves_no_folder_that_looks_finished(tmp_path):
     program = f"""
 import os
 import numpy as np
-from ssl_risk_rs import results
+from ssl_risk_rs.results import Run
 from ssl_risk_rs.decomposition import decompose
-results._outcomes = lambda _: os._exit(9)  # run.json and results.parquet are written
+Run._arrays = lambda _: os._exit(9)  # run.json and results.parquet are written
 x = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
 y = np.arange(60) % 2
-results.save_run({str(tmp_path / "r")!r}, [decompose(x, y, x, y, probe="ridge")])
+decompose(x, y, x, y, probe="ridge").save({str(tmp_path / "r")!r})
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     assert not (tmp_path / "r").exists()
@@ -194,15 +292,16 @@ def test_tidy_frame(result, alone):
     assert judged["risk_as"] == judged["probe_gen"] == "subset"
     assert judged["risk_us"] == judged["enc_gen"] == judged["agg_risk"] == judged["label_count"] == "test"
     n = dict(frame.filter(pl.col("probe") == "ridge", group="all").select("quantity", "n").rows())
-    assert (n["risk_af"], n["risk_us"], n["risk_as"]) == (120, 45, 3 * result.sizes["subset"])
+    assert (n["risk_af"], n["risk_us"], n["risk_as"]) == (120, 45, sum(result.sizes.subset_rows))
 
 
 def test_frames_of_a_decomposition(result, alone):
     for whole in (result, alone):
         names = components(supervised=whole.supervised)
         frame = whole.components
-        assert frame.columns == ["component", "estimate", "se", "low", "high", "n", "conservative"]
-        assert frame["component"].to_list() == components(supervised=whole.supervised, detail=True)
+        assert frame.columns == ["component", "estimate", "se", "low", "high", "n", "n_groups", "df", "grade"]
+        detail = ["enc_gen_equal_labels", "label_count"]
+        assert frame["component"].to_list() == [*names, *detail, "agg_risk"]
         estimates = dict(frame.select("component", "estimate").rows())
         # four terms below 1, each rounded once, and their sum
         assert abs(sum(estimates[name] for name in names) - estimates["agg_risk"]) <= 8 * np.finfo(float).eps
@@ -216,36 +315,58 @@ def test_frames_of_a_decomposition(result, alone):
 # --- the table
 
 
+def render(result: Decomposition, provenance: Provenance, width: int | None = None) -> str:
+    return render_one(result, provenance, width)
+
+
 def test_a_checkpoint_is_named_without_its_folders(result):
-    assert render(result, Provenance(encoder="ckpt:/a/b c/w.pth@resnet50")).startswith("ckpt:w.pth@resnet50 · ")
-    assert render(result, Provenance(encoder="timm:a/b")).startswith("timm:a/b · ")
+    assert render(result, Provenance(encoder="ckpt:/a/b c/w.pth@resnet50")).startswith("ckpt:w.pth@resnet50 on ")
+    assert render(result, Provenance(encoder="timm:a/b")).startswith("timm:a/b on ")
 
 
 def test_table(result):
     table = render(result, PROVENANCE)
-    heading, columns, *_ = table.splitlines()
-    assert heading == "mine · toy 120 + 45 · 3 classes · probe: ridge (strict)"
-    assert columns.split() == ["error", "95", "%", "interval", "share"]
-    labels = ("approximation", "representation usability", "probe generalization", "encoder generalization")
+    heading, facts, columns, *_ = table.splitlines()
+    assert heading == "mine on toy · ridge probe (strict protocol)"
+    chance = 100 * (1 - 45 // 3 / 45)
+    assert facts.split(" · ") == [
+        "  120 training rows", "45 test rows", "4 features", "3 classes", f"chance level {chance:.2f} %",
+    ]  # fmt: skip
+    assert columns.split() == ["error", "%", "95", "%", "interval"]
+    labels = [QUANTITIES[name].label for name in components(supervised=True)]
     shown = [number(table, label) for label in labels]
     for value, name in zip(shown, components(supervised=True), strict=True):
         assert value == pytest.approx(100 * result.estimate(name), abs=0.005)  # two decimals
     total = number(table, "aggregated risk")
-    assert sum(shown) == pytest.approx(total, abs=0.005 * 5) and "rows add up" in row(table, "aggregated risk")
-    parts = number(table, "at equal label count") + number(table, "fewer labels set aside")
+    assert sum(shown) == pytest.approx(total, abs=0.005 * 5)
+    parts = number(table, "at equal label count") + number(table, "labels set aside")
     assert parts == pytest.approx(number(table, "encoder generalization"), abs=0.005 * 3)
     assert row(table, "approximation").endswith("twin: mine_supervised")
-    assert row(table, "control: enc. gen.").endswith("noise")
-    assert "✓ closed form" in row(table, "checks") and "✓ components add up" in row(table, "checks")
+    assert row(table, "control: encoder gen.").endswith("noise")
+    assert f"✓ {len(result.fits)} fits are solved in closed form" in table
     assert not any(line.endswith(" ") for line in table.splitlines())
+    said = [line for line in table.splitlines() if line.strip().startswith("note")]
+    assert len(said) == len(set(said))  # each once
 
 
 def test_without_a_twin_the_first_two_rows_are_one(alone):
-    table = render(alone, Provenance(encoder="mine"))
+    table = render(alone, Provenance(encoder="mine", no_control="none was asked for"))
     assert number(table, "approximation + usability") == pytest.approx(100 * alone.estimate("risk_af"), abs=0.005)
-    assert "representation usability" not in table and "  twin: " not in table and "control:" not in table
-    assert "no supervised twin: approximation and usability are one row (--supervised names one)" in table
-    assert "certified" in row(table, "checks") and "NOT converged" not in table
+    assert "representation usability" not in table and "  twin: " not in table and "control: encoder" not in table
+    assert "There is no supervised twin, so approximation and usability are one row" in table
+    assert "There is no control encoder: none was asked for." in table
+    assert "fits are proven to be within" in table and "missed their tolerance" not in table
+
+
+def test_checks_can_fail(alone):
+    fits = (*alone.fits[1:], replace(alone.fits[0], converged=False, stop="max_passes"))
+    penalties = {**alone.penalties, "tuned": replace(alone.penalties["tuned"], inside=False)}
+    table = render(replace(alone, fits=fits, penalties=penalties), PROVENANCE)
+    assert "1 missed their tolerance" in row(table, "✗ ")
+    missed = [line for line in table.splitlines() if line.startswith("  ✗")]
+    assert len(missed) == 2  # the fits, and the penalty
+    table = render(replace(alone, penalties=penalties), PROVENANCE)
+    assert "the tuned penalty is at the end of its grid" in table
 
 
 def test_negative_components_are_signed_and_explained(result):
@@ -253,44 +374,52 @@ def test_negative_components_are_signed_and_explained(result):
         result, usability=(-3.25, -4.5, -2), probe_gen=(-0.5, -1.5, 0.5), enc_gen=(2, 1, 3), agg_risk=(20, 15, 25)
     )
     table = render(changed, PROVENANCE)
-    assert row(table, "representation usability").split()[2:5] == ["-3.25", "[-4.50,", "-2.00]"]
+    assert row(table, "representation usability").split()[2:6] == ["-3.25", "[", "-4.50,", "-2.00]"]
     assert "█" not in row(table, "representation usability")
     said = [line.strip() for line in table.splitlines() if line.strip().startswith("note")]
     assert any("representation usability is negative (more than chance explains): a probe on this" in s for s in said)
-    assert any("probe generalization is negative (the interval covers 0): held-out" in s for s in said)
+    assert any("probe generalization is negative (its interval holds 0): held-out" in s for s in said)
     assert not any("encoder generalization is negative" in s for s in said)
 
 
 @pytest.mark.parametrize("name", ["approx", "usability", "probe_gen", "enc_gen"])
-def test_the_bottleneck_is_marked_with_its_probability(result, name):
-    label = {
-        "approx": "approximation",
-        "usability": "representation usability",
-        "probe_gen": "probe generalization",
-        "enc_gen": "encoder generalization",
-    }[name]
+def test_the_largest_component_is_marked_with_its_probability(result, name):
+    label = QUANTITIES[name].label
     for p, shown in ((0.994, "P > 0.99"), (0.99, "P = 0.99"), (0.62, "P = 0.62")):
         table = render(with_estimates(result, name, p), PROVENANCE)
-        assert table.count("bottleneck") == 1 and f"← bottleneck, {shown}" in row(table, label)
+        assert table.count("← largest") == 1 and f"← largest, {shown}" in row(table, label)
         assert "twin: mine_supervised" in row(table, "approximation")
+    assert "← largest" not in render(with_estimates(result, name, None), PROVENANCE)  # not identified
 
 
 def test_bars_show_shares(result):
     shares = {"approx": (0, 0, 1), "usability": (10, 9, 11), "probe_gen": (5, 4, 6), "enc_gen": (25, 24, 26)}
     table = render(with_estimates(result, agg_risk=(20, 15, 25), **shares), PROVENANCE)
-    labels = ("approximation", "representation usability", "probe generalization", "encoder generalization")
+    labels = [QUANTITIES[name].label for name in components(supervised=True)]
     assert [row(table, label).count("█") for label in labels] == [0, 10, 5, 20]
     nothing = with_estimates(result, agg_risk=(0, 0, 5), **shares)
     assert "█" not in render(nothing, PROVENANCE)  # no risk, no shares
 
 
-def test_rough_intervals_are_starred(result):
-    few = {name: replace(e, conservative=True) for name, e in result.uncertainty.estimates.items()}
-    many = {name: replace(e, conservative=False) for name, e in few.items()}
-    for estimates, stars in ((few, True), (many, False)):
-        table = render(replace(result, uncertainty=replace(result.uncertainty, estimates=estimates)), PROVENANCE)
-        assert ("] *" in row(table, "aggregated risk") or "]  *" in row(table, "aggregated risk")) == stars
-        assert ("fewer than 10 rows decide this number" in table) == stars
+@pytest.mark.parametrize(
+    ("grade", "mark", "said"),
+    [
+        (Grade.FEW_ROWS, "*", "fewer than 10 rows decide"),
+        (Grade.FEW_GROUPS, "†", "fewer than 20 groups"),
+        (Grade.INDICATIVE, "‡", "indicative only"),
+        (Grade.NONE, "–", "too few groups for an interval"),
+        (Grade.SOUND, "", ""),
+    ],
+)
+def test_rough_intervals_are_marked(result, grade, mark, said):
+    low = math.nan if grade is Grade.NONE else 0.1
+    marked = {name: replace(e, grade=grade, low=low) for name, e in result.estimates.items()}
+    table = render(replace(result, estimates=marked), PROVENANCE)
+    line = row(table, "aggregated risk")
+    assert ("no interval" in line) == (grade is Grade.NONE)
+    assert line.endswith(mark) if mark else line.endswith("]")
+    for text in ("fewer than 10 rows decide", "fewer than 20 groups", "indicative only", "too few groups"):
+        assert (text in table) == (text in said), text
 
 
 def test_what_was_seen_in_pretraining_is_said(result):
@@ -298,7 +427,8 @@ def test_what_was_seen_in_pretraining_is_said(result):
     assert "not on these images" not in render(result, seen)
     other = replace(PROVENANCE, saw_training_images=False, pretraining_data="ImageNet-1K")
     assert "pretrained on ImageNet-1K, not on these images" in render(result, other)
-    assert "a stated cut" in render(result, replace(PROVENANCE, notes=("a stated cut",)))
+    cut = replace(PROVENANCE, notes=(Note("text", {"text": "A stated cut."}),))
+    assert "A stated cut." in render(result, cut)
 
 
 @pytest.mark.parametrize("width", [60, 80, 90, 100, 120])
@@ -310,9 +440,12 @@ def test_a_terminal_is_not_overrun(result, width):
     assert max(map(len, table.splitlines())) <= width < max(map(len, whole.splitlines()))
     words = [word for word in whole.split() if not set(word) <= set("█▏▎▍▌▋▊▉")]
     found = [word for word in table.split() if not set(word) <= set("█▏▎▍▌▋▊▉")]
-    assert [w for w in found if w != "share"] == [w for w in words if w != "share"]  # nothing is lost
-    bars = row(table, "probe generalization").count("█")
-    assert bars == {60: 0, 80: 1, 90: 11, 100: 20, 120: 20}[width]
-    if width >= 80:  # rows stay rows
-        assert "← bottleneck, P > 0.99" in row(table, "probe generalization")
+    assert found == words  # nothing is lost
+    if width >= 90:  # rows stay rows
+        assert "← largest, P > 0.99" in row(table, "probe generalization")
     assert render(changed, PROVENANCE, 1000) == whole
+
+
+def test_the_table_can_be_shown_in_plain_characters(result, alone):
+    text = str(Run.of(result, alone, provenance=PROVENANCE)).translate(PLAIN)
+    assert text.encode("ascii")

@@ -6,7 +6,6 @@ without this package.
 """
 
 import contextlib
-import hashlib
 import json
 import platform
 import re
@@ -17,9 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._files import publish_exclusive
+from ssl_risk_rs.bank.header import BankDocument, BankHeader, header_of
+from ssl_risk_rs.bank.samples import (
+    SPLITS,
+    Split,
+    checked_samples,
+    extra_columns,
+    groups_of,
+    read_samples,
+    require_same,
+    sha256_of,
+)
 from ssl_risk_rs.errors import BankError, ParameterError
 
 if TYPE_CHECKING:
@@ -29,23 +40,21 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureBank", "PartArrays", "fits_float16", "in_float16_range", "is_bank"]
 
-FORMAT = "ssl-risk-bank"
-SCHEMA_VERSION = 1
 #: data of a part's `.npy` files begin here (docs/bank-format.md)
 HEADER_BYTES = 128
 FLOAT16_MAX = 65504.0
-Split = Literal["train", "test"]
-SPLITS: tuple[Split, Split] = ("train", "test")
+#: damaged blocks that a message lists
+LISTED = 20
 
 
 class PartArrays(NamedTuple):
-    """Committed rows of a part, mapped read-only."""
+    """Committed rows of a part, mapped read-only; each map keeps a file open."""
 
     name: str
     #: uint64 (m,): row of the bank for each line of `features`
-    rows: np.memmap
+    rows: npt.NDArray[np.uint64]
     #: float16 or float32 (m, n_features)
-    features: np.memmap
+    features: npt.NDArray[Any]
 
 
 class FeatureBank:
@@ -57,7 +66,7 @@ class FeatureBank:
     >>> bank.read(bank.rows("train")[:5])  # float32 (5, 768), once no row is missing
     """
 
-    def __init__(self, path: Path, document: dict[str, Any], core: _core.Bank) -> None:
+    def __init__(self, path: Path, document: BankDocument, core: _core.Bank) -> None:
         self.path = path
         self._document = document
         self._core = core
@@ -66,7 +75,7 @@ class FeatureBank:
     def create(
         cls,
         path: "str | os.PathLike[str]",
-        header: Mapping[str, Any],
+        header: Mapping[str, Any] | BankHeader,
         samples: "pl.DataFrame",
         *,
         n_features: int,
@@ -77,10 +86,9 @@ class FeatureBank:
         Parameters
         ----------
         path : folder of the bank; made if it is not there
-        header : what changes the numbers or describes them, as JSON: encoder, weights, layer, pooling,
-            transform, img_size, precision, data, class_names, pretraining, licence, versions, key …
-        samples : frame with columns row (0 … n-1), split ("train" or "test"), sample_id, label (from 0), and
-            path if there are files; other columns are kept
+        header : what changes the numbers or describes them: a `BankHeader`, or its fields (and any others) as JSON
+        samples : frame with columns row (0 … n-1), split ("train" or "test"), sample_id, label (whole numbers from
+            0), and path if there are files; other columns are kept
         n_features : length of a representation
         dtype : "float16" or "float32", in which features are stored; `fits_float16` helps to choose
 
@@ -90,34 +98,40 @@ class FeatureBank:
         a bank cannot have.
         """
         path = Path(path)
-        header = _as_json(header)
-        samples = _checked_samples(samples, header.get("class_names"))
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
-            "n_rows": samples.height,
-            "n_features": int(n_features),
-            "dtype": str(dtype),
-            "header": header,
-        }
+        checked = header_of(header)
+        names = checked.class_names
+        samples = checked_samples(samples, None if names is None else len(names))
         if dtype not in ("float16", "float32"):
             raise ParameterError(f"dtype is {dtype!r}; a bank stores float16 or float32")
         if not 0 < n_features <= 1 << 28:
             raise ParameterError(f"n_features is {n_features}; a bank stores 1 to {1 << 28}")
+        asked = BankDocument(n_rows=samples.height, n_features=int(n_features), dtype=str(dtype), header=checked)
         path.mkdir(parents=True, exist_ok=True)
         if (path / "bank.json").exists():
-            _same_manifest(path, manifest)
+            _same_document(path, asked)
         samples_path = path / "samples.parquet"
-        if not publish_exclusive(samples_path, lambda file: samples.write_parquet(file, compression="zstd")):
-            _same_samples(path, samples)
-        document = {
-            **manifest,
-            "samples_sha256": _sha256(samples_path),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        if not publish_exclusive(path / "bank.json", lambda file: file.write_text(text, encoding="utf-8")):
-            _same_manifest(path, manifest)
+        written = publish_exclusive(samples_path, lambda file: samples.write_parquet(file, compression="zstd"))
+        document = BankDocument(
+            n_rows=asked.n_rows,
+            n_features=asked.n_features,
+            dtype=asked.dtype,
+            header=checked,
+            samples_sha256=sha256_of(samples_path),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        text = json.dumps(document.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+
+        def publish() -> None:
+            if not publish_exclusive(path / "bank.json", lambda file: file.write_text(text, encoding="utf-8")):
+                _same_document(path, asked)
+
+        if written:
+            publish()
+        elif (path / "bank.json").exists():
+            require_same(path, read_samples(samples_path, _document(path)), samples)
+        else:  # who wrote the samples died, or is at work
+            require_same(path, read_samples(samples_path, document), samples)
+            publish()
         bank = cls.open(path)
         return cls.open(path) if bank._repair_headers() else bank
 
@@ -125,16 +139,16 @@ class FeatureBank:
     def open(cls, path: "str | os.PathLike[str]") -> "FeatureBank":
         """Open the bank in the folder `path`; complete or not.
 
+        Reads `bank.json`, journals and row indexes; `samples.parquet` is read, and its hash compared, when samples
+        are asked for.
+
         Raises
         ------
-        BankError if there is no bank, or a file is damaged.
+        BankError if there is no bank, or a file is damaged; `verify_path` then says what is.
         """
         path = Path(path)
         core = _core.Bank.open(path)  # checks the manifest as far as it concerns the rows
-        document = _read_manifest(path)
-        if not isinstance(document.get("header", {}), dict):
-            raise BankError(f"{path / 'bank.json'}: header is no JSON object")
-        return cls(path, document, core)
+        return cls(path, _document(path), core)
 
     @property
     def key(self) -> str:
@@ -142,9 +156,9 @@ class FeatureBank:
         return self.path.resolve().name
 
     @property
-    def header(self) -> dict[str, Any]:
+    def header(self) -> BankHeader:
         """What the bank's maker recorded: encoder, weights, transform, data, versions …"""
-        return self._document.get("header", {})
+        return self._document.header
 
     @property
     def n_rows(self) -> int:
@@ -164,12 +178,13 @@ class FeatureBank:
     @property
     def class_names(self) -> list[str] | None:
         """Name of each class, if known."""
-        return self.header.get("class_names")
+        names = self.header.class_names
+        return None if names is None else list(names)
 
     @property
     def created(self) -> str | None:
         """When the bank was made, ISO 8601, UTC."""
-        return self._document.get("created")
+        return self._document.created
 
     @property
     def core(self) -> _core.Bank:
@@ -183,12 +198,26 @@ class FeatureBank:
         """Whether every row is there."""
         return self.core.complete
 
-    def missing_rows(self) -> np.ndarray:
-        """Rows that are not there yet: uint64, ascending."""
-        return self.core.missing_rows()
+    @property
+    def n_missing(self) -> int:
+        """Number of rows that are not there yet."""
+        return self.core.n_missing
+
+    def missing_rows(self) -> npt.NDArray[np.uint64]:
+        """Rows that are not there yet: uint64, ascending.
+
+        Raises
+        ------
+        BankError if `samples.parquet` does not have the rows that `bank.json` promises: a list of any length would
+        have to be made.
+        """
+        core = self.core
+        if not core.complete:
+            _ = self.samples  # has n_rows lines, or is an error
+        return core.missing_rows()
 
     def writer(self, part: str | None = None) -> _core.BankWriter:
-        """A writer, to be closed or used in a `with` statement.
+        """A writer, to be closed or used in a `with` statement, in this process.
 
         Without `part`, the first part of this machine that has no writer: any number of processes may ask.
 
@@ -205,32 +234,47 @@ class FeatureBank:
     def samples(self) -> "pl.DataFrame":
         """One line for each row: row, split, sample_id, label, path, and whatever the maker added.
 
+        Read when it is first asked for, after its hash has been compared.
+
         Raises
         ------
         BankError if the file is damaged or does not belong to the bank.
         """
-        frame = _read_samples(self.path)
-        missing = [name for name in _COLUMNS if name not in frame.columns]
-        if missing or frame.height != self.n_rows:
-            raise BankError(
-                f"{self.path / 'samples.parquet'} has {frame.height} rows and columns {frame.columns}; "
-                f"the bank has {self.n_rows} rows and needs {list(_COLUMNS)}: it belongs to another bank"
-            )
-        return frame
+        return read_samples(self.path / "samples.parquet", self._document)
 
-    def labels(self) -> np.ndarray:
+    def labels(self) -> npt.NDArray[np.int64]:
         """Class of each row: int64 (n_rows,)."""
-        return self.samples["label"].to_numpy().astype(np.int64, copy=False)
+        labels: npt.NDArray[np.int64] = self.samples["label"].to_numpy()
+        return labels
 
-    def rows(self, split: Split) -> np.ndarray:
+    def rows(self, split: Split) -> npt.NDArray[np.uint32]:
         """Rows of a split: uint32, ascending."""
         if split not in SPLITS:
             raise ParameterError(f"split is {split!r}; a bank has {' and '.join(SPLITS)}")
         return np.flatnonzero((self.samples["split"] == split).to_numpy()).astype(np.uint32)
 
+    def sample_ids(self) -> list[str]:
+        """Name of each row's sample: unique within its split, the same wherever the data lie."""
+        ids: list[str] = self.samples["sample_id"].to_list()
+        return ids
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """Columns of the samples that the maker added; each may serve as groups."""
+        return extra_columns(self.samples)
+
+    def groups(self, column: str) -> list[str]:
+        """Value of a column of the samples for each row, as text: the row's patient, slide, scene …
+
+        Raises
+        ------
+        ParameterError naming the columns there are, or counting the rows without a value.
+        """
+        return groups_of(self.samples, column)
+
     def read(
-        self, rows: Any, *, dtype: Literal["float16", "float32"] = "float32", n_threads: int | None = None
-    ) -> np.ndarray:
+        self, rows: npt.ArrayLike, *, dtype: Literal["float16", "float32"] = "float32", n_threads: int | None = None
+    ) -> npt.NDArray[Any]:
         """Copy rows, in the order asked for: (m, n_features).
 
         Parameters
@@ -241,8 +285,8 @@ class FeatureBank:
 
         Raises
         ------
-        BankError if rows are missing; ParameterError if one asked for is beyond the bank, or float16 is asked
-        of a float32 bank, whose values it may not hold.
+        BankError if rows are missing, or a file has shrunk; ParameterError if one asked for is beyond the bank, or
+        float16 is asked of a float32 bank, whose values it may not hold.
         """
         rows = np.asarray(rows)
         if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
@@ -268,38 +312,39 @@ class FeatureBank:
         return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
 
     def verify(self, progress: Callable[[int], Any] | None = None) -> _core.BankVerification:
+        """`verify_path` of this bank's folder."""
+        return self.verify_path(self.path, progress)
+
+    @staticmethod
+    def verify_path(
+        path: "str | os.PathLike[str]", progress: Callable[[int], Any] | None = None
+    ) -> _core.BankVerification:
         """Read everything again and compare it with the hashes taken when it was written.
+
+        Works for banks that `open` refuses, as long as their `bank.json` can be read.
 
         Parameters
         ----------
+        path : folder of the bank
         progress : called now and then with the rows visited, out of 2 × the committed ones
 
         Raises
         ------
-        BankError naming part, block and rows of what is damaged.
+        BankError naming part, block and rows of all that is damaged.
         """
-        expected = self._document.get("samples_sha256")
-        if expected is not None and _sha256(self.path / "samples.parquet") != expected:
-            raise BankError(f"{self.path / 'samples.parquet'} has changed since the bank was made")
-        found = self.core.verify(progress)
-        if found.damage:
-            lines = [f"\n  {self._describe(damage)}" for damage in found.damage[:20]]
-            if len(found.damage) > len(lines):
-                lines.append(f"\n  and {len(found.damage) - len(lines)} more")
+        path = Path(path)
+        found = _core.Bank.verify_path(path, progress)
+        lines = _samples_damage(path) + [_describe(path, damage) for damage in found.damage]
+        if lines:
+            shown = "".join(f"\n  {line}" for line in lines[:LISTED])
+            if len(lines) > LISTED:
+                shown += f"\n  and {len(lines) - LISTED} more"
             raise BankError(
-                f"{self.path}: {len(found.damage)} damaged block(s) of {found.blocks}{''.join(lines)}\n"
+                f"{path} is damaged in {len(lines)} place(s); {found.blocks} blocks of {found.parts} part(s) were "
+                f"read:{shown}\n"
                 "copy the files again, or move the part's three files out of the bank and extract anew"
             )
         return found
-
-    def _describe(self, damage: _core.BankDamage) -> str:
-        text = f"{damage.path.name}: block {damage.block}, lines {damage.start} to {damage.stop - 1}"
-        if not damage.path.name.endswith(".rows.npy"):
-            index = self.path / f"{damage.part}.rows.npy"
-            shape = (damage.stop - damage.start,)
-            rows = np.memmap(index, np.dtype("<u8"), "r", HEADER_BYTES + 8 * damage.start, shape)
-            text += f" (rows {rows.min()} to {rows.max()} of the bank)"
-        return text
 
     def _repair_headers(self) -> bool:
         """Bring `.npy` headers up to their journals where a writer died between the two; whether any was."""
@@ -321,7 +366,7 @@ def is_bank(path: "str | os.PathLike[str]") -> bool:
     return (Path(path) / "bank.json").is_file()
 
 
-def in_float16_range(features: Any) -> bool:
+def in_float16_range(features: npt.ArrayLike) -> bool:
     """Whether every value is finite and at most 65504 in size: what a float16 bank accepts."""
     features = np.asarray(features)
     if features.dtype == np.float16:
@@ -329,7 +374,7 @@ def in_float16_range(features: Any) -> bool:
     return bool(np.all(np.abs(features) <= FLOAT16_MAX))  # NaN fails too
 
 
-def fits_float16(features: Any) -> bool:
+def fits_float16(features: npt.ArrayLike) -> bool:
     """Whether float16 keeps what a probe uses of these features.
 
     True if they are `in_float16_range` and rounding adds less than 1/64 of its standard deviation to each
@@ -355,115 +400,36 @@ def fits_float16(features: Any) -> bool:
 _COLUMNS = ("row", "split", "sample_id", "label", "path")
 
 
-def _as_json(header: Mapping[str, Any]) -> dict[str, Any]:
-    """The header as it will be read back: lists for tuples, strings for keys."""
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(header), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"header cannot be written as JSON: {error}") from None
-    names = plain.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise ParameterError("header's class_names must be a list of strings")
-    return plain
+def _document(path: Path) -> BankDocument:
+    return BankDocument.read(path / "bank.json")
 
 
-def _checked_samples(samples: "pl.DataFrame", class_names: list[str] | None) -> "pl.DataFrame":
-    """Columns in their order and types, sorted by row; an error if they do not describe rows 0 … n-1."""
-    import polars as pl
-
-    if "path" not in samples.columns:
-        samples = samples.with_columns(path=pl.lit(None, pl.String))
-    missing = [name for name in _COLUMNS if name not in samples.columns]
-    if missing:
-        raise ParameterError(f"samples lack the columns {missing}; there are {samples.columns}")
-    types = {
-        "row": pl.UInt64,
-        "split": pl.String,
-        "sample_id": pl.String,
-        "label": pl.Int64,
-        "path": pl.String,
-    }
-    try:
-        samples = samples.with_columns(pl.col(name).cast(dtype) for name, dtype in types.items())
-    except pl.exceptions.PolarsError as error:
-        raise ParameterError(f"samples have a column of the wrong type: {error}") from None
-    for name in _COLUMNS[:4]:
-        if samples[name].null_count():
-            raise ParameterError(f"samples have no {name} in line {int(samples[name].is_null().arg_max() or 0)}")
-    samples = samples.select(*_COLUMNS, pl.exclude(*_COLUMNS)).sort("row")
-    if not np.array_equal(samples["row"].to_numpy(), np.arange(samples.height, dtype=np.uint64)):
-        raise ParameterError(f"samples must number their {samples.height} rows 0, 1, 2, … without gap or repeat")
-    other = set(samples["split"].unique()) - set(SPLITS)
-    if other:
-        raise ParameterError(f"samples have split {sorted(other)[0]!r}; use train or test")
-    if samples.height:
-        low, high = (int(v) for v in (samples["label"].to_numpy().min(), samples["label"].to_numpy().max()))
-        if low < 0 or (class_names is not None and high >= len(class_names)):
-            known = "" if class_names is None else f" to {len(class_names) - 1} (the class names)"
-            raise ParameterError(f"labels go from {low} to {high}; a bank needs them from 0{known}")
-    twice = samples.select("split", "sample_id").is_duplicated()
-    if twice.any():
-        name = samples["sample_id"][int(twice.arg_max() or 0)]
-        raise ParameterError(f"sample_id {name!r} occurs twice in a split; splits are drawn by it")
-    return samples
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    return json.loads((path / "bank.json").read_text(encoding="utf-8"))
-
-
-def _read_samples(path: Path) -> "pl.DataFrame":
-    import polars as pl
-
-    try:
-        return pl.read_parquet(path / "samples.parquet")
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise BankError(f"{path / 'samples.parquet'} cannot be read: {error}") from None
-
-
-def _same_manifest(path: Path, manifest: dict[str, Any]) -> None:
+def _same_document(path: Path, asked: BankDocument) -> None:
     """Raise unless the bank that is there is the one that is meant."""
     _core.Bank.open(path)  # a damaged manifest gets its own message
-    there = _read_manifest(path)
-    old, new = (
-        {**{k: m.get(k) for k in ("n_rows", "n_features", "dtype")}, **m.get("header", {})} for m in (there, manifest)
-    )
-    differences = [
-        f"\n  {key}: {_short(old.get(key))} there, {_short(new.get(key))} asked for"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
+    differences = "".join(f"\n  {line}" for line in _document(path).differences(asked))
     if differences:
-        raise BankError(f"{path} holds another bank{''.join(differences)}\nuse another folder, or remove this one")
+        raise BankError(f"{path} holds another bank{differences}\nuse another folder, or remove this one")
 
 
-def _same_samples(path: Path, samples: "pl.DataFrame") -> None:
-    there = _read_samples(path)
-    if there.equals(samples):
-        return
-    if there.columns != samples.columns or there.height != samples.height:
-        what = f"{there.height} rows of {there.columns} there, {samples.height} of {samples.columns} asked for"
-    else:
-        column = next(name for name in there.columns if not there[name].equals(samples[name]))
-        old, new = there[column].to_list(), samples[column].to_list()
-        row = next((i for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b), None)
-        what = f"column {column!r} is {there[column].dtype} there, {samples[column].dtype} asked for"
-        if row is not None:
-            what = f"{column} of row {row} is {_short(old[row])} there, {_short(new[row])} asked for"
-    raise BankError(f"{path} holds a bank of other samples: {what}\nuse another folder, or remove this one")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def _sha256(path: Path) -> str:
+def _samples_damage(path: Path) -> list[str]:
+    """What is wrong with the samples: no line, or one."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise BankError(f"{path} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
+        read_samples(path / "samples.parquet", _document(path))
+    except BankError as error:
+        return [str(error)]
+    return []
+
+
+def _describe(path: Path, damage: _core.BankDamage) -> str:
+    name = damage.path.name
+    if damage.block is None:
+        return f"{name}: {damage.reason}"
+    text = f"{name}: block {damage.block}, lines {damage.start} to {damage.stop - 1}"
+    if not name.endswith(".rows.npy"):
+        shape = (damage.stop - damage.start,)
+        with contextlib.suppress(OSError, ValueError):  # the index may be damaged too, and has its own line then
+            index = path / f"{damage.part}.rows.npy"
+            rows = np.memmap(index, np.dtype("<u8"), "r", HEADER_BYTES + 8 * damage.start, shape)
+            text += f" (rows {rows.min()} to {rows.max()} of the bank)"
+    return f"{text}: {damage.reason}"

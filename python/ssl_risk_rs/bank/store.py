@@ -11,11 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from ssl_risk_rs._files import publish
-from ssl_risk_rs.bank import FeatureBank, is_bank
+from ssl_risk_rs._files import publish, remove_folder
+from ssl_risk_rs.bank.bank import FeatureBank, is_bank
 from ssl_risk_rs.errors import BankError, ParameterError
 
-__all__ = ["BankSummary", "FeatureStore", "bank_key"]
+__all__ = ["STORE_VARIABLE", "BankSummary", "FeatureStore", "bank_key"]
+
+#: environment variable with the store's folder
+STORE_VARIABLE = "SSL_RISK_STORE"
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _REQUESTS = "requests"
@@ -46,12 +49,25 @@ class FeatureStore:
 
     Parameters
     ----------
-    root : the folder; default `$SSL_RISK_STORE`, else `ssl-risk-rs/banks` in the user's cache folder. Made
-        when something is written.
+    root : the folder; default `$SSL_RISK_STORE`, else `ssl-risk-rs/banks` in the user's cache folder
+        (`~/.cache` on Linux, or `$XDG_CACHE_HOME`). Made when something is written.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
         self.root = Path(root).expanduser() if root is not None else _default_root()
+        #: what decided where the store lies
+        self.origin: Literal["argument", "variable", "default"] = (
+            "argument" if root is not None else "variable" if os.environ.get(STORE_VARIABLE) else "default"
+        )
+
+    def where(self) -> str:
+        """A sentence that says where the store lies, and why there."""
+        reason = {
+            "argument": "as was asked for",
+            "variable": f"as the variable {STORE_VARIABLE} says",
+            "default": f"the default; set the variable {STORE_VARIABLE} to keep banks elsewhere",
+        }[self.origin]
+        return f"The feature store is {self.root} ({reason})."
 
     def path_for(self, key: str) -> Path:
         """Folder of the bank with this key, whether it exists or not."""
@@ -61,9 +77,7 @@ class FeatureStore:
 
     def banks(self) -> list[BankSummary]:
         """All banks, latest first; also those that are incomplete or damaged."""
-        if not self.root.is_dir():
-            return []
-        summaries = [summarize(folder) for folder in self.root.iterdir() if is_bank(folder)]
+        summaries = [summarize(folder) for folder in self._folders()]
         return sorted(summaries, key=lambda summary: (summary.modified, summary.key), reverse=True)
 
     def resolve(self, name: str | os.PathLike[str]) -> Path:
@@ -76,14 +90,45 @@ class FeatureStore:
         path = Path(name).expanduser()
         if is_bank(path):
             return path
-        banks = sorted(folder for folder in self.root.glob("*") if is_bank(folder))
+        banks = self._folders()
         found = [folder for folder in banks if folder.name == str(name)]
         found = found or [folder for folder in banks if folder.name.startswith(str(name))]
         if len(found) == 1:
             return found[0]
         if found:
-            raise BankError(f"{str(name)!r} is the beginning of {len(found)} keys in {self.root}; type more of it")
-        raise BankError(f"{str(name)!r} is neither a bank's folder nor a key in {self.root}; see `store ls`")
+            some = ", ".join(folder.name[:16] for folder in found[:4]) + (" …" if len(found) > 4 else "")
+            raise BankError(
+                f"{str(name)!r} is the beginning of {len(found)} keys in {self.root} ({some}); type more of it"
+            )
+        raise BankError(
+            f"{str(name)!r} is neither a bank's folder nor a key. {self.where()} It holds {len(banks)} banks; "
+            "`ssl-risk-rs store ls` lists them"
+        )
+
+    def remove(self, bank: str | os.PathLike[str]) -> Path:
+        """Remove a bank, named as in `resolve`, and say where it was.
+
+        The folder is renamed before anything in it is removed: a process that dies leaves no half bank, and the
+        next removal there finishes its work.
+
+        Raises
+        ------
+        BankError if it is no bank, or one that a writer is at work on.
+        """
+        folder = self.resolve(bank)
+        if folder.is_symlink():
+            raise BankError(f"{folder} is a link to {folder.resolve()}; remove that bank, and then the link")
+        folder = folder.resolve()
+        if part := _part_at_work(folder):
+            raise BankError(f"{folder} has a writer at work on its part {part!r}; stop it first")
+        remove_folder(folder)
+        return folder
+
+    def _folders(self) -> list[Path]:
+        """Folders of the banks; those that are being made or removed have other names."""
+        if not self.root.is_dir():
+            return []
+        return sorted(folder for folder in self.root.iterdir() if _KEY.fullmatch(folder.name) and is_bank(folder))
 
     def find(self, request: Mapping[str, Any]) -> FeatureBank | None:
         """The bank that an earlier, equal request led to; None if there is none. It may be incomplete.
@@ -132,17 +177,13 @@ def summarize(folder: Path) -> BankSummary:
     """What a listing shows of the bank in this folder; a damaged one is told, not raised."""
     files = [file.stat() for file in folder.iterdir() if file.is_file()]
     modified = max((stat.st_mtime for stat in files), default=0.0)
-    common: dict[str, Any] = {
-        "key": folder.name,
-        "bytes": sum(stat.st_size for stat in files),
-        "modified": datetime.fromtimestamp(modified, timezone.utc).isoformat(timespec="seconds"),
-        "path": folder,
-    }
+    n_bytes = sum(stat.st_size for stat in files)
+    when = datetime.fromtimestamp(modified, timezone.utc).isoformat(timespec="seconds")
     try:
         bank = FeatureBank.open(folder)
     except (BankError, OSError) as error:
         return BankSummary(
-            **common,
+            key=folder.name,
             state="damaged",
             encoder=None,
             data=None,
@@ -150,19 +191,24 @@ def summarize(folder: Path) -> BankSummary:
             missing=0,
             n_features=0,
             dtype="",
+            bytes=n_bytes,
+            modified=when,
+            path=folder,
             problem=str(error),
         )
-    missing = len(bank.missing_rows())
-    encoder, data = (bank.header.get(name) for name in ("encoder", "data"))
+    missing = bank.n_missing
     return BankSummary(
-        **common,
+        key=folder.name,
         state="incomplete" if missing else "complete",
-        encoder=None if encoder is None else str(encoder),
-        data=None if data is None else str(data),
+        encoder=bank.header.encoder,
+        data=bank.header.data,
         n_rows=bank.n_rows,
         missing=missing,
         n_features=bank.n_features,
         dtype=bank.dtype,
+        bytes=n_bytes,
+        modified=when,
+        path=folder,
     )
 
 
@@ -173,8 +219,25 @@ def _canonical(facts: Mapping[str, Any]) -> str:
         raise ParameterError(f"facts cannot be written as JSON: {error}") from None
 
 
+def _part_at_work(folder: Path) -> str | None:
+    """A part whose lock a writer holds, as far as this system tells."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: a folder with open files cannot be renamed there
+        return None
+    for journal in sorted(folder.glob("*.journal")):
+        with journal.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return journal.stem
+            except OSError:  # a file system without locks
+                return None
+    return None
+
+
 def _default_root() -> Path:
-    if root := os.environ.get("SSL_RISK_STORE"):
+    if root := os.environ.get(STORE_VARIABLE):
         return Path(root).expanduser()
     if sys.platform == "darwin":
         cache = Path.home() / "Library" / "Caches"

@@ -11,11 +11,13 @@ __all__ = [
     "data_option",
     "extraction_options",
     "extraction_settings",
+    "features_options",
     "format_option",
     "model_option",
     "named_data",
     "print_rows",
     "say",
+    "show",
     "store_option",
 ]
 
@@ -77,7 +79,27 @@ def named_data(data: str | None) -> str:
 
 def store_option(command: Command) -> Command:
     """--store."""
-    return click.option("--store", metavar="DIR", help="Folder of the feature banks.")(command)
+    return click.option(
+        "--store", metavar="DIR",
+        help="Feature banks are kept in this folder. The default is $SSL_RISK_STORE, else ssl-risk-rs/banks in the "
+        "user's cache folder.",
+    )(command)  # fmt: skip
+
+
+def features_options(command: Command) -> Command:
+    """Options that say how features are read from files."""
+    options = [
+        click.option("--test-features", metavar="PATH", help="The test rows, if they are in a file of their own."),
+        click.option("--supervised-features", metavar="PATH", help="The twin's features, in the same rows."),
+        click.option(
+            "--features-columns", metavar="A,B|PATTERN",
+            help="These columns of a parquet or csv file are the features, where they are no numbered family.",
+        ),
+        click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def format_option(command: Command) -> Command:
@@ -123,6 +145,11 @@ def extraction_options(command: Command) -> Command:
             help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
         ),
         click.option("--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."),
+        click.option(
+            "--exif-orientation",
+            is_flag=True,
+            help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -131,10 +158,11 @@ def extraction_options(command: Command) -> Command:
 
 def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take the values of `extraction_options` out of `options` as keyword arguments of `ensure_banks`."""
+    from dataclasses import fields
+
     from ssl_risk_rs.extraction.settings import ExtractionSettings
 
-    names = ("device", "amp", "batch_size", "workers", "dtype", "compile", "skip_corrupt", "hash_content")
-    settings = ExtractionSettings(**{name: options.pop(name) for name in names})
+    settings = ExtractionSettings(**{field.name: options.pop(field.name) for field in fields(ExtractionSettings)})
     layers = options.pop("layers")
     return {
         "settings": settings,
@@ -145,7 +173,24 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 def say(sentence: str) -> None:
     """A sentence for the user, on stderr."""
-    click.echo(sentence, err=True)
+    click.echo(_showable(sentence, sys.stderr), err=True)
+
+
+def show(text: str) -> None:
+    """A result, on stdout; what its encoding lacks is replaced."""
+    click.echo(_showable(text, sys.stdout))
+
+
+def _showable(text: str, stream: Any) -> str:
+    """The text as a stream can show it: plain characters for drawn ones, question marks for the rest."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        from ssl_risk_rs.report.text import PLAIN
+
+        return text.translate(PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def print_rows(rows: list[dict[str, Any]], form: str) -> None:
@@ -153,15 +198,18 @@ def print_rows(rows: list[dict[str, Any]], form: str) -> None:
     if form == "json":
         import json
 
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        show(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     columns = list(rows[0]) if rows else []
     cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]
     if form == "csv":
         import csv
+        import io
 
-        csv.writer(sys.stdout, lineterminator="\n").writerows(cells)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(cells)
+        show(text.getvalue().removesuffix("\n"))
         return
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

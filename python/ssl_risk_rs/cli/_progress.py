@@ -35,7 +35,7 @@ class EventDisplay:
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
-        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._tasks: dict[Stage, TaskID] = {}
         self._said = time.monotonic()
 
     def __call__(self, event: Event) -> None:
@@ -45,11 +45,11 @@ class EventDisplay:
         if self._bar is None:
             self._bar = _bar()
             self._bar.start()
-        key = (event.stage, event.detail)
-        if key not in self._tasks:
-            self._tasks[key] = self._bar.add_task(_title(event), total=event.total, rate="", left="")
+        if event.stage not in self._tasks:
+            self._tasks[event.stage] = self._bar.add_task(_title(event), total=event.total, rate="", left="")
         self._bar.update(
-            self._tasks[key],
+            self._tasks[event.stage],
+            description=_title(event),
             completed=event.done,
             total=event.total,
             rate=_rate(event),

@@ -1,9 +1,12 @@
-"""Options of commands that decompose, and how their results leave."""
+"""Options of commands that decompose, as typed values, and how their results leave."""
 
+import functools
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,113 +16,169 @@ import click
 from ssl_risk_rs.cli import _options as opt
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.decomposition import Decomposition
-    from ssl_risk_rs.results import Provenance
+    from ssl_risk_rs.errors import SslRiskError
+    from ssl_risk_rs.results import Run
+
+__all__ = ["Asked", "Ending", "decomposition_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: names of the fields of `Settings` that `settings` takes out of a command's options
-FIELDS = ("protocol", "seed", "n_threads", "tol", "scaling")
+#: fields of `Settings` that options set under their own name
+_FIELDS = (
+    "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
+    "overlap",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be computed: probes, other fields of `Settings`, the column of groups."""
+
+    probes: tuple[str, ...]
+    fields: Mapping[str, Any]
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Where the result goes."""
+
+    form: str
+    out: str | None
+    force: bool
+    strict_convergence: bool
+
+    def check(self) -> None:
+        """Complain about the run folder before the work, not after."""
+        from ssl_risk_rs.results import check_target
+
+        check_target(self.out if self.out is not None else _default_folder("run"), force=self.force)
+
+    def finish(self, run: "Run", failure: "SslRiskError | None") -> None:
+        """Write the record, then print what the terminal can show, and say where the record is."""
+        run = replace(run, provenance=replace(run.provenance, command=shlex.join(["ssl-risk-rs", *sys.argv[1:]])))
+        folder = run.save(self.out or _default_folder(run.provenance.encoder), force=self.force)
+        try:
+            self._print(run, folder)
+        except OSError as error:  # a closed pipe, or a stdout that was never there
+            opt.say(f"The result cannot be printed ({error.strerror or error}); it is in {folder}.")
+            # what is still in the buffer would fail again when the interpreter ends
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if failure is not None:
+            raise click.ClickException(f"{failure}\nWhat was finished before is in {folder}.")
+        self._judge_fits(run)
+
+    def _print(self, run: "Run", folder: Path) -> None:
+        from ssl_risk_rs.report.sentences import notes
+        from ssl_risk_rs.report.text import render
+
+        if self.form == "table":
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            opt.show(render(run, width))
+            opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz).")
+        else:
+            opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
+            for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
+                opt.say(note)
+            opt.say(f"The record is in {folder}.")
+
+    def _judge_fits(self, run: "Run") -> None:
+        missed = [f for d in run.decompositions for f in d.fits if not f.converged]
+        if missed:
+            opt.say(f"{len(missed)} fits did not reach their tolerance: {', '.join(f.role for f in missed)}.")
+        unproven = [
+            f for d in run.decompositions for f in d.fits if f.stop == "estimated" and (f.gap or 0) > d.method.tol
+        ]
+        if self.strict_convergence and (missed or unproven):
+            raise click.ClickException(
+                f"{len(missed) + len(unproven)} fits have no proof of their tolerance (--strict-convergence); the run "
+                "is saved"
+            )
 
 
 def decomposition_options(command: Command) -> Command:
-    """Options of the probe, the protocol, the intervals and the output."""
+    """Options of the probe, the protocol, the intervals and the output: `asked` and `ending`."""
     options = [
         click.option(
             "--probe",
             type=click.Choice(["logistic", "ridge", "both"]),
             default="logistic",
             show_default=True,
-            help="logistic: the paper's probe; ridge: faster, for screening.",
+            help="The logistic probe is the paper's; ridge is faster and good for screening.",
         ),
         click.option(
             "--protocol",
             type=click.Choice(["strict", "paper"]),
             default="strict",
             show_default=True,
-            help="strict: no choice sees the rows it is judged on; paper: the authors' choices.",
+            help="Under strict no choice sees the rows it is judged on; paper makes the authors' choices.",
         ),
         click.option(
             "--scaling",
             type=click.Choice(["standardize", "minmax", "none"]),
-            default="standardize",
-            show_default=True,
-            help="Of the features, from the probe's own training rows.",
+            help="Features are scaled from the probe's own training rows. The default is standardize, under the "
+            "paper's protocol none.",
+        ),
+        click.option(
+            "--group", metavar="COLUMN",
+            help="Rows with the same value in this column (patient, slide, scene) stay together in every split, and "
+            "intervals are by group.",
+        ),
+        click.option(
+            "--shared-groups", type=click.Choice(["refuse", "warn"]),
+            help="A group that has training and test rows is refused, or warned of. The default is refuse, under the "
+            "paper's protocol warn.",
+        ),
+        click.option(
+            "--overlap", type=click.Choice(["refuse", "warn"]),
+            help="Test images that are training images are refused, or warned of. The default is refuse, under the "
+            "paper's protocol warn.",
         ),
         click.option(
             "--splits", "n_subsets", type=click.IntRange(1, 3),
-            help="Held-out training subsets that R_AS is averaged over. Default: 3, or 1 where a fit takes minutes.",
+            help="R_AS is averaged over this many held-out training subsets. The default is 3, or 1 where a fit takes "
+            "minutes.",
+        ),
+        click.option(
+            "--midpoint/--no-midpoint", default=None,
+            help="Probes of the held-out subsets are fitted at the floor too, for the midpoint of R_AF. The default is "
+            "yes where it takes minutes at most.",
         ),
         click.option(
             "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
-            show_default=True, help="Confidence of the intervals.",
+            show_default=True, help="This is the confidence of the intervals.",
         ),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the splits."),
-        click.option("--tol", type=click.FloatRange(0, min_open=True), default=3e-4, show_default=True,
-                     help="Relative suboptimality of a logistic fit that is judged."),
-        click.option("--threads", "n_threads", type=click.IntRange(1), help="Default: all cores."),
-        click.option("--strict-convergence", is_flag=True, help="Exit 1 if a fit missed its tolerance."),
-        click.option("--out", metavar="DIR", help="Run folder; default: runs/TIME_ENCODER."),
-        click.option("--force", is_flag=True, help="Replace an existing run folder."),
+        click.option(
+            "--seed", type=click.IntRange(0), help="Splits are drawn by sample id and this seed. The default is 0."
+        ),
+        click.option("--tol", type=click.FloatRange(0, min_open=True),
+                     help="Logistic fits end at this relative suboptimality. The default is 1e-5 for small data, else "
+                     "3e-4, and 1e-3 for fits that only tune."),
+        click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores."),
+        click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
+        click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
+        click.option("--force", is_flag=True, help="An existing run folder is replaced."),
+        opt.format_option,
     ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
 
-
-def settings(options: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """(probes, other fields of `Settings`), taken out of `options`."""
-    probe = options.pop("probe")
-    probes = ("logistic", "ridge") if probe == "both" else (probe,)
-    names = (*FIELDS, "n_subsets", "confidence")
-    return probes, {name: options.pop(name) for name in names}
-
-
-def check(ending: dict[str, Any]) -> None:
-    """Complain about --out before the work, not after."""
-    from ssl_risk_rs.results import check_target
-
-    if ending["out"] is not None:
-        check_target(ending["out"], force=ending["force"])
-
-
-def finish(
-    results: "Sequence[Decomposition]",
-    provenance: "Provenance",
-    *,
-    form: str,
-    out: str | None,
-    force: bool,
-    strict_convergence: bool,
-) -> None:
-    """Save the run, print it, and say where it is."""
-    from dataclasses import replace
-
-    from ssl_risk_rs.report import render
-    from ssl_risk_rs.results import save_run, tidy
-
-    provenance = replace(provenance, command=shlex.join(["ssl-risk-rs", *sys.argv[1:]]))
-    folder = save_run(out or default_folder(provenance.encoder), results, provenance=provenance, force=force)
-    if form == "table":
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo("\n\n".join(render(result, provenance, width) for result in results))
-        click.echo(f"  records {folder}/{{run.json,results.parquet,outcomes.npz}}")
-    else:
-        frame = tidy(results, provenance, folder.name)
-        opt.print_rows(frame.to_dicts(), form)
-        opt.say(f"records {folder}")
-    loose = [fit for result in results for fit in result.fits if not fit.converged]
-    if loose:
-        opt.say(f"{len(loose)} fits did not reach their tolerance: {', '.join(f.role for f in loose)}")
-    estimated = [f for r in results for f in r.fits if f.stop == "estimated" and (f.gap or 0) > r.settings.tol]
-    if strict_convergence and (loose or estimated):
-        raise click.ClickException(
-            f"{len(loose) + len(estimated)} fits have no certificate of tolerance {results[0].settings.tol:g} "
-            "(--strict-convergence); the run is saved"
+    @functools.wraps(command)
+    def typed(**given: Any) -> Any:
+        probe = given.pop("probe")
+        asked = Asked(
+            probes=("logistic", "ridge") if probe == "both" else (probe,),
+            fields={name: given.pop(name) for name in _FIELDS},
+            group=given.pop("group"),
         )
+        ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
+        return command(asked=asked, ending=ending, **given)
+
+    wrapped: Any = typed
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
 
 
-def default_folder(encoder: str) -> Path:
+def _default_folder(encoder: str) -> Path:
     """runs/TIME_ENCODER, a name that is free."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(encoder).name)[:60]
     stem = f"runs/{datetime.now():%Y%m%d-%H%M%S}_{safe}"

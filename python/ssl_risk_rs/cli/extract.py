@@ -12,8 +12,9 @@ from ssl_risk_rs.cli import _options as opt
 @opt.data_option
 @opt.store_option
 @opt.extraction_options
+@click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
-def extract(model: str, data: str | None, store: str | None, form: str, **options: Any) -> None:
+def extract(model: str, data: str | None, store: str | None, group: str | None, form: str, **options: Any) -> None:
     """Encode images into a feature bank and print where it is.
 
     Rows that the bank has already are not encoded again: after an interruption the same line goes on from the
@@ -28,7 +29,7 @@ def extract(model: str, data: str | None, store: str | None, form: str, **option
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
     with EventDisplay() as progress:
-        banks = ensure_banks(model, data, store=store, say=opt.say, progress=progress, **settings)
+        banks = ensure_banks(model, data, store=store, group=group, say=opt.say, progress=progress, **settings)
     rows = [
         {
             "encoder": bank.header["encoder"],

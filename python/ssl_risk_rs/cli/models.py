@@ -73,7 +73,7 @@ def show(name: str, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    rows = [{"field": key, "value": _text(value)} for key, value in facts.items() if value is not None]
+    rows = [{"field": key, "value": _text(value)} for key, value in facts.items() if value not in (None, "")]
     _print_rows(rows, form)
 
 

@@ -6,20 +6,27 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_risk_rs.cli._options import format_option, print_rows, say, store_option
-from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.errors import BankError, DataError
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank.bank import FeatureBank
 
 
 @click.group()
 def store() -> None:
-    """List, check, import and export feature banks.
+    """List, check, import, export and remove feature banks.
 
     A bank holds the representations of one encoder on one data set. BANK is its folder, its key, or the
     beginning of its key.
+
+    The store is the folder that --store names, else the one in the variable SSL_RISK_STORE, else
+    ssl-risk-rs/banks in the user's cache folder (~/.cache or $XDG_CACHE_HOME on Linux, ~/Library/Caches on macOS,
+    %LOCALAPPDATA% on Windows). `store ls` says where it is.
 
     \b
     ssl-risk-rs store ls
@@ -30,7 +37,7 @@ def store() -> None:
 @store_option
 @format_option
 def ls(store: str | None, form: str) -> None:
-    """List the banks of the store, latest first.
+    """List the banks of the store, latest first, and say where the store is.
 
     \b
     ssl-risk-rs store ls --format csv
@@ -39,8 +46,7 @@ def ls(store: str | None, form: str) -> None:
 
     found = FeatureStore(store)
     banks = found.banks()
-    if not banks:
-        say(f"no banks in {found.root}")
+    say(found.where() if banks else f"{found.where()} There are no banks in it.")
     if form == "table":
         rows = [
             {
@@ -80,7 +86,7 @@ def info(bank: str, store: str | None, form: str) -> None:
     facts: dict[str, Any] = {
         "path": str(opened.path),
         "complete": opened.complete,
-        "missing": len(opened.missing_rows()),
+        "missing": opened.n_missing,
         "n_rows": opened.n_rows,
         "n_train": len(opened.rows("train")),
         "n_test": len(opened.rows("test")),
@@ -91,12 +97,12 @@ def info(bank: str, store: str | None, form: str) -> None:
         "created": opened.created,
         "columns": samples.columns,
         "parts": [{"name": part.name, "rows": part.rows, "blocks": part.blocks} for part in opened.core.parts()],
-        "header": opened.header,
+        "header": opened.header.to_json(),
     }
     if form == "json":
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    flat = {**facts, **{f"header.{name}": value for name, value in opened.header.items()}}
+    flat = {**facts, **{f"header.{name}": value for name, value in opened.header.to_json().items()}}
     del flat["header"]
     print_rows([{"field": name, "value": _plain(value, form)} for name, value in flat.items()], form)
 
@@ -108,31 +114,75 @@ def info(bank: str, store: str | None, form: str) -> None:
 def verify(bank: str, store: str | None, form: str) -> None:
     """Read a bank again and compare every block with the hashes taken when it was written.
 
-    Exits with 1, naming part, block and rows, if anything has changed.
+    Works for banks that are too damaged to be opened. Exits with 1, naming part, block and rows of all that is
+    damaged, if anything has changed.
 
     \b
     ssl-risk-rs store verify 3f2a
     """
-    opened = _open(bank, store)
-    committed = opened.n_rows - len(opened.missing_rows())
+    from ssl_risk_rs.bank.bank import FeatureBank
+    from ssl_risk_rs.bank.store import FeatureStore
+
+    path = FeatureStore(store).resolve(bank)
+    total = _visits(path)
     with _progress("verify") as report:
-        found = opened.verify(None if report is None else lambda rows: report(rows, 2 * committed))
+        found = FeatureBank.verify_path(path, None if report is None else lambda rows: report(rows, total))
+    missing = found.n_rows - found.rows
     line: dict[str, Any] = {
-        "path": str(opened.path),
-        "state": "complete" if opened.complete else "incomplete",
-        "missing": opened.n_rows - found.rows,
+        "path": str(path),
+        "state": "incomplete" if missing else "complete",
+        "missing": missing,
         "parts": found.parts,
         "blocks": found.blocks,
         "rows": found.rows,
         "bytes": found.bytes,
     }
-    for part in opened.core.parts():
-        if part.header_behind:
-            say(
-                f"{part.name}: the .npy headers are behind the journal, so numpy.load sees fewer rows (a "
-                "writer was stopped, or is at work); the next writer brings them up to date"
-            )
+    for part in found.behind:
+        say(
+            f"{part}: the .npy headers are behind the journal, so numpy.load sees fewer rows (a "
+            "writer was stopped, or is at work); the next writer brings them up to date"
+        )
     print_rows([{**line, "bytes": _size(found.bytes)} if form == "table" else line], form)
+
+
+@store.command()
+@click.argument("banks", metavar="BANK...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@store_option
+@format_option
+def rm(banks: tuple[str, ...], yes: bool, store: str | None, form: str) -> None:
+    """Remove banks from the disk.
+
+    Asks first; where nobody can answer, --yes is needed. Only folders that are banks are removed, and none that a
+    writer is at work on. Prints what was removed.
+
+    \b
+    ssl-risk-rs store rm 3f2a --yes
+    """
+    from ssl_risk_rs.bank.store import FeatureStore, summarize
+
+    found = FeatureStore(store)
+    # all names are looked up before anything is removed
+    summaries = [summarize(folder) for folder in dict.fromkeys(found.resolve(name) for name in banks)]
+    if not yes:
+        if not _can_ask():
+            raise click.UsageError(f"{len(summaries)} bank(s) would be removed, and nobody can be asked: add --yes")
+        for bank in summaries:
+            say(f"{bank.path}: {bank.encoder or '?'} on {bank.data or '?'}, {bank.n_rows:,} rows, {_size(bank.bytes)}")
+        click.confirm(
+            f"Remove {'this bank' if len(summaries) == 1 else f'these {len(summaries)} banks'}?", abort=True, err=True
+        )
+    for bank in summaries:
+        found.remove(bank.path)
+    rows: list[dict[str, Any]] = [
+        {
+            "key": bank.key,
+            "path": str(bank.path),
+            "bytes": _size(bank.bytes) if form == "table" else bank.bytes,
+        }
+        for bank in summaries
+    ]
+    print_rows(rows, form)
 
 
 @store.command("import")
@@ -223,11 +273,27 @@ def export(bank: str, target: str, force: bool, store: str | None, form: str) ->
     _print_record({"path": str(written), "n_rows": opened.n_rows, "dtype": opened.dtype}, form)
 
 
-def _open(name: str, store: str | None) -> Any:
-    from ssl_risk_rs.bank import FeatureBank
+def _open(name: str, store: str | None) -> "FeatureBank":
+    from ssl_risk_rs.bank.bank import FeatureBank
     from ssl_risk_rs.bank.store import FeatureStore
 
     return FeatureBank.open(FeatureStore(store).resolve(name))
+
+
+def _visits(bank: Path) -> int | None:
+    """Rows that a verification visits: payload and index of each; None for a bank that cannot be opened."""
+    from ssl_risk_rs.bank.bank import FeatureBank
+
+    try:
+        opened = FeatureBank.open(bank)
+    except BankError:
+        return None
+    return 2 * (opened.n_rows - opened.n_missing)
+
+
+def _can_ask() -> bool:
+    """Whether a person is at the terminal."""
+    return sys.stdin.isatty()
 
 
 def _file_facts(name: str) -> dict[str, Any]:
@@ -240,7 +306,7 @@ def _file_facts(name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def _progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     """A bar on stderr, if a person is looking."""
     if not sys.stderr.isatty():
         yield None

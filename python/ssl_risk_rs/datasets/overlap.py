@@ -90,7 +90,7 @@ def _pairs(rows: Iterable[int], keys: Sequence[bytes], is_test: np.ndarray) -> O
 
 def _telling(rows: range, tell: Callable[[int], None]) -> Iterator[int]:
     for row in rows:
-        if row % REPORT_EVERY == 0:
+        if row and row % REPORT_EVERY == 0:
             tell(row)
         yield row
     tell(len(rows))

@@ -1,6 +1,6 @@
 """Representations and labels → five risks → four signed components with intervals."""
 
-from ssl_risk_rs.decomposition.decompose import decompose, decompose_task
+from ssl_risk_rs.decomposition.decomposing import decompose, decompose_task
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task, make_task
 

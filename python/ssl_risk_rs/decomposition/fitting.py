@@ -78,9 +78,9 @@ class Fitter:
         """
         taken = max(alpha, design.alpha_floor if self.method.probe == "ridge" else 0.0)
         taken = taken if absolute else self.absolute(alpha, design)
+        self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
         if self.method.probe == "ridge":
             began = time.perf_counter()
-            self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
             probe = design.solve_ridge([taken], n_threads=self.method.n_threads)[0]
             seconds = time.perf_counter() - began
             self.fits.append(

@@ -21,7 +21,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements
@@ -174,10 +174,10 @@ class _Units:
     def _effective(self, strata: np.ndarray, n_strata: int) -> np.ndarray:
         counts = np.bincount(strata, minlength=n_strata).astype(float)
         if not self.grouped:
-            return counts
+            return np.asarray(counts)
         pairs, sizes = np.unique(strata.astype(np.int64) * self.n_units + self.unit, return_counts=True)
         squares = np.bincount(pairs // self.n_units, weights=sizes.astype(float) ** 2, minlength=n_strata)
-        return np.divide(counts**2, squares, out=np.zeros(n_strata), where=squares > 0)
+        return np.asarray(np.divide(counts**2, squares, out=np.zeros(n_strata), where=squares > 0))
 
     def centred(self, values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """Values less their (weighted) mean in the stratum."""
@@ -201,7 +201,6 @@ class _Units:
             return scores
         columns = [np.bincount(self.unit, weights=scores[:, i], minlength=self.n_units) for i in range(scores.shape[1])]
         return np.stack(columns, axis=1)
-
 
     def by_stratum(self, summed: np.ndarray) -> np.ndarray:
         """Products of unit scores summed by stratum: (n_strata, r, r)."""
@@ -364,7 +363,7 @@ class _RowScores:
         said = {"subset": "held-out", "rest": "other training", "test": "test"}
         for name, units in self.sets.items():
             if units.collapsed:
-                values = {"classes": units.collapsed, "unit": unit, "rows": said[name]}
+                values: Values = {"classes": units.collapsed, "unit": unit, "rows": said[name]}
                 notes.append(Note("collapsed_strata", values))
             if units.grouped:
                 if units.n_units < FEW_GROUPS:
@@ -389,7 +388,7 @@ def _common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | 
 
 def _spans_classes(groups: np.ndarray, y: np.ndarray, groups_test: np.ndarray, y_test: np.ndarray) -> bool:
     pairs = np.unique(np.stack([np.r_[groups, groups_test], np.r_[y, y_test].astype(np.int64)]), axis=1)
-    return pairs.shape[1] > len(np.unique(pairs[0]))
+    return bool(pairs.shape[1] > len(np.unique(pairs[0])))
 
 
 def _class_shares(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.record import Floor, Method, Penalty
+from ssl_risk_rs.results.record import Floor, Method
 
 __all__ = ["PAPER_SEED", "paper"]
 

@@ -31,7 +31,7 @@ class Settings:
     ----------
     probe : "logistic", the paper's, or "ridge"
     protocol : "strict" or "paper"
-    scaling : of the features, from the probe's own training rows; None: "standardize" under `strict`, "none" under `paper`
+    scaling : of the features, from the probe's own training rows; None: "standardize", under `paper` "none"
     n_folds : that the penalty is tuned on; tuning_folds : how many of them are judged
     n_subsets : held-out subsets of training rows, 1 to 3; subset_size : rows of each
     floor : penalty of R_AF and R_ΦF, in units of the mean variance of the scaled features: an infimum over all
@@ -99,4 +99,6 @@ class Settings:
         }
         for name, (given, reason) in fixed.items():
             if given:
-                raise ParameterError(f"--protocol paper fixes {name} ({reason}): leave it out, or use --protocol strict")
+                raise ParameterError(
+                    f"--protocol paper fixes {name} ({reason}): leave it out, or use --protocol strict"
+                )

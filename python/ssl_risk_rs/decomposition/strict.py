@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
 from ssl_risk_rs import _core
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import group_keys, sample_keys
 from ssl_risk_rs.decomposition.fitting import Fitter, Start, floor_fits
 from ssl_risk_rs.decomposition.settings import Settings
@@ -81,9 +82,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
         if plan.midpoint:
-            _, weak = floor_fits(
-                fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha
-            )
+            _, weak = floor_fits(fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha)
             held_floor.append(fitter.outcome(weak.probe, own))
         last = complement.probe
     design = moments.design(every, scaling=method.scaling)
@@ -133,18 +132,31 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     )
 
 
-def rows_of(task: Task) -> dict[str, object]:
+class _Rows(TypedDict):
+    class_names: tuple[str, ...]
+    train_ids: np.ndarray
+    test_ids: np.ndarray
+    train_labels: np.ndarray
+    test_labels: np.ndarray
+    train_groups: np.ndarray | None
+    test_groups: np.ndarray | None
+
+
+def rows_of(task: Task) -> _Rows:
     """The rows of a task as `Judgements` keeps them."""
     ids = np.array([s.encode() for s in task.sample_ids], dtype=np.bytes_)
-    found: dict[str, object] = {"class_names": task.class_names}
     groups = None
     if task.groups is not None:
         groups = np.array([name.encode() for name in task.group_names], dtype=np.bytes_)[task.groups]
-    for part, rows in (("train", task.train_rows), ("test", task.test_rows)):
-        found |= {f"{part}_ids": ids[rows], f"{part}_labels": task.labels[rows]}
-        if groups is not None:
-            found[f"{part}_groups"] = groups[rows]
-    return found
+    return _Rows(
+        class_names=task.class_names,
+        train_ids=ids[task.train_rows],
+        test_ids=ids[task.test_rows],
+        train_labels=task.labels[task.train_rows],
+        test_labels=task.labels[task.test_rows],
+        train_groups=None if groups is None else groups[task.train_rows],
+        test_groups=None if groups is None else groups[task.test_rows],
+    )
 
 
 def in_row_order(outcomes: Sequence[Outcome], subset_of: np.ndarray) -> Outcome:
@@ -192,12 +204,12 @@ def sizes_of(
 
 def count_constant(design: "_core.Design") -> int:
     """Features without variance on the rows of a fit."""
-    return len(getattr(design, 'constant', ()))
+    return len(getattr(design, "constant", ()))
 
 
 def penalty_note(name: str, penalty: Penalty) -> Note:
     """A tuned penalty at the end of its grid."""
-    values = {"penalty": name, "alpha": penalty.value, "low": penalty.grid[0], "high": penalty.grid[-1]}
+    values: Values = {"penalty": name, "alpha": penalty.value, "low": penalty.grid[0], "high": penalty.grid[-1]}
     return Note("penalty_at_edge", values)
 
 
@@ -289,7 +301,7 @@ def _notes_on_cells(task: Task, cells: np.ndarray, folds: int, subsets: int, pla
             moved = np.where(counts > 0, np.abs(rest / rest.sum() / (counts / counts.sum()) - 1), 0)
         if moved.max() > MOVED_SHARE:
             c = int(moved.argmax())
-            values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(moved.max())}
+            values: Values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(moved.max())}
             notes.append(Note("shares_moved", values))
     lacking: set[int] = set()
     for fold in range(folds):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Representations", "Task", "make_task", "other_features"]
+__all__ = ["Representations", "Task", "check_task", "group_like", "make_task", "other_features"]
 
 #: what a caller may hand over as representations
 Representations: TypeAlias = Union["FeatureBank", "ArrayLike"]
@@ -88,14 +88,14 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     labels[train], labels[test] = encoded.codes["train"], encoded.codes["test"]
     names = list(encoded.class_names or names)
     ids = bank.samples["sample_id"].to_list()
-    groups, group_names, notes = None, (), []
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    notes: list[Note] = []
     if column is not None:
         group_names, groups = _groups(bank.groups(column))
     else:
-        notes = [Note("groups_unused", {"column": name}) for name in _group_like(bank.extra_columns)]
-    return _checked(
-        Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
-    )
+        notes = [Note("groups_unused", {"column": name}) for name in group_like(bank.extra_columns)]
+    return Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
 
 
 def _of_arrays(
@@ -115,32 +115,33 @@ def _of_arrays(
         if len(x) != len(given[part]):
             raise ShapeError(f"y_{part} has {len(given[part])} labels, X_{part} has {len(x)} rows")
     n, m = len(train_x), len(test_x)
-    ids = [str(i) for i in range(n + m)] if sample_ids is None else [str(i) for i in sample_ids]
-    if len(ids) != n + m:
-        raise ShapeError(f"sample_ids has {len(ids)} entries, expected {n + m} (train, then test)")
-    encoded = encode_labels(given, where="the labels", drop_unlabelled=drop_unlabelled)
+    if sample_ids is not None and len(sample_ids) != n + m:
+        raise ShapeError(f"sample_ids has {len(sample_ids)} entries, expected {n + m} (train, then test)")
+    where = {"train": "y_train", "test": "y_test"}
+    encoded = encode_labels(given, where=where, drop_unlabelled=drop_unlabelled)
     labels = np.zeros(n + m, np.uint32)
     kept = np.concatenate([encoded.kept["train"], encoded.kept["test"]])
     labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
-    codes, group_names = None, ()
+    # without ids, a row is named by its number among the rows that are kept, as in files
+    ids = (np.cumsum(kept) - 1).astype(str).tolist() if sample_ids is None else [str(i) for i in sample_ids]
+    codes: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
     if groups is not None:
         for part, of_part, rows in (("train", groups[0], n), ("test", groups[1], m)):
             if len(of_part) != rows:
                 raise ShapeError(f"groups of the {part} rows have {len(of_part)} entries, expected {rows}")
         group_names, codes = _groups([*groups[0], *groups[1]])
     names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
-    return _checked(
-        Task(
-            Features.of_arrays(train_x, test_x),
-            labels,
-            np.flatnonzero(kept[:n]).astype(np.uint32),
-            (n + np.flatnonzero(kept[n:])).astype(np.uint32),
-            ids,
-            tuple(names),
-            codes,
-            group_names,
-            tuple(encoded.notes),
-        )
+    return Task(
+        Features.of_arrays(train_x, test_x),
+        labels,
+        np.flatnonzero(kept[:n]).astype(np.uint32),
+        (n + np.flatnonzero(kept[n:])).astype(np.uint32),
+        ids,
+        tuple(names),
+        codes,
+        group_names,
+        tuple(encoded.notes),
     )
 
 
@@ -149,13 +150,14 @@ def _groups(values: Sequence[object]) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(names), codes
 
 
-def _group_like(columns: Sequence[str]) -> list[str]:
+def group_like(columns: Sequence[str]) -> list[str]:
     """Columns named like groups of rows that are not independent."""
     exact, beginnings = {"group", "groups"}, ("patient", "subject", "slide", "scene")
     return [c for c in columns if c.lower() in exact or c.lower().startswith(beginnings)]
 
 
-def _checked(task: Task) -> Task:
+def check_task(task: Task) -> None:
+    """Raise ParameterError unless a decomposition can be made of the task."""
     if len(task.train_rows) == 0 or len(task.test_rows) == 0:
         raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
     n_present = len(np.unique(task.labels[task.train_rows]))
@@ -167,7 +169,6 @@ def _checked(task: Task) -> Task:
         raise ParameterError(
             f"sample id {str(unique[counts > 1][0])!r} occurs twice among the training rows; splits are drawn by it"
         )
-    return task
 
 
 def other_features(task: Task, features: Any, test: "ArrayLike | None", role: str) -> Features:
@@ -175,8 +176,7 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     from ssl_risk_rs.bank import FeatureBank
 
     if isinstance(features, FeatureBank):
-        if features.n_rows != len(task.labels) or list(features.samples["sample_id"]) != list(task.sample_ids):
-            raise ShapeError(f"the {role} bank has other rows than the features: extract both from one data set")
+        _same_rows(task, features)
         return Features.of_bank(features)
     n = int(task.test_rows[0]) if len(task.test_rows) else 0
     x = as_float_rows(features, role)
@@ -190,3 +190,22 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     if len(t) != expected:
         raise ShapeError(f"{role}_test has {len(t)} rows, expected {expected} (test rows)")
     return Features.of_arrays(x, t)
+
+
+def _same_rows(task: Task, bank: "FeatureBank") -> None:
+    """Complain unless a bank has the labels and sample ids of the task in the same order."""
+    if bank.n_rows != len(task.labels):
+        raise ShapeError(
+            f"{bank.path} has {bank.n_rows} rows, the features have {len(task.labels)}: both need the same"
+        )
+    names = bank.class_names or list(task.class_names)
+    differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
+    ids = bank.samples["sample_id"].to_list()
+    counted = [str(row) for row in range(len(ids))]  # what a bank has where its source had no ids
+    if not differ.size and counted not in (ids, list(task.sample_ids)):
+        differ = np.flatnonzero(np.array(ids) != np.array(task.sample_ids))
+    if differ.size:
+        raise ShapeError(
+            f"{bank.path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
+            "extract both from one data set"
+        )

@@ -12,12 +12,13 @@ Describing and listing need no torch (timm's models aside); creating does.
 """
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
 from ssl_risk_rs.encoders.sources import build, describe, list_names
 from ssl_risk_rs.encoders.spec import EncoderSpec
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import EncoderError, ParameterError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.encoder import Encoder
@@ -25,12 +26,31 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "EncoderSpec", "create_encoder", "describe_encoder", "list_encoders"]
 
 
-def __getattr__(name: str) -> Any:  # the class needs torch
+def __getattr__(name: str) -> object:  # the class needs torch
     if name == "Encoder":
         from ssl_risk_rs.encoders.encoder import Encoder
 
         return Encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+#: packages that run encoders
+_RUNTIME = ("torch", "torchvision", "timm")
+
+
+@contextmanager
+def _needs_torch(name: str) -> Iterator[None]:
+    """A missing package becomes a sentence with the line that installs it."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _RUNTIME:
+            raise
+        raise EncoderError(
+            f"{name} needs {package}, which cannot be imported ({error}). Install what runs encoders:  "
+            "python -m pip install torch torchvision timm"
+        ) from error
 
 
 def create_encoder(
@@ -64,7 +84,8 @@ def create_encoder(
     if match not in ("name", "order"):
         raise ParameterError(f'match is "name" or "order", not {match!r}')
     report = progress or logging.getLogger(__name__).info
-    return build(name, layers=layers, pool=pool, img_size=img_size, match=match, progress=report)
+    with _needs_torch(name):
+        return build(name, layers=layers, pool=pool, img_size=img_size, match=match, progress=report)
 
 
 def describe_encoder(name: str) -> EncoderSpec:
@@ -74,7 +95,8 @@ def describe_encoder(name: str) -> EncoderSpec:
     ------
     EncoderError if the name is unknown (with the nearest names), or known but not loadable (with the reason).
     """
-    return describe(name)
+    with _needs_torch(name):
+        return describe(name)
 
 
 def list_encoders(pattern: str = "*", *, recognised: bool = False) -> list[str]:

@@ -39,7 +39,8 @@ class Bottleneck(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
-        return self.relu(self.bn3(self.conv3(y)) + shortcut)
+        out: Tensor = self.relu(self.bn3(self.conv3(y)) + shortcut)
+        return out
 
 
 class ResNet(nn.Module):
@@ -106,7 +107,8 @@ class TinyConvNet(nn.Module):
         self.project = nn.Linear(16 * 4 * 4, self.num_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(self.body(self.stem(x)).flatten(1))
+        out: Tensor = self.project(self.body(self.stem(x)).flatten(1))
+        return out
 
 
 class SmallConvNet(nn.Module):
@@ -121,7 +123,8 @@ class SmallConvNet(nn.Module):
         self.stage2 = _conv(64, 128, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stage2(self.stage1(self.stem(x))).mean((2, 3))
+        maps: Tensor = self.stage2(self.stage1(self.stem(x)))
+        return maps.mean((2, 3))
 
 
 def build_architecture(name: str, seed: int = 0) -> nn.Module:

@@ -9,6 +9,7 @@ is an error that names it.
 """
 
 import contextlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,18 @@ _PREFERENCE = (
 
 #: Counters of BatchNorm batches: unused in eval mode, and absent from old files.
 _COUNTER = "num_batches_tracked"
+
+
+#: types of weights; anything else under a weight's name is a quantized code, which needs its scale
+_WEIGHT_TYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+class MisshapedTensor(EncoderError):
+    """A tensor of the file has another shape than the architecture's."""
+
+    def __init__(self, name: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
+        super().__init__(f"tensor {name} has shape {got}, the architecture needs {want}")
+        self.name, self.got, self.want = name, got, want
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +167,39 @@ def load_encoder(
     try:
         found = find_encoder(content, wanted, match=match)
     except EncoderError as error:
-        raise EncoderError(f"{path} does not fit {architecture or type(module).__name__}: {error}") from None
+        hint = _size_hint(module, error) if isinstance(error, MisshapedTensor) else ""
+        raise EncoderError(f"{path} does not fit {architecture or type(module).__name__}: {error}{hint}") from None
     for name, tensor in found.tensors.items():
+        _check_type(path, name, tensor, wanted[name])
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise EncoderError(f"{path}: tensor {name} holds NaN or infinity")
     module.load_state_dict(found.tensors, strict=False)  # strictness, but for the counters, is established above
     return found
+
+
+def _check_type(path: Path, name: str, tensor: "Tensor", wanted: "Tensor") -> None:
+    """A weight must be a plain floating-point tensor: an int8 code under its name would load as its value."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if wanted.is_floating_point() and (kind not in _WEIGHT_TYPES or tensor.is_quantized):
+        raise EncoderError(
+            f"{path}: tensor {name} is {kind}, where the architecture has {str(wanted.dtype).removeprefix('torch.')}: "
+            "quantized weights are codes that mean nothing without their scales. Take the file that was not quantized, "
+            "or dequantize it with the library that wrote it and save float16 or float32 tensors"
+        )
+
+
+def _size_hint(module: "nn.Module", error: MisshapedTensor) -> str:
+    """The side of the images that a file's position embeddings are for, where that is what does not fit."""
+    patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    side = patch[0] if isinstance(patch, tuple) else patch
+    if not error.name.endswith("pos_embed") or len(error.got) != 3 or not isinstance(side, int):
+        return ""
+    for n_prefix in dict.fromkeys((int(getattr(module, "num_prefix_tokens", 1)), 1, 0)):
+        grid = math.isqrt(max(error.got[1] - n_prefix, 0))
+        if grid and grid * grid == error.got[1] - n_prefix:
+            size = grid * side
+            return f". The file is for images of {size} pixels: write ckpt:FILE@ARCH?img_size={size}"
+    return ""
 
 
 def find_encoder(content: Any, wanted: "Mapping[str, Tensor]", *, match: Literal["name", "order"] = "name") -> Match:
@@ -187,7 +227,8 @@ def find_encoder(content: Any, wanted: "Mapping[str, Tensor]", *, match: Literal
         names = [name for tensors in dicts.values() for name in tensors]
         raise EncoderError(
             f"none of its {len(names)} tensors has a name of the architecture (such as {required[0]}); "
-            f"it has {_some(names)}. Is it another architecture? If only names differ, ask for match by order"
+            f"it has {_some(names)}. Is it another architecture? If only names differ, "
+            "have tensors matched by their order: ckpt:FILE@ARCH?match=order"
         )
     rank, wrapper, prefix = min(candidates)
     tensors = dicts[wrapper]
@@ -229,7 +270,7 @@ def _check_complete(
     for name in required:
         got, want = tuple(tensors[prefix + name].shape), tuple(wanted[name].shape)
         if got != want:
-            raise EncoderError(f"tensor {prefix + name} has shape {got}, the architecture needs {want}")
+            raise MisshapedTensor(prefix + name, got, want)
 
 
 def _match_by_order(dicts: "dict[str, dict[str, Tensor]]", wanted: "Mapping[str, Tensor]") -> Match:

@@ -28,6 +28,8 @@ class Encoder:
     transform : PIL image → float32 tensor (c, h, w)
     num_features : d of each feature
     weights_hash : SHA-256 over names, dtypes, shapes and values of the module's tensors
+    code_hash : SHA-256 over the source files of a `file.py:function`, None for all others
+    code_files : those files, relative to the first one's folder
     """
 
     spec: EncoderSpec
@@ -35,6 +37,8 @@ class Encoder:
     transform: "Callable[[Image], Tensor]"
     num_features: dict[str, int]
     weights_hash: str
+    code_hash: str | None = None
+    code_files: tuple[str, ...] = ()
 
 
 class OutputModule(nn.Module):
@@ -50,7 +54,7 @@ class OutputModule(nn.Module):
         return out if isinstance(out, dict) else {self.name: out}
 
 
-def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], Tensor]", salt: bytes = b"") -> Encoder:
+def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], Tensor]") -> Encoder:
     """Freeze the module, run it once on a grey image, and hash its weights.
 
     Raises
@@ -72,12 +76,12 @@ def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], T
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise EncoderError(f"{spec.name} returns {shape} as {name} for 2 images; pool it to (2, n_features)")
     features = {name: value.shape[1] for name, value in out.items()}
-    return Encoder(replace(spec, features=tuple(features)), module, transform, features, hash_weights(module, salt))
+    return Encoder(replace(spec, features=tuple(features)), module, transform, features, hash_weights(module))
 
 
-def hash_weights(module: nn.Module, salt: bytes = b"") -> str:
+def hash_weights(module: nn.Module) -> str:
     """SHA-256 over names, dtypes, shapes and values of the tensors, whatever their order and device."""
-    digest = hashlib.sha256(salt)
+    digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -39,7 +39,7 @@ def spec_from_facts(name: str, path: Path, facts: dict[str, str]) -> EncoderSpec
     def twin(key: str) -> str | None:
         if name in BUNDLED:
             return facts.get(key, "").removesuffix(".safetensors") or None
-        return f"ckpt:{path.parent / facts[key]}" if key in facts else None
+        return f"ckpt:{path.absolute().parent / facts[key]}" if key in facts else None
 
     size, objective = int(facts["img_size"]), facts["objective"]
     made: dict[str, Any] = {"objective": objective, "pretraining_data": facts["pretraining_data"]}

@@ -1,6 +1,7 @@
 """Architecture name → network without a head, and the features it offers: ours first, then timm's."""
 
 import inspect
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +14,12 @@ from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["build_network", "name_features", "offered_features", "resize_input", "timm_network"]
+
+#: seconds for the hub's first answer
+HUB_TIMEOUT = 10
 
 _POOL_NAMES = {"token": "cls", "avg": "avgpool", "map": "map", "": "output"}
 
@@ -53,7 +57,9 @@ def timm_network(name: str, options: dict[str, Any], *, pretrained: bool = False
     if pretrained and not tags:
         raise EncoderError(f"timm has no pretrained weights of {base}; with random weights: random:{base}")
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        if pretrained:
+            return _with_weights(name, options)
+        return timm.create_model(name, pretrained=False, num_classes=0, **options)
     except TypeError as error:
         raise EncoderError(f"timm's {base} does not take the options {options}: {error}") from error
     except Exception as error:  # the hub's client has many ways to fail
@@ -65,6 +71,63 @@ def timm_network(name: str, options: dict[str, Any], *, pretrained: bool = False
             "default ~/.cache/huggingface) here and set HF_HUB_OFFLINE=1; or name a file: "
             f"ckpt:FILE@{base}; or take random weights: random:{base}"
         ) from error
+
+
+def _with_weights(name: str, options: dict[str, Any]) -> nn.Module:
+    """timm's model with its weights: from the local cache; else from the hub, if one request shows it can be reached.
+
+    The hub's client tries each of several files six times, which takes a minute on a machine without a network.
+    """
+    import timm
+
+    with _hub_offline() as switched:
+        try:
+            return timm.create_model(name, pretrained=True, num_classes=0, **options)
+        except TypeError:  # options that the model does not take
+            raise
+        except Exception:  # not in the cache: the client's errors differ between releases
+            if not switched:
+                raise
+    _reach_hub()
+    return timm.create_model(name, pretrained=True, num_classes=0, **options)
+
+
+@contextmanager
+def _hub_offline() -> "Iterator[bool]":
+    """The hub's client reads its cache only; False if that is so anyway, or there is no client to tell."""
+    try:
+        from huggingface_hub import constants, utils
+    except ImportError:
+        yield False
+        return
+    if constants.HF_HUB_OFFLINE:
+        yield False
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield True
+    finally:
+        constants.HF_HUB_OFFLINE = False
+        # before release 1.0 the client kept the connection that refuses everything
+        getattr(utils, "reset_sessions", lambda: None)()
+
+
+def _reach_hub() -> None:
+    """Raise OSError if the hub cannot be reached by one request; any answer will do."""
+    import ssl
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # certificates are the client's business
+            raise
 
 
 def resize_input(network: nn.Module, img_size: int, name: str) -> None:

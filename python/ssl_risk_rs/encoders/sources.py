@@ -4,10 +4,11 @@ Specs of published and bundled encoders, of pixels and of our own checkpoints ne
 architecture's features and preprocessing are timm's knowledge: those specs import it.
 """
 
-import sys
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,11 +24,15 @@ from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from PIL.Image import Image
+    from torch import Tensor, nn
 
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["build", "describe", "list_names"]
+
+Layers = str | list[str] | tuple[str, ...] | None
+Options = dict[str, object]
 
 #: our ResNets: timm's too, but these specs need no torch and keep the preprocessing of published checkpoints
 _OUR_RESNETS = ("resnet50", "resnet50w2", "resnet50w4", "resnet101")
@@ -66,8 +71,8 @@ def describe(text: str) -> EncoderSpec:
         return _describe_checkpoint(name)
     if name.kind == "random":
         spec = _describe_architecture(name.target, _network_options(name))
-        seed = _seed(name)
-        return replace(spec, name=text, source="random", notes=f"Weights drawn from seed {seed}.")
+        seed, query = _seed(name), _query(name)
+        return replace(spec, name=text, source="random", options=query, notes=f"Weights drawn from seed {seed}.")
     if name.kind == "timm":
         return _describe_timm(name)
     if not Path(name.target).is_file():
@@ -78,7 +83,7 @@ def describe(text: str) -> EncoderSpec:
 def build(
     text: str,
     *,
-    layers: "str | list[str] | tuple[str, ...] | None",
+    layers: Layers,
     pool: str | None,
     img_size: int | None,
     match: Literal["name", "order"],
@@ -111,38 +116,47 @@ def build(
     offered = spec.features if spec.architecture in _OUR_RESNETS else offered_features(network)
     default = spec.features[0] if layers is None and pool is None else None
     wanted = (default,) if default in offered else choose_features(offered, layers, pool)
+    takes_any = True
     if img_size is not None and img_size != spec.img_size:
         if img_size < 1:
             raise EncoderError(f"the image size must be positive, not {img_size}")
         resize_input(network, img_size, spec.name)
+        takes_any = hasattr(network, "set_input_size") or spec.architecture in _OUR_RESNETS
         ratio = (spec.resize or img_size) / (spec.img_size or img_size)
         spec = replace(spec, img_size=img_size, resize=round(img_size * ratio))
-    return finish(spec, name_features(network, wanted), _transform(spec, name))
+    try:
+        return finish(spec, name_features(network, wanted), _transform(spec, name))
+    except EncoderError as error:
+        if takes_any:
+            raise
+        named = f"{text}{'&' if _query(name) else '?'}img_size={img_size}"
+        raise EncoderError(f"{error}; if its size is fixed when it is built, name it there: {named}") from error
 
 
 # --- specs -----------------------------------------------------------------------------------------
 
 
-def _describe_architecture(architecture: str, options: dict[str, Any]) -> EncoderSpec:
+def _describe_architecture(architecture: str, options: Options) -> EncoderSpec:
     """Spec of an architecture without its weights' story."""
-    common: dict[str, Any] = {"name": architecture, "architecture": architecture, "source": "random"}
     if architecture in _OUR_RESNETS and not options:
-        return EncoderSpec(features=published_features(architecture), **common)
-    grey = {"channels": 1, "features": ("output",), **common}
+        return EncoderSpec(architecture, architecture, "random", published_features(architecture))
+    grey = EncoderSpec(architecture, architecture, "random", ("output",), channels=1)
     if architecture == "tiny_convnet":
-        return EncoderSpec(img_size=8, resize=8, mean=(0.306,), std=(0.376,), **grey)
+        return replace(grey, img_size=8, resize=8, mean=(0.306,), std=(0.376,))
     if architecture == "small_convnet":
-        return EncoderSpec(img_size=28, resize=28, mean=(0.286,), std=(0.353,), **grey)
-    import timm.data
+        return replace(grey, img_size=28, resize=28, mean=(0.286,), std=(0.353,))
     import torch
 
     from ssl_risk_rs.encoders.networks import offered_features, timm_network
 
     with torch.device("meta"):
         network = timm_network(architecture, options)
-    config = timm.data.resolve_model_data_config(network)
+    config = _timm_data().resolve_model_data_config(network)
     size = config["input_size"][-1]
     return EncoderSpec(
+        name=architecture,
+        architecture=architecture,
+        source="random",
         features=offered_features(network),
         img_size=size,
         resize=size if config.get("crop_mode") == "squash" else int(size / config["crop_pct"]),
@@ -150,7 +164,6 @@ def _describe_architecture(architecture: str, options: dict[str, Any]) -> Encode
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         channels=config["input_size"][0],
-        **common,
     )
 
 
@@ -160,12 +173,14 @@ def _describe_timm(name: EncoderName) -> EncoderSpec:
     spec = _describe_architecture(name.target, _network_options(name))
     config = timm.get_pretrained_cfg(name.target)
     tag = (config.tag or "") if config else ""
+    query = _query(name)
     return replace(
         spec,
         name=name.text,
         source="timm",
         licence=config.license if config else None,
-        random_twin=f"random:{name.target}",
+        random_twin=f"random:{name.target}" + (f"?{query}" if query else ""),
+        options=query,
         notes=f"timm's pretrained tag: {tag}." if tag else None,
     )
 
@@ -192,9 +207,8 @@ def _describe_checkpoint(name: EncoderName) -> EncoderSpec:
         spec = published_spec(entry)
     else:
         spec = _describe_architecture(name.part, _network_options(name))
-        query = "&".join(f"{key}={value}" for key, value in _network_options(name).items())
-        spec = replace(spec, random_twin=f"random:{name.part}" + (f"?{query}" if query else ""))
-    return replace(spec, name=name.text, source=str(path))
+        spec = replace(spec, random_twin=f"random:{name.part}" + (f"?{_query(name)}" if _query(name) else ""))
+    return replace(spec, name=name.text, source=str(path), options=_query(name))
 
 
 def _describe_pixels(name: EncoderName) -> EncoderSpec:
@@ -230,9 +244,15 @@ def _unknown(word: str) -> str:
 _OWN_OPTIONS = {"random": ("seed",), "checkpoint": ("match",)}
 
 
-def _network_options(name: EncoderName) -> dict[str, Any]:
+def _network_options(name: EncoderName) -> Options:
     own = _OWN_OPTIONS.get(name.kind, ())
     return {key: value for key, value in name.options.items() if key not in own}
+
+
+def _query(name: EncoderName) -> str:
+    """The architecture's options in one spelling."""
+    options = sorted(_network_options(name).items())
+    return "&".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options)
 
 
 def _match(name: EncoderName, match: Literal["name", "order"]) -> Literal["name", "order"]:
@@ -252,7 +272,7 @@ def _seed(name: EncoderName) -> int:
     return seed
 
 
-def _for_random(architecture: str, options: dict[str, Any]) -> dict[str, Any]:
+def _for_random(architecture: str, options: Options) -> Options:
     """timm's ResNets start with residual branches at zero, which would make the control shallower."""
     if architecture in _OUR_RESNETS and not options:
         return options
@@ -286,24 +306,28 @@ def _load_weights(
     progress(f"{spec.name}: {found.summary()}")
 
 
-def _transform(spec: EncoderSpec, name: EncoderName) -> Callable[..., Any]:
+def _transform(spec: EncoderSpec, name: EncoderName) -> "Callable[[Image], Tensor]":
     from ssl_risk_rs.encoders.transforms import InColour, Preprocess
 
     uses_timm = name.kind in ("timm", "random", "checkpoint") and spec.channels == 3
     if not uses_timm or spec.architecture in _OUR_RESNETS or published_entry(name.part):
         return Preprocess(spec)
-    import timm.data
     import torch
 
     from ssl_risk_rs.encoders.networks import timm_network
 
     with torch.device("meta"):
-        config = timm.data.resolve_model_data_config(timm_network(spec.architecture, _network_options(name)))
+        config = _timm_data().resolve_model_data_config(timm_network(spec.architecture, _network_options(name)))
     config["input_size"] = (spec.channels, spec.img_size, spec.img_size)
-    return InColour(timm.data.create_transform(**config), spec.channels)
+    return InColour(_timm_data().create_transform(**config), spec.channels)
 
 
-def _build_pixels(spec: EncoderSpec, layers: Any, pool: str | None, img_size: int | None) -> "Encoder":
+def _timm_data() -> Any:
+    """timm's module of transforms, which has no annotations."""
+    return import_module("timm.data")
+
+
+def _build_pixels(spec: EncoderSpec, layers: Layers, pool: str | None, img_size: int | None) -> "Encoder":
     from torch import nn
 
     from ssl_risk_rs.encoders.encoder import OutputModule, finish
@@ -317,33 +341,20 @@ def _build_pixels(spec: EncoderSpec, layers: Any, pool: str | None, img_size: in
 
 
 def _build_code(
-    name: EncoderName, *, layers: Any, pool: str | None, img_size: int | None, progress: Callable[[str], None]
+    name: EncoderName, *, layers: Layers, pool: str | None, img_size: int | None, progress: Callable[[str], None]
 ) -> "Encoder":
     """Run the user's file and wrap what its function returns: module, (module, transform) or Encoder."""
-    import importlib.util
-
     from torch import nn
 
     from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish
     from ssl_risk_rs.encoders.transforms import Preprocess
+    from ssl_risk_rs.encoders.user_code import run_function
 
     spec = describe(name.text)
-    path = Path(name.target).resolve()
-    loader = importlib.util.spec_from_file_location(path.stem, path)
-    assert loader is not None and loader.loader is not None  # a .py file always has one
-    code = importlib.util.module_from_spec(loader)
-    sys.path.insert(0, str(path.parent))  # its neighbours can be imported
-    try:
-        loader.loader.exec_module(code)
-        function = getattr(code, name.part, None)
-        if not callable(function):
-            defined = [n for n, v in vars(code).items() if callable(v) and getattr(v, "__module__", "") == path.stem]
-            raise EncoderError(f"{path} has no function {name.part}; it has {', '.join(defined) or 'none'}")
-        made = function()
-    finally:
-        sys.path.remove(str(path.parent))
+    code = run_function(Path(name.target).resolve(), name.part)
+    made = code.made
     if isinstance(made, Encoder):
-        return made
+        return replace(made, code_hash=code.digest, code_files=code.files)
     if img_size is not None:
         spec = replace(spec, img_size=img_size, resize=round(img_size * 256 / 224))
     module, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -357,7 +368,8 @@ def _build_code(
             f"{name.text}: no transform given, so ImageNet's usual one: short side {spec.resize}, centre "
             f"{spec.img_size}, ImageNet mean and std; return (module, transform) for another"
         )
-    encoder = finish(spec, OutputModule(module), transform, salt=path.read_bytes())
+    encoder = finish(spec, OutputModule(module), transform)
+    encoder = replace(encoder, code_hash=code.digest, code_files=code.files)
     wanted = encoder.spec.features
     if layers is not None or pool is not None:
         wanted = choose_features(encoder.spec.features, layers, pool)

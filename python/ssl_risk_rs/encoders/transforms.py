@@ -32,7 +32,8 @@ class Preprocess:
             image = F.resize(image, [spec.resize], InterpolationMode(spec.interpolation))
         if spec.img_size is not None and image.size != (spec.img_size, spec.img_size):
             image = F.center_crop(image, [spec.img_size, spec.img_size])
-        return F.normalize(F.to_tensor(image), list(spec.mean), list(spec.std))
+        normalized: Tensor = F.normalize(F.to_tensor(image), list(spec.mean), list(spec.std))
+        return normalized
 
 
 @dataclass(frozen=True)

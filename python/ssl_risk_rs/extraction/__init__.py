@@ -7,6 +7,6 @@ Importing this package imports neither torch nor the encoders.
 
 from ssl_risk_rs.extraction.cached import ensure_bank, ensure_banks
 from ssl_risk_rs.extraction.loop import extract
-from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress
+from ssl_risk_rs.extraction.settings import ExtractionSettings
 
-__all__ = ["ExtractionSettings", "Progress", "ensure_bank", "ensure_banks", "extract"]
+__all__ = ["ExtractionSettings", "ensure_bank", "ensure_banks", "extract"]

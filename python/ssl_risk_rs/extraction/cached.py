@@ -9,10 +9,12 @@ whether there is anything left to encode.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ssl_risk_rs.extraction.facts import library_versions
-from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress
+from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.events import Event
+from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
+from ssl_risk_rs.extraction.settings import ExtractionSettings
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -31,11 +33,21 @@ def ensure_bank(
     *,
     store: "FeatureStore | Path | str | None" = None,
     feature: str | None = None,
-    **options: Any,
+    pool: str | None = None,
+    img_size: int | None = None,
+    limit: str | int | None = None,
+    group: str | None = None,
+    settings: ExtractionSettings | None = None,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[Event], None] | None = None,
 ) -> "FeatureBank":
-    """The complete bank of one feature; `options` are those of `ensure_banks`."""
+    """The complete bank of one feature; the arguments are those of `ensure_banks`."""
     layers = None if feature is None else [feature]
-    return next(iter(ensure_banks(model, data, store=store, layers=layers, **options).values()))
+    banks = ensure_banks(
+        model, data, store=store, layers=layers, pool=pool, img_size=img_size, limit=limit, group=group,
+        settings=settings, say=say, progress=progress,
+    )  # fmt: skip
+    return next(iter(banks.values()))
 
 
 def ensure_banks(
@@ -47,9 +59,10 @@ def ensure_banks(
     pool: str | None = None,
     img_size: int | None = None,
     limit: str | int | None = None,
+    group: str | None = None,
     settings: ExtractionSettings | None = None,
     say: Callable[[str], None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
     """The complete banks of an encoder's features on a data set, encoding only what is missing.
 
@@ -61,7 +74,7 @@ def ensure_banks(
         a `file.py:function`)
     pool : pooling of layers that name none
     img_size : side of the images the encoder sees; None is the encoder's own
-    limit : `N` or `"N/class"`, as for `create_dataset`
+    limit, group : `N` or `"N/class"`, and the column whose groups it keeps whole, as for `create_dataset`
     settings : how to encode
     say : called with sentences for the user (a split that was made up, what is about to happen)
     progress : as for `extract`
@@ -80,7 +93,7 @@ def ensure_banks(
     settings = settings or ExtractionSettings()
     say = say or (lambda _: None)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    dataset = create_dataset(data, limit=limit)
+    dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
     typed: Sequence[str | None] = layers if layers else [None]
     requests = [_request(model, dataset, layer, pool, img_size, settings) for layer in typed]
     found = [None if request is None else store.find(request) for request in requests]
@@ -95,7 +108,7 @@ def ensure_banks(
         say(note)
     encoder = create_encoder(model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say)
     names = encoder.spec.features  # exactly what was asked for
-    banks = extract(encoder, dataset, store=store, features=names, progress=progress, **asdict(settings))
+    banks = extract(encoder, dataset, store=store, features=names, say=say, progress=progress, **asdict(settings))
     for layer, request in zip(typed, requests, strict=True):
         if request is not None:
             feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]
@@ -110,7 +123,7 @@ def _request(
     pool: str | None,
     img_size: int | None,
     settings: ExtractionSettings,
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same."""
     from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
     from ssl_risk_rs.encoders.names import parse_name
@@ -119,10 +132,11 @@ def _request(
     if name.kind == "code":  # a function may read anything; its encoder's weights are hashed each time
         return None
     file = Path(name.target) if name.kind == "checkpoint" else None
-    if name.target in BUNDLED:
-        file = bundled_path(name.target)
+    if name.kind == "registry":
+        file = bundled_path(name.target) if name.target in BUNDLED else _published_file(name.target)
     how = {key: value for key, value in asdict(settings).items() if key not in _HOW}
     return {
+        "version": FACTS_VERSION,
         "model": model,
         "model_file": None if file is None else _file_facts(file),
         "layer": layer,
@@ -131,12 +145,25 @@ def _request(
         "data": dataset.uri,
         "fingerprint": dataset.fingerprint(settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
+        "group": None if dataset.limit is None else dataset.group,
         "settings": how,
         "versions": library_versions(),
     }
 
 
-def _file_facts(path: Path) -> list[Any]:
+def _published_file(name: str) -> Path | None:
+    """Where the weights of a published encoder lie; an unknown name is `create_encoder`'s error to explain."""
+    from ssl_risk_rs.encoders import describe_encoder
+    from ssl_risk_rs.encoders.download import cached_path
+
+    try:
+        spec = describe_encoder(name)
+    except SslRiskError:
+        return None
+    return cached_path(spec.name, spec.source)
+
+
+def _file_facts(path: Path) -> list[str | int | None]:
     """Where a file is, its size and its time; a missing file is `create_encoder`'s error to explain."""
     path = path.absolute()
     if not path.is_file():

@@ -7,16 +7,19 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ssl_risk_rs.errors import EncoderError
+from ssl_risk_rs.errors import EncoderError, SslRiskError
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
     from ssl_risk_rs.datasets import ImageDataset
+
+    Transform = Callable[[Image], torch.Tensor]
 
 __all__ = [
     "CorruptImage",
@@ -48,11 +51,15 @@ class CorruptImage(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Images of one chunk: uint64 rows (m,) and a float32 tensor (m, c, h, w), None if m = 0."""
+    """Images of one chunk: uint64 rows (m,) and a float32 tensor (m, c, h, w), None if m = 0.
+
+    `oriented` counts the images whose EXIF data ask for another orientation than the stored one.
+    """
 
     rows: np.ndarray
     images: "torch.Tensor | None"
     corrupt: list[CorruptImage]
+    oriented: int = 0
 
 
 class Decoder:
@@ -61,7 +68,7 @@ class Decoder:
     def __init__(
         self,
         dataset: "ImageDataset",
-        transform: Callable[[Any], "torch.Tensor"],
+        transform: "Transform",
         rows: np.ndarray,
         chunk: int = CHUNK,
     ) -> None:
@@ -73,15 +80,22 @@ class Decoder:
     def __getitem__(self, i: int) -> Decoded:
         import torch
 
-        rows, images, corrupt = [], [], []
+        rows: list[int] = []
+        images: list[torch.Tensor] = []
+        corrupt: list[CorruptImage] = []
+        oriented = 0
         for row in self.rows[i * self.chunk : (i + 1) * self.chunk].tolist():
             try:
-                image = self.dataset.load(row)
+                picture = self.dataset.picture(row)
+            except SslRiskError as error:  # a sentence
+                corrupt.append(CorruptImage(row, self.dataset.where(row), str(error)))
+                continue
             except Exception as error:  # decoders raise almost anything on a damaged file
                 corrupt.append(CorruptImage(row, self.dataset.where(row), f"{type(error).__name__}: {error}"))
                 continue
+            oriented += picture.orientation != 1
             try:
-                images.append(self.transform(image))
+                images.append(self.transform(picture.image))
             except Exception as error:
                 where = self.dataset.where(row)
                 raise EncoderError(f"the encoder's transform fails on {where}: {error}") from error
@@ -90,7 +104,7 @@ class Decoder:
             shapes = sorted({tuple(image.shape) for image in images})
             raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
         stacked = torch.stack(images) if images else None
-        return Decoded(np.array(rows, dtype=np.uint64), stacked, corrupt)
+        return Decoded(np.array(rows, dtype=np.uint64), stacked, corrupt, oriented)
 
 
 def count_cpus() -> int:
@@ -177,7 +191,7 @@ def find_corrupt(
     return corrupt
 
 
-def _nothing(image: Any) -> "torch.Tensor":
+def _nothing(image: "Image") -> "torch.Tensor":
     import torch
 
     return torch.empty(0)

@@ -3,13 +3,20 @@
 import re
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ssl_risk_rs.datasets.pixels import PIXELS_VERSION
 
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset
+    from ssl_risk_rs.encoders import Encoder
     from ssl_risk_rs.extraction.decoding import CorruptImage
+    from ssl_risk_rs.extraction.scan import OverlapRecord
 
-__all__ = ["facts", "header", "library_versions"]
+__all__ = ["FACTS_VERSION", "facts", "header", "library_versions", "samples_hash"]
+
+#: rises when equal facts of an older release could stand for other numbers
+FACTS_VERSION = 2
 
 #: libraries whose release can move a feature
 LIBRARIES = ("ssl-risk-rs", "numpy", "pillow", "timm", "torch", "torchvision")
@@ -18,25 +25,39 @@ LIBRARIES = ("ssl-risk-rs", "numpy", "pillow", "timm", "torch", "torchvision")
 TRANSFORM = ("img_size", "resize", "interpolation", "mean", "std", "channels")
 
 
-def facts(encoder: Any, dataset: "ImageDataset", *, feature: str, precision: str, hash_content: bool) -> dict[str, Any]:
-    """Everything that changes a bank's numbers but the dtype it is stored in: the bank's key is their hash.
+def facts(encoder: "Encoder", dataset: "ImageDataset", *, precision: str, fingerprint: str) -> dict[str, object]:
+    """Everything that changes a bank's numbers but the feature and the dtype it is stored in: its key hashes them.
 
-    The files' fingerprint is taken before any limit; limit and left-out images are facts of their own.
+    An encoder is its weights, architecture and, if it is the user's own, the code that built it: never the name or
+    path it was asked for by. What pretrained it is among the facts because the header tells it.
     """
-    excluded = blake2b("\n".join(sorted(dataset.excluded)).encode(), digest_size=16).hexdigest()
+    spec = encoder.spec
     return {
-        "encoder": encoder.spec.name,
+        "version": FACTS_VERSION,
         "weights": encoder.weights_hash,
-        "feature": feature,
+        "architecture": spec.architecture,
+        "options": spec.options,
+        "code": encoder.code_hash,
+        "pretraining_data": spec.pretraining_data,
         "transform": transform_facts(encoder),
         "precision": precision,
-        "data": dataset.fingerprint(hash_content),
-        "limit": None if dataset.limit is None else str(dataset.limit),
-        "excluded": excluded if dataset.excluded else None,
+        "data": fingerprint,
+        "samples": samples_hash(dataset),
+        "pixels": PIXELS_VERSION,
+        "exif_orientation": dataset.exif_orientation,
     }
 
 
-def transform_facts(encoder: Any) -> dict[str, Any]:
+def samples_hash(dataset: "ImageDataset") -> str:
+    """Hash of which images are used and how they are labelled: limit, left-out images, classes, further columns."""
+    digest = blake2b("\0".join(dataset.class_names).encode(), digest_size=16)
+    for column in dataset.samples.drop("path").iter_columns():
+        digest.update(f"\n{column.name}\n".encode())
+        digest.update("\0".join(map(str, column.to_list())).encode())
+    return digest.hexdigest()
+
+
+def transform_facts(encoder: "Encoder") -> dict[str, object]:
     """From decoded image to network input, JSON-ready.
 
     The fields of the spec say it all for our own transforms. Another library's are described by their `repr`
@@ -44,7 +65,7 @@ def transform_facts(encoder: Any) -> dict[str, Any]:
     """
     values = {name: getattr(encoder.spec, name) for name in TRANSFORM}
     found = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-    transform = encoder.transform
+    transform: object = encoder.transform
     if type(transform).__module__.startswith("ssl_risk_rs."):
         transform = getattr(transform, "transform", None)
     if transform is not None:
@@ -53,7 +74,7 @@ def transform_facts(encoder: Any) -> dict[str, Any]:
 
 
 def header(
-    encoder: Any,
+    encoder: "Encoder",
     dataset: "ImageDataset",
     *,
     feature: str,
@@ -61,7 +82,8 @@ def header(
     device: str,
     fingerprint: str,
     corrupt: "list[CorruptImage]",
-) -> dict[str, Any]:
+    overlap: "OverlapRecord",
+) -> dict[str, object]:
     """Provenance of a bank, JSON-ready."""
     spec = encoder.spec
     layer, _, pooling = feature.rpartition(":")
@@ -69,6 +91,8 @@ def header(
         "encoder": spec.name,
         "encoder_spec": spec.to_dict(),
         "weights_hash": encoder.weights_hash,
+        "code_hash": encoder.code_hash,
+        "code_files": list(encoder.code_files),
         "feature": feature,
         "layer": layer or "last",
         "pooling": pooling,
@@ -78,12 +102,19 @@ def header(
         "device": device,
         "data": dataset.uri,
         "data_name": dataset.name,
+        "data_id": dataset.identity.kind,
+        "data_identity": {"name": dataset.identity.name, "kind": dataset.identity.kind},
         "data_fingerprint": fingerprint,
         "data_notes": dataset.notes,
         "limit": None if dataset.limit is None else str(dataset.limit),
+        "limit_group": None if dataset.limit is None else dataset.group,
+        "exif_orientation": dataset.exif_orientation,
+        "pixels_version": PIXELS_VERSION,
+        "overlap": overlap,
         "excluded": [{"where": image.where, "reason": image.reason} for image in corrupt],
         "class_names": dataset.class_names,
         "pretraining_data": spec.pretraining_data,
+        "pretraining_id": spec.pretraining_id,
         "licence": spec.licence,
         "versions": library_versions(),
     }

@@ -140,7 +140,8 @@ class Forward:
             return Features(tensors)
         # to pinned memory without waiting, so that the device has the next batch when this one is written
         host = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
-        ready = torch.cuda.Event()
+        cuda: Any = torch.cuda  # its events have no annotations
+        ready = cuda.Event()
         ready.record(torch.cuda.current_stream(self.device))
         return Features(host, ready)
 

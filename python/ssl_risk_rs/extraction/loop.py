@@ -1,14 +1,17 @@
 """Images → representations → banks: the device loop."""
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
+from ssl_risk_rs.events import Event
 from ssl_risk_rs.extraction.decoding import (
     CHUNK,
     CorruptImage,
@@ -21,16 +24,20 @@ from ssl_risk_rs.extraction.decoding import (
 )
 from ssl_risk_rs.extraction.facts import facts, header
 from ssl_risk_rs.extraction.forward import Amp, Features, Forward, choose_device, choose_precision
-from ssl_risk_rs.extraction.scan import known_corrupt
-from ssl_risk_rs.extraction.settings import ExtractionSettings, Progress, StorageDtype
+from ssl_risk_rs.extraction.reuse import SameFeatures
+from ssl_risk_rs.extraction.scan import OverlapRecord, known_corrupt, known_overlap
+from ssl_risk_rs.extraction.settings import ExtractionSettings, StorageDtype
 from ssl_risk_rs.extraction.writing import BlockWriter, Float16Overflow
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
     from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
+    from ssl_risk_rs.encoders import Encoder
 
 __all__ = ["extract"]
+
+Bottleneck = Literal["decode", "encode", "write"]
 
 #: images, spread over the data set, on whose features the stored dtype is decided
 N_PROBE = 64
@@ -40,7 +47,7 @@ REPORT_EVERY = 0.1
 
 
 def extract(
-    encoder: Any,
+    encoder: "Encoder",
     dataset: "ImageDataset",
     *,
     store: "FeatureStore | Path | str | None" = None,
@@ -52,18 +59,21 @@ def extract(
     dtype: StorageDtype = "auto",
     skip_corrupt: bool = False,
     hash_content: bool = False,
+    exif_orientation: bool = False,
     compile: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
     """Encode every image of a data set, one pass for all features, each into its own bank.
 
     Rows that a bank has already are not decoded again: after ^C, `kill -9` or a full disk, the same call goes
-    on from the last committed block. The encoder runs in evaluation mode without gradients, and is left on
-    the device.
+    on from the last committed block. A bank that is there is used only if a few of its images give the same
+    features now; else it stays, and another is made. The encoder runs in evaluation mode without gradients, and
+    is left on the device.
 
     Parameters
     ----------
-    encoder : from `create_encoder`; anything with `spec`, `module`, `transform` and `weights_hash`
+    encoder : from `create_encoder`, or anything with the same attributes
     dataset : from `create_dataset`
     store : a store or its folder; None is the default store
     features : names among `encoder.spec.features`; None takes the first, the encoder's default
@@ -71,6 +81,8 @@ def extract(
     skip_corrupt : leave out images that cannot be decoded. They are found by decoding every image once before
         the encoder starts, and recorded in the banks. Without it the first such image ends the run.
     hash_content : tell data apart by content, not by size and time: survives a copy, reads every file
+    exif_orientation : turn images as their EXIF data ask; the default leaves them as stored, like torchvision
+    say : called with sentences for the user
     progress : called about ten times a second from this thread
 
     Returns
@@ -94,13 +106,14 @@ def extract(
         compile=compile,
         skip_corrupt=skip_corrupt,
         hash_content=hash_content,
+        exif_orientation=exif_orientation,
     )
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    run = _Extraction(encoder, dataset, store, _feature_names(encoder, features), settings, progress)
+    run = _Extraction(encoder, dataset, store, _feature_names(encoder, features), settings, say, progress)
     return run.run()
 
 
-def _feature_names(encoder: Any, features: Sequence[str] | None) -> tuple[str, ...]:
+def _feature_names(encoder: "Encoder", features: Sequence[str] | None) -> tuple[str, ...]:
     offered = tuple(encoder.spec.features)
     names = offered[:1] if features is None else tuple(dict.fromkeys(features))
     for name in names:
@@ -116,33 +129,30 @@ class _Extraction:
 
     def __init__(
         self,
-        encoder: Any,
+        encoder: "Encoder",
         dataset: "ImageDataset",
         store: "FeatureStore",
         names: tuple[str, ...],
         settings: ExtractionSettings,
-        progress: Callable[[Progress], None] | None,
+        say: Callable[[str], None] | None,
+        progress: Callable[[Event], None] | None,
     ) -> None:
         self.encoder, self.store, self.names, self.settings = encoder, store, names, settings
-        self.progress = progress or (lambda _: None)
+        self.say: Callable[[str], None] = say or (lambda _: None)
+        self.progress: Callable[[Event], None] = progress or (lambda _: None)
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.amp, self.device)
         self.workers = self._workers()
         self.corrupt: list[CorruptImage] = []
+        self.fingerprint = dataset.fingerprint(settings.hash_content)  # before any limit, and with hashes a long read
+        dataset = dataset.oriented(settings.exif_orientation or dataset.exif_orientation)
         if settings.skip_corrupt:
             self.corrupt = self._scan(dataset)
             dataset = dataset.without([dataset.sample_id(image.row) for image in self.corrupt])
+            if self.corrupt:
+                self.say(f"{count_images(len(self.corrupt))} cannot be decoded and are left out")
         self.dataset = dataset
-        self.facts = {
-            name: facts(
-                encoder,
-                dataset,
-                feature=name,
-                precision=self.precision,
-                hash_content=settings.hash_content,
-            )
-            for name in names
-        }
+        self.facts = facts(encoder, dataset, precision=self.precision, fingerprint=self.fingerprint)
         self._forward: Forward | None = None
 
     def _workers(self) -> int:
@@ -158,9 +168,24 @@ class _Extraction:
             dataset,
             self.store.root / "scans",
             workers=self.workers if self.settings.workers != "auto" else count_cpus(),
-            fingerprint=dataset.fingerprint(self.settings.hash_content),
-            progress=lambda rows: self.progress(Progress("scan", rows, total)),
+            fingerprint=self.fingerprint,
+            progress=lambda rows: self.progress(Event("scan", rows, total)),
         )
+
+    @cached_property
+    def overlap(self) -> OverlapRecord:
+        """Test images that are training images: looked for before the first bank of these data is made."""
+        total = len(self.dataset)
+        found = known_overlap(
+            self.dataset,
+            self.store.root / "scans",
+            fingerprint=self.fingerprint,
+            progress=lambda rows: self.progress(Event("compare", rows, total)),
+        )
+        if n := found["test_images_in_train"]:
+            test, train = found["examples"][0]
+            self.say(f"{count_images(n)} of the test part are training images too: {test} has the bytes of {train}")
+        return found
 
     @property
     def forward(self) -> Forward:
@@ -184,7 +209,7 @@ class _Extraction:
         while True:
             banks = {name: self._bank(name, dtypes[name]) for name in self.names}
             try:
-                self._fill(banks)
+                oriented = self._fill(banks)
                 break
             except Float16Overflow as overflow:
                 if self.settings.dtype == "float16":
@@ -196,14 +221,22 @@ class _Extraction:
         for name, bank in banks.items():
             if not bank.complete:  # counted, not assumed
                 raise DataError(f"{bank.path}: {len(bank.missing_rows())} rows of {name} are missing; run again")
+        if oriented:
+            used = (
+                "they were turned" if self.dataset.exif_orientation else "they were used as stored, as torchvision does"
+            )
+            hint = "" if self.dataset.exif_orientation else "; --exif-orientation turns them"
+            self.say(f"{count_images(oriented)} ask for another orientation in their EXIF data: {used}{hint}")
         return banks
 
     # --- the stored dtype
 
-    def _key(self, name: str, dtype: str) -> str:
+    def _key(self, name: str, dtype: str, variant: int = 0) -> str:
+        """Key of a bank; `variant` counts the banks that have equal facts and other features."""
         from ssl_risk_rs.bank.store import bank_key
 
-        return bank_key({**self.facts[name], "dtype": dtype})
+        more = {"variant": variant} if variant else {}
+        return bank_key({**self.facts, "feature": name, "dtype": dtype, **more})
 
     def _stored_dtypes(self) -> dict[str, str]:
         """dtype of each feature: what was asked for, else that of an earlier run's bank, else what the probe
@@ -221,14 +254,20 @@ class _Extraction:
         return found
 
     def _dtype_in_store(self, name: str) -> str | None:
-        """dtype of the bank that an earlier run made or began."""
+        """dtype of the bank that an earlier run made or began with the features that the encoder gives now."""
         from ssl_risk_rs.bank import FeatureBank, is_bank
 
-        float16, float32 = (self.store.path_for(self._key(name, dtype)) for dtype in ("float16", "float32"))
-        if is_bank(float16) and (not is_bank(float32) or FeatureBank.open(float16).complete):
-            return "float16"
-        # beside an incomplete one in float16, which is as far as that went before a feature did not fit
-        return "float32" if is_bank(float32) else None
+        for variant in itertools.count():
+            paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in ("float16", "float32")}
+            banks = {dtype: FeatureBank.open(path) for dtype, path in paths.items() if is_bank(path)}
+            if not banks:
+                break
+            if len(banks) == 2 and not banks["float16"].complete:
+                del banks["float16"]  # it went as far as that before a feature did not fit
+            for dtype, bank in banks.items():
+                if self.same_features.difference(name, bank) is None:
+                    return dtype
+        return None
 
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
@@ -247,27 +286,51 @@ class _Extraction:
     def _bank(self, name: str, dtype: str) -> "FeatureBank":
         """The bank of a feature, created or reopened.
 
-        One that exists is opened whatever its header says of libraries and devices: its key is a hash of all
-        that decides its numbers.
+        One that exists is used whatever its header says of libraries and devices, if it gives the same features
+        for a few images: its key is a hash of all that is known to decide its numbers, and this finds the rest.
         """
         from ssl_risk_rs.bank import FeatureBank, is_bank
 
-        key = self._key(name, dtype)
-        path = self.store.path_for(key)
-        if is_bank(path):
+        for variant in itertools.count():
+            key = self._key(name, dtype, variant)
+            path = self.store.path_for(key)
+            if not is_bank(path):
+                return self._create(path, key, name, dtype)
             bank = FeatureBank.open(path)
-            columns = ["row", "split", "sample_id", "label"]
-            if not bank.samples.select(columns).equals(self.dataset.samples.select(columns)):
+            columns = [column for column in self.dataset.samples.columns if column != "path"]
+            if not set(columns) <= set(bank.samples.columns) or not bank.samples.select(columns).equals(
+                self.dataset.samples.select(columns)
+            ):
                 raise BankError(f"{path} holds other samples than {self.dataset.uri}; remove it and run again")
-            return bank
+            difference = self.same_features.difference(name, bank)
+            if difference is None:
+                return bank
+            self.say(
+                f"{path} is not used: {self.encoder.spec.name} gives other features now, with the same weights and "
+                f"settings ({difference:.2g} of their spread on the images compared); they go into another bank"
+            )
+        raise AssertionError("itertools.count does not end")
+
+    @cached_property
+    def same_features(self) -> SameFeatures:
+        def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            decoded = self._decoder(rows, chunk=len(rows))[0]
+            return decoded.rows, {} if decoded.images is None else self.forward([decoded.images]).arrays()
+
+        return SameFeatures(encode, self.precision)
+
+    def _create(self, path: Path, key: str, name: str, dtype: str) -> "FeatureBank":
+        from ssl_risk_rs.bank import FeatureBank
+
         described = header(
             self.encoder,
             self.dataset,
             feature=name,
             precision=self.precision,
             device=str(self.device),
-            fingerprint=self.facts[name]["data"],
+            fingerprint=self.fingerprint,
             corrupt=self.corrupt,
+            overlap=self.overlap,
         )
         return FeatureBank.create(
             path,
@@ -282,12 +345,12 @@ class _Extraction:
     def _decoder(self, rows: np.ndarray, chunk: int = CHUNK) -> Decoder:
         return Decoder(self.dataset, self.encoder.transform, rows, chunk)
 
-    def _fill(self, banks: "dict[str, FeatureBank]") -> None:
-        """Decode, encode and write every row that a bank lacks."""
+    def _fill(self, banks: "dict[str, FeatureBank]") -> int:
+        """Decode, encode and write every row that a bank lacks; how many of these ask for another orientation."""
         with BlockWriter(banks) as writer:
             rows = writer.rows()
             if len(rows) == 0:
-                return
+                return 0
             loop = _Loop(self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress)
             size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
             decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
@@ -296,6 +359,7 @@ class _Extraction:
                 corrupt = loop.run(stream, self.forward.batch_size, self._check_finite)
         if corrupt:
             raise DataError(self._corrupt_message(corrupt))
+        return loop.oriented
 
     def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
         return (
@@ -324,16 +388,17 @@ class _Loop:
         writer: BlockWriter,
         done: int,
         total: int,
-        progress: Callable[[Progress], None],
+        progress: Callable[[Event], None],
     ) -> None:
         self.forward, self.writer, self.progress = forward, writer, progress
+        self.oriented = 0
         self.before, self.done, self.total = done, done, total
-        self.waited = {"decode": 0.0, "encode": 0.0, "write": 0.0}
+        self.waited: dict[Bottleneck, float] = {"decode": 0.0, "encode": 0.0, "write": 0.0}
         self.start = self.reported = time.perf_counter()
 
     def run(
         self,
-        stream: Any,
+        stream: Iterable[Decoded],
         batch_size: int,
         check: Callable[[str, np.ndarray, np.ndarray], None],
     ) -> list[CorruptImage]:
@@ -344,7 +409,8 @@ class _Loop:
             ahead = None
             if batch:
                 clock = time.perf_counter()
-                ahead = np.concatenate([d.rows for d in batch]), self.forward([d.images for d in batch])
+                images = [d.images for d in batch if d.images is not None]
+                ahead = np.concatenate([d.rows for d in batch]), self.forward(images)
                 self.waited["encode"] += time.perf_counter() - clock
             self._finish(pending, check)
             pending = ahead
@@ -356,10 +422,11 @@ class _Loop:
         self._report(force=True)
         return corrupt
 
-    def _timed(self, stream: Any) -> Any:
+    def _timed(self, stream: Iterable[Decoded]) -> Iterator[Decoded]:
         clock = time.perf_counter()
         for decoded in stream:
             self.waited["decode"] += time.perf_counter() - clock
+            self.oriented += decoded.oriented
             yield decoded
             clock = time.perf_counter()
 
@@ -389,11 +456,11 @@ class _Loop:
         fresh = self.done - self.before
         rate = fresh / max(now - self.start, 1e-9)
         left = (self.total - self.done) / rate if fresh else None
-        slowest: Any = max(self.waited, key=self.waited.__getitem__) if fresh else None
-        self.progress(Progress("encode", self.done, self.total, rate, left, slowest))
+        slowest = max(self.waited, key=self.waited.__getitem__)
+        self.progress(Event("encode", self.done, self.total, rate, left, slowest if fresh else None))
 
 
-def _batches(stream: Any, batch_size: int) -> Any:
+def _batches(stream: Iterable[Decoded], batch_size: int) -> Iterator[tuple[list[Decoded], list[CorruptImage]]]:
     """Chunks gathered to about `batch_size` images; ends with the first chunk that has a corrupt image."""
     batch: list[Decoded] = []
     count = 0

@@ -1,4 +1,4 @@
-"""Which images cannot be decoded, found once for each data set and kept in the store.
+"""What is found by looking at all of a data set's images, once, and kept in the store: corrupt ones, repeated ones.
 
 A bank's samples are written first and never change, and a bank is complete when each of its rows is there.
 An image to be skipped must therefore be known before its bank exists: `skip_corrupt` decodes every image
@@ -7,18 +7,28 @@ further encoders do not decode them a second time.
 """
 
 import json
-import os
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from ssl_risk_rs._files import publish
 from ssl_risk_rs.extraction.decoding import CorruptImage, find_corrupt
 
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset
 
-__all__ = ["known_corrupt"]
+__all__ = ["OverlapRecord", "known_corrupt", "known_overlap"]
+
+#: rises when the same files give another answer
+VERSION = 2
+
+
+class OverlapRecord(TypedDict):
+    """Test images that are training images by content, as a bank's header has them."""
+
+    test_images_in_train: int
+    examples: list[list[str]]  # [test image, equal training image]
 
 
 def known_corrupt(
@@ -33,14 +43,38 @@ def known_corrupt(
 
     `fingerprint` must be the data set's own: a changed file is looked at again.
     """
-    name = blake2b(f"{fingerprint} {dataset.limit}".encode(), digest_size=16).hexdigest()
-    path = folder / f"{name}.json"
+    path = _path(folder, "corrupt", dataset, fingerprint)
     if path.exists():
-        return [CorruptImage(**entry) for entry in json.loads(path.read_text())["corrupt"]]
+        return [CorruptImage(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["corrupt"]]
     corrupt = find_corrupt(dataset, workers=workers, progress=progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = {"data": dataset.uri, "rows": len(dataset), "corrupt": [image._asdict() for image in corrupt]}
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(found, indent=1))
-    part.replace(path)
+    _write(path, {"data": dataset.uri, "rows": len(dataset), "corrupt": [image._asdict() for image in corrupt]})
     return corrupt
+
+
+def known_overlap(
+    dataset: "ImageDataset", folder: Path, *, fingerprint: str, progress: Callable[[int], None] | None = None
+) -> OverlapRecord:
+    """Test images of the data set whose content is a training image's, unless `folder` has the answer."""
+    from ssl_risk_rs.datasets import find_overlap
+
+    path = _path(folder, "overlap", dataset, fingerprint)
+    if path.exists():
+        found: OverlapRecord = json.loads(path.read_text(encoding="utf-8"))["overlap"]
+        return found
+    overlap = find_overlap(dataset, progress=progress)
+    examples = [list(pair) for pair in overlap.examples(dataset)]
+    record = OverlapRecord(test_images_in_train=overlap.n_test, examples=examples)
+    _write(path, {"data": dataset.uri, "rows": len(dataset), "overlap": record})
+    return record
+
+
+def _path(folder: Path, what: str, dataset: "ImageDataset", fingerprint: str) -> Path:
+    excluded = "\n".join(sorted(dataset.excluded))
+    asked = f"{VERSION} {what} {dataset.uri} {fingerprint} {dataset.limit} {dataset.group} {excluded}"
+    return folder / f"{blake2b(asked.encode(), digest_size=16).hexdigest()}.json"
+
+
+def _write(path: Path, found: dict[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found, indent=1, ensure_ascii=False)
+    publish(path, lambda file: file.write_text(text, encoding="utf-8"))

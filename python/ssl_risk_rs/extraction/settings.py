@@ -1,4 +1,4 @@
-"""Checked settings of an extraction, and what it reports while it runs."""
+"""Checked settings of an extraction."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
 
-__all__ = ["ExtractionSettings", "Progress", "StorageDtype"]
+__all__ = ["ExtractionSettings", "StorageDtype"]
 
 StorageDtype = Literal["auto", "float16", "float32"]
 
@@ -25,6 +25,7 @@ class ExtractionSettings:
     compile : whether the encoder goes through torch.compile
     skip_corrupt : leave out images that cannot be decoded, after a scan of all of them
     hash_content : tell data apart by the files' contents instead of their sizes and times
+    exif_orientation : turn images as their EXIF data ask; False leaves them as stored, like torchvision
     """
 
     device: str = "auto"
@@ -35,6 +36,7 @@ class ExtractionSettings:
     compile: bool = False
     skip_corrupt: bool = False
     hash_content: bool = False
+    exif_orientation: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -47,24 +49,3 @@ class ExtractionSettings:
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ParameterError(f"{name} is {value!r}; give auto or a whole number from {least}")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where an extraction stands.
-
-    Attributes
-    ----------
-    stage : "scan" (looking for corrupt images) or "encode"
-    rows, total : rows done, those of earlier runs included, and rows of the data set
-    images_per_second : of this run
-    seconds_left : at that rate; None before the first batch
-    bottleneck : what the others wait for: "decode", "encode" or "write"; None before the first batch
-    """
-
-    stage: Literal["scan", "encode"]
-    rows: int
-    total: int
-    images_per_second: float = 0.0
-    seconds_left: float | None = None
-    bottleneck: Literal["decode", "encode", "write"] | None = None

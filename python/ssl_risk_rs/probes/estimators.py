@@ -6,9 +6,10 @@ itself: it shares statistics between fits, an estimator makes them anew.
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
@@ -19,12 +20,19 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
 
-Scaling = Literal["none", "standardize", "minmax"]
+Scaling: TypeAlias = Literal["none", "standardize", "minmax"]
+Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
+#: (n, d)
+Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16]
+#: row numbers, or the class of each row
+Indices: TypeAlias = NDArray[np.uint32]
 
 #: used as they lie; others become the first
 DTYPES = [np.float32, np.float16]
 #: penalties that `RidgeProbeCV` tries, in units of the mean feature variance: half decades from the floor on
 ALPHA_GRID = tuple(10.0 ** (i / 2) for i in range(-10, 3))
+#: products n · d² that ridge sums in float64 for a penalty below what float32 sums bear: a quarter of a minute
+FLOAT64_PRODUCTS = 2**40
 #: rows scored at once by `predict`: never all (n, k) scores in memory
 PREDICT_ROWS = 16_384
 
@@ -62,16 +70,16 @@ def _positive(value: float, name: str) -> float:
     return float(value)
 
 
-class _Probe(ClassifierMixin, BaseEstimator):
+class _Probe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What the probes share: labels, statistics of the rows, scores."""
 
     scaling: Scaling
     n_threads: int | None
 
-    def _prepare(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, Indices, Indices]:
         """Checked rows, their numbers, and encoded labels."""
         # values are checked where the rows are read anyway, by a message that names the row
-        X, y = validate_data(
+        checked, y = validate_data(
             self,
             X,
             y,
@@ -85,32 +93,36 @@ class _Probe(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ParameterError(f"y has {len(self.classes_)} class: a probe needs at least two")
         labels = np.ascontiguousarray(encoded.ravel(), np.uint32)
-        return X, np.arange(len(X), dtype=np.uint32), labels
+        features = cast(Features, checked)
+        return features, np.arange(len(features), dtype=np.uint32), labels
 
     def _moments(
         self,
-        X: np.ndarray,
-        rows: np.ndarray,
-        labels: np.ndarray,
-        cells: np.ndarray,
+        X: Features,
+        rows: Indices,
+        labels: Indices,
+        cells: NDArray[np.uint8],
         n_cells: int,
         *,
-        rounded: bool = False,
+        precision: Precision = "auto",
     ) -> "_core.Moments":
         """Statistics of the rows by cell."""
         shift = _core.choose_shift(X, rows)
-        moments = _core.Moments(X.shape[1], len(self.classes_), n_cells=n_cells, shift=shift, rounded=rounded)
+        moments = _core.Moments(X.shape[1], len(self.classes_), n_cells=n_cells, shift=shift, precision=precision)
         moments.update(X, rows, labels, cells, n_threads=self.n_threads)
         return moments
 
-    def _design(self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray, *, rounded: bool = False) -> "_core.Design":
-        """The statistics a solver takes."""
-        moments = self._moments(X, rows, labels, np.zeros(len(X), np.uint8), 1, rounded=rounded)
-        return moments.design(scaling=self.scaling)
+    def _ridge_moments(
+        self, X: Features, rows: Indices, labels: Indices, cells: NDArray[np.uint8], n_cells: int, alpha: float
+    ) -> "_core.Moments":
+        """Those that determine a ridge probe at this penalty, as far as that can be had."""
+        moments = self._moments(X, rows, labels, cells, n_cells)
+        too_weak = alpha < moments.design(scaling=self.scaling).alpha_floor
+        if too_weak and X.shape[0] * X.shape[1] ** 2 <= FLOAT64_PRODUCTS:
+            moments = self._moments(X, rows, labels, cells, n_cells, precision="float64")
+        return moments
 
-    def _dual(
-        self, X: np.ndarray, rows: np.ndarray, labels: np.ndarray, alphas: list[float]
-    ) -> list["_core.LinearProbe"]:
+    def _dual(self, X: Features, rows: Indices, labels: Indices, alphas: list[float]) -> list["_core.LinearProbe"]:
         """Ridge probes of fewer rows than features."""
         return _core.solve_ridge_dual(
             X, rows, labels, len(self.classes_), alphas, scaling=self.scaling, n_threads=self.n_threads
@@ -118,21 +130,22 @@ class _Probe(ClassifierMixin, BaseEstimator):
 
     def _keep(self, probe: "_core.LinearProbe") -> None:
         self._probe = probe
+        self.n_constant_features_ = len(probe.constant)
         coef, intercept = probe.raw()
         if len(self.classes_) == 2:  # scikit-learn's form: one score, positive for the second class
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         self.coef_, self.intercept_ = coef, intercept
 
-    def _scores(self, X: np.ndarray) -> np.ndarray:
+    def _scores(self, X: Features) -> NDArray[np.float32]:
         """float32 (n, k) scores of checked rows."""
         rows = np.arange(len(X), dtype=np.uint32)
         return self._probe.scores(X, rows, n_threads=self.n_threads)
 
-    def _checked(self, X: Any) -> np.ndarray:
+    def _checked(self, X: ArrayLike) -> Features:
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=DTYPES, order="C")
+        return cast(Features, validate_data(self, X, reset=False, dtype=DTYPES, order="C"))
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
         """Scores of the classes.
 
         Parameters
@@ -149,18 +162,21 @@ class _Probe(ClassifierMixin, BaseEstimator):
         NotFittedError; ValueError for another number of features, NaN or infinity.
         """
         scores = self._scores(self._checked(X))
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+        if len(self.classes_) == 2:
+            scores = scores[:, 1] - scores[:, 0]
+        return scores
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Class with the largest score, the lowest of equals; array of shape (n_samples,).
 
         Raises
         ------
         As `decision_function`.
         """
-        X = self._checked(X)
-        best = [self._scores(X[i : i + PREDICT_ROWS]).argmax(1) for i in range(0, len(X), PREDICT_ROWS)]
-        return self.classes_[np.concatenate(best)]
+        rows = self._checked(X)
+        best = [self._scores(rows[i : i + PREDICT_ROWS]).argmax(1) for i in range(0, len(rows), PREDICT_ROWS)]
+        predicted: NDArray[np.generic] = self.classes_[np.concatenate(best)]
+        return predicted
 
 
 class RidgeProbe(_Probe):
@@ -173,8 +189,9 @@ class RidgeProbe(_Probe):
     Parameters
     ----------
     alpha : float, default 1e-3
-        Penalty α > 0; with as many rows as features or more, at least 1e-5 of the mean feature variance, below
-        which float32 sums do not determine the solution. `RidgeProbeCV` tunes it.
+        Penalty α > 0. `RidgeProbeCV` tunes it. With as many rows as features or more it is at least 1e-10 of the mean
+        variance of the scaled features, with more than 2⁴⁰ products n · d² at least 1e-5 of it; with fewer rows any
+        will do.
     scaling : {"none", "standardize", "minmax"}, default "none"
         Scaling of each feature from the training rows, folded into the weights. α acts on scaled weights.
     n_threads : int, optional
@@ -186,16 +203,23 @@ class RidgeProbe(_Probe):
     coef_ : float64 (k, d), intercept_ : float64 (k,)
         On raw features; for two classes (1, d) and (1,), scores of the second minus the first.
     n_features_in_ : int
+    n_constant_features_ : int
+        Features that do not vary on the training rows beyond float32 rounding; their weights are 0.
 
     Notes
     -----
-    Scores agree with a float64 solution to 1e-5, to 1e-4 at the weakest penalty accepted. Probes in raw coordinates
-    lose digits where a feature's mean is far above its standard deviation; `predict` therefore uses the scaled
-    probe, not `coef_`.
+    Products of features are summed in float64 up to 2³² of them, n · d², and wherever α asks for it; else blocks of
+    rows in float32. Scores agree with a float64 solution to 1e-5 on features whose correlations are moderate; how far
+    from it they are on others, `Design.solve_ridge` says. Probes in raw coordinates lose digits where a feature's mean
+    is far above its standard deviation; `predict` therefore uses the scaled probe, not `coef_`.
 
     Examples
     --------
-    >>> RidgeProbe(alpha=1e-2, scaling="standardize").fit(X, y).score(X_test, y_test)
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> probe = RidgeProbe(alpha=1e-2, scaling="standardize").fit(X[::2], y[::2])
+    >>> round(probe.score(X[1::2], y[1::2]), 2)
+    0.85
     """
 
     def __init__(self, alpha: float = 1e-3, *, scaling: Scaling = "none", n_threads: int | None = None) -> None:
@@ -203,7 +227,7 @@ class RidgeProbe(_Probe):
         self.scaling = scaling
         self.n_threads = n_threads
 
-    def fit(self, X: Any, y: Any) -> "RidgeProbe":
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "RidgeProbe":
         """Fit the probe.
 
         Parameters
@@ -218,11 +242,12 @@ class RidgeProbe(_Probe):
         ParameterError for one class, NaN, infinity, or a penalty out of range; ValueError for shapes.
         """
         alphas = [_positive(self.alpha, "alpha")]
-        X, rows, labels = self._prepare(X, y)
-        if len(X) < X.shape[1]:
-            self._keep(self._dual(X, rows, labels, alphas)[0])
+        features, rows, labels = self._prepare(X, y)
+        if len(features) < features.shape[1]:
+            self._keep(self._dual(features, rows, labels, alphas)[0])
         else:
-            design = self._design(X, rows, labels)
+            cells = np.zeros(len(features), np.uint8)
+            design = self._ridge_moments(features, rows, labels, cells, 1, alphas[0]).design(scaling=self.scaling)
             self._keep(design.solve_ridge(alphas, reuse=False, n_threads=self.n_threads)[0])
         return self
 
@@ -237,7 +262,8 @@ class RidgeProbeCV(_Probe):
     Parameters
     ----------
     alphas : sequence of float, optional
-        Penalties to choose from. Default: half decades from 1e-5 to 10 times the mean feature variance.
+        Penalties to choose from, bounded as in `RidgeProbe`. Default: half decades from 1e-5 to 10 times the mean
+        variance of the scaled features.
     n_folds : int, default 5
         Folds, each with its share of every class. One that leaves rows of a single class is passed over.
     max_judged : int, default 20_000
@@ -256,16 +282,19 @@ class RidgeProbeCV(_Probe):
         The penalty with the fewest errors, the strongest of equals.
     alphas_ : float64 (n_alphas,)
     errors_ : int64 (n_alphas,)
-        Held-out rows predicted wrongly; with 32 classes or more they may be of scores rounded to bfloat16
-        (`Design.ridge_errors`).
+        Held-out rows predicted wrongly.
     n_judged_ : int
         Rows that `errors_` counts among.
-    classes_, coef_, intercept_, n_features_in_
+    classes_, coef_, intercept_, n_features_in_, n_constant_features_
         As in `RidgeProbe`, of the probe fitted on all rows at `alpha_`.
 
     Examples
     --------
-    >>> RidgeProbeCV(scaling="standardize").fit(X, y).alpha_
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> probe = RidgeProbeCV(scaling="standardize").fit(X, y)
+    >>> f"{probe.alpha_:.1e}", probe.n_judged_
+    ('1.0e-01', 150)
     """
 
     def __init__(
@@ -285,7 +314,7 @@ class RidgeProbeCV(_Probe):
         self.random_state = random_state
         self.n_threads = n_threads
 
-    def fit(self, X: Any, y: Any) -> "RidgeProbeCV":
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "RidgeProbeCV":
         """Choose the penalty, then fit the probe on all rows.
 
         Parameters
@@ -297,16 +326,19 @@ class RidgeProbeCV(_Probe):
         ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
         """
         alphas = self._checked_settings()
-        X, rows, labels = self._prepare(X, y)
+        features, rows, labels = self._prepare(X, y)
         keys = _core.sample_keys([str(i) for i in rows], self.random_state)
         folds = _core.assign_cells(keys, rows, labels, n_folds=self.n_folds, n_subsets=0, subset_size=0)
-        wide = len(X) < X.shape[1]
-        if not wide:
-            moments = self._moments(X, rows, labels, folds, self.n_folds)
+        wide = len(features) < features.shape[1]
+        if wide:
+            unit = _core.feature_scaling(features, rows, scaling=self.scaling)[1]
+        else:
+            weakest = min(alphas, default=np.inf)  # those of the default are not below the floor
+            moments = self._ridge_moments(features, rows, labels, folds, self.n_folds, weakest)
             whole = moments.design(scaling=self.scaling)
+            unit = whole.mean_variance
         if not alphas:
-            unit = _mean_variance(X, self.scaling) if wide else whole.mean_variance
-            unit = unit if np.isfinite(unit) and unit > 0 else 1.0  # constant features: any penalty will do
+            unit = unit if unit > 0 else 1.0  # constant features: any penalty will do
             alphas = [a * unit for a in ALPHA_GRID]
         step = -(-len(rows) // self.max_judged)
         errors, judged = np.zeros(len(alphas), np.int64), 0
@@ -315,13 +347,14 @@ class RidgeProbeCV(_Probe):
             if len(np.unique(labels[others])) < 2:
                 continue  # nothing to fit
             if wide:
-                outcomes = _core.judge(X, held, labels, self._dual(X, others, labels, alphas), n_threads=self.n_threads)
+                probes = self._dual(features, others, labels, alphas)
+                outcomes = _core.judge(features, held, labels, probes, n_threads=self.n_threads)
                 errors += [int((predicted != labels[held]).sum()) for predicted, *_ in outcomes]
             else:
                 design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
                 # this fold's floor may be a little higher than that of all rows
                 used = [max(a, design.alpha_floor) if a >= whole.alpha_floor * (1 - 1e-6) else a for a in alphas]
-                errors += design.ridge_errors(X, held, labels, used, n_threads=self.n_threads)
+                errors += design.ridge_errors(features, held, labels, used, n_threads=self.n_threads)
             judged += len(held)
         if not judged:
             raise ParameterError(
@@ -331,7 +364,7 @@ class RidgeProbeCV(_Probe):
         self.alphas_, self.errors_, self.n_judged_ = np.array(alphas), errors, judged
         self.alpha_ = alphas[best]
         if wide:
-            self._keep(self._dual(X, rows, labels, [self.alpha_])[0])
+            self._keep(self._dual(features, rows, labels, [self.alpha_])[0])
         else:
             self._keep(whole.solve_ridge([self.alpha_], reuse=False, n_threads=self.n_threads)[0])
         return self
@@ -346,13 +379,6 @@ class RidgeProbeCV(_Probe):
         if len(alphas := np.atleast_1d(self.alphas)) == 0:
             raise ParameterError("alphas is empty: give at least one penalty")
         return [_positive(a, "alpha") for a in alphas]
-
-
-def _mean_variance(X: np.ndarray, scaling: str) -> float:
-    """Mean variance of the scaled features, of few rows."""
-    variance, width = X.var(0, dtype=np.float64), np.ptp(X.astype(np.float32, copy=False), 0)
-    unit = {"standardize": variance, "minmax": np.square(width, dtype=np.float64)}.get(scaling, np.ones_like(variance))
-    return float(np.divide(variance, unit, out=np.zeros_like(variance), where=unit > 0).mean())
 
 
 class LogisticProbe(_Probe):
@@ -383,6 +409,8 @@ class LogisticProbe(_Probe):
     coef_ : float64 (k, d), intercept_ : float64 (k,)
         On raw features; for two classes (1, d) and (1,), scores of the second minus the first.
     n_features_in_ : int
+    n_constant_features_ : int
+        Features that do not vary on the training rows beyond float32 rounding; their weights are 0.
     objective_ : float
         F at the solution.
     gap_ : float
@@ -397,8 +425,13 @@ class LogisticProbe(_Probe):
 
     Examples
     --------
-    >>> probe = LogisticProbe(alpha=1e-4, scaling="standardize").fit(X, y)
-    >>> probe.gap_, probe.predict_proba(X_test)
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> probe = LogisticProbe(alpha=1e-2, scaling="standardize").fit(X[::2], y[::2])
+    >>> round(probe.score(X[1::2], y[1::2]), 2), probe.converged_
+    (0.96, True)
+    >>> probe.predict_proba(X[1::2]).shape
+    (75, 3)
     """
 
     def __init__(
@@ -416,7 +449,7 @@ class LogisticProbe(_Probe):
         self.max_passes = max_passes
         self.n_threads = n_threads
 
-    def fit(self, X: Any, y: Any) -> "LogisticProbe":
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "LogisticProbe":
         """Fit the probe; ^C ends the fit with KeyboardInterrupt.
 
         Parameters
@@ -432,11 +465,13 @@ class LogisticProbe(_Probe):
         """
         alpha = _positive(self.alpha, "alpha")
         max_passes = _whole(self.max_passes, "max_passes", 1)
-        X, rows, labels = self._prepare(X, y)
+        features, rows, labels = self._prepare(X, y)
         # but for the variances to standardize with, products of features only shape the solver's steps
-        design = self._design(X, rows, labels, rounded=self.scaling != "standardize")
+        precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
+        cells = np.zeros(len(features), np.uint8)
+        design = self._moments(features, rows, labels, cells, 1, precision=precision).design(scaling=self.scaling)
         fit = _core.fit_logistic(
-            X,
+            features,
             rows,
             labels,
             design,
@@ -457,7 +492,7 @@ class LogisticProbe(_Probe):
             )
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities of the classes, softmax of their scores.
 
         Returns
@@ -468,10 +503,12 @@ class LogisticProbe(_Probe):
         ------
         As `decision_function`.
         """
-        return np.exp(self.predict_log_proba(X))
+        probabilities: NDArray[np.float64] = np.exp(self.predict_log_proba(X))
+        return probabilities
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Logarithms of `predict_proba`, finite where it underflows."""
         scores = self._scores(self._checked(X)).astype(np.float64)
         scores -= scores.max(1, keepdims=True)
-        return scores - np.log(np.exp(scores).sum(1, keepdims=True))
+        log_probabilities: NDArray[np.float64] = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+        return log_probabilities

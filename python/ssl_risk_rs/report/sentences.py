@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.record import Decomposition, FitRecord
+from ssl_risk_rs.results.record import FitRecord
+from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["MARKS", "Check", "checks", "notes", "short"]
 
@@ -69,7 +70,7 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and e.estimate < 0:
             weight = "its interval holds 0" if not e.high < 0 else "more than chance explains"
-            values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
+            values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
             said.append(Note("negative", values))
     if not result.supervised:
         said.append(Note("no_twin"))

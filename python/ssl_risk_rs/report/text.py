@@ -8,8 +8,7 @@ from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.record import Decomposition
-from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["bar", "render", "render_one"]
 
@@ -19,7 +18,7 @@ NARROW = 83
 EIGHTHS = " ▏▎▍▌▋▊▉"
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
-                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "–": "-",
+                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=",
                        **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
 
 

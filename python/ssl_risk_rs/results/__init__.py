@@ -4,8 +4,7 @@ from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, Quantity
-from ssl_risk_rs.results.record import Decomposition
-from ssl_risk_rs.results.run import ResultError, Run, check_target
+from ssl_risk_rs.results.run import Decomposition, ResultError, Run, check_target
 
 __all__ = [
     "QUANTITIES", "Decomposition", "Estimate", "Grade", "Judgements", "Outcome", "Provenance", "Quantity",

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.record import Decomposition
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["COLUMNS", "tidy"]
 
@@ -19,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def tidy(decompositions: Sequence[Decomposition], provenance: Provenance, run: str = "") -> "pl.DataFrame":
+def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run: str = "") -> "pl.DataFrame":
     """One row for each quantity of each decomposition and of its control."""
     import polars as pl
 

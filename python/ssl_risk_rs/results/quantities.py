@@ -85,6 +85,4 @@ def components(*, supervised: bool) -> tuple[str, ...]:
 def estimated(known: "frozenset[str] | set[str]") -> tuple[str, ...]:
     """The quantities whose risks are all `known`, in the order of the table."""
     left_out = {"approx_usability"} if "risk_sup" in known else set()
-    return tuple(
-        name for name, q in QUANTITIES.items() if name not in left_out and known.issuperset(q.weights)
-    )
+    return tuple(name for name, q in QUANTITIES.items() if name not in left_out and known.issuperset(q.weights))

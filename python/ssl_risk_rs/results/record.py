@@ -1,24 +1,9 @@
-"""The result of a decomposition as plain, typed values: what ran, on what, what came out."""
+"""What a decomposition records, as plain, typed values: what ran, on how much, at which penalties, by which fits."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-import numpy as np
-
-from ssl_risk_rs._notes import Note
-from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.quantities import QUANTITIES, components
-
-if TYPE_CHECKING:
-    import os
-    from pathlib import Path
-
-    import polars as pl
-
-__all__ = ["Bottleneck", "Decomposition", "FitRecord", "Floor", "Method", "Penalty", "Sizes"]
+__all__ = ["Bottleneck", "FitRecord", "Floor", "Method", "Penalty", "Sizes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,89 +116,3 @@ class Bottleneck:
 
     quantity: str
     probability: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class Decomposition:
-    """The decomposition of one probe's error; `components` and `risks` are polars frames."""
-
-    name: str
-    method: Method
-    sizes: Sizes
-    penalties: Mapping[str, Penalty]
-    estimates: Mapping[str, Estimate]
-    #: covariance of the risks named in `covariance_of`
-    covariance: np.ndarray = field(repr=False)
-    covariance_of: tuple[str, ...]
-    beta: float
-    #: variance that the probe's own variation adds to R_US, R_CS and R_AS; NaN where it could not be estimated
-    probe_variance: float
-    bottleneck: Bottleneck
-    floor: Floor
-    fits: tuple[FitRecord, ...] = field(repr=False)
-    notes: tuple[Note, ...]
-    seconds: float
-    judgements: Judgements | None = field(repr=False, default=None)
-    control: "Decomposition | None" = None
-
-    @property
-    def supervised(self) -> bool:
-        """Whether a twin gave the approximation error."""
-        return "approx" in self.estimates
-
-    @property
-    def component_names(self) -> tuple[str, ...]:
-        """Components that sum to the aggregated risk."""
-        return components(supervised=self.supervised)
-
-    @property
-    def converged(self) -> bool:
-        """Whether every fit reached its tolerance."""
-        return all(fit.converged for fit in self.fits)
-
-    def estimate(self, quantity: str) -> float:
-        """Point estimate of a quantity."""
-        return self.estimates[quantity].estimate
-
-    @property
-    def components(self) -> "pl.DataFrame":
-        """component, estimate, se, low, high, n, n_groups, df, grade"""
-        kinds = ("component", "detail", "total")
-        return _frame("component", [e for n, e in self.estimates.items() if QUANTITIES[n].kind in kinds])
-
-    @property
-    def risks(self) -> "pl.DataFrame":
-        """risk, estimate, se, low, high, n, n_groups, df, grade"""
-        return _frame("risk", [e for n, e in self.estimates.items() if QUANTITIES[n].kind == "risk"])
-
-    def with_control(self, control: "Decomposition | None") -> "Decomposition":
-        """The same with a control encoder's decomposition beside it."""
-        return replace(self, control=control)
-
-    def save(self, path: "os.PathLike[str] | str", *, force: bool = False) -> "Path":
-        """Write a run folder; see `Run.save`."""
-        from ssl_risk_rs.results.run import Run
-
-        return Run.of(self).save(path, force=force)
-
-    def __str__(self) -> str:
-        from ssl_risk_rs.results.run import Run
-
-        return str(Run.of(self))
-
-    def _repr_html_(self) -> str:
-        from ssl_risk_rs.results.run import Run
-
-        return Run.of(self)._repr_html_()
-
-
-def _frame(key: str, estimates: list[Estimate]) -> "pl.DataFrame":
-    import polars as pl
-
-    columns: dict[str, list[Any]] = {
-        key: [e.quantity for e in estimates],
-        **{name: [getattr(e, name) for e in estimates] for name in ("estimate", "se", "low", "high", "n", "n_groups")},
-        "df": [e.df for e in estimates],
-        "grade": [e.grade.value for e in estimates],
-    }
-    return pl.DataFrame(columns, schema_overrides={"n_groups": pl.Int64, "n": pl.Int64})

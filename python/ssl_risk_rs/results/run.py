@@ -1,4 +1,4 @@
-"""A run: decompositions with their provenance, as a folder that can be read back.
+"""A decomposition, and a run: decompositions with their provenance, as a folder that can be read back.
 
 The folder holds `run.json` (schema versioned), `results.parquet` (one row a quantity) and `outcomes.npz` (every
 judged row). It appears by one rename of a finished temporary folder: half a run is never taken for one.
@@ -19,18 +19,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_risk_rs._files import beside, replace_folder
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
+from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.frames import tidy
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Host, Provenance
-from ssl_risk_rs.results.record import Decomposition
+from ssl_risk_rs.results.quantities import QUANTITIES, components
+from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, Sizes
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ResultError", "Run", "check_target"]
+__all__ = ["Decomposition", "ResultError", "Run", "check_target"]
 
 #: of run.json; raised when a field changes its meaning. Version 1 is still read
 SCHEMA_VERSION = 2
@@ -39,6 +42,74 @@ _LIBRARIES = ("ssl-risk-rs", "numpy", "polars", "pillow", "timm", "torch", "torc
 
 class ResultError(SslRiskError, ValueError):
     """A run cannot be written or read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """The decomposition of one probe's error; `components` and `risks` are polars frames."""
+
+    name: str
+    method: Method
+    sizes: Sizes
+    penalties: Mapping[str, Penalty]
+    estimates: Mapping[str, Estimate]
+    #: covariance of the risks named in `covariance_of`
+    covariance: np.ndarray = field(repr=False)
+    covariance_of: tuple[str, ...]
+    beta: float
+    #: variance that the probe's own variation adds to R_US, R_CS and R_AS; NaN where it could not be estimated
+    probe_variance: float
+    bottleneck: Bottleneck
+    floor: Floor
+    fits: tuple[FitRecord, ...] = field(repr=False)
+    notes: tuple[Note, ...]
+    seconds: float
+    judgements: Judgements | None = field(repr=False, default=None)
+    control: "Decomposition | None" = None
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a twin gave the approximation error."""
+        return "approx" in self.estimates
+
+    @property
+    def component_names(self) -> tuple[str, ...]:
+        """Components that sum to the aggregated risk."""
+        return components(supervised=self.supervised)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every fit reached its tolerance."""
+        return all(fit.converged for fit in self.fits)
+
+    def estimate(self, quantity: str) -> float:
+        """Point estimate of a quantity."""
+        return self.estimates[quantity].estimate
+
+    @property
+    def components(self) -> "pl.DataFrame":
+        """component, estimate, se, low, high, n, n_groups, df, grade"""
+        kinds = ("component", "detail", "total")
+        return _frame("component", [e for n, e in self.estimates.items() if QUANTITIES[n].kind in kinds])
+
+    @property
+    def risks(self) -> "pl.DataFrame":
+        """risk, estimate, se, low, high, n, n_groups, df, grade"""
+        return _frame("risk", [e for n, e in self.estimates.items() if QUANTITIES[n].kind == "risk"])
+
+    def with_control(self, control: "Decomposition | None") -> "Decomposition":
+        """The same with a control encoder's decomposition beside it."""
+        return replace(self, control=control)
+
+    def save(self, path: "os.PathLike[str] | str", *, force: bool = False) -> "Path":
+        """Write a run folder; see `Run.save`."""
+        return Run.of(self).save(path, force=force)
+
+    def __str__(self) -> str:
+        return str(Run.of(self))
+
+    def _repr_html_(self) -> str:
+        return Run.of(self)._repr_html_()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,19 +189,23 @@ class Run:
             found = json.loads(file.read_text(encoding="utf-8"))
             schema = found["schema_version"]
             if schema == 1:
-                return replace(version1.read(found, cls), path=folder)
+                found, schema = version1.upgraded(found), SCHEMA_VERSION
             if schema != SCHEMA_VERSION:
                 raise ResultError(
                     f"{file} has schema version {schema}; this release reads 1 to {SCHEMA_VERSION}: upgrade it"
                 )
-            with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            arrays: dict[str, np.ndarray] = {}
+            if found["schema_version"] != 1:
+                with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in archive.files}
             return from_json(cls, found, decompositions=_read_all(found["decompositions"], arrays), path=folder,
                              provenance=from_json(Provenance, found))  # fmt: skip
         except FileNotFoundError as error:
             raise ResultError(f"{folder} is no run folder: {error.filename} is not there") from None
         except (OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, ResultError) or (isinstance(error, SslRiskError) and not isinstance(error, ShapeError)):
+            if isinstance(error, ResultError) or (
+                isinstance(error, SslRiskError) and not isinstance(error, ShapeError)
+            ):
                 raise
             raise ResultError(f"{folder} is damaged, or no run folder: {type(error).__name__} {error}") from error
 
@@ -175,7 +250,7 @@ def _read(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) 
         for name, array in arrays.items()
         if name.startswith(f"{prefix}.") and not name.startswith(f"{prefix}.control.")
     }
-    covariance = own.pop("covariance")
+    covariance = own.pop("covariance") if own else np.array(found["covariance"], float)
     control = found.get("control")
     estimates = {}
     for name, estimate in found["estimates"].items():
@@ -218,3 +293,15 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _frame(key: str, estimates: list[Estimate]) -> "pl.DataFrame":
+    import polars as pl
+
+    columns: dict[str, list[Any]] = {
+        key: [e.quantity for e in estimates],
+        **{name: [getattr(e, name) for e in estimates] for name in ("estimate", "se", "low", "high", "n", "n_groups")},
+        "df": [e.df for e in estimates],
+        "grade": [e.grade.value for e in estimates],
+    }
+    return pl.DataFrame(columns, schema_overrides={"n_groups": pl.Int64, "n": pl.Int64})

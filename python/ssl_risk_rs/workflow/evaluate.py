@@ -1,18 +1,27 @@
-"""From the name of an encoder and of a data set to decompositions: the main job."""
+"""From the name of an encoder and of a data set to a run: the main job."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_risk_rs.decomposition import Decomposition, Settings, decompose
+from ssl_risk_rs._identity import data_id, saw
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.errors import SslRiskError
-from ssl_risk_rs.results import Provenance
+from ssl_risk_rs.events import Report
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.facts import bank_facts
+from ssl_risk_rs.workflow.probes import decompose_each
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-#: data sets whose images are few and small: a control encoder costs seconds there
+__all__ = ["evaluate"]
+
+#: images up to which a control encoder is encoded without being asked for: seconds to a minute
+CHEAP_IMAGES = 20_000
+#: data whose images are small, so that a control is cheap whatever their number
 CHEAP_DATA = ("digits", "idx:", "npz:")
 #: the control where an encoder names none: mean pixels, which cannot have memorized anything
 PIXELS = "pixels:8"
@@ -22,15 +31,16 @@ def evaluate(
     model: str,
     data: str,
     *,
-    probes: tuple[str, ...] = ("logistic",),
+    probes: Sequence[str] = ("logistic",),
     supervised: str = "auto",
     control: str = "auto",
+    group: str | None = None,
     store: "str | Path | None" = None,
     say: Callable[[str], None] = lambda _: None,
-    progress: Any = None,
-    extraction: dict[str, Any] | None = None,
-    settings: dict[str, Any] | None = None,
-) -> tuple[list[Decomposition], Provenance]:
+    report: Report | None = None,
+    extraction: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[Run, SslRiskError | None]:
     """Encode what is missing, then decompose with each probe.
 
     Parameters
@@ -39,94 +49,88 @@ def evaluate(
     probes : "logistic", "ridge"
     supervised, control : "auto", "none" or an encoder's name. `auto` takes the twin that the encoder names if
         the data's labels trained it, and a control encoder where one is cheap.
+    group : column of the data's samples whose groups are kept whole
     store : folder of the feature banks
-    say, progress : receive sentences and extraction progress
+    say, report : receive sentences, and events of extraction and fits
     extraction : keyword arguments of `ensure_banks`
     settings : fields of `Settings` but the probe
 
     Returns
     -------
-    one Decomposition for each probe, and where they come from
+    the run, and why a later probe is missing from it
     """
     from ssl_risk_rs.extraction.cached import ensure_banks
 
     def bank_of(name: str, **options: Any) -> "FeatureBank":
-        banks = ensure_banks(name, data, store=store, say=say, progress=progress, **((extraction or {}) | options))
+        given = {**(extraction or {}), **options}
+        banks = ensure_banks(name, data, store=store, say=say, progress=report, **given)
         return next(iter(banks.values()))
 
     bank = bank_of(model)
-    spec = bank.header.get("encoder_spec", {})
+    header = bank.header
+    spec: Mapping[str, Any] = header.get("encoder_spec") or {}
+    identity = header.get("data_id") or data_id(str(header.get("data_name")))
     own = {"layers": None, "pool": None}  # twin and control choose their own features
-    twin_name = _twin(spec, bank, supervised, say)
+    twin_name = _twin(spec, identity, supervised, say)
     twin = None if twin_name is None else bank_of(twin_name, **own)
-    control_name = _control(spec, data, control)
+    control_name, no_control = _control(spec, data, bank.n_rows, control)
     any_size = {"img_size": None} if control_name is not None and control_name.startswith("pixels") else {}
     blind = None if control_name is None else bank_of(control_name, **own, **any_size)
-    fields = settings or {}
-    results = []
-    for probe in probes:
-        say(f"decomposing with the {probe} probe")
-        results.append(
-            decompose(
-                bank,
-                supervised=twin,
-                control=blind,
-                name=str(bank.header["encoder"]),
-                settings=Settings(probe=probe, **fields),  # type: ignore[arg-type]
-                progress=lambda step: None,
-            )
-        )
+    task = make_task(bank, groups=group)
+    finished = decompose_each(
+        task,
+        probes=probes,
+        fields=settings or {},
+        twin=None if twin is None else other_features(task, twin, None, "supervised"),
+        control=None if blind is None else other_features(task, blind, None, "control"),
+        name=str(header["encoder"]),
+        report=report,
+    )
     used = {"encoder": bank, "supervised": twin, "control": blind}
+    pretraining = header.get("pretraining_data")
     provenance = Provenance(
-        encoder=str(bank.header["encoder"]),
-        data=str(bank.header["data_name"]),
+        encoder=str(header["encoder"]),
+        data=str(header["data_name"]),
         supervised=twin_name,
         control=control_name,
-        pretraining_data=bank.header.get("pretraining_data"),
-        saw_training_images=_saw(bank.header.get("pretraining_data"), str(bank.header["data_name"])),
-        banks={role: {"path": str(b.path), **_facts(b)} for role, b in used.items() if b is not None},
-        notes=tuple(bank.header.get("data_notes") or ()),
+        no_control=no_control,
+        pretraining_data=pretraining,
+        saw_training_images=saw(data_id(pretraining), identity),
+        group=group,
+        banks={role: bank_facts(b) for role, b in used.items() if b is not None},
+        notes=tuple(Note("text", {"text": _sentence(note)}) for note in header.get("data_notes") or ()),
     )
-    return results, provenance
+    return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
-def _facts(bank: "FeatureBank") -> dict[str, Any]:
-    keys = ("encoder", "weights_hash", "feature", "precision", "data", "data_fingerprint", "versions")
-    return {key: bank.header.get(key) for key in keys} | {"dtype": bank.dtype, "n_features": bank.n_features}
+def _sentence(note: str) -> str:
+    """A note of the data as a sentence."""
+    return f"{note[:1].upper()}{note[1:]}" + ("" if note.endswith(".") else ".")
 
 
-def _twin(spec: dict[str, Any], bank: "FeatureBank", asked: str, say: Callable[[str], None]) -> str | None:
-    if asked == "none":
-        return None
+def _twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callable[[str], None]) -> str | None:
     if asked != "auto":
-        return asked
+        return None if asked == "none" else asked
     name, labels = spec.get("supervised_twin"), spec.get("twin_labels")
-    if name is None or not _saw(labels, str(bank.header["data_name"])):
+    if name is None or saw(data_id(labels), identity) is not True:
         return None
     from ssl_risk_rs.encoders import describe_encoder
 
     try:
         describe_encoder(name)
     except SslRiskError as error:
-        say(f"no supervised twin: {error}")
+        say(f"No supervised twin is used: {error}")
         return None
     return str(name)
 
 
-def _control(spec: dict[str, Any], data: str, asked: str) -> str | None:
+def _control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> tuple[str | None, str | None]:
+    """The control encoder, or why there is none."""
     if asked == "none":
-        return None
+        return None, "none was asked for"
     if asked != "auto":
-        return asked
-    if not data.startswith(CHEAP_DATA):
-        return None
+        return asked, None
+    if not data.startswith(CHEAP_DATA) and n_images > CHEAP_IMAGES:
+        return None, f"encoding {n_images:,} images once more takes long (--control {PIXELS} adds one)"
     random_twin = spec.get("random_twin")
-    return random_twin if random_twin and spec.get("source") == "bundled" else PIXELS
-
-
-def _saw(pretraining: str | None, data_name: str) -> bool | None:
-    """Whether data of one name holds data of another, as far as names tell."""
-    if not pretraining:
-        return None
-    mine, theirs = (re.sub(r"[^a-z0-9]", "", name.lower()) for name in (data_name, pretraining))
-    return bool(mine) and (theirs.startswith(mine) or mine.startswith(theirs))
+    return (random_twin if random_twin and spec.get("source") == "bundled" else PIXELS), None

@@ -40,3 +40,12 @@ impl Control {
         self.rows.load(Ordering::Relaxed)
     }
 }
+
+/// How a computation runs: on how many threads, and who may stop it.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// Threads; the same number gives the same bits.
+    pub n_threads: usize,
+    /// Asked before each block of rows.
+    pub control: &'a Control,
+}

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod risk;
 pub mod rows;
 pub mod sampling;
+pub mod scaling;
 
-pub use control::Control;
+pub use control::{Control, Run};
 pub use error::{Error, Result};

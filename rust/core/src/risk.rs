@@ -1,14 +1,13 @@
 //! What probes do on rows they are judged on: predicted class, rank of the true class, log loss, margin.
 
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{
     Panels, Precision, RowBuffer, Rows, all_finite, block_rows, choose, forward, padded, row_stride,
 };
-use crate::moments::check_rows;
 use crate::probe::Linear;
-use crate::rows::Matrix;
+use crate::rows::{Matrix, TrainingRows};
 
 /// Outcomes of one probe on rows, each of length `rows.len()`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,27 +28,30 @@ struct Packed {
     intercept: Vec<f32>,
 }
 
-/// Judge several probes on the same rows in one pass; `labels` are indexed by matrix row.
+/// Judge several probes on the same rows in one pass; none, where there are no probes.
 ///
 /// # Errors
-/// [`Error::Shape`] if a probe has another number of features, [`Error::Parameter`] for bad labels,
+/// [`Error::Shape`] if a probe has another number of features or fewer classes than the rows,
 /// [`Error::BadValue`] for NaN or infinity, [`Error::Numerical`] for scores that are not finite,
 /// [`Error::Interrupted`].
-pub fn judge(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    labels: &[u32],
-    probes: &[&Linear],
-    n_threads: usize,
-    control: &Control,
-) -> Result<Vec<Outcomes>> {
+pub fn judge(judged: TrainingRows<'_>, probes: &[&Linear], run: Run<'_>) -> Result<Vec<Outcomes>> {
     for probe in probes {
-        check_rows(matrix, rows, labels, probe.n_classes())?;
+        if probe.n_classes() < judged.n_classes() {
+            let (got, expected) = (probe.n_classes(), judged.n_classes());
+            return Err(Error::Shape { what: "number of classes of a probe", got, expected });
+        }
     }
-    let runs =
-        each_scores(matrix, rows, probes, n_threads, control, |out: &mut Vec<Outcomes>, p, id, scores| {
+    if probes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runs = each_scores(
+        judged.matrix(),
+        judged.rows(),
+        probes,
+        run,
+        |out: &mut Vec<Outcomes>, p, id, scores| {
             out.resize(probes.len(), Outcomes::default());
-            let label = labels[id as usize] as usize;
+            let label = judged.label(id);
             let own = scores[label];
             let mut best = 0;
             let mut rank = 0;
@@ -69,7 +71,8 @@ pub fn judge(
             out[p].rank.push(rank);
             out[p].loss.push((total.ln() + max - f64::from(own)) as f32);
             out[p].margin.push(if other.is_finite() { own - other } else { 0.0 });
-        })?;
+        },
+    )?;
     let mut all = vec![Outcomes::default(); probes.len()];
     for run in runs {
         for (all, run) in all.iter_mut().zip(run) {
@@ -86,17 +89,11 @@ pub fn judge(
 ///
 /// # Errors
 /// As [`judge`].
-pub fn scores(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    probe: &Linear,
-    n_threads: usize,
-    control: &Control,
-) -> Result<Vec<f32>> {
-    let runs =
-        each_scores(matrix, rows, &[probe], n_threads, control, |out: &mut Vec<f32>, _, _, scores| {
-            out.extend_from_slice(scores);
-        })?;
+pub fn scores(matrix: &Matrix<'_>, rows: &[u32], probe: &Linear, run: Run<'_>) -> Result<Vec<f32>> {
+    matrix.check_in(rows)?;
+    let runs = each_scores(matrix, rows, &[probe], run, |out: &mut Vec<f32>, _, _, scores| {
+        out.extend_from_slice(scores);
+    })?;
     Ok(runs.concat())
 }
 
@@ -115,8 +112,7 @@ fn each_scores<A: Send + Default>(
     matrix: &Matrix<'_>,
     rows: &[u32],
     probes: &[&Linear],
-    n_threads: usize,
-    control: &Control,
+    run: Run<'_>,
     visit: impl Fn(&mut A, usize, u32, &[f32]) + Sync,
 ) -> Result<Vec<A>> {
     let d = matrix.n_features();
@@ -135,14 +131,14 @@ fn each_scores<A: Send + Default>(
     let runs = fold_blocks(
         rows.len(),
         block,
-        n_threads,
+        run.n_threads,
         || {
             let rows = || vec![0.0; block * stride];
             (A::default(), rows(), rows(), RowBuffer::default(), vec![0.0; block * k])
         },
         |(out, x, scaled, buffer, z), range| {
             let rows = &rows[range];
-            control.advance(rows.len())?;
+            run.control.advance(rows.len())?;
             let x = &mut x[..rows.len() * stride];
             // NaN compares below and above nothing: its row would count as judged correctly
             matrix.stage_finite(rows, x, stride)?;

@@ -4,7 +4,8 @@ use std::sync::OnceLock;
 
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::default_threads;
-use ssl_risk_core::moments::Scaling;
+use ssl_risk_core::moments::Sums;
+use ssl_risk_core::scaling::Scaling;
 
 use crate::error::ParameterError;
 
@@ -19,18 +20,22 @@ pub fn scaling_from(name: &str) -> PyResult<Scaling> {
     }
 }
 
+/// How products are summed; `None` for "auto".
+pub fn sums_from(name: &str) -> PyResult<Option<Sums>> {
+    match (name, Sums::from_name(name)) {
+        ("auto", _) => Ok(None),
+        (_, Some(sums)) => Ok(Some(sums)),
+        _ => Err(ParameterError::new_err(format!(
+            "precision must be 'auto', 'float64', 'float32' or 'bfloat16', got {name:?}"
+        ))),
+    }
+}
+
 pub fn threads(n_threads: Option<usize>) -> PyResult<usize> {
     match n_threads {
         None => Ok(default_threads()),
         Some(0) => Err(ParameterError::new_err("n_threads must be at least 1")),
         Some(n) => Ok(n),
-    }
-}
-
-pub fn check_range(rows: &[u32], n: usize) -> ssl_risk_core::Result<()> {
-    match rows.iter().find(|&&row| row as usize >= n) {
-        Some(row) => Err(ssl_risk_core::Error::Parameter(format!("row {row} of {n}"))),
-        None => Ok(()),
     }
 }
 

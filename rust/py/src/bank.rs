@@ -133,8 +133,13 @@ impl PyBank {
         self.bank.is_complete()
     }
 
-    fn missing_rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
-        py.detach(|| self.bank.missing_rows()).into_pyarray(py)
+    #[getter]
+    fn n_missing(&self) -> u64 {
+        self.bank.n_missing()
+    }
+
+    fn missing_rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        Ok(py.detach(|| self.bank.missing_rows()).map_err(to_py)?.into_pyarray(py))
     }
 
     fn parts(&self) -> Vec<PyBankPart> {

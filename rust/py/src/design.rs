@@ -1,11 +1,12 @@
 //! Statistics of one fit's rows, and the ridge probes they give.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use numpy::PyReadonlyArray1;
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::install;
-use ssl_risk_core::{moments, probe};
+use ssl_risk_core::rows::TrainingRows;
+use ssl_risk_core::{Run, moments, probe};
 
 use crate::arguments::{once, threads};
 use crate::features::{Features, slice};
@@ -14,7 +15,7 @@ use crate::linear::LinearProbe;
 
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct Design {
-    pub design: moments::Design,
+    pub design: Arc<moments::Design>,
     /// Made by the first logistic fit.
     pub model: OnceLock<probe::ClassModel>,
     /// Made by the first ridge fit.
@@ -23,7 +24,11 @@ pub struct Design {
 
 impl Design {
     pub fn new(design: moments::Design) -> Self {
-        Self { design, model: OnceLock::new(), factor: OnceLock::new() }
+        Self { design: Arc::new(design), model: OnceLock::new(), factor: OnceLock::new() }
+    }
+
+    fn factor(&self) -> ssl_risk_core::Result<&probe::RidgeFactor> {
+        once(&self.factor, || probe::RidgeFactor::new(self.design.clone()))
     }
 }
 
@@ -42,6 +47,12 @@ impl Design {
     #[getter]
     fn alpha_floor(&self) -> f64 {
         probe::alpha_floor(&self.design)
+    }
+
+    /// (n_constant) indices of features that do not vary.
+    #[getter]
+    fn constant<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        self.design.affine.constant().into_pyarray(py)
     }
 
     #[getter]
@@ -64,9 +75,10 @@ impl Design {
         let slices = features.slices()?;
         let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
         interrupt::run(py, None, |control| {
-            let factor = once(&self.factor, || install(n_threads, || probe::RidgeFactor::new(&self.design)))?;
+            let factor = install(n_threads, || self.factor())?;
             let matrix = slices.matrix()?;
-            probe::ridge_errors(&matrix, rows, labels, &self.design, factor, &alphas, n_threads, control)
+            let judged = TrainingRows::new(&matrix, rows, labels, self.design.n_classes)?;
+            probe::ridge_errors(judged, factor, &alphas, Run { n_threads, control })
         })
     }
 
@@ -84,8 +96,8 @@ impl Design {
                 let solve = |&alpha| probe::solve_ridge(&self.design, alpha);
                 return alphas.iter().map(solve).collect::<Result<Vec<_>, _>>();
             }
-            let factor = once(&self.factor, || probe::RidgeFactor::new(&self.design))?;
-            alphas.iter().map(|&alpha| factor.solve(&self.design, alpha)).collect::<Result<Vec<_>, _>>()
+            let factor = self.factor()?;
+            alphas.iter().map(|&alpha| factor.solve(alpha)).collect::<Result<Vec<_>, _>>()
         };
         let probes = interrupt::run(py, None, |_| install(n_threads, solve))?;
         Ok(probes.into_iter().map(LinearProbe).collect())

@@ -2,7 +2,8 @@
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
-use ssl_risk_core::{probe, risk};
+use ssl_risk_core::rows::TrainingRows;
+use ssl_risk_core::{Run, probe, risk};
 
 use crate::arguments::threads;
 use crate::features::{Features, slice};
@@ -32,7 +33,11 @@ pub fn judge<'py>(
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
     let probes: Vec<&probe::Linear> = probes.iter().map(|p| &p.0).collect();
     let outcomes = interrupt::run(py, None, |control| {
-        risk::judge(&slices.matrix()?, rows, labels, &probes, n_threads, control)
+        let matrix = slices.matrix()?;
+        // without probes any class will do
+        let n_classes = probes.iter().map(|probe| probe.n_classes()).min().unwrap_or(usize::MAX);
+        let judged = TrainingRows::new(&matrix, rows, labels, n_classes)?;
+        risk::judge(judged, &probes, Run { n_threads, control })
     })?;
     Ok(outcomes
         .into_iter()

@@ -2,10 +2,12 @@
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
-use ssl_risk_core::moments::Affine;
-use ssl_risk_core::{probe, risk};
+use ssl_risk_core::moments::RowScaling;
+use ssl_risk_core::rows::TrainingRows;
+use ssl_risk_core::scaling::Affine;
+use ssl_risk_core::{Run, probe, risk};
 
-use crate::arguments::{check_range, scaling_from, threads};
+use crate::arguments::{scaling_from, threads};
 use crate::error::ParameterError;
 use crate::features::{Features, slice};
 use crate::interrupt;
@@ -82,6 +84,12 @@ impl LinearProbe {
         self.0.n_classes()
     }
 
+    /// (n_constant) indices of features of scale 0
+    #[getter]
+    fn constant<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        self.0.affine.constant().into_pyarray(py)
+    }
+
     /// (coef (k, d), intercept (k)) on raw features
     fn raw<'py>(&self, py: Python<'py>) -> PyResult<RawProbe<'py>> {
         let (weights, intercept) = self.0.raw();
@@ -102,9 +110,7 @@ impl LinearProbe {
         let slices = features.slices()?;
         let rows = slice(&rows, "rows")?;
         let scores = interrupt::run(py, None, |control| {
-            let matrix = slices.matrix()?;
-            check_range(rows, matrix.n_rows())?;
-            risk::scores(&matrix, rows, &self.0, n_threads, control)
+            risk::scores(&slices.matrix()?, rows, &self.0, Run { n_threads, control })
         })?;
         scores.into_pyarray(py).reshape([rows.len(), self.0.n_classes()])
     }
@@ -128,7 +134,26 @@ pub fn solve_ridge_dual(
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
     let probes = interrupt::run(py, None, |control| {
         let matrix = slices.matrix()?;
-        probe::solve_ridge_dual(&matrix, rows, labels, n_classes, scaling, &alphas, n_threads, control)
+        let training = TrainingRows::new(&matrix, rows, labels, n_classes)?;
+        Ok(probe::solve_ridge_dual(training, scaling, &alphas, Run { n_threads, control })?.0)
     })?;
     Ok(probes.into_iter().map(LinearProbe).collect())
+}
+
+/// (constant (n_constant), mean_variance)
+type FeatureScaling<'py> = (Bound<'py, PyArray1<u32>>, f64);
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, *, scaling="none"))]
+pub fn feature_scaling<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    scaling: &str,
+) -> PyResult<FeatureScaling<'py>> {
+    let scaling = scaling_from(scaling)?;
+    let slices = features.slices()?;
+    let rows = slice(&rows, "rows")?;
+    let scaled = interrupt::run(py, None, |_| RowScaling::new(&slices.matrix()?, rows, scaling))?;
+    Ok((scaled.affine.constant().into_pyarray(py), scaled.mean_variance))
 }

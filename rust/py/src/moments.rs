@@ -1,15 +1,16 @@
 //! Moments of rows.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
-use ssl_risk_core::kernel::Precision;
 use ssl_risk_core::kernel::parallel::install;
-use ssl_risk_core::moments;
+use ssl_risk_core::rows::TrainingRows;
+use ssl_risk_core::{Result, Run, moments};
 
-use crate::arguments::{scaling_from, threads};
+use crate::arguments::{scaling_from, sums_from, threads};
 use crate::design::Design;
 use crate::error::to_py;
 use crate::features::{Features, slice};
@@ -19,8 +20,8 @@ use crate::linear::LinearProbe;
 /// Sufficient statistics of rows, by cell: one pass serves every complement, fold, scaling and penalty.
 ///
 /// A row belongs to one cell (a fold or a held-out subset). Each cell keeps class counts, sums by class,
-/// ranges and Σ (x−c)(x−c)ᵀ with the shift c (`choose_shift`). Blocks are summed in float32, across blocks in
-/// float64.
+/// ranges and Σ (x−c)(x−c)ᵀ with the shift c (`choose_shift`), summed in float64 where an update has few products,
+/// else blocks of rows in float32, across blocks in float64.
 ///
 /// update(features, rows, labels, cells): add rows, in one pass
 /// merge(other), subtract(other): add or take away what another object saw
@@ -28,25 +29,54 @@ use crate::linear::LinearProbe;
 ///     min_W,b  (1/2n) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²
 /// save(path), load(path): a checked file, the same bits
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
-pub struct Moments(Mutex<moments::Moments>);
+pub struct Moments {
+    n_features: usize,
+    n_classes: usize,
+    n_cells: usize,
+    /// Rows after the last change. This and the sizes are read with the GIL, which must not wait for `sums`.
+    rows: AtomicU64,
+    sums: Mutex<moments::Moments>,
+}
 
 impl Moments {
+    fn from_core(sums: moments::Moments) -> Self {
+        Self {
+            n_features: sums.n_features(),
+            n_classes: sums.n_classes(),
+            n_cells: sums.n_cells(),
+            rows: AtomicU64::new(sums.n_rows()),
+            sums: Mutex::new(sums),
+        }
+    }
+
+    /// Waits for an update that another thread runs: call without the GIL.
     fn lock(&self) -> MutexGuard<'_, moments::Moments> {
         // a poisoned lock means a panic in an update, which leaves the moments unchanged
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.sums.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut moments::Moments) -> Result<()>) -> Result<()> {
+        let mut sums = self.lock();
+        change(&mut sums)?;
+        self.rows.store(sums.n_rows(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn copy(&self) -> moments::Moments {
+        self.lock().clone()
     }
 }
 
 #[pymethods]
 impl Moments {
     #[new]
-    #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None, rounded=false))]
+    #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None, precision="auto"))]
     fn new(
         n_features: usize,
         n_classes: usize,
         n_cells: usize,
         shift: Option<PyReadonlyArray1<'_, f32>>,
-        rounded: bool,
+        precision: &str,
     ) -> PyResult<Self> {
         let shift = match &shift {
             Some(array) => slice(array, "shift")?.to_vec(),
@@ -58,24 +88,26 @@ impl Moments {
                 shift.len()
             )));
         }
-        let precision = if rounded { Precision::Bf16 } else { Precision::Exact };
         let moments = moments::Moments::new(n_classes, n_cells, shift).map_err(to_py)?;
-        Ok(Self(Mutex::new(moments.with_precision(precision))))
+        Ok(Self::from_core(match sums_from(precision)? {
+            Some(sums) => moments.with_sums(sums),
+            None => moments,
+        }))
     }
 
     #[getter]
     fn n_features(&self) -> usize {
-        self.lock().n_features()
+        self.n_features
     }
 
     #[getter]
     fn n_classes(&self) -> usize {
-        self.lock().n_classes()
+        self.n_classes
     }
 
     #[getter]
     fn n_cells(&self) -> usize {
-        self.lock().n_cells()
+        self.n_cells
     }
 
     #[pyo3(signature = (features, rows, labels, cells, *, n_threads=None))]
@@ -100,18 +132,26 @@ impl Moments {
             )));
         }
         interrupt::run(py, None, |control| {
-            self.lock().update(&slices.matrix()?, rows, labels, cells, n_threads, control)
+            let matrix = slices.matrix()?;
+            let training = TrainingRows::new(&matrix, rows, labels, self.n_classes)?;
+            self.change(|sums| sums.update(training, cells, Run { n_threads, control }))
         })
     }
 
     fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
-        let other = other.lock().clone();
-        py.detach(|| self.lock().merge(&other)).map_err(to_py)
+        py.detach(|| {
+            let other = other.copy(); // first, so that no two locks are held, and `other` may be `self`
+            self.change(|sums| sums.merge(&other))
+        })
+        .map_err(to_py)
     }
 
     fn subtract(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
-        let other = other.lock().clone();
-        py.detach(|| self.lock().subtract(&other)).map_err(to_py)
+        py.detach(|| {
+            let other = other.copy(); // first, so that no two locks are held, and `other` may be `self`
+            self.change(|sums| sums.subtract(&other))
+        })
+        .map_err(to_py)
     }
 
     #[pyo3(signature = (alphas, cells=None, *, scaling="none", n_threads=None))]
@@ -138,18 +178,14 @@ impl Moments {
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        py.detach(|| moments::Moments::load(&path)).map(|m| Self(Mutex::new(m))).map_err(to_py)
+        py.detach(|| moments::Moments::load(&path)).map(Self::from_core).map_err(to_py)
     }
 
     fn __repr__(&self) -> String {
-        let moments = self.lock();
-        let cells: Vec<usize> = (0..moments.n_cells()).collect();
-        let rows: u64 = moments.counts(&cells).iter().sum();
+        let rows = self.rows.load(Ordering::Relaxed);
         format!(
             "Moments({} features, {} classes, {} cells, {rows} rows)",
-            moments.n_features(),
-            moments.n_classes(),
-            moments.n_cells()
+            self.n_features, self.n_classes, self.n_cells
         )
     }
 
@@ -190,7 +226,7 @@ pub fn feature_means<'py>(
     let slices = features.slices()?;
     let rows = slice(&rows, "rows")?;
     let means = interrupt::run(py, None, |control| {
-        moments::feature_means(&slices.matrix()?, rows, n_threads, control)
+        moments::feature_means(&slices.matrix()?, rows, Run { n_threads, control })
     })?;
     Ok(means.into_pyarray(py))
 }

@@ -11,7 +11,7 @@ from ssl_risk_rs.bank.formats.rows import as_column, as_ids
 from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, Split, some
 from ssl_risk_rs.errors import DataError
 
-__all__ = ["KEYS", "Arrays", "Unusable", "tables_of_arrays"]
+__all__ = ["KEYS", "ROUNDED_LABELS", "Arrays", "Unusable", "is_label", "tables_of_arrays"]
 
 #: what a file of arrays may hold
 KEYS = (
@@ -29,6 +29,15 @@ class Unusable:
 
     #: "is a sparse tensor; save X.to_dense()"
     reason: str
+
+
+#: bfloat16 has 8 significant bits: label 257 would become 256
+ROUNDED_LABELS = Unusable("is bfloat16, in which whole numbers beyond 256 are rounded; save labels as integers")
+
+
+def is_label(name: str) -> bool:
+    """Whether an array of this name holds labels."""
+    return name.lower() in ("y", "y_train", "y_test")
 
 
 Arrays = Mapping[str, np.ndarray | Unusable]

@@ -59,8 +59,11 @@ def table_of_columns(frame: "pl.DataFrame", path: Path, chosen: str | Sequence[s
     columns, left_out = further_columns(frame, beside)
     numbers = [name for name in columns if frame.schema[name].is_numeric() and name.lower() not in _OF_ROWS]
     if numbers:
-        features = repr(names[0]) if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        values: dict[str, str | int | float] = {"n_features": len(names), "features": features}
+        if single:
+            features = f"the lists of column {names[0]!r}"
+        else:
+            features = f"columns {names[0]} to {names[-1]}" if len(names) > 1 else f"column {names[0]}"
+        values: dict[str, str | int | float] = {"n_features": int(x.shape[1]), "features": features}
         values |= {"file": str(path), "count": len(numbers), "columns": some(numbers)}
         notes.append(Note("columns_not_features", values))
     if left_out:

@@ -152,10 +152,8 @@ def read_source(
     if is_test is None:
         is_test, note = _cut(path, labels, ids, columns, group, seed, test_fraction)
         notes.append(note)
-        said = f"{path} (cut with seed {seed})"
-        notes += check_test_classes(
-            labels[~is_test], labels[is_test], encoded.class_names, f"train of {said}", f"test of {said}"
-        )
+        _check_cut(path, labels, is_test, encoded.class_names, group, seed)
+        notes += check_test_classes(labels[~is_test], labels[is_test], encoded.class_names, f"{path}, test rows")
     for name, mask in (("train", ~is_test), ("test", is_test)):
         if not mask.any():
             without = f" ({encoded.n_dropped} rows without label are left out)" if encoded.n_dropped else ""
@@ -324,6 +322,24 @@ def _cut(
     if group is None:
         return is_test, Note("cut_made", values)
     return is_test, Note("cut_made_by_group", {**values, "group": group})
+
+
+def _check_cut(
+    path: str | os.PathLike[str],
+    labels: np.ndarray,
+    is_test: np.ndarray,
+    class_names: Sequence[str] | None,
+    group: str | None,
+    seed: int,
+) -> None:
+    """Refuse a cut that leaves a class without training rows: it can only be one by groups."""
+    lost = np.setdiff1d(labels[is_test], labels[~is_test])
+    if lost.size:
+        names = [str(code) if class_names is None else repr(class_names[code]) for code in lost.tolist()]
+        raise DataError(
+            f"{path}: every group of {group!r} with rows of class {some(names)} was drawn for the test rows (seed "
+            f"{seed}); take another seed or fewer test rows (test_fraction), or name the test rows in the file"
+        )
 
 
 def _select(blocks: Sequence[FeatureBlock], rows: np.ndarray) -> np.ndarray:

@@ -51,8 +51,11 @@ def as_ids(values: np.ndarray, n: int, name: str) -> list[str]:
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:
     """Rows of several parts of a column; where one holds numbers and another text, all become text."""
-    if len({part.dtype.kind for part in parts}) > 1:
-        parts = [texts(None if value is None else str(value) for value in part.tolist()) for part in parts]
+    if any(part.dtype == object for part in parts) and len({part.dtype for part in parts}) > 1:
+        values = [value for part in parts for value in part.tolist()]
+        if any(isinstance(value, str) for value in values):
+            values = [None if value is None else str(value) for value in values]
+        return texts(values)
     return np.concatenate(parts)
 
 

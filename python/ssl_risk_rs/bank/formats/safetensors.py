@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs.bank.formats.arrays import Unusable, tables_of_arrays
+from ssl_risk_rs.bank.formats.arrays import ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
 from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns, unreadable
 from ssl_risk_rs.errors import DataError
@@ -47,6 +47,9 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
             continue
         if entry["dtype"] not in _TYPES:
             arrays[name] = Unusable(f"has type {entry['dtype']}; save it as F32 or I64")
+            continue
+        if entry["dtype"] == "BF16" and is_label(name):
+            arrays[name] = ROUNDED_LABELS
             continue
         dtype, shape = np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"])
         if 0 in shape:

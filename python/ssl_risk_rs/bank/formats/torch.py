@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs.bank.formats.arrays import KEYS, Unusable, tables_of_arrays
+from ssl_risk_rs.bank.formats.arrays import KEYS, ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
 from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns, unreadable
 from ssl_risk_rs.errors import DataError
@@ -41,17 +41,18 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     arrays: dict[str, np.ndarray | Unusable] = {}
     for name, value in content.items():
         if isinstance(value, Mapping) and str(name).lower() in ("train", "test"):
-            arrays.update({f"{inner}_{str(name).lower()}": _array(inside) for inner, inside in value.items()})
+            inner = {f"{key}_{str(name).lower()}": inside for key, inside in value.items()}
         else:
-            arrays[str(name)] = _array(value)
+            inner = {str(name): value}
+        arrays.update({key: _array(key, inside) for key, inside in inner.items()})
     return tables_of_arrays(arrays, path)
 
 
-def _array(value: object) -> np.ndarray | Unusable:
+def _array(name: str, value: object) -> np.ndarray | Unusable:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return _of_tensor(value)
+        return ROUNDED_LABELS if value.dtype == torch.bfloat16 and is_label(name) else _of_tensor(value)
     if isinstance(value, (list, tuple)):
         return _of_list(value)
     if isinstance(value, Mapping):

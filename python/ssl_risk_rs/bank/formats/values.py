@@ -68,7 +68,7 @@ class FeatureBlock:
         """The error for a block that was to be float16."""
         count, row, column, value = self._first(lambda x: ~(np.abs(x) <= FLOAT16_MAX))
         return ParameterError(
-            f"{self._at(row, column)} is {value:g}: beyond ±65504, the range of float16 ({count:,} such values); "
+            f"{self._at(row, column)} is {value:g}: beyond ±65504, the range of float16 ({_such(count)}); "
             "use --dtype float32 (dtype='float32')"
         )
 
@@ -77,13 +77,13 @@ class FeatureBlock:
         if count:
             said = "NaN" if np.isnan(value) else f"{value:g}"
             return ParameterError(
-                f"{self._at(row, column)} is {said} ({count:,} value(s) of it not finite); remove the row, or find out why "
-                "the encoder gave it"
+                f"{self._at(row, column)} is {said} ({_such(count)}); remove the row, or find out why the "
+                "encoder gave it"
             )
         largest = float(np.finfo(np.float32).max)
         count, row, column, value = self._first(lambda x: np.abs(x) > largest)
         return ParameterError(
-            f"{self._at(row, column)} is {value:g}: beyond ±3.4e38, the range of float32 ({count:,} such values); "
+            f"{self._at(row, column)} is {value:g}: beyond ±3.4e38, the range of float32 ({_such(count)}); "
             "scale the features, or remove the row"
         )
 
@@ -125,6 +125,10 @@ def check_matrix(x: np.ndarray, name: str) -> None:
         raise ShapeError(f"{name} has shape {x.shape}, expected (n_samples, n_features)")
     if x.shape[1] == 0:
         raise ShapeError(f"{name} has shape {x.shape}: no features")
+
+
+def _such(count: int) -> str:
+    return "the only such value" if count == 1 else f"{count:,} such values"
 
 
 def _dtype(x: np.ndarray) -> np.dtype[np.float16] | np.dtype[np.float32]:

@@ -1,42 +1,53 @@
 //! A set of row indexes.
 
-/// Rows out of `0..len`, one bit each.
+use crate::error::{Error, Result};
+
+/// Words of a page.
+const WORDS: usize = 1 << 10;
+/// Rows of a page.
+const PAGE: u64 = 64 * WORDS as u64;
+
+/// Rows out of `0..len`, one bit each, in pages that are made when a row of theirs is added: memory grows with
+/// the rows that are there, whatever a manifest promises (8 bytes a page, or 512 kB, for four billion rows).
 pub(super) struct Bitmap {
-    words: Vec<u64>,
+    pages: Vec<Option<Box<[u64; WORDS]>>>,
     len: u64,
 }
 
 impl Bitmap {
     pub(super) fn new(len: u64) -> Self {
-        Self { words: vec![0; len.div_ceil(64) as usize], len }
+        Self { pages: vec![None; len.div_ceil(PAGE) as usize], len }
+    }
+
+    /// The word that holds `row`, and its bit there.
+    fn word(&mut self, row: u64) -> (&mut u64, u32) {
+        let page = self.pages[(row / PAGE) as usize].get_or_insert_with(|| Box::new([0; WORDS]));
+        (&mut page[(row % PAGE / 64) as usize], (row % 64) as u32)
     }
 
     /// Whether `row` was not there before. `row < len` is the caller's promise.
     pub(super) fn insert(&mut self, row: u64) -> bool {
-        let (word, bit) = ((row / 64) as usize, 1 << (row % 64));
-        let new = self.words[word] & bit == 0;
-        self.words[word] |= bit;
+        let (word, bit) = self.word(row);
+        let new = *word >> bit & 1 == 0;
+        *word |= 1 << bit;
         new
     }
 
-    /// Add `start..stop`, unless one of them is there: then nothing is added and the result is false.
-    /// `start ≤ stop ≤ len` is the caller's promise.
-    pub(super) fn insert_range(&mut self, start: u64, stop: u64) -> bool {
+    /// Add `start..stop`, at most 64 rows, unless one of them is there: then nothing is added and the result
+    /// is false. `start ≤ stop ≤ len` is the caller's promise.
+    pub(super) fn insert_run(&mut self, start: u64, stop: u64) -> bool {
         if start == stop {
             return true;
         }
-        let (first, last) = ((start / 64) as usize, ((stop - 1) / 64) as usize);
-        let mask = |word: usize| {
-            let from = if word == first { !0 << (start % 64) } else { !0 };
-            let to = if word == last { !0 >> (63 - (stop - 1) % 64) } else { !0 };
-            from & to
-        };
-        let words = &mut self.words[first..=last];
-        if words.iter().zip(first..).any(|(word, at)| word & mask(at) != 0) {
+        let mask = !0_u64 >> (64 - (stop - start)); // one bit for each row
+        let low = mask << (start % 64);
+        let high = if start.is_multiple_of(64) { 0 } else { mask >> (64 - start % 64) };
+        if *self.word(start).0 & low != 0 || (high != 0 && *self.word(stop - 1).0 & high != 0) {
             return false;
         }
-        for (word, at) in words.iter_mut().zip(first..) {
-            *word |= mask(at);
+        *self.word(start).0 |= low;
+        if high != 0 {
+            *self.word(stop - 1).0 |= high;
         }
         true
     }
@@ -46,32 +57,38 @@ impl Bitmap {
     pub(super) fn insert_each(&mut self, rows: &[u64]) -> u64 {
         let mut there = 0;
         for (&row, i) in rows.iter().zip(0..64) {
-            let word = &mut self.words[(row / 64) as usize];
-            there |= (*word >> (row % 64) & 1) << i;
-            *word |= 1 << (row % 64);
+            let (word, bit) = self.word(row);
+            there |= (*word >> bit & 1) << i;
+            *word |= 1 << bit;
         }
         there
     }
 
     pub(super) fn remove(&mut self, row: u64) {
-        self.words[(row / 64) as usize] &= !(1 << (row % 64));
+        let (word, bit) = self.word(row);
+        *word &= !(1 << bit);
     }
 
-    /// Rows that are not in the set, ascending.
-    pub(super) fn missing(&self) -> Vec<u64> {
+    /// The `count` rows that are not in the set, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there is no memory for so many.
+    pub(super) fn missing(&self, count: u64) -> Result<Vec<u64>> {
         let mut missing = Vec::new();
-        for (base, &word) in (0u64..).step_by(64).zip(&self.words) {
-            let mut absent = !word;
-            while absent != 0 {
-                let row = base + u64::from(absent.trailing_zeros());
-                if row >= self.len {
-                    break;
-                }
-                missing.push(row);
-                absent &= absent - 1;
+        missing.try_reserve_exact(count as usize).map_err(|_| {
+            Error::Parameter(format!("there is no memory for a list of {count} missing rows"))
+        })?;
+        for (first, page) in (0..).step_by(PAGE as usize).zip(&self.pages) {
+            let rows = first..(first + PAGE).min(self.len);
+            match page {
+                None => missing.extend(rows),
+                Some(page) => missing.extend(rows.filter(|row| {
+                    let at = row - first;
+                    page[(at / 64) as usize] >> (at % 64) & 1 == 0
+                })),
             }
         }
-        missing
+        Ok(missing)
     }
 }
 
@@ -79,24 +96,42 @@ impl Bitmap {
 mod tests {
     use super::*;
 
+    fn rows_of(set: &Bitmap, len: u64) -> Vec<u64> {
+        let missing = set.missing(len).unwrap();
+        (0..len).filter(|row| missing.binary_search(row).is_err()).collect()
+    }
+
     #[test]
-    fn ranges_are_their_rows() {
-        for start in [0, 1, 63, 64, 65, 127] {
-            for stop in (start..=200).filter(|s| s % 7 == 0 || s % 64 < 2 || s % 64 > 62) {
-                let (mut range, mut single) = (Bitmap::new(200), Bitmap::new(200));
-                assert!(range.insert_range(start, stop));
+    fn runs_are_their_rows() {
+        let len = PAGE + 200;
+        for start in [0, 1, 63, 64, 65, 127, PAGE - 64, PAGE - 1, PAGE, PAGE + 3] {
+            for stop in start..=start + 64 {
+                let (mut run, mut single) = (Bitmap::new(len), Bitmap::new(len));
+                assert!(run.insert_run(start, stop));
                 assert!((start..stop).all(|row| single.insert(row)));
-                assert_eq!(range.words, single.words);
-                let each: Vec<u64> = (start..stop.min(start + 64)).collect();
-                let mut set = Bitmap::new(200);
+                assert_eq!(rows_of(&run, len), (start..stop).collect::<Vec<_>>());
+                assert_eq!(rows_of(&single, len), (start..stop).collect::<Vec<_>>());
+                let each: Vec<u64> = (start..stop).collect();
+                let mut set = Bitmap::new(len);
                 assert_eq!(set.insert_each(&each[each.len() / 2..]), 0);
                 let old = (each.len() / 2..each.len()).fold(0, |mask, i| mask | 1 << i);
                 assert_eq!(set.insert_each(&each), old);
                 if start < stop {
-                    assert!(!range.insert_range(stop - 1, 200) && !range.insert_range(0, start + 1));
-                    assert_eq!(range.words, single.words);
+                    assert!(!run.insert_run(stop - 1, stop + 10) && !run.insert_run(start, start + 1));
+                    assert_eq!(rows_of(&run, len), (start..stop).collect::<Vec<_>>());
+                    run.remove(start);
+                    assert_eq!(rows_of(&run, len), (start + 1..stop).collect::<Vec<_>>());
                 }
             }
         }
+    }
+
+    #[test]
+    fn four_billion_rows_cost_what_is_there() {
+        let mut set = Bitmap::new(u32::MAX.into());
+        assert!(set.insert(u64::from(u32::MAX) - 1) && !set.insert(u64::from(u32::MAX) - 1));
+        assert_eq!(set.pages.iter().filter(|page| page.is_some()).count(), 1);
+        assert!(set.pages.len() <= 1 << 16);
+        assert!(matches!(set.missing(u64::MAX >> 4), Err(Error::Parameter(_))));
     }
 }

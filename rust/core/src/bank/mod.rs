@@ -8,9 +8,10 @@
 //! What it holds to:
 //! - **A committed block survives the death of its writer** ([`PartWriter`]): payload and index reach the
 //!   disk before the journal line, the journal line before the `.npy` headers.
-//! - **A damaged file is an error**, never a panic or a signal ([`Bank::open`], [`Bank::verify`]): the
-//!   journal decides how many rows there are, every size is checked before a file is mapped, and the file's
-//!   length again before each block is read.
+//! - **A damaged file is an error**, never a panic ([`Bank::open`], [`Bank::read_into`], [`Verification::of`]):
+//!   the journal decides how many rows there are, and every size is checked before a file is mapped. Rows that
+//!   are copied are read from the files; solvers read the maps, and look at a file's length before each block
+//!   (a file that is cut short within a block still ends in a signal there).
 //! - **Nothing that may be mapped is ever truncated or rewritten.**
 //!
 //! Not for data that changes: a row is written once. To replace rows, make another bank.
@@ -20,6 +21,7 @@ compile_error!("banks are little-endian and mapped without conversion");
 
 mod bitmap;
 mod disk;
+mod gather;
 mod journal;
 mod lock;
 mod manifest;

@@ -137,7 +137,7 @@ impl Part {
             reader.read(bytemuck::cast_slice_mut(chunk))?;
             // most parts are runs of rows: those are checked and marked a word at a time
             for rows in chunk.chunks(RUN) {
-                let run = run_of(rows).filter(|r| r.end <= n_rows && seen.insert_range(r.start, r.end));
+                let run = run_of(rows).filter(|r| r.end <= n_rows && seen.insert_run(r.start, r.end));
                 if run.is_none() {
                     if let Some(row) = rows.iter().find(|&&row| row >= n_rows) {
                         return Err(corrupt(format!("names row {row}, the bank has {n_rows} rows")));

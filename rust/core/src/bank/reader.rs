@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use bytemuck::PodCastError;
 
 use super::bitmap::Bitmap;
+use super::gather::Gather;
 use super::manifest::{Dtype, Manifest};
 use super::map::PayloadMap;
 use super::part::{Part, PartFiles, RowIndex};
@@ -67,15 +68,11 @@ impl Bank {
         for files in PartFiles::list(path)? {
             let part = Part::scan(files, &manifest)?;
             let rows = part.read_index(manifest.n_rows, &mut seen).map_err(|error| explain(path, error))?;
-            parts.push((part, rows));
+            parts.push(OpenPart::new(part, rows, &manifest)?); // which closes its files
         }
         // parts that lie one behind the other need no order
-        parts.sort_by_key(|(_, rows)| rows.first());
-        let committed = parts.iter().map(|(part, _)| part.journal.rows).sum();
-        let parts = parts
-            .into_iter()
-            .map(|(part, rows)| OpenPart::new(part, rows, &manifest))
-            .collect::<Result<_>>()?;
+        parts.sort_by_key(|part| part.rows.first());
+        let committed = parts.iter().map(|part| part.info.rows).sum();
         Ok(Self { path: path.into(), manifest, parts, committed, seen, order: OnceLock::new() })
     }
 
@@ -109,9 +106,17 @@ impl Bank {
         self.committed == self.manifest.n_rows
     }
 
-    /// Rows that are not committed, ascending.
-    pub fn missing_rows(&self) -> Vec<u64> {
-        if self.is_complete() { Vec::new() } else { self.seen.missing() }
+    /// Number of rows that are not committed.
+    pub fn n_missing(&self) -> u64 {
+        self.manifest.n_rows - self.committed // every row is there once at most
+    }
+
+    /// Rows that are not committed, ascending: 8 bytes for each, however many a manifest promises.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there is no memory for the list.
+    pub fn missing_rows(&self) -> Result<Vec<u64>> {
+        if self.is_complete() { Ok(Vec::new()) } else { self.seen.missing(self.n_missing()) }
     }
 
     /// The parts, in storage order.
@@ -119,21 +124,14 @@ impl Bank {
         self.parts.iter().map(|part| &part.info)
     }
 
-    /// All rows as one matrix in the order of their row index. Each block checks the files' lengths first.
+    /// All rows as one matrix over the mapped files, in the order of their row index, for passes over many rows.
+    /// Each block checks the files' lengths first. Should a file be cut short between that and the end of the
+    /// block, the system answers with a signal (SIGBUS): [`Self::read_into`] has no such moment.
     ///
     /// # Errors
     /// [`Error::Bank`] if rows are missing.
     pub fn matrix(&self) -> Result<Matrix<'_>> {
-        if !self.is_complete() {
-            let missing = self.manifest.n_rows - self.committed;
-            return Err(Error::Bank {
-                path: self.path.clone(),
-                reason: format!(
-                    "{missing} of {} rows are missing; run the extraction again, it encodes only those",
-                    self.manifest.n_rows
-                ),
-            });
-        }
+        self.check_complete()?;
         let mut segments = Vec::new();
         for map in self.parts.iter().filter_map(|part| part.map.as_ref()) {
             let values = match self.manifest.dtype {
@@ -147,7 +145,7 @@ impl Bank {
             segments.push(Segment { values, guard: Some(map) });
         }
         let matrix = Matrix::new(self.n_features(), segments)?;
-        match self.order.get_or_init(|| order(self.parts.iter().map(|part| &part.rows))) {
+        match self.order() {
             Some(order) => matrix.with_order(order),
             None => Ok(matrix),
         }
@@ -166,7 +164,8 @@ impl Bank {
     }
 
     /// Copy the given rows, in the order asked for, into `out`, row-major `(rows.len(), n_features)`. Rows
-    /// that are not in memory are asked of the disk many at a time.
+    /// that are not in memory are asked of the disk many at a time. They are read from the files, so that one
+    /// that is cut short meanwhile is an error.
     ///
     /// # Errors
     /// Those of [`Self::matrix`]; [`Error::Parameter`] for a row beyond the bank, or float16 of a float32
@@ -179,13 +178,31 @@ impl Bank {
         n_threads: usize,
         control: &Control,
     ) -> Result<()> {
-        let matrix = self.matrix()?;
+        self.check_complete()?;
         let n_rows = self.manifest.n_rows;
         if let Some(row) = rows.iter().find(|&&row| row >= n_rows) {
             return Err(Error::Parameter(format!("row {row} asked for, the bank has {n_rows}")));
         }
-        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect(); // below n_rows ≤ u32::MAX
-        matrix.gather(&rows, out, n_threads, control)
+        let maps = self.parts.iter().filter_map(|part| part.map.as_ref().map(|map| (map, part.info.rows)));
+        let gather = Gather::new(self.manifest.dtype, self.n_features(), maps, self.order());
+        gather.copy(rows, out, n_threads, control)
+    }
+
+    fn order(&self) -> Option<&[u32]> {
+        self.order.get_or_init(|| order(self.parts.iter().map(|part| &part.rows))).as_deref()
+    }
+
+    fn check_complete(&self) -> Result<()> {
+        if self.is_complete() {
+            return Ok(());
+        }
+        let (missing, n_rows) = (self.n_missing(), self.manifest.n_rows);
+        Err(Error::Bank {
+            path: self.path.clone(),
+            reason: format!(
+                "{missing} of {n_rows} rows are missing; run the extraction again, it encodes only those"
+            ),
+        })
     }
 }
 
@@ -232,7 +249,7 @@ impl OpenPart {
         // `scan` has found the product within the file's length
         let data_bytes = committed * manifest.n_features * manifest.dtype.size() as u64;
         let map =
-            part.payload.map(|file| PayloadMap::new(file, &part.files.payload, data_bytes)).transpose()?;
+            part.payload.map(|file| PayloadMap::new(&file, &part.files.payload, data_bytes)).transpose()?;
         Ok(Self { info, rows, map })
     }
 }

@@ -95,7 +95,7 @@ proptest! {
         let bank = Bank::open(&made.path).unwrap();
         let mut missing = rest.to_vec();
         missing.sort_unstable();
-        prop_assert_eq!(bank.missing_rows(), missing);
+        prop_assert_eq!(bank.missing_rows().unwrap(), missing);
         prop_assert_eq!(bank.is_complete(), rest.is_empty());
         append(&mut PartWriter::open_free(&made.path, "host").unwrap(), rest);
         let bank = Bank::open(&made.path).unwrap();
@@ -183,7 +183,8 @@ fn long_indexes_of_every_kind_come_back() {
     let made = create(n, 1, Dtype::F32);
     append(&mut PartWriter::open(&made.path, "a").unwrap(), &(0..20_000).collect::<Vec<_>>());
     let path = made.path.join("a.rows.npy");
-    let payload = journal::Journal::parse(&fs::read(made.path.join("a.journal")).unwrap()).unwrap().blocks[0].payload;
+    let payload =
+        journal::Journal::parse(&fs::read(made.path.join("a.journal")).unwrap()).unwrap().blocks[0].payload;
     for (row, word) in [(17_u64, "already"), (n, "the bank has"), (u64::MAX, "the bank has")] {
         patch(&path, |bytes| bytes[128 + 19_999 * 8..128 + 20_000 * 8].copy_from_slice(&row.to_le_bytes()));
         let message = Bank::open(&made.path).err().unwrap().to_string();
@@ -231,7 +232,7 @@ fn rows_are_copied_as_stored_or_widened() {
 fn an_empty_bank_is_complete() {
     let made = create(0, 4, Dtype::F16);
     let bank = Bank::open(&made.path).unwrap();
-    assert!(bank.is_complete() && bank.missing_rows().is_empty() && read_all(&bank).is_empty());
+    assert!(bank.is_complete() && bank.missing_rows().unwrap().is_empty() && read_all(&bank).is_empty());
 }
 
 #[test]
@@ -240,7 +241,7 @@ fn an_incomplete_bank_says_what_to_do() {
     append(&mut PartWriter::open(&made.path, "a").unwrap(), &[129, 0, 64]);
     let bank = Bank::open(&made.path).unwrap();
     let expected: Vec<u64> = (0..130).filter(|row| ![129, 0, 64].contains(row)).collect();
-    assert_eq!(bank.missing_rows(), expected);
+    assert_eq!(bank.missing_rows().unwrap(), expected);
     let message = bank.matrix().err().unwrap().to_string();
     assert!(message.contains("127 of 130 rows are missing") && message.contains("again"), "{message}");
 }
@@ -354,7 +355,7 @@ fn a_writer_may_die_anywhere() {
         assert!(bank.verify(&Control::new()).unwrap().damage.is_empty());
         let mut writer = PartWriter::open(&before.path, "a").unwrap();
         assert!(!Bank::open(&before.path).unwrap().parts().next().unwrap().header_behind);
-        for row in bank.missing_rows() {
+        for row in bank.missing_rows().unwrap() {
             append(&mut writer, &[row]);
         }
         drop(writer);
@@ -410,7 +411,9 @@ fn a_damaged_index_puts_no_blame_on_a_sound_part() {
     patch(&path, |bytes| bytes[128 + 8] ^= 4); // row 1 becomes 5, which part b holds
     let message = Bank::open(&made.path).err().unwrap().to_string();
     assert!(message.contains("a.rows.npy: block 0, lines 0 to 3"), "{message}");
-    for report in [bank.verify(&Control::new()).unwrap(), Verification::of(&made.path, &Control::new()).unwrap()] {
+    for report in
+        [bank.verify(&Control::new()).unwrap(), Verification::of(&made.path, &Control::new()).unwrap()]
+    {
         let [damage] = &report.damage[..] else { panic!("{report:?}") };
         assert_eq!((damage.part.as_str(), damage.block, damage.start, damage.stop), ("a", Some(0), 0, 4));
         assert_eq!((report.parts, report.blocks, report.rows), (2, 3, 10)); // all was read
@@ -471,7 +474,7 @@ fn every_truncation_is_found_on_opening() {
             let opened = Bank::open(&made.path);
             if name == "a.journal" {
                 // the part is gone: its rows are missing, and nothing else is wrong
-                assert_eq!(opened.unwrap().missing_rows().len(), 7);
+                assert_eq!(opened.unwrap().missing_rows().unwrap().len(), 7);
             } else {
                 assert!(opened.err().unwrap().to_string().contains("is missing"));
             }
@@ -508,7 +511,11 @@ fn absurd_manifests_are_errors() {
     }
     // a bank of four billion rows costs nothing until they are there
     fs::write(&path, sound.replacen("10", &u32::MAX.to_string(), 1)).unwrap();
-    assert!(!Bank::open(&made.path).unwrap().is_complete());
+    let bank = Bank::open(&made.path).unwrap();
+    assert!(!bank.is_complete() && bank.n_missing() == u64::from(u32::MAX) - 10);
+    let latin = [b"{\"name\": \"\xe9\", ", &sound.as_bytes()[1..]].concat();
+    fs::write(&path, latin).unwrap();
+    assert!(Bank::open(&made.path).err().unwrap().to_string().contains("is no UTF-8 text"));
     fs::remove_file(&path).unwrap();
     assert!(matches!(Bank::open(&made.path), Err(Error::Bank { .. })));
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::panels::Panels;
@@ -41,6 +43,38 @@ impl Symmetric {
     /// See [`Self::entries_mut`].
     pub fn entries(&self) -> &[f64] {
         &self.tiles
+    }
+
+    /// Entry (i, j) times `factors[i] · factors[j]`.
+    pub fn scale(&mut self, factors: &[f64]) {
+        let side = self.side;
+        self.tiles.par_chunks_exact_mut(side * side).enumerate().for_each(|(at, tile)| {
+            let (big_i, big_j) = triangle(at);
+            for (row, &a) in tile.chunks_exact_mut(side).zip(factors.iter().skip(big_i * side)) {
+                for (v, &b) in row.iter_mut().zip(factors.iter().skip(big_j * side)) {
+                    *v *= a * b;
+                }
+            }
+        });
+    }
+
+    /// `self += Σ xᵀ x` over blocks of rows `(n, d)`, row-major, in float64.
+    ///
+    /// Threads and bits as in [`Self::add_gram`].
+    pub fn add_gram_wide<'a>(&mut self, blocks: impl Iterator<Item = &'a [f64]> + Clone + Sync) {
+        let (d, side) = (self.d, self.side);
+        self.tiles.par_chunks_exact_mut(side * side).enumerate().for_each(|(at, tile)| {
+            let (big_i, big_j) = triangle(at);
+            for x in blocks.clone() {
+                let x = MatRef::from_row_major_slice(x, x.len() / d, d);
+                let columns = |big: usize| x.subcols(big * side, side.min(d - big * side));
+                let (a, b) = (columns(big_i), columns(big_j));
+                // the tile is row-major: seen column-major it is its transpose
+                let turned =
+                    MatMut::from_column_major_slice_with_stride_mut(tile, b.ncols(), a.ncols(), side);
+                matmul(turned, Accum::Add, b.transpose(), a, 1.0, Par::Seq);
+            }
+        });
     }
 
     /// `self += Σ xᵀ x` over packed blocks of rows, whose sum is taken in float32.
@@ -103,6 +137,25 @@ fn triangle(at: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_products_and_scales_are_those_of_the_definition() {
+        for (n, d) in [(1, 1), (5, 33), (9, 70), (3, 520)] {
+            let x: Vec<f64> = (0..n * d).map(|i| ((i * 37 + i / d * 11) % 101) as f64 / 8.0 - 6.0).collect();
+            let mut gram = Symmetric::new(d);
+            gram.add_gram_wide(x.chunks(2 * d));
+            let factors: Vec<f64> = (0..d).map(|j| 2.0_f64.powi(j as i32 % 5 - 2)).collect();
+            let mut scaled = gram.clone();
+            scaled.scale(&factors);
+            for i in 0..d {
+                for j in 0..=i {
+                    let want: f64 = (0..n).map(|r| x[r * d + i] * x[r * d + j]).sum(); // exact: eighths
+                    assert_eq!(gram.get(i, j), want);
+                    assert_eq!(scaled.get(i, j), want * factors[i] * factors[j]);
+                }
+            }
+        }
+    }
 
     #[test]
     fn triangle_counts_rows() {

@@ -8,8 +8,8 @@
 //! sums    F64  (cells, k, d)         Σ (x − c) by class
 //! ```
 //!
-//! The metadata hold `format`, `schema_version`, and `xxh3`: the hash of the tensors' bytes in the order of
-//! their names. Nothing in the file depends on how this crate lays sums out in memory.
+//! The metadata hold `format`, `schema_version`, `sums` ([`Sums::name`]; files of earlier releases do not have it and
+//! hold float32 sums) and `xxh3`: the hash of the tensors' bytes in the order of their names. Nothing in the file depends on how this crate lays sums out in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,9 +21,10 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Cell, LANES, Moments, Symmetric};
+use super::cell::Cell;
+use super::{Moments, Sums};
 use crate::error::{Error, Result};
-use crate::kernel::Precision;
+use crate::kernel::{LANES, Symmetric};
 
 const FORMAT: &str = "ssl-risk-moments";
 const SCHEMA_VERSION: &str = "1";
@@ -57,6 +58,7 @@ impl Moments {
         let metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("schema_version".to_owned(), SCHEMA_VERSION.to_owned()),
+            ("sums".to_owned(), self.sums.name().to_owned()),
             ("xxh3".to_owned(), hash(bytes.iter().map(Vec::as_slice))),
         ]);
         let shapes = shapes(d, k, cells).expect("the sums are in memory");
@@ -108,6 +110,9 @@ fn parse(bytes: &[u8]) -> std::result::Result<Moments, String> {
             said("schema_version").unwrap_or("")
         ));
     }
+    let rounding = said("sums").map_or(Some(Sums::Float32), Sums::from_name);
+    let rounding = rounding
+        .ok_or_else(|| format!("has sums in {:?}, which is none of ours", said("sums").unwrap_or("")))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
     if tensors.len() != TENSORS.len() {
         return Err(format!("holds {} tensors, expected {TENSORS:?}", tensors.len()));
@@ -157,7 +162,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Moments, String> {
             .map_err(|reason| format!("has {reason} in cell {cell}"))
         })
         .collect::<std::result::Result<_, _>>()?;
-    Ok(Moments { n_features: d, n_classes: k, shift, precision: Precision::Exact, cells })
+    Ok(Moments { n_features: d, n_classes: k, shift, wanted: None, sums: rounding, cells })
 }
 
 impl Cell {
@@ -285,9 +290,9 @@ fn publish(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Control;
+    use crate::control::{Control, Run};
     use crate::moments::Scaling;
-    use crate::rows::{Matrix, Segment, Values};
+    use crate::rows::{Matrix, Segment, TrainingRows, Values};
     use tempfile::TempDir;
 
     /// Two of three cells with rows, class 2 without; 37 features about a shift.
@@ -299,7 +304,8 @@ mod tests {
         let rows: Vec<u32> = (0..n as u32).collect();
         let matrix = Matrix::new(d, vec![Segment { values: Values::F32(&x), guard: None }]).unwrap();
         let mut moments = Moments::new(4, 3, (0..d).map(|j| j as f32 + 30.0).collect()).unwrap();
-        moments.update(&matrix, &rows, &labels, &cells, 1, &Control::new()).unwrap();
+        let training = TrainingRows::new(&matrix, &rows, &labels, 4).unwrap();
+        moments.update(training, &cells, Run { n_threads: 1, control: &Control::new() }).unwrap();
         moments
     }
 

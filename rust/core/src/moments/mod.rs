@@ -4,214 +4,39 @@
 //! ranges and `Σ (x−c)(x−c)ᵀ`; unions of cells are sums, so complements, cross-validation folds, centring,
 //! scaling and every penalty follow without another pass ([`Moments::design`]).
 //!
-//! The shift `c` is zero except for features whose mean is far above their standard deviation: there,
-//! sums of raw squares in float32 would cancel (measured: 0.12 relative at 30 standard deviations, 2e-5
-//! shifted). Blocks are summed in float32, across blocks in float64.
+//! The shift `c` is zero except for features whose mean is above their standard deviation: there, sums of raw
+//! squares would cancel (measured in float32: 0.12 relative at 30 standard deviations, 2e-5 shifted). Products are
+//! summed as [`Sums`] says.
 //!
 //! Moments of several machines or days are added with [`Moments::merge`], kept with [`Moments::save`], and
 //! answered with [`Moments::solve`].
 
+mod cell;
+mod design;
 mod file;
+mod means;
+mod row_scaling;
+mod shift;
 mod solve;
+mod sums;
 
-use half::f16;
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
-use crate::kernel::parallel::{fold_blocks, install};
-use crate::kernel::{Kernel, LANES, Panels, Precision, Symmetric, all_finite, choose};
-use crate::rows::Matrix;
+use crate::kernel::choose;
+use crate::kernel::parallel::install;
+use crate::rows::TrainingRows;
 
-/// How a probe scales its features, from its own training rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scaling {
-    /// Centre only (the intercept absorbs it).
-    #[default]
-    None,
-    /// Unit variance.
-    Standardize,
-    /// Unit range, as in the paper's few-shot probes.
-    MinMax,
-}
+use cell::{Block, Cell, Products, add_into};
+pub use design::Design;
+pub use means::feature_means;
+pub use row_scaling::RowScaling;
+pub use shift::choose_shift;
+pub use sums::Sums;
 
-impl Scaling {
-    /// The factor of each feature; 0 for a dead one.
-    pub(crate) fn factors(
-        self,
-        variance: &[f64],
-        mean: impl Fn(usize) -> f64,
-        width: impl Fn(usize) -> f64,
-    ) -> Vec<f64> {
-        let largest = variance.iter().copied().fold(0.0, f64::max);
-        let factor = |(j, &v): (usize, &f64)| {
-            // below these a variance is rounding noise of the features, and scaling it up would make
-            // a column of pure leverage
-            let dead = v <= 1e-12 * largest || v <= 1e-9 * mean(j) * mean(j);
-            match self {
-                _ if dead => 0.0,
-                Self::None => 1.0,
-                Self::Standardize => v.sqrt().recip(),
-                Self::MinMax => 1.0 / width(j),
-            }
-        };
-        variance.iter().enumerate().map(factor).collect()
-    }
-}
-
-/// `x ↦ (x − shift) · scale`, feature by feature; a dead feature has scale 0.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Affine {
-    /// `(d)`
-    pub shift: Vec<f32>,
-    /// `(d)`
-    pub scale: Vec<f32>,
-}
-
-impl Affine {
-    /// Apply to staged rows, which start every `stride` values, in place.
-    pub fn apply(&self, x: &mut [f32], stride: usize) {
-        for row in x.chunks_mut(stride) {
-            shift_and_scale(&mut row[..self.shift.len()], &self.shift, &self.scale);
-        }
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn shift_and_scale(row: &mut [f32], shift: &[f32], scale: &[f32]) {
-    for ((v, &m), &s) in row.iter_mut().zip(shift).zip(scale) {
-        *v = (*v - m) * s;
-    }
-}
-
-/// Statistics of the rows of one cell, about the shift of its [`Moments`].
-///
-/// Features are cut into panels of 16, so that threads add to disjoint memory.
-#[derive(Debug, Clone, PartialEq)]
-struct Cell {
-    /// Rows of each class, `(k)`.
-    counts: Vec<u64>,
-    /// Σ (x − c) by class, `(panels, k, 16)`.
-    sums: Vec<f64>,
-    /// Least and largest x − c, `(panels, 2, 16)`.
-    ranges: Vec<f32>,
-    /// Σ (x−c)(x−c)ᵀ, `(d, d)`.
-    gram: Symmetric,
-}
-
-impl Cell {
-    fn new(d: usize, k: usize) -> Self {
-        let panels = d.div_ceil(LANES);
-        let range = [[f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]];
-        Self {
-            counts: vec![0; k],
-            sums: vec![0.0; panels * k * LANES],
-            ranges: range.as_flattened().repeat(panels),
-            gram: Symmetric::new(d),
-        }
-    }
-
-    /// Σ (x − c) of feature `j` over the rows of class `c`.
-    fn sum(&self, c: usize, j: usize) -> f64 {
-        self.sums[(j / LANES * self.counts.len() + c) * LANES + j % LANES]
-    }
-
-    /// Largest minus least value of feature `j`.
-    fn width(&self, j: usize) -> f64 {
-        let at = j / LANES * 2 * LANES + j % LANES;
-        f64::from(self.ranges[at + LANES]) - f64::from(self.ranges[at])
-    }
-
-    fn add(&mut self, other: &Self) {
-        add_into(&mut self.counts, &other.counts);
-        add_into(&mut self.sums, &other.sums);
-        add_into(self.gram.entries_mut(), other.gram.entries());
-        for (a, b) in self.ranges.chunks_exact_mut(2 * LANES).zip(other.ranges.chunks_exact(2 * LANES)) {
-            for i in 0..LANES {
-                a[i] = a[i].min(b[i]);
-                a[LANES + i] = a[LANES + i].max(b[LANES + i]);
-            }
-        }
-    }
-
-    /// Add packed rows; `labels` are those of the rows, block after block.
-    fn add_blocks(&mut self, kernel: &Kernel, blocks: &[Block], labels: &[u32]) {
-        let k = self.counts.len();
-        for &label in labels {
-            self.counts[label as usize] += 1;
-        }
-        let sums = self.sums.par_chunks_exact_mut(k * LANES);
-        sums.zip(self.ranges.par_chunks_exact_mut(2 * LANES)).enumerate().for_each(|(p, (sums, range))| {
-            let mut labels = labels;
-            for block in blocks {
-                let (own, rest) = labels.split_at(block.n);
-                add_sums(block.panel(p), own, sums, range);
-                labels = rest;
-            }
-        });
-        self.gram.add_gram(kernel, blocks.iter().map(|block| &block.panels));
-    }
-}
-
-/// Rows staged by one thread.
-#[derive(Default)]
-struct Block {
-    n: usize,
-    x: Vec<f32>,
-    panels: Panels,
-}
-
-impl Block {
-    /// Stage and pack `rows`; the first row that holds NaN or infinity is an error.
-    fn fill(&mut self, kernel: &Kernel, matrix: &Matrix<'_>, rows: &[u32], shift: &[f32]) -> Result<()> {
-        let d = shift.len();
-        self.n = rows.len();
-        self.x.resize(rows.len() * d, 0.0);
-        matrix.stage(rows, &mut self.x, d)?;
-        for (row, &id) in self.x.chunks_exact_mut(d).zip(rows) {
-            if !all_finite(row) {
-                return Err(matrix.bad_value(id));
-            }
-            subtract(row, shift);
-        }
-        self.panels.pack(kernel, &self.x, rows.len(), d, d);
-        Ok(())
-    }
-
-    /// Features `16 p ..` of every row.
-    fn panel(&self, p: usize) -> impl Iterator<Item = &[f32]> {
-        let d = self.x.len() / self.n;
-        self.x.chunks_exact(d).map(move |row| &row[p * LANES..((p + 1) * LANES).min(d)])
-    }
-}
-
-/// `row − shift`, in place.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn subtract(row: &mut [f32], shift: &[f32]) {
-    for (v, &c) in row.iter_mut().zip(shift) {
-        *v -= c;
-    }
-}
-
-/// Add one panel's rows to the sums of their classes `(k, 16)` and to the ranges `(2, 16)`.
-fn add_sums<'a>(rows: impl Iterator<Item = &'a [f32]>, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
-    let (least, largest) = range.split_at_mut(LANES);
-    for (row, &label) in rows.zip(labels) {
-        let sums = &mut sums[label as usize * LANES..][..LANES];
-        for (((s, &v), a), b) in sums.iter_mut().zip(row).zip(least.iter_mut()).zip(largest.iter_mut()) {
-            *s += f64::from(v);
-            *a = if v < *a { v } else { *a };
-            *b = if v > *b { v } else { *b };
-        }
-    }
-}
-
-fn add_into<T: Copy + std::ops::AddAssign>(a: &mut [T], b: &[T]) {
-    for (a, &b) in a.iter_mut().zip(b) {
-        *a += b;
-    }
-}
+pub use crate::rows::check_rows;
+pub use crate::scaling::{Affine, Scaling};
 
 /// Statistics of rows in cells; see the module's documentation.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,112 +44,20 @@ pub struct Moments {
     n_features: usize,
     n_classes: usize,
     shift: Vec<f32>,
-    precision: Precision,
+    /// How updates sum; `None` decides by their size.
+    wanted: Option<Sums>,
+    /// The roughest sums so far.
+    sums: Sums,
     cells: Vec<Cell>,
 }
 
-/// Rows looked at for the shift; strided, because banks may be sorted by class.
-const SHIFT_ROWS: usize = 2048;
-/// A feature is shifted when its mean is this many standard deviations from zero.
-const SHIFT_RATIO: f64 = 8.0;
 /// Rows of one block, staged and packed by one thread.
 const BLOCK_ROWS: usize = 256;
 /// Rows summed in float32 before they are added to the float64 total: few enough that they stay in the last
 /// cache (16 MB at 2048 features) while every tile reads them.
 const FLUSH_ROWS: usize = 2048;
-/// Rows whose features are summed in float32.
-const MEAN_ROWS: usize = 256;
 /// Rows that are sorted by cell at a time, for each cell: a scan in order, and few partly filled sums.
 const SLAB_ROWS: usize = 4096;
-
-/// A shift for [`Moments::new`]: zero, or a float16 value near the mean where |mean| ≫ sd, so that `x − c`
-/// is exact for float16 features (Sterbenz).
-///
-/// # Errors
-/// [`Error::Parameter`] for a row out of range; what a segment's guard says.
-pub fn choose_shift(matrix: &Matrix<'_>, rows: &[u32]) -> Result<Vec<f32>> {
-    let d = matrix.n_features();
-    matrix.check_in(rows)?;
-    let step = rows.len().div_ceil(SHIFT_ROWS).max(1);
-    let sample: Vec<u32> = rows.iter().copied().step_by(step).collect();
-    let (mut mean, mut square) = (vec![0.0_f64; d], vec![0.0_f64; d]);
-    let mut x = vec![0.0; d];
-    for &row in &sample {
-        matrix.stage(&[row], &mut x, matrix.n_features())?;
-        for ((m, s), &v) in mean.iter_mut().zip(&mut square).zip(&x) {
-            *m += f64::from(v);
-            *s += f64::from(v) * f64::from(v);
-        }
-    }
-    let n = sample.len().max(1) as f64;
-    Ok(mean
-        .iter()
-        .zip(&square)
-        .map(|(&m, &s)| {
-            let mean = m / n;
-            let sd = (s / n - mean * mean).max(0.0).sqrt();
-            let near = f16::from_f64(mean);
-            if mean.abs() > SHIFT_RATIO * sd && near.is_finite() {
-                near.to_f32()
-            } else if mean.abs() > SHIFT_RATIO * sd {
-                mean as f32
-            } else {
-                0.0
-            }
-        })
-        .collect())
-}
-
-/// Mean of each feature over `rows`: one scan, nothing else computed.
-///
-/// # Errors
-/// [`Error::Parameter`] if there are no rows or one is out of range, [`Error::BadValue`] for NaN or infinity,
-/// what a segment's guard says, [`Error::Interrupted`].
-///
-/// # Accuracy
-/// Sums of [`MEAN_ROWS`] rows in float32, across them in float64.
-pub fn feature_means(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    n_threads: usize,
-    control: &Control,
-) -> Result<Vec<f64>> {
-    let d = matrix.n_features();
-    if rows.is_empty() {
-        return Err(Error::Parameter("no rows to take means of".into()));
-    }
-    matrix.check_in(rows)?;
-    let init = || (vec![0.0_f32; d], vec![0.0_f64; d]);
-    let runs = fold_blocks(rows.len(), MEAN_ROWS, n_threads, init, |(sums, total), range| {
-        let rows = &rows[range];
-        control.advance(rows.len())?;
-        sums.fill(0.0);
-        matrix.add_rows(rows, sums)?;
-        if all_finite(sums) {
-            add_wide(sums, total);
-            return Ok(());
-        }
-        for &row in rows {
-            matrix.stage_finite(&[row], sums, d)?;
-            add_wide(sums, total); // each is finite, their sum was not
-        }
-        Ok(())
-    })?;
-    let mut means = vec![0.0; d];
-    for (_, total) in &runs {
-        add_into(&mut means, total);
-    }
-    for mean in &mut means {
-        *mean /= rows.len() as f64;
-    }
-    Ok(means)
-}
-
-fn add_wide(sums: &[f32], total: &mut [f64]) {
-    for (t, &s) in total.iter_mut().zip(sums) {
-        *t += f64::from(s);
-    }
-}
 
 impl Moments {
     /// No rows yet.
@@ -342,14 +75,18 @@ impl Moments {
             return Err(Error::Parameter(format!("shift of feature {j} is {}; it must be finite", shift[j])));
         }
         let cells = vec![Cell::new(d, n_classes); n_cells];
-        Ok(Self { n_features: d, n_classes, shift, precision: Precision::Exact, cells })
+        Ok(Self { n_features: d, n_classes, shift, wanted: None, sums: Sums::Float64, cells })
     }
 
-    /// The same, whose updates may round factors of `Σ (x−c)(x−c)ᵀ` as `precision` says. Counts, sums and ranges
-    /// stay exact. Rounded moments are good enough for the metric of a logistic fit, not for ridge.
+    /// The same, whose updates sum products in this way; without it, in float64 where that costs little.
     #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+    pub fn with_sums(self, sums: Sums) -> Self {
+        Self { wanted: Some(sums), ..self }
+    }
+
+    /// The roughest sums of products so far.
+    pub fn sums(&self) -> Sums {
+        self.sums
     }
 
     /// Number of features.
@@ -367,76 +104,100 @@ impl Moments {
         self.cells.len()
     }
 
-    /// Add `rows` of the matrix; `labels` and `cells` are indexed by matrix row.
+    /// Number of rows.
+    pub fn n_rows(&self) -> u64 {
+        self.cells.iter().flat_map(|cell| &cell.counts).sum()
+    }
+
+    /// Add rows; `cells` are indexed by matrix row. Time and memory are those of the cells that have rows.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a label or cell out of range, [`Error::BadValue`] for NaN or infinity,
-    /// [`Error::Numerical`] for features whose squares exceed float32, [`Error::Interrupted`]. The moments are
+    /// [`Error::Numerical`] for features whose squares exceed the sums, [`Error::Interrupted`]. The moments are
     /// unchanged after an error.
-    pub fn update(
-        &mut self,
-        matrix: &Matrix<'_>,
-        rows: &[u32],
-        labels: &[u32],
-        cells: &[u8],
-        n_threads: usize,
-        control: &Control,
-    ) -> Result<()> {
+    ///
+    /// # Accuracy
+    /// As [`Sums`] says, at the scale of each feature: features whose squares float32 cannot hold are multiplied by
+    /// powers of two first.
+    pub fn update(&mut self, training: TrainingRows<'_>, cells: &[u8], run: Run<'_>) -> Result<()> {
         let (d, k) = (self.n_features, self.n_classes);
-        check_rows(matrix, rows, labels, k)?;
-        matrix.check_features(d)?;
-        for &row in rows {
+        training.matrix().check_features(d)?;
+        if training.n_classes() > k {
+            return Err(Error::Shape { what: "number of classes", got: training.n_classes(), expected: k });
+        }
+        let mut touched = vec![false; self.cells.len()];
+        for &row in training.rows() {
             let cell = usize::from(*cells.get(row as usize).ok_or(Error::Shape {
                 what: "number of cells by row",
                 got: cells.len(),
-                expected: matrix.n_rows(),
+                expected: training.matrix().n_rows(),
             })?);
-            if cell >= self.cells.len() {
-                return Err(Error::Parameter(format!(
-                    "row {row} is in cell {cell}, there are {}",
-                    self.cells.len()
-                )));
-            }
+            *touched.get_mut(cell).ok_or_else(|| {
+                Error::Parameter(format!("row {row} is in cell {cell}, there are {}", self.cells.len()))
+            })? = true;
         }
-        let mut added = vec![Cell::new(d, k); self.cells.len()];
-        install(n_threads, || self.accumulate(&mut added, matrix, rows, labels, cells, control))?;
-        if added.iter().any(|cell| !cell.gram.entries().iter().all(|v| v.is_finite())) {
+        let sums = self.wanted.unwrap_or(Sums::for_products(training.len(), d));
+        let fresh = || touched.iter().map(|&touched| touched.then(|| Cell::new(d, k))).collect::<Vec<_>>();
+        let mut added = fresh();
+        let products = match sums.precision() {
+            None => Products::Wide,
+            Some(precision) => Products::Packed { kernel: choose(precision)?, units: None },
+        };
+        install(run.n_threads, || {
+            self.accumulate(&mut added, &products, training, cells, run)?;
+            let Products::Packed { kernel, .. } = products else { return Ok(()) };
+            if let Some(units) = sums::units(&added, d) {
+                added = fresh();
+                let products = Products::Packed { kernel, units: Some(&units) };
+                self.accumulate(&mut added, &products, training, cells, run)?;
+                let back: Vec<f64> = units.iter().map(|&unit| f64::from(unit).recip()).collect();
+                added.iter_mut().flatten().for_each(|cell| cell.gram.scale(&back));
+            }
+            Ok(())
+        })?;
+        if added.iter().flatten().any(|cell| !cell.gram.entries().iter().all(|v| v.is_finite())) {
             return Err(Error::Numerical(
-                "features are too large: their squares exceed float32 (3e38); divide all of them by one number".into(),
+                "features are too large: their squares cannot be summed; divide all of them by one number"
+                    .into(),
             ));
         }
-        for (cell, added) in self.cells.iter_mut().zip(&added) {
-            cell.add(added);
+        for (cell, added) in self.cells.iter_mut().zip(added) {
+            if let Some(added) = added {
+                cell.add(&added);
+            }
+        }
+        if !training.is_empty() {
+            self.sums = self.sums.max(sums);
         }
         Ok(())
     }
 
+    /// Add the rows to the cells that are there: those that have rows.
     fn accumulate(
         &self,
-        added: &mut [Cell],
-        matrix: &Matrix<'_>,
-        rows: &[u32],
-        labels: &[u32],
+        added: &mut [Option<Cell>],
+        products: &Products<'_>,
+        training: TrainingRows<'_>,
         cells: &[u8],
-        control: &Control,
+        run: Run<'_>,
     ) -> Result<()> {
-        let kernel = choose(self.precision)?;
         let mut blocks = Vec::new();
-        for slab in rows.chunks(SLAB_ROWS * added.len().min(16)) {
+        let touched = added.iter().flatten().count();
+        for slab in training.rows().chunks(SLAB_ROWS * touched.clamp(1, 16)) {
             let mut members = vec![Vec::new(); added.len()];
             for &row in slab {
                 members[usize::from(cells[row as usize])].push(row);
             }
             for (cell, members) in added.iter_mut().zip(&members) {
+                let Some(cell) = cell else { continue };
                 for rows in members.chunks(FLUSH_ROWS) {
-                    control.advance(rows.len())?;
+                    run.control.advance(rows.len())?;
                     blocks.resize_with(rows.len().div_ceil(BLOCK_ROWS), Block::default);
-                    blocks
-                        .par_iter_mut()
-                        .zip(rows.par_chunks(BLOCK_ROWS))
-                        .try_for_each(|(block, rows)| block.fill(kernel, matrix, rows, &self.shift))?;
-                    let labels: Vec<u32> = rows.iter().map(|&row| labels[row as usize]).collect();
-                    cell.add_blocks(kernel, &blocks, &labels);
+                    blocks.par_iter_mut().zip(rows.par_chunks(BLOCK_ROWS)).try_for_each(
+                        |(block, rows)| block.fill(products, training.matrix(), rows, &self.shift),
+                    )?;
+                    let labels: Vec<u32> = rows.iter().map(|&row| training.label(row) as u32).collect();
+                    cell.add_blocks(products, &blocks, &labels);
                 }
             }
         }
@@ -452,6 +213,7 @@ impl Moments {
         for (a, b) in self.cells.iter_mut().zip(&other.cells) {
             a.add(b);
         }
+        self.sums = self.sums.max(other.sums);
         Ok(())
     }
 
@@ -480,6 +242,7 @@ impl Moments {
                 *a -= b;
             }
         }
+        self.sums = self.sums.max(other.sums);
         Ok(())
     }
 
@@ -503,129 +266,14 @@ impl Moments {
         }
         counts
     }
-
-    /// Everything a solver needs about the union of `cells`, in scaled coordinates.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] if a cell does not exist or is named twice, or fewer than two classes have rows.
-    pub fn design(&self, cells: &[usize], scaling: Scaling) -> Result<Design> {
-        let (d, k) = (self.n_features, self.n_classes);
-        if let Some(bad) = cells.iter().find(|&&c| c >= self.cells.len()) {
-            return Err(Error::Parameter(format!("cell {bad} of {}", self.cells.len())));
-        }
-        if let Some((_, twice)) = cells.iter().enumerate().find(|&(i, c)| cells[..i].contains(c)) {
-            return Err(Error::Parameter(format!("cell {twice} is named twice")));
-        }
-        let mut total = Cell::new(d, k);
-        for &c in cells {
-            total.add(&self.cells[c]);
-        }
-        let classes: Vec<usize> = (0..k).filter(|&c| total.counts[c] > 0).collect();
-        if classes.len() < 2 {
-            return Err(Error::Parameter(format!(
-                "a probe needs rows of at least two classes, its training rows have {} of {k}",
-                classes.len()
-            )));
-        }
-        let n: u64 = total.counts.iter().sum();
-        let inv_n = 1.0 / n as f64;
-        // mean − shift
-        let offset: Vec<f64> =
-            (0..d).map(|j| classes.iter().map(|&c| total.sum(c, j)).sum::<f64>() * inv_n).collect();
-        let mut covariance = vec![0.0; d * d];
-        for i in 0..d {
-            for j in 0..=i {
-                let v = total.gram.get(i, j) * inv_n - offset[i] * offset[j];
-                covariance[i * d + j] = v;
-                covariance[j * d + i] = v;
-            }
-        }
-        let variance: Vec<f64> = (0..d).map(|j| covariance[j * d + j].max(0.0)).collect();
-        let mean = |j: usize| offset[j] + f64::from(self.shift[j]);
-        let scale = scaling.factors(&variance, mean, |j| total.width(j));
-        for i in 0..d {
-            for j in 0..d {
-                covariance[i * d + j] *= scale[i] * scale[j];
-            }
-        }
-        let mut means = Vec::with_capacity(classes.len() * d);
-        let mut priors = Vec::with_capacity(classes.len());
-        for &c in &classes {
-            let count = total.counts[c] as f64;
-            priors.push(count * inv_n);
-            means.extend((0..d).map(|j| (total.sum(c, j) / count - offset[j]) * scale[j]));
-        }
-        Ok(Design {
-            n: n as usize,
-            n_classes: k,
-            affine: Affine {
-                shift: (0..d).map(|j| (offset[j] + f64::from(self.shift[j])) as f32).collect(),
-                scale: scale.iter().map(|&s| s as f32).collect(),
-            },
-            classes,
-            priors,
-            means,
-            covariance,
-        })
-    }
-}
-
-/// The statistics of a training set in scaled, centred coordinates.
-#[derive(Debug, Clone)]
-pub struct Design {
-    /// Rows.
-    pub n: usize,
-    /// Classes of the task, those without training rows included.
-    pub n_classes: usize,
-    /// From raw features to these coordinates.
-    pub affine: Affine,
-    /// Classes that have training rows, ascending, `(k′)`.
-    pub classes: Vec<usize>,
-    /// Their shares, `(k′)`.
-    pub priors: Vec<f64>,
-    /// Their means, `(k′, d)`.
-    pub means: Vec<f64>,
-    /// Covariance (divided by n), `(d, d)`, both triangles.
-    pub covariance: Vec<f64>,
-}
-
-impl Design {
-    /// Number of features.
-    pub fn n_features(&self) -> usize {
-        self.affine.shift.len()
-    }
-
-    /// Mean variance of a feature, the unit of penalties on unscaled features.
-    pub fn mean_variance(&self) -> f64 {
-        let d = self.n_features();
-        (0..d).map(|j| self.covariance[j * d + j]).sum::<f64>() / d as f64
-    }
-}
-
-/// What every pass relies on: rows and labels in range.
-///
-/// # Errors
-/// [`Error::Shape`], [`Error::Parameter`].
-pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: usize) -> Result<()> {
-    if labels.len() != matrix.n_rows() {
-        return Err(Error::Shape { what: "number of labels", got: labels.len(), expected: matrix.n_rows() });
-    }
-    matrix.check_in(rows)?;
-    for &row in rows {
-        let label = labels[row as usize];
-        if label as usize >= n_classes {
-            return Err(Error::Parameter(format!(
-                "row {row} has label {label}, there are {n_classes} classes, counted from 0"
-            )));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::{Segment, Values};
+    use crate::control::Control;
+    use crate::rows::{Matrix, Segment, Values};
+    use half::f16;
 
     fn data(n: usize, d: usize, mean: f32) -> (Vec<f32>, Vec<u32>) {
         let mut s = 12345_u32;
@@ -642,8 +290,20 @@ mod tests {
         let rows: Vec<u32> = (0..y.len() as u32).collect();
         let shift = choose_shift(&matrix, &rows).unwrap();
         let mut moments = Moments::new(3, 4, shift).unwrap();
-        moments.update(&matrix, &rows, y, cells, threads, &Control::new()).unwrap();
+        update(&mut moments, &matrix, &rows, y, cells, threads).unwrap();
         moments
+    }
+
+    fn update(
+        moments: &mut Moments,
+        matrix: &Matrix<'_>,
+        rows: &[u32],
+        y: &[u32],
+        cells: &[u8],
+        n_threads: usize,
+    ) -> Result<()> {
+        let training = TrainingRows::new(matrix, rows, y, moments.n_classes())?;
+        moments.update(training, cells, Run { n_threads, control: &Control::new() })
     }
 
     /// Against plain float64 two-pass formulas, for far means, odd sizes and unions of cells.
@@ -706,7 +366,7 @@ mod tests {
         let matrix = Matrix::new(3, vec![Segment { values: Values::F32(&x), guard: None }]).unwrap();
         let rows: Vec<u32> = (0..60).collect();
         let mut moments = Moments::new(3, 1, vec![0.0; 3]).unwrap();
-        let error = moments.update(&matrix, &rows, &y, &cells, 1, &Control::new()).unwrap_err();
+        let error = update(&mut moments, &matrix, &rows, &y, &cells, 1).unwrap_err();
         assert!(matches!(error, Error::BadValue { row: 41, column: 2, .. }));
         assert_eq!(moments, Moments::new(3, 1, vec![0.0; 3]).unwrap());
         let error = moments.design(&[0], Scaling::None).unwrap_err();

@@ -3,14 +3,16 @@
 use faer::linalg::solvers::Solve;
 use faer::{Mat, MatRef, Side};
 
+use super::ridge::centred_intercept;
 use super::{Linear, check_alpha};
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
-use crate::moments::{Affine, Scaling, check_rows};
-use crate::rows::Matrix;
+use crate::moments::RowScaling;
+use crate::rows::TrainingRows;
+use crate::scaling::Scaling;
 
-/// Ridge probes for several penalties, fitted on `rows`; `labels` are indexed by matrix row.
+/// Ridge probes for several penalties, fitted on the rows, and how their features are scaled.
 ///
 /// ```text
 /// W = Xᵀ A        (X Xᵀ / n + α I) A = (Y − 1πᵀ) / n        X (n, d) scaled and centred, b = π
@@ -20,27 +22,21 @@ use crate::rows::Matrix;
 /// positive penalty is accepted. Takes 8 n d bytes: not for more rows than features.
 ///
 /// # Errors
-/// [`Error::Parameter`] for labels or penalties out of range or fewer than two classes, [`Error::BadValue`] for NaN or
-/// infinity, [`Error::Interrupted`].
-#[allow(clippy::too_many_arguments)] // which rows, how, at which penalties
+/// [`Error::Parameter`] for penalties out of range or fewer than two classes, [`Error::BadValue`] for NaN or infinity,
+/// [`Error::Interrupted`].
 pub fn solve_ridge_dual(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    labels: &[u32],
-    n_classes: usize,
+    training: TrainingRows<'_>,
     scaling: Scaling,
     alphas: &[f64],
-    n_threads: usize,
-    control: &Control,
-) -> Result<Vec<Linear>> {
+    run: Run<'_>,
+) -> Result<(Vec<Linear>, RowScaling)> {
     for &alpha in alphas {
         check_alpha(alpha)?;
     }
-    check_rows(matrix, rows, labels, n_classes)?;
-    let (n, d) = (rows.len(), matrix.n_features());
+    let (n, d, n_classes) = (training.len(), training.matrix().n_features(), training.n_classes());
     let mut counts = vec![0_usize; n_classes];
-    for &row in rows {
-        counts[labels[row as usize] as usize] += 1;
+    for &row in training.rows() {
+        counts[training.label(row)] += 1;
     }
     let classes: Vec<usize> = (0..n_classes).filter(|&c| counts[c] > 0).collect();
     if classes.len() < 2 {
@@ -49,24 +45,21 @@ pub fn solve_ridge_dual(
             classes.len()
         )));
     }
-    control.advance(n)?;
-    let mut staged = vec![0.0_f32; n * d];
-    matrix.stage_finite(rows, &mut staged, d)?;
-    let (mut x, affine) = scaled(&staged, d, scaling);
-    drop(staged);
-    x.iter_mut().for_each(|v| *v /= (n as f64).sqrt());
+    run.control.advance(n)?;
+    let scaled = RowScaling::new(training.matrix(), training.rows(), scaling)?;
+    let x = scaled_rows(training, &scaled)?;
     let x = MatRef::from_row_major_slice(&x, n, d);
     let priors: Vec<f64> = classes.iter().map(|&c| counts[c] as f64 / n as f64).collect();
     let targets = Mat::from_fn(n, classes.len(), |i, c| {
-        let own = f64::from(u8::from(labels[rows[i] as usize] as usize == classes[c]));
+        let own = f64::from(u8::from(training.label(training.rows()[i]) == classes[c]));
         (own - priors[c]) / (n as f64).sqrt()
     });
-    install(n_threads, || {
+    let probes = install(run.n_threads, || {
         let gram = x * x.transpose();
         alphas
             .iter()
             .map(|&alpha| {
-                control.advance(0)?;
+                run.control.advance(0)?;
                 let mut ridged = gram.clone();
                 (0..n).for_each(|i| ridged[(i, i)] += alpha);
                 let factor = ridged.llt(Side::Lower).map_err(|_| {
@@ -77,37 +70,23 @@ pub fn solve_ridge_dual(
                 let weights = x.transpose() * factor.solve(&targets);
                 let flat: Vec<f64> =
                     (0..d * classes.len()).map(|i| weights[(i / classes.len(), i % classes.len())]).collect();
-                Ok(Linear::of_classes(affine.clone(), &classes, n_classes, &flat, &priors, 0.0))
+                let intercept = centred_intercept(&priors, &flat, &scaled.offset);
+                Ok(Linear::of_classes(scaled.affine.clone(), &classes, n_classes, &flat, &intercept, 0.0))
             })
-            .collect()
-    })
+            .collect::<Result<_>>()
+    })?;
+    Ok((probes, scaled))
 }
 
-/// Rows `(n, d)` in scaled, centred coordinates, and the way there.
-fn scaled(rows: &[f32], d: usize, scaling: Scaling) -> (Vec<f64>, Affine) {
-    let n = (rows.len() / d) as f64;
-    let mut mean = vec![0.0; d];
-    let mut range = vec![(f64::INFINITY, f64::NEG_INFINITY); d];
-    for row in rows.chunks_exact(d) {
-        for ((m, r), &v) in mean.iter_mut().zip(&mut range).zip(row) {
-            *m += f64::from(v) / n;
-            *r = (r.0.min(f64::from(v)), r.1.max(f64::from(v)));
-        }
+/// Rows in scaled, centred coordinates over √n, `(n, d)`.
+fn scaled_rows(training: TrainingRows<'_>, scaled: &RowScaling) -> Result<Vec<f64>> {
+    let (n, d) = (training.len(), training.matrix().n_features());
+    let factor: Vec<f64> = scaled.affine.scale.iter().map(|&s| f64::from(s) / (n as f64).sqrt()).collect();
+    let mut x = Vec::with_capacity(n * d);
+    let mut staged = vec![0.0_f32; d];
+    for &row in training.rows() {
+        training.matrix().stage(&[row], &mut staged, d)?;
+        x.extend(staged.iter().zip(&scaled.mean).zip(&factor).map(|((&v, m), f)| (f64::from(v) - m) * f));
     }
-    let mut variance = vec![0.0; d];
-    for row in rows.chunks_exact(d) {
-        for ((s, m), &v) in variance.iter_mut().zip(&mean).zip(row) {
-            *s += (f64::from(v) - m).powi(2) / n;
-        }
-    }
-    let scale = scaling.factors(&variance, |j| mean[j], |j| range[j].1 - range[j].0);
-    let affine = Affine {
-        shift: mean.iter().map(|&m| m as f32).collect(),
-        scale: scale.iter().map(|&s| s as f32).collect(),
-    };
-    let x = rows
-        .chunks_exact(d)
-        .flat_map(|row| row.iter().zip(&mean).zip(&scale).map(|((&v, m), s)| (f64::from(v) - m) * s))
-        .collect();
-    (x, affine)
+    Ok(x)
 }

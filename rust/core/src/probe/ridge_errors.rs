@@ -6,59 +6,56 @@
 //!
 //! One product with U serves all penalties, and no penalty's weights are formed.
 
-use crate::control::Control;
-use crate::error::Result;
+use crate::control::Run;
+use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
-use crate::kernel::{
-    Panels, Precision, REDUCED_CLASSES, RowBuffer, Rows, choose, forward, padded, row_stride,
-};
-use crate::moments::{Design, check_rows};
+use crate::kernel::{Panels, Precision, RowBuffer, Rows, choose, forward, padded, row_stride};
 use crate::risk::check_scores;
-use crate::rows::Matrix;
+use crate::rows::TrainingRows;
 
 use super::RidgeFactor;
 
 /// Rows of a block: each reads all weights of all penalties once.
 const BLOCK_ROWS: usize = 256;
 
-/// Rows that the probe of each penalty predicts wrongly; `labels` are indexed by matrix row, `design` is the one
-/// that was factored.
+/// Rows that the probe of each penalty predicts wrongly.
 ///
 /// # Errors
 /// Those of [`RidgeFactor::solve`] and [`crate::risk::judge`].
 ///
 /// # Accuracy
-/// Where the CPU is faster at it and there are 32 classes or more, factors are rounded to bfloat16: near-ties of two
-/// classes may fall the other way (measured on 4,000 rows of 1,000 classes: 4 at most, at penalties from the floor on).
-#[allow(clippy::too_many_arguments)] // which probes, on which rows, how
+/// Products of float32 factors, always: rounded to bfloat16, 26 of 4,000 rows of correlated features fell the other way
+/// at weak penalties, and the choice among penalties with them. Near-ties of two classes, within 1e-6, may fall as
+/// the scores in another basis round.
 pub fn ridge_errors(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    labels: &[u32],
-    design: &Design,
+    judged: TrainingRows<'_>,
     factor: &RidgeFactor,
     alphas: &[f64],
-    n_threads: usize,
-    control: &Control,
+    run: Run<'_>,
 ) -> Result<Vec<u64>> {
-    check_rows(matrix, rows, labels, design.n_classes)?;
+    let (matrix, design) = (judged.matrix(), factor.design());
+    if judged.n_classes() > design.n_classes {
+        let (got, expected) = (judged.n_classes(), design.n_classes);
+        return Err(Error::Shape { what: "number of classes", got, expected });
+    }
     let (d, k) = (design.n_features(), design.classes.len());
     matrix.check_features(d)?;
-    let kernel = choose(if k >= REDUCED_CLASSES { Precision::Bf16 } else { Precision::Exact })?;
+    let kernel = choose(Precision::Exact)?;
     let mut basis = Panels::default();
     basis.pack(kernel, &factor.basis(), d, d, d);
     let mut probes = Vec::with_capacity(alphas.len());
     for &alpha in alphas {
+        let (values, intercept) = factor.rotated(alpha)?;
         let mut weights = Panels::default();
-        weights.pack(kernel, &factor.rotated(design, alpha)?, d, k, k);
-        probes.push(weights);
+        weights.pack(kernel, &values, d, k, k);
+        probes.push((weights, intercept));
     }
-    let (origin, shares) = (vec![0.0; d], design.priors.iter().map(|&p| p as f32).collect::<Vec<f32>>());
+    let origin = vec![0.0; d];
     let stride = row_stride(d);
     let runs = fold_blocks(
-        rows.len(),
+        judged.len(),
         BLOCK_ROWS,
-        n_threads,
+        run.n_threads,
         || {
             (
                 vec![0; alphas.len()],
@@ -69,20 +66,20 @@ pub fn ridge_errors(
             )
         },
         |(wrong, x, rotated, scores, buffers), range| {
-            let rows = &rows[range];
-            control.advance(rows.len())?;
+            let rows = &judged.rows()[range];
+            run.control.advance(rows.len())?;
             let used = &mut x[..rows.len() * stride];
             matrix.stage_finite(rows, used, stride)?;
             design.affine.apply(used, stride);
             let operand = Rows::new(kernel, x, rows.len(), d, stride, &mut buffers.0);
             forward(kernel, &operand, &basis, &origin, rotated);
             let operand = Rows::new(kernel, rotated, rows.len(), d, padded(d), &mut buffers.1);
-            for (weights, wrong) in probes.iter().zip(wrong) {
-                forward(kernel, &operand, weights, &shares, scores);
+            for ((weights, intercept), wrong) in probes.iter().zip(wrong) {
+                forward(kernel, &operand, weights, intercept, scores);
                 for (&row, scores) in rows.iter().zip(scores.chunks_exact(padded(k))) {
                     check_scores(row, &scores[..k])?;
                     let predicted = design.classes[largest(&scores[..k])];
-                    *wrong += u64::from(predicted != labels[row as usize] as usize);
+                    *wrong += u64::from(predicted != judged.label(row));
                 }
             }
             Ok(())

@@ -11,11 +11,22 @@ const FILES: [(Role, &str); 3] =
 
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
-    Write { role: Role, offset: usize, bytes: Vec<u8> },
-    Cut { role: Role, len: usize },
-    Sync { role: Role },
+    Write {
+        role: Role,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    Cut {
+        role: Role,
+        len: usize,
+    },
+    Sync {
+        role: Role,
+    },
     /// Not a step of the disk: `append` has returned, so many rows are promised.
-    Promise { rows: u64 },
+    Promise {
+        rows: u64,
+    },
 }
 
 /// Does what the system does, until the step that it refuses, and from then on.
@@ -94,7 +105,9 @@ fn survives_power_failures(made: &Made, before: &[Vec<u8>; 3], steps: &[Step]) {
     for stop in 0..=steps.len() {
         let steps = &steps[..stop];
         let is_durable = |at: usize| {
-            steps[at..].iter().any(|later| matches!(later, Step::Sync { role } if Some(*role) == role_of(&steps[at])))
+            steps[at..]
+                .iter()
+                .any(|later| matches!(later, Step::Sync { role } if Some(*role) == role_of(&steps[at])))
         };
         let pending: Vec<usize> = (0..stop)
             .filter(|&at| matches!(steps[at], Step::Write { .. } | Step::Cut { .. }) && !is_durable(at))
@@ -216,7 +229,8 @@ fn an_error_says_what_is_true_of_the_block() {
         assert!(next.committed() == there, "step {step}: opening the part changes nothing");
         match &result {
             Ok(()) => {
-                let of_second = if matches!(again, Err(Error::Bank { .. })) { there - 5 } else { again.is_ok().into() };
+                let of_second =
+                    if matches!(again, Err(Error::Bank { .. })) { there - 5 } else { again.is_ok().into() };
                 assert_eq!(there, 5 + of_second, "step {step}: a block that counts is not there");
                 if again.is_ok() && closed.is_ok() {
                     break; // nothing failed
@@ -233,7 +247,7 @@ fn an_error_says_what_is_true_of_the_block() {
         if result.is_err() {
             assert!(again.unwrap_err().to_string().contains("an earlier write failed"));
         }
-        for row in Bank::open(&made.path).unwrap().missing_rows() {
+        for row in Bank::open(&made.path).unwrap().missing_rows().unwrap() {
             append(&mut next, &[row]);
         }
         assert!(check(&made.path).unwrap().damage.is_empty());

@@ -1,21 +1,12 @@
-//! Representations as one logical matrix over pieces of memory.
-//!
-//! A [`Matrix`] is what every solver reads: `n` rows of `d` features in float16 or float32, lying in one or
-//! more [`Segment`]s (arrays, or the mapped parts of a bank). Rows are never copied as a whole; a solver
-//! stages a block of them in float32 with [`Matrix::stage`].
+//! One logical matrix over pieces of memory, and the blocks that solvers stage of it.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m128i, _mm256_cvtph_ps, _mm512_cvtph_ps};
 use std::ops::Range;
 
 use half::f16;
-use multiversion::{multiversion, target::match_target};
-use rayon::prelude::*;
 
-use crate::control::Control;
+use super::widen::{add_halves, add_singles, widen};
 use crate::error::{Error, Result};
 use crate::kernel::all_finite;
-use crate::kernel::parallel::install;
 
 /// The values of a segment, row-major without holes.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +18,7 @@ pub enum Values<'a> {
 }
 
 impl Values<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::F16(v) => v.len(),
             Self::F32(v) => v.len(),
@@ -35,7 +26,7 @@ impl Values<'_> {
     }
 
     /// Bytes of a value.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         match self {
             Self::F16(_) => 2,
             Self::F32(_) => 4,
@@ -45,14 +36,14 @@ impl Values<'_> {
 
 impl<'a> Values<'a> {
     /// Load one value.
-    fn touch(self, at: usize) {
+    pub(super) fn touch(self, at: usize) {
         match self {
             Self::F16(v) => _ = std::hint::black_box(v[at]),
             Self::F32(v) => _ = std::hint::black_box(v[at]),
         }
     }
 
-    fn slice(self, range: Range<usize>) -> Self {
+    pub(super) fn slice(self, range: Range<usize>) -> Self {
         match self {
             Self::F16(v) => Self::F16(&v[range]),
             Self::F32(v) => Self::F32(&v[range]),
@@ -77,24 +68,6 @@ pub trait Guard: Sync {
     fn will_need(&self, _bytes: Range<usize>) {}
 }
 
-/// Where rows are copied to, row-major without holes.
-#[derive(Debug)]
-pub enum ValuesMut<'a> {
-    /// IEEE binary16.
-    F16(&'a mut [f16]),
-    /// IEEE binary32.
-    F32(&'a mut [f32]),
-}
-
-/// Rows that a thread asks of the disk together and then copies, between two looks at the control.
-const GATHER_ROWS: usize = 256;
-/// Copying less than this takes about as long as waking threads does.
-const PARALLEL_BYTES: usize = 16 << 20;
-/// Bytes between rows that are read with them: the disk takes no longer.
-const NEAR_BYTES: usize = 1 << 16;
-/// Rows of a block whose presence in memory stands for that of all: asking costs a hundredth of copying.
-const SAMPLED: usize = 4;
-
 /// A run of consecutive rows in memory.
 #[derive(Clone, Copy)]
 pub struct Segment<'a> {
@@ -106,8 +79,8 @@ pub struct Segment<'a> {
 
 /// `n` rows of `d` features over one or more segments; see the module's documentation.
 pub struct Matrix<'a> {
-    n_features: usize,
-    segments: Vec<Segment<'a>>,
+    pub(super) n_features: usize,
+    pub(super) segments: Vec<Segment<'a>>,
     /// First storage row of each segment, and the total at the end.
     starts: Vec<usize>,
     /// Storage row of each logical row; `None` where they are the same.
@@ -257,131 +230,8 @@ impl<'a> Matrix<'a> {
         Ok(())
     }
 
-    /// Copy the given logical rows into `out`, in the order asked for.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if `out` has another size; [`Error::Parameter`] for a row out of range, or float32
-    /// rows as float16, which may not hold them; what a segment's guard says; [`Error::Interrupted`].
-    pub fn gather(
-        &self,
-        rows: &[u32],
-        out: ValuesMut<'_>,
-        n_threads: usize,
-        control: &Control,
-    ) -> Result<()> {
-        if let Some(row) = rows.iter().find(|&&row| row as usize >= self.n_rows()) {
-            return Err(Error::Parameter(format!("row {row} asked for, there are {}", self.n_rows())));
-        }
-        match out {
-            ValuesMut::F32(out) => {
-                self.copy_blocks(rows, out, n_threads, control, |values, out| match values {
-                    Values::F16(v) => widen(v, out),
-                    Values::F32(v) => out.copy_from_slice(v),
-                })
-            }
-            ValuesMut::F16(out) => {
-                if self.segments.iter().any(|segment| matches!(segment.values, Values::F32(_))) {
-                    return Err(Error::Parameter(
-                        "float32 representations were asked for as float16, which may not hold them; read float32"
-                            .into(),
-                    ));
-                }
-                self.copy_blocks(rows, out, n_threads, control, |values, out| {
-                    if let Values::F16(v) = values {
-                        out.copy_from_slice(v);
-                    }
-                })
-            }
-        }
-    }
-
-    fn copy_blocks<T: Send>(
-        &self,
-        rows: &[u32],
-        out: &mut [T],
-        n_threads: usize,
-        control: &Control,
-        copy: impl Fn(Values<'_>, &mut [T]) + Sync,
-    ) -> Result<()> {
-        let d = self.n_features;
-        if Some(out.len()) != rows.len().checked_mul(d) {
-            return Err(Error::Shape {
-                what: "buffer for rows (values in all)",
-                got: out.len(),
-                expected: rows.len().saturating_mul(d),
-            });
-        }
-        let block = |(i, out): (usize, &mut [T])| {
-            let from = i * GATHER_ROWS;
-            let block = &rows[from..(from + GATHER_ROWS).min(rows.len())];
-            control.advance(block.len())?;
-            self.check()?;
-            self.prefetch(block);
-            let mut s = 0;
-            let mut at = self.find(block[0], &mut s);
-            for (i, out) in out.chunks_exact_mut(d).enumerate() {
-                let values = self.segments[s].values.slice(at..at + d);
-                if let Some(&next) = block.get(i + 1) {
-                    at = self.find(next, &mut s);
-                    self.segments[s].values.touch(at); // on its way while this row is copied
-                }
-                copy(values, out);
-            }
-            Ok(())
-        };
-        if size_of_val(out) < PARALLEL_BYTES || n_threads < 2 {
-            return out.chunks_mut(GATHER_ROWS * d).enumerate().try_for_each(block);
-        }
-        install(n_threads, || out.par_chunks_mut(GATHER_ROWS * d).enumerate().try_for_each(block))
-    }
-
-    /// Ask the disk for the rows, unless they seem to be in memory.
-    fn prefetch(&self, rows: &[u32]) {
-        let d = self.n_features;
-        let mut s = 0;
-        let step = rows.len().div_ceil(SAMPLED).max(1);
-        let cold = rows.iter().step_by(step).any(|&row| {
-            let at = self.find(row, &mut s);
-            let segment = &self.segments[s];
-            segment.guard.is_some_and(|guard| !guard.in_memory(at * segment.values.size()))
-        });
-        if !cold {
-            return;
-        }
-        // rows near each other are asked for together
-        let mut near: Option<(usize, Range<usize>)> = None;
-        for &row in rows {
-            let at = self.find(row, &mut s);
-            let size = self.segments[s].values.size();
-            let bytes = at * size..(at + d) * size;
-            match &mut near {
-                Some((segment, so_far))
-                    if *segment == s
-                        && bytes.start >= so_far.start
-                        && bytes.start <= so_far.end.saturating_add(NEAR_BYTES) =>
-                {
-                    so_far.end = so_far.end.max(bytes.end);
-                }
-                _ => {
-                    if let Some((segment, bytes)) = near.replace((s, bytes)) {
-                        self.will_need(segment, bytes);
-                    }
-                }
-            }
-        }
-        if let Some((segment, bytes)) = near {
-            self.will_need(segment, bytes);
-        }
-    }
-
-    fn will_need(&self, segment: usize, bytes: Range<usize>) {
-        if let Some(guard) = self.segments[segment].guard {
-            guard.will_need(bytes);
-        }
-    }
-
     /// Place of a logical row's first value in its segment, whose number becomes `s`; `s` is tried first.
-    fn find(&self, row: u32, s: &mut usize) -> usize {
+    pub(super) fn find(&self, row: u32, s: &mut usize) -> usize {
         let row = self.order.map_or(row, |order| order[row as usize]) as usize;
         if row < self.starts[*s] || row >= self.starts[*s + 1] {
             *s = self.starts.partition_point(|&start| start <= row) - 1;
@@ -390,75 +240,14 @@ impl<'a> Matrix<'a> {
     }
 
     /// What the guards of all segments say.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.segments.iter().filter_map(|segment| segment.guard).try_for_each(Guard::check)
-    }
-}
-
-/// float16 to float32, exactly.
-///
-/// `half` asks the CPU and makes a call for each eight values, which costs four times what they do.
-#[multiversion(targets("x86_64+avx2+f16c"))]
-pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = match_target! {
-            "x86_64+avx2+f16c" => bytemuck::cast(_mm256_cvtph_ps(bytemuck::cast(*from))),
-            _ => from.map(f16::to_f32),
-        };
-    }
-    for (to, from) in to_rest.iter_mut().zip(from_rest) {
-        *to = from.to_f32();
-    }
-}
-
-/// `sums += row`, in float32.
-#[multiversion(targets("x86_64+avx512f+f16c", "x86_64+avx2+f16c"))]
-fn add_halves(row: &[f16], sums: &mut [f32]) {
-    let ((row, row_rest), (sums, sums_rest)) = (row.as_chunks::<16>(), sums.as_chunks_mut::<16>());
-    for (sums, row) in sums.iter_mut().zip(row) {
-        let wide: [f32; 16] = match_target! {
-            "x86_64+avx512f" => bytemuck::cast(_mm512_cvtph_ps(bytemuck::cast(*row))),
-            "x86_64+avx2+f16c" => {
-                let halves: [__m128i; 2] = bytemuck::cast(*row);
-                bytemuck::cast(halves.map(|v| _mm256_cvtph_ps(v)))
-            }
-            _ => row.map(f16::to_f32),
-        };
-        for (s, v) in sums.iter_mut().zip(wide) {
-            *s += v;
-        }
-    }
-    for (s, v) in sums_rest.iter_mut().zip(row_rest) {
-        *s += v.to_f32();
-    }
-}
-
-/// As [`add_halves`].
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn add_singles(row: &[f32], sums: &mut [f32]) {
-    for (s, &v) in sums.iter_mut().zip(row) {
-        *s += v;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_float16_widens_to_itself() {
-        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
-        let mut wide = vec![0.0; all.len()];
-        widen(&all, &mut wide);
-        for (half, wide) in all.iter().zip(wide) {
-            if half.is_nan() {
-                assert!(wide.is_nan(), "{:04x}", half.to_bits());
-            } else {
-                assert_eq!(wide.to_bits(), half.to_f32().to_bits(), "{:04x}", half.to_bits());
-            }
-        }
-    }
 
     #[test]
     fn rows_come_from_the_right_segment_in_the_right_order() {

@@ -16,11 +16,12 @@ from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
-from ssl_risk_rs.decomposition.task import Representations, Task, make_task, other_features
+from ssl_risk_rs.decomposition.task import Representations, Task, check_task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.results.record import Decomposition, Method
+from ssl_risk_rs.results.record import Method
+from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -89,9 +90,7 @@ def decompose(
     """
     settings = settings or Settings(**options)
     settings.validate()
-    task = make_task(
-        features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled
-    )
+    task = make_task(features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled)
     twin = None if supervised is None else other_features(task, supervised, supervised_test, "supervised")
     blind = None
     if control is not None:
@@ -115,6 +114,7 @@ def decompose_task(
     began = time.perf_counter()
     report = report or _silent
     settings.validate()
+    check_task(task)
     notes = [*task.notes, *_refused_or_noted(task, settings)]
     method = _method(task, settings)
     protocol = strict if settings.protocol == "strict" else paper

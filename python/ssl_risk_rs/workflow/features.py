@@ -1,0 +1,180 @@
+"""Features that exist already, a bank or files → a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs._splits import encode_groups
+from ssl_risk_rs.bank import FeatureBank, is_bank
+from ssl_risk_rs.bank.formats import FeatureArrays, load_features
+from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
+from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
+from ssl_risk_rs.events import Report
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.facts import bank_facts
+from ssl_risk_rs.workflow.probes import decompose_each
+
+__all__ = ["decompose_features"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A task, what names it, and the file's rows for comparison with a twin's."""
+
+    task: Task
+    encoder: str
+    data: str
+    bank: FeatureBank | None = None
+    arrays: FeatureArrays | None = None
+
+
+def decompose_features(
+    path: str,
+    *,
+    test: str | None = None,
+    supervised: str | None = None,
+    group: str | None = None,
+    features_columns: str | None = None,
+    drop_unlabelled: bool = False,
+    store: "Path | str | None" = None,
+    probes: Sequence[str] = ("logistic",),
+    settings: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> tuple[Run, SslRiskError | None]:
+    """Decompose a feature bank or feature files with each probe.
+
+    Parameters
+    ----------
+    path : a bank's folder, its key in the store, or feature files as `load_features` takes them
+    test : the test rows, if they are in a file of their own
+    supervised : the twin's features, in the same rows
+    group : column whose groups are kept whole
+    features_columns, drop_unlabelled : as in `load_features`
+    store : folder in which keys are looked up
+    settings : fields of `Settings` but the probe
+
+    Returns
+    -------
+    the run, and why a later probe is missing from it
+    """
+    fields = dict(settings or {})
+    columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
+    opened = _open(path, test, columns, store)
+    twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
+    try:
+        finished = decompose_each(
+            opened.task, probes=probes, fields=fields, twin=twin, control=None, name=opened.encoder, report=report
+        )
+    except ParameterError as error:  # the solvers do not know what the rows are called
+        raise ParameterError(f"{path}: {error}") from error
+    provenance = Provenance(
+        encoder=opened.encoder,
+        data=opened.data,
+        supervised=supervised,
+        no_control="features alone do not tell how their images look without training (ssl-risk-rs run adds one)",
+        group=group,
+        banks={} if opened.bank is None else {"encoder": bank_facts(opened.bank)},
+    )
+    return Run.of(*finished.decompositions, provenance=provenance), finished.failure
+
+
+def _open(path: str, test: str | None, columns: Mapping[str, Any], store: "Path | str | None") -> _Opened:
+    bank = find_bank(path, store)
+    if bank is None:
+        loaded = load_features(path, test, **columns)
+        name = Path(path.split(",")[0]).name
+        return _Opened(task_of_arrays(loaded, columns["group"]), name, f"the rows of {name}", arrays=loaded)
+    if test is not None:
+        raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
+    if columns["features_columns"] is not None:
+        raise ParameterError(f"{path} is a feature bank, whose features are known: leave out --features-columns")
+    header = bank.header
+    name = str(header.get("encoder") or Path(path).name)
+    return _Opened(make_task(bank, groups=columns["group"]), name, str(header.get("data_name") or path), bank=bank)
+
+
+def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:
+    """The bank in a folder, or the one with that key in the store; None for anything else that exists."""
+    if is_bank(path):
+        return FeatureBank.open(path)
+    if "," in path or Path(path).expanduser().exists() or Path(path).suffix:
+        return None
+    return FeatureBank.open(FeatureStore(store).resolve(path))
+
+
+def task_of_arrays(loaded: FeatureArrays, group: str | None) -> Task:
+    """The task of loaded features."""
+    n = len(loaded.y_train)
+    labels = np.concatenate([loaded.y_train, loaded.y_test]).astype(np.uint32)
+    names = loaded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
+    notes = list(loaded.notes)
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    if group is not None:
+        if group not in loaded.train_columns or group not in loaded.test_columns:
+            there = ", ".join(loaded.train_columns) or "none"
+            raise ParameterError(f"there is no column {group!r} to take groups from; further columns are: {there}")
+        values = [*loaded.train_columns[group].tolist(), *loaded.test_columns[group].tolist()]
+        found, groups = encode_groups(values)
+        group_names = tuple(found)
+    else:
+        notes += [Note("groups_unused", {"column": name}) for name in group_like(list(loaded.train_columns))]
+    return Task(
+        Features.of_arrays(loaded.X_train, loaded.X_test),
+        labels,
+        np.arange(n, dtype=np.uint32),
+        np.arange(n, len(labels), dtype=np.uint32),
+        [*loaded.train_ids, *loaded.test_ids],
+        tuple(names),
+        groups,
+        group_names,
+        tuple(notes),
+    )
+
+
+def _twin(
+    opened: _Opened,
+    path: str,
+    test: str | None,
+    supervised: str,
+    columns: Mapping[str, Any],
+    store: "Path | str | None",
+) -> Features:
+    bank = find_bank(supervised, store)
+    if (bank is None) != (opened.bank is None):
+        one, other = (path, supervised) if bank is None else (supervised, path)
+        raise ParameterError(
+            f"{one} is a feature bank, {other} is none; make both the same: ssl-risk-rs store export, or import"
+        )
+    if bank is not None:
+        return other_features(opened.task, bank, None, "supervised")
+    # where the test rows are in a file of their own, all rows of the twin's file are training rows
+    beside = load_features(supervised, None if test is None else supervised, **{**columns, "features_columns": None})
+    _same_rows(supervised, beside, opened.arrays)
+    if test is not None:
+        return Features.of_arrays(beside.X_train)
+    return Features.of_arrays(beside.X_train, beside.X_test)
+
+
+def _same_rows(path: str, twin: FeatureArrays, rows: FeatureArrays | None) -> None:
+    """Complain unless the twin has the same labels and ids in the same order, as far as the files tell."""
+    assert rows is not None  # a twin in files beside features in files
+    y, y_rows = twin.y_train, rows.y_train
+    if len(y) != len(y_rows):
+        raise ShapeError(f"{path} has {len(y)} rows, the features have {len(y_rows)}: the twin needs the same rows")
+    differ = np.flatnonzero(y != y_rows)
+    counted = [str(row) for row in range(len(y))]  # ids of a file that has none
+    if not differ.size and counted not in (twin.train_ids, rows.train_ids):
+        differ = np.flatnonzero(np.array(twin.train_ids) != np.array(rows.train_ids))
+    if differ.size:
+        raise ShapeError(
+            f"{path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
+            "extract both from one data set"
+        )

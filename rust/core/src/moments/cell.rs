@@ -1,0 +1,181 @@
+//! Sums over the rows of one cell, and the blocks of rows they are taken from.
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::kernel::{Kernel, LANES, Panels, Symmetric, all_finite};
+use crate::rows::Matrix;
+
+/// Statistics of the rows of one cell, about the shift of its [`Moments`].
+///
+/// Features are cut into panels of 16, so that threads add to disjoint memory.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Cell {
+    /// Rows of each class, `(k)`.
+    pub counts: Vec<u64>,
+    /// Σ (x − c) by class, `(panels, k, 16)`.
+    pub sums: Vec<f64>,
+    /// Least and largest x − c, `(panels, 2, 16)`.
+    pub ranges: Vec<f32>,
+    /// Σ (x−c)(x−c)ᵀ, `(d, d)`.
+    pub gram: Symmetric,
+}
+
+impl Cell {
+    pub fn new(d: usize, k: usize) -> Self {
+        let panels = d.div_ceil(LANES);
+        let range = [[f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]];
+        Self {
+            counts: vec![0; k],
+            sums: vec![0.0; panels * k * LANES],
+            ranges: range.as_flattened().repeat(panels),
+            gram: Symmetric::new(d),
+        }
+    }
+
+    /// Σ (x − c) of feature `j` over the rows of class `c`.
+    pub fn sum(&self, c: usize, j: usize) -> f64 {
+        self.sums[(j / LANES * self.counts.len() + c) * LANES + j % LANES]
+    }
+
+    /// Largest minus least value of feature `j`.
+    pub fn width(&self, j: usize) -> f64 {
+        let at = j / LANES * 2 * LANES + j % LANES;
+        f64::from(self.ranges[at + LANES]) - f64::from(self.ranges[at])
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        add_into(&mut self.counts, &other.counts);
+        add_into(&mut self.sums, &other.sums);
+        add_into(self.gram.entries_mut(), other.gram.entries());
+        for (a, b) in self.ranges.chunks_exact_mut(2 * LANES).zip(other.ranges.chunks_exact(2 * LANES)) {
+            for i in 0..LANES {
+                a[i] = a[i].min(b[i]);
+                a[LANES + i] = a[LANES + i].max(b[LANES + i]);
+            }
+        }
+    }
+
+    /// Largest |x − c| of each feature, `(d)`.
+    pub fn largest(&self, d: usize) -> impl Iterator<Item = f32> {
+        (0..d).map(|j| {
+            let at = j / LANES * 2 * LANES + j % LANES;
+            self.ranges[at].abs().max(self.ranges[at + LANES].abs())
+        })
+    }
+
+    /// Add rows that have been filled; `labels` are those of the rows, block after block.
+    pub fn add_blocks(&mut self, products: &Products<'_>, blocks: &[Block], labels: &[u32]) {
+        let k = self.counts.len();
+        for &label in labels {
+            self.counts[label as usize] += 1;
+        }
+        let sums = self.sums.par_chunks_exact_mut(k * LANES);
+        sums.zip(self.ranges.par_chunks_exact_mut(2 * LANES)).enumerate().for_each(|(p, (sums, range))| {
+            let mut labels = labels;
+            for block in blocks {
+                let (own, rest) = labels.split_at(block.n);
+                add_sums(block.panel(p), own, sums, range);
+                labels = rest;
+            }
+        });
+        match products {
+            Products::Wide => self.gram.add_gram_wide(blocks.iter().map(|block| block.wide.as_slice())),
+            Products::Packed { kernel, .. } => {
+                self.gram.add_gram(kernel, blocks.iter().map(|block| &block.panels));
+            }
+        }
+    }
+}
+
+/// How the products of features are taken.
+pub(super) enum Products<'a> {
+    /// In float64.
+    Wide,
+    /// By a kernel, of features times `units` `(d)`, powers of two that keep squares within float32.
+    Packed { kernel: &'a Kernel, units: Option<&'a [f32]> },
+}
+
+/// Rows staged by one thread.
+#[derive(Default)]
+pub(super) struct Block {
+    n: usize,
+    /// x − c, `(n, d)`.
+    x: Vec<f32>,
+    /// The same, for [`Products::Wide`].
+    wide: Vec<f64>,
+    /// The same times units, for [`Products::Packed`].
+    panels: Panels,
+}
+
+impl Block {
+    /// Stage `rows` and prepare their products; the first row that holds NaN or infinity is an error.
+    pub fn fill(
+        &mut self,
+        products: &Products<'_>,
+        matrix: &Matrix<'_>,
+        rows: &[u32],
+        shift: &[f32],
+    ) -> Result<()> {
+        let d = shift.len();
+        self.n = rows.len();
+        self.x.resize(rows.len() * d, 0.0);
+        matrix.stage(rows, &mut self.x, d)?;
+        for (row, &id) in self.x.chunks_exact_mut(d).zip(rows) {
+            if !all_finite(row) {
+                return Err(matrix.bad_value(id));
+            }
+            subtract(row, shift);
+        }
+        match products {
+            Products::Wide => {
+                self.wide.clear();
+                self.wide.extend(self.x.iter().map(|&v| f64::from(v)));
+            }
+            Products::Packed { kernel, units: None } => self.panels.pack(kernel, &self.x, self.n, d, d),
+            Products::Packed { kernel, units: Some(units) } => {
+                let x: Vec<f32> = self
+                    .x
+                    .chunks_exact(d)
+                    .flat_map(|row| row.iter().zip(*units).map(|(v, u)| v * u))
+                    .collect();
+                self.panels.pack(kernel, &x, self.n, d, d);
+            }
+        }
+        Ok(())
+    }
+
+    /// Features `16 p ..` of every row.
+    fn panel(&self, p: usize) -> impl Iterator<Item = &[f32]> {
+        let d = self.x.len() / self.n;
+        self.x.chunks_exact(d).map(move |row| &row[p * LANES..((p + 1) * LANES).min(d)])
+    }
+}
+
+/// `row − shift`, in place.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn subtract(row: &mut [f32], shift: &[f32]) {
+    for (v, &c) in row.iter_mut().zip(shift) {
+        *v -= c;
+    }
+}
+
+/// Add one panel's rows to the sums of their classes `(k, 16)` and to the ranges `(2, 16)`.
+fn add_sums<'a>(rows: impl Iterator<Item = &'a [f32]>, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
+    let (least, largest) = range.split_at_mut(LANES);
+    for (row, &label) in rows.zip(labels) {
+        let sums = &mut sums[label as usize * LANES..][..LANES];
+        for (((s, &v), a), b) in sums.iter_mut().zip(row).zip(least.iter_mut()).zip(largest.iter_mut()) {
+            *s += f64::from(v);
+            *a = if v < *a { v } else { *a };
+            *b = if v > *b { v } else { *b };
+        }
+    }
+}
+
+pub(super) fn add_into<T: Copy + std::ops::AddAssign>(a: &mut [T], b: &[T]) {
+    for (a, &b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+}

@@ -1,0 +1,126 @@
+//! What a solver needs to know of a training set, from sums over its cells.
+//!
+//! ```text
+//! m = c + Σ(x−c)/n        C = D (G/n − (m−c)(m−c)ᵀ) D        μ_k = D (Σ_k(x−c)/n_k − (m−c))        x ↦ D (x − m)
+//! ```
+//!
+//! with G = Σ (x−c)(x−c)ᵀ over the cells and D the scaling ([`crate::scaling`]): 0 for features that are constant.
+
+use super::cell::Cell;
+use super::{Moments, Sums};
+use crate::error::{Error, Result};
+use crate::scaling::{Affine, Scaling, Spread, mean_variance};
+
+/// The statistics of a training set in scaled, centred coordinates.
+#[derive(Debug, Clone)]
+pub struct Design {
+    /// Rows.
+    pub n: usize,
+    /// Classes of the task, those without training rows included.
+    pub n_classes: usize,
+    /// From raw features to these coordinates.
+    pub affine: Affine,
+    /// Classes that have training rows, ascending, `(k′)`.
+    pub classes: Vec<usize>,
+    /// Their shares, `(k′)`.
+    pub priors: Vec<f64>,
+    /// Their means, `(k′, d)`.
+    pub means: Vec<f64>,
+    /// Covariance (divided by n), `(d, d)`, both triangles.
+    pub covariance: Vec<f64>,
+    /// Where the mean of the rows lies in the coordinates of `affine`, `(d)`: next to 0, since float32 rounds the
+    /// shift. A solver that takes rows to be centred owes its intercept `−offsetᵀ W`.
+    pub offset: Vec<f64>,
+    /// How the products behind `covariance` were summed.
+    pub sums: Sums,
+}
+
+impl Design {
+    /// Number of features.
+    pub fn n_features(&self) -> usize {
+        self.affine.shift.len()
+    }
+
+    /// Mean variance of the scaled features that vary, the unit of penalties: 1 if standardized, 0 if all features are
+    /// constant, else positive.
+    pub fn mean_variance(&self) -> f64 {
+        let d = self.n_features();
+        mean_variance((0..d).map(|j| self.covariance[j * d + j]), &self.affine.scale)
+    }
+}
+
+impl Moments {
+    /// Everything a solver needs about the union of `cells`, in scaled coordinates.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a cell does not exist or is named twice, or fewer than two classes have rows.
+    pub fn design(&self, cells: &[usize], scaling: Scaling) -> Result<Design> {
+        let (d, k) = (self.n_features, self.n_classes);
+        if let Some(bad) = cells.iter().find(|&&c| c >= self.cells.len()) {
+            return Err(Error::Parameter(format!("cell {bad} of {}", self.cells.len())));
+        }
+        if let Some((_, twice)) = cells.iter().enumerate().find(|&(i, c)| cells[..i].contains(c)) {
+            return Err(Error::Parameter(format!("cell {twice} is named twice")));
+        }
+        let mut total = Cell::new(d, k);
+        for &c in cells {
+            total.add(&self.cells[c]);
+        }
+        let classes: Vec<usize> = (0..k).filter(|&c| total.counts[c] > 0).collect();
+        if classes.len() < 2 {
+            return Err(Error::Parameter(format!(
+                "a probe needs rows of at least two classes, its training rows have {} of {k}",
+                classes.len()
+            )));
+        }
+        let n: u64 = total.counts.iter().sum();
+        let inv_n = 1.0 / n as f64;
+        // mean − shift
+        let offset: Vec<f64> =
+            (0..d).map(|j| classes.iter().map(|&c| total.sum(c, j)).sum::<f64>() * inv_n).collect();
+        let mut covariance = vec![0.0; d * d];
+        for i in 0..d {
+            for j in 0..=i {
+                let v = total.gram.get(i, j) * inv_n - offset[i] * offset[j];
+                covariance[i * d + j] = v;
+                covariance[j * d + i] = v;
+            }
+        }
+        let mean = |j: usize| offset[j] + f64::from(self.shift[j]);
+        let scale: Vec<f32> = (0..d)
+            .map(|j| {
+                scaling.factor(&Spread {
+                    mean: mean(j),
+                    variance: covariance[j * d + j],
+                    width: total.width(j),
+                    noise: self.sums.rounding() * total.gram.get(j, j) * inv_n,
+                })
+            })
+            .collect();
+        let (affine, rest) = Affine::centred((0..d).map(mean), scale);
+        let scale: Vec<f64> = affine.scale.iter().map(|&s| f64::from(s)).collect();
+        for i in 0..d {
+            for j in 0..d {
+                covariance[i * d + j] *= scale[i] * scale[j];
+            }
+        }
+        let mut means = Vec::with_capacity(classes.len() * d);
+        let mut priors = Vec::with_capacity(classes.len());
+        for &c in &classes {
+            let count = total.counts[c] as f64;
+            priors.push(count * inv_n);
+            means.extend((0..d).map(|j| (total.sum(c, j) / count - offset[j]) * scale[j]));
+        }
+        Ok(Design {
+            n: n as usize,
+            n_classes: k,
+            affine,
+            classes,
+            priors,
+            means,
+            covariance,
+            offset: rest,
+            sums: self.sums,
+        })
+    }
+}

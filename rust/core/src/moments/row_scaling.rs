@@ -1,0 +1,61 @@
+//! How features are scaled by a few rows, without the products of features that [`super::Moments`] keep.
+
+use crate::error::{Error, Result};
+use crate::rows::Matrix;
+use crate::scaling::{Affine, Scaling, Spread, mean_variance};
+
+/// The scaling of features by rows, computed in float64 from the rows themselves, in two scans.
+#[derive(Debug, Clone)]
+pub struct RowScaling {
+    /// From raw features to scaled, centred coordinates.
+    pub affine: Affine,
+    /// Means of raw features, `(d)`.
+    pub mean: Vec<f64>,
+    /// As [`super::Design::offset`].
+    pub offset: Vec<f64>,
+    /// As [`super::Design::mean_variance`].
+    pub mean_variance: f64,
+}
+
+impl RowScaling {
+    /// Of these rows.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for no rows or one out of range, [`Error::BadValue`] for NaN or infinity, what a segment's
+    /// guard says.
+    pub fn new(matrix: &Matrix<'_>, rows: &[u32], scaling: Scaling) -> Result<Self> {
+        let (n, d) = (rows.len() as f64, matrix.n_features());
+        if rows.is_empty() {
+            return Err(Error::Parameter("no rows to take scales from".into()));
+        }
+        matrix.check_in(rows)?;
+        let mut x = vec![0.0_f32; d];
+        let mut mean = vec![0.0; d];
+        let mut range = vec![(f32::INFINITY, f32::NEG_INFINITY); d];
+        for row in rows {
+            matrix.stage_finite(std::slice::from_ref(row), &mut x, d)?;
+            for ((m, r), &v) in mean.iter_mut().zip(&mut range).zip(&x) {
+                *m += f64::from(v);
+                *r = (r.0.min(v), r.1.max(v));
+            }
+        }
+        mean.iter_mut().for_each(|m| *m /= n);
+        let mut variance = vec![0.0; d];
+        for row in rows {
+            matrix.stage(std::slice::from_ref(row), &mut x, d)?;
+            for ((s, m), &v) in variance.iter_mut().zip(&mean).zip(&x) {
+                *s += (f64::from(v) - m).powi(2) / n;
+            }
+        }
+        let scale = (0..d)
+            .map(|j| {
+                let width = f64::from(range[j].1) - f64::from(range[j].0);
+                scaling.factor(&Spread { mean: mean[j], variance: variance[j], width, noise: 0.0 })
+            })
+            .collect();
+        let (affine, offset) = Affine::centred(mean.iter().copied(), scale);
+        let scaled = variance.iter().zip(&affine.scale).map(|(v, &s)| v * f64::from(s).powi(2));
+        let mean_variance = mean_variance(scaled, &affine.scale);
+        Ok(Self { affine, mean, offset, mean_variance })
+    }
+}

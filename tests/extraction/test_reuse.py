@@ -1,0 +1,212 @@
+"""Which banks are used again: the same numbers under any spelling, and never those of an encoder that changed."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.encoders import create_encoder
+from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
+from ssl_risk_rs.extraction.reuse import SameFeatures
+
+LIMIT = "2/class"
+
+CODE = """
+import numpy as np
+import torch
+from torch import nn
+from pathlib import Path
+from scale import SCALE
+
+class Net(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, ::9] * SCALE * float(Path(__file__).with_name("factor.txt").read_text())
+
+def transform(image):
+    return torch.from_numpy(np.asarray(image.convert("L").resize((8, 8))).astype("float32"))[None] / 255
+
+def make():
+    return Net(), transform
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    (tmp_path / "scale.py").write_text("SCALE = 2.0\n")
+    (tmp_path / "factor.txt").write_text("1.0")
+    (tmp_path / "mine.py").write_text(CODE)
+    return tmp_path / "mine.py"
+
+
+def bank_of(code, store, **options):
+    return ensure_bank(f"{code}:make", "digits", store=store, limit=LIMIT, **options)
+
+
+def test_a_changed_neighbour_of_the_users_file_gives_another_bank(code, tmp_path):
+    first = bank_of(code, tmp_path / "s")
+    assert first.header["code_files"] == ["mine.py", "scale.py"]
+    assert bank_of(code, tmp_path / "s").path == first.path
+    code.with_name("scale.py").write_text("SCALE = 4.0\n")
+    second = bank_of(code, tmp_path / "s")
+    assert second.path != first.path
+    np.testing.assert_allclose(second.read(np.arange(40)), 2 * first.read(np.arange(40)))
+    code.with_name("scale.py").write_text("SCALE = 2.0\n")
+    assert bank_of(code, tmp_path / "s").path == first.path  # and back
+
+
+def test_what_no_key_can_know_is_found_by_comparing_features(code, tmp_path):
+    first, said = bank_of(code, tmp_path / "s"), []
+    code.with_name("factor.txt").write_text("3.0")  # a file that the forward pass reads
+    second = bank_of(code, tmp_path / "s", say=said.append)
+    assert second.path != first.path and second.complete
+    np.testing.assert_allclose(second.read(np.arange(40)), 3 * first.read(np.arange(40)), rtol=2**-10)  # float16
+    assert any("gives other features now" in sentence for sentence in said)
+    assert bank_of(code, tmp_path / "s").path == second.path
+    code.with_name("factor.txt").write_text("1.0")
+    assert bank_of(code, tmp_path / "s").path == first.path
+
+
+def test_an_interrupted_bank_is_not_continued_with_other_features(code, tmp_path):
+    encoder, dataset = create_encoder(f"{code}:make"), create_dataset("digits", limit=LIMIT)
+    whole = extract(encoder, dataset, store=tmp_path / "s")["output"]
+    rows, values = np.arange(10, dtype=np.uint64), whole.read(np.arange(10)).astype(np.float16)
+    for path in whole.path.glob("extract*"):
+        path.unlink()
+    with FeatureBank.open(whole.path).writer("extract") as writer:
+        writer.append(rows, values)
+    code.with_name("factor.txt").write_text("3.0")
+    other = extract(encoder, dataset, store=tmp_path / "s")["output"]
+    assert other.path != whole.path and other.complete
+    assert len(FeatureBank.open(whole.path).missing_rows()) == 30
+    code.with_name("factor.txt").write_text("1.0")
+    same = extract(encoder, dataset, store=tmp_path / "s")["output"]
+    assert same.path == whole.path and same.complete
+
+
+def test_a_slow_encoder_is_compared_on_two_images(tmp_path, monkeypatch):
+    bank = ensure_bank("pixels:4?channels=1", "digits", store=tmp_path, limit=LIMIT)
+    asked = []
+
+    def encode(rows):
+        asked.append(len(rows))
+        return rows, {"output": bank.read(rows)}
+
+    monkeypatch.setattr("ssl_risk_rs.extraction.reuse.SLOW", -1.0)
+    assert SameFeatures(encode, "float32").difference("output", bank) is None and asked == [2]
+
+
+def test_another_spelling_of_a_path_finds_the_bank(tmp_path, monkeypatch):
+    from ssl_risk_rs.encoders.facts import bundled_path
+
+    real = tmp_path / "real"
+    real.mkdir()
+    file = real / "w.safetensors"
+    file.write_bytes(bundled_path("demo_ssl").read_bytes())
+    os.symlink(real, tmp_path / "link")
+    (tmp_path / "copy.safetensors").write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = [file, "real/w.safetensors", tmp_path / "link/w.safetensors", "~/real/w.safetensors", "copy.safetensors"]
+    banks = [ensure_bank(f"ckpt:{name}", "digits", store=tmp_path / "s", limit=LIMIT) for name in names]
+    assert len({bank.path for bank in banks}) == 1
+    assert Path(banks[0].header["encoder_spec"]["random_twin"].removeprefix("ckpt:")).is_absolute()
+
+
+def test_options_of_an_architecture_are_told_apart(tmp_path):
+    kwargs = dict(store=tmp_path, limit="1/class", img_size=32)
+    plain = ensure_bank("random:resnet10t", "digits", **kwargs)
+    other = ensure_bank("random:resnet10t?output_stride=8", "digits", **kwargs)
+    assert plain.path != other.path and plain.header["weights_hash"] == other.header["weights_hash"]
+
+
+# --- what a bank records
+
+
+def write(root, n=4, repeat=False):
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for name in ("ant", "bee"):
+            for patient in ("p1", "p2"):
+                folder = root / part / name / patient
+                folder.mkdir(parents=True)
+                for i in range(n):
+                    Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    if repeat:
+        (root / "test/bee/p2/0.png").write_bytes((root / "train/ant/p1/1.png").read_bytes())
+    return f"folder:{root}"
+
+
+def test_the_header_and_the_samples_hold_identity_groups_and_overlap(tmp_path):
+    said = []
+    uri = write(tmp_path / "d", repeat=True)
+    bank = ensure_bank("pixels:2", f"{uri}?group=parent", store=tmp_path / "s", say=said.append)
+    where = [str(tmp_path / "d/test/bee/p2/0.png"), str(tmp_path / "d/train/ant/p1/1.png")]
+    assert bank.header["overlap"] == {"test_images_in_train": 1, "examples": [where]}
+    assert any("1 image of the test part" in s and where[0] in s for s in said)
+    assert (bank.header["data_id"], bank.header["data_identity"]) == (None, {"name": "d", "kind": None})
+    assert set(bank.samples["group"]) == {"p1", "p2"} and bank.samples.columns[-1] == "group"
+    assert bank.header["exif_orientation"] is False and bank.header["pixels_version"] >= 2
+    plain = ensure_bank("pixels:2", uri, store=tmp_path / "s")
+    assert plain.path != bank.path and "group" not in plain.samples.columns
+    digits = ensure_bank("demo_ssl", "digits", store=tmp_path / "s", limit=LIMIT)
+    assert (digits.header["data_id"], digits.header["pretraining_id"]) == ("digits", "digits")
+    assert digits.header["overlap"]["test_images_in_train"] == 0
+
+
+def test_limits_by_group_are_another_bank(tmp_path):
+    uri = write(tmp_path / "d", n=4) + "?group=parent"
+    rows = ensure_bank("pixels:2", uri, store=tmp_path / "s", limit="6/class")
+    groups = ensure_bank("pixels:2", uri, store=tmp_path / "s", limit="6/class", group="group")
+    assert (rows.n_rows, groups.n_rows) == (24, 16) and groups.header["limit_group"] == "group"
+
+
+def test_exif_orientation_is_counted_and_can_be_applied(tmp_path):
+    uri = write(tmp_path / "d", n=1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    half = np.zeros((16, 16), np.uint8)
+    half[:, 8:] = 255
+    for path in (tmp_path / "d" / "train").rglob("*.png"):
+        Image.fromarray(half).save(path.with_suffix(".jpg"), exif=exif)
+        path.unlink()
+    said: list[str] = []
+    plain = ensure_bank("pixels:2?channels=1", uri, store=tmp_path / "s", say=said.append)
+    assert any("4 images ask for another orientation" in s and "--exif-orientation" in s for s in said)
+    settings = ExtractionSettings(exif_orientation=True)
+    turned = ensure_bank("pixels:2?channels=1", uri, store=tmp_path / "s", settings=settings)
+    assert turned.path != plain.path and turned.header["exif_orientation"] is True
+    np.testing.assert_allclose(plain.read([0])[0], [0, 1, 0, 1], atol=0.02)  # JPEG at Pillow's usual quality
+    np.testing.assert_allclose(turned.read([0])[0], [0, 0, 1, 1], atol=0.02)
+
+
+def test_a_dangling_link_and_a_bad_range_are_left_out_and_counted(tmp_path):
+    uri = write(tmp_path / "d", n=2)
+    os.symlink(tmp_path / "gone", tmp_path / "d/train/ant/p1/z.png")
+    Image.fromarray(np.full((4, 4), 700, np.float32)).save(tmp_path / "d/train/bee/p1/z.tif")
+    said: list[str] = []
+    settings = ExtractionSettings(skip_corrupt=True)
+    bank = ensure_bank("pixels:2", uri, store=tmp_path / "s", settings=settings, say=said.append)
+    assert bank.n_rows == 16 and "2 images cannot be decoded and are left out" in said
+    reasons = {Path(entry["where"]).name: entry["reason"] for entry in bank.header["excluded"]}
+    assert "FileNotFoundError" in reasons["z.png"]
+    assert reasons["z.tif"].startswith("it has floating-point pixels from 700 to 700")
+
+
+def test_data_commands_list_repeats_and_groups(tmp_path):
+    from click.testing import CliRunner
+    from ssl_risk_rs.cli import main
+
+    uri = write(tmp_path / "d", repeat=True)
+    checked = CliRunner().invoke(main, ["data", "check", uri, "--format", "json"])
+    (row,) = json.loads(checked.stdout)
+    assert checked.exit_code == 1 and row["image"].endswith("test/bee/p2/0.png")
+    assert "train/ant/p1/1.png" in row["reason"]
+    args = ["data", "show", f"{uri}?group=parent", "--group", "group", "--format", "json"]
+    (row,) = json.loads(CliRunner().invoke(main, args).stdout)
+    assert (row["groups"], row["groups_on_both_sides"], row["identity"]) == (2, 2, "unknown")
+    wrong = CliRunner().invoke(main, ["data", "show", uri, "--group", "patient"])
+    assert wrong.exit_code == 1 and "no column 'patient'" in wrong.stderr

@@ -1,0 +1,126 @@
+"""What the docstrings promise of ridge probes, on the features that make it hard."""
+
+import numpy as np
+import pytest
+from ssl_risk_rs import ParameterError, _core
+from ssl_risk_rs.probes.estimators import RidgeProbe, RidgeProbeCV
+
+
+def features(kind: str, n: int = 4000, d: int = 64, k: int = 10, seed: int = 0):
+    """Rows in float32 whose features hang together, far from the origin or not, and labels."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, k, n).astype(np.uint32)
+    y[:k] = np.arange(k)
+    x = rng.normal(size=(n, d)) + 0.5 * rng.normal(size=(k, d))[y]
+    if kind.startswith("factor"):  # one common factor, the rest so many times smaller
+        x = rng.normal(size=(n, 1)) + float(kind.split()[1]) * x
+    elif kind.startswith("power"):  # standard deviations of the principal directions
+        x = x * np.arange(1.0, d + 1) ** -float(kind.split()[1]) @ np.linalg.qr(rng.normal(size=(d, d)))[0]
+    elif kind.startswith("mean"):
+        x = x + float(kind.split()[1])
+    return x.astype(np.float32), y
+
+
+KINDS = ["plain", "factor 0.1", "factor 0.03", "factor 0.01", "power 1", "power 2", "mean 3", "mean 1e4"]
+
+
+def exact(x, y, alphas, scaling="standardize"):
+    """Scores in float64 on the rows, for each penalty in units of the mean variance, and that unit."""
+    k = int(y.max()) + 1
+    z = x.astype(np.float64) - x.mean(0, dtype=np.float64)
+    z = z / z.std(0) if scaling == "standardize" else z
+    targets = np.eye(k)[y]
+    left, values, right = np.linalg.svd(z, full_matrices=False)
+    unit = (values**2).sum() / len(x) / x.shape[1]
+    share = values**2 / (values**2 + len(x) * unit * np.asarray(alphas)[:, None])
+    scores = [left * s @ (left.T @ (targets - targets.mean(0))) + targets.mean(0) for s in share]
+    return np.array(scores), unit
+
+
+def design_of(x, y, precision="auto", scaling="standardize", n_classes=None):
+    rows = np.arange(len(x), dtype=np.uint32)
+    moments = _core.Moments(
+        x.shape[1], n_classes or int(y.max()) + 1, shift=_core.choose_shift(x, rows), precision=precision
+    )
+    moments.update(x, rows, y, np.zeros(len(x), np.uint8))
+    return rows, moments.design(scaling=scaling)
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_float64_sums_give_the_scores_of_float64(kind, scaling):
+    x, y = features(kind)
+    relative = [1e-5, 1e-4, 1e-3, 1e-1, 10.0]
+    expected, unit = exact(x, y, relative, scaling)
+    rows, design = design_of(x, y, scaling=scaling)
+    for alpha, scores, probe in zip(relative, expected, design.solve_ridge([a * unit for a in relative]), strict=True):
+        # float32 weights and products: 2^-24 of weights that grow as 1/√α, on targets of 0 and 1
+        tolerance = 3e-5 if kind in ("factor 0.01", "power 2") and alpha <= 1e-4 else 1e-5
+        assert np.abs(probe.scores(x, rows) - scores).max() <= tolerance, alpha
+        coef, intercept = probe.raw()
+        raw = x.astype(np.float64) @ coef.T + intercept
+        assert np.abs(raw - scores).max() <= 1e-7, alpha  # float32 holds the scales, so that α means 1e-7 more or less
+
+
+@pytest.mark.parametrize("kind", ["plain", "power 1", "mean 1e4", "factor 0.1"])
+def test_float32_sums_give_them_nearly(kind):
+    x, y = features(kind)
+    relative = [1.00001e-5, 1e-4, 1e-3, 1e-1, 10.0]  # the floor comes from float32 sums
+    expected, unit = exact(x, y, relative)
+    rows, design = design_of(x, y, "float32")
+    for scores, probe in zip(expected, design.solve_ridge([a * unit for a in relative]), strict=True):
+        assert np.abs(probe.scores(x, rows) - scores).max() <= 1e-4  # what Design.solve_ridge says of such features
+
+
+def test_the_intercept_knows_the_rounded_shift():
+    x, y = features("mean 1e4", n=60, d=90, k=5)
+    for dtype in (np.float32, np.float16):
+        z = (x - 1e4 + (1e4 if dtype == np.float32 else 1e3)).astype(dtype)
+        rows = np.arange(60, dtype=np.uint32)
+        expected, unit = exact(z, y, [1e-3, 1.0])
+        dual = _core.solve_ridge_dual(z, rows, y, 5, [1e-3 * unit, unit], scaling="standardize")
+        for probe, scores in zip(dual, expected, strict=True):
+            assert np.abs(probe.scores(z, rows) - scores).max() <= 1e-5  # float32 scores
+            coef, intercept = probe.raw()
+            raw = z.astype(np.float64) @ coef.T + intercept
+            assert np.abs(raw - scores).max() <= 1e-6  # float32 scales
+
+
+def test_a_weak_penalty_on_ordinary_features_is_no_reason_to_refuse():
+    x, y = features("plain", n=900, d=16, k=3)
+    for factor in (0.3, 1.0, 3.0, 30.0):
+        z = x * np.float32(factor)
+        alpha = 1e-5
+        expected, unit = exact(z, y, [1.0], "none")
+        expected, _ = exact(z, y, [alpha / unit], "none")
+        fit = RidgeProbe(alpha).fit(z, y)
+        assert np.abs(fit.decision_function(z) - expected[0]).max() <= 1e-5  # float32 scores
+        chosen = RidgeProbeCV([alpha, 1e-3]).fit(z, y)
+        assert chosen.alpha_ in (alpha, 1e-3)
+
+
+def test_below_what_float64_sums_bear_the_least_penalty_is_named():
+    x, y = features("plain", n=900, d=16, k=3)
+    z = x * np.float32(1e6)
+    with pytest.raises(ParameterError, match=r"use at least [0-9.e-]+") as error:
+        RidgeProbe(1e-5).fit(z, y)
+    least = float(str(error.value).split("use at least ")[1].split()[0].rstrip(";,."))
+    assert RidgeProbe(least).fit(z, y).score(z, y) > 0.5
+    with pytest.raises(ParameterError, match="use at least"):
+        RidgeProbeCV([1e-5, least]).fit(z, y)
+    rows, rough = design_of(z, y, "float32", "none")
+    with pytest.raises(ParameterError, match="use at least"):
+        rough.solve_ridge([0.5e-5 * rough.mean_variance])
+    assert rough.alpha_floor == pytest.approx(1e-5 * rough.mean_variance)
+
+
+@pytest.mark.parametrize("kind", ["factor 1", "factor 0.1", "factor 0.03", "factor 0.01", "power 1", "power 2"])
+def test_errors_with_many_classes_are_those_of_the_probes(kind):
+    x, y = features(kind, n=4000, d=48, k=64)
+    rows, design = design_of(x, y)
+    held = rows[2000:].copy()
+    alphas = [10.0 ** (i / 2) for i in range(-10, 3)]
+    fast = np.array(design.ridge_errors(x, held, y, alphas))
+    slow = [int((outcome[1] > 0).sum()) for outcome in _core.judge(x, held, y, design.solve_ridge(alphas))]
+    # near-ties: scores in another basis differ by float32 rounding
+    assert np.abs(fast - slow).max() <= 2

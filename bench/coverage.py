@@ -434,26 +434,40 @@ def write_table(path: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(kept + text)
 
 
+def _cell(row: dict[str, str]) -> str:
+    value = 100 * float(row["coverage"])
+    if np.isnan(value):
+        return "–"
+    text = f"{value:.1f}"
+    if row["intervals"] == "ignoring groups" or 93 <= float(text) <= 98:
+        return text
+    intervals = int(row["replicates"]) * (1 - float(row["no_interval"]))
+    return text + ("†" if abs(value - 95) > 200 * np.sqrt(0.95 * 0.05 / intervals) else "°")
+
+
 def markdown(path: Path) -> str:
-    """Coverage in percent, a row for each world, a column for each quantity; † below 93 or above 98."""
+    """Coverage in percent, a row for each world, a column for each quantity.
+
+    Outside 93 to 98 %: † beyond two binomial standard errors of 95 %, ° within them. – where no replicate has one.
+    """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    order = {name: i for i, name in enumerate(WORLDS)}
     lines = []
     for estimator in dict.fromkeys(r["estimator"] for r in rows):
         for probe in dict.fromkeys(r["probe"] for r in rows):
             chosen = [r for r in rows if r["estimator"] == estimator and r["probe"] == probe]
             if not chosen:
                 continue
-            lines += ["", f"{probe}, {estimator}", "", "| world | " + " | ".join(f"`{q}`" for q in QUANTITIES) + " |"]
-            lines.append("|---|" + "--:|" * len(QUANTITIES))
+            chosen.sort(key=lambda r: order.get(r["world"], -1))
+            lines += ["", f"### {probe}, intervals of the {estimator}", ""]
+            lines.append("| world | draws | " + " | ".join(f"`{q}`" for q in QUANTITIES) + " |")
+            lines.append("|---|--:|" + "--:|" * len(QUANTITIES))
             for world, kind in dict.fromkeys((r["world"], r["intervals"]) for r in chosen):
-                cells = []
-                for q in QUANTITIES:
-                    row = next(r for r in chosen if (r["world"], r["intervals"], r["quantity"]) == (world, kind, q))
-                    value = 100 * float(row["coverage"])
-                    outside = kind != "ignoring groups" and not 93 <= round(value, 1) <= 98
-                    cells.append("–" if np.isnan(value) else f"{value:.1f}" + "†" * outside)
-                lines.append(f"| `{world}`{', rows' * (kind == 'ignoring groups')} | " + " | ".join(cells) + " |")
+                found = {r["quantity"]: r for r in chosen if (r["world"], r["intervals"]) == (world, kind)}
+                cells = [_cell(found[q]) for q in QUANTITIES]
+                title = f"`{world}`{', groups ignored' * (kind == 'ignoring groups')}"
+                lines.append(f"| {title} | {found['risk_us']['replicates']} | " + " | ".join(cells) + " |")
     return "\n".join(lines).strip() + "\n"
 
 

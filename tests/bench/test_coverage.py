@@ -157,7 +157,16 @@ def test_coverage_outside_its_range_is_marked_in_the_table(bench, tmp_path):
     bench.write_table(path, list(bench.summarize(LABELS, *normal_draws(bench, 2000, 0.005, 0.0))))
     assert bench.markdown(path).count("†") == 10
     bench.write_table(path, list(bench.summarize(LABELS, *normal_draws(bench, 2000, 0.01, 0.0))))
-    assert bench.markdown(path).count("†") == 0
+    assert bench.markdown(path).count("†") == bench.markdown(path).count("°") == 0
+    # 90.0 % of 20 draws is what chance does
+    draws, truths = normal_draws(bench, 20, 0.01, 0.0)
+    draws[:, :, 2], draws[:, :, 3] = -9, 9
+    draws[:2, 4, 3] = -8
+    bench.write_table(path, list(bench.summarize(LABELS, draws, truths)))
+    assert bench.markdown(path).count("90.0°") == 1
+    draws[:, 4, 2] = np.nan
+    bench.write_table(path, list(bench.summarize(LABELS, draws, truths)))
+    assert "| – |" in bench.markdown(path)
 
 
 def test_a_component_that_no_row_decides_has_an_interval(bench):

@@ -27,7 +27,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 DATA_VARIABLE = "SSL_RISK_DATA"
 
 
-class AutoInt(click.ParamType):
+class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
     """`auto` or a whole number."""
 
     name = "auto|N"

@@ -155,7 +155,7 @@ def test_the_roughest_sums_decide(tmp_path):
 
 
 def test_a_row_costs_its_own_cell_only():
-    """The address space is what a debug build would need for all cells; peak memory is measured in a child."""
+    """Peak memory of a child process: the sums of the cells that no row touches are not made."""
     code = """
 import resource, numpy as np
 from ssl_risk_rs import Moments
@@ -190,7 +190,7 @@ def test_sizes_are_told_while_an_update_runs():
         assert repr(moments) in (f"Moments(512 features, 3 classes, 1 cells, {n} rows)" for n in (0, 20_000))
         looks += 1
     thread.join()
-    assert looks > 100  # one for each wait, where getters wait: the update holds the lock from its first block on
+    assert looks > 10  # two or three, where getters wait for the update to end
     assert "20000 rows" in repr(moments)
 
 

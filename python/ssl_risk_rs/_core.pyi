@@ -23,14 +23,12 @@ __all__ = [
     "assign_cells",
     "assign_cells_by_group",
     "assign_group_cells",
-    "bootstrap_risks",
     "choose_shift",
     "feature_means",
     "feature_scaling",
     "fit_logistic",
     "judge",
     "kernels",
-    "risk_covariance",
     "sample_keys",
     "solve_ridge_dual",
 ]
@@ -902,37 +900,4 @@ def assign_group_cells(
     Raises
     ------
     ShapeError; ParameterError if there are fewer groups than cells.
-    """
-
-def risk_covariance(outcomes: dict[str, NDArray[Any]], *, n_subsets: int, control_variate: bool) -> dict[str, Any]:
-    """Five risks (R_ΦF, R_AF, R_AS, R_CS, R_US) and their closed-form, stratified covariance.
-
-    Parameters
-    ----------
-    outcomes : "train" uint8 (n,), "train_labels" uint32 (n,), "in_subset" bool (n,), "test" uint8 (n_te,),
-        "test_labels" uint32 (n_te,); bits as in :func:`ssl_risk_rs.uncertainty.quantify`
-    n_subsets : held-out subsets, 1 to 3
-    control_variate : correct R_AS by the full fit's errors on subset rows
-
-    Returns
-    -------
-    "risks" float64 (5,), "covariance" float64 (5, 5) at fixed class counts, "between" float64 (5, 5) to add
-    for random ones, "beta" float, the coefficient of the control variate.
-
-    Raises
-    ------
-    KeyError for a missing array; ShapeError; ParameterError for no test or subset rows.
-    """
-
-def bootstrap_risks(
-    outcomes: dict[str, NDArray[Any]],
-    *,
-    n_subsets: int,
-    control_variate: bool,
-    n_resamples: int,
-    seed: int,
-) -> NDArray[np.float64]:
-    """Risks of resampled rows, float64 (n_resamples, 5): n_c − 1 of n_c rows in each stratum.
-
-    Arguments and errors as in `risk_covariance`.
     """

@@ -12,7 +12,6 @@
 pub mod bank;
 pub mod control;
 pub mod error;
-pub mod interval;
 pub mod kernel;
 pub mod moments;
 pub mod probe;

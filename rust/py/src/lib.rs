@@ -14,7 +14,7 @@ mod kernels;
 mod linear;
 mod logistic;
 mod moments;
-mod statistics;
+mod splits;
 
 use pyo3::prelude::*;
 
@@ -34,11 +34,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(linear::feature_scaling, m)?)?;
     m.add_function(wrap_pyfunction!(linear::solve_ridge_dual, m)?)?;
     m.add_function(wrap_pyfunction!(judge::judge, m)?)?;
-    m.add_function(wrap_pyfunction!(statistics::sample_keys, m)?)?;
-    m.add_function(wrap_pyfunction!(statistics::assign_cells, m)?)?;
-    m.add_function(wrap_pyfunction!(statistics::assign_cells_by_group, m)?)?;
-    m.add_function(wrap_pyfunction!(statistics::assign_group_cells, m)?)?;
-    m.add_function(wrap_pyfunction!(statistics::risk_covariance, m)?)?;
-    m.add_function(wrap_pyfunction!(statistics::bootstrap_risks, m)?)?;
+    m.add_function(wrap_pyfunction!(splits::sample_keys, m)?)?;
+    m.add_function(wrap_pyfunction!(splits::assign_cells, m)?)?;
+    m.add_function(wrap_pyfunction!(splits::assign_cells_by_group, m)?)?;
+    m.add_function(wrap_pyfunction!(splits::assign_group_cells, m)?)?;
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! Splits and intervals.
+//! Splits.
 
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use ssl_risk_core::{interval, sampling};
+use ssl_risk_core::sampling;
 
 use crate::error::to_py;
 use crate::features::slice;
@@ -91,68 +90,4 @@ pub fn assign_cells_by_group<'py>(
     })
     .map(|(cells, subsets)| (cells.into_pyarray(py), subsets))
     .map_err(to_py)
-}
-
-/// The arrays of one call; see `interval::Errors`.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Outcomes<'py> {
-    train: PyReadonlyArray1<'py, u8>,
-    train_labels: PyReadonlyArray1<'py, u32>,
-    in_subset: PyReadonlyArray1<'py, bool>,
-    test: PyReadonlyArray1<'py, u8>,
-    test_labels: PyReadonlyArray1<'py, u32>,
-}
-
-impl Outcomes<'_> {
-    fn errors(&self, n_subsets: usize, control_variate: bool) -> PyResult<interval::Errors<'_>> {
-        Ok(interval::Errors {
-            train: slice(&self.train, "train")?,
-            train_labels: slice(&self.train_labels, "train_labels")?,
-            in_subset: slice(&self.in_subset, "in_subset")?,
-            test: slice(&self.test, "test")?,
-            test_labels: slice(&self.test_labels, "test_labels")?,
-            n_subsets,
-            control_variate,
-        })
-    }
-}
-
-fn square<'py>(py: Python<'py>, rows: &[[f64; interval::N_RISKS]]) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    rows.concat().into_pyarray(py).reshape([rows.len(), interval::N_RISKS])
-}
-
-#[pyfunction]
-#[pyo3(signature = (outcomes, *, n_subsets, control_variate))]
-pub fn risk_covariance<'py>(
-    py: Python<'py>,
-    outcomes: &Bound<'py, PyDict>,
-    n_subsets: usize,
-    control_variate: bool,
-) -> PyResult<Bound<'py, PyDict>> {
-    let arrays: Outcomes<'py> = outcomes.extract()?;
-    let errors = arrays.errors(n_subsets, control_variate)?;
-    let result = py.detach(|| interval::covariance(&errors)).map_err(to_py)?;
-    let dict = PyDict::new(py);
-    dict.set_item("risks", result.risks.to_vec().into_pyarray(py))?;
-    dict.set_item("covariance", square(py, &result.covariance)?)?;
-    dict.set_item("between", square(py, &result.between)?)?;
-    dict.set_item("beta", result.beta)?;
-    Ok(dict)
-}
-
-#[pyfunction]
-#[pyo3(signature = (outcomes, *, n_subsets, control_variate, n_resamples, seed))]
-pub fn bootstrap_risks<'py>(
-    py: Python<'py>,
-    outcomes: &Bound<'py, PyDict>,
-    n_subsets: usize,
-    control_variate: bool,
-    n_resamples: usize,
-    seed: u64,
-) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    let arrays: Outcomes<'py> = outcomes.extract()?;
-    let errors = arrays.errors(n_subsets, control_variate)?;
-    let draws = py.detach(|| interval::bootstrap(&errors, n_resamples, seed)).map_err(to_py)?;
-    square(py, &draws)
 }

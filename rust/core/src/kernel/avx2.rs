@@ -22,6 +22,7 @@ pub(super) const F32: Kernel = Kernel {
     state: None,
     registers: Some(registers),
     detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+    pays: || false,
     opt_in: false,
 };
 

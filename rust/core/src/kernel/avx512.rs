@@ -22,6 +22,7 @@ pub(super) const F32: Kernel = Kernel {
     state: None,
     registers: Some(f32_registers),
     detect: || is_x86_feature_detected!("avx512f"),
+    pays: || false,
     opt_in: false,
 };
 
@@ -35,8 +36,21 @@ pub(super) const BF16: Kernel = Kernel {
     state: None,
     registers: Some(bf16_registers),
     detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
+    pays: is_amd,
     opt_in: false,
 };
+
+/// Zen 4 and 5 do as many `vdpbf16ps` as float32 FMA in a cycle, twice the products. On the Intel Xeon at hand
+/// (AVX-512, bf16 and AMX) registers alone give 121 Gflop/s in bfloat16 and 250 in float32.
+fn is_amd() -> bool {
+    #[allow(unused_unsafe)] // Rust 1.89, which we support, calls it unsafe; later ones do not
+    let leaf = || {
+        // SAFETY: every x86-64 CPU has leaf 0.
+        unsafe { __cpuid(0) }
+    };
+    let leaf = leaf();
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}
 
 /// A block of `$rows` × `$panels` accumulators at a time, over all steps.
 macro_rules! micro {

@@ -2,8 +2,8 @@
 //!
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
 //! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time. Exact kernels
-//! sum float32 products; bfloat16 kernels round the factors first and are twice as fast where the CPU has them.
-//! A kernel that no machine at hand could run yet is off until the environment asks for it ([`AMX_VARIABLE`]).
+//! sum float32 products; bfloat16 kernels round the factors first and are faster on some of the CPUs that have them.
+//! What the CPU says it is decides which run, never a timing; the environment can name others ([`FORCE_VARIABLE`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -26,8 +26,8 @@ mod tile;
 
 pub use gram::Symmetric;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
-pub use product::{backward_add, flush, forward, padded, panels_len};
-pub use softmax::{FLUSH, Residual, add_curvature, softmax_residual};
+pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
+pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual};
 pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
 
 use multiversion::multiversion;

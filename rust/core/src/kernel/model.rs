@@ -26,6 +26,7 @@ pub(super) static EXACT: Kernel = Kernel {
     state: None,
     registers: None,
     detect: || true,
+    pays: || false,
     opt_in: false,
 };
 
@@ -45,6 +46,7 @@ pub(super) static BF16: Kernel = Kernel {
     state: None,
     registers: None,
     detect: || true,
+    pays: || false,
     opt_in: false,
 };
 

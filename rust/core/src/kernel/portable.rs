@@ -20,6 +20,7 @@ pub(super) const F32: Kernel = Kernel {
     state: None,
     registers: None,
     detect: || true,
+    pays: || false,
     opt_in: false,
 };
 
@@ -40,6 +41,7 @@ pub(super) const BF16: Kernel = Kernel {
     state: None,
     registers: None,
     detect: || true,
+    pays: || false,
     opt_in: false,
 };
 

@@ -47,19 +47,28 @@ pub fn softmax_residual(z: &mut [f32], labels: &[u32], k: usize) -> Residual {
         if own < 0.0 || lines.as_flattened()[..label].contains(&max) {
             sums.errors += 1;
         }
-        let mut total = [0.0_f32; LANES];
+        // the maximum's own e⁰ = 1 is left out: beside it a sum of 1e-8 would be lost, and with it the whole loss
+        // of a row that is predicted with confidence
+        let mut others = [0.0_f32; LANES];
+        let mut maxima = [0.0_f32; LANES];
         let mut dot = [0.0_f32; LANES]; // Σ e^{z−max} (z − max)
         for line in lines.iter_mut() {
-            for ((v, total), dot) in line.iter_mut().zip(&mut total).zip(&mut dot) {
+            for (((v, others), maxima), dot) in
+                line.iter_mut().zip(&mut others).zip(&mut maxima).zip(&mut dot)
+            {
                 let shifted = *v - max;
                 let e = exp(shifted);
-                *total += e;
+                let is_max = shifted == 0.0;
+                *others += if is_max { 0.0 } else { e };
+                *maxima += if is_max { 1.0 } else { 0.0 };
                 *dot += e * shifted.max(SMALLEST);
                 *v = e;
             }
         }
-        let (total, dot): (f32, f32) = (total.iter().sum(), dot.iter().sum());
-        let log_total = f64::from(total).ln();
+        let (others, maxima): (f32, f32) = (others.iter().sum(), maxima.iter().sum());
+        let rest = others + (maxima - 1.0);
+        let (total, dot) = (1.0 + rest, dot.iter().sum::<f32>());
+        let log_total = f64::from(rest).ln_1p();
         sums.loss += log_total - f64::from(own);
         sums.entropy += log_total - f64::from(dot / total);
         let scale = total.recip();
@@ -69,21 +78,32 @@ pub fn softmax_residual(z: &mut [f32], labels: &[u32], k: usize) -> Residual {
                 *v = if p < FLUSH { 0.0 } else { p };
             }
         }
-        row[label] -= 1.0;
+        row[label] = if own < 0.0 {
+            row[label] - 1.0
+        } else {
+            // 1 − p of the largest p: what the others have together
+            let missing = rest * scale;
+            if missing < FLUSH { 0.0 } else { -missing }
+        };
     }
     sums
 }
 
-/// `mass[c] += h` and `squares[c] += h²` for a row of residuals, where `h = max(|r| (1 − |r|), r² / 8)`.
+/// Curvature of a row's loss along the score whose residual is `r`: `max(|r| (1 − |r|), r² / 8)`.
 ///
-/// The first is p (1 − p), the curvature of a row's loss along one score. The second is what it comes to on
-/// the way for a row that is predicted wrongly with confidence: its curvature here is next to nothing, and a
-/// metric without it makes giant steps for its class.
+/// The first is p (1 − p). The second is what it comes to on the way for a row that is predicted wrongly with
+/// confidence: its curvature here is next to nothing, and a metric without it makes giant steps for its class.
+#[inline(always)]
+pub fn curvature(r: f32) -> f64 {
+    let r = r.abs();
+    f64::from((r * (1.0 - r)).max(0.125 * r * r))
+}
+
+/// `mass[c] += h` and `squares[c] += h²` for a row of residuals, where h is their [`curvature`].
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
 pub fn add_curvature(residual: &[f32], mass: &mut [f64], squares: &mut [f64]) {
     for ((m, s), &r) in mass.iter_mut().zip(squares).zip(residual) {
-        let r = r.abs();
-        let h = f64::from((r * (1.0 - r)).max(0.125 * r * r));
+        let h = curvature(r);
         *m += h;
         *s += h * h;
     }
@@ -129,6 +149,32 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(-88.0), 0.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    /// Rows that are predicted with confidence: their losses are all that separable rows have.
+    #[test]
+    fn small_losses_entropies_and_residuals_keep_their_digits() {
+        for distance in [5.0_f32, 15.0, 18.0, 30.0, 60.0] {
+            let z = [1.0, 1.0 - distance, 1.5 - distance];
+            let mut r = [0.0; LANES];
+            r[..3].copy_from_slice(&z);
+            let sums = softmax_residual(&mut r, &[0], 3);
+            let e = |c: usize| (f64::from(z[c]) - 1.0).exp();
+            let rest = e(1) + e(2);
+            let entropy = rest.ln_1p()
+                - (e(1) * (f64::from(z[1]) - 1.0) + e(2) * (f64::from(z[2]) - 1.0)) / (1.0 + rest);
+            // rounding of z − max, exp and a few sums, relative
+            let near = |got: f64, want: f64| (got - want).abs() <= 1e-6 * want.abs();
+            assert!(near(sums.loss, rest.ln_1p()), "{distance}: {} {}", sums.loss, rest.ln_1p());
+            assert!(near(sums.entropy, entropy), "{distance}: {} {entropy}", sums.entropy);
+            assert!(near(f64::from(r[0]), -rest / (1.0 + rest)), "{distance}: {}", r[0]);
+        }
+        // two classes share the maximum
+        let mut r = [0.0; LANES];
+        r[..3].copy_from_slice(&[2.0, 2.0, -200.0]);
+        let sums = softmax_residual(&mut r, &[0], 3);
+        assert!((sums.loss - 2.0_f64.ln()).abs() < 1e-7 && sums.errors == 0);
+        assert_eq!(r[..3], [-0.5, 0.5, 0.0]);
     }
 
     #[test]

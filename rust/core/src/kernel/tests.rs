@@ -63,8 +63,19 @@ fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usiz
     let rows = Rows::new(kernel, &staged, n, d, stride, &mut buffer);
     let mut z = vec![f32::NAN; n.next_multiple_of(LANES) * padded(k)];
     forward(kernel, &rows, &ws, b, &mut z);
+    let mut spread = vec![f32::NAN; z.len()];
+    forward_by(Work::Spread, kernel, &rows, &ws, b, &mut spread);
     let mut sum = vec![1.0; panels_len(d, k)];
     backward_add(kernel, &Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs), &rs, &mut sum);
+    let mut spread_sum = vec![1.0; panels_len(d, k)];
+    let columns = Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs);
+    backward_add_by(Work::Spread, kernel, &columns, &rs, &mut spread_sum);
+    let bits = |sum: &[f32]| sum.iter().map(|v| v.to_bits()).collect::<Vec<_>>(); // padding holds NaN
+    assert!(bits(&sum) == bits(&spread_sum), "{}", kernel.name);
+    let of_rows = |z: &[f32]| -> Vec<f32> {
+        z.chunks_exact(padded(k)).take(n).flat_map(|row| row[..k].to_vec()).collect()
+    };
+    assert!(of_rows(&z) == of_rows(&spread), "{}", kernel.name);
     let mut g = vec![0.0; d * k];
     flush(&mut sum, &mut g, k);
     assert!(sum.iter().all(|&v| v == 0.0));
@@ -231,14 +242,33 @@ fn the_self_test_accepts_what_is_right_and_notices_what_is_not() {
 
 #[cfg(target_arch = "x86_64")]
 fn like(kernel: &'static Kernel) -> Kernel {
-    let &Kernel { name, precision, layout, one, two, four, detect, opt_in, .. } = kernel;
-    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, opt_in }
+    let &Kernel { name, precision, layout, one, two, four, detect, pays, opt_in, .. } = kernel;
+    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, pays, opt_in }
 }
 
 #[test]
-fn kernels_that_are_off_by_default_stay_off() {
+fn a_kernel_that_is_off_by_default_stays_off() {
     let asked = std::env::var_os(AMX_VARIABLE).is_some() || std::env::var_os(FORCE_VARIABLE).is_some();
-    for (name, _, availability) in list().into_iter().filter(|(name, ..)| name.starts_with("amx")) {
+    for (name, _, availability) in list().into_iter().filter(|&(name, ..)| name == "amx_exact") {
         assert!(asked || availability == Availability::OffByDefault, "{name}");
+    }
+}
+
+/// What the CPU is decides, and the order of the list; bfloat16 only where it is known to be faster.
+#[test]
+fn the_choice_follows_from_the_kernels_that_are_there() {
+    use super::tile::{KERNELS, choose_among};
+    let named = |names: &[&str]| -> Vec<&'static Kernel> {
+        KERNELS.iter().filter(|k| names.contains(&k.name)).collect()
+    };
+    let chosen = |names: &[&str], precision| choose_among(&named(names), precision).name;
+    let plain = ["portable", "portable_bf16"];
+    assert_eq!(chosen(&plain, Precision::Exact), "portable");
+    assert_eq!(chosen(&plain, Precision::Bf16), "portable"); // portable_bf16 defines results, slowly
+    #[cfg(target_arch = "x86_64")]
+    {
+        let xeon = ["amx_bf16", "avx512_f32", "avx512_bf16", "portable", "portable_bf16"];
+        assert_eq!(chosen(&xeon, Precision::Exact), "avx512_f32");
+        assert_eq!(chosen(&xeon, Precision::Bf16), "amx_bf16");
     }
 }

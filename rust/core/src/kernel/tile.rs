@@ -80,7 +80,9 @@ pub struct Kernel {
     /// most that a kernel of these instructions could reach.
     pub(super) registers: Option<unsafe fn(usize) -> usize>,
     pub(super) detect: fn() -> bool,
-    /// Not tried, not even detected, unless the environment asks for it: no machine at hand could run it yet.
+    /// Of a bfloat16 kernel that this CPU can run: whether it is faster than the exact one, by what the CPU says it is.
+    pub(super) pays: fn() -> bool,
+    /// Not tried, not even detected, unless the environment asks for it.
     pub(super) opt_in: bool,
 }
 
@@ -103,7 +105,8 @@ pub(super) static KERNELS: &[Kernel] = &[
 /// Environment variable that names the kernel of every product, or one for each precision (`a,b`).
 pub const FORCE_VARIABLE: &str = "SSL_RISK_KERNEL";
 
-/// Environment variable whose value `1` admits the AMX kernels, which are off by default.
+/// Environment variable whose value `0` refuses the AMX kernels and `1` admits both, also the one that is off by
+/// default.
 pub const AMX_VARIABLE: &str = "SSL_RISK_AMX";
 
 /// A kernel ready for products on this thread, where it may have set up registers.
@@ -205,9 +208,10 @@ impl Kernel {
 
     /// Whether the environment lets this kernel be tried.
     fn admitted(&self) -> bool {
-        !self.opt_in
-            || std::env::var_os(AMX_VARIABLE).is_some_and(|v| v == "1")
-            || forced_names().any(|name| name == self.name)
+        let amx = std::env::var_os(AMX_VARIABLE);
+        let refused = self.state.is_some() && amx.as_ref().is_some_and(|v| v == "0");
+        let asked = amx.is_some_and(|v| v == "1") || forced_names().any(|name| name == self.name);
+        if self.opt_in { asked } else { !refused || asked }
     }
 
     /// Whether this CPU has the instructions and they give the right numbers on a small product.
@@ -254,25 +258,6 @@ impl Kernel {
                 })
             })
         })
-    }
-
-    /// Values multiplied per second, from about a millisecond of products that stay in the first cache.
-    fn rate(&self) -> f64 {
-        const N: usize = 128;
-        const M: usize = 2 * LANES;
-        let mut x = Panels::default();
-        x.pack(self, &[0.0; N * M], N, M, M);
-        let session = self.session();
-        let blocks = session.blocks();
-        let mut c = vec![0.0; M * M];
-        let mut run = || session.product(x.left(0), x.right(0), &mut c, (M, LANES), (blocks, 2));
-        run();
-        let (began, mut runs) = (Instant::now(), 0);
-        while began.elapsed() < Duration::from_millis(1) {
-            (0..16).for_each(|_| run());
-            runs += 16;
-        }
-        (runs * blocks * 2 * LANES * LANES * N) as f64 / began.elapsed().as_secs_f64()
     }
 
     /// Values multiplied per second by this thread if none of them leaves the registers: the best of some bursts;
@@ -328,8 +313,9 @@ pub fn list() -> Vec<(&'static str, Precision, Availability)> {
 }
 
 /// The kernel for products that may lose what `precision` says: of those that `SSL_RISK_KERNEL` names the first
-/// of this precision (the first at all if there is none), else the fastest. A bfloat16 kernel is chosen only
-/// where it beats the exact one, by timing both once.
+/// of this precision (the first at all if there is none), else the first that this CPU can run. A bfloat16 kernel is
+/// chosen only on CPUs known to be faster with it, else the exact one. Nothing is timed: equal processes choose
+/// equally.
 ///
 /// # Errors
 /// [`Error::Parameter`] if the variable names a kernel that does not exist or that this CPU cannot run.
@@ -338,19 +324,16 @@ pub fn choose(precision: Precision) -> Result<&'static Kernel> {
     if let Some(&first) = forced.first() {
         return Ok(forced.into_iter().find(|k| k.precision == precision).unwrap_or(first));
     }
-    let exact =
-        *usable().iter().find(|k| k.precision == Precision::Exact).expect("portable is always usable");
-    if precision == Precision::Exact {
-        return Ok(exact);
+    Ok(choose_among(usable(), precision))
+}
+
+pub(super) fn choose_among(usable: &[&'static Kernel], precision: Precision) -> &'static Kernel {
+    let first = |wanted: Precision| usable.iter().copied().filter(move |k| k.precision == wanted);
+    let exact = first(Precision::Exact).next().expect("portable is always usable");
+    match precision {
+        Precision::Exact => exact,
+        Precision::Bf16 => first(Precision::Bf16).find(|k| (k.pays)()).unwrap_or(exact),
     }
-    static FASTER: OnceLock<Option<&'static Kernel>> = OnceLock::new();
-    let faster = FASTER.get_or_init(|| {
-        let rounded =
-            usable().iter().copied().filter(|k| k.precision == Precision::Bf16 && k.name != "portable_bf16");
-        let best = rounded.map(|k| (k, k.rate())).max_by(|a, b| a.1.total_cmp(&b.1))?;
-        (best.1 > 1.2 * exact.rate()).then_some(best.0)
-    });
-    Ok(faster.unwrap_or(exact))
 }
 
 /// The kernels that the environment names, separated by commas; empty if it names none.

@@ -16,6 +16,7 @@ __all__ = [
     "BankWriter",
     "Design",
     "LinearProbe",
+    "Kernel",
     "LogisticFit",
     "Moments",
     "__version__",
@@ -25,6 +26,7 @@ __all__ = [
     "feature_means",
     "fit_logistic",
     "judge",
+    "kernels",
     "risk_covariance",
     "sample_keys",
     "solve_ridge_dual",
@@ -551,6 +553,34 @@ class LinearProbe:
         """
 
 @final
+class Kernel:
+    """A family of products for one instruction set."""
+
+    @property
+    def name(self) -> str:
+        """As in the environment variable SSL_RISK_KERNEL."""
+
+    @property
+    def precision(self) -> Literal["exact", "bfloat16"]:
+        """What it keeps of its factors."""
+
+    @property
+    def availability(self) -> Literal["usable", "off", "missing"]:
+        """Whether this machine can run it; "off" unless the environment asks for it (SSL_RISK_AMX=1)."""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether products run on it: exact ones, or, with 32 classes or more, those that may be rounded."""
+
+def kernels() -> list[Kernel]:
+    """All kernels. The choice follows from the CPU and the environment; nothing is timed.
+
+    Raises
+    ------
+    ParameterError if SSL_RISK_KERNEL names a kernel that does not exist or that this CPU cannot run.
+    """
+
+@final
 class LogisticFit:
     """What `fit_logistic` found, and how good it is."""
 
@@ -572,11 +602,12 @@ class LogisticFit:
 
     @property
     def converged(self) -> bool:
-        """Whether `stop` is not "max_passes"."""
+        """Whether a rule found the tolerance reached: `stop` is "certified" or "estimated"."""
 
     @property
-    def stop(self) -> Literal["certified", "estimated", "max_passes"]:
-        """Rule that ended the fit: the bound; objective and training error stand still; the limit."""
+    def stop(self) -> Literal["certified", "estimated", "stalled", "max_passes"]:
+        """What ended the fit: the bound; objective and training error stand still; float32 shows no decrease any
+        more though more than the tolerance seems to be left; the limit."""
 
     @property
     def passes(self) -> float:
@@ -585,6 +616,14 @@ class LogisticFit:
     @property
     def reduced_passes(self) -> float:
         """Those of the passes whose factors were rounded to bfloat16."""
+
+    @property
+    def kernel(self) -> str:
+        """Kernel of the exact passes, as in `kernels`."""
+
+    @property
+    def reduced_kernel(self) -> str | None:
+        """Kernel of the rounded passes; None if there were none."""
 
     @property
     def train_error(self) -> float:
@@ -623,7 +662,7 @@ def fit_logistic(
     tol : relative suboptimality to reach
     max_passes : passes over the rows at most; an exact one must follow rounded ones
     start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit
-        on the same rows at another penalty also hands over what it learned of the curvature, once.
+        on the same rows at another penalty also hands over what it learned of the curvature; they share its memory.
     reduced : whether passes may round their factors to bfloat16 where the CPU is faster at it (32 classes or
         more). The last ones, which decide, are exact.
     progress : called now and then with the number of rows visited so far

@@ -10,6 +10,7 @@ mod error;
 mod features;
 mod interrupt;
 mod judge;
+mod kernels;
 mod linear;
 mod logistic;
 mod moments;
@@ -25,6 +26,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<design::Design>()?;
     m.add_class::<linear::LinearProbe>()?;
     m.add_class::<logistic::LogisticFit>()?;
+    m.add_class::<kernels::Kernel>()?;
+    m.add_function(wrap_pyfunction!(kernels::kernels, m)?)?;
     m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;
     m.add_function(wrap_pyfunction!(logistic::fit_logistic, m)?)?;

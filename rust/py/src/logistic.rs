@@ -1,7 +1,5 @@
 //! Logistic fits.
 
-use std::sync::Mutex;
-
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::install;
@@ -35,8 +33,11 @@ pub struct LogisticFit {
     train_error: f64,
     #[pyo3(get)]
     seconds: f64,
-    /// Large, and of use once: the next fit on the same rows takes it.
-    continuation: Mutex<Option<probe::Continuation>>,
+    #[pyo3(get)]
+    kernel: &'static str,
+    #[pyo3(get)]
+    reduced_kernel: Option<&'static str>,
+    continuation: probe::Continuation,
 }
 
 /// A probe, or the fit before on the same rows.
@@ -71,13 +72,7 @@ pub fn fit_logistic(
     let start = match &start {
         None => probe::Start::Discriminant,
         Some(Start::Probe(probe)) => probe::Start::Probe(&probe.0),
-        Some(Start::Fit(fit)) => {
-            let probe = &fit.probe.get().0;
-            match fit.continuation.lock().unwrap_or_else(|e| e.into_inner()).take() {
-                Some(continuation) => probe::Start::Continue(probe, continuation),
-                None => probe::Start::Probe(probe),
-            }
-        }
+        Some(Start::Fit(fit)) => probe::Start::Continue(&fit.probe.get().0, &fit.continuation),
     };
     let began = std::time::Instant::now();
     let fit = interrupt::run(py, progress.as_ref(), |control| {
@@ -96,6 +91,8 @@ pub fn fit_logistic(
         train_error: fit.train_error,
         seconds: began.elapsed().as_secs_f64(),
         probe: Py::new(py, LinearProbe(fit.probe))?,
-        continuation: Mutex::new(Some(fit.continuation)),
+        kernel: fit.kernel,
+        reduced_kernel: fit.reduced_kernel,
+        continuation: fit.continuation,
     })
 }

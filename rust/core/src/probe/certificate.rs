@@ -16,6 +16,9 @@ use super::pass::{Evaluation, Problem};
 /// Features gone over at a time: a cache line of means, which lie by class, and that many rows of the gradient.
 const FEATURES: usize = 8;
 
+/// Share of the objective that the values of a float32 pass cannot resolve: no gap is said to be smaller.
+pub(super) const RESOLUTION: f64 = 1.0 / (1 << 24) as f64;
+
 /// The bound at `point`, whose evaluation is given; ≥ the true gap up to float32 rounding of the pass.
 pub(super) fn gap_bound(problem: &Problem<'_>, point: &[f64], at: &Evaluation) -> f64 {
     let (d, k) = (problem.design.n_features(), problem.n_classes());
@@ -49,5 +52,5 @@ pub(super) fn gap_bound(problem: &Problem<'_>, point: &[f64], at: &Evaluation) -
         }
     }
     let dual = (1.0 - epsilon) * at.entropy + epsilon * entropy_t - dual_norm / (2.0 * problem.alpha);
-    (at.objective - dual).max(0.0)
+    (at.objective - dual).max(RESOLUTION * at.objective)
 }

@@ -3,29 +3,62 @@
 //! Pairs are kept in float32: they shape a direction, and the largest problem has gigabytes of them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// Differences of the last steps and gradients.
+/// Differences of the last steps and gradients. A clone shares them.
+#[derive(Clone)]
 pub(super) struct Memory {
-    pairs: VecDeque<Pair>,
+    pairs: VecDeque<Held>,
     capacity: usize,
+    /// Parameters that the penalty acts on, the first ones.
+    penalized: usize,
 }
 
 struct Pair {
     step: Vec<f32>,
     change: Vec<f32>,
+}
+
+/// A pair at the penalty of now: its change of the gradient is `change` plus `added` times the penalized steps.
+#[derive(Clone)]
+struct Held {
+    pair: Arc<Pair>,
+    /// Penalty now less the penalty when the pair was made.
+    added: f64,
     /// 1 / (step · change)
     rho: f64,
+}
+
+impl Held {
+    /// Its change of the gradient times `v`.
+    fn change_dot(&self, v: &[f32], penalized: usize) -> f64 {
+        let penalty = if self.added == 0.0 {
+            0.0
+        } else {
+            self.added * dot(&self.pair.step[..penalized], &v[..penalized])
+        };
+        dot(&self.pair.change, v) + penalty
+    }
+
+    /// `v += by · (change of the gradient)`.
+    fn add_change(&self, v: &mut [f32], by: f64, penalized: usize) {
+        axpy(v, by, &self.pair.change);
+        if self.added != 0.0 {
+            axpy(&mut v[..penalized], by * self.added, &self.pair.step[..penalized]);
+        }
+    }
 }
 
 /// Entries handled by one task. Fixed, so that sums have the same bits for any number of threads.
 const CHUNK: usize = 1 << 15;
 
 impl Memory {
-    pub fn new(capacity: usize) -> Self {
-        Self { pairs: VecDeque::with_capacity(capacity), capacity }
+    /// Of at most `capacity` steps of parameters whose first `penalized` have the penalty.
+    pub fn new(capacity: usize, penalized: usize) -> Self {
+        Self { pairs: VecDeque::with_capacity(capacity), capacity, penalized }
     }
 
     pub fn clear(&mut self) {
@@ -43,38 +76,41 @@ impl Memory {
         if self.pairs.len() == self.capacity {
             self.pairs.pop_front();
         }
-        self.pairs.push_back(Pair { step, change, rho: curvature.recip() });
+        let pair = Arc::new(Pair { step, change });
+        self.pairs.push_back(Held { pair, added: 0.0, rho: curvature.recip() });
     }
 
-    /// The pairs of the same objective with `by` more penalty on the first `penalized` parameters.
-    pub fn add_penalty(&mut self, by: f64, penalized: usize) {
-        self.pairs.retain_mut(|pair| {
-            for (y, &s) in pair.change.iter_mut().zip(&pair.step).take(penalized) {
-                *y += by as f32 * s;
-            }
-            pair.rho = dot(&pair.step, &pair.change).recip();
-            pair.rho.is_finite() && pair.rho > 0.0
+    /// Make the pairs those of the same objective with `by` more penalty.
+    pub fn add_penalty(&mut self, by: f64) {
+        let penalized = self.penalized;
+        self.pairs.retain_mut(|held| {
+            held.added += by;
+            held.rho = held.change_dot(&held.pair.step, penalized).recip();
+            held.rho.is_finite() && held.rho > 0.0
         });
     }
 
     /// −H g, where H agrees with the remembered pairs and is γ P⁻¹ (`metric`) elsewhere.
     pub fn direction(&self, gradient: &[f64], metric: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f64> {
+        let penalized = self.penalized;
         let mut q: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
         let mut coefficients = Vec::with_capacity(self.pairs.len());
-        for pair in self.pairs.iter().rev() {
-            let a = pair.rho * dot(&pair.step, &q);
-            axpy(&mut q, -a, &pair.change);
+        for held in self.pairs.iter().rev() {
+            let a = held.rho * dot(&held.pair.step, &q);
+            held.add_change(&mut q, -a, penalized);
             coefficients.push(a);
         }
-        let gamma = self.pairs.back().map_or(1.0, |pair| {
-            let scaled = dot(&pair.change, &metric(&pair.change));
-            if scaled > 0.0 { 1.0 / (pair.rho * scaled) } else { 1.0 }
+        let gamma = self.pairs.back().map_or(1.0, |held| {
+            let mut change = vec![0.0; q.len()];
+            held.add_change(&mut change, 1.0, penalized);
+            let scaled = dot(&change, &metric(&change));
+            if scaled > 0.0 { 1.0 / (held.rho * scaled) } else { 1.0 }
         });
         let mut r = metric(&q);
         r.iter_mut().for_each(|v| *v *= gamma as f32);
-        for (pair, a) in self.pairs.iter().zip(coefficients.into_iter().rev()) {
-            let b = pair.rho * dot(&pair.change, &r);
-            axpy(&mut r, a - b, &pair.step);
+        for (held, a) in self.pairs.iter().zip(coefficients.into_iter().rev()) {
+            let b = held.rho * held.change_dot(&r, penalized);
+            axpy(&mut r, a - b, &held.pair.step);
         }
         r.into_iter().map(|v| -f64::from(v)).collect()
     }
@@ -121,7 +157,7 @@ mod tests {
     fn pairs_that_span_the_space_give_newtons_direction() {
         let curvatures = [2.0_f64, 5.0, 0.5];
         let gradient = |w: &[f64]| -> Vec<f64> { w.iter().zip(&curvatures).map(|(w, c)| w * c).collect() };
-        let mut memory = Memory::new(3);
+        let mut memory = Memory::new(3, 3);
         for j in 0..3 {
             let mut to = vec![0.0; 3];
             to[j] = 1.0;
@@ -133,16 +169,20 @@ mod tests {
             assert!((d + p).abs() < 1e-5, "{d} {p}");
         }
         // the same with a unit more of penalty on all of them
-        memory.add_penalty(1.0, 3);
+        let before = memory.clone();
+        memory.add_penalty(1.0);
         let stiffer: Vec<f64> = point.iter().zip(&curvatures).map(|(w, c)| w * (c + 1.0)).collect();
         for (d, p) in memory.direction(&stiffer, <[f32]>::to_vec).iter().zip(point) {
             assert!((d + p).abs() < 1e-5, "{d} {p}");
         }
+        // of which the pairs that it shares know nothing
+        let direction = before.direction(&gradient(&point), <[f32]>::to_vec);
+        assert!(direction.iter().zip(point).all(|(d, p)| (d + p).abs() < 1e-5));
     }
 
     #[test]
     fn steps_without_curvature_are_dropped() {
-        let mut memory = Memory::new(2);
+        let mut memory = Memory::new(2, 2);
         memory.push((&[1.0, 0.0], &[0.0; 2]), (&[-1.0, 0.0], &[0.0; 2]));
         memory.push((&[0.0; 2], &[0.0; 2]), (&[0.0; 2], &[0.0; 2]));
         assert_eq!(memory.direction(&[1.0, 2.0], <[f32]>::to_vec), [-1.0, -2.0]);

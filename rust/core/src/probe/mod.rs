@@ -8,6 +8,8 @@
 //! ```
 
 mod certificate;
+mod descent;
+mod intercept;
 mod lbfgs;
 mod logistic;
 mod metric;
@@ -15,12 +17,17 @@ mod pass;
 mod ridge;
 mod ridge_dual;
 mod ridge_errors;
+mod start;
+mod stop;
+mod sums;
 
-pub use logistic::{Continuation, Fit, LogisticSettings, Start, Stop, fit_logistic};
+pub use logistic::{Fit, LogisticSettings, fit_logistic};
 pub use metric::ClassModel;
 pub use ridge::{RidgeFactor, alpha_floor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
 pub use ridge_errors::ridge_errors;
+pub use start::{Continuation, Start};
+pub use stop::Stop;
 
 use crate::error::{Error, Result};
 use crate::moments::{Affine, Design};

@@ -1,11 +1,13 @@
 //! One pass of the logistic objective over the training rows: loss, gradient and what rides along.
 
+use super::metric::TOP;
+use super::sums::{Confusions, SharedGradient};
 use crate::control::Control;
 use crate::error::Result;
-use crate::kernel::parallel::fold_blocks;
+use crate::kernel::parallel::{fold_blocks, fold_runs};
 use crate::kernel::{
-    Columns, Kernel, Panels, Residual, RowBuffer, Rows, add_curvature, backward_add, block_rows, flush,
-    forward, padded, panels_len, row_stride, softmax_residual,
+    Columns, Kernel, Panels, Residual, RowBuffer, Rows, Work, add_curvature, backward_add_by, block_rows,
+    curvature, forward_by, padded, panels_len, row_stride, softmax_residual,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
@@ -28,7 +30,7 @@ pub(super) struct Problem<'a> {
 pub(super) struct Collect {
     /// Curvature mass by true class, for the metric.
     pub curvature: bool,
-    /// Second moment of the predictions, for a Newton step on the intercept.
+    /// A sample of the predictions, for a Newton step on the intercept.
     pub covariance: bool,
 }
 
@@ -42,17 +44,31 @@ pub(super) struct Evaluation {
     pub train_error: f64,
     /// Gradient of F, `(d + 1, k′)`.
     pub gradient: Vec<f64>,
-    /// `[j, c]` = (1/n) Σ over rows of true class j of the curvature h of class c ([`add_curvature`]); the last
-    /// row holds (1/n) Σ h² over all rows; `(k′ + 1, k′)`, empty unless asked for.
-    pub curvature: Vec<f64>,
-    /// Mean of q qᵀ over the rows or a strided sample of them, `(k′, k′)`; empty unless asked for.
-    pub second_moment: Vec<f64>,
+    /// `None` unless asked for.
+    pub curvature: Option<Curvature>,
+    /// Predictions q of the rows or a strided sample of them, `(m, k′)`; empty unless asked for.
+    pub sample: Vec<f32>,
+}
+
+/// Curvature h of the rows along each class's score ([`curvature`]), means over the rows.
+pub(super) struct Curvature {
+    /// Mean h, `(k′)`.
+    pub mass: Vec<f64>,
+    /// Mean h², `(k′)`.
+    pub squares: Vec<f64>,
+    /// For each class the true classes whose rows have most of its mass, and that mass; largest first.
+    pub heaviest: Vec<Vec<(usize, f64)>>,
 }
 
 /// Rows summed in float32 before they are added to the float64 gradient.
 const FLUSH_ROWS: usize = 4096;
-/// Products that the second moment of the predictions may cost in one pass.
-const SECOND_MOMENT_BUDGET: usize = 1 << 29;
+/// Products that a second moment of the sampled predictions may cost, and their number.
+const SAMPLE_PRODUCTS: usize = 1 << 29;
+const SAMPLE_VALUES: usize = 1 << 22;
+/// Bytes of all float32 sums of a pass: where each thread's own would take more, threads share the rows of a block.
+const SUMS_BYTES: usize = 1 << 29;
+/// Rows of a block that threads share.
+const SHARED_ROWS: usize = 512;
 
 /// A block of rows, scaled, and its scores.
 struct Block {
@@ -77,12 +93,19 @@ struct Run {
     residual: Panels,
     /// Float32 sum of the last rows, padded.
     sum: Vec<f32>,
-    gradient: Vec<f64>,
+    /// Of the intercept, `(k′)`.
+    intercept: Vec<f64>,
     pending: usize,
     sums: Residual,
-    curvature: Vec<f64>,
-    second_moment: Vec<f64>,
-    sampled: usize,
+    mass: Vec<f64>,
+    squares: Vec<f64>,
+    sample: Vec<f32>,
+}
+
+/// What the runs of a pass share.
+struct Shared {
+    gradient: SharedGradient,
+    confusions: Option<Confusions>,
 }
 
 impl Problem<'_> {
@@ -107,6 +130,7 @@ impl Problem<'_> {
         weights: &Panels,
         intercept: &[f32],
         block: &mut Block,
+        work: Work,
     ) -> Result<()> {
         let d = self.design.n_features();
         self.control.advance(rows.len())?;
@@ -115,35 +139,46 @@ impl Problem<'_> {
         self.matrix.stage(rows, x, stride)?;
         self.design.affine.apply(x, stride);
         let operand = Rows::new(kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
-        forward(kernel, &operand, weights, intercept, &mut block.z);
+        forward_by(work, kernel, &operand, weights, intercept, &mut block.z);
         Ok(())
     }
 
-    /// Evaluate F and its gradient at `point`.
+    /// Evaluate F and its gradient at `point`, on the threads of the current pool.
     pub fn evaluate(&self, kernel: &Kernel, point: &[f64], collect: Collect) -> Result<Evaluation> {
         let (d, k) = (self.design.n_features(), self.n_classes());
         let (weights, intercept) = self.pack(kernel, point);
-        let block = block_rows(3 * d + 2 * k);
-        let stride = (self.rows.len() * k * k).div_ceil(SECOND_MOMENT_BUDGET).max(1);
-        let runs = fold_blocks(
+        let n_runs = (SUMS_BYTES / (size_of::<f32>() * panels_len(d, k))).clamp(1, self.n_threads.max(1));
+        let work = if n_runs < self.n_threads { Work::Spread } else { Work::Here };
+        let block = match work {
+            Work::Here => block_rows(3 * d + 2 * k),
+            Work::Spread => SHARED_ROWS,
+        };
+        let of_products = (self.rows.len() * k).div_ceil(SAMPLE_PRODUCTS / k);
+        let stride = of_products.max((self.rows.len() * k).div_ceil(SAMPLE_VALUES)).max(1);
+        let shared = Shared {
+            gradient: SharedGradient::new(self.design),
+            confusions: collect.curvature.then(|| Confusions::new(k)),
+        };
+        let masses = if collect.curvature { k } else { 0 };
+        let runs = fold_runs(
             self.rows.len(),
             block,
-            self.n_threads,
+            n_runs,
             || Run {
                 block: Block::new(block, d, k),
                 columns: Panels::default(),
                 residual: Panels::default(),
                 sum: vec![0.0; panels_len(d, k)],
-                gradient: vec![0.0; (d + 1) * k],
+                intercept: vec![0.0; k],
                 pending: 0,
                 sums: Residual::default(),
-                curvature: vec![0.0; if collect.curvature { (k + 1) * k } else { 0 }],
-                second_moment: vec![0.0; if collect.covariance { k * k } else { 0 }],
-                sampled: 0,
+                mass: vec![0.0; masses],
+                squares: vec![0.0; masses],
+                sample: Vec::new(),
             },
             |run, range| {
                 let (rows, targets) = (&self.rows[range.clone()], &self.targets[range.clone()]);
-                self.score(kernel, rows, &weights, &intercept, &mut run.block)?;
+                self.score(kernel, rows, &weights, &intercept, &mut run.block, work)?;
                 let z = &mut run.block.z;
                 let sums = softmax_residual(z, targets, k);
                 run.sums.loss += sums.loss;
@@ -152,78 +187,69 @@ impl Problem<'_> {
                 run.residual.pack(kernel, z, rows.len(), k, padded(k));
                 let (x, shape) = (&run.block.x, (rows.len(), d));
                 let columns = Columns::new(kernel, x, shape, row_stride(d), &run.residual, &mut run.columns);
-                backward_add(kernel, &columns, &run.residual, &mut run.sum);
+                backward_add_by(work, kernel, &columns, &run.residual, &mut run.sum);
                 for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
                     let row = &mut row[..k];
-                    for (g, &r) in run.gradient[d * k..].iter_mut().zip(row.iter()) {
+                    for (g, &r) in run.intercept.iter_mut().zip(row.iter()) {
                         *g += f64::from(r);
                     }
-                    if collect.curvature {
-                        let (by_class, squares) = run.curvature.split_at_mut(k * k);
-                        add_curvature(row, &mut by_class[target as usize * k..][..k], squares);
+                    if let Some(confusions) = &shared.confusions {
+                        add_curvature(row, &mut run.mass, &mut run.squares);
+                        confusions.add(target as usize, row, curvature);
                     }
                     if collect.covariance && (range.start + i).is_multiple_of(stride) {
                         row[target as usize] += 1.0; // back to probabilities
-                        run.sampled += 1;
-                        for (c, &p) in row.iter().enumerate() {
-                            let line = &mut run.second_moment[c * k..][..k];
-                            for (m, &q) in line.iter_mut().zip(row.iter()) {
-                                *m += f64::from(p * q);
-                            }
-                        }
+                        run.sample.extend_from_slice(row);
                     }
                 }
                 run.pending += rows.len();
                 if run.pending >= FLUSH_ROWS {
-                    flush(&mut run.sum, &mut run.gradient[..d * k], k);
+                    shared.gradient.flush(&mut run.sum, range.start / block);
                     run.pending = 0;
                 }
                 Ok(())
             },
         )?;
-        Ok(self.combine(point, runs))
+        Ok(self.combine(point, runs, shared))
     }
 
-    fn combine(&self, point: &[f64], runs: Vec<Run>) -> Evaluation {
+    fn combine(&self, point: &[f64], runs: Vec<Run>, shared: Shared) -> Evaluation {
         let (d, k) = (self.design.n_features(), self.n_classes());
         let inv_n = 1.0 / self.rows.len() as f64;
         let mut sums = Residual::default();
-        let mut sampled = 0;
-        let mut total: Option<Run> = None;
+        let mut intercept = vec![0.0; k];
+        let masses = if shared.confusions.is_some() { k } else { 0 };
+        let (mut mass, mut squares) = (vec![0.0; masses], vec![0.0; masses]);
+        let mut sample = Vec::new();
         for mut run in runs {
-            flush(&mut run.sum, &mut run.gradient[..d * k], k);
+            shared.gradient.flush(&mut run.sum, 0);
             sums.loss += run.sums.loss;
             sums.entropy += run.sums.entropy;
             sums.errors += run.sums.errors;
-            sampled += run.sampled;
-            match &mut total {
-                None => total = Some(run),
-                Some(first) => {
-                    add(&mut first.gradient, &run.gradient);
-                    add(&mut first.curvature, &run.curvature);
-                    add(&mut first.second_moment, &run.second_moment);
-                }
-            }
+            add(&mut intercept, &run.intercept);
+            add(&mut mass, &run.mass);
+            add(&mut squares, &run.squares);
+            sample.append(&mut run.sample);
         }
-        let mut total = total.expect("fold_blocks gives at least one run");
-        for v in total.gradient.iter_mut().chain(&mut total.curvature) {
-            *v *= inv_n;
-        }
-        for v in &mut total.second_moment {
-            *v /= sampled.max(1) as f64;
-        }
+        let mut gradient = shared.gradient.into_rows(d, k, inv_n);
         let weights = &point[..d * k];
-        for (g, &w) in total.gradient.iter_mut().zip(weights) {
+        for (g, &w) in gradient.iter_mut().zip(weights) {
             *g += self.alpha * w;
         }
+        gradient.extend(intercept.into_iter().map(|g| g * inv_n));
+        let mean = |sums: Vec<f64>| sums.into_iter().map(|v| v * inv_n).collect();
         let penalty = 0.5 * self.alpha * weights.iter().map(|w| w * w).sum::<f64>();
         Evaluation {
             objective: sums.loss * inv_n + penalty,
             entropy: sums.entropy * inv_n,
             train_error: sums.errors as f64 * inv_n,
-            gradient: total.gradient,
-            curvature: total.curvature,
-            second_moment: total.second_moment,
+            gradient,
+            curvature: shared.confusions.map(|confusions| Curvature {
+                mass: mean(mass),
+                squares: mean(squares),
+                heaviest: confusions.heaviest(k, TOP, inv_n),
+            }),
+            sample,
         }
     }
 
@@ -247,7 +273,7 @@ impl Problem<'_> {
             |(block, scaled, losses), range| {
                 let rows: Vec<u32> = sample[range.clone()].iter().map(|&i| self.rows[i]).collect();
                 let targets: Vec<u32> = sample[range].iter().map(|&i| self.targets[i]).collect();
-                self.score(kernel, &rows, &weights, &intercept, block)?;
+                self.score(kernel, &rows, &weights, &intercept, block, Work::Here)?;
                 for (&factor, loss) in factors.iter().zip(losses) {
                     for (s, &v) in scaled.iter_mut().zip(&block.z) {
                         *s = v * factor as f32;

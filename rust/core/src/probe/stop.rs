@@ -1,0 +1,229 @@
+//! When a fit ends: the rules, and the steps they are judged by.
+
+use super::certificate::RESOLUTION;
+
+/// Which rule ended a fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The bound on the suboptimality is below the tolerance.
+    Certified,
+    /// Objective and training error no longer move; the bound is too loose to say more.
+    Estimated,
+    /// Float32 shows no decrease any more, though more than the tolerance seems to be left.
+    Stalled,
+    /// The limit on passes.
+    MaxPasses,
+}
+
+impl Stop {
+    /// The word used in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Certified => "certified",
+            Self::Estimated => "estimated",
+            Self::Stalled => "stalled",
+            Self::MaxPasses => "max_passes",
+        }
+    }
+
+    /// Whether the tolerance was reached, by either rule.
+    pub fn converged(self) -> bool {
+        matches!(self, Self::Certified | Self::Estimated)
+    }
+}
+
+/// The "estimated" rule: how much the Newton decrement in the metric is below the true gap (measured: 1.3 to 4
+/// at tuned penalties, 10 at 1e-5), the last steps it looks at, one by one and in two spans, and the movement of
+/// the training error over the last steps that counts as none (0.05 percentage points; as many times more as the
+/// tolerance is above 1e-3). Gains fall more slowly than a geometric series, so its sum is doubled.
+const DECREMENT_FACTOR: f64 = 4.0;
+const SERIES_FACTOR: f64 = 2.0;
+const WINDOW: usize = 3;
+const SPAN: usize = 5;
+const STILL: f64 = 5e-4;
+
+/// Gains above this share of the objective are no rounding, whatever the precision.
+const ROUNDING: f64 = 1e-3;
+/// The least share of what the gradient promises that a step in bfloat16 must gain, and the least gain that
+/// values in bfloat16 can show.
+const PROMISE: f64 = 0.25;
+const REDUCED_NOISE: f64 = 1e-5;
+
+/// What the steps of a fit did, all in one precision.
+pub(super) struct History {
+    /// Objective at the start less what the steps gained.
+    objectives: Vec<f64>,
+    errors: Vec<f64>,
+    /// Whether the last step gained next to nothing of what its gradient promised.
+    empty_step: bool,
+}
+
+/// A step: its change of the objective, and what the slopes at both of its ends say of it.
+pub(super) struct Gain {
+    /// Decrease of the objective, where rounding may hide it.
+    pub measured: f64,
+    /// Decrease by the trapezoid rule from the slopes, exact for a quadratic.
+    pub by_slopes: f64,
+    /// What a quadratic model promised before the step.
+    pub promised: f64,
+}
+
+impl History {
+    pub fn new(objective: f64, train_error: f64) -> Self {
+        Self { objectives: vec![objective], errors: vec![train_error], empty_step: false }
+    }
+
+    /// Record a step. Where the objective's rounding may hide a gain, the larger of both measures of it counts: no
+    /// fit is then taken for converged because its gains are lost in rounding.
+    pub fn push(&mut self, gain: &Gain, objective: f64, train_error: f64) {
+        let last = self.objectives.last().copied().unwrap_or(objective);
+        let noise = ROUNDING * objective.abs();
+        let hidden = gain.measured.abs() < noise;
+        let gained = if hidden { gain.measured.max(gain.by_slopes) } else { gain.measured };
+        self.objectives.push(last - gained.max(0.0));
+        self.errors.push(train_error);
+        let least = (PROMISE * gain.promised).max(REDUCED_NOISE * objective.abs());
+        self.empty_step = hidden && gain.measured < least;
+    }
+
+    /// What is left to gain, judged by the last steps and the Newton decrement in the metric; `None` while the
+    /// training error moves or there are too few steps.
+    ///
+    /// Gains are taken to go on as a geometric series, at the slower of the rates of the last steps: one by one, and
+    /// span by span, since at weak penalties steps that gain little come before others that gain more (without the
+    /// spans true gaps were up to nine times the tolerance, now up to two).
+    pub fn estimated_gap(&self, decrement: f64, tol: f64) -> Option<f64> {
+        let still = STILL * (tol / 1e-3).max(1.0);
+        let last = &self.errors[self.errors.len().checked_sub(WINDOW + 1)?..];
+        if last.iter().any(|e| (e - last[WINDOW]).abs() >= still) {
+            return None;
+        }
+        let resolved = RESOLUTION * self.objectives.last()?.abs();
+        Some(self.ahead()?.0.max(DECREMENT_FACTOR * decrement).max(resolved))
+    }
+
+    /// What the series of the gains has left, and the rate at which they fall.
+    fn ahead(&self) -> Option<(f64, f64)> {
+        let back = |steps: usize| self.objectives.len().checked_sub(steps + 1).map(|i| self.objectives[i]);
+        let gain = |from: usize, to: usize| Some((back(from)? - back(to)?).max(0.0));
+        let mut rate = (gain(1, 0)? / gain(2, 1)?).max((gain(1, 0)? / gain(3, 2)?).sqrt());
+        let mut ahead = series(gain(1, 0)?, rate);
+        if let Some(before) = gain(2 * SPAN, SPAN) {
+            let now = gain(SPAN, 0)?;
+            ahead = ahead.max(series(now, now / before));
+            rate = rate.max((now / before).powf(1.0 / SPAN as f64));
+        }
+        Some((ahead, rate))
+    }
+
+    /// Whether passes in bfloat16 have done what they can for a fit to `tolerance`, where `gap` is the bound and
+    /// `decrement` the Newton decrement in the metric: the bound or an estimate says that little is left; as many
+    /// exact steps as the "estimated" rule looks at would bring the rest, and the bound would not by then; or the
+    /// gains stop, since below some gap (2e-5 to 1e-4 of the objective) bfloat16 sees rounding only. This decides
+    /// nothing but the precision of the next passes.
+    pub fn leaves_reduced(&self, gap: f64, decrement: f64, tolerance: f64) -> bool {
+        if gap <= tolerance || self.empty_step {
+            return true;
+        }
+        let Some((ahead, rate)) = self.ahead() else { return false };
+        let left = ahead.max(DECREMENT_FACTOR * decrement);
+        let later = if rate.is_nan() { 0.0 } else { rate.min(1.0).powi(WINDOW as i32) };
+        left <= tolerance || (left * later <= tolerance && gap * later > tolerance)
+    }
+}
+
+/// The rule that ends a fit when a search along a fresh metric's direction finds no decrease of the objective.
+pub(super) fn without_decrease(decrement: f64, objective: f64, tolerance: f64) -> Stop {
+    let left = (DECREMENT_FACTOR * decrement).max(RESOLUTION * objective);
+    if left <= tolerance { Stop::Estimated } else { Stop::Stalled }
+}
+
+/// What follows a gain if gains fall by `rate`, with the room that falling more slowly takes.
+fn series(gain: f64, rate: f64) -> f64 {
+    match rate {
+        r if r.is_nan() => 0.0, // gains of nothing: 0/0
+        r if r < 1.0 => SERIES_FACTOR * gain * r / (1.0 - r),
+        _ => f64::INFINITY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(objectives: &[f64], error: f64) -> History {
+        let mut history = History::new(objectives[0], error);
+        for pair in objectives.windows(2) {
+            let gain = pair[0] - pair[1];
+            history.push(&Gain { measured: gain, by_slopes: gain, promised: gain }, pair[1], error);
+        }
+        history
+    }
+
+    /// Objectives of a fit whose distance from 1 falls by `rate` in each of `n` steps; its training error stands.
+    fn falling(n: i32, rate: f64) -> History {
+        of(&(0..n).map(|i| 1.0 + rate.powi(i)).collect::<Vec<_>>(), 0.25)
+    }
+
+    #[test]
+    fn the_estimate_is_above_what_a_geometric_descent_has_left() {
+        for (rate, n) in [(0.3_f64, 6), (0.8, 6), (0.8, 30), (0.97, 40)] {
+            let left = rate.powi(n - 1);
+            let estimate = falling(n, rate).estimated_gap(0.0, 1e-3).unwrap();
+            assert!(left <= estimate && estimate <= 4.0 * left, "{rate} {n}: {left} {estimate}");
+        }
+        assert_eq!(without_decrease(1e-5, 1.0, 1e-4), Stop::Estimated);
+        assert_eq!(without_decrease(1e-4, 1.0, 1e-4), Stop::Stalled);
+        assert_eq!(without_decrease(0.0, 1.0, 1e-9), Stop::Stalled); // float32 cannot tell
+        // the decrement counts where gains have stopped
+        assert_eq!(of(&[1.0; 8], 0.0).estimated_gap(0.1, 1e-3), Some(0.1 * DECREMENT_FACTOR));
+    }
+
+    #[test]
+    fn spans_see_gains_that_come_in_bursts() {
+        // five large steps, four idle ones, five large ones, four idle ones …
+        let mut at = 2.0;
+        let values: Vec<f64> = (0..36)
+            .map(|i| {
+                at -= if i % 9 < 5 { 1e-2 } else { 1e-5 * f64::from(20 - i % 9) };
+                at
+            })
+            .collect();
+        let estimate = of(&values, 0.25).estimated_gap(0.0, 1e-3).unwrap();
+        let of_single_steps = of(&values[values.len() - 4..], 0.25).estimated_gap(0.0, 1e-3).unwrap();
+        assert!(estimate > 5e-3 && of_single_steps < estimate / 2.0, "{estimate} {of_single_steps}");
+    }
+
+    #[test]
+    fn nothing_is_estimated_early_or_while_errors_move() {
+        assert_eq!(falling(3, 0.5).estimated_gap(0.0, 1e-3), None);
+        let mut history = falling(20, 0.5);
+        history.errors[18] = 0.26;
+        assert_eq!(history.estimated_gap(0.0, 1e-3), None);
+        assert!(history.estimated_gap(0.0, 0.04).is_some()); // errors may move by 0.02
+    }
+
+    #[test]
+    fn gains_that_rounding_hides_count_by_their_slopes() {
+        let mut history = History::new(1.0, 0.1);
+        for _ in 0..12 {
+            history.push(&Gain { measured: -1e-7, by_slopes: 1e-4, promised: 1e-4 }, 1.0, 0.1);
+        }
+        assert_eq!(history.estimated_gap(0.0, 1e-3), Some(f64::INFINITY)); // they do not fall
+    }
+
+    #[test]
+    fn bfloat16_is_left_when_gains_stop_and_not_before() {
+        let tolerance = 1e-4;
+        let mut history = falling(6, 0.5);
+        assert!(!history.leaves_reduced(1.0, 1e-2, tolerance));
+        assert!(history.leaves_reduced(0.5 * tolerance, 1e-2, tolerance)); // the bound is there
+        // gains stop far above the tolerance; an estimate could not tell it from having arrived
+        history.push(&Gain { measured: 1e-6, by_slopes: 1e-3, promised: 1e-3 }, 1.03, 0.25);
+        assert!(history.leaves_reduced(1.0, 1e-2, tolerance));
+        // three steps at a rate of 0.5 bring an eighth
+        let near = falling(12, 0.5); // 5e-4 left
+        assert!(near.leaves_reduced(1.0, 0.0, 1.3e-4) && !near.leaves_reduced(1.0, 0.0, 0.6e-4));
+        assert!(!near.leaves_reduced(9e-4, 0.0, 1.3e-4)); // the bound will be there as soon
+    }
+}

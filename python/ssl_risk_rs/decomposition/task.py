@@ -88,7 +88,7 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     labels = np.zeros(bank.n_rows, np.uint32)
     labels[train], labels[test] = encoded.codes["train"], encoded.codes["test"]
     names = list(encoded.class_names or names)
-    ids = bank.samples["sample_id"].to_list()
+    ids = bank.sample_ids()
     groups: np.ndarray | None = None
     group_names: tuple[str, ...] = ()
     notes: list[Note] = []
@@ -96,7 +96,19 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
         group_names, groups = _groups(bank.groups(column))
     else:
         notes = [Note("groups_unused", {"column": name}) for name in group_like(bank.extra_columns)]
-    return Task(Features.of_bank(bank), labels, train, test, ids, tuple(names), groups, group_names, tuple(notes))
+    overlap = (bank.header.overlap or {}).get("test_images_in_train")
+    return Task(
+        Features.of_bank(bank),
+        labels,
+        train,
+        test,
+        ids,
+        tuple(names),
+        groups,
+        group_names,
+        (*encoded.notes, *notes),
+        overlap if isinstance(overlap, int) else 0,
+    )
 
 
 def _of_arrays(

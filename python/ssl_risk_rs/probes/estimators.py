@@ -415,11 +415,11 @@ class LogisticProbe(_Probe):
         F at the solution.
     gap_ : float
         Upper bound on (F − min F)/F.
-    stop_ : {"certified", "estimated", "max_passes"}
+    stop_ : {"certified", "estimated", "stalled", "max_passes"}
         Which rule ended the fit: the bound reached `tol`; objective and training error stand still, where a
-        weak penalty makes the bound loose; or the limit.
+        weak penalty makes the bound loose; no step gains any more in float32, though no rule holds; or the limit.
     converged_ : bool
-        `stop_` is not "max_passes". Otherwise `fit` warns with scikit-learn's ConvergenceWarning.
+        `stop_` is "certified" or "estimated". Otherwise `fit` warns with scikit-learn's ConvergenceWarning.
     n_passes_ : float
         Passes over the rows.
 
@@ -486,7 +486,7 @@ class LogisticProbe(_Probe):
         if not fit.converged:
             warnings.warn(
                 f"the probe stopped after {fit.passes:.0f} passes at a gap of at most {fit.gap:.1e}, above "
-                f"tol = {self.tol:g}; raise max_passes or alpha, or scale the features",
+                f"tol = {self.tol:g} ({fit.stop}); raise max_passes, tol or alpha, or scale the features",
                 ConvergenceWarning,
                 stacklevel=2,
             )

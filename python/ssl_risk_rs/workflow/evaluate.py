@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_risk_rs._identity import data_id, saw
+from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.errors import SslRiskError
@@ -61,17 +61,24 @@ def evaluate(
     """
     from ssl_risk_rs.extraction.cached import ensure_banks
 
+    said: set[str] = set()
+
+    def say_once(sentence: str) -> None:  # twin and control are of the same data
+        if sentence not in said:
+            said.add(sentence)
+            say(sentence)
+
     def bank_of(name: str, **options: Any) -> "FeatureBank":
         given = {**(extraction or {}), **options}
-        banks = ensure_banks(name, data, store=store, say=say, progress=report, **given)
+        banks = ensure_banks(name, data, store=store, group=group, say=say_once, progress=report, **given)
         return next(iter(banks.values()))
 
     bank = bank_of(model)
     header = bank.header
-    spec: Mapping[str, Any] = header.get("encoder_spec") or {}
-    identity = header.get("data_id") or data_id(str(header.get("data_name")))
+    spec = header.encoder_spec or {}
+    encoder, data_name = header.encoder or model, header.data_name or data
     own = {"layers": None, "pool": None}  # twin and control choose their own features
-    twin_name = _twin(spec, identity, supervised, say)
+    twin_name = _twin(spec, header.data_id, supervised, say)
     twin = None if twin_name is None else bank_of(twin_name, **own)
     control_name, no_control = _control(spec, data, bank.n_rows, control)
     any_size = {"img_size": None} if control_name is not None and control_name.startswith("pixels") else {}
@@ -83,22 +90,21 @@ def evaluate(
         fields=settings or {},
         twin=None if twin is None else other_features(task, twin, None, "supervised"),
         control=None if blind is None else other_features(task, blind, None, "control"),
-        name=str(header["encoder"]),
+        name=encoder,
         report=report,
     )
     used = {"encoder": bank, "supervised": twin, "control": blind}
-    pretraining = header.get("pretraining_data")
     provenance = Provenance(
-        encoder=str(header["encoder"]),
-        data=str(header["data_name"]),
+        encoder=encoder,
+        data=data_name,
         supervised=twin_name,
         control=control_name,
         no_control=no_control,
-        pretraining_data=pretraining,
-        saw_training_images=saw(data_id(pretraining), identity),
+        pretraining_data=header.pretraining_data,
+        saw_training_images=saw(header.pretraining_id, header.data_id),
         group=group,
         banks={role: bank_facts(b) for role, b in used.items() if b is not None},
-        notes=tuple(Note("text", {"text": _sentence(note)}) for note in header.get("data_notes") or ()),
+        notes=tuple(Note("text", {"text": _sentence(note)}) for note in header.data_notes or ()),
     )
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
@@ -111,8 +117,8 @@ def _sentence(note: str) -> str:
 def _twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callable[[str], None]) -> str | None:
     if asked != "auto":
         return None if asked == "none" else asked
-    name, labels = spec.get("supervised_twin"), spec.get("twin_labels")
-    if name is None or saw(data_id(labels), identity) is not True:
+    name, labels = spec.get("supervised_twin"), spec.get("twin_labels_id")
+    if not isinstance(name, str) or not isinstance(labels, str) or saw(labels, identity) is not True:
         return None
     from ssl_risk_rs.encoders import describe_encoder
 
@@ -121,7 +127,7 @@ def _twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callab
     except SslRiskError as error:
         say(f"No supervised twin is used: {error}")
         return None
-    return str(name)
+    return name
 
 
 def _control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> tuple[str | None, str | None]:
@@ -133,4 +139,4 @@ def _control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> t
     if not data.startswith(CHEAP_DATA) and n_images > CHEAP_IMAGES:
         return None, f"encoding {n_images:,} images once more takes long (--control {PIXELS} adds one)"
     random_twin = spec.get("random_twin")
-    return (random_twin if random_twin and spec.get("source") == "bundled" else PIXELS), None
+    return (random_twin if isinstance(random_twin, str) and spec.get("source") == "bundled" else PIXELS), None

@@ -11,14 +11,14 @@ def bank_facts(bank: FeatureBank) -> BankFacts:
     header = bank.header
     return BankFacts(
         path=str(bank.path),
-        encoder=header.get("encoder"),
-        weights_hash=header.get("weights_hash"),
-        feature=header.get("feature"),
-        precision=header.get("precision"),
-        data=header.get("data"),
-        data_fingerprint=header.get("data_fingerprint"),
+        encoder=header.encoder,
+        weights_hash=header.weights_hash,
+        feature=header.feature,
+        precision=header.precision,
+        data=header.data,
+        data_fingerprint=header.data_fingerprint,
         dtype=bank.dtype,
         n_features=bank.n_features,
-        licence=header.get("licence"),
-        versions=header.get("versions") or {},
+        licence=header.licence,
+        versions=header.versions or {},
     )

@@ -95,9 +95,8 @@ def _open(path: str, test: str | None, columns: Mapping[str, Any], store: "Path 
         raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
     if columns["features_columns"] is not None:
         raise ParameterError(f"{path} is a feature bank, whose features are known: leave out --features-columns")
-    header = bank.header
-    name = str(header.get("encoder") or Path(path).name)
-    return _Opened(make_task(bank, groups=columns["group"]), name, str(header.get("data_name") or path), bank=bank)
+    name = bank.header.encoder or Path(path).name
+    return _Opened(make_task(bank, groups=columns["group"]), name, bank.header.data_name or path, bank=bank)
 
 
 def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:

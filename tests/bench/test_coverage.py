@@ -175,3 +175,9 @@ def test_a_component_that_no_row_decides_has_an_interval(bench):
     drawn = bench.replicate(("gauss", "ridge", "package", 0, 62))[0, bench.QUANTITIES.index("probe_gen")]
     assert drawn[0] == pytest.approx(0, abs=1e-12)
     assert drawn[3] == pytest.approx(1.96 / 300, rel=0.01)
+
+
+def test_degrees_of_freedom_of_a_component_that_no_row_decides(bench):
+    # as above, but with variance of the probe's own: parts of ±1e-21 summed to 0 degrees of freedom
+    own, rows = bench.replicate(("groups_20_mixed", "ridge", "package", 0, 175))
+    assert np.isfinite(rows).all()

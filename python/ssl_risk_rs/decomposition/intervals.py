@@ -347,7 +347,8 @@ class _RowScores:
         units = self.sets[name]
         if self.mixed:
             return max(units.whole - 1, 1e-9)
-        part = np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights)
+        # equal scores give parts of ±1e-21; those below zero would make the degrees 0
+        part = np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(part > 0, part**2 / (units.effective - 1), 0.0)
         return float(part.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf

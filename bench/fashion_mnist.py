@@ -106,14 +106,14 @@ def main() -> None:
             _, first, peak_first = run_cli(common, Path(scratch) / "first")
             record, again, peak_again = run_cli(common, Path(scratch) / "again")
             for decomposition in record["decompositions"]:
-                probe = decomposition["settings"]["probe"]
+                probe = decomposition["method"]["probe"]
                 row = {
                     "encoder": name,
                     "probe": probe,
                     "n_train": decomposition["sizes"]["train"],
                     "n_test": decomposition["sizes"]["test"],
                     "n_features": record["banks"]["encoder"]["n_features"],
-                    "alpha": decomposition["alphas"]["tuned"],
+                    "alpha": decomposition["penalties"]["tuned"]["absolute"],
                     "passes": decomposition["passes"],
                     "decompose_seconds": round(decomposition["seconds"], 2),
                     "run_seconds_both_probes_empty_store": round(first, 1),
@@ -128,8 +128,8 @@ def main() -> None:
                 if not arguments.no_sklearn:
                     bank = record["banks"]["encoder"]["path"]
                     for risk, rows_judged, alpha in (
-                        ("risk_us", "test", decomposition["alphas"]["tuned"]),
-                        ("risk_af", "train", decomposition["alphas"]["floor"]),
+                        ("risk_us", "test", decomposition["penalties"]["tuned"]["absolute"]),
+                        ("risk_af", "train", decomposition["penalties"]["floor"]["absolute"]),
                     ):
                         theirs = sklearn_errors(bank, probe, alpha)
                         e = estimate(decomposition, risk)

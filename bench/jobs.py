@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import float64
 import kernels
 import machine
 import numpy as np
 import problems
 import process
-import reference
 import rows as table
 from contract import Answer, Method, Request, shot_rows, trial_weights
 from rivals import RIVALS
@@ -62,9 +62,9 @@ class Context:
         return problems.load(self.size, self.bank)
 
     @cached_property
-    def ridge(self) -> reference.Ridge:
+    def ridge(self) -> float64.Ridge:
         """Ridge optima on raw features."""
-        return reference.Ridge(reference.moments(self.loaded))
+        return float64.Ridge(float64.moments(self.loaded))
 
     def request(self, job: str, goal: str = "", **fields: object) -> Request:
         """A request of this run."""
@@ -74,8 +74,8 @@ class Context:
     def errors(self, row: Row, answer: Answer) -> None:
         """Fill in both errors of the answer's probe."""
         p, coef, intercept = self.loaded, answer.arrays["coef"], answer.arrays["intercept"]
-        row.train_error = reference.error(p.x[:ERROR_ROWS], p.y[:ERROR_ROWS], coef, intercept)
-        row.test_error = reference.error(p.x_test, p.y_test, coef, intercept)
+        row.train_error = float64.error(p.x[:ERROR_ROWS], p.y[:ERROR_ROWS], coef, intercept)
+        row.test_error = float64.error(p.x_test, p.y_test, coef, intercept)
 
 
 def each(context: Context, request: Request) -> Iterator[tuple[Row, Method, Answer | None]]:
@@ -171,7 +171,7 @@ def _ridge_alpha(context: Context) -> float:
 
 def _ridge_gap(context: Context, answer: Answer, alpha: float, best: float) -> float:
     arrays = answer.arrays
-    value = reference.ridge_objective(context.ridge.statistics, arrays["coef"], alpha, intercept=arrays["intercept"])
+    value = float64.ridge_objective(context.ridge.statistics, arrays["coef"], alpha, intercept=arrays["intercept"])
     return abs(value / best - 1)
 
 
@@ -179,7 +179,7 @@ def one_pass(context: Context) -> Iterator[Row]:
     """Forward, softmax and backward over all rows once."""
     p = context.loaded
     weights, intercept = trial_weights(p.d, p.k)
-    loss, gradient = reference.pass_at(p, weights, intercept) if context.with_rivals else (0.0, weights)
+    loss, gradient = float64.pass_at(p, weights, intercept) if context.with_rivals else (0.0, weights)
     alpha = p.problem.logistic_alphas[0]
 
     def check(row: Row, answer: Answer) -> None:
@@ -188,7 +188,7 @@ def one_pass(context: Context) -> Iterator[Row]:
             wrong = max(wrong, abs(answer.numbers["objective"] / loss - 1))
             row.judge("loss and gradient, relative", wrong, 3e-2 if "bfloat16" in row.who else 1e-4)
         else:
-            exact = reference.logistic_objective(p, answer.arrays["coef"], answer.arrays["intercept"], alpha)
+            exact = float64.logistic_objective(p, answer.arrays["coef"], answer.arrays["intercept"], alpha)
             wrong = abs(answer.numbers["objective"] / exact - 1)
             row.judge("objective reported, relative", wrong, 1e-3 if "bfloat16" in row.who else ROUNDING)
 
@@ -214,7 +214,7 @@ def ridge(context: Context) -> Iterator[Row]:
     p, lowest = context.loaded, 1.0
     for a in alphas:
         optimum = context.ridge.optimum(a)
-        lowest = min(lowest, reference.error(p.x_test, p.y_test, optimum.coef, optimum.intercept))
+        lowest = min(lowest, float64.error(p.x_test, p.y_test, optimum.coef, optimum.intercept))
 
     def choice(row: Row, answer: Answer) -> None:
         chosen = answer.numbers["alpha"]
@@ -247,16 +247,16 @@ def _logistic(context: Context, alpha: float) -> Iterator[Row]:
     for i, (_, _, answer) in enumerate(runs):
         for prefix in _steps(answer):
             coef, intercept = answer.arrays[f"{prefix}coef"], answer.arrays[f"{prefix}intercept"]  # type: ignore[union-attr]
-            objectives[i, prefix] = reference.logistic_objective(p, coef, intercept, alpha)
+            objectives[i, prefix] = float64.logistic_objective(p, coef, intercept, alpha)
     best = min(objectives.values(), default=float("nan"))
     beside = "best value found"
-    if objectives and reference.logistic_is_feasible(p):
+    if objectives and float64.logistic_is_feasible(p):
         i, prefix = min(objectives, key=objectives.__getitem__)
         nearest = runs[i][2].arrays  # type: ignore[union-attr]
-        start = None if p.x.size * p.k < reference.QUICK_PRODUCTS else tuple(nearest[f"{prefix}{k}"] for k in PROBE)
-        optimum = reference.logistic(p, alpha, start=start)  # type: ignore[arg-type]
+        start = None if p.x.size * p.k < float64.QUICK_PRODUCTS else tuple(nearest[f"{prefix}{k}"] for k in PROBE)
+        optimum = float64.logistic(p, alpha, start=start)  # type: ignore[arg-type]
         best = min(best, optimum.objective)
-        if optimum.decrement <= reference.GOOD_DECREMENT:
+        if optimum.decrement <= float64.GOOD_DECREMENT:
             beside = "float64 optimum"
     for i, (row, _, answer) in enumerate(runs):
         if answer is None:
@@ -333,19 +333,19 @@ def risks(context: Context, probe: str) -> Iterator[Row]:
         row.add(f"{numbers['certified']:.0f} certified")
         optimum = None
         if probe == "ridge":
-            path = reference.Ridge(context.ridge.statistics, standardize=True)
+            path = float64.Ridge(context.ridge.statistics, standardize=True)
             optimum, floor = path.optimum(numbers["alpha"]), path.optimum(numbers["floor"])
-            af = reference.error(p.x, p.y, floor.coef, floor.intercept)
+            af = float64.error(p.x, p.y, floor.coef, floor.intercept)
             row.add(f"risk_af differs by {abs(af - row.train_error):.1e}")
-        elif reference.logistic_is_feasible(p):
-            optimum = reference.logistic(p, numbers["alpha"], standardize=True, start=_near(p, numbers["alpha"]))
-            if optimum.decrement > reference.GOOD_DECREMENT:
+        elif float64.logistic_is_feasible(p):
+            optimum = float64.logistic(p, numbers["alpha"], standardize=True, start=_near(p, numbers["alpha"]))
+            if optimum.decrement > float64.GOOD_DECREMENT:
                 row.add("float64 did not reach an optimum in time")
                 optimum = None
         if optimum is None:
             row.judge("largest certified gap", numbers["worst_gap"], max(numbers["tol"], 1e-3))
         else:
-            exact = reference.error(p.x_test, p.y_test, optimum.coef, optimum.intercept)
+            exact = float64.error(p.x_test, p.y_test, optimum.coef, optimum.intercept)
             row.judge("risk_us beside float64, in se", abs(exact - row.test_error) / se, 0.5)
         if probe == "ridge" and abs(af - row.train_error) > 5e-4:
             row.status = table.FAIL
@@ -362,7 +362,7 @@ def risks(context: Context, probe: str) -> Iterator[Row]:
 
 def _near(p: problems.Loaded, alpha: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Where float64 begins its search on standardized features, if that takes long from zero."""
-    if p.x.size * p.k < reference.QUICK_PRODUCTS:
+    if p.x.size * p.k < float64.QUICK_PRODUCTS:
         return None
     from ssl_risk_rs import LogisticProbe
 
@@ -384,14 +384,14 @@ def few(context: Context) -> Iterator[Row]:
         limit_s=max(FEW_LIMIT_S, context.limit_s),
     )
     picked = shot_rows(p.y, request.shots, 0)
-    path = reference.Ridge(reference.moments_of(p.x[picked], p.y[picked], p.k))
+    path = float64.Ridge(float64.moments_of(p.x[picked], p.y[picked], p.k))
     best = path.optimum(request.alpha).objective
 
     def check(row: Row, answer: Answer) -> None:
         row.units, arrays = answer.numbers["fits"], answer.arrays
-        value = reference.ridge_objective(path.statistics, arrays["coef"], request.alpha, intercept=arrays["intercept"])
+        value = float64.ridge_objective(path.statistics, arrays["coef"], request.alpha, intercept=arrays["intercept"])
         row.judge("suboptimality of the first fit", abs(value / best - 1), 1e-5)
-        row.test_error = reference.error(p.x_test, p.y_test, arrays["coef"], arrays["intercept"])
+        row.test_error = float64.error(p.x_test, p.y_test, arrays["coef"], arrays["intercept"])
         row.add(f"{row.units:.0f} of {request.n_fits} fits; the ratio is for one")
         if row.units < request.n_fits and row.status == table.OK:
             row.status = table.CUT_OFF

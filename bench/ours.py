@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from contract import Answer, Method, Request, repeated, shot_rows
+from float64 import logistic_objective
 from problems import Loaded
-from reference import logistic_objective
 
 REQUIRES = ("ssl_risk_rs",)
 PACKAGES = ("ssl-risk-rs",)
@@ -144,16 +144,17 @@ def risks(loaded: Loaded, request: Request) -> Answer:
     answer.numbers |= estimates
     answer.numbers |= {
         "sum": sum(result.estimate(q) for q in names),
-        "alpha": result.alphas["tuned"],
-        "floor": result.alphas["floor"],
+        "alpha": result.penalties["tuned"].absolute,
+        "floor": result.penalties["floor"].absolute,
         "passes": sum(fit.passes for fit in result.fits),
         "fits": len(result.fits),
         "converged": result.converged,
-        "tol": result.settings.tol,
+        "tol": result.method.tol,
         "worst_gap": max((fit.gap or 0.0 for fit in result.fits if fit.stop == "certified"), default=0.0),
         "certified": sum(fit.stop in ("certified", "closed_form") for fit in result.fits),
     }
-    answer.notes += [*result.notes, f"{len(result.fits)} fits, penalty {result.alphas['tuned']:g}"]
+    answer.notes += [note.sentence() for note in result.notes]
+    answer.notes.append(f"{len(result.fits)} fits, penalty {result.penalties['tuned'].value:g}")
     return answer
 
 

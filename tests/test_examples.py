@@ -137,7 +137,7 @@ def test_a_command_line_of_the_readme_has_options_that_there_are(line):
     import click
 
     command: click.Command = main
-    context, words = click.Context(main, info_name="ssl-risk-rs"), shlex.split(line)
+    context, words = click.Context(main, info_name="ssl-risk-rs", **main.context_settings), shlex.split(line)
     while isinstance(command, click.Group):
         word = words.pop(0)
         found = command.get_command(context, word)

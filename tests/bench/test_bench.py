@@ -89,18 +89,18 @@ def test_a_wrong_answer_fails_its_row(tmp_path, monkeypatch, job):
 def test_float64_optimum_has_no_gradient(monkeypatch):
     """The reference itself: gradient by finite differences around its solution."""
     monkeypatch.syspath_prepend(str(BENCH))
+    import float64
     import problems
-    import reference
 
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((300, 6)).astype(np.float16), rng.integers(0, 3, 300)
     x[:, 0] += y
     problem = problems.Problem("made-here", 300, 6, 3, 300)
     loaded = problems.Loaded(problem, x, y, x, y)
-    found = reference._newton(loaded, reference.moments_of(x, y, 3), 1e-2, False)
+    found = float64._newton(loaded, float64.moments_of(x, y, 3), 1e-2, False)
     for _ in range(20):
         direction = 1e-4 * rng.standard_normal((3, 6)), 1e-4 * rng.standard_normal(3)
-        moved = reference.logistic_objective(loaded, found.coef + direction[0], found.intercept + direction[1], 1e-2)
+        moved = float64.logistic_objective(loaded, found.coef + direction[0], found.intercept + direction[1], 1e-2)
         # curvature at most |x|²: the rise is second order in the step
         assert 0 <= moved - found.objective < 1e-6
 

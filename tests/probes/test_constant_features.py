@@ -96,7 +96,7 @@ def test_float16_and_banks_are_judged_alike(tmp_path, dtype):
     x[:, 7] = 1024 + np.arange(300) % 2  # two neighbours in float16, each meant
     rows = np.arange(300, dtype=np.uint32)
     samples = pl.DataFrame({"row": rows, "split": "train", "sample_id": rows.astype(str), "label": y})
-    header = {"encoder": {"name": "none"}, "data": {"name": "none"}, "class_names": ["a", "b"]}
+    header = {"encoder": "none", "data": "none", "class_names": ["a", "b"]}
     stored = FeatureBank.create(tmp_path / "bank", header, samples, n_features=9, dtype=np.dtype(dtype).name)
     with stored.writer("a") as writer:
         writer.append(rows.astype(np.uint64), x)

@@ -21,6 +21,9 @@ COMMANDS: dict[str, str] = {
 }
 
 
+HELP = ["-h", "--help"]
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed, so that `--help` stays fast."""
 
@@ -31,6 +34,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        _with_help(command)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -49,7 +53,15 @@ class LazyGroup(click.Group):
             raise click.exceptions.Exit(130) from None
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _with_help(command: click.Command) -> None:
+    """Let a command and all below it know -h too, however its context comes about: Click keeps the first."""
+    command.context_settings.setdefault("help_option_names", HELP)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _with_help(below)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": HELP})
 @click.version_option(package_name="ssl-risk-rs")
 def main() -> None:
     """Evaluate self-supervised encoders by where their error comes from.

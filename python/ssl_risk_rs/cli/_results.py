@@ -152,7 +152,7 @@ def decomposition_options(command: Command) -> Command:
             "--seed", type=click.IntRange(0), help="Splits are drawn by sample id and this seed. The default is 0."
         ),
         click.option("--tol", type=click.FloatRange(0, min_open=True),
-                     help="Logistic fits end at this relative suboptimality. The default is 1e-5 for small data, else "
+                     help="Logistic fits end at this relative suboptimality. The default is 1e-6 for small data, else "
                      "3e-4, and 1e-3 for fits that only tune."),
         click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores."),
         click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),

@@ -11,10 +11,10 @@ Probe = Literal["logistic", "ridge"]
 Protocol = Literal["strict", "paper"]
 Scaling = Literal["none", "standardize", "minmax"]
 
-#: products n·d·k below which a tight tolerance costs nothing that is noticed, and moves no quantity by half a
-#: standard error, which 3e-4 did in 7 of 21 small runs
+#: products n·d·k below which a tight tolerance costs nothing that is noticed. There 3e-4 moved a quantity by half a
+#: standard error in 7 of 21 runs, and 1e-5 still chose another penalty in 2 of 24, by one row; 1e-6 takes as long
 SMALL_PRODUCTS = 1e8
-TIGHT_TOL = 1e-5
+TIGHT_TOL = 1e-6
 #: of larger fits that are judged; errors are then within half a standard error of the optimum's
 TOL = 3e-4
 #: of larger fits that only choose a penalty or lead to the floor

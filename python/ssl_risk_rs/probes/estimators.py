@@ -294,7 +294,7 @@ class RidgeProbeCV(_Probe):
     >>> X, y = load_iris(return_X_y=True)
     >>> probe = RidgeProbeCV(scaling="standardize").fit(X, y)
     >>> f"{probe.alpha_:.1e}", probe.n_judged_
-    ('1.0e-01', 150)
+    ('3.2e-03', 150)
     """
 
     def __init__(

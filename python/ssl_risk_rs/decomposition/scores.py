@@ -1,0 +1,200 @@
+"""Risks as sums of row scores, and the covariance of the risks by set of rows; the formulas: `intervals`."""
+
+import math
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs._splits import encode_groups
+from ssl_risk_rs.decomposition.units import Units
+from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.quantities import BASE
+
+__all__ = ["FEW_GROUPS", "RowScores"]
+
+#: groups in a set of rows below which its intervals are marked
+FEW_GROUPS = 20
+#: share of a set's variance that one group may have before it is said
+ONE_GROUP_SHARE = 0.25
+
+
+class RowScores:
+    """Risks as sums of row scores, and the covariance of the risks by set of rows."""
+
+    def __init__(self, judged: Judgements, *, corrected: bool, random_counts: bool) -> None:
+        self.judged = judged
+        k, names = len(judged.class_names), list(judged.class_names)
+        y, y_test, held = judged.train_labels, judged.test_labels, judged.in_subset
+        self.n, self.n_test, self.n_subset = len(y), len(y_test), int(held.sum())
+        counts = np.bincount(y, minlength=k).astype(float)
+        reference = judged.at_alpha or judged.af
+        wrong = np.bincount(y, weights=reference.wrong, minlength=k)
+        difficulty = np.divide(wrong, counts, out=np.zeros(k), where=counts > 0)
+        groups, groups_test = _common_groups(judged)
+        spans = groups is not None and groups_test is not None and _spans_classes(groups, y, groups_test, y_test)
+        self.grouped = groups is not None
+        self.mixed = spans or (random_counts and not self.grouped)
+        self.sets = {
+            "subset": Units(y[held], None if groups is None else groups[held], difficulty, names),
+            "rest": Units(y[~held], None if groups is None else groups[~held], difficulty, names),
+            "test": Units(y_test, groups_test, difficulty, names),
+        }
+        self.test_units = self.sets["test"]
+        self.groups_train = None if groups is None else len(np.unique(groups))
+        self._scores(spans, corrected, counts)
+        self._covariance(k)
+        self.notes = self._notes(counts)
+
+    def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> None:
+        """`risks`, and scores (rows, risks) of training and test rows."""
+        j, held = self.judged, self.judged.in_subset
+        y_held, subset = j.train_labels[held], j.subset[held].astype(np.int64)
+        k = len(counts)
+        by_cell = np.zeros((j.n_subsets, k))
+        np.add.at(by_cell, (subset, y_held), 1)
+        self.covered = (by_cell > 0).any(0) & (counts > 0)
+        n_covered = counts[self.covered].sum()
+        # every (subset, class) cell counts alike within its class, however rounding filled it
+        cells = (by_cell > 0).sum(0)
+        self.weight = counts[y_held] / n_covered / (cells[y_held] * by_cell[subset, y_held])
+        if not corrected:
+            self.weight = np.full(self.n_subset, 1 / self.n_subset)
+        self.f = np.zeros(self.n) if j.at_alpha is None else j.at_alpha.wrong.astype(float)
+        self.f_weight = self.covered[j.train_labels] / n_covered
+        e = j.held_out.wrong.astype(float)
+        with_control = corrected and j.at_alpha is not None
+        self.beta = _regression(self.weight * e, self.weight * self.f[held], y_held, k) if with_control else 0.0
+        train: dict[str, np.ndarray] = {}
+        test: dict[str, np.ndarray] = {}
+        if j.sup is not None:
+            train["risk_sup"] = j.sup.wrong / self.n
+        train["risk_af"] = j.af.wrong / self.n
+        train["risk_as"] = self.beta * self.f * self.f_weight
+        train["risk_as"][held] += self.weight * (e - self.beta * self.f[held])
+        test["risk_cs"] = np.mean([outcome.wrong for outcome in j.cs], axis=0) / self.n_test
+        test["risk_us"] = j.us.wrong / self.n_test
+        if j.held_out_floor is not None:
+            train["risk_ah"] = np.zeros(self.n)
+            train["risk_ah"][held] = self.weight * j.held_out_floor.wrong
+        if spans:  # class shares of train and test differ by chance
+            there = np.bincount(j.test_labels, minlength=k)
+            shares = np.where(there > 0, counts, 0.0)
+            weights = np.divide(shares / shares.sum(), there, out=np.zeros(k), where=there > 0)
+            test["risk_us_mix"] = weights[j.test_labels] * j.us.wrong
+        self.names = tuple(name for name in BASE if name in train or name in test)
+        self.train = np.stack([train.get(name, np.zeros(self.n)) for name in self.names], axis=1)
+        self.test = np.stack([test.get(name, np.zeros(self.n_test)) for name in self.names], axis=1)
+        # a risk lies in [0, 1]; the control variate may leave it by a little, rounding by an ulp
+        self.risks = np.clip(self.train.sum(0) + self.test.sum(0), 0.0, 1.0)
+
+    def _covariance(self, k: int) -> None:
+        held = self.judged.in_subset
+        labels = {
+            "subset": self.judged.train_labels[held],
+            "rest": self.judged.train_labels[~held],
+            "test": self.judged.test_labels,
+        }
+        scores = {"subset": self.train[held], "rest": self.train[~held], "test": self.test}
+        self.covariance: dict[str, np.ndarray] = {}
+        self.by_stratum: dict[str, np.ndarray] = {}
+        self.unit_scores: dict[str, np.ndarray] = {}
+        mix = {}
+        if self.mixed:
+            mix["subset"] = mix["rest"] = _class_shares(self.train, self.judged.train_labels, k)
+            mix["test"] = _class_shares(self.test, self.judged.test_labels, k)
+        for name, units in self.sets.items():
+            phi = np.stack([units.centred(scores[name][:, i]) for i in range(len(self.names))], axis=1)
+            if name == "subset":
+                self._recentre(phi, units, held)
+            phi *= units.scale[:, None]
+            if self.mixed and units.whole > 1:
+                phi += np.sqrt(units.whole / (units.whole - 1)) * mix[name][labels[name]]
+            summed = units.summed(phi)
+            self.covariance[name] = summed.T @ summed
+            self.by_stratum[name] = units.by_stratum(summed)
+            if units.grouped:
+                self.unit_scores[name] = summed
+
+    def _recentre(self, phi: np.ndarray, units: Units, held: np.ndarray) -> None:
+        """Subset rows of one class differ in weight: their errors are centred on the weighted mean."""
+        j = self.judged
+        f = self.f[held]
+        u = j.held_out.wrong - self.beta * f
+        phi[:, self.names.index("risk_as")] = (
+            self.weight * units.centred(u, self.weight) + self.beta * units.centred(f) * self.f_weight[held]
+        )
+        if j.held_out_floor is not None:
+            phi[:, self.names.index("risk_ah")] = self.weight * units.centred(
+                j.held_out_floor.wrong.astype(float), self.weight
+            )
+
+    def degrees(self, name: str, weights: np.ndarray) -> float:
+        """Degrees of freedom of a set's part of the variance of Σ weights · risks."""
+        units = self.sets[name]
+        if self.mixed:
+            return max(units.whole - 1, 1e-9)
+        # equal scores give parts of ±1e-21; those below zero would make the degrees 0
+        part = np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(part > 0, part**2 / (units.effective - 1), 0.0)
+        return float(part.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
+
+    def largest_share(self, name: str, risk: str) -> float:
+        """Share of a set's variance of a risk that its largest group has."""
+        squares = self.unit_scores[name][:, self.names.index(risk)] ** 2
+        return float(squares.max() / squares.sum()) if squares.sum() > 0 else 0.0
+
+    def _notes(self, counts: np.ndarray) -> list[Note]:
+        notes = []
+        unit = "group" if self.grouped else "row"
+        said = {"subset": "held-out", "rest": "other training", "test": "test"}
+        for name, units in self.sets.items():
+            if units.collapsed:
+                values: Values = {"classes": units.collapsed, "unit": unit, "rows": said[name]}
+                notes.append(Note("collapsed_strata", values))
+            if units.grouped:
+                if units.n_units < FEW_GROUPS:
+                    notes.append(Note("few_groups", {"rows": said[name], "groups": units.n_units}))
+                share = self.largest_share(name, {"subset": "risk_as", "rest": "risk_af", "test": "risk_us"}[name])
+                if share > ONE_GROUP_SHARE:
+                    notes.append(Note("one_group_decides", {"rows": said[name], "percent": 100 * share}))
+        present = counts > 0
+        if (present & ~self.covered).any():
+            values = {"classes": int((present & ~self.covered).sum()), "total": int(present.sum())}
+            notes.append(Note("uncovered_classes", values))
+        return notes
+
+
+def _common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Numbers of the groups of training and test rows; the same group has the same number."""
+    if judged.train_groups is None or judged.test_groups is None:
+        return None, None
+    _, codes = encode_groups([*judged.train_groups.tolist(), *judged.test_groups.tolist()])
+    return codes[: len(judged.train_labels)], codes[len(judged.train_labels) :]
+
+
+def _spans_classes(groups: np.ndarray, y: np.ndarray, groups_test: np.ndarray, y_test: np.ndarray) -> bool:
+    pairs = np.unique(np.stack([np.r_[groups, groups_test], np.r_[y, y_test].astype(np.int64)]), axis=1)
+    return bool(pairs.shape[1] > len(np.unique(pairs[0])))
+
+
+def _class_shares(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """(T_c − mean of T over rows)/n with T_c = n/n_c Σ scores of class c: what drawing one more row of a class does
+    to the shares of the classes; (k, r)."""
+    n, counts = len(labels), np.bincount(labels, minlength=k).astype(float)
+    sums = np.stack([np.bincount(labels, weights=scores[:, i], minlength=k) for i in range(scores.shape[1])], axis=1)
+    levels = np.divide(n * sums, counts[:, None], out=np.zeros_like(sums), where=counts[:, None] > 0)
+    return np.asarray((levels - (counts @ levels) / n) / n)
+
+
+def _regression(a: np.ndarray, h: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Slope of a on h, each less its mean in the class."""
+    counts = np.bincount(labels, minlength=k).astype(float)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        means = np.divide(np.bincount(labels, weights=values, minlength=k), counts, out=np.zeros(k), where=counts > 0)
+        return np.asarray(values - means[labels])
+
+    a, h = centred(a), centred(h)
+    square = float(h @ h)
+    return float(a @ h) / square if square > 0 else 0.0

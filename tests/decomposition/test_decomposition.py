@@ -444,6 +444,17 @@ def test_what_is_constant_is_counted(small):
     assert result.sizes.constant_features >= 1
 
 
+def test_a_ridge_probe_with_more_classes_than_features_is_marked(small):
+    x, y, xt, yt = small
+    x, xt = x[:, 5:13].copy(), xt[:, 5:13].copy()  # 8 features, 10 classes
+    result = decompose(x, y, xt, yt, probe="ridge", n_threads=1)
+    assert any(note.code == "crowded" for note in result.notes)
+    marked = {name for name, e in result.estimates.items() if e.grade.value == "indicative"}
+    assert marked == {"risk_af", "approx_usability"}
+    logistic = decompose(x, y, xt, yt, **FAST)
+    assert not any(note.code == "crowded" for note in logistic.notes)
+
+
 def test_a_probe_that_separates_has_no_bottleneck(digits):
     result = decompose(*digits, n_threads=1)
     assert result.floor.separable and result.bottleneck.probability is None

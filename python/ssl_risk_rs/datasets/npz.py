@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs._labels import check_test_classes
 from ssl_risk_rs._splits import stratified_cut
 from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, DropsArrays, Listing, Picture, array_image
 from ssl_risk_rs.errors import DataError
@@ -136,6 +137,7 @@ class NpzSource(DropsArrays[_Arrays]):
                 columns={name: values[order] for name, values in columns.items()},
             )
             class_names = [str(value) for value in values.tolist()]
+            check_test_classes(label[~test], label[test], class_names, f"{self.path}: the test labels")
             self._loaded = _Arrays(images, part[order], index[order], listing, class_names)
         return self._loaded
 

@@ -119,13 +119,17 @@ def decompose_task(
     method = _method(task, settings)
     protocol = strict if settings.protocol == "strict" else paper
     judged = protocol(task, twin, settings, method, report)
+    crowded = _crowded(task, twin, method)
     found = quantify(
         judged.judgements,
         probe=method.probe,
         corrected=settings.protocol == "strict",
         confidence=method.confidence,
         random_counts=method.random_counts,
+        crowded=crowded,
     )
+    if crowded:
+        notes.append(Note("crowded", {"classes": judged.sizes.classes}))
     notes += [*judged.notes, *found.notes]
     if judged.sizes.constant_features:
         notes.append(
@@ -186,6 +190,15 @@ def _method(task: Task, settings: Settings) -> Method:
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
     )
+
+
+def _crowded(task: Task, twin: Features | None, method: Method) -> tuple[str, ...]:
+    """Training errors of ridge probes with more classes than features."""
+    if method.probe != "ridge":
+        return ()
+    k = len(np.unique(task.labels[task.train_rows]))
+    features = {"risk_af": task.features, "risk_sup": twin}
+    return tuple(risk for risk, rows in features.items() if rows is not None and k > rows.n_features)
 
 
 def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:

@@ -15,7 +15,7 @@ risks, estimate ± t·√(V + Σ 1/n²) for components. How well they cover: doc
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -77,6 +77,7 @@ def quantify(
     corrected: bool,
     confidence: float = 0.95,
     random_counts: bool = False,
+    crowded: Collection[str] = (),
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -88,6 +89,7 @@ def quantify(
         subset rows (control variate); otherwise R_AS is the mean over subset rows, as in the paper
     confidence : between 0 and 1
     random_counts : class counts of independent rows vary from sample to sample
+    crowded : risks of a ridge probe with more classes than features, whose intervals are too short
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts)
     own_variance, probe_df = probe_variance(judged, rows.test_units)
@@ -114,6 +116,9 @@ def quantify(
         if rows.grouped or own > 0:
             df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
         grade = _grade(judged, rows, name, df, factor)
+        in_sample = set(QUANTITIES[name].weights) <= set(_IN_SAMPLE)
+        if in_sample and grade is not Grade.NONE and not set(crowded).isdisjoint(QUANTITIES[name].weights):
+            grade = Grade.INDICATIVE
         estimates[name] = _interval(rows, name, value, variance, df, confidence, grade)
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))

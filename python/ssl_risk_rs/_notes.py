@@ -60,8 +60,8 @@ _TEMPLATES = {
     "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
     # penalties
     "penalty_at_edge": "The tuned penalty {penalty} ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
-    "crowded": "There are more classes ({classes:,}) than features. Intervals of a ridge probe's training errors are then "
-    "too short (80 to 85 % instead of 95 % in simulation), and marked.",
+    "crowded": "There are more classes ({classes:,}) than features. Intervals of a ridge probe's training errors are "
+    "then too short (80 to 85 % instead of 95 % in simulation), and marked.",
     "separable": "A probe separates the training rows at the penalty's floor: with this many features "
     "usability is not identified, and neither is where it ends and probe generalization begins.",
     "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "

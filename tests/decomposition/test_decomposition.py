@@ -92,6 +92,7 @@ def test_ridge_judges_a_sample_of_large_folds_and_training_sets(small, ridge, mo
 
 
 def test_one_fold_is_judged_and_one_subset_held_out_where_a_fit_is_long(small, monkeypatch):
+    monkeypatch.setattr(strict, "MIDPOINT_PRODUCTS", 1)
     monkeypatch.setattr(strict, "ONE_FOLD_PRODUCTS", 1)
     monkeypatch.setattr(strict, "ONE_SUBSET_PRODUCTS", 1)
     result = decompose(*small, **FAST)

@@ -142,7 +142,7 @@ def decomposition_options(command: Command) -> Command:
         click.option(
             "--midpoint/--no-midpoint", default=None,
             help="Probes of the held-out subsets are fitted at the floor too, for the midpoint of R_AF. The default is "
-            "yes where it takes minutes at most.",
+            "yes where it takes seconds.",
         ),
         click.option(
             "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,

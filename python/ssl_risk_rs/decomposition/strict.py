@@ -21,8 +21,10 @@ from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty, Sizes
 
 __all__ = ["Judged", "strict"]
 
-#: products of a logistic pass (n·d·k) from which one fold is judged instead of all, from which one subset is held
-#: out, and from which the midpoint of R_AF is left out: minutes of tuning on two cores, and an hour
+#: products of a logistic pass (n·d·k) from which the midpoint of R_AF, one more path to the floor for each subset, is
+#: left out; from which one fold is judged instead of all; from which one subset is held out: seconds on two cores,
+#: ten minutes of tuning, and an hour
+MIDPOINT_PRODUCTS = 5e8
 ONE_FOLD_PRODUCTS = 5e10
 ONE_SUBSET_PRODUCTS = 5e11
 #: share of the training rows that all subsets together take at most
@@ -255,7 +257,7 @@ def _plan(task: Task, settings: Settings, method: Method) -> _Plan:
     subsets = settings.n_subsets or (1 if costly and products > ONE_SUBSET_PRODUCTS else 3)
     judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)
     size = settings.subset_size or min(m, int(MAX_SHARE * n) // subsets)
-    midpoint = not (costly and products > ONE_FOLD_PRODUCTS) if settings.midpoint is None else settings.midpoint
+    midpoint = not (costly and products > MIDPOINT_PRODUCTS) if settings.midpoint is None else settings.midpoint
     return _Plan(judged, subsets, size, midpoint)
 
 

@@ -3,9 +3,9 @@
 use super::certificate::gap_bound;
 use super::intercept::newton_step;
 use super::lbfgs::Memory;
-use super::logistic::LogisticSettings;
 use super::metric::{ClassModel, Metric};
 use super::pass::{Collect, Evaluation, Problem};
+use super::settings::LogisticSettings;
 use super::stop::{Gain, History, Stop, without_decrease};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Precision};

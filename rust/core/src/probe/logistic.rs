@@ -11,6 +11,7 @@
 use super::descent::Solver;
 use super::metric::ClassModel;
 use super::pass::Problem;
+use super::settings::LogisticSettings;
 use super::start::{Continuation, Start};
 use super::stop::Stop;
 use super::{ABSENT_SCORE, Linear, check_alpha};
@@ -20,21 +21,6 @@ use crate::kernel::parallel::install;
 use crate::kernel::{Precision, REDUCED_CLASSES, choose};
 use crate::moments::{Design, check_rows};
 use crate::rows::Matrix;
-
-/// Settings of [`fit_logistic`].
-#[derive(Debug, Clone, Copy)]
-pub struct LogisticSettings {
-    /// Penalty on the mean loss.
-    pub alpha: f64,
-    /// Relative suboptimality to reach, `(F − min F) / F`.
-    pub tol: f64,
-    /// Passes over the training rows at most; an exact one must follow those in bfloat16.
-    pub max_passes: usize,
-    /// Whether iterations may round their factors to bfloat16. What is returned never rests on them.
-    pub reduced: bool,
-    /// Threads.
-    pub n_threads: usize,
-}
 
 /// A fitted logistic probe and how good it is.
 pub struct Fit {

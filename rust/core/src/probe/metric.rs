@@ -25,9 +25,6 @@ use super::pass::Curvature;
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
-/// Classes whose means enter a block exactly; the others enter through the diagonal of S_b.
-pub(super) const TOP: usize = 16;
-
 /// Share of the mean variance below which a direction has less of what a row adds along itself.
 const ROW_VARIANCE: f64 = 0.1;
 

@@ -17,15 +17,17 @@ mod pass;
 mod ridge;
 mod ridge_dual;
 mod ridge_errors;
+mod settings;
 mod start;
 mod stop;
 mod sums;
 
-pub use logistic::{Fit, LogisticSettings, fit_logistic};
+pub use logistic::{Fit, fit_logistic};
 pub use metric::ClassModel;
 pub use ridge::{RidgeFactor, alpha_floor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
 pub use ridge_errors::ridge_errors;
+pub use settings::LogisticSettings;
 pub use start::{Continuation, Start};
 pub use stop::Stop;
 

@@ -77,6 +77,15 @@ pub struct Segment<'a> {
     pub guard: Option<&'a dyn Guard>,
 }
 
+/// Where rows are copied to, row-major without holes.
+#[derive(Debug)]
+pub enum ValuesMut<'a> {
+    /// IEEE binary16.
+    F16(&'a mut [f16]),
+    /// IEEE binary32.
+    F32(&'a mut [f32]),
+}
+
 /// `n` rows of `d` features over one or more segments; see the module's documentation.
 pub struct Matrix<'a> {
     pub(super) n_features: usize,

@@ -4,12 +4,10 @@
 //! more [`Segment`]s (arrays, or the mapped parts of a bank). Rows are never copied as a whole; a solver
 //! stages a block of them in float32 with [`Matrix::stage`].
 
-mod gather;
 mod matrix;
 mod training;
 mod widen;
 
-pub use gather::ValuesMut;
-pub use matrix::{Guard, Matrix, Segment, Values};
+pub use matrix::{Guard, Matrix, Segment, Values, ValuesMut};
 pub use training::{TrainingRows, check_rows};
 pub(crate) use widen::widen;

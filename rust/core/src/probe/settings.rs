@@ -1,0 +1,16 @@
+//! How a logistic fit is asked for.
+
+/// Settings of [`super::fit_logistic`].
+#[derive(Debug, Clone, Copy)]
+pub struct LogisticSettings {
+    /// Penalty on the mean loss.
+    pub alpha: f64,
+    /// Relative suboptimality to reach, `(F − min F) / F`.
+    pub tol: f64,
+    /// Passes over the training rows at most; an exact one must follow those in bfloat16.
+    pub max_passes: usize,
+    /// Whether iterations may round their factors to bfloat16. What is returned never rests on them.
+    pub reduced: bool,
+    /// Threads.
+    pub n_threads: usize,
+}

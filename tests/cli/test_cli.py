@@ -695,3 +695,33 @@ print(sorted({{"torch", "timm", "polars", "sklearn", "numpy", "PIL", "rich"}} & 
 """
     done = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# --- terminals
+
+
+def test_models_are_listed_on_a_terminal_without_unicode():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    program = "from ssl_risk_rs.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "models", "list", "swav*"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "swav_rn50" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_the_table_is_shown_on_a_terminal_without_unicode(encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    program = "from ssl_risk_rs.cli import main; main()"
+    line = [sys.executable, "-c", program, "decompose", str(save()), "--probe", "ridge", "--out", "r"]
+    done = subprocess.run(line, env=environment, capture_output=True)
+    text = done.stdout.decode(encoding)
+    assert done.returncode == 0 and "aggregated risk" in text and "ok: " in text, done.stderr.decode(encoding)
+
+
+def test_without_a_stdout_the_record_is_there():
+    program = "from ssl_risk_rs.cli import main; main()"
+    shell = f"{shlex.quote(sys.executable)} -c '{program}' decompose {save()} --probe ridge --out r >&-"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert Path("r/run.json").exists()

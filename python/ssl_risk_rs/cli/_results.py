@@ -73,7 +73,8 @@ class Ending:
         from ssl_risk_rs.report.text import render
 
         if self.form == "table":
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            on_terminal = sys.stdout is not None and sys.stdout.isatty()
+            width = shutil.get_terminal_size().columns if on_terminal else None
             opt.show(render(run, width))
             opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz).")
         else:

@@ -1,11 +1,15 @@
 """`ssl-risk-rs models`: the encoders one can name."""
 
 import csv
+import io
 import json
+import shutil
 import sys
 from typing import Any
 
 import click
+
+from ssl_risk_rs.cli._options import show as show_text
 
 _format = click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
@@ -71,7 +75,7 @@ def show(name: str, form: str) -> None:
 
     facts = describe_encoder(name).to_dict()
     if form == "json":
-        click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
+        show_text(json.dumps(facts, ensure_ascii=False, indent=1))
         return
     rows = [{"field": key, "value": _text(value)} for key, value in facts.items() if value not in (None, "")]
     _print_rows(rows, form)
@@ -88,9 +92,11 @@ def _text(value: Any) -> str:
 def _print_rows(rows: list[dict[str, Any]], form: str) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if form == "json":
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
-    elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        show_text(json.dumps(rows, ensure_ascii=False, indent=1))
+        return
+    text = io.StringIO()
+    if form == "csv":
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([[_text(row.get(key)) for key in columns] for row in rows])
     else:
@@ -102,7 +108,7 @@ def _print_rows(rows: list[dict[str, Any]], form: str) -> None:
         table = Table(*columns, box=SIMPLE_HEAD)
         for row in rows:
             table.add_row(*(Text(_text(row.get(key))) for key in columns))
-        console = Console(file=sys.stdout)
-        if not console.is_terminal:
-            console.width = 200  # a file or a pipe has no width: do not break names
-        console.print(table)
+        on_terminal = sys.stdout is not None and sys.stdout.isatty()
+        # a file or a pipe has no width: do not break names
+        Console(file=text, width=shutil.get_terminal_size().columns if on_terminal else 200).print(table)
+    show_text(text.getvalue().removesuffix("\n"))

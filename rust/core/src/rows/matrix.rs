@@ -24,25 +24,9 @@ impl Values<'_> {
             Self::F32(v) => v.len(),
         }
     }
-
-    /// Bytes of a value.
-    pub(super) fn size(&self) -> usize {
-        match self {
-            Self::F16(_) => 2,
-            Self::F32(_) => 4,
-        }
-    }
 }
 
 impl<'a> Values<'a> {
-    /// Load one value.
-    pub(super) fn touch(self, at: usize) {
-        match self {
-            Self::F16(v) => _ = std::hint::black_box(v[at]),
-            Self::F32(v) => _ = std::hint::black_box(v[at]),
-        }
-    }
-
     pub(super) fn slice(self, range: Range<usize>) -> Self {
         match self {
             Self::F16(v) => Self::F16(&v[range]),

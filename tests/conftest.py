@@ -110,6 +110,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=True,
         help="check the array annotations of the package at every call",
     )
+    parser.addoption("--overwrite", action="store_true", help="write golden files anew from tests/reference")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -149,9 +150,11 @@ def written(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_source_writes() -> Iterator[None]:
-    """Fail the run if a file of the checkout is new, changed or gone at its end."""
-    if not (ROOT / ".git").exists():  # an unpacked archive: there nobody has to tell files apart
+def no_source_writes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the run if a file of the checkout is new, changed or gone at its end, unless golden files are to be made."""
+    if (
+        request.config.getoption("--overwrite") or not (ROOT / ".git").exists()
+    ):  # an unpacked archive: there nobody has to tell files apart
         yield
         return
     before = snapshot(ROOT)

@@ -177,7 +177,7 @@ impl Confusions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::Affine;
+    use crate::moments::{Affine, Sums};
 
     fn design(d: usize, k: usize, n: usize) -> Design {
         let mut covariance = vec![0.0; d * d];
@@ -192,6 +192,8 @@ mod tests {
             priors: vec![1.0 / k as f64; k],
             means: vec![0.0; d * k],
             covariance,
+            offset: vec![0.0; d],
+            sums: Sums::Float64,
         }
     }
 

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).parent / "data"
+#: problems that were generated, and optima of them; $SSL_RISK_BENCH_DATA moves them
+DATA = Path(os.environ.get("SSL_RISK_BENCH_DATA") or Path(__file__).parent / "data")
 #: rises when the same seed gives other numbers; older files are then made anew
 GENERATOR = 1
 #: rows generated at once: 64 MB of float32 at 2048 features

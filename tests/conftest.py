@@ -22,7 +22,10 @@ PACKAGE = ROOT / "python" / "ssl_risk_rs"
 TOOLS = {"target", "dist", "__pycache__", "node_modules"}
 
 #: variables that decide where the package reads and writes
-PLACES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSL_RISK_STORE", "SSL_RISK_CACHE")
+PLACES = (
+    "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "SSL_RISK_STORE", "SSL_RISK_CACHE",
+    "SSL_RISK_BENCH_DATA",
+)  # fmt: skip
 #: variables that change what the package does; a test that wants one sets it
 SWITCHES = ("SSL_RISK_DATA",)
 

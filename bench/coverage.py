@@ -228,7 +228,7 @@ def by_package(train: Rows, test: Rows, probe: Probe, seed: int, use_groups: boo
     rows = []
     for quantity in QUANTITIES:
         e = result.estimates[quantity]
-        rows.append((e.estimate, e.se, e.low, e.high, float(e.conservative)))
+        rows.append((e.estimate, e.se, e.low, e.high, float(e.grade.value != "sound")))
     subset = result.judgements.subset
     held_out = [np.flatnonzero(subset == j) for j in range(result.judgements.n_subsets)]
     return Judged(np.array(rows), result.penalties["tuned"].value, held_out)

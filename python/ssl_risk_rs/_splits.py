@@ -13,11 +13,11 @@ from jaxtyping import Bool, Int64, Integer, UInt64
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["encode_groups", "group_keys", "sample_keys", "stratified_cut", "take_at_most"]
+__all__ = ["encode_groups", "sample_keys", "stratified_cut", "take_at_most"]
 
 
 def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n"]:
-    """Pseudo-random keys uint64 (n,): xxh3 of each sample id, seeded."""
+    """Pseudo-random keys uint64 (n,): xxh3 of each id, of samples or of groups, seeded."""
     return _core.sample_keys(list(sample_ids), seed)
 
 
@@ -35,11 +35,6 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], Int64[np.ndarray
         )
     names, codes = np.unique(np.array([str(group) for group in groups], dtype=str), return_inverse=True)
     return names.tolist(), codes.astype(np.int64).ravel()
-
-
-def group_keys(names: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n_groups"]:
-    """Pseudo-random keys of groups, uint64 (n_groups,)."""
-    return _core.sample_keys(list(names), seed)
 
 
 def stratified_cut(
@@ -74,7 +69,7 @@ def stratified_cut(
         if len(names) < 2:
             raise ParameterError(f"all rows are of one group ({names[0]}): nothing can be put aside whole")
         cells = _core.assign_group_cells(
-            group_keys(names, seed), codes.astype(np.uint32), labels.astype(np.uint32), [share, 1 - share]
+            sample_keys(names, seed), codes.astype(np.uint32), labels.astype(np.uint32), [share, 1 - share]
         )
         return np.asarray(cells == 0)
     keys = sample_keys(sample_ids, seed)
@@ -107,7 +102,7 @@ def take_at_most(
     np.add.at(members, (codes, strata), 1)
     left = np.full(members.shape[1], count)
     taken = np.zeros(len(names), bool)
-    for group in np.argsort(group_keys(names, seed), kind="stable"):
+    for group in np.argsort(sample_keys(names, seed), kind="stable"):
         if (members[group] <= left).all():
             left -= members[group]
             taken[group] = True

@@ -54,10 +54,8 @@ class Fitter:
         moments.update(self.features.source, rows, self.labels, cells, n_threads=self.method.n_threads)
         return moments
 
-    def absolute(self, alpha: float, design: "_core.Design") -> float:
-        """A penalty as the solver takes it; a ridge penalty is at least what the sums of this design determine."""
-        unit = design.mean_variance
-        absolute = alpha * unit if np.isfinite(unit) and unit > 0 else alpha
+    def _taken(self, absolute: float, design: "_core.Design") -> float:
+        """A penalty as the solver takes it: for ridge at least what the sums of this design determine."""
         return max(absolute, design.alpha_floor) if self.method.probe == "ridge" else absolute
 
     def fit(
@@ -76,8 +74,7 @@ class Fitter:
         judged : rows are judged by it; otherwise the looser tolerance of tuning is enough
         absolute : `alpha` is as the solver takes it
         """
-        taken = max(alpha, design.alpha_floor if self.method.probe == "ridge" else 0.0)
-        taken = taken if absolute else self.absolute(alpha, design)
+        taken = self._taken(alpha if absolute else alpha * _unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
         if self.method.probe == "ridge":
             began = time.perf_counter()
@@ -136,6 +133,12 @@ class Fitter:
             return fitted.train_error
         sample = np.ascontiguousarray(rows[:: -(-len(rows) // MAX_PRINTED_ROWS)])
         return self.errors(fitted.probe, sample) / len(sample)
+
+
+def _unit(design: "_core.Design") -> float:
+    """Mean variance of the scaled features; 1 where all are constant, so that any penalty will do."""
+    unit = design.mean_variance
+    return unit if np.isfinite(unit) and unit > 0 else 1.0
 
 
 def floor_fits(

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._notes import Note, Values
-from ssl_risk_rs._splits import group_keys, sample_keys
+from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.fitting import Fitter, Start, floor_fits
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
@@ -197,16 +197,11 @@ def sizes_of(
         folds=folds,
         folds_judged=folds_judged,
         twin_features=None if twin is None else twin.n_features,
-        constant_features=count_constant(design),
+        constant_features=len(design.constant),
         constant_twin_features=0 if twin is None else twin.constant,
         chance=float((judged.test_labels != frequent).mean()),
         **groups,
     )
-
-
-def count_constant(design: "_core.Design") -> int:
-    """Features without variance on the rows of a fit."""
-    return len(getattr(design, "constant", ()))
 
 
 def penalty_note(name: str, penalty: Penalty) -> Note:
@@ -243,7 +238,7 @@ def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", 
         above=above,
         fits=tuple(fitter.fits),
         n_features=fitter.features.n_features,
-        constant=count_constant(design),
+        constant=len(design.constant),
     )
 
 
@@ -266,7 +261,7 @@ def _cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple
     train = task.train_rows
     if task.groups is not None:
         return _core.assign_cells_by_group(
-            group_keys(task.group_names, method.seed),
+            sample_keys(task.group_names, method.seed),
             task.groups.astype(np.uint32),
             train,
             task.labels,

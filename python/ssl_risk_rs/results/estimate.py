@@ -44,8 +44,3 @@ class Estimate:
     n_groups: int | None = None
     df: float = math.inf
     grade: Grade = Grade.SOUND
-
-    @property
-    def conservative(self) -> bool:
-        """Whether the interval is marked."""
-        return self.grade is not Grade.SOUND

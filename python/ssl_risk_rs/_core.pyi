@@ -19,6 +19,7 @@ __all__ = [
     "LinearProbe",
     "LogisticFit",
     "Moments",
+    "PassControl",
     "__version__",
     "assign_cells",
     "assign_cells_by_group",
@@ -27,6 +28,7 @@ __all__ = [
     "feature_means",
     "feature_scaling",
     "fit_logistic",
+    "fit_logistic_in",
     "judge",
     "kernels",
     "sample_keys",
@@ -110,6 +112,20 @@ class Bank:
         ------
         BankError if the bank is incomplete or a file has shrunk; ParameterError for a row beyond it, another
         dtype, or float16 of a float32 bank; KeyboardInterrupt.
+        """
+
+    def read_into(
+        self, rows: NDArray[np.uint64], out: NDArray[np.float16 | np.float32], *, n_threads: int | None = None
+    ) -> None:
+        """As `read`, into an array of the caller's.
+
+        Parameters
+        ----------
+        out : C-contiguous float16 or float32 array of shape (m, n_features)
+
+        Raises
+        ------
+        As `read`; ShapeError for an array of another size.
         """
 
     def verify(self, progress: Callable[[int], Any] | None = None) -> BankVerification:
@@ -367,6 +383,34 @@ class Moments:
         KeyboardInterrupt.
         """
 
+    def add_sums(
+        self,
+        cell: int,
+        counts: NDArray[np.uint64],
+        sums: NDArray[np.float64],
+        least: NDArray[np.float32],
+        largest: NDArray[np.float32],
+        gram: NDArray[np.float64],
+        *,
+        precision: Literal["float64", "float32", "bfloat16"] | str,
+    ) -> None:
+        """Add sums over the rows of one cell that were taken elsewhere, on another device or by another program.
+
+        Parameters
+        ----------
+        counts : uint64 array of shape (n_classes,), rows of each class
+        sums : float64 array of shape (n_classes, n_features), Σ (x−c) by class
+        least, largest : float32 arrays of shape (n_features,), of x − c
+        gram : float64 array of shape (n_features, n_features), Σ (x−c)(x−c)ᵀ; the lower triangle is read
+        precision : how the products behind `gram` were summed; "float32" promises at most 2,048 rows between two
+            sums in float64
+
+        Raises
+        ------
+        ShapeError; ParameterError for a cell out of range, values that are not finite, or too many rows. The moments
+        are unchanged then.
+        """
+
     def merge(self, other: Moments) -> None:
         """Add the rows that `other` saw, cell by cell.
 
@@ -495,6 +539,35 @@ class Design:
         """Rows."""
 
     @property
+    def n_classes(self) -> int:
+        """Classes of the task, those without rows included."""
+
+    @property
+    def shift(self) -> NDArray[np.float32]:
+        """float32 array of shape (n_features,): scaled coordinates are (x − shift) · scale."""
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """float32 array of shape (n_features,); 0 for a constant feature."""
+
+    @property
+    def priors(self) -> NDArray[np.float64]:
+        """float64 array of shape (k′,): shares of `classes`."""
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """float64 array of shape (k′, n_features): means of `classes` in scaled coordinates."""
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """float64 array of shape (n_features, n_features) in scaled coordinates, divided by n."""
+
+    @property
+    def offset(self) -> NDArray[np.float64]:
+        """float64 array of shape (n_features,): mean of the rows in scaled coordinates, next to 0; float32 rounds the
+        shift. A solver that takes rows to be centred owes its intercept −Wᵀ offset."""
+
+    @property
     def mean_variance(self) -> float:
         """Mean variance of the scaled features that are not `constant`: trace of their covariance / their number.
 
@@ -615,6 +688,12 @@ class LinearProbe:
 
     def raw(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Weights on raw features: coef float64 (n_classes, n_features), intercept float64 (n_classes,)."""
+
+    def scaled(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+        """What the constructor takes: coef float64 (n_classes, n_features), intercept float64 (n_classes,), shift and
+        scale float32 (n_features,)."""
 
     def scores(
         self, features: _Features, rows: NDArray[np.uint32], *, n_threads: int | None = None
@@ -753,6 +832,51 @@ def fit_logistic(
     Notes
     -----
     L-BFGS in a metric of class covariances; the bound comes from a feasible dual point (Fenchel).
+    """
+
+@final
+class PassControl:
+    """What a pass asks before each block of rows."""
+
+    def advance(self, rows: int) -> None:
+        """Count rows as visited; KeyboardInterrupt where the fit is to end."""
+
+def fit_logistic_in(
+    space: Any,
+    design: Design,
+    alpha: float,
+    *,
+    tol: float = 1e-3,
+    max_passes: int = 200,
+    start: LinearProbe | LogisticFit | None = None,
+    reduced: bool = True,
+    progress: Callable[[int], Any] | None = None,
+) -> LogisticFit:
+    """`fit_logistic` where vectors and rows lie on another device: the descent decides, the space computes.
+
+    Parameters
+    ----------
+    space : object for the rows of `design`, with the attributes `n_rows`, `reduces` (whether passes may round their
+        factors), `kernels` (names of exact and of rounded products) and the methods below. A vector is any value that
+        stands for float64 (d + 1, k′): weights in the coordinates of `design`, then the intercept, for its classes.
+
+        `vector(values)`, `values(v)` : from and to float64 arrays (d + 1, k′)
+        `discriminant()` : linear discriminant with a ridge of a tenth of the mean variance, not yet scaled
+        `centred(v)` : without the mean over the classes; `scaled(factor, v)`; `step(point, length, direction)`;
+        `intercept_only(intercept)` : weights 0; `dot(a, b)`; `weights_square(point)` : ‖W‖²
+        `losses_by_factor(point, factors, stride)` : mean loss on every `stride`-th row of scores times each factor
+        `evaluate(point, alpha, with_curvature, with_sample, reduced, control)` : (F, mean entropy of p, training error,
+            gradient, ‖∇_W F‖², ∇_b F float64 (k′,), curvature or None, p float32 (m, k′) of a sample of the rows or
+            None); asks `control.advance(rows)` before each block
+        `dual_square(point, gradient, excess, epsilon, alpha)` : ‖αV‖² of the certificate,
+            αV = ε π μ + (1−ε) offset ∇_b Fᵀ − (1−ε) (∇_W F − αW)
+        `metric(curvature, alpha)` : what `direction` takes
+        `memory()`; `remember(memory, to, from, gradient_to, gradient_from)`; `add_penalty(memory, by)` : memories of
+            steps, as new values; `direction(memory, gradient, metric)` : −H g by L-BFGS in the metric
+
+    Raises
+    ------
+    ShapeError, ParameterError, NumericalError as `fit_logistic`; what the space raises.
     """
 
 def solve_ridge_dual(

@@ -7,6 +7,7 @@ their message without a traceback: a message names the thing that is wrong and t
 __all__ = [
     "BankError",
     "DataError",
+    "DeviceError",
     "EncoderError",
     "NumericalError",
     "ParameterError",
@@ -37,6 +38,10 @@ class DataError(SslRiskError, ValueError):
 
 class EncoderError(SslRiskError, ValueError):
     """An encoder is unknown, or its checkpoint cannot be had or does not fit."""
+
+
+class DeviceError(SslRiskError, RuntimeError):
+    """A GPU has too little memory, or stopped answering."""
 
 
 class NumericalError(SslRiskError, ArithmeticError):

@@ -19,6 +19,7 @@ from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.task import Representations, Task, check_task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.record import Method
 from ssl_risk_rs.results.run import Decomposition
@@ -189,6 +190,7 @@ def _method(task: Task, settings: Settings) -> Method:
         confidence=settings.confidence,
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
+        device=choose_device(settings.device, products),
     )
 
 

@@ -3,19 +3,18 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.probes.devices import open_solver
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.solver import Start
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
 
 __all__ = ["Fitted", "Fitter", "Start", "floor_fits"]
-
-Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
 
 #: rows on which a training error that is only printed is judged, where the fit did not count it
 MAX_PRINTED_ROWS = 100_000
@@ -38,6 +37,7 @@ class Fitter:
 
     def __init__(self, features: Features, labels: np.ndarray, n_classes: int, method: Method, report: Report) -> None:
         self.features = features
+        self.solver = open_solver(features, method.device, n_threads=method.n_threads)
         self.labels = labels[: features.n_rows]
         self.n_classes = n_classes
         self.method = method
@@ -47,12 +47,7 @@ class Fitter:
     def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> "_core.Moments":
         """Statistics of `rows` by cell, in one pass."""
         self.report(Event("moments", detail=f"{len(rows):,} rows"))
-        cells = np.zeros(len(self.labels), np.uint8) if cells is None else cells[: len(self.labels)]
-        shift = _core.choose_shift(self.features.source, rows)
-        n_cells = int(cells[rows].max()) + 1
-        moments = _core.Moments(len(shift), self.n_classes, n_cells=n_cells, shift=shift)
-        moments.update(self.features.source, rows, self.labels, cells, n_threads=self.method.n_threads)
-        return moments
+        return self.solver.moments(rows, self.labels, self.n_classes, cells=cells)
 
     def _taken(self, absolute: float, design: "_core.Design") -> float:
         """A penalty as the solver takes it: for ridge at least what the sums of this design determine."""
@@ -78,14 +73,13 @@ class Fitter:
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
         if self.method.probe == "ridge":
             began = time.perf_counter()
-            probe = design.solve_ridge([taken], n_threads=self.method.n_threads)[0]
+            probe = self.solver.solve_ridge(design, [taken])[0]
             seconds = time.perf_counter() - began
             self.fits.append(
                 FitRecord(role, "ridge", taken, len(rows), True, "closed_form", 0.0, 0.0, 0.0, None, seconds)
             )
             return Fitted(probe, probe, taken)
-        fit = _core.fit_logistic(
-            self.features.source,
+        fit = self.solver.fit_logistic(
             rows,
             self.labels,
             design,
@@ -93,7 +87,6 @@ class Fitter:
             tol=self.method.tol if judged else self.method.tuning_tol,
             max_passes=self.method.max_passes,
             start=start,
-            n_threads=self.method.n_threads,
             progress=lambda seen: self.report(Event("fit", seen / len(rows), detail=f"{role}, α = {alpha:g}")),
         )
         self.fits.append(
@@ -116,7 +109,7 @@ class Fitter:
     def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray) -> list[Outcome]:
         """What each probe does on `rows`."""
         self.report(Event("judge", detail=f"{len(rows):,} rows"))
-        found = _core.judge(self.features.source, rows, self.labels, list(probes), n_threads=self.method.n_threads)
+        found = self.solver.judge(probes, rows, self.labels)
         return [Outcome(*arrays) for arrays in found]
 
     def outcome(self, probe: "_core.LinearProbe", rows: np.ndarray) -> Outcome:

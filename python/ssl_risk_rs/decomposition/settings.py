@@ -43,6 +43,8 @@ class Settings:
     shared_groups : "refuse" or "warn" where a group has rows in train and test
     overlap : "refuse" or "warn" where test images are training images; None: refuse under `strict`
     seed : of the splits
+    device : "auto" (a GPU where there is one and the rows are many enough to pay for it), "cpu", "cuda", "cuda:1", or
+        several joined by commas, which share the rows
     n_threads : None for all cores
     """
 
@@ -62,6 +64,7 @@ class Settings:
     shared_groups: Literal["refuse", "warn"] | None = None
     overlap: Literal["refuse", "warn"] | None = None
     seed: int | None = None
+    device: str = "auto"
     n_threads: int | None = None
 
     def validate(self) -> None:

@@ -95,8 +95,9 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     floor_on_test = fitter.outcome(floor.probe, test)
     of_twin = _judge_twin(twin, task, settings.floor, method, report) if twin is not None else None
 
-    fold_of = np.where(cells[train] < folds, cells[train], -1).astype(np.int8)
-    subset_of = np.where(cells[train] >= folds, cells[train].astype(np.int16) - folds, -1).astype(np.int8)
+    cell_of = cells[train].astype(np.int16)
+    fold_of = np.where(cell_of < folds, cell_of, -1).astype(np.int8)
+    subset_of = np.where(cell_of >= folds, cell_of - folds, -1).astype(np.int8)
     judgements = Judgements(
         **rows_of(task),
         subset=subset_of,

@@ -29,6 +29,35 @@ class Features:
     n_rows: int
     n_features: int
 
+    @property
+    def dtype(self) -> "np.dtype[np.generic]":
+        """float16 if all rows are stored so, else float32."""
+        if isinstance(self.source, _core.Bank):
+            return np.dtype(self.source.dtype)
+        return np.dtype(np.float16 if all(block.dtype == np.float16 for block in self.source) else np.float32)
+
+    def read_into(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy `rows`, uint32 (m,), into `out`, (m, n_features) of `dtype`.
+
+        Raises
+        ------
+        BankError if a bank is incomplete or its file has shrunk; ParameterError for a row out of range.
+        """
+        if isinstance(self.source, _core.Bank):
+            self.source.read_into(rows.astype(np.uint64), out)
+            return
+        if len(rows) and int(rows.max()) >= self.n_rows:
+            raise ParameterError(f"row {int(rows.max())} asked for, there are {self.n_rows}")
+        begin = 0
+        for block in self.source:
+            places = np.flatnonzero((rows >= begin) & (rows < begin + len(block)))
+            numbers = rows[places] - np.uint32(begin)
+            begin += len(block)
+            if len(places) and _in_line(places) and _in_line(numbers):
+                out[places[0] : places[-1] + 1] = block[numbers[0] : int(numbers[-1]) + 1]
+            elif len(places):
+                out[places] = block[numbers]
+
     @classmethod
     def of_arrays(cls, *blocks: np.ndarray) -> "Features":
         """Rows of arrays that have the same features, checked by `as_float_rows`."""
@@ -41,6 +70,11 @@ class Features:
     def of_bank(cls, bank: "FeatureBank") -> "Features":
         """All rows of a feature bank."""
         return cls(bank.core, bank.n_rows, bank.n_features)
+
+
+def _in_line(numbers: np.ndarray) -> bool:
+    """Whether each is one more than the last."""
+    return int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers) and bool((np.diff(numbers) == 1).all())
 
 
 def as_float_rows(x: object, name: str) -> Float[np.ndarray, "n d"]:

@@ -16,6 +16,7 @@ class Method:
     seed : of the splits; tol, tuning_tol : relative suboptimality of fits that are judged, of fits that only tune
     max_passes : of a logistic fit; confidence : of the intervals
     random_counts : class counts vary from sample to sample; n_threads : None for all cores
+    device : what the rows lay on, "cpu" or names of GPUs
     """
 
     probe: str
@@ -28,6 +29,7 @@ class Method:
     confidence: float
     random_counts: bool = False
     n_threads: int | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

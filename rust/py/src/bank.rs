@@ -15,6 +15,7 @@ use ssl_risk_core::rows::{Values, ValuesMut};
 
 use crate::arguments::threads;
 use crate::error::{BankError, ParameterError, ShapeError, to_py};
+use crate::features::slice;
 use crate::interrupt;
 
 /// Rows that are read before anyone could press ^C: no thread is started to watch for it.
@@ -167,6 +168,25 @@ impl PyBank {
         }
     }
 
+    #[pyo3(signature = (rows, out, *, n_threads=None))]
+    fn read_into(
+        &self,
+        py: Python<'_>,
+        rows: PyReadonlyArray1<'_, u64>,
+        out: &Bound<'_, PyAny>,
+        n_threads: Option<usize>,
+    ) -> PyResult<()> {
+        let n_threads = threads(n_threads)?;
+        let rows = slice(&rows, "rows")?;
+        if let Ok(out) = out.extract::<PyReadwriteArray2<'_, f16>>() {
+            self.fill(py, rows, out, n_threads, |v| ValuesMut::F16(v))
+        } else if let Ok(out) = out.extract::<PyReadwriteArray2<'_, f32>>() {
+            self.fill(py, rows, out, n_threads, |v| ValuesMut::F32(v))
+        } else {
+            Err(ParameterError::new_err("out must be a writable 2-D float16 or float32 array"))
+        }
+    }
+
     #[pyo3(signature = (progress=None))]
     fn verify(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<PyBankVerification> {
         let found = interrupt::run(py, progress.as_ref(), |control| self.bank.verify(control))?;
@@ -202,15 +222,25 @@ impl PyBank {
         // numpy's own allocation: it is not cleared first, and asks for large pages
         let shape = (rows.len(), self.bank.n_features());
         let out = py.import("numpy")?.call_method1("empty", (shape, dtype))?;
-        let mut array = out.extract::<PyReadwriteArray2<'py, T>>()?;
-        let slice = array.as_slice_mut()?;
+        self.fill(py, rows, out.extract()?, n_threads, values)?;
+        Ok(out)
+    }
+
+    fn fill<T: Element + Send>(
+        &self,
+        py: Python<'_>,
+        rows: &[u64],
+        mut out: PyReadwriteArray2<'_, T>,
+        n_threads: usize,
+        values: impl for<'a> FnOnce(&'a mut [T]) -> ValuesMut<'a> + Send,
+    ) -> PyResult<()> {
+        let slice = out.as_slice_mut()?;
         let read = |control: &Control| self.bank.read_into(rows, values(slice), n_threads, control);
         if rows.len() <= READ_AT_ONCE {
-            py.detach(|| read(&Control::new())).map_err(to_py)?;
+            py.detach(|| read(&Control::new())).map_err(to_py)
         } else {
-            interrupt::run(py, None, read)?;
+            interrupt::run(py, None, |control| read(control))
         }
-        Ok(out)
     }
 }
 

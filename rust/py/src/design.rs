@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::install;
 use ssl_risk_core::rows::TrainingRows;
@@ -42,6 +42,49 @@ impl Design {
     #[getter]
     fn mean_variance(&self) -> f64 {
         self.design.mean_variance()
+    }
+
+    #[getter]
+    fn n_classes(&self) -> usize {
+        self.design.n_classes
+    }
+
+    /// (d) in raw coordinates
+    #[getter]
+    fn shift<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        self.design.affine.shift.clone().into_pyarray(py)
+    }
+
+    /// (d)
+    #[getter]
+    fn scale<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        self.design.affine.scale.clone().into_pyarray(py)
+    }
+
+    /// (k′)
+    #[getter]
+    fn priors<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        self.design.priors.clone().into_pyarray(py)
+    }
+
+    /// (k′, d)
+    #[getter]
+    fn means<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let (k, d) = (self.design.classes.len(), self.design.n_features());
+        self.design.means.clone().into_pyarray(py).reshape([k, d])
+    }
+
+    /// (d, d)
+    #[getter]
+    fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let d = self.design.n_features();
+        self.design.covariance.clone().into_pyarray(py).reshape([d, d])
+    }
+
+    /// (d)
+    #[getter]
+    fn offset<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        self.design.offset.clone().into_pyarray(py)
     }
 
     #[getter]

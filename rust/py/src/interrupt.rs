@@ -1,5 +1,6 @@
 //! Run a core computation without the GIL, so that ^C stops it and Python sees its progress.
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -16,10 +17,10 @@ const POLL: Duration = Duration::from_millis(50);
 pub fn run<T: Send>(
     py: Python<'_>,
     progress: Option<&Py<PyAny>>,
-    work: impl FnOnce(&Control) -> Result<T> + Send,
+    work: impl FnOnce(&Arc<Control>) -> Result<T> + Send,
 ) -> PyResult<T> {
     py.detach(|| {
-        let control = Control::new();
+        let control = Arc::new(Control::new());
         std::thread::scope(|scope| {
             let (sender, receiver) = channel();
             let worker = scope.spawn(|| {

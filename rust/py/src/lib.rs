@@ -14,6 +14,7 @@ mod kernels;
 mod linear;
 mod logistic;
 mod moments;
+mod python_space;
 mod splits;
 
 use pyo3::prelude::*;
@@ -31,6 +32,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;
     m.add_function(wrap_pyfunction!(logistic::fit_logistic, m)?)?;
+    m.add_function(wrap_pyfunction!(logistic::fit_logistic_in, m)?)?;
+    m.add_class::<python_space::PassControl>()?;
     m.add_function(wrap_pyfunction!(linear::feature_scaling, m)?)?;
     m.add_function(wrap_pyfunction!(linear::solve_ridge_dual, m)?)?;
     m.add_function(wrap_pyfunction!(judge::judge, m)?)?;

@@ -67,7 +67,12 @@ impl LinearProbe {
 
     /// Pickles hold the scaled coordinates: the copy gives the same bits.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Parameters<'py>)> {
-        let (py, linear) = (slf.py(), &slf.get().0);
+        Ok((slf.get_type().into_any(), slf.get().scaled(slf.py())?))
+    }
+
+    /// (coef (k, d), intercept (k), shift (d), scale (d))
+    fn scaled<'py>(&self, py: Python<'py>) -> PyResult<Parameters<'py>> {
+        let linear = &self.0;
         let (d, k) = (linear.affine.shift.len(), linear.n_classes());
         let coef: Vec<f64> = (0..k * d).map(|i| linear.weights[i % d * k + i / d]).collect();
         let parameters = (
@@ -76,7 +81,7 @@ impl LinearProbe {
             linear.affine.shift.clone().into_pyarray(py),
             linear.affine.scale.clone().into_pyarray(py),
         );
-        Ok((slf.get_type().into_any(), parameters))
+        Ok(parameters)
     }
 
     #[getter]

@@ -1,15 +1,19 @@
 //! Logistic fits.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::install;
-use ssl_risk_core::probe;
+use ssl_risk_core::rows::TrainingRows;
+use ssl_risk_core::{Run, probe};
 
 use crate::arguments::{once, threads};
 use crate::design::Design;
 use crate::features::{Features, slice};
 use crate::interrupt;
 use crate::linear::LinearProbe;
+use crate::python_space::{PythonMemory, PythonSpace};
 
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct LogisticFit {
@@ -34,10 +38,16 @@ pub struct LogisticFit {
     #[pyo3(get)]
     seconds: f64,
     #[pyo3(get)]
-    kernel: &'static str,
+    kernel: String,
     #[pyo3(get)]
-    reduced_kernel: Option<&'static str>,
-    continuation: probe::Continuation,
+    reduced_kernel: Option<String>,
+    continuation: Continuation,
+}
+
+/// What a fit learned, in the space it was made in.
+enum Continuation {
+    Host(probe::Continuation<probe::HostMemory>),
+    Python(probe::Continuation<PythonMemory>),
 }
 
 /// A probe, or the fit before on the same rows.
@@ -68,31 +78,91 @@ pub fn fit_logistic(
     let n_threads = threads(n_threads)?;
     let slices = features.slices()?;
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
-    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced, n_threads };
-    let start = match &start {
-        None => probe::Start::Discriminant,
-        Some(Start::Probe(probe)) => probe::Start::Probe(&probe.0),
-        Some(Start::Fit(fit)) => probe::Start::Continue(&fit.probe.get().0, &fit.continuation),
-    };
+    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced };
+    let start = start_in(start.as_ref(), |fit| match &fit.continuation {
+        Continuation::Host(continuation) => Some(continuation),
+        Continuation::Python(_) => None,
+    });
     let began = std::time::Instant::now();
     let fit = interrupt::run(py, progress.as_ref(), |control| {
         let matrix = slices.matrix()?;
-        let model = once(&design.model, || install(n_threads, || probe::ClassModel::new(&design.design)))?;
-        probe::fit_logistic(&matrix, rows, labels, &design.design, model, start, settings, control)
+        let training = TrainingRows::new(&matrix, rows, labels, design.design.n_classes)?;
+        let new_model = || probe::ClassModel::new(design.design.clone());
+        let model = once(&design.model, || install(n_threads, new_model))?;
+        probe::fit_logistic(training, model, start, settings, Run { n_threads, control })
     })?;
-    Ok(LogisticFit {
-        alpha,
-        objective: fit.objective,
-        gap: fit.gap,
-        converged: fit.converged(),
-        stop: fit.stop.name(),
-        passes: fit.passes,
-        reduced_passes: fit.reduced_passes,
-        train_error: fit.train_error,
-        seconds: began.elapsed().as_secs_f64(),
-        probe: Py::new(py, LinearProbe(fit.probe))?,
-        kernel: fit.kernel,
-        reduced_kernel: fit.reduced_kernel,
-        continuation: fit.continuation,
-    })
+    LogisticFit::new(py, fit, alpha, began, Continuation::Host)
+}
+
+impl LogisticFit {
+    fn new<M>(
+        py: Python<'_>,
+        fit: probe::Fit<M>,
+        alpha: f64,
+        began: std::time::Instant,
+        keep: impl FnOnce(probe::Continuation<M>) -> Continuation,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            alpha,
+            objective: fit.objective,
+            gap: fit.gap,
+            converged: fit.converged(),
+            stop: fit.stop.name(),
+            passes: fit.passes,
+            reduced_passes: fit.reduced_passes,
+            train_error: fit.train_error,
+            seconds: began.elapsed().as_secs_f64(),
+            probe: Py::new(py, LinearProbe(fit.probe))?,
+            kernel: fit.kernel,
+            reduced_kernel: fit.reduced_kernel,
+            continuation: keep(fit.continuation),
+        })
+    }
+}
+
+/// [`fit_logistic`] in a space that Python made, whose rows are those of `design`.
+#[pyfunction]
+#[pyo3(signature = (space, design, alpha, *, tol=1e-3, max_passes=200, start=None, reduced=true, progress=None))]
+#[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
+pub fn fit_logistic_in(
+    py: Python<'_>,
+    space: &Bound<'_, PyAny>,
+    design: &Design,
+    alpha: f64,
+    tol: f64,
+    max_passes: usize,
+    start: Option<Start<'_>>,
+    reduced: bool,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<LogisticFit> {
+    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced };
+    let start = start_in(start.as_ref(), |fit| match &fit.continuation {
+        Continuation::Host(_) => None,
+        Continuation::Python(continuation) => Some(continuation),
+    });
+    let began = std::time::Instant::now();
+    let raised = Arc::new(Mutex::new(None));
+    let space = PythonSpace::new(space, &design.design, &raised)?;
+    let fit = interrupt::run(py, progress.as_ref(), |control| {
+        probe::fit_in(&space.with_control(control), &design.design, start, settings)
+    });
+    match raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => Err(error),
+        None => LogisticFit::new(py, fit?, alpha, began, Continuation::Python),
+    }
+}
+
+/// Where a fit begins; what a fit of another space learned is left behind.
+fn start_in<'a, M>(
+    start: Option<&'a Start<'_>>,
+    continuation: impl FnOnce(&'a LogisticFit) -> Option<&'a probe::Continuation<M>>,
+) -> probe::Start<'a, M> {
+    match start {
+        None => probe::Start::Discriminant,
+        Some(Start::Probe(probe)) => probe::Start::Probe(&probe.0),
+        Some(Start::Fit(fit)) => match continuation(fit) {
+            Some(continuation) => probe::Start::Continue(&fit.probe.get().0, continuation),
+            None => probe::Start::Probe(&fit.probe.get().0),
+        },
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::install;
 use ssl_risk_core::rows::TrainingRows;
@@ -138,6 +138,32 @@ impl Moments {
         })
     }
 
+    #[pyo3(signature = (cell, counts, sums, least, largest, gram, *, precision))]
+    #[allow(clippy::too_many_arguments)] // the arguments of one Python function
+    fn add_sums(
+        &self,
+        py: Python<'_>,
+        cell: usize,
+        counts: PyReadonlyArray1<'_, u64>,
+        sums: PyReadonlyArray2<'_, f64>,
+        least: PyReadonlyArray1<'_, f32>,
+        largest: PyReadonlyArray1<'_, f32>,
+        gram: PyReadonlyArray2<'_, f64>,
+        precision: &str,
+    ) -> PyResult<()> {
+        let how = sums_from(precision)?.ok_or_else(|| {
+            crate::error::ParameterError::new_err("precision of given sums must be named, not 'auto'")
+        })?;
+        let given = moments::CellSums {
+            counts: slice(&counts, "counts")?,
+            sums: rows(&sums, "sums", (self.n_classes, self.n_features))?,
+            least: slice(&least, "least")?,
+            largest: slice(&largest, "largest")?,
+            gram: rows(&gram, "gram", (self.n_features, self.n_features))?,
+        };
+        py.detach(|| self.change(|sums| sums.add_sums(cell, given, how))).map_err(to_py)
+    }
+
     fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
         py.detach(|| {
             let other = other.copy(); // first, so that no two locks are held, and `other` may be `self`
@@ -200,6 +226,17 @@ impl Moments {
         .map(Design::new)
         .map_err(to_py)
     }
+}
+
+/// A C-contiguous array of this shape as a slice, row-major.
+fn rows<'a>(array: &'a PyReadonlyArray2<'_, f64>, name: &str, (n, m): (usize, usize)) -> PyResult<&'a [f64]> {
+    if array.shape() != [n, m] {
+        let message = format!("{name} has shape {:?}, expected ({n}, {m})", array.shape());
+        return Err(crate::error::ShapeError::new_err(message));
+    }
+    array
+        .as_slice()
+        .map_err(|_| crate::error::ParameterError::new_err(format!("{name} must be a C-contiguous array")))
 }
 
 #[pyfunction]

@@ -35,6 +35,18 @@ impl Symmetric {
         self.tiles[tile * self.side * self.side + i % self.side * self.side + j % self.side]
     }
 
+    /// The entries of a symmetric matrix `(d, d)`, row-major, of which the lower triangle is read.
+    pub fn fill(&mut self, matrix: &[f64]) {
+        let (d, side) = (self.d, self.side);
+        self.tiles.par_chunks_exact_mut(side * side).enumerate().for_each(|(at, tile)| {
+            let (big_i, big_j) = triangle(at);
+            for (i, row) in (big_i * side..d).zip(tile.chunks_exact_mut(side)) {
+                let columns = big_j * side..((big_j + 1) * side).min(i + 1);
+                row[..columns.len()].copy_from_slice(&matrix[i * d..][columns]);
+            }
+        });
+    }
+
     /// All entries in storage order: of matrices of one size, sums and differences are those of the entries.
     pub fn entries_mut(&mut self) -> &mut [f64] {
         &mut self.tiles

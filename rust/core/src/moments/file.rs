@@ -31,7 +31,7 @@ const SCHEMA_VERSION: &str = "1";
 /// Names, in the order in which they are hashed.
 const TENSORS: [&str; 5] = ["counts", "gram", "ranges", "shift", "sums"];
 /// Rows that float64 still counts one by one.
-const MAX_ROWS: u64 = 1 << 53;
+pub(super) const MAX_ROWS: u64 = 1 << 53;
 
 impl Moments {
     /// Write the moments to `path`: beside it, brought to disk, then renamed over what is there.

@@ -14,6 +14,7 @@
 mod cell;
 mod design;
 mod file;
+mod given;
 mod means;
 mod row_scaling;
 mod shift;
@@ -30,6 +31,7 @@ use crate::rows::TrainingRows;
 
 use cell::{Block, Cell, Products, add_into};
 pub use design::Design;
+pub use given::CellSums;
 pub use means::feature_means;
 pub use row_scaling::RowScaling;
 pub use shift::choose_shift;

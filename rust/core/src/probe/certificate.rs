@@ -11,19 +11,21 @@
 //!
 //! by Fenchel's inequality and concavity of the entropy. First order in ε: bring b to its optimum first.
 
-use super::pass::{Evaluation, Problem};
-
-/// Features gone over at a time: a cache line of means, which lie by class, and that many rows of the gradient.
-const FEATURES: usize = 8;
+use super::space::{EvaluationIn, Space};
+use crate::error::Result;
 
 /// Share of the objective that the values of a float32 pass cannot resolve: no gap is said to be smaller.
 pub(super) const RESOLUTION: f64 = 1.0 / (1 << 24) as f64;
 
-/// The bound at `point`, whose evaluation is given; ≥ the true gap up to float32 rounding of the pass.
-pub(super) fn gap_bound(problem: &Problem<'_>, point: &[f64], at: &Evaluation) -> f64 {
-    let (d, k) = (problem.design.n_features(), problem.n_classes());
-    let (priors, means, offset) = (&problem.design.priors, &problem.design.means, &problem.design.offset);
-    let excess = &at.gradient[d * k..]; // q̄ − π
+/// The bound at `point`, whose evaluation is given; ≥ the true gap up to float32 rounding of the pass. `priors` are π.
+pub(super) fn gap_bound<S: Space>(
+    space: &S,
+    priors: &[f64],
+    alpha: f64,
+    point: &S::Vector,
+    at: &EvaluationIn<S>,
+) -> Result<f64> {
+    let excess = &at.excess; // q̄ − π
     let epsilon =
         priors.iter().zip(excess).map(|(&p, &e)| if e > 0.0 { e / (p + e) } else { 0.0 }).fold(0.0, f64::max);
     let entropy_t = if epsilon > 0.0 {
@@ -39,18 +41,7 @@ pub(super) fn gap_bound(problem: &Problem<'_>, point: &[f64], at: &Evaluation) -
     } else {
         0.0
     };
-    let mut dual_norm = 0.0;
-    for first in (0..d).step_by(FEATURES) {
-        for c in 0..k {
-            for j in first..(first + FEATURES).min(d) {
-                let i = j * k + c;
-                // (XᵀQ − XᵀY)/n = g − αW; ε (π − t) = (1−ε) (q̄ − π), which meets the rows' mean
-                let v = epsilon * priors[c] * means[c * d + j] + (1.0 - epsilon) * offset[j] * excess[c]
-                    - (1.0 - epsilon) * (at.gradient[i] - problem.alpha * point[i]);
-                dual_norm += v * v;
-            }
-        }
-    }
-    let dual = (1.0 - epsilon) * at.entropy + epsilon * entropy_t - dual_norm / (2.0 * problem.alpha);
-    (at.objective - dual).max(RESOLUTION * at.objective)
+    let dual_square = space.dual_square(point, &at.gradient, excess, epsilon, alpha)?;
+    let dual = (1.0 - epsilon) * at.entropy + epsilon * entropy_t - dual_square / (2.0 * alpha);
+    Ok((at.objective - dual).max(RESOLUTION * at.objective))
 }

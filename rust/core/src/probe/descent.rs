@@ -2,13 +2,11 @@
 
 use super::certificate::gap_bound;
 use super::intercept::newton_step;
-use super::lbfgs::Memory;
-use super::metric::{ClassModel, Metric};
-use super::pass::{Collect, Evaluation, Problem};
 use super::settings::LogisticSettings;
+use super::space::{Collect, EvaluationIn, Space};
 use super::stop::{Gain, History, Stop, without_decrease};
 use crate::error::{Error, Result};
-use crate::kernel::{Kernel, Precision};
+use crate::moments::Design;
 
 /// Iterations after which the metric is made again: curvature drops by orders of magnitude early on.
 const REFRESH: [usize; 4] = [3, 6, 10, 15];
@@ -29,24 +27,22 @@ const MAX_HALVINGS: usize = 12;
 const REDUCED_TOL: f64 = 1e-4;
 const FRESH: Collect = Collect { curvature: true, covariance: true };
 
-pub(super) struct Solver<'a> {
-    pub problem: &'a Problem<'a>,
-    pub model: &'a ClassModel,
+pub(super) struct Solver<'a, S> {
+    pub space: &'a S,
+    pub design: &'a Design,
     pub settings: LogisticSettings,
-    /// Of the passes now.
-    pub kernel: &'static Kernel,
-    /// Of the passes that decide.
-    pub exact: &'static Kernel,
+    /// Whether passes now round their factors; those that decide never do.
+    pub reduced: bool,
     pub passes: f64,
     pub reduced_passes: f64,
 }
 
 /// What a line search found.
 #[allow(clippy::large_enum_variant)] // one at a time
-enum Step {
+enum Step<S: Space> {
     To {
-        point: Vec<f64>,
-        at: Evaluation,
+        point: S::Vector,
+        at: EvaluationIn<S>,
         gain: Gain,
     },
     /// No decrease.
@@ -56,55 +52,52 @@ enum Step {
 }
 
 /// A point reached, and why the descent ended there.
-pub(super) struct End {
-    pub point: Vec<f64>,
-    pub at: Evaluation,
+pub(super) struct End<S: Space> {
+    pub point: S::Vector,
+    pub at: EvaluationIn<S>,
     pub gap: f64,
     pub stop: Stop,
-    pub memory: Memory,
+    pub memory: S::Memory,
 }
 
-impl Solver<'_> {
-    fn is_reduced(&self) -> bool {
-        self.kernel.precision == Precision::Bf16 && self.exact.precision == Precision::Exact
-    }
-
-    fn evaluate(&mut self, point: &[f64], collect: Collect) -> Result<Evaluation> {
+impl<S: Space> Solver<'_, S> {
+    fn evaluate(&mut self, point: &S::Vector, collect: Collect) -> Result<EvaluationIn<S>> {
         self.passes += 1.0;
-        if self.is_reduced() {
+        if self.reduced {
             self.reduced_passes += 1.0;
         }
-        self.problem.evaluate(self.kernel, point, collect)
+        self.space.evaluate(point, self.settings.alpha, collect, self.reduced)
     }
 
     /// Go down from `point` until a rule says stop. Rules look at exact passes only: when those in bfloat16 have done
     /// what they can, an exact one at the same point begins the history anew.
-    pub fn descend(&mut self, mut point: Vec<f64>, mut memory: Memory) -> Result<End> {
+    pub fn descend(&mut self, mut point: S::Vector, mut memory: S::Memory) -> Result<End<S>> {
+        let space = self.space;
         if self.is_spent() {
-            self.kernel = self.exact;
+            self.reduced = false;
         }
         let mut at = self.evaluate(&point, FRESH)?;
         if !at.objective.is_finite() {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
-        let mut metric = metric_at(self.model, &at, self.problem.alpha);
+        let mut metric = self.metric_at(&at)?;
         let mut history = History::new(at.objective, at.train_error);
         let mut fresh_metric = true;
         let mut iteration = 0;
         loop {
-            let tol = if self.is_reduced() { self.settings.tol.max(REDUCED_TOL) } else { self.settings.tol };
+            let tol = if self.reduced { self.settings.tol.max(REDUCED_TOL) } else { self.settings.tol };
             let tolerance = tol * at.objective;
-            let gap = gap_bound(self.problem, &point, &at);
-            let mut direction = memory.direction(&at.gradient, |v| metric.solve(v));
-            let mut slope = dot(&direction, &at.gradient);
+            let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
+            let mut direction = space.direction(&memory, &at.gradient, &metric)?;
+            let mut slope = space.dot(&direction, &at.gradient)?;
             if slope >= 0.0 {
-                memory.clear();
-                direction = at.gradient.iter().map(|g| -g).collect();
-                slope = dot(&direction, &at.gradient);
+                space.forget(&mut memory)?;
+                direction = space.scaled(-1.0, &at.gradient)?;
+                slope = space.dot(&direction, &at.gradient)?;
             }
             let estimate = history.estimated_gap(-0.5 * slope, tol);
             let mut leave = false;
-            if self.is_reduced() {
+            if self.reduced {
                 leave = self.is_spent() || history.leaves_reduced(gap, -0.5 * slope, tolerance);
             } else {
                 let stop = if gap <= tolerance {
@@ -125,7 +118,7 @@ impl Solver<'_> {
                 // where only the intercept stands between the bound and the tolerance, move it alone
                 let weights_gap = self.weights_gap(&at);
                 if weights_gap <= tolerance && !at.sample.is_empty() {
-                    direction = self.intercept_step(&at);
+                    direction = self.intercept_step(&at)?;
                 }
                 let collect = Collect {
                     curvature: REFRESH.contains(&iteration),
@@ -133,33 +126,33 @@ impl Solver<'_> {
                 };
                 match self.search(&point, &at, &direction, collect)? {
                     Step::To { point: next, at: there, gain } => {
-                        memory.push((&next, &point), (&there.gradient, &at.gradient));
+                        space.remember(&mut memory, (&next, &point), (&there.gradient, &at.gradient))?;
                         (point, at) = (next, there);
                         if collect.curvature {
-                            metric = metric_at(self.model, &at, self.problem.alpha);
+                            metric = self.metric_at(&at)?;
                         }
                         fresh_metric = collect.curvature;
                         history.push(&gain, at.objective, at.train_error);
                     }
                     // no decrease along a descent direction: rounding noise, or a metric gone stale
-                    Step::None | Step::Spent if self.is_reduced() => leave = true,
+                    Step::None | Step::Spent if self.reduced => leave = true,
                     Step::Spent => return Ok(End { point, at, gap, stop: Stop::MaxPasses, memory }),
                     Step::None if fresh_metric => {
                         let stop = without_decrease(-0.5 * slope, at.objective, tolerance);
                         return Ok(End { point, at, gap, stop, memory });
                     }
                     Step::None => {
-                        memory.clear();
+                        space.forget(&mut memory)?;
                         at = self.evaluate(&point, FRESH)?;
-                        metric = metric_at(self.model, &at, self.problem.alpha);
+                        metric = self.metric_at(&at)?;
                         fresh_metric = true;
                     }
                 }
             }
             if leave {
-                self.kernel = self.exact;
+                self.reduced = false;
                 at = self.evaluate(&point, FRESH)?;
-                metric = metric_at(self.model, &at, self.problem.alpha);
+                metric = self.metric_at(&at)?;
                 fresh_metric = true;
                 history = History::new(at.objective, at.train_error);
             }
@@ -167,43 +160,45 @@ impl Solver<'_> {
     }
 
     /// The bound if the intercept were at its optimum: ‖∇_W F‖² / 2α.
-    fn weights_gap(&self, at: &Evaluation) -> f64 {
-        let weights = &at.gradient[..at.gradient.len() - self.problem.n_classes()];
-        dot(weights, weights) / (2.0 * self.problem.alpha)
+    fn weights_gap(&self, at: &EvaluationIn<S>) -> f64 {
+        at.weights_square / (2.0 * self.settings.alpha)
     }
 
     /// Newton step on the intercept alone.
-    fn intercept_step(&self, at: &Evaluation) -> Vec<f64> {
-        let (weights, gradient) = at.gradient.split_at(at.gradient.len() - self.problem.n_classes());
-        let mean: Vec<f64> = gradient.iter().zip(&self.problem.design.priors).map(|(g, p)| g + p).collect();
-        let mut direction = vec![0.0; weights.len()];
-        direction.extend(newton_step(gradient, &mean, &at.sample));
-        direction
+    fn intercept_step(&self, at: &EvaluationIn<S>) -> Result<S::Vector> {
+        let mean: Vec<f64> = at.excess.iter().zip(&self.design.priors).map(|(g, p)| g + p).collect();
+        self.space.intercept_only(newton_step(&at.excess, &mean, &at.sample))
+    }
+
+    /// The metric at a point whose evaluation collected curvature.
+    fn metric_at(&self, at: &EvaluationIn<S>) -> Result<S::Metric> {
+        let curvature = at.curvature.as_ref().expect("curvature was asked for");
+        self.space.metric(curvature, self.settings.alpha)
     }
 
     /// Whether the limit on passes leaves none, but for the exact one that ends a fit in bfloat16.
     fn is_spent(&self) -> bool {
-        self.passes.floor() + f64::from(u8::from(self.is_reduced())) >= self.settings.max_passes as f64
+        self.passes.floor() + f64::from(u8::from(self.reduced)) >= self.settings.max_passes as f64
     }
 
     /// First point along `direction` with sufficient decrease, step 1 first.
     fn search(
         &mut self,
-        point: &[f64],
-        at: &Evaluation,
-        direction: &[f64],
+        point: &S::Vector,
+        at: &EvaluationIn<S>,
+        direction: &S::Vector,
         collect: Collect,
-    ) -> Result<Step> {
-        let slope = dot(direction, &at.gradient);
+    ) -> Result<Step<S>> {
+        let slope = self.space.dot(direction, &at.gradient)?;
         let mut length = 1.0;
         for _ in 0..MAX_HALVINGS {
-            let next: Vec<f64> = point.iter().zip(direction).map(|(p, d)| p + length * d).collect();
+            let next = self.space.step(point, length, direction)?;
             let there = self.evaluate(&next, collect)?;
             let rise = there.objective - at.objective;
-            let slope_there = dot(direction, &there.gradient);
+            let slope_there = self.space.dot(direction, &there.gradient)?;
             let lower = rise <= ARMIJO * length * slope + NOISE * at.objective.abs();
             // F is convex: where its slope has fallen and is not yet as steep upwards, F is lower
-            let lower_by_slopes = !self.is_reduced()
+            let lower_by_slopes = !self.reduced
                 && rise <= CANCELLATION * at.objective.abs()
                 && slope_there.abs() <= SLOPE_FALL * slope.abs();
             if there.objective.is_finite() && (lower || lower_by_slopes) {
@@ -223,13 +218,4 @@ impl Solver<'_> {
         }
         Ok(Step::None)
     }
-}
-
-/// The metric at a point whose evaluation collected curvature.
-fn metric_at<'a>(model: &'a ClassModel, at: &Evaluation, alpha: f64) -> Metric<'a> {
-    Metric::new(model, at.curvature.as_ref().expect("curvature was asked for"), alpha)
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

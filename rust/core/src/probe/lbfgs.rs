@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 /// Differences of the last steps and gradients. A clone shares them.
 #[derive(Clone)]
-pub(super) struct Memory {
+pub struct Memory {
     pairs: VecDeque<Held>,
     capacity: usize,
     /// Parameters that the penalty acts on, the first ones.
@@ -57,17 +57,21 @@ const CHUNK: usize = 1 << 15;
 
 impl Memory {
     /// Of at most `capacity` steps of parameters whose first `penalized` have the penalty.
-    pub fn new(capacity: usize, penalized: usize) -> Self {
+    pub(super) fn new(capacity: usize, penalized: usize) -> Self {
         Self { pairs: VecDeque::with_capacity(capacity), capacity, penalized }
     }
 
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.pairs.clear();
     }
 
     /// Remember the step and the gradient's change from one point to the next; pairs without positive
     /// curvature are dropped.
-    pub fn push(&mut self, (to, from): (&[f64], &[f64]), (gradient_to, gradient_from): (&[f64], &[f64])) {
+    pub(super) fn push(
+        &mut self,
+        (to, from): (&[f64], &[f64]),
+        (gradient_to, gradient_from): (&[f64], &[f64]),
+    ) {
         let (step, change) = (difference(to, from), difference(gradient_to, gradient_from));
         let curvature = dot(&step, &change);
         if curvature <= 1e-12 * dot(&step, &step).sqrt() * dot(&change, &change).sqrt() {
@@ -81,7 +85,7 @@ impl Memory {
     }
 
     /// Make the pairs those of the same objective with `by` more penalty.
-    pub fn add_penalty(&mut self, by: f64) {
+    pub(super) fn add_penalty(&mut self, by: f64) {
         let penalized = self.penalized;
         self.pairs.retain_mut(|held| {
             held.added += by;
@@ -91,7 +95,7 @@ impl Memory {
     }
 
     /// −H g, where H agrees with the remembered pairs and is γ P⁻¹ (`metric`) elsewhere.
-    pub fn direction(&self, gradient: &[f64], metric: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f64> {
+    pub(super) fn direction(&self, gradient: &[f64], metric: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f64> {
         let penalized = self.penalized;
         let mut q: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
         let mut coefficients = Vec::with_capacity(self.pairs.len());

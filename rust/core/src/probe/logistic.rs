@@ -9,21 +9,24 @@
 //! where a weak penalty makes every strict bound loose, when objective and training error stand still ("estimated").
 
 use super::descent::Solver;
+use super::host::Host;
+use super::lbfgs::Memory;
 use super::metric::ClassModel;
-use super::pass::Problem;
+use super::pass::KernelPass;
 use super::settings::LogisticSettings;
+use super::space::Space;
 use super::start::{Continuation, Start};
 use super::stop::Stop;
 use super::{ABSENT_SCORE, Linear, check_alpha};
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
 use crate::kernel::{Precision, REDUCED_CLASSES, choose};
-use crate::moments::{Design, check_rows};
-use crate::rows::Matrix;
+use crate::moments::Design;
+use crate::rows::TrainingRows;
 
-/// A fitted logistic probe and how good it is.
-pub struct Fit {
+/// A fitted logistic probe and how good it is; `M` is the memory of the space it was fitted in.
+pub struct Fit<M> {
     /// The probe.
     pub probe: Linear,
     /// Its objective F(W, b).
@@ -34,55 +37,110 @@ pub struct Fit {
     pub stop: Stop,
     /// Passes over the training rows; the search for a start counts as its fraction.
     pub passes: f64,
-    /// Those of them whose factors were rounded to bfloat16.
+    /// Those of them whose factors were rounded.
     pub reduced_passes: f64,
     /// Kernel of the exact passes.
-    pub kernel: &'static str,
+    pub kernel: String,
     /// Kernel of the others; `None` if there were none.
-    pub reduced_kernel: Option<&'static str>,
+    pub reduced_kernel: Option<String>,
     /// 0-1 error on the training rows.
     pub train_error: f64,
     /// For further fits on the same rows.
-    pub continuation: Continuation,
+    pub continuation: Continuation<M>,
 }
 
-impl Fit {
+impl<M> Fit<M> {
     /// Whether the tolerance was reached, by either rule.
     pub fn converged(&self) -> bool {
         self.stop.converged()
     }
 }
 
-/// Fit a probe on `rows`, whose statistics `design` and `model` hold; `labels` are indexed by matrix row.
+/// Fit a probe on the training rows, whose statistics `model` holds.
 ///
 /// # Errors
-/// [`Error::Parameter`] for settings out of range or a design of other rows, [`Error::Interrupted`],
-/// [`Error::Numerical`] if the objective is not finite. Reaching `max_passes` is no error.
-#[allow(clippy::too_many_arguments)] // what, on which rows, from where, how
+/// [`Error::Parameter`] for settings out of range or a model of other rows, [`Error::Shape`] for another number of
+/// rows, features or classes than its design has, [`Error::Interrupted`], [`Error::Numerical`] if the objective is not
+/// finite. Reaching `max_passes` is no error.
 pub fn fit_logistic(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    labels: &[u32],
-    design: &Design,
+    training: TrainingRows<'_>,
     model: &ClassModel,
-    start: Start<'_>,
+    start: Start<'_, Memory>,
     settings: LogisticSettings,
-    control: &Control,
-) -> Result<Fit> {
+    run: Run<'_>,
+) -> Result<Fit<Memory>> {
+    let design = model.design();
+    training.matrix().check_features(design.n_features())?;
+    let exact = choose(Precision::Exact)?;
+    let many = design.classes.len() >= REDUCED_CLASSES;
+    let pass = KernelPass {
+        matrix: training.matrix(),
+        rows: training.rows(),
+        targets: targets(training, design)?,
+        design,
+        exact,
+        reduced: if settings.reduced && many { choose(Precision::Bf16)? } else { exact },
+        n_threads: run.n_threads,
+        control: run.control,
+    };
+    let space = Host { pass, model };
+    install(run.n_threads, || fit_in(&space, design, start, settings))
+}
+
+/// Fit a probe on the rows that a space goes over, those of `design`.
+///
+/// # Errors
+/// Those of [`fit_logistic`] that do not concern rows, and those of the space.
+pub fn fit_in<S: Space>(
+    space: &S,
+    design: &Design,
+    start: Start<'_, S::Memory>,
+    settings: LogisticSettings,
+) -> Result<Fit<S::Memory>> {
     check_alpha(settings.alpha)?;
     if settings.tol.is_nan() || settings.tol <= 0.0 {
         return Err(Error::Parameter(format!("tol must be positive, got {}", settings.tol)));
     }
-    check_rows(matrix, rows, labels, design.n_classes)?;
-    matrix.check_features(design.n_features())?;
-    if design.n != rows.len() {
-        return Err(Error::Shape { what: "number of rows", got: rows.len(), expected: design.n });
+    if design.n != space.n_rows() {
+        return Err(Error::Shape { what: "number of rows", got: space.n_rows(), expected: design.n });
+    }
+    let reduced = settings.reduced && space.reduces();
+    let mut solver = Solver { space, design, settings, reduced, passes: 0.0, reduced_passes: 0.0 };
+    let (point, memory) = start.prepare(&mut solver)?;
+    let end = solver.descend(point, memory)?;
+    let point = space.values(&end.point)?;
+    let split = design.n_features() * design.classes.len();
+    Ok(Fit {
+        probe: Linear::from_present(design, &point[..split], &point[split..], ABSENT_SCORE),
+        objective: end.at.objective,
+        gap: end.gap / end.at.objective,
+        stop: end.stop,
+        passes: solver.passes,
+        reduced_passes: solver.reduced_passes,
+        kernel: space.kernel(false).into(),
+        reduced_kernel: (solver.reduced_passes > 0.0).then(|| space.kernel(true).into()),
+        train_error: end.at.train_error,
+        continuation: Continuation::new(end.memory, settings.alpha, design),
+    })
+}
+
+/// Class of each training row among the design's present classes, `(n)`.
+///
+/// # Errors
+/// Those of [`fit_logistic`] for rows that are not the design's.
+fn targets(training: TrainingRows<'_>, design: &Design) -> Result<Vec<u32>> {
+    if training.n_classes() > design.n_classes {
+        let (got, expected) = (training.n_classes(), design.n_classes);
+        return Err(Error::Shape { what: "number of classes", got, expected });
+    }
+    if design.n != training.len() {
+        return Err(Error::Shape { what: "number of rows", got: training.len(), expected: design.n });
     }
     let mut present = vec![u32::MAX; design.n_classes];
     for (c, &class) in design.classes.iter().enumerate() {
         present[class] = c as u32;
     }
-    let targets: Vec<u32> = rows.iter().map(|&row| present[labels[row as usize] as usize]).collect();
+    let targets: Vec<u32> = training.rows().iter().map(|&row| present[training.label(row)]).collect();
     let mut counts = vec![0_usize; design.classes.len()];
     for &class in &targets {
         if let Some(count) = counts.get_mut(class as usize) {
@@ -90,40 +148,8 @@ pub fn fit_logistic(
         }
     }
     let expected = design.priors.iter().map(|&share| (share * design.n as f64).round() as usize);
-    if !counts.iter().copied().eq(expected) {
-        return Err(Error::Parameter(
-            "the design is of other rows: their classes differ from those of these".into(),
-        ));
+    if counts.iter().copied().eq(expected) {
+        return Ok(targets);
     }
-    let exact = choose(Precision::Exact)?;
-    let reduced = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
-    let problem = Problem {
-        matrix,
-        rows,
-        targets,
-        design,
-        alpha: settings.alpha,
-        n_threads: settings.n_threads,
-        control,
-    };
-    let kernel = if reduced { choose(Precision::Bf16)? } else { exact };
-    let mut solver =
-        Solver { problem: &problem, model, settings, kernel, exact, passes: 0.0, reduced_passes: 0.0 };
-    let end = install(settings.n_threads, || {
-        let (point, memory) = start.prepare(&mut solver)?;
-        solver.descend(point, memory)
-    })?;
-    let split = design.n_features() * design.classes.len();
-    Ok(Fit {
-        probe: Linear::from_present(design, &end.point[..split], &end.point[split..], ABSENT_SCORE),
-        objective: end.at.objective,
-        gap: end.gap / end.at.objective,
-        stop: end.stop,
-        passes: solver.passes,
-        reduced_passes: solver.reduced_passes,
-        kernel: exact.name,
-        reduced_kernel: (solver.reduced_passes > 0.0).then_some(kernel.name),
-        train_error: end.at.train_error,
-        continuation: Continuation::new(end.memory, settings.alpha, design),
-    })
+    Err(Error::Parameter("the design is of other rows: their classes differ from those of these".into()))
 }

@@ -9,6 +9,7 @@
 
 mod certificate;
 mod descent;
+mod host;
 mod intercept;
 mod lbfgs;
 mod logistic;
@@ -18,16 +19,19 @@ mod ridge;
 mod ridge_dual;
 mod ridge_errors;
 mod settings;
+mod space;
 mod start;
 mod stop;
 mod sums;
 
-pub use logistic::{Fit, fit_logistic};
+pub use lbfgs::Memory as HostMemory;
+pub use logistic::{Fit, fit_in, fit_logistic};
 pub use metric::ClassModel;
 pub use ridge::{RidgeFactor, alpha_floor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
 pub use ridge_errors::ridge_errors;
 pub use settings::LogisticSettings;
+pub use space::{Collect, Evaluation, EvaluationIn, HEAVIEST, Space};
 pub use start::{Continuation, Start};
 pub use stop::Stop;
 

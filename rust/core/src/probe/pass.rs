@@ -1,65 +1,57 @@
-//! One pass of the logistic objective over the training rows: loss, gradient and what rides along.
+//! A pass of the logistic objective by the kernels of this CPU.
 
+use super::space::{Collect, HEAVIEST};
 use super::sums::{Confusions, SharedGradient};
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::{fold_blocks, fold_runs};
 use crate::kernel::{
-    Columns, Kernel, Panels, Residual, RowBuffer, Rows, Work, add_curvature, backward_add_by, block_rows,
-    curvature, forward_by, padded, panels_len, row_stride, softmax_residual,
+    Columns, Kernel, Panels, Precision, Residual, RowBuffer, Rows, Work, add_curvature, backward_add_by,
+    block_rows, curvature, forward_by, padded, panels_len, row_stride, softmax_residual,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
 
-/// Classes whose means enter a block exactly; the others enter through the diagonal of S_b.
-const TOP: usize = 16;
+/// Sums over the rows of a pass. `r` is softmax(x W + b) − onehot(y), `h` its [`curvature`].
+pub(super) struct Sums {
+    /// Σ −log p[y].
+    pub loss: f64,
+    /// Σ entropy of p.
+    pub entropy: f64,
+    /// Rows whose largest score is not the label's.
+    pub errors: u64,
+    /// Σ x rᵀ, then Σ r as last row, `(d + 1, k′)`.
+    pub gradient: Vec<f64>,
+    /// `None` unless asked for.
+    pub curvature: Option<Curvature>,
+    /// p of the rows or a strided sample of them, `(m, k′)`; empty unless asked for.
+    pub sample: Vec<f32>,
+}
+
+/// Curvature h of the rows along each class's score; sums, and once divided by the rows, means.
+pub(super) struct Curvature {
+    /// Of h, `(k′)`.
+    pub mass: Vec<f64>,
+    /// Of h², `(k′)`.
+    pub squares: Vec<f64>,
+    /// For each class the true classes whose rows have most of its mass, at most [`HEAVIEST`], and that mass; largest
+    /// first.
+    pub heaviest: Vec<Vec<(usize, f64)>>,
+}
 
 /// The rows a probe is fitted on, and how to go over them.
-pub(super) struct Problem<'a> {
+pub(super) struct KernelPass<'a> {
     pub matrix: &'a Matrix<'a>,
     /// Training rows.
     pub rows: &'a [u32],
     /// Class of each training row among the design's present classes, `(n)`.
     pub targets: Vec<u32>,
     pub design: &'a Design,
-    pub alpha: f64,
+    /// Of passes that decide, and of the others.
+    pub exact: &'static Kernel,
+    pub reduced: &'static Kernel,
     pub n_threads: usize,
     pub control: &'a Control,
-}
-
-/// What a pass may collect besides loss and gradient.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Collect {
-    /// Curvature mass by true class, for the metric.
-    pub curvature: bool,
-    /// A sample of the predictions, for a Newton step on the intercept.
-    pub covariance: bool,
-}
-
-/// Parameters are one vector `(d + 1, k′)`: weights, then the intercept as last row.
-pub(super) struct Evaluation {
-    /// F(W, b).
-    pub objective: f64,
-    /// (1/n) Σ H(qᵢ).
-    pub entropy: f64,
-    /// Share of training rows predicted wrongly.
-    pub train_error: f64,
-    /// Gradient of F, `(d + 1, k′)`.
-    pub gradient: Vec<f64>,
-    /// `None` unless asked for.
-    pub curvature: Option<Curvature>,
-    /// Predictions q of the rows or a strided sample of them, `(m, k′)`; empty unless asked for.
-    pub sample: Vec<f32>,
-}
-
-/// Curvature h of the rows along each class's score ([`curvature`]), means over the rows.
-pub(super) struct Curvature {
-    /// Mean h, `(k′)`.
-    pub mass: Vec<f64>,
-    /// Mean h², `(k′)`.
-    pub squares: Vec<f64>,
-    /// For each class the true classes whose rows have most of its mass, and that mass; largest first.
-    pub heaviest: Vec<Vec<(usize, f64)>>,
 }
 
 /// Rows summed in float32 before they are added to the float64 gradient.
@@ -110,8 +102,8 @@ struct Shared {
     confusions: Option<Confusions>,
 }
 
-impl Problem<'_> {
-    pub fn n_classes(&self) -> usize {
+impl KernelPass<'_> {
+    fn n_classes(&self) -> usize {
         self.design.classes.len()
     }
 
@@ -145,8 +137,47 @@ impl Problem<'_> {
         Ok(())
     }
 
-    /// Evaluate F and its gradient at `point`, on the threads of the current pool.
-    pub fn evaluate(&self, kernel: &Kernel, point: &[f64], collect: Collect) -> Result<Evaluation> {
+    fn combine(&self, runs: Vec<Run>, shared: Shared) -> Sums {
+        let (d, k) = (self.design.n_features(), self.n_classes());
+        let mut sums = Residual::default();
+        let mut intercept = vec![0.0; k];
+        let masses = if shared.confusions.is_some() { k } else { 0 };
+        let (mut mass, mut squares) = (vec![0.0; masses], vec![0.0; masses]);
+        let mut sample = Vec::new();
+        for mut run in runs {
+            shared.gradient.flush(&mut run.sum, 0);
+            sums.loss += run.sums.loss;
+            sums.entropy += run.sums.entropy;
+            sums.errors += run.sums.errors;
+            add(&mut intercept, &run.intercept);
+            add(&mut mass, &run.mass);
+            add(&mut squares, &run.squares);
+            sample.append(&mut run.sample);
+        }
+        let mut gradient = shared.gradient.into_rows(d, k);
+        gradient.extend(intercept);
+        Sums {
+            loss: sums.loss,
+            entropy: sums.entropy,
+            errors: sums.errors as u64,
+            gradient,
+            curvature: shared.confusions.map(|confusions| Curvature {
+                mass,
+                squares,
+                heaviest: confusions.heaviest(k, HEAVIEST),
+            }),
+            sample,
+        }
+    }
+
+    /// Whether the reduced kernel rounds its factors.
+    pub fn reduces(&self) -> bool {
+        self.reduced.precision == Precision::Bf16 && self.exact.precision == Precision::Exact
+    }
+
+    /// Sums at `point`, on the threads of the current pool.
+    pub fn sums(&self, point: &[f64], collect: Collect, reduced: bool) -> Result<Sums> {
+        let kernel = if reduced { self.reduced } else { self.exact };
         let (d, k) = (self.design.n_features(), self.n_classes());
         let (weights, intercept) = self.pack(kernel, point);
         let n_runs = (SUMS_BYTES / (size_of::<f32>() * panels_len(d, k))).clamp(1, self.n_threads.max(1));
@@ -212,57 +243,12 @@ impl Problem<'_> {
                 Ok(())
             },
         )?;
-        Ok(self.combine(point, runs, shared))
-    }
-
-    fn combine(&self, point: &[f64], runs: Vec<Run>, shared: Shared) -> Evaluation {
-        let (d, k) = (self.design.n_features(), self.n_classes());
-        let inv_n = 1.0 / self.rows.len() as f64;
-        let mut sums = Residual::default();
-        let mut intercept = vec![0.0; k];
-        let masses = if shared.confusions.is_some() { k } else { 0 };
-        let (mut mass, mut squares) = (vec![0.0; masses], vec![0.0; masses]);
-        let mut sample = Vec::new();
-        for mut run in runs {
-            shared.gradient.flush(&mut run.sum, 0);
-            sums.loss += run.sums.loss;
-            sums.entropy += run.sums.entropy;
-            sums.errors += run.sums.errors;
-            add(&mut intercept, &run.intercept);
-            add(&mut mass, &run.mass);
-            add(&mut squares, &run.squares);
-            sample.append(&mut run.sample);
-        }
-        let mut gradient = shared.gradient.into_rows(d, k, inv_n);
-        let weights = &point[..d * k];
-        for (g, &w) in gradient.iter_mut().zip(weights) {
-            *g += self.alpha * w;
-        }
-        gradient.extend(intercept.into_iter().map(|g| g * inv_n));
-        let mean = |sums: Vec<f64>| sums.into_iter().map(|v| v * inv_n).collect();
-        let penalty = 0.5 * self.alpha * weights.iter().map(|w| w * w).sum::<f64>();
-        Evaluation {
-            objective: sums.loss * inv_n + penalty,
-            entropy: sums.entropy * inv_n,
-            train_error: sums.errors as f64 * inv_n,
-            gradient,
-            curvature: shared.confusions.map(|confusions| Curvature {
-                mass: mean(mass),
-                squares: mean(squares),
-                heaviest: confusions.heaviest(k, TOP, inv_n),
-            }),
-            sample,
-        }
+        Ok(self.combine(runs, shared))
     }
 
     /// Mean loss on every `stride`-th row for logits `T · (x W + b)`, for each factor `T`.
-    pub fn losses_by_factor(
-        &self,
-        kernel: &Kernel,
-        point: &[f64],
-        factors: &[f64],
-        stride: usize,
-    ) -> Result<Vec<f64>> {
+    pub fn losses_by_factor(&self, point: &[f64], factors: &[f64], stride: usize) -> Result<Vec<f64>> {
+        let kernel = self.exact;
         let (d, k) = (self.design.n_features(), self.n_classes());
         let (weights, intercept) = self.pack(kernel, point);
         let sample: Vec<usize> = (0..self.rows.len()).step_by(stride).collect();

@@ -61,16 +61,16 @@ impl SharedGradient {
         }
     }
 
-    /// The sums times `factor` as `(d, k)`.
-    pub fn into_rows(self, d: usize, k: usize, factor: f64) -> Vec<f64> {
+    /// The sums as `(d, k)`.
+    pub fn into_rows(self, d: usize, k: usize) -> Vec<f64> {
         let mut rows = vec![0.0; d * k];
         for (s, stripe) in self.stripes.into_iter().enumerate() {
             let (panel, first) = (s / self.per_panel * LANES, s % self.per_panel * STRIPE);
             let stripe = stripe.into_inner().unwrap_or_else(|e| e.into_inner());
             for (j, line) in (first..d).zip(stripe.chunks_exact(LANES)) {
-                let scale = factor / self.units[j];
+                let unit = self.units[j];
                 for (out, &v) in rows[j * k..(j + 1) * k].iter_mut().skip(panel).zip(line) {
-                    *out = v as f64 * scale;
+                    *out = v as f64 / unit;
                 }
             }
         }
@@ -145,8 +145,8 @@ impl Confusions {
         }
     }
 
-    /// For each class c the `most` true classes j with the largest h[j, c], times `factor`, largest first.
-    pub fn heaviest(self, k: usize, most: usize, factor: f64) -> Vec<Vec<(usize, f64)>> {
+    /// For each class c the `most` true classes j with the largest h[j, c], largest first.
+    pub fn heaviest(self, k: usize, most: usize) -> Vec<Vec<(usize, f64)>> {
         let mut by_class: Vec<Vec<(usize, u64)>> = vec![Vec::new(); k];
         match self {
             Self::Dense(all) => {
@@ -168,7 +168,7 @@ impl Confusions {
                 pairs.retain(|&(_, units)| units > 0);
                 pairs.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
                 pairs.truncate(most);
-                pairs.into_iter().map(|(j, units)| (j, units as f64 / ONE * factor)).collect()
+                pairs.into_iter().map(|(j, units)| (j, units as f64 / ONE)).collect()
             })
             .collect()
     }
@@ -211,14 +211,14 @@ mod tests {
                     shared.flush(&mut sum, p);
                     assert!(sum.iter().all(|&v| v == 0.0));
                 }
-                shared.into_rows(d, k, 0.5)
+                shared.into_rows(d, k)
             };
             let rows = total([0, 1, 2]);
             assert_eq!(rows, total([2, 0, 1]));
             for j in 0..d {
                 for c in 0..k {
                     let at = (c / LANES * padded(d) + j) * LANES + c % LANES;
-                    let want = 0.5 * (0..3).map(|p| f64::from(part(p)[at])).sum::<f64>();
+                    let want = (0..3).map(|p| f64::from(part(p)[at])).sum::<f64>();
                     // three roundings to 2⁻⁵⁰ of the largest sum, 1000 deviations
                     assert!((rows[j * k + c] - want).abs() <= 1e-11, "{d} {k} {j} {c}");
                 }
@@ -237,7 +237,7 @@ mod tests {
                 r[(j * j + row / k) % k] = 0.25;
                 confusions.add(j, &r, |r| f64::from(r * r));
             }
-            confusions.heaviest(k, 3, 2.0)
+            confusions.heaviest(k, 3)
         };
         let dense = heaviest(Confusions::new(k));
         assert_eq!(dense, heaviest(Confusions::Sparse((0..MAPS).map(|_| Mutex::default()).collect())));

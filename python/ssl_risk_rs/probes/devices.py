@@ -1,0 +1,49 @@
+"""Which device fits and judges probes, and the solver of a device."""
+
+from typing import TypeAlias
+
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.kernel_solver import KernelSolver
+from ssl_risk_rs.probes.solver import Solver
+
+__all__ = ["Device", "choose_device", "open_solver"]
+
+#: "auto", "cpu", "cuda", "cuda:1", several joined by commas, or "torch:cpu": torch's own products on the CPU
+Device: TypeAlias = str
+
+#: products of a logistic pass (n · d · k) from which a GPU pays for bringing torch and the rows there: a fit of 30
+#: passes takes two cores a quarter of a minute
+GPU_PRODUCTS = 5e9
+
+
+def choose_device(device: Device, products: float) -> Device:
+    """What "auto" stands for: a GPU where there is one and a pass of `products` = n · d · k pays for it, else the CPU.
+
+    Raises
+    ------
+    ParameterError for a device that is not there, or without torch.
+    """
+    if device == "cpu" or (device == "auto" and products < GPU_PRODUCTS):
+        return "cpu"
+    try:
+        from ssl_risk_rs.probes import torch_devices
+    except ImportError as error:
+        if device == "auto":
+            return "cpu"
+        raise ParameterError(
+            f"device {device!r} needs torch, which is not installed: pip install torch, or use --device cpu"
+        ) from error
+    if device == "auto":
+        return torch_devices.best()
+    return ",".join("torch:cpu" if one.type == "cpu" else str(one) for one in torch_devices.named(device))
+
+
+def open_solver(features: Features, device: Device = "cpu", *, n_threads: int | None = None) -> Solver:
+    """A solver for these rows on a device that `choose_device` gave."""
+    if device == "cpu":
+        return KernelSolver(features, n_threads=n_threads)
+    from ssl_risk_rs.probes import torch_devices
+    from ssl_risk_rs.probes.torch_solver import TorchSolver
+
+    return TorchSolver(features, torch_devices.named(device), n_threads=n_threads)

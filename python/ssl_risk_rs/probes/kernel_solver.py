@@ -1,0 +1,71 @@
+"""Probes by the kernels of this CPU."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, cells_of
+
+__all__ = ["KernelSolver"]
+
+
+class KernelSolver:
+    """The Rust kernels of this CPU; rows are read where they lie."""
+
+    device = "cpu"
+
+    def __init__(self, features: Features, *, n_threads: int | None = None) -> None:
+        self.features = features
+        self.n_threads = n_threads
+
+    def moments(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        n_classes: int,
+        *,
+        cells: np.ndarray | None = None,
+        precision: Precision = "auto",
+    ) -> "_core.Moments":
+        """See `Solver`."""
+        cells, n_cells = cells_of(rows, labels, cells)
+        shift = _core.choose_shift(self.features.source, rows)
+        moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift, precision=precision)
+        moments.update(self.features.source, rows, labels, cells, n_threads=self.n_threads)
+        return moments
+
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+        """See `Solver`; one eigendecomposition of a design serves all calls."""
+        return design.solve_ridge(list(alphas), n_threads=self.n_threads)
+
+    def fit_logistic(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        design: "_core.Design",
+        alpha: float,
+        *,
+        tol: float,
+        max_passes: int,
+        start: Start | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> "_core.LogisticFit":
+        """See `Solver`."""
+        return _core.fit_logistic(
+            self.features.source,
+            rows,
+            labels,
+            design,
+            alpha,
+            tol=tol,
+            max_passes=max_passes,
+            start=start,
+            n_threads=self.n_threads,
+            progress=progress,
+        )
+
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+        """See `Solver`."""
+        return _core.judge(self.features.source, rows, labels, list(probes), n_threads=self.n_threads)

@@ -1,0 +1,64 @@
+"""One way to fit and judge probes, wherever the rows lie: by the kernels of this CPU, or on a GPU through torch."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from ssl_risk_rs import _core
+
+__all__ = ["Judged", "Precision", "Solver", "Start", "cells_of"]
+
+Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
+Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
+#: of one probe: predicted uint32 (m,), rank uint32 (m,), loss float32 (m,), margin float32 (m,); as `_core.judge`
+Judged: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class Solver(Protocol):
+    """Fits and judges probes on the rows of one set of features.
+
+    Rows are row numbers, uint32 (m,); labels and cells are indexed by row.
+    """
+
+    @property
+    def device(self) -> str:
+        """What it runs on: "cpu", or names of devices."""
+
+    def moments(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        n_classes: int,
+        *,
+        cells: np.ndarray | None = None,
+        precision: Precision = "auto",
+    ) -> "_core.Moments":
+        """Statistics of `rows` by cell; `cells` is uint8 (n,), one cell by default."""
+
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+        """The ridge probe of each penalty, as `Design.solve_ridge`."""
+
+    def fit_logistic(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        design: "_core.Design",
+        alpha: float,
+        *,
+        tol: float,
+        max_passes: int,
+        start: Start | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> "_core.LogisticFit":
+        """A certified logistic probe, as `_core.fit_logistic`."""
+
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+        """What each probe does on `rows`, as `_core.judge`."""
+
+
+def cells_of(rows: np.ndarray, labels: np.ndarray, cells: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """Cells by row, and the number of those that `rows` use; without cells, one."""
+    if cells is None:
+        return np.zeros(len(labels), np.uint8), 1
+    return cells[: len(labels)], int(cells[rows].max(initial=0)) + 1

@@ -1,0 +1,87 @@
+"""What a pass does beside products, as Triton kernels that read and write memory once.
+
+torch's own operations go over the scores a dozen times, and three times over the rows. Imported only on a GPU whose
+torch comes with Triton; `torch_softmax` and `DeviceRows.scaled_blocks` define the results.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+__all__ = ["scale_rows", "softmax_rows"]
+
+FLUSH = tl.constexpr(1e-30)
+SMALLEST = tl.constexpr(-87.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _softmax_row(z_ptr, target_ptr, loss_ptr, entropy_ptr, wrong_ptr, k, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < k
+    target = tl.load(target_ptr + row)
+    z = tl.load(z_ptr + row * k + columns, mask=inside, other=float("-inf"))
+    shifted = z - tl.max(z, 0)
+    own = tl.sum(tl.where(columns == target, shifted, 0.0), 0)
+    is_top = shifted == 0.0
+    first = tl.min(tl.where(is_top, columns, BLOCK), 0)
+    e = tl.exp(shifted)
+    rest = tl.sum(tl.where(is_top, 0.0, e), 0) + (tl.sum(tl.where(is_top, 1.0, 0.0), 0) - 1.0)
+    dot = tl.sum(e * tl.maximum(shifted, SMALLEST), 0)
+    total = 1.0 + rest
+    log_total = tl.log(1.0 + rest.to(tl.float64))
+    tl.store(loss_ptr + row, log_total - own.to(tl.float64))
+    tl.store(entropy_ptr + row, log_total - (dot / total).to(tl.float64))
+    tl.store(wrong_ptr + row, (first != target).to(tl.int8))
+    p = e / total
+    p = tl.where(p < FLUSH, 0.0, p)
+    missing = rest / total
+    missing = tl.where(missing < FLUSH, 0.0, missing)
+    of_label = tl.where(own < 0.0, p - 1.0, -missing)
+    tl.store(z_ptr + row * k + columns, tl.where(columns == target, of_label, p), mask=inside)
+
+
+def softmax_rows(z: "torch.Tensor", targets: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
+    """Turn scores into residuals, in place; loss float64 (b,), entropy float64 (b,) and wrong int8 (b,) of each row.
+
+    z : float32 (b, k), contiguous, k at most a few ten thousand; targets : int64 (b,)
+    """
+    b, k = z.shape
+    loss = torch.empty(b, dtype=torch.float64, device=z.device)
+    entropy = torch.empty_like(loss)
+    wrong = torch.empty(b, dtype=torch.int8, device=z.device)
+    block = triton.next_power_of_2(k)
+    warps = 4 if block <= 2048 else 8 if block <= 8192 else 16
+    with torch.cuda.device(z.device) if z.is_cuda else torch.no_grad():
+        _softmax_row[(b,)](z, targets, loss, entropy, wrong, k, BLOCK=block, num_warps=warps)
+    return loss, entropy, wrong
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _scale_row(  # type: ignore[no-untyped-def]
+    x_ptr, numbers_ptr, shift_ptr, scale_ptr, out_ptr, d, GATHERED: tl.constexpr, BLOCK: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64)
+    source = tl.load(numbers_ptr + row) if GATHERED else row
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < d
+    x = tl.load(x_ptr + source * d + columns, mask=inside).to(tl.float32)
+    shift = tl.load(shift_ptr + columns, mask=inside)
+    scale = tl.load(scale_ptr + columns, mask=inside)
+    tl.store(out_ptr + row * d + columns, (x - shift) * scale, mask=inside)
+
+
+def scale_rows(
+    x: "torch.Tensor", numbers: "torch.Tensor | None", shift: "torch.Tensor", scale: "torch.Tensor"
+) -> "torch.Tensor":
+    """(x − shift) · scale in float32, of the rows `numbers`, int64 (b,), or of all.
+
+    x : float16 or float32 (n, d), contiguous; shift, scale : float32 (d,)
+    """
+    b, d = len(x) if numbers is None else len(numbers), x.shape[1]
+    out = torch.empty((b, d), dtype=torch.float32, device=x.device)
+    block = min(1024, triton.next_power_of_2(d))
+    with torch.cuda.device(x.device) if x.is_cuda else torch.no_grad():
+        grid = (b, triton.cdiv(d, block))
+        _scale_row[grid](x, numbers, shift, scale, out, d, GATHERED=numbers is not None, BLOCK=block)
+    return out

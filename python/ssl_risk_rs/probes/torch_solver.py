@@ -1,0 +1,213 @@
+"""Probes on devices of torch: rows stay there, everything else is the core's.
+
+Moments, passes, steps and judgements are computed on the devices; scaling, the descent's decisions and the certificate
+are the core's, as for rows of this CPU. One device holds all rows; several hold equal shares, whose sums add.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, cells_of
+from ssl_risk_rs.probes.torch_judge import judge_rows
+from ssl_risk_rs.probes.torch_metric import ClassModel
+from ssl_risk_rs.probes.torch_moments import add_rows
+from ssl_risk_rs.probes.torch_products import full_float32
+from ssl_risk_rs.probes.torch_rows import DeviceRows
+from ssl_risk_rs.probes.torch_space import TorchSpace
+
+__all__ = ["TorchSolver", "targets_of"]
+
+#: part of the penalty by which rounding of sums may have moved eigenvalues below zero before the core's
+#: eigendecomposition, which can put them back, is needed
+BELOW_ZERO = 0.1
+#: products n · d² that moments sum in float64 unless asked otherwise, as the core's
+CHEAP_PRODUCTS = 1 << 32
+
+
+class TorchSolver:
+    """See `Solver`; same objective, scaling, start, metric, rules and certificate as `KernelSolver`.
+
+    Parameters
+    ----------
+    features : copied to the devices where they fit, else read anew by each pass
+    devices : "cuda" or "cpu" devices of torch; several share the rows
+    resident, block_rows : see `DeviceRows`
+    n_threads : of the core, for what is not rows
+
+    Notes
+    -----
+    Agrees with the core's passes to 1e-6 in the objective; predictions are the same up to near ties.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        devices: "Sequence[torch.device]",
+        *,
+        resident: bool | None = None,
+        block_rows: int | None = None,
+        n_threads: int | None = None,
+    ) -> None:
+        self.features = features
+        self.n_threads = n_threads
+        self._equations: tuple[_core.Design, torch.Tensor, torch.Tensor] | None = None
+        self._model: tuple[_core.Design, ClassModel] | None = None
+        bounds = np.linspace(0, features.n_rows, len(devices) + 1).astype(int)
+        with self._device_errors():
+            self.shares = [
+                DeviceRows(features, one, begin=int(a), end=int(b), resident=resident, block_rows=block_rows)
+                for one, a, b in zip(devices, bounds[:-1], bounds[1:], strict=True)
+            ]
+
+    @property
+    def device(self) -> str:
+        """Names of the devices."""
+        return ",".join("torch:cpu" if one.device.type == "cpu" else str(one.device) for one in self.shares)
+
+    def moments(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        n_classes: int,
+        *,
+        cells: np.ndarray | None = None,
+        precision: Precision = "auto",
+    ) -> "_core.Moments":
+        """See `Solver`; "bfloat16" is summed as "float32"."""
+        cells, n_cells = cells_of(rows, labels, cells)
+        _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
+        if int(labels[rows].max(initial=0)) >= n_classes:
+            raise ParameterError(f"a label is {int(labels[rows].max())}, there are {n_classes} classes")
+        wide = precision == "float64" or (
+            precision == "auto" and len(rows) * self.features.n_features**2 <= CHEAP_PRODUCTS
+        )
+        shift = _core.choose_shift(self.features.source, rows)
+        moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift)
+        with self._device_errors(), full_float32():
+            for share in self.shares:
+                add_rows(moments, share, rows, labels, cells, n_cells, shift=shift, wide=wide)
+        return moments
+
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+        """See `Solver`; a Cholesky factorization in float64 for each penalty."""
+        kept = design.scale != 0
+        with self._device_errors():
+            covariance, targets = self._normal_equations(design)
+            found = []
+            for alpha in alphas:
+                weights = _ridge_weights(covariance, targets, alpha) if alpha >= design.alpha_floor > 0 else None
+                if weights is None:  # only an eigendecomposition will do, or the core refuses the penalty
+                    found += design.solve_ridge([alpha], n_threads=self.n_threads)
+                    continue
+                coef = np.zeros((design.n_classes, len(kept)))
+                coef[design.classes] = np.where(kept, weights.T.cpu().numpy(), 0.0)
+                intercept = np.zeros(design.n_classes)
+                intercept[design.classes] = design.priors
+                found.append(_core.LinearProbe(coef, intercept - coef @ design.offset, design.shift, design.scale))
+        return found
+
+    def _normal_equations(self, design: "_core.Design") -> "tuple[torch.Tensor, torch.Tensor]":
+        """Covariance (d, d) and targets (d, k') of a design, float64; the last one is kept."""
+        if self._equations is None or self._equations[0] is not design:
+            self._equations = None
+            device = self.shares[0].device
+            covariance = torch.from_numpy(design.covariance).to(device)
+            targets = torch.from_numpy(design.priors[:, None] * design.means).to(device).T
+            self._equations = (design, covariance, targets)
+        return self._equations[1:]
+
+    def fit_logistic(
+        self,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        design: "_core.Design",
+        alpha: float,
+        *,
+        tol: float,
+        max_passes: int,
+        start: Start | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> "_core.LogisticFit":
+        """See `Solver`."""
+        targets = targets_of(rows, labels, design)
+        with self._device_errors():
+            space = TorchSpace(self.shares, rows, targets, design, self._class_model(design))
+            return _core.fit_logistic_in(
+                space,
+                design,
+                alpha,
+                tol=tol,
+                max_passes=max_passes,
+                start=start,
+                progress=progress,
+            )
+
+    def _class_model(self, design: "_core.Design") -> ClassModel:
+        """That of a design, made by the first fit on its rows; the last one is kept."""
+        if self._model is None or self._model[0] is not design:
+            self._model = None  # its memory is free for the next
+            self._model = (design, ClassModel(design, self.shares[0].device))
+        return self._model[1]
+
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+        """See `Solver`."""
+        _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
+        with self._device_errors(), full_float32():
+            try:
+                return judge_rows(self.shares, probes, rows, labels)
+            except NumericalError as error:
+                (row,) = error.args
+                _core.judge(self.features.source, np.array([row], np.uint32), labels, list(probes))  # says why
+                raise
+
+    def _device_errors(self) -> "_DeviceErrors":
+        return _DeviceErrors(self.features)
+
+
+def _ridge_weights(covariance: "torch.Tensor", targets: "torch.Tensor", alpha: float) -> "torch.Tensor | None":
+    """(C + αI)⁻¹ T, float64 (d, k'); None where eigenvalues lie too far below zero for a Cholesky factorization."""
+    shifted = covariance.clone()
+    shifted.diagonal().add_(BELOW_ZERO * alpha)
+    _, below = torch.linalg.cholesky_ex(shifted)
+    shifted.diagonal().add_((1 - BELOW_ZERO) * alpha)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    if int(below) or int(failed):
+        return None
+    return torch.cholesky_solve(targets, factor)
+
+
+class _DeviceErrors:
+    """A device that stops answering is an error that says what is safe."""
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        lost = getattr(torch, "AcceleratorError", None)  # from torch 2.8 on
+        if lost is not None and isinstance(error, lost):
+            source, first = self.features.source, str(error).splitlines()[0]
+            kept = f"features are safe in {source.path}" if isinstance(source, _core.Bank) else "nothing was written"
+            raise DeviceError(
+                f"the device stopped answering ({first}); {kept}: run the same line again, or with --device cpu"
+            ) from error
+
+
+def targets_of(rows: np.ndarray, labels: np.ndarray, design: "_core.Design") -> np.ndarray:
+    """Class of each row among the present ones, int64; the rows must be those of the design."""
+    place = np.full(design.n_classes, -1, np.int64)
+    place[design.classes] = np.arange(len(design.classes))
+    targets: np.ndarray = place[labels[rows]]
+    expected = np.round(design.priors * design.n_samples).astype(np.int64)
+    if len(rows) != design.n_samples or not np.array_equal(
+        np.bincount(targets[targets >= 0], minlength=len(expected)), expected
+    ):
+        raise ParameterError("the design is of other rows: their classes differ from those of these")
+    return targets

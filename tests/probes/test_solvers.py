@@ -1,0 +1,401 @@
+"""One suite over all solvers: what the kernels of this CPU give, rows on a device of torch give as well.
+
+Devices of torch are tested on its CPU, whole and block by block, one and two of them; with a GPU, on it too.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ssl_risk_rs import _core, decompose
+from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError, ShapeError
+from ssl_risk_rs.probes.devices import choose_device, open_solver
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.kernel_solver import KernelSolver
+from ssl_risk_rs.probes.solver import Solver
+
+torch = pytest.importorskip("torch")
+from ssl_risk_rs.probes import torch_passes, torch_softmax  # noqa: E402
+from ssl_risk_rs.probes.torch_metric import ClassModel  # noqa: E402
+from ssl_risk_rs.probes.torch_products import Products  # noqa: E402
+from ssl_risk_rs.probes.torch_rows import DeviceRows  # noqa: E402
+from ssl_risk_rs.probes.torch_solver import TorchSolver  # noqa: E402
+from ssl_risk_rs.probes.torch_space import TorchSpace  # noqa: E402
+
+gpu = pytest.mark.gpu
+N, D, K = 3000, 33, 7
+#: objectives of one fit by two paths differ by the rounding of float32 passes
+SAME_OBJECTIVE = 1e-6
+
+
+def features(n: int = N, *, dtype: str = "float16", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with a constant feature, one far from the origin, and small ones; class 5 is absent, class 6 rare."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice([0, 1, 2, 3, 4, 6], size=n, p=[0.3, 0.2, 0.2, 0.15, 0.14, 0.01]).astype(np.uint32)
+    means = 0.7 * rng.normal(size=(K, D))
+    x = means[y] + rng.normal(size=(n, D)) * rng.uniform(0.3, 3, D)
+    x[:, 3] = 1.5
+    x[:, 4] += 200
+    x[:, 5] *= 1e-2
+    return x.astype(dtype), y
+
+
+SOLVERS = {
+    "torch-resident": lambda f: TorchSolver(f, [torch.device("cpu")], resident=True, block_rows=640),
+    "torch-streamed": lambda f: TorchSolver(f, [torch.device("cpu")], block_rows=257),
+    "torch-two": lambda f: TorchSolver(f, [torch.device("cpu")] * 2),
+    "cuda": lambda f: TorchSolver(f, [torch.device("cuda:0")]),
+    "cuda-streamed": lambda f: TorchSolver(f, [torch.device("cuda:0")], resident=False, block_rows=500),
+    "cuda-two": lambda f: TorchSolver(f, [torch.device("cuda:0"), torch.device("cpu")]),
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=gpu if "cuda" in name else ()) for name in SOLVERS])
+def make(request: pytest.FixtureRequest):
+    """Makes the solver under test from features."""
+    if "cuda" in request.param and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return SOLVERS[request.param]
+
+
+def train_and_test(n: int = N) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training rows, test rows, cells of five."""
+    order = np.random.default_rng(1).permutation(n)
+    rows, rest = np.sort(order[: n * 4 // 5]), np.sort(order[n * 4 // 5 :])
+    return rows.astype(np.uint32), rest.astype(np.uint32), (np.arange(n) % 5).astype(np.uint8)
+
+
+def designs(one: Solver, other: Solver, y: np.ndarray, scaling: str = "standardize", **options):
+    rows, _, cells = train_and_test()
+    both = (s.moments(rows, y, K, cells=cells, **options).design([0, 1, 3, 4], scaling=scaling) for s in (one, other))
+    return (*both, rows[cells[rows] != 2])
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_moments_are_those_of_the_kernels(make, scaling, precision):
+    x, y = features()
+    f = Features.of_arrays(x[:1700], x[1700:])
+    a, b, rows = designs(KernelSolver(f), make(f), y, scaling, precision=precision)
+    assert a.n_samples == b.n_samples == len(rows)
+    assert a.alpha_floor == pytest.approx(b.alpha_floor)
+    np.testing.assert_array_equal(a.constant, b.constant)
+    # sums of 2,400 rows round in another order: in float64, or blocks in float32
+    rounding = 1e-12 if precision == "float64" else 2e-6
+    for name in ("shift", "scale", "priors", "means", "covariance"):
+        ours, theirs = getattr(b, name), getattr(a, name)
+        single = 1.2e-7 if ours.dtype == np.float32 else 0.0  # the last bit of a float32
+        np.testing.assert_allclose(ours, theirs, rtol=rounding + single, atol=rounding * np.abs(theirs).max())
+
+
+def test_features_whose_squares_float32_cannot_hold_are_summed_in_float64(make):
+    x, y = features(dtype="float32")
+    x[:, 1] *= 1e25
+    x[:, 2] *= 1e-25
+    f = Features.of_arrays(x)
+    a, b, _ = designs(KernelSolver(f), make(f), y, precision="float32")
+    np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-5)
+    assert len(b.constant) == 1
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1e-3, 1e-5])
+def test_ridge_probes_are_those_of_the_kernels(make, alpha):
+    x, y = features()
+    f = Features.of_arrays(x)
+    ours, theirs = make(f), KernelSolver(f)
+    a, b, _ = designs(theirs, ours, y)
+    (one,), (other,) = theirs.solve_ridge(a, [alpha]), ours.solve_ridge(b, [alpha])
+    for left, right in zip(one.scaled(), other.scaled(), strict=True):
+        np.testing.assert_allclose(right, left, rtol=1e-6, atol=1e-12 / alpha)  # float64 over eigenvalues of alpha
+
+
+def test_a_ridge_penalty_below_the_floor_is_refused_in_the_same_words(make):
+    x, y = features()
+    f = Features.of_arrays(x)
+    _, b, _ = designs(KernelSolver(f), make(f), y, precision="float32")
+    with pytest.raises(ParameterError, match="no longer determine"):
+        make(f).solve_ridge(b, [1e-9])
+    with pytest.raises(ParameterError, match="must be positive"):
+        make(f).solve_ridge(b, [0.0])
+
+
+@pytest.mark.parametrize(("alpha", "tol"), [(1e-1, 1e-6), (1e-3, 1e-5), (1e-5, 1e-4)])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_logistic_fits_are_those_of_the_kernels(make, alpha, tol, dtype):
+    x, y = features(dtype=dtype)
+    f = Features.of_arrays(x[:100], x[100:])
+    ours, theirs = make(f), KernelSolver(f)
+    a, b, rows = designs(theirs, ours, y)
+    one = theirs.fit_logistic(rows, y, a, alpha, tol=tol, max_passes=300)
+    other = ours.fit_logistic(rows, y, b, alpha, tol=tol, max_passes=300)
+    assert one.converged and other.converged
+    assert other.objective == pytest.approx(one.objective, rel=max(SAME_OBJECTIVE, 2 * tol))
+    _, test, _ = train_and_test()
+    (left,), (right,) = theirs.judge([one.probe], test, y), theirs.judge([other.probe], test, y)
+    # both ends are within tol of one optimum: rows may differ where two scores nearly tie
+    differ = left[0] != right[0]
+    assert differ.mean() <= 0.01 and (np.abs(left[3][differ]) < 0.3).all()
+
+
+def test_one_more_pass_at_the_same_point_agrees_to_1e_6(make):
+    """The objective at one probe by both paths, without a descent between them."""
+    x, y = features()
+    f = Features.of_arrays(x)
+    ours, theirs = make(f), KernelSolver(f)
+    a, b, rows = designs(theirs, ours, y)
+    first = theirs.fit_logistic(rows, y, a, 1e-3, tol=1e-3, max_passes=300)
+    one = theirs.fit_logistic(rows, y, a, 1e-3, tol=1e-9, max_passes=1, start=first)
+    other = ours.fit_logistic(rows, y, b, 1e-3, tol=1e-9, max_passes=1, start=first)
+    assert other.objective == pytest.approx(one.objective, rel=SAME_OBJECTIVE)
+    assert other.gap == pytest.approx(one.gap, rel=1e-2)  # a small difference of two values that round
+    assert other.train_error == pytest.approx(one.train_error, abs=1 / len(rows))
+    assert other.kernel in ("torch-float32", "torch-3xtf32")
+
+
+def test_judgements_are_those_of_the_kernels(make):
+    x, y = features()
+    f = Features.of_arrays(x)
+    theirs = KernelSolver(f)
+    a, _, rows = designs(theirs, theirs, y)
+    probes = [
+        theirs.fit_logistic(rows, y, a, 1e-2, tol=1e-3, max_passes=50).probe,
+        *theirs.solve_ridge(a, [1e-2]),
+        _core.LinearProbe(np.zeros((K, D)), np.zeros(K)),  # all scores equal: the lowest class is predicted
+    ]
+    shuffled = np.random.default_rng(3).permutation(N).astype(np.uint32)
+    for left, right in zip(theirs.judge(probes, shuffled, y), make(f).judge(probes, shuffled, y), strict=True):
+        for ours, their in zip(right, left, strict=True):
+            assert ours.dtype == their.dtype
+        ties = np.abs(left[3]) < 1e-5
+        np.testing.assert_array_equal(right[0][~ties], left[0][~ties])
+        np.testing.assert_array_equal(right[1] > 0, left[1] > 0)
+        np.testing.assert_allclose(right[2], left[2], rtol=2e-6, atol=2e-6)  # float32 scores of 33 products
+        np.testing.assert_allclose(right[3], left[3], rtol=1e-5, atol=1e-5)
+
+
+def test_a_bank_is_read_as_its_arrays_are(make, tmp_path: Path):
+    pytest.importorskip("polars")
+    from ssl_risk_rs import FeatureBank
+    from ssl_risk_rs.bank import exchange
+
+    x, y = features()
+    np.savez(tmp_path / "f.npz", X_train=x[:2400], y_train=y[:2400], X_test=x[2400:], y_test=y[2400:])
+    exchange.import_bank(tmp_path / "f.npz", tmp_path / "bank")
+    bank = Features.of_bank(FeatureBank.open(tmp_path / "bank"))
+    rows = np.random.default_rng(0).permutation(N)[:1000].astype(np.uint32)
+    out = np.empty((1000, D), bank.dtype)
+    bank.read_into(rows, out)
+    np.testing.assert_array_equal(out, x[rows])
+    of_bank, of_array = (make(f).moments(np.sort(rows), y, K).design() for f in (bank, Features.of_arrays(x)))
+    np.testing.assert_array_equal(of_bank.covariance, of_array.covariance)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rows_that_are_not_finite_are_named_in_the_same_words(make, value):
+    x, y = features()
+    x[1234, 17] = value
+    f = Features.of_arrays(x)
+    rows = np.arange(N, dtype=np.uint32)
+    with pytest.raises(ParameterError, match="row 1234, feature 17 is"):
+        make(f).moments(rows, y, K)
+    probe = _core.LinearProbe(np.ones((K, D)), np.zeros(K))
+    with pytest.raises(ParameterError, match="row 1234, feature 17 is"):
+        make(f).judge([probe], rows, y)
+
+
+def test_scores_that_overflow_are_an_error(make):
+    x, y = features()
+    f = Features.of_arrays(x)
+    probe = _core.LinearProbe(np.full((K, D), 1e38), np.zeros(K))
+    with pytest.raises(NumericalError, match="scores of row"):
+        make(f).judge([probe], np.arange(N, dtype=np.uint32), y)
+
+
+def test_what_does_not_fit_together_is_refused(make):
+    x, y = features()
+    f = Features.of_arrays(x)
+    solver = make(f)
+    design = solver.moments(np.arange(1000, dtype=np.uint32), y, K).design()
+    with pytest.raises(ParameterError, match="of other rows"):
+        solver.fit_logistic(np.arange(1, 1001, dtype=np.uint32), y, design, 1e-3, tol=1e-3, max_passes=9)
+    with pytest.raises(ShapeError, match="classes"):
+        solver.judge([_core.LinearProbe(np.ones((2, D)), np.zeros(2))], np.arange(50, dtype=np.uint32), y)
+    with pytest.raises(ShapeError, match="features"):
+        solver.judge([_core.LinearProbe(np.ones((K, 2)), np.zeros(K))], np.arange(50, dtype=np.uint32), y)
+    with pytest.raises(ParameterError, match="row"):
+        solver.judge([], np.array([N], np.uint32), y)
+    with pytest.raises(ParameterError, match="classes"):
+        solver.moments(np.arange(9, dtype=np.uint32), np.full(N, K, np.uint32), K)
+
+
+def test_three_products_of_rounded_factors_are_as_good_as_one():
+    """Parts of 11 bits, as a device would round them: what is left out of a product is below float32 sums' own loss."""
+    rng = np.random.default_rng(0)
+    a, b = (torch.from_numpy(rng.normal(size=shape).astype(np.float32)) for shape in ((50, 300), (300, 20)))
+    three = Products("3xtf32")
+    (first, rest), whole = three.parts(a), a.double() @ b.double()
+    assert torch.equal(first + rest, a) and bool((rest.abs() <= a.abs() * 2**-10).all())
+    rounded = [part.double() for part in three.parts(b)]
+    for part in (first, *three.parts(b)[:1]):
+        assert not bool((part.view(torch.int32) & 0x1FFF).any())
+    found = first.double() @ rounded[0] + first.double() @ rounded[1] + rest.double() @ rounded[0]
+    size = a.abs().double() @ b.abs().double()
+    assert bool(((found - whole).abs() <= 2**-20 * size).all())  # what is left out, twice 2⁻¹⁰ squared
+    by_torch = three.times(three.parts(a), three.parts(b)).double()
+    assert bool(((by_torch - whole).abs() <= 2**-18 * size).all())  # and float32 sums of 300 terms
+
+
+def test_memory_that_does_not_suffice_makes_blocks_smaller(monkeypatch: pytest.MonkeyPatch):
+    x, y = features()
+    f = Features.of_arrays(x)
+    solver = TorchSolver(f, [torch.device("cpu")], block_rows=1024)
+    design = solver.moments(np.arange(N, dtype=np.uint32), y, K).design(scaling="standardize")
+    sizes = []
+
+    def scarce(z, targets, sums):
+        sizes.append(len(z))
+        if len(z) > 300:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        torch_softmax.softmax_residual(z, targets, sums)
+
+    fit = solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=60)
+    monkeypatch.setattr(torch_passes, "softmax_residual", scarce)
+    again = solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=60)
+    assert {1024, 512, 256} <= set(sizes) and sizes[-1] <= 256
+    assert again.objective == pytest.approx(fit.objective, rel=SAME_OBJECTIVE)
+
+    def none_at_all(z, targets, sums):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch_passes, "softmax_residual", none_at_all)
+    with pytest.raises(DeviceError, match="no memory for 64 rows of 33 features"):
+        solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=60)
+
+
+def test_rows_that_do_not_fit_a_device_are_streamed(monkeypatch: pytest.MonkeyPatch):
+    x, _ = features()
+    empty = torch.empty
+
+    def scarce(*shape, **options):
+        if "device" in options and not options.get("pin_memory"):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", scarce)
+    rows = DeviceRows(Features.of_arrays(x), torch.device("cpu"), resident=True)
+    assert not rows.resident
+    blocks = [block.x.numpy() for block in rows.blocks(rows.pick(np.arange(N, dtype=np.uint32)), 700)]
+    np.testing.assert_array_equal(np.concatenate(blocks), x)
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="this torch has no AcceleratorError")
+def test_a_device_that_is_lost_names_what_is_safe(monkeypatch: pytest.MonkeyPatch):
+    x, y = features()
+    solver = TorchSolver(Features.of_arrays(x), [torch.device("cpu")])
+
+    def lost(*_):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch_passes, "softmax_residual", lost)
+    design = solver.moments(np.arange(N, dtype=np.uint32), y, K).design()
+    with pytest.raises(DeviceError, match=r"unspecified launch failure.*run the same line again, or with --device cpu"):
+        solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=9)
+
+
+def test_what_a_pass_raises_ends_the_fit(monkeypatch: pytest.MonkeyPatch):
+    x, y = features()
+    solver = TorchSolver(Features.of_arrays(x), [torch.device("cpu")])
+    design = solver.moments(np.arange(N, dtype=np.uint32), y, K).design()
+    rows = np.arange(N, dtype=np.uint32)
+    space = TorchSpace(
+        solver.shares, rows, np.searchsorted(design.classes, y), design, ClassModel(design, torch.device("cpu"))
+    )
+
+    def broken(*_):
+        raise LookupError("this pass is broken")
+
+    monkeypatch.setattr(space, "evaluate", broken, raising=True)
+    with pytest.raises(LookupError, match="this pass is broken"):
+        _core.fit_logistic_in(space, design, 1e-3)
+    monkeypatch.setattr(space, "evaluate", lambda point, *_: (1.0, 1.0, 0.0, point, 1.0, np.zeros(2), None, None))
+    with pytest.raises(ShapeError, match="classes of an evaluation"):
+        _core.fit_logistic_in(space, design, 1e-3)
+    monkeypatch.setattr(space, "evaluate", lambda point, *_: (1.0, 1.0, 0.0, point, 1.0, np.zeros(6), None, None))
+    with pytest.raises(ParameterError, match="lacks the curvature"):
+        _core.fit_logistic_in(space, design, 1e-3)
+
+
+def test_the_users_choice_of_products_comes_back(make):
+    x, y = features()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        make(Features.of_arrays(x)).moments(np.arange(N, dtype=np.uint32), y, K)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+def test_a_decomposition_is_the_same_on_a_device(probe, protocol):
+    x, y = features(dtype="float32")
+    y[y == 5] = 0
+    arrays = (x[:2400], y[:2400], x[2400:], y[2400:])
+    one, other = (decompose(*arrays, probe=probe, protocol=protocol, device=name) for name in ("cpu", "torch:cpu"))
+    assert (one.method.device, other.method.device) == ("cpu", "torch:cpu")
+    for name in ("risk_af", "risk_as", "risk_cs", "risk_us"):
+        assert other.estimate(name) == pytest.approx(one.estimate(name), abs=1.5 / 600)  # a row of the test set
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch):
+    assert choose_device("cpu", 1e20) == "cpu"
+    assert choose_device("torch:cpu", 1.0) == "torch:cpu"
+    assert choose_device("auto", 1e3) == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto", 1e20) == "cpu"
+    with pytest.raises(ParameterError, match="sees no CUDA device"):
+        choose_device("cuda", 1e20)
+    with pytest.raises(ParameterError, match="unknown to torch"):
+        choose_device("gpu", 1e20)
+    with pytest.raises(ParameterError, match="float64"):
+        choose_device("mps", 1e20)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("auto", 1e20) == "cuda:0"
+    assert choose_device("cuda", 1.0) == "cuda:0"
+    with pytest.raises(ParameterError, match="there are 1, from cuda:0"):
+        choose_device("cuda:0,cuda:3", 1e20)
+
+
+def test_sums_taken_elsewhere_are_checked():
+    moments = _core.Moments(2, 3, n_cells=2)
+    good = {
+        "counts": np.array([2, 0, 1], np.uint64),
+        "sums": np.ones((3, 2)),
+        "least": np.zeros(2, np.float32),
+        "largest": np.ones(2, np.float32),
+        "gram": np.eye(2),
+        "precision": "float32",
+    }
+    moments.add_sums(1, **good)
+    for name, value, error, words in [
+        ("counts", np.ones(2, np.uint64), ShapeError, "counts by class"),
+        ("sums", np.ones((2, 3)), ShapeError, "sums has shape"),
+        ("least", np.zeros(3, np.float32), ShapeError, "least values"),
+        ("largest", np.full(2, np.nan, np.float32), ParameterError, "finite"),
+        ("gram", np.full((2, 2), np.inf), ParameterError, "finite"),
+        ("counts", np.full(3, 2**60, np.uint64), ParameterError, "more rows"),
+        ("precision", "auto", ParameterError, "must be named"),
+    ]:
+        with pytest.raises(error, match=words):
+            moments.add_sums(1, **{**good, name: value})
+    with pytest.raises(ParameterError, match="cell 2 of 2"):
+        moments.add_sums(2, **good)
+    assert moments.design([1]).n_samples == 3
+
+
+def test_a_solver_is_opened_by_name():
+    f = Features.of_arrays(features()[0])
+    assert open_solver(f).device == "cpu"
+    assert open_solver(f, "torch:cpu,torch:cpu").device == "torch:cpu,torch:cpu"

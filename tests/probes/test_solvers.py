@@ -399,3 +399,18 @@ def test_a_solver_is_opened_by_name():
     f = Features.of_arrays(features()[0])
     assert open_solver(f).device == "cpu"
     assert open_solver(f, "torch:cpu,torch:cpu").device == "torch:cpu,torch:cpu"
+
+
+@pytest.mark.parametrize("device", ["torch:cpu", pytest.param("cuda", marks=gpu)])
+def test_estimators_fit_on_a_device(device):
+    from ssl_risk_rs import LogisticProbe, RidgeProbe, RidgeProbeCV
+
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    x, y = features(dtype="float32")
+    for make in (RidgeProbe, RidgeProbeCV, lambda **options: LogisticProbe(1e-2, tol=1e-6, **options)):
+        one, other = (make(scaling="standardize", device=name).fit(x, y) for name in ("cpu", device))
+        np.testing.assert_allclose(one.decision_function(x), other.decision_function(x), atol=5e-3)
+        if isinstance(one, RidgeProbeCV):
+            assert one.alpha_ == pytest.approx(other.alpha_)  # in units of a mean variance that rounds
+            assert np.abs(one.errors_ - other.errors_).max() <= 1  # near-ties

@@ -9,6 +9,8 @@ import click
 
 __all__ = [
     "data_option",
+    "device_option",
+    "encoder_device",
     "extraction_options",
     "extraction_settings",
     "features_options",
@@ -114,14 +116,25 @@ def format_option(command: Command) -> Command:
     )(command)
 
 
+def device_option(command: Command) -> Command:
+    """--device of a command that only encodes."""
+    return click.option(
+        "--device", default="auto", show_default=True, help="The encoder runs on auto, cpu, cuda, cuda:1 …"
+    )(command)
+
+
+def encoder_device(device: str) -> str:
+    """The device of the encoder where --device names those of the probes: the first of several."""
+    return device.split(",")[0].removeprefix("torch:")
+
+
 def extraction_options(command: Command) -> Command:
-    """Options that say what the encoder sees and how it runs; `extraction_settings` reads the latter."""
+    """Options that say what the encoder sees and how it runs; `extraction_settings` reads them, and a `device`."""
     options = [
         click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class."),
         click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
         click.option("--layers", metavar="A,B", help="Layers or features; default: the encoder's own."),
         click.option("--pool", help="Pooling of layers that name none."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …"),
         click.option(
             "--amp",
             type=click.Choice(["auto", "off", "bf16", "fp16"]),

@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap",
+    "overlap", "device",
 )  # fmt: skip
 
 
@@ -156,6 +156,11 @@ def decomposition_options(command: Command) -> Command:
                      help="Logistic fits end at this relative suboptimality. The default is 1e-6 for small data, else "
                      "3e-4, and 1e-3 for fits that only tune."),
         click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores."),
+        click.option(
+            "--device", default="auto", show_default=True,
+            help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1; auto fits probes on a GPU "
+            "where it pays.",
+        ),
         click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
         click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
         click.option("--force", is_flag=True, help="An existing run folder is replaced."),

@@ -11,6 +11,7 @@ from ssl_risk_rs.cli import _options as opt
 @opt.model_option()
 @opt.data_option
 @opt.store_option
+@opt.device_option
 @opt.extraction_options
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option

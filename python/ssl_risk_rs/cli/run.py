@@ -44,6 +44,7 @@ def run(
     \b
     ssl-risk-rs run -m swav -d imagenet:/data/imagenet
     """
+    options["device"] = opt.encoder_device(asked.fields["device"])
     extraction = opt.extraction_settings(options)
     if features is not None:
         if model is not None or data is not None:

@@ -17,11 +17,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.probes.devices import choose_device, open_solver
+from ssl_risk_rs.probes.features import Features as Rows
+from ssl_risk_rs.probes.solver import Precision, Solver
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
 
 Scaling: TypeAlias = Literal["none", "standardize", "minmax"]
-Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 #: (n, d)
 Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16]
 #: row numbers, or the class of each row
@@ -74,7 +76,13 @@ class _Probe(ClassifierMixin, BaseEstimator):
     """What the probes share: labels, statistics of the rows, scores."""
 
     scaling: Scaling
+    device: str
     n_threads: int | None
+
+    def _open(self, X: Features) -> Solver:
+        """The solver of these rows."""
+        products = float(X.shape[0]) * X.shape[1] * len(self.classes_)
+        return open_solver(Rows.of_arrays(X), choose_device(self.device, products), n_threads=self.n_threads)
 
     def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, Indices, Indices]:
         """Checked rows, their numbers, and encoded labels."""
@@ -96,30 +104,23 @@ class _Probe(ClassifierMixin, BaseEstimator):
         features = cast(Features, checked)
         return features, np.arange(len(features), dtype=np.uint32), labels
 
-    def _moments(
+    def _ridge_moments(
         self,
+        solver: Solver,
         X: Features,
         rows: Indices,
         labels: Indices,
-        cells: NDArray[np.uint8],
-        n_cells: int,
+        alpha: float,
         *,
-        precision: Precision = "auto",
-    ) -> "_core.Moments":
-        """Statistics of the rows by cell."""
-        shift = _core.choose_shift(X, rows)
-        moments = _core.Moments(X.shape[1], len(self.classes_), n_cells=n_cells, shift=shift, precision=precision)
-        moments.update(X, rows, labels, cells, n_threads=self.n_threads)
-        return moments
-
-    def _ridge_moments(
-        self, X: Features, rows: Indices, labels: Indices, cells: NDArray[np.uint8], n_cells: int, alpha: float
+        cells: NDArray[np.uint8] | None = None,
+        n_cells: int = 1,
     ) -> "_core.Moments":
         """Those that determine a ridge probe at this penalty, as far as that can be had."""
-        moments = self._moments(X, rows, labels, cells, n_cells)
+        k = len(self.classes_)
+        moments = solver.moments(rows, labels, k, cells=cells, n_cells=n_cells)
         too_weak = alpha < moments.design(scaling=self.scaling).alpha_floor
         if too_weak and X.shape[0] * X.shape[1] ** 2 <= FLOAT64_PRODUCTS:
-            moments = self._moments(X, rows, labels, cells, n_cells, precision="float64")
+            moments = solver.moments(rows, labels, k, cells=cells, n_cells=n_cells, precision="float64")
         return moments
 
     def _dual(self, X: Features, rows: Indices, labels: Indices, alphas: list[float]) -> list["_core.LinearProbe"]:
@@ -194,6 +195,9 @@ class RidgeProbe(_Probe):
         will do.
     scaling : {"none", "standardize", "minmax"}, default "none"
         Scaling of each feature from the training rows, folded into the weights. α acts on scaled weights.
+    device : str, default "cpu"
+        "cpu", "cuda", "cuda:1", several joined by commas, or "auto": a GPU where there is one and it pays. Fits run
+        there; scores are computed on the CPU.
     n_threads : int, optional
         Default: all cores. The same number gives the same bits, another number the same to 1e-6.
 
@@ -222,9 +226,12 @@ class RidgeProbe(_Probe):
     0.85
     """
 
-    def __init__(self, alpha: float = 1e-3, *, scaling: Scaling = "none", n_threads: int | None = None) -> None:
+    def __init__(
+        self, alpha: float = 1e-3, *, scaling: Scaling = "none", device: str = "cpu", n_threads: int | None = None
+    ) -> None:
         self.alpha = alpha
         self.scaling = scaling
+        self.device = device
         self.n_threads = n_threads
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "RidgeProbe":
@@ -246,9 +253,9 @@ class RidgeProbe(_Probe):
         if len(features) < features.shape[1]:
             self._keep(self._dual(features, rows, labels, alphas)[0])
         else:
-            cells = np.zeros(len(features), np.uint8)
-            design = self._ridge_moments(features, rows, labels, cells, 1, alphas[0]).design(scaling=self.scaling)
-            self._keep(design.solve_ridge(alphas, reuse=False, n_threads=self.n_threads)[0])
+            solver = self._open(features)
+            design = self._ridge_moments(solver, features, rows, labels, alphas[0]).design(scaling=self.scaling)
+            self._keep(solver.solve_ridge(design, alphas, reuse=False)[0])
         return self
 
 
@@ -273,6 +280,9 @@ class RidgeProbeCV(_Probe):
         As in `RidgeProbe`.
     random_state : int, default 0
         Draws the folds.
+    device : str, default "cpu"
+        "cpu", "cuda", "cuda:1", several joined by commas, or "auto": a GPU where there is one and it pays. Fits run
+        there; scores are computed on the CPU.
     n_threads : int, optional
         Default: all cores.
 
@@ -305,6 +315,7 @@ class RidgeProbeCV(_Probe):
         max_judged: int = 20_000,
         scaling: Scaling = "none",
         random_state: int = 0,
+        device: str = "cpu",
         n_threads: int | None = None,
     ) -> None:
         self.alphas = alphas
@@ -312,6 +323,7 @@ class RidgeProbeCV(_Probe):
         self.max_judged = max_judged
         self.scaling = scaling
         self.random_state = random_state
+        self.device = device
         self.n_threads = n_threads
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "RidgeProbeCV":
@@ -330,11 +342,12 @@ class RidgeProbeCV(_Probe):
         keys = _core.sample_keys([str(i) for i in rows], self.random_state)
         folds = _core.assign_cells(keys, rows, labels, n_folds=self.n_folds, n_subsets=0, subset_size=0)
         wide = len(features) < features.shape[1]
+        solver = self._open(features)
         if wide:
             unit = _core.feature_scaling(features, rows, scaling=self.scaling)[1]
         else:
             weakest = min(alphas, default=np.inf)  # those of the default are not below the floor
-            moments = self._ridge_moments(features, rows, labels, folds, self.n_folds, weakest)
+            moments = self._ridge_moments(solver, features, rows, labels, weakest, cells=folds, n_cells=self.n_folds)
             whole = moments.design(scaling=self.scaling)
             unit = whole.mean_variance
         if not alphas:
@@ -354,7 +367,7 @@ class RidgeProbeCV(_Probe):
                 design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
                 # this fold's floor may be a little higher than that of all rows
                 used = [max(a, design.alpha_floor) if a >= whole.alpha_floor * (1 - 1e-6) else a for a in alphas]
-                errors += design.ridge_errors(features, held, labels, used, n_threads=self.n_threads)
+                errors += solver.ridge_errors(design, held, labels, used)
             judged += len(held)
         if not judged:
             raise ParameterError(
@@ -366,7 +379,7 @@ class RidgeProbeCV(_Probe):
         if wide:
             self._keep(self._dual(features, rows, labels, [self.alpha_])[0])
         else:
-            self._keep(whole.solve_ridge([self.alpha_], reuse=False, n_threads=self.n_threads)[0])
+            self._keep(solver.solve_ridge(whole, [self.alpha_], reuse=False)[0])
         return self
 
     def _checked_settings(self) -> list[float]:
@@ -400,6 +413,9 @@ class LogisticProbe(_Probe):
         optimum's on a few thousand rows, those of a 1e-4 fit hardly.
     max_passes : int, default 300
         Passes over the rows at most, several times what tuned penalties take.
+    device : str, default "cpu"
+        "cpu", "cuda", "cuda:1", several joined by commas, or "auto": a GPU where there is one and it pays. Fits run
+        there; scores are computed on the CPU.
     n_threads : int, optional
         Default: all cores. The same number gives the same bits, another number the same to 1e-6.
 
@@ -441,12 +457,14 @@ class LogisticProbe(_Probe):
         scaling: Scaling = "none",
         tol: float = 1e-4,
         max_passes: int = 300,
+        device: str = "cpu",
         n_threads: int | None = None,
     ) -> None:
         self.alpha = alpha
         self.scaling = scaling
         self.tol = tol
         self.max_passes = max_passes
+        self.device = device
         self.n_threads = n_threads
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> "LogisticProbe":
@@ -468,18 +486,10 @@ class LogisticProbe(_Probe):
         features, rows, labels = self._prepare(X, y)
         # but for the variances to standardize with, products of features only shape the solver's steps
         precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
-        cells = np.zeros(len(features), np.uint8)
-        design = self._moments(features, rows, labels, cells, 1, precision=precision).design(scaling=self.scaling)
-        fit = _core.fit_logistic(
-            features,
-            rows,
-            labels,
-            design,
-            alpha,
-            tol=float(self.tol),
-            max_passes=max_passes,
-            n_threads=self.n_threads,
-        )
+        solver = self._open(features)
+        moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
+        design = moments.design(scaling=self.scaling)
+        fit = solver.fit_logistic(rows, labels, design, alpha, tol=float(self.tol), max_passes=max_passes)
         self._keep(fit.probe)
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop
         self.converged_, self.n_passes_ = fit.converged, fit.passes

@@ -27,18 +27,27 @@ class KernelSolver:
         n_classes: int,
         *,
         cells: np.ndarray | None = None,
+        n_cells: int | None = None,
         precision: Precision = "auto",
     ) -> "_core.Moments":
         """See `Solver`."""
-        cells, n_cells = cells_of(rows, labels, cells)
+        cells, n_cells = cells_of(rows, labels, cells, n_cells)
         shift = _core.choose_shift(self.features.source, rows)
         moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift, precision=precision)
         moments.update(self.features.source, rows, labels, cells, n_threads=self.n_threads)
         return moments
 
-    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+    def solve_ridge(
+        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
+    ) -> list["_core.LinearProbe"]:
         """See `Solver`; one eigendecomposition of a design serves all calls."""
-        return design.solve_ridge(list(alphas), n_threads=self.n_threads)
+        return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
+
+    def ridge_errors(
+        self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]
+    ) -> list[int]:
+        """See `Solver`."""
+        return design.ridge_errors(self.features.source, rows, labels, list(alphas), n_threads=self.n_threads)
 
     def fit_logistic(
         self,

@@ -32,12 +32,21 @@ class Solver(Protocol):
         n_classes: int,
         *,
         cells: np.ndarray | None = None,
+        n_cells: int | None = None,
         precision: Precision = "auto",
     ) -> "_core.Moments":
-        """Statistics of `rows` by cell; `cells` is uint8 (n,), one cell by default."""
+        """Statistics of `rows` by cell; `cells` is uint8 (n,), one cell by default; there are as many cells as `rows`
+        use unless `n_cells` says more."""
 
-    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+    def solve_ridge(
+        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
+    ) -> list["_core.LinearProbe"]:
         """The ridge probe of each penalty, as `Design.solve_ridge`."""
+
+    def ridge_errors(
+        self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]
+    ) -> list[int]:
+        """Rows that the ridge probe of each penalty predicts wrongly, as `Design.ridge_errors`."""
 
     def fit_logistic(
         self,
@@ -57,8 +66,10 @@ class Solver(Protocol):
         """What each probe does on `rows`, as `_core.judge`."""
 
 
-def cells_of(rows: np.ndarray, labels: np.ndarray, cells: np.ndarray | None) -> tuple[np.ndarray, int]:
-    """Cells by row, and the number of those that `rows` use; without cells, one."""
+def cells_of(
+    rows: np.ndarray, labels: np.ndarray, cells: np.ndarray | None, n_cells: int | None
+) -> tuple[np.ndarray, int]:
+    """Cells by row, and how many there are: those that `rows` use, unless more are asked for; without cells, one."""
     if cells is None:
-        return np.zeros(len(labels), np.uint8), 1
-    return cells[: len(labels)], int(cells[rows].max(initial=0)) + 1
+        return np.zeros(len(labels), np.uint8), n_cells or 1
+    return cells[: len(labels)], n_cells or int(cells[rows].max(initial=0)) + 1

@@ -76,10 +76,11 @@ class TorchSolver:
         n_classes: int,
         *,
         cells: np.ndarray | None = None,
+        n_cells: int | None = None,
         precision: Precision = "auto",
     ) -> "_core.Moments":
         """See `Solver`; "bfloat16" is summed as "float32"."""
-        cells, n_cells = cells_of(rows, labels, cells)
+        cells, n_cells = cells_of(rows, labels, cells, n_cells)
         _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
         if int(labels[rows].max(initial=0)) >= n_classes:
             raise ParameterError(f"a label is {int(labels[rows].max())}, there are {n_classes} classes")
@@ -93,8 +94,10 @@ class TorchSolver:
                 add_rows(moments, share, rows, labels, cells, n_cells, shift=shift, wide=wide)
         return moments
 
-    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
-        """See `Solver`; a Cholesky factorization in float64 for each penalty."""
+    def solve_ridge(
+        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
+    ) -> list["_core.LinearProbe"]:
+        """See `Solver`; a Cholesky factorization in float64 for each penalty, whatever `reuse` says."""
         kept = design.scale != 0
         with self._device_errors():
             covariance, targets = self._normal_equations(design)
@@ -110,6 +113,13 @@ class TorchSolver:
                 intercept[design.classes] = design.priors
                 found.append(_core.LinearProbe(coef, intercept - coef @ design.offset, design.shift, design.scale))
         return found
+
+    def ridge_errors(
+        self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]
+    ) -> list[int]:
+        """See `Solver`; near-ties fall as in `judge`."""
+        judged = (self.judge(self.solve_ridge(design, [alpha]), rows, labels)[0] for alpha in alphas)
+        return [int((rank > 0).sum()) for _, rank, *_ in judged]
 
     def _normal_equations(self, design: "_core.Design") -> "tuple[torch.Tensor, torch.Tensor]":
         """Covariance (d, d) and targets (d, k') of a design, float64; the last one is kept."""

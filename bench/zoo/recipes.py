@@ -82,6 +82,7 @@ class Recipe:
     planted: Planted = ""
     checkpoints: bool = False
     batch_size: int = 512
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
 
@@ -158,7 +159,8 @@ def _one_seed() -> Iterator[Recipe]:
     yield replace(twin, planted="test_images")
     yield replace(twin, planted="tenth", share=0.1)
     yield replace(twin, planted="shuffled_labels")
-    yield Recipe("simsiam", planted="collapsed", projection="identity")
+    # long plain steps: every output dies within an epoch. Adam's, or short ones, leave a rest that a probe scales up
+    yield Recipe("simsiam", planted="collapsed", projection="identity", optimizer="sgd", learning_rate=10.0)
 
 
 def recipes(seeds: tuple[int, ...] = (0, 1)) -> list[Recipe]:
@@ -194,11 +196,11 @@ def columns(recipe: Recipe) -> dict[str, object]:
         "family": recipe.architecture,
         "patch_size": 4 if recipe.architecture == "vit" else None,
         "z_dim": recipe.z_dim,
-        "z_layer": "proj",
+        "z_layer": "proj" if recipe.architecture == "vit" else "avgpool",
         "projection2_arch": projection,
         "epochs": recipe.epochs if trained else 0,
         "batch_size": recipe.batch_size if trained else None,
-        "optimizer": "adamw" if trained else None,
+        "optimizer": recipe.optimizer if trained else None,
         "learning_rate": recipe.learning_rate if trained else None,
         "weight_decay": recipe.weight_decay if trained else None,
         "scheduler": "cosine" if trained else None,

@@ -169,13 +169,13 @@ def _optimize(
     place: Place,
     keep: Callable[[int, float], None],
 ) -> None:
-    """AdamW with warm-up and cosine; `keep` is called after each epoch whose encoder is kept, in eval mode."""
+    """Steps at a rate that warms up, then falls as a cosine.
+
+    `keep` is called after each epoch whose encoder is kept, with the epoch's mean loss.
+    """
     device = images.pixels.device
     generator = torch.Generator(device).manual_seed(recipe.seed)
-    trained = [p for p in objective.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=device.type == "cuda"
-    )
+    optimizer = _optimizer(recipe, [p for p in objective.parameters() if p.requires_grad])
     steps_an_epoch = max(1, images_an_epoch // recipe.batch_size)
     steps, step = recipe.epochs * steps_an_epoch, 0
     warmup, wanted = max(1, round(WARMUP * steps)), checkpoint_epochs(recipe)
@@ -201,6 +201,13 @@ def _optimize(
             keep(epoch, round(mean, 5))
         if epoch < recipe.epochs and time.time() > place.stop_at:
             raise OutOfTime(f"{recipe.name} was left in epoch {epoch} of {recipe.epochs}")
+
+
+def _optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=parameters[0].is_cuda)
 
 
 def _draw(n: int, steps: int, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:

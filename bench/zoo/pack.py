@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Made", "PackWriter", "find_packs", "half", "read_records", "read_tensors"]
+__all__ = ["Made", "PackWriter", "find_packs", "finished", "half", "read_records", "read_tensors"]
 
 #: packs stay below it: some links take no larger file
 MAX_BYTES = 14 * 2**20
@@ -62,12 +62,16 @@ def half(tensors: "dict[str, Tensor]") -> dict[str, np.ndarray]:
 
 
 class PackWriter:
-    """Adds encoders to the packs of a folder, `zoo-NN.safetensors`, and a line for each to `zoo.jsonl`."""
+    """Adds encoders to the packs of a folder, `zoo-NN.safetensors`, and a line for each to `zoo-NN.jsonl`.
+
+    The lines bear the number of the writer's first pack, so that what several writers leave fits into one folder.
+    """
 
     def __init__(self, folder: Path, first: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        numbers = [int(path.stem.rpartition("-")[2]) for path in find_packs(folder)]
+        numbers = [_number(path) for path in find_packs(folder)]
         self.folder, self.number = folder, max([first, *(n + 1 for n in numbers)])
+        self.lines = folder / f"zoo-{self.number:02d}.jsonl"
         self.current: list[Made] = []
 
     def add(self, made: Made) -> Path:
@@ -82,7 +86,7 @@ class PackWriter:
         tensors = {f"{m.name}/{key}": value for m in self.current for key, value in m.tensors.items()}
         save_file(tensors, beside, {"format": FORMAT, **{m.name: json.dumps(m.record) for m in self.current}})
         os.replace(beside, path)
-        with (self.folder / "zoo.jsonl").open("a") as file:
+        with self.lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**made.record, "pack": path.name}) + "\n")
         return path
 
@@ -112,6 +116,33 @@ def read_records(folder: Path) -> dict[str, tuple[Path, Record]]:
             raise ValueError(f"{path} is no pack of bench/zoo/pretrain.py (format {FORMAT!r})")
         found.update({name: (path, json.loads(text)) for name, text in metadata.items()})
     return found
+
+
+def finished(place: Path) -> dict[str, int]:
+    """Which encoders are there already, and the number of the pack of each.
+
+    Parameters
+    ----------
+    place : a folder of packs, or a `zoo-NN.jsonl` alone, which is small enough to be sent along
+
+    Raises
+    ------
+    ValueError for a file that is neither.
+    """
+    if not place.is_file():
+        return {name: _number(path) for name, (path, _) in read_records(place).items()}
+    found = {}
+    for index, line in enumerate(place.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            found[str(record["name"])] = _number(Path(record["pack"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{place}, line {index} names no encoder and pack; delete that line") from error
+    return found
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 def read_tensors(path: Path, name: str) -> dict[str, np.ndarray]:

@@ -1,11 +1,11 @@
 """Pretrain the zoo: some hundred small encoders on Fashion-MNIST, by design choice, with twins and planted truths.
 
     python bench/zoo/pretrain.py --data /usr/share/datasets/fashion-mnist --out bench/data/zoo
-    python bench/zoo/pretrain.py --data DIR --out DIR --minutes 8.5 --resume bench/data/zoo    # what is missing there
+    python bench/zoo/pretrain.py --data DIR --out DIR --minutes 8.5 --resume zoo-00.jsonl    # what it does not name
 
 On a GPU several processes share the card, since one such network does not fill it. What is finished lies in --out as
-packs (`zoo-NN.safetensors`, below 15 MiB each) and as lines of `zoo.jsonl`; the same command again trains what is not
-there. The first seed of every recipe comes before the second's. Needs torch, timm, safetensors and lightly.
+packs (`zoo-NN.safetensors`, below 15 MiB each) and as lines of `zoo-NN.jsonl`; the same command again trains what is
+not there. The first seed of every recipe comes before the second's. Needs torch, timm, safetensors and lightly.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 # the modules beside this file, also in the processes that are started
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from pack import Made, PackWriter, read_records
+from pack import Made, PackWriter, finished
 from recipes import Recipe, recipes
 from training import OutOfTime, Place, train
 
@@ -39,18 +39,22 @@ def main(arguments: list[str] | None = None) -> int:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = options.workers or (min(GPU_WORKERS, max(1, n_cores - 2)) if device.startswith("cuda") else 1)
+    stop_at, threads = began + 60 * options.minutes, options.threads or max(1, n_cores // workers)
     place = Place(
         data=options.data.expanduser().resolve(),
         device=device,
         limit=options.limit,
         max_epochs=options.max_epochs,
         mixed=options.mixed if options.mixed is not None else device.startswith("cuda"),
-        threads=max(1, n_cores // workers),
-        stop_at=began + 60 * options.minutes,
+        threads=threads,
+        stop_at=stop_at,
     )
     wanted = choose(options.only, tuple(range(options.seeds)))
-    finished = {name for folder in (options.out, *options.resume) for name in read_records(folder)}
-    missing = [recipe for recipe in wanted if recipe.name not in finished]
+    try:
+        there = {name: number for place in (options.out, *options.resume) for name, number in finished(place).items()}
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    missing = [recipe for recipe in wanted if recipe.name not in there]
     if options.list:
         for recipe in wanted:
             print(f"{recipe.name}{'' if recipe in missing else '  (there)'}")
@@ -60,9 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{workers} processes of {place.threads} threads",
         flush=True,
     )
-    first = 1 + max((pack_number(path) for folder in options.resume for path, _ in read_records(folder).values()),
-                    default=-1)  # fmt: skip
-    writer = PackWriter(options.out, first)
+    writer = PackWriter(options.out, first=1 + max(there.values(), default=-1))
     if workers == 1:
         left, failed = in_turn(missing, place, writer, began)
     else:
@@ -76,8 +78,6 @@ def in_turn(missing: list[Recipe], place: Place, writer: PackWriter, began: floa
     failed = 0
     for index, recipe in enumerate(missing):
         try:
-            if time.time() > place.stop_at:
-                raise OutOfTime
             store(train(recipe, place), writer, began)
         except OutOfTime:
             return len(missing) - index, failed
@@ -134,10 +134,6 @@ def choose(patterns: list[str], seeds: tuple[int, ...]) -> list[Recipe]:
     return found
 
 
-def pack_number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
-
-
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +153,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="nothing is finished after so long")
     parser.add_argument("--device", help="default: cuda where there is one")
     parser.add_argument("--workers", type=int, help=f"processes (default {GPU_WORKERS} on a GPU, else 1)")
+    parser.add_argument("--threads", type=int, help="of each process (default: the cores by the processes)")
     parser.add_argument("--mixed", action=argparse.BooleanOptionalAction, help="bfloat16 encoders (default on a GPU)")
     parser.add_argument("--limit", type=int, help="images of each part (for a trial)")
     parser.add_argument("--max-epochs", type=int, help="cut longer recipes (for a trial)")

@@ -113,6 +113,8 @@ def train(recipe: Recipe, place: Place) -> list[Made]:
     ------
     OutOfTime after `place.stop_at`; ValueError if the loss or a weight is not finite.
     """
+    if time.time() > place.stop_at:
+        raise OutOfTime(f"{recipe.name} was not begun")
     torch.set_num_threads(place.threads)
     torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU
     began, own_name = time.perf_counter(), recipe.name

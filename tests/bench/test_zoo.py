@@ -63,7 +63,7 @@ def packs(zoo, data, tmp_path_factory) -> Path:
     """A folder of packs: five encoders and the checkpoints of one, after two epochs."""
     folder = tmp_path_factory.mktemp("zoo")
     only = [argument for name in PLAIN for argument in ("--only", name)]
-    trial = ["--data", str(data), "--out", str(folder), "--device", "cpu", "--max-epochs", "2"]
+    trial = ["--data", str(data), "--out", str(folder), "--device", "cpu", "--threads", "1", "--max-epochs", "2"]
     assert zoo["pretrain"].main([*trial, *only]) == 0
     return folder
 
@@ -255,7 +255,7 @@ def test_packs_hold_what_was_added_and_stay_small(zoo, tmp_path, monkeypatch):
     for one in every:
         path, _ = zoo["pack"].read_records(tmp_path)[one.name]
         assert np.array_equal(zoo["pack"].read_tensors(path, one.name)["encoder.weight"], one.tensors["encoder.weight"])
-    lines = [json.loads(line) for line in (tmp_path / "zoo.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "zoo-00.jsonl").read_text().splitlines()]
     assert [line["name"] for line in lines] == [one.name for one in every]
 
 
@@ -307,14 +307,26 @@ def test_pretraining_keeps_encoders_records_and_rows(zoo, packs):
 def test_what_is_there_is_not_trained_again(zoo, data, packs, tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in packs.iterdir()}
     only = [argument for name in PLAIN for argument in ("--only", name)]
-    trial = ["--data", str(data), "--device", "cpu", "--max-epochs", "1"]
+    trial = ["--data", str(data), "--device", "cpu", "--threads", "1", "--max-epochs", "1"]
     assert zoo["pretrain"].main([*trial, "--out", str(packs), *only]) == 0
     assert {path.name: path.read_bytes() for path in packs.iterdir()} == before
     # elsewhere, beside what is there: the new pack has a number of its own, so that both fit into one folder
     wanted = [*trial, "--out", str(tmp_path), "--resume", str(packs), "--only", "random_s0", "--only", "random_s1"]
     assert zoo["pretrain"].main(wanted) == 0
     assert set(zoo["pack"].read_records(tmp_path)) == {"random_s1"}
-    assert [path.name for path in zoo["pack"].find_packs(tmp_path)] == ["zoo-01.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["zoo-01.jsonl", "zoo-01.safetensors"]
+    # the lines alone say it too
+    lines = ["--resume", str(packs / "zoo-00.jsonl"), "--resume", str(tmp_path / "zoo-01.jsonl")]
+    assert zoo["pretrain"].main([*trial, "--out", str(tmp_path / "third"), *lines, *only, "--only", "random_s1"]) == 0
+    assert zoo["pack"].find_packs(tmp_path / "third") == []
+
+
+def test_a_line_that_names_no_encoder_is_named(zoo, data, tmp_path):
+    (tmp_path / "zoo-00.jsonl").write_text('{"name": "a", "pack": "zoo-00.safetensors"}\n{"na')
+    assert zoo["pack"].finished(tmp_path) == {}  # a folder is read by its packs
+    command = ["--data", str(data), "--out", str(tmp_path / "out"), "--resume", str(tmp_path / "zoo-00.jsonl")]
+    with pytest.raises(SystemExit, match=r"zoo-00\.jsonl, line 2 names no encoder and pack"):
+        zoo["pretrain"].main(command)
 
 
 def test_rows_that_were_seen_are_kept(zoo, data):
@@ -338,7 +350,18 @@ def test_the_same_seed_gives_the_same_encoder(zoo, data):
 
 
 def test_nothing_is_finished_after_the_time(zoo, data, tmp_path, capsys):
-    trial = ["--data", str(data), "--out", str(tmp_path), "--device", "cpu", "--only", "supervised_s0"]
+    trial = [
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--only",
+        "supervised_s0",
+    ]
     assert zoo["pretrain"].main([*trial, "--minutes", "0"]) == 3
     assert "0 trained, 1 left, 0 failed" in capsys.readouterr().out
     assert zoo["pack"].find_packs(tmp_path) == []
@@ -347,7 +370,18 @@ def test_nothing_is_finished_after_the_time(zoo, data, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_fails_by_name(zoo, data, tmp_path, capsys, monkeypatch):
     supervised = zoo["objectives"].Supervised
     monkeypatch.setattr(supervised, "forward", lambda self, batch: self.head.weight.sum() * float("nan"))
-    trial = ["--data", str(data), "--out", str(tmp_path), "--device", "cpu", "--only", "supervised_s0"]
+    trial = [
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--only",
+        "supervised_s0",
+    ]
     assert zoo["pretrain"].main(trial) == 1
     assert "FAILED supervised_s0: the loss of supervised_s0 is nan in epoch 1" in capsys.readouterr().out
 

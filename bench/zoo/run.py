@@ -1,21 +1,28 @@
 """Encode and decompose the whole zoo: one table of components and design choices a probe.
 
     python bench/zoo/run.py --zoo bench/data/zoo --out bench/data/zoo_runs
-    python bench/zoo/run.py --zoo DIR --out DIR --only 'simclr*' --probe ridge --minutes 30
+    python bench/zoo/run.py --zoo DIR --out DIR --in-memory --workers 8 --minutes 9      # on a machine of its own
+    python bench/zoo/run.py --zoo DIR --out DIR --only 'simclr*' --probe ridge
 
-Each encoder becomes a run folder in --out/runs, which `ssl-risk-rs report` and `compare` read; what is there is not
-made again. After each, the tables are written anew: `zoo_PROBE.csv` (a recipe in each row, for `ssl-risk-rs study`),
-`planted_PROBE.csv` (encoders with a planted truth, and the encoders they are held against) and `training_PROBE.csv`
-(checkpoints along training). Risks are fractions; `_low` and `_high` are the interval's ends.
+Each encoder becomes feature banks in a store and a run folder in --out/runs, which `ssl-risk-rs report` and `compare`
+read; with --in-memory its representations are computed on the device, decomposed and dropped, several encoders side by
+side. Either way it becomes lines of --out/rows.jsonl, and what these name is not made again. From them come the tables:
+`zoo_PROBE.csv` (a recipe in each row, for `ssl-risk-rs study`), `planted_PROBE.csv` (encoders with a planted truth, and
+the encoders they are held against) and `training_PROBE.csv` (checkpoints along training). Risks are fractions; `_low`
+and `_high` are the interval's ends.
 """
 
 import argparse
 import csv
 import fnmatch
+import json
 import math
+import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from pack import Record, read_records
 
 if TYPE_CHECKING:
-    from ssl_risk_rs import Decomposition, Run
+    import numpy as np
+    from ssl_risk_rs import Decomposition
 
 ENCODERS = Path(__file__).resolve().parent / "encoders.py"
 DATA = "idx:/usr/share/datasets/fashion-mnist"
@@ -49,58 +57,176 @@ class Job:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the runs that are missing; 0 if all are there, 3 if time ran out, 1 if one failed."""
+    """Make what is missing; 0 if all is there, 3 if time ran out, 1 if something failed."""
     options = parse(arguments)
-    began, failed, left = time.time(), 0, 0
+    stop_at = time.time() + 60 * options.minutes
     os.environ["FASHION_ZOO"] = str(options.zoo)
     records = {name: record for name, (_, record) in read_records(options.zoo).items()}
     if not records:
         raise SystemExit(f"{options.zoo} holds no packs; bench/zoo/pretrain.py --out {options.zoo} makes them")
+    options.out.mkdir(parents=True, exist_ok=True)
     every = jobs(records)
     chosen = [job for job in every if not options.only or any(fnmatch.fnmatch(job.name, p) for p in options.only)]
     without = [job.name for job in chosen if job.twin is None]
     if without:
         print(f"{len(without)} encoders have no supervised twin in the packs, among them {without[0]}", flush=True)
-    probes = options.probe or list(PROBES)
-    for job in chosen:
-        folder = options.out / "runs" / job.name
-        if (folder / "run.json").is_file():
-            continue
-        if time.time() - began > 60 * options.minutes:
-            left += 1
-            continue
-        failed += not make(job, folder, probes, options)
-        write_tables(every, options.out)
+    probes = tuple(options.probe or PROBES)
+    there = {(str(row["encoder"]), str(row["probe"])) for row in read_rows(options.out)}
+    missing = [job for job in chosen if any((job.name, probe) not in there for probe in probes)]
+    settings = How(
+        data=options.data,
+        probes=probes,
+        threads=options.threads or max(1, cores() // options.workers),
+        device=options.device,
+        limit=options.limit,
+        store=options.store or options.out / "store",
+        runs=options.out / "runs",
+        in_memory=options.in_memory,
+        stop_at=stop_at,
+    )
+    failed = left = 0
+    for job, outcome in outcomes(missing, settings, options.workers):
+        left += outcome.out_of_time
+        failed += bool(outcome.failure)
+        if outcome.failure:
+            print(f"FAILED {job.name}: {outcome.failure}", flush=True)
+        new = [row for row in outcome.rows if (job.name, str(row["probe"])) not in there]
+        with (options.out / "rows.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in new)
+        if new:
+            risks = ", ".join(f"{row['probe']} {row['agg_risk']:.4f}" for row in new)
+            print(f"{job.name}: aggregated risk {risks}; {outcome.seconds:.0f} s", flush=True)
     write_tables(every, options.out)
-    print(f"{len(chosen) - left - failed} of {len(chosen)} runs are there, {left} left, {failed} failed")
+    print(f"{len(chosen) - left - failed} of {len(chosen)} encoders are decomposed, {left} left, {failed} failed")
     return 1 if failed else 3 if left else 0
 
 
-def make(job: Job, folder: Path, probes: list[str], options: argparse.Namespace) -> bool:
-    """Encode and decompose one encoder; False if it failed."""
-    from ssl_risk_rs import SslRiskError, evaluate
+@dataclass(frozen=True, slots=True)
+class How:
+    """How encoders are decomposed: picklable, so that it can be sent to a process.
 
+    Attributes
+    ----------
+    data : name of the data, `idx:FOLDER`
+    threads : of each process's fits
+    device : that encodes
+    limit : images, as `create_dataset` takes it; None for all
+    store, runs : folders of banks and of run folders
+    in_memory : neither is written
+    stop_at : `time.time()` after which none is begun
+    """
+
+    data: str
+    probes: tuple[str, ...]
+    threads: int
+    device: str
+    limit: str | None
+    store: Path
+    runs: Path
+    in_memory: bool
+    stop_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a job: a row for each probe, why one is missing, or that there was no time."""
+
+    rows: tuple[Record, ...] = ()
+    failure: str = ""
+    out_of_time: bool = False
+    seconds: float = 0.0
+
+
+def outcomes(missing: list[Job], how: How, workers: int) -> Iterator[tuple[Job, Outcome]]:
+    """What comes of each job, in this process or in several."""
+    if workers == 1:
+        yield from ((job, attempt(job, how)) for job in missing)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: dict[Future[Outcome], Job] = {pool.submit(attempt, job, how): job for job in missing}
+        for future in as_completed(running):
+            yield running[future], future.result()
+
+
+def attempt(job: Job, how: How) -> Outcome:
+    """Encode and decompose one encoder."""
+    from ssl_risk_rs import SslRiskError
+
+    if time.time() > how.stop_at:
+        return Outcome(out_of_time=True)
     began = time.perf_counter()
-    extraction = {} if options.limit is None else {"limit": options.limit}
     try:
-        run, failure = evaluate(
-            f"{ENCODERS}:{job.encoder}",
-            options.data,
-            probes=probes,
-            supervised="none" if job.twin is None else f"{ENCODERS}:{job.twin}",
-            control="none",  # random weights are rows of their own
-            store=options.store or options.out / "store",
-            extraction=extraction,
-        )
-        if failure is not None:
-            raise failure
-        run.save(folder)
+        found = in_memory(job, how) if how.in_memory else through_banks(job, how)
     except SslRiskError as error:
-        print(f"FAILED {job.name}: {error}", flush=True)
-        return False
-    risks = ", ".join(f"{d.method.probe} {d.estimate('agg_risk'):.4f}" for d in run.decompositions)
-    print(f"{job.name}: aggregated risk {risks}; {time.perf_counter() - began:.0f} s", flush=True)
-    return True
+        return Outcome(failure=str(error))
+    return Outcome(tuple(row(job, d) for d in found), seconds=time.perf_counter() - began)
+
+
+def through_banks(job: Job, how: How) -> "list[Decomposition]":
+    """As `ssl-risk-rs run` does it: feature banks, then a run folder."""
+    from ssl_risk_rs import evaluate
+
+    run, failure = evaluate(
+        f"{ENCODERS}:{job.encoder}",
+        how.data,
+        probes=how.probes,
+        supervised="none" if job.twin is None else f"{ENCODERS}:{job.twin}",
+        control="none",  # random weights are rows of their own
+        store=how.store,
+        extraction={} if how.limit is None else {"limit": how.limit},
+        settings={"n_threads": how.threads},
+    )
+    if failure is not None:
+        raise failure
+    run.save(how.runs / job.name, force=True)
+    return list(run.decompositions)
+
+
+def in_memory(job: Job, how: How) -> "list[Decomposition]":
+    """The same rows, splits and probes without files; representations are float32, banks hold float16."""
+    from ssl_risk_rs import DataError, decompose
+    from training import load_images
+
+    scheme, _, folder = how.data.partition(":")
+    if scheme != "idx" or (how.limit is not None and not how.limit.isdigit()):
+        raise DataError("--in-memory takes idx:FOLDER as --data, and a whole number of images of each part as --limit")
+    limit = None if how.limit is None else int(how.limit)
+    train, test = load_images(Path(folder), how.device, limit)
+    encoder, twin = encode(job.encoder, how, limit), None if job.twin is None else encode(job.twin, how, limit)
+    ids = [f"{part}/{i}" for part, images in (("train", train), ("t10k", test)) for i in range(len(images))]
+    return [
+        decompose(
+            encoder[0],
+            train.labels.cpu().numpy(),
+            encoder[1],
+            test.labels.cpu().numpy(),
+            supervised=None if twin is None else twin[0],
+            supervised_test=None if twin is None else twin[1],
+            sample_ids=ids,
+            name=job.name,
+            probe=probe,
+            n_threads=how.threads,
+        )
+        for probe in how.probes
+    ]
+
+
+def encode(name: str, how: How, limit: int | None) -> "tuple[np.ndarray, np.ndarray]":
+    """Representations (n, d) of the training and of the test images."""
+    import torch
+    from encoders import encoder
+    from training import load_images
+    from views import normalize
+
+    torch.set_num_threads(how.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32, as a bank of the CPU has it
+    module = encoder(name).module.to(how.device)
+    with torch.inference_mode():
+        train, test = (
+            torch.cat([module(normalize(chunk))["output"] for chunk in part.pixels.split(2000)]).cpu().numpy()
+            for part in load_images(Path(how.data.partition(":")[2]), how.device, limit)
+        )
+    return train, test
 
 
 def jobs(records: dict[str, Record]) -> list[Job]:
@@ -144,19 +270,23 @@ def _twin(record: Record, records: dict[str, Record]) -> str | None:
     return None
 
 
-def write_tables(every: list[Job], out: Path) -> None:
-    """The tables of all runs that are there."""
-    from ssl_risk_rs import Run
+def read_rows(out: Path) -> list[Record]:
+    """The rows of earlier calls."""
+    path = out / "rows.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
-    rows: dict[tuple[str, str], list[dict[str, object]]] = {}
+
+def write_tables(every: list[Job], out: Path) -> None:
+    """The tables of all rows that are there, in the order of the jobs."""
+    there = read_rows(out)
+    rows: dict[tuple[str, str], list[Record]] = {}
     for job in every:
-        folder = out / "runs" / job.name
-        if not (folder / "run.json").is_file():
-            continue
-        run = Run.load(folder)
-        for decomposition in run.decompositions:
-            for table in job.tables:
-                rows.setdefault((table, decomposition.method.probe), []).append(row(job, run, decomposition))
+        for one in there:
+            if one["encoder"] == job.name:
+                for table in job.tables:
+                    rows.setdefault((table, str(one["probe"])), []).append(one)
     for (table, probe), found in rows.items():
         columns = list(dict.fromkeys(key for one in found for key in one))
         path = out / f"{table}_{probe}.csv"
@@ -167,25 +297,27 @@ def write_tables(every: list[Job], out: Path) -> None:
         os.replace(path.with_suffix(".part"), path)
 
 
-def row(job: Job, run: "Run", decomposition: "Decomposition") -> dict[str, object]:
+def row(job: Job, decomposition: "Decomposition") -> Record:
     """One row: the design choices, then every quantity with its interval, then how it was computed."""
-    record = {key: value for key, value in job.record.items() if key not in ("name", "pack")}
-    found: dict[str, object] = {
-        "encoder": job.name,
-        **record,
-        "supervised_twin": job.twin,
-        "probe": decomposition.method.probe,
-    }
+    record = {key: value for key, value in job.record.items() if key != "name"}
+    probe = decomposition.method.probe
+    found: Record = {"encoder": job.name, **record, "supervised_twin": job.twin, "probe": probe}
     for name, e in decomposition.estimates.items():
-        found |= {name: e.estimate, f"{name}_se": e.se, f"{name}_low": e.low, f"{name}_high": e.high}
+        numbers = {name: e.estimate, f"{name}_se": e.se, f"{name}_low": e.low, f"{name}_high": e.high}
+        found |= {key: value if value is not None and math.isfinite(value) else None for key, value in numbers.items()}
     return found | {
         "n_train": decomposition.sizes.train,
         "n_test": decomposition.sizes.test,
+        "constant_features": decomposition.sizes.constant_features,
         "alpha": decomposition.penalties["tuned"].value,
         "separable": decomposition.floor.separable,
         "converged": decomposition.converged,
         "decompose_seconds": round(decomposition.seconds, 2),
     }
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -197,8 +329,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--store", type=Path, help="feature store (default: OUT/store)")
     parser.add_argument("--probe", action="append", choices=PROBES, help="default: both")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="names such as 'simclr*_s0'")
-    parser.add_argument("--limit", help="images, as ssl-risk-rs takes them (for a trial): N or N/class")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="no run is begun after so long")
+    parser.add_argument("--in-memory", action="store_true", help="no feature store, no run folders: rows alone")
+    parser.add_argument("--workers", type=int, default=1, help="encoders decomposed side by side (default 1)")
+    parser.add_argument("--threads", type=int, help="of each process (default: the cores by the processes)")
+    parser.add_argument("--device", default="cpu", help="that encodes with --in-memory (default cpu)")
+    parser.add_argument("--limit", help="images (for a trial), as ssl-risk-rs takes them; --in-memory: of each part")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="none is begun after so long")
     return parser.parse_args(arguments)
 
 

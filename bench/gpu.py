@@ -29,7 +29,7 @@ from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.solver import Solver
 from ssl_risk_rs.probes.torch_metric import ClassModel
-from ssl_risk_rs.probes.torch_products import Products, full_float32
+from ssl_risk_rs.probes.torch_products import full_float32
 from ssl_risk_rs.probes.torch_solver import TorchSolver, targets_of
 from ssl_risk_rs.probes.torch_space import TorchSpace
 
@@ -104,20 +104,26 @@ def stages(loaded: Loaded, name: str) -> Iterator[Row]:
 
     rng = np.random.default_rng(0)
     point = space.vector(np.concatenate([0.02 * rng.normal(size=(loaded.d, loaded.k)), np.zeros((1, loaded.k))]))
-    space._exact = Products("float32")
     exact = space.evaluate(point, 1e-3, True, True, False, Control())
-    for mode in ("float32", "3xtf32", "tf32"):
-        space._exact = Products(mode)  # type: ignore[arg-type]
-        rounded = mode == "tf32"
+    for reduced in (False, True):
         for curvature in (False, True):
             for _ in range(3):
                 seconds, found = timed(
-                    lambda r=rounded, c=curvature: space.evaluate(point, 1e-3, c, False, r, Control())
+                    lambda r=reduced, c=curvature: space.evaluate(point, 1e-3, c, False, r, Control())
                 )
-            method = f"pass, {mode}" + (", curvature" if curvature else "")
+            method = f"pass, {space.kernels[reduced]}" + (", curvature" if curvature else "")
             moved = float((found[3] - exact[3]).norm() / exact[3].norm())  # type: ignore[index]
             note = f"gradient moved {moved:.1e}, objective {found[0] / exact[0] - 1:.1e}"  # type: ignore[index]
             yield Row(method, name, "ours", gpu, seconds, note=note)
+    streamed = TorchSolver(features, [device], resident=False)
+    far = TorchSpace(streamed.shares, rows, targets_of(rows, labels, design), design, model)
+    for reduced in (False, True):
+        for _ in range(2):
+            seconds, found = timed(lambda r=reduced: far.evaluate(point, 1e-3, False, False, r, Control()))
+        moved = float((found[3] - exact[3]).norm() / exact[3].norm())  # type: ignore[index]
+        rate = rows.size * loaded.d * loaded.x.itemsize / seconds / 1e9
+        method = f"pass, {far.kernels[reduced]}, streamed"
+        yield Row(method, name, "ours", gpu, seconds, note=f"{rate:.1f} GB/s, gradient moved {moved:.1e}")
     seconds, metric = timed(lambda: space.metric(exact[6], 1e-3))
     yield Row("metric", name, "ours", gpu, seconds)
     memory = space.memory()

@@ -17,7 +17,6 @@ from ssl_risk_rs.probes.solver import Solver
 torch = pytest.importorskip("torch")
 from ssl_risk_rs.probes import torch_passes, torch_softmax  # noqa: E402
 from ssl_risk_rs.probes.torch_metric import ClassModel  # noqa: E402
-from ssl_risk_rs.probes.torch_products import Products  # noqa: E402
 from ssl_risk_rs.probes.torch_rows import DeviceRows  # noqa: E402
 from ssl_risk_rs.probes.torch_solver import TorchSolver  # noqa: E402
 from ssl_risk_rs.probes.torch_space import TorchSpace  # noqa: E402
@@ -149,7 +148,7 @@ def test_one_more_pass_at_the_same_point_agrees_to_1e_6(make):
     assert other.objective == pytest.approx(one.objective, rel=SAME_OBJECTIVE)
     assert other.gap == pytest.approx(one.gap, rel=1e-2)  # a small difference of two values that round
     assert other.train_error == pytest.approx(one.train_error, abs=1 / len(rows))
-    assert other.kernel in ("torch-float32", "torch-3xtf32")
+    assert other.kernel == "torch-float32"
 
 
 def test_judgements_are_those_of_the_kernels(make):
@@ -226,23 +225,6 @@ def test_what_does_not_fit_together_is_refused(make):
         solver.judge([], np.array([N], np.uint32), y)
     with pytest.raises(ParameterError, match="classes"):
         solver.moments(np.arange(9, dtype=np.uint32), np.full(N, K, np.uint32), K)
-
-
-def test_three_products_of_rounded_factors_are_as_good_as_one():
-    """Parts of 11 bits, as a device would round them: what is left out of a product is below float32 sums' own loss."""
-    rng = np.random.default_rng(0)
-    a, b = (torch.from_numpy(rng.normal(size=shape).astype(np.float32)) for shape in ((50, 300), (300, 20)))
-    three = Products("3xtf32")
-    (first, rest), whole = three.parts(a), a.double() @ b.double()
-    assert torch.equal(first + rest, a) and bool((rest.abs() <= a.abs() * 2**-10).all())
-    rounded = [part.double() for part in three.parts(b)]
-    for part in (first, *three.parts(b)[:1]):
-        assert not bool((part.view(torch.int32) & 0x1FFF).any())
-    found = first.double() @ rounded[0] + first.double() @ rounded[1] + rest.double() @ rounded[0]
-    size = a.abs().double() @ b.abs().double()
-    assert bool(((found - whole).abs() <= 2**-20 * size).all())  # what is left out, twice 2⁻¹⁰ squared
-    by_torch = three.times(three.parts(a), three.parts(b)).double()
-    assert bool(((by_torch - whole).abs() <= 2**-18 * size).all())  # and float32 sums of 300 terms
 
 
 def test_memory_that_does_not_suffice_makes_blocks_smaller(monkeypatch: pytest.MonkeyPatch):

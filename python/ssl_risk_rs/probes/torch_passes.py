@@ -2,7 +2,7 @@
 
     Σ x rᵀ, Σ r, Σ loss, Σ entropy, errors            r = softmax(x W + b) − onehot(y), x in scaled coordinates
 
-Float32 sums are of at most `FLUSH_ROWS` rows; those are added in float64. `torch_products` says how products are taken.
+Float32 sums are of at most `FLUSH_ROWS` rows; those are added in float64. The caller says how products are taken.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from ssl_risk_rs.probes.torch_products import Products
 from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
 from ssl_risk_rs.probes.torch_softmax import SoftmaxSums, curvature, softmax_residual
 
@@ -64,7 +63,6 @@ class Share:
         *,
         with_curvature: bool,
         stride: int,
-        products: Products,
         control: "_core.PassControl",
     ) -> Sums:
         """Over these rows; every `stride`-th row gives its predictions, none where 0.
@@ -72,7 +70,7 @@ class Share:
         weights : float32 (d, k); intercept : float32 (k,)
         """
         d, k = weights.shape
-        parts, intercept = products.parts(weights.to(self.device)), intercept.to(self.device)
+        weights, intercept = weights.to(self.device), intercept.to(self.device)
 
         def zeros(*shape: int) -> "torch.Tensor":
             return torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -89,14 +87,10 @@ class Share:
             for block in self.rows.scaled_blocks(self.picked, step, self.shift, self.scale):
                 control.advance(len(block.x))
                 targets = self.targets[block.span]
-                x = products.parts(block.x)
-                r = products.times(x, parts).add_(intercept)
+                r = torch.addmm(intercept, block.x, weights)
                 softmax_residual(r, targets, sums.softmax)
-                residual = products.parts(r)
-                for start in range(0, len(r), FLUSH_ROWS):
-                    rows = slice(start, start + FLUSH_ROWS)
-                    turned = tuple(part[rows].T for part in x)
-                    sums.gradient[:-1].add_(products.times(turned, tuple(part[rows] for part in residual)))
+                for part_x, part_r in zip(block.x.split(FLUSH_ROWS), r.split(FLUSH_ROWS), strict=True):
+                    sums.gradient[:-1].add_(part_x.T @ part_r)
                 sums.gradient[-1].add_(r.sum(0, dtype=torch.float64))
                 if stride:
                     chosen = np.flatnonzero(self.picked.places[block.span] % stride == 0)

@@ -13,7 +13,7 @@ import torch
 from ssl_risk_rs.probes.torch_memory import Memory
 from ssl_risk_rs.probes.torch_metric import ClassModel, Curvature, Metric
 from ssl_risk_rs.probes.torch_passes import ONE, Share, Sums, on_all, total
-from ssl_risk_rs.probes.torch_products import Products, exact_mode, full_float32, has_tf32
+from ssl_risk_rs.probes.torch_products import full_float32, has_tf32
 from ssl_risk_rs.probes.torch_rows import DeviceRows
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ class TorchSpace:
     ) -> None:
         self.n_rows = len(rows)
         self.reduces = all(has_tf32(one.device) for one in shares)
-        modes = {exact_mode(one.device) for one in shares}
-        self._exact = Products(modes.pop() if len(modes) == 1 else "float32")
-        self.kernels = (f"torch-{self._exact.mode}", "torch-tf32")
+        self.kernels = ("torch-float32", "torch-tf32")
         self.model = model
         self._shares = [Share(one, one.pick(rows), targets, design) for one in shares]
 
@@ -121,13 +119,12 @@ class TorchSpace:
         k = len(b)
         stride = max(1, -(-self.n_rows * k // max(1, SAMPLE_PRODUCTS // k)), -(-self.n_rows * k // SAMPLE_VALUES))
 
-        products = Products("tf32") if reduced else self._exact
         stride = stride if with_sample else 0
 
         def of(share: Share) -> Sums:
-            return share.sums(w, b, with_curvature=with_curvature, stride=stride, products=products, control=control)
+            return share.sums(w, b, with_curvature=with_curvature, stride=stride, control=control)
 
-        with full_float32(rounded=products.rounds):
+        with full_float32(rounded=reduced):
             each = on_all(of, self._shares)
         inv_n = 1.0 / self.n_rows
         gradient = total([one.gradient for one in each]) * inv_n

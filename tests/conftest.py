@@ -204,6 +204,15 @@ def _place(_session_place: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def paper_data() -> Path:
+    """Folder with the published table, which is not part of the project: $SSL_RISK_PAPER_DATA, or ../shared/paper."""
+    folder = Path(os.environ.get("SSL_RISK_PAPER_DATA") or ROOT.parent / "shared" / "paper")
+    if not (folder / "all_results.csv").is_file():
+        pytest.skip(f"needs the published table: there is no all_results.csv in {folder} (SSL_RISK_PAPER_DATA)")
+    return folder
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A generator with the same seed in every test."""

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",
     "models": "ssl_risk_rs.cli.models",
+    "paper": "ssl_risk_rs.cli.paper",
 }
 
 

@@ -3,7 +3,6 @@
 import functools
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.errors import SslRiskError
@@ -73,15 +73,32 @@ class Ending:
         from ssl_risk_rs.report.text import render
 
         if self.form == "table":
-            on_terminal = sys.stdout is not None and sys.stdout.isatty()
-            width = shutil.get_terminal_size().columns if on_terminal else None
-            opt.show(render(run, width))
+            opt.show(render(run, opt.width()))
+            self._print_published(run)
             opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz).")
         else:
             opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
                 opt.say(note)
             opt.say(f"The record is in {folder}.")
+
+    def _print_published(self, run: "Run") -> None:
+        """The published numbers of the encoder beside its own, if there are any on this machine."""
+        from ssl_risk_rs.workflow import published
+
+        if not published.is_fetched():
+            if published.is_published(run.provenance.encoder):
+                opt.say("ssl-risk-rs paper fetch downloads the published numbers of this encoder, to show them beside.")
+            return
+        try:
+            table = published.load_published()
+        except DataError as error:
+            opt.say(f"The published numbers are not shown: {error}")
+            return
+        from ssl_risk_rs.report.published import render_beside
+
+        for found in published.beside(run, table):
+            opt.show("\n" + render_beside(found, table.frame.height, opt.width()))
 
     def _judge_fits(self, run: "Run") -> None:
         missed = [f for d in run.decompositions for f in d.fits if not f.converged]

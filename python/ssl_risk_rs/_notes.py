@@ -100,6 +100,16 @@ _TEMPLATES = {
     "published_doubt": "The published row of {encoder} is to be read with care in {column}: {reason}.",
     "published_no_interval": "Published numbers have no intervals and come from one seed; the draw of 50,000 test rows "
     "alone leaves ±{half:.1f} points on their total.",
+    # comparisons
+    "compared_without_twin": "Approximation and usability are compared as one, because there is no supervised twin of "
+    "{encoders}.",
+    "compared_by_number": "Rows have no ids of their own: they are paired by their number and label, so all files "
+    "must hold them in the same order.",
+    "compared_pretraining": "These encoders were not pretrained on these images, others were: {encoders}. Their "
+    "encoder generalization is the shift between train and test, so a difference in it is not one of memorization.",
+    "compared_unconverged": "Fits of these encoders missed their tolerance: {encoders}.",
+    "compared_separable": "A probe separates the training rows of {encoders}: differences in usability and probe "
+    "generalization are then not identified apart, their sum is.",
     # data
     "overlap": "{count:,} test images are also training images, byte for byte: the test error is too low.",
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
-__all__ = ["Asked", "Ending", "decomposition_options"]
+__all__ = ["Asked", "Ending", "decomposition_options", "default_folder"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,12 +52,12 @@ class Ending:
         """Complain about the run folder before the work, not after."""
         from ssl_risk_rs.results import check_target
 
-        check_target(self.out if self.out is not None else _default_folder("run"), force=self.force)
+        check_target(self.out if self.out is not None else default_folder("run"), force=self.force)
 
     def finish(self, run: "Run", failure: "SslRiskError | None") -> None:
         """Write the record, then print what the terminal can show, and say where the record is."""
         run = replace(run, provenance=replace(run.provenance, command=shlex.join(["ssl-risk-rs", *sys.argv[1:]])))
-        folder = run.save(self.out or _default_folder(run.provenance.encoder), force=self.force)
+        folder = run.save(self.out or default_folder(run.provenance.encoder), force=self.force)
         try:
             self._print(run, folder)
         except OSError as error:  # a closed pipe, or a stdout that was never there
@@ -196,10 +196,10 @@ def decomposition_options(command: Command) -> Command:
     return wrapped  # type: ignore[no-any-return]
 
 
-def _default_folder(encoder: str) -> Path:
+def default_folder(encoder: str, above: str = "runs") -> Path:
     """runs/TIME_ENCODER, a name that is free."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(encoder).name)[:60]
-    stem = f"runs/{datetime.now():%Y%m%d-%H%M%S}_{safe}"
+    stem = f"{above}/{datetime.now():%Y%m%d-%H%M%S}_{safe}"
     path, i = Path(stem), 1
     while path.exists():
         path, i = Path(f"{stem}_{i}"), i + 1

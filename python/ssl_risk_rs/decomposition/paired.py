@@ -1,0 +1,410 @@
+"""Differences between encoders whose probes were judged on the same rows.
+
+A risk is a sum of row scores (`scores`), so a difference of two encoders' risks is a sum of differences of scores on
+the same rows: what makes a row hard for both cancels before anything is squared.
+
+    V_row   Σ over independent units (rows, or whole groups) of the squared difference of the two encoders' centred
+            scores, by set of rows; strata are common to all encoders
+    V_P     the jackknife of `variation` on differences of the fold probes' smoothed errors, fold by fold
+    factor  each encoder's scores of a logistic training error are scaled by the root of its own max(1, H/R)
+
+Intervals are estimate ± t·√(V + Σ 1/n²) with Satterthwaite's degrees of freedom; p-values come from the same t. Nothing
+is resampled. How well they cover: docs/coverage.md, "Differences between encoders".
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import NormalDist
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.intervals import FEW_DF, FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, MUCH_TOO_OPTIMISTIC
+from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
+from ssl_risk_rs.decomposition.variation import optimism, paired_probe_variance
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.compare import (
+    Comparison,
+    Difference,
+    NotComparableError,
+    Rank,
+    check_methods,
+    common_rows,
+    holm,
+    rank_intervals,
+)
+from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
+from ssl_risk_rs.results.run import Decomposition, Run
+
+__all__ = ["common_probes", "compare"]
+
+#: risks that a refitted probe moves together, and those judged on the rows that their probe was fitted on
+_PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
+_IN_SAMPLE = ("risk_af", "risk_sup")
+_DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
+_TOTAL = "agg_risk"
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """One of the encoders: its scores, and the factors of its training errors."""
+
+    label: str
+    judged: Judgements
+    rows: RowScores
+    factors: dict[str, float]
+    crowded: frozenset[str]
+
+    def weights(self, quantity: Quantity, *, scaled: bool) -> np.ndarray:
+        """Coefficients of a quantity on this encoder's risks; `scaled`: times the roots of the factors."""
+        found = np.array([quantity.weights.get(name, 0.0) for name in self.rows.names])
+        if scaled:
+            roots = [math.sqrt(f) if math.isfinite(f := self.factors[name]) else 1.0 for name in self.rows.names]
+            found = found * np.array(roots)
+        return found
+
+    def value(self, quantity: Quantity) -> float:
+        """Point estimate."""
+        return float(self.weights(quantity, scaled=False) @ self.rows.risks)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two encoders, and the variance that their probes' own variation adds to the difference of a risk."""
+
+    one: _Encoder
+    other: _Encoder
+    own: float
+    own_df: float
+
+    @classmethod
+    def of(cls, one: _Encoder, other: _Encoder) -> "_Pair":
+        own, own_df = paired_probe_variance(one.judged, other.judged, one.rows.test_units)
+        return cls(one, other, 0.0 if math.isnan(own) else own, own_df)
+
+
+def common_probes(results: Sequence[Run | Decomposition]) -> tuple[str, ...]:
+    """Probes that all results have, in the order of the first."""
+    every = [_probes(result) for result in results]
+    return tuple(probe for probe in every[0] if all(probe in of_one for of_one in every))
+
+
+def compare(
+    results: Sequence[Run | Decomposition],
+    *,
+    names: Sequence[str] | None = None,
+    probe: str | None = None,
+    confidence: float | None = None,
+) -> Comparison:
+    """Compare encoders with the first of them, on the rows that all were judged on.
+
+    Parameters
+    ----------
+    results : two or more runs or decompositions of the same rows, cut alike
+    names : what the encoders are called; default: as the runs name them
+    probe : "logistic" or "ridge"; default: logistic if all have it
+    confidence : of intervals and ranks; default: that of the first result
+
+    Returns
+    -------
+    Comparison; `print` shows its table and waterfall, `frame()` its numbers.
+
+    Raises
+    ------
+    NotComparableError naming the field that differs: probe, protocol, scaling, seed, subsets, floor, rows, labels,
+    groups; ParameterError for fewer than two results, a probe that one lacks.
+
+    Examples
+    --------
+    >>> one = decompose(X, y, X_test, y_test, probe="ridge", name="all")
+    >>> other = decompose(X[:, :3], y, X_test[:, :3], y_test, probe="ridge", name="three")
+    >>> comparison = compare([one, other])
+    >>> d = comparison.difference("three", "agg_risk")
+    >>> round(d.difference - (other.estimate("agg_risk") - one.estimate("agg_risk")), 12)
+    0.0
+    """
+    if len(results) < 2:
+        raise ParameterError(f"a comparison needs at least two results, got {len(results)}")
+    labels = _labels(results, names)
+    chosen = [_of_probe(r, _choose(results, labels, probe), label) for r, label in zip(results, labels, strict=True)]
+    check_methods(chosen, labels)
+    method = chosen[0].method
+    confidence = method.confidence if confidence is None else confidence
+    if not 0 < confidence < 1:
+        raise ParameterError(f"confidence must lie between 0 and 1, got {confidence}")
+    judged = common_rows([j for d in chosen if (j := d.judgements) is not None], labels)
+    difficulty = np.mean([training_error(j) for j in judged], axis=0)
+    encoders = [
+        _encoder(label, d, j, difficulty, corrected=method.protocol == "strict")
+        for label, d, j in zip(labels, chosen, judged, strict=True)
+    ]
+    supervised = all(d.supervised for d in chosen)
+    family = (*components(supervised=supervised), _TOTAL)
+    known = set.intersection(*(set(e.rows.names) for e in encoders))
+    details = [name for name in _DETAILS if known.issuperset(QUANTITIES[name].weights)]
+    order = [*components(supervised=supervised), *details, _TOTAL]
+    pairs = {(i, j): _Pair.of(encoders[i], encoders[j]) for i, j in combinations(range(len(encoders)), 2)}
+    found = [_difference(pairs[0, i], QUANTITIES[name], confidence) for i in range(1, len(encoders)) for name in order]
+    rows = encoders[0].rows
+    return Comparison(
+        encoders=tuple(labels),
+        probe=method.probe,
+        protocol=method.protocol,
+        confidence=confidence,
+        n_train=rows.n,
+        n_test=rows.n_test,
+        n_groups=rows.sets["test"].n_units if rows.grouped else None,
+        differences=_corrected(found, family),
+        ranks=tuple(
+            rank for name in (_TOTAL, *family[:-1]) for rank in _ranks(encoders, pairs, QUANTITIES[name], confidence)
+        ),
+        notes=tuple(_notes(results, chosen, judged, labels, rows)),
+    )
+
+
+# --- who is compared
+
+
+def _decompositions(result: Run | Decomposition) -> tuple[Decomposition, ...]:
+    return (result,) if isinstance(result, Decomposition) else result.decompositions
+
+
+def _probes(result: Run | Decomposition) -> tuple[str, ...]:
+    return tuple(d.method.probe for d in _decompositions(result))
+
+
+def _choose(results: Sequence[Run | Decomposition], labels: Sequence[str], probe: str | None) -> str:
+    common = common_probes(results)
+    if probe is not None:
+        if probe not in common:
+            lacking = next(label for r, label in zip(results, labels, strict=True) if probe not in _probes(r))
+            raise NotComparableError("probe", f"{lacking} has no {probe} probe: decompose it with --probe {probe}")
+        return probe
+    if not common:
+        has = "; ".join(f"{label}: {', '.join(_probes(r))}" for r, label in zip(results, labels, strict=True))
+        raise NotComparableError("probe", f"the results have no probe in common ({has}): decompose all with the same")
+    return "logistic" if "logistic" in common else common[0]
+
+
+def _of_probe(result: Run | Decomposition, probe: str, label: str) -> Decomposition:
+    for d in _decompositions(result):
+        if d.method.probe == probe:
+            return d
+    raise NotComparableError("probe", f"{label} has no {probe} probe")
+
+
+def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None) -> list[str]:
+    if names is not None:
+        if len(names) != len(results) or len(set(names)) < len(names):
+            raise ParameterError(f"{len(results)} results need as many different names, got {list(names)}")
+        return list(names)
+    plain = [r.name if isinstance(r, Decomposition) else r.provenance.encoder for r in results]
+    if len(set(plain)) == len(plain):
+        return plain
+    folders = [r.path.name if isinstance(r, Run) and r.path is not None else "" for r in results]
+    if len(set(folders)) == len(folders):
+        return [f"{name} ({folder})" for name, folder in zip(plain, folders, strict=True)]
+    return [name if plain.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(plain)]
+
+
+def _encoder(
+    label: str, result: Decomposition, judged: Judgements, difficulty: np.ndarray, *, corrected: bool
+) -> _Encoder:
+    method, sizes = result.method, result.sizes
+    rows = RowScores(judged, corrected=corrected, random_counts=method.random_counts, difficulty=difficulty)
+    logistic = method.probe == "logistic"
+    factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
+    widths = {"risk_af": sizes.features, "risk_sup": sizes.twin_features or 0}
+    crowded = {risk for risk, width in widths.items() if not logistic and 0 < width < sizes.classes}
+    return _Encoder(label, judged, rows, factors, frozenset(crowded))
+
+
+def _notes(
+    results: Sequence[Run | Decomposition],
+    chosen: Sequence[Decomposition],
+    judged: Sequence[Judgements],
+    labels: Sequence[str],
+    rows: RowScores,
+) -> list[Note]:
+    notes = []
+    without = [label for label, d in zip(labels, chosen, strict=True) if not d.supervised]
+    if 0 < len(without) < len(labels):
+        notes.append(Note("compared_without_twin", {"encoders": ", ".join(without)}))
+    numbers = np.arange(len(judged[0].train_ids)).astype(str).astype(np.bytes_)
+    if np.array_equal(np.sort(judged[0].train_ids), np.sort(numbers)):
+        notes.append(Note("compared_by_number"))
+    seen = {
+        label: r.provenance.saw_training_images
+        for r, label in zip(results, labels, strict=True)
+        if isinstance(r, Run) and r.provenance.saw_training_images is not None
+    }
+    unseen = [label for label, saw in seen.items() if not saw]
+    if unseen and len(set(seen.values())) > 1:
+        notes.append(Note("compared_pretraining", {"encoders": ", ".join(unseen)}))
+    missed = [label for label, d in zip(labels, chosen, strict=True) if not d.converged]
+    if missed:
+        notes.append(Note("compared_unconverged", {"encoders": ", ".join(missed)}))
+    if any(d.floor.separable for d in chosen):
+        separable = ", ".join(label for label, d in zip(labels, chosen, strict=True) if d.floor.separable)
+        notes.append(Note("compared_separable", {"encoders": separable}))
+    return [*notes, *rows.notes]
+
+
+# --- one difference
+
+
+def _difference(pair: _Pair, quantity: Quantity, confidence: float) -> Difference:
+    one, other = pair.one, pair.other
+    in_sample = set(quantity.weights) <= set(_IN_SAMPLE)
+    by_set, degrees = _variance(one, other, quantity, scaled=in_sample)
+    moved = sum(weight for risk, weight in quantity.weights.items() if risk in _PROBE_RISKS)
+    own = pair.own * moved**2
+    variance = sum(by_set.values()) + own
+    df = math.inf
+    if one.rows.grouped or own > 0:
+        parts = sum(v * v / degrees[s] for s, v in by_set.items()) + own * own / pair.own_df
+        df = max(1.0, variance * variance / parts) if parts > 0 and variance > 0 else math.inf
+    total = variance + _guard(one.rows, quantity)
+    value = other.value(quantity) - one.value(quantity)
+    half = _quantile(0.5 + confidence / 2, df) * math.sqrt(total)
+    low, high = value - half, value + half
+    below = _probability(-value / math.sqrt(total), df)
+    p = min(1.0, 2 * min(below, 1 - below))
+    discordant = _discordant(one.judged, other.judged, quantity)
+    grade = _grade(one, other, quantity, df, discordant, in_sample=in_sample)
+    if grade is Grade.NONE:
+        low = high = p = below = math.nan
+    n, n_groups = _judged_on(one.rows, quantity)
+    return Difference(
+        quantity.name, one.label, other.label, one.value(quantity), other.value(quantity), value, math.sqrt(variance),
+        low, high, n, n_groups, discordant, df, p, None, below, grade,
+    )  # fmt: skip
+
+
+def _variance(
+    one: _Encoder, other: _Encoder, quantity: Quantity, *, scaled: bool
+) -> tuple[dict[str, float], dict[str, float]]:
+    """V_row of the difference by set of rows, and the degrees of freedom of each part."""
+    by_set, degrees = {}, {}
+    for name, units in one.rows.sets.items():
+        of_unit = other.rows.unit_scores[name] @ other.weights(quantity, scaled=scaled)
+        of_unit = of_unit - one.rows.unit_scores[name] @ one.weights(quantity, scaled=scaled)
+        squares = of_unit**2
+        by_set[name] = float(squares.sum())
+        if one.rows.mixed:
+            degrees[name] = max(units.whole - 1, 1e-9)
+            continue
+        parts = np.bincount(units.stratum_of_unit, weights=squares, minlength=units.n_strata)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(parts > 0, parts**2 / (units.effective - 1), 0.0)
+        degrees[name] = float(parts.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
+    return by_set, degrees
+
+
+def _guard(rows: RowScores, quantity: Quantity) -> float:
+    """Σ 1/n²: one row more on either side, so that an interval of few discordant rows is not too short."""
+    sizes = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}
+    sizes["draws"] = rows.judged.n_subsets * rows.n_test
+    return float(sum(1 / sizes[which] ** 2 for which in quantity.guards or (quantity.rows,)))
+
+
+def _judged_on(rows: RowScores, quantity: Quantity) -> tuple[int, int | None]:
+    n = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}[quantity.rows]
+    if not rows.grouped:
+        return n, None
+    return n, rows.groups_train if quantity.rows == "train" else rows.sets[quantity.rows].n_units
+
+
+def _discordant(one: Judgements, other: Judgements, quantity: Quantity) -> int:
+    """Rows that decide a difference: on one set of rows those whose scores differ, else the fewest of those among the
+    risks that are out of sample."""
+    pairs = {risk: (_outcome(one, risk), _outcome(other, risk)) for risk in quantity.weights}
+    if len({QUANTITIES[risk].rows for risk in pairs}) == 1:
+        change = sum(
+            weight * (b.wrong.astype(float) - a.wrong)
+            for weight, (a, b) in zip(quantity.weights.values(), pairs.values(), strict=True)
+        )
+        return int(np.count_nonzero(change))
+    return min(int((a.wrong != b.wrong).sum()) for risk, (a, b) in pairs.items() if risk not in _IN_SAMPLE)
+
+
+def _outcome(judged: Judgements, risk: str) -> Outcome:
+    found = {
+        "risk_sup": judged.sup,
+        "risk_af": judged.af,
+        "risk_as": judged.held_out,
+        "risk_ah": judged.held_out_floor,
+        "risk_cs": judged.cs[0],
+        "risk_us": judged.us,
+        "risk_us_mix": judged.us,
+    }[risk]
+    if found is None:
+        raise KeyError(risk)
+    return found
+
+
+def _grade(one: _Encoder, other: _Encoder, quantity: Quantity, df: float, discordant: int, *, in_sample: bool) -> Grade:
+    rows = one.rows
+    if rows.grouped:
+        used = {QUANTITIES[risk].rows for risk in quantity.weights}
+        fewest = min((rows.groups_train or 0) if s == "train" else rows.sets[s].n_units for s in used)
+        if fewest < LEAST_GROUPS:
+            return Grade.NONE
+        if fewest < INDICATIVE_GROUPS or df < FEW_DF:
+            return Grade.INDICATIVE
+        if fewest < FEW_GROUPS:
+            return Grade.FEW_GROUPS
+    if in_sample:
+        factors = [e.factors[risk] for e in (one, other) for risk in quantity.weights]
+        if max(factors) > MUCH_TOO_OPTIMISTIC or not (one.crowded | other.crowded).isdisjoint(quantity.weights):
+            return Grade.INDICATIVE
+    return Grade.FEW_ROWS if discordant < FEW_ROWS else Grade.SOUND
+
+
+def _quantile(probability: float, df: float) -> float:
+    if math.isinf(df):
+        return NormalDist().inv_cdf(probability)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
+
+
+def _probability(t: float, df: float) -> float:
+    if math.isinf(df):
+        return NormalDist().cdf(t)
+    from scipy.special import stdtr
+
+    return float(stdtr(df, t))
+
+
+# --- all of them
+
+
+def _corrected(found: Sequence[Difference], family: Sequence[str]) -> tuple[Difference, ...]:
+    """With Holm's p-values over the components and totals of all encoders; those without an interval, and those that
+    no row tells apart, take no part."""
+    members = [i for i, d in enumerate(found) if d.quantity in family and not (d.identical or math.isnan(d.p))]
+    adjusted = dict(zip(members, holm([found[i].p for i in members]), strict=True))
+    return tuple(replace(d, p_holm=adjusted.get(i)) for i, d in enumerate(found))
+
+
+def _ranks(
+    encoders: Sequence[_Encoder], pairs: Mapping[tuple[int, int], _Pair], quantity: Quantity, confidence: float
+) -> list[Rank]:
+    """Ranks by a quantity, with those that the differences of all pairs (Holm) do not exclude."""
+    n = len(encoders)
+    every = [_difference(pair, quantity, confidence) for pair in pairs.values()]
+    p = holm([1.0 if math.isnan(d.p) else d.p for d in every])
+    apart = np.zeros((n, n), bool)
+    for (i, j), d, adjusted in zip(pairs, every, p, strict=True):
+        if adjusted <= 1 - confidence:
+            apart[(i, j) if d.difference > 0 else (j, i)] = True
+    values = [e.value(quantity) for e in encoders]
+    return [
+        Rank(e.label, quantity.name, value, *rank)
+        for e, value, rank in zip(encoders, values, rank_intervals(values, apart), strict=True)
+    ]

@@ -1,0 +1,121 @@
+"""The table of a comparison as plain text in percent: differences, a waterfall, ranks."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.text import between, folded
+from ssl_risk_rs.results.compare import Comparison, Difference, Rank
+from ssl_risk_rs.results.quantities import QUANTITIES
+
+__all__ = ["render_comparison"]
+
+#: columns of the waterfall's bars
+BARS = 40
+#: columns of a row with both errors; on a narrower terminal only their difference is shown
+WIDE = 96
+_LEVEL, _MORE, _LESS = "█", "+", "-"
+
+
+def render_comparison(found: Comparison, width: int | None = None) -> str:
+    """Differences of each encoder against the baseline, and the ranks of all."""
+    lines = list(_heading(found))
+    for encoder in found.encoders[1:]:
+        lines += ["", *_against(found, encoder, both=width is None or width >= WIDE)]
+    if len(found.encoders) > 2:
+        lines += ["", *_ranks(found)]
+    lines += [f"  note  {note.sentence()}" for note in found.notes]
+    used = {d.grade for d in found.differences if not d.identical}
+    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
+
+
+def _heading(found: Comparison) -> Iterator[str]:
+    yield (
+        f"{len(found.encoders)} encoders on the same {found.n_train:,} training and {found.n_test:,} test rows · "
+        f"{found.probe} probe ({found.protocol} protocol)"
+    )
+    paired = "row" if found.n_groups is None else f"group ({found.n_groups:,} in the test rows)"
+    several = "all components" if len(found.encoders) == 2 else "all components and encoders"
+    yield f"  differences are paired by {paired}; P(better) is the probability that the error is really less"
+    yield f"  p is that of no difference, after Holm's correction over {several}"
+
+
+def _against(found: Comparison, encoder: str, *, both: bool) -> Iterator[str]:
+    rows = found.against(encoder)
+    yield f"{short(encoder)} against {short(found.baseline)}"
+    ends = f"{100 * found.confidence:g} % interval"
+    errors = f"{'from %':>8}{'to %':>8}" if both else ""
+    yield f"{'':28}{errors}{'difference':>12}   {ends:^17}  {'P(better)':>9}  {'p':>7}"
+    for d in rows:
+        if d.quantity == "agg_risk":
+            yield f"  {'─' * 72}"
+        yield _row(d, both=both)
+    yield from _waterfall([d for d in rows if QUANTITIES[d.quantity].kind == "component"], rows[-1], found, encoder)
+
+
+def _row(d: Difference, *, both: bool) -> str:
+    quantity = QUANTITIES[d.quantity]
+    label = f"  {quantity.label}" if quantity.kind == "detail" else quantity.label
+    errors = f"{100 * d.estimate_baseline:8.2f}{100 * d.estimate:8.2f}" if both else ""
+    start = f"  {label:<26}{errors}{100 * d.difference:+12.2f}   "
+    if d.identical:
+        return f"{start}{'equal on every row':<17}"
+    mark = MARKS[d.grade][0] if d.grade in MARKS else " "
+    p = "" if d.p_holm is None or math.isnan(d.p_holm) else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
+    return f"{start}{between(d.low, d.high):<17}{mark} {_probability(d.better):>9}  {p:>7}"
+
+
+def _probability(p: float) -> str:
+    if math.isnan(p):
+        return ""
+    return "> 0.99" if p > 0.99 else "< 0.01" if p < 0.01 else f"{p:.2f}"
+
+
+def _waterfall(steps: Sequence[Difference], total: Difference, found: Comparison, encoder: str) -> Iterator[str]:
+    """From the baseline's total to the encoder's, one component after the other."""
+    levels = [total.estimate_baseline]
+    for d in steps:
+        levels.append(levels[-1] + d.difference)
+    top = max(levels, default=0.0)
+    if top <= 0:
+        return
+    scale = BARS / top
+
+    def place(value: float) -> int:
+        return round(max(0.0, value) * scale)
+
+    yield f"  {short(found.baseline)[:26]:<26}{100 * levels[0]:8.2f}  {_LEVEL * place(levels[0])}"
+    for d, before, after in zip(steps, levels, levels[1:], strict=False):
+        low, high = sorted((place(before), place(after)))
+        sign = _LESS if d.difference < 0 else _MORE
+        label = QUANTITIES[d.quantity].label
+        yield f"  {label:<26}{100 * d.difference:+8.2f}  {' ' * low}{sign * (high - low)}"
+    yield f"  {short(encoder)[:26]:<26}{100 * levels[-1]:8.2f}  {_LEVEL * place(levels[-1])}"
+
+
+def _ranks(found: Comparison) -> Iterator[str]:
+    by = dict.fromkeys(rank.quantity for rank in found.ranks)
+    yield (
+        f"ranks, the least error first; in brackets the ranks that the data do not exclude ({100 * found.confidence:g} "
+        "% for all encoders at once)"
+    )
+    names = [_short_label(name) for name in by]
+    wide = max(18, *(len(short(e)) + 2 for e in found.encoders))
+    yield f"  {'':<{wide}}" + "".join(f"{name:>15}" for name in names)
+    ordered = sorted((r for r in found.ranks if r.quantity == "agg_risk"), key=lambda r: (r.rank, r.encoder))
+    for first in ordered:
+        cells = [_of(found.ranks, first.encoder, name) for name in by]
+        yield f"  {short(first.encoder):<{wide}}" + "".join(f"{cell:>15}" for cell in cells)
+
+
+def _of(ranks: Sequence[Rank], encoder: str, quantity: str) -> str:
+    found = next(r for r in ranks if (r.encoder, r.quantity) == (encoder, quantity))
+    return f"{found.rank} [{found.low}, {found.high}]"
+
+
+def _short_label(quantity: str) -> str:
+    return {
+        "agg_risk": "total", "approx": "approximation", "approx_usability": "approx + usab.", "usability": "usability",
+        "probe_gen": "probe gen.", "enc_gen": "encoder gen.",
+    }[quantity]  # fmt: skip

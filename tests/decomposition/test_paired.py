@@ -71,7 +71,7 @@ def test_differences_are_those_of_the_estimates(data, probe):
 
 def independent_standard_error(one, other, quantity):
     """Root of the row variance of a difference, in loops over sets and classes."""
-    a, b = one.judgements, other.judgements
+    a = one.judgements
     held = a.subset >= 0
     y, n = a.train_labels, len(a.train_labels)
     counts = np.bincount(y)
@@ -261,7 +261,7 @@ def test_groups_are_the_units_where_there_are_groups(pure):
 
 
 def test_a_common_twin_cancels_and_a_missing_one_is_said(data):
-    x, y, x_test, y_test = data
+    x, _, x_test, _ = data
     twin = {"supervised": x, "supervised_test": x_test}
     one, other = of(data, slice(0, 6), name="a", **twin), of(data, slice(0, 4), name="b", **twin)
     found = compare([one, other])

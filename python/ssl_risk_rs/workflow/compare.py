@@ -10,7 +10,7 @@ from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.compare import Comparison, NotComparableError
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.features import decompose_features
+from ssl_risk_rs.workflow.features import decompose_features, find_bank
 
 __all__ = ["Compared", "Reading", "compare_targets", "saved"]
 
@@ -68,13 +68,12 @@ def compare_targets(
     reading = reading or Reading()
     loaded = {target: Run.load(target) for target in targets if _is_run(target)}
     runs = dict(loaded)
+    _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, reading)
     asked = _alike(list(loaded.values()), probes, settings or {}, group)
     made = []
     for target in targets:
         if target in runs:
             continue
-        if not Path(target).expanduser().exists() and Path(target).suffix:
-            raise DataError(f"{target} does not exist; name run folders, feature banks or feature files")
         run, failure = decompose_features(
             target,
             group=asked.group,
@@ -107,6 +106,34 @@ class _Asked:
 
 def _is_run(target: str) -> bool:
     return (Path(target).expanduser() / "run.json").is_file()
+
+
+def _check_before_work(
+    loaded: Mapping[str, Run],
+    others: Sequence[str],
+    probes: Sequence[str] | None,
+    given: Mapping[str, Any],
+    reading: Reading,
+) -> None:
+    """Complain about what cannot be compared in the end before anything is decomposed."""
+    for target, run in loaded.items():
+        has = [d.method.probe for d in run.decompositions]
+        for probe in probes or ():
+            if probe not in has:
+                raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(has)}")
+        for name in ("protocol", "scaling", "seed"):
+            there = getattr(run.decompositions[0].method, name)
+            if given.get(name) not in (None, there):
+                raise NotComparableError(
+                    name, f"{target} was made with {name} {there}, and {given[name]} is asked for: leave it out"
+                )
+    for target in others:
+        files = [Path(part.strip()).expanduser() for part in target.split(",")]
+        if all(file.exists() for file in files):
+            continue
+        if any(file.suffix for file in files):
+            raise DataError(f"{target} does not exist; name run folders, feature banks or feature files")
+        find_bank(target, reading.store)  # a key in the store
 
 
 def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[str, Any], group: str | None) -> _Asked:

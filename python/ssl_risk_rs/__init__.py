@@ -53,6 +53,9 @@ _LAZY: dict[str, str] = {
     "list_encoders": "ssl_risk_rs.encoders",
     "load_features": "ssl_risk_rs.bank.formats",
     "load_published": "ssl_risk_rs.workflow.published",
+    "read_results": "ssl_risk_rs.results",
+    "to_latex": "ssl_risk_rs.report",
+    "to_pandas": "ssl_risk_rs.results",
 }
 
 __all__ = [
@@ -106,9 +109,12 @@ if TYPE_CHECKING:
     from ssl_risk_rs.probes.estimators import RidgeProbeCV as RidgeProbeCV
     from ssl_risk_rs.probes.estimators import alpha_from_c as alpha_from_c
     from ssl_risk_rs.probes.estimators import alpha_from_ridge as alpha_from_ridge
+    from ssl_risk_rs.report import to_latex as to_latex
     from ssl_risk_rs.results import Comparison as Comparison
     from ssl_risk_rs.results import Decomposition as Decomposition
     from ssl_risk_rs.results import Estimate as Estimate
     from ssl_risk_rs.results import Run as Run
+    from ssl_risk_rs.results import read_results as read_results
+    from ssl_risk_rs.results import to_pandas as to_pandas
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
     from ssl_risk_rs.workflow.published import load_published as load_published

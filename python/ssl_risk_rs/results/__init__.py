@@ -5,9 +5,11 @@ from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, Quantity
+from ssl_risk_rs.results.reading import read_results, to_pandas
 from ssl_risk_rs.results.run import Decomposition, ResultError, Run, check_target
 
 __all__ = [
     "QUANTITIES", "Comparison", "Decomposition", "Difference", "Estimate", "Grade", "Judgements", "NotComparableError",
     "Outcome", "Provenance", "Quantity", "Rank", "ResultError", "Run", "check_target",
+    "read_results", "to_pandas",
 ]  # fmt: skip

@@ -37,6 +37,7 @@ SLOW = frozenset(
         "tests/bank/test_exchange.py::test_a_killed_import_goes_on",
         "tests/bank/test_store.py::test_remember_from_several_processes",
         "tests/bench/test_bench.py",
+        "tests/bench/test_coverage_paired.py",
         "tests/cli/test_cli.py::test_a_second_run_encodes_nothing_and_needs_no_torch",
         "tests/cli/test_cli.py::test_an_interrupted_run_names_the_line_that_goes_on",
         "tests/cli/test_cli.py::test_decompose_four_arrays_without_torch",

@@ -13,7 +13,7 @@ is resampled. How well they cover: docs/coverage.md, "Differences between encode
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import NormalDist
@@ -23,7 +23,7 @@ import numpy as np
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.intervals import FEW_DF, FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, MUCH_TOO_OPTIMISTIC
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
-from ssl_risk_rs.decomposition.variation import optimism, paired_probe_variance
+from ssl_risk_rs.decomposition.variation import contrast_probe_variance, optimism
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.compare import (
     Comparison,
@@ -73,18 +73,37 @@ class _Encoder:
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """Two encoders, and the variance that their probes' own variation adds to the difference of a risk."""
+class _Contrast:
+    """A signed sum of encoders, such as one less another, and the variance that their probes' own variation adds."""
 
-    one: _Encoder
-    other: _Encoder
+    encoders: tuple[_Encoder, ...]
+    signs: tuple[float, ...]
     own: float
     own_df: float
 
     @classmethod
-    def of(cls, one: _Encoder, other: _Encoder) -> "_Pair":
-        own, own_df = paired_probe_variance(one.judged, other.judged, one.rows.test_units)
-        return cls(one, other, 0.0 if math.isnan(own) else own, own_df)
+    def of(cls, encoders: Sequence[_Encoder], signs: Sequence[float]) -> "_Contrast":
+        own, own_df = contrast_probe_variance([e.judged for e in encoders], signs, encoders[0].rows.test_units)
+        return cls(tuple(encoders), tuple(signs), 0.0 if math.isnan(own) else own, own_df)
+
+    def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
+        """The signed sum of a term of each encoder."""
+        return np.asarray(sum(sign * term for sign, term in zip(self.signs, terms, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A contrast of one quantity."""
+
+    value: float
+    se: float
+    low: float
+    high: float
+    df: float
+    p: float
+    below: float
+    grade: Grade
+    discordant: int
 
 
 def common_probes(results: Sequence[Run | Decomposition]) -> tuple[str, ...]:
@@ -147,7 +166,9 @@ def compare(
     known = set.intersection(*(set(e.rows.names) for e in encoders))
     details = [name for name in _DETAILS if known.issuperset(QUANTITIES[name].weights)]
     order = [*components(supervised=supervised), *details, _TOTAL]
-    pairs = {(i, j): _Pair.of(encoders[i], encoders[j]) for i, j in combinations(range(len(encoders)), 2)}
+    pairs = {
+        (i, j): _Contrast.of((encoders[i], encoders[j]), (-1, 1)) for i, j in combinations(range(len(encoders)), 2)
+    }
     found = [_difference(pairs[0, i], QUANTITIES[name], confidence) for i in range(1, len(encoders)) for name in order]
     rows = encoders[0].rows
     return Comparison(
@@ -257,45 +278,50 @@ def _notes(
 # --- one difference
 
 
-def _difference(pair: _Pair, quantity: Quantity, confidence: float) -> Difference:
-    one, other = pair.one, pair.other
+def _difference(pair: _Contrast, quantity: Quantity, confidence: float) -> Difference:
+    one, other = pair.encoders
+    found = _found(pair, quantity, confidence)
+    n, n_groups = _judged_on(one.rows, quantity)
+    return Difference(
+        quantity.name, one.label, other.label, one.value(quantity), other.value(quantity), found.value, found.se,
+        found.low, found.high, n, n_groups, found.discordant, found.df, found.p, None, found.below, found.grade,
+    )  # fmt: skip
+
+
+def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found:
+    rows = contrast.encoders[0].rows
     in_sample = set(quantity.weights) <= set(_IN_SAMPLE)
-    by_set, degrees = _variance(one, other, quantity, scaled=in_sample)
+    by_set, degrees = _variance(contrast, quantity, scaled=in_sample)
     moved = sum(weight for risk, weight in quantity.weights.items() if risk in _PROBE_RISKS)
-    own = pair.own * moved**2
+    own = contrast.own * moved**2
     variance = sum(by_set.values()) + own
     df = math.inf
-    if one.rows.grouped or own > 0:
-        parts = sum(v * v / degrees[s] for s, v in by_set.items()) + own * own / pair.own_df
+    if rows.grouped or own > 0:
+        parts = sum(v * v / degrees[s] for s, v in by_set.items()) + own * own / contrast.own_df
         df = max(1.0, variance * variance / parts) if parts > 0 and variance > 0 else math.inf
-    total = variance + _guard(one.rows, quantity)
-    value = other.value(quantity) - one.value(quantity)
+    total = variance + _guard(rows, quantity)
+    value = float(contrast.sum(np.array(e.value(quantity)) for e in contrast.encoders))
     half = _quantile(0.5 + confidence / 2, df) * math.sqrt(total)
     low, high = value - half, value + half
     below = _probability(-value / math.sqrt(total), df)
     p = min(1.0, 2 * min(below, 1 - below))
-    discordant = _discordant(one.judged, other.judged, quantity)
-    grade = _grade(one, other, quantity, df, discordant, in_sample=in_sample)
+    discordant = _discordant(contrast, quantity)
+    grade = _grade(contrast, quantity, df, discordant, in_sample=in_sample)
     if grade is Grade.NONE:
         low = high = p = below = math.nan
-    n, n_groups = _judged_on(one.rows, quantity)
-    return Difference(
-        quantity.name, one.label, other.label, one.value(quantity), other.value(quantity), value, math.sqrt(variance),
-        low, high, n, n_groups, discordant, df, p, None, below, grade,
-    )  # fmt: skip
+    return _Found(value, math.sqrt(variance), low, high, df, p, below, grade, discordant)
 
 
-def _variance(
-    one: _Encoder, other: _Encoder, quantity: Quantity, *, scaled: bool
-) -> tuple[dict[str, float], dict[str, float]]:
-    """V_row of the difference by set of rows, and the degrees of freedom of each part."""
+def _variance(contrast: _Contrast, quantity: Quantity, *, scaled: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """V_row of the contrast by set of rows, and the degrees of freedom of each part."""
     by_set, degrees = {}, {}
-    for name, units in one.rows.sets.items():
-        of_unit = other.rows.unit_scores[name] @ other.weights(quantity, scaled=scaled)
-        of_unit = of_unit - one.rows.unit_scores[name] @ one.weights(quantity, scaled=scaled)
-        squares = of_unit**2
+    rows = contrast.encoders[0].rows
+    for name, units in rows.sets.items():
+        squares = (
+            contrast.sum(e.rows.unit_scores[name] @ e.weights(quantity, scaled=scaled) for e in contrast.encoders) ** 2
+        )
         by_set[name] = float(squares.sum())
-        if one.rows.mixed:
+        if rows.mixed:
             degrees[name] = max(units.whole - 1, 1e-9)
             continue
         parts = np.bincount(units.stratum_of_unit, weights=squares, minlength=units.n_strata)
@@ -319,17 +345,16 @@ def _judged_on(rows: RowScores, quantity: Quantity) -> tuple[int, int | None]:
     return n, rows.groups_train if quantity.rows == "train" else rows.sets[quantity.rows].n_units
 
 
-def _discordant(one: Judgements, other: Judgements, quantity: Quantity) -> int:
-    """Rows that decide a difference: on one set of rows those whose scores differ, else the fewest of those among the
-    risks that are out of sample."""
-    pairs = {risk: (_outcome(one, risk), _outcome(other, risk)) for risk in quantity.weights}
-    if len({QUANTITIES[risk].rows for risk in pairs}) == 1:
-        change = sum(
-            weight * (b.wrong.astype(float) - a.wrong)
-            for weight, (a, b) in zip(quantity.weights.values(), pairs.values(), strict=True)
-        )
-        return int(np.count_nonzero(change))
-    return min(int((a.wrong != b.wrong).sum()) for risk, (a, b) in pairs.items() if risk not in _IN_SAMPLE)
+def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
+    """Rows that decide a contrast: on one set of rows those whose scores do not cancel, else the fewest of those among
+    the risks that are out of sample."""
+
+    def changed(risk: str) -> np.ndarray:
+        return contrast.sum(_outcome(e.judged, risk).wrong.astype(float) for e in contrast.encoders)
+
+    if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
+        return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
+    return min(int(np.count_nonzero(changed(risk))) for risk in quantity.weights if risk not in _IN_SAMPLE)
 
 
 def _outcome(judged: Judgements, risk: str) -> Outcome:
@@ -347,8 +372,8 @@ def _outcome(judged: Judgements, risk: str) -> Outcome:
     return found
 
 
-def _grade(one: _Encoder, other: _Encoder, quantity: Quantity, df: float, discordant: int, *, in_sample: bool) -> Grade:
-    rows = one.rows
+def _grade(contrast: _Contrast, quantity: Quantity, df: float, discordant: int, *, in_sample: bool) -> Grade:
+    rows = contrast.encoders[0].rows
     if rows.grouped:
         used = {QUANTITIES[risk].rows for risk in quantity.weights}
         fewest = min((rows.groups_train or 0) if s == "train" else rows.sets[s].n_units for s in used)
@@ -359,8 +384,9 @@ def _grade(one: _Encoder, other: _Encoder, quantity: Quantity, df: float, discor
         if fewest < FEW_GROUPS:
             return Grade.FEW_GROUPS
     if in_sample:
-        factors = [e.factors[risk] for e in (one, other) for risk in quantity.weights]
-        if max(factors) > MUCH_TOO_OPTIMISTIC or not (one.crowded | other.crowded).isdisjoint(quantity.weights):
+        factors = [e.factors[risk] for e in contrast.encoders for risk in quantity.weights]
+        crowded = frozenset[str]().union(*(e.crowded for e in contrast.encoders))
+        if max(factors) > MUCH_TOO_OPTIMISTIC or not crowded.isdisjoint(quantity.weights):
             return Grade.INDICATIVE
     return Grade.FEW_ROWS if discordant < FEW_ROWS else Grade.SOUND
 
@@ -393,7 +419,7 @@ def _corrected(found: Sequence[Difference], family: Sequence[str]) -> tuple[Diff
 
 
 def _ranks(
-    encoders: Sequence[_Encoder], pairs: Mapping[tuple[int, int], _Pair], quantity: Quantity, confidence: float
+    encoders: Sequence[_Encoder], pairs: Mapping[tuple[int, int], _Contrast], quantity: Quantity, confidence: float
 ) -> list[Rank]:
     """Ranks by a quantity, with those that the differences of all pairs (Holm) do not exclude."""
     n = len(encoders)

@@ -1,6 +1,7 @@
 """What the rows do not show: how much the probe itself varies, and how optimistic its training error is."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements
 
-__all__ = ["optimism", "paired_probe_variance", "probe_variance"]
+__all__ = ["contrast_probe_variance", "optimism", "probe_variance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,23 @@ def probe_variance(judged: Judgements, units: Units) -> tuple[float, float]:
     return _between(smooth, units) * replicates.scale, len(smooth) - 1
 
 
-def paired_probe_variance(one: Judgements, other: Judgements, units: Units) -> tuple[float, float]:
-    """The same of the difference of two encoders' risks, whose probes lack the same rows: the k-th of one is paired
-    with the k-th of the other."""
-    pair = (_of_folds(one), _of_folds(other))
-    same_folds = np.array_equal(one.fold, other.fold)
-    if pair[0] is None or pair[1] is None or not same_folds or pair[0].margins.shape != pair[1].margins.shape:
-        pair = (_of_complements(one), _of_complements(other))
-    if pair[0] is None or pair[1] is None:
+def contrast_probe_variance(judged: Sequence[Judgements], signs: Sequence[float], units: Units) -> tuple[float, float]:
+    """The same of a signed sum of encoders' risks, whose probes lack the same rows: the k-th probes of all are summed
+    before anything is squared."""
+    of_folds = [_of_folds(j) for j in judged]
+    shapes = {None if r is None else r.margins.shape for r in of_folds}
+    same = len(shapes) == 1 and all(np.array_equal(judged[0].fold, j.fold) for j in judged[1:])
+    every = [r for r in (of_folds if same else []) if r is not None]
+    if len(every) < len(judged):
+        every = [r for j in judged if (r := _of_complements(j)) is not None]
+    if len(every) < len(judged):
         return math.nan, math.inf
-    first, second = _smoothed(one, pair[0]), _smoothed(other, pair[1])
-    if first is None or second is None:
-        smooth = next((s for s in (first, second) if s is not None), None)
-        return (0.0 if smooth is None else _between(smooth, units) * pair[0].scale), len(pair[0].margins) - 1
-    return _between(second - first, units) * pair[0].scale, len(first) - 1
+    total = np.zeros(every[0].margins.shape)
+    for j, replicates, sign in zip(judged, every, signs, strict=True):
+        smooth = _smoothed(j, replicates)
+        if smooth is not None:  # else all margins are equal, and nothing varies
+            total += sign * smooth
+    return _between(total, units) * every[0].scale, len(total) - 1
 
 
 def _of_folds(judged: Judgements) -> _Replicates | None:

@@ -107,6 +107,38 @@ def test_every_common_probe_is_compared():
     assert "90 % interval" in run("compare", "a", "b", "--probe", "ridge", "--ci", "0.9").stdout
 
 
+def test_encoders_of_unequal_dimension_are_compared_at_an_equal_one():
+    files = [save("a.npz"), save("b.npz", 4)]
+    text = run("compare", *files, "--probe", "ridge", "--match-dim", "2..64").stdout
+    assert "features: a.npz 8, b.npz 4" in text and "at 4  by dimension" in text and not made()
+    found = json.loads(run("compare", *files, "--probe", "ridge", "--match-dim", "2..64", "--format", "json").stdout)
+    assert {(d["dimension"], d["directions"]) for d in found["differences"]} == {
+        (None, "all"), (2, "leading"), (4, "leading"), (2, "random"), (4, "random")}  # fmt: skip
+    for part in found["parts"]:
+        assert part["part"] == pytest.approx(part["full"] - part["matched"], abs=1e-12)
+    lines = csv.DictReader(
+        io.StringIO(run("compare", *files, "--probe", "ridge", "--match-dim", "3", "--format", "csv").stdout)
+    )
+    assert {x["dimension"] for x in lines} == {"", "3", "4"}
+    # a run folder is as good as the bank it came from
+    run("store", "import", "a.npz", "bank", "--encoder", "from_bank")
+    run("decompose", "bank", "--probe", "ridge", "--out", "r")
+    assert "from_bank 8" in run("compare", "r", "b.npz", "--probe", "ridge", "--match-dim", "2").stdout
+
+
+def test_dimensions_and_what_they_need_are_said():
+    save("a.npz")
+    run("decompose", "a.npz", "--probe", "ridge", "--out", "r")
+    assert "features are not in a bank" in complaint("r", save("b.npz", 4), "--match-dim", "2")
+    assert "names no dimensions: write 64..2048" in complaint("a.npz", "b.npz", "--match-dim", "2-4")
+    assert "goes down: write 2..8" in complaint("a.npz", "b.npz", "--match-dim", "8..2")
+    assert "under --protocol strict only" in complaint("a.npz", "b.npz", "--match-dim", "2", "--protocol", "paper")
+    assert "no --scaling but none" in run(
+        "compare", "a.npz", "b.npz", "--match-dim", "2", "--scaling", "minmax", code=2).stderr  # fmt: skip
+    assert workflow.parse_dimensions("60..300") == [60, 64, 128, 256, 300]
+    assert workflow.parse_dimensions("64, 5,64") == [5, 64] and workflow.parse_dimensions("8..8") == [8]
+
+
 def complaint(*arguments: object) -> str:
     before = made()
     result = run("compare", *arguments, code=1)

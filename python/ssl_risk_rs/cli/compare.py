@@ -13,7 +13,7 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._results import default_folder
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.results import Run
+    from ssl_risk_rs.results import Matched, Run
     from ssl_risk_rs.workflow.compare import Compared
 
 #: fields of `Settings` that options set under their own name
@@ -44,6 +44,11 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
     help="These columns of parquet or csv files are the features, where they are no numbered family.",
 )  # fmt: skip
 @click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@click.option(
+    "--match-dim", "dimensions", metavar="FROM..TO|A,B",
+    help="The encoders are compared at equal dimension as well: on leading principal directions, and on random ones. "
+    "Needs banks or feature files; features are not scaled, and no run folders are made.",
+)  # fmt: skip
 @opt.store_option
 @click.option("--out", metavar="DIR", help="New run folders are made in this folder; the default is runs.")
 @opt.format_option
@@ -54,6 +59,7 @@ def compare(
     confidence: float | None,
     features_columns: str | None,
     drop_unlabelled: bool,
+    dimensions: str | None,
     store: str | None,
     out: str | None,
     form: str,
@@ -71,7 +77,20 @@ def compare(
     ssl-risk-rs compare a.npz b.npz c.npz
     """
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow.compare import Reading, compare_targets, saved
+    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_targets, saved
+
+    reading = Reading(features_columns, drop_unlabelled, store)
+    settings = {name: options.pop(name) for name in _FIELDS}
+    if dimensions is not None:
+        if probe == "both" or settings["scaling"] not in (None, "none"):
+            raise click.UsageError("--match-dim takes one probe, and no --scaling but none: directions are unscaled")
+        with EventDisplay() as report:
+            matched = match_targets(
+                targets, dimensions, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
+                reading=reading, report=report,
+            )  # fmt: skip
+        _print_matched(matched, form)
+        return
 
     def keep(run: "Run", target: str) -> "Run":
         command = shlex.join(["ssl-risk-rs", *sys.argv[1:]])
@@ -85,14 +104,27 @@ def compare(
         found = compare_targets(
             targets,
             probes=probes,
-            settings={name: options.pop(name) for name in _FIELDS},
+            settings=settings,
             group=group,
             confidence=confidence,
-            reading=Reading(features_columns, drop_unlabelled, store),
+            reading=reading,
             keep=keep,
             report=report,
         )
     _print(found, form)
+
+
+def _print_matched(found: "Matched", form: str) -> None:
+    from ssl_risk_rs.report.comparison import render_matched
+    from ssl_risk_rs.results._json import to_json
+
+    if form == "table":
+        opt.show(render_matched(found, opt.width()))
+    elif form == "csv":
+        opt.print_rows(found.frame().to_dicts(), form)
+    else:
+        value = {"parts": found.part_frame().to_dicts(), "differences": found.frame().to_dicts()}
+        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _print(found: "Compared", form: str) -> None:

@@ -28,6 +28,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.compare import (
     Comparison,
     Difference,
+    DimensionPart,
     NotComparableError,
     Rank,
     check_methods,
@@ -40,7 +41,7 @@ from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["common_probes", "compare"]
+__all__ = ["common_probes", "compare", "dimension_parts"]
 
 #: risks that a refitted probe moves together, and those judged on the rows that their probe was fitted on
 _PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
@@ -185,6 +186,41 @@ def compare(
         ),
         notes=tuple(_notes(results, chosen, judged, labels, rows)),
     )
+
+
+def dimension_parts(
+    whole: Sequence[Decomposition], matched: Sequence[Decomposition], names: Sequence[str], *, confidence: float | None
+) -> tuple[DimensionPart, ...]:
+    """Of each encoder's gap to the first: with all features, at an equal number, and their difference, paired by row.
+
+    Parameters
+    ----------
+    whole, matched : of the same encoders, with all features and with as many each
+    """
+    every, count = [*whole, *matched], len(whole)
+    check_methods(every, [*names, *names])
+    judged = common_rows([j for d in every if (j := d.judgements) is not None], [*names, *names])
+    difficulty = np.mean([training_error(j) for j in judged], axis=0)
+    encoders = [
+        _encoder(name, d, j, difficulty, corrected=True)
+        for name, d, j in zip([*names, *names], every, judged, strict=True)
+    ]
+    level = whole[0].method.confidence if confidence is None else confidence
+    parts = []
+    for i in range(1, count):
+        four = [encoders[i], encoders[0], encoders[count + i], encoders[count]]
+        contrast = _Contrast.of(four, (1, -1, -1, 1))
+        for name in (*components(supervised=False), _TOTAL):
+            quantity = QUANTITIES[name]
+            found = _found(contrast, quantity, level)
+            of_whole, of_matched = (a.value(quantity) - b.value(quantity) for a, b in (four[:2], four[2:]))
+            parts.append(
+                DimensionPart(
+                    name, names[0], names[i], of_whole, of_matched, found.value, found.se, found.low, found.high,
+                    found.df, found.p, found.grade,
+                )
+            )  # fmt: skip
+    return tuple(parts)
 
 
 # --- who is compared

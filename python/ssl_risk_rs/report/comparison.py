@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.report.text import between, folded
-from ssl_risk_rs.results.compare import Comparison, Difference, Rank
+from ssl_risk_rs.results.compare import Comparison, Difference, Matched, Rank
 from ssl_risk_rs.results.quantities import QUANTITIES
 
-__all__ = ["render_comparison"]
+__all__ = ["render_comparison", "render_matched"]
 
 #: columns of the waterfall's bars
 BARS = 40
@@ -28,6 +28,47 @@ def render_comparison(found: Comparison, width: int | None = None) -> str:
     used = {d.grade for d in found.differences if not d.identical}
     lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
+
+
+def render_matched(found: Matched, width: int | None = None) -> str:
+    """Parts of the gaps that go with the dimension, and totals along the dimensions."""
+    full, names = found.full, found.full.encoders
+    at = found.dimensions[-1]
+    lines = [
+        f"{len(names)} encoders at equal dimension, on {full.n_train:,} training and {full.n_test:,} test rows",
+        f"  {full.probe} probe ({full.protocol} protocol), features not scaled; p is of each part by itself",
+        "  features: " + ", ".join(f"{short(n)} {d:,}" for n, d in zip(names, found.features, strict=True)),
+        "  directions come from training rows on which nothing is judged",
+        "  these are subspaces of the encoders at hand: encoders that were trained narrower may differ",
+    ]
+    ends = f"{100 * full.confidence:g} % interval"
+    for encoder in names[1:]:
+        lines += ["", f"{short(encoder)} against {short(full.baseline)}: differences in points"]
+        lines.append(f"{'':28}{'all features':>13}{f'at {at:,}':>12}{'by dimension':>14}   {ends:^17}  {'p':>7}")
+        for part in (p for p in found.parts if p.encoder == encoder):
+            mark = MARKS[part.grade][0] if part.grade in MARKS else " "
+            p = "" if math.isnan(part.p) else "< 0.001" if part.p < 0.001 else f"{part.p:.3f}"
+            lines.append(
+                f"  {QUANTITIES[part.quantity].label:<26}{100 * part.full:+13.2f}{100 * part.matched:+12.2f}"
+                f"{100 * part.part:+14.2f}   {between(part.low, part.high):<17}{mark} {p:>7}"
+            )
+    wide = max(10, *(len(short(n)) + 2 for n in names))
+    lines += ["", "aggregated risk in percent, on leading principal and (in brackets) on random directions"]
+    lines.append(f"  {'dimension':>9}" + "".join(f"{short(n):>{wide + 8}}" for n in names))
+    for m, leading, random in zip(found.dimensions, found.leading, found.random, strict=True):
+        lines.append(f"  {m:>9,}" + "".join(_totals(leading, random, n, wide) for n in names))
+    lines.append(f"  {'all':>9}" + "".join(f"{100 * _total(full, n):>{wide}.2f}{'':8}" for n in names))
+    used = {part.grade for part in found.parts}
+    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
+
+
+def _total(found: Comparison, encoder: str) -> float:
+    return next(r.estimate for r in found.ranks if (r.encoder, r.quantity) == (encoder, "agg_risk"))
+
+
+def _totals(leading: Comparison, random: Comparison, encoder: str, wide: int) -> str:
+    return f"{100 * _total(leading, encoder):>{wide}.2f} ({100 * _total(random, encoder):5.2f})"
 
 
 def _heading(found: Comparison) -> Iterator[str]:

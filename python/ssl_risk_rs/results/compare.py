@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "Comparison", "Difference", "NotComparableError", "Rank", "check_methods", "common_rows", "holm", "rank_intervals",
+    "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
+    "common_rows", "holm", "rank_intervals",
 ]  # fmt: skip
 
 #: fields of `Method` that must be equal, and what each is called
@@ -162,6 +163,79 @@ class Comparison:
         from ssl_risk_rs.report.comparison import render_comparison
 
         return render_comparison(self)
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionPart:
+    """Which part of a gap goes with the number of features: the gap with all features, the gap at an equal number,
+    and `part`, their difference, with its interval; fractions."""
+
+    quantity: str
+    baseline: str
+    encoder: str
+    full: float
+    matched: float
+    part: float
+    se: float
+    low: float
+    high: float
+    df: float
+    p: float
+    grade: Grade
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Encoders compared at equal dimension.
+
+    Attributes
+    ----------
+    dimensions : ascending; features : of each encoder
+    full : with all features, not scaled; leading, random : at each dimension, by leading principal and by random
+        directions
+    parts : of every component and of the total, at the last of the dimensions
+    """
+
+    dimensions: tuple[int, ...]
+    features: tuple[int, ...]
+    full: Comparison
+    leading: tuple[Comparison, ...]
+    random: tuple[Comparison, ...]
+    parts: tuple[DimensionPart, ...]
+
+    def frame(self) -> "pl.DataFrame":
+        """A row for each difference: `dimension` (null with all features), `directions` ("all", "leading", "random"),
+        then the columns of `Comparison.frame`."""
+        import polars as pl
+
+        sets: list[tuple[int | None, str, Comparison]] = [(None, "all", self.full)]
+        sets += [(m, "leading", c) for m, c in zip(self.dimensions, self.leading, strict=True)]
+        sets += [(m, "random", c) for m, c in zip(self.dimensions, self.random, strict=True)]
+        return pl.concat(
+            c.frame().select(
+                pl.lit(m, pl.Int64).alias("dimension"), pl.lit(kind, pl.String).alias("directions"), pl.all()
+            )
+            for m, kind, c in sets
+        )
+
+    def part_frame(self) -> "pl.DataFrame":
+        """A row for each part: `dimension`, then the fields of `DimensionPart`."""
+        import polars as pl
+
+        rows = [
+            {
+                "dimension": self.dimensions[-1],
+                **{f.name: getattr(part, f.name) for f in fields(DimensionPart)},
+                "grade": part.grade.value,
+            }
+            for part in self.parts
+        ]
+        return pl.DataFrame(rows)
+
+    def __str__(self) -> str:
+        from ssl_risk_rs.report.comparison import render_matched
+
+        return render_matched(self)
 
 
 # --- what may be compared

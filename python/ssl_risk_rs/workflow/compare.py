@@ -5,14 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.paired import common_probes, compare
+from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.events import Report
-from ssl_risk_rs.results.compare import Comparison, NotComparableError
+from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.features import decompose_features, find_bank
+from ssl_risk_rs.workflow.features import decompose_features, find_bank, open_features
 
-__all__ = ["Compared", "Reading", "compare_targets", "saved"]
+__all__ = ["Compared", "Reading", "compare_targets", "match_targets", "parse_dimensions", "saved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,92 @@ def compare_targets(
         raise NotComparableError("probe", "the runs have no probe in common")
     found = tuple(compare(ordered, names=_names(ordered, targets), probe=p, confidence=confidence) for p in common)
     return Compared(found, tuple(ordered), tuple(made))
+
+
+def match_targets(
+    targets: Sequence[str],
+    dimensions: str,
+    *,
+    probe: str = "logistic",
+    settings: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    confidence: float | None = None,
+    reading: Reading | None = None,
+    report: Report | None = None,
+) -> Matched:
+    """Compare the first target with each other one at equal dimension.
+
+    Parameters
+    ----------
+    targets : banks, feature files, or run folders whose bank is still there
+    dimensions : "64..2048" (powers of two and both ends) or "64,100,512"; those beyond the narrowest encoder are
+        replaced by its number of features, which is always among them
+    the others : as in `compare_targets`; features are not scaled
+
+    Raises
+    ------
+    ParameterError for fewer than two targets, or dimensions that are none; DataError for a run folder without a bank;
+    those of `match_dimensions`.
+    """
+    if len(targets) < 2:
+        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
+    reading = reading or Reading()
+    grid = parse_dimensions(dimensions)
+    opened = [task_of(_features_of(t), group, reading) for t in targets]
+    names = [name for _, name in opened]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
+    least = min(task.features.n_features for task, _ in opened)
+    fields = {name: value for name, value in (settings or {}).items() if value is not None and name != "scaling"}
+    return match_dimensions(
+        [task for task, _ in opened],
+        names,
+        sorted({min(m, least) for m in grid} | {least}),
+        settings=Settings(**{**fields, "probe": probe}),
+        confidence=confidence,
+        report=report,
+    )
+
+
+def parse_dimensions(text: str) -> list[int]:
+    """The dimensions that a text names: "64..2048" or "64,100,512".
+
+    Raises
+    ------
+    ParameterError for anything else.
+    """
+    first, dots, last = text.partition("..")
+    parts = [first, last] if dots else text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ParameterError(f"{text!r} names no dimensions: write 64..2048, or 64,100,512")
+    numbers = sorted({int(part) for part in parts})
+    if dots:
+        low, high = int(first), int(last)
+        if low > high:
+            raise ParameterError(f"{text!r} goes down: write {last}..{first}")
+        numbers = sorted({low, high, *(2**i for i in range(high.bit_length()) if low <= 2**i <= high)})
+    return numbers
+
+
+def _features_of(target: str) -> str:
+    """Where the features of a target are: a run folder names its bank."""
+    if not _is_run(target):
+        return target
+    bank = Run.load(target).provenance.banks.get("encoder")
+    if bank is None or not Path(bank.path).exists():
+        raise DataError(f"{target} is a run folder whose features are not in a bank: name the bank or the file instead")
+    return bank.path
+
+
+def task_of(path: str, group: str | None, reading: Reading) -> tuple[Task, str]:
+    """The task of a bank or of feature files, and the encoder's name."""
+    columns = {
+        "features_columns": reading.features_columns,
+        "group": group,
+        "drop_unlabelled": reading.drop_unlabelled,
+    }
+    opened = open_features(path, None, columns, reading.store)
+    return opened.task, opened.encoder
 
 
 @dataclass(frozen=True, slots=True)

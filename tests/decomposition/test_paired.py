@@ -162,6 +162,16 @@ def test_the_probes_variation_is_that_of_their_differences(four):
     assert math.isnan(contrast_probe_variance(alone, (-1, 1), units)[0])
 
 
+def test_what_the_intervals_do_not_hold_is_said(four):
+    one, other = (
+        replace(d, sizes=replace(d.sizes, subsets=1), judgements=replace(d.judgements, fold_margins=None,
+                cs=d.judgements.cs[:1], subset=np.where(d.judgements.subset >= 0, 0, -1).astype(np.int8)))
+        for d in (four[0], four[2])
+    )  # fmt: skip
+    assert [n.code for n in compare([one, other]).notes if n.code == "no_probe_variation"]
+    assert not [n.code for n in compare([four[0], four[2]]).notes if n.code == "no_probe_variation"]
+
+
 def test_an_encoder_does_not_differ_from_its_copy(data):
     one, copy = of(data, slice(0, 8), name="a"), of(data, slice(0, 8), name="b")
     found = compare([one, copy])

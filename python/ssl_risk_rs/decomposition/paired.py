@@ -75,17 +75,20 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Contrast:
-    """A signed sum of encoders, such as one less another, and the variance that their probes' own variation adds."""
+    """A signed sum of encoders, such as one less another, and the variance that their probes' own variation adds;
+    `varied`: whether it could be estimated."""
 
     encoders: tuple[_Encoder, ...]
     signs: tuple[float, ...]
     own: float
     own_df: float
+    varied: bool
 
     @classmethod
     def of(cls, encoders: Sequence[_Encoder], signs: Sequence[float]) -> "_Contrast":
         own, own_df = contrast_probe_variance([e.judged for e in encoders], signs, encoders[0].rows.test_units)
-        return cls(tuple(encoders), tuple(signs), 0.0 if math.isnan(own) else own, own_df)
+        varied = not math.isnan(own)
+        return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)
 
     def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
         """The signed sum of a term of each encoder."""
@@ -184,7 +187,7 @@ def compare(
         ranks=tuple(
             rank for name in (_TOTAL, *family[:-1]) for rank in _ranks(encoders, pairs, QUANTITIES[name], confidence)
         ),
-        notes=tuple(_notes(results, chosen, judged, labels, rows)),
+        notes=tuple(_notes(results, chosen, judged, labels, rows, varied=all(p.varied for p in pairs.values()))),
     )
 
 
@@ -286,13 +289,14 @@ def _notes(
     judged: Sequence[Judgements],
     labels: Sequence[str],
     rows: RowScores,
+    *,
+    varied: bool,
 ) -> list[Note]:
-    notes = []
+    notes = [] if varied else [Note("no_probe_variation")]
     without = [label for label, d in zip(labels, chosen, strict=True) if not d.supervised]
     if 0 < len(without) < len(labels):
         notes.append(Note("compared_without_twin", {"encoders": ", ".join(without)}))
-    numbers = np.arange(len(judged[0].train_ids)).astype(str).astype(np.bytes_)
-    if np.array_equal(np.sort(judged[0].train_ids), np.sort(numbers)):
+    if _counted(judged[0].train_ids):
         notes.append(Note("compared_by_number"))
     seen = {
         label: r.provenance.saw_training_images
@@ -309,6 +313,13 @@ def _notes(
         separable = ", ".join(label for label, d in zip(labels, chosen, strict=True) if d.floor.separable)
         notes.append(Note("compared_separable", {"encoders": separable}))
     return [*notes, *rows.notes]
+
+
+def _counted(ids: np.ndarray) -> bool:
+    """Whether ids are the numbers of the rows: what rows have that came without."""
+    if not (ids == b"0").any():  # a million names are sorted only where there is reason to
+        return False
+    return bool(np.array_equal(np.sort(ids), np.sort(np.arange(len(ids)).astype(str).astype(np.bytes_))))
 
 
 # --- one difference

@@ -348,6 +348,15 @@ def true_risks(job: tuple[str, Probe, str, int, int]) -> np.ndarray:
     estimate, fit = ESTIMATORS[estimator]
     judged = estimate(train, test, probe, index, world.kind != "rows")
     seen, unseen = world.draw(rng, False, fresh=True), world.draw(rng, True, fresh=True)
+    own = dict(zip(QUANTITIES, judged.table[:, 0], strict=True))
+    expected = expected_risks(world, train, seen, unseen, judged, probe, fit)
+    return np.array([own["risk_sup"], own["risk_af"], *expected])
+
+
+def expected_risks(
+    world: World, train: Rows, seen: Rows, unseen: Rows, judged: Judged, probe: Probe, fit: Fitter
+) -> tuple[float, float, float]:
+    """R_AS, R_CS and R_US of the probes of one draw on fresh rows like the training and like the test rows."""
     k = int(train.y.max()) + 1
     shares, test_shares = np.bincount(train.y) / len(train.y), world.test_shares(unseen.y)
 
@@ -362,10 +371,7 @@ def true_risks(job: tuple[str, Probe, str, int, int]) -> np.ndarray:
         complement = fit(train.x[rows], train.y[rows], probe, judged.alpha)
         risk_as.append(shares @ by_class(complement, seen))
         risk_cs.append(test_shares @ by_class(complement, unseen))
-    own = dict(zip(QUANTITIES, judged.table[:, 0], strict=True))
-    return np.array(
-        [own["risk_sup"], own["risk_af"], np.mean(risk_as), np.mean(risk_cs), test_shares @ by_class(full, unseen)]
-    )
+    return float(np.mean(risk_as)), float(np.mean(risk_cs)), float(test_shares @ by_class(full, unseen))
 
 
 def summarize(labels: dict[str, str], draws: np.ndarray, truths: np.ndarray) -> Iterator[dict[str, object]]:

@@ -38,6 +38,7 @@ SLOW = frozenset(
         "tests/bank/test_store.py::test_remember_from_several_processes",
         "tests/bench/test_bench.py",
         "tests/bench/test_zoo.py",
+        "tests/bench/test_coverage_paired.py",
         "tests/cli/test_cli.py::test_a_second_run_encodes_nothing_and_needs_no_torch",
         "tests/cli/test_cli.py::test_an_interrupted_run_names_the_line_that_goes_on",
         "tests/cli/test_cli.py::test_decompose_four_arrays_without_torch",
@@ -203,6 +204,15 @@ def _place(_session_place: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """An empty working folder, `tmp_path`, and a home beside it, for every test."""
     _isolate(monkeypatch, tmp_path.with_name(f"{tmp_path.name}-home"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def paper_data() -> Path:
+    """Folder with the published table, which is not part of the project: $SSL_RISK_PAPER_DATA, or ../shared/paper."""
+    folder = Path(os.environ.get("SSL_RISK_PAPER_DATA") or ROOT.parent / "shared" / "paper")
+    if not (folder / "all_results.csv").is_file():
+        pytest.skip(f"needs the published table: there is no all_results.csv in {folder} (SSL_RISK_PAPER_DATA)")
+    return folder
 
 
 @pytest.fixture

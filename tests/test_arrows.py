@@ -46,7 +46,11 @@ ELSEWHERE_REFUSED: dict[str, tuple[str, ...]] = {
 }
 
 #: what `print` shows of a result is its table: the only arrows up
-DISPLAY = {("results.run", "report.text"), ("results.run", "report.notebook")}
+DISPLAY = {
+    ("results.run", "report.text"),
+    ("results.run", "report.notebook"),
+    ("results.compare", "report.comparison"),
+}
 
 
 class Import(NamedTuple):

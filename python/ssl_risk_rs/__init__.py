@@ -33,10 +33,12 @@ _LAZY: dict[str, str] = {
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
     "Run": "ssl_risk_rs.results",
     "Settings": "ssl_risk_rs.decomposition",
+    "Comparison": "ssl_risk_rs.results",
     "alpha_from_c": "ssl_risk_rs.probes.estimators",
     "alpha_from_ridge": "ssl_risk_rs.probes.estimators",
     "bank_key": "ssl_risk_rs.bank.store",
     "choose_shift": "ssl_risk_rs._core",
+    "compare": "ssl_risk_rs.decomposition",
     "create_dataset": "ssl_risk_rs.datasets",
     "create_encoder": "ssl_risk_rs.encoders",
     "decompose": "ssl_risk_rs.decomposition",
@@ -50,6 +52,10 @@ _LAZY: dict[str, str] = {
     "list_datasets": "ssl_risk_rs.datasets",
     "list_encoders": "ssl_risk_rs.encoders",
     "load_features": "ssl_risk_rs.bank.formats",
+    "load_published": "ssl_risk_rs.workflow.published",
+    "read_results": "ssl_risk_rs.results",
+    "to_latex": "ssl_risk_rs.report",
+    "to_pandas": "ssl_risk_rs.results",
 }
 
 __all__ = [
@@ -89,6 +95,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.datasets import create_dataset as create_dataset
     from ssl_risk_rs.datasets import list_datasets as list_datasets
     from ssl_risk_rs.decomposition import Settings as Settings
+    from ssl_risk_rs.decomposition import compare as compare
     from ssl_risk_rs.decomposition import decompose as decompose
     from ssl_risk_rs.encoders import Encoder as Encoder
     from ssl_risk_rs.encoders import EncoderSpec as EncoderSpec
@@ -102,7 +109,12 @@ if TYPE_CHECKING:
     from ssl_risk_rs.probes.estimators import RidgeProbeCV as RidgeProbeCV
     from ssl_risk_rs.probes.estimators import alpha_from_c as alpha_from_c
     from ssl_risk_rs.probes.estimators import alpha_from_ridge as alpha_from_ridge
+    from ssl_risk_rs.report import to_latex as to_latex
+    from ssl_risk_rs.results import Comparison as Comparison
     from ssl_risk_rs.results import Decomposition as Decomposition
     from ssl_risk_rs.results import Estimate as Estimate
     from ssl_risk_rs.results import Run as Run
+    from ssl_risk_rs.results import read_results as read_results
+    from ssl_risk_rs.results import to_pandas as to_pandas
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
+    from ssl_risk_rs.workflow.published import load_published as load_published

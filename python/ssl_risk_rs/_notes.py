@@ -79,6 +79,37 @@ _TEMPLATES = {
     "Encoder generalization is then the shift between train and test, and usability absorbs the rest.",
     "no_control": "There is no control encoder: {reason}.",
     "paper_protocol": "Under the paper's protocol penalties are tuned on the evaluation rows: errors are optimistic.",
+    # the published table
+    "published_other_data": "The published numbers are of ImageNet-1K and this run is of {data}: they are shown as "
+    "context, and differ as the data do.",
+    "published_data_unknown": "The published numbers are of ImageNet-1K; the record of this run does not tell whether "
+    "{data} is ImageNet-1K.",
+    "published_other_rows": "The published probes had 1,281,167 training rows, 50,000 test rows and 1,000 classes; "
+    "this run has {train:,}, {test:,} and {classes:,}.",
+    "published_protocol": "The authors tuned a penalty for each risk apart: for R_AF on the rows it is judged on, for "
+    "R_US on the test rows. This run tuned one on rows that nothing is judged on, and R_AF has a stated floor "
+    "(--protocol paper makes the authors' choices).",
+    "published_probe": "The published probe is logistic and this one is ridge, whose components may lie points apart.",
+    "published_optimizer": "The authors stopped SGD after 100 epochs, with batch normalization in some fits; fits here "
+    "go to their optimum.",
+    "published_features": "The published representation has {published:,} features ({layer}) and this one "
+    "{measured:,}: it is another representation.",
+    "published_twin": "Approximation is measured on {twin} here; the authors chose supervised encoders of their own.",
+    "published_no_twin": "Approximation and usability are compared as one row, because {side} has no supervised twin.",
+    "published_fault": "The published row of {encoder} is amended in {column} ({published} became {used}): {reason}.",
+    "published_doubt": "The published row of {encoder} is to be read with care in {column}: {reason}.",
+    "published_no_interval": "Published numbers have no intervals and come from one seed; the draw of 50,000 test rows "
+    "alone leaves ±{half:.1f} points on their total.",
+    # comparisons
+    "compared_without_twin": "Approximation and usability are compared as one, because there is no supervised twin of "
+    "{encoders}.",
+    "compared_by_number": "Rows have no ids of their own: they are paired by their number and label, so all files "
+    "must hold them in the same order.",
+    "compared_pretraining": "These encoders were not pretrained on these images, others were: {encoders}. Their "
+    "encoder generalization is the shift between train and test, so a difference in it is not one of memorization.",
+    "compared_unconverged": "Fits of these encoders missed their tolerance: {encoders}.",
+    "compared_separable": "A probe separates the training rows of {encoders}: differences in usability and probe "
+    "generalization are then not identified apart, their sum is.",
     # data
     "overlap": "{count:,} test images are also training images, byte for byte: the test error is too low.",
 }

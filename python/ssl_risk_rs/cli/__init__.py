@@ -14,10 +14,12 @@ COMMANDS: dict[str, str] = {
     "run": "ssl_risk_rs.cli.run",
     "demo": "ssl_risk_rs.cli.demo",
     "decompose": "ssl_risk_rs.cli.decompose",
+    "compare": "ssl_risk_rs.cli.compare",
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",
     "models": "ssl_risk_rs.cli.models",
+    "paper": "ssl_risk_rs.cli.paper",
 }
 
 

@@ -1,6 +1,7 @@
 """Options that several commands share, and how commands speak to the user."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ __all__ = [
     "say",
     "show",
     "store_option",
+    "width",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -192,6 +194,12 @@ def say(sentence: str) -> None:
 def show(text: str) -> None:
     """A result, on stdout; what its encoding lacks is replaced."""
     click.echo(_showable(text, sys.stdout))
+
+
+def width() -> int | None:
+    """Columns of the terminal that stdout is; None for a file or a pipe, which has no width."""
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if on_terminal else None
 
 
 def _showable(text: str, stream: Any) -> str:

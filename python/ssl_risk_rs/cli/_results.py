@@ -3,7 +3,6 @@
 import functools
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
-__all__ = ["Asked", "Ending", "decomposition_options"]
+__all__ = ["Asked", "Ending", "decomposition_options", "default_folder"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,12 +52,12 @@ class Ending:
         """Complain about the run folder before the work, not after."""
         from ssl_risk_rs.results import check_target
 
-        check_target(self.out if self.out is not None else _default_folder("run"), force=self.force)
+        check_target(self.out if self.out is not None else default_folder("run"), force=self.force)
 
     def finish(self, run: "Run", failure: "SslRiskError | None") -> None:
         """Write the record, then print what the terminal can show, and say where the record is."""
         run = replace(run, provenance=replace(run.provenance, command=shlex.join(["ssl-risk-rs", *sys.argv[1:]])))
-        folder = run.save(self.out or _default_folder(run.provenance.encoder), force=self.force)
+        folder = run.save(self.out or default_folder(run.provenance.encoder), force=self.force)
         try:
             self._print(run, folder)
         except OSError as error:  # a closed pipe, or a stdout that was never there
@@ -73,15 +73,32 @@ class Ending:
         from ssl_risk_rs.report.text import render
 
         if self.form == "table":
-            on_terminal = sys.stdout is not None and sys.stdout.isatty()
-            width = shutil.get_terminal_size().columns if on_terminal else None
-            opt.show(render(run, width))
+            opt.show(render(run, opt.width()))
+            self._print_published(run)
             opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz).")
         else:
             opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
                 opt.say(note)
             opt.say(f"The record is in {folder}.")
+
+    def _print_published(self, run: "Run") -> None:
+        """The published numbers of the encoder beside its own, if there are any on this machine."""
+        from ssl_risk_rs.workflow import published
+
+        if not published.is_fetched():
+            if published.is_published(run.provenance.encoder):
+                opt.say("ssl-risk-rs paper fetch downloads the published numbers of this encoder, to show them beside.")
+            return
+        try:
+            table = published.load_published()
+        except DataError as error:
+            opt.say(f"The published numbers are not shown: {error}")
+            return
+        from ssl_risk_rs.report.published import render_beside
+
+        for found in published.beside(run, table):
+            opt.show("\n" + render_beside(found, table.frame.height, opt.width()))
 
     def _judge_fits(self, run: "Run") -> None:
         missed = [f for d in run.decompositions for f in d.fits if not f.converged]
@@ -184,10 +201,10 @@ def decomposition_options(command: Command) -> Command:
     return wrapped  # type: ignore[no-any-return]
 
 
-def _default_folder(encoder: str) -> Path:
+def default_folder(encoder: str, above: str = "runs") -> Path:
     """runs/TIME_ENCODER, a name that is free."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(encoder).name)[:60]
-    stem = f"runs/{datetime.now():%Y%m%d-%H%M%S}_{safe}"
+    stem = f"{above}/{datetime.now():%Y%m%d-%H%M%S}_{safe}"
     path, i = Path(stem), 1
     while path.exists():
         path, i = Path(f"{stem}_{i}"), i + 1

@@ -10,7 +10,7 @@ from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import BASE
 
-__all__ = ["FEW_GROUPS", "RowScores"]
+__all__ = ["FEW_GROUPS", "RowScores", "training_error"]
 
 #: groups in a set of rows below which its intervals are marked
 FEW_GROUPS = 20
@@ -19,17 +19,22 @@ ONE_GROUP_SHARE = 0.25
 
 
 class RowScores:
-    """Risks as sums of row scores, and the covariance of the risks by set of rows."""
+    """Risks as sums of row scores, and the covariance of the risks by set of rows.
 
-    def __init__(self, judged: Judgements, *, corrected: bool, random_counts: bool) -> None:
+    `difficulty` : of each class, by which classes of one unit are paired; the training error of the probe at α* where
+    it is not given. Encoders that are compared need the same.
+    """
+
+    def __init__(
+        self, judged: Judgements, *, corrected: bool, random_counts: bool, difficulty: np.ndarray | None = None
+    ) -> None:
         self.judged = judged
         k, names = len(judged.class_names), list(judged.class_names)
         y, y_test, held = judged.train_labels, judged.test_labels, judged.in_subset
         self.n, self.n_test, self.n_subset = len(y), len(y_test), int(held.sum())
         counts = np.bincount(y, minlength=k).astype(float)
-        reference = judged.at_alpha or judged.af
-        wrong = np.bincount(y, weights=reference.wrong, minlength=k)
-        difficulty = np.divide(wrong, counts, out=np.zeros(k), where=counts > 0)
+        if difficulty is None:
+            difficulty = training_error(judged)
         groups, groups_test = _common_groups(judged)
         spans = groups is not None and groups_test is not None and _spans_classes(groups, y, groups_test, y_test)
         self.grouped = groups is not None
@@ -112,8 +117,7 @@ class RowScores:
             summed = units.summed(phi)
             self.covariance[name] = summed.T @ summed
             self.by_stratum[name] = units.by_stratum(summed)
-            if units.grouped:
-                self.unit_scores[name] = summed
+            self.unit_scores[name] = summed
 
     def _recentre(self, phi: np.ndarray, units: Units, held: np.ndarray) -> None:
         """Subset rows of one class differ in weight: their errors are centred on the weighted mean."""
@@ -163,6 +167,14 @@ class RowScores:
             values = {"classes": int((present & ~self.covered).sum()), "total": int(present.sum())}
             notes.append(Note("uncovered_classes", values))
         return notes
+
+
+def training_error(judged: Judgements) -> np.ndarray:
+    """Error of each class on the training rows, of the probe at α*, or of the floor probe without one: (k,)."""
+    k = len(judged.class_names)
+    counts = np.bincount(judged.train_labels, minlength=k).astype(float)
+    wrong = np.bincount(judged.train_labels, weights=(judged.at_alpha or judged.af).wrong, minlength=k)
+    return np.asarray(np.divide(wrong, counts, out=np.zeros(k), where=counts > 0))
 
 
 def _common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | None]:

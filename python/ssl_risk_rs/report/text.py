@@ -10,7 +10,7 @@ from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["bar", "render", "render_one"]
+__all__ = ["bar", "between", "folded", "render", "render_one"]
 
 BAR = 20
 #: columns of a row without its bar, the mark of the bottleneck included
@@ -42,7 +42,7 @@ def render_one(result: Decomposition, provenance: Provenance, width: int | None 
     lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
     used = {e.grade for name, e in result.estimates.items() if _shown(result, name)}
     lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
-    return "\n".join(line.rstrip() if width is None else _folded(line, width) for line in lines)
+    return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
 
 def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
@@ -95,12 +95,18 @@ def _shown(result: Decomposition, name: str) -> bool:
 
 
 def _row(label: str, e: Estimate, rest: str = "") -> str:
-    interval = "no interval" if math.isnan(e.low) else f"[{100 * e.low:6.2f}, {100 * e.high:6.2f}]"
+    interval = between(e.low, e.high)
     mark = MARKS[e.grade][0] if e.grade in MARKS else " "
     return f"  {label:<26}{100 * e.estimate:9.2f}   {interval:<17}{mark} {rest}"
 
 
-def _folded(line: str, width: int) -> str:
+def between(low: float, high: float) -> str:
+    """An interval in percent."""
+    return "no interval" if math.isnan(low) else f"[{100 * low:6.2f}, {100 * high:6.2f}]"
+
+
+def folded(line: str, width: int) -> str:
+    """A line in the columns of a terminal; what goes on is indented."""
     return textwrap.fill(
         line.rstrip(), width, subsequent_indent=" " * 8, break_long_words=False, break_on_hyphens=False
     )

@@ -1,12 +1,15 @@
 """Results: quantities, estimates, judged rows, runs that are written and read back."""
 
+from ssl_risk_rs.results.compare import Comparison, Difference, DimensionPart, Matched, NotComparableError, Rank
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, Quantity
+from ssl_risk_rs.results.reading import read_results, to_pandas
 from ssl_risk_rs.results.run import Decomposition, ResultError, Run, check_target
 
 __all__ = [
-    "QUANTITIES", "Decomposition", "Estimate", "Grade", "Judgements", "Outcome", "Provenance", "Quantity",
-    "ResultError", "Run", "check_target",
+    "QUANTITIES", "Comparison", "Decomposition", "Difference", "DimensionPart", "Estimate", "Grade", "Judgements",
+    "Matched", "NotComparableError", "Outcome", "Provenance", "Quantity", "Rank", "ResultError", "Run", "check_target",
+    "read_results", "to_pandas",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import bank_facts
 from ssl_risk_rs.workflow.probes import decompose_each
 
-__all__ = ["decompose_features"]
+__all__ = ["decompose_features", "find_bank", "open_features", "task_of_arrays"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def decompose_features(
     """
     fields = dict(settings or {})
     columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
-    opened = _open(path, test, columns, store)
+    opened = open_features(path, test, columns, store)
     twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
     try:
         finished = decompose_each(
@@ -85,7 +85,8 @@ def decompose_features(
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
-def _open(path: str, test: str | None, columns: Mapping[str, Any], store: "Path | str | None") -> _Opened:
+def open_features(path: str, test: str | None, columns: Mapping[str, Any], store: "Path | str | None") -> _Opened:
+    """Open a bank or feature files; `columns` are keyword arguments of `load_features`."""
     bank = find_bank(path, store)
     if bank is None:
         loaded = load_features(path, test, **columns)

@@ -1,0 +1,147 @@
+"""`ssl-risk-rs compare`."""
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._results import default_folder
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.results import Matched, Run
+    from ssl_risk_rs.workflow.compare import Compared
+
+#: fields of `Settings` that options set under their own name
+_FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shared_groups", "overlap")
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="A B...")
+@click.option(
+    "--probe", type=click.Choice(["logistic", "ridge", "both"]),
+    help="The default is every probe that all run folders have, and logistic where there is none.",
+)  # fmt: skip
+@click.option("--protocol", type=click.Choice(["strict", "paper"]), help="The default is that of the first run folder.")
+@click.option("--scaling", type=click.Choice(["standardize", "minmax", "none"]), help="As above.")
+@click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together. As above.")
+@click.option("--shared-groups", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
+@click.option("--overlap", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
+@click.option("--splits", "n_subsets", type=click.IntRange(1, 3), help="Held-out training subsets. As above.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the splits. As above.")
+@click.option("--tol", type=click.FloatRange(0, min_open=True), help="As in `decompose`.")
+@click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
+@click.option(
+    "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="This is the confidence of intervals and ranks. The default is that of the first run.",
+)  # fmt: skip
+@click.option(
+    "--features-columns", metavar="A,B|PATTERN",
+    help="These columns of parquet or csv files are the features, where they are no numbered family.",
+)  # fmt: skip
+@click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@click.option(
+    "--match-dim", "dimensions", metavar="FROM..TO|A,B",
+    help="The encoders are compared at equal dimension as well: on leading principal directions, and on random ones. "
+    "Needs banks or feature files; features are not scaled, and no run folders are made.",
+)  # fmt: skip
+@opt.store_option
+@click.option("--out", metavar="DIR", help="New run folders are made in this folder; the default is runs.")
+@opt.format_option
+def compare(
+    targets: tuple[str, ...],
+    probe: str | None,
+    group: str | None,
+    confidence: float | None,
+    features_columns: str | None,
+    drop_unlabelled: bool,
+    dimensions: str | None,
+    store: str | None,
+    out: str | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Compare encoders on the same rows: each component's difference, paired by row, with intervals and ranks.
+
+    A, B, … are run folders, feature banks or feature files; the first is what the others are compared with. What is
+    not decomposed yet is decomposed like the first run folder, and its run folder is kept. Encoders are compared only
+    if they were judged on the same rows, cut alike, with the same probe and protocol; otherwise the field that differs
+    is named. Rows are paired (whole groups, where there are groups), so that what makes a row hard for every encoder
+    cancels.
+
+    \b
+    ssl-risk-rs compare a.npz b.npz c.npz
+    """
+    from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_targets, saved
+
+    reading = Reading(features_columns, drop_unlabelled, store)
+    settings = {name: options.pop(name) for name in _FIELDS}
+    if dimensions is not None:
+        if probe == "both" or settings["scaling"] not in (None, "none"):
+            raise click.UsageError("--match-dim takes one probe, and no --scaling but none: directions are unscaled")
+        with EventDisplay() as report:
+            matched = match_targets(
+                targets, dimensions, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
+                reading=reading, report=report,
+            )  # fmt: skip
+        _print_matched(matched, form)
+        return
+
+    def keep(run: "Run", target: str) -> "Run":
+        command = shlex.join(["ssl-risk-rs", *sys.argv[1:]])
+        run = replace(run, provenance=replace(run.provenance, command=command))
+        kept = saved(run, default_folder(Path(target.split(",")[0]).stem, out or "runs"))
+        opt.say(f"The record of {target} is in {kept.path}.")
+        return kept
+
+    probes = {None: None, "both": ("logistic", "ridge")}.get(probe, (str(probe),))
+    with EventDisplay() as report:
+        found = compare_targets(
+            targets,
+            probes=probes,
+            settings=settings,
+            group=group,
+            confidence=confidence,
+            reading=reading,
+            keep=keep,
+            report=report,
+        )
+    _print(found, form)
+
+
+def _print_matched(found: "Matched", form: str) -> None:
+    from ssl_risk_rs.report.comparison import render_matched
+    from ssl_risk_rs.results._json import to_json
+
+    if form == "table":
+        opt.show(render_matched(found, opt.width()))
+    elif form == "csv":
+        opt.print_rows(found.frame().to_dicts(), form)
+    else:
+        value = {"parts": found.part_frame().to_dicts(), "differences": found.frame().to_dicts()}
+        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _print(found: "Compared", form: str) -> None:
+    from ssl_risk_rs.report.comparison import render_comparison
+
+    if form == "table":
+        opt.show("\n\n".join(render_comparison(each, opt.width()) for each in found.comparisons))
+        return
+    rows = [row for each in found.comparisons for row in each.frame().to_dicts()]
+    notes = list(dict.fromkeys(note.sentence() for each in found.comparisons for note in each.notes))
+    if form == "csv":
+        opt.print_rows(rows, form)
+        for note in notes:
+            opt.say(note)
+        return
+    from ssl_risk_rs.results._json import to_json
+
+    ranks = [row for each in found.comparisons for row in each.rank_frame().to_dicts()]
+    value = {"differences": rows, "ranks": ranks, "notes": notes}
+    opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))

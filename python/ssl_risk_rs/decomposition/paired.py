@@ -1,0 +1,483 @@
+"""Differences between encoders whose probes were judged on the same rows.
+
+A risk is a sum of row scores (`scores`), so a difference of two encoders' risks is a sum of differences of scores on
+the same rows: what makes a row hard for both cancels before anything is squared.
+
+    V_row   Σ over independent units (rows, or whole groups) of the squared difference of the two encoders' centred
+            scores, by set of rows; strata are common to all encoders
+    V_P     the jackknife of `variation` on differences of the fold probes' smoothed errors, fold by fold
+    factor  each encoder's scores of a logistic training error are scaled by the root of its own max(1, H/R)
+
+Intervals are estimate ± t·√(V + Σ 1/n²) with Satterthwaite's degrees of freedom; p-values come from the same t. Nothing
+is resampled. How well they cover: docs/coverage.md, "Differences between encoders".
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from statistics import NormalDist
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.intervals import FEW_DF, FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, MUCH_TOO_OPTIMISTIC
+from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
+from ssl_risk_rs.decomposition.variation import contrast_probe_variance, optimism
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.compare import (
+    Comparison,
+    Difference,
+    DimensionPart,
+    NotComparableError,
+    Rank,
+    check_methods,
+    common_rows,
+    holm,
+    rank_intervals,
+)
+from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
+from ssl_risk_rs.results.run import Decomposition, Run
+
+__all__ = ["common_probes", "compare", "dimension_parts"]
+
+#: risks that a refitted probe moves together, and those judged on the rows that their probe was fitted on
+_PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
+_IN_SAMPLE = ("risk_af", "risk_sup")
+_DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
+_TOTAL = "agg_risk"
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """One of the encoders: its scores, and the factors of its training errors."""
+
+    label: str
+    judged: Judgements
+    rows: RowScores
+    factors: dict[str, float]
+    crowded: frozenset[str]
+
+    def weights(self, quantity: Quantity, *, scaled: bool) -> np.ndarray:
+        """Coefficients of a quantity on this encoder's risks; `scaled`: times the roots of the factors."""
+        found = np.array([quantity.weights.get(name, 0.0) for name in self.rows.names])
+        if scaled:
+            roots = [math.sqrt(f) if math.isfinite(f := self.factors[name]) else 1.0 for name in self.rows.names]
+            found = found * np.array(roots)
+        return found
+
+    def value(self, quantity: Quantity) -> float:
+        """Point estimate."""
+        return float(self.weights(quantity, scaled=False) @ self.rows.risks)
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """A signed sum of encoders, such as one less another, and the variance that their probes' own variation adds;
+    `varied`: whether it could be estimated."""
+
+    encoders: tuple[_Encoder, ...]
+    signs: tuple[float, ...]
+    own: float
+    own_df: float
+    varied: bool
+
+    @classmethod
+    def of(cls, encoders: Sequence[_Encoder], signs: Sequence[float]) -> "_Contrast":
+        own, own_df = contrast_probe_variance([e.judged for e in encoders], signs, encoders[0].rows.test_units)
+        varied = not math.isnan(own)
+        return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)
+
+    def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
+        """The signed sum of a term of each encoder."""
+        return np.asarray(sum(sign * term for sign, term in zip(self.signs, terms, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A contrast of one quantity."""
+
+    value: float
+    se: float
+    low: float
+    high: float
+    df: float
+    p: float
+    below: float
+    grade: Grade
+    discordant: int
+
+
+def common_probes(results: Sequence[Run | Decomposition]) -> tuple[str, ...]:
+    """Probes that all results have, in the order of the first."""
+    every = [_probes(result) for result in results]
+    return tuple(probe for probe in every[0] if all(probe in of_one for of_one in every))
+
+
+def compare(
+    results: Sequence[Run | Decomposition],
+    *,
+    names: Sequence[str] | None = None,
+    probe: str | None = None,
+    confidence: float | None = None,
+) -> Comparison:
+    """Compare encoders with the first of them, on the rows that all were judged on.
+
+    Parameters
+    ----------
+    results : two or more runs or decompositions of the same rows, cut alike
+    names : what the encoders are called; default: as the runs name them
+    probe : "logistic" or "ridge"; default: logistic if all have it
+    confidence : of intervals and ranks; default: that of the first result
+
+    Returns
+    -------
+    Comparison; `print` shows its table and waterfall, `frame()` its numbers.
+
+    Raises
+    ------
+    NotComparableError naming the field that differs: probe, protocol, scaling, seed, subsets, floor, rows, labels,
+    groups; ParameterError for fewer than two results, a probe that one lacks.
+
+    Examples
+    --------
+    >>> one = decompose(X, y, X_test, y_test, probe="ridge", name="all")
+    >>> other = decompose(X[:, :3], y, X_test[:, :3], y_test, probe="ridge", name="three")
+    >>> comparison = compare([one, other])
+    >>> d = comparison.difference("three", "agg_risk")
+    >>> round(d.difference - (other.estimate("agg_risk") - one.estimate("agg_risk")), 12)
+    0.0
+    """
+    if len(results) < 2:
+        raise ParameterError(f"a comparison needs at least two results, got {len(results)}")
+    labels = _labels(results, names)
+    chosen = [_of_probe(r, _choose(results, labels, probe), label) for r, label in zip(results, labels, strict=True)]
+    check_methods(chosen, labels)
+    method = chosen[0].method
+    confidence = method.confidence if confidence is None else confidence
+    if not 0 < confidence < 1:
+        raise ParameterError(f"confidence must lie between 0 and 1, got {confidence}")
+    judged = common_rows([j for d in chosen if (j := d.judgements) is not None], labels)
+    difficulty = np.mean([training_error(j) for j in judged], axis=0)
+    encoders = [
+        _encoder(label, d, j, difficulty, corrected=method.protocol == "strict")
+        for label, d, j in zip(labels, chosen, judged, strict=True)
+    ]
+    supervised = all(d.supervised for d in chosen)
+    family = (*components(supervised=supervised), _TOTAL)
+    known = set.intersection(*(set(e.rows.names) for e in encoders))
+    details = [name for name in _DETAILS if known.issuperset(QUANTITIES[name].weights)]
+    order = [*components(supervised=supervised), *details, _TOTAL]
+    pairs = {
+        (i, j): _Contrast.of((encoders[i], encoders[j]), (-1, 1)) for i, j in combinations(range(len(encoders)), 2)
+    }
+    found = [_difference(pairs[0, i], QUANTITIES[name], confidence) for i in range(1, len(encoders)) for name in order]
+    rows = encoders[0].rows
+    return Comparison(
+        encoders=tuple(labels),
+        probe=method.probe,
+        protocol=method.protocol,
+        confidence=confidence,
+        n_train=rows.n,
+        n_test=rows.n_test,
+        n_groups=rows.sets["test"].n_units if rows.grouped else None,
+        differences=_corrected(found, family),
+        ranks=tuple(
+            rank for name in (_TOTAL, *family[:-1]) for rank in _ranks(encoders, pairs, QUANTITIES[name], confidence)
+        ),
+        notes=tuple(_notes(results, chosen, judged, labels, rows, varied=all(p.varied for p in pairs.values()))),
+    )
+
+
+def dimension_parts(
+    whole: Sequence[Decomposition], matched: Sequence[Decomposition], names: Sequence[str], *, confidence: float | None
+) -> tuple[DimensionPart, ...]:
+    """Of each encoder's gap to the first: with all features, at an equal number, and their difference, paired by row.
+
+    Parameters
+    ----------
+    whole, matched : of the same encoders, with all features and with as many each
+    """
+    every, count = [*whole, *matched], len(whole)
+    check_methods(every, [*names, *names])
+    judged = common_rows([j for d in every if (j := d.judgements) is not None], [*names, *names])
+    difficulty = np.mean([training_error(j) for j in judged], axis=0)
+    encoders = [
+        _encoder(name, d, j, difficulty, corrected=True)
+        for name, d, j in zip([*names, *names], every, judged, strict=True)
+    ]
+    level = whole[0].method.confidence if confidence is None else confidence
+    parts = []
+    for i in range(1, count):
+        four = [encoders[i], encoders[0], encoders[count + i], encoders[count]]
+        contrast = _Contrast.of(four, (1, -1, -1, 1))
+        for name in (*components(supervised=False), _TOTAL):
+            quantity = QUANTITIES[name]
+            found = _found(contrast, quantity, level)
+            of_whole, of_matched = (a.value(quantity) - b.value(quantity) for a, b in (four[:2], four[2:]))
+            parts.append(
+                DimensionPart(
+                    name, names[0], names[i], of_whole, of_matched, found.value, found.se, found.low, found.high,
+                    found.df, found.p, found.grade,
+                )
+            )  # fmt: skip
+    return tuple(parts)
+
+
+# --- who is compared
+
+
+def _decompositions(result: Run | Decomposition) -> tuple[Decomposition, ...]:
+    return (result,) if isinstance(result, Decomposition) else result.decompositions
+
+
+def _probes(result: Run | Decomposition) -> tuple[str, ...]:
+    return tuple(d.method.probe for d in _decompositions(result))
+
+
+def _choose(results: Sequence[Run | Decomposition], labels: Sequence[str], probe: str | None) -> str:
+    common = common_probes(results)
+    if probe is not None:
+        if probe not in common:
+            lacking = next(label for r, label in zip(results, labels, strict=True) if probe not in _probes(r))
+            raise NotComparableError("probe", f"{lacking} has no {probe} probe: decompose it with --probe {probe}")
+        return probe
+    if not common:
+        has = "; ".join(f"{label}: {', '.join(_probes(r))}" for r, label in zip(results, labels, strict=True))
+        raise NotComparableError("probe", f"the results have no probe in common ({has}): decompose all with the same")
+    return "logistic" if "logistic" in common else common[0]
+
+
+def _of_probe(result: Run | Decomposition, probe: str, label: str) -> Decomposition:
+    for d in _decompositions(result):
+        if d.method.probe == probe:
+            return d
+    raise NotComparableError("probe", f"{label} has no {probe} probe")
+
+
+def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None) -> list[str]:
+    if names is not None:
+        if len(names) != len(results) or len(set(names)) < len(names):
+            raise ParameterError(f"{len(results)} results need as many different names, got {list(names)}")
+        return list(names)
+    plain = [r.name if isinstance(r, Decomposition) else r.provenance.encoder for r in results]
+    if len(set(plain)) == len(plain):
+        return plain
+    folders = [r.path.name if isinstance(r, Run) and r.path is not None else "" for r in results]
+    if len(set(folders)) == len(folders):
+        return [f"{name} ({folder})" for name, folder in zip(plain, folders, strict=True)]
+    return [name if plain.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(plain)]
+
+
+def _encoder(
+    label: str, result: Decomposition, judged: Judgements, difficulty: np.ndarray, *, corrected: bool
+) -> _Encoder:
+    method, sizes = result.method, result.sizes
+    rows = RowScores(judged, corrected=corrected, random_counts=method.random_counts, difficulty=difficulty)
+    logistic = method.probe == "logistic"
+    factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
+    widths = {"risk_af": sizes.features, "risk_sup": sizes.twin_features or 0}
+    crowded = {risk for risk, width in widths.items() if not logistic and 0 < width < sizes.classes}
+    return _Encoder(label, judged, rows, factors, frozenset(crowded))
+
+
+def _notes(
+    results: Sequence[Run | Decomposition],
+    chosen: Sequence[Decomposition],
+    judged: Sequence[Judgements],
+    labels: Sequence[str],
+    rows: RowScores,
+    *,
+    varied: bool,
+) -> list[Note]:
+    notes = [] if varied else [Note("no_probe_variation")]
+    without = [label for label, d in zip(labels, chosen, strict=True) if not d.supervised]
+    if 0 < len(without) < len(labels):
+        notes.append(Note("compared_without_twin", {"encoders": ", ".join(without)}))
+    if _counted(judged[0].train_ids):
+        notes.append(Note("compared_by_number"))
+    seen = {
+        label: r.provenance.saw_training_images
+        for r, label in zip(results, labels, strict=True)
+        if isinstance(r, Run) and r.provenance.saw_training_images is not None
+    }
+    unseen = [label for label, saw in seen.items() if not saw]
+    if unseen and len(set(seen.values())) > 1:
+        notes.append(Note("compared_pretraining", {"encoders": ", ".join(unseen)}))
+    missed = [label for label, d in zip(labels, chosen, strict=True) if not d.converged]
+    if missed:
+        notes.append(Note("compared_unconverged", {"encoders": ", ".join(missed)}))
+    if any(d.floor.separable for d in chosen):
+        separable = ", ".join(label for label, d in zip(labels, chosen, strict=True) if d.floor.separable)
+        notes.append(Note("compared_separable", {"encoders": separable}))
+    return [*notes, *rows.notes]
+
+
+def _counted(ids: np.ndarray) -> bool:
+    """Whether ids are the numbers of the rows: what rows have that came without."""
+    if not (ids == b"0").any():  # a million names are sorted only where there is reason to
+        return False
+    return bool(np.array_equal(np.sort(ids), np.sort(np.arange(len(ids)).astype(str).astype(np.bytes_))))
+
+
+# --- one difference
+
+
+def _difference(pair: _Contrast, quantity: Quantity, confidence: float) -> Difference:
+    one, other = pair.encoders
+    found = _found(pair, quantity, confidence)
+    n, n_groups = _judged_on(one.rows, quantity)
+    return Difference(
+        quantity.name, one.label, other.label, one.value(quantity), other.value(quantity), found.value, found.se,
+        found.low, found.high, n, n_groups, found.discordant, found.df, found.p, None, found.below, found.grade,
+    )  # fmt: skip
+
+
+def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found:
+    rows = contrast.encoders[0].rows
+    in_sample = set(quantity.weights) <= set(_IN_SAMPLE)
+    by_set, degrees = _variance(contrast, quantity, scaled=in_sample)
+    moved = sum(weight for risk, weight in quantity.weights.items() if risk in _PROBE_RISKS)
+    own = contrast.own * moved**2
+    variance = sum(by_set.values()) + own
+    df = math.inf
+    if rows.grouped or own > 0:
+        parts = sum(v * v / degrees[s] for s, v in by_set.items()) + own * own / contrast.own_df
+        df = max(1.0, variance * variance / parts) if parts > 0 and variance > 0 else math.inf
+    total = variance + _guard(rows, quantity)
+    value = float(contrast.sum(np.array(e.value(quantity)) for e in contrast.encoders))
+    half = _quantile(0.5 + confidence / 2, df) * math.sqrt(total)
+    low, high = value - half, value + half
+    below = _probability(-value / math.sqrt(total), df)
+    p = min(1.0, 2 * min(below, 1 - below))
+    discordant = _discordant(contrast, quantity)
+    grade = _grade(contrast, quantity, df, discordant, in_sample=in_sample)
+    if grade is Grade.NONE:
+        low = high = p = below = math.nan
+    return _Found(value, math.sqrt(variance), low, high, df, p, below, grade, discordant)
+
+
+def _variance(contrast: _Contrast, quantity: Quantity, *, scaled: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """V_row of the contrast by set of rows, and the degrees of freedom of each part."""
+    by_set, degrees = {}, {}
+    rows = contrast.encoders[0].rows
+    for name, units in rows.sets.items():
+        squares = (
+            contrast.sum(e.rows.unit_scores[name] @ e.weights(quantity, scaled=scaled) for e in contrast.encoders) ** 2
+        )
+        by_set[name] = float(squares.sum())
+        if rows.mixed:
+            degrees[name] = max(units.whole - 1, 1e-9)
+            continue
+        parts = np.bincount(units.stratum_of_unit, weights=squares, minlength=units.n_strata)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(parts > 0, parts**2 / (units.effective - 1), 0.0)
+        degrees[name] = float(parts.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
+    return by_set, degrees
+
+
+def _guard(rows: RowScores, quantity: Quantity) -> float:
+    """Σ 1/n²: one row more on either side, so that an interval of few discordant rows is not too short."""
+    sizes = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}
+    sizes["draws"] = rows.judged.n_subsets * rows.n_test
+    return float(sum(1 / sizes[which] ** 2 for which in quantity.guards or (quantity.rows,)))
+
+
+def _judged_on(rows: RowScores, quantity: Quantity) -> tuple[int, int | None]:
+    n = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}[quantity.rows]
+    if not rows.grouped:
+        return n, None
+    return n, rows.groups_train if quantity.rows == "train" else rows.sets[quantity.rows].n_units
+
+
+def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
+    """Rows that decide a contrast: on one set of rows those whose scores do not cancel, else the fewest of those among
+    the risks that are out of sample."""
+
+    def changed(risk: str) -> np.ndarray:
+        return contrast.sum(_outcome(e.judged, risk).wrong.astype(float) for e in contrast.encoders)
+
+    if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
+        return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
+    return min(int(np.count_nonzero(changed(risk))) for risk in quantity.weights if risk not in _IN_SAMPLE)
+
+
+def _outcome(judged: Judgements, risk: str) -> Outcome:
+    found = {
+        "risk_sup": judged.sup,
+        "risk_af": judged.af,
+        "risk_as": judged.held_out,
+        "risk_ah": judged.held_out_floor,
+        "risk_cs": judged.cs[0],
+        "risk_us": judged.us,
+        "risk_us_mix": judged.us,
+    }[risk]
+    if found is None:
+        raise KeyError(risk)
+    return found
+
+
+def _grade(contrast: _Contrast, quantity: Quantity, df: float, discordant: int, *, in_sample: bool) -> Grade:
+    rows = contrast.encoders[0].rows
+    if rows.grouped:
+        used = {QUANTITIES[risk].rows for risk in quantity.weights}
+        fewest = min((rows.groups_train or 0) if s == "train" else rows.sets[s].n_units for s in used)
+        if fewest < LEAST_GROUPS:
+            return Grade.NONE
+        if fewest < INDICATIVE_GROUPS or df < FEW_DF:
+            return Grade.INDICATIVE
+        if fewest < FEW_GROUPS:
+            return Grade.FEW_GROUPS
+    if in_sample:
+        factors = [e.factors[risk] for e in contrast.encoders for risk in quantity.weights]
+        crowded = frozenset[str]().union(*(e.crowded for e in contrast.encoders))
+        if max(factors) > MUCH_TOO_OPTIMISTIC or not crowded.isdisjoint(quantity.weights):
+            return Grade.INDICATIVE
+    return Grade.FEW_ROWS if discordant < FEW_ROWS else Grade.SOUND
+
+
+def _quantile(probability: float, df: float) -> float:
+    if math.isinf(df):
+        return NormalDist().inv_cdf(probability)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
+
+
+def _probability(t: float, df: float) -> float:
+    if math.isinf(df):
+        return NormalDist().cdf(t)
+    from scipy.special import stdtr
+
+    return float(stdtr(df, t))
+
+
+# --- all of them
+
+
+def _corrected(found: Sequence[Difference], family: Sequence[str]) -> tuple[Difference, ...]:
+    """With Holm's p-values over the components and totals of all encoders; those without an interval, and those that
+    no row tells apart, take no part."""
+    members = [i for i, d in enumerate(found) if d.quantity in family and not (d.identical or math.isnan(d.p))]
+    adjusted = dict(zip(members, holm([found[i].p for i in members]), strict=True))
+    return tuple(replace(d, p_holm=adjusted.get(i)) for i, d in enumerate(found))
+
+
+def _ranks(
+    encoders: Sequence[_Encoder], pairs: Mapping[tuple[int, int], _Contrast], quantity: Quantity, confidence: float
+) -> list[Rank]:
+    """Ranks by a quantity, with those that the differences of all pairs (Holm) do not exclude."""
+    n = len(encoders)
+    every = [_difference(pair, quantity, confidence) for pair in pairs.values()]
+    p = holm([1.0 if math.isnan(d.p) else d.p for d in every])
+    apart = np.zeros((n, n), bool)
+    for (i, j), d, adjusted in zip(pairs, every, p, strict=True):
+        if adjusted <= 1 - confidence:
+            apart[(i, j) if d.difference > 0 else (j, i)] = True
+    values = [e.value(quantity) for e in encoders]
+    return [
+        Rank(e.label, quantity.name, value, *rank)
+        for e, value, rank in zip(encoders, values, rank_intervals(values, apart), strict=True)
+    ]

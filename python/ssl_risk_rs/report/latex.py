@@ -1,0 +1,142 @@
+"""Results and comparisons as LaTeX tables (booktabs), in percent."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.compare import Comparison
+from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.reading import HasFrame, frame_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["escape", "to_latex"]
+
+#: columns of a table, where they are in the results
+_SHOWN = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
+_KEYS = ("encoder", "data", "probe", "protocol", "shots")
+_MARKS = {Grade.FEW_ROWS: "*", Grade.FEW_GROUPS: r"\dagger", Grade.INDICATIVE: r"\ddagger", Grade.NONE: r"\circ"}
+_SAID = {
+    Grade.FEW_ROWS: "fewer than 10 rows decide it",
+    Grade.FEW_GROUPS: "fewer than 20 groups in a set of rows",
+    Grade.INDICATIVE: "the interval is indicative only",
+    Grade.NONE: "too few groups for an interval",
+}
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "Φ": r"$\Phi$", "α": r"$\alpha$", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+def to_latex(
+    results: "pl.DataFrame | Comparison | HasFrame | Sequence[HasFrame]",
+    *,
+    quantities: Sequence[str] | None = None,
+    intervals: bool = True,
+    digits: int = 2,
+) -> str:
+    r"""A table of components, or of differences, with intervals; needs ``\usepackage{booktabs}``.
+
+    Numbers are in percent with a point, whatever the locale. A row stands for each encoder; data, probe and protocol
+    are columns where they differ, else a comment. Missing components are dashes.
+
+    Parameters
+    ----------
+    results : a frame as `read_results` or `Run.frame` give it, one or several runs, or a Comparison
+    quantities : names in `QUANTITIES`, in order; default: components and aggregated risk
+    intervals : print the intervals below the numbers
+    digits : after the point
+
+    Raises
+    ------
+    ParameterError for an unknown quantity, or results without any of them.
+
+    Examples
+    --------
+    >>> result = decompose(X, y, X_test, y_test, probe="ridge", name="my_encoder")
+    >>> "my\\_encoder" in to_latex(Run.of(result))
+    True
+    """
+    if unknown := [name for name in quantities or () if name not in QUANTITIES]:
+        raise ParameterError(f"{unknown[0]!r} is no quantity; choose from {', '.join(QUANTITIES)}")
+    if isinstance(results, Comparison):
+        return _comparison(results, quantities, intervals, digits)
+    return _runs(frame_of(results), quantities, intervals, digits)
+
+
+def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bool, digits: int) -> str:
+    missing = [name for name in ("encoder", "probe", "group", "quantity", "estimate") if name not in frame.columns]
+    if missing:
+        raise ParameterError(f"the frame has no column {missing[0]!r}: give one of read_results or Run.frame")
+    rows = frame.filter(frame["group"] == "all").to_dicts()
+    there = {row["quantity"] for row in rows}
+    names = [name for name in quantities or _SHOWN if name in there]
+    if not names:
+        raise ParameterError("there is nothing to print: the results have none of these quantities")
+    by_run: dict[tuple[object, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row.get("path") or row.get("run"), *(row.get(name) for name in _KEYS))
+        by_run.setdefault(key, {})[row["quantity"]] = row
+    vary = [i for i, name in enumerate(_KEYS) if name == "encoder" or len({key[1 + i] for key in by_run}) > 1]
+    first = next(iter(by_run))
+    fixed = [f"{name} {first[1 + i]}" for i, name in enumerate(_KEYS) if i not in vary and first[1 + i]]
+    heads = [*(_KEYS[i] for i in vary), *(escape(QUANTITIES[name].label) for name in names)]
+    body = []
+    for key, found in by_run.items():
+        cells = [_cell(found.get(name), intervals, digits) for name in names]
+        body.append([*(escape("" if key[1 + i] is None else str(key[1 + i])) for i in vary), *cells])
+    grades = {row["grade"] for found in by_run.values() for name, row in found.items() if name in names}
+    return _table(heads, body, len(vary), comment="; ".join(["errors in percent", *fixed]), grades=grades)
+
+
+def _comparison(found: Comparison, quantities: Sequence[str] | None, intervals: bool, digits: int) -> str:
+    names = [n for n in quantities or _SHOWN if any(d.quantity == n for d in found.differences)]
+    if not names:
+        raise ParameterError("there is nothing to print: the comparison has none of these quantities")
+    heads = ["encoder", *(escape(QUANTITIES[name].label) for name in names)]
+    body = []
+    for encoder in found.encoders[1:]:
+        rows = {d.quantity: d for d in found.against(encoder)}
+        cells = []
+        for name in names:
+            d = rows[name]
+            value = {"estimate": d.difference, "low": d.low, "high": d.high, "grade": d.grade.value}
+            cells.append(_cell(value, intervals, digits, signed=True))
+        body.append([escape(encoder), *cells])
+    comment = (
+        f"differences from {found.baseline} in points; probe {found.probe}, protocol {found.protocol}; "
+        f"paired {100 * found.confidence:g} % intervals"
+    )
+    grades = {d.grade.value for d in found.differences if d.quantity in names}
+    return _table(heads, body, 1, comment=comment, grades=grades)
+
+
+def _cell(row: Mapping[str, Any] | None, intervals: bool, digits: int, *, signed: bool = False) -> str:
+    if row is None:
+        return "--"
+    sign = "+" if signed else ""
+    mark = _MARKS.get(Grade(row["grade"])) if row.get("grade") else None
+    power = "" if mark is None else f"^{{{mark}}}"
+    value = f"${100 * row['estimate']:{sign}.{digits}f}{power}$"
+    low, high = row.get("low"), row.get("high")
+    if not intervals or low is None or high is None or math.isnan(low) or math.isnan(high):
+        return value
+    return rf"{value} {{\scriptsize $[{100 * low:.{digits}f}, {100 * high:.{digits}f}]$}}"
+
+
+def _table(heads: Sequence[str], body: Sequence[Sequence[str]], n_text: int, *, comment: str, grades: set[str]) -> str:
+    said = [f"{_MARKS[grade]}: {text}" for grade, text in _SAID.items() if grade.value in grades]
+    lines = [f"% {line}" for line in (comment, *said, r"needs \usepackage{booktabs}")]
+    lines.append(rf"\begin{{tabular}}{{{'l' * n_text}{'r' * (len(heads) - n_text)}}}")
+    lines += [r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
+    lines += [" & ".join(row) + r" \\" for row in body]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"

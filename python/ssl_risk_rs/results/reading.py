@@ -1,0 +1,187 @@
+"""Many run folders as one frame, and frames for other libraries."""
+
+import glob
+import json
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.frames import COLUMNS
+from ssl_risk_rs.results.run import SCHEMA_VERSION, ResultError, Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+__all__ = ["RESULT_COLUMNS", "HasFrame", "frame_of", "read_results", "to_pandas"]
+
+#: column of `read_results` → (type, what it holds); docs/results.md prints it
+RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
+    "path": ("text", "the run folder"),
+    "created": ("text", "when the run was made, ISO 8601 with time zone"),
+    "schema": ("integer", "schema version of its run.json"),
+    "run": ("text", "name of the run folder"),
+    "encoder": ("text", "encoder, in rows of the control the control encoder"),
+    "data": ("text", "data set"),
+    "probe": ("text", "`logistic` or `ridge`"),
+    "protocol": ("text", "`strict` or `paper`"),
+    "split": ("text", "set of rows it is judged on: `train`, `subset` (held-out training rows) or `test`"),
+    "shots": ("text", "labels a class; null with all labels"),
+    "group": ("text", "`all`, or `control` for the control encoder"),
+    "quantity": ("text", "risk or component, a name of docs/decomposition.md"),
+    "estimate": ("number", "error as a fraction"),
+    "se": ("number", "its standard error"),
+    "low": ("number", "lower end of its interval; NaN where there is none"),
+    "high": ("number", "upper end of its interval; NaN where there is none"),
+    "n": ("integer", "rows it is judged on"),
+    "n_groups": ("integer", "groups of those rows; null where rows have none"),
+    "df": ("number", "degrees of freedom of the t quantile; infinity for a normal interval"),
+    "grade": ("text", "how far the interval can be trusted: `sound`, `few_rows`, `few_groups`, `indicative`, `none`"),
+    "unit": ("text", "`fraction`"),
+}
+
+
+class HasFrame(Protocol):
+    """A run, a decomposition in a run, a comparison."""
+
+    def frame(self) -> "pl.DataFrame": ...
+
+
+def read_results(
+    runs: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]", *, damaged: Literal["refuse", "warn"] = "refuse"
+) -> "pl.DataFrame":
+    """Every quantity of many runs as one frame, with a row for each.
+
+    Parameters
+    ----------
+    runs : run folders, folders with run folders below them, patterns (`"runs/**"`, `"runs/2026*"`), or several of
+        these. A folder counts as a run if it holds `run.json`; hidden folders are left out
+    damaged : "refuse" (default) or "warn": runs that cannot be read are named in an error, or in a warning and left
+        out
+
+    Returns
+    -------
+    frame with the columns of `RESULT_COLUMNS` and their types, in the order of the paths; runs of older schema
+    versions are in it with what they recorded
+
+    Raises
+    ------
+    ResultError if there is no run, or one cannot be read.
+
+    Examples
+    --------
+    >>> folder = Run.of(decompose(X, y, X_test, y_test, probe="ridge", name="mine")).save(path / "runs" / "a")
+    >>> frame = read_results(f"{path}/runs/**")
+    >>> frame.filter(quantity="agg_risk").select("encoder", "probe", "n").row(0)[:2]
+    ('mine', 'ridge')
+    """
+    import polars as pl
+
+    folders = _folders([runs] if isinstance(runs, (str, os.PathLike)) else list(runs))
+    frames, problems = [], []
+    for folder in folders:
+        try:
+            frames.append(_read(folder))
+        except ResultError as error:
+            problems.append(str(error))
+    if problems:
+        said = f"{len(problems)} of {len(folders)} runs cannot be read: {'; '.join(problems)}"
+        if damaged == "refuse":
+            raise ResultError(f'{said}. damaged="warn" leaves them out')
+        warnings.warn(f"{said}. They are left out", stacklevel=2)
+    empty = pl.DataFrame(schema=_types())
+    return pl.concat([empty, *frames])
+
+
+def frame_of(results: "pl.DataFrame | HasFrame | Sequence[HasFrame]") -> "pl.DataFrame":
+    """A frame as it is; that of a run or comparison; those of several, one below the other."""
+    import polars as pl
+
+    if isinstance(results, pl.DataFrame):
+        return results
+    if isinstance(results, Sequence):
+        return pl.concat([result.frame() for result in results], how="diagonal_relaxed")
+    return results.frame()
+
+
+def to_pandas(results: "pl.DataFrame | HasFrame | Sequence[HasFrame]") -> "pd.DataFrame":
+    """A frame, run or comparison for pandas, without pyarrow.
+
+    Whole numbers that are missing somewhere become `Int64`, missing text None.
+
+    Raises
+    ------
+    ParameterError with the line that installs pandas, where it is not there.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ParameterError("pandas is not installed:  python -m pip install 'ssl-risk-rs[pandas]'") from None
+    import polars as pl
+
+    frame = frame_of(results)
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype.is_integer() and column.null_count():
+            columns[name] = pd.array(column.to_list(), dtype="Int64")
+        elif column.dtype == pl.String:
+            columns[name] = pd.Series(column.to_list(), dtype=object)
+        else:
+            columns[name] = column.to_numpy()
+    return pd.DataFrame(columns)
+
+
+def _types() -> "dict[str, Any]":
+    import polars as pl
+
+    types = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
+    return {name: types[kind] for name, (kind, _) in RESULT_COLUMNS.items()}
+
+
+def _folders(given: "list[str | os.PathLike[str]]") -> list[Path]:
+    found: dict[Path, Path] = {}
+    for item in given:
+        text = os.path.expanduser(os.fspath(item))
+        if (Path(text) / "run.json").is_file():
+            matches = [text]
+        elif Path(text).is_dir():
+            matches = glob.glob(os.path.join(glob.escape(text), "**"), recursive=True)
+        else:
+            matches = glob.glob(text, recursive=True)
+        for match in sorted(matches):
+            if (Path(match) / "run.json").is_file():
+                found.setdefault(Path(match).resolve(), Path(match))
+    if not found:
+        raise ResultError(f"there is no run folder (with run.json) in {', '.join(map(str, given)) or 'nothing'}")
+    return sorted(found.values())
+
+
+def _read(folder: Path) -> "pl.DataFrame":
+    """The rows of one run."""
+    import polars as pl
+
+    try:
+        document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        schema, created = document["schema_version"], document["created"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"{folder} is damaged: {type(error).__name__} {error}") from error
+    if schema != SCHEMA_VERSION:
+        rows = Run.load(folder).frame()  # an older version is brought up to date, a later one refused
+    else:
+        try:
+            rows = pl.read_parquet(folder / "results.parquet")
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ResultError(f"{folder} is damaged: results.parquet cannot be read ({error})") from error
+    if unknown := [name for name in rows.columns if name not in COLUMNS]:
+        raise ResultError(f"{folder} has a column that this release does not know: {unknown[0]}; upgrade it")
+    rows = rows.with_columns(
+        pl.lit(str(folder)).alias("path"), pl.lit(str(created)).alias("created"), pl.lit(schema).alias("schema")
+    )
+    types = _types()
+    return rows.select(
+        [(pl.col(name) if name in rows.columns else pl.lit(None)).cast(types[name]).alias(name) for name in types]
+    )

@@ -1,0 +1,255 @@
+"""Run folders, banks and feature files → comparisons: what is not decomposed yet is decomposed alike, then compared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ssl_risk_rs.decomposition.matched import match_dimensions
+from ssl_risk_rs.decomposition.paired import common_probes, compare
+from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.events import Report
+from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.features import decompose_features, find_bank, open_features
+
+__all__ = ["Compared", "Reading", "compare_targets", "match_targets", "parse_dimensions", "saved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How feature files are read, as in `load_features`; `store`: folder in which keys of banks are looked up."""
+
+    features_columns: str | None = None
+    drop_unlabelled: bool = False
+    store: "Path | str | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison for each probe, and the run of each target; `made` are those that were decomposed for it."""
+
+    comparisons: tuple[Comparison, ...]
+    runs: tuple[Run, ...]
+    made: tuple[Run, ...] = field(default=())
+
+
+def compare_targets(
+    targets: Sequence[str],
+    *,
+    probes: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    confidence: float | None = None,
+    reading: Reading | None = None,
+    keep: Callable[[Run, str], Run] = lambda run, _: run,
+    report: Report | None = None,
+) -> Compared:
+    """Compare the first target with each other one.
+
+    Parameters
+    ----------
+    targets : two or more of: run folders, banks (a folder or a key in the store), feature files with their test rows
+    probes : default: those that all run folders have; logistic where there is none
+    settings : fields of `Settings` but the probe, for what is decomposed here; what is None, or not named, is as in
+        the first run folder
+    group : column whose groups are kept whole; default: as in the first run folder
+    confidence : of intervals and ranks
+    keep : called with each new run and its target as soon as it is finished; returns it as it was kept
+
+    Raises
+    ------
+    ParameterError for fewer than two targets, or one that occurs twice; DataError for a target that is nothing of the
+    three; NotComparableError that names the field which differs; those of `decompose_features`.
+    """
+    if len(targets) < 2:
+        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
+    if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
+        raise ParameterError("a target is named twice: an encoder does not differ from itself")
+    reading = reading or Reading()
+    loaded = {target: Run.load(target) for target in targets if _is_run(target)}
+    runs = dict(loaded)
+    _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, reading)
+    asked = _alike(list(loaded.values()), probes, settings or {}, group)
+    made = []
+    for target in targets:
+        if target in runs:
+            continue
+        run, failure = decompose_features(
+            target,
+            group=asked.group,
+            features_columns=reading.features_columns,
+            drop_unlabelled=reading.drop_unlabelled,
+            store=reading.store,
+            probes=asked.probes,
+            settings=asked.fields,
+            report=report,
+        )
+        runs[target] = keep(run, target)
+        made.append(runs[target])
+        if failure is not None:
+            raise failure
+    ordered = [runs[target] for target in targets]
+    common = probes or common_probes(ordered)
+    if not common:
+        compare(ordered)  # says which probes each has
+        raise NotComparableError("probe", "the runs have no probe in common")
+    found = tuple(compare(ordered, names=_names(ordered, targets), probe=p, confidence=confidence) for p in common)
+    return Compared(found, tuple(ordered), tuple(made))
+
+
+def match_targets(
+    targets: Sequence[str],
+    dimensions: str,
+    *,
+    probe: str = "logistic",
+    settings: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    confidence: float | None = None,
+    reading: Reading | None = None,
+    report: Report | None = None,
+) -> Matched:
+    """Compare the first target with each other one at equal dimension.
+
+    Parameters
+    ----------
+    targets : banks, feature files, or run folders whose bank is still there
+    dimensions : "64..2048" (powers of two and both ends) or "64,100,512"; those beyond the narrowest encoder are
+        replaced by its number of features, which is always among them
+    the others : as in `compare_targets`; features are not scaled
+
+    Raises
+    ------
+    ParameterError for fewer than two targets, or dimensions that are none; DataError for a run folder without a bank;
+    those of `match_dimensions`.
+    """
+    if len(targets) < 2:
+        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
+    reading = reading or Reading()
+    grid = parse_dimensions(dimensions)
+    opened = [task_of(_features_of(t), group, reading) for t in targets]
+    names = [name for _, name in opened]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
+    least = min(task.features.n_features for task, _ in opened)
+    fields = {name: value for name, value in (settings or {}).items() if value is not None and name != "scaling"}
+    return match_dimensions(
+        [task for task, _ in opened],
+        names,
+        sorted({min(m, least) for m in grid} | {least}),
+        settings=Settings(**{**fields, "probe": probe}),
+        confidence=confidence,
+        report=report,
+    )
+
+
+def parse_dimensions(text: str) -> list[int]:
+    """The dimensions that a text names: "64..2048" or "64,100,512".
+
+    Raises
+    ------
+    ParameterError for anything else.
+    """
+    first, dots, last = text.partition("..")
+    parts = [first, last] if dots else text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ParameterError(f"{text!r} names no dimensions: write 64..2048, or 64,100,512")
+    numbers = sorted({int(part) for part in parts})
+    if dots:
+        low, high = int(first), int(last)
+        if low > high:
+            raise ParameterError(f"{text!r} goes down: write {last}..{first}")
+        numbers = sorted({low, high, *(2**i for i in range(high.bit_length()) if low <= 2**i <= high)})
+    return numbers
+
+
+def _features_of(target: str) -> str:
+    """Where the features of a target are: a run folder names its bank."""
+    if not _is_run(target):
+        return target
+    bank = Run.load(target).provenance.banks.get("encoder")
+    if bank is None or not Path(bank.path).exists():
+        raise DataError(f"{target} is a run folder whose features are not in a bank: name the bank or the file instead")
+    return bank.path
+
+
+def task_of(path: str, group: str | None, reading: Reading) -> tuple[Task, str]:
+    """The task of a bank or of feature files, and the encoder's name."""
+    columns = {
+        "features_columns": reading.features_columns,
+        "group": group,
+        "drop_unlabelled": reading.drop_unlabelled,
+    }
+    opened = open_features(path, None, columns, reading.store)
+    return opened.task, opened.encoder
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    probes: tuple[str, ...]
+    fields: Mapping[str, Any]
+    group: str | None
+
+
+def _is_run(target: str) -> bool:
+    return (Path(target).expanduser() / "run.json").is_file()
+
+
+def _check_before_work(
+    loaded: Mapping[str, Run],
+    others: Sequence[str],
+    probes: Sequence[str] | None,
+    given: Mapping[str, Any],
+    reading: Reading,
+) -> None:
+    """Complain about what cannot be compared in the end before anything is decomposed."""
+    for target, run in loaded.items():
+        has = [d.method.probe for d in run.decompositions]
+        for probe in probes or ():
+            if probe not in has:
+                raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(has)}")
+        for name in ("protocol", "scaling", "seed"):
+            there = getattr(run.decompositions[0].method, name)
+            if given.get(name) not in (None, there):
+                raise NotComparableError(
+                    name, f"{target} was made with {name} {there}, and {given[name]} is asked for: leave it out"
+                )
+    for target in others:
+        files = [Path(part.strip()).expanduser() for part in target.split(",")]
+        if all(file.exists() for file in files):
+            continue
+        if any(file.suffix for file in files):
+            raise DataError(f"{target} does not exist; name run folders, feature banks or feature files")
+        find_bank(target, reading.store)  # a key in the store
+
+
+def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[str, Any], group: str | None) -> _Asked:
+    """How the missing runs are made: as the first loaded one was, where nothing else is asked for."""
+    fields = {name: value for name, value in given.items() if value is not None}
+    if not loaded:
+        return _Asked(tuple(probes or ("logistic",)), fields, group)
+    first = loaded[0].decompositions[0]
+    alike: dict[str, Any] = {"protocol": first.method.protocol}
+    if first.method.protocol == "strict":
+        alike |= {"scaling": first.method.scaling, "seed": first.method.seed}
+        if first.sizes.groups_train is None:  # with groups there may be fewer subsets than were asked for
+            alike["n_subsets"] = first.sizes.subsets
+        alike |= {"floor": first.penalties["floor"].value} if "floor" in first.penalties else {}
+        alike |= {"n_folds": first.sizes.folds} if first.sizes.folds else {}
+    alike["random_counts"] = first.method.random_counts
+    return _Asked(tuple(probes or common_probes(loaded)), {**alike, **fields}, group or loaded[0].provenance.group)
+
+
+def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:
+    """Names of the encoders; where two have the same, with the target; None where they differ by themselves."""
+    names = [run.provenance.encoder for run in runs]
+    if len(set(names)) == len(names):
+        return None
+    return [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
+
+
+def saved(run: Run, folder: Path) -> Run:
+    """The run, as it was written to a folder."""
+    return replace(run, path=run.save(folder))

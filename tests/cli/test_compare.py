@@ -1,0 +1,190 @@
+"""`ssl-risk-rs compare`: run folders, banks and files; what is made, what is kept, what is refused."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs import ParameterError, compare
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.results import NotComparableError, Run
+from ssl_risk_rs.workflow import compare as workflow
+from ssl_risk_rs.workflow.compare import compare_targets
+
+
+def rows(n: int, seed: int, columns: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    y = np.arange(n) % 3
+    centres = np.random.default_rng(9).standard_normal((3, 8))
+    x = (centres[y] + np.random.default_rng(seed).standard_normal((n, 8))).astype(np.float32)
+    return np.ascontiguousarray(x[:, :columns]), y
+
+
+def save(name: str, columns: int = 8, n: int = 150, **more: np.ndarray) -> str:
+    (x, y), (x_test, y_test) = rows(n, 0, columns), rows(60, 1, columns)
+    np.savez(name, X_train=x, y_train=y, X_test=x_test, y_test=y_test, **more)
+    return name
+
+
+def run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def made() -> list[str]:
+    return sorted(os.listdir("runs")) if Path("runs").exists() else []
+
+
+def test_files_are_decomposed_kept_and_compared():
+    files = [save("a.npz"), save("b.npz", 6), save("c.npz", 3)]
+    result = run("compare", *files, "--probe", "ridge")
+    assert "3 encoders on the same 150 training and 60 test rows · ridge probe" in result.stdout
+    assert "b.npz against a.npz" in result.stdout and "ranks, the least error first" in result.stdout
+    folders = [Path("runs") / name for name in made()]
+    assert [f.name.partition("_")[2] for f in folders] == ["a", "b", "c"]
+    assert all(f"The record of {f} is in runs" in result.stderr for f in files)
+    runs = [Run.load(f) for f in folders]
+    assert str(compare(runs)) == result.stdout.removesuffix("\n")
+    assert run("compare", *folders).stdout == result.stdout and len(made()) == 3  # nothing is made again
+    found = json.loads(run("compare", *folders, "--format", "json").stdout)
+    assert found["differences"] == json.loads(json.dumps(compare(runs).frame().to_dicts()).replace("Infinity", "null"))
+    assert {r["encoder"] for r in found["ranks"]} == set(files) and len(found["notes"]) == 1
+    lines = list(csv.DictReader(io.StringIO(run("compare", *folders, "--format", "csv").stdout)))
+    assert [float(x["difference"]) for x in lines] == [x["difference"] for x in found["differences"]]
+
+
+def test_what_is_missing_is_made_like_the_run_that_is_there():
+    save("a.npz")
+    run("decompose", "a.npz", "--probe", "ridge", "--scaling", "none", "--seed", "7", "--splits", "2", "--out", "a")
+    run("compare", "a", save("b.npz", 4), "--out", "new")
+    (name,) = os.listdir("new")
+    other = Run.load(Path("new") / name)
+    (d,) = other.decompositions
+    assert (d.method.probe, d.method.scaling, d.method.seed, d.sizes.subsets) == ("ridge", "none", 7, 2)
+    assert other.provenance.command.startswith("ssl-risk-rs ")
+    run("decompose", "a.npz", "--probe", "ridge", "--protocol", "paper", "--out", "p")
+    assert "(paper protocol)" in run("compare", "p", "b.npz").stdout
+
+
+def test_groups_are_taken_from_the_run_that_is_there():
+    groups = {"group_train": np.arange(150) // 5, "group_test": 1000 + np.arange(60) // 5}
+    save("a.npz", **groups)
+    run("decompose", "a.npz", "--group", "group", "--probe", "ridge", "--out", "a")
+    assert "paired by group (12 in the test rows)" in run("compare", "a", save("b.npz", 5, **groups)).stdout
+
+
+def test_banks_and_keys_in_the_store_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_RISK_STORE", str(tmp_path / "store"))
+    for name, columns in (("a", 8), ("b", 4)):
+        run("store", "import", save(f"{name}.npz", columns), name, "--encoder", f"enc_{name}")
+        run("store", "import", f"{name}.npz", "--encoder", f"enc_{name}")
+    text = run("compare", "a", "b", "--probe", "ridge").stdout
+    assert "enc_b against enc_a" in text
+    keys = {bank["encoder"]: bank["key"] for bank in json.loads(run("store", "ls", "--format", "json").stdout)}
+    assert run("compare", keys["enc_a"][:10], keys["enc_b"][:10], "--probe", "ridge").stdout == text
+
+
+def test_two_encoders_of_one_name_are_told_apart_by_their_target():
+    save("a.npz")
+    for seed in (0, 1):
+        np.savez("x.npz", **{**np.load("a.npz"), "X_train": np.load("a.npz")["X_train"] + np.float32(seed)})
+        run("decompose", "x.npz", "--probe", "ridge", "--out", f"r{seed}")
+    assert "x.npz (r1) against x.npz (r0)" in run("compare", "r0", "r1").stdout
+
+
+def test_every_common_probe_is_compared():
+    for name, columns in (("a", 8), ("b", 5)):
+        run("decompose", save(f"{name}.npz", columns), "--probe", "both", "--out", name)
+    text = run("compare", "a", "b").stdout
+    assert "logistic probe (strict" in text and "ridge probe (strict" in text
+    assert "ridge" not in run("compare", "a", "b", "--probe", "logistic").stdout
+    assert "90 % interval" in run("compare", "a", "b", "--probe", "ridge", "--ci", "0.9").stdout
+
+
+def test_encoders_of_unequal_dimension_are_compared_at_an_equal_one():
+    files = [save("a.npz"), save("b.npz", 4)]
+    text = run("compare", *files, "--probe", "ridge", "--match-dim", "2..64").stdout
+    assert "features: a.npz 8, b.npz 4" in text and "at 4  by dimension" in text and not made()
+    found = json.loads(run("compare", *files, "--probe", "ridge", "--match-dim", "2..64", "--format", "json").stdout)
+    assert {(d["dimension"], d["directions"]) for d in found["differences"]} == {
+        (None, "all"), (2, "leading"), (4, "leading"), (2, "random"), (4, "random")}  # fmt: skip
+    for part in found["parts"]:
+        assert part["part"] == pytest.approx(part["full"] - part["matched"], abs=1e-12)
+    lines = csv.DictReader(
+        io.StringIO(run("compare", *files, "--probe", "ridge", "--match-dim", "3", "--format", "csv").stdout)
+    )
+    assert {x["dimension"] for x in lines} == {"", "3", "4"}
+    # a run folder is as good as the bank it came from
+    run("store", "import", "a.npz", "bank", "--encoder", "from_bank")
+    run("decompose", "bank", "--probe", "ridge", "--out", "r")
+    assert "from_bank 8" in run("compare", "r", "b.npz", "--probe", "ridge", "--match-dim", "2").stdout
+
+
+def test_dimensions_and_what_they_need_are_said():
+    save("a.npz")
+    run("decompose", "a.npz", "--probe", "ridge", "--out", "r")
+    assert "features are not in a bank" in complaint("r", save("b.npz", 4), "--match-dim", "2")
+    assert "names no dimensions: write 64..2048" in complaint("a.npz", "b.npz", "--match-dim", "2-4")
+    assert "goes down: write 2..8" in complaint("a.npz", "b.npz", "--match-dim", "8..2")
+    assert "under --protocol strict only" in complaint("a.npz", "b.npz", "--match-dim", "2", "--protocol", "paper")
+    assert "no --scaling but none" in run(
+        "compare", "a.npz", "b.npz", "--match-dim", "2", "--scaling", "minmax", code=2).stderr  # fmt: skip
+    assert workflow.parse_dimensions("60..300") == [60, 64, 128, 256, 300]
+    assert workflow.parse_dimensions("64, 5,64") == [5, 64] and workflow.parse_dimensions("8..8") == [8]
+
+
+def complaint(*arguments: object) -> str:
+    before = made()
+    result = run("compare", *arguments, code=1)
+    assert result.stdout == "" and made() == before, "something was decomposed before it was refused"
+    return result.stderr.splitlines()[-1].removeprefix("Error: ")
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_decomposed():
+    save("a.npz")
+    run("decompose", "a.npz", "--probe", "ridge", "--out", "a")
+    save("b.npz", 4)
+    assert complaint("a") == "a comparison needs at least two targets, got 1"
+    assert "named twice" in complaint("a", "./a")
+    assert complaint("a.npz", "nope.npz").startswith("nope.npz does not exist")
+    assert complaint("a", "b.npz", "--probe", "logistic") == "a has no logistic probe, only ridge"
+    assert "made with protocol strict, and paper is asked for" in complaint("a", "b.npz", "--protocol", "paper")
+    assert "made with seed 0, and 3 is asked for" in complaint("a", "b.npz", "--seed", "3")
+    assert complaint("a", "feed").startswith("'feed' is neither a bank's folder nor a key")
+
+
+def test_runs_that_differ_are_refused_by_the_field():
+    save("a.npz")
+    run("decompose", "a.npz", "--probe", "ridge", "--out", "a")
+    for field, options in {"seed": ("--seed", "1"), "scaling": ("--scaling", "minmax")}.items():
+        run("decompose", "a.npz", "--probe", "ridge", *options, "--out", field)
+        with pytest.raises(NotComparableError, match="differ in") as error:
+            compare_targets(["a", field])
+        assert error.value.field == field
+    save("short.npz", n=120)
+    result = run("compare", "a", "short.npz", code=1)
+    assert "a.npz has 150 training rows, short.npz has 120" in result.stderr
+    assert "The record of short.npz is in runs" in result.stderr  # what was worked for is kept
+    with pytest.raises(ParameterError, match="at least two targets"):
+        compare_targets(["a"])
+
+
+def test_finished_runs_are_kept_when_a_later_one_fails(monkeypatch):
+    files = [save("a.npz"), save("b.npz", 4)]
+    real, calls = workflow.decompose_features, []
+
+    def second_fails(path, **options):
+        calls.append(path)
+        if len(calls) == 2:
+            raise ParameterError("b.npz: out of luck")
+        return real(path, **options)
+
+    monkeypatch.setattr(workflow, "decompose_features", second_fails)
+    assert "out of luck" in run("compare", *files, "--probe", "ridge", code=1).stderr
+    assert [name.partition("_")[2] for name in made()] == ["a"]

@@ -1,0 +1,278 @@
+"""Many runs as one frame: which folders count, versions, what is damaged, types, pandas, LaTeX, locales."""
+
+import json
+import locale
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from ssl_risk_rs import ParameterError, compare, read_results, to_latex, to_pandas
+from ssl_risk_rs.decomposition import decompose
+from ssl_risk_rs.report.latex import escape
+from ssl_risk_rs.results import Grade, Provenance, ResultError, Run
+from ssl_risk_rs.results.frames import COLUMNS
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.reading import RESULT_COLUMNS
+
+ROOT = Path(__file__).parents[2]
+TYPES = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
+
+
+def make(columns: int = 4, probe: str = "ridge", name: str = "mine", **options):
+    rng = np.random.default_rng(0)
+    y = np.arange(180) % 3
+    x = (rng.standard_normal((3, 4))[y] + rng.standard_normal((180, 4))).astype(np.float32)[:, :columns]
+    x = np.ascontiguousarray(x)
+    return decompose(x[:120], y[:120], x[120:], y[120:], probe=probe, name=name, **options)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return make(), make(2)
+
+
+@pytest.fixture
+def runs(tmp_path, results) -> Path:
+    """Three runs, one of them deeper, beside what is none."""
+    folder = tmp_path / "runs"
+    for place, result, encoder in (
+        ("b", results[0], "one"),
+        ("a", results[1], "two"),
+        ("deep/c", results[0], "drei_ß"),
+    ):
+        Run.of(result, provenance=Provenance(encoder=encoder, data="toy")).save(folder / place)
+    (folder / "empty").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    shutil.copytree(folder / "a", folder / ".a.123.tmp")  # what a killed process leaves
+    return folder
+
+
+# --- which folders
+
+
+def test_a_pattern_a_folder_and_several_give_the_same_rows(runs):
+    frame = read_results(f"{runs}/**")
+    assert [Path(p).name for p in frame["path"].unique(maintain_order=True)] == ["a", "b", "c"]
+    assert frame.equals(read_results(runs)) and frame.equals(read_results([f"{runs}/?", runs / "deep" / "c"]))
+    one = read_results(runs / "b")
+    assert one.height == frame.filter(run="b").height > 0
+    assert read_results([runs / "b", runs / "b", str(runs / ".." / "runs" / "b")]).equals(one)  # once each
+    for pattern in (runs / "empty", f"{runs}/x*", runs / "notes.txt"):
+        with pytest.raises(ResultError, match="there is no run folder"):
+            read_results(pattern)
+    with pytest.raises(ResultError, match="in nothing"):
+        read_results([])
+
+
+def test_the_frame_holds_every_quantity_as_it_was_written(runs):
+    frame = read_results(runs)
+    assert dict(frame.schema) == {name: TYPES[kind] for name, (kind, _) in RESULT_COLUMNS.items()}
+    for place, rows in frame.partition_by("path", as_dict=True).items():
+        run = Run.load(place[0])
+        assert rows.select(COLUMNS).equals(run.frame())
+        assert rows["created"].unique().to_list() == [run.created] and rows["schema"].unique().to_list() == [2]
+    assert set(RESULT_COLUMNS) == {"path", "created", "schema", *COLUMNS}
+
+
+def test_the_documentation_lists_every_column():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^\| `(\w+)` \| (?:text|integer|number) \| (.+) \|$", page, re.M))
+    assert found == {name: meaning for name, (_, meaning) in RESULT_COLUMNS.items()}
+
+
+# --- versions and damage
+
+
+def old_run(folder: Path) -> None:
+    """A run folder as version 0.1.0 wrote it, without judged rows."""
+    folder.mkdir()
+    names = ("risk_af", "risk_as", "risk_cs", "risk_us", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
+    estimates = {
+        n: {"quantity": n, "estimate": 0.1, "se": 0.01, "low": 0.08, "high": 0.12, "n": 50, "conservative": False}
+        for n in names
+    }
+    d = {
+        "name": "old", "settings": {"probe": "logistic", "protocol": "strict", "scaling": "standardize", "seed": 0,
+            "tol": 3e-4, "max_passes": 300, "confidence": 0.95, "random_counts": False, "n_threads": None},
+        "sizes": {"train": 300, "test": 50, "subset": 20, "subsets": 3, "classes": 3}, "alphas": {"tuned": 1e-2},
+        "estimates": estimates, "risk_covariance": np.eye(5).tolist(), "control_variate_beta": 0.4,
+        "bottleneck": "probe_gen", "bottleneck_probability": 0.9, "risk_af_one_decade_above_the_floor": 0.06,
+        "converged": True, "fits": [], "notes": [], "seconds": 1.0, "control": None,
+    }  # fmt: skip
+    head = {"schema_version": 1, "created": "2026-11-20T10:00:00+00:00", "versions": {}, "arguments": [], "notes": [],
+            "host": {"machine": "", "system": "", "cpus": 2}, "encoder": "old", "data": "d", "command": "", "banks": {},
+            "supervised": None, "control": None, "pretraining_data": None, "saw_training_images": None}  # fmt: skip
+    (folder / "run.json").write_text(json.dumps({**head, "decompositions": [d]}), encoding="utf-8")
+
+
+def test_runs_of_older_versions_are_in_the_same_frame(runs):
+    old_run(runs / "old")
+    frame = read_results(runs)
+    old = frame.filter(run="old")
+    assert old.height == 8 and old["schema"].unique().to_list() == [1] and set(old["encoder"]) == {"old"}
+    assert old.filter(quantity="agg_risk").row(0, named=True)["high"] == 0.12
+    assert frame["run"].n_unique() == 4
+
+
+def test_a_column_that_an_older_release_did_not_have_is_null(runs):
+    file = runs / "b" / "results.parquet"
+    pl.read_parquet(file).drop("grade", "shots").write_parquet(file)
+    rows = read_results(runs / "b")
+    assert rows["grade"].null_count() == rows["shots"].null_count() == rows.height
+
+
+def test_damaged_runs_are_named_and_left_out_only_when_asked(runs):
+    (runs / "a" / "run.json").write_text("{", encoding="utf-8")
+    (runs / "b" / "results.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ResultError, match=r"2 of 3 runs cannot be read: .*a is damaged.*b is damaged.*leaves them out"):
+        read_results(runs)
+    with pytest.warns(UserWarning, match=r"2 of 3 runs cannot be read.*They are left out"):
+        frame = read_results(runs, damaged="warn")
+    assert set(frame["run"]) == {"c"}
+
+
+def test_a_later_version_is_refused(runs):
+    file = runs / "a" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"schema_version": 99}), encoding="utf-8")
+    with pytest.raises(ResultError, match="schema version 99"):
+        read_results(runs)
+    file = runs / "b" / "results.parquet"
+    pl.read_parquet(file).with_columns(new=pl.lit(1)).write_parquet(file)
+    with pytest.raises(ResultError, match="a column that this release does not know: new"):
+        read_results(runs / "b")
+
+
+# --- pandas
+
+
+def test_pandas_has_the_same_values(runs, results):
+    pytest.importorskip("pandas")
+    frame = read_results(runs)
+    table = to_pandas(frame)
+    assert list(table.columns) == frame.columns and len(table) == frame.height
+    for name in frame.columns:
+        there = [None if v is None or v != v else v for v in frame[name].to_list()]
+        found = [
+            None if v is None or v != v else v for v in table[name].astype(object).where(table[name].notna(), None)
+        ]
+        assert found == there, name
+    assert str(table["n"].dtype) == "int64" and str(table["n_groups"].dtype) == "Int64"
+    assert to_pandas(Run.of(results[0])).equals(to_pandas(Run.of(results[0]).frame()))
+    both = [replace(results[0], name="x"), replace(results[1], name="y")]
+    assert len(to_pandas(compare(both))) == 6 and len(to_pandas([Run.of(r) for r in both])) == 2 * len(
+        Run.of(results[0]).frame()
+    )
+
+
+def test_without_pandas_the_line_that_installs_it_is_named(monkeypatch, results):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ParameterError, match=r"python -m pip install 'ssl-risk-rs\[pandas\]'"):
+        to_pandas(Run.of(results[0]))
+
+
+# --- LaTeX
+
+
+def cells(table: str) -> list[list[str]]:
+    inside = table[table.index(r"\midrule") : table.index(r"\bottomrule")]
+    return [[c.strip() for c in line.removesuffix(r" \\").split(" & ")] for line in inside.splitlines()[1:]]
+
+
+def test_latex_holds_the_numbers_with_their_intervals(results):
+    run = Run.of(results[0], provenance=Provenance(encoder="my_encoder #1", data="50%"))
+    table = to_latex(run)
+    ((name, *found),) = cells(table)
+    assert name == r"my\_encoder \#1"
+    names = ("approx_usability", "probe_gen", "enc_gen", "agg_risk")
+    for cell, quantity in zip(found, names, strict=True):
+        e = results[0].estimates[quantity]
+        value, low, high = (float(v) for v in re.findall(r"-?\d+\.\d+", cell))
+        # two digits are printed
+        assert (value, low, high) == pytest.approx((100 * e.estimate, 100 * e.low, 100 * e.high), abs=0.00501)
+    assert table.startswith("% errors in percent; data 50%; probe ridge; protocol strict")
+    assert table.count(" & ") == 8 and r"\begin{tabular}{lrrrr}" in table and r"needs \usepackage{booktabs}" in table
+    assert QUANTITIES["probe_gen"].label in table
+    bare = to_latex(run, intervals=False, digits=0, quantities=["agg_risk"])
+    assert cells(bare)[0][1].startswith(f"${100 * results[0].estimate('agg_risk'):.0f}")
+
+
+def test_latex_of_many_runs_shows_what_varies_and_dashes_what_is_missing(runs):
+    twin = make(name="with twin", supervised=np.random.default_rng(0).standard_normal((120, 3)).astype(np.float32))
+    Run.of(twin).save(runs / "t")
+    rows = cells(to_latex(read_results(runs)))
+    assert len(rows) == 4 and sum("--" in row for row in rows) == 4
+    assert {row[0] for row in rows} == {"one", "two", "drei\\_ß", "with twin"} and {row[1] for row in rows} == {
+        "toy", "arrays"}  # fmt: skip
+    marked = replace(twin, estimates={n: replace(e, grade=Grade.FEW_ROWS) for n, e in twin.estimates.items()})
+    table = to_latex(Run.of(marked))
+    assert "^{*}" in table and "% *: fewer than 10 rows decide it" in table
+    none = {n: replace(e, grade=Grade.NONE, low=float("nan"), high=float("nan")) for n, e in twin.estimates.items()}
+    assert "nan" not in to_latex(Run.of(replace(twin, estimates=none)))
+
+
+def test_latex_of_a_comparison_is_signed(results):
+    found = compare([replace(results[0], name="a"), replace(results[1], name="b")])
+    table = to_latex(found)
+    ((name, *values),) = cells(table)
+    assert name == "b" and f"{100 * found.difference('b', 'agg_risk').difference:+.2f}" in values[-1]
+    assert "differences from a in points; probe ridge, protocol strict; paired 95 % intervals" in table
+
+
+def test_what_latex_cannot_print_is_said(results):
+    with pytest.raises(ParameterError, match="'accuracy' is no quantity"):
+        to_latex(Run.of(results[0]), quantities=["accuracy"])
+    with pytest.raises(ParameterError, match="nothing to print"):
+        to_latex(Run.of(results[0]), quantities=["approx"])
+    with pytest.raises(ParameterError, match="the frame has no column 'encoder'"):
+        to_latex(pl.DataFrame({"a": [1]}))
+    assert escape("a_b & 5% {x} \\ ^~ $#") == (
+        r"a\_b \& 5\% \{x\} \textbackslash{} \textasciicircum{}\textasciitilde{} \$\#"
+    )
+
+
+# --- other locales
+
+EXPORT = """
+import sys
+from ssl_risk_rs import read_results, to_latex
+frame = read_results(sys.argv[1])
+frame.write_csv("all.csv")
+open("t.tex", "w", encoding="utf-8").write(to_latex(frame))
+"""
+
+
+def test_exports_are_the_same_under_a_plain_c_locale(runs, tmp_path):
+    """ASCII only, as in a cron job or a container: names with other letters come through."""
+    expected = read_results(runs)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIOENCODING"))}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT / "python")}
+    subprocess.run([sys.executable, "-c", EXPORT, str(runs)], check=True, env=environment, timeout=120, cwd=tmp_path)
+    back = pl.read_csv(tmp_path / "all.csv", schema_overrides=dict(expected.schema))
+    assert back.select("encoder", "estimate", "low").equals(expected.select("encoder", "estimate", "low"))
+    assert (tmp_path / "t.tex").read_text(encoding="utf-8") == to_latex(expected)
+
+
+def test_exports_have_points_where_a_locale_has_commas(runs):
+    before = locale.setlocale(locale.LC_ALL)
+    plain = to_latex(read_results(runs))
+    for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "fr_FR"):
+        try:
+            locale.setlocale(locale.LC_ALL, name)
+        except locale.Error:
+            continue
+        try:
+            assert locale.localeconv()["decimal_point"] == ","
+            frame = read_results(runs)
+            assert to_latex(frame) == plain
+            assert pl.read_csv(frame.write_csv().encode())["estimate"].equals(frame["estimate"])
+        finally:
+            locale.setlocale(locale.LC_ALL, before)
+        return
+    pytest.skip("this machine has no locale with decimal commas")

@@ -326,6 +326,7 @@ def test_a_decomposition_is_the_same_on_a_device(probe, protocol):
     arrays = (x[:2400], y[:2400], x[2400:], y[2400:])
     one, other = (decompose(*arrays, probe=probe, protocol=protocol, device=name) for name in ("cpu", "torch:cpu"))
     assert (one.method.device, other.method.device) == ("cpu", "torch:cpu")
+    assert "probes on torch:cpu" in str(other) and "probes on" not in str(one)
     for name in ("risk_af", "risk_as", "risk_cs", "risk_us"):
         assert other.estimate(name) == pytest.approx(one.estimate(name), abs=1.5 / 600)  # a row of the test set
 

@@ -54,6 +54,8 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     facts.append(f"{sizes.classes:,} classes")
     if math.isfinite(sizes.chance):
         facts.append(f"chance level {100 * sizes.chance:.2f} %")
+    if method.device != "cpu":
+        facts.append(f"probes on {method.device}")
     yield "  " + " · ".join(facts)
     if sizes.groups_train is not None:
         column = f" of {provenance.group}" if provenance.group else ""

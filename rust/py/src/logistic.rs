@@ -3,7 +3,8 @@
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use ssl_risk_core::kernel::parallel::install;
-use ssl_risk_core::probe;
+use ssl_risk_core::rows::TrainingRows;
+use ssl_risk_core::{Run, probe};
 
 use crate::arguments::{once, threads};
 use crate::design::Design;
@@ -68,7 +69,7 @@ pub fn fit_logistic(
     let n_threads = threads(n_threads)?;
     let slices = features.slices()?;
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
-    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced, n_threads };
+    let settings = probe::LogisticSettings { alpha, tol, max_passes, reduced };
     let start = match &start {
         None => probe::Start::Discriminant,
         Some(Start::Probe(probe)) => probe::Start::Probe(&probe.0),
@@ -77,8 +78,10 @@ pub fn fit_logistic(
     let began = std::time::Instant::now();
     let fit = interrupt::run(py, progress.as_ref(), |control| {
         let matrix = slices.matrix()?;
-        let model = once(&design.model, || install(n_threads, || probe::ClassModel::new(&design.design)))?;
-        probe::fit_logistic(&matrix, rows, labels, &design.design, model, start, settings, control)
+        let training = TrainingRows::new(&matrix, rows, labels, design.design.n_classes)?;
+        let new_model = || probe::ClassModel::new(design.design.clone());
+        let model = once(&design.model, || install(n_threads, new_model))?;
+        probe::fit_logistic(training, model, start, settings, Run { n_threads, control })
     })?;
     Ok(LogisticFit {
         alpha,

@@ -15,12 +15,12 @@ use super::settings::LogisticSettings;
 use super::start::{Continuation, Start};
 use super::stop::Stop;
 use super::{ABSENT_SCORE, Linear, check_alpha};
-use crate::control::Control;
+use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
 use crate::kernel::{Precision, REDUCED_CLASSES, choose};
-use crate::moments::{Design, check_rows};
-use crate::rows::Matrix;
+use crate::moments::Design;
+use crate::rows::TrainingRows;
 
 /// A fitted logistic probe and how good it is.
 pub struct Fit {
@@ -53,63 +53,41 @@ impl Fit {
     }
 }
 
-/// Fit a probe on `rows`, whose statistics `design` and `model` hold; `labels` are indexed by matrix row.
+/// Fit a probe on the training rows, whose statistics `model` holds.
 ///
 /// # Errors
-/// [`Error::Parameter`] for settings out of range or a design of other rows, [`Error::Interrupted`],
-/// [`Error::Numerical`] if the objective is not finite. Reaching `max_passes` is no error.
-#[allow(clippy::too_many_arguments)] // what, on which rows, from where, how
+/// [`Error::Parameter`] for settings out of range or a model of other rows, [`Error::Shape`] for another number of
+/// rows, features or classes than its design has, [`Error::Interrupted`], [`Error::Numerical`] if the objective is not
+/// finite. Reaching `max_passes` is no error.
 pub fn fit_logistic(
-    matrix: &Matrix<'_>,
-    rows: &[u32],
-    labels: &[u32],
-    design: &Design,
+    training: TrainingRows<'_>,
     model: &ClassModel,
     start: Start<'_>,
     settings: LogisticSettings,
-    control: &Control,
+    run: Run<'_>,
 ) -> Result<Fit> {
+    let design = model.design();
     check_alpha(settings.alpha)?;
     if settings.tol.is_nan() || settings.tol <= 0.0 {
         return Err(Error::Parameter(format!("tol must be positive, got {}", settings.tol)));
     }
-    check_rows(matrix, rows, labels, design.n_classes)?;
-    matrix.check_features(design.n_features())?;
-    if design.n != rows.len() {
-        return Err(Error::Shape { what: "number of rows", got: rows.len(), expected: design.n });
-    }
-    let mut present = vec![u32::MAX; design.n_classes];
-    for (c, &class) in design.classes.iter().enumerate() {
-        present[class] = c as u32;
-    }
-    let targets: Vec<u32> = rows.iter().map(|&row| present[labels[row as usize] as usize]).collect();
-    let mut counts = vec![0_usize; design.classes.len()];
-    for &class in &targets {
-        if let Some(count) = counts.get_mut(class as usize) {
-            *count += 1; // a class that the design lacks leaves the counts short
-        }
-    }
-    let expected = design.priors.iter().map(|&share| (share * design.n as f64).round() as usize);
-    if !counts.iter().copied().eq(expected) {
-        return Err(Error::Parameter(
-            "the design is of other rows: their classes differ from those of these".into(),
-        ));
-    }
+    training.matrix().check_features(design.n_features())?;
+    let targets = targets(training, design)?;
     let exact = choose(Precision::Exact)?;
     let reduced = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
     let problem = Problem {
-        matrix,
-        rows,
+        matrix: training.matrix(),
+        rows: training.rows(),
         targets,
         design,
         alpha: settings.alpha,
-        n_threads: settings.n_threads,
-        control,
+        n_threads: run.n_threads,
+        control: run.control,
     };
     let kernel = if reduced { choose(Precision::Bf16)? } else { exact };
     let mut solver =
         Solver { problem: &problem, model, settings, kernel, exact, passes: 0.0, reduced_passes: 0.0 };
-    let end = install(settings.n_threads, || {
+    let end = install(run.n_threads, || {
         let (point, memory) = start.prepare(&mut solver)?;
         solver.descend(point, memory)
     })?;
@@ -126,4 +104,34 @@ pub fn fit_logistic(
         train_error: end.at.train_error,
         continuation: Continuation::new(end.memory, settings.alpha, design),
     })
+}
+
+/// Class of each training row among the design's present classes, `(n)`.
+///
+/// # Errors
+/// Those of [`fit_logistic`] for rows that are not the design's.
+fn targets(training: TrainingRows<'_>, design: &Design) -> Result<Vec<u32>> {
+    if training.n_classes() > design.n_classes {
+        let (got, expected) = (training.n_classes(), design.n_classes);
+        return Err(Error::Shape { what: "number of classes", got, expected });
+    }
+    if design.n != training.len() {
+        return Err(Error::Shape { what: "number of rows", got: training.len(), expected: design.n });
+    }
+    let mut present = vec![u32::MAX; design.n_classes];
+    for (c, &class) in design.classes.iter().enumerate() {
+        present[class] = c as u32;
+    }
+    let targets: Vec<u32> = training.rows().iter().map(|&row| present[training.label(row)]).collect();
+    let mut counts = vec![0_usize; design.classes.len()];
+    for &class in &targets {
+        if let Some(count) = counts.get_mut(class as usize) {
+            *count += 1; // a class that the design lacks leaves the counts short
+        }
+    }
+    let expected = design.priors.iter().map(|&share| (share * design.n as f64).round() as usize);
+    if counts.iter().copied().eq(expected) {
+        return Ok(targets);
+    }
+    Err(Error::Parameter("the design is of other rows: their classes differ from those of these".into()))
 }

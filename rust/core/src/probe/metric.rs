@@ -17,6 +17,8 @@
 //! and the rest is a rank-J update (Woodbury). The intercept is one more coordinate with eigenvalue 0,
 //! mean 1 and no penalty. Matrices are float32: they shape directions, and no answer.
 
+use std::sync::Arc;
+
 use faer::linalg::solvers::Solve;
 use faer::{Mat, MatRef, Side};
 use rayon::prelude::*;
@@ -31,6 +33,7 @@ const ROW_VARIANCE: f64 = 0.1;
 /// The class model of a training set: what fits of all penalties on it share. Costs one symmetric
 /// eigendecomposition, so make it once for each [`Design`].
 pub struct ClassModel {
+    design: Arc<Design>,
     /// Eigenvalues of S_w, `(d)`.
     eigenvalues: Vec<f64>,
     /// Eigenvectors, `(d, d)`.
@@ -50,7 +53,7 @@ impl ClassModel {
     ///
     /// # Errors
     /// [`Error::Numerical`] if the eigendecomposition does not converge.
-    pub fn new(design: &Design) -> Result<Self> {
+    pub fn new(design: Arc<Design>) -> Result<Self> {
         let (d, k) = (design.n_features(), design.classes.len());
         let mu = narrow(MatRef::from_row_major_slice(&design.means, k, d));
         let weighted = Mat::from_fn(k, d, |c, j| (design.priors[c] as f32) * mu[(c, j)]);
@@ -71,7 +74,13 @@ impl ClassModel {
         let row_size = eigenvalues.iter().sum::<f64>() / design.n as f64;
         let mean_variance = eigenvalues.iter().sum::<f64>() / d as f64;
         let row_variance = (ROW_VARIANCE * mean_variance).max(f64::MIN_POSITIVE);
-        Ok(Self { eigenvalues, basis: eigen.U().to_owned(), means, between, row_size, row_variance })
+        let basis = eigen.U().to_owned();
+        Ok(Self { design, eigenvalues, basis, means, between, row_size, row_variance })
+    }
+
+    /// Whose class model this is.
+    pub fn design(&self) -> &Design {
+        &self.design
     }
 
     fn n_features(&self) -> usize {

@@ -17,6 +17,7 @@ mod pass;
 mod ridge;
 mod ridge_dual;
 mod ridge_errors;
+mod ridge_moments;
 mod settings;
 mod start;
 mod stop;
@@ -32,6 +33,7 @@ pub use start::{Continuation, Start};
 pub use stop::Stop;
 
 use crate::error::{Error, Result};
+use crate::kernel::all_finite;
 use crate::moments::Design;
 use crate::scaling::Affine;
 
@@ -135,4 +137,14 @@ pub(crate) fn check_alpha(alpha: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Parameter(format!("alpha must be positive and finite, got {alpha}")))
+}
+
+/// [`Error::Numerical`] if the scores `(k)` of a row are not finite: they could not be compared.
+pub(crate) fn check_scores(row: u32, scores: &[f32]) -> Result<()> {
+    if all_finite(scores) {
+        return Ok(());
+    }
+    Err(Error::Numerical(format!(
+        "scores of row {row} are not finite: its features or the probe's weights are too large"
+    )))
 }

@@ -10,10 +10,9 @@ use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
 use crate::kernel::{Panels, Precision, RowBuffer, Rows, choose, forward, padded, row_stride};
-use crate::risk::check_scores;
 use crate::rows::TrainingRows;
 
-use super::RidgeFactor;
+use super::{RidgeFactor, check_scores};
 
 /// Rows of a block: each reads all weights of all penalties once.
 const BLOCK_ROWS: usize = 256;

@@ -11,6 +11,4 @@ pub struct LogisticSettings {
     pub max_passes: usize,
     /// Whether iterations may round their factors to bfloat16. What is returned never rests on them.
     pub reduced: bool,
-    /// Threads.
-    pub n_threads: usize,
 }

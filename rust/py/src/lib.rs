@@ -14,6 +14,7 @@ mod kernels;
 mod linear;
 mod logistic;
 mod moments;
+mod ridge_race;
 mod splits;
 
 use pyo3::prelude::*;
@@ -27,6 +28,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<linear::LinearProbe>()?;
     m.add_class::<logistic::LogisticFit>()?;
     m.add_class::<kernels::Kernel>()?;
+    m.add_class::<ridge_race::RidgeRace>()?;
     m.add_function(wrap_pyfunction!(kernels::kernels, m)?)?;
     m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;

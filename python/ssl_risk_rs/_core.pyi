@@ -20,6 +20,7 @@ __all__ = [
     "LogisticFit",
     "Moments",
     "PassControl",
+    "RidgeRace",
     "__version__",
     "assign_cells",
     "assign_cells_by_group",
@@ -704,6 +705,58 @@ class LinearProbe:
         ------
         ShapeError for another number of features; ParameterError for a row out of range, NaN or infinity.
         """
+
+@final
+class RidgeRace:
+    """A choice among ridge penalties by held-out errors, where those that are clearly worse are not counted to the end.
+
+    A penalty leaves the race when, on at least 500 rows, it errs more than the best of those in it by more than three
+    standard errors of the difference: b − c > 3 √(b + c), where b rows are predicted wrongly by it alone and c by the
+    best alone. Errors of those that stay are counted on every row. The penalty that would have had the fewest in the
+    end may have left (a chance of 1 in 700 at each of up to four looks in a fold, if it is no worse than the best so
+    far); the two then differ by few rows.
+
+    Parameters
+    ----------
+    n_alphas : int
+        Penalties, all in the race at first.
+    """
+
+    def __new__(cls, n_alphas: int) -> RidgeRace: ...
+    def add(
+        self,
+        design: Design,
+        features: _Features,
+        rows: NDArray[np.uint32],
+        labels: NDArray[np.uint32],
+        alphas: list[float],
+        *,
+        n_threads: int | None = None,
+    ) -> None:
+        """Judge the penalties that are in the race on `rows`, a fold, by the design of other rows.
+
+        Parameters
+        ----------
+        features, rows, labels : as in `judge`
+        alphas : as in `Design.solve_ridge`, n_alphas of them: those of one place are one penalty, also where folds
+            differ in what they bear
+
+        Raises
+        ------
+        As `Design.ridge_errors`; the race is as before.
+        """
+
+    @property
+    def running(self) -> list[int]:
+        """Indices of the penalties in the race, ascending."""
+
+    @property
+    def errors(self) -> NDArray[np.int64]:
+        """(n_alphas,) rows predicted wrongly, of `judged`."""
+
+    @property
+    def judged(self) -> NDArray[np.int64]:
+        """(n_alphas,) rows that each was judged on: all rows added, if it is in the race."""
 
 @final
 class Kernel:

@@ -124,3 +124,42 @@ def test_errors_with_many_classes_are_those_of_the_probes(kind):
     slow = [int((outcome[1] > 0).sum()) for outcome in _core.judge(x, held, y, design.solve_ridge(alphas))]
     # near-ties: scores in another basis differ by float32 rounding
     assert np.abs(fast - slow).max() <= 2
+
+
+@pytest.mark.parametrize(("d", "k", "n_alphas"), [(48, 64, 14), (96, 5, 20), (48, 8, 3)])
+def test_the_race_chooses_what_counting_every_error_chooses(d, k, n_alphas):
+    x, y = features("power 1", n=6000, d=d, k=k, seed=3)
+    alphas = np.geomspace(1e-6, 1e3, n_alphas)
+    fit = RidgeProbeCV(alphas, n_threads=2).fit(x, y)
+    rows = np.arange(len(x), dtype=np.uint32)
+    keys = _core.sample_keys([str(i) for i in rows], 0)
+    folds = _core.assign_cells(keys, rows, y, n_folds=5, n_subsets=0, subset_size=0)
+    moments = _core.Moments(d, k, n_cells=5, shift=_core.choose_shift(x, rows))
+    moments.update(x, rows, y, folds)
+    slow, by_fold = np.zeros(n_alphas, np.int64), []
+    for fold in range(5):
+        design = moments.design([f for f in range(5) if f != fold])
+        by_fold.append(design.ridge_errors(x, rows[folds == fold], y, list(alphas)))
+        slow += by_fold[-1]
+    stayed = fit.judged_ == fit.n_judged_
+    assert fit.n_judged_ == len(x) and 1 <= stayed.sum() < n_alphas
+    # near-ties fall as scores in another basis round
+    assert np.abs(fit.errors_ - slow)[stayed].max() <= 2
+    assert slow[list(alphas).index(fit.alpha_)] <= slow.min() + 2
+    assert (fit.errors_ <= fit.judged_).all() and (fit.judged_[~stayed] >= 500).all()
+
+
+def test_a_race_names_what_does_not_fit_and_stays_as_it_was():
+    x, y = features("plain", n=900, d=16, k=3)
+    rows, design = design_of(x, y)
+    race = _core.RidgeRace(2)
+    race.add(design, x, rows[:300], y, [1e-2, 1.0])
+    before = race.errors.tolist(), race.judged.tolist(), race.running
+    assert before[1] == [300, 300] and before[2] == [0, 1]  # too few rows to leave any out
+    with pytest.raises(ValueError, match="number of penalties has 1, expected 2"):
+        race.add(design, x, rows[300:], y, [1e-2])
+    with pytest.raises(ParameterError, match="use at least"):
+        race.add(design, x, rows[300:], y, [1e-2, 1e-12])
+    with pytest.raises(ParameterError, match="has label"):
+        race.add(design, x, rows[300:], y + 9, [1e-2, 1.0])
+    assert (race.errors.tolist(), race.judged.tolist(), race.running) == before

@@ -396,4 +396,6 @@ def test_estimators_fit_on_a_device(device):
         np.testing.assert_allclose(one.decision_function(x), other.decision_function(x), atol=5e-3)
         if isinstance(one, RidgeProbeCV):
             assert one.alpha_ == pytest.approx(other.alpha_)  # in units of a mean variance that rounds
-            assert np.abs(one.errors_ - other.errors_).max() <= 1  # near-ties
+            counted = one.judged_ == other.judged_  # on the CPU clearly worse penalties leave the race
+            assert counted.any()
+            assert np.abs(one.errors_ - other.errors_)[counted].max() <= 1  # near-ties

@@ -293,8 +293,12 @@ class RidgeProbeCV(_Probe):
     alphas_ : float64 (n_alphas,)
     errors_ : int64 (n_alphas,)
         Held-out rows predicted wrongly.
+    judged_ : int64 (n_alphas,)
+        Rows that `errors_` counts among: `n_judged_`, or fewer for a penalty that was left out once it erred more than
+        the best by more than three standard errors of the difference. No penalty is left out before 500 rows, so none
+        where fewer are judged.
     n_judged_ : int
-        Rows that `errors_` counts among.
+        Held-out rows that the choice rests on.
     classes_, coef_, intercept_, n_features_in_, n_constant_features_
         As in `RidgeProbe`, of the probe fitted on all rows at `alpha_`.
 
@@ -354,7 +358,7 @@ class RidgeProbeCV(_Probe):
             unit = unit if unit > 0 else 1.0  # constant features: any penalty will do
             alphas = [a * unit for a in ALPHA_GRID]
         step = -(-len(rows) // self.max_judged)
-        errors, judged = np.zeros(len(alphas), np.int64), 0
+        judged, wrong, race = 0, np.zeros(len(alphas), np.int64), solver.ridge_race(len(alphas))
         for fold in range(self.n_folds):
             others, held = rows[folds != fold], np.ascontiguousarray(rows[folds == fold][::step])
             if len(np.unique(labels[others])) < 2:
@@ -362,19 +366,21 @@ class RidgeProbeCV(_Probe):
             if wide:
                 probes = self._dual(features, others, labels, alphas)
                 outcomes = _core.judge(features, held, labels, probes, n_threads=self.n_threads)
-                errors += [int((predicted != labels[held]).sum()) for predicted, *_ in outcomes]
+                wrong += [int((predicted != labels[held]).sum()) for predicted, *_ in outcomes]
             else:
                 design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
                 # this fold's floor may be a little higher than that of all rows
                 used = [max(a, design.alpha_floor) if a >= whole.alpha_floor * (1 - 1e-6) else a for a in alphas]
-                errors += solver.ridge_errors(design, held, labels, used)
+                race.add(design, held, labels, used)
             judged += len(held)
         if not judged:
             raise ParameterError(
                 "no fold leaves rows of two classes to fit on: give two classes at least two rows each"
             )
-        best = min(range(len(alphas)), key=lambda i: (errors[i], -alphas[i]))
+        errors = wrong if wide else race.errors
+        best = min(race.running, key=lambda i: (errors[i], -alphas[i]))
         self.alphas_, self.errors_, self.n_judged_ = np.array(alphas), errors, judged
+        self.judged_ = np.full(len(alphas), judged) if wide else race.judged
         self.alpha_ = alphas[best]
         if wide:
             self._keep(self._dual(features, rows, labels, [self.alpha_])[0])

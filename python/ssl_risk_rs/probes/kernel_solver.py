@@ -8,7 +8,35 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.solver import Judged, Precision, Start, cells_of
 
-__all__ = ["KernelSolver"]
+__all__ = ["KernelRace", "KernelSolver"]
+
+
+class KernelRace:
+    """`_core.RidgeRace` over the rows of some features."""
+
+    def __init__(self, features: Features, n_alphas: int, n_threads: int | None) -> None:
+        self._features = features
+        self._race = _core.RidgeRace(n_alphas)
+        self._n_threads = n_threads
+
+    def add(self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]) -> None:
+        """See `Race`."""
+        self._race.add(design, self._features.source, rows, labels, list(alphas), n_threads=self._n_threads)
+
+    @property
+    def running(self) -> list[int]:
+        """See `Race`."""
+        return self._race.running
+
+    @property
+    def errors(self) -> np.ndarray:
+        """See `Race`."""
+        return self._race.errors
+
+    @property
+    def judged(self) -> np.ndarray:
+        """See `Race`."""
+        return self._race.judged
 
 
 class KernelSolver:
@@ -43,11 +71,9 @@ class KernelSolver:
         """See `Solver`; one eigendecomposition of a design serves all calls."""
         return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
 
-    def ridge_errors(
-        self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]
-    ) -> list[int]:
-        """See `Solver`."""
-        return design.ridge_errors(self.features.source, rows, labels, list(alphas), n_threads=self.n_threads)
+    def ridge_race(self, n_alphas: int) -> "KernelRace":
+        """See `Solver`; penalties that are clearly worse are not counted to the end."""
+        return KernelRace(self.features, n_alphas, self.n_threads)
 
     def fit_logistic(
         self,

@@ -7,12 +7,31 @@ import numpy as np
 
 from ssl_risk_rs import _core
 
-__all__ = ["Judged", "Precision", "Solver", "Start", "cells_of"]
+__all__ = ["Judged", "Precision", "Race", "Solver", "Start", "cells_of"]
 
 Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 #: of one probe: predicted uint32 (m,), rank uint32 (m,), loss float32 (m,), margin float32 (m,); as `_core.judge`
 Judged: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class Race(Protocol):
+    """A choice among ridge penalties by their errors on held-out folds; see `_core.RidgeRace`."""
+
+    def add(self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]) -> None:
+        """Judge the penalties that are running on `rows`, a fold, by the design of other rows."""
+
+    @property
+    def running(self) -> list[int]:
+        """Indices of the penalties that may still be chosen."""
+
+    @property
+    def errors(self) -> np.ndarray:
+        """int64 (n_alphas,): rows predicted wrongly, of `judged`."""
+
+    @property
+    def judged(self) -> np.ndarray:
+        """int64 (n_alphas,): rows that each was judged on."""
 
 
 class Solver(Protocol):
@@ -43,10 +62,8 @@ class Solver(Protocol):
     ) -> list["_core.LinearProbe"]:
         """The ridge probe of each penalty, as `Design.solve_ridge`."""
 
-    def ridge_errors(
-        self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]
-    ) -> list[int]:
-        """Rows that the ridge probe of each penalty predicts wrongly, as `Design.ridge_errors`."""
+    def ridge_race(self, n_alphas: int) -> "Race":
+        """A choice among so many ridge penalties, all running."""
 
     def fit_logistic(
         self,

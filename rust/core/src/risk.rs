@@ -3,10 +3,8 @@
 use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::fold_blocks;
-use crate::kernel::{
-    Panels, Precision, RowBuffer, Rows, all_finite, block_rows, choose, forward, padded, row_stride,
-};
-use crate::probe::Linear;
+use crate::kernel::{Panels, Precision, RowBuffer, Rows, block_rows, choose, forward, padded, row_stride};
+use crate::probe::{Linear, check_scores};
 use crate::rows::{Matrix, TrainingRows};
 
 /// Outcomes of one probe on rows, each of length `rows.len()`.
@@ -95,16 +93,6 @@ pub fn scores(matrix: &Matrix<'_>, rows: &[u32], probe: &Linear, run: Run<'_>) -
         out.extend_from_slice(scores);
     })?;
     Ok(runs.concat())
-}
-
-/// [`Error::Numerical`] if the scores `(k)` of a row are not finite: they could not be compared.
-pub(crate) fn check_scores(row: u32, scores: &[f32]) -> Result<()> {
-    if all_finite(scores) {
-        return Ok(());
-    }
-    Err(Error::Numerical(format!(
-        "scores of row {row} are not finite: its features or the probe's weights are too large"
-    )))
 }
 
 /// Call `visit(accumulator, probe index, row, scores)` for every probe and row.

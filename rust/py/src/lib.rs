@@ -15,6 +15,7 @@ mod linear;
 mod logistic;
 mod moments;
 mod python_space;
+mod ridge_race;
 mod splits;
 
 use pyo3::prelude::*;
@@ -28,6 +29,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<linear::LinearProbe>()?;
     m.add_class::<logistic::LogisticFit>()?;
     m.add_class::<kernels::Kernel>()?;
+    m.add_class::<ridge_race::RidgeRace>()?;
     m.add_function(wrap_pyfunction!(kernels::kernels, m)?)?;
     m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;

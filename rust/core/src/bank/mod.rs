@@ -20,6 +20,7 @@
 compile_error!("banks are little-endian and mapped without conversion");
 
 mod bitmap;
+mod blame;
 mod disk;
 mod gather;
 mod journal;

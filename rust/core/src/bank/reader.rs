@@ -6,11 +6,11 @@ use std::sync::OnceLock;
 use bytemuck::PodCastError;
 
 use super::bitmap::Bitmap;
+use super::blame::explain;
 use super::gather::Gather;
 use super::manifest::{Dtype, Manifest};
 use super::map::PayloadMap;
 use super::part::{Part, PartFiles, RowIndex};
-use super::verify::explain;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::default_threads;

@@ -2,12 +2,11 @@
 //! were committed is asked which rows it names, so that one damaged block puts no blame on a sound one.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::bitmap::Bitmap;
+use super::blame::{Failed, hash};
 use super::journal::{Block, Journal};
 use super::manifest::Manifest;
 use super::npy::{HEADER_LEN, Layout};
@@ -15,9 +14,6 @@ use super::part::{PartFiles, open_regular, parse_header, read_header, read_journ
 use super::reader::Bank;
 use crate::control::Control;
 use crate::error::{Error, Result};
-
-/// Bytes hashed between two looks at the control; a multiple of a row index's 8.
-const CHUNK: usize = 1 << 20;
 
 /// A block, or a whole file, that is not what was committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,20 +130,17 @@ impl Verification {
                 }
             };
             if let Some(file) = file.filter(|_| !journal.blocks.is_empty()) {
-                self.add_blocks(files, &journal, layout, path, file, claims, control)?;
+                self.add_blocks(files, &journal, BlockFile { layout, path, file }, claims, control)?;
             }
         }
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments)]
     fn add_blocks(
         &mut self,
         files: &PartFiles,
         journal: &Journal,
-        layout: Layout,
-        path: &Path,
-        mut file: File,
+        BlockFile { layout, path, mut file }: BlockFile<'_>,
         claims: &mut Claims,
         control: &Control,
     ) -> Result<()> {
@@ -189,6 +182,13 @@ impl Verification {
         self.damage.push(Damage { part, block: None, start: 0, stop: rows, path: path.into(), reason });
         Ok(())
     }
+}
+
+/// One of the two files of a part that hold its blocks.
+struct BlockFile<'a> {
+    layout: Layout,
+    path: &'a Path,
+    file: File,
 }
 
 /// Rows that sound blocks name.
@@ -239,70 +239,6 @@ impl Claims {
             there.then_some((files.name.as_str(), *number))
         })
     }
-}
-
-/// The error of a bank whose row indexes do not fit each other: if the bytes of one have changed, that one is
-/// to blame, and not the part in which the contradiction showed.
-pub(super) fn explain(bank: &Path, error: Error) -> Error {
-    if !matches!(error, Error::CorruptBank { .. }) {
-        return error;
-    }
-    let Ok((parts, _)) = PartFiles::find(bank) else { return error };
-    parts.iter().find_map(damaged_index).unwrap_or(error)
-}
-
-fn damaged_index(files: &PartFiles) -> Option<Error> {
-    let journal = read_journal(&files.journal).ok()?;
-    let mut file = File::open(&files.index).ok()?;
-    file.seek(SeekFrom::Start(HEADER_LEN as u64)).ok()?;
-    let control = Control::new();
-    for (number, block) in journal.blocks.iter().enumerate() {
-        let bytes = block.rows.checked_mul(Layout::Index.row_bytes())?;
-        if hash(&mut file, bytes, None, &control).ok()?? != block.index {
-            let (start, last) = (block.offset, block.offset + block.rows - 1);
-            return Some(Error::CorruptBank {
-                path: files.index.clone(),
-                reason: format!(
-                    "block {number}, lines {start} to {last}: the bytes are not those that were written; copy the \
-                     file again, or move this part's three files out of the bank and extract its rows again"
-                ),
-            });
-        }
-    }
-    None
-}
-
-enum Failed {
-    Interrupted,
-    Io(std::io::Error),
-}
-
-/// xxh3 of the next `bytes` bytes, which are also kept as `rows` if that is asked for; `None` if the file ends
-/// before. Memory grows with what is there, not with what a journal says.
-fn hash(
-    file: &mut File,
-    bytes: u64,
-    mut rows: Option<&mut Vec<u64>>,
-    control: &Control,
-) -> std::result::Result<Option<u64>, Failed> {
-    let mut state = Xxh3::new();
-    let mut chunk = vec![0_u64; CHUNK.min(usize::try_from(bytes).unwrap_or(CHUNK)).div_ceil(8)];
-    let mut left = bytes;
-    while left > 0 {
-        let len = (CHUNK as u64).min(left) as usize;
-        match file.read_exact(&mut bytemuck::cast_slice_mut(&mut chunk)[..len]) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-            Err(error) => return Err(Failed::Io(error)),
-        }
-        state.update(&bytemuck::cast_slice(&chunk)[..len]);
-        if let Some(rows) = &mut rows {
-            rows.extend_from_slice(&chunk[..len / 8]);
-        }
-        left -= len as u64;
-        control.advance(0).map_err(|_| Failed::Interrupted)?;
-    }
-    Ok(Some(state.digest()))
 }
 
 /// The rows that a file's header names. It may be one block behind (a writer that died before it wrote the

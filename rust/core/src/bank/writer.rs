@@ -8,13 +8,13 @@ use half::slice::HalfFloatSliceExt;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::bitmap::Bitmap;
+use super::blame::explain;
 use super::disk::{Disk, Output, Role, System, sync_folder};
 use super::journal::{Block, Journal};
 use super::lock::{Lock, LockedJournal, Owner, lock};
 use super::manifest::{Dtype, Manifest};
 use super::npy::{HEADER_LEN, Layout};
 use super::part::{Part, PartFiles};
-use super::verify::explain;
 use crate::error::{Error, Result};
 use crate::rows::Values;
 

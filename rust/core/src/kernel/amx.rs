@@ -17,7 +17,7 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::cell::Cell;
 
-use super::panels::Layout;
+use super::layout::Layout;
 use super::tile::{Kernel, Precision, State, Tile};
 
 pub(super) const EXACT: Kernel = Kernel {

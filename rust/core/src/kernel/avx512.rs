@@ -9,8 +9,8 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
-use super::panels::Layout;
-use super::tile::{Kernel, LANES, Precision, Tile};
+use super::layout::{LANES, Layout};
+use super::tile::{Kernel, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
     name: "avx512_f32",

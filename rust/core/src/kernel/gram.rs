@@ -6,8 +6,9 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::layout::LANES;
 use super::panels::Panels;
-use super::tile::{Kernel, LANES};
+use super::tile::Kernel;
 
 /// A symmetric matrix `(d, d)` in float64, as tiles of its lower triangle.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,10 @@
 //! The hot loops of every pass over the rows: Gram, forward, softmax residual, backward.
 //!
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
-//! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time. Exact kernels
+//! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time, in the order that
+//! kernels read ([`layout`]). Exact kernels
 //! sum float32 products; bfloat16 kernels round the factors first and are faster on some of the CPUs that have them.
-//! What the CPU says it is decides which run, never a timing; the environment can name others ([`FORCE_VARIABLE`]).
+//! What the CPU says it is decides which run ([`choice`]), never a timing; the environment can name others ([`FORCE_VARIABLE`]).
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -11,7 +12,9 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod choice;
 mod gram;
+mod layout;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod model;
@@ -19,16 +22,19 @@ mod panels;
 pub mod parallel;
 mod portable;
 mod product;
+mod self_test;
 mod softmax;
 #[cfg(test)]
 mod tests;
 mod tile;
 
+pub use choice::{AMX_VARIABLE, Availability, FORCE_VARIABLE, choose, list, usable};
 pub use gram::Symmetric;
+pub use layout::LANES;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
 pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual};
-pub use tile::{AMX_VARIABLE, Availability, FORCE_VARIABLE, Kernel, LANES, Precision, choose, list, usable};
+pub use tile::{Kernel, Precision};
 
 use multiversion::multiversion;
 

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use super::amx::{BF16_FOUR, BF16_ONE, EXACT_FOUR, EXACT_ONE, LINE, Registers, twice};
-use super::panels::Layout;
-use super::tile::{Kernel, LANES, Precision, Tile};
+use super::layout::{LANES, Layout};
+use super::tile::{Kernel, Precision, Tile};
 
 pub(super) static EXACT: Kernel = Kernel {
     name: "model_amx_exact",

@@ -1,8 +1,8 @@
 //! Tile products in plain Rust: the definition that every other kernel is tested against.
 #![allow(unsafe_code)]
 
-use super::panels::Layout;
-use super::tile::{Kernel, LANES, Precision, Tile};
+use super::layout::{LANES, Layout};
+use super::tile::{Kernel, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
     name: "portable",

@@ -3,8 +3,9 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::layout::LANES;
 use super::panels::{Columns, Panels, Rows};
-use super::tile::{Kernel, LANES};
+use super::tile::Kernel;
 
 /// Floats from one row of scores to the next, for `k` classes.
 pub fn padded(k: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use multiversion::multiversion;
 
-use super::LANES;
+use super::layout::LANES;
 
 /// Probabilities below this are written as zero. A residual of 1e-30 changes no sum that is kept, and its
 /// products with any staged float16 value stay normal numbers: denormals cost a hundred times a product.

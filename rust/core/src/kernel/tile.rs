@@ -1,4 +1,4 @@
-//! One micro-kernel contract and the kernels that fulfil it: detection, self-test, choice.
+//! One micro-kernel contract, and the safe way to call a kernel that fulfils it.
 //!
 //! Every product of a pass is a sum of outer products over a contraction index s,
 //!
@@ -8,20 +8,13 @@
 //!
 //! over *words* of 32 bits: one float32 value, or two bfloat16 values that are neighbours along s. The
 //! addresses are the same for both, so one driver serves all kernels; only packing ([`super::panels`]) knows
-//! what is in a word.
+//! what is in a word ([`super::layout`]). Which kernels this CPU can run, and which runs, is decided in
+//! [`super::choice`].
 
 use std::marker::PhantomData;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::panels::{Layout, Left, Panels, Right, RowBuffer, Rows, row_stride};
-use super::portable;
-#[cfg(target_arch = "x86_64")]
-use super::{amx, avx2, avx512};
-use crate::error::{Error, Result};
-
-/// Rows of a tile, and columns of a panel.
-pub const LANES: usize = 16;
+use super::layout::{LANES, Layout, Left, Right};
 
 /// What the products of a kernel keep of their factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,29 +81,6 @@ pub struct Kernel {
     pub(super) opt_in: bool,
 }
 
-/// Fastest first within a precision, as far as instruction sets tell.
-pub(super) static KERNELS: &[Kernel] = &[
-    #[cfg(target_arch = "x86_64")]
-    amx::EXACT,
-    #[cfg(target_arch = "x86_64")]
-    amx::BF16,
-    #[cfg(target_arch = "x86_64")]
-    avx512::F32,
-    #[cfg(target_arch = "x86_64")]
-    avx512::BF16,
-    #[cfg(target_arch = "x86_64")]
-    avx2::F32,
-    portable::F32,
-    portable::BF16,
-];
-
-/// Environment variable that names the kernel of every product, or one for each precision (`a,b`).
-pub const FORCE_VARIABLE: &str = "SSL_RISK_KERNEL";
-
-/// Environment variable whose value `0` refuses the AMX kernels and `1` admits both, also the one that is off by
-/// default.
-pub const AMX_VARIABLE: &str = "SSL_RISK_AMX";
-
 /// A kernel ready for products on this thread, where it may have set up registers.
 pub(super) struct Session<'a> {
     kernel: &'a Kernel,
@@ -174,7 +144,7 @@ impl Session<'_> {
             c_panel,
             steps,
         };
-        // SAFETY: a `Kernel` is reached through `usable` only, which has run `detect`, and this session has
+        // SAFETY: a `Kernel` is reached through `choice::usable` only, which has run `detect`, and this session has
         // entered its state; the asserts cover the largest index of each operand and what `Tile` says of the
         // layout, and `c` is borrowed exclusively.
         #[allow(unsafe_code)]
@@ -199,67 +169,13 @@ impl Kernel {
     /// Set up this thread for products.
     pub(super) fn session(&self) -> Session<'_> {
         if let Some(state) = &self.state {
-            // SAFETY: a `Kernel` is reached through `usable` only, which has run `detect`.
+            // SAFETY: a `Kernel` is reached through `choice::usable` only, which has run `detect`.
             #[allow(unsafe_code)]
             unsafe {
                 (state.enter)();
             }
         }
         Session { kernel: self, here: PhantomData }
-    }
-
-    /// Whether the environment lets this kernel be tried.
-    fn admitted(&self) -> bool {
-        let amx = std::env::var_os(AMX_VARIABLE);
-        let refused = self.state.is_some() && amx.as_ref().is_some_and(|v| v == "0");
-        let asked = amx.is_some_and(|v| v == "1") || forced_names().any(|name| name == self.name);
-        if self.opt_in { asked } else { !refused || asked }
-    }
-
-    /// Whether this CPU has the instructions and they give the right numbers on a small product.
-    fn works(&self) -> bool {
-        self.admitted() && (self.detect)() && self.passes_self_test()
-    }
-
-    /// Integers with few bits have exact products and sums: the answer must be bit-exact, both from rows as they
-    /// lie and from panels, for every shape of tile.
-    ///
-    /// Exact kernels get factors of more bits than bfloat16 has, on one side at a time: the product of two low
-    /// parts, which [`Layout::SplitTiles`] leaves out, is zero.
-    pub(super) fn passes_self_test(&self) -> bool {
-        const N: usize = 37; // values along the contraction: neither whole words nor whole groups
-        const M: usize = 2 * LANES;
-        let value = |at: usize, scale: f32| scale * (((at * 7 + 3) % 17) as f32 - 8.0);
-        let scales: &[(f32, f32)] = match self.precision {
-            Precision::Exact => &[(257.0, 1.0), (1.0, 257.0)],
-            Precision::Bf16 => &[(1.0, 1.0)],
-        };
-        scales.iter().all(|&(left, right)| {
-            let x: Vec<f32> = (0..N * M).map(|i| value(i, left)).collect();
-            let w: Vec<f32> = (0..N * M).map(|i| value(i + 1000, right)).collect();
-            let (mut columns, mut panels) = (Panels::default(), Panels::default());
-            columns.pack(self, &x, N, M, M);
-            panels.pack(self, &w, N, M, M);
-            let stride = row_stride(N);
-            let mut transposed = vec![0.0; M * stride];
-            for (at, &v) in x.iter().enumerate() {
-                transposed[at % M * stride + at / M] = v;
-            }
-            let mut buffer = RowBuffer::default();
-            let rows = Rows::new(self, &transposed, M, N, stride, &mut buffer);
-            let want = |i: usize, j: usize| 1.0 + (0..N).map(|s| x[s * M + i] * w[s * M + j]).sum::<f32>();
-            let session = self.session();
-            [columns.left(0), rows.left(0)].into_iter().all(|a| {
-                [(1, 1), (1, 2), (2, 1), (2, 2)].into_iter().all(|(blocks, n)| {
-                    let mut c = vec![1.0; M * M];
-                    session.product(a, panels.right(0), &mut c, (M, LANES), (blocks, n));
-                    (0..M * M).all(|at| {
-                        let (i, j) = (at / M, at % M);
-                        c[at] == if i < blocks * LANES && j < n * LANES { want(i, j) } else { 1.0 }
-                    })
-                })
-            })
-        })
     }
 
     /// Values multiplied per second by this thread if none of them leaves the registers: the best of some bursts;
@@ -270,7 +186,7 @@ impl Kernel {
         let _session = self.session();
         let burst = || {
             let began = Instant::now();
-            // SAFETY: a `Kernel` is reached through `usable` only, which has run `detect`, and the session has
+            // SAFETY: a `Kernel` is reached through `choice::usable` only, which has run `detect`, and the session has
             // entered its state.
             #[allow(unsafe_code)]
             let values = unsafe { registers(ROUNDS) };
@@ -281,78 +197,4 @@ impl Kernel {
             std::iter::repeat_with(burst).take_while(|_| began.elapsed() < Duration::from_millis(100));
         bursts.reduce(f64::max)
     }
-}
-
-/// The kernels this CPU can run, in the order of preference.
-pub fn usable() -> &'static [&'static Kernel] {
-    static USABLE: OnceLock<Vec<&'static Kernel>> = OnceLock::new();
-    USABLE.get_or_init(|| KERNELS.iter().filter(|kernel| kernel.works()).collect())
-}
-
-/// Whether a kernel takes part on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Availability {
-    /// Found by detection, and its self-test passed.
-    Usable,
-    /// Off by default and not asked for; nothing is known of this CPU.
-    OffByDefault,
-    /// This CPU or system cannot run it, or its self-test failed.
-    Missing,
-}
-
-/// All kernels, usable or not.
-pub fn list() -> Vec<(&'static str, Precision, Availability)> {
-    let availability = |kernel: &Kernel| {
-        if usable().iter().any(|u| u.name == kernel.name) {
-            Availability::Usable
-        } else if kernel.admitted() {
-            Availability::Missing
-        } else {
-            Availability::OffByDefault
-        }
-    };
-    KERNELS.iter().map(|k| (k.name, k.precision, availability(k))).collect()
-}
-
-/// The kernel for products that may lose what `precision` says: of those that `SSL_RISK_KERNEL` names the first
-/// of this precision (the first at all if there is none), else the first that this CPU can run. A bfloat16 kernel is
-/// chosen only on CPUs known to be faster with it, else the exact one. Nothing is timed: equal processes choose
-/// equally.
-///
-/// # Errors
-/// [`Error::Parameter`] if the variable names a kernel that does not exist or that this CPU cannot run.
-pub fn choose(precision: Precision) -> Result<&'static Kernel> {
-    let forced = forced()?;
-    if let Some(&first) = forced.first() {
-        return Ok(forced.into_iter().find(|k| k.precision == precision).unwrap_or(first));
-    }
-    Ok(choose_among(usable(), precision))
-}
-
-pub(super) fn choose_among(usable: &[&'static Kernel], precision: Precision) -> &'static Kernel {
-    let first = |wanted: Precision| usable.iter().copied().filter(move |k| k.precision == wanted);
-    let exact = first(Precision::Exact).next().expect("portable is always usable");
-    match precision {
-        Precision::Exact => exact,
-        Precision::Bf16 => first(Precision::Bf16).find(|k| (k.pays)()).unwrap_or(exact),
-    }
-}
-
-/// The kernels that the environment names, separated by commas; empty if it names none.
-fn forced() -> Result<Vec<&'static Kernel>> {
-    let kernel = |name: &str| {
-        usable().iter().copied().find(|k| k.name == name).ok_or_else(|| {
-            Error::Parameter(format!(
-                "{FORCE_VARIABLE}={name} names no kernel that this CPU can run; it can run {}",
-                usable().iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
-            ))
-        })
-    };
-    forced_names().map(kernel).collect()
-}
-
-fn forced_names() -> impl Iterator<Item = &'static str> {
-    static FORCED: OnceLock<String> = OnceLock::new();
-    let names = FORCED.get_or_init(|| std::env::var(FORCE_VARIABLE).unwrap_or_default());
-    names.split(',').map(str::trim).filter(|name| !name.is_empty())
 }

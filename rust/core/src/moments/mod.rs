@@ -18,7 +18,6 @@ mod given;
 mod means;
 mod row_scaling;
 mod shift;
-mod solve;
 mod sums;
 
 use rayon::prelude::*;
@@ -37,7 +36,6 @@ pub use row_scaling::RowScaling;
 pub use shift::choose_shift;
 pub use sums::Sums;
 
-pub use crate::rows::check_rows;
 pub use crate::scaling::{Affine, Scaling};
 
 /// Statistics of rows in cells; see the module's documentation.

@@ -8,8 +8,11 @@ use super::stop::{Gain, History, Stop, without_decrease};
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
-/// Iterations after which the metric is made again: curvature drops by orders of magnitude early on.
+/// Iterations after which the metric is made again: curvature drops by orders of magnitude early on. And how far the
+/// objective must have fallen below what it was at the last metric: where rows are separated, curvature goes on
+/// falling with it.
 const REFRESH: [usize; 4] = [3, 6, 10, 15];
+const FALLEN: f64 = 0.8;
 /// Sufficient decrease, and the slack for float32 noise of the objective.
 const ARMIJO: f64 = 1e-4;
 const NOISE: f64 = 2e-7;
@@ -83,6 +86,7 @@ impl<S: Space> Solver<'_, S> {
         let mut metric = self.metric_at(&at)?;
         let mut history = History::new(at.objective, at.train_error);
         let mut fresh_metric = true;
+        let mut metric_objective = at.objective;
         let mut iteration = 0;
         loop {
             let tol = if self.reduced { self.settings.tol.max(REDUCED_TOL) } else { self.settings.tol };
@@ -121,7 +125,7 @@ impl<S: Space> Solver<'_, S> {
                     direction = self.intercept_step(&at)?;
                 }
                 let collect = Collect {
-                    curvature: REFRESH.contains(&iteration),
+                    curvature: REFRESH.contains(&iteration) || at.objective < FALLEN * metric_objective,
                     covariance: weights_gap <= NEAR * tolerance,
                 };
                 match self.search(&point, &at, &direction, collect)? {
@@ -130,6 +134,7 @@ impl<S: Space> Solver<'_, S> {
                         (point, at) = (next, there);
                         if collect.curvature {
                             metric = self.metric_at(&at)?;
+                            metric_objective = at.objective;
                         }
                         fresh_metric = collect.curvature;
                         history.push(&gain, at.objective, at.train_error);

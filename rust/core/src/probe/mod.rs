@@ -18,6 +18,8 @@ mod pass;
 mod ridge;
 mod ridge_dual;
 mod ridge_errors;
+mod ridge_moments;
+mod ridge_race;
 mod settings;
 mod space;
 mod start;
@@ -30,12 +32,14 @@ pub use metric::ClassModel;
 pub use ridge::{RidgeFactor, alpha_floor, solve_ridge};
 pub use ridge_dual::solve_ridge_dual;
 pub use ridge_errors::ridge_errors;
+pub use ridge_race::RidgeRace;
 pub use settings::LogisticSettings;
 pub use space::{Collect, Evaluation, EvaluationIn, HEAVIEST, Space};
 pub use start::{Continuation, Start};
 pub use stop::Stop;
 
 use crate::error::{Error, Result};
+use crate::kernel::all_finite;
 use crate::moments::Design;
 use crate::scaling::Affine;
 
@@ -139,4 +143,14 @@ pub(crate) fn check_alpha(alpha: f64) -> Result<()> {
         return Ok(());
     }
     Err(Error::Parameter(format!("alpha must be positive and finite, got {alpha}")))
+}
+
+/// [`Error::Numerical`] if the scores `(k)` of a row are not finite: they could not be compared.
+pub(crate) fn check_scores(row: u32, scores: &[f32]) -> Result<()> {
+    if all_finite(scores) {
+        return Ok(());
+    }
+    Err(Error::Numerical(format!(
+        "scores of row {row} are not finite: its features or the probe's weights are too large"
+    )))
 }

@@ -66,9 +66,13 @@ impl RidgeFactor {
     /// it (4,000 rows; errors fall as one over the square root of the rows).
     pub fn solve(&self, alpha: f64) -> Result<Linear> {
         check_above_floor(&self.design, alpha)?;
-        let shrunk =
-            Mat::from_fn(self.rotated.nrows(), self.rotated.ncols(), |j, c| self.shrunk(j, c, alpha));
-        Ok(probe(&self.design, (&self.basis * &shrunk).as_ref()))
+        Ok(probe(&self.design, self.weights(alpha).as_ref()))
+    }
+
+    /// `(d, k′)`
+    fn weights(&self, alpha: f64) -> Mat<f64> {
+        let (d, k) = (self.rotated.nrows(), self.rotated.ncols());
+        &self.basis * Mat::from_fn(d, k, |j, c| self.shrunk(j, c, alpha))
     }
 
     fn shrunk(&self, j: usize, c: usize, alpha: f64) -> f64 {
@@ -99,16 +103,66 @@ impl RidgeFactor {
 /// Those of [`RidgeFactor::solve`].
 pub fn solve_ridge(design: &Arc<Design>, alpha: f64) -> Result<Linear> {
     check_above_floor(design, alpha)?;
-    let d = design.n_features();
-    let factor = |ridge: f64| {
-        let ridged = |i: usize, j: usize| design.covariance[i + j * d] + if i == j { ridge } else { 0.0 };
-        Mat::from_fn(d, d, ridged).llt(Side::Lower)
-    };
-    // the first exists if no eigenvalue is further below zero
-    match (factor(BELOW_ZERO * alpha), factor(alpha)) {
-        (Ok(_), Ok(factor)) => Ok(probe(design, factor.solve(&targets(design)).as_ref())),
-        _ => RidgeFactor::new(design.clone())?.solve(alpha),
+    if is_positive(design, BELOW_ZERO * alpha)
+        && let Some(weights) = solve_by_factor(design, alpha, &targets(design))
+    {
+        return Ok(probe(design, weights.as_ref()));
     }
+    RidgeFactor::new(design.clone())?.solve(alpha)
+}
+
+/// Weights `(d, k′)` row-major and intercept `(k′)` of the probe at each penalty, in float32, without an
+/// eigendecomposition if the covariance allows it.
+///
+/// # Errors
+/// Those of [`RidgeFactor::solve`].
+pub(super) fn solve_ridges(design: &Arc<Design>, alphas: &[f64]) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+    alphas.iter().try_for_each(|&alpha| check_above_floor(design, alpha))?;
+    let targets = targets(design);
+    // what is positive definite stays so under more penalty
+    let sound = is_positive(design, BELOW_ZERO * alphas.iter().copied().fold(f64::INFINITY, f64::min));
+    let mut factor = None;
+    alphas
+        .iter()
+        .map(|&alpha| {
+            let solved = if sound { solve_by_factor(design, alpha, &targets) } else { None };
+            let linear = match solved {
+                Some(weights) => return Ok(narrow(design, weights.as_ref())),
+                None if factor.is_some() => factor.as_ref(),
+                None => {
+                    factor = Some(RidgeFactor::new(design.clone())?);
+                    factor.as_ref()
+                }
+            };
+            let factor = linear.expect("just made");
+            Ok(narrow(design, factor.weights(alpha).as_ref()))
+        })
+        .collect()
+}
+
+/// Whether no eigenvalue of the covariance is as far below zero.
+fn is_positive(design: &Design, below: f64) -> bool {
+    ridged(design, below).llt(Side::Lower).is_ok()
+}
+
+/// `(C + αI)⁻¹` times the targets, if a Cholesky factor exists.
+fn solve_by_factor(design: &Design, alpha: f64, targets: &Mat<f64>) -> Option<Mat<f64>> {
+    Some(ridged(design, alpha).llt(Side::Lower).ok()?.solve(targets))
+}
+
+fn ridged(design: &Design, ridge: f64) -> Mat<f64> {
+    let d = design.n_features();
+    let mut ridged = MatRef::from_column_major_slice(&design.covariance, d, d).to_owned(); // symmetric
+    (0..d).for_each(|i| ridged[(i, i)] += ridge);
+    ridged
+}
+
+/// Weights and intercept as float32 has them.
+fn narrow(design: &Design, weights: MatRef<'_, f64>) -> (Vec<f32>, Vec<f32>) {
+    let weights = kept(design, weights);
+    let intercept = centred_intercept(&design.priors, &weights, &design.offset);
+    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect();
+    (narrow(&weights), narrow(&intercept))
 }
 
 /// Least penalty of a ridge probe on this design: [`crate::moments::Sums::relative_floor`] times the mean variance.
@@ -116,7 +170,7 @@ pub fn alpha_floor(design: &Design) -> f64 {
     design.sums.relative_floor() * design.mean_variance()
 }
 
-fn check_above_floor(design: &Design, alpha: f64) -> Result<()> {
+pub(super) fn check_above_floor(design: &Design, alpha: f64) -> Result<()> {
     check_alpha(alpha)?;
     let floor = alpha_floor(design);
     if alpha < floor * (1.0 - FLOOR_SLACK) {
@@ -138,14 +192,20 @@ fn targets(design: &Design) -> Mat<f64> {
 }
 
 fn probe(design: &Design, weights: MatRef<'_, f64>) -> Linear {
-    let (d, k) = (weights.nrows(), weights.ncols());
-    // a constant feature has no part in the covariance but for the rounding of a basis
-    let kept = |j: usize| design.affine.scale[j] != 0.0;
-    let weight = |i: usize| if kept(i / k) { weights[(i / k, i % k)] } else { 0.0 };
-    let weights: Vec<f64> = (0..d * k).map(weight).collect();
+    let weights = kept(design, weights);
     let intercept = centred_intercept(&design.priors, &weights, &design.offset);
     // an absent class has an all-zero target: weights 0, intercept 0
     Linear::from_present(design, &weights, &intercept, 0.0)
+}
+
+/// Weights `(d, k′)` row-major; a constant feature has no part in the covariance but for the rounding of a basis.
+fn kept(design: &Design, weights: MatRef<'_, f64>) -> Vec<f64> {
+    let mut rows = Vec::with_capacity(weights.nrows() * weights.ncols());
+    for (j, row) in weights.row_iter().enumerate() {
+        let kept = design.affine.scale[j] != 0.0;
+        rows.extend(row.iter().map(|&w| if kept { w } else { 0.0 }));
+    }
+    rows
 }
 
 /// `π − offsetᵀ W`: the intercept π of centred rows, for rows whose mean lies at `offset` `(d)`; weights `(d, k′)`.

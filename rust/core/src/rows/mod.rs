@@ -9,5 +9,5 @@ mod training;
 mod widen;
 
 pub use matrix::{Guard, Matrix, Segment, Values, ValuesMut};
-pub use training::{TrainingRows, check_rows};
+pub use training::TrainingRows;
 pub(crate) use widen::widen;

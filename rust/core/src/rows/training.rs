@@ -59,7 +59,7 @@ impl<'a> TrainingRows<'a> {
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Parameter`].
-pub fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: usize) -> Result<()> {
+fn check_rows(matrix: &Matrix<'_>, rows: &[u32], labels: &[u32], n_classes: usize) -> Result<()> {
     if labels.len() != matrix.n_rows() {
         return Err(Error::Shape { what: "number of labels", got: labels.len(), expected: matrix.n_rows() });
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Moments, Scaling};
+use super::{Linear, RidgeFactor};
 use crate::error::Result;
-use crate::probe::{Linear, RidgeFactor};
+use crate::moments::Moments;
+use crate::scaling::Scaling;
 
 impl Moments {
     /// Ridge probes on the union of `cells`, one for each penalty, from one eigendecomposition and without

@@ -15,12 +15,13 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders, networks
-from ssl_risk_rs.encoders.architectures import build_architecture
-from ssl_risk_rs.encoders.checkpoint import find_encoder
-from ssl_risk_rs.encoders.download import cached_path
+from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders
+from ssl_risk_rs.encoders.networks import build as networks
+from ssl_risk_rs.encoders.networks.build import build_architecture
+from ssl_risk_rs.encoders.weights.matching import find_encoder
+from ssl_risk_rs.encoders.weights.download import cached_path
 from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.encoders.registry import EncoderEntry, Registry, published_names
+from ssl_risk_rs.encoders.catalogue import catalogue, published_names
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
 from ssl_risk_rs.errors import EncoderError, ParameterError
 from torch import nn
@@ -370,7 +371,7 @@ def test_files_that_are_no_checkpoints(tmp_path, weights):
 
 
 def fetch(url: str, lines: list[str]) -> Path:
-    from ssl_risk_rs.encoders.download import fetch
+    from ssl_risk_rs.encoders.weights.download import fetch
 
     return fetch("some_encoder", url, licence="CC BY-NC 4.0", progress=lines.append)
 

@@ -1,7 +1,8 @@
 """The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, …
 
 Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`;
-`ckpt:w.pth@ARCH?match=order` assigns tensors by position.
+`ckpt:w.pth@ARCH?match=order` assigns tensors by position, `?ema=true` takes the average of several copies, and
+`?mean=imagenet&std=imagenet&resize=256&interpolation=bicubic` says how the images were prepared.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Literal
 
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderName", "parse_name"]
+__all__ = ["EncoderName", "parse_name", "parse_options"]
 
 Kind = Literal["registry", "timm", "random", "checkpoint", "code", "pixels"]
 
@@ -67,8 +68,18 @@ def parse_name(text: str) -> EncoderName:
 def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
     """`ARCH?a=1&b=true` → ARCH and {a: 1, b: True}; a value that is no JSON is a string."""
     target, mark, query = tail.partition("?")
+    return target, parse_options(query, text) if mark else {}
+
+
+def parse_options(query: str, text: str) -> dict[str, object]:
+    """`a=1&b=true` → {a: 1, b: True}.
+
+    Raises
+    ------
+    EncoderError that names `text` for anything else.
+    """
     options: dict[str, object] = {}
-    for item in query.split("&") if mark else []:
+    for item in query.split("&") if query else []:
         key, equals, value = item.partition("=")
         if not (equals and key.isidentifier()):
             raise EncoderError(f"{text}: options are key=value, joined by &; got {item!r}")
@@ -76,4 +87,4 @@ def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
             options[key] = json.loads(value.lower() if value in ("True", "False") else value)
         except json.JSONDecodeError:
             options[key] = value
-    return target, options
+    return options

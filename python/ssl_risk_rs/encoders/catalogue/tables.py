@@ -408,7 +408,7 @@ def _read_dialects(lines: list[_Line]) -> dict[str, Dialect]:
         if not operations or not (alone or len(fits) == len(operations)):
             raise line.fault("operation", f"operations are {', '.join(_PLAIN + _ALONE)}, join:0 and fill:1")
         try:
-            pattern = re.compile(rf"(?P<prefix>(?:.*?\.)?)(?:{line['match']})") if line["match"] else None
+            pattern = re.compile(rf"(?P<prefix>(?:.*?\.)??)(?:{line['match']})") if line["match"] else None
         except re.error as error:
             raise line.fault("match", f"it is no pattern: {error}") from error
         if (pattern is None) != operations[0].startswith("fill:"):

@@ -28,13 +28,13 @@ class Translation:
     ----------
     prefix : of the names in the file
     tensors : by the architecture's names
-    sources : names in the file they were made of
+    sources : names in the file they were made of, with the names they became
     filled : names that the file does not have and that were filled in
     """
 
     prefix: str
     tensors: "dict[str, Tensor]" = field(default_factory=dict)
-    sources: set[str] = field(default_factory=set)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     filled: list[str] = field(default_factory=list)
 
 
@@ -65,7 +65,7 @@ def translate(dialect: Dialect, tensors: "Mapping[str, Tensor]", wanted: "Mappin
                 made.tensors.setdefault(target, value)
             if "fold" in rule.operations:
                 folds.append((prefix, target))
-        made.sources.add(name)
+        made.sources[name] = tuple(targets)
     _join(found, parts)
     for prefix, target in folds:
         _fold(found[prefix].tensors, target, wanted.get(target))

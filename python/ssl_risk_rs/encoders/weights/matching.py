@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ssl_risk_rs.encoders.catalogue.tables import NATIVE, Dialect, catalogue
 from ssl_risk_rs.encoders.weights.archives import read_checkpoint
-from ssl_risk_rs.encoders.weights.dialects import is_dropped, translate
+from ssl_risk_rs.encoders.weights.dialects import Translation, is_dropped, translate
 from ssl_risk_rs.encoders.weights.naming import Contents, contents_of
 from ssl_risk_rs.errors import EncoderError
 
@@ -165,7 +165,10 @@ class _Candidate:
 
     prefix: str
     tensors: "Mapping[str, Tensor]"  # by the architecture's names
-    sources: frozenset[str]
+    sources: frozenset[str]  # names in the file that became tensors of the architecture
+    beyond: frozenset[str]  # names in the file that became others, of a larger architecture
+    heads: frozenset[str]  # names in the file that became heads, which the architecture was built without
+    places: tuple[str, ...]  # beginnings of names that belong to the encoder
     dialect: Dialect | None
     filled: tuple[str, ...]
     n_fit: int
@@ -265,7 +268,8 @@ def _candidates(
         rank = (-n_fit, *_preference(prefix, choice.average), len(prefix))
         sources = frozenset(prefix + name for name in tensors)
         dialect = catalogue().dialects.get(choice.dialect)  # its rules about what to drop hold for native names too
-        found.append(_Candidate(prefix, tensors, sources, dialect and _only_drops(dialect), (), n_fit, rank))
+        drops = None if dialect is None else _only_drops(dialect)
+        found.append(_Candidate(prefix, tensors, sources, frozenset(), frozenset(), (prefix,), drops, (), n_fit, rank))
     if any(candidate.complete(len(required)) for candidate in found):
         return found
     named = [d for d in catalogue().dialects.values() if d.name == choice.dialect]
@@ -274,9 +278,20 @@ def _candidates(
             n_fit = _count_fitting(made.tensors, wanted, required, positions)
             if n_fit > len(made.filled):
                 rank = (-n_fit, *_preference(made.prefix, choice.average), len(made.prefix), order)
-                used = frozenset(made.sources)
-                found.append(_Candidate(made.prefix, made.tensors, used, dialect, tuple(made.filled), n_fit, rank))
+                found.append(_translated(made, dialect, wanted, n_fit, rank))
     return found
+
+
+def _translated(
+    made: Translation, dialect: Dialect, wanted: "Mapping[str, Tensor]", n_fit: int, rank: tuple[int, ...]
+) -> _Candidate:
+    """A translation as a candidate; without a prefix, the encoder lies where the names that were translated begin."""
+    used = frozenset(name for name, targets in made.sources.items() if any(target in wanted for target in targets))
+    unused = {name: targets for name, targets in made.sources.items() if name not in used}
+    heads = frozenset(name for name, targets in unused.items() if all(_HEADS.fullmatch(t) for t in targets))
+    beyond = frozenset(unused) - heads
+    places = (made.prefix,) if made.prefix else tuple(sorted({f"{_first_part(name)}." for name in used}))
+    return _Candidate(made.prefix, made.tensors, used, beyond, heads, places, dialect, tuple(made.filled), n_fit, rank)
 
 
 def _only_drops(dialect: Dialect) -> Dialect:
@@ -382,13 +397,15 @@ def _check_left_over(best: _Candidate, left_over: list[str], copies: list[str], 
     strange = [
         name
         for name in left_over
-        if name.startswith(best.prefix)
+        if name.startswith(best.places)
+        and name not in best.heads
         and not name.endswith(_COUNTER)
         and not _HEADS.fullmatch(name[len(best.prefix) :])
         and not any(copy.startswith(best.prefix) and name.startswith(copy) for copy in copies)
         and not _is_wrapper_of(name, best.prefix, copies)
         and not (best.dialect is not None and is_dropped(best.dialect, name))
     ]
+    strange += [name for name in left_over if name in best.beyond and name not in strange]
     if not strange:
         return
     text = (

@@ -173,14 +173,16 @@ class Storage:
         self.read, self.dtype = read, dtype
 
 
-def load_pickle(file: IO[bytes], storages: Storages | None = None, *, nesting: int = 0) -> object:
-    """The content of one pickle, inert.
+def load_pickle(
+    file: IO[bytes], storages: Storages | None = None, *, nesting: int = 0, announce: bool = False
+) -> object:
+    """The content of one pickle, inert; `announce` asks for every storage as soon as it is named.
 
     Raises
     ------
     pickle.UnpicklingError, EOFError, or what a damaged stream leads to.
     """
-    return _Reader(file, storages, nesting).load()
+    return _Reader(file, storages, nesting, announce).load()
 
 
 def read_legacy(file: IO[bytes], *, nesting: int = 0) -> object:
@@ -206,7 +208,7 @@ def read_legacy(file: IO[bytes], *, nesting: int = 0) -> object:
             waiting[key] = (dtype, [torch.empty(max(count, 0), dtype=dtype or torch.uint8)])
         return waiting[key][1][0]
 
-    content = load_pickle(file, storage, nesting=nesting)
+    content = load_pickle(file, storage, nesting=nesting, announce=True)
     keys = load_pickle(file)
     for key in keys if isinstance(keys, list) else []:
         count = struct.unpack("<q", _exactly(file, 8))[0]
@@ -245,9 +247,10 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
 class _Reader(pickle.Unpickler):
     """An unpickler whose every name is harmless."""
 
-    def __init__(self, file: IO[bytes], storages: Storages | None, nesting: int) -> None:
+    def __init__(self, file: IO[bytes], storages: Storages | None, nesting: int, announce: bool) -> None:
         super().__init__(file, encoding="latin1")
-        self.storages, self.nesting, self.known = storages, nesting, dict[str, type[Record]]()
+        self.storages, self.nesting, self.announce = storages, nesting, announce
+        self.known: dict[str, type[Record]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a class or function."""
@@ -274,6 +277,8 @@ class _Reader(pickle.Unpickler):
         if self.storages is None or not isinstance(count, int) or not isinstance(kind, StorageType):
             return Record(pid)
         storages, name, dtype = self.storages, str(key), kind.dtype
+        if self.announce:
+            storages(name, dtype, count)
         if view and isinstance(view[0], tuple):  # an old file's view of a part of a storage
             _, offset, size = view[0]
             return Storage(lambda: storages(name, dtype, count)[offset : offset + size], dtype)

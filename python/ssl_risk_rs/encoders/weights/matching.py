@@ -231,7 +231,8 @@ def find_encoder(
         raise EncoderError(_no_names(held, required))
     best = min(candidates, key=lambda candidate: candidate.rank)
     if not best.complete(len(required)):
-        _raise_incomplete(best, held, wanted, required, candidates)
+        nearest = max(candidates, key=lambda c: (sum(name in c.tensors for name in required), c.n_fit))
+        _raise_incomplete(nearest, held, wanted, required, candidates)
     chosen = {name: best.tensors[name] for name in wanted if name in best.tensors}
     chosen, notes = _resample(chosen, wanted, positions)
     complete = [c for c in candidates if c.complete(len(required)) and c is not best]
@@ -442,7 +443,8 @@ def _suspicions(
     """What shapes cannot show and the file gives signs of."""
     notes = []
     apart = [n for n in left_over if not any(n.startswith(copy) for copy in copies if len(copy) > len(best.prefix))]
-    near = best.prefix[: best.prefix[:-1].rfind(".") + 1] if best.prefix else ""
+    place, rest = held.place_of(best.prefix)
+    near = best.prefix[: best.prefix[:-1].rfind(".") + 1] if rest else (f"{place}." if place else "")
     doubtful = sorted({_first_part(n[len(near) :]) for n in apart if n.startswith(near) and _is_doubtful(n, near)})
     if doubtful:
         notes.append(

@@ -80,7 +80,10 @@ def vit_as_openai_clip(w: Weights) -> Weights:
     if "projection.weight" in w:
         out["proj"] = w["projection.weight"].t().contiguous()
     out = {f"visual.{name}": tensor for name, tensor in out.items()}
-    text = {"transformer.resblocks.0.attn.in_proj_weight": torch.zeros(6, 2), "token_embedding.weight": torch.zeros(9, 2)}
+    text = {
+        "transformer.resblocks.0.attn.in_proj_weight": torch.zeros(6, 2),
+        "token_embedding.weight": torch.zeros(9, 2),
+    }
     text |= {"ln_final.weight": torch.zeros(2), "text_projection": torch.zeros(2, 2), "logit_scale": torch.zeros(())}
     return out | text | {"positional_embedding": torch.zeros(7, 2)}
 
@@ -96,15 +99,22 @@ def _transformers_blocks(w: Weights, layer: str, names: dict[str, str]) -> Weigh
 
 
 _ATTENTION = {
-    "q": "attention.attention.query", "k": "attention.attention.key", "v": "attention.attention.value",
+    "q": "attention.attention.query",
+    "k": "attention.attention.key",
+    "v": "attention.attention.value",
     "out": "attention.output.dense",
-}  # fmt: skip
+}
 
 
 def vit_as_transformers(w: Weights) -> Weights:
     """transformers' ViTModel, ViTMAE, ViTMSN, DINO."""
     out = _transformers_embeddings(w)
-    names = {"norm1": "layernorm_before", "norm2": "layernorm_after", "fc1": "intermediate.dense", "fc2": "output.dense"}
+    names = {
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+    }
     out |= _transformers_blocks(w, "encoder.layer", _ATTENTION | names)
     return out | {f"layernorm.{kind}": w[f"norm.{kind}"] for kind in ("weight", "bias")}
 
@@ -135,7 +145,12 @@ def dinov2_as_transformers(w: Weights) -> Weights:
 def beit_as_transformers(w: Weights) -> Weights:
     """BeitForMaskedImageModeling: the last LayerNorm lies outside `beit.`."""
     out = _transformers_embeddings(w)
-    names = {"norm1": "layernorm_before", "norm2": "layernorm_after", "fc1": "intermediate.dense", "fc2": "output.dense"}
+    names = {
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+    }
     out |= _transformers_blocks(w, "encoder.layer", _ATTENTION | names)
     for i in range(BLOCKS):
         for k in (1, 2):

@@ -172,9 +172,7 @@ def _relative_bias(table: Tensor, side: int) -> Tensor:
     return table[index].permute(2, 0, 1)
 
 
-def vit_tokens(
-    w: Weights, x: Tensor, *, heads: int = HEADS, quick: bool = False, eps: float = 1e-6
-) -> list[Tensor]:
+def vit_tokens(w: Weights, x: Tensor, *, heads: int = HEADS, quick: bool = False, eps: float = 1e-6) -> list[Tensor]:
     """Tokens (b, 1 + registers + n, d) of each block, behind the final LayerNorm."""
 
     def norm(x: Tensor, name: str) -> Tensor:

@@ -130,9 +130,7 @@ def test_preprocessing_of_all_169_is_the_papers_bit_for_bit():
     ]
     seen: dict[tuple[object, ...], str] = {}
     for row in PAPER:
-        crop, side, interpolation, norm = next(
-            rest for pattern, *rest in LOADERS if re.fullmatch(pattern, row.name)
-        )
+        crop, side, interpolation, norm = next(rest for pattern, *rest in LOADERS if re.fullmatch(pattern, row.name))
         said = (row.img_size, row.resize, row.interpolation, (row.mean, row.std))
         assert said == (crop, side, interpolation, norm), row.name
         seen.setdefault(said, row.name)

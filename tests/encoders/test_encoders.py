@@ -1,10 +1,7 @@
 """Encoders: names, timm's weights, networks and their features, preprocessing, the user's code, bundled encoders."""
 
-import argparse
-import collections
 import json
 import pickle
-import re
 import subprocess
 import sys
 import types
@@ -16,14 +13,11 @@ import timm
 import torch
 from PIL import Image
 from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders
+from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.networks import build as networks
 from ssl_risk_rs.encoders.networks.build import build_architecture
-from ssl_risk_rs.encoders.weights.matching import find_encoder
-from ssl_risk_rs.encoders.weights.download import cached_path
-from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.encoders.catalogue import catalogue, published_names
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
-from ssl_risk_rs.errors import EncoderError, ParameterError
+from ssl_risk_rs.errors import EncoderError
 from torch import nn
 
 
@@ -172,7 +166,8 @@ def test_specs_and_lists_need_no_torch(tmp_path):
         import ssl_risk_rs as sr
         from click.testing import CliRunner
         from ssl_risk_rs.cli import main
-        for name in ("swav", "dino_vitS16", "clip_rn50", "lossyless_vitb32_b001", "vicregl_convnextb_alpha09", "demo_ssl", "pixels:8", "random:resnet101", "ckpt:w@swav_rn50"):
+        names = ["swav", "dino_vitS16", "clip_rn50", "lossyless_vitb32_b001", "vicregl_convnextb_alpha09", "demo_ssl"]
+        for name in (*names, "pixels:8", "random:resnet101", "ckpt:w@swav_rn50"):
             sr.describe_encoder(name)
         assert len(sr.list_encoders()) > 180
         for arguments in (["models", "list", "swav*"], ["models", "show", "swav", "--format", "json"]):

@@ -82,7 +82,11 @@ def other(weights):
 def vissl(w):
     trunk = prefixed(w, "_feature_blocks.")
     model = {"trunk": trunk, "heads": {"0.clf.0.weight": torch.zeros(4, 9)}}
-    return {"phase_idx": 99, "loss": {"name": "x"}, "classy_state_dict": {"train": True, "base_model": {"model": model}}}
+    return {
+        "phase_idx": 99,
+        "loss": {"name": "x"},
+        "classy_state_dict": {"train": True, "base_model": {"model": model}},
+    }
 
 
 def moco(w):
@@ -93,8 +97,10 @@ def moco(w):
 
 def mocov3(w):
     state = prefixed(w, "module.base_encoder.") | heads(9, "module.predictor.0", "module.base_encoder.head.0")
-    state = {k.replace("base_encoder.head", "base_encoder.fc" if "conv1.weight" in w else "base_encoder.head"): v
-             for k, v in state.items()}  # fmt: skip
+    state = {
+        k.replace("base_encoder.head", "base_encoder.fc" if "conv1.weight" in w else "base_encoder.head"): v
+        for k, v in state.items()
+    }
     state |= prefixed(other(w), "module.momentum_encoder.") | heads(9, "module.momentum_encoder.fc.0")
     return {"epoch": 300, "arch": "vit_small", "state_dict": state}
 
@@ -143,12 +149,29 @@ def infomin(w):
 
 #: beginnings of names → the container of their authors' files; the first that fits
 CONTAINERS = {
-    "mocov2_rn50_vissl": vissl, "mocov3": mocov3, "moco": moco, "dino": dino_vit, "ibot": ibot, "mugs": mugs,
-    "mae": mae, "msn": msn, "swav": swav, "dc2": swav, "selav2": swav, "simsiam_rn50_bs256_ep100": simsiam,
-    "simsiam_rn50_bs512": simsiam, "speccl": speccl, "infomin": infomin, "dissl": dict, "simclr_resnet50": dict,
-    "vicreg": dict, "sup": dict, "lossyless": dict, "byol": dict,
+    "mocov2_rn50_vissl": vissl,
+    "mocov3": mocov3,
+    "moco": moco,
+    "dino": dino_vit,
+    "ibot": ibot,
+    "mugs": mugs,
+    "mae": mae,
+    "msn": msn,
+    "swav": swav,
+    "dc2": swav,
+    "selav2": swav,
+    "simsiam_rn50_bs256_ep100": simsiam,
+    "simsiam_rn50_bs512": simsiam,
+    "speccl": speccl,
+    "infomin": infomin,
+    "dissl": dict,
+    "simclr_resnet50": dict,
+    "vicreg": dict,
+    "sup": dict,
+    "lossyless": dict,
+    "byol": dict,
     **dict.fromkeys(("barlow", "simclr_rn", "pirl", "npid", "jigsaw", "rotnet", "clusterfit"), vissl),
-}  # fmt: skip
+}
 
 
 def container(name):
@@ -187,7 +210,9 @@ def small(row: EncoderRow) -> Small:
     width = options.get("num_classes") or (512 if row.architecture.endswith("compressor") else None)
     n_heads = options.get("num_heads", HEADS)
     weights = vit_weights(3, side=side, patch=patch, clip=clip, beit=beit, projection=width)
-    extra = f"depth={BLOCKS}&embed_dim={DIM}&img_size={side}" + ("" if "num_heads" in options else f"&num_heads={HEADS}")
+    extra = f"depth={BLOCKS}&embed_dim={DIM}&img_size={side}" + (
+        "" if "num_heads" in options else f"&num_heads={HEADS}"
+    )
     if "giant" in row.architecture:
         extra += "&mlp_ratio=4"
     quick = "quickgelu" in row.architecture or row.architecture.endswith("compressor")
@@ -206,10 +231,13 @@ def with_options(row: EncoderRow, extra: str) -> EncoderRow:
 
 
 WRITERS = {
-    "native": vit_as_timm, "beit": vit_as_beit, "openai_clip_vit": vit_as_openai_clip,
-    "transformers_vit": vit_as_transformers, "transformers_beit": beit_as_transformers,
+    "native": vit_as_timm,
+    "beit": vit_as_beit,
+    "openai_clip_vit": vit_as_openai_clip,
+    "transformers_vit": vit_as_transformers,
+    "transformers_beit": beit_as_transformers,
     "transformers_clip": clip_as_transformers,
-}  # fmt: skip
+}
 
 
 def write(path, content, reader: str) -> None:
@@ -226,7 +254,7 @@ def groups() -> list[tuple[str, int]]:
     """One row of each kind (container, architecture, options, feature), and each address of its file."""
     seen, chosen = set(), []
     for row in ROWS:
-        if "resnet" in row.architecture and "clip" in row.architecture or len(row.files) > 1 or "byol" in row.name:
+        if ("resnet" in row.architecture and "clip" in row.architecture) or len(row.files) > 1 or "byol" in row.name:
             continue  # tested below
         if row.architecture.startswith("wide_"):
             continue  # tested below
@@ -302,11 +330,19 @@ def haiku_pickle(weights, monkeypatch) -> bytes:
         return FlatMapping({m: {k: t.numpy() for k, t in part.items()} for m, part in content.items()})
 
     with monkeypatch.context() as patch:
-        for module in (types.ModuleType("byol"), experiment, types.ModuleType("haiku"), types.ModuleType("haiku._src"), data):
+        for module in (
+            types.ModuleType("byol"),
+            experiment,
+            types.ModuleType("haiku"),
+            types.ModuleType("haiku._src"),
+            data,
+        ):
             patch.setitem(sys.modules, module.__name__, module)
         online, averages = resnet_as_haiku(weights)
         target, others = resnet_as_haiku(other(weights))
-        state = State(mapping(online), mapping(target), mapping(averages), mapping(others), {"momentum": mapping(target)})
+        state = State(
+            mapping(online), mapping(target), mapping(averages), mapping(others), {"momentum": mapping(target)}
+        )
         return pickle.dumps({"step": np.int64(3), "rng": np.zeros(2, np.uint32), "experiment_state": state}, protocol=4)
 
 
@@ -328,13 +364,17 @@ def test_byol_pickles_give_the_features_of_a_network_that_pads_at_the_end(monkey
     less = {n: t for n, t in weights.items() if n != "layer3.1.bn2.running_var"}
     path.with_name(path.name + ".json").unlink()
     path.write_bytes(haiku_pickle(less, monkeypatch))
-    with pytest.raises(EncoderError, match=r"1 of \d+ tensors are missing .*names of haiku_resnet.*layer3\.1\.bn2\.running_var"):
+    with pytest.raises(
+        EncoderError, match=r"1 of \d+ tensors are .*names of haiku_resnet.*layer3\.1\.bn2\.running_var"
+    ):
         create_encoder("byol_rn50_bs64")
 
 
 def test_byol_converted_to_torch_loads_too_and_as_a_plain_resnet_it_is_asked_about(tmp_path, tiny_resnets):
     weights = {n: t for n, t in resnet_weights(4).items() if not n.endswith("num_batches_tracked")}
-    converted = {n: t.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1) if t.ndim == 4 else t for n, t in weights.items()}
+    converted = {
+        n: t.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1) if t.ndim == 4 else t for n, t in weights.items()
+    }
     torch.save(converted | {"fc.weight": torch.zeros(3, 256)}, tmp_path / "pretrain_res50x1.pth.tar")
     encoder = create_encoder(f"ckpt:{tmp_path}/pretrain_res50x1.pth.tar@byol_rn50_bs4096", img_size=40)
     with torch.inference_mode():
@@ -383,7 +423,9 @@ def test_a_clip_resnet_gives_the_features_of_an_independent_one(tmp_path):
     generator = torch.Generator().manual_seed(1)
     for name, tensor in network.state_dict().items():
         if name.endswith(("running_mean", "running_var", "bn.weight")):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + (-0.25 if name.endswith("mean") else 0.5))
+            tensor.copy_(
+                torch.rand(tensor.shape, generator=generator) * 0.5 + (-0.25 if name.endswith("mean") else 0.5)
+            )
         elif tensor.ndim > 1:
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * (4 / tensor[0].numel()) ** 0.5)
     weights = {n: t.half().float() for n, t in openai_resnet(network).items() if t.is_floating_point()}

@@ -101,7 +101,9 @@ def test_order_matching(tmp_path):
     encoder = create_encoder(name, match="order", progress=lines.append)
     with torch.inference_mode():
         close(encoder.module(images(64))["avgpool"], model(images(64)))
-    assert any("left over 2" in line and "The first pairs are net.part0.weight → conv_stem.weight" in line for line in lines)
+    assert any(
+        "left over 2" in line and "The first pairs are net.part0.weight → conv_stem.weight" in line for line in lines
+    )
 
     keys = list(state)
     state[keys[10]] = torch.zeros(3)
@@ -114,5 +116,3 @@ def test_order_matching(tmp_path):
         create_encoder(name, match="order")
     with pytest.raises(ParameterError, match="match is"):
         create_encoder(name, match="shape")
-
-

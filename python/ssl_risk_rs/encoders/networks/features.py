@@ -153,13 +153,18 @@ class VitFeatures(nn.Module):
                 out[feature] = torch.cat([cls[i] for i in range(self.depth - 4, self.depth)], 1)
             else:
                 index = int(layer.removeprefix("blocks.")) if layer else -1
-                parts = {
-                    "cls": lambda i=index: cls[i] if i >= 0 else final[:, 0],
-                    "avg": lambda i=index: avg[i] if i >= 0 else final[:, self.n_prefix :].mean(1),
-                    "proj": lambda: net.forward_head(final),
-                }
-                out[feature] = torch.cat([parts[p]() for p in pooling.split("+")], 1)
+                out[feature] = torch.cat([self._part(part, final, index, cls, avg) for part in pooling.split("+")], 1)
         return out
+
+    def _part(self, part: str, final: Tensor, index: int, cls: dict[int, Tensor], avg: dict[int, Tensor]) -> Tensor:
+        """One pooling (b, d), of an inner block or, with `index` -1, of the last."""
+        net: Any = self.backbone
+        if part == "proj":
+            projected: Tensor = net.forward_head(final)
+            return projected
+        if index >= 0:
+            return cls[index] if part == "cls" else avg[index]
+        return final[:, 0] if part == "cls" else final[:, self.n_prefix :].mean(1)
 
 
 def _is_vit(network: nn.Module) -> bool:

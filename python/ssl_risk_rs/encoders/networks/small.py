@@ -1,4 +1,4 @@
-"""Two small networks, for 8×8 digits and 28×28 grey images: they make the demo and the tests real without a download."""
+"""Two small networks, for 8×8 digits and 28×28 grey images: demo and tests are real without a download."""
 
 from torch import Tensor, nn
 

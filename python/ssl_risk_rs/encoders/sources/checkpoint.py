@@ -89,11 +89,11 @@ def _norm(name: EncoderName, key: str, channels: int) -> tuple[float, ...] | Non
     except ValueError:
         numbers = []
     numbers = numbers * channels if len(numbers) == 1 else numbers
-    low_is_fine = key == "mean"
-    if len(numbers) != channels or not all((0 <= n if low_is_fine else 0 < n) and n <= 1 for n in numbers):
+    least = 0.0 if key == "mean" else 1e-6
+    if len(numbers) != channels or not all(least <= number <= 1 for number in numbers):
         raise EncoderError(
-            f"{name.text}: {key} is {', '.join(_NORMS)}, one number for pixels in [0, 1], or {channels} of them joined by "
-            f"commas, not {value!r}"
+            f"{name.text}: {key} is {', '.join(_NORMS)}, one number for pixels in [0, 1], or {channels} of them "
+            f"joined by commas, not {value!r}"
         )
     return tuple(numbers)
 

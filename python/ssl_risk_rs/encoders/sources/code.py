@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_code", "describe_code"]
 
+Layers = str | list[str] | tuple[str, ...] | None
+
 
 def describe_code(name: EncoderName) -> EncoderSpec:
     """Spec of what a function returns, as far as it is known before the function runs.
@@ -28,14 +30,19 @@ def describe_code(name: EncoderName) -> EncoderSpec:
 
 
 def build_code(
-    name: EncoderName, *, layers: "str | list[str] | tuple[str, ...] | None", pool: str | None, img_size: int | None, progress: Callable[[str], None]
+    name: EncoderName,
+    *,
+    layers: "str | list[str] | tuple[str, ...] | None",
+    pool: str | None,
+    img_size: int | None,
+    progress: Callable[[str], None],
 ) -> "Encoder":
     """Run the user's file and wrap what its function returns: module, (module, transform) or Encoder."""
     from torch import nn
 
     from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish
-    from ssl_risk_rs.encoders.transforms import Preprocess
     from ssl_risk_rs.encoders.sources.user_code import run_function
+    from ssl_risk_rs.encoders.transforms import Preprocess
 
     spec = describe_code(name)
     code = run_function(Path(name.target).resolve(), name.part)

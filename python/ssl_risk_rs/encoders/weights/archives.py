@@ -73,9 +73,7 @@ def read_checkpoint(path: Path) -> object:
     hint = next((text for start, text in _FOREIGN.items() if head.lstrip().startswith(start)), None)
     if hint is None and len(head) == 64 and _is_tar(path):
         hint = "it is a tar archive (torch wrote such files before release 0.2): unpack it or load it with an old torch"
-    raise EncoderError(
-        f"{path} is neither a torch checkpoint nor a safetensors file" + (f"; {hint}" if hint else "")
-    )
+    raise EncoderError(f"{path} is neither a torch checkpoint nor a safetensors file" + (f"; {hint}" if hint else ""))
 
 
 def _damaged(path: Path, error: Exception) -> EncoderError:
@@ -185,7 +183,8 @@ def _read_index(path: Path) -> "dict[object, object]":
         raise EncoderError(f"{path} names files outside its folder: {outside[0]}")
     if absent := [name for name in files if not (path.parent / name).is_file()]:
         raise EncoderError(
-            f"{path.parent} lacks {len(absent)} of the {len(files)} files that {path.name} names: {', '.join(absent[:4])}"
+            f"{path.parent} lacks {len(absent)} of the {len(files)} files that {path.name} names: "
+            f"{', '.join(absent[:4])}"
         )
     content: dict[object, object] = {}
     for name in files:

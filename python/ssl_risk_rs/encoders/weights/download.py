@@ -108,9 +108,7 @@ def _known(place: Address, name: str, progress: Callable[[str], None]) -> Path:
     return path
 
 
-def _record(
-    place: Address, path: Path, digest: str, origin: str, name: str, progress: Callable[[str], None]
-) -> None:
+def _record(place: Address, path: Path, digest: str, origin: str, name: str, progress: Callable[[str], None]) -> None:
     record = path.with_name(path.name + ".json")
     facts = {"url": url_of(place.address), "sha256": digest, "bytes": path.stat().st_size, "origin": origin}
     facts |= {"licence": place.licence, "date": time.strftime("%Y-%m-%d")}

@@ -32,6 +32,10 @@ class Record:
 
     kind = "object"
     __slots__ = ("args", "items", "pairs", "state")
+    args: tuple[object, ...]
+    items: list[object]
+    pairs: dict[object, object]
+    state: object
 
     def __new__(cls, *args: object, **_: object) -> "Record":
         """Keep the arguments; no initializer follows."""
@@ -152,7 +156,9 @@ class Dtype:
         code = self.code.lstrip("<>|=")
         if code == "bfloat16":
             code = "V2"
-        return f"{self.order if self.order in '<>' else '|'}{code}" if code[:1] in "fiubV" and code[1:].isdigit() else ""
+        return (
+            f"{self.order if self.order in '<>' else '|'}{code}" if code[:1] in "fiubV" and code[1:].isdigit() else ""
+        )
 
 
 class StorageType:
@@ -259,9 +265,8 @@ class _Reader(pickle.Unpickler):
             return self._nested
         if full in _ALLOWED:
             return _ALLOWED[full]
-        if module == "torch" or module.startswith("torch.storage"):
-            if (found := _of_torch(name)) is not None:
-                return found
+        if (module == "torch" or module.startswith("torch.storage")) and (found := _of_torch(name)) is not None:
+            return found
         if full not in self.known:
             base = UnreadableTensor if full in _UNREADABLE else Record
             self.known[full] = type(name, (base,), {"kind": full, "__slots__": ()})
@@ -335,7 +340,14 @@ def _tensor(
 
 
 def _tensor_v3(
-    storage: object, offset: object, size: object, stride: object, grad: object, hooks: object, dtype: object, *_: object
+    storage: object,
+    offset: object,
+    size: object,
+    stride: object,
+    grad: object,
+    hooks: object,
+    dtype: object,
+    *_: object,
 ) -> object:
     import torch
 
@@ -355,7 +367,7 @@ def _parameter(data: object = None, *_: object) -> object:
 def _subclass(function: object, kind: object, args: object, *_: object) -> object:
     """A subclass of Tensor: the plain tensor beneath it, if it has one."""
     if function in (_tensor, _tensor_v3, _parameter) and isinstance(args, tuple):
-        return function(*args)  # type: ignore[operator]  # one of the three
+        return function(*args)
     return UnreadableTensor(kind)
 
 
@@ -454,9 +466,13 @@ def _device(*described: object) -> str:
 _ALLOWED: dict[str, object] = {
     **dict.fromkeys(("collections.OrderedDict", "builtins.dict", "__builtin__.dict", "collections.Counter"), _dict),
     "collections.defaultdict": _default_dict,
-    **dict.fromkeys(("collections.deque", "builtins.list", "__builtin__.list", "builtins.set", "__builtin__.set"), _listed),
+    **dict.fromkeys(
+        ("collections.deque", "builtins.list", "__builtin__.list", "builtins.set", "__builtin__.set"), _listed
+    ),
     **dict.fromkeys(("builtins.frozenset", "__builtin__.frozenset", "torch.Size", "builtins.tuple"), _tupled),
-    **dict.fromkeys(("builtins.int", "builtins.float", "builtins.bool", "__builtin__.int", "__builtin__.float"), _number),
+    **dict.fromkeys(
+        ("builtins.int", "builtins.float", "builtins.bool", "__builtin__.int", "__builtin__.float"), _number
+    ),
     **dict.fromkeys(("builtins.bytes", "builtins.bytearray", "__builtin__.bytearray"), _bytes),
     "_codecs.encode": _encode,
     **dict.fromkeys(("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"), _tensor),

@@ -261,7 +261,8 @@ def _candidates(
     held: Contents, wanted: "Mapping[str, Tensor]", required: list[str], choice: Choice, positions: Positions | None
 ) -> list[_Candidate]:
     """Places under the architecture's own names; those of dialects where none of them is complete."""
-    found = []
+    found: list[_Candidate] = []
+    rank: tuple[int, ...]
     for prefix in _prefixes(held.tensors, required):
         n_fit = 0
         tensors = {name: held.tensors[prefix + name] for name in wanted if prefix + name in held.tensors}
@@ -448,7 +449,8 @@ def _suspicions(
     doubtful = sorted({_first_part(n[len(near) :]) for n in apart if n.startswith(near) and _is_doubtful(n, near)})
     if doubtful:
         notes.append(
-            f"The file has {', '.join(doubtful)} beside the trunk, which were not used: they may be a part of the encoder"
+            f"The file has {', '.join(doubtful)} beside the trunk, which were not used: they may be a part of the "
+            "encoder"
         )
     if held.n_unwrapped:
         notes.append(f"Words of training wrappers were taken out of {held.n_unwrapped} names")
@@ -552,7 +554,8 @@ def _resample(
         chosen = chosen | {name: changed}
         notes.append(
             f"Position embeddings for images of {side * positions.patch} pixels were resampled from {side}×{side} to "
-            f"{rows}×{columns} (bicubic); for the file's own size write ckpt:FILE@ARCH?img_size={side * positions.patch}"
+            f"{rows}×{columns} (bicubic); for the file's own size write "
+            f"ckpt:FILE@ARCH?img_size={side * positions.patch}"
         )
     return chosen, notes
 

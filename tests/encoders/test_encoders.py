@@ -13,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders
-from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.names import parse_name, prepared_name
 from ssl_risk_rs.encoders.networks import build as networks
 from ssl_risk_rs.encoders.networks.build import build_architecture
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
@@ -148,6 +148,18 @@ def test_name_grammar():
     assert (name.kind, name.target, name.part) == ("checkpoint", "a?b@c/w.pth", "vit_base_patch16_224")
     assert name.options == {"patch_size": 4, "qkv_bias": False, "global_pool": "token"}
     assert parse_name("timm:resnet18?pretrained=false").kind == "random"
+
+
+def test_preprocessing_joins_the_name_of_a_file():
+    assert prepared_name("swav") == "swav"
+    assert prepared_name("ckpt:w.pth@resnet50", mean="imagenet", resize=248) == (
+        "ckpt:w.pth@resnet50?mean=imagenet&resize=248"
+    )
+    assert prepared_name("ckpt:w@vit_base_patch16_224?ema=true", std="0.5").endswith("?ema=true&std=0.5")
+    with pytest.raises(EncoderError, match="swav: std say how images are prepared for a file"):
+        prepared_name("swav", std="half")
+    with pytest.raises(EncoderError, match="mean is in the name and given apart"):
+        prepared_name("ckpt:w.pth@resnet50?mean=half", mean="half")
 
 
 def test_choose_features():

@@ -543,6 +543,21 @@ def test_preprocessing_that_the_file_does_not_say_is_said(tmp_path):
     assert torch.equal(encoder.transform(Image.fromarray(pixels)), theirs(Image.fromarray(pixels)))
 
 
+def test_the_command_line_says_how_images_were_prepared(tmp_path):
+    from click.testing import CliRunner
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.cli import main
+
+    file = saved(RESNET, tmp_path / "w.pth")
+    line = ["extract", "-m", f"ckpt:{file}@resnet50", "-d", "digits", "--limit", "1/class", "--store", "store"]
+    line += ["--img-size", "32", "--mean", "half", "--std", "0.25", "--resize", "36", "--interpolation", "bicubic"]
+    done = CliRunner().invoke(main, [*line, "--format", "json"])
+    assert done.exit_code == 0, done.output
+    spec = FeatureBank.open(json.loads(done.stdout)[0]["path"]).header.encoder_spec or {}
+    assert (spec["mean"], spec["std"]) == ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
+    assert (spec["img_size"], spec["resize"], spec["interpolation"]) == (32, 36, "bicubic")
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderName", "parse_name", "parse_options"]
+__all__ = ["EncoderName", "parse_name", "parse_options", "prepared_name"]
 
 Kind = Literal["registry", "timm", "random", "checkpoint", "code", "pixels"]
 
@@ -88,3 +88,28 @@ def parse_options(query: str, text: str) -> dict[str, object]:
         except json.JSONDecodeError:
             options[key] = value
     return options
+
+
+def prepared_name(
+    text: str, *, mean: str | None = None, std: str | None = None, resize: int | None = None,
+    interpolation: str | None = None,
+) -> str:  # fmt: skip
+    """The name of a checkpoint with the preprocessing of its images in it; any name where nothing is said.
+
+    Raises
+    ------
+    EncoderError for names of other kinds, whose preprocessing is known.
+    """
+    said = {"mean": mean, "std": std, "resize": resize, "interpolation": interpolation}
+    given = {key: value for key, value in said.items() if value is not None}
+    if not given:
+        return text
+    name = parse_name(text)
+    if name.kind != "checkpoint":
+        raise EncoderError(
+            f"{text}: {', '.join(given)} say how images are prepared for a file of weights, ckpt:FILE@ARCH; what "
+            "other names stand for has its own preprocessing"
+        )
+    if twice := given.keys() & name.options.keys():
+        raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
+    return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())

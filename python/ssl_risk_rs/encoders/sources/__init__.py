@@ -108,6 +108,8 @@ def build(
         ratio = (spec.resize or img_size) / (spec.img_size or img_size)
         asked = name.options.get("resize") if name.kind == "checkpoint" else None
         spec = replace(spec, img_size=img_size, resize=asked if isinstance(asked, int) else round(img_size * ratio))
+    if spec.resize is not None and spec.img_size is not None and spec.resize < spec.img_size:
+        raise EncoderError(f"{text}: a short side of {spec.resize} is less than the {spec.img_size} that are cropped")
     try:
         return finish(spec, name_features(network, wanted), _transform(spec, name, options))
     except EncoderError as error:

@@ -64,8 +64,6 @@ def _with_preprocessing(spec: EncoderSpec, name: EncoderName) -> EncoderSpec:
     resize, interpolation = name.options.get("resize"), name.options.get("interpolation")
     if resize is not None and (not isinstance(resize, int) or isinstance(resize, bool) or resize < 1):
         raise EncoderError(f"{name.text}: resize is the short side before the crop, in pixels, not {resize!r}")
-    if resize is not None and resize < (spec.img_size or 0):
-        raise EncoderError(f"{name.text}: a short side of {resize} is less than the {spec.img_size} that are cropped")
     if interpolation not in (None, "bilinear", "bicubic"):
         raise EncoderError(f"{name.text}: interpolation is bilinear or bicubic, not {interpolation!r}")
     return replace(

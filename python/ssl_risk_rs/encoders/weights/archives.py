@@ -100,11 +100,16 @@ def read_torch_stream(file: IO[bytes], *, nesting: int = 0) -> object:
         with zipfile.ZipFile(file) as archive:
             return _read_zip(archive, nesting)
     file.seek(start)
-    first = load_pickle(file, nesting=nesting)
+    first = load_pickle(file, nested=_read_nested, nesting=nesting)
     if first == _LEGACY:
         file.seek(start)
-        return read_legacy(file, nesting=nesting)
+        return read_legacy(file, nested=_read_nested, nesting=nesting)
     return first
+
+
+def _read_nested(raw: bytes, nesting: int) -> object:
+    """A file inside a pickle."""
+    return read_torch_stream(io.BytesIO(raw), nesting=nesting)
 
 
 def is_script(path: Path) -> bool:
@@ -133,7 +138,7 @@ def _read_zip(archive: zipfile.ZipFile, nesting: int) -> object:
             loaded[key] = storage_from(archive.read(f"{base}data/{key}"), dtype)
         return loaded[key]
 
-    return load_pickle(io.BytesIO(archive.read(found[0])), storage, nesting=nesting)
+    return load_pickle(io.BytesIO(archive.read(found[0])), storage, nested=_read_nested, nesting=nesting)
 
 
 def _read_npz(archive: zipfile.ZipFile) -> "dict[str, Tensor]":

@@ -23,6 +23,9 @@ __all__ = ["Array", "Record", "UnreadableTensor", "load_pickle", "read_legacy", 
 #: loads a storage: (key, dtype or None for bytes, number of elements) → its bytes as a flat tensor
 Storages = Callable[[str, "torch.dtype | None", int], "Tensor"]
 
+#: reads bytes that are a file of their own: (bytes, how deep they are nested)
+Nested = Callable[[bytes, int], object]
+
 #: a pickle inside a pickle inside …: nobody nests deeper
 MAX_NESTING = 4
 
@@ -180,7 +183,12 @@ class Storage:
 
 
 def load_pickle(
-    file: IO[bytes], storages: Storages | None = None, *, nesting: int = 0, announce: bool = False
+    file: IO[bytes],
+    storages: Storages | None = None,
+    *,
+    nested: Nested | None = None,
+    nesting: int = 0,
+    announce: bool = False,
 ) -> object:
     """The content of one pickle, inert; `announce` asks for every storage as soon as it is named.
 
@@ -188,10 +196,10 @@ def load_pickle(
     ------
     pickle.UnpicklingError, EOFError, or what a damaged stream leads to.
     """
-    return _Reader(file, storages, nesting, announce).load()
+    return _Reader(file, storages, nested, nesting, announce).load()
 
 
-def read_legacy(file: IO[bytes], *, nesting: int = 0) -> object:
+def read_legacy(file: IO[bytes], *, nested: Nested | None = None, nesting: int = 0) -> object:
     """The content of torch's format before release 1.6: pickles in a row, then the storages' bytes.
 
     Raises
@@ -214,7 +222,7 @@ def read_legacy(file: IO[bytes], *, nesting: int = 0) -> object:
             waiting[key] = (dtype, [torch.empty(max(count, 0), dtype=dtype or torch.uint8)])
         return waiting[key][1][0]
 
-    content = load_pickle(file, storage, nesting=nesting, announce=True)
+    content = load_pickle(file, storage, nested=nested, nesting=nesting, announce=True)
     keys = load_pickle(file)
     for key in keys if isinstance(keys, list) else []:
         count = struct.unpack("<q", _exactly(file, 8))[0]
@@ -253,16 +261,18 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
 class _Reader(pickle.Unpickler):
     """An unpickler whose every name is harmless."""
 
-    def __init__(self, file: IO[bytes], storages: Storages | None, nesting: int, announce: bool) -> None:
+    def __init__(
+        self, file: IO[bytes], storages: Storages | None, nested: Nested | None, nesting: int, announce: bool
+    ) -> None:
         super().__init__(file, encoding="latin1")
-        self.storages, self.nesting, self.announce = storages, nesting, announce
+        self.storages, self.nested, self.nesting, self.announce = storages, nested, nesting, announce
         self.known: dict[str, type[Record]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a class or function."""
         full = f"{module}.{name}"
         if full == "torch.storage._load_from_bytes":
-            return self._nested
+            return self._bytes_of_a_file
         if full in _ALLOWED:
             return _ALLOWED[full]
         if (module == "torch" or module.startswith("torch.storage")) and (found := _of_torch(name)) is not None:
@@ -289,13 +299,11 @@ class _Reader(pickle.Unpickler):
             return Storage(lambda: storages(name, dtype, count)[offset : offset + size], dtype)
         return Storage(lambda: storages(name, dtype, count), dtype)
 
-    def _nested(self, raw: object) -> object:
+    def _bytes_of_a_file(self, raw: object) -> object:
         """A tensor's storage that was saved whole inside a plain pickle."""
-        if not isinstance(raw, (bytes, bytearray)) or self.nesting >= MAX_NESTING:
+        if not isinstance(raw, (bytes, bytearray)) or self.nested is None or self.nesting >= MAX_NESTING:
             return Record(raw)
-        from ssl_risk_rs.encoders.weights.archives import read_torch_stream
-
-        return read_torch_stream(io.BytesIO(raw), nesting=self.nesting + 1)
+        return self.nested(bytes(raw), self.nesting + 1)
 
 
 def _of_torch(name: str) -> object | None:

@@ -291,7 +291,7 @@ def resnet_layouts():
     yield "list_at_the_top", lambda w: [prefixed(w, "module."), {"lr": 0.1}]
 
 
-@pytest.mark.parametrize(("name", "make"), resnet_layouts(), ids=lambda x: x if isinstance(x, str) else "")
+@pytest.mark.parametrize(("name", "make"), list(resnet_layouts()), ids=lambda x: x if isinstance(x, str) else "")
 def test_resnet_layouts(tmp_path, name, make):
     file = saved(make(RESNET), tmp_path / "w.pth")
     encoder = create_encoder(f"ckpt:{file}@resnet50", img_size=40)
@@ -584,6 +584,8 @@ def test_which_of_several_copies_is_taken(tmp_path):
         with torch.inference_mode():
             close(encoder.module(images(40))["avgpool"], resnet_features(weights, images(40)))
         assert any("another copy under state_dict" in line for line in lines)
+    with pytest.raises(EncoderError, match="no copy of the encoder that is an average over steps, only state_dict"):
+        create_encoder(f"ckpt:{saved({'state_dict': RESNET}, file)}@resnet50?ema=true")
 
 
 # --- refused, with what to do ----------------------------------------------------------------------------
@@ -597,16 +599,16 @@ def test_quantized_and_sparse_tensors_are_refused_by_name(tmp_path):
         create_encoder(f"ckpt:{file}@resnet50")
 
 
-@pytest.mark.parametrize(
-    ("name", "head", "message"),
-    [
-        ("page.pth", b"<html>Quota exceeded</html>", "it is a web page"),
-        ("model.h5", b"\x89HDF\r\n\x1a\n" + b"0" * 80, "it is an HDF5 file"),
-        ("w.pth.gz", b"\x1f\x8b\x08" + b"0" * 80, "unpack it first"),
-        ("lfs.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
-        ("w.bin", b"nothing", "neither a torch checkpoint nor a safetensors file"),
-    ],
-)
+FOREIGN_FILES = [
+    ("page.pth", b"<html>Quota exceeded</html>", "it is a web page"),
+    ("model.h5", b"\x89HDF\r\n\x1a\n" + b"0" * 80, "it is an HDF5 file"),
+    ("w.pth.gz", b"\x1f\x8b\x08" + b"0" * 80, "unpack it first"),
+    ("lfs.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
+    ("w.bin", b"nothing", "neither a torch checkpoint nor a safetensors file"),
+]
+
+
+@pytest.mark.parametrize(("name", "head", "message"), FOREIGN_FILES)
 def test_files_of_other_kinds_say_what_to_do(tmp_path, name, head, message):
     (tmp_path / name).write_bytes(head)
     with pytest.raises(EncoderError, match=message):
@@ -626,13 +628,12 @@ def test_shards_that_are_missing_are_named(tmp_path):
         create_encoder(f"ckpt:{tmp_path}/empty@resnet50")
 
 
-def test_the_table_has_79_layouts_of_which_68_load():
-    loading = len(list(resnet_layouts())) + len(VIT_USUAL) + len(CONTAINERS) + len(DIALECTS)
-    asked = ["widened_resnet", "mocov3_small", "byol_converted", "pool_beside_trunk"]
-    refused = ["web_page", "hdf5", "gzip", "lfs_pointer"]
-    assert loading >= 68
-    assert len(asked) + len(refused) + loading >= 79
-    assert len({name for name, _ in resnet_layouts()}) == len(list(resnet_layouts()))
+def test_at_least_68_of_79_layouts_load():
+    names = [name for name, _ in resnet_layouts()]
+    assert len(set(names)) == len(names)
+    loading = len(names) + len(VIT_USUAL) + len(CONTAINERS) + len(DIALECTS)
+    asked = 4  # a widened ResNet, MoCo-v3's small ViT, a converted network, a pool beside the trunk
+    assert loading >= 68 and loading + asked + len(FOREIGN_FILES) >= 79
 
 
 # --- nothing in a file is run ----------------------------------------------------------------------------
@@ -645,11 +646,9 @@ class Hostile:
         self.target, self.how = target, how
 
     def __reduce__(self):
-        if self.how == "call":
-            return (pathlib.Path.touch, (self.target,))
-        if self.how == "exec":
-            return (exec, (f"open({str(self.target)!r}, 'w').close()",))
-        return (getattr, (__import__("os"), "system")) if self.how == "getattr" else (eval, ("1/0",))
+        source = f"open({str(self.target)!r}, 'w').close()"
+        calls = {"call": (pathlib.Path.touch, (self.target,)), "exec": (exec, (source,))}
+        return calls.get(self.how, (eval, (source,)))
 
 
 @pytest.mark.parametrize("how", ["call", "exec", "eval"])
@@ -677,6 +676,29 @@ def test_a_storage_that_ends_early_is_refused(tmp_path):
         (tmp_path / "cut.pth").write_bytes(whole[:length])
         with pytest.raises(EncoderError, match=r"damaged or cut short|neither a torch checkpoint"):
             create_encoder(f"ckpt:{tmp_path}/cut.pth@resnet50")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_damaged_file_is_an_error_that_says_so_or_reads_as_something(tmp_path, legacy):
+    import random
+
+    from ssl_risk_rs.encoders.weights.archives import read_checkpoint
+    from ssl_risk_rs.encoders.weights.naming import contents_of
+
+    weights = {f"layer.{i}.weight": torch.randn(3, 4) for i in range(4)}
+    content = {"state_dict": weights, "args": argparse.Namespace(a=[1, {"x": np.float64(3)}]), "n": np.arange(6.0)}
+    torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    whole, chance, refused = (tmp_path / "w.pth").read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(whole))] = chance.randrange(256)
+        (tmp_path / "w.pth").write_bytes(damaged)
+        try:
+            contents_of(read_checkpoint(tmp_path / "w.pth"))
+        except EncoderError:
+            refused += 1
+    assert refused > 20
 
 
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from ssl_risk_rs.errors import EncoderError
 
 __all__ = ["EncoderName", "parse_name", "parse_options", "prepared_name"]
 
-Kind = Literal["registry", "timm", "random", "checkpoint", "code", "pixels"]
+Kind = Literal["registry", "timm", "random", "checkpoint", "code", "hub", "pixels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class EncoderName:
 
     text: str
     kind: Kind
-    target: str  #: registry or timm name, architecture, grid; for files: the path
-    part: str = ""  #: architecture of a checkpoint, function of a file
+    target: str  #: registry or timm name, architecture, grid; for files: the path; for hub: the repository
+    part: str = ""  #: architecture of a checkpoint, function of a file, entry of a repository
     options: dict[str, object] = field(default_factory=dict)
 
 
@@ -55,6 +55,8 @@ def parse_name(text: str) -> EncoderName:
         if scheme == "timm" and options.pop("pretrained", True) is False:
             return EncoderName(text, "random", target, "", options)
         return EncoderName(text, "timm" if scheme == "timm" else "random", target, "", options)
+    if scheme == "hub" and colon:
+        return _hub_name(text, rest)
     path, colon, function = text.rpartition(":")
     if colon and path.endswith(".py"):
         if not function.isidentifier():
@@ -63,6 +65,16 @@ def parse_name(text: str) -> EncoderName:
     if text.endswith(".py"):
         raise EncoderError(f"{text}: name the function that returns the encoder: {text}:function")
     return EncoderName(text, "registry", text)
+
+
+def _hub_name(text: str, rest: str) -> EncoderName:
+    """`OWNER/REPO[:REF]:ENTRY` → the repository as torch.hub writes it, and the entry."""
+    place, options = _split_options(rest, text)
+    repository, _, entry = place.rpartition(":")
+    owner, slash, project = repository.partition(":")[0].partition("/")
+    if not (slash and owner and project and entry.isidentifier()):
+        raise EncoderError(f"{text}: write hub:OWNER/REPO:ENTRY or hub:OWNER/REPO:TAG:ENTRY")
+    return EncoderName(text, "hub", repository, entry, options)
 
 
 def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
@@ -105,10 +117,10 @@ def prepared_name(
     if not given:
         return text
     name = parse_name(text)
-    if name.kind != "checkpoint":
+    if name.kind not in ("checkpoint", "hub"):
         raise EncoderError(
-            f"{text}: {', '.join(given)} say how images are prepared for a file of weights, ckpt:FILE@ARCH; what "
-            "other names stand for has its own preprocessing"
+            f"{text}: {', '.join(given)} say how images are prepared for a file of weights, ckpt:FILE@ARCH, and for "
+            "hub:…; what other names stand for has its own preprocessing"
         )
     if twice := given.keys() & name.options.keys():
         raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")

@@ -129,7 +129,7 @@ def _request(
     from ssl_risk_rs.encoders.sources.published import published_file
 
     name = parse_name(model)
-    if name.kind == "code":  # a function may read anything; its encoder's weights are hashed each time
+    if name.kind in ("code", "hub"):  # code may read anything; its encoder's weights are hashed each time
         return None
     file = Path(name.target) if name.kind == "checkpoint" else None
     if name.kind == "registry":

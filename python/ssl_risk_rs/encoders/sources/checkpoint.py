@@ -11,7 +11,7 @@ from ssl_risk_rs.encoders.sources.published import Copy, describe_published
 from ssl_risk_rs.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["average_of", "copies_of", "describe_checkpoint", "match_of", "preprocessing_note"]
+__all__ = ["average_of", "copies_of", "describe_checkpoint", "match_of", "preprocessing_note", "with_preprocessing"]
 
 #: facts that a file of scripts/pretrain.py carries in its header
 _OWN_FACTS = {"architecture", "img_size", "mean", "std", "channels", "objective", "pretraining_data"}
@@ -38,7 +38,7 @@ def describe_checkpoint(name: EncoderName) -> EncoderSpec:
     facts = read_facts(path)
     if facts.keys() >= _OWN_FACTS:
         if name.part in ("", facts["architecture"]):
-            return _with_preprocessing(spec_from_facts(name.text, path, facts), name)
+            return with_preprocessing(spec_from_facts(name.text, path, facts), name)
         if not name.options and published_entry(name.part) is None:
             raise EncoderError(f"{path} says that it holds a {facts['architecture']}, not a {name.part}")
     if not name.part:
@@ -55,10 +55,10 @@ def describe_checkpoint(name: EncoderName) -> EncoderSpec:
         query = query_of(options)
         random_twin = f"random:{name.part}" + (f"?{query}" if query else "")
         spec = replace(spec, name=name.text, source=str(path), options=query, random_twin=random_twin)
-    return _with_preprocessing(spec, name)
+    return with_preprocessing(spec, name)
 
 
-def _with_preprocessing(spec: EncoderSpec, name: EncoderName) -> EncoderSpec:
+def with_preprocessing(spec: EncoderSpec, name: EncoderName) -> EncoderSpec:
     """The spec with the preprocessing that the name asks for."""
     mean, std = _norm(name, "mean", spec.channels), _norm(name, "std", spec.channels)
     resize, interpolation = name.options.get("resize"), name.options.get("interpolation")

@@ -130,7 +130,10 @@ class Array:
             return flat.reshape(self.shape)
         if self.dtype[1] == "V":
             return None
-        kind = np.dtype(self.dtype)
+        try:
+            kind = np.dtype(self.dtype)
+        except TypeError:  # a float of five bytes
+            return None
         if len(self.raw) != kind.itemsize * math.prod(self.shape):
             return None
         values = np.frombuffer(self.raw, kind).reshape(self.shape, order="F" if self.fortran else "C")

@@ -233,6 +233,9 @@ def find_encoder(
     if not best.complete(len(required)):
         nearest = max(candidates, key=lambda c: (sum(name in c.tensors for name in required), c.n_fit))
         _raise_incomplete(nearest, held, wanted, required, candidates)
+    if choice.average is not None and _preference(best.prefix, choice.average)[0]:
+        kind = "an average over steps" if choice.average else "no average over steps"
+        raise EncoderError(f"it has no copy of the encoder that is {kind}, only {_where(held, best.prefix) or 'one'}")
     chosen = {name: best.tensors[name] for name in wanted if name in best.tensors}
     chosen, notes = _resample(chosen, wanted, positions)
     complete = [c for c in candidates if c.complete(len(required)) and c is not best]
@@ -540,13 +543,13 @@ def _resample(
     chosen: "dict[str, Tensor]", wanted: "Mapping[str, Tensor]", positions: Positions | None
 ) -> "tuple[dict[str, Tensor], list[str]]":
     """Position embeddings at the architecture's grid, bicubic, and the sentence that says so."""
-    from timm.layers.pos_embed import resample_abs_pos_embed
-
     notes = []
     for name, tensor in chosen.items():
         side = _resampled_from(name, tensor, wanted[name], positions)
         if tensor.shape == wanted[name].shape or side is None or positions is None:
             continue
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
         rows, columns = positions.grid
         changed = resample_abs_pos_embed(
             tensor.float(), [rows, columns], old_size=[side, side], num_prefix_tokens=positions.n_prefix

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["is_script", "read_checkpoint", "read_torch_stream"]
+__all__ = ["read_checkpoint", "read_torch_stream"]
 
 #: first pickled value of torch's format before release 1.6
 _LEGACY = 0x1950A86A20F9469CFC6C
@@ -110,14 +110,6 @@ def read_torch_stream(file: IO[bytes], *, nesting: int = 0) -> object:
 def _read_nested(raw: bytes, nesting: int) -> object:
     """A file inside a pickle."""
     return read_torch_stream(io.BytesIO(raw), nesting=nesting)
-
-
-def is_script(path: Path) -> bool:
-    """Whether the file is a TorchScript archive: it carries code beside its weights, which is not run."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _read_zip(archive: zipfile.ZipFile, nesting: int) -> object:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ssl_risk_rs.encoders.catalogue.tables import NATIVE, Dialect, catalogue
 from ssl_risk_rs.encoders.weights.archives import read_checkpoint
@@ -62,6 +62,9 @@ _AVERAGES = ("teacher", "target", "target_encoder", "momentum", "encoder_k", "em
 #: Counters of BatchNorm batches: unused in eval mode, and absent from old files.
 _COUNTER = "num_batches_tracked"
 
+#: names of tensors that a message shows, where many do not fit
+SHOWN = 10
+
 #: types of weights; anything else under a weight's name is a quantized code, which needs its scale
 _WEIGHT_TYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -71,8 +74,9 @@ Order = Literal["name", "order"]
 class MisshapedTensor(EncoderError):
     """A tensor of the file has another shape than the architecture's."""
 
-    def __init__(self, name: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
-        super().__init__(f"tensor {name} has shape {got}, the architecture needs {want}")
+    def __init__(self, name: str, got: tuple[int, ...], want: tuple[int, ...], others: list[str]) -> None:
+        more = f"; {len(others)} more have other shapes: {_some(others, SHOWN - 1)}" if others else ""
+        super().__init__(f"tensor {name} has shape {got}, the architecture needs {want}{more}")
         self.name, self.got, self.want = name, got, want
 
 
@@ -359,7 +363,7 @@ def _raise_incomplete(
     wanted: "Mapping[str, Tensor]",
     required: list[str],
     candidates: list[_Candidate],
-) -> None:
+) -> NoReturn:
     """Say which tensors are missing or mis-shaped at the place where most are."""
     native = [c for c in candidates if c.dialect is None or c.dialect.name == NATIVE]
     if best.n_fit * 4 < len(required) and not native:
@@ -370,17 +374,18 @@ def _raise_incomplete(
         if best.dialect is not None and best.dialect.name != NATIVE:
             looked += f", by the names of {best.dialect.name}"
         quantized = [name for name in missing if best.prefix + name in held.unreadable]
-        text = f"{len(missing)} of {len(required)} tensors are missing ({looked}): {_some(missing)}"
+        text = f"{len(missing)} of {len(required)} tensors are missing ({looked}): {_some(missing, SHOWN)}"
         if quantized:
             kind = held.unreadable[best.prefix + quantized[0]]
             text += f"; the file has {quantized[0]} as a {kind}, which means nothing as plain numbers: dequantize it"
         if set(missing) <= {"norm.weight", "norm.bias"} and f"{best.prefix}fc_norm.weight" in held.tensors:
             text += "; it has fc_norm instead, as networks that average patches: write ckpt:FILE@ARCH?global_pool=avg"
         raise EncoderError(text)
-    for name in required:
-        got, want = tuple(best.tensors[name].shape), tuple(wanted[name].shape)
-        if got != want:
-            raise MisshapedTensor(best.prefix + name, got, want)
+    wrong = [name for name in required if best.tensors[name].shape != wanted[name].shape]
+    # position embeddings of another size are resampled: they are to blame only if nothing else is
+    first, *others = sorted(wrong, key=lambda name: name.endswith("pos_embed"))
+    got, want = tuple(best.tensors[first].shape), tuple(wanted[first].shape)
+    raise MisshapedTensor(best.prefix + first, got, want, [best.prefix + name for name in others])
 
 
 def _check_type(path: Path, name: str, tensor: "Tensor", wanted: "Tensor") -> None:
@@ -457,7 +462,7 @@ def _suspicions(
         )
     if held.n_unwrapped:
         notes.append(f"Words of training wrappers were taken out of {held.n_unwrapped} names")
-    asks_padding = "padding" not in choice.options and choice.architecture.startswith("resnet")
+    asks_padding = "padding" not in choice.options and re.fullmatch(r"resnet(50|101)(w\d)?", choice.architecture)
     if asks_padding and any(_is_stored_as_hwio(tensor) for tensor in chosen.values()):
         raise EncoderError(
             "its convolutions are stored as TensorFlow and JAX store them (height, width, in, out), so the network "

@@ -57,6 +57,7 @@ SLOW = frozenset(
         "tests/encoders/test_families.py::test_a_clip_resnet_gives_the_features_of_an_independent_one",
         "tests/encoders/test_families.py::test_clip_resnets_have_a_place_for_every_tensor",
         "tests/encoders/test_matching.py::test_order_matching",
+        "tests/encoders/test_transformers.py::test_a_saved_model_gives_the_features_of_transformers",
         "tests/extraction/test_extraction.py::test_bank_by_name_has_the_encoders_features",
         "tests/extraction/test_extraction.py::test_interrupt_prints_the_line_that_resumes",
         "tests/extraction/test_extraction.py::test_kill_9_loses_no_committed_row_and_none_is_decoded_again",

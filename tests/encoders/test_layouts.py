@@ -459,6 +459,14 @@ def test_dialects(tmp_path, name):
     assert any("names of" in line for line in lines)
 
 
+def test_two_tensors_for_one_place_are_refused(tmp_path):
+    twice = beit_as_transformers(BEIT) | {f"beit.layernorm.{kind}": torch.ones(DIM) for kind in ("weight", "bias")}
+    with pytest.raises(
+        EncoderError, match=r"layernorm\.weight and beit\.layernorm\.weight both stand for norm\.weight"
+    ):
+        create_encoder(f"ckpt:{saved(twice, tmp_path / 'w.pth')}@{SHARED}")
+
+
 def test_registers_of_transformers_have_their_positions_folded(tmp_path):
     file = saved(dinov2_as_transformers(REGISTERS), tmp_path / "w.pth")
     encoder = create_encoder(f"ckpt:{file}@{REG}", layers=["cls", "avg"])

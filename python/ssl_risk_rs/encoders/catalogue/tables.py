@@ -197,7 +197,10 @@ class Catalogue:
         aliases = {row.alias: row.name for row in encoders.values() if row.alias}
         if clash := aliases.keys() & encoders.keys():
             raise EncoderError(f"catalogue, table encoders: the alias {min(clash)} is an encoder's name too")
-        published = {line["name"]: line.cells for line in _rows("published", texts["published"], ("name",))}
+        published = {
+            line["name"]: {column: cell for column, cell in line.cells.items() if column != "name"}
+            for line in _rows("published", texts["published"], ("name",))
+        }
         if lost := [n for n in published if n.lower() not in encoders or encoders[n.lower()].group != "paper"]:
             raise EncoderError(f"catalogue, table published: {lost[0]} is no encoder of the paper")
         if lost := [r.name for r in encoders.values() if r.group == "paper" and r.name not in published]:

@@ -30,12 +30,14 @@ class Translation:
     tensors : by the architecture's names
     sources : names in the file they were made of, with the names they became
     filled : names that the file does not have and that were filled in
+    clashes : names that two tensors of the file became, with both
     """
 
     prefix: str
     tensors: "dict[str, Tensor]" = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     filled: list[str] = field(default_factory=list)
+    clashes: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def translate(dialect: Dialect, tensors: "Mapping[str, Tensor]", wanted: "Mapping[str, Tensor]") -> list[Translation]:
@@ -61,8 +63,11 @@ def translate(dialect: Dialect, tensors: "Mapping[str, Tensor]", wanted: "Mappin
                     value = None
                 elif value is not None:
                     value = _change(operation, value, wanted.get(target))
-            if value is not None:
-                made.tensors.setdefault(target, value)
+            if value is not None and target in made.tensors:
+                before = next(source for source, targets in made.sources.items() if target in targets)
+                made.clashes[target] = (before, name)
+            elif value is not None:
+                made.tensors[target] = value
             if "fold" in rule.operations:
                 folds.append((prefix, target))
         made.sources[name] = tuple(targets)

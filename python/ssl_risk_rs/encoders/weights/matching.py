@@ -172,6 +172,7 @@ class _Candidate:
     sources: frozenset[str]  # names in the file that became tensors of the architecture
     beyond: frozenset[str]  # names in the file that became others, of a larger architecture
     heads: frozenset[str]  # names in the file that became heads, which the architecture was built without
+    clashes: "Mapping[str, tuple[str, str]]"  # names that two tensors of the file became
     places: tuple[str, ...]  # beginnings of names that belong to the encoder
     dialect: Dialect | None
     filled: tuple[str, ...]
@@ -237,6 +238,11 @@ def find_encoder(
     if not best.complete(len(required)):
         nearest = max(candidates, key=lambda c: (sum(name in c.tensors for name in required), c.n_fit))
         _raise_incomplete(nearest, held, wanted, required, candidates)
+    for target, names in best.clashes.items():
+        raise EncoderError(
+            f"{names[0]} and {names[1]} both stand for {target} of the architecture: one of them belongs to a head; "
+            "save the encoder's tensors apart"
+        )
     if choice.average is not None and _preference(best.prefix, choice.average)[0]:
         kind = "an average over steps" if choice.average else "no average over steps"
         raise EncoderError(f"it has no copy of the encoder that is {kind}, only {_where(held, best.prefix) or 'one'}")
@@ -278,7 +284,9 @@ def _candidates(
         sources = frozenset(prefix + name for name in tensors)
         dialect = catalogue().dialects.get(choice.dialect)  # its rules about what to drop hold for native names too
         drops = None if dialect is None else _only_drops(dialect)
-        found.append(_Candidate(prefix, tensors, sources, frozenset(), frozenset(), (prefix,), drops, (), n_fit, rank))
+        found.append(
+            _Candidate(prefix, tensors, sources, frozenset(), frozenset(), {}, (prefix,), drops, (), n_fit, rank)
+        )
     if any(candidate.complete(len(required)) for candidate in found):
         return found
     named = [d for d in catalogue().dialects.values() if d.name == choice.dialect]
@@ -299,8 +307,11 @@ def _translated(
     unused = {name: targets for name, targets in made.sources.items() if name not in used}
     heads = frozenset(name for name, targets in unused.items() if all(_HEADS.fullmatch(t) for t in targets))
     beyond = frozenset(unused) - heads
+    clashes = {target: names for target, names in made.clashes.items() if target in wanted}
     places = (made.prefix,) if made.prefix else tuple(sorted({f"{_first_part(name)}." for name in used}))
-    return _Candidate(made.prefix, made.tensors, used, beyond, heads, places, dialect, tuple(made.filled), n_fit, rank)
+    return _Candidate(
+        made.prefix, made.tensors, used, beyond, heads, clashes, places, dialect, tuple(made.filled), n_fit, rank
+    )
 
 
 def _only_drops(dialect: Dialect) -> Dialect:

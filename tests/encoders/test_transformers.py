@@ -1,4 +1,4 @@
-"""Files that transformers itself writes give the features of transformers' models; skipped where it is not installed."""
+"""Files that transformers itself writes give the features of its models; skipped where it is not installed."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -259,6 +259,8 @@ def groups() -> list[tuple[str, int]]:
         if row.architecture.startswith("wide_"):
             continue  # tested below
         for number, place in enumerate(catalogue().files[row.files[0]]):
+            if row.architecture.startswith("convnext") and place.dialect == "native":
+                continue  # timm wrote it in the names of the architecture itself
             made = container(row.name) if number == 0 else dict
             kind = (made, row.architecture, row.options, row.feature, place.dialect, place.reader)
             if kind not in seen:
@@ -276,14 +278,15 @@ def test_a_file_in_the_layout_of_its_authors(name, number, monkeypatch, tiny_res
     translated = made.weights
     if made.row.architecture.startswith(("vit", "beit")):
         translated = WRITERS["beit" if place.dialect == "native" and "beit" in name else place.dialect](made.weights)
-    elif made.row.architecture.startswith("convnext") and place.dialect == "native":
-        pytest.skip("written by timm itself: the names are those of the architecture, which this test does not have")
     wrapped = (container(name) if number == 0 else dict)(translated)
     monkeypatch.setitem(tables.files, place.file, (replace(place, sha256=""),))
     write(cached_path(place), wrapped, place.reader)
-    encoder = create_encoder(name, img_size=made.side)
+    lines: list[str] = []
+    encoder = create_encoder(name, img_size=made.side, progress=lines.append)
     with torch.inference_mode():
         close(encoder.module(images(made.side))[made.row.feature], made.features)
+    doubts = [line for line in lines if "may be" in line or "may have been" in line or "does not say" in line]
+    assert not doubts  # the catalogue knows its files
     record = cached_path(place).with_name(cached_path(place).name + ".json")
     record.unlink()
 

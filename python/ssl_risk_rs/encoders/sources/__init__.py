@@ -156,7 +156,8 @@ def _network(
     if name.kind == "random":
         for_random = arch.options_for_random(spec.architecture, options)
         return build_network(spec.architecture, for_random, seed=arch.seed_of(name))
-    choice = Choice(match=match, architecture=spec.architecture, options=tuple(options))
+    known = published_entry(name.target if name.kind == "registry" else name.part) is not None
+    choice = Choice(match=match, architecture=spec.architecture, options=tuple(options), known=known)
     if name.kind == "checkpoint":
         asked = checkpoint.match_of(name)
         choice = replace(choice, match="order" if "order" in (asked, match) else "name")

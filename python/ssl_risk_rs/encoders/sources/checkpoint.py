@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from ssl_risk_rs.encoders.catalogue.tables import EncoderRow, published_entry
+from ssl_risk_rs.encoders.catalogue.tables import published_entry
 from ssl_risk_rs.encoders.facts import read_facts, spec_from_facts
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.sources.architecture import describe_architecture, is_our_resnet, network_options, query_of
@@ -131,13 +131,6 @@ def copies_of(name: EncoderName) -> list[Copy]:
     paths = [path] if path.exists() or len(row.files) == 1 else [Path(part) for part in name.target.split(",")]
     dialects = [*row.dialects, *["native"] * len(paths)]
     return [Copy(each, dialect) for each, dialect in zip(paths, dialects, strict=False)]
-
-
-def options_of(name: EncoderName) -> tuple[str, ...]:
-    """Options of the architecture that were named, here or in the catalogue."""
-    row: EncoderRow | None = published_entry(name.part)
-    named = tuple(network_options(name))
-    return named if row is None else tuple(item.partition("=")[0] for item in row.options.split("&") if item)
 
 
 def match_of(name: EncoderName) -> str | None:

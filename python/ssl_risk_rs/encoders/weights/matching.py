@@ -107,6 +107,7 @@ class Choice:
     average : which of several copies: True an average over steps, False none, None the one authors evaluate
     architecture : as in the name, for messages and for rules about architectures
     options : the architecture's options that were named
+    known : the file is one of the catalogue, which knows its architecture and what it holds: nothing is asked
     """
 
     match: Order = "name"
@@ -114,6 +115,7 @@ class Choice:
     average: bool | None = None
     architecture: str = ""
     options: tuple[str, ...] = ()
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,14 +468,18 @@ def _suspicions(
     place, rest = held.place_of(best.prefix)
     near = best.prefix[: best.prefix[:-1].rfind(".") + 1] if rest else (f"{place}." if place else "")
     doubtful = sorted({_first_part(n[len(near) :]) for n in apart if n.startswith(near) and _is_doubtful(n, near)})
-    if doubtful:
+    if doubtful and not choice.known:
         notes.append(
             f"The file has {', '.join(doubtful)} beside the trunk, which were not used: they may be a part of the "
             "encoder"
         )
     if held.n_unwrapped:
         notes.append(f"Words of training wrappers were taken out of {held.n_unwrapped} names")
-    asks_padding = "padding" not in choice.options and re.fullmatch(r"resnet(50|101)(w\d)?", choice.architecture)
+    asks_padding = (
+        not choice.known
+        and "padding" not in choice.options
+        and re.fullmatch(r"resnet(50|101)(w\d)?", choice.architecture)
+    )
     if asks_padding and any(_is_stored_as_hwio(tensor) for tensor in chosen.values()):
         raise EncoderError(
             "its convolutions are stored as TensorFlow and JAX store them (height, width, in, out), so the network "
@@ -511,8 +517,8 @@ def _ask(held: Contents, choice: Choice) -> list[str]:
     ------
     EncoderError where the file shows that an option is needed which was not named.
     """
-    notes = []
-    for dialect in catalogue().dialects.values():
+    notes: list[str] = []
+    for dialect in () if choice.known else catalogue().dialects.values():
         for rule in dialect.rules:
             if rule.operations[0] not in ("ask", "note") or rule.pattern is None:
                 continue

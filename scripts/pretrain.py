@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ssl_risk_rs.encoders.architectures import build_architecture
+from ssl_risk_rs.encoders.networks.build import build_architecture
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -63,7 +63,7 @@ def test_encoders_carry_the_same_ids():
 
 
 def test_every_published_encoder_has_known_data():
-    from ssl_risk_rs.encoders.registry import published_entry, published_names
+    from ssl_risk_rs.encoders.catalogue import published_entry, published_names
 
     entries = [published_entry(name) for name in published_names()]
     assert all(entry is not None and data_id(entry.pretraining_data) for entry in entries)

@@ -29,7 +29,11 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     [
         "py.typed",
         "_core.pyi",
-        "encoders/registry.json",
+        "encoders/catalogue/encoders.tsv",
+        "encoders/catalogue/files.tsv",
+        "encoders/catalogue/dialects.tsv",
+        "encoders/catalogue/published.tsv",
+        "encoders/catalogue/corrections.tsv",
         "encoders/weights/demo_ssl.safetensors",
         "encoders/weights/demo_supervised.safetensors",
         "encoders/weights/demo_random.safetensors",

@@ -18,6 +18,7 @@ __all__ = [
     "format_option",
     "model_option",
     "named_data",
+    "prepared_model",
     "print_rows",
     "say",
     "show",
@@ -135,6 +136,10 @@ def extraction_options(command: Command) -> Command:
     options = [
         click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class."),
         click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
+        click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
+        click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
+        click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
+        click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),
         click.option("--layers", metavar="A,B", help="Layers or features; default: the encoder's own."),
         click.option("--pool", help="Pooling of layers that name none."),
         click.option(
@@ -169,6 +174,13 @@ def extraction_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def prepared_model(model: str, options: dict[str, Any]) -> str:
+    """The encoder's name with --mean, --std, --resize and --interpolation in it, which are taken out of `options`."""
+    from ssl_risk_rs.encoders.names import prepared_name
+
+    return prepared_name(model, **{key: options.pop(key) for key in ("mean", "std", "resize", "interpolation")})
 
 
 def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def extract(model: str, data: str | None, store: str | None, group: str | None, 
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.extraction.cached import ensure_banks
 
+    model = opt.prepared_model(model, options)
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
     with EventDisplay() as progress:

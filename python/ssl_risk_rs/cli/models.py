@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import sys
-from typing import Any
 
 import click
 
@@ -14,6 +13,11 @@ from ssl_risk_rs.cli._options import show as show_text
 _format = click.option(
     "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
+
+Row = dict[str, object]
+
+#: columns of the table that fit a terminal; CSV and JSON have all
+_NARROW = ("name", "status", "objective")
 
 
 @click.group()
@@ -27,39 +31,57 @@ def models() -> None:
 
 @models.command("list")
 @click.argument("pattern", default="*")
+@click.option(
+    "--status",
+    type=click.Choice(["loads", "needs extra", "address dead"]),
+    help="Only encoders with this status.",
+)
 @_format
-def list_(pattern: str, form: str) -> None:
+def list_(pattern: str, status: str | None, form: str) -> None:
     """List the encoders whose names match a shell pattern; 'timm:PATTERN' searches timm's.
 
-    Published encoders that cannot be loaded by name yet are listed with the reason.
+    A word without * or ? finds every name that contains it. The status of a published encoder says whether its name
+    can be used here: it loads, packages are missing, or all its addresses are dead and its file has to be at hand.
+    CSV and JSON have more columns than the table.
 
     \b
     ssl-risk-rs models list 'timm:*dinov2*'
     """
-    from ssl_risk_rs.encoders import describe_encoder, list_encoders
+    from ssl_risk_rs.encoders import list_encoders
     from ssl_risk_rs.errors import EncoderError
 
-    rows: list[dict[str, Any]] = []
-    loadable = set(list_encoders(pattern))
-    for name in list_encoders(pattern, recognised=True):
-        if name.startswith("timm:"):
-            rows.append({"name": name})
-            continue
-        row: dict[str, Any] = {"name": name, "loadable": name in loadable}
-        try:
-            spec = describe_encoder(name)
-            row |= {
-                "objective": spec.objective,
-                "architecture": spec.architecture,
-                "feature": spec.features[0],
-            }
-            row |= {"pretraining_data": spec.pretraining_data, "epochs": spec.epochs, "note": spec.notes}
-        except EncoderError as error:
-            row["note"] = str(error).partition(": ")[2]
-        rows.append(row)
+    names = list_encoders(pattern, recognised=True)
+    if not names and not set("*?[") & set(pattern):
+        names = list_encoders(f"*{pattern}*", recognised=True)
+    rows: list[Row] = [{"name": name} if name.startswith("timm:") else _facts(name) for name in names]
+    rows = [row for row in rows if status is None or row.get("status") == status]
     if not rows:
         raise EncoderError(f"no encoder matches {pattern!r}; `ssl-risk-rs models list` shows all names")
+    if form == "table":
+        rows = [{key: row[key] for key in _NARROW if key in row} for row in rows]
     _print_rows(rows, form)
+
+
+def _facts(name: str) -> Row:
+    """What the list says of an encoder."""
+    from ssl_risk_rs.encoders import describe_encoder
+    from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
+
+    spec, row = describe_encoder(name), published_entry(name)
+    status = "loads" if row is None else catalogue().status(row).value
+    return {
+        "name": name,
+        "status": status,
+        "objective": spec.objective,
+        "architecture": spec.architecture + (f"?{spec.options}" if spec.options else ""),
+        "feature": spec.features[0],
+        "pretraining_data": spec.pretraining_data,
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
+        "licence": spec.licence,
+        "group": "" if row is None else row.group,
+        "note": spec.notes,
+    }
 
 
 @models.command()
@@ -68,20 +90,52 @@ def list_(pattern: str, form: str) -> None:
 def show(name: str, form: str) -> None:
     """Show what is known of an encoder: weights, features, preprocessing, training, licence, twins.
 
+    For an encoder of the paper, its hyper-parameters and metadata follow under the paper's names; a cell that is
+    known to be wrong is shown corrected, beside what was published and why.
+
     \b
     ssl-risk-rs models show swav
     """
     from ssl_risk_rs.encoders import describe_encoder
+    from ssl_risk_rs.encoders.catalogue import published_entry
 
-    facts = describe_encoder(name).to_dict()
+    facts: Row = describe_encoder(name).to_dict()
+    if (row := published_entry(name)) is not None:
+        facts |= _catalogue_facts(row.name)
     if form == "json":
         show_text(json.dumps(facts, ensure_ascii=False, indent=1))
         return
-    rows = [{"field": key, "value": _text(value)} for key, value in facts.items() if value not in (None, "")]
+    rows: list[Row] = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            rows += [{"field": f"{key}.{k}", "value": _text(v)} for k, v in value.items() if v not in (None, "")]
+        elif value not in (None, ""):
+            rows.append({"field": key, "value": _text(value)})
     _print_rows(rows, form)
 
 
-def _text(value: Any) -> str:
+def _catalogue_facts(name: str) -> Row:
+    """Status, addresses and the paper's columns of an encoder of the catalogue."""
+    from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
+
+    tables, row = catalogue(), published_entry(name)
+    assert row is not None  # its name comes from there
+    places = [place for file in row.files for place in tables.files[file]]
+    corrected = {
+        column: f"{value}, published as {tables.published[name][column]}: {reason}"
+        for (of, column), (value, reason) in tables.corrections.items()
+        if of == name
+    }
+    return {
+        "status": tables.status(row).value,
+        "addresses": [f"{place.address} ({place.state}, {place.dialect})" for place in places],
+        "sha256": [f"{place.sha256}" for place in places if place.sha256],
+        "paper": tables.corrected(name) if name in tables.published else {},
+        "corrected": corrected,
+    }
+
+
+def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -89,7 +143,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _print_rows(rows: list[dict[str, Any]], form: str) -> None:
+def _print_rows(rows: list[Row], form: str) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if form == "json":
         show_text(json.dumps(rows, ensure_ascii=False, indent=1))
@@ -105,7 +159,7 @@ def _print_rows(rows: list[dict[str, Any]], form: str) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=SIMPLE_HEAD)
+        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
         for row in rows:
             table.add_row(*(Text(_text(row.get(key))) for key in columns))
         on_terminal = sys.stdout is not None and sys.stdout.isatty()

@@ -45,6 +45,7 @@ def run(
     ssl-risk-rs run -m swav -d imagenet:/data/imagenet
     """
     options["device"] = opt.encoder_device(asked.fields["device"])
+    prepared = opt.prepared_model(model or DEMO_MODEL, options)
     extraction = opt.extraction_settings(options)
     if features is not None:
         if model is not None or data is not None:
@@ -60,6 +61,8 @@ def run(
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")
         opt.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
         model, data = DEMO_MODEL, "digits"
+    else:
+        model = prepared
     evaluate_and_print(
         model, opt.named_data(data), asked, ending,
         supervised=supervised, control=control, store=store, extraction=extraction,

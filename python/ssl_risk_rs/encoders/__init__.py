@@ -3,8 +3,10 @@
     swav, dino_vitS16_last, …       published encoders, downloaded once (list_encoders)
     timm:vit_small_patch14_dinov2   any model of timm with pretrained weights
     random:resnet50?seed=1          an architecture with random weights: the control encoder
-    ckpt:FILE@resnet50              a checkpoint file and its architecture (timm's, ours, or a published name)
+    ckpt:FILE@resnet50              a file of weights, of which nothing is run, and its architecture (timm's, ours,
+                                    or a published name); how its images were prepared: ?mean=…&std=…&resize=…
     file.py:function                your own code: it is run
+    hub:OWNER/REPO[:REF]:ENTRY      an entry of a repository's hubconf.py: its code is run
     pixels:8                        mean pixels on an 8 by 8 grid: cannot have memorized anything
     demo_ssl                        bundled: 8×8 digits, SSL; with demo_supervised and demo_random
 

@@ -1,7 +1,8 @@
 """The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, …
 
 Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`;
-`ckpt:w.pth@ARCH?match=order` assigns tensors by position.
+`ckpt:w.pth@ARCH?match=order` assigns tensors by position, `?ema=true` takes the average of several copies, and
+`?mean=imagenet&std=imagenet&resize=256&interpolation=bicubic` says how the images were prepared.
 """
 
 import json
@@ -11,9 +12,9 @@ from typing import Literal
 
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderName", "parse_name"]
+__all__ = ["EncoderName", "parse_name", "parse_options", "prepared_name"]
 
-Kind = Literal["registry", "timm", "random", "checkpoint", "code", "pixels"]
+Kind = Literal["registry", "timm", "random", "checkpoint", "code", "hub", "pixels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class EncoderName:
 
     text: str
     kind: Kind
-    target: str  #: registry or timm name, architecture, grid; for files: the path
-    part: str = ""  #: architecture of a checkpoint, function of a file
+    target: str  #: registry or timm name, architecture, grid; for files: the path; for hub: the repository
+    part: str = ""  #: architecture of a checkpoint, function of a file, entry of a repository
     options: dict[str, object] = field(default_factory=dict)
 
 
@@ -54,6 +55,8 @@ def parse_name(text: str) -> EncoderName:
         if scheme == "timm" and options.pop("pretrained", True) is False:
             return EncoderName(text, "random", target, "", options)
         return EncoderName(text, "timm" if scheme == "timm" else "random", target, "", options)
+    if scheme == "hub" and colon:
+        return _hub_name(text, rest)
     path, colon, function = text.rpartition(":")
     if colon and path.endswith(".py"):
         if not function.isidentifier():
@@ -64,11 +67,31 @@ def parse_name(text: str) -> EncoderName:
     return EncoderName(text, "registry", text)
 
 
+def _hub_name(text: str, rest: str) -> EncoderName:
+    """`OWNER/REPO[:REF]:ENTRY` → the repository as torch.hub writes it, and the entry."""
+    place, options = _split_options(rest, text)
+    repository, _, entry = place.rpartition(":")
+    owner, slash, project = repository.partition(":")[0].partition("/")
+    if not (slash and owner and project and entry.isidentifier()):
+        raise EncoderError(f"{text}: write hub:OWNER/REPO:ENTRY or hub:OWNER/REPO:TAG:ENTRY")
+    return EncoderName(text, "hub", repository, entry, options)
+
+
 def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
     """`ARCH?a=1&b=true` → ARCH and {a: 1, b: True}; a value that is no JSON is a string."""
     target, mark, query = tail.partition("?")
+    return target, parse_options(query, text) if mark else {}
+
+
+def parse_options(query: str, text: str) -> dict[str, object]:
+    """`a=1&b=true` → {a: 1, b: True}.
+
+    Raises
+    ------
+    EncoderError that names `text` for anything else.
+    """
     options: dict[str, object] = {}
-    for item in query.split("&") if mark else []:
+    for item in query.split("&") if query else []:
         key, equals, value = item.partition("=")
         if not (equals and key.isidentifier()):
             raise EncoderError(f"{text}: options are key=value, joined by &; got {item!r}")
@@ -76,4 +99,29 @@ def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
             options[key] = json.loads(value.lower() if value in ("True", "False") else value)
         except json.JSONDecodeError:
             options[key] = value
-    return target, options
+    return options
+
+
+def prepared_name(
+    text: str, *, mean: str | None = None, std: str | None = None, resize: int | None = None,
+    interpolation: str | None = None,
+) -> str:  # fmt: skip
+    """The name of a checkpoint with the preprocessing of its images in it; any name where nothing is said.
+
+    Raises
+    ------
+    EncoderError for names of other kinds, whose preprocessing is known.
+    """
+    said = {"mean": mean, "std": std, "resize": resize, "interpolation": interpolation}
+    given = {key: value for key, value in said.items() if value is not None}
+    if not given:
+        return text
+    name = parse_name(text)
+    if name.kind not in ("checkpoint", "hub"):
+        raise EncoderError(
+            f"{text}: {', '.join(given)} say how images are prepared for a file of weights, ckpt:FILE@ARCH, and for "
+            "hub:…; what other names stand for has its own preprocessing"
+        )
+    if twice := given.keys() & name.options.keys():
+        raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
+    return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event
 from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
 from ssl_risk_rs.extraction.settings import ExtractionSettings
@@ -127,13 +126,14 @@ def _request(
     """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same."""
     from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
     from ssl_risk_rs.encoders.names import parse_name
+    from ssl_risk_rs.encoders.sources.published import published_file
 
     name = parse_name(model)
-    if name.kind == "code":  # a function may read anything; its encoder's weights are hashed each time
+    if name.kind in ("code", "hub"):  # code may read anything; its encoder's weights are hashed each time
         return None
     file = Path(name.target) if name.kind == "checkpoint" else None
     if name.kind == "registry":
-        file = bundled_path(name.target) if name.target in BUNDLED else _published_file(name.target)
+        file = bundled_path(name.target) if name.target in BUNDLED else published_file(name.target)
     how = {key: value for key, value in asdict(settings).items() if key not in _HOW}
     return {
         "version": FACTS_VERSION,
@@ -149,18 +149,6 @@ def _request(
         "settings": how,
         "versions": library_versions(),
     }
-
-
-def _published_file(name: str) -> Path | None:
-    """Where the weights of a published encoder lie; an unknown name is `create_encoder`'s error to explain."""
-    from ssl_risk_rs.encoders import describe_encoder
-    from ssl_risk_rs.encoders.download import cached_path
-
-    try:
-        spec = describe_encoder(name)
-    except SslRiskError:
-        return None
-    return cached_path(spec.name, spec.source)
 
 
 def _file_facts(path: Path) -> list[str | int | None]:

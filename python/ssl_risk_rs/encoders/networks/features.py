@@ -1,133 +1,23 @@
-"""Architecture name → network without a head, and the features it offers: ours first, then timm's."""
+"""The features a network offers, and a wrapper that returns them by name from one forward pass."""
 
 import inspect
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_risk_rs.encoders.architectures import ResNet, build_architecture
 from ssl_risk_rs.encoders.encoder import OutputModule
-from ssl_risk_rs.encoders.registry import resnet_features, vit_features
-from ssl_risk_rs.encoders.spec import nearest
+from ssl_risk_rs.encoders.feature_names import resnet_features, vit_features
+from ssl_risk_rs.encoders.networks.codec import ClipCompressor
+from ssl_risk_rs.encoders.networks.resnet import ResNet
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["build_network", "name_features", "offered_features", "resize_input", "timm_network"]
-
-#: seconds for the hub's first answer
-HUB_TIMEOUT = 10
+__all__ = ["name_features", "offered_features", "resize_input"]
 
 _POOL_NAMES = {"token": "cls", "avg": "avgpool", "map": "map", "": "output"}
-
-
-def build_network(architecture: str, options: dict[str, Any], *, seed: int = 0) -> nn.Module:
-    """Build a network with random weights drawn from `seed`: one of ours, or timm's without classifier."""
-    if "/" not in architecture and not options:
-        try:
-            return build_architecture(architecture, seed)
-        except KeyError:
-            pass
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return timm_network(architecture, options)
-
-
-def timm_network(name: str, options: dict[str, Any], *, pretrained: bool = False) -> nn.Module:
-    """Build timm's model `name` without its classifier.
-
-    Raises
-    ------
-    EncoderError for an unknown name (with the nearest), for options it does not take, and for weights
-    that cannot be had (with what to do instead).
-    """
-    import timm
-
-    base, _, tag = name.partition(".")
-    if not timm.is_model(base):
-        close = nearest(base, timm.list_models()) or ["resnet50", "vit_small_patch16_224"]
-        raise EncoderError(f"timm {timm.__version__} has no model {base}; nearest: {', '.join(close)}")
-    tags = timm.list_pretrained(f"{base}*")
-    tags = [t for t in tags if t.partition(".")[0] == base]
-    if tag and name not in tags:
-        raise EncoderError(f"timm has no weights {name}; it has {', '.join(tags) or 'none of ' + base}")
-    if pretrained and not tags:
-        raise EncoderError(f"timm has no pretrained weights of {base}; with random weights: random:{base}")
-    try:
-        if pretrained:
-            return _with_weights(name, options)
-        return timm.create_model(name, pretrained=False, num_classes=0, **options)
-    except TypeError as error:
-        raise EncoderError(f"timm's {base} does not take the options {options}: {error}") from error
-    except Exception as error:  # the hub's client has many ways to fail
-        if not pretrained:
-            raise EncoderError(f"timm cannot build {base} with the options {options}: {error}") from error
-        raise EncoderError(
-            f"the weights of timm:{name} cannot be had ({_first_line(error)}). Without a network: fetch them "
-            f"on a machine with one (hf download timm/{name if tag else tags[0]}), copy its cache ($HF_HOME, "
-            "default ~/.cache/huggingface) here and set HF_HUB_OFFLINE=1; or name a file: "
-            f"ckpt:FILE@{base}; or take random weights: random:{base}"
-        ) from error
-
-
-def _with_weights(name: str, options: dict[str, Any]) -> nn.Module:
-    """timm's model with its weights: from the local cache; else from the hub, if one request shows it can be reached.
-
-    The hub's client tries each of several files six times, which takes a minute on a machine without a network.
-    """
-    import timm
-
-    with _hub_offline() as switched:
-        try:
-            return timm.create_model(name, pretrained=True, num_classes=0, **options)
-        except TypeError:  # options that the model does not take
-            raise
-        except Exception:  # not in the cache: the client's errors differ between releases
-            if not switched:
-                raise
-    _reach_hub()
-    return timm.create_model(name, pretrained=True, num_classes=0, **options)
-
-
-@contextmanager
-def _hub_offline() -> "Iterator[bool]":
-    """The hub's client reads its cache only; False if that is so anyway, or there is no client to tell."""
-    try:
-        from huggingface_hub import constants, utils
-    except ImportError:
-        yield False
-        return
-    if constants.HF_HUB_OFFLINE:
-        yield False
-        return
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield True
-    finally:
-        constants.HF_HUB_OFFLINE = False
-        # before release 1.0 the client kept the connection that refuses everything
-        getattr(utils, "reset_sessions", lambda: None)()
-
-
-def _reach_hub() -> None:
-    """Raise OSError if the hub cannot be reached by one request; any answer will do."""
-    import ssl
-    import urllib.error
-    import urllib.request
-
-    from huggingface_hub import constants
-
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
-    except urllib.error.HTTPError:
-        return
-    except urllib.error.URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):  # certificates are the client's business
-            raise
 
 
 def resize_input(network: nn.Module, img_size: int, name: str) -> None:
@@ -153,6 +43,8 @@ def offered_features(network: nn.Module) -> tuple[str, ...]:
     """Names of the features a network offers, the one it pools itself first."""
     if isinstance(network, ResNet):
         return resnet_features()
+    if isinstance(network, ClipCompressor):
+        return ("pred",)
     if not hasattr(network, "forward_head"):
         return ("output",)
     own = _own_pooling(network)
@@ -163,7 +55,8 @@ def offered_features(network: nn.Module) -> tuple[str, ...]:
         own = "avg" if own == "avgpool" else own
         if getattr(network, "cls_token", None) is None:
             return tuple(dict.fromkeys([own, "avg", *(f"blocks.{i}:avg" for i in range(depth - 1))]))
-        return tuple(dict.fromkeys([own, *vit_features(depth, own)]))
+        projected = ("proj", "proj+cls") if _has_projection(network) else ()
+        return tuple(dict.fromkeys([own, *projected, *vit_features(depth, own)]))
     own = "attnpool" if own == "cls" else own  # CLIP's ResNets: an attention pool whose query is the mean
     return (own, *(f"{stage}:avgpool" for stage in _stages(network)))
 
@@ -172,6 +65,8 @@ def name_features(network: nn.Module, wanted: "Sequence[str]") -> nn.Module:
     """Wrap a network so that it returns exactly the features `wanted`, from one forward pass."""
     if isinstance(network, ResNet):
         return ResNetFeatures(network, wanted)
+    if isinstance(network, ClipCompressor):
+        return OutputModule(network, "pred")
     if not hasattr(network, "forward_head"):
         return OutputModule(network)
     return VitFeatures(network, wanted) if _is_vit(network) else StageFeatures(network, wanted)
@@ -186,7 +81,10 @@ class ResNetFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.backbone.stages(images)
-        return {f: maps["layer4" if f == "avgpool" else f.partition(":")[0]].mean((2, 3)) for f in self.wanted}
+        return {
+            f: self.backbone.pooled(maps["layer4"]) if f == "avgpool" else maps[f.partition(":")[0]].mean((2, 3))
+            for f in self.wanted
+        }
 
 
 class StageFeatures(nn.Module):
@@ -214,7 +112,10 @@ class StageFeatures(nn.Module):
 
 
 class VitFeatures(nn.Module):
-    """Class and patch tokens of a timm ViT after its final LayerNorm, of the last block and of inner ones."""
+    """Class and patch tokens of a timm ViT after its final LayerNorm, of the last block and of inner ones.
+
+    "proj" is the class token through the network's head, where it was built with one: CLIP's projection.
+    """
 
     def __init__(self, backbone: nn.Module, wanted: "Sequence[str]") -> None:
         super().__init__()
@@ -252,12 +153,18 @@ class VitFeatures(nn.Module):
                 out[feature] = torch.cat([cls[i] for i in range(self.depth - 4, self.depth)], 1)
             else:
                 index = int(layer.removeprefix("blocks.")) if layer else -1
-                parts = {
-                    "cls": lambda i=index: cls[i] if i >= 0 else final[:, 0],
-                    "avg": lambda i=index: avg[i] if i >= 0 else final[:, self.n_prefix :].mean(1),
-                }
-                out[feature] = torch.cat([parts[p]() for p in pooling.split("+")], 1)
+                out[feature] = torch.cat([self._part(part, final, index, cls, avg) for part in pooling.split("+")], 1)
         return out
+
+    def _part(self, part: str, final: Tensor, index: int, cls: dict[int, Tensor], avg: dict[int, Tensor]) -> Tensor:
+        """One pooling (b, d), of an inner block or, with `index` -1, of the last."""
+        net: Any = self.backbone
+        if part == "proj":
+            projected: Tensor = net.forward_head(final)
+            return projected
+        if index >= 0:
+            return cls[index] if part == "cls" else avg[index]
+        return final[:, 0] if part == "cls" else final[:, self.n_prefix :].mean(1)
 
 
 def _is_vit(network: nn.Module) -> bool:
@@ -268,6 +175,11 @@ def _is_vit(network: nn.Module) -> bool:
         and hasattr(network, "num_prefix_tokens")
         and "return_prefix_tokens" in inspect.signature(forward).parameters
     )
+
+
+def _has_projection(network: nn.Module) -> bool:
+    """Whether a ViT was built with a head, as CLIP's are to keep their projection."""
+    return isinstance(getattr(network, "head", None), nn.Linear)
 
 
 def _final_norm_on_tokens(network: nn.Module) -> bool:
@@ -290,8 +202,3 @@ def _stages(network: nn.Module) -> list[str]:
     if info is None or not hasattr(network, "forward_intermediates"):
         return []
     return [stage["module"] for stage in (info.info if hasattr(info, "info") else info)]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

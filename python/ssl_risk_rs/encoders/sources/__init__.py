@@ -1,0 +1,188 @@
+"""Where encoders come from: a spec for every kind of name, and the module it stands for.
+
+Specs of published and bundled encoders, of pixels and of our own checkpoints need no torch. A timm
+architecture's features and preprocessing are timm's knowledge: those specs import it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ssl_risk_rs.encoders.catalogue.tables import EncoderRow, published_entry, published_names
+from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts, spec_from_facts
+from ssl_risk_rs.encoders.names import EncoderName, parse_name
+from ssl_risk_rs.encoders.sources import architecture as arch
+from ssl_risk_rs.encoders.sources import checkpoint
+from ssl_risk_rs.encoders.sources.code import build_code, describe_code
+from ssl_risk_rs.encoders.sources.hub import build_hub, describe_hub
+from ssl_risk_rs.encoders.sources.pixels import build_pixels, describe_pixels
+from ssl_risk_rs.encoders.sources.published import Copy, describe_published, fetch_copies, fill, row_options
+from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
+from ssl_risk_rs.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+    from ssl_risk_rs.encoders.encoder import Encoder
+
+__all__ = ["build", "describe", "list_names"]
+
+Layers = str | list[str] | tuple[str, ...] | None
+
+
+def list_names(pattern: str = "*", *, recognised: bool = False) -> list[str]:
+    """Names of encoders that match a shell pattern; `timm:…` patterns search timm's pretrained models.
+
+    `recognised=True` adds published encoders whose addresses are dead.
+    """
+    if pattern.startswith("timm:"):
+        import timm
+
+        return [f"timm:{name}" for name in timm.list_models(pattern[5:], pretrained=True)]
+    names = [*BUNDLED, "pixels:8", *published_names(loadable_only=not recognised)]
+    return [name for name in names if fnmatchcase(name.lower(), pattern.lower())]
+
+
+def describe(text: str) -> EncoderSpec:
+    """The spec behind a name, without building the encoder.
+
+    Raises
+    ------
+    EncoderError if the name is malformed or unknown (with the nearest).
+    """
+    name = parse_name(text)
+    if name.kind == "registry":
+        if name.target in BUNDLED:
+            return spec_from_facts(name.target, bundled_path(name.target), read_facts(bundled_path(name.target)))
+        return describe_published(_row(name.target))
+    kinds: dict[str, Callable[[EncoderName], EncoderSpec]] = {
+        "pixels": describe_pixels,
+        "checkpoint": checkpoint.describe_checkpoint,
+        "random": arch.describe_random,
+        "timm": arch.describe_timm,
+        "code": describe_code,
+        "hub": describe_hub,
+    }
+    return kinds[name.kind](name)
+
+
+def _row(target: str) -> EncoderRow:
+    row = published_entry(target)
+    if row is None:
+        raise EncoderError(_unknown(target))
+    return row
+
+
+def build(
+    text: str,
+    *,
+    layers: Layers,
+    pool: str | None,
+    img_size: int | None,
+    match: Literal["name", "order"],
+    progress: Callable[[str], None],
+) -> "Encoder":
+    """Build the encoder behind a name; the arguments are those of `create_encoder`."""
+    from ssl_risk_rs.encoders.encoder import finish
+    from ssl_risk_rs.encoders.networks.features import name_features, offered_features, resize_input
+
+    name = parse_name(text)
+    if name.kind == "code":
+        return build_code(name, layers=layers, pool=pool, img_size=img_size, progress=progress)
+    if name.kind == "hub":
+        return build_hub(name, layers=layers, pool=pool, img_size=img_size, progress=progress)
+    if name.kind == "pixels":
+        return build_pixels(name, layers, pool, img_size)
+    spec = describe(text)
+    options = _options(name)
+    network = _network(name, spec, options, match, progress)
+    ours = arch.is_our_resnet(spec.architecture, options)
+    offered = spec.features if ours else offered_features(network)
+    default = spec.features[0] if layers is None and pool is None else None
+    wanted = (default,) if default in offered else choose_features(offered, layers, pool)
+    takes_any = True
+    if img_size is not None and img_size != spec.img_size:
+        if img_size < 1:
+            raise EncoderError(f"the image size must be positive, not {img_size}")
+        resize_input(network, img_size, spec.name)
+        takes_any = hasattr(network, "set_input_size") or ours
+        ratio = (spec.resize or img_size) / (spec.img_size or img_size)
+        asked = name.options.get("resize") if name.kind == "checkpoint" else None
+        spec = replace(spec, img_size=img_size, resize=asked if isinstance(asked, int) else round(img_size * ratio))
+    if spec.resize is not None and spec.img_size is not None and spec.resize < spec.img_size:
+        raise EncoderError(f"{text}: a short side of {spec.resize} is less than the {spec.img_size} that are cropped")
+    try:
+        return finish(spec, name_features(network, wanted), _transform(spec, name, options))
+    except EncoderError as error:
+        if takes_any:
+            raise
+        query = arch.query_of(arch.network_options(name))
+        named = f"{text}{'&' if query else '?'}img_size={img_size}"
+        raise EncoderError(f"{error}; if its size is fixed when it is built, name it there: {named}") from error
+
+
+def _unknown(word: str) -> str:
+    if Path(word).suffix in (".pth", ".pt", ".tar", ".torch", ".safetensors", ".ckpt", ".bin", ".npz", ".pkl"):
+        return f"{word} looks like a checkpoint; name its architecture too: ckpt:{word}@resnet50"
+    close = nearest(word, [*BUNDLED, "swav", *published_names()])
+    hint = f"nearest: {', '.join(close)}" if close else "`ssl-risk-rs models list` shows the names"
+    return f"no encoder {word!r}; {hint}. A timm model is timm:NAME, a file ckpt:FILE@ARCH or file.py:function"
+
+
+def _options(name: EncoderName) -> dict[str, object]:
+    """Options of the architecture: of the name, or of the published encoder it stands for."""
+    row = published_entry(name.target if name.kind == "registry" else name.part)
+    if name.kind in ("registry", "checkpoint") and row is not None:
+        return row_options(row)
+    return arch.network_options(name)
+
+
+def _network(
+    name: EncoderName,
+    spec: EncoderSpec,
+    options: dict[str, object],
+    match: Literal["name", "order"],
+    progress: Callable[[str], None],
+) -> "nn.Module":
+    """The network with its weights."""
+    from ssl_risk_rs.encoders.networks.build import build_network, timm_network
+    from ssl_risk_rs.encoders.weights.matching import Choice
+
+    if name.kind == "timm":
+        return timm_network(name.target, options, pretrained=True)
+    if name.kind == "random":
+        for_random = arch.options_for_random(spec.architecture, options)
+        return build_network(spec.architecture, for_random, seed=arch.seed_of(name))
+    known = published_entry(name.target if name.kind == "registry" else name.part) is not None
+    choice = Choice(match=match, architecture=spec.architecture, options=tuple(options), known=known)
+    if name.kind == "checkpoint":
+        asked = checkpoint.match_of(name)
+        choice = replace(choice, match="order" if "order" in (asked, match) else "name")
+        choice = replace(choice, average=checkpoint.average_of(name))
+    network = build_network(spec.architecture, options)
+    if name.kind == "checkpoint":
+        copies = checkpoint.copies_of(name)
+    elif spec.source == "bundled":
+        copies = [Copy(bundled_path(spec.name))]
+    else:
+        row = _row(name.target)
+        if row.warning:
+            progress(f"{row.name}: {row.warning}")
+        copies = fetch_copies(row, progress)
+    fill(network, copies, choice, name=spec.name, progress=progress)
+    if name.kind == "checkpoint" and (note := checkpoint.preprocessing_note(name, spec)):
+        progress(note)
+    return network
+
+
+def _transform(spec: EncoderSpec, name: EncoderName, options: dict[str, object]) -> "Callable[[Image], Tensor]":
+    from ssl_risk_rs.encoders.transforms import Preprocess
+
+    uses_timm = name.kind in ("timm", "random", "checkpoint") and spec.channels == 3
+    ours = arch.is_our_resnet(spec.architecture, options) or spec.architecture.endswith("_compressor")
+    if not uses_timm or ours or published_entry(name.part) or checkpoint.chooses_preprocessing(name):
+        return Preprocess(spec)
+    return arch.default_transform(spec, options)

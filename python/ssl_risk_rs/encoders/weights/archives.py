@@ -1,0 +1,192 @@
+"""A file of weights → plain values, whatever its format; nothing in it is run.
+
+torch's archives (also TorchScript's) and its format before release 1.6, plain pickles, safetensors, numpy's archives,
+and the folders and index files of weights that are split over several of these.
+"""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ssl_risk_rs.encoders.weights.inert import load_pickle, read_legacy, storage_from
+from ssl_risk_rs.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["read_checkpoint", "read_torch_stream"]
+
+#: first pickled value of torch's format before release 1.6
+_LEGACY = 0x1950A86A20F9469CFC6C
+
+#: file names of a folder of weights as transformers and others write them, in the order they are looked for
+_FOLDER = (
+    "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin",
+    "diffusion_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
+)  # fmt: skip
+
+#: first bytes of formats that are known and not read, with what to do
+_FOREIGN = {
+    b"<": "it is a web page, not a checkpoint: the host answered with a page; download the file again",
+    b"\x89HDF": "it is an HDF5 file (of Keras, say): export the weights as safetensors from the library that wrote it",
+    b"\x1f\x8b": "it is compressed (gzip): unpack it first",
+    b"BZh": "it is compressed (bzip2): unpack it first",
+    b"\xfd7zXZ": "it is compressed (xz): unpack it first",
+    b"\x08": "it looks like an ONNX model: take the checkpoint it was exported from",
+    b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+}
+
+
+def read_checkpoint(path: Path) -> object:
+    """Read a file, an index of several files, or a folder of weights, without running anything in it.
+
+    Raises
+    ------
+    EncoderError if it is missing, damaged, or of no format that is read here; it says what to do.
+    """
+    if path.is_dir():
+        return read_checkpoint(_in_folder(path))
+    if not path.is_file():
+        raise EncoderError(f"no checkpoint at {path}")
+    if path.name.endswith(".index.json"):
+        return _read_index(path)
+    with path.open("rb") as file:
+        head = file.read(64)
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return _read_safetensors(path)
+    try:
+        if head.startswith(b"PK"):
+            with zipfile.ZipFile(path) as archive:
+                return _read_zip(archive, 0)
+        if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+            with path.open("rb") as file:
+                return read_torch_stream(file)
+    except (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, struct.error, MemoryError, OSError) as error:
+        raise _damaged(path, error) from error
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError, RuntimeError, OverflowError) as error:
+        raise _damaged(path, error) from error
+    hint = next((text for start, text in _FOREIGN.items() if head.lstrip().startswith(start)), None)
+    if hint is None and len(head) == 64 and _is_tar(path):
+        hint = "it is a tar archive (torch wrote such files before release 0.2): unpack it or load it with an old torch"
+    raise EncoderError(f"{path} is neither a torch checkpoint nor a safetensors file" + (f"; {hint}" if hint else ""))
+
+
+def _damaged(path: Path, error: Exception) -> EncoderError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return EncoderError(f"{path} is damaged or cut short ({reason}); copy or download it again")
+
+
+def _is_tar(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(257)
+        return file.read(5) == b"ustar"
+
+
+def read_torch_stream(file: IO[bytes], *, nesting: int = 0) -> object:
+    """A pickle, torch's older format, or a zip archive, from an open file.
+
+    Raises
+    ------
+    as `inert.load_pickle`.
+    """
+    start = file.tell()
+    if file.read(2) == b"PK":
+        file.seek(start)
+        with zipfile.ZipFile(file) as archive:
+            return _read_zip(archive, nesting)
+    file.seek(start)
+    first = load_pickle(file, nested=_read_nested, nesting=nesting)
+    if first == _LEGACY:
+        file.seek(start)
+        return read_legacy(file, nested=_read_nested, nesting=nesting)
+    return first
+
+
+def _read_nested(raw: bytes, nesting: int) -> object:
+    """A file inside a pickle."""
+    return read_torch_stream(io.BytesIO(raw), nesting=nesting)
+
+
+def _read_zip(archive: zipfile.ZipFile, nesting: int) -> object:
+    names = archive.namelist()
+    if any(name.endswith(".npy") for name in names):
+        return _read_npz(archive)
+    found = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+    if not found:
+        raise EOFError(f"an archive of {len(names)} files, none of them data.pkl: is it a folder that was zipped?")
+    base = found[0].removesuffix("data.pkl")
+    order = archive.read(f"{base}byteorder") if f"{base}byteorder" in names else b"little"
+    if order != b"little":
+        raise EOFError(f"it was written on a machine with {order.decode(errors='replace')}-endian numbers")
+    loaded: dict[str, Tensor] = {}
+
+    def storage(key: str, dtype: "torch.dtype | None", count: int) -> "Tensor":
+        if key not in loaded:
+            loaded[key] = storage_from(archive.read(f"{base}data/{key}"), dtype)
+        return loaded[key]
+
+    return load_pickle(io.BytesIO(archive.read(found[0])), storage, nested=_read_nested, nesting=nesting)
+
+
+def _read_npz(archive: zipfile.ZipFile) -> "dict[str, Tensor]":
+    """Arrays of numbers by name; arrays of objects are not read."""
+    import numpy as np
+    import torch
+
+    content: dict[str, Tensor] = {}
+    for name in archive.namelist():
+        if name.endswith(".npy"):
+            array = np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+            if array.dtype.kind in "fiub":
+                native = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=True))
+                content[name.removesuffix(".npy")] = torch.from_numpy(native).reshape(array.shape)
+    return content
+
+
+def _read_safetensors(path: Path) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise EncoderError(f"{path} is no intact safetensors file ({error}); copy or download it again") from error
+
+
+def _in_folder(path: Path) -> Path:
+    for name in _FOLDER:
+        if (path / name).is_file():
+            return path / name
+    held = sorted(file.name for file in path.iterdir() if file.is_file())[:6]
+    raise EncoderError(
+        f"{path} is a folder without {_FOLDER[1]} or {_FOLDER[3]}; name the file itself"
+        + (f" (it holds {', '.join(held)})" if held else "")
+    )
+
+
+def _read_index(path: Path) -> "dict[object, object]":
+    """Weights split over several files, as the index says."""
+    try:
+        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted({str(name) for name in places.values()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderError(f"{path} is no index of weights: it has no weight_map ({error})") from error
+    if outside := [name for name in files if Path(name).name != name]:
+        raise EncoderError(f"{path} names files outside its folder: {outside[0]}")
+    if absent := [name for name in files if not (path.parent / name).is_file()]:
+        raise EncoderError(
+            f"{path.parent} lacks {len(absent)} of the {len(files)} files that {path.name} names: "
+            f"{', '.join(absent[:4])}"
+        )
+    content: dict[object, object] = {}
+    for name in files:
+        part = read_checkpoint(path.parent / name)
+        if not isinstance(part, dict):
+            raise EncoderError(f"{path.parent / name} holds {type(part).__name__}, no tensors by name")
+        content |= part
+    return content

@@ -103,6 +103,7 @@ _EXCLUDED = {
 #: components that were both set to 0, so that the aggregated risk alone does not tell them apart, in percent: the
 #: authors' unclipped risks
 _TWICE_CLIPPED = {"dissl_resnet50_d4096_e100_m2": {"usability": -0.354443, "enc_gen": -0.147998}}
+_ENC_GEN = {name: parts["enc_gen"] for name, parts in _TWICE_CLIPPED.items()}
 
 
 def is_published(path: str | Path) -> bool:
@@ -178,7 +179,8 @@ def _read(path: str | Path) -> pl.DataFrame:
     ]
     percent = [(pl.col(name).cast(pl.Float64) / 100).alias(new) for name, new in _RISKS.items()]
     rest = [name for name in names if name not in _RISKS and name != "key"]
-    risk_af = (pl.col("train_test") - pl.col("probe_gen") - pl.col("enc_gen")) / 100
+    enc_gen = pl.col("key").replace_strict(_ENC_GEN, default=pl.col("enc_gen"), return_dtype=pl.Float64)
+    risk_af = (pl.col("train_test") - pl.col("probe_gen") - enc_gen) / 100  # R_AF was never clipped
     return frame.with_columns(flags).select(
         pl.col("key").alias("encoder"),
         pl.lit("published").alias("source"),
@@ -256,8 +258,4 @@ def _apply(frame: pl.DataFrame, found: list[Correction]) -> pl.DataFrame:
         frame = frame.with_columns(
             pl.when(pl.col("encoder") == each.encoder).then(value).otherwise(pl.col(each.column)).alias(each.column)
         )
-    clipped = {each.encoder for each in found if each.kind == "clipped"}
-    exact = pl.col("agg_risk") - pl.col("probe_gen") - pl.col("enc_gen")
-    return frame.with_columns(
-        pl.when(pl.col("encoder").is_in(clipped)).then(exact).otherwise(pl.col("risk_af")).alias("risk_af")
-    )
+    return frame

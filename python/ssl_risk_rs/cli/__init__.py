@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",
     "models": "ssl_risk_rs.cli.models",
+    "study": "ssl_risk_rs.cli.study",
 }
 
 

@@ -76,7 +76,10 @@ CHOICES: Mapping[str, Choice] = _table(
         "architecture", "category", "architecture", replaces=("n_parameters", "family", "z_dim", "patch_size"),
         along=("patch_size", "z_dim", "z_layer", "n_parameters", "family"),
     ),
-    Choice("family", "category", "family of architectures", along=("architecture", "patch_size", "z_dim", "z_layer")),
+    Choice(
+        "family", "category", "family of architectures", along=("architecture", "patch_size", "z_dim", "z_layer"),
+        reference="resnet",
+    ),
     Choice("patch_size", "linear", "patch size", along=("architecture",), only_some=True),
     Choice("n_parameters", "log", "parameters of the encoder", along=("architecture", "patch_size", "z_dim", "family")),
     Choice("z_dim", "log", "dimension", along=("z_layer",)),

@@ -75,10 +75,12 @@ def held_out_logit(
     *,
     measured: float | None = None,
     confidence: float = 0.9,
+    intervals: bool = True,
 ) -> HeldOut:
     """The law on the logit scale on left-out encoders or objectives, with the coverage of its intervals.
 
-    Intervals are made anew without the left-out group, from residuals of objectives left out of the rest.
+    Intervals are made anew without the left-out group, from residuals of objectives left out of the rest; without
+    `intervals` there is no coverage.
     """
     used, _ = measured_at(points.take(points.n_labels < points.n_full), measured)
     points = points.take(points.n_labels < points.n_full)
@@ -86,7 +88,7 @@ def held_out_logit(
     judged = np.array(used.encoder if by == "encoder" else used.objective)
     predicted, inside, width = np.empty(len(used)), np.empty(len(used)), np.empty(len(used))
     for name in np.unique(judged):
-        law = fit_logit_law(points.take(every != name), measured=measured)
+        law = fit_logit_law(points.take(every != name), measured=measured, intervals=intervals)
         out, known = measured_at(points.take(every == name), measured)
         here = judged == name
         predicted[here] = law.predict(out, known)
@@ -94,8 +96,11 @@ def held_out_logit(
         inside[here] = (low <= out.error) & (out.error <= high)
         width[here] = high - low
     name = "logit" if measured is None else f"logit given {measured:,.0f}"
+    plain = summary(name, by, used, predicted, len(np.unique(judged)))
+    if not intervals:
+        return plain
     return replace(
-        summary(name, by, used, predicted, len(np.unique(judged))),
+        plain,
         coverage=float(inside.mean()),
         coverage_groups=float(np.mean([inside[judged == g].mean() for g in np.unique(judged)])),
         width=float(width.mean()),

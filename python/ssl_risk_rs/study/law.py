@@ -191,13 +191,14 @@ def measured_at(
     return others, np.array([known[e] for e in others.encoder])
 
 
-def fit_logit_law(points: LabelPoints, *, measured: float | None = None) -> LogitLaw:
+def fit_logit_law(points: LabelPoints, *, measured: float | None = None, intervals: bool = True) -> LogitLaw:
     """Fit the law, and leave out each objective in turn for the residuals of its intervals.
 
     Parameters
     ----------
     points : few-shot points; the one at all labels, which the law meets by construction, is left out
     measured : number of labels of the point that will be measured; None where none is
+    intervals : False leaves out the residuals, and intervals are infinitely wide
 
     Raises
     ------
@@ -206,11 +207,14 @@ def fit_logit_law(points: LabelPoints, *, measured: float | None = None) -> Logi
     used, known = measured_at(points.take(points.n_labels < points.n_full), measured)
     solution = _least_squares(used, known)
     k = len(solution) // 2
-    residual = _logit(used.error) - _left_out(used, known)
     along = _distance(used)
     knots = np.unique(along)
-    scales = np.array([math.sqrt(float(np.mean(residual[along == knot] ** 2))) for knot in knots])
-    scaled = np.abs(residual) / np.interp(along, knots, np.maximum(scales, 1e-12))
+    scales, quantiles = np.ones(len(knots)), (math.inf,) * len(_GRID)
+    if intervals:
+        residual = _logit(used.error) - _left_out(used, known)
+        scales = np.array([math.sqrt(float(np.mean(residual[along == knot] ** 2))) for knot in knots])
+        scaled = np.abs(residual) / np.interp(along, knots, np.maximum(scales, 1e-12))
+        quantiles = _quantiles(scaled, used.objective)
     return LogitLaw(
         slope=tuple(map(float, solution[:k])),
         curvature=tuple(map(float, solution[k:])),
@@ -218,7 +222,7 @@ def fit_logit_law(points: LabelPoints, *, measured: float | None = None) -> Logi
         n_full=points.n_full,
         knots=tuple(map(float, knots)),
         scales=tuple(map(float, scales)),
-        quantiles=_quantiles(scaled, used.objective),
+        quantiles=quantiles,
         ranges={n: (float(getattr(used, n).min()), float(getattr(used, n).max())) for n in _RANGED},
         n=len(used),
         encoders=len(set(used.encoder)),

@@ -19,7 +19,7 @@ from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.ols import Contrast, Covariance, Factor, Fit, factor
 from ssl_risk_rs.study.table import StudyTable
 
-__all__ = ["METHODS", "Model", "confounders_of", "judged", "linear_effects", "model_of"]
+__all__ = ["METHODS", "Model", "NoModel", "cluster_of", "confounders_of", "judged", "linear_effects", "model_of"]
 
 #: how the three covariances are called in the tidy table
 METHODS: dict[Covariance, str] = {"classical": "linear/classical", "HC3": "linear/HC3", "cluster": "linear/cluster"}
@@ -80,17 +80,26 @@ def confounders_of(
     return tuple(c for c in found if c.name != choice.name and c.name not in choice.replaces)
 
 
+def cluster_of(table: StudyTable, component: str) -> str:
+    """The column whose values are the groups of a component.
+
+    Approximation is the error of a supervised twin, which encoders of one architecture share: there the groups are
+    architectures, whatever else the groups of the table are.
+    """
+    return "architecture" if component == "approx" and "architecture" in table.frame.columns else table.cluster
+
+
 def model_of(
-    table: StudyTable, choice: Choice, confounders: Sequence[Choice], having: pl.Series | None = None
+    table: StudyTable, choice: Choice, confounders: Sequence[Choice], component: str
 ) -> Model | NoModel:
-    """The design of a choice in the rows where `having` is true, or why there is none."""
+    """The design of a choice in the rows that have the component, or why there is none."""
+    having, cluster = table.frame[component].is_not_null(), cluster_of(table, component)
     places = np.arange(table.frame.height, dtype=np.int64)
-    if having is not None:
-        places = places[having.to_numpy()]
+    places = places[having.to_numpy()]
     frame = table.frame[places]
     known = known_rows(frame, (choice, *confounders), choice.name)
     used, places = frame.filter(pl.Series(known)), places[known]
-    groups = clusters(used, table.cluster)
+    groups = clusters(used, cluster)
     count = len(np.unique(groups))
     if used.height < 3:
         why = f"{used.height} of {frame.height} rows have this choice, the component and all confounders"
@@ -114,6 +123,7 @@ def linear_effects(
     confounders: Sequence[Choice] | None = None,
     covariances: Sequence[Covariance] = ("cluster", "HC3"),
     confidence: float = 0.95,
+    pseudo_inverse: bool = False,
 ) -> list[Effect]:
     """Effects of all choices of a table on all its components.
 
@@ -122,21 +132,23 @@ def linear_effects(
     confounders : by default those of the paper that the table has
     covariances : one row of the result for each; "cluster" needs a column of groups
     confidence : of the intervals
+    pseudo_inverse : effects that are not identified get the number that a pseudo-inverse prints, as in the authors'
+        code; it means nothing, and says so
 
     Returns
     -------
     Effects without Holm's correction: a level beside its reference, a step of a number, or a reason why there is none.
     """
     found: list[Effect] = []
-    kinds = [kind for kind in covariances if kind != "cluster" or table.cluster]
-    by_rows: dict[bytes, list[str]] = {}  # components that are known in the same rows share their models
+    by_rows: dict[tuple[str, bytes], list[str]] = {}  # components with the same rows and groups share their models
     for component in table.components:
-        by_rows.setdefault(_having(table, component).to_numpy().tobytes(), []).append(component)
+        rows = table.frame[component].is_not_null().to_numpy().tobytes()
+        by_rows.setdefault((cluster_of(table, component), rows), []).append(component)
     for choice in table.choices:
         held = confounders_of(choice, table.frame.columns, confounders)
-        for components in by_rows.values():
-            model = model_of(table, choice, held, _having(table, components[0]))
-            for kind in kinds:
+        for (cluster, _), components in by_rows.items():
+            model = model_of(table, choice, held, components[0])
+            for kind in (kind for kind in covariances if kind != "cluster" or cluster):
                 if isinstance(model, NoModel):
                     found += [
                         Effect(choice.name, "", "", c, METHODS[kind], model.n, model.groups, model.status,
@@ -144,19 +156,17 @@ def linear_effects(
                         for c in components
                     ]  # fmt: skip
                 else:
-                    found += _effects(table, model, components, kind, confidence)
+                    found += _effects(table, model, components, kind, confidence, pseudo_inverse)
     return found
 
 
-def _having(table: StudyTable, component: str) -> pl.Series:
-    return table.frame[component].is_not_null()
-
-
 def _effects(
-    table: StudyTable, model: Model, components: Sequence[str], kind: Covariance, confidence: float
-) -> Iterator[Effect]:
+    table: StudyTable, model: Model, components: Sequence[str], kind: Covariance, confidence: float,
+    pseudo_inverse: bool,
+) -> Iterator[Effect]:  # fmt: skip
     factored = model.factor
-    fits = {c: factored.fit(table.frame[c].to_numpy().astype(np.float64)[model.rows]) for c in components}
+    outcomes = {c: table.frame[c].to_numpy().astype(np.float64)[model.rows] for c in components}
+    fits = {c: factored.fit(y) for c, y in outcomes.items()}
     for place, column in enumerate(model.examined, start=1):
         blank = Effect(
             column.choice, column.level, column.reference, "", METHODS[kind], len(model.rows),
@@ -164,13 +174,15 @@ def _effects(
         )  # fmt: skip
         if not factored.identified[place]:
             why = _aliased([model.names[i] for i in factored.aliases(place)])
-            yield from (replace(blank, component=c, status=Status.ALIASED, reason=why) for c in components)
+            for c in components:
+                refused = replace(blank, component=c, status=Status.ALIASED, reason=why)
+                yield _meaningless(refused, factored, fits[c], outcomes[c], place) if pseudo_inverse else refused
             continue
         contrast = factored.contrast(place, kind, model.groups)
         if not contrast.sound:
             if kind == "cluster":
                 status = Status.ONE_GROUP
-                why = f"a single {table.cluster} decides it, so that its variance between groups cannot be seen"
+                why = f"a single {cluster_of(table, components[0])} decides it, so that its variance between groups cannot be seen"
             else:
                 status, why = Status.ONE_ROW, "single rows decide it, so that their variance cannot be seen"
             yield from (replace(blank, component=c, status=status, reason=why) for c in components)
@@ -179,6 +191,20 @@ def _effects(
         for c in components:
             named = replace(blank, component=c, reason=weak)
             yield judged(named, factored, fits[c], contrast, place, model.encoders)
+
+
+def _meaningless(
+    refused: Effect, factored: Factor, fit: Fit, y: Float64[np.ndarray, " n"], place: int
+) -> Effect:
+    """What a pseudo-inverse prints for an effect that is not identified."""
+    special = require("scipy.special")
+    value, variance = factored.minimum_norm(place, fit, y)
+    se = math.sqrt(variance)
+    p = float(2 * special.stdtr(factored.df, -abs(value) / se)) if se > 0 else math.nan
+    return replace(
+        refused, effect=value, se=se, df=float(factored.df), p=p,
+        reason=f"{refused.reason}; a pseudo-inverse prints this number",
+    )  # fmt: skip
 
 
 def _weak(column: Column, contrast: Contrast) -> str:

@@ -99,6 +99,7 @@ class Factor:
     df: int
     basis: Float64[np.ndarray, "n q"]  # orthonormal basis of the column space
     mapping: Float64[np.ndarray, "q q"]  # β[kept] = mapping @ basisᵀ y
+    scale: Float64[np.ndarray, " k"]  # lengths of the columns
 
     @property
     def rank(self) -> int:
@@ -122,6 +123,19 @@ class Factor:
         touching = self.null[:, np.abs(self.null[column]) > _TOUCHES]
         others = np.flatnonzero((np.abs(touching) > _TOUCHES).any(axis=1))
         return [int(i) for i in others if i != column]
+
+    def minimum_norm(self, column: int, fit: Fit, y: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+        """What a pseudo-inverse gives for a coefficient, identified or not, and its classical variance.
+
+        The number for one that is not identified depends on how the other columns are coded: for comparison only.
+        """
+        full = np.zeros((len(self.identified), len(y)))
+        full[self.kept] = self.mapping @ self.basis.T
+        if self.null.shape[1]:
+            null = self.null / self.scale[:, None]
+            full -= null @ np.linalg.lstsq(null, full, rcond=None)[0]
+        variance = float(fit.residuals @ fit.residuals) / self.df
+        return float(full[column] @ y), float(full[column] @ full[column]) * variance
 
     def contrast(
         self, column: int, kind: Covariance, clusters: Int64[np.ndarray, " n"] | None = None
@@ -204,4 +218,5 @@ def factor(x: Float64[np.ndarray, "n k"]) -> Factor:
         df=len(x) - rank,
         basis=basis,
         mapping=inverse / scale[pivot[:rank]][:, None],
+        scale=scale,
     )

@@ -49,6 +49,7 @@ def study_table(
     *,
     choices: Sequence[Choice] = (),
     only: Sequence[str] = (),
+    components: Sequence[str] = (),
     cluster: str | None = None,
     found: Iterable[Correction] = (),
 ) -> StudyTable:
@@ -60,6 +61,7 @@ def study_table(
         `agg_risk@30` …) and design choices. `encoder` and `source` are made where they are missing.
     choices : columns to examine besides those whose names are known
     only : names of the choices to examine, of all that there are
+    components : names of the risks to study, of all that there are
     cluster : column of groups that are not independent; by default `objective` where there is one
 
     Raises
@@ -67,13 +69,17 @@ def study_table(
     DataError if no component or no design choice is there, or risks are no fractions; ParameterError if a named
     column is missing.
     """
-    components = tuple(c for c in COMPONENTS if c in frame.columns)
-    components += tuple(sorted((c for c in frame.columns if _FEW_SHOT.fullmatch(c)), key=_shots))
-    if not components:
+    present = [c for c in COMPONENTS if c in frame.columns]
+    present += sorted((c for c in frame.columns if _FEW_SHOT.fullmatch(c)), key=_shots)
+    for name in components:
+        if name not in present:
+            raise ParameterError(f"{name!r} is no risk of the table; it has {_listing(present) or 'none'}")
+    studied = tuple(c for c in present if not components or c in components)
+    if not present:
         raise DataError(
             f"the table has no column of risks; a study needs one or more of {', '.join(COMPONENTS)} or agg_risk@SHOTS"
         )
-    frame = _fractions(frame, components)
+    frame = _fractions(frame, present)
     named = {choice.name: choice for choice in choices}
     for name in (*named, *only, *((cluster,) if cluster else ())):
         if name not in frame.columns:
@@ -105,9 +111,9 @@ def study_table(
     unknown = tuple(
         name
         for name in frame.columns
-        if name not in every and name not in components and name not in _IDENTITY and choice_of(name) is None
+        if name not in every and name not in present and name not in _IDENTITY and choice_of(name) is None
     )
-    return StudyTable(frame, components, tuple(every.values()), cluster, tuple(found), tuple(left_out), unknown)
+    return StudyTable(frame, studied, tuple(every.values()), cluster, tuple(found), tuple(left_out), unknown)
 
 
 def read_table(

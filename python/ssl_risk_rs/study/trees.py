@@ -31,21 +31,29 @@ FEATURES = (
     "objective", "architecture", "patch_size", "epochs", "pretraining_data", "projection2_arch", "nviews", "z_dim",
     "family", "ssl_mode", "n_parameters", "n_augmentations", "optimizer", "projection_nparameters",
 )  # fmt: skip
-_ROUNDS = (50, 100, 200, 400)
+_ROUNDS = (50, 100, 200)
 _LEAST = 20  # rows below which folds of folds are empty
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Hyper-parameters that are tuned; the learning rate is 0.05 throughout."""
+    """Hyper-parameters that are tuned.
+
+    Attributes
+    ----------
+    num_leaves : of each tree
+    random_cuts : numbers are cut at random places and each level of a category stands for itself (extremely randomized
+        trees, smooth in small tables); else the best cut is taken and levels are sorted by their mean
+    rounds : trees
+    """
 
     num_leaves: int
-    min_data_in_leaf: int
+    random_cuts: bool
     rounds: int
 
 
-#: what is tried: stumps with interactions of two or three choices, small leaves (a level may have three encoders)
-_GRID = tuple((leaves, least) for leaves in (4, 8) for least in (3, 8))
+#: what is tried: few, because a choice among many is itself overfitting with 169 rows
+_GRID = ((16, True), (6, True), (8, False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +156,12 @@ def fit_trees(
     lightgbm = require("lightgbm")
     settings = {
         "objective": "regression", "num_threads": 1, "verbosity": -1, "seed": 0, "deterministic": True,
-        "force_row_wise": True, "learning_rate": 0.05, "num_leaves": chosen.num_leaves,
-        "min_data_in_leaf": chosen.min_data_in_leaf, "min_sum_hessian_in_leaf": 0.0, "feature_fraction": 0.7,
-        "bagging_fraction": 0.8, "bagging_freq": 1, "max_cat_to_onehot": 8, "cat_smooth": 2.0, "cat_l2": 1.0,
-        "min_data_per_group": 3, "feature_pre_filter": False,
+        "force_row_wise": True, "learning_rate": 0.1, "num_leaves": chosen.num_leaves,
+        "extra_trees": chosen.random_cuts, "extra_seed": 0, "min_data_in_leaf": 1 if chosen.random_cuts else 2,
+        "min_sum_hessian_in_leaf": 0.0, "feature_fraction": 0.5, "cat_smooth": 1.0, "cat_l2": 1.0,
+        "min_data_per_group": 1, "max_cat_to_onehot": 256 if chosen.random_cuts else 4, "feature_pre_filter": False,
     }  # fmt: skip
-    data = lightgbm.Dataset(x, y, categorical_feature=list(categories), free_raw_data=False, params={"verbosity": -1})
+    data = lightgbm.Dataset(x, y, categorical_feature=list(categories), free_raw_data=False, params={"verbosity": -1, "min_data_in_bin": 1})
     return lightgbm.train(settings, data, num_boost_round=chosen.rounds)
 
 
@@ -167,12 +175,12 @@ def _tune(
 ) -> Parameters:
     """The hyper-parameters of least squared error over inner folds."""
     errors: dict[Parameters, float] = {}
-    for leaves, least in _GRID:
+    for leaves, random_cuts in _GRID:
         for f in np.unique(fold):
             out = fold == f
-            booster = fit_trees(x[~out], y[~out], categories, Parameters(leaves, least, _ROUNDS[-1]))
+            booster = fit_trees(x[~out], y[~out], categories, Parameters(leaves, random_cuts, _ROUNDS[-1]))
             for rounds in _ROUNDS:
-                tried = Parameters(leaves, least, rounds)
+                tried = Parameters(leaves, random_cuts, rounds)
                 off = _predict(booster, x[out], rounds) - y[out]
                 errors[tried] = errors.get(tried, 0.0) + float(off @ off)
     return min(errors, key=lambda tried: errors[tried])
@@ -292,13 +300,14 @@ def contributions(
     rows, x, y, groups = _data(table, component, inputs)
     booster = fit_trees(x, y, inputs.categories, chosen)
     found = _contribution(booster, x)
-    whole = _readings(inputs, x, found[:, :-1])
+    references = _references(inputs, x)
+    whole = _readings(inputs, references, x, found[:, :-1])
     jackknife = []
     for g in np.unique(groups):
         keep = groups != g
         if keep.sum() >= _LEAST // 2 and keep.sum() < len(y):
             without = fit_trees(x[keep], y[keep], inputs.categories, chosen)
-            jackknife.append(_readings(inputs, x[keep], _contribution(without, x[keep])[:, :-1]))
+            jackknife.append(_readings(inputs, references, x[keep], _contribution(without, x[keep])[:, :-1]))
     count = len(np.unique(groups))
     effects = tuple(
         _effect(key, value, [j.get(key, math.nan) for j in jackknife], component, len(y), count, confidence)
@@ -316,8 +325,19 @@ def _contribution(booster: object, x: Float64[np.ndarray, "n k"]) -> Float64[np.
     return np.asarray(call(x, pred_contrib=True, num_threads=1), dtype=np.float64)
 
 
+def _references(inputs: Inputs, x: Float64[np.ndarray, "n k"]) -> tuple[int, ...]:
+    """The code that the levels of each category are compared with: the named one, or the most frequent; -1 else."""
+    found = []
+    for i, choice in enumerate(inputs.choices):
+        names, column = inputs.levels[i], x[:, i]
+        counts = np.bincount(column[np.isfinite(column)].astype(np.int64), minlength=len(names)) if names else []
+        named = choice.reference in names and counts[names.index(choice.reference)] > 0
+        found.append((names.index(choice.reference) if named else int(np.argmax(counts))) if names else -1)
+    return tuple(found)
+
+
 def _readings(
-    inputs: Inputs, x: Float64[np.ndarray, "n k"], found: Float64[np.ndarray, "n k"]
+    inputs: Inputs, references: Sequence[int], x: Float64[np.ndarray, "n k"], found: Float64[np.ndarray, "n k"]
 ) -> dict[tuple[str, str, str], float]:
     """(choice, level, reference) → importance, difference of levels, or slope."""
     readings: dict[tuple[str, str, str], float] = {}
@@ -328,7 +348,7 @@ def _readings(
         if inputs.levels[i]:
             names = inputs.levels[i]
             counts = np.bincount(column[known].astype(np.int64), minlength=len(names))
-            reference = names.index(choice.reference) if choice.reference in names else int(np.argmax(counts))
+            reference = references[i]
             if counts[reference] == 0:
                 continue
             base = float(part[known & (column == reference)].mean())

@@ -57,10 +57,10 @@ def known_rows(frame: pl.DataFrame, choices: Sequence[Choice], examined: str) ->
     return known
 
 
-def columns(frame: pl.DataFrame, choice: Choice) -> list[Column]:
+def columns(frame: pl.DataFrame, choice: Choice, reference: str = "") -> list[Column]:
     """The columns that a choice makes: one less than its levels for a category or flag, one for a number.
 
-    Numbers are centred on the mean of the rows that have one; rows without stand at 0.
+    A given `reference` goes before the choice's own, and that before the most frequent level. Numbers are centred on the mean of the rows that have one; rows without stand at 0.
     """
     series = values(frame, choice)
     if choice.kind in ("category", "flag"):
@@ -71,13 +71,13 @@ def columns(frame: pl.DataFrame, choice: Choice) -> list[Column]:
         names: list[str] = counts[choice.name].to_list()
         if not names:
             return []
-        reference = choice.reference if choice.reference in names else names[0]
         if choice.kind == "flag" and "no" in names:
-            reference = "no"
+            names.insert(0, "no")
+        reference = next(name for name in (reference, choice.reference, names[0]) if name in names)
         cells = levels.to_list()
         return [
             Column(choice.name, name, reference, np.array([float(cell == name) for cell in cells]))
-            for name in sorted(names)
+            for name in sorted(set(names))
             if name != reference
         ]
     numbers = series.to_numpy().astype(np.float64)

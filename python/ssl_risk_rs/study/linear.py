@@ -108,13 +108,25 @@ def model_of(
     if all(np.ptp(c.values) == 0 for c in examined):
         return NoModel(Status.ONE_LEVEL, f"the {used.height} rows have a single value", used.height, count)
     held = [column for confounder in confounders for column in columns(used, confounder)]
-    factored = factor(np.column_stack([np.ones(used.height), *(c.values for c in (*examined, *held))]))
+    factored = _factor(examined, held)
+    if choice.kind == "category" and not factored.identified[1 : 1 + len(examined)].all():
+        # another level may be one that more levels can be compared with
+        sets = factored.comparable(range(1, 1 + len(examined)))
+        largest = max(sets, key=lambda s: (len(s), -1 in s, max((examined[i - 1].values.sum() for i in s if i > 0), default=0)))
+        if -1 not in largest:
+            place = max(largest, key=lambda i: examined[i - 1].values.sum())
+            examined = columns(used, choice, examined[place - 1].level)
+            factored = _factor(examined, held)
     if factored.df < 1:
         why = f"{used.height} rows are too few for {factored.rank} columns of choice and confounders"
         return NoModel(Status.TOO_FEW, why, used.height, count)
     names = ("(constant)", *(c.name for c in (*examined, *held)))
     encoders = tuple(used["encoder"].cast(pl.String).to_list())
     return Model(choice, tuple(examined), names, factored, places, encoders, groups)
+
+
+def _factor(examined: Sequence[Column], held: Sequence[Column]) -> Factor:
+    return factor(np.column_stack([np.ones(len(examined[0].values)), *(c.values for c in (*examined, *held))]))
 
 
 def linear_effects(

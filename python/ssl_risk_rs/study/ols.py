@@ -5,6 +5,7 @@ identified if and only if no null vector touches it. A pseudo-inverse would prin
 One factorization serves all outcomes of the same rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -123,6 +124,24 @@ class Factor:
         touching = self.null[:, np.abs(self.null[column]) > _TOUCHES]
         others = np.flatnonzero((np.abs(touching) > _TOUCHES).any(axis=1))
         return [int(i) for i in others if i != column]
+
+    def comparable(self, columns: Sequence[int]) -> list[list[int]]:
+        """Sets of the given columns, indicators of levels, whose differences are identified; -1 is the reference level.
+
+        Two levels can be compared if and only if every null vector has the same entry for both.
+        """
+        rows = self.null / self.scale[:, None]
+        if rows.shape[1]:
+            rows = rows / np.abs(rows).max(axis=0)
+        sets: list[tuple[Float64[np.ndarray, " r"], list[int]]] = [(np.zeros(rows.shape[1]), [-1])]
+        for column in columns:
+            for entry, members in sets:
+                if np.abs(rows[column] - entry).max(initial=0.0) <= _TOUCHES:
+                    members.append(column)
+                    break
+            else:
+                sets.append((rows[column], [column]))
+        return [members for _, members in sets]
 
     def minimum_norm(self, column: int, fit: Fit, y: Float64[np.ndarray, " n"]) -> tuple[float, float]:
         """What a pseudo-inverse gives for a coefficient, identified or not, and its classical variance.

@@ -1,7 +1,7 @@
 """A study as plain text, in points (percent of the error)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ssl_risk_rs.study.advice import Support
 from ssl_risk_rs.study.controlled import YARDSTICK
@@ -20,7 +20,7 @@ _LISTED = 0.05
 def render(study: Study, *, every: bool = False) -> str:
     """All sections; with `every`, all effects and not only those that stay after Holm's correction."""
     parts = [
-        _heading(study), _yardsticks(study), _effects(study, every), _trees(study), _laws(study), _tradeoffs(study),
+        _heading(study), _yardsticks(study), _effects(study, every), _trees(study), _laws(study), _tradeoffs(study, every),
         _fronts(study), _advice(study),
     ]  # fmt: skip
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
@@ -175,12 +175,14 @@ def _law(law: LogitLaw) -> str:
     return f"logit law {known}: w = ({slope}), v = ({bend}); {law.encoders} encoders, {law.objectives} objectives"
 
 
-def _tradeoffs(study: Study) -> Iterator[str]:
+def _tradeoffs(study: Study, every: bool) -> Iterator[str]:
     if not study.tradeoffs:
         return
     yield "Trade-offs: Spearman's ρ over encoders; below 0 one is bought with the other"
     yield f"  {'between':<28}{'among':<24}{'ρ':>6}  {'interval':^16}{'n':>6}{'groups':>8}"
-    for t in study.tradeoffs:
+    few = next((t.second for t in study.tradeoffs if "@" in t.second), "")
+    shown = [t for t in study.tradeoffs if every or t.second in ("probe_gen", few)]
+    for t in shown:
         among = f"{t.by} {t.stratum}" if t.by else "all"
         interval = f"[{t.low:5.2f}, {t.high:5.2f}]" if math.isfinite(t.low) else "no interval"
         yield (
@@ -219,15 +221,23 @@ def _advice(study: Study) -> Iterator[str]:
             yield "    No design choice has support that lasts."
 
 
-def render_differences(found: Iterable[Difference], *, every: bool = False) -> str:
-    """The authors' way beside ours; without `every`, where the two disagree about p < 0.05 or one refuses."""
-    listed = [d for d in found if every or not math.isfinite(d.p) or (d.published_p < 0.05) != (d.p < 0.05)]
+def render_differences(found: Sequence[Difference], *, every: bool = False) -> str:
+    """The authors' way beside ours; without `every`, where p < 0.05 their way and not ours."""
+    listed = [d for d in found if every or (d.published_p < 0.05 and not d.p < 0.05)]
+    count = len(listed)
+    listed.sort(key=lambda d: d.published_p)
+    if not every:
+        first = {(d.choice, d.method): d for d in reversed(listed)}
+        listed = [d for d in listed if first[d.choice, d.method] is d]
     lines = [
-        f"The authors' way beside ours: {len(listed)} effects on which the two differ",
+        f"The authors' way beside ours: {len(found):,} effects, {count:,} listed"
+        if every
+        else f"The authors' way beside ours: {count:,} of {len(found):,} effects are below 0.05 their way and not ours; "
+        "for each choice and method the strongest is listed (--all lists every effect)",
         f"  {'choice':<24}{'level':<24}{'component':<12}{'method':<16}{'theirs':>8}{'p':>9}{'n':>5}{'ours':>9}{'p':>9}"
         f"{'n':>5}",
     ]
-    for d in sorted(listed, key=lambda d: d.published_p):
+    for d in listed:
         level = f"{d.level} vs {d.reference}" if d.reference else d.level
         lines.append(
             f"  {d.choice:<24}{_cut(level, 23):<24}{d.component:<12}{d.method:<16}{_points(d.published_effect):>8}"

@@ -1,6 +1,7 @@
 """Effects of choices: planted ones are found, and the authors' numbers come out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -52,7 +53,7 @@ def test_intervals_cover_where_objectives_share_an_error():
     """Groups share an error and a choice: the classical interval holds too little, the clustered one what it says."""
     rng = np.random.default_rng(3)
     covered = {"linear/classical": 0, "linear/cluster": 0}
-    times = 200
+    times = 120
     base = pl.DataFrame({"objective": np.repeat([f"o{i}" for i in range(16)], 6)})
     for _ in range(times):
         epochs = np.repeat(np.exp(rng.normal(5, 1, 16)), 6)  # the same within an objective
@@ -60,8 +61,8 @@ def test_intervals_cover_where_objectives_share_an_error():
         table = study_table(base.with_columns(epochs=epochs, agg_risk=y), only=["epochs"])
         for e in linear_effects(table, confounders=(), covariances=("classical", "cluster")):
             covered[e.method] += e.low < 0 < e.high
-    # the share of 200 draws has a standard error of 1.5 points
-    assert covered["linear/cluster"] / times >= 0.91
+    # the share of 120 draws has a standard error of 2 points
+    assert covered["linear/cluster"] / times >= 0.90
     assert covered["linear/classical"] / times < 0.80
 
 
@@ -209,9 +210,10 @@ def test_the_tidy_table_has_its_columns(planted):
     tidy = frame(adjusted([*controlled_effects(table), *yardsticks(table), *linear_effects(table)]))
     assert set(tidy["unit"]) == {"fraction"}
     assert tidy["effect"].is_nan().sum() == 0
-    assert tidy.filter(pl.col("status") != "estimated")["p"].null_count() == tidy.filter(
-        pl.col("status") != "estimated"
-    ).height
+    assert (
+        tidy.filter(pl.col("status") != "estimated")["p"].null_count()
+        == tidy.filter(pl.col("status") != "estimated").height
+    )
     assert frame([]).columns == tidy.columns
 
 
@@ -224,9 +226,15 @@ def published_by(effects, **wanted):
     return found[0]
 
 
+def narrow(table, *names):
+    """The table with these choices and the components that the authors' numbers are about."""
+    choices = tuple(c for c in table.choices if c.name in names)
+    return replace(table, choices=choices, components=("approx", "usability", "probe_gen"))
+
+
 @pytest.fixture(scope="module")
 def theirs(as_published):
-    return published_effects(as_published)
+    return published_effects(narrow(as_published, "family", "n_parameters", "z_dim", "ssl_mode", "projection2_arch"))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +262,10 @@ def test_the_effect_that_a_pseudo_inverse_prints_is_refused(theirs, as_published
     assert printed.status is Status.ALIASED
     for table in (as_published, published):
         ours = published_by(
-            linear_effects(table, covariances=("HC3",)), choice="ssl_mode", level="generative", component="usability"
+            linear_effects(narrow(table, "ssl_mode"), covariances=("HC3",)),
+            choice="ssl_mode",
+            level="generative",
+            component="usability",
         )
         assert ours.status is Status.ALIASED and math.isnan(ours.effect)
         assert ours.reason == "in these rows it says the same as projection2_arch = Na"
@@ -264,12 +275,12 @@ def test_the_authors_pairs_and_ours(theirs, as_published, published):
     key = {"choice": "projection2_arch", "level": "mlp", "component": "usability", "method": "controlled"}
     twice = published_by(theirs, **key)
     assert (f"{100 * twice.effect:.1f}", f"{twice.p:.0e}", twice.n) == ("-12.9", "9e-12", 21)
-    once = published_by(controlled_effects(as_published), **key)
+    once = published_by(controlled_effects(narrow(as_published, "projection2_arch")), **key)
     assert (f"{100 * once.effect:.1f}", f"{once.p:.0e}", once.n) == ("-12.9", "6e-03", 9)
-    corrected = published_by(controlled_effects(published), **key)
+    corrected = published_by(controlled_effects(narrow(published, "projection2_arch")), **key)
     assert (f"{100 * corrected.effect:.1f}", f"{corrected.p:.0e}", corrected.n) == ("-12.9", "6e-03", 9)
     (said,) = (
-        d for d in differences(theirs, controlled_effects(as_published))
+        d for d in differences(theirs, controlled_effects(narrow(as_published, "projection2_arch")))
         if (d.choice, d.level, d.component, d.method) == tuple(key.values())
     )  # fmt: skip
     assert said.reasons == (
@@ -288,10 +299,8 @@ def test_dimension_trades_usability_against_probe_generalization(theirs):
 
 
 def test_dimension_in_controlled_pairs(as_published, pick):
-    from dataclasses import replace
-
     both = replace(as_published, frame=as_published.frame.drop_nulls("usability"))
-    found = controlled_effects(both)
+    found = controlled_effects(narrow(both, "z_dim"))
     usability = pick(found, choice="z_dim", component="usability")
     probe = pick(found, choice="z_dim", component="probe_gen")
     assert f"{100 * usability.effect:.1f}" == "-3.8"
@@ -300,7 +309,10 @@ def test_dimension_in_controlled_pairs(as_published, pick):
 
 def test_an_effect_on_approximation_is_judged_between_architectures(published, pick):
     e = pick(
-        linear_effects(published), choice="n_parameters", component="approx", method="linear/cluster"
+        linear_effects(narrow(published, "n_parameters")),
+        choice="n_parameters",
+        component="approx",
+        method="linear/cluster",
     )
     assert e.groups == 14  # encoders of an architecture share their twin
     assert e.p > 1e-3  # 4e-17 by rows that repeat fourteen values

@@ -58,20 +58,19 @@ def test_the_error_at_all_labels_is_met():
     np.testing.assert_allclose(high - low, 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("confidence", [0.8, 0.9])
-@pytest.mark.parametrize("measured", [None, 5000.0])
+@pytest.mark.parametrize(("confidence", "measured"), [(0.9, None), (0.8, 5000.0)])
 def test_intervals_cover_objectives_that_were_left_out(confidence, measured):
-    """Over 15 tables with errors shared within objectives; each is a few hundred points of 20 objectives."""
+    """Over 8 tables with errors shared within objectives; each is 180 points of 20 objectives."""
     held = [
         held_out_logit(
-            label_points(encoders(noise=0.15, shared=0.25, seed=s), shots=SHOTS), "objective", measured=measured,
-            confidence=confidence,
+            label_points(encoders(noise=0.15, shared=0.25, each=3, seed=s), shots=SHOTS), "objective",
+            measured=measured, confidence=confidence,
         )
-        for s in range(15)
+        for s in range(8)
     ]  # fmt: skip
-    # 300 objectives: the share's standard error is 2 points; the objective at infinity makes intervals too wide by 1/21
-    assert np.mean([h.coverage_groups for h in held]) >= confidence - 0.02
-    assert np.mean([h.coverage_groups for h in held]) <= confidence + 0.08
+    # 160 objectives: the share's standard error is 3 points; the objective at infinity makes intervals too wide by 1/21
+    assert np.mean([h.coverage_groups for h in held]) >= confidence - 0.03
+    assert np.mean([h.coverage_groups for h in held]) <= confidence + 0.10
     assert all(h.groups == 20 for h in held)
 
 
@@ -82,7 +81,9 @@ def test_a_measured_point_is_worth_more_than_components():
     assert 3000 in given.by_labels and 5000 not in given.by_labels
     assert without.rmse > 0.02
     noiseless = label_points(encoders(shared=0.3), shots=SHOTS)
-    assert held_out_logit(noiseless, "objective", measured=5000.0).rmse < held_out_logit(noiseless, "objective").rmse / 2
+    assert (
+        held_out_logit(noiseless, "objective", measured=5000.0).rmse < held_out_logit(noiseless, "objective").rmse / 2
+    )
 
 
 def test_predictions_say_what_lies_outside_of_the_fit():

@@ -16,16 +16,16 @@ def test_columns_are_told_apart(planted):
     assert table.unknown == ("notes",)
     assert study_table(planted, components=["usability"]).components == ("usability",)
     assert study_table(planted.drop("objective")).cluster == ""
-    assert study_table(planted.drop("encoder"))  .frame["encoder"][0] == "row 1"
+    assert study_table(planted.drop("encoder")).frame["encoder"][0] == "row 1"
 
 
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
         (lambda f: f.select("objective", "z_dim"), DataError, "the table has no column of risks"),
-        (lambda f: f.select("encoder", "agg_risk"), DataError, "no column of a known design choice; name some with --choice"),
-        (lambda f: f.with_columns(agg_risk=pl.col("agg_risk") * 100), DataError, r"values up to \S+; a risk is a fraction"),
-        (lambda f: f.with_columns(agg_risk=pl.lit("a")), DataError, "the column 'agg_risk' holds String; a risk is a number"),
+        (lambda f: f.select("encoder", "agg_risk"), DataError, "no column of a known design choice; name some"),
+        (lambda f: f.with_columns(agg_risk=pl.col("agg_risk") * 100), DataError, r"values up to \S+; a risk is a"),
+        (lambda f: f.with_columns(agg_risk=pl.lit("a")), DataError, "'agg_risk' holds String; a risk is a number"),
         (lambda f: f.with_columns(agg_risk=math.inf), DataError, "a risk is a fraction in"),
         (lambda f: f.with_columns(z_dim=pl.lit("big")), DataError, "'z_dim' holds String, and is examined as a log"),
         (lambda f: f.with_columns(is_ema=pl.lit("yes")), DataError, "'is_ema' holds String, and is examined as a flag"),

@@ -28,7 +28,7 @@ def test_rank_statistics_are_those_of_scipy(rng, ties):
 
 
 def test_intervals_of_correlations_cover(rng):
-    """Independent objectives with a correlation of -0.5 between them; Spearman's ρ of a normal pair is (6/π) asin(r/2)."""
+    """Objectives of a normal pair with a correlation of r = -0.5: Spearman's ρ is (6/π) asin(r/2)."""
     truth = 6 / math.pi * math.asin(-0.25)
     covered = 0
     for _ in range(150):
@@ -51,7 +51,9 @@ def test_strata_need_five_encoders_and_perfect_order_has_no_interval():
 
 def test_the_front_is_that_of_brute_force(rng):
     points = np.round(rng.uniform(0.1, 0.5, (200, 2)), 2)  # with ties
-    frame = pl.DataFrame({"encoder": [f"e{i}" for i in range(200)], "usability": points[:, 0], "probe_gen": points[:, 1]})
+    frame = pl.DataFrame(
+        {"encoder": [f"e{i}" for i in range(200)], "usability": points[:, 0], "probe_gen": points[:, 1]}
+    )
     found = front(frame, "usability", "probe_gen", judged_rows=None)
     better = [
         any((q <= p).all() and (q < p).any() for q in points) for p in points

@@ -6,7 +6,13 @@ import pytest
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study import study_table
 from ssl_risk_rs.study.trees import (
-    Parameters, _group_folds, _predict, contributions, fit_trees, inputs_of, tree_report,
+    Parameters,
+    _group_folds,
+    _predict,
+    contributions,
+    fit_trees,
+    inputs_of,
+    tree_report,
 )  # fmt: skip
 
 pytest.importorskip("lightgbm")
@@ -83,7 +89,8 @@ def test_categories_are_no_numbers(planted):
     frame = planted.with_columns(architecture=pl.Series(level), agg_risk=y)
     other = frame.with_columns(pl.col("architecture").replace({"l1": "z", "l6": "a"}))
     first, second = (
-        contributions(study_table(f, only=["architecture"]), "agg_risk", Parameters(4, False, 50)) for f in (frame, other)
+        contributions(study_table(f, only=["architecture"]), "agg_risk", Parameters(4, False, 50))
+        for f in (frame, other)
     )
     np.testing.assert_allclose(first.values, second.values, atol=1e-9)
 

@@ -14,27 +14,61 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
 
 @click.command()
 @click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=click.Path())
-@click.option("--choice", "choices", multiple=True, metavar="NAME:KIND",
-              help="This column is a design choice too: category, flag, linear or log. May be repeated.")
+@click.option(
+    "--choice",
+    "choices",
+    multiple=True,
+    metavar="NAME:KIND",
+    help="This column is a design choice too: category, flag, linear or log. May be repeated.",
+)
 @click.option("--only", metavar="A,B", help="Only these choices are examined.")
 @click.option("--component", "components", metavar="A,B", help="Only these risks are studied.")
-@click.option("--method", "methods", metavar="A,B", default="controlled,linear", show_default=True,
-              help="controlled, linear, trees. Trees take minutes.")
-@click.option("--confounder", "confounders", multiple=True, metavar="NAME[:KIND]",
-              help="The linear model holds these fixed. The default are the paper's, where the table has them.")
-@click.option("--cluster", metavar="COLUMN",
-              help="Rows with the same value are not independent. The default is objective, where there is one.")
+@click.option(
+    "--method",
+    "methods",
+    metavar="A,B",
+    default="controlled,linear",
+    show_default=True,
+    help="controlled, linear, trees. Trees take minutes.",
+)
+@click.option(
+    "--confounder",
+    "confounders",
+    multiple=True,
+    metavar="NAME[:KIND]",
+    help="The linear model holds these fixed. The default are the paper's, where the table has them.",
+)
+@click.option(
+    "--cluster",
+    metavar="COLUMN",
+    help="Rows with the same value are not independent. The default is objective, where there is one.",
+)
 @click.option("--metadata", metavar="FILE", help="The authors' metadata.yaml, if it is not beside their table.")
 @click.option("--percent", is_flag=True, help="Risks of tables that are not the authors' are percent.")
-@click.option("--shots", metavar="COLUMN=N,...",
-              help="Training rows behind each few-shot column, for the law of label counts. Known for the published table.")
+@click.option(
+    "--shots",
+    metavar="COLUMN=N,...",
+    help="Training rows behind each few-shot column, for the law of label counts. Known for the published table.",
+)
 @click.option("--labels", "n_full", type=click.IntRange(2), help="Training rows behind agg_risk, with --shots.")
-@click.option("--judged-rows", type=click.IntRange(1),
-              help="Rows that each risk is judged on, for chances to be the best. Known for the published table.")
-@click.option("--as-published", is_flag=True,
-              help="The authors' methods with their flaws, on their table without corrections, beside ours.")
-@click.option("--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
-              show_default=True, help="This is the confidence of the intervals.")
+@click.option(
+    "--judged-rows",
+    type=click.IntRange(1),
+    help="Rows that each risk is judged on, for chances to be the best. Known for the published table.",
+)
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="The authors' methods with their flaws, on their table without corrections, beside ours.",
+)
+@click.option(
+    "--ci",
+    "confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="This is the confidence of the intervals.",
+)
 @click.option("--show", type=click.Choice(SHOWN), help="One table of the result. csv and json have effects by default.")
 @click.option("--all", "every", is_flag=True, help="All effects are listed, not only those that stay after Holm.")
 @click.option("--figures", metavar="DIR", help="Figures are written to this folder, as PNG and SVG.")
@@ -70,6 +104,9 @@ def study(**given: Any) -> None:
     }
     frame, found = read_table(given["tables"], **reading)
     table = study_table(frame, found=found, **naming)
+    if given["show"] == "corrections":
+        _print([asdict(c) for c in found], given["form"], "corrections")
+        return
     named = {name: given[name] for name in ("confidence", "n_full", "judged_rows") if given[name] is not None}
     if given["confounders"]:
         named["confounders"] = tuple(parse_choice(text) for text in given["confounders"])
@@ -99,14 +136,18 @@ def study(**given: Any) -> None:
         if different:
             opt.show("\n" + render_differences(different, every=given["every"]))
     else:
-        rows = _rows(result, different, shown or ("differences" if given["as_published"] else "effects"))
-        if rows or form == "json":
-            opt.print_rows(rows, form)
-        else:
-            opt.say(f"There is nothing to show for {shown or 'effects'}.")
+        shown = shown or ("differences" if given["as_published"] else "effects")
+        _print(_rows(result, different, shown), form, shown)
     if table.unknown:
         listed = ", ".join(table.unknown[:8]) + (" …" if len(table.unknown) > 8 else "")
         opt.say(f"{len(table.unknown)} columns are no known design choices and are not examined: {listed}.")
+
+
+def _print(rows: list[dict[str, Any]], form: str, shown: str) -> None:
+    if rows or form == "json":
+        opt.print_rows(rows, form)
+    else:
+        opt.say(f"There is nothing to show for {shown}.")
 
 
 def _names(text: str | None) -> list[str]:
@@ -129,15 +170,13 @@ def _rows(result: Any, different: Any, shown: str) -> list[dict[str, Any]]:
     from ssl_risk_rs.study.study import difference_frame
 
     if shown == "effects":
-        return frame(result.effects).to_dicts()  # type: ignore[no-any-return]
+        return frame(result.effects).to_dicts()
     if shown == "differences":
         return difference_frame(different).to_dicts()
     if shown == "law":
         return [_plain(asdict(h)) for h in (result.laws.held_out if result.laws else ())]
     if shown == "trees":
         return [_plain(asdict(r)) for r in result.trees]
-    if shown == "corrections":
-        return [asdict(c) for c in result.table.corrections]
     if shown == "fronts":
         return [
             {"first": f.first, "second": f.second, "n": f.n}

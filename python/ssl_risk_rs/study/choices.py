@@ -53,7 +53,9 @@ _HEADS = ("projection1_arch", "projection2_arch", "projection_same")
 #: the design choices of Dubois et al. 2023, under the names of their table
 CHOICES: Mapping[str, Choice] = _table(
     Choice("objective", "category", "objective", replaces=("ssl_mode",), along=("version", "year")),
-    Choice("ssl_mode", "category", "kind of objective", replaces=("objective",), along=("objective", "version", "year")),
+    Choice(
+        "ssl_mode", "category", "kind of objective", replaces=("objective",), along=("objective", "version", "year"),
+    ),
     Choice("version", "linear", "version of the method", along=("year",)),
     Choice("n_negatives", "log", "negatives", along=("batch_size",)),
     Choice("n_classes", "log", "pseudo-classes"),

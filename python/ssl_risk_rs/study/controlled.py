@@ -58,9 +58,7 @@ def _published(table: StudyTable) -> bool:
     return table.frame["source"].is_in(["published"]).any()
 
 
-def comparisons(
-    table: StudyTable, choice: Choice, known: Sequence[bool], *, duplicated: bool = False
-) -> Comparisons:
+def comparisons(table: StudyTable, choice: Choice, known: Sequence[bool], *, duplicated: bool = False) -> Comparisons:
     """Groups of `known` rows that differ in the choice alone.
 
     With `duplicated` a group enters once for each column that varies in it, as in the authors' code: rows then stand
@@ -87,9 +85,7 @@ def _tuples(frame: pl.DataFrame, names: Sequence[str]) -> list[tuple[object, ...
     return list(frame.select(names).iter_rows()) if names else [()] * frame.height
 
 
-def controlled_effects(
-    table: StudyTable, *, confidence: float = 0.95, duplicated: bool = False
-) -> list[Effect]:
+def controlled_effects(table: StudyTable, *, confidence: float = 0.95, duplicated: bool = False) -> list[Effect]:
     """Effects of all choices from encoders that differ in one choice alone.
 
     Returns

@@ -86,7 +86,7 @@ def rank_change(frame: pl.DataFrame, first: str, second: str, among: Sequence[st
 
 
 def geometry(frame: pl.DataFrame, target: str = "agg_risk") -> Regression:
-    """Aggregated risk on effective dimensionality, uniformity and alignment of ResNet-50 rows, as the authors fit it."""
+    """Aggregated risk on effective dimensionality, uniformity and alignment, over ResNet-50 rows as the authors do."""
     inputs = ("train_rank", "train_uniformity", "trainrealaug_alignment")
     if missing := [c for c in (*inputs, "architecture_exact", target) if c not in frame.columns]:
         raise DataError(f"the regression on geometry needs the columns {', '.join(missing)}")

@@ -60,14 +60,13 @@ def known_rows(frame: pl.DataFrame, choices: Sequence[Choice], examined: str) ->
 def columns(frame: pl.DataFrame, choice: Choice, reference: str = "") -> list[Column]:
     """The columns that a choice makes: one less than its levels for a category or flag, one for a number.
 
-    A given `reference` goes before the choice's own, and that before the most frequent level. Numbers are centred on the mean of the rows that have one; rows without stand at 0.
+    A given `reference` goes before the choice's own, and that before the most frequent level. Numbers are centred on
+    the mean of the rows that have one; rows without stand at 0.
     """
     series = values(frame, choice)
     if choice.kind in ("category", "flag"):
         levels = series.cast(pl.String) if choice.kind == "category" else _truth(series)
-        counts = levels.drop_nulls().value_counts(sort=False).sort(
-            ["count", choice.name], descending=[True, False]
-        )
+        counts = levels.drop_nulls().value_counts(sort=False).sort(["count", choice.name], descending=[True, False])
         names: list[str] = counts[choice.name].to_list()
         if not names:
             return []
@@ -89,7 +88,8 @@ def columns(frame: pl.DataFrame, choice: Choice, reference: str = "") -> list[Co
 
 
 def _truth(series: pl.Series) -> pl.Series:
-    return series.cast(pl.Boolean).replace_strict({True: "yes", False: "no"}, return_dtype=pl.String)
+    words = {True: "yes", False: "no", None: None}
+    return pl.Series(series.name, [words[cell] for cell in series.cast(pl.Boolean).to_list()], dtype=pl.String)
 
 
 def clusters(frame: pl.DataFrame, column: str) -> Int64[np.ndarray, " n"]:

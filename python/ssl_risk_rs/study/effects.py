@@ -41,7 +41,7 @@ class Effect:
     method : "controlled", "linear", "linear/cluster", "linear/classical", "trees", "yardstick"
     effect, se, low, high : in fractions of the error; NaN where `status` is not ESTIMATED
     df : degrees of freedom of the t distribution behind interval and p
-    p, p_adjusted : two-sided, and after Holm over all tests of this component by this method; NaN where nothing is tested
+    p, p_adjusted : two-sided, and after Holm over all tests of this component by this method; NaN without a test
     n, groups : rows and groups (objectives, or comparisons of a controlled effect) that it rests on
     reason : in words, what is in the way, or what weakens the estimate
     influential, effect_without : the encoder that moves the effect most, and the effect without it

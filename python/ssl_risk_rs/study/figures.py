@@ -1,6 +1,7 @@
 """Figures of a study, as PNG and SVG, readable in grey."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,24 +36,25 @@ def write_figures(study: Study, folder: str | Path, formats: tuple[str, ...] = (
     require("matplotlib").use("Agg")
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    drawings: dict[str, Callable[["Figure"], object]] = {}
+    drawings: dict[str, Callable[[Figure], object]] = {}
     for component in study.table.components:
         if _strongest(study, component):
-            drawings[f"effects_{_safe(component)}"] = lambda f, c=component: _effects(study, c, f)  # type: ignore[misc]
+            drawings[f"effects_{_safe(component)}"] = partial(_effects, study, component)
     drawings |= _partials(study)
     for front in study.fronts:
         name = f"front_{_safe(front.first)}_{_safe(front.second)}"
-        drawings[name] = lambda f, pair=(front.first, front.second): _front(study, pair, f)  # type: ignore[misc]
+        drawings[name] = partial(_front, study, (front.first, front.second))
     if study.laws is not None:
-        drawings["labels"] = lambda f: _labels(study, f)
+        drawings["labels"] = partial(_labels, study)
     paths = []
-    for name, draw in drawings.items():
-        figure = require("matplotlib.figure").Figure(figsize=(7, 5), layout="constrained")
-        draw(figure)
-        for kind in formats:
-            path = target / f"{name}.{kind}"
-            publish(path, lambda p, f=figure, k=kind: f.savefig(p, format=k, dpi=120, metadata=_dateless(k)))
-            paths.append(path)
+    with require("matplotlib").rc_context({"svg.hashsalt": "study", "svg.fonttype": "none"}):
+        for name, draw in drawings.items():
+            figure = require("matplotlib.figure").Figure(figsize=(7, 5), layout="constrained")
+            draw(figure)
+            for kind in formats:
+                path = target / f"{name}.{kind}"
+                publish(path, partial(figure.savefig, format=kind, dpi=120, metadata=_dateless(kind)))
+                paths.append(path)
     return paths
 
 
@@ -100,8 +102,8 @@ def _partials(study: Study) -> dict[str, Callable[["Figure"], object]]:
         held = confounders_of(choice, study.table.frame.columns, study.settings.confounders)
         model = model_of(study.table, choice, held, e.component)
         if isinstance(model, Model):
-            drawings[f"partial_{_safe(e.choice)}_{_safe(e.component)}"] = (
-                lambda f, m=model, c=e.component, who=e.influential: _partial(study, m, c, who, f)  # type: ignore[misc]
+            drawings[f"partial_{_safe(e.choice)}_{_safe(e.component)}"] = partial(
+                _partial, study, model, e.component, e.influential
             )
     return drawings
 

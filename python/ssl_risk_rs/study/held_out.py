@@ -44,9 +44,7 @@ class HeldOut:
     confidence: float = math.nan
 
 
-def summary(
-    law: str, left_out: str, points: LabelPoints, predicted: Float64[np.ndarray, " n"], groups: int
-) -> HeldOut:
+def summary(law: str, left_out: str, points: LabelPoints, predicted: Float64[np.ndarray, " n"], groups: int) -> HeldOut:
     """Root mean square error and R² of predictions."""
     off = predicted - points.error
     by = {int(n): math.sqrt(float(np.mean(off[points.n_labels == n] ** 2))) for n in np.unique(points.n_labels)}
@@ -55,9 +53,7 @@ def summary(
     return HeldOut(law, left_out, math.sqrt(float(np.mean(off**2))), by, len(points), groups, r2)
 
 
-def held_out_paper(
-    points: LabelPoints, by: By, *, judged: LabelPoints | None = None
-) -> HeldOut:
+def held_out_paper(points: LabelPoints, by: By, *, judged: LabelPoints | None = None) -> HeldOut:
     """The paper's law on left-out encoders or objectives: fitted on `points`, judged on `judged` (few-shot points)."""
     judged = points.take(points.n_labels < points.n_full) if judged is None else judged
     groups = np.array(judged.encoder if by == "encoder" else judged.objective)

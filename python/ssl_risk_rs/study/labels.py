@@ -1,7 +1,7 @@
 """Measured errors at few labels, beside the components at all labels: what laws of label counts are fitted on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -47,12 +47,14 @@ class LabelPoints:
 
     def take(self, keep: Bool[np.ndarray, " n"]) -> "LabelPoints":
         """The points where `keep` is true."""
-        return LabelPoints(
-            tuple(e for e, k in zip(self.encoder, keep, strict=True) if k),
-            tuple(o for o, k in zip(self.objective, keep, strict=True) if k),
-            *(getattr(self, name)[keep] for name in _ARRAYS),
-            self.n_full,
-        )
+        return replace(
+            self,
+            encoder=tuple(e for e, k in zip(self.encoder, keep, strict=True) if k),
+            objective=tuple(o for o, k in zip(self.objective, keep, strict=True) if k),
+            n_labels=self.n_labels[keep], error=self.error[keep], risk_af=self.risk_af[keep],
+            probe_gen=self.probe_gen[keep], enc_gen=self.enc_gen[keep], agg_risk=self.agg_risk[keep],
+            z_dim=self.z_dim[keep],
+        )  # fmt: skip
 
     def at(self, n_labels: float) -> dict[str, float]:
         """Errors at one number of labels by encoder."""
@@ -98,14 +100,21 @@ def label_points(
         frame = frame.with_columns(objective=pl.col("encoder"))
     if full:
         present = {"agg_risk": n_full, **present}
-    rows = []
+    names: list[tuple[str, str]] = []
+    numbers: list[list[float]] = []
     for row in frame.select("encoder", "objective", *(c for c in _ARRAYS[2:]), *(c for c in present if c != "agg_risk")
                             ).iter_rows(named=True):  # fmt: skip
         for column, n in present.items():
             inputs = [row[name] for name in _ARRAYS[2:]]
             if row[column] is not None and None not in inputs:
-                rows.append((str(row["encoder"]), str(row["objective"]), float(n), float(row[column]), *map(float, inputs)))
-    if not rows:
+                names.append((str(row["encoder"]), str(row["objective"])))
+                numbers.append([float(n), float(row[column]), *map(float, inputs)])
+    if not names:
         raise DataError("no encoder of the table has its components, its dimension and a few-shot risk")
-    cells = list(zip(*rows, strict=True))
-    return LabelPoints(cells[0], cells[1], *(np.array(c, dtype=np.float64) for c in cells[2:]), n_full)
+    columns = np.ascontiguousarray(np.array(numbers, dtype=np.float64).T)
+    return LabelPoints(
+        encoder=tuple(encoder for encoder, _ in names),
+        objective=tuple(objective for _, objective in names),
+        n_full=n_full,
+        **dict(zip(_ARRAYS, columns, strict=True)),
+    )

@@ -139,7 +139,7 @@ class LogitLaw:
         corners = sorted([*known, *zip(self.knots, self.scales, strict=True)])
         xs, ys = np.array([x for x, _ in corners]), np.array([y for _, y in corners])
         last, top = xs[-1], max(ys[-1], float(np.max(ys)) if self.measured is not None else 0.0)
-        return np.where(along > last, top * along / last, np.interp(along, xs, ys))
+        return np.asarray(np.where(along > last, top * along / last, np.interp(along, xs, ys)))
 
 
 def _inputs(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -> Float64[np.ndarray, "n k"]:
@@ -150,16 +150,16 @@ def _inputs(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -> 
 
 
 def _distance(points: LabelPoints) -> Float64[np.ndarray, " n"]:
-    return np.log(points.n_full / points.n_labels)
+    return np.asarray(np.log(points.n_full / points.n_labels))
 
 
 def _logit(p: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     inside = np.clip(p, _EDGE, 1 - _EDGE)
-    return np.log(inside / (1 - inside))
+    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _expit(z: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    return 0.5 * (1 + np.tanh(0.5 * z))
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * z)))
 
 
 def _least_squares(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -> Float64[np.ndarray, " k"]:
@@ -176,9 +176,7 @@ def _least_squares(points: LabelPoints, measured: Float64[np.ndarray, " n"] | No
     return np.asarray(solution / scale)
 
 
-def measured_at(
-    points: LabelPoints, n_labels: float | None
-) -> tuple[LabelPoints, Float64[np.ndarray, " n"] | None]:
+def measured_at(points: LabelPoints, n_labels: float | None) -> tuple[LabelPoints, Float64[np.ndarray, " n"] | None]:
     """The other points of the encoders that were measured at `n_labels`, and what was measured there."""
     if n_labels is None:
         return points, None

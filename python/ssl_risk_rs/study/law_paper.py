@@ -31,7 +31,7 @@ class PaperLaw:
         """Errors at the points' numbers of labels."""
         growth = (_COMPLEMENT / IMAGENET_LABELS * points.n_full / points.n_labels) ** self.alpha
         kept = points.enc_gen + (1 - self.b) * points.risk_af
-        return np.clip(kept + (self.b * points.risk_af + points.probe_gen) * growth, 0.0, 1.0)
+        return np.asarray(np.clip(kept + (self.b * points.risk_af + points.probe_gen) * growth, 0.0, 1.0))
 
 
 def fit_paper_law(points: LabelPoints, *, b: float | None = None) -> PaperLaw:

@@ -71,9 +71,7 @@ def confounders_of(
     Where a table has no `ssl_mode`, `objective` takes its place. A second source of rows is a confounder too.
     """
     if named is None:
-        names = [
-            "objective" if name == "ssl_mode" and "ssl_mode" not in available else name for name in CONFOUNDERS
-        ]
+        names = ["objective" if name == "ssl_mode" and "ssl_mode" not in available else name for name in CONFOUNDERS]
         found = [c for name in (*names, "source") if name in available and (c := choice_of(name)) is not None]
     else:
         found = list(named)
@@ -89,9 +87,7 @@ def cluster_of(table: StudyTable, component: str) -> str:
     return "architecture" if component == "approx" and "architecture" in table.frame.columns else table.cluster
 
 
-def model_of(
-    table: StudyTable, choice: Choice, confounders: Sequence[Choice], component: str
-) -> Model | NoModel:
+def model_of(table: StudyTable, choice: Choice, confounders: Sequence[Choice], component: str) -> Model | NoModel:
     """The design of a choice in the rows that have the component, or why there is none."""
     having, cluster = table.frame[component].is_not_null(), cluster_of(table, component)
     places = np.arange(table.frame.height, dtype=np.int64)
@@ -112,9 +108,10 @@ def model_of(
     if choice.kind == "category" and not factored.identified[1 : 1 + len(examined)].all():
         # another level may be one that more levels can be compared with
         sets = factored.comparable(range(1, 1 + len(examined)))
-        largest = max(sets, key=lambda s: (len(s), -1 in s, max((examined[i - 1].values.sum() for i in s if i > 0), default=0)))
+        sizes = {i: float(column.values.sum()) for i, column in enumerate(examined, start=1)} | {-1: 0.0}
+        largest = max(sets, key=lambda members: (len(members), -1 in members, max(sizes[i] for i in members)))
         if -1 not in largest:
-            place = max(largest, key=lambda i: examined[i - 1].values.sum())
+            place = max(largest, key=sizes.__getitem__)
             examined = columns(used, choice, examined[place - 1].level)
             factored = _factor(examined, held)
     if factored.df < 1:
@@ -194,7 +191,8 @@ def _effects(
         if not contrast.sound:
             if kind == "cluster":
                 status = Status.ONE_GROUP
-                why = f"a single {cluster_of(table, components[0])} decides it, so that its variance between groups cannot be seen"
+                cluster = cluster_of(table, components[0])
+                why = f"a single {cluster} decides it, so that its variance between groups cannot be seen"
             else:
                 status, why = Status.ONE_ROW, "single rows decide it, so that their variance cannot be seen"
             yield from (replace(blank, component=c, status=status, reason=why) for c in components)
@@ -205,9 +203,7 @@ def _effects(
             yield judged(named, factored, fits[c], contrast, place, model.encoders)
 
 
-def _meaningless(
-    refused: Effect, factored: Factor, fit: Fit, y: Float64[np.ndarray, " n"], place: int
-) -> Effect:
+def _meaningless(refused: Effect, factored: Factor, fit: Fit, y: Float64[np.ndarray, " n"], place: int) -> Effect:
     """What a pseudo-inverse prints for an effect that is not identified."""
     special = require("scipy.special")
     value, variance = factored.minimum_norm(place, fit, y)

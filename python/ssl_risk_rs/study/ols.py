@@ -156,9 +156,7 @@ class Factor:
         variance = float(fit.residuals @ fit.residuals) / self.df
         return float(full[column] @ y), float(full[column] @ full[column]) * variance
 
-    def contrast(
-        self, column: int, kind: Covariance, clusters: Int64[np.ndarray, " n"] | None = None
-    ) -> Contrast:
+    def contrast(self, column: int, kind: Covariance, clusters: Int64[np.ndarray, " n"] | None = None) -> Contrast:
         """An identified coefficient with its variance.
 
         "classical" supposes equal, independent errors. "HC3" allows each row its own variance: squared residuals over
@@ -230,7 +228,7 @@ def factor(x: Float64[np.ndarray, "n k"]) -> Factor:
     inverse = linalg.solve_triangular(upper, np.eye(rank)) if rank else np.zeros((0, 0))
     basis = np.ascontiguousarray(q[:, :rank])
     return Factor(
-        identified=(np.abs(null) <= _TOUCHES).all(axis=1),
+        identified=np.asarray((np.abs(null) <= _TOUCHES).all(axis=1)),
         null=null,
         kept=np.asarray(pivot[:rank], dtype=np.int64),
         leverage=np.sum(basis * basis, axis=1),

@@ -33,7 +33,15 @@ _RISKS = {
 
 #: first cells of the two header rows
 _GROUPS, _INDEX = "risk_decomposition", "enc"
-_FLAGS = ("is_stopgrad", "is_ema", "projection_same", "is_aug_invariant", "is_official", "is_industry", "is_our_extract")
+_FLAGS = (
+    "is_stopgrad",
+    "is_ema",
+    "projection_same",
+    "is_aug_invariant",
+    "is_official",
+    "is_industry",
+    "is_our_extract",
+)
 
 #: sum of the four published components minus the aggregated risk below which nothing was clipped, in percent: sums of
 #: doubles near 30 differ by some 1e-14, the smallest clipped amount is 0.09
@@ -131,7 +139,7 @@ def load_published(
     Returns
     -------
     A frame with `encoder`, `source` ("published"), `excluded` (a reason, or null), the components `approx`,
-    `usability`, `probe_gen`, `enc_gen`, `agg_risk`, the few-shot risks `agg_risk@30`, `@1%`, `@5`, `@3` (all fractions),
+    `usability`, `probe_gen`, `enc_gen`, `agg_risk`, the few-shot risks `agg_risk@30`, `@1%`, `@5`, `@3` (fractions),
     `risk_af` (R_AF, which all rows have), then hyper-parameters, metadata and statistics under the authors' names.
     `patch_size` is null for encoders that are no ViT unless `corrected` is False (the authors wrote 7 and 4 there).
     `corrections` lists what was changed.

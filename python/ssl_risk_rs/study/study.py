@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import polars as pl
 
@@ -49,6 +49,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
             raise ParameterError(f"a confidence of {self.confidence:g} is not between 0 and 1")
+        if unknown := [m for m in self.methods if m not in get_args(Method)]:
+            raise ParameterError(f"{unknown[0]!r} is no method of a study; take {', '.join(get_args(Method))}")
 
     @staticmethod
     def for_table(table: StudyTable, **given: object) -> "Settings":
@@ -94,9 +96,7 @@ class Study:
     contributions: tuple[Contributions, ...]
 
 
-def run_study(
-    table: StudyTable, settings: Settings, progress: Callable[[str], object] | None = None
-) -> Study:
+def run_study(table: StudyTable, settings: Settings, progress: Callable[[str], object] | None = None) -> Study:
     """Study a table.
 
     Parameters
@@ -123,7 +123,9 @@ def run_study(
     effects = adjusted(found)
     laws, why = _laws(table, settings, say)
     few = [c for c in table.components if c not in COMPONENTS]
-    pairs = [p for p in (("usability", "probe_gen"), *(("agg_risk", c) for c in few)) if set(p) <= set(table.components)]
+    pairs = [
+        p for p in (("usability", "probe_gen"), *(("agg_risk", c) for c in few)) if set(p) <= set(table.components)
+    ]
     goals = [c for c in ("agg_risk", *few) if c in table.components]
     return Study(
         table=table,

@@ -84,7 +84,7 @@ def study_table(
     for name in (*named, *only, *((cluster,) if cluster else ())):
         if name not in frame.columns:
             raise ParameterError(f"the table has no column {name!r}; it has {_listing(frame.columns)}")
-    known = {n: c for n, c in (CHOICES | AUGMENTATIONS).items() if n in frame.columns}
+    known = {n: c for n, c in {**CHOICES, **AUGMENTATIONS}.items() if n in frame.columns}
     every = {**known, **named}
     if only:
         for name in only:
@@ -157,14 +157,15 @@ def read_table(
 
 
 def _other(path: Path, percent: bool) -> pl.DataFrame:
-    readers = {".csv": pl.read_csv, ".parquet": pl.read_parquet, ".json": pl.read_json}
-    if path.suffix not in readers:
+    if path.suffix not in (".csv", ".parquet", ".json"):
         raise DataError(f"{path} is no table that is read here; name a .csv, .parquet or .json file")
     try:
         if path.suffix == ".csv":
             frame = pl.read_csv(path, infer_schema_length=None)
+        elif path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
         else:
-            frame = readers[path.suffix](path)
+            frame = pl.read_json(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or 'no such file'})") from error
     except pl.exceptions.PolarsError as error:

@@ -20,8 +20,8 @@ _LISTED = 0.05
 def render(study: Study, *, every: bool = False) -> str:
     """All sections; with `every`, all effects and not only those that stay after Holm's correction."""
     parts = [
-        _heading(study), _yardsticks(study), _effects(study, every), _trees(study), _laws(study), _tradeoffs(study, every),
-        _fronts(study), _advice(study),
+        _heading(study), _yardsticks(study), _effects(study, every), _trees(study), _laws(study),
+        _tradeoffs(study, every), _fronts(study), _advice(study),
     ]  # fmt: skip
     return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
 
@@ -151,8 +151,8 @@ def _laws(study: Study) -> Iterator[str]:
     laws = study.laws
     yield "Law of label counts"
     yield (
-        f"  the authors' law: α = {laws.paper.alpha:.4f}, B = {laws.paper.b:.3f}, R² {laws.paper_fit.r2:.3f}, root mean "
-        f"square error {100 * laws.paper_fit.rmse:.2f} points on the {laws.paper_fit.n} points it was fitted on "
+        f"  the authors' law: α = {laws.paper.alpha:.4f}, B = {laws.paper.b:.3f}, R² {laws.paper_fit.r2:.3f}, root "
+        f"mean square error {100 * laws.paper_fit.rmse:.2f} points on the {laws.paper_fit.n} points it was fitted on "
         f"(B = 0: R² {laws.paper_one_fit.r2:.3f})"
     )
     for law in laws.logit:
@@ -232,8 +232,8 @@ def render_differences(found: Sequence[Difference], *, every: bool = False) -> s
     lines = [
         f"The authors' way beside ours: {len(found):,} effects, {count:,} listed"
         if every
-        else f"The authors' way beside ours: {count:,} of {len(found):,} effects are below 0.05 their way and not ours; "
-        "for each choice and method the strongest is listed (--all lists every effect)",
+        else f"The authors' way beside ours: {count:,} of {len(found):,} effects are below 0.05 their way and not "
+        "ours; for each choice and method the strongest is listed (--all lists every effect)",
         f"  {'choice':<24}{'level':<24}{'component':<12}{'method':<16}{'theirs':>8}{'p':>9}{'n':>5}{'ours':>9}{'p':>9}"
         f"{'n':>5}",
     ]
@@ -241,7 +241,8 @@ def render_differences(found: Sequence[Difference], *, every: bool = False) -> s
         level = f"{d.level} vs {d.reference}" if d.reference else d.level
         lines.append(
             f"  {d.choice:<24}{_cut(level, 23):<24}{d.component:<12}{d.method:<16}{_points(d.published_effect):>8}"
-            f"{_p(d.published_p):>9}{d.published_n:>5}{_points(d.effect):>9}{_p(d.p):>9}{d.n:>5}  {'; '.join(d.reasons)}"
+            f"{_p(d.published_p):>9}{d.published_n:>5}{_points(d.effect):>9}{_p(d.p):>9}{d.n:>5}"
+            f"  {'; '.join(d.reasons)}"
         )
     return "\n".join(lines)
 

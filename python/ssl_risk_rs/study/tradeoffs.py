@@ -178,7 +178,7 @@ def _error(rows: pl.DataFrame, name: str, judged: int) -> Float64[np.ndarray, " 
     risk = rows[base if base in rows.columns else name].to_numpy().astype(np.float64)
     risk = np.clip(np.nan_to_num(risk, nan=0.5), 0.0, 1.0)
     times = 2.0 if name == "enc_gen" else 1.0  # test rows and held-out training rows both vary
-    return np.sqrt(times * risk * (1 - risk) / judged)
+    return np.asarray(np.sqrt(times * risk * (1 - risk) / judged))
 
 
 def _undominated(points: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:

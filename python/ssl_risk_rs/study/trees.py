@@ -161,7 +161,9 @@ def fit_trees(
         "min_sum_hessian_in_leaf": 0.0, "feature_fraction": 0.5, "cat_smooth": 1.0, "cat_l2": 1.0,
         "min_data_per_group": 1, "max_cat_to_onehot": 256 if chosen.random_cuts else 4, "feature_pre_filter": False,
     }  # fmt: skip
-    data = lightgbm.Dataset(x, y, categorical_feature=list(categories), free_raw_data=False, params={"verbosity": -1, "min_data_in_bin": 1})
+    data = lightgbm.Dataset(
+        x, y, categorical_feature=list(categories), free_raw_data=False, params={"verbosity": -1, "min_data_in_bin": 1}
+    )
     return lightgbm.train(settings, data, num_boost_round=chosen.rounds)
 
 
@@ -171,7 +173,10 @@ def _predict(booster: object, x: Float64[np.ndarray, "n k"], rounds: int | None 
 
 
 def _tune(
-    x: Float64[np.ndarray, "n k"], y: Float64[np.ndarray, " n"], categories: Sequence[int], fold: Int64[np.ndarray, " n"]
+    x: Float64[np.ndarray, "n k"],
+    y: Float64[np.ndarray, " n"],
+    categories: Sequence[int],
+    fold: Int64[np.ndarray, " n"],
 ) -> Parameters:
     """The hyper-parameters of least squared error over inner folds."""
     errors: dict[Parameters, float] = {}
@@ -330,9 +335,12 @@ def _references(inputs: Inputs, x: Float64[np.ndarray, "n k"]) -> tuple[int, ...
     found = []
     for i, choice in enumerate(inputs.choices):
         names, column = inputs.levels[i], x[:, i]
-        counts = np.bincount(column[np.isfinite(column)].astype(np.int64), minlength=len(names)) if names else []
+        if not names:
+            found.append(-1)
+            continue
+        counts = np.bincount(column[np.isfinite(column)].astype(np.int64), minlength=len(names))
         named = choice.reference in names and counts[names.index(choice.reference)] > 0
-        found.append((names.index(choice.reference) if named else int(np.argmax(counts))) if names else -1)
+        found.append(names.index(choice.reference) if named else int(np.argmax(counts)))
     return tuple(found)
 
 
@@ -365,7 +373,13 @@ def _readings(
 
 
 def _effect(
-    key: tuple[str, str, str], value: float, without: list[float], component: str, n: int, groups: int, confidence: float
+    key: tuple[str, str, str],
+    value: float,
+    without: list[float],
+    component: str,
+    n: int,
+    groups: int,
+    confidence: float,
 ) -> Effect:
     special = require("scipy.special")
     choice, level, reference = key
@@ -407,6 +421,4 @@ def _dependence(booster: object, x: Float64[np.ndarray, "n k"], places: Sequence
     grid[:, :, places] = np.where(distinct == -1e30, np.nan, distinct)[:, None, :]
     means = _predict(booster, grid.reshape(-1, x.shape[1])).reshape(len(distinct), -1).mean(axis=1)
     at_rows = means[back.ravel()]
-    return at_rows - at_rows.mean()
-
-
+    return np.asarray(at_rows - at_rows.mean())

@@ -7,8 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-pytest.importorskip("scipy")
-
 #: folder of all_results.csv, metadata.yaml and raw_risks.csv, which the project does not contain
 PAPER = Path(os.environ.get("SSL_RISK_PAPER_DATA") or Path(__file__).parents[3] / "shared" / "paper")
 

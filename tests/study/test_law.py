@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs.errors import DataError, ParameterError
-from ssl_risk_rs.study.held_out import held_out_logit, held_out_paper, summary
+from ssl_risk_rs.study.held_out import held_out_logit, held_out_paper, held_out_sets, summary
 from ssl_risk_rs.study.labels import IMAGENET_LABELS, IMAGENET_SHOTS, label_points
 from ssl_risk_rs.study.law import fit_logit_law, imagenet_laws, read_laws, write_laws
 from ssl_risk_rs.study.law_paper import PaperLaw, fit_paper_law
@@ -179,6 +179,15 @@ def test_the_default_law_is_better_on_what_it_has_not_seen(plain_points):
     logit = {by: 100 * held_out_logit(plain_points, by, intervals=False).rmse for by in ("encoder", "objective")}
     assert {by: f"{v:.2f}" for by, v in paper.items()} == {"encoder": "4.96", "objective": "5.00"}
     assert {by: f"{v:.2f}" for by, v in logit.items()} == {"encoder": "3.82", "objective": "4.05"}
+
+
+def test_the_sets_that_the_authors_leave_out(as_published, plain_points):
+    found = {(h.left_out, h.law): h for h in held_out_sets(as_published.frame, plain_points)}
+    r2 = {name: f"{found[name, 'paper'].r2:.2f}" for name in ("year 2022", "contrastive", "ViT", "ResNet")}
+    assert r2 == {"year 2022": "0.92", "contrastive": "0.96", "ViT": "0.85", "ResNet": "0.90"}
+    assert found["random 60 %", "paper"].r2 > 0.94
+    for name in ("random 60 %", "contrastive", "generative", "ViT", "ResNet"):  # 2022 is a tie
+        assert found[name, "logit"].rmse < found[name, "paper"].rmse < found[name, "sizes"].rmse
 
 
 @pytest.mark.parametrize(

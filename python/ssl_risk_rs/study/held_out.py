@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+import polars as pl
+from jaxtyping import Bool, Float64
 
 from ssl_risk_rs.study.labels import LabelPoints
 from ssl_risk_rs.study.law import fit_logit_law, measured_at
-from ssl_risk_rs.study.law_paper import fit_paper_law
+from ssl_risk_rs.study.law_paper import fit_paper_law, fit_rival_law
 
-__all__ = ["By", "HeldOut", "held_out_logit", "held_out_paper", "summary"]
+__all__ = ["By", "HeldOut", "held_out_logit", "held_out_paper", "held_out_sets", "summary"]
 
 By = Literal["encoder", "objective"]
 
@@ -102,3 +103,41 @@ def held_out_logit(
         width=float(width.mean()),
         confidence=confidence,
     )
+
+
+#: sets of encoders that the authors leave out: name → column and value
+_SETS = {
+    "year 2022": ("year", "2022"), "contrastive": ("ssl_mode", "contrastive"), "generative": ("ssl_mode", "generative"),
+    "ViT": ("family", "vit"), "ResNet": ("family", "resnet"),
+}  # fmt: skip
+
+
+def held_out_sets(frame: pl.DataFrame, points: LabelPoints, *, seed: int = 0) -> list[HeldOut]:
+    """Three laws on the sets that the authors leave out, fitted on the rest.
+
+    The paper's law, the law on the logit scale, and the law of sizes, each on a random 60 % of the points of every
+    encoder and on the sets whose columns the frame has. The law on the logit scale is fitted on the few-shot points.
+    """
+    rng = np.random.default_rng(seed)
+    names, place = np.unique(np.array(points.encoder), return_inverse=True)
+    out = np.zeros(len(points), dtype=bool)
+    for i in range(len(names)):
+        here = rng.permutation(np.flatnonzero(place == i))
+        out[here[: round(0.6 * len(here))]] = True
+    sets: dict[str, Bool[np.ndarray, " n"]] = {"random 60 %": out}
+    for name, (column, value) in _SETS.items():
+        if column in frame.columns:
+            chosen = set(frame.filter(pl.col(column).cast(pl.String) == value)["encoder"].cast(pl.String).to_list())
+            sets[name] = np.array([encoder in chosen for encoder in points.encoder])
+    found = []
+    for name, left in sets.items():
+        if not 0 < left.sum() < len(left):
+            continue
+        rest, judged = points.take(~left), points.take(left)
+        predicted = {
+            "paper": fit_paper_law(rest).predict(judged),
+            "logit": fit_logit_law(rest, intervals=False).predict(judged),
+            "sizes": fit_rival_law(rest).predict(judged),
+        }
+        found += [summary(law, name, judged, values, 1) for law, values in predicted.items()]
+    return found

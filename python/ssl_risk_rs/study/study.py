@@ -12,7 +12,7 @@ from ssl_risk_rs.study.choices import Choice
 from ssl_risk_rs.study.controlled import METHOD as CONTROLLED
 from ssl_risk_rs.study.controlled import controlled_effects, yardsticks
 from ssl_risk_rs.study.effects import Effect, Status, adjusted
-from ssl_risk_rs.study.held_out import HeldOut, held_out_logit, held_out_paper, summary
+from ssl_risk_rs.study.held_out import HeldOut, held_out_logit, held_out_paper, held_out_sets, summary
 from ssl_risk_rs.study.labels import IMAGENET_LABELS, IMAGENET_SHOTS, label_points
 from ssl_risk_rs.study.law import LogitLaw, fit_logit_law
 from ssl_risk_rs.study.law_paper import PaperLaw, fit_paper_law
@@ -164,6 +164,7 @@ def _laws(table: StudyTable, settings: Settings, say: Callable[[str], object]) -
         tests = [held_out_paper(full, "encoder"), held_out_paper(full, "objective")]
         tests += [held_out_logit(points, "encoder", intervals=False), held_out_logit(points, "objective")]
         tests += [held_out_logit(points, "objective", measured=m) for m in measured if m is not None]
+        tests += held_out_sets(table.frame, authors)
     except DataError as error:
         return None, str(error)
     fits = [summary("paper", "nothing", authors, law.predict(authors), 0) for law in (two, one)]

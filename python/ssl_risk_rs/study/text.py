@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from ssl_risk_rs.study.advice import Support
 from ssl_risk_rs.study.controlled import YARDSTICK
 from ssl_risk_rs.study.effects import Effect, Status
+from ssl_risk_rs.study.held_out import By
 from ssl_risk_rs.study.law import LogitLaw
 from ssl_risk_rs.study.linear import METHODS, cluster_of
 from ssl_risk_rs.study.study import Difference, Study
@@ -157,7 +159,7 @@ def _laws(study: Study) -> Iterator[str]:
     )
     for law in laws.logit:
         yield f"  {_law(law)}"
-    yield f"  {'held out':<28}{'law':<22}{'points':>7}{'n':>6}{'groups':>8}   intervals"
+    yield f"  {'held out':<28}{'law':<22}{'points':>7}{'R²':>7}{'n':>6}{'groups':>8}   intervals"
     for h in laws.held_out:
         covered = ""
         if math.isfinite(h.coverage):
@@ -165,7 +167,8 @@ def _laws(study: Study) -> Iterator[str]:
                 f"{h.confidence:.0%} intervals hold {h.coverage:.1%} of points ({h.coverage_groups:.1%} with equal "
                 f"weight for each {h.left_out}), mean width {100 * h.width:.1f} points"
             )
-        yield f"  each {h.left_out:<23}{h.law:<22}{100 * h.rmse:>7.2f}{h.n:>6}{h.groups:>8}   {covered}".rstrip()
+        left = f"each {h.left_out}" if h.left_out in get_args(By) else h.left_out
+        yield f"  {left:<28}{h.law:<22}{100 * h.rmse:>7.2f}{h.r2:>7.3f}{h.n:>6}{h.groups:>8}   {covered}".rstrip()
     yield "  One measured point at few labels is worth more than any law: see the lines that are given one."
 
 

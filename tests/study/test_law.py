@@ -10,7 +10,7 @@ import pytest
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.held_out import held_out_logit, held_out_paper, held_out_sets, summary
 from ssl_risk_rs.study.labels import IMAGENET_LABELS, IMAGENET_SHOTS, label_points
-from ssl_risk_rs.study.law import fit_logit_law, imagenet_laws, read_laws, write_laws
+from ssl_risk_rs.study.law import fit_logit_law, imagenet_laws, predict_errors, read_laws, write_laws
 from ssl_risk_rs.study.law_paper import PaperLaw, fit_paper_law
 
 SHOTS = {"agg_risk@30": 30_000, "agg_risk@5": 5_000, "agg_risk@3": 3_000}
@@ -103,7 +103,7 @@ def test_intervals_grow_away_from_what_is_known():
     widths = []
     for n in (900_000.0, 30_000.0, 5_000.0, 3_000.0, 1_000.0):
         low, high = law.intervals(replace(one, n_labels=np.array([n])), np.array([0.5]))
-        widths.append(float(high[0] - low[0]))
+        widths.append(float(np.log(high / (1 - high))[0] - np.log(low / (1 - low))[0]))
     assert widths[2] == pytest.approx(0, abs=1e-12)  # the measured point itself
     assert widths[0] < widths[1] and widths[4] > widths[3] > 0
     assert math.isinf(law.quantile(0.99))  # 20 objectives cannot tell
@@ -191,7 +191,7 @@ def test_the_sets_that_the_authors_leave_out(as_published, plain_points):
 
 
 @pytest.mark.parametrize(
-    ("measured", "rmse"), [(None, "4.18"), (30_000.0, "1.77"), (12_811.0, "1.19"), (5_000.0, "0.81"), (3_000.0, "0.94")]
+    ("measured", "rmse"), [(None, "4.18"), (30_000.0, "1.76"), (12_811.0, "1.13"), (5_000.0, "0.74"), (3_000.0, "0.92")]
 )
 def test_intervals_cover_published_objectives_that_were_left_out(published, measured, rmse):
     held = held_out_logit(label_points(published.frame), "objective", measured=measured)
@@ -221,3 +221,43 @@ def test_the_file_of_laws_holds_no_rows_of_the_table():
     loaded = json.loads(Path(study.__file__).with_name("law_imagenet.json").read_text(encoding="utf-8"))
     assert set(loaded) == {"format", "source", "laws"}
     assert all(len(law["quantiles"]) == 99 for law in loaded["laws"])
+
+
+MINE = {"n_full": IMAGENET_LABELS, "agg_risk": 0.27, "risk_af": 0.05, "probe_gen": 0.19, "enc_gen": 0.03, "z_dim": 2048}
+
+
+def test_predictions_for_one_encoder():
+    plain = predict_errors([30_000, 5_000, 3_000], **MINE)
+    assert [p.estimate for p in plain] == sorted(p.estimate for p in plain)  # fewer labels, more error
+    (given,) = predict_errors([5_000], measured=(30_000, 0.40), **MINE)
+    assert given.low < given.estimate < given.high
+    assert given.high - given.low < (plain[1].high - plain[1].low) / 2
+    (more,) = predict_errors([5_000], measured=(30_000, 0.45), **MINE)
+    assert more.estimate > given.estimate
+    (same,) = predict_errors([30_000], measured=(30_000, 0.40), **MINE)
+    assert same.estimate == pytest.approx(0.40, abs=1e-12)  # what was measured is met
+    assert same.high - same.low < 1e-12
+    # another data set with the same share of labels
+    (small,) = predict_errors([500], measured=(3_000, 0.40), **{**MINE, "n_full": 128_117})
+    assert small.estimate == pytest.approx(given.estimate, abs=1e-3)
+
+
+def test_predictions_that_cannot_be_made():
+    with pytest.raises(
+        ParameterError, match=r"no law is made for an error that was measured at 100 of 1,281,167 labels"
+    ):
+        predict_errors([5_000], measured=(100, 0.9), **MINE)
+    with pytest.raises(ParameterError, match="a number of labels is positive and finite"):
+        predict_errors([0], **MINE)
+    with pytest.raises(ParameterError, match="none of the laws is without a measured point"):
+        predict_errors([5_000], laws=imagenet_laws()[1:], **MINE)
+
+
+def test_the_page_shows_what_its_example_prints(capsys):
+    import re
+    from pathlib import Path
+
+    page = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    code, output = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.S).groups()
+    exec(code, {})
+    assert capsys.readouterr().out == output

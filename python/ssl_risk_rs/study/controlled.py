@@ -125,7 +125,9 @@ def _fit(
         contrast = factored.contrast(place, "classical") if factored.identified[place] and factored.df else None
         for c, fit in fits.items():
             if contrast is not None:
-                yield judged(replace(here, component=c), factored, fit, contrast, place, encoders)
+                # the rows of a twin are one observation, which pairs cannot tell apart
+                weak = "encoders of one architecture share a twin" if c == "approx" else ""
+                yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders)
             elif factored.identified[place]:
                 why = f"{n} rows in {count} comparisons leave nothing to judge the error by"
                 alone = float(fit.coefficients[place])

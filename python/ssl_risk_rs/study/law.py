@@ -2,13 +2,15 @@
 
 Fitted by least squares on the logit scale, with L = log(N / n):
 
-    logit err(n) = logit R_US + L · x'w + L² · x'v
+    logit err(n) = logit R_US + L · (x'w + L · x'v),    x = (1, R_AF, probe_gen, enc_gen, log dimension)
 
-    x = (1, R_AF, probe_gen, enc_gen, log dimension), where no error at few labels is known
-    x = (1, logit R_US, logit err(m) - logit R_US), where the error at one number of labels m has been measured
+where no error at few labels is known, and where the error at one number of labels m has been measured, M = log(N / m),
 
-Risks enter as they are: their logarithms fit worse and break down where a risk is 0. It describes encoders, data and
-labels like those it was fitted on; elsewhere it extrapolates, and a prediction says so.
+    logit err(n) = logit R_US + (L / M) · r + L · (L - M) · (x'w + L · x'v),    x = (1, logit R_US, r)
+
+with r = logit err(m) - logit R_US: the line through the two known errors, and how it bends. Risks enter as they are:
+their logarithms fit worse and break down where a risk is 0. A law describes encoders, data and labels like those it was
+fitted on; elsewhere it extrapolates, and a prediction says so.
 """
 
 import json
@@ -24,7 +26,16 @@ from ssl_risk_rs._files import publish
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.labels import LabelPoints
 
-__all__ = ["LogitLaw", "Prediction", "fit_logit_law", "imagenet_laws", "measured_at", "read_laws", "write_laws"]
+__all__ = [
+    "LogitLaw",
+    "Prediction",
+    "fit_logit_law",
+    "imagenet_laws",
+    "measured_at",
+    "predict_errors",
+    "read_laws",
+    "write_laws",
+]
 
 _EDGE = 1e-4  # a risk of 0 or 1 has no logit; one wrong of 50,000 test images is 2e-5
 #: confidences at which quantiles of the residuals are kept
@@ -127,15 +138,19 @@ class LogitLaw:
         if (measured is None) != (self.measured is None):
             wants = "needs" if self.measured is not None else "has no place for"
             raise ParameterError(f"this law {wants} an error that was measured at few labels")
-        x, along = _inputs(points, measured), _distance(points)
-        rise, bend = x @ np.array(self.slope), x @ np.array(self.curvature)
-        return np.asarray(_logit(points.agg_risk) + along * rise + along**2 * bend)
+        base, design = _terms(points, measured, self.measured_distance)
+        return np.asarray(base + design @ np.array(self.slope + self.curvature))
+
+    @property
+    def measured_distance(self) -> float | None:
+        """The L of the measured point, M."""
+        return None if self.measured is None else math.log(self.n_full / self.measured)
 
     def _scale(self, along: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """The scale between knots: 0 where the error is known, beyond the last knot growing as from 0 to it."""
         known = [(0.0, 0.0)]
-        if self.measured is not None:
-            known.append((math.log(self.n_full / self.measured), 0.0))
+        if (measured := self.measured_distance) is not None:
+            known.append((measured, 0.0))
         corners = sorted([*known, *zip(self.knots, self.scales, strict=True)])
         xs, ys = np.array([x for x, _ in corners]), np.array([y for _, y in corners])
         last, top = xs[-1], max(ys[-1], float(np.max(ys)) if self.measured is not None else 0.0)
@@ -162,11 +177,24 @@ def _expit(z: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * z)))
 
 
-def _least_squares(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -> Float64[np.ndarray, " k"]:
+def _terms(
+    points: LabelPoints, measured: Float64[np.ndarray, " n"] | None, at: float | None
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, "n k"]]:
+    """What the known errors say, and the columns that w and v multiply; these are 0 where an error is known."""
     x, along = _inputs(points, measured), _distance(points)
-    design = np.column_stack([x * along[:, None], x * along[:, None] ** 2])
+    base, factor = _logit(points.agg_risk), along
+    if measured is not None and at is not None:
+        base = base + along / at * (_logit(measured) - base)
+        factor = along * (along - at)
+    return base, np.column_stack([x * factor[:, None], x * (factor * along)[:, None]])
+
+
+def _least_squares(
+    points: LabelPoints, measured: Float64[np.ndarray, " n"] | None, at: float | None
+) -> Float64[np.ndarray, " k"]:
+    base, design = _terms(points, measured, at)
     scale = np.maximum(np.sqrt(np.mean(design**2, axis=0)), 1e-300)
-    target = _logit(points.error) - _logit(points.agg_risk)
+    target = _logit(points.error) - base
     solution, _, rank, _ = np.linalg.lstsq(design / scale, target, rcond=1e-10)
     if rank < design.shape[1]:
         raise DataError(
@@ -203,13 +231,14 @@ def fit_logit_law(points: LabelPoints, *, measured: float | None = None, interva
     DataError if there are fewer than three objectives, or the points do not determine the coefficients.
     """
     used, known = measured_at(points.take(points.n_labels < points.n_full), measured)
-    solution = _least_squares(used, known)
+    at = None if measured is None else math.log(points.n_full / measured)
+    solution = _least_squares(used, known, at)
     k = len(solution) // 2
     along = _distance(used)
     knots = np.unique(along)
     scales, quantiles = np.ones(len(knots)), (math.inf,) * len(_GRID)
     if intervals:
-        residual = _logit(used.error) - _left_out(used, known)
+        residual = _logit(used.error) - _left_out(used, known, at)
         scales = np.array([math.sqrt(float(np.mean(residual[along == knot] ** 2))) for knot in knots])
         scaled = np.abs(residual) / np.interp(along, knots, np.maximum(scales, 1e-12))
         quantiles = _quantiles(scaled, used.objective)
@@ -237,7 +266,9 @@ def _quantiles(scaled: Float64[np.ndarray, " n"], objectives: Sequence[str]) -> 
     return tuple(float(scaled[order[i]]) if i < len(order) else math.inf for i in found)
 
 
-def _left_out(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -> Float64[np.ndarray, " n"]:
+def _left_out(
+    points: LabelPoints, measured: Float64[np.ndarray, " n"] | None, at: float | None
+) -> Float64[np.ndarray, " n"]:
     """Logits of the points by the law fitted without their objective."""
     names = np.array(points.objective)
     if (count := len(np.unique(names))) < 3:
@@ -245,12 +276,77 @@ def _left_out(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -
     logits = np.empty(len(points))
     for name in np.unique(names):
         out = names == name
-        solution = _least_squares(points.take(~out), None if measured is None else measured[~out])
-        k = len(solution) // 2
-        there = points.take(out)
-        x, along = _inputs(there, None if measured is None else measured[out]), _distance(there)
-        logits[out] = _logit(there.agg_risk) + along * (x @ solution[:k]) + along**2 * (x @ solution[k:])
+        solution = _least_squares(points.take(~out), None if measured is None else measured[~out], at)
+        base, design = _terms(points.take(out), None if measured is None else measured[out], at)
+        logits[out] = base + design @ solution
     return logits
+
+
+def predict_errors(
+    n_labels: Sequence[float],
+    *,
+    n_full: int,
+    agg_risk: float,
+    risk_af: float,
+    probe_gen: float,
+    enc_gen: float,
+    z_dim: int,
+    measured: tuple[float, float] | None = None,
+    confidence: float = 0.9,
+    laws: Sequence[LogitLaw] = (),
+) -> list[Prediction]:
+    """Errors of one encoder at numbers of labels that were not measured.
+
+    Parameters
+    ----------
+    n_labels : where the error is wanted
+    n_full : labels behind `agg_risk`
+    agg_risk, risk_af, probe_gen, enc_gen : at all labels, fractions
+    z_dim : dimension of the representation
+    measured : a number of labels and the error that was measured there; the law must be made for that share of labels
+    confidence : of the intervals
+    laws : by default those of the published encoders
+
+    Raises
+    ------
+    ParameterError if no law is made for the measured point, or a number of labels is not positive.
+    """
+    if not all(0 < n < math.inf for n in n_labels):
+        raise ParameterError(f"a number of labels is positive and finite; there are {list(n_labels)}")
+    every = tuple(laws) or imagenet_laws()
+    law = _law_for(every, n_full, measured)
+    count = len(n_labels)
+    points = LabelPoints(
+        encoder=("",) * count,
+        objective=("",) * count,
+        n_labels=np.array(n_labels, dtype=np.float64),
+        error=np.full(count, np.nan),
+        risk_af=np.full(count, float(risk_af)),
+        probe_gen=np.full(count, float(probe_gen)),
+        enc_gen=np.full(count, float(enc_gen)),
+        agg_risk=np.full(count, float(agg_risk)),
+        z_dim=np.full(count, float(z_dim)),
+        n_full=n_full,
+    )
+    return law.predictions(points, None if measured is None else np.full(count, float(measured[1])), confidence)
+
+
+def _law_for(laws: Sequence[LogitLaw], n_full: int, measured: tuple[float, float] | None) -> LogitLaw:
+    """The law without a measured point, or for the share of labels that was measured (to 5 %)."""
+    for law in laws:
+        if measured is None and law.measured is None:
+            return law
+        if measured is not None and law.measured is not None:
+            share = (measured[0] / n_full) / (law.measured / law.n_full)
+            if abs(math.log(share)) < 0.05:
+                return law
+    if measured is None:
+        raise ParameterError("none of the laws is without a measured point")
+    there = ", ".join(f"{law.measured / law.n_full * n_full:,.0f}" for law in laws if law.measured is not None)
+    raise ParameterError(
+        f"no law is made for an error that was measured at {measured[0]:,.0f} of {n_full:,} labels; measure at one of "
+        f"{there}, or fit a law on your own table (study --shots)"
+    )
 
 
 # --- files

@@ -169,6 +169,53 @@ def test_planted_pairs_and_duplicated_rows(rng, pick):
     assert twice.p < plain.p / 1e6
 
 
+def test_quantities_that_follow_from_a_choice_need_not_be_equal(pick):
+    """In a zoo of one's own a wider representation has more parameters, and another objective other negatives."""
+    rows = pl.DataFrame(
+        {
+            "encoder": list("abcdef"),
+            "objective": ["x", "x", "y", "y", "x", "x"],
+            "z_dim": [64, 128, 64, 128, 64, 128],
+            "n_parameters": [1000, 1100, 1000, 1100, 1000, 1100],
+            "projection_nparameters": [10, 20, 10, 20, 10, 20],
+            "n_negatives": [8, 8, None, None, 8, 8],
+            "epochs": [1, 1, 1, 1, 2, 2],
+            "agg_risk": [0.3, 0.2, 0.5, 0.41, 0.25, 0.16],
+        }
+    )
+    found = controlled_effects(study_table(rows))
+    assert (pick(found, choice="z_dim").n, pick(found, choice="z_dim").groups) == (6, 3)
+    assert pick(found, choice="objective").n == 4
+    assert pick(found, choice="epochs").n == 4
+    # what follows is no choice of its own where nothing else can make it vary
+    assert pick(found, choice="projection_nparameters").status is Status.NO_PAIRS
+
+
+def test_columns_that_vary_along_with_a_choice_of_ones_own(pick):
+    rows = pl.DataFrame(
+        {
+            "encoder": list("abcd"),
+            "objective": ["x", "x", "y", "y"],
+            "strength": ["weak", "strong"] * 2,
+            "n_augmentations": [2, 5, 2, 5],
+            "agg_risk": [0.3, 0.2, 0.5, 0.41],
+        }
+    )
+    alone = study_table(rows, choices=[parse_choice("strength:category")])
+    assert pick(controlled_effects(alone), choice="strength").status is Status.NO_PAIRS
+    along = study_table(rows, choices=[parse_choice("strength:category:n_augmentations")])
+    e = pick(controlled_effects(along), choice="strength")
+    assert (e.n, e.groups) == (4, 2) and abs(e.effect) == pytest.approx(0.095, rel=1e-9)
+    wide = pl.concat(
+        [
+            rows.with_columns(encoder=pl.col("encoder") + str(i), agg_risk=pl.col("agg_risk") + 0.01 * i)
+            for i in range(3)
+        ]
+    )
+    asked = study_table(wide, choices=[parse_choice("strength:category:n_augmentations")], only=["strength"])
+    assert pick(linear_effects(asked), choice="strength", method="linear/HC3").status is Status.ESTIMATED
+
+
 def test_levels_without_a_chain_of_comparisons(pick):
     rows = pl.DataFrame(
         {

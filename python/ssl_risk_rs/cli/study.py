@@ -18,8 +18,9 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
     "--choice",
     "choices",
     multiple=True,
-    metavar="NAME:KIND",
-    help="This column is a design choice too: category, flag, linear or log. May be repeated.",
+    metavar="NAME:KIND[:A+B]",
+    help="This column is a design choice too: category, flag, linear or log. The columns A and B vary along with it. "
+    "May be repeated.",
 )
 @click.option("--only", metavar="A,B", help="Only these choices are examined.")
 @click.option("--component", "components", metavar="A,B", help="Only these risks are studied.")

@@ -7,7 +7,10 @@ from typing import Literal
 
 from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["AUGMENTATIONS", "CHOICES", "CONFOUNDERS", "CORE", "RECIPE", "Choice", "Kind", "choice_of", "parse_choice"]
+__all__ = [
+    "AUGMENTATIONS", "CHOICES", "CONFOUNDERS", "CORE", "DERIVED", "RECIPE", "Choice", "Kind", "choice_of",
+    "parse_choice",
+]  # fmt: skip
 
 Kind = Literal["category", "flag", "linear", "log"]
 KINDS: tuple[Kind, ...] = ("category", "flag", "linear", "log")
@@ -132,6 +135,9 @@ CORE: tuple[str, ...] = (
     "projection1_arch", "projection2_arch", "projection_same", "n_augmentations", "other",
 )  # fmt: skip
 
+#: quantities that follow from other choices, and need not be equal in a comparison of those
+DERIVED: tuple[str, ...] = ("n_parameters", "projection_nparameters", "n_negatives", "n_classes")
+
 #: rows that differ in nothing but these are the same design, trained by another recipe or seed
 RECIPE: tuple[str, ...] = ("seed", "optimizer", "learning_rate", "weight_decay", "scheduler", "year")
 
@@ -142,24 +148,34 @@ def choice_of(name: str) -> Choice | None:
 
 
 def parse_choice(text: str) -> Choice:
-    """`NAME` or `NAME:KIND`, for a column that may be unknown here.
+    """`NAME`, `NAME:KIND` or `NAME:KIND:A+B`, for a column that may be unknown here.
+
+    The columns A and B vary along with the choice: they need not be equal in a controlled comparison, and are no
+    confounders of it.
 
     Raises
     ------
     ParameterError if the kind is none, or is left out for a name that is not known.
 
-    >>> parse_choice("head:category").kind
-    'category'
+    >>> parse_choice("views:category:n_augmentations+nviews").along
+    ('n_augmentations', 'nviews')
     """
-    name, colon, kind = text.partition(":")
+    name, _, rest = text.partition(":")
+    kind, _, others = rest.partition(":")
+    along = tuple(other for other in others.split("+") if other)
     known = choice_of(name)
-    if not colon:
+    if not rest:
         if known is None:
             raise ParameterError(f"{name!r} is no known design choice; say what it is: {name}:{'|'.join(KINDS)}")
         return known
     for each in KINDS:
         if kind == each:
-            if known is None:
-                return Choice(name, each, name)
-            return replace(known, kind=each, missing=known.missing if each == "category" else None)
+            base = known or Choice(name, each, name)
+            return replace(
+                base,
+                kind=each,
+                missing=base.missing if each == "category" else None,
+                along=(*base.along, *along),
+                replaces=(*base.replaces, *along),
+            )
     raise ParameterError(f"{text!r}: {kind!r} is no kind of a design choice; take one of {', '.join(KINDS)}")

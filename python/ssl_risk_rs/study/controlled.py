@@ -13,7 +13,7 @@ import polars as pl
 from jaxtyping import Int64
 
 from ssl_risk_rs.study._extra import require
-from ssl_risk_rs.study.choices import CORE, RECIPE, Choice
+from ssl_risk_rs.study.choices import CORE, DERIVED, RECIPE, Choice
 from ssl_risk_rs.study.design import columns, values
 from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.linear import judged
@@ -44,12 +44,12 @@ def held_equal(table: StudyTable, choice: Choice) -> tuple[str, ...]:
     """The columns that a comparison holds equal: the core choices but this one and those that vary along with it.
 
     For a table of one's own these are joined by the other examined choices, `seed` and `source`, less those that
-    cannot but vary with this choice.
+    cannot but vary with this choice. A quantity that follows from others is held equal by holding those equal.
     """
     free = {choice.name, *choice.along}
     core = [name for name in CORE if name in table.frame.columns]
     if not _published(table):
-        core += [each.name for each in table.choices if choice.name not in each.along]
+        core += [c.name for c in table.choices if choice.name not in c.along and c.name not in DERIVED]
     core += [name for name in ("seed", "source") if name in table.frame.columns]
     return tuple(name for name in dict.fromkeys(core) if name not in free)
 
@@ -144,7 +144,7 @@ def yardsticks(table: StudyTable, *, confidence: float = 0.95) -> list[Effect]:
     a χ² distribution. An effect that is smaller than that is within what another run of the same design would show.
     """
     stats = require("scipy.special")
-    named = () if _published(table) else tuple(each.name for each in table.choices)
+    named = () if _published(table) else tuple(c.name for c in table.choices if c.name not in DERIVED)
     present = [name for name in dict.fromkeys((*CORE, *named, "source")) if name in table.frame.columns]
     keys = _tuples(table.frame, [name for name in present if name not in RECIPE])
     found = []

@@ -70,6 +70,19 @@ SLOW = frozenset(
         "tests/probes/test_probes.py::test_scikit_learn_is_imported_only_with_the_probes",
         "tests/probes/test_probes.py::test_the_choice_of_a_penalty_is_that_of_scikit_learn_on_the_same_folds",
         "tests/results/test_results.py::test_a_killed_process_leaves_no_folder_that_looks_finished",
+        "tests/study/test_command.py::test_a_missing_package_names_the_extra",
+        "tests/study/test_command.py::test_figures_are_written_and_equal_each_time",
+        "tests/study/test_command.py::test_neither_the_import_nor_the_command_imports_torch",
+        "tests/study/test_command.py::test_the_published_table_as_a_user_sees_it",
+        "tests/study/test_effects.py::test_intervals_cover_where_objectives_share_an_error",
+        "tests/study/test_law.py::test_a_measured_point_is_worth_more_than_components",
+        "tests/study/test_law.py::test_intervals_cover_objectives_that_were_left_out",
+        "tests/study/test_law.py::test_intervals_cover_published_objectives_that_were_left_out",
+        "tests/study/test_law.py::test_the_default_law_is_better_on_what_it_has_not_seen",
+        "tests/study/test_trees.py::test_held_out_errors_are_near_the_authors",
+        "tests/study/test_trees.py::test_held_out_errors_of_noise_are_not_below_those_of_the_mean",
+        "tests/study/test_trees.py::test_planted_effects_are_found",
+        "tests/study/test_trees.py::test_planted_effects_are_predicted",
     )
 )
 

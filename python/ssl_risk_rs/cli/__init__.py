@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "store": "ssl_risk_rs.cli.store",
     "models": "ssl_risk_rs.cli.models",
     "paper": "ssl_risk_rs.cli.paper",
+    "study": "ssl_risk_rs.cli.study",
 }
 
 

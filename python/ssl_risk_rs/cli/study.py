@@ -1,0 +1,203 @@
+"""`ssl-risk-rs study`: what design choices do, over many encoders."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+
+#: what one table of the result holds → options that are needed for it
+SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "corrections", "differences")
+
+
+@click.command()
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=click.Path())
+@click.option(
+    "--choice",
+    "choices",
+    multiple=True,
+    metavar="NAME:KIND[:A+B]",
+    help="This column is a design choice too: category, flag, linear or log. The columns A and B vary along with it. "
+    "May be repeated.",
+)
+@click.option("--only", metavar="A,B", help="Only these choices are examined.")
+@click.option("--component", "components", metavar="A,B", help="Only these risks are studied.")
+@click.option(
+    "--method",
+    "methods",
+    metavar="A,B",
+    default="controlled,linear",
+    show_default=True,
+    help="controlled, linear, trees. Trees take minutes.",
+)
+@click.option(
+    "--confounder",
+    "confounders",
+    multiple=True,
+    metavar="NAME[:KIND]",
+    help="The linear model holds these fixed. The default are the paper's, where the table has them.",
+)
+@click.option(
+    "--cluster",
+    metavar="COLUMN",
+    help="Rows with the same value are not independent. The default is objective, where there is one.",
+)
+@click.option("--metadata", metavar="FILE", help="The authors' metadata.yaml, if it is not beside their table.")
+@click.option("--percent", is_flag=True, help="Risks of tables that are not the authors' are percent.")
+@click.option(
+    "--shots",
+    metavar="COLUMN=N,...",
+    help="Training rows behind each few-shot column, for the law of label counts. Known for the published table.",
+)
+@click.option("--labels", "n_full", type=click.IntRange(2), help="Training rows behind agg_risk, with --shots.")
+@click.option(
+    "--judged-rows",
+    type=click.IntRange(1),
+    help="Rows that each risk is judged on, for chances to be the best. Known for the published table.",
+)
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="The authors' methods with their flaws, on their table without corrections, beside ours.",
+)
+@click.option(
+    "--ci",
+    "confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="This is the confidence of the intervals.",
+)
+@click.option("--show", type=click.Choice(SHOWN), help="One table of the result. csv and json have effects by default.")
+@click.option("--all", "every", is_flag=True, help="All effects are listed, not only those that stay after Holm.")
+@click.option("--figures", metavar="DIR", help="Figures are written to this folder, as PNG and SVG.")
+@click.option("--save-law", metavar="FILE", help="The fitted laws of label counts are written to this file, as JSON.")
+@opt.format_option
+def study(**given: Any) -> None:
+    """Estimate what design choices do to each risk, over many encoders.
+
+    TABLE is a csv, parquet or json file with one row an encoder: risks as fractions (approx, usability, probe_gen,
+    enc_gen, agg_risk, agg_risk@30 …) and design choices (z_dim, objective, epochs …); or the authors' all_results.csv.
+    Several tables are joined, and a column says where a row is from.
+
+    Effects come from encoders that are equal in all but one choice, from a linear model with confounders (variances
+    between groups, and Holm's correction), and from boosted trees. Then follow the law that gives the error at few
+    labels, trade-offs, fronts and advice. What cannot be estimated is named, with the reason.
+
+    \b
+    ssl-risk-rs study all_results.csv
+    """
+    from ssl_risk_rs.errors import ParameterError
+    from ssl_risk_rs.study import Settings, published_effects, read_table, run_study, study_table
+    from ssl_risk_rs.study.choices import parse_choice
+    from ssl_risk_rs.study.law import write_laws
+    from ssl_risk_rs.study.study import differences
+    from ssl_risk_rs.study.text import render, render_differences
+
+    reading = {"metadata": given["metadata"], "percent": given["percent"]}
+    naming = {
+        "choices": [parse_choice(text) for text in given["choices"]],
+        "only": _names(given["only"]),
+        "components": _names(given["components"]),
+        "cluster": given["cluster"],
+    }
+    frame, found = read_table(given["tables"], **reading)
+    table = study_table(frame, found=found, **naming)
+    if given["show"] == "corrections":
+        _print([asdict(c) for c in found], given["form"], "corrections")
+        return
+    named = {name: given[name] for name in ("confidence", "n_full", "judged_rows") if given[name] is not None}
+    if given["confounders"]:
+        named["confounders"] = tuple(parse_choice(text) for text in given["confounders"])
+    if given["shots"]:
+        named["shots"] = tuple(_shots(given["shots"]))
+    settings = Settings.for_table(table, methods=tuple(_names(given["methods"])), **named)
+    result = run_study(table, settings, opt.say)
+    different = []
+    if given["as_published"] or given["show"] == "differences":
+        plain, _ = read_table(given["tables"], as_published=True, **reading)
+        theirs = published_effects(study_table(plain, **naming), confidence=settings.confidence)
+        different = differences(theirs, result.effects)
+    if given["figures"]:
+        from ssl_risk_rs.study.figures import write_figures
+
+        paths = write_figures(result, given["figures"])
+        opt.say(f"{len(paths)} figures are in {given['figures']}.")
+    if given["save_law"]:
+        if result.laws is None:
+            raise ParameterError(f"no law can be saved: {result.no_laws}")
+        write_laws(given["save_law"], result.laws.logit, ", ".join(map(str, given["tables"])))
+        opt.say(f"The laws of label counts are in {given['save_law']}.")
+    form, shown = given["form"], given["show"]
+    if form == "table" and shown in (None, "differences"):
+        if shown is None:
+            opt.show(render(result, every=given["every"]))
+        if different:
+            opt.show("\n" + render_differences(different, every=given["every"]))
+    else:
+        shown = shown or ("differences" if given["as_published"] else "effects")
+        _print(_rows(result, different, shown), form, shown)
+    if table.unknown:
+        listed = ", ".join(table.unknown[:8]) + (" …" if len(table.unknown) > 8 else "")
+        opt.say(f"{len(table.unknown)} columns are no known design choices and are not examined: {listed}.")
+
+
+def _print(rows: list[dict[str, Any]], form: str, shown: str) -> None:
+    if rows or form == "json":
+        opt.print_rows(rows, form)
+    else:
+        opt.say(f"There is nothing to show for {shown}.")
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _shots(text: str) -> list[tuple[str, int]]:
+    pairs = []
+    for part in _names(text):
+        column, _, number = part.partition("=")
+        if not number.isdigit():
+            raise click.BadParameter(f"{part!r} is not COLUMN=N", param_hint="--shots")
+        pairs.append((column, int(number)))
+    return pairs
+
+
+def _rows(result: Any, different: Any, shown: str) -> list[dict[str, Any]]:
+    """One table of the result, as rows with the same keys."""
+    from ssl_risk_rs.study.effects import frame
+    from ssl_risk_rs.study.study import difference_frame
+
+    if shown == "effects":
+        return frame(result.effects).to_dicts()
+    if shown == "differences":
+        return difference_frame(different).to_dicts()
+    if shown == "law":
+        return [_plain(asdict(h)) for h in (result.laws.held_out if result.laws else ())]
+    if shown == "trees":
+        return [_plain(asdict(r)) for r in result.trees]
+    if shown == "fronts":
+        return [
+            {"first": f.first, "second": f.second, "n": f.n}
+            | _plain({"encoder": m.encoder, "risk": m.first, "other_risk": m.second, "on_front": m.on_front,
+                      "chance": m.chance})
+            for f in result.fronts for m in f.members
+        ]  # fmt: skip
+    return [_plain(asdict(each)) for each in (result.tradeoffs if shown == "tradeoffs" else result.advice)]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Cells that a table can hold: NaN is nothing, a list is joined, a mapping is one column for each key."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            cells |= {f"{name}@{key}" if isinstance(key, int) else key: v for key, v in value.items()}
+        elif isinstance(value, (tuple, list)):
+            cells[name] = " ".join(map(str, value))
+        elif isinstance(value, float) and math.isnan(value):
+            cells[name] = None
+        else:
+            cells[name] = getattr(value, "value", value)
+    return cells

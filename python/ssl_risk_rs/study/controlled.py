@@ -1,0 +1,171 @@
+"""Controlled comparisons: encoders that are equal in everything but one choice.
+
+Rows are grouped by all other choices, a missing value counting as a value; groups in which the choice varies are kept,
+each row once; the effect is that of least squares  component = group + choice.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from jaxtyping import Int64
+
+from ssl_risk_rs.study._extra import require
+from ssl_risk_rs.study.choices import CORE, DERIVED, RECIPE, Choice
+from ssl_risk_rs.study.design import columns, values
+from ssl_risk_rs.study.effects import Effect, Status
+from ssl_risk_rs.study.linear import judged
+from ssl_risk_rs.study.ols import factor
+from ssl_risk_rs.study.table import StudyTable
+
+__all__ = ["METHOD", "YARDSTICK", "Comparisons", "comparisons", "controlled_effects", "held_equal", "yardsticks"]
+
+METHOD = "controlled"
+YARDSTICK = "yardstick"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """The rows that a controlled effect rests on.
+
+    Attributes
+    ----------
+    rows : places in the table; each once, unless rows are duplicated as the authors did
+    groups : the comparison of each row
+    """
+
+    rows: Int64[np.ndarray, " n"]
+    groups: Int64[np.ndarray, " n"]
+
+
+def held_equal(table: StudyTable, choice: Choice) -> tuple[str, ...]:
+    """The columns that a comparison holds equal: the core choices but this one and those that vary along with it.
+
+    For a table of one's own these are joined by the other examined choices, `seed` and `source`, less those that
+    cannot but vary with this choice. A quantity that follows from others is held equal by holding those equal.
+    """
+    free = {choice.name, *choice.along}
+    core = [name for name in CORE if name in table.frame.columns]
+    if not _published(table):
+        core += [c.name for c in table.choices if choice.name not in c.along and c.name not in DERIVED]
+    core += [name for name in ("seed", "source") if name in table.frame.columns]
+    return tuple(name for name in dict.fromkeys(core) if name not in free)
+
+
+def _published(table: StudyTable) -> bool:
+    return table.frame["source"].is_in(["published"]).any()
+
+
+def comparisons(table: StudyTable, choice: Choice, known: Sequence[bool], *, duplicated: bool = False) -> Comparisons:
+    """Groups of `known` rows that differ in the choice alone.
+
+    With `duplicated` a group enters once for each column that varies in it, as in the authors' code: rows then stand
+    several times, and p-values are too small.
+    """
+    level = values(table.frame, replace(choice, else_from=(), missing=None)).to_list()
+    keys = _tuples(table.frame, held_equal(table, choice))
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for row, key in enumerate(keys):
+        if known[row] and level[row] is not None:
+            groups.setdefault(key, []).append(row)
+    kept = [rows for rows in groups.values() if len({level[row] for row in rows}) > 1]
+    varied = [name for name in dict.fromkeys((choice.name, *choice.along)) if name in table.frame.columns]
+    cells = {name: table.frame[name].to_list() for name in varied} if duplicated else {}
+    pairs: list[tuple[int, int]] = []
+    for number, rows in enumerate(kept):
+        times = sum(len({cells[name][row] for row in rows}) > 1 for name in varied) if duplicated else 1
+        pairs += [(row, number) for row in rows for _ in range(times)]
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return Comparisons(array[:, 0], array[:, 1])
+
+
+def _tuples(frame: pl.DataFrame, names: Sequence[str]) -> list[tuple[object, ...]]:
+    return list(frame.select(names).iter_rows()) if names else [()] * frame.height
+
+
+def controlled_effects(table: StudyTable, *, confidence: float = 0.95, duplicated: bool = False) -> list[Effect]:
+    """Effects of all choices from encoders that differ in one choice alone.
+
+    Returns
+    -------
+    Effects without Holm's correction; `groups` counts comparisons, `n` the rows in them, each once unless `duplicated`.
+    A choice for which the table has no such rows says so.
+    """
+    found: list[Effect] = []
+    by_rows: dict[tuple[bool, ...], list[str]] = {}  # components that are known in the same rows
+    for component in table.components:
+        by_rows.setdefault(tuple(table.frame[component].is_not_null()), []).append(component)
+    for choice in table.choices:
+        plain = replace(choice, else_from=(), missing=None)
+        for known, components in by_rows.items():
+            compared = comparisons(table, choice, known, duplicated=duplicated)
+            found += _fit(table, compared, plain, components, confidence)
+    return found
+
+
+def _fit(
+    table: StudyTable, compared: Comparisons, choice: Choice, components: Sequence[str], confidence: float
+) -> Iterator[Effect]:
+    n, count = len(compared.rows), len(np.unique(compared.groups))
+    blank = Effect(choice.name, "", "", "", METHOD, n, count, confidence=confidence)
+    if not n:
+        why = "no two encoders differ in this choice alone"
+        yield from (replace(blank, component=c, status=Status.NO_PAIRS, reason=why) for c in components)
+        return
+    rows = table.frame[compared.rows]
+    examined = columns(rows, choice)
+    fixed = [(compared.groups == g).astype(np.float64) for g in range(count)]
+    factored = factor(np.column_stack([*fixed, *(column.values for column in examined)]))
+    encoders = rows["encoder"].cast(pl.String).to_list()
+    fits = {c: factored.fit(rows[c].to_numpy().astype(np.float64)) for c in components}
+    for place, column in enumerate(examined, start=count):
+        here = replace(blank, level=column.level, reference=column.reference)
+        contrast = factored.contrast(place, "classical") if factored.identified[place] and factored.df else None
+        for c, fit in fits.items():
+            if contrast is not None:
+                # the rows of a twin are one observation, which pairs cannot tell apart
+                weak = "encoders of one architecture share a twin" if c == "approx" else ""
+                yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders)
+            elif factored.identified[place]:
+                why = f"{n} rows in {count} comparisons leave nothing to judge the error by"
+                alone = float(fit.coefficients[place])
+                yield replace(here, component=c, status=Status.TOO_FEW, effect=alone, reason=why)
+            else:
+                why = f"no chain of comparisons leads from {column.level} to {column.reference}"
+                yield replace(here, component=c, status=Status.ALIASED, reason=why)
+
+
+def yardsticks(table: StudyTable, *, confidence: float = 0.95) -> list[Effect]:
+    """How far two encoders of one design lie apart that differ in recipe or seed only, for each component.
+
+    The effect is the root mean square of such differences, √2 times the pooled standard deviation, with the interval of
+    a χ² distribution. An effect that is smaller than that is within what another run of the same design would show.
+    """
+    stats = require("scipy.special")
+    named = () if _published(table) else tuple(c.name for c in table.choices if c.name not in DERIVED)
+    present = [name for name in dict.fromkeys((*CORE, *named, "source")) if name in table.frame.columns]
+    keys = _tuples(table.frame, [name for name in present if name not in RECIPE])
+    found = []
+    for component in table.components:
+        groups: dict[tuple[object, ...], list[float]] = {}
+        for key, value in zip(keys, table.frame[component].to_list(), strict=True):
+            if value is not None:
+                groups.setdefault(key, []).append(value)
+        runs = [np.array(group) for group in groups.values() if len(group) > 1]
+        n = sum(map(len, runs))
+        blank = Effect("(recipe)", "another run", "the same design", component, YARDSTICK, n, len(runs))
+        if not runs:
+            why = "no two encoders differ in recipe or seed only"
+            found.append(replace(blank, status=Status.NO_PAIRS, reason=why))
+            continue
+        df = n - len(runs)
+        squares = sum(float(np.sum(np.square(group - group.mean()))) for group in runs)
+        low, high = (
+            math.sqrt(2 * squares / float(stats.chdtri(df, tail)))
+            for tail in (0.5 - confidence / 2, 0.5 + confidence / 2)
+        )
+        size = math.sqrt(2 * squares / df)
+        found.append(replace(blank, effect=size, low=low, high=high, df=float(df), confidence=confidence))
+    return found

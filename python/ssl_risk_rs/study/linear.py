@@ -1,0 +1,251 @@
+"""Effects of design choices from a linear model with named confounders.
+
+For each choice and component:  component = choice + confounders + error, by least squares over all encoders for which
+all of them are known. Effects that the design does not identify are named, with the columns that say the same.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64, Int64
+
+from ssl_risk_rs.study._extra import require
+from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
+from ssl_risk_rs.study.design import Column, clusters, columns, known_rows
+from ssl_risk_rs.study.effects import Effect, Status
+from ssl_risk_rs.study.ols import Contrast, Covariance, Factor, Fit, factor
+from ssl_risk_rs.study.table import StudyTable
+
+__all__ = ["METHODS", "Model", "NoModel", "cluster_of", "confounders_of", "judged", "linear_effects", "model_of"]
+
+#: how the three covariances are called in the tidy table
+METHODS: dict[Covariance, str] = {"classical": "linear/classical", "HC3": "linear/HC3", "cluster": "linear/cluster"}
+#: degrees of freedom of a clustered variance below which its p-values are rough (Tipton 2015)
+_FEW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The design of one choice with its confounders, in the rows that have them all.
+
+    Attributes
+    ----------
+    examined : columns of the choice; they follow the constant
+    names : all columns of the design
+    factor : the factored design
+    rows : places of its rows in the table
+    encoders, groups : names and groups of its rows
+    """
+
+    choice: Choice
+    examined: tuple[Column, ...]
+    names: tuple[str, ...]
+    factor: Factor
+    rows: Int64[np.ndarray, " n"]
+    encoders: tuple[str, ...]
+    groups: Int64[np.ndarray, " n"]
+
+    def partial_residuals(self, fit: Fit, column: int = 0) -> Float64[np.ndarray, " n"]:
+        """Residuals plus the effect of one examined column: what is left for it to explain."""
+        return np.asarray(fit.residuals + fit.coefficients[1 + column] * self.examined[column].values)
+
+
+@dataclass(frozen=True, slots=True)
+class NoModel:
+    """Why there is no model."""
+
+    status: Status
+    reason: str
+    n: int
+    groups: int
+
+
+def confounders_of(
+    choice: Choice, available: Sequence[str], named: Sequence[Choice] | None = None
+) -> tuple[Choice, ...]:
+    """The confounders of a choice: those of the authors that the table has, or the named ones, less what it replaces.
+
+    Where a table has no `ssl_mode`, `objective` takes its place. A second source of rows is a confounder too.
+    """
+    if named is None:
+        names = ["objective" if name == "ssl_mode" and "ssl_mode" not in available else name for name in CONFOUNDERS]
+        found = [c for name in (*names, "source") if name in available and (c := choice_of(name)) is not None]
+    else:
+        found = list(named)
+    return tuple(c for c in found if c.name != choice.name and c.name not in choice.replaces)
+
+
+def cluster_of(table: StudyTable, component: str) -> str:
+    """The column whose values are the groups of a component.
+
+    Approximation is the error of a supervised twin, which encoders of one architecture share: there the groups are
+    architectures, whatever else the groups of the table are.
+    """
+    return "architecture" if component == "approx" and "architecture" in table.frame.columns else table.cluster
+
+
+def model_of(table: StudyTable, choice: Choice, confounders: Sequence[Choice], component: str) -> Model | NoModel:
+    """The design of a choice in the rows that have the component, or why there is none."""
+    having, cluster = table.frame[component].is_not_null(), cluster_of(table, component)
+    places = np.arange(table.frame.height, dtype=np.int64)
+    places = places[having.to_numpy()]
+    frame = table.frame[places]
+    known = known_rows(frame, (choice, *confounders), choice.name)
+    used, places = frame.filter(pl.Series(known)), places[known]
+    groups = clusters(used, cluster)
+    count = len(np.unique(groups))
+    if used.height < 3:
+        why = f"{used.height} of {frame.height} rows have this choice, the component and all confounders"
+        return NoModel(Status.TOO_FEW, why, used.height, count)
+    examined = columns(used, choice)
+    if all(np.ptp(c.values) == 0 for c in examined):
+        return NoModel(Status.ONE_LEVEL, f"the {used.height} rows have a single value", used.height, count)
+    held = [column for confounder in confounders for column in columns(used, confounder)]
+    factored = _factor(examined, held)
+    if choice.kind == "category" and not factored.identified[1 : 1 + len(examined)].all():
+        # another level may be one that more levels can be compared with
+        sets = factored.comparable(range(1, 1 + len(examined)))
+        sizes = {i: float(column.values.sum()) for i, column in enumerate(examined, start=1)} | {-1: 0.0}
+        largest = max(sets, key=lambda members: (len(members), -1 in members, max(sizes[i] for i in members)))
+        if -1 not in largest:
+            place = max(largest, key=sizes.__getitem__)
+            examined = columns(used, choice, examined[place - 1].level)
+            factored = _factor(examined, held)
+    if factored.df < 1:
+        why = f"{used.height} rows are too few for {factored.rank} columns of choice and confounders"
+        return NoModel(Status.TOO_FEW, why, used.height, count)
+    names = ("(constant)", *(c.name for c in (*examined, *held)))
+    encoders = tuple(used["encoder"].cast(pl.String).to_list())
+    return Model(choice, tuple(examined), names, factored, places, encoders, groups)
+
+
+def _factor(examined: Sequence[Column], held: Sequence[Column]) -> Factor:
+    return factor(np.column_stack([np.ones(len(examined[0].values)), *(c.values for c in (*examined, *held))]))
+
+
+def linear_effects(
+    table: StudyTable,
+    *,
+    confounders: Sequence[Choice] | None = None,
+    covariances: Sequence[Covariance] = ("cluster", "HC3"),
+    confidence: float = 0.95,
+    pseudo_inverse: bool = False,
+) -> list[Effect]:
+    """Effects of all choices of a table on all its components.
+
+    Parameters
+    ----------
+    confounders : by default those of the paper that the table has
+    covariances : one row of the result for each; "cluster" needs a column of groups
+    confidence : of the intervals
+    pseudo_inverse : effects that are not identified get the number that a pseudo-inverse prints, as in the authors'
+        code; it means nothing, and says so
+
+    Returns
+    -------
+    Effects without Holm's correction: a level beside its reference, a step of a number, or a reason why there is none.
+    """
+    found: list[Effect] = []
+    by_rows: dict[tuple[str, bytes], list[str]] = {}  # components with the same rows and groups share their models
+    for component in table.components:
+        rows = table.frame[component].is_not_null().to_numpy().tobytes()
+        by_rows.setdefault((cluster_of(table, component), rows), []).append(component)
+    for choice in table.choices:
+        held = confounders_of(choice, table.frame.columns, confounders)
+        for (cluster, _), components in by_rows.items():
+            model = model_of(table, choice, held, components[0])
+            for kind in (kind for kind in covariances if kind != "cluster" or cluster):
+                if isinstance(model, NoModel):
+                    found += [
+                        Effect(choice.name, "", "", c, METHODS[kind], model.n, model.groups, model.status,
+                               reason=model.reason)
+                        for c in components
+                    ]  # fmt: skip
+                else:
+                    found += _effects(table, model, components, kind, confidence, pseudo_inverse)
+    return found
+
+
+def _effects(
+    table: StudyTable, model: Model, components: Sequence[str], kind: Covariance, confidence: float,
+    pseudo_inverse: bool,
+) -> Iterator[Effect]:  # fmt: skip
+    factored = model.factor
+    outcomes = {c: table.frame[c].to_numpy().astype(np.float64)[model.rows] for c in components}
+    fits = {c: factored.fit(y) for c, y in outcomes.items()}
+    for place, column in enumerate(model.examined, start=1):
+        blank = Effect(
+            column.choice, column.level, column.reference, "", METHODS[kind], len(model.rows),
+            len(np.unique(model.groups)), confidence=confidence,
+        )  # fmt: skip
+        if not factored.identified[place]:
+            why = _aliased([model.names[i] for i in factored.aliases(place)])
+            for c in components:
+                refused = replace(blank, component=c, status=Status.ALIASED, reason=why)
+                yield _meaningless(refused, factored, fits[c], outcomes[c], place) if pseudo_inverse else refused
+            continue
+        contrast = factored.contrast(place, kind, model.groups)
+        if not contrast.sound:
+            if kind == "cluster":
+                status = Status.ONE_GROUP
+                cluster = cluster_of(table, components[0])
+                why = f"a single {cluster} decides it, so that its variance between groups cannot be seen"
+            else:
+                status, why = Status.ONE_ROW, "single rows decide it, so that their variance cannot be seen"
+            yield from (replace(blank, component=c, status=status, reason=why) for c in components)
+            continue
+        weak = _weak(column, contrast)
+        for c in components:
+            named = replace(blank, component=c, reason=weak)
+            yield judged(named, factored, fits[c], contrast, place, model.encoders)
+
+
+def _meaningless(refused: Effect, factored: Factor, fit: Fit, y: Float64[np.ndarray, " n"], place: int) -> Effect:
+    """What a pseudo-inverse prints for an effect that is not identified."""
+    special = require("scipy.special")
+    value, variance = factored.minimum_norm(place, fit, y)
+    se = math.sqrt(variance)
+    p = float(2 * special.stdtr(factored.df, -abs(value) / se)) if se > 0 else math.nan
+    return replace(
+        refused, effect=value, se=se, df=float(factored.df), p=p,
+        reason=f"{refused.reason}; a pseudo-inverse prints this number",
+    )  # fmt: skip
+
+
+def _weak(column: Column, contrast: Contrast) -> str:
+    """What makes an estimate weak, in words."""
+    said = []
+    if column.reference and (having := int(np.sum(column.values != 0))) < 5:
+        said.append(f"{having} rows have this level")
+    if contrast.kind == "cluster" and contrast.df < _FEW:
+        said.append(f"its variance has {contrast.df:.1f} degrees of freedom")
+    return "; ".join(said)
+
+
+def judged(
+    blank: Effect, factored: Factor, fit: Fit, contrast: Contrast, place: int, encoders: Sequence[str]
+) -> Effect:
+    """The effect with interval and p-value of its t distribution, and the encoder that moves it most."""
+    stats = require("scipy.special")
+    effect = float(fit.coefficients[place])
+    se = math.sqrt(contrast.variance(fit))
+    reach = float(stats.stdtrit(contrast.df, 0.5 + blank.confidence / 2)) * se
+    p = float(2 * stats.stdtr(contrast.df, -abs(effect) / se)) if se > 0 else math.nan
+    without = factored.without_row(contrast.weights, fit, effect)
+    moved = np.abs(without - effect)
+    most = int(np.nanargmax(moved)) if np.isfinite(moved).any() else None
+    return replace(
+        blank, effect=effect, se=se, low=effect - reach, high=effect + reach, df=float(contrast.df), p=p,
+        influential=encoders[most] if most is not None else "",
+        effect_without=float(without[most]) if most is not None else math.nan,
+    )  # fmt: skip
+
+
+def _aliased(same: list[str]) -> str:
+    if not same:
+        return "it is the same in all rows"
+    shown = ", ".join(same[:4]) + (f" and {len(same) - 4} more columns" if len(same) > 4 else "")
+    return f"in these rows it is a sum of {shown}" if len(same) > 1 else f"in these rows it says the same as {shown}"

@@ -1,0 +1,266 @@
+"""The table of a study: encoders in rows, their risks and design choices in columns, read from any results frame."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.study.choices import AUGMENTATIONS, CHOICES, Choice, choice_of
+from ssl_risk_rs.study.published import EXCLUDED, Correction, corrections, is_published, load_published
+
+__all__ = ["COMPONENTS", "StudyTable", "read_table", "study_table"]
+
+#: components of a decomposition and their sum, in the order they are printed
+COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen", "agg_risk")
+_FEW_SHOT = re.compile(r"agg_risk@\d+(\.\d+)?%?")
+#: columns that identify a row or say where it is from
+_IDENTITY = ("encoder", "source", EXCLUDED)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyTable:
+    """Encoders in rows.
+
+    Attributes
+    ----------
+    frame : columns `encoder`, `source`, components as fractions, design choices; rows left out are not in it
+    components : those it has, few-shot risks last
+    choices : the design choices to examine
+    cluster : column whose values are groups of rows that are not independent; "" if there is none
+    corrections : cells of the published table that were changed
+    left_out : rows that take no part, as (encoder, reason)
+    unknown : columns that are no known design choice and are not examined
+    """
+
+    frame: pl.DataFrame
+    components: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    cluster: str
+    corrections: tuple[Correction, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def study_table(
+    frame: pl.DataFrame,
+    *,
+    choices: Sequence[Choice] = (),
+    only: Sequence[str] = (),
+    components: Sequence[str] = (),
+    cluster: str | None = None,
+    found: Iterable[Correction] = (),
+) -> StudyTable:
+    """Say what the columns of a results frame are.
+
+    Parameters
+    ----------
+    frame : one row an encoder: components as fractions (`approx`, `usability`, `probe_gen`, `enc_gen`, `agg_risk`,
+        `agg_risk@30` …) and design choices. `encoder` and `source` are made where they are missing.
+    choices : columns to examine besides those whose names are known
+    only : names of the choices to examine, of all that there are
+    components : names of the risks to study, of all that there are
+    cluster : column of groups that are not independent; by default `objective` where there is one
+
+    Raises
+    ------
+    DataError if no component or no design choice is there, or risks are no fractions; ParameterError if a named
+    column is missing.
+    """
+    present = [c for c in COMPONENTS if c in frame.columns]
+    present += sorted((c for c in frame.columns if _FEW_SHOT.fullmatch(c)), key=_shots)
+    for name in components:
+        if name not in present:
+            raise ParameterError(f"{name!r} is no risk of the table; it has {_listing(present) or 'none'}")
+    studied = tuple(c for c in present if not components or c in components)
+    if not present:
+        raise DataError(
+            f"the table has no column of risks; a study needs one or more of {', '.join(COMPONENTS)} or agg_risk@SHOTS"
+        )
+    frame = _fractions(frame, present)
+    named = {choice.name: choice for choice in choices}
+    for name in (*named, *only, *((cluster,) if cluster else ())):
+        if name not in frame.columns:
+            raise ParameterError(f"the table has no column {name!r}; it has {_listing(frame.columns)}")
+    known = {n: c for n, c in {**CHOICES, **AUGMENTATIONS}.items() if n in frame.columns}
+    every = {**known, **named}
+    if only:
+        for name in only:
+            if name not in every and choice_of(name) is None:
+                raise ParameterError(f"{name!r} is no known design choice; add it with --choice {name}:KIND")
+        every = {name: every.get(name) or _known(name) for name in only}
+    if not every:
+        raise DataError(
+            f"the table has no column of a known design choice; name some with --choice NAME:KIND. It has "
+            f"{_listing(frame.columns)}"
+        )
+    frame = _checked(frame, every.values())
+    if "encoder" not in frame.columns:
+        frame = frame.with_columns(pl.Series("encoder", [f"row {i + 1}" for i in range(frame.height)]))
+    if "source" not in frame.columns:
+        frame = frame.with_columns(source=pl.lit("table"))
+    left_out: list[tuple[str, str]] = []
+    if EXCLUDED in frame.columns:
+        gone = frame.filter(pl.col(EXCLUDED).is_not_null())
+        left_out += list(zip(gone["encoder"].to_list(), gone[EXCLUDED].to_list(), strict=True))
+        frame = frame.filter(pl.col(EXCLUDED).is_null()).drop(EXCLUDED)
+    if cluster is None:
+        cluster = "objective" if "objective" in frame.columns else ""
+    unknown = tuple(
+        name
+        for name in frame.columns
+        if name not in every and name not in present and name not in _IDENTITY and choice_of(name) is None
+    )
+    return StudyTable(frame, studied, tuple(every.values()), cluster, tuple(found), tuple(left_out), unknown)
+
+
+def read_table(
+    paths: Sequence[str | Path],
+    *,
+    metadata: str | Path | None = None,
+    percent: bool = False,
+    as_published: bool = False,
+) -> tuple[pl.DataFrame, tuple[Correction, ...]]:
+    """Read results and join them: csv, parquet or json files, or the authors' `all_results.csv`.
+
+    Parameters
+    ----------
+    paths : one or more files; `source` says which file a row is from, "published" for the authors' table. A tidy
+        table (columns `quantity` and `estimate`) becomes one row an encoder, data set, probe and protocol.
+    metadata : the authors' `metadata.yaml`; by default the file of that name beside their table, if it is there
+    percent : risks of the files that are not the authors' are percent
+    as_published : the authors' table is not corrected
+
+    Returns
+    -------
+    The frame, and the corrections of the authors' table.
+
+    Raises
+    ------
+    DataError if a file cannot be read, or two sources name the same encoder twice.
+    """
+    frames: list[pl.DataFrame] = []
+    found: tuple[Correction, ...] = ()
+    for path in map(Path, paths):
+        if path.is_file() and is_published(path):
+            beside = Path(metadata) if metadata else path.with_name("metadata.yaml")
+            yaml = beside if metadata or beside.is_file() else None
+            frames.append(load_published(path, yaml, corrected=not as_published))
+            if not as_published:
+                found = corrections(path, yaml)
+        else:
+            frames.append(_other(path, percent))
+    frame = frames[0] if len(frames) == 1 else _joined(frames)
+    return frame, found
+
+
+def _other(path: Path, percent: bool) -> pl.DataFrame:
+    if path.suffix not in (".csv", ".parquet", ".json"):
+        raise DataError(f"{path} is no table that is read here; name a .csv, .parquet or .json file")
+    try:
+        if path.suffix == ".csv":
+            frame = pl.read_csv(path, infer_schema_length=None)
+        elif path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        else:
+            frame = pl.read_json(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or 'no such file'})") from error
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from error
+    if {"quantity", "estimate"} <= set(frame.columns):
+        frame = _wide(frame, path)
+    if percent:
+        risks = [c for c in frame.columns if c in COMPONENTS or c == "risk_af" or _FEW_SHOT.fullmatch(c)]
+        frame = frame.with_columns(pl.col(c).cast(pl.Float64) / 100 for c in risks)
+    return frame if "source" in frame.columns else frame.with_columns(source=pl.lit(path.stem))
+
+
+def _wide(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """A tidy table of results as one row an encoder; columns that differ between its rows are left out."""
+    if "group" in frame.columns:
+        frame = frame.filter(pl.col("group") == "all")
+    keys = [k for k in ("run", "encoder", "data", "probe", "protocol") if k in frame.columns]
+    if not keys:
+        raise DataError(f"{path} has a column quantity but none that says which encoder a row is of (encoder, run)")
+    shots = pl.col("shots").cast(pl.String) if "shots" in frame.columns else pl.lit(None, dtype=pl.String)
+    names = pl.when(shots.is_null()).then(pl.col("quantity")).otherwise(pl.col("quantity") + "@" + shots)
+    frame = frame.with_columns(names.alias("quantity"))
+    if frame.select(*keys, "quantity").is_duplicated().any():
+        raise DataError(f"{path} names a quantity twice for the same {', '.join(keys)}; keep one row of each")
+    rest = [c for c in frame.columns if c not in keys and c not in ("quantity", "estimate")]
+    same = [
+        c for c in rest if frame.group_by(keys).agg(pl.col(c).n_unique().alias("n"))["n"].max() == 1 and c != "unit"
+    ]
+    wide = frame.pivot("quantity", index=keys, values="estimate", aggregate_function="first")
+    return wide.join(frame.group_by(keys).agg(pl.col(c).first() for c in same), on=keys) if same else wide
+
+
+def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """All rows, with the columns of all; a number and a text under one name become text."""
+    types: dict[str, set[pl.DataType]] = {}
+    for frame in frames:
+        for name, dtype in frame.schema.items():
+            if dtype != pl.Null:
+                types.setdefault(name, set()).add(dtype)
+    common: dict[str, pl.DataType | type[pl.DataType]] = {}
+    for name, kinds in types.items():
+        if len(kinds) == 1:
+            common[name] = next(iter(kinds))
+        elif all(kind.is_numeric() or kind == pl.Boolean for kind in kinds):
+            common[name] = pl.Float64
+        else:
+            common[name] = pl.String
+    joined = pl.concat([f.cast({n: t for n, t in common.items() if n in f.columns}) for f in frames], how="diagonal")
+    twice = joined.filter(joined.select("encoder", "source").is_duplicated()) if "encoder" in joined.columns else None
+    if twice is not None and twice.height:
+        raise DataError(
+            f"{twice.height} rows name an encoder that another row of the same source names too (for example "
+            f"{twice['encoder'][0]!r}); name each file once"
+        )
+    return joined
+
+
+def _fractions(frame: pl.DataFrame, components: Sequence[str]) -> pl.DataFrame:
+    for name in components:
+        if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Null):
+            raise DataError(f"the column {name!r} holds {frame.schema[name]}; a risk is a number")
+    frame = frame.with_columns(pl.col(c).cast(pl.Float64).fill_nan(None) for c in components)
+    for name in components:
+        if (largest := frame[name].abs().max()) is not None and float(str(largest)) > 1:
+            raise DataError(
+                f"the column {name!r} has values up to {float(str(largest)):g}; a risk is a fraction in [0, 1] "
+                "(--percent converts percent)"
+            )
+        if frame[name].is_infinite().any():
+            raise DataError(f"the column {name!r} has infinite values; a risk is a fraction in [0, 1]")
+    return frame
+
+
+def _checked(frame: pl.DataFrame, choices: Iterable[Choice]) -> pl.DataFrame:
+    for choice in choices:
+        dtype = frame.schema[choice.name]
+        if choice.kind != "category" and not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+            raise DataError(
+                f"the column {choice.name!r} holds {dtype}, and is examined as a {choice.kind}; "
+                f"say --choice {choice.name}:category, or give numbers"
+            )
+    floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
+    return frame.with_columns(pl.col(name).fill_nan(None) for name in floats)
+
+
+def _known(name: str) -> Choice:
+    choice = choice_of(name)
+    assert choice is not None  # checked before
+    return choice
+
+
+def _shots(name: str) -> tuple[bool, float]:
+    shots = name.partition("@")[2]
+    return shots.endswith("%"), float(shots.rstrip("%"))
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

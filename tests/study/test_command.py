@@ -1,0 +1,166 @@
+"""The command, as a user types it."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs.cli import main
+
+
+@pytest.fixture
+def zoo(planted, tmp_path):
+    path = tmp_path / "zoo.csv"
+    planted.write_csv(path)
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(main, ["study", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_the_text_has_every_part_and_states_its_n(zoo):
+    result = run(zoo)
+    assert result.exit_code == 0, result.output
+    for part in (
+        "Study of 96 encoders (96 from zoo) and 5 design choices",
+        "Yardstick: how far two runs",
+        "Controlled pairs (all else equal)",
+        "Linear model with confounders, variance between groups",
+        "Law of label counts: there is none, because the table has no few-shot risks",
+        "Trade-offs: Spearman's ρ",
+        "No encoder of 96 is better in both usability and probe_gen:",
+        "Advice: what goes with a low risk",
+    ):
+        assert part in result.stdout
+    assert "12 values of objective are the groups" in result.stdout
+    line = next(row for row in result.stdout.splitlines() if row.split()[:3] == ["z_dim", "×", "e"] and "usab" in row)
+    assert line.split()[-2:] == ["35", "14"]  # encoders, and comparisons that they make
+
+
+def test_formats_hold_the_same_effects(zoo):
+    table = json.loads(run(zoo, "--format", "json").stdout)
+    rows = list(csv.DictReader(io.StringIO(run(zoo, "--format", "csv").stdout)))
+    assert len(table) == len(rows) > 50
+    assert list(table[0]) == list(rows[0])
+    assert list(table[0])[:7] == ["choice", "level", "reference", "component", "method", "effect", "se"]
+    for a, b in zip(table, rows, strict=True):
+        assert b["effect"] == ("" if a["effect"] is None else str(a["effect"]))
+        assert {"p", "p_adjusted", "n", "groups", "low", "high", "status", "reason"} <= set(a)
+
+
+@pytest.mark.parametrize("shown", ["tradeoffs", "fronts", "advice"])
+def test_parts_are_tables_too(zoo, shown):
+    rows = json.loads(run(zoo, "--show", shown, "--format", "json").stdout)
+    assert rows and all(list(r) == list(rows[0]) for r in rows)
+    assert run(zoo, "--show", shown).exit_code == 0
+
+
+def test_options(zoo):
+    rows = json.loads(
+        run(zoo, "--only", "z_dim", "--component", "usability", "--confounder", "epochs", "--ci", "0.8", "--cluster",
+            "objective", "--method", "linear", "--format", "json").stdout
+    )  # fmt: skip
+    assert "There is nothing to show for trees" in run(zoo, "--only", "z_dim", "--show", "trees").stderr
+    kept = [r for r in rows if r["method"].startswith("linear")]
+    assert {(r["choice"], r["component"], r["confidence"]) for r in kept} == {("z_dim", "usability", 0.8)}
+    said = run(zoo, "--method", "lineal")
+    assert said.exit_code == 1 and "'lineal' is no method of a study; take controlled, linear, trees" in said.output
+    assert "is not COLUMN=N" in run(zoo, "--shots", "a").output
+
+
+def test_errors_name_the_next_step(zoo, tmp_path):
+    bad = tmp_path / "bad.csv"
+    bad.write_text("encoder,agg_risk,z_dim\na,20,64\nb,30,128\n")
+    result = run(bad)
+    assert result.exit_code == 1 and "--percent converts percent" in result.output
+    two = run(bad, "--percent")
+    assert two.exit_code == 0 and "too few rows" in two.stdout
+    assert "no law can be saved" in run(zoo, "--save-law", tmp_path / "law.json").output
+
+
+def test_figures_are_written_and_equal_each_time(zoo, tmp_path):
+    pytest.importorskip("matplotlib")
+    for name in ("one", "two"):
+        assert "figures are in" in run(zoo, "--figures", tmp_path / name).stderr
+    first, second = (sorted((tmp_path / name).iterdir()) for name in ("one", "two"))
+    assert [p.name for p in first] == [p.name for p in second]
+    assert {"effects_usability.png", "effects_usability.svg", "front_usability_probe_gen.svg"} <= {
+        p.name for p in first
+    }
+    assert any(p.name.startswith("partial_z_dim") for p in first)
+    for path, again in zip(first, second, strict=True):
+        assert path.read_bytes() == again.read_bytes(), path.name
+        head = path.read_bytes()[:8]
+        assert head == b"\x89PNG\r\n\x1a\n" if path.suffix == ".png" else head.startswith(b"<?xml")
+
+
+TORCHLESS = """
+import sys
+import ssl_risk_rs.study
+assert "torch" not in sys.modules, "the import"
+from ssl_risk_rs.cli import main
+try:
+    main(["study", sys.argv[1], "--method", "controlled,linear,trees", "--component", "usability", "--format", "json"])
+except SystemExit as end:
+    assert not end.code, end.code
+assert "lightgbm" in sys.modules
+assert "torch" not in sys.modules, "the command"
+"""
+
+
+def test_neither_the_import_nor_the_command_imports_torch(zoo):
+    """LightGBM's thread pool and PyTorch's in one process can hang."""
+    pytest.importorskip("lightgbm")
+    done = subprocess.run([sys.executable, "-c", TORCHLESS, str(zoo)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {r["method"] for r in rows} >= {"controlled", "linear/cluster", "linear/HC3", "trees"}
+
+
+MISSING = """
+import builtins, sys
+real = builtins.__import__
+def refuse(name, *rest):
+    if name.partition(".")[0] == "scipy":
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
+    return real(name, *rest)
+builtins.__import__ = refuse
+import importlib
+found = importlib.import_module
+importlib.import_module = lambda name, *r: refuse(name) if name.startswith("scipy") else found(name, *r)
+import ssl_risk_rs.study._extra as extra
+extra.import_module = importlib.import_module
+from ssl_risk_rs.cli import main
+main(["study", sys.argv[1]])
+"""
+
+
+def test_a_missing_package_names_the_extra(zoo):
+    done = subprocess.run([sys.executable, "-c", MISSING, str(zoo)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "the study needs scipy, which is not installed: pip install 'ssl-risk-rs[study]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_published_table_as_a_user_sees_it(paper, tmp_path):
+    law = tmp_path / "law.json"
+    few = ("--only", "ssl_mode,projection2_arch,z_dim", "--component", "usability,probe_gen,agg_risk")
+    result = run(paper / "all_results.csv", "--as-published", "--save-law", law, *few)
+    text = result.stdout
+    assert "Study of 168 encoders (168 from published)" in text
+    assert "19 cells of the published table are corrected, 13 components" in text
+    assert "deepcluster_rn50_bs512_ep200_mmselfsup is left out" in text
+    assert "ssl_mode = generative" in text and "not identified" in text
+    assert "90% intervals hold" in text
+    assert "The authors' way beside ours" in text
+    rows = json.loads(law.read_text())["laws"]
+    assert len(rows) == 5
+    shown = json.loads(run(paper / "all_results.csv", "--show", "corrections", "--format", "json").stdout)
+    assert len(shown) == 33

@@ -1,0 +1,114 @@
+"""What a table may be, and what is said where it is not."""
+
+import math
+
+import polars as pl
+import pytest
+from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.study import read_table, study_table
+from ssl_risk_rs.study.choices import parse_choice
+
+
+def test_columns_are_told_apart(planted):
+    table = study_table(planted.with_columns(notes=pl.lit("x"), **{"agg_risk@1%": 0.5, "agg_risk@3": 0.6}))
+    assert table.components == ("approx", "usability", "probe_gen", "enc_gen", "agg_risk", "agg_risk@3", "agg_risk@1%")
+    assert [c.name for c in table.choices] == ["objective", "projection2_arch", "z_dim", "epochs", "optimizer"]
+    assert table.unknown == ("notes",)
+    assert study_table(planted, components=["usability"]).components == ("usability",)
+    assert study_table(planted.drop("objective")).cluster == ""
+    assert study_table(planted.drop("encoder")).frame["encoder"][0] == "row 1"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda f: f.select("objective", "z_dim"), DataError, "the table has no column of risks"),
+        (lambda f: f.select("encoder", "agg_risk"), DataError, "no column of a known design choice; name some"),
+        (lambda f: f.with_columns(agg_risk=pl.col("agg_risk") * 100), DataError, r"values up to \S+; a risk is a"),
+        (lambda f: f.with_columns(agg_risk=pl.lit("a")), DataError, "'agg_risk' holds String; a risk is a number"),
+        (lambda f: f.with_columns(agg_risk=math.inf), DataError, "a risk is a fraction in"),
+        (lambda f: f.with_columns(z_dim=pl.lit("big")), DataError, "'z_dim' holds String, and is examined as a log"),
+        (lambda f: f.with_columns(is_ema=pl.lit("yes")), DataError, "'is_ema' holds String, and is examined as a flag"),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_be_studied(planted, change, error, match):
+    with pytest.raises(error, match=match):
+        study_table(change(planted))
+
+
+def test_names_that_are_not_there(planted):
+    with pytest.raises(ParameterError, match="the table has no column 'colour'; it has encoder, objective"):
+        study_table(planted, cluster="colour")
+    with pytest.raises(ParameterError, match="the table has no column 'nviews'"):
+        study_table(planted, only=["nviews"])
+    with pytest.raises(ParameterError, match="'enc_gen' is no known design choice; add it with --choice enc_gen:KIND"):
+        study_table(planted, only=["enc_gen"])
+    with pytest.raises(ParameterError, match="'agg_risk@7' is no risk of the table; it has approx, usability"):
+        study_table(planted, components=["agg_risk@7"])
+    with pytest.raises(ParameterError, match="'dropout' is no known design choice; say what it is: dropout:category"):
+        parse_choice("dropout")
+    with pytest.raises(ParameterError, match="'big' is no kind of a design choice"):
+        parse_choice("z_dim:big")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".json"])
+def test_files_are_read_alike(planted, tmp_path, suffix):
+    path = tmp_path / f"zoo{suffix}"
+    {".csv": planted.write_csv, ".parquet": planted.write_parquet, ".json": planted.write_json}[suffix](path)
+    frame, found = read_table([path])
+    assert found == () and frame["source"].unique().to_list() == ["zoo"]
+    assert frame.drop("source").equals(planted)
+
+
+def test_a_tidy_table_of_results_becomes_wide(planted, tmp_path):
+    tidy = pl.DataFrame(
+        {
+            "run": "r", "encoder": ["a", "a", "a", "b", "b"], "group": ["all", "all", "control", "all", "all"],
+            "quantity": ["agg_risk", "agg_risk", "agg_risk", "agg_risk", "usability"],
+            "shots": [None, "3", None, None, None], "estimate": [0.2, 0.5, 0.9, 0.3, 0.1],
+            "z_dim": [64, 64, 64, 128, 128],
+        }
+    )  # fmt: skip
+    tidy.write_parquet(tmp_path / "runs.parquet")
+    frame, _ = read_table([tmp_path / "runs.parquet"])
+    rows = {r["encoder"]: r for r in frame.iter_rows(named=True)}
+    assert (rows["a"]["agg_risk"], rows["a"]["agg_risk@3"], rows["a"]["z_dim"]) == (0.2, 0.5, 64)
+    assert rows["b"]["usability"] == 0.1 and rows["a"]["usability"] is None
+    pl.concat([tidy, tidy]).write_parquet(tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match="names a quantity twice for the same run, encoder"):
+        read_table([tmp_path / "twice.parquet"])
+    tidy.drop("run", "encoder").write_parquet(tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="none that says which encoder a row is of"):
+        read_table([tmp_path / "none.parquet"])
+
+
+def test_several_files(planted, tmp_path):
+    planted.write_csv(tmp_path / "a.csv")
+    planted.with_columns(z_dim=pl.lit("big"), extra=1).write_csv(tmp_path / "b.csv")
+    frame, _ = read_table([tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert frame.height == 192 and frame["extra"].null_count() == 96
+    assert frame.schema["z_dim"] == pl.String  # a number here, a text there
+    with pytest.raises(DataError, match=r"rows name an encoder that another row of the same source names too"):
+        read_table([tmp_path / "a.csv", tmp_path / "a.csv"])
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(DataError, match=r"none.csv cannot be read"):
+        read_table([tmp_path / "none.csv"])
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(DataError, match=r"is no table that is read here; name a .csv, .parquet or .json file"):
+        read_table([tmp_path / "a.txt"])
+    (tmp_path / "a.parquet").write_text("x")
+    with pytest.raises(DataError, match=r"a.parquet cannot be read as parquet"):
+        read_table([tmp_path / "a.parquet"])
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(DataError, match=r"a.csv cannot be read as csv"):
+        read_table([tmp_path / "a.csv"])
+
+
+def test_percent_is_converted_only_when_asked(planted, tmp_path):
+    planted.with_columns(pl.col("approx", "usability", "probe_gen", "enc_gen", "agg_risk") * 100).write_csv(
+        tmp_path / "p.csv"
+    )
+    frame, _ = read_table([tmp_path / "p.csv"], percent=True)
+    assert float(frame["agg_risk"][0]) == pytest.approx(float(planted["agg_risk"][0]), rel=1e-12)

@@ -181,12 +181,15 @@ class _Drawing:
         """Probes of these draws, in their order."""
         if self.workers == 1:
             return list(self._one_by_one(draws))
+        from threadpoolctl import threadpool_limits
+
         pool = ThreadPoolExecutor(self.workers)
+        fits = []
         try:
-            fits = []
-            for j, found in zip(draws, pool.map(self._draw, draws), strict=True):
-                fits.append(found)
-                self._say(j)
+            with threadpool_limits(1, "blas"):  # its threads would wait for each other, spinning
+                for j, found in zip(draws, pool.map(self._draw, draws), strict=True):
+                    fits.append(found)
+                    self._say(j)
             return fits
         except BaseException:  # ^C reaches this thread only: the others end at their next event
             self._stopped.set()

@@ -19,6 +19,9 @@ Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
 
 #: rows on which a training error that is only printed is judged, where the fit did not count it
 MAX_PRINTED_ROWS = 100_000
+#: products n·d·k from which passes may round their factors: below, the exact pass that must follow costs more than they
+#: save (400 rows, 399 features, 100 classes: 27 instead of 35 ms)
+ROUNDED_PRODUCTS = 1e8
 #: penalties on the way to the floor
 DECADES = (1e-2, 1e-3)
 
@@ -93,6 +96,7 @@ class Fitter:
             tol=self.method.tol if judged else self.method.tuning_tol,
             max_passes=self.method.max_passes,
             start=start,
+            reduced=len(rows) * self.features.n_features * self.n_classes >= ROUNDED_PRODUCTS,
             n_threads=self.method.n_threads,
             progress=lambda seen: self.report(Event("fit", seen / len(rows), detail=f"{role}, α = {alpha:g}")),
         )

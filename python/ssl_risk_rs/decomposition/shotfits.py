@@ -195,10 +195,10 @@ class _Span:
         if not kept.any():  # all features are constant
             kept[-1] = True
         roots = np.sqrt(np.maximum(values[kept], np.finfo(float).tiny))
-        self.map = z.T @ (vectors[:, kept] / roots)  # (d, r)
+        self.z, self.axes = z, vectors[:, kept] / roots  # (n, d), (n, r)
         coordinates = vectors[:, kept] * roots  # (n, r)
-        if len(held):
-            coordinates = np.concatenate([coordinates, (self._scaled(shot.x[held]) - self.mean) @ self.map])
+        if len(held):  # (h, d) @ (d, n) @ (n, r)
+            coordinates = np.concatenate([coordinates, (self._scaled(shot.x[held]) - self.mean) @ z.T @ self.axes])
         labels = np.concatenate([shot.labels[own], shot.labels[held]])
         features = Features.of_arrays(np.ascontiguousarray(coordinates, dtype=np.float32))
         self.fitter = Fitter(features, labels, n_classes, method, report)
@@ -216,7 +216,7 @@ class _Span:
     def back(self, probe: "_core.LinearProbe") -> "_core.LinearProbe":
         """The same probe on raw features."""
         coef, intercept = probe.raw()
-        weights = coef @ self.map.T  # (k, d), scaled coordinates
+        weights = coef @ self.axes.T @ self.z  # (k, r) @ (r, n) @ (n, d), scaled coordinates
         return _core.LinearProbe(weights, intercept - weights @ self.mean, self.shift, self.scale)
 
 

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "run": "ssl_risk_rs.cli.run",
     "demo": "ssl_risk_rs.cli.demo",
     "decompose": "ssl_risk_rs.cli.decompose",
+    "fewshot": "ssl_risk_rs.cli.fewshot",
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",

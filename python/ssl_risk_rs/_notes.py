@@ -81,7 +81,7 @@ _TEMPLATES = {
     "draws_one_fold": "{size}: the penalty of each draw was tuned on one of its {folds} folds, because all would take long.",
     "draws_cut_groups": "{size}: a draw has a class in one group only, so that its penalty was tuned on folds of rows, not "
     "of groups, and may be too weak.",
-    "draws_at_edge": "{size}: the tuned penalty is at the end of its grid in {count} of {draws} draws.",
+    "draws_at_edge": "{size}: the tuned penalty is the weakest of its grid in {count} of {draws} draws.",
     "draws_uncovered": "{size}: {classes} classes have no training row left to judge on; R_AS is that of the others.",
     # components
     "negative": "{label} is negative ({weight}): {meaning}.",

@@ -273,7 +273,7 @@ def _notes(
         yield Note("draws_one_fold", {"size": size, "folds": drawing.folds})
     if drawing.cut_groups:
         yield Note("draws_cut_groups", {"size": size})
-    edge = sum(fit.penalty.inside is False for fit in fits)
+    edge = sum(fit.penalty.value in fit.penalty.grid[:1] for fit in fits)  # stronger ones than the last change nothing
     if edge * 2 > len(fits):
         yield Note("draws_at_edge", {"size": size, "count": edge, "draws": len(fits)})
     if crossed.uncovered:

@@ -33,8 +33,8 @@ __all__ = ["Measured", "label_curve", "measure", "predict"]
 BEND, BEND_SD, WANDER = 0.02, 0.03, 0.001
 #: how often the variance of the bend is doubled at most
 DOUBLINGS = 14
-#: labels are looked for up to this multiple of the largest measured size
-FARTHEST = 100
+#: labels are looked for up to this multiple of the largest measured size, at so many sizes
+FARTHEST, SEARCHED = 100, 300
 #: errors that labels are printed for where none are asked for, and how many of them
 ROUND_ERRORS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MOST_ERRORS = 3
@@ -196,13 +196,20 @@ def _doubling(measured: Measured, name: str, labels: float, inflation: float, z:
 
 def _needed(measured: Measured, error: float, n_classes: int, inflation: float, z: float) -> LabelsNeeded:
     """First sizes at which the curve, and each end of its interval, are down at an error."""
-    x = np.linspace(math.log(n_classes), math.log(FARTHEST * float(measured.labels[-1])), 2000)
+    x = np.linspace(math.log(n_classes), math.log(FARTHEST * float(measured.labels[-1])), SEARCHED)
     mean, covariance = predict(measured, np.exp(x), inflation)
     half = z * np.sqrt(np.maximum(0.0, np.diag(covariance)))
 
     def reached(curve: np.ndarray) -> float:
-        down = np.flatnonzero(curve <= math.log(error))
-        return float(np.exp(x[down[0]])) if len(down) else math.nan
+        above = curve - math.log(error)
+        down = np.flatnonzero(above <= 0)
+        if not len(down):
+            return math.nan
+        i = int(down[0])
+        if i == 0:
+            return float(np.exp(x[0]))
+        share = above[i - 1] / (above[i - 1] - above[i])  # straight between two sizes that were looked at
+        return float(np.exp(x[i - 1] + share * (x[i] - x[i - 1])))
 
     labels = reached(mean)
     inside = measured.labels[0] <= labels <= measured.labels[-1]

@@ -16,10 +16,11 @@ from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.record import FitRecord, Method, Penalty
 
-__all__ = ["ALPHAS", "UNTUNED", "DrawFit", "Shot", "fit_shot", "fold_rows"]
+__all__ = ["ALPHAS", "STRONGEST", "UNTUNED", "DrawFit", "Shot", "fit_shot", "fold_rows"]
 
-#: penalties tried first, in units of the mean variance: few rows want strong ones. Extended as in `tuning`
-ALPHAS = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+#: penalties tried first, in units of the mean variance: few rows want strong ones; and the strongest that is tried. From
+#: there on predictions are those of class means and stay the same, so that ties would go up and up
+ALPHAS, STRONGEST = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4), 100.0
 #: penalty where no class has two rows, so that nothing can be held out: with standardized features it is as strong as
 #: their own variance
 UNTUNED = 1.0
@@ -84,7 +85,7 @@ def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged
     penalty: Penalty | None = None
     alpha = UNTUNED
     if paths:
-        curve = tune(paths, ALPHAS)
+        curve = tune(paths, ALPHAS, STRONGEST)
         alpha = best_of(curve)
         penalty = as_penalty(curve, alpha)
     tuning = fitted.tuning_records()

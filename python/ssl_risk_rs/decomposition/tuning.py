@@ -63,9 +63,11 @@ class FoldPath:
         self.last = self.probes[alpha]
 
 
-def tune(paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS) -> dict[float, int]:
+def tune(
+    paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS, strongest: float = STRONGEST
+) -> dict[float, int]:
     """Held-out errors by penalty: decades from strong to weak until weaker ones are clearly worse, then stronger
-    ones as long as the strongest is the best."""
+    ones as long as the strongest is the best, up to `strongest`."""
     curve: dict[float, int] = {}
     for alpha in alphas:
         curve[alpha] = sum(path.errors(alpha) for path in paths)
@@ -73,7 +75,7 @@ def tune(paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS) -> dict
             break
     for path in paths:
         path.restart(max(curve))
-    while best_of(curve) == max(curve) < STRONGEST:
+    while best_of(curve) == max(curve) < strongest:
         stronger = max(curve) * 10
         curve[stronger] = sum(path.errors(stronger) for path in paths)
     return curve

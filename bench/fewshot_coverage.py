@@ -3,8 +3,8 @@
 Worlds are those of bench/coverage.py. In every replicate `decompose(..., shots="3,5,30,1%")` runs on fresh training and
 test rows. The truth of a few-shot risk is its expectation over draws of that many labels: probes of draws from other
 training rows, tuned in the same way, judged on about 20,000 fresh rows. Predictions of the label curve are checked at
-twice the labels of each size, at twice the training rows, and for the labels that errors need whose answer is known. Rows
-of the table are replaced by (world, probe).
+twice the labels of each size, at twice the training rows, and for the labels that errors need whose answer is known.
+Rows of the table are replaced by (world, probe).
 
     python bench/fewshot_coverage.py --replicates 60 --out bench/results/fewshot_coverage.csv
     python bench/fewshot_coverage.py --markdown --out bench/results/fewshot_coverage.csv
@@ -230,6 +230,8 @@ def summarize(world: str, probe: str, found: list[dict[str, Any]], truth: Truth)
     spread = {titles[s]: float(truth.twice_se[s][1]) for s in SIZES} | {"all rows": truth.doubled_se}
     for title, change in of_doubling.items():
         rows = [f["doublings"][title] for f in found if title in f.get("doublings", {})]
+        if len(rows) < 2:  # the size is not part of the curve
+            continue
         yield _curve_row({**labels, "size": title, "quantity": "twice the labels"}, rows, change, spread[title])
     for i, size in enumerate((*TARGETS, "all rows")):
         scaled = []
@@ -245,16 +247,15 @@ def summarize(world: str, probe: str, found: list[dict[str, Any]], truth: Truth)
            "coverage": float(np.mean(inside))}  # fmt: skip
 
 
-def _curve_row(
-    labels: dict[str, object], rows: list[Any], truth: float, truth_se: float
-) -> dict[str, object]:
+def _curve_row(labels: dict[str, object], rows: list[Any], truth: float, truth_se: float) -> dict[str, object]:
     """A row from (value, low, high); a missing low end is 0 and a missing high end infinite."""
     value, low, high = np.array(rows, float).T
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     below, above = float((high < truth).mean()), float((low > truth).mean())
+    mean = float(np.nanmean(value))
     return {
         **dict.fromkeys(COLUMNS, ""), **labels, "replicates": len(value), "truth": truth, "truth_se": truth_se,
-        "mean": float(np.nanmean(value)), "bias": float(np.nanmean(value) - truth), "sd": float(np.nanstd(value, ddof=1)),
+        "mean": mean, "bias": mean - truth, "sd": float(np.nanstd(value, ddof=1)),
         "coverage": 1 - below - above, "below": below, "above": above, "median_width": float(np.median(high - low)),
     }  # fmt: skip
 
@@ -309,13 +310,16 @@ def markdown(path: Path) -> str:
         lines += ["", "| world | twice the labels: 1 %, 3, 5, 30 shots, all rows | labels needed: at 10, 60 shots, "
                   "twice all rows | back-tests |", "|---|--:|--:|--:|"]  # fmt: skip
         for world in dict.fromkeys(r["world"] for r in own):
-            def of(quantity: str, sizes: tuple[str, ...], world: str = world) -> str:
-                found = {r["size"]: r for r in own if r["world"] == world and r["quantity"] == quantity}
-                return ", ".join(percent(found[s]["coverage"]) for s in sizes)
-
-            doubled = of("twice the labels", ("1 %", "3 shots", "5 shots", "30 shots", "all rows"))
-            needed = of("labels needed", ("5 shots", "30 shots", "all rows"))
-            lines.append(f"| `{world}` | {doubled} | {needed} | {of('back-tests', ('all',))} |")
+            covered = {(r["quantity"], r["size"]): percent(r["coverage"]) for r in own if r["world"] == world}
+            doubled, needed, tested = (
+                ", ".join(covered.get((quantity, size), "–") for size in sizes)
+                for quantity, sizes in (
+                    ("twice the labels", ("1 %", "3 shots", "5 shots", "30 shots", "all rows")),
+                    ("labels needed", ("5 shots", "30 shots", "all rows")),
+                    ("back-tests", ("all",)),
+                )
+            )
+            lines.append(f"| `{world}` | {doubled} | {needed} | {tested} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -4,9 +4,10 @@ Draws and the folds inside them are inputs. Every probe is judged on S_te and on
 weight of a row in it. Where the page leaves a choice:
 
 - a unit is a row, or a whole group where there are groups; s_x² is then that of the group's part of the quantity;
-- sets of units are J, the rest of S_tr (which has a part in R_AF only), and S_te; row scores are centred by class within
-  the set and scaled as in INTERVALS.md §1b, the draw of class shares included where groups span classes;
-- intervals are estimate ± t √(V + Σ 1/n²) over the row sets that a quantity is judged on (decision 7), risks within [0, 1].
+- sets of units are J, the rest of S_tr (which has a part in R_AF, and in the class shares), and S_te; row scores are
+  centred by class within the set and scaled as in INTERVALS.md §1b, the draw of class shares included where groups span
+  classes;
+- intervals are estimate ± t √(V + Σ 1/n²) over the row sets that a quantity is judged on (decision 7), risks in [0, 1].
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def probes_of_draws(
     test_y: np.ndarray,
     draws: list[np.ndarray],
     folds: list[np.ndarray],
+    n_folds: int,
     judged: np.ndarray,
     *,
     probe: Kind,
@@ -62,13 +64,13 @@ def probes_of_draws(
 ) -> Drawn:
     """Tune inside each draw, fit all of its rows, judge.
 
-    draws : positions of the training rows of each draw; folds : fold of each of these rows; judged : J.
+    draws : positions of the training rows of each draw; folds : fold of each of these rows, n_folds for a row that
+    tuning leaves out; judged : J.
     """
     k = int(train_y.max()) + 1
     wrong_j, wrong_te, alphas = [], [], []
     for rows, fold in zip(draws, folds, strict=True):
         x, y = np.asarray(train_x, np.float64)[rows], train_y[rows]
-        n_folds = int(fold.max()) + 1
         alpha, _, _ = tune(x, y, k, fold, n_folds, ALPHAS, probe=probe, scaling=scaling, decades=DECADES)
         fitted = fit(x, y, k, alpha, probe=probe, scaling=scaling)
         wrong_j.append(fitted.errors(train_x[judged], train_y[judged]) > 0)

@@ -70,9 +70,8 @@ class Ending:
 
     def _print(self, run: "Run", folder: Path) -> None:
         from ssl_risk_rs.report.sentences import notes
-        from ssl_risk_rs.report.text import render
-
         from ssl_risk_rs.report.shots import forecast_sentences
+        from ssl_risk_rs.report.text import render
 
         if self.form == "table":
             on_terminal = sys.stdout is not None and sys.stdout.isatty()

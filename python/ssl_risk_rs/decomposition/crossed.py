@@ -9,8 +9,8 @@ are groups), and s_u² the variance over draws of a unit's part of the quantity,
     V     = max(0, S² − m V_int) (1/m + ρ/(1−ρ)) + V_row,   at least S²/m
 
 ρ is 0 for disjoint draws, else the share of the pool that a draw takes: draws from one pool are alike, and do not show
-how much pools differ. Intervals are t with Satterthwaite's degrees of freedom, at least m − 1; 1/n² is added for each set
-of rows that a quantity is judged on, so that an interval of few rows is not too short.
+how much pools differ. Intervals are t with Satterthwaite's degrees of freedom, at least m − 1; 1/n² is added for each
+set of rows that a quantity is judged on, so that an interval of few rows is not too short.
 """
 
 import math
@@ -225,7 +225,9 @@ class Crossed:
 
         weights = QUANTITIES[name].weights
         sizes = {"judged": int(self.in_j.sum()), "test": self.n_test}
-        used = [s for s, risks in (("judged", {"risk_as"}), ("test", {"risk_us", "risk_us_mix"})) if risks & set(weights)]
+        used = [
+            s for s, risks in (("judged", {"risk_as"}), ("test", {"risk_us", "risk_us_mix"})) if risks & set(weights)
+        ]
         guard = sum(1 / sizes[s] ** 2 for s in used)
         half = float(stdtrit(measured.df, 0.5 + confidence / 2)) * math.sqrt(measured.variance.total + guard)
         low, high = measured.value - half, measured.value + half
@@ -236,9 +238,8 @@ class Crossed:
             low = high = math.nan
         last = used[-1]
         n_groups = self.units[last].n_units if self.grouped else None
-        return Estimate(
-            name, measured.value, math.sqrt(measured.variance.total), low, high, sizes[last], n_groups, measured.df, grade
-        )  # fmt: skip
+        se = math.sqrt(measured.variance.total)
+        return Estimate(name, measured.value, se, low, high, sizes[last], n_groups, measured.df, grade)
 
     def _grade(self, used: list[str], df: float) -> Grade:
         if self.grouped:

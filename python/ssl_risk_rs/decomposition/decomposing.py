@@ -146,9 +146,7 @@ def decompose_task(
     shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report)
     measured = None
     if shots:
-        measured = measure(
-            judged.judgements, found.estimates["risk_us"], shots, random_counts=method.random_counts
-        )
+        measured = measure(judged.judgements, found.estimates["risk_us"], shots, random_counts=method.random_counts)
     result = Decomposition(
         name=name,
         method=method,

@@ -132,9 +132,7 @@ def plan_draws(task: Task, size: ShotSize, seed: int, draws: int | None = None) 
             f"{len(pool):,} rows. Ask for fewer shots"
         )
     first = DRAWS if draws is None else draws
-    return DrawPlan(
-        size, wanted, pool, False, first, most, overlap, draws is not None, tuple(overlapping), rows.groups
-    )
+    return DrawPlan(size, wanted, pool, False, first, most, overlap, draws is not None, tuple(overlapping), rows.groups)
 
 
 def _rows(task: Task) -> _Rows:

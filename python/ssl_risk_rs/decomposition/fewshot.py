@@ -1,8 +1,8 @@
 """Few-shot: the decomposition at small numbers of labels.
 
-R_AF and R_ΦF are those of the full run, since they do not depend on labels. For each size, probes are fitted on m draws of
-few rows, with a penalty tuned inside each draw, and judged on the test rows and on J, the training rows that no draw has
-seen: no probe meets a row that any probe was fitted on, and R_AS and R_US have equal label counts. Draws: `draws`;
+R_AF and R_ΦF are those of the full run, since they do not depend on labels. For each size, probes are fitted on m draws
+of few rows, with a penalty tuned inside each draw, and judged on the test rows and on J, the training rows that no draw
+has seen: no probe meets a row that any probe was fitted on, and R_AS and R_US have equal label counts. Draws: `draws`;
 fits: `shotfits`; intervals: `crossed`; the curve of error against labels: `labelcurve`.
 """
 
@@ -75,7 +75,9 @@ def plan_shots(task: Task, settings: Settings, seed: int) -> Planned:
             notes.append(Note("shots_left_out", {"size": size.title, "reason": f"{error}"}))
             continue
         if plan.counts.max() < 2:
-            reason = "it is one row of each class, on which no penalty can be tuned; ask for it by name to have it anyway"
+            reason = (
+                "it is one row of each class, on which no penalty can be tuned; ask for it by name to have it anyway"
+            )
             notes.append(Note("shots_left_out", {"size": size.title, "reason": reason}))
             continue
         plans.append(plan)
@@ -223,7 +225,7 @@ class _Drawing:
         judged = min(1, n_folds) if self.one_fold else n_folds
         self.folds, self.folds_judged = max(self.folds, n_folds), max(self.folds_judged, judged)
         self.cut_groups |= cut
-        shot = Shot(_gather(task.features, rows), labels, folds)
+        shot = Shot(_gather(task.features, rows), labels, folds, n_folds)
         role = f"{self.plan.size.name}_draw_{draw}"
         return fit_shot(shot, task.n_classes, self.method, role, judged, self._listen)
 
@@ -278,4 +280,3 @@ def _notes(
         yield Note("draws_at_edge", {"size": size, "count": edge, "draws": len(fits)})
     if crossed.uncovered:
         yield Note("draws_uncovered", {"size": size, "classes": crossed.uncovered})
-

@@ -103,13 +103,15 @@ class Settings:
         if self.shots != "auto":
             parse_shots(self.shots)
         if self.draws is not None and self.draws < 2:
+            count = f"{self.draws} draw{'' if self.draws == 1 else 's'}"
             raise ParameterError(
-                f"{self.draws} draw{'' if self.draws == 1 else 's'} of few-shot rows cannot show how much draws differ: "
-                "at least 2 are needed, and 10 are better"
+                f"{count} of few-shot rows cannot show how much draws differ: at least 2 are needed, and 10 are better"
             )
         for error in self.labels_for or ():
             if not 0 < error < 1:
-                raise ParameterError(f"labels are wanted for an error of {100 * error:g} %: it must lie between 0 and 100")
+                raise ParameterError(
+                    f"labels are wanted for an error of {100 * error:g} %: it must lie between 0 and 100"
+                )
 
     def _refuse_what_the_paper_fixes(self) -> None:
         fixed = {

@@ -18,25 +18,26 @@ from ssl_risk_rs.results.record import FitRecord, Method, Penalty
 
 __all__ = ["ALPHAS", "STRONGEST", "UNTUNED", "DrawFit", "Shot", "fit_shot", "fold_rows"]
 
-#: penalties tried first, in units of the mean variance: few rows want strong ones; and the strongest that is tried. From
-#: there on predictions are those of class means and stay the same, so that ties would go up and up
+#: penalties tried first, in units of the mean variance: few rows want strong ones; and the strongest that is tried.
+#: From there on predictions are those of class means and stay the same, so that ties would go up and up
 ALPHAS, STRONGEST = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4), 100.0
 #: penalty where no class has two rows, so that nothing can be held out: with standardized features it is as strong as
 #: their own variance
 UNTUNED = 1.0
-#: folds within a draw
-FOLDS = 5
+#: how many folds a draw may have; of those that use as many of its rows, the number next to five
+FOLDS, USUAL = (3, 4, 5, 6, 7), 5
 #: eigenvalues of the Gram matrix below this share of the largest are rounding
 _RANK = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The rows of one draw: features (n, d), classes uint32 (n,), fold of each row int (n,)."""
+    """The rows of one draw: features (n, d), classes uint32 (n,), fold of each row int (n,); n_folds: in none."""
 
     x: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
+    n_folds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,13 @@ class DrawFit:
 def fold_rows(keys: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, int, bool]:
     """Fold of each row of a draw, how many folds there are (0: nothing can be held out), and whether they cut groups.
 
-    Stratified by class. Where every class has rows of two groups or more, groups lie in one fold whole.
+    Each fold has as many rows of a class as any other; what is left over is in no fold (its number is that of the
+    folds). With a row more in one fold, its class would be rarer in the training folds just where it is held out, and a
+    strong penalty, under which the more frequent class wins, would look bad. Classes with fewer rows than folds are
+    dealt in turn. Where every class has rows of two groups or more, groups lie in one fold whole.
     """
-    most = int(np.bincount(labels).max())
+    counts = np.bincount(labels)
+    most = int(counts.max())
     if most < 2:
         return np.zeros(len(labels), np.int64), 0, False
     if groups is not None:
@@ -63,17 +68,32 @@ def fold_rows(keys: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -
         fewest = min(len(np.unique(codes[labels == c])) for c in np.unique(labels))
         if fewest >= 2:
             first = np.array([np.flatnonzero(codes == g)[0] for g in range(len(names))])
-            n_folds = min(FOLDS, fewest)
+            n_folds = min(USUAL, fewest)
             # groups of one main class after the other, dealt in turn; equals by their key
             main = np.array([np.bincount(labels[codes == g]).argmax() for g in range(len(names))])
             order = np.lexsort((keys[first], main))
             fold = np.empty(len(names), np.int64)
             fold[order] = np.arange(len(names)) % n_folds
             return fold[codes.ravel()], n_folds, False
-    n_folds = min(FOLDS, most)
-    rows = np.arange(len(labels), dtype=np.uint32)
-    cells = _core.assign_cells(keys, rows, labels.astype(np.uint32), n_folds=n_folds, n_subsets=0, subset_size=0)
-    return cells.astype(np.int64), n_folds, groups is not None
+    candidates = [f for f in FOLDS if f <= most] or [2]
+    n_folds = max(candidates, key=lambda f: (_used(counts, f), -abs(f - USUAL), f))
+    folds = np.full(len(labels), n_folds, np.int64)
+    # classes in the order of their smallest key, so that their numbers decide nothing
+    classes = sorted(np.unique(labels).tolist(), key=lambda c: int(keys[labels == c].min()))
+    dealt = 0
+    for c in classes:
+        rows = np.flatnonzero(labels == c)
+        rows = rows[np.argsort(keys[rows], kind="stable")]
+        whole = len(rows) // n_folds * n_folds or len(rows)
+        turn = 0 if len(rows) >= n_folds else dealt
+        folds[rows[:whole]] = (turn + np.arange(whole)) % n_folds
+        dealt += whole if len(rows) < n_folds else 0
+    return folds, n_folds, groups is not None
+
+
+def _used(counts: np.ndarray, n_folds: int) -> int:
+    """Rows of classes that have as many in each fold."""
+    return int((counts // n_folds * n_folds).sum())
 
 
 def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged: int, report: Report) -> DrawFit:
@@ -108,14 +128,14 @@ class _Plain:
         self.fitter = Fitter(Features.of_arrays(shot.x), shot.labels, n_classes, method, report)
         self.rows = np.arange(len(shot.labels), dtype=np.uint32)
         self.cells = shot.folds.astype(np.uint8)
-        self.n_folds = int(self.cells.max()) + 1
         self.moments = self.fitter.moments(self.rows, self.cells)
 
     def path(self, fold: int) -> PenaltyPath | None:
         """Probes of all folds but one; None if fewer than two classes are left."""
-        if len(np.unique(self.shot.labels[self.shot.folds != fold])) < 2:
+        own = (self.shot.folds != fold) & (self.shot.folds < self.shot.n_folds)
+        if len(np.unique(self.shot.labels[own])) < 2:
             return None
-        return FoldPath(self.fitter, self.moments, self.rows, self.cells, fold, self.n_folds)
+        return FoldPath(self.fitter, self.moments, self.rows, self.cells, fold, self.shot.n_folds)
 
     @property
     def records(self) -> list[FitRecord]:
@@ -145,7 +165,7 @@ class _Rotated:
 
     def path(self, fold: int) -> PenaltyPath | None:
         """Probes of all folds but one; None if fewer than two classes are left."""
-        own = np.flatnonzero(self.shot.folds != fold)
+        own = np.flatnonzero((self.shot.folds != fold) & (self.shot.folds < self.shot.n_folds))
         if len(np.unique(self.shot.labels[own])) < 2:
             return None
         held = np.flatnonzero(self.shot.folds == fold)
@@ -208,7 +228,7 @@ class _Span:
         self.design = self.fitter.moments(self.rows).design(scaling="none")
 
     def _scaled(self, x: np.ndarray) -> np.ndarray:
-        return (x.astype(np.float64) - self.shift) * self.scale
+        return np.asarray((x.astype(np.float64) - self.shift) * self.scale)
 
     def fit(self, role: str, alpha: float, start: Start | None, *, judged: bool) -> Fitted:
         """A probe in these coordinates; α in units of the mean variance of the scaled features."""

@@ -52,9 +52,9 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
     for need in curve.needed:
         yield _need(need, curve)
     if curve.back_tests:
-        inside = sum(test.inside for test in curve.back_tests)
+        inside = f"{sum(test.inside for test in curve.back_tests)} of {len(curve.back_tests)}"
         yield (
-            f"Back-test: each size predicted from the others, {inside} of {len(curve.back_tests)} lie in the {interval}: "
+            f"Back-test: each size predicted from the others, {inside} lie in the {interval}: "
             f"{', '.join(map(_tested, curve.back_tests))}."
         )
     else:
@@ -78,7 +78,9 @@ def _need(need: LabelsNeeded, curve: LabelCurve) -> str:
     if math.isnan(need.labels):
         if math.isnan(need.low):
             return f"{target} is not reached with {far} labels, as far as the curve can tell (an extrapolation)."
-        return f"{target} needs {need.low:,.0f} labels or more; whether {far} suffice cannot be told (an extrapolation)."
+        return (
+            f"{target} needs {need.low:,.0f} labels or more; whether {far} suffice cannot be told (an extrapolation)."
+        )
     high = f"more than {far}" if math.isnan(need.high) else f"{need.high:,.0f}"
     low = "?" if math.isnan(need.low) else f"{need.low:,.0f}"
     beyond = ", an extrapolation" if need.extrapolates else ""
@@ -87,4 +89,3 @@ def _need(need: LabelsNeeded, curve: LabelCurve) -> str:
 
 def _tested(test: BackTest) -> str:
     return f"{test.name} {100 * test.measured:.1f} ({100 * test.low:.1f} to {100 * test.high:.1f})"
-

@@ -1,4 +1,4 @@
-"""What a few-shot decomposition records: sizes, draws, estimates at each size, and the curve of error against labels."""
+"""What a few-shot decomposition records: sizes, draws, estimates at each size, the curve of error against labels."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,9 @@ class ShotSize:
         if not text.isdecimal():
             raise wrong
         if int(text) < 1:
-            raise ParameterError(f"few-shot size {text}: a probe needs at least one row of each class; ask for 1 or more")
+            raise ParameterError(
+                f"few-shot size {text}: a probe needs at least one row of each class; ask for 1 or more"
+            )
         return cls(shots=int(text))
 
     @property

@@ -70,7 +70,7 @@ def _row(e: Estimate) -> dict[str, Any]:
 
 
 def draws_frame(result: "Decomposition") -> "pl.DataFrame":
-    """The rows of every few-shot draw: shots, draw, row (position among the training rows, from 0), sample_id, class."""
+    """Rows of every few-shot draw: shots, draw, row (position among the training rows, from 0), sample_id, class."""
     import polars as pl
 
     judged = result.judgements

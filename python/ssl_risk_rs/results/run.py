@@ -1,7 +1,8 @@
 """A decomposition, and a run: decompositions with their provenance, as a folder that can be read back.
 
 The folder holds `run.json` (schema versioned), `results.parquet` (one row a quantity), `outcomes.npz` (every
-judged row) and, for few-shot sizes, `draws_*.parquet` (the rows of each draw). It appears by one rename of a finished temporary folder: half a run is never taken for one.
+judged row) and, for few-shot sizes, `draws_*.parquet` (the rows of each draw). It appears by one rename of a finished
+temporary folder: half a run is never taken for one.
 """
 
 import json

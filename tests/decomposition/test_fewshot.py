@@ -511,6 +511,22 @@ def test_the_table_says_each_size_and_each_prediction_once(small):
         assert f"An error of {100 * need.error:g} % needs about" in table
 
 
+def test_the_table_counts_few_shot_fits_and_says_which_missed(small):
+    table = str(Run.of(small))
+    count = sum(shot.tuning_fits + shot.draws for shot in small.shots)
+    assert f"✓ {count} few-shot fits reached their tolerance" in table and small.converged
+    missed = replace(small, shots=(replace(small.shots[0], tuning_missed=2), small.shots[1]))
+    assert not missed.converged
+    assert f"✗ 2 of {count} few-shot fits missed their tolerance" in str(Run.of(missed))
+
+
+def test_the_same_draws_are_one_point_of_the_curve():
+    result = decompose(*world("plain"), probe="ridge", shots="3,2.5%,9", draws=5, n_threads=1)
+    three, share, _ = sorted(result.shots, key=lambda shot: (shot.labels, shot.size.name != "3"))
+    assert np.array_equal(three.outcomes.draws, share.outcomes.draws)
+    assert [point.labels for point in result.label_curve.points] == [12, 36, 480]
+
+
 def test_the_control_is_not_decomposed_at_each_size():
     x, y, xt, yt = world("plain")
     result = decompose(x, y, xt, yt, control=(x[:, :3], xt[:, :3]), probe="ridge", shots="3", draws=4, n_threads=1)

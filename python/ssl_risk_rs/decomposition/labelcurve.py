@@ -18,7 +18,7 @@ class has fewer than three rows are left out, since their penalty can hardly be 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -28,7 +28,7 @@ from ssl_risk_rs.decomposition.crossed import row_covariance
 from ssl_risk_rs.decomposition.scores import class_shares, common_groups, spans_classes
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.fewshot import BackTest, CurvePoint, Doubling, FewShot, LabelCurve, LabelsNeeded
+from ssl_risk_rs.results.fewshot import BackTest, CurvePoint, Doubling, FewShot, LabelCurve, LabelsNeeded, ShotOutcomes
 from ssl_risk_rs.results.judgements import Judgements
 
 __all__ = ["Measured", "label_curve", "measure", "predict"]
@@ -78,13 +78,12 @@ def measure(
     k, n_test = len(judged.class_names), len(judged.test_labels)
     wrong, labels, totals, names, equal = [], [], [], [], []
     tuned = [shot for shot in shots if min(shot.shots) >= LEAST_ROWS]
-    for shot in tuned if len(tuned) > 1 else shots:
-        if shot.outcomes is not None:
-            wrong.append(shot.outcomes.wrong_test.mean(0))
-            labels.append(shot.labels)
-            totals.append(shot.variances["risk_us"].total)
-            names.append(shot.size.title)
-            equal.append(shot.size.shots is not None)
+    for shot, outcomes in _unlike(tuned if len(tuned) > 1 else shots):
+        wrong.append(outcomes.wrong_test.mean(0))
+        labels.append(shot.labels)
+        totals.append(shot.variances["risk_us"].total)
+        names.append(shot.size.title)
+        equal.append(shot.size.shots is not None)
     wrong.append(judged.us.wrong.astype(float))
     labels.append(len(judged.train_labels))
     totals.append(full.se**2)
@@ -117,6 +116,15 @@ def measure(
         np.array(equal)[order],
         OTHER_SHARES * float(present.std() / present.mean()),
     )
+
+
+def _unlike(shots: Sequence[FewShot]) -> Iterator[tuple[FewShot, ShotOutcomes]]:
+    """Sizes without those whose draws are those of another (3 shots and 1 % of 300 rows are the same)."""
+    seen: list[np.ndarray] = []
+    for shot in shots:
+        if shot.outcomes is not None and not any(np.array_equal(shot.outcomes.draws, draws) for draws in seen):
+            seen.append(shot.outcomes.draws)
+            yield shot, shot.outcomes
 
 
 def _bend(a: np.ndarray, b: np.ndarray, inflation: float) -> np.ndarray:

@@ -38,7 +38,7 @@ def run(*arguments: object, code: int = 0):
 
 def test_fewshot_prints_and_records_every_size():
     result = run("fewshot", "feats.npz", "--probe", "both", "--out", "r", "--labels-for", "25,1")
-    assert result.stdout.count("few labels") == 2 and "draws_*.parquet" in result.stdout
+    assert result.stdout.count("Each size is the mean over draws") == 2 and "draws_*.parquet" in result.stdout
     assert "Few-shot size 1 % is left out" in result.stdout  # 0.8 rows of each class
     assert result.stdout.count("An error of 25 % needs") == result.stdout.count("An error of 1 % ") == 2
     loaded = Run.load("r")

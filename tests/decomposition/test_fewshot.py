@@ -501,6 +501,8 @@ def test_runs_without_few_shot_results_are_read(tmp_path):
 def test_the_table_says_each_size_and_each_prediction_once(small):
     table = str(Run.of(small))
     lines = table.splitlines()
+    (head,) = [i for i, line in enumerate(lines) if line.split() and line.split()[0] == "labels"]
+    assert max(map(len, lines[head : head + 4])) < 80  # it fits a terminal as it is
     for shot in small.shots:
         (line,) = [line for line in lines if line.strip().startswith(shot.size.title) and "[" in line]
         assert f"{100 * shot.estimate('agg_risk'):.2f}" in line

@@ -1,7 +1,7 @@
 """The few-shot part of a table: the decomposition at each size, and what more labels would bring."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ssl_risk_rs.report.sentences import MARKS
 from ssl_risk_rs.results.estimate import Estimate, Grade
@@ -11,8 +11,8 @@ from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["forecast_sentences", "marks_of", "shot_lines"]
 
-#: quantities of a few-shot row, in the order of the columns
-COLUMNS = ("agg_risk", "probe_gen", "enc_gen")
+#: quantities of a few-shot row and their heads, in the order of the columns: 79 characters in all
+COLUMNS = {"agg_risk": "aggregated risk", "probe_gen": "probe gen.", "enc_gen": "encoder gen."}
 
 
 def shot_lines(result: Decomposition) -> Iterator[str]:
@@ -20,15 +20,16 @@ def shot_lines(result: Decomposition) -> Iterator[str]:
     if not result.shots:
         return
     yield ""
-    heads = "".join(f"{QUANTITIES[name].label:>26}" for name in COLUMNS)
-    yield f"  {'few labels':<11}{'labels':>8}{'draws':>7}{heads}"
+    heads = "".join(f"{head:>20}" for head in COLUMNS.values())
+    yield f"  {'':<8}{'labels':>9}{heads}"
     for shot in result.shots:
-        cells = "".join(_cell(shot.estimates[name]) for name in COLUMNS)
-        yield f"  {shot.size.title:<11}{shot.labels:>8,}{shot.draws:>7}{cells}"
-    cells = "".join(_cell(result.estimates[name]) for name in COLUMNS)
-    yield f"  {'all rows':<11}{result.sizes.train:>8,}{'':>7}{cells}"
+        yield f"  {shot.size.title:<8}{shot.labels:>9,}{_cells(shot.estimates)}"
+    yield f"  {'all rows':<8}{result.sizes.train:>9,}{_cells(result.estimates)}"
     same = [QUANTITIES[name].label for name in result.component_names if name not in COLUMNS]
-    yield f"  At each size, {' and '.join(same)} {'is' if len(same) == 1 else 'are'} that of all rows; a row adds up."
+    verb = "is" if len(same) == 1 else "are"
+    yield f"  At each size, {' and '.join(same)} {verb} that of all rows; the components add up."
+    draws = ", ".join(f"{shot.draws} of {shot.size.title}" for shot in result.shots)
+    yield f"  Each size is the mean over draws ({draws}), judged on rows that no draw has seen."
     for sentence in forecast_sentences(result):
         yield f"  {sentence}"
     for shot in result.shots:
@@ -66,10 +67,14 @@ def marks_of(result: Decomposition) -> set[Grade]:
     return {shot.estimates[name].grade for shot in result.shots for name in COLUMNS}
 
 
+def _cells(estimates: Mapping[str, Estimate]) -> str:
+    return "".join(_cell(estimates[name]) for name in COLUMNS)
+
+
 def _cell(e: Estimate) -> str:
     mark = MARKS[e.grade][0] if e.grade in MARKS else " "
-    interval = "no interval" if math.isnan(e.low) else f"[{100 * e.low:6.2f},{100 * e.high:6.2f}]"
-    return f"{100 * e.estimate:>9.2f} {interval:<15}{mark}"
+    interval = "no interval" if math.isnan(e.low) else f"[{100 * e.low:.1f}, {100 * e.high:.1f}]"
+    return f"{100 * e.estimate:>6.2f} {interval:>12}{mark}"
 
 
 def _need(need: LabelsNeeded, curve: LabelCurve) -> str:

@@ -89,6 +89,15 @@ def test_draws_are_disjoint_of_equal_counts_and_from_half_of_each_class(size):
     assert set(judged) == set(range(len(y))) - set(np.concatenate(draws[:7]).tolist())
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [((760, 760, 740), [8, 8, 8]), ((300, 900), [3, 9]), ((30, 900), [1, 9]), ((149, 151), [2, 2])],
+)
+def test_a_share_takes_the_same_of_classes_that_are_nearly_of_one_size(sizes, expected):
+    p = plan(np.repeat(np.arange(len(sizes)), sizes), "1%")
+    assert p.counts.tolist() == expected and p.shots == tuple(sorted({min(expected), max(expected)}))
+
+
 def test_draws_overlap_where_the_pool_is_small():
     y = np.repeat([0, 1], (40, 60))  # pools of 20 and 30
     p = plan(y, "5")
@@ -501,7 +510,7 @@ def test_runs_without_few_shot_results_are_read(tmp_path):
 def test_the_table_says_each_size_and_each_prediction_once(small):
     table = str(Run.of(small))
     lines = table.splitlines()
-    (head,) = [i for i, line in enumerate(lines) if line.split() and line.split()[0] == "labels"]
+    (head,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["labels", "aggregated"]]
     assert max(map(len, lines[head : head + 4])) < 80  # it fits a terminal as it is
     for shot in small.shots:
         (line,) = [line for line in lines if line.strip().startswith(shot.size.title) and "[" in line]

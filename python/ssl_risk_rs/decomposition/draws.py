@@ -24,6 +24,10 @@ __all__ = ["DRAWS", "LEAST_DISJOINT", "MOST_DRAWS", "DrawPlan", "plan_draws"]
 DRAWS, MOST_DRAWS = 10, 20
 #: with fewer disjoint draws than this, overlapping ones tell more
 LEAST_DISJOINT = 5
+#: coefficient of variation up to which classes are nearly of the same size (ImageNet: 0.06). Rounded one by one,
+#: classes of 760 and 740 rows gave 8 and 7 rows at 1 %, and an error of 48.9 instead of 43.4 %: under the strong
+#: penalty that few rows want, the more frequent class wins
+NEARLY_EQUAL = 0.1
 #: distance between the seeds of overlapping draws (64 bits of the golden ratio, as in splitmix64)
 _STEP = 0x9E3779B97F4A7C15
 
@@ -142,11 +146,13 @@ def _rows(task: Task) -> _Rows:
 
 
 def _counts(counts: np.ndarray, size: ShotSize) -> np.ndarray:
-    """Rows of each class in a draw; of a share at least one."""
+    """Rows of each class in a draw; of a share at least one, and of classes of nearly the same size the same number."""
     if size.shots is not None:
         return np.where(counts > 0, size.shots, 0)
     assert size.share is not None
-    return np.where(counts > 0, np.maximum(1, np.rint(size.share * counts)), 0).astype(np.int64)
+    present = counts[counts > 0]
+    of = np.full(len(counts), present.mean()) if present.std() <= NEARLY_EQUAL * present.mean() else counts
+    return np.where(counts > 0, np.maximum(1, np.rint(size.share * of)), 0).astype(np.int64)
 
 
 def _pool(task: Task, rows: _Rows, seed: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def measure(
         labels.append(shot.labels)
         totals.append(shot.variances["risk_us"].total)
         names.append(shot.size.title)
-        equal.append(shot.size.shots is not None)
+        equal.append(len(shot.shots) == 1)
     wrong.append(judged.us.wrong.astype(float))
     labels.append(len(judged.train_labels))
     totals.append(full.se**2)

@@ -162,6 +162,8 @@ def test_folds_of_a_draw():
     assert np.array_equal(fold, fold_rows(keys, y, None)[0])
     fold, n, cut = fold_rows(keys[:12], y[:12], groups[:12])
     assert n == 2 and not cut and all(len(set(fold[groups[:12] == g])) == 1 for g in range(4))
+    # the larger group of each class is in the first fold
+    assert [fold[groups[:12] == g][0] for g in range(4)] == [0, 1, 1, 0]
     assert fold_rows(keys[:3], np.arange(3), None)[1] == 0
 
 

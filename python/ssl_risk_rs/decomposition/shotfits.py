@@ -65,16 +65,19 @@ def fold_rows(keys: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -
         return np.zeros(len(labels), np.int64), 0, False
     if groups is not None:
         names, codes = np.unique(groups, return_inverse=True)
+        codes = codes.ravel()
         fewest = min(len(np.unique(codes[labels == c])) for c in np.unique(labels))
         if fewest >= 2:
             first = np.array([np.flatnonzero(codes == g)[0] for g in range(len(names))])
             n_folds = min(USUAL, fewest)
-            # groups of one main class after the other, dealt in turn; equals by their key
+            # the groups of each main class are dealt from the largest on, so that the folds have like shares of the
+            # classes; equals by their key
             main = np.array([np.bincount(labels[codes == g]).argmax() for g in range(len(names))])
-            order = np.lexsort((keys[first], main))
             fold = np.empty(len(names), np.int64)
-            fold[order] = np.arange(len(names)) % n_folds
-            return fold[codes.ravel()], n_folds, False
+            for c in np.unique(main):
+                own = np.flatnonzero(main == c)
+                fold[own[np.lexsort((keys[first[own]], -np.bincount(codes)[own]))]] = np.arange(len(own)) % n_folds
+            return fold[codes], n_folds, False
     candidates = [f for f in FOLDS if f <= most] or [2]
     n_folds = max(candidates, key=lambda f: (_used(counts, f), -abs(f - USUAL), f))
     folds = np.full(len(labels), n_folds, np.int64)

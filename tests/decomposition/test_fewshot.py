@@ -151,6 +151,8 @@ def test_folds_of_a_draw():
     # one row of a class in each fold; two of the second are in none, the row of the third is in one of them
     assert np.bincount(fold[y == 0]).tolist() == [1] * 5 and np.bincount(fold[y == 1]).tolist() == [1] * 5 + [2]
     assert fold[12] < 5
+    turned = np.random.default_rng(0).permutation(13)
+    assert np.array_equal(fold_rows(keys[turned], 2 - y[turned], None)[0], fold[turned])
     for shots, folds in ((2, 2), (3, 3), (4, 4), (6, 6), (7, 7), (8, 4), (9, 3), (11, 5), (13, 6), (30, 5)):
         each = np.repeat([0, 1], shots)
         fold, n, _ = fold_rows(sample_keys([f"{i}" for i in range(2 * shots)]), each, None)
@@ -163,6 +165,9 @@ def test_folds_of_a_draw():
     fold, n, cut = fold_rows(keys[:12], y[:12], groups[:12])
     assert n == 2 and not cut and all(len(set(fold[groups[:12] == g])) == 1 for g in range(4))
     # the larger group of each class is in the first fold
+    turned = np.random.default_rng(0).permutation(12)
+    again, _, _ = fold_rows(keys[turned], 1 - y[turned], groups[turned])
+    assert np.array_equal(again, fold[turned])
     assert [fold[groups[:12] == g][0] for g in range(4)] == [0, 1, 1, 0]
     assert fold_rows(keys[:3], np.arange(3), None)[1] == 0
 

@@ -59,39 +59,43 @@ def fold_rows(keys: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -
     strong penalty, under which the more frequent class wins, would look bad. Classes with fewer rows than folds are
     dealt in turn. Where every class has rows of two groups or more, groups lie in one fold whole.
     """
+    # classes in the order of their smallest key, so that their numbers decide nothing
+    present = np.unique(labels)
+    order = np.argsort([keys[labels == c].min() for c in present], kind="stable")
+    labels = np.argsort(order)[np.searchsorted(present, labels)]
     counts = np.bincount(labels)
     most = int(counts.max())
     if most < 2:
         return np.zeros(len(labels), np.int64), 0, False
     if groups is not None:
-        names, codes = np.unique(groups, return_inverse=True)
-        codes = codes.ravel()
-        fewest = min(len(np.unique(codes[labels == c])) for c in np.unique(labels))
+        codes = np.unique(groups, return_inverse=True)[1].ravel()
+        sizes = np.bincount(codes)
+        fewest = min(len(np.unique(codes[labels == c])) for c in range(len(counts)))
         if fewest >= 2:
-            first = np.array([np.flatnonzero(codes == g)[0] for g in range(len(names))])
             n_folds = min(USUAL, fewest)
-            # the groups of each main class are dealt from the largest on, so that the folds have like shares of the
-            # classes; equals by their key
-            main = np.array([np.bincount(labels[codes == g]).argmax() for g in range(len(names))])
-            fold = np.empty(len(names), np.int64)
-            for c in np.unique(main):
-                own = np.flatnonzero(main == c)
-                fold[own[np.lexsort((keys[first[own]], -np.bincount(codes)[own]))]] = np.arange(len(own)) % n_folds
-            return fold[codes], n_folds, False
+            key = np.array([keys[codes == g].min() for g in range(len(sizes))])
+            main = np.array([np.bincount(labels[codes == g]).argmax() for g in range(len(sizes))])
+            # from the largest on, so that the folds have like shares of the classes
+            return _dealt(main, np.lexsort((key, -sizes)), n_folds, whole=True)[codes], n_folds, False
     candidates = [f for f in FOLDS if f <= most] or [2]
     n_folds = max(candidates, key=lambda f: (_used(counts, f), -abs(f - USUAL), f))
-    folds = np.full(len(labels), n_folds, np.int64)
-    # classes in the order of their smallest key, so that their numbers decide nothing
-    classes = sorted(np.unique(labels).tolist(), key=lambda c: int(keys[labels == c].min()))
+    return _dealt(labels, np.argsort(keys, kind="stable"), n_folds, whole=False), n_folds, groups is not None
+
+
+def _dealt(classes: np.ndarray, order: np.ndarray, n_folds: int, *, whole: bool) -> np.ndarray:
+    """Fold of each unit: those of a class in turn, in this order; classes with fewer units than folds go on where the
+    last such class ended. Without `whole`, units that would make folds uneven are in none."""
+    folds = np.full(len(classes), n_folds, np.int64)
     dealt = 0
-    for c in classes:
-        rows = np.flatnonzero(labels == c)
-        rows = rows[np.argsort(keys[rows], kind="stable")]
-        whole = len(rows) // n_folds * n_folds or len(rows)
-        turn = 0 if len(rows) >= n_folds else dealt
-        folds[rows[:whole]] = (turn + np.arange(whole)) % n_folds
-        dealt += whole if len(rows) < n_folds else 0
-    return folds, n_folds, groups is not None
+    for c in range(int(classes.max()) + 1):
+        own = order[classes[order] == c]
+        if len(own) < n_folds:
+            folds[own] = (dealt + np.arange(len(own))) % n_folds
+            dealt += len(own)
+            continue
+        own = own if whole else own[: len(own) // n_folds * n_folds]
+        folds[own] = np.arange(len(own)) % n_folds
+    return folds
 
 
 def _used(counts: np.ndarray, n_folds: int) -> int:

@@ -38,6 +38,13 @@ class Asked:
     fields: Mapping[str, Any]
     group: str | None
 
+    def check(self) -> None:
+        """Complain about what cannot be asked for before images are encoded, not after."""
+        from ssl_risk_rs.decomposition import Settings
+
+        for probe in self.probes:
+            Settings(**{**self.fields, "probe": probe}).validate()
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

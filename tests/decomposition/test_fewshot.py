@@ -626,6 +626,18 @@ def test_draws_of_equal_shots_may_lie_beside_the_curve_of_all_rows():
     assert last[1].low <= truth <= last[1].high and last[1].high - last[1].low > last[0].high - last[0].low
 
 
+def test_labels_that_come_in_whole_groups_have_wider_predictions():
+    m = measured([30, 50, 300, 3000], power([30, 50, 300, 3000]))
+    rows_alone, in_groups = curve_of(m), curve_of(replace(m, grouped=True))
+    assert in_groups.inflation == 8 and rows_alone.inflation == 1
+    for a, b in zip(rows_alone.doublings[1:], in_groups.doublings[1:], strict=True):
+        assert b.high - b.low > 1.5 * (a.high - a.low)
+    x, y, xt, yt, g, gt = grouped(False)
+    result = decompose(x, y, xt, yt, groups=(g, gt), probe="ridge", shots="3,12", draws=6, n_threads=1)
+    assert result.label_curve.inflation >= 8 and "Labels are counted in rows" in str(result)
+    assert "Labels are counted in rows" not in str(decompose(*world("plain"), probe="ridge", shots="3", draws=3))
+
+
 def test_noise_that_all_sizes_share_leaves_differences_alone():
     sizes = [30, 60, 300, 3000]
     alone = curve_of(measured(sizes, power(sizes), se=1e-4))

@@ -42,6 +42,9 @@ OTHER_SHARES = 0.3
 LEAST_ROWS = 3
 #: how often the variance of the bend is doubled at most
 DOUBLINGS = 14
+#: by how much it is raised where rows have groups: rows of one more group lower the error by more than rows of the
+#: same group, so that it falls in steps
+STEPS = 8.0
 #: labels are looked for up to this multiple of the largest measured size, at so many sizes
 FARTHEST, SEARCHED = 100, 300
 #: errors that labels are printed for where none are asked for, and how many of them
@@ -58,6 +61,7 @@ class Measured:
     labels : (p,) ascending; errors : (p,) in (0, 1]; covariance : (p, p); names
     equal : bool (p,), whether all classes have the same number of rows at this size
     offset : spread of the log error between sizes of equal classes and others
+    grouped : whether labels come in whole groups
     """
 
     labels: np.ndarray
@@ -66,6 +70,7 @@ class Measured:
     names: tuple[str, ...]
     equal: np.ndarray
     offset: float = 0.0
+    grouped: bool = False
 
 
 def measure(
@@ -115,6 +120,7 @@ def measure(
         tuple(names[i] for i in order),
         np.array(equal)[order],
         OTHER_SHARES * float(present.std() / present.mean()),
+        groups is not None,
     )
 
 
@@ -191,7 +197,7 @@ def label_curve(
     """The curve and its predictions; `errors` that labels are wanted for, default up to three round ones."""
     p = len(measured.labels)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    inflation = 1.0
+    inflation = STEPS if measured.grouped else 1.0
     tested: list[tuple[float, float]] = []
     for _ in range(DOUBLINGS if p > 2 else 0):
         tested = [_back_test(measured, i, inflation) for i in range(p)]

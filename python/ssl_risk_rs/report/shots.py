@@ -44,6 +44,11 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
             yield "There is no curve of error against labels: fewer than two sizes have an error above 0."
         return
     interval = f"{100 * confidence:g} % interval"
+    if result.sizes.groups_train is not None:
+        yield (
+            "Labels are counted in rows, which come in whole groups: with few shots, twice the labels are mostly more "
+            "rows of the same groups."
+        )
     for d in curve.doublings:
         beyond = ", an extrapolation" if d.extrapolates else ""
         yield (

@@ -10,7 +10,7 @@ import pytest
 from reference import fewshot as reference
 from ssl_risk_rs import FeatureBank, ParameterError
 from ssl_risk_rs._splits import sample_keys
-from ssl_risk_rs.decomposition import Settings, decompose, make_task
+from ssl_risk_rs.decomposition import Settings, decompose, fewshot, make_task
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, plan_draws
 from ssl_risk_rs.decomposition.fewshot import AUTO_SHOTS
@@ -323,6 +323,26 @@ def test_side_by_side_gives_what_one_after_the_other_gives(small):
     for a, b in zip(small.shots, other.shots, strict=True):
         assert np.array_equal(a.outcomes.wrong_test, b.outcomes.wrong_test)
         assert [p.value for p in a.penalties] == [p.value for p in b.penalties]
+
+
+def test_large_fits_run_one_after_the_other_with_all_threads(small, monkeypatch):
+    monkeypatch.setattr(fewshot, "SIDE_BY_SIDE", 0)
+    monkeypatch.setattr(fewshot, "JUDGED_BYTES", 16 * 480 * 3)  # three probes at once
+    events = []
+    other = decompose(*world("plain"), probe="ridge", shots="8,3", n_threads=2, report=events.append)
+    for a, b in zip(small.shots, other.shots, strict=True):
+        assert np.array_equal(a.outcomes.draws, b.outcomes.draws)
+        # sums of two threads differ in the last digits: a row or two on a boundary
+        assert (a.outcomes.wrong_test != b.outcomes.wrong_test).mean() < 0.005
+    assert any(event.stage == "fit" and event.detail.startswith("3_draw_0") for event in events)
+
+
+def test_costly_sizes_tune_on_one_fold_and_say_so(monkeypatch):
+    monkeypatch.setattr(fewshot, "ONE_FOLD_PRODUCTS", 0)
+    (shot,) = decompose(*world("plain"), shots="4", draws=3, n_threads=1, midpoint=False).shots
+    assert (shot.folds, shot.folds_judged) == (4, 1)
+    assert [note.code for note in shot.notes] == ["draws_one_fold"]
+    assert all(sum(p.errors) <= 4 * len(p.errors) for p in shot.penalties)  # of the four rows of one fold
 
 
 def test_an_interrupt_ends_the_fits(small):

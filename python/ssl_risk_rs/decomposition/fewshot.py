@@ -165,15 +165,15 @@ class _Drawing:
     def __init__(self, task: Task, plan: DrawPlan, method: Method, tol: float | None, report: Report) -> None:
         self.task, self.plan, self.report = task, plan, report
         products = plan.labels * task.features.n_features * task.n_classes
-        side_by_side = products < SIDE_BY_SIDE  # a matter of size alone, so that results do not depend on the machine
+        self.side_by_side = products < SIDE_BY_SIDE  # a matter of size alone: results do not depend on the machine
         self.method = replace(
             method,
-            n_threads=1 if side_by_side else method.n_threads,
+            n_threads=1 if self.side_by_side else method.n_threads,
             tol=tol or (SMALL_TOL if products < SMALL_FIT else TOL),
             tuning_tol=tol or TUNING_TOL,
         )
         most = int(SIDE_BYTES / (32 * plan.labels * task.features.n_features))
-        self.workers = max(1, min(method.n_threads or _cpus(), plan.most, most)) if side_by_side else 1
+        self.workers = max(1, min(method.n_threads or _cpus(), plan.most, most))
         self.one_fold = method.probe == "logistic" and products * plan.first > ONE_FOLD_PRODUCTS
         self.folds = self.folds_judged = 0
         self.cut_groups = False
@@ -181,37 +181,29 @@ class _Drawing:
 
     def fit(self, draws: Sequence[int]) -> list[DrawFit]:
         """Probes of these draws, in their order."""
-        if self.workers == 1:
-            return list(self._one_by_one(draws))
+        if not self.side_by_side:
+            return [self._say(j, self._draw(j)) for j in draws]
         from threadpoolctl import threadpool_limits
 
         pool = ThreadPoolExecutor(self.workers)
-        fits = []
         try:
             with threadpool_limits(1, "blas"):  # its threads would wait for each other, spinning
-                for j, found in zip(draws, pool.map(self._draw, draws), strict=True):
-                    fits.append(found)
-                    self._say(j)
-            return fits
+                return [self._say(j, fit) for j, fit in zip(draws, pool.map(self._draw, draws), strict=True)]
         except BaseException:  # ^C reaches this thread only: the others end at their next event
             self._stopped.set()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _one_by_one(self, draws: Sequence[int]) -> Iterator[DrawFit]:
-        for j in draws:
-            yield self._draw(j)
-            self._say(j)
-
-    def _say(self, draw: int) -> None:
+    def _say(self, draw: int, fit: DrawFit) -> DrawFit:
         detail = f"{self.plan.size.title}, draw {draw + 1}"
         self.report(Event("tune", draw + 1, self.plan.first, detail=detail))
+        return fit
 
     def _listen(self, event: Event) -> None:
         if self._stopped.is_set():
             raise KeyboardInterrupt
-        if self.workers == 1:
+        if not self.side_by_side:  # a report need not bear several threads
             self.report(event)
 
     def _draw(self, draw: int) -> DrawFit:

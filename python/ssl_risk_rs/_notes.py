@@ -72,6 +72,18 @@ _TEMPLATES = {
     "it moves less with features that carry nothing.",
     "no_probe_variation": "Intervals do not hold the probe's own variation: "
     "one fold was judged and one subset held out.",
+    # few-shot
+    "shots_left_out": "Few-shot size {size} is left out: {reason}.",
+    "draws_overlap": "{size}: the pool is too small for disjoint draws; {draws} draws overlap, each takes "
+    "{percent:.0f} % of it, and intervals are widened for that.",
+    "fewer_draws": "{size}: there are {draws} disjoint draws instead of {asked}.",
+    "draws_untuned": "{size}: a draw has one row of each class, on which no penalty can be tuned; it is {alpha:g}.",
+    "draws_one_fold": "{size}: the penalty of each draw was tuned on one of its {folds} folds, because all would take "
+    "long.",
+    "draws_cut_groups": "{size}: a draw has a class in one group only, so that its penalty was tuned on folds of rows, "
+    "not of groups, and may be too weak.",
+    "draws_at_edge": "{size}: the tuned penalty is the weakest of its grid in {count} of {draws} draws.",
+    "draws_uncovered": "{size}: {classes} classes have no training row left to judge on; R_AS is that of the others.",
     # components
     "negative": "{label} is negative ({weight}): {meaning}.",
     "no_twin": "There is no supervised twin, so approximation and usability are one row (--supervised names one).",

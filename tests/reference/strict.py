@@ -83,6 +83,7 @@ def tune(
     probe: Kind,
     scaling: Scaling,
     relative: bool = True,
+    decades: int = MAX_DECADES,
 ) -> tuple[float, dict[float, int], list[Probe]]:
     """The penalty with the fewest errors on the folds, all counts, and the fold probes at that penalty.
 
@@ -106,7 +107,7 @@ def tune(
 
     for alpha in alphas:
         judge(alpha)
-    for _ in range(MAX_DECADES):
+    for _ in range(decades):
         if winner() != max(counts):
             break
         judge(10 * max(counts))

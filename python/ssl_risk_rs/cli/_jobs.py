@@ -16,6 +16,7 @@ def evaluate_and_print(model: str, data: str, asked: Asked, ending: Ending, **op
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.workflow.evaluate import evaluate
 
+    asked.check()
     ending.check()
     with EventDisplay() as report:
         done, failure = evaluate(
@@ -40,6 +41,7 @@ def decompose_features(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.workflow import features
 
+    asked.check()
     ending.check()
     with EventDisplay() as report:
         run, failure = features.decompose_features(

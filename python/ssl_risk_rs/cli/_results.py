@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap", "device",
+    "overlap", "device", "shots", "draws", "labels_for",
 )  # fmt: skip
 
 
@@ -37,6 +37,13 @@ class Asked:
     probes: tuple[str, ...]
     fields: Mapping[str, Any]
     group: str | None
+
+    def check(self) -> None:
+        """Complain about what cannot be asked for before images are encoded, not after."""
+        from ssl_risk_rs.decomposition import Settings
+
+        for probe in self.probes:
+            Settings(**{**self.fields, "probe": probe}).validate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +77,21 @@ class Ending:
 
     def _print(self, run: "Run", folder: Path) -> None:
         from ssl_risk_rs.report.sentences import notes
+        from ssl_risk_rs.report.shots import forecast_sentences
         from ssl_risk_rs.report.text import render
 
         if self.form == "table":
             opt.show(render(run, opt.width()))
             self._print_published(run)
-            opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz).")
+            draws = ", draws_*.parquet" if any(d.shots for d in run.decompositions) else ""
+            opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
         else:
             opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
                 opt.say(note)
+            for d in run.decompositions:
+                for sentence in [*forecast_sentences(d), *(n.sentence() for shot in d.shots for n in shot.notes)]:
+                    opt.say(f"{d.method.probe} probe: {sentence}")
             opt.say(f"The record is in {folder}.")
 
     def _print_published(self, run: "Run") -> None:
@@ -101,17 +113,29 @@ class Ending:
             opt.show("\n" + render_beside(found, table.frame.height, opt.width()))
 
     def _judge_fits(self, run: "Run") -> None:
-        missed = [f for d in run.decompositions for f in d.fits if not f.converged]
+        fits = [(d, f) for d in run.decompositions for f in (*d.fits, *(f for shot in d.shots for f in shot.fits))]
+        missed = [f for _, f in fits if not f.converged]
         if missed:
             opt.say(f"{len(missed)} fits did not reach their tolerance: {', '.join(f.role for f in missed)}.")
-        unproven = [
-            f for d in run.decompositions for f in d.fits if f.stop == "estimated" and (f.gap or 0) > d.method.tol
-        ]
+        tuning = sum(shot.tuning_missed for d in run.decompositions for shot in d.shots)
+        if tuning:
+            opt.say(f"{tuning} fits that tuned few-shot penalties did not reach their tolerance.")
+        unproven = [f for d, f in fits if f.stop == "estimated" and (f.gap or 0) > d.method.tol]
         if self.strict_convergence and (missed or unproven):
             raise click.ClickException(
                 f"{len(missed) + len(unproven)} fits have no proof of their tolerance (--strict-convergence); the run "
                 "is saved"
             )
+
+
+def _errors(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """`20,7.5` → (0.2, 0.075)."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) / 100 for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of errors in percent, for example 20,10") from None
 
 
 def decomposition_options(command: Command) -> Command:
@@ -161,6 +185,21 @@ def decomposition_options(command: Command) -> Command:
             "--midpoint/--no-midpoint", default=None,
             help="Probes of the held-out subsets are fitted at the floor too, for the midpoint of R_AF. The default is "
             "yes where it takes seconds.",
+        ),
+        click.option(
+            "--shots", metavar="1%,30,5,3|auto",
+            help="These few-shot sizes are decomposed too: rows of each class, or a share of the training rows. With "
+            "auto, those of 1 %, 30, 5 and 3 that the data allow.",
+        ),
+        click.option(
+            "--draws", type=click.IntRange(1), metavar="N",
+            help="This many draws are made of each few-shot size. The default is 10, raised to 20 where their spread "
+            "decides the interval.",
+        ),
+        click.option(
+            "--labels-for", callback=_errors, metavar="PERCENT,...",
+            help="The labels that these errors need are printed. The default is up to three round ones between the "
+            "measured sizes.",
         ),
         click.option(
             "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,

@@ -7,12 +7,15 @@ included. Definitions and names: docs/decomposition.md.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.fewshot import few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
+from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
@@ -118,6 +121,7 @@ def decompose_task(
     check_task(task)
     notes = [*task.notes, *_refused_or_noted(task, settings)]
     method = _method(task, settings)
+    planned = plan_shots(task, settings, method.seed)
     protocol = strict if settings.protocol == "strict" else paper
     judged = protocol(task, twin, settings, method, report)
     crowded = _crowded(task, twin, method)
@@ -131,7 +135,7 @@ def decompose_task(
     )
     if crowded:
         notes.append(Note("crowded", {"classes": judged.sizes.classes}))
-    notes += [*judged.notes, *found.notes]
+    notes += [*judged.notes, *found.notes, *planned.notes]
     if judged.sizes.constant_features:
         notes.append(
             Note("constant_features", {"count": judged.sizes.constant_features, "total": judged.sizes.features})
@@ -140,6 +144,10 @@ def decompose_task(
         count, total = judged.sizes.constant_twin_features, judged.sizes.twin_features or 0
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
     notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
+    shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report)
+    measured = None
+    if shots:
+        measured = measure(judged.judgements, found.estimates["risk_us"], shots, random_counts=method.random_counts)
     result = Decomposition(
         name=name,
         method=method,
@@ -156,6 +164,12 @@ def decompose_task(
         notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
         seconds=time.perf_counter() - began,
         judgements=judged.judgements,
+        shots=shots,
+        label_curve=None
+        if measured is None
+        else label_curve(
+            measured, confidence=method.confidence, n_classes=judged.sizes.classes, errors=settings.labels_for
+        ),
     )
     if control is None:
         return result
@@ -167,7 +181,8 @@ def decompose_task(
     def of_control(event: Event) -> None:
         report(Event(event.stage, event.done, event.total, detail=f"control: {event.detail}"))
 
-    return result.with_control(decompose_task(beside, name="control", settings=settings, report=of_control))
+    alone = replace(settings, shots=None, draws=None, labels_for=None)  # few-shot probes would take as long again
+    return result.with_control(decompose_task(beside, name="control", settings=alone, report=of_control))
 
 
 def _silent(_: Event) -> None:

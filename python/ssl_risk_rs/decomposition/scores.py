@@ -10,7 +10,7 @@ from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import BASE
 
-__all__ = ["FEW_GROUPS", "RowScores", "training_error"]
+__all__ = ["FEW_GROUPS", "RowScores", "class_shares", "common_groups", "spans_classes", "training_error"]
 
 #: groups in a set of rows below which its intervals are marked
 FEW_GROUPS = 20
@@ -35,8 +35,8 @@ class RowScores:
         counts = np.bincount(y, minlength=k).astype(float)
         if difficulty is None:
             difficulty = training_error(judged)
-        groups, groups_test = _common_groups(judged)
-        spans = groups is not None and groups_test is not None and _spans_classes(groups, y, groups_test, y_test)
+        groups, groups_test = common_groups(judged)
+        spans = groups is not None and groups_test is not None and spans_classes(groups, y, groups_test, y_test)
         self.grouped = groups is not None
         self.mixed = spans or (random_counts and not self.grouped)
         self.sets = {
@@ -105,8 +105,8 @@ class RowScores:
         self.unit_scores: dict[str, np.ndarray] = {}
         mix = {}
         if self.mixed:
-            mix["subset"] = mix["rest"] = _class_shares(self.train, self.judged.train_labels, k)
-            mix["test"] = _class_shares(self.test, self.judged.test_labels, k)
+            mix["subset"] = mix["rest"] = class_shares(self.train, self.judged.train_labels, k)
+            mix["test"] = class_shares(self.test, self.judged.test_labels, k)
         for name, units in self.sets.items():
             phi = np.stack([units.centred(scores[name][:, i]) for i in range(len(self.names))], axis=1)
             if name == "subset":
@@ -177,7 +177,7 @@ def training_error(judged: Judgements) -> np.ndarray:
     return np.asarray(np.divide(wrong, counts, out=np.zeros(k), where=counts > 0))
 
 
-def _common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | None]:
+def common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Numbers of the groups of training and test rows; the same group has the same number."""
     if judged.train_groups is None or judged.test_groups is None:
         return None, None
@@ -185,12 +185,12 @@ def _common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | 
     return codes[: len(judged.train_labels)], codes[len(judged.train_labels) :]
 
 
-def _spans_classes(groups: np.ndarray, y: np.ndarray, groups_test: np.ndarray, y_test: np.ndarray) -> bool:
+def spans_classes(groups: np.ndarray, y: np.ndarray, groups_test: np.ndarray, y_test: np.ndarray) -> bool:
     pairs = np.unique(np.stack([np.r_[groups, groups_test], np.r_[y, y_test].astype(np.int64)]), axis=1)
     return bool(pairs.shape[1] > len(np.unique(pairs[0])))
 
 
-def _class_shares(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+def class_shares(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """(T_c − mean of T over rows)/n with T_c = n/n_c Σ scores of class c: what drawing one more row of a class does
     to the shares of the classes; (k, r)."""
     n, counts = len(labels), np.bincount(labels, minlength=k).astype(float)

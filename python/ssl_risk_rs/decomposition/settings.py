@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.fewshot import Shots, parse_shots
 
 __all__ = ["Probe", "Protocol", "Scaling", "Settings"]
 
@@ -42,6 +43,9 @@ class Settings:
     random_counts : class counts vary from sample to sample, which widens the intervals
     shared_groups : "refuse" or "warn" where a group has rows in train and test
     overlap : "refuse" or "warn" where test images are training images; None: refuse under `strict`
+    shots : few-shot sizes to decompose as well: "1%,30,5,3", a sequence of such sizes, "auto" for those of these four
+        that the data allow, or None; draws : of each size, None for 10 to 20 by their spread
+    labels_for : errors (fractions) that the number of labels is wanted for
     seed : of the splits
     device : "auto" (a GPU where there is one and the rows are many enough to pay for it), "cpu", "cuda", "cuda:1", or
         several joined by commas, which share the rows
@@ -63,6 +67,9 @@ class Settings:
     random_counts: bool = False
     shared_groups: Literal["refuse", "warn"] | None = None
     overlap: Literal["refuse", "warn"] | None = None
+    shots: Shots | None = None
+    draws: int | None = None
+    labels_for: tuple[float, ...] | None = None
     seed: int | None = None
     device: str = "auto"
     n_threads: int | None = None
@@ -87,8 +94,27 @@ class Settings:
             raise ParameterError(f"the floor must be positive, got {self.floor}")
         if self.tol is not None and not self.tol > 0:
             raise ParameterError(f"tol must be positive, got {self.tol}")
+        self._validate_shots()
         if self.protocol == "paper":
             self._refuse_what_the_paper_fixes()
+
+    def _validate_shots(self) -> None:
+        if self.shots is None:
+            if self.draws is not None or self.labels_for is not None:
+                raise ParameterError("draws and labels for an error belong to few-shot sizes: give --shots as well")
+            return
+        if self.shots != "auto":
+            parse_shots(self.shots)
+        if self.draws is not None and self.draws < 2:
+            count = f"{self.draws} draw{'' if self.draws == 1 else 's'}"
+            raise ParameterError(
+                f"{count} of few-shot rows cannot show how much draws differ: at least 2 are needed, and 10 are better"
+            )
+        for error in self.labels_for or ():
+            if not 0 < error < 1:
+                raise ParameterError(
+                    f"labels are wanted for an error of {100 * error:g} %: it must lie between 0 and 100"
+                )
 
     def _refuse_what_the_paper_fixes(self) -> None:
         fixed = {
@@ -99,6 +125,7 @@ class Settings:
             "floor": (self.floor != FLOOR, "they tune the penalty of R_AF"),
             "folds": (self.n_folds != N_FOLDS or self.tuning_folds is not None, "they tune on halves"),
             "midpoint": (bool(self.midpoint), "they have no floor"),
+            "shots": (self.shots is not None, "their few-shot rows are among those that R_AS is judged on"),
         }
         for name, (given, reason) in fixed.items():
             if given:

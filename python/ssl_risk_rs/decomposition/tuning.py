@@ -1,12 +1,15 @@
 """Which penalty errs least on held-out folds."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
 from ssl_risk_rs.results.record import Penalty
 
-__all__ = ["FoldPath", "best_of", "tune"]
+__all__ = ["FoldPath", "PenaltyPath", "as_penalty", "best_of", "tune"]
 
 #: penalties tried first, strong to weak, in units of the mean variance; extended while the strong end wins
 ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -14,6 +17,16 @@ ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 STRONGEST = 1e3
 #: ridge tunes on at most this many held-out rows of a fold: judging costs n·d·k for each penalty
 MAX_TUNING_ROWS = 20_000
+
+
+class PenaltyPath(Protocol):
+    """Probes along the penalties, each started from the last."""
+
+    def errors(self, alpha: float) -> int:
+        """Errors on held-out rows at a penalty."""
+
+    def restart(self, alpha: float) -> None:
+        """The next penalty starts from this one."""
 
 
 class FoldPath:
@@ -50,17 +63,19 @@ class FoldPath:
         self.last = self.probes[alpha]
 
 
-def tune(paths: list[FoldPath]) -> dict[float, int]:
+def tune(
+    paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS, strongest: float = STRONGEST
+) -> dict[float, int]:
     """Held-out errors by penalty: decades from strong to weak until weaker ones are clearly worse, then stronger
-    ones as long as the strongest is the best."""
+    ones as long as the strongest is the best, up to `strongest`."""
     curve: dict[float, int] = {}
-    for alpha in ALPHAS:
+    for alpha in alphas:
         curve[alpha] = sum(path.errors(alpha) for path in paths)
         if _past_the_valley(list(curve.values())):
             break
     for path in paths:
         path.restart(max(curve))
-    while best_of(curve) == max(curve) < STRONGEST:
+    while best_of(curve) == max(curve) < strongest:
         stronger = max(curve) * 10
         curve[stronger] = sum(path.errors(stronger) for path in paths)
     return curve

@@ -4,6 +4,7 @@ import math
 from html import escape
 
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
+from ssl_risk_rs.report.shots import shot_lines
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Run
 
@@ -26,9 +27,11 @@ def render_html(run: Run) -> str:
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
         said += [note.sentence() for note in notes(result, run.provenance)]
+        shots = "\n".join(shot_lines(result))
+        shots = f"<pre>{escape(shots)}</pre>" if shots else ""
         head = f"<th>component</th><th>error, %</th><th>{100 * result.method.confidence:g} % interval</th>"
         parts.append(
             f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table><ul>{''.join(f'<li>{escape(s)}</li>' for s in said)}</ul>"
+            f"<tbody>{''.join(rows)}</tbody></table>{shots}<ul>{''.join(f'<li>{escape(s)}</li>' for s in said)}</ul>"
         )
     return "".join(parts)

@@ -36,7 +36,7 @@ def short(name: str) -> str:
 
 def checks(result: Decomposition) -> list[Check]:
     """Checks of the fits and of the penalties."""
-    found = [_fits(result)]
+    found = [_fits(result), *_few_shot_fits(result)]
     tuned = [p for p in result.penalties.values() if p.inside is not None]
     inside = sum(bool(p.inside) for p in tuned)
     if len(tuned) == 1:
@@ -48,7 +48,7 @@ def checks(result: Decomposition) -> list[Check]:
 
 def _fits(result: Decomposition) -> Check:
     if result.method.probe == "ridge":
-        return Check(result.converged, f"{len(result.fits)} fits are solved in closed form")
+        return Check(all(fit.converged for fit in result.fits), f"{len(result.fits)} fits are solved in closed form")
     by_stop: dict[str, list[FitRecord]] = {}
     for fit in result.fits:
         by_stop.setdefault(fit.stop if fit.converged else "missed", []).append(fit)
@@ -60,7 +60,17 @@ def _fits(result: Decomposition) -> Check:
         parts.append(f"{len(missed)} missed their tolerance")
     if rest := sum(map(len, by_stop.values())):
         parts.append(f"{rest} {'fits ' if not parts else ''}stopped where nothing is left to gain (no proof)")
-    return Check(result.converged, ", ".join(parts))
+    return Check(all(fit.converged for fit in result.fits), ", ".join(parts))
+
+
+def _few_shot_fits(result: Decomposition) -> list[Check]:
+    if not result.shots:
+        return []
+    count = sum(shot.tuning_fits + len(shot.fits) for shot in result.shots)
+    missed = sum(shot.tuning_missed + sum(not fit.converged for fit in shot.fits) for shot in result.shots)
+    if missed:
+        return [Check(False, f"{missed} of {count:,} few-shot fits missed their tolerance")]
+    return [Check(True, f"{count:,} few-shot fits reached their tolerance")]
 
 
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:

@@ -1,8 +1,11 @@
 """Results as one tidy polars frame."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["COLUMNS", "tidy"]
+__all__ = ["COLUMNS", "draws_frame", "tidy"]
 
 #: columns of results.parquet
 COLUMNS = (
@@ -21,7 +24,7 @@ COLUMNS = (
 
 
 def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run: str = "") -> "pl.DataFrame":
-    """One row for each quantity of each decomposition and of its control."""
+    """One row for each quantity of each decomposition, of its few-shot sizes and of its control."""
     import polars as pl
 
     rows = []
@@ -29,28 +32,61 @@ def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run:
         for group, result in (("all", whole), ("control", whole.control)):
             if result is None:
                 continue
-            for e in result.estimates.values():
-                rows.append(
-                    {
-                        "run": run,
-                        "encoder": provenance.encoder if group == "all" else provenance.control or "control",
-                        "data": provenance.data,
-                        "probe": result.method.probe,
-                        "protocol": result.method.protocol,
-                        "split": QUANTITIES[e.quantity].rows,
-                        "shots": None,
-                        "group": group,
-                        "quantity": e.quantity,
-                        "estimate": e.estimate,
-                        "se": e.se,
-                        "low": e.low,
-                        "high": e.high,
-                        "n": e.n,
-                        "n_groups": e.n_groups,
-                        "df": e.df,
-                        "grade": e.grade.value,
-                        "unit": "fraction",
-                    }
-                )
+            head = {
+                "run": run,
+                "encoder": provenance.encoder if group == "all" else provenance.control or "control",
+                "data": provenance.data,
+                "probe": result.method.probe,
+                "protocol": result.method.protocol,
+                "group": group,
+            }
+            for shots, estimates in _sizes(result):
+                rows += [{**head, "shots": shots, **_row(e)} for e in estimates]
     types = {"shots": pl.String, "n": pl.Int64, "n_groups": pl.Int64}
     return pl.DataFrame(rows, schema_overrides=types).select(COLUMNS)
+
+
+def _sizes(result: "Decomposition") -> "Iterator[tuple[str | None, list[Estimate]]]":
+    """Estimates of all labels, and of each few-shot size by its name."""
+    yield None, list(result.estimates.values())
+    for shot in result.shots:
+        yield shot.size.name, list(shot.estimates.values())
+
+
+def _row(e: Estimate) -> dict[str, Any]:
+    return {
+        "split": QUANTITIES[e.quantity].rows,
+        "quantity": e.quantity,
+        "estimate": e.estimate,
+        "se": e.se,
+        "low": e.low,
+        "high": e.high,
+        "n": e.n,
+        "n_groups": e.n_groups,
+        "df": e.df,
+        "grade": e.grade.value,
+        "unit": "fraction",
+    }
+
+
+def draws_frame(result: "Decomposition") -> "pl.DataFrame":
+    """Rows of every few-shot draw: shots, draw, row (position among the training rows, from 0), sample_id, class."""
+    import polars as pl
+
+    judged = result.judgements
+    parts = []
+    for shot in result.shots:
+        if shot.outcomes is None:
+            continue
+        draws = shot.outcomes.draws
+        rows = draws.ravel()
+        columns: dict[str, Any] = {
+            "shots": [shot.size.name] * len(rows),
+            "draw": np.repeat(np.arange(len(draws), dtype=np.int32), draws.shape[1]),
+            "row": rows,
+        }
+        if judged is not None:
+            columns["sample_id"] = [name.decode() for name in judged.train_ids[rows].tolist()]
+            columns["class"] = np.array(judged.class_names)[judged.train_labels[rows]].tolist()
+        parts.append(pl.DataFrame(columns))
+    return pl.concat(parts)

@@ -1,7 +1,8 @@
 """A decomposition, and a run: decompositions with their provenance, as a folder that can be read back.
 
-The folder holds `run.json` (schema versioned), `results.parquet` (one row a quantity) and `outcomes.npz` (every
-judged row). It appears by one rename of a finished temporary folder: half a run is never taken for one.
+The folder holds `run.json` (schema versioned), `results.parquet` (one row a quantity), `outcomes.npz` (every
+judged row) and, for few-shot sizes, `draws_*.parquet` (the rows of each draw). It appears by one rename of a finished
+temporary folder: half a run is never taken for one.
 """
 
 import json
@@ -24,7 +25,8 @@ from ssl_risk_rs.errors import ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.frames import tidy
+from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotOutcomes, ShotSize
+from ssl_risk_rs.results.frames import draws_frame, tidy
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Host, Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, components
@@ -66,6 +68,9 @@ class Decomposition:
     seconds: float
     judgements: Judgements | None = field(repr=False, default=None)
     control: "Decomposition | None" = None
+    #: the decomposition at small numbers of labels, in ascending order of labels
+    shots: tuple[FewShot, ...] = ()
+    label_curve: LabelCurve | None = None
 
     @property
     def supervised(self) -> bool:
@@ -80,7 +85,8 @@ class Decomposition:
     @property
     def converged(self) -> bool:
         """Whether every fit reached its tolerance."""
-        return all(fit.converged for fit in self.fits)
+        few = all(not shot.tuning_missed and all(fit.converged for fit in shot.fits) for shot in self.shots)
+        return few and all(fit.converged for fit in self.fits)
 
     def estimate(self, quantity: str) -> float:
         """Point estimate of a quantity."""
@@ -172,6 +178,9 @@ class Run:
             (temporary / "run.json").write_text(text, encoding="utf-8")
             replace(self, path=place).frame().write_parquet(temporary / "results.parquet")
             np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **self._arrays())
+            for i, whole in enumerate(self.decompositions):
+                if whole.shots:
+                    draws_frame(whole).write_parquet(temporary / f"draws_{i}_{whole.method.probe}.parquet")
             replace_folder(temporary, place)
         return target
 
@@ -221,6 +230,10 @@ class Run:
                     found |= {f"{prefix}.{name}": array for name, array in part.judgements.to_arrays().items()}
                 if part is not None:
                     found[f"{prefix}.covariance"] = part.covariance
+            for shot in whole.shots:
+                if shot.outcomes is not None:
+                    arrays = shot.outcomes.to_arrays()
+                    found |= {f"{i}.shots.{shot.size.name}.{name}": array for name, array in arrays.items()}
         return found
 
     def __str__(self) -> str:
@@ -235,7 +248,8 @@ class Run:
 
 
 def _describe(d: Decomposition) -> dict[str, Any]:
-    written = to_json(d, without=("judgements", "control", "covariance"))
+    written = to_json(d, without=("judgements", "control", "covariance", "shots"))
+    written["shots"] = [to_json(shot, without=("outcomes",)) for shot in d.shots]
     shown = {"converged": d.converged, "passes": sum(fit.passes for fit in d.fits)}
     return {**written, **shown, "control": None if d.control is None else _describe(d.control)}
 
@@ -248,20 +262,32 @@ def _read(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) 
     own = {
         name.removeprefix(f"{prefix}."): array
         for name, array in arrays.items()
-        if name.startswith(f"{prefix}.") and not name.startswith(f"{prefix}.control.")
+        if name.startswith(f"{prefix}.") and not name.startswith((f"{prefix}.control.", f"{prefix}.shots."))
     }
     covariance = own.pop("covariance") if own else np.array(found["covariance"], float)
     control = found.get("control")
-    estimates = {}
-    for name, estimate in found["estimates"].items():
-        # null stands for infinity here: a normal interval
-        estimates[name] = {**estimate, "df": float("inf") if estimate["df"] is None else estimate["df"]}
     return from_json(
         Decomposition,
-        {**found, "estimates": estimates},
+        {**found, "estimates": _with_df(found["estimates"])},
         covariance=covariance,
+        shots=tuple(_read_shot(shot, prefix, arrays) for shot in found.get("shots", ())),
         judgements=Judgements.from_arrays(own) if own else None,
         control=None if control is None else _read(control, f"{prefix}.control", arrays),
+    )
+
+
+def _with_df(estimates: Mapping[str, Any]) -> dict[str, Any]:
+    """Degrees of freedom: null stands for infinity, a normal interval."""
+    return {name: {**e, "df": float("inf") if e["df"] is None else e["df"]} for name, e in estimates.items()}
+
+
+def _read_shot(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) -> FewShot:
+    own = f"{prefix}.shots.{from_json(ShotSize, found['size']).name}."
+    outcomes = {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
+    return from_json(
+        FewShot,
+        {**found, "estimates": _with_df(found["estimates"])},
+        outcomes=ShotOutcomes.from_arrays(outcomes) if outcomes else None,
     )
 
 

@@ -1,0 +1,60 @@
+"""`ssl-risk-rs fewshot`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._jobs import decompose_features, evaluate_and_print
+from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
+
+
+@click.command()
+@click.argument("path", required=False)
+@click.option("--features", metavar="PATH", help="This is the same as PATH.")
+@opt.features_options
+@opt.model_option(required=False)
+@opt.data_option
+@opt.store_option
+@opt.extraction_options
+@decomposition_options
+def fewshot(
+    path: str | None,
+    features: str | None,
+    model: str | None,
+    data: str | None,
+    store: str | None,
+    asked: Asked,
+    ending: Ending,
+    **options: Any,
+) -> None:
+    """Decompose the error at small numbers of labels, and say what more labels would bring.
+
+    PATH is a bank or features as in `decompose`; or name an encoder with -m and images with -d, as in `run`. Probes are
+    fitted on draws of a few training rows and judged on rows that no draw has seen. The default sizes are those of 1 %,
+    30, 5 and 3 rows of each class that the data allow.
+
+    \b
+    ssl-risk-rs fewshot feats.npz --shots 30,5,3 --labels-for 10
+    """
+    asked = replace(asked, fields=_with_sizes(asked.fields))
+    extraction = opt.extraction_settings(options)
+    named = path or features
+    if named is not None:
+        if (path is not None and features is not None) or model is not None or data is not None:
+            raise click.UsageError("name the features once: PATH, --features, or -m and -d")
+        decompose_features(named, store, asked, ending, **options)
+        return
+    if any(options.values()):
+        raise click.UsageError(
+            "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with features in PATH"
+        )
+    if model is None:
+        raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
+    evaluate_and_print(model, opt.named_data(data), asked, ending, control="none", store=store, extraction=extraction)
+
+
+def _with_sizes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, "shots": fields["shots"] or "auto"}

@@ -1,0 +1,101 @@
+"""The few-shot part of a table: the decomposition at each size, and what more labels would bring."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from ssl_risk_rs.report.sentences import MARKS
+from ssl_risk_rs.results.estimate import Estimate, Grade
+from ssl_risk_rs.results.fewshot import BackTest, LabelCurve, LabelsNeeded
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["forecast_sentences", "marks_of", "shot_lines"]
+
+#: quantities of a few-shot row and their heads, in the order of the columns: 79 characters in all
+COLUMNS = {"agg_risk": "aggregated risk", "probe_gen": "probe gen.", "enc_gen": "encoder gen."}
+
+
+def shot_lines(result: Decomposition) -> Iterator[str]:
+    """Rows for each size and for all labels, then the curve's predictions and notes."""
+    if not result.shots:
+        return
+    yield ""
+    heads = "".join(f"{head:>20}" for head in COLUMNS.values())
+    yield f"  {'':<8}{'labels':>9}{heads}"
+    for shot in result.shots:
+        yield f"  {shot.size.title:<8}{shot.labels:>9,}{_cells(shot.estimates)}"
+    yield f"  {'all rows':<8}{result.sizes.train:>9,}{_cells(result.estimates)}"
+    same = [QUANTITIES[name].label for name in result.component_names if name not in COLUMNS]
+    verb = "is" if len(same) == 1 else "are"
+    yield f"  At each size, {' and '.join(same)} {verb} that of all rows; the components add up."
+    draws = ", ".join(f"{shot.draws} of {shot.size.title}" for shot in result.shots)
+    yield f"  Each size is the mean over draws ({draws}), judged on rows that no draw has seen."
+    for sentence in forecast_sentences(result):
+        yield f"  {sentence}"
+    for shot in result.shots:
+        yield from (f"  note  {note.sentence()}" for note in shot.notes)
+
+
+def forecast_sentences(result: Decomposition) -> Iterator[str]:
+    """What twice the labels would change, which labels an error needs, and how such predictions did."""
+    curve, confidence = result.label_curve, result.method.confidence
+    if curve is None:
+        if result.shots:
+            yield "There is no curve of error against labels: fewer than two sizes have an error above 0."
+        return
+    interval = f"{100 * confidence:g} % interval"
+    if result.sizes.groups_train is not None:
+        yield (
+            "Labels are counted in rows, which come in whole groups: with few shots, twice the labels are mostly more "
+            "rows of the same groups."
+        )
+    for d in curve.doublings:
+        beyond = ", an extrapolation" if d.extrapolates else ""
+        yield (
+            f"Twice the labels, {d.labels:,} → {2 * d.labels:,}: {100 * d.change:+.2f} points of error "
+            f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]{beyond}."
+        )
+    for need in curve.needed:
+        yield _need(need, curve)
+    if curve.back_tests:
+        inside = f"{sum(test.inside for test in curve.back_tests)} of {len(curve.back_tests)}"
+        yield (
+            f"Back-test: each size predicted from the others, {inside} lie in the {interval}: "
+            f"{', '.join(map(_tested, curve.back_tests))}."
+        )
+    else:
+        yield "There is no back-test of these predictions: it takes three sizes, all rows included."
+
+
+def marks_of(result: Decomposition) -> set[Grade]:
+    """Grades of the printed few-shot intervals."""
+    return {shot.estimates[name].grade for shot in result.shots for name in COLUMNS}
+
+
+def _cells(estimates: Mapping[str, Estimate]) -> str:
+    return "".join(_cell(estimates[name]) for name in COLUMNS)
+
+
+def _cell(e: Estimate) -> str:
+    mark = MARKS[e.grade][0] if e.grade in MARKS else " "
+    interval = "no interval" if math.isnan(e.low) else f"[{100 * e.low:.1f}, {100 * e.high:.1f}]"
+    return f"{100 * e.estimate:>6.2f} {interval:>12}{mark}"
+
+
+def _need(need: LabelsNeeded, curve: LabelCurve) -> str:
+    target = f"An error of {100 * need.error:g} %"
+    far = f"{100 * curve.points[-1].labels:,}"
+    if math.isnan(need.labels):
+        if math.isnan(need.low):
+            return f"{target} is not reached with {far} labels, as far as the curve can tell (an extrapolation)."
+        return (
+            f"{target} needs {need.low:,.0f} labels or more; whether {far} suffice cannot be told (an extrapolation)."
+        )
+    high = f"more than {far}" if math.isnan(need.high) else f"{need.high:,.0f}"
+    low = "?" if math.isnan(need.low) else f"{need.low:,.0f}"
+    beyond = ", an extrapolation" if need.extrapolates else ""
+    return f"{target} needs about {need.labels:,.0f} labels [{low} to {high}]{beyond}."
+
+
+def _tested(test: BackTest) -> str:
+    return f"{test.name} {100 * test.measured:.1f} ({100 * test.low:.1f} to {100 * test.high:.1f})"

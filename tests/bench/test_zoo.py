@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 
 FOLDER = Path(__file__).parents[2] / "bench" / "zoo"
-MODULES = ("recipes", "networks", "views", "objectives", "pack", "training", "pretrain", "run")
+MODULES = ("recipes", "networks", "views", "objectives", "pack", "training", "pretrain", "run", "seen")
 
 
 @pytest.fixture(scope="module")
@@ -468,3 +468,35 @@ def test_what_a_decomposition_refuses_is_a_failure_by_name(zoo, packs, data, tmp
     command = ["--zoo", str(packs), "--out", str(tmp_path), "--only", "mae_s0", "--in-memory"]
     assert zoo["run"].main([*command, "--data", "digits"]) == 1
     assert "FAILED mae_s0: --in-memory takes idx:FOLDER as --data" in capsys.readouterr().out
+
+
+@pytest.fixture
+def shares(zoo, packs, tmp_path) -> Path:
+    """Packs in which the masked autoencoder saw the first 200 of 300 rows."""
+    writer = zoo["pack"].PackWriter(tmp_path / "shares")
+    for name in ("mae_s0", "random_s0", "supervised_ep60_weak_s0"):
+        path, record = zoo["pack"].read_records(packs)[name]
+        tensors = zoo["pack"].read_tensors(path, name)
+        rows = {"rows_train": np.arange(200, dtype=np.int32)} if name == "mae_s0" else {}
+        writer.add(zoo["pack"].Made(record, {**tensors, **rows}))
+    return tmp_path / "shares"
+
+
+def test_encoders_are_decomposed_on_the_rows_that_one_of_them_saw(zoo, shares, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_ZOO", "")  # what the program sets is put back
+    monkeypatch.setattr(zoo["seen"], "SHARES", {"mae_s0": ("random_s0",)})
+    assert zoo["seen"].main(["--zoo", str(shares), "--data", str(data), "--out", str(tmp_path / "tables")]) == 0
+    for probe in ("logistic", "ridge"):
+        with (tmp_path / "tables" / f"seen_{probe}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["encoder"] for row in rows] == ["mae_s0", "random_s0"]
+        assert {(row["n_train"], row["n_test"], row["probe"]) for row in rows} == {("200", "100", probe)}
+        assert rows[0]["risk_sup"] == rows[1]["risk_sup"]  # one twin on the same rows
+        assert rows[0]["risk_us"] != rows[1]["risk_us"]
+
+
+def test_a_share_whose_encoder_is_missing_is_named(zoo, packs, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASHION_ZOO", "")
+    command = ["--zoo", str(packs), "--data", str(data), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit, match=r"lacks supervised_ep60_weak_tenth_s0 or its supervised twin"):
+        zoo["seen"].main(command)

@@ -1,0 +1,602 @@
+"""Every number of docs/findings.md, from the tables in bench/zoo/results.
+
+    python bench/zoo/findings.py                           # print the tables
+    python bench/zoo/findings.py --write docs/findings.md  # put them between the page's markers
+
+Tables hold each encoder's own standard errors. A difference is given ± 1.96 √(se₁² + se₂²), as if the two encoders
+had been judged on different rows; they were judged on the same ones, where their errors go together, so that the
+interval is longer than need be.
+"""
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+RESULTS = Path(__file__).resolve().parent / "results"
+Probe = Literal["logistic", "ridge"]
+Row = dict[str, object]
+
+NAMES = {
+    "approx": "approximation",
+    "usability": "usability",
+    "probe_gen": "probe generalization",
+    "enc_gen": "encoder generalization",
+    "agg_risk": "aggregated risk",
+}
+#: of the normal distribution, two-sided 95 %
+NORMAL = 1.959964
+RESAMPLES = 10_000
+#: approximation that a reader of the paper would call none; its largest supervised baseline is 1.7 %
+NEAR_ZERO = 0.01
+TWINS = {
+    "convnet, 32": "supervised_d32_ep60_weak_s0",
+    "convnet, 128": "supervised_ep60_weak_s0",
+    "convnet, 512": "supervised_d512_ep60_weak_s0",
+    "ResNet, 128": "supervised_resnet_ep60_weak_s0",
+    "ViT, 128": "supervised_vit_ep60_weak_s0",
+}
+RUNS = {"SimCLR": "simclr_ep60_s0", "VICReg": "vicreg_ep60_s0", "supervised": "supervised_ep60_weak_s0"}
+
+
+# --- what is read ---------------------------------------------------------------------------------------------
+
+
+@cache
+def table(name: str, probe: Probe) -> pl.DataFrame:
+    """A table of bench/zoo/results: one line for each encoder."""
+    path = RESULTS / f"{name}_{probe}.csv"
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing; bench/zoo/{'seen' if name == 'seen' else 'run'}.py makes it")
+    return pl.read_csv(path, infer_schema_length=None)
+
+
+@cache
+def line(name: str, encoder: str, probe: Probe = "logistic") -> Row:
+    """The line of an encoder."""
+    found = table(name, probe).filter(pl.col("encoder") == encoder)
+    if len(found) != 1:
+        raise SystemExit(f"{name}_{probe}.csv has {len(found)} lines of {encoder}, not one; bench/zoo/run.py makes it")
+    return found.row(0, named=True)
+
+
+def number(row: Row, column: str) -> float:
+    return float(str(row[column]))
+
+
+def points(row: Row, column: str) -> float:
+    """A fraction as percent, or a difference of fractions as points."""
+    return 100 * number(row, column)
+
+
+# --- differences ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Points by which a quantity differs, and half the width of its interval."""
+
+    value: float
+    half: float
+
+    @property
+    def sign(self) -> int:
+        """-1 or 1 if the interval excludes zero, else 0."""
+        return 0 if abs(self.value) <= self.half else int(math.copysign(1, self.value))
+
+    def __str__(self) -> str:
+        if not self.value and not self.half:
+            return "0"
+        text = f"{signed(self.value)} ± {self.half:.2f}"
+        return f"**{text}**" if self.sign else text
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Two encoders that differ in one choice; `name` is the CSV's."""
+
+    choice: str
+    change: str
+    of: str
+    encoder: str
+    base: str
+    name: str = "zoo"
+
+    def difference(self, component: str, probe: Probe = "logistic") -> Difference:
+        """Encoder minus base; exactly 0 for the approximation of one twin, and for the usability of two twins."""
+        one, other = line(self.name, self.encoder, probe), line(self.name, self.base, probe)
+        if component == "approx" and one["supervised_twin"] == other["supervised_twin"]:
+            return Difference(0.0, 0.0)
+        if component == "usability" and all(row["supervised_twin"] == row["encoder"] for row in (one, other)):
+            return Difference(0.0, 0.0)
+        errors = [points(row, f"{component}_se") for row in (one, other)]
+        return Difference(points(one, component) - points(other, component), NORMAL * math.hypot(*errors))
+
+
+def _contrasts() -> list[Contrast]:
+    found: list[Contrast] = []
+    for objective in ("SimCLR", "VICReg"):
+        o = objective.lower()
+        for choice, change, variant in (
+            ("dimension", "32 for 128", "d32"),
+            ("dimension", "512 for 128", "d512"),
+            ("projection head", "none for MLP", "identity"),
+            ("projection head", "linear for MLP", "linear"),
+            ("epochs", "5 for 20", "ep5"),
+            ("epochs", "60 for 20", "ep60"),
+            ("augmentations", "weak for strong", "weak"),
+            ("architecture", "ResNet for convnet", "resnet"),
+            ("architecture", "ViT for convnet", "vit"),
+            ("share of the images", "10 % for 100 %", "share10"),
+        ):
+            found.append(Contrast(choice, change, objective, f"{o}_{variant}_s0", f"{o}_s0"))
+    for dimension in (32, 512):
+        for of, name in (("random weights", "random{}_s0"), ("supervised twin", "supervised{}_ep60_weak_s0")):
+            encoder = name.format(f"_d{dimension}")
+            found.append(Contrast("dimension", f"{dimension} for 128", of, encoder, name.format("")))
+    for kind, variant in (
+        ("convnet, 32", "_d32"),
+        ("convnet, 128", ""),
+        ("convnet, 512", "_d512"),
+        ("ResNet, 128", "_resnet"),
+        ("ViT, 128", "_vit"),
+    ):
+        found.append(Contrast("weights", "random for SimCLR's", kind, f"random{variant}_s0", f"simclr{variant}_s0"))
+    order = list(dict.fromkeys(contrast.choice for contrast in found))
+    return sorted(found, key=lambda c: (order.index(c.choice), [d.change for d in found].index(c.change)))
+
+
+CONTRASTS = _contrasts()
+#: the yardstick: the same recipe twice
+SEED_PAIRS = [
+    Contrast("seed", "1 for 0", "supervised twin, convnet", "supervised_ep60_weak_s1", "supervised_ep60_weak_s0"),
+    Contrast(
+        "seed", "1 for 0", "supervised twin, ResNet", "supervised_resnet_ep60_weak_s1", "supervised_resnet_ep60_weak_s0"
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the paper says of published encoders, and the differences here that would show it."""
+
+    text: str
+    component: str
+    sign: int
+    contrasts: tuple[Contrast, ...]
+
+
+def _pick(change: str, *of: str) -> tuple[Contrast, ...]:
+    return tuple(c for c in CONTRASTS if c.change == change and (not of or c.of in of))
+
+
+def _against(encoders: Sequence[str], bases: Sequence[str]) -> tuple[Contrast, ...]:
+    return tuple(Contrast("objective", "", "", f"{e}_s0", f"{b}_s0") for e in encoders for b in bases)
+
+
+READINGS = [
+    Reading(
+        "A higher dimension lowers the usability error (512 against 128)",
+        "usability",
+        -1,
+        _pick("512 for 128", "SimCLR", "VICReg", "random weights"),
+    ),
+    Reading("It raises the probe generalization error (512 against 128)", "probe_gen", 1, _pick("512 for 128")),
+    Reading("Random weights cost usability", "usability", 1, _pick("random for SimCLR's")),
+    Reading("MLP heads help usability (none against MLP)", "usability", 1, _pick("none for MLP")),
+    Reading("MLP heads help usability (linear against MLP)", "usability", 1, _pick("linear for MLP")),
+    Reading("More epochs help usability (60 against 20)", "usability", -1, _pick("60 for 20")),
+    Reading("Fewer epochs cost usability (5 against 20)", "usability", 1, _pick("5 for 20")),
+    Reading("Weak augmentations cost usability", "usability", 1, _pick("weak for strong")),
+    Reading(
+        "A tenth of the images raises the encoder generalization error", "enc_gen", 1, _pick("10 % for 100 %")
+    ),
+    Reading("A ViT lowers the probe generalization error", "probe_gen", -1, _pick("ViT for convnet")),
+    Reading(
+        "Generative and transform-prediction objectives cost usability",
+        "usability",
+        1,
+        _against(("mae", "rotation"), ("simclr", "vicreg")),
+    ),
+    Reading(
+        "Pretraining raises encoder generalization above that of random weights",
+        "enc_gen",
+        1,
+        _against(("simclr", "vicreg", "barlow", "simsiam", "byol", "dino", "rotation", "mae"), ("random",)),
+    ),
+]  # fmt: skip
+
+
+def verdict(reading: Reading, probe: Probe = "logistic") -> tuple[int, int, int]:
+    """How many intervals lie on the reading's side of zero, on the other side, and across it."""
+    signs = [c.difference(reading.component, probe).sign * reading.sign for c in reading.contrasts]
+    return signs.count(1), signs.count(-1), signs.count(0)
+
+
+# --- ranks ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tau:
+    """Kendall's τ_b with a percentile interval by bootstrap over encoders."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{signed(self.value)} [{signed(self.low)}, {signed(self.high)}]"
+
+
+def kendall(x: Sequence[float], y: Sequence[float]) -> Tau:
+    """Rank agreement; pairs of an encoder with itself in a resample count neither for nor against.
+
+    Resamples come from the raw stream of PCG64, which NumPy keeps from version to version.
+    """
+    a, b = (np.sign(np.subtract.outer(v, v)) for v in (np.asarray(x, float), np.asarray(y, float)))
+    n = len(a)
+    draws = (np.random.PCG64(0).random_raw(RESAMPLES * n) % n).reshape(RESAMPLES, n).astype(np.int64)
+    weights = np.stack([np.bincount(draw, minlength=n) for draw in [np.arange(n), *draws]]).astype(float)
+    agree, of_a, of_b = (((weights @ matrix) * weights).sum(1) for matrix in (a * b, a * a, b * b))
+    with np.errstate(invalid="ignore"):
+        taus = agree / np.sqrt(of_a * of_b)
+    low, high = np.nanpercentile(taus[1:], [2.5, 97.5])
+    return Tau(float(taus[0]), float(low), float(high), n)
+
+
+def paired(frame: pl.DataFrame, other: pl.DataFrame, x: str, y: str) -> Tau:
+    """τ of a column with another table's column over the encoders that have both."""
+    joined = frame.select("encoder", pl.col(x).alias("x")).join(
+        other.select("encoder", pl.col(y).alias("y")), "encoder"
+    )
+    joined = joined.drop_nulls()
+    return kendall(joined["x"].to_list(), joined["y"].to_list())
+
+
+# --- tables ---------------------------------------------------------------------------------------------------
+
+
+def signed(value: float) -> str:
+    """Two digits and a sign; a typographic minus, none for zero."""
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "−")
+
+
+def plain(value: float) -> str:
+    """Two digits, a minus where it is negative."""
+    return signed(value).removeprefix("+")
+
+
+def within(row: Row, column: str) -> str:
+    """A value with half the width of its interval, in points."""
+    half = (points(row, f"{column}_high") - points(row, f"{column}_low")) / 2
+    return f"{plain(points(row, column))} ± {half:.2f}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> str:
+    """A table whose first `words` columns are text and whose others are numbers."""
+    rule = ["---" if i < words else "--:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
+
+
+def readings() -> str:
+    rows = []
+    for reading in READINGS:
+        yes, no, open_ = verdict(reading)
+        n = yes + no + open_
+        differences = [c.difference(reading.component) for c in reading.contrasts]
+        values = [signed(d.value) for d in differences]
+        shown = ", ".join(values) if n <= 5 else f"{min(values, key=_value)} to {max(values, key=_value)}"
+        answer = "yes" if yes == n else "the opposite" if no == n else "not shown" if yes == 0 else "in part"
+        counts = f"{yes} of {n}" + (f", {no} the other way" if no else "")
+        rows.append([reading.text, f"**{answer}**", counts, f"{NAMES[reading.component]} {shown}"])
+    found = [line("zoo", name) for name in TWINS.values()]
+    small = sum(number(row, "approx_high") < NEAR_ZERO for row in found)
+    approximations = ", ".join(plain(points(row, "approx")) for row in found)
+    text = f"A supervised twin has near-zero approximation (below {100 * NEAR_ZERO:.0f} point)"
+    answer = "no" if small == 0 else "yes" if small == len(found) else "in part"
+    rows.append([text, f"**{answer}**", f"{small} of {len(found)}", f"approximation {approximations}"])
+    return markdown(["reading", "here", "intervals that show it", "differences, points"], rows, 4)
+
+
+def _value(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def choices() -> str:
+    rows = [
+        [c.choice, c.change, c.of, *(str(c.difference(component)) for component in NAMES)]
+        for c in [*CONTRASTS, *SEED_PAIRS]
+    ]
+    return markdown(["choice", "change", "of", *NAMES.values()], rows, 3)
+
+
+def dimensions() -> str:
+    rows = []
+    for of, name in (("SimCLR", "simclr{}_s0"), ("VICReg", "vicreg{}_s0"), ("random weights", "random{}_s0")):
+        for dimension, part in ((32, "_d32"), (128, ""), (512, "_d512")):
+            row = line("zoo", name.format(part))
+            middle = points(row, "risk_af_midpoint")
+            twin = line("zoo", str(row["supervised_twin"]))
+            numbers = [
+                *(within(row, c) for c in ("usability", "probe_gen", "agg_risk")),
+                plain(middle - points(twin, "risk_af_midpoint")),
+                plain(points(row, "risk_as") - middle),
+            ]
+            rows.append([of, str(dimension), *numbers])
+    header = ["encoder", "dimension", "usability", "probe generalization", "aggregated risk"]
+    return markdown([*header, "usability by midpoints", "probe generalization by midpoint"], rows)
+
+
+def objectives() -> str:
+    order = ["simclr", "vicreg", "barlow", "simsiam", "byol", "dino", "rotation", "mae", "supervised", "random"]
+    found = [(name, line("zoo", f"{name}_s0")) for name in order]
+    labels = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow": "Barlow Twins", "simsiam": "SimSiam", "byol": "BYOL"}
+    labels |= {"dino": "DINO", "mae": "masked autoencoder", "random": "random weights"}
+    rows = [
+        [labels.get(name, name), *(within(row, c) for c in list(NAMES)[1:])]
+        for name, row in sorted(found, key=lambda pair: number(pair[1], "agg_risk"))
+    ]
+    return markdown(["objective", *list(NAMES.values())[1:]], rows)
+
+
+def twins() -> str:
+    rows = []
+    for label, name in TWINS.items():
+        row = line("zoo", name)
+        ours = line("zoo", name.replace("supervised", "simclr").replace("_ep60_weak", ""))
+        share = f"{100 * number(row, 'approx') / number(ours, 'agg_risk'):.0f} %"
+        numbers = [within(row, c) for c in ("approx", "probe_gen", "enc_gen", "agg_risk")]
+        rows.append([label, f"{int(number(row, 'n_parameters')):,}", *numbers, share])
+    header = ["supervised twin", "parameters", *(NAMES[c] for c in ("approx", "probe_gen", "enc_gen", "agg_risk"))]
+    return markdown([*header, "approximation in SimCLR's risk"], rows)
+
+
+def planted() -> str:
+    """What was planted, what must be seen, what was seen, by probe."""
+    supervised, simclr, vicreg = "supervised_ep60_weak", "simclr", "vicreg"
+    rows: list[list[str]] = []
+    for text, component, sign, contrast in (
+        ("supervised, test images too", "enc_gen", -1, _planted(supervised, "test_images")),
+        ("SimCLR, test images too", "enc_gen", -1, _planted(simclr, "test_images")),
+        ("supervised, a tenth of the images, probe on all rows", "enc_gen", 1, _planted(supervised, "tenth")),
+        ("the same", "usability", 1, _planted(supervised, "tenth")),
+        ("supervised, a tenth, probe on the rows it saw", "enc_gen", 1, _seen(supervised, "tenth")),
+        ("SimCLR, a tenth, probe on the rows it saw", "enc_gen", 1, _seen(simclr, "share10")),
+        ("VICReg, a tenth, probe on the rows it saw", "enc_gen", 1, _seen(vicreg, "share10")),
+        ("supervised by shuffled labels", "usability", 1, _planted(supervised, "shuffled_labels")),
+    ):
+        both: list[Difference] = [contrast.difference(component, p) for p in ("logistic", "ridge")]
+        wanted = f"{NAMES[component]} {'rises' if sign > 0 else 'falls'}"
+        rows.append([text, wanted, *(str(d) for d in both), _found(both[0].sign * sign)])
+    row = {p: line("planted", "simclr_s0-shuffled_twin", p) for p in ("logistic", "ridge")}
+    below = number(row["logistic"], "usability_high") < 0
+    values = [within(row[p], "usability") for p in ("logistic", "ridge")]
+    rows.append(["a twin of shuffled labels", "usability is negative", *values, "**found**" if below else "not found"])
+    row = {p: line("planted", "simsiam_collapsed_s0", p) for p in ("logistic", "ridge")}
+    # the mean of ten classes' errors is 0.9 but for the rounding of doubles
+    chance = all(abs(number(r, "agg_risk") - 0.9) < 1e-9 and r["constant_features"] == r["z_dim"] for r in row.values())
+    values = [f"{points(row[p], 'agg_risk'):.2f}" for p in ("logistic", "ridge")]
+    rows.append(
+        [
+            "a collapsed encoder",
+            "risk is 90, all features are constant",
+            *values,
+            "**found**" if chance else "not found",
+        ]
+    )
+    return markdown(["planted", "must be seen", "logistic", "ridge", "by the logistic probe"], rows, 2)
+
+
+def _found(side: int) -> str:
+    return {1: "**found**", 0: "not found", -1: "the opposite"}[side]
+
+
+def _planted(base: str, variant: str) -> Contrast:
+    return Contrast("planted", variant, base, f"{base}_{variant}_s0", f"{base}_s0", "planted")
+
+
+def _seen(base: str, variant: str) -> Contrast:
+    return Contrast("seen", variant, base, f"{base}_{variant}_s0", f"{base}_s0", "seen")
+
+
+def seen() -> str:
+    labels = {
+        "supervised_ep60_weak_tenth_s0": "supervised, saw these rows only",
+        "supervised_ep60_weak_s0": "supervised, saw all",
+        "simclr_share10_s0": "SimCLR, saw these rows only",
+        "simclr_s0": "SimCLR, saw all",
+        "vicreg_share10_s0": "VICReg, saw these rows only",
+        "vicreg_s0": "VICReg, saw all",
+        "random_s0": "random weights",
+    }
+    rows = []
+    for name, label in labels.items():
+        row = line("seen", name)
+        rows.append([label, *(within(row, c) for c in NAMES)])
+    return markdown([f"{int(number(line('seen', 'simclr_s0'), 'n_train')):,} rows", *NAMES.values()], rows)
+
+
+def generalization() -> str:
+    """Encoder generalization by kind of encoder: mean and range."""
+    rows = []
+    frame = table("zoo", "logistic")
+    kinds: list[tuple[str, pl.Expr]] = [
+        ("random weights", pl.col("objective") == "random"),
+        ("self-supervised", ~pl.col("objective").is_in(["random", "supervised"])),
+        ("supervised, 20 epochs", pl.col("encoder") == "supervised_s0"),
+        ("supervised twins, 60 epochs", (pl.col("objective") == "supervised") & (pl.col("epochs") == 60)),
+    ]
+    for label, which in kinds:
+        values = frame.filter(which)
+        found = (100 * values["enc_gen"]).to_list()
+        cells = [len(found), plain(sum(found) / len(found)), plain(min(found)), plain(max(found))]
+        error = f"{float(np.median(100 * values['enc_gen_se'].to_numpy())):.2f}"
+        rows.append([label, *(str(cell) for cell in cells), error])
+    return markdown(["encoders", "n", "mean", "least", "greatest", "median standard error"], rows)
+
+
+def pairing() -> str:
+    """How far neighbouring checkpoints of a run lie apart, in units of what unpaired errors predict."""
+    rows = []
+    components = [c for c in NAMES if c != "approx"]
+    for label in ("SimCLR", "VICReg"):
+        late = checkpoints(label)[5:]
+        cells = []
+        for component in components:
+            squares = [
+                ((points(b, component) - points(a, component)) ** 2)
+                / (points(a, f"{component}_se") ** 2 + points(b, f"{component}_se") ** 2)
+                for a, b in pairwise(late)
+            ]
+            cells.append(f"{math.sqrt(sum(squares) / len(squares)):.2f}")
+        epochs = f"epochs {late[0]['checkpoint_epoch']} to {late[-1]['checkpoint_epoch']}"
+        rows.append([f"{label}, {epochs}", *cells])
+    return markdown(["neighbouring checkpoints", *(NAMES[c] for c in components)], rows)
+
+
+def checkpoints(run: str, probe: Probe = "logistic") -> list[Row]:
+    """The ten checkpoints of a run, by epoch."""
+    frame = table("training", probe).filter(pl.col("recipe") == RUNS[run]).sort("checkpoint_epoch")
+    return list(frame.iter_rows(named=True))
+
+
+def training() -> str:
+    shown = {"usability": "usability", "probe_gen": "probe", "enc_gen": "encoder", "agg_risk": "risk"}
+    runs = {name: checkpoints(name) for name in RUNS}
+    rows = []
+    for at in zip(*runs.values(), strict=True):
+        epochs = {str(row["checkpoint_epoch"]) for row in at}
+        assert len(epochs) == 1, "the runs keep the same epochs"
+        rows.append([epochs.pop(), *(plain(points(row, c)) for row in at for c in shown)])
+    widest = [f"{max(_half(row, c) for row in found):.2f}" for found in runs.values() for c in shown]
+    rows.append(["widest ±", *widest])
+    header = [
+        "epoch",
+        *(f"{name}: {label}" if label == "usability" else label for name in runs for label in shown.values()),
+    ]
+    return markdown(header, rows)
+
+
+def _half(row: Row, column: str) -> float:
+    return (points(row, f"{column}_high") - points(row, f"{column}_low")) / 2
+
+
+def moves() -> str:
+    rows = []
+    for name, run in RUNS.items():
+        found = checkpoints(name)
+        last = [str(row["encoder"]) for row in (found[0], found[4], found[-1])]
+        for label, one, other in (("epoch 1 to 6", last[1], last[0]), ("epoch 6 to 60", last[2], last[1])):
+            change = Contrast("epoch", label, run, one, other, "training")
+            rows.append([name, label, *(str(change.difference(c)) for c in list(NAMES)[1:])])
+    return markdown(["run", "from, to", *list(NAMES.values())[1:]], rows, 2)
+
+
+def ranks() -> str:
+    """Agreement of the probes, beside what there is to rank: the spread of values and their standard error."""
+    logistic, ridge = table("zoo", "logistic"), table("zoo", "ridge")
+    own = pl.col("encoder") == pl.col("supervised_twin")
+    supervised = pl.col("objective") == "supervised"
+    rows = []
+    for label, component, kept in (
+        ("approximation (the twins)", "approx", own),
+        ("usability (without the twins)", "usability", ~own),
+        ("probe generalization", "probe_gen", pl.lit(True)),
+        ("encoder generalization", "enc_gen", pl.lit(True)),
+        ("encoder generalization, no supervised encoders", "enc_gen", ~supervised),
+        ("aggregated risk", "agg_risk", pl.lit(True)),
+    ):
+        a, b = logistic.filter(kept), ridge.filter(kept)
+        tau = paired(a, b, component, component)
+        by_encoder = b.select("encoder", pl.col(component).alias("ridge"))
+        gap = float(a.join(by_encoder, "encoder").select((pl.col("ridge") - pl.col(component)).median()).item())
+        spread, error = (float(np.asarray(v)) for v in (a[component].std(), a[f"{component}_se"].median()))
+        rows.append([label, str(tau.n), str(tau), *(f"{100 * v:.2f}" for v in (spread, error)), signed(100 * gap)])
+    header = ["quantity", "n", "Kendall τ [95 %]", "spread (sd)", "median standard error", "ridge − logistic, median"]
+    return markdown(header, rows)
+
+
+def label_free() -> str:
+    frame, along = table("zoo", "logistic"), table("training", "logistic")
+    groups: list[tuple[str, str, pl.DataFrame]] = []
+    for objective in ("simclr", "vicreg"):
+        label = {"simclr": "SimCLR", "vicreg": "VICReg"}[objective]
+        own = frame.filter(pl.col("objective") == objective)
+        groups.append((f"last loss, {label} recipes", "final_loss", own))
+        same = own.filter(pl.col("augmentation_strength") == "strong")
+        groups.append((f"last loss, {label} recipes with strong augmentations", "final_loss", same))
+        groups.append((f"last loss, along {label}'s run", "final_loss", along.filter(pl.col("recipe") == RUNS[label])))
+    groups.append(("test error of the quick ridge probe (with labels)", "check_error", frame))
+    rows = []
+    for label, column, of in groups:
+        taus = [paired(of, of, column, c) for c in ("agg_risk", "usability")]
+        rows.append([label, str(taus[0].n), *(str(tau) for tau in taus)])
+    return markdown(["ranked by", "n", "τ with aggregated risk", "τ with usability"], rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "readings": readings,
+    "dimensions": dimensions,
+    "twins": twins,
+    "choices": choices,
+    "objectives": objectives,
+    "planted": planted,
+    "seen": seen,
+    "generalization": generalization,
+    "training": training,
+    "moves": moves,
+    "label_free": label_free,
+    "ranks": ranks,
+    "pairing": pairing,
+}
+
+
+# --- the page -------------------------------------------------------------------------------------------------
+
+MARKED = re.compile(r"<!-- begin (\w+) -->\n.*?<!-- end \1 -->", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """The page with every marked block computed anew.
+
+    Raises
+    ------
+    SystemExit if a block has no table here, or a table no block.
+    """
+    names = [match.group(1) for match in MARKED.finditer(page)]
+    if sorted(names) != sorted(BLOCKS):
+        wrong = sorted(set(names) ^ set(BLOCKS)) or sorted(name for name in names if names.count(name) > 1)
+        raise SystemExit(f"the page's marked blocks and the tables differ: {', '.join(wrong)}")
+
+    def block(match: re.Match[str]) -> str:
+        name = match.group(1)
+        return f"<!-- begin {name} -->\n{BLOCKS[name]()}\n<!-- end {name} -->"
+
+    return MARKED.sub(block, page)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the marked blocks of this page")
+    options = parser.parse_args(arguments)
+    if options.write is None:
+        for name, make in BLOCKS.items():
+            print(f"## {name}\n\n{make()}\n")
+        return 0
+    options.write.write_text(filled(options.write.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""The page of the zoo's findings: its tables are those of the results, and its sentences quote them."""
+
+import importlib.util
+import math
+import re
+import shutil
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "findings.md"
+
+
+@pytest.fixture(scope="module")
+def findings():
+    spec = importlib.util.spec_from_file_location("zoo_findings", ROOT / "bench" / "zoo" / "findings.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return PAGE.read_text(encoding="utf-8")
+
+
+def decimals(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", text))
+
+
+def test_the_tables_of_the_page_are_those_of_the_results(findings, page):
+    for name, make in findings.BLOCKS.items():
+        assert f"<!-- begin {name} -->\n{make()}\n<!-- end {name} -->" in page, (
+            f"{name}: bench/zoo/findings.py --write docs/findings.md"
+        )
+    assert findings.filled(page) == page
+
+
+def test_every_number_of_a_sentence_stands_in_a_table_of_its_section(findings, page):
+    quoted = 0
+    for section in page.split("\n## "):
+        tables = decimals("".join(match.group(0) for match in findings.MARKED.finditer(section)))
+        sentences = findings.MARKED.sub("", section)
+        if section.startswith("What falls short"):  # sizes of the networks, which the twins' table has in full
+            continue
+        quoted += len(decimals(sentences))
+        assert decimals(sentences) <= tables, section.partition("\n")[0]
+    assert quoted >= 8  # a page without numbers would pass
+
+
+def test_a_page_differs_when_a_result_does(findings, page, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    shutil.copytree(findings.RESULTS, results)
+    path = results / "zoo_logistic.csv"
+    value = str(findings.line("zoo", "mae_s0")["usability"])
+    text = path.read_text()
+    assert text.count(value) >= 1
+    path.write_text(text.replace(value, "0.5"))
+    clear(findings)
+    monkeypatch.setattr(findings, "RESULTS", results)
+    try:
+        assert findings.filled(page) != page
+        (results / "seen_ridge.csv").unlink()
+        clear(findings)
+        with pytest.raises(SystemExit, match=r"seen_ridge\.csv is missing; bench/zoo/seen\.py makes it"):
+            findings.planted()
+    finally:
+        clear(findings)
+
+
+def clear(findings) -> None:
+    findings.table.cache_clear()
+    findings.line.cache_clear()
+
+
+def test_a_block_without_a_table_is_named(findings, page):
+    with pytest.raises(SystemExit, match="differ: twins, wings"):
+        findings.filled(page.replace("begin twins -->", "begin wings -->").replace("end twins -->", "end wings -->"))
+
+
+def test_writing_changes_nothing_of_a_page_that_is_up_to_date(findings, page, tmp_path, capsys):
+    copy = tmp_path / "findings.md"
+    copy.write_text(page.replace(findings.twins(), "an old table"), encoding="utf-8")
+    assert findings.main(["--write", str(copy)]) == 0
+    assert copy.read_text(encoding="utf-8") == page
+    assert findings.main([]) == 0
+    assert findings.twins() in capsys.readouterr().out
+
+
+# --- what the sentences say ---------------------------------------------------------------------------
+
+
+def test_planted_truths_are_found_or_not_as_the_page_says(findings):
+    def signs(contrast, component):
+        return {contrast.difference(component, probe).sign for probe in ("logistic", "ridge")}
+
+    supervised = "supervised_ep60_weak"
+    assert signs(findings._planted(supervised, "test_images"), "enc_gen") == {-1}
+    assert signs(findings._planted("simclr", "test_images"), "enc_gen") == {0}
+    assert findings._planted(supervised, "tenth").difference("enc_gen").sign == -1
+    assert signs(findings._planted(supervised, "tenth"), "usability") == {1}
+    assert signs(findings._seen(supervised, "tenth"), "enc_gen") == {1}
+    assert signs(findings._seen("simclr", "share10"), "enc_gen") == {0}
+    assert signs(findings._seen("vicreg", "share10"), "enc_gen") == {0}
+    twin = findings.line("planted", "simclr_s0-shuffled_twin")
+    assert twin["usability_high"] < 0
+    collapsed = findings.line("planted", "simsiam_collapsed_s0")
+    assert collapsed["agg_risk"] == pytest.approx(0.9, abs=1e-9)  # rounding of doubles
+    assert (collapsed["constant_features"], collapsed["z_dim"]) == (128, 128)
+    assert (
+        "| a collapsed encoder | risk is 90, all features are constant | 90.00 | 90.00 | **found** |"
+        in findings.planted()
+    )
+
+
+def test_only_one_fit_is_not_converged_and_only_the_memorized_rows_are_separated(findings):
+    for name in findings.table("zoo", "logistic")["encoder"]:
+        row = findings.line("zoo", name)
+        assert row["converged"] == (name != "simclr_identity_s0"), name
+        assert not row["separable"], name
+    separable = findings.table("seen", "logistic").filter(pl.col("separable"))["encoder"].to_list()
+    assert separable == ["supervised_ep60_weak_tenth_s0"]
+
+
+def test_the_seed_pairs_are_as_far_apart_as_the_page_says(findings):
+    def largest(component):
+        return f"{max(abs(pair.difference(component).value) for pair in findings.SEED_PAIRS):.2f}"
+
+    assert [largest(c) for c in ("probe_gen", "enc_gen", "agg_risk")] == ["0.09", "0.37", "0.34"]
+
+
+def test_both_objectives_agree_in_the_bold_differences_of_usability(findings):
+    by_change: dict[str, set[int]] = {}
+    for contrast in findings.CONTRASTS:
+        if contrast.of in ("SimCLR", "VICReg"):
+            by_change.setdefault(contrast.change, set()).add(contrast.difference("usability").sign)
+    assert by_change == {
+        "32 for 128": {1},
+        "512 for 128": {-1},
+        "none for MLP": {1},
+        "linear for MLP": {1},
+        "5 for 20": {1},
+        "60 for 20": {-1},
+        "weak for strong": {1},
+        "ResNet for convnet": {1},
+        "ViT for convnet": {0},
+        "10 % for 100 %": {0},
+    }
+
+
+def test_every_contrast_differs_in_one_choice(findings):
+    """Else a difference would be of two choices at once (a ViT also has a learning rate of its own: docs/zoo.md)."""
+    shared = ("objective", "z_dim", "architecture", "projection2_arch", "epochs", "augmentation_strength")
+    shared = (*shared, "pretraining_share", "seed")
+    for contrast in [*findings.CONTRASTS, *findings.SEED_PAIRS]:
+        one, other = findings.line("zoo", contrast.encoder), findings.line("zoo", contrast.base)
+        differ = [column for column in shared if one[column] != other[column]]
+        if contrast.choice == "weights":  # an untrained encoder has no choices of training
+            assert [c for c in differ if c in ("z_dim", "architecture", "seed")] == [], contrast
+        else:
+            assert len(differ) == 1, contrast
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------
+
+
+def test_a_difference_adds_the_errors_of_both(findings):
+    contrast = next(c for c in findings.CONTRASTS if c.change == "512 for 128" and c.of == "SimCLR")
+    one, other = (findings.line("zoo", name) for name in (contrast.encoder, contrast.base))
+    found = contrast.difference("probe_gen")
+    assert found.value == pytest.approx(100 * (one["probe_gen"] - other["probe_gen"]), abs=1e-12)  # rounding of doubles
+    width = 1.959964 * math.sqrt(one["probe_gen_se"] ** 2 + other["probe_gen_se"] ** 2)
+    assert found.half == pytest.approx(100 * width, rel=1e-12)  # rounding of doubles
+    assert str(findings.Difference(-1.234, 0.5)) == "**−1.23 ± 0.50**"
+    assert str(findings.Difference(0.4, 0.5)) == "+0.40 ± 0.50"
+    assert findings.signed(-0.001) == "0.00"
+
+
+def test_kendall_is_that_of_the_definition(findings):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 8, 30).astype(float), rng.integers(0, 8, 30).astype(float)
+    pairs = [(np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in combinations(range(30), 2)]
+    agree = sum(a * b for a, b in pairs)
+    untied = sum(a != 0 for a, _ in pairs) * sum(b != 0 for _, b in pairs)
+    tau = findings.kendall(x.tolist(), y.tolist())
+    assert tau.value == pytest.approx(agree / math.sqrt(untied), abs=1e-12)  # rounding of doubles
+    assert tau.low < tau.value < tau.high
+    assert findings.kendall([1, 2, 3, 4], [10, 20, 30, 40]).value == 1
+    assert findings.kendall([1, 2, 3, 4], [4, 3, 2, 1]).high == -1
+
+
+def test_the_interval_of_kendall_covers_independent_ranks(findings, monkeypatch):
+    monkeypatch.setattr(findings, "RESAMPLES", 500)
+    rng = np.random.default_rng(0)
+    taus = [findings.kendall(rng.normal(size=40).tolist(), rng.normal(size=40).tolist()) for _ in range(100)]
+    covered = sum(t.low <= 0 <= t.high for t in taus)
+    assert covered >= 88  # 95 of 100 are expected; 88 is three binomial standard errors below

@@ -19,6 +19,7 @@ __all__ = [
     "LinearProbe",
     "LogisticFit",
     "Moments",
+    "RidgeRace",
     "__version__",
     "assign_cells",
     "assign_cells_by_group",
@@ -642,7 +643,7 @@ class RidgeRace:
         Penalties, all in the race at first.
     """
 
-    def __new__(cls, n_alphas: int) -> "RidgeRace": ...
+    def __new__(cls, n_alphas: int) -> RidgeRace: ...
     def add(
         self,
         design: Design,

@@ -48,7 +48,8 @@ class Fetched:
 
 def paper_folder() -> Path:
     """Where the files lie, or would lie."""
-    return cache_dir() / "paper" / COMMIT
+    folder: Path = cache_dir() / "paper" / COMMIT
+    return folder
 
 
 def is_fetched() -> bool:

@@ -202,9 +202,9 @@ mod tests {
         assert_eq!(race.running(), [0, 1, 2]);
         // 21 against 5 rows: 16 is more than 3 √26; 19 against 5: 14 is not more than 3 √24
         let of = |own: usize, both: usize| -> Vec<bool> {
-            (0..600).map(|i| (i >= 10 && i < 10 + own) || (i >= 300 && i < 300 + both)).collect()
+            (0..600).map(|i| (10..10 + own).contains(&i) || (300..300 + both).contains(&i)).collect()
         };
-        let best = (0..600).map(|i| i < 5 || (i >= 300 && i < 400)).collect();
+        let best = (0..600).map(|i| i < 5 || (300..400).contains(&i)).collect();
         race.wrong = vec![of(21, 100), best, of(19, 100)];
         race.look();
         assert_eq!(race.running(), [1, 2]);

@@ -50,8 +50,6 @@ SLOW = frozenset(
         "tests/decomposition/test_decomposition.py::test_logistic_risks_are_those_of_scikit_learn",
         "tests/encoders/test_catalogue.py::test_the_architectures_have_the_widths_of_the_paper",
         "tests/decomposition/test_fewshot.py::test_against_the_reference",
-        "tests/encoders/test_encoders.py::test_a_pickle_that_would_run_code_is_refused",
-        "tests/encoders/test_encoders.py::test_a_smaller_or_other_architecture_fails",
         "tests/encoders/test_encoders.py::test_bundled_encoders_are_what_their_readme_says",
         "tests/encoders/test_encoders.py::test_default_feature_is_timms_own_pooling",
         "tests/encoders/test_encoders.py::test_random_weights_are_the_seeds",

@@ -40,6 +40,8 @@ def fewshot(
     ssl-risk-rs fewshot feats.npz --shots 30,5,3 --labels-for 10
     """
     asked = replace(asked, fields=_with_sizes(asked.fields))
+    options["device"] = opt.encoder_device(asked.fields["device"])
+    prepared = opt.prepared_model(model or "", options)
     extraction = opt.extraction_settings(options)
     named = path or features
     if named is not None:
@@ -53,7 +55,7 @@ def fewshot(
         )
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
-    evaluate_and_print(model, opt.named_data(data), asked, ending, control="none", store=store, extraction=extraction)
+    evaluate_and_print(prepared, opt.named_data(data), asked, ending, control="none", store=store, extraction=extraction)
 
 
 def _with_sizes(fields: Mapping[str, Any]) -> dict[str, Any]:

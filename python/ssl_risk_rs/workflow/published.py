@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_risk_rs._files import publish
-from ssl_risk_rs.encoders.download import cache_dir
-from ssl_risk_rs.encoders.registry import published_entry
+from ssl_risk_rs.encoders.catalogue import published_entry
+from ssl_risk_rs.encoders.weights.download import cache_dir
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.results.counterpart import Counterpart, counterpart
 from ssl_risk_rs.results.published import Published, read_published
@@ -48,8 +48,7 @@ class Fetched:
 
 def paper_folder() -> Path:
     """Where the files lie, or would lie."""
-    folder: Path = cache_dir() / "paper" / COMMIT
-    return folder
+    return cache_dir() / "paper" / COMMIT
 
 
 def is_fetched() -> bool:

@@ -55,7 +55,9 @@ def fewshot(
         )
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
-    evaluate_and_print(prepared, opt.named_data(data), asked, ending, control="none", store=store, extraction=extraction)
+    evaluate_and_print(
+        prepared, opt.named_data(data), asked, ending, control="none", store=store, extraction=extraction
+    )
 
 
 def _with_sizes(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ _TEMPLATES = {
     "constant_features": "{count:,} of {total:,} features are constant on the training rows and carry nothing.",
     "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
     # penalties
-    "penalty_at_edge": "The tuned penalty {penalty} ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
+    "penalty_at_edge": "The {penalty} penalty ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
     "crowded": "There are more classes ({classes:,}) than features. Intervals of a ridge probe's training errors are "
     "then too short (80 to 85 % instead of 95 % in simulation), and marked.",
     "separable": "A probe separates the training rows at the penalty's floor: with this many features "

@@ -36,7 +36,7 @@ test: $(VENV)/.built ## every test, Rust and Python
 	cargo test --workspace --release --quiet
 	$(PY) -m pytest
 
-test-fast: $(VENV)/.built ## the Python tests that take no longer than a second or so each
+test-fast: $(VENV)/.built ## the Python tests that take no longer than a third of a second: about a minute
 	$(PY) -m pytest -m "not slow"
 
 test-oldest: $(VENV)/.built ## Python tests with the oldest Python and dependencies that pyproject.toml allows

@@ -79,13 +79,13 @@ class _Known:
     reason: str
 
 
-#: sizes of what the classifier-free CLIP ResNets lack: the projection, (in + 1) · out parameters
-_CLIP_PROJECTIONS = {
-    "clip_rn50": (2048 + 1) * 1024,
-    "clip_rn101": (2048 + 1) * 512,
-    "clip_rn50x4": (2560 + 1) * 640,
-    "clip_rn50x16": (3072 + 1) * 768,
-    "clip_rn50x64": (4096 + 1) * 1024,
+#: parameters of the CLIP ResNets without the projection that their features do not use
+_CLIP_PARAMETERS = {
+    "clip_rn50": 36_218_720,
+    "clip_rn101": 55_210_848,
+    "clip_rn50x4": 85_498_040,
+    "clip_rn50x16": 164_968_848,
+    "clip_rn50x64": 416_185_024,
 }
 
 _NAMED_EPOCHS = "the name of the checkpoint, and its source, say so"
@@ -236,9 +236,8 @@ def _corrections(frame: pl.DataFrame) -> Iterator[Correction]:
             if key.startswith(known.prefix) and row[known.column] != known.value:
                 old = str(row[known.column])
                 yield Correction(name, known.column, old, str(known.value), known.reason, "value")
-        if key in _CLIP_PROJECTIONS:
-            old = str(row["n_parameters"])
-            new = str(row["n_parameters"] - _CLIP_PROJECTIONS[key])
+        if key in _CLIP_PARAMETERS:
+            old, new = str(row["n_parameters"]), str(_CLIP_PARAMETERS[key])
             yield Correction(name, "n_parameters", old, new, "the removed projection was counted", "value")
         yield from _clipped(name, row)
 

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -426,16 +426,18 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+def write_table(
+    path: Path, rows: list[dict[str, object]], *, columns: Sequence[str] = COLUMNS, key: Sequence[str] = KEY
+) -> None:
     """Write rows, keeping those of the file that have another key."""
     text = [{k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
-    new = {tuple(row[k] for k in KEY) for row in text}
+    new = {tuple(row[k] for k in key) for row in text}
     kept: list[dict[str, str]] = []
     if path.exists():
         with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if tuple(row[k] for k in KEY) not in new]
+            kept = [row for row in csv.DictReader(file) if tuple(row[k] for k in key) not in new]
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept + text)
 

@@ -170,16 +170,7 @@ def summarize(
 
 def write_table(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows, keeping those of the file that have another key."""
-    text = [{k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
-    new = {tuple(row[k] for k in KEY) for row in text}
-    kept: list[dict[str, str]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if tuple(row[k] for k in KEY) not in new]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept + text)
+    single.write_table(path, rows, columns=COLUMNS, key=KEY)
 
 
 def markdown(path: Path) -> str:

@@ -265,16 +265,7 @@ def _curve_row(labels: dict[str, object], rows: list[Any], truth: float, truth_s
 
 def write_table(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows, keeping those of the file of another world or probe."""
-    text = [{k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
-    new = {(row["world"], row["probe"]) for row in text}
-    kept: list[dict[str, str]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if (row["world"], row["probe"]) not in new]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept + text)
+    _load("coverage").write_table(path, rows, columns=COLUMNS, key=("world", "probe"))
 
 
 def markdown(path: Path) -> str:

@@ -349,19 +349,13 @@ def test_the_same_seed_gives_the_same_encoder(zoo, data):
     assert any(not np.array_equal(one[key], other[key]) for key in one)
 
 
+def one_encoder(data: Path, out: Path) -> list[str]:
+    """Options that pretrain the smallest recipe here."""
+    return [f"--data={data}", f"--out={out}", "--device=cpu", "--threads=1", "--only=supervised_s0"]
+
+
 def test_nothing_is_finished_after_the_time(zoo, data, tmp_path, capsys):
-    trial = [
-        "--data",
-        str(data),
-        "--out",
-        str(tmp_path),
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--only",
-        "supervised_s0",
-    ]
+    trial = one_encoder(data, tmp_path)
     assert zoo["pretrain"].main([*trial, "--minutes", "0"]) == 3
     assert "0 trained, 1 left, 0 failed" in capsys.readouterr().out
     assert zoo["pack"].find_packs(tmp_path) == []
@@ -370,18 +364,7 @@ def test_nothing_is_finished_after_the_time(zoo, data, tmp_path, capsys):
 def test_a_loss_that_is_not_finite_fails_by_name(zoo, data, tmp_path, capsys, monkeypatch):
     supervised = zoo["objectives"].Supervised
     monkeypatch.setattr(supervised, "forward", lambda self, batch: self.head.weight.sum() * float("nan"))
-    trial = [
-        "--data",
-        str(data),
-        "--out",
-        str(tmp_path),
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--only",
-        "supervised_s0",
-    ]
+    trial = one_encoder(data, tmp_path)
     assert zoo["pretrain"].main(trial) == 1
     assert "FAILED supervised_s0: the loss of supervised_s0 is nan in epoch 1" in capsys.readouterr().out
 

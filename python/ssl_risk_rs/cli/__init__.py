@@ -1,8 +1,6 @@
 """The command line: parse, call one library function, print."""
 
 import errno
-import shlex
-import sys
 from importlib import import_module
 
 import click
@@ -52,7 +50,9 @@ class LazyGroup(click.Group):
             where = "" if error.filename is None else f"{error.filename}: "
             raise click.ClickException(f"{where}{error.strerror}") from error
         except KeyboardInterrupt:
-            line = shlex.join(["ssl-risk-rs", *sys.argv[1:]])
+            from ssl_risk_rs.cli._options import command_line
+
+            line = command_line()
             click.echo(f"\ninterrupted; what is done is kept. To go on:\n{line}", err=True)
             raise click.exceptions.Exit(130) from None
 

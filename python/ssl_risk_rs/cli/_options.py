@@ -1,6 +1,7 @@
 """Options that several commands share, and how commands speak to the user."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
+    "command_line",
     "data_option",
     "device_option",
     "encoder_device",
@@ -196,6 +198,11 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
         "layers": [layer.strip() for layer in layers.split(",") if layer.strip()] if layers else None,
         **{name: options.pop(name) for name in ("limit", "img_size", "pool")},
     }
+
+
+def command_line() -> str:
+    """What was typed, as a line that can be pasted."""
+    return shlex.join(["ssl-risk-rs", *sys.argv[1:]])
 
 
 def say(sentence: str) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -63,7 +62,7 @@ class Ending:
 
     def finish(self, run: "Run", failure: "SslRiskError | None") -> None:
         """Write the record, then print what the terminal can show, and say where the record is."""
-        run = replace(run, provenance=replace(run.provenance, command=shlex.join(["ssl-risk-rs", *sys.argv[1:]])))
+        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
         folder = run.save(self.out or default_folder(run.provenance.encoder), force=self.force)
         try:
             self._print(run, folder)

@@ -1,8 +1,6 @@
 """`ssl-risk-rs compare`."""
 
 import json
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,8 +91,7 @@ def compare(
         return
 
     def keep(run: "Run", target: str) -> "Run":
-        command = shlex.join(["ssl-risk-rs", *sys.argv[1:]])
-        run = replace(run, provenance=replace(run.provenance, command=command))
+        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
         kept = saved(run, default_folder(Path(target.split(",")[0]).stem, out or "runs"))
         opt.say(f"The record of {target} is in {kept.path}.")
         return kept

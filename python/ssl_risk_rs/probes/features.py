@@ -12,7 +12,7 @@ from ssl_risk_rs.errors import ParameterError, ShapeError
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Features", "as_float_rows"]
+__all__ = ["Features", "as_float_rows", "in_line"]
 
 #: what `_core` takes
 Source: TypeAlias = _core.Bank | list[np.ndarray]
@@ -53,7 +53,7 @@ class Features:
             places = np.flatnonzero((rows >= begin) & (rows < begin + len(block)))
             numbers = rows[places] - np.uint32(begin)
             begin += len(block)
-            if len(places) and _in_line(places) and _in_line(numbers):
+            if len(places) and in_line(places) and in_line(numbers):
                 out[places[0] : places[-1] + 1] = block[numbers[0] : int(numbers[-1]) + 1]
             elif len(places):
                 out[places] = block[numbers]
@@ -72,7 +72,7 @@ class Features:
         return cls(bank.core, bank.n_rows, bank.n_features)
 
 
-def _in_line(numbers: np.ndarray) -> bool:
+def in_line(numbers: np.ndarray) -> bool:
     """Whether each is one more than the last."""
     return int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers) and bool((np.diff(numbers) == 1).all())
 

@@ -91,7 +91,6 @@ class Metric:
 
     def __init__(self, model: ClassModel, curvature: Curvature, alpha: float) -> None:
         self.model = model
-        d = len(model.eigenvalues)
         mass = curvature.mass.clamp(min=1e-12)
         rest = (mass - curvature.masses.sum(1)).clamp(min=0.0)
         own = model.row_size * curvature.squares / mass
@@ -118,7 +117,6 @@ class Metric:
             inverse = torch.cholesky_inverse(factor)
             # not reached in exact arithmetic; without its rank-one terms the metric is still one
             self.core[span] = torch.where((failed > 0)[:, None, None], 0.0, inverse)
-        self.d = d
 
     def _terms(self) -> "Iterator[tuple[slice, torch.Tensor]]":
         """√h μ of the heaviest true classes, float32 (classes, J, d), some classes at a time."""

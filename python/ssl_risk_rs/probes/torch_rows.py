@@ -10,7 +10,7 @@ import torch
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import DeviceError
-from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.features import Features, in_line
 from ssl_risk_rs.probes.torch_softmax import HAS_TRITON
 
 __all__ = ["Block", "DeviceRows", "Picked"]
@@ -117,9 +117,9 @@ class DeviceRows:
         else:
             places = np.flatnonzero((rows >= self.begin) & (rows < self.end))
         own = rows[places]
-        in_line = len(own) > 0 and int(own[-1]) - int(own[0]) + 1 == len(own) and bool((np.diff(own) == 1).all())
-        if self._all is None or in_line:
-            return Picked(own, places, None, int(own[0]) - self.begin if in_line else None)
+        follow = len(own) > 0 and in_line(own)
+        if self._all is None or follow:
+            return Picked(own, places, None, int(own[0]) - self.begin if follow else None)
         numbers = torch.from_numpy(own.astype(np.int64) - self.begin)
         return Picked(own, places, numbers.to(self.device), None)
 
@@ -128,29 +128,27 @@ class DeviceRows:
         if self._all is None:
             yield from self._streamed(picked.rows, step)
             return
-        for span in self._spans(picked, step):
-            if picked.on_device is not None:
-                yield Block(self._all.index_select(0, picked.on_device[span]), span)
-            else:
-                first = picked.first or 0
-                yield Block(self._all[first + span.start : first + span.stop], span)
+        for x, numbers, span in self._resident(self._all, picked, step):
+            yield Block(x if numbers is None else x.index_select(0, numbers), span)
 
     @staticmethod
-    def _spans(picked: Picked, step: int) -> list[slice]:
-        return [slice(start, min(start + step, len(picked))) for start in range(0, len(picked), step)]
+    def _resident(
+        whole: "torch.Tensor", picked: Picked, step: int
+    ) -> "Iterator[tuple[torch.Tensor, torch.Tensor | None, slice]]":
+        """Where the rows of each step lie: in a tensor, all of it or those of some numbers; and their span."""
+        for span in _spans(len(picked), step):
+            if picked.on_device is not None:
+                yield whole, picked.on_device[span], span
+            else:
+                first = picked.first or 0
+                yield whole[first + span.start : first + span.stop], None, span
 
     def scaled_blocks(self, picked: Picked, step: int, shift: "torch.Tensor", scale: "torch.Tensor") -> Iterator[Block]:
         """The rows as float32 in scaled coordinates, (x − shift) · scale, `step` at a time."""
         if self._all is not None and self.device.type == "cuda" and HAS_TRITON:
             from ssl_risk_rs.probes.torch_fused import scale_rows
 
-            for span in self._spans(picked, step):
-                x, numbers = self._all, None
-                if picked.on_device is not None:
-                    numbers = picked.on_device[span]
-                else:
-                    first = picked.first or 0
-                    x = x[first + span.start : first + span.stop]
+            for x, numbers, span in self._resident(self._all, picked, step):
                 yield Block(scale_rows(x, numbers, shift, scale), span)
             return
         for block in self.blocks(picked, step):
@@ -160,7 +158,7 @@ class DeviceRows:
         """Blocks read by a thread into two buffers in turn, and copied while the device works on the last one."""
         if len(rows) == 0:
             return
-        spans = [slice(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
+        spans = _spans(len(rows), step)
         on_gpu = self.device.type == "cuda"
         shape = (min(step, len(rows)), self.features.n_features)
         buffers = [torch.empty(shape, dtype=_torch_dtype(self.dtype), pin_memory=on_gpu) for _ in range(2)]
@@ -221,6 +219,10 @@ class DeviceRows:
         one = np.array([row], np.uint32)
         moments = _core.Moments(self.features.n_features, int(labels.max()) + 1)
         moments.update(self.features.source, one, labels, np.zeros(len(labels), np.uint8), n_threads=1)
+
+
+def _spans(n: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def _torch_dtype(dtype: "np.dtype[np.generic]") -> "torch.dtype":

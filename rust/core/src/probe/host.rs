@@ -11,6 +11,10 @@ use crate::moments::Design;
 /// sixth of the passes down a path of penalties on a bank of 10 classes, nothing on one of 312.
 const MEMORY: (usize, usize) = (20, 60);
 const MEMORY_BYTES: usize = 1 << 28;
+/// Few rows: a step remembered costs as much as going over some 30 rows, so that there are no more than pay, nor fewer
+/// than this.
+const ROWS_A_STEP: usize = 32;
+const FEWEST_STEPS: usize = 10;
 /// Features gone over at a time: a cache line of means, which lie by class, and that many rows of the gradient.
 const FEATURES: usize = 8;
 
@@ -161,6 +165,7 @@ impl<'a> Space for Host<'a> {
     fn memory(&self) -> Result<Memory> {
         let pair_bytes = 2 * size_of::<f32>() * (self.n_weights() + self.design().classes.len());
         let capacity = (MEMORY_BYTES / pair_bytes).clamp(MEMORY.0, MEMORY.1);
+        let capacity = capacity.min(self.n_rows() / ROWS_A_STEP).max(FEWEST_STEPS);
         Ok(Memory::new(capacity, self.n_weights()))
     }
 

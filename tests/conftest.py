@@ -155,6 +155,7 @@ SLOW = frozenset(
         "tests/system/test_fork.py::test_fits_on_one_thread_start_no_others",
         "tests/system/test_same_splits.py::test_a_copy_of_the_folder",
         "tests/test_arrows.py::test_imports_follow_the_arrows",
+        "tests/workflow/test_packs.py",
     )
 )
 

@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "models": "ssl_risk_rs.cli.models",
     "paper": "ssl_risk_rs.cli.paper",
     "study": "ssl_risk_rs.cli.study",
+    "pack": "ssl_risk_rs.cli.pack",
+    "verify": "ssl_risk_rs.cli.verify",
 }
 
 

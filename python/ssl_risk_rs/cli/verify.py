@@ -1,0 +1,61 @@
+"""`ssl-risk-rs verify`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.workflow.verify import Checked
+
+
+@click.command()
+@click.argument("table", metavar="TABLE")
+@click.argument("pack", metavar="PACK")
+@click.option("--sha256", metavar="HEX", help="The pack must have this hash, as it was published.")
+@opt.format_option
+def verify(table: str, pack: str, sha256: str | None, form: str) -> None:
+    """Compute every number of a printed table again from a pack.
+
+    TABLE is a .tex file as `report --latex` writes it, also edited by hand, or a .csv file as --format csv prints it.
+    A number holds if the outcomes in the pack give its digits, and probes that are fitted again, where the pack has
+    moments or features, agree within its interval. What has to be taken on trust is said. Exits with 1 if any number
+    does not hold.
+
+    \b
+    ssl-risk-rs verify table.tex table.pack
+    """
+    from ssl_risk_rs.report.printed import KEYS
+    from ssl_risk_rs.workflow.verify import verify_table
+
+    found = verify_table(table, pack, sha256=sha256, say=opt.say)
+    keys = [key for key in KEYS if any(key in dict(checked.cell.keys) for checked in found.cells)]
+    opt.print_rows([_row(checked, keys) for checked in found.cells], form)
+    wrong = sum(checked.verdict.value != "holds" for checked in found.cells)
+    again = sum(checked.again is not None for checked in found.cells)
+    held = f"{len(found.cells) - wrong} of {len(found.cells)}"
+    opt.say(f"{held} numbers hold; for {again} of all, probes were fitted again.")
+    opt.say(f"The pack's SHA-256 is {found.sha256}; one that was published tells whether this is that pack.")
+    for sentence in found.trusted:
+        opt.say(sentence)
+    if wrong:
+        raise click.exceptions.Exit(1)
+
+
+def _row(checked: "Checked", keys: Sequence[str]) -> dict[str, Any]:
+    cell, e = checked.cell, checked.computed
+    digits = max((len(n.partition(".")[2]) for n in cell.numbers), default=2)
+
+    def shown(value: float | None) -> str | None:
+        return None if value is None else f"{cell.scale * value:.{digits}f}"
+
+    return {
+        **{key: dict(cell.keys).get(key) for key in keys},
+        "quantity": cell.quantity,
+        "printed": " ".join(cell.numbers) or cell.text,
+        "computed": None if e is None else " ".join(filter(None, map(shown, (e.estimate, e.low, e.high)))),
+        "again": shown(checked.again),
+        "verdict": checked.verdict.value,
+    }

@@ -1,0 +1,305 @@
+"""A pack: run folders, and what their numbers can be computed again from, in one file whose every byte is hashed.
+
+The file is a zip archive of stored members. `manifest.json` names them with their SHA-256; the archive's comment, its
+last bytes, is the SHA-256 of all bytes before it. Equal runs give equal packs.
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_risk_rs._files import publish
+from ssl_risk_rs.decomposition.fitting import Fitter
+from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.workflow.features import open_features
+
+__all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "open_pack", "tasks_of", "write_pack"]
+
+FORMAT = 1
+_COMMENT = b"sha256:"
+_BLOCK = 1 << 22
+#: what a member may be called: nothing leads out of the folder that it is unpacked into
+_NAME = re.compile(r"manifest\.json|runs/\d+/[A-Za-z0-9_][A-Za-z0-9_.%-]*")
+#: dates would make two packs of the same runs differ
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class PackError(SslRiskError, ValueError):
+    """A pack cannot be written, is damaged, or was changed."""
+
+
+class Evidence(str, Enum):
+    """What a pack holds beside run folders, from which numbers can be computed again."""
+
+    #: nothing more: what every probe did on every judged row is in the run folders
+    OUTCOMES = "outcomes"
+    #: sums of the training rows by cell, and the features of held-out rows: ridge probes can be solved and judged again
+    MOMENTS = "moments"
+    #: features of all rows: everything can be fitted and judged again
+    FEATURES = "features"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRun:
+    """A run in a pack: its folder (`runs/0`), its files' SHA-256 by name, and what it is evidence of."""
+
+    folder: str
+    name: str
+    encoder: str
+    data: str
+    evidence: Evidence
+    files: Mapping[str, str]
+    weights_hash: str | None = None
+    data_fingerprint: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """An open pack, whose hashes hold; `folder` has its files as long as it is open."""
+
+    sha256: str
+    runs: tuple[PackedRun, ...]
+    created_by: str
+    folder: Path = field(repr=False)
+
+    def run(self, packed: PackedRun) -> Run:
+        """The run as it was saved."""
+        return Run.load(self.folder / packed.folder)
+
+    def file(self, packed: PackedRun, name: str) -> Path:
+        """One of its files."""
+        return self.folder / packed.folder / name
+
+
+def tasks_of(
+    runs: Sequence["str | Path"], features: Sequence[str] = (), store: "str | Path | None" = None
+) -> list[Task]:
+    """Features and rows of runs: from banks or files in their order, else from the banks that the runs name.
+
+    Raises
+    ------
+    PackError if a run names no bank; what opening a bank or file raises.
+    """
+    found = []
+    for i, folder in enumerate(map(Path, runs)):
+        if features:
+            path = features[i]
+        else:
+            bank = Run.load(folder.expanduser()).provenance.banks.get("encoder")
+            if bank is None:
+                raise PackError(f"{folder} names no feature bank: give its features with --features PATH")
+            path = bank.path
+        columns = {"features_columns": None, "group": None, "drop_unlabelled": True}  # rows are found by their ids
+        found.append(open_features(path, None, columns, store).task)
+    return found
+
+
+def write_pack(
+    runs: Sequence["str | Path"],
+    target: "str | Path",
+    *,
+    evidence: Evidence = Evidence.OUTCOMES,
+    tasks: Sequence[Task] = (),
+    force: bool = False,
+) -> str:
+    """Write a pack and return its SHA-256.
+
+    Parameters
+    ----------
+    runs : run folders of schema version 2
+    target : new file; force : replace one that is there
+    evidence : what is packed beside the run folders; tasks : the features and rows of each run, in their order
+
+    Raises
+    ------
+    ResultError if a run cannot be read; PackError if it holds no outcomes, is not of these features, or if the file
+    exists.
+    """
+    path = Path(target).expanduser()
+    if path.exists() and not force:
+        raise PackError(f"{path} exists; choose another --out, or give --force to replace it")
+    with tempfile.TemporaryDirectory(prefix="ssl-risk-pack-") as scratch:
+        files: dict[str, Path] = {}
+        packed = []
+        for i, folder in enumerate(map(Path, runs)):
+            run, place = Run.load(folder.expanduser()), f"runs/{i}"
+            _check_outcomes(run, folder)
+            own = {file.name: file for file in sorted(folder.expanduser().iterdir()) if file.is_file()}
+            if evidence is not Evidence.OUTCOMES:
+                extra = Path(scratch) / f"{i}"
+                extra.mkdir()
+                own |= _evidence(run, folder, tasks[i], evidence, extra)
+            hashes = {name: _sha256(file) for name, file in own.items()}
+            if bad := [name for name in own if not _NAME.fullmatch(f"{place}/{name}")]:
+                raise PackError(f"{folder} holds {bad[0]!r}, a name that no pack may hold: move that file away")
+            files |= {f"{place}/{name}": file for name, file in own.items()}
+            bank = run.provenance.banks.get("encoder")
+            packed.append(
+                PackedRun(
+                    place, folder.name, run.provenance.encoder, run.provenance.data, evidence, hashes,
+                    *((bank.weights_hash, bank.data_fingerprint, bank.licence) if bank else ()),
+                )
+            )  # fmt: skip
+        document = {
+            "format": FORMAT,
+            "created_by": f"ssl-risk-rs {version('ssl-risk-rs')}",
+            "runs": [{**asdict(p), "evidence": p.evidence.value} for p in packed],
+        }
+        publish(path, lambda temporary: _write(temporary, document, files))
+    return _declared(path)
+
+
+def _check_outcomes(run: Run, folder: Path) -> None:
+    for d in run.decompositions:
+        if d.judgements is None:
+            raise PackError(
+                f"{folder} holds no outcomes of its {d.method.probe} probe (an older release wrote it): run it again"
+            )
+
+
+def _evidence(run: Run, folder: Path, task: Task, evidence: Evidence, scratch: Path) -> dict[str, Path]:
+    """Files of features or moments of a run, made in `scratch`."""
+    judged = run.decompositions[0].judgements
+    assert judged is not None  # checked before
+    train = _positions(judged.train_ids, task, task.train_rows, folder)
+    test = _positions(judged.test_ids, task, task.test_rows, folder)
+    if evidence is Evidence.FEATURES:
+        return {"features.npz": _save_rows(task, train, test, scratch)}
+    found = {"features.npz": _save_rows(task, train[judged.in_subset], test, scratch)}
+    for i, d in enumerate(run.decompositions):
+        if d.method.probe == "ridge" and d.method.protocol == "strict":
+            found[f"moments_{i}.bin"] = scratch / f"moments_{i}.bin"
+            fitter = Fitter(task.features, task.labels, task.n_classes, d.method, lambda _: None)
+            cells = np.zeros(len(task.labels), np.uint8)
+            cells[train] = cells_of(d)
+            fitter.moments(train, cells).save(str(found[f"moments_{i}.bin"]))
+    if len(found) == 1:
+        raise PackError(f"{folder} has no ridge probe under the strict protocol: moments are evidence of these only")
+    return found
+
+
+def cells_of(d: Decomposition) -> np.ndarray:
+    """Cell of each training row, uint8 (n,): folds first, then subsets."""
+    judged = d.judgements
+    assert judged is not None  # a pack's runs have outcomes
+    return np.where(judged.in_subset, d.sizes.folds + judged.subset.astype(np.int16), judged.fold).astype(np.uint8)
+
+
+def _positions(ids: np.ndarray, task: Task, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """Rows of the task in the order of the run's ids, uint32."""
+    place = {task.sample_ids[row].encode(): row for row in rows.tolist()}
+    found = [place.get(name) for name in ids.tolist()]
+    if missing := [name for name, row in zip(ids.tolist(), found, strict=True) if row is None]:
+        raise PackError(
+            f"{folder} was judged on {missing[0].decode()!r}, which these features do not hold ({len(missing):,} rows "
+            "are missing): give the features that the run was made of"
+        )
+    return np.array(found, np.uint32)
+
+
+def _save_rows(task: Task, train: np.ndarray, test: np.ndarray, scratch: Path) -> Path:
+    arrays = {}
+    for name, rows in (("train", train), ("test", test)):
+        arrays[name] = np.empty((len(rows), task.features.n_features), task.features.dtype)
+        task.features.read_into(rows, arrays[name])
+    np.savez(scratch / "features.npz", allow_pickle=False, **arrays)
+    return scratch / "features.npz"
+
+
+def _write(path: Path, document: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        text = json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True).encode()
+        archive.writestr(zipfile.ZipInfo("manifest.json", _DATE), text)
+        for name, file in files.items():
+            with archive.open(zipfile.ZipInfo(name, _DATE), "w", force_zip64=True) as out, file.open("rb") as source:
+                while block := source.read(_BLOCK):
+                    out.write(block)
+        archive.comment = _COMMENT + b"0" * 64
+    digest = _sha256(path, leave=64)
+    with path.open("r+b") as written:
+        written.seek(-64, 2)
+        written.write(digest.encode())
+
+
+@contextmanager
+def open_pack(path: "str | Path") -> Iterator[Pack]:
+    """Check every byte of a pack and unpack it into a temporary folder.
+
+    Raises
+    ------
+    PackError if the file is no pack, was changed or cut off, or a later release wrote it; OSError.
+    """
+    path = Path(path).expanduser()
+    declared = _declared(path)
+    if declared != _sha256(path, leave=64):
+        raise PackError(
+            f"{path} was changed or damaged after it was written: its bytes do not have the hash it ends with"
+        )
+    with tempfile.TemporaryDirectory(prefix="ssl-risk-pack-") as scratch:
+        folder = Path(scratch)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if not _NAME.fullmatch(name):
+                        raise PackError(f"{path} holds a file {name!r}, which no pack holds")
+                    archive.extract(name, folder)
+            document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            if document["format"] != FORMAT:
+                raise PackError(f"{path} has format {document['format']}; this release reads {FORMAT}: upgrade it")
+            runs = tuple(PackedRun(**{**run, "evidence": Evidence(run["evidence"])}) for run in document["runs"])
+            _check_files(path, folder, runs)
+            created_by = str(document["created_by"])
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SslRiskError):
+                raise
+            raise PackError(f"{path} is no pack: {type(error).__name__} {error}") from error
+        yield Pack(declared, runs, created_by, folder)
+
+
+def _check_files(path: Path, folder: Path, runs: Sequence[PackedRun]) -> None:
+    """Whoever writes the last hash anew must write those of the manifest anew as well."""
+    listed = {f"{run.folder}/{name}": digest for run in runs for name, digest in run.files.items()}
+    there = {f"{file.relative_to(folder)}" for file in folder.rglob("*") if file.is_file()} - {"manifest.json"}
+    if there != set(listed):
+        raise PackError(f"{path}: its manifest and its files differ in {sorted(there ^ set(listed))[0]!r}")
+    for name, digest in listed.items():
+        if _sha256(folder / name) != digest:
+            raise PackError(f"{path}: {name} does not have the hash of the manifest")
+
+
+def _declared(path: Path) -> str:
+    with path.open("rb") as file:
+        length = len(_COMMENT) + 64
+        file.seek(0, 2)
+        if file.tell() <= length:
+            raise PackError(f"{path} is no pack: it is too short")
+        file.seek(-length, 2)
+        end = file.read()
+    if not re.fullmatch(_COMMENT + rb"[0-9a-f]{64}", end):
+        raise PackError(f"{path} is no pack, or its end was changed or cut off: it does not end with its hash")
+    return end[len(_COMMENT) :].decode()
+
+
+def _sha256(path: Path, leave: int = 0) -> str:
+    """Of a file less its last `leave` bytes."""
+    digest = hashlib.sha256()
+    left = path.stat().st_size - leave
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(_BLOCK, left))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()

@@ -1,0 +1,287 @@
+"""A printed table against a pack: every number is computed again from what the pack holds."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition.crossed import Crossed
+from ssl_risk_rs.decomposition.decomposing import decompose_task
+from ssl_risk_rs.decomposition.fitting import Fitter
+from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.decomposition.settings import Probe, Scaling, Settings
+from ssl_risk_rs.decomposition.strict import in_row_order
+from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.report.latex import escape
+from ssl_risk_rs.report.printed import PrintedCell, read_table
+from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.fewshot import FewShot
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, PackError, cells_of, open_pack
+
+__all__ = ["Checked", "Verdict", "Verification", "verify_table"]
+
+
+class Verdict(str, Enum):
+    """What came of a cell."""
+
+    #: the printed digits are those of the outcomes and, where they were computed, new probes agree within the interval
+    HOLDS = "holds"
+    #: the outcomes give another number
+    OTHER_NUMBER = "other number"
+    #: new probes give a number outside the interval of the outcomes
+    NOT_REPRODUCED = "not reproduced"
+    #: the pack has no such result, or several
+    NOT_FOUND = "not found"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A printed cell, what the outcomes give for it, and what new probes give, where the pack allows any."""
+
+    cell: PrintedCell
+    verdict: Verdict
+    computed: Estimate | None = None
+    again: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Every cell of a table, and what had to be taken on trust."""
+
+    sha256: str
+    cells: tuple[Checked, ...]
+    trusted: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every cell does."""
+        return all(c.verdict is Verdict.HOLDS for c in self.cells)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """Estimates of one probe of one run, computed again."""
+
+    keys: Mapping[str, str]
+    estimates: Mapping[str, Estimate]
+    again: Mapping[str, float]
+
+
+def verify_table(
+    table: "str | Path",
+    pack: "str | Path",
+    *,
+    sha256: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Compute every number of a table again from a pack.
+
+    Parameters
+    ----------
+    table : .tex or .csv file; pack : file of `write_pack`; sha256 : the hash that it must have, if one was published
+    say : receives what is being computed
+
+    Raises
+    ------
+    PackError if the pack was changed; ParameterError if the table cannot be read whole.
+    """
+    printed = read_table(table)
+    with open_pack(pack) as opened:
+        if sha256 is not None and sha256.strip().lower() != opened.sha256:
+            raise PackError(f"{pack} has the hash {opened.sha256}, another than the one asked for: it is not that pack")
+        results: list[_Result] = []
+        trusted: dict[str, None] = {}
+        for packed in opened.runs:
+            run = opened.run(packed)
+            for i, d in enumerate(run.decompositions):
+                results += list(_computed(opened, packed, run, i, d, say))
+            trusted |= dict.fromkeys(_trusted(packed, run))
+        cells = [_check(cell, results) for cell in printed.cells]
+        for keys, quantity in printed.dashes:
+            found = _matching(dict(keys), results)
+            if any(quantity in result.estimates for result in found):  # a number that the table hides
+                cells.append(Checked(PrintedCell(keys, quantity, "--", (), 100.0), Verdict.OTHER_NUMBER))
+        return Verification(opened.sha256, tuple(cells), tuple(trusted))
+
+
+def _computed(
+    pack: Pack, packed: PackedRun, run: Run, i: int, d: Decomposition, say: Callable[[str], None]
+) -> Iterator[_Result]:
+    keys = {
+        "encoder": run.provenance.encoder, "data": run.provenance.data, "probe": d.method.probe,
+        "protocol": d.method.protocol, "shots": "", "group": "all",
+    }  # fmt: skip
+    yield _Result(keys, _from_outcomes(d), _again(pack, packed, i, d, say))
+    for shot in d.shots:
+        yield _Result({**keys, "shots": shot.size.name}, _few_shot(d, shot), {})
+    if d.control is not None:
+        control = {**keys, "encoder": run.provenance.control or "control", "group": "control"}
+        yield _Result(control, _from_outcomes(d.control), {})
+
+
+def _from_outcomes(d: Decomposition) -> Mapping[str, Estimate]:
+    """Estimates from the outcomes of every row: those of the record are not looked at."""
+    if d.judgements is None:
+        return {}
+    crowded = [
+        r for r, n in (("risk_af", d.sizes.features), ("risk_sup", d.sizes.twin_features)) if n and n < d.sizes.classes
+    ]
+    return quantify(
+        d.judgements,
+        probe=d.method.probe,
+        corrected=d.method.protocol == "strict",
+        confidence=d.method.confidence,
+        random_counts=d.method.random_counts,
+        crowded=crowded if d.method.probe == "ridge" else (),
+    ).estimates
+
+
+def _few_shot(d: Decomposition, shot: FewShot) -> Mapping[str, Estimate]:
+    """Estimates at a few-shot size from the outcomes of its draws."""
+    if d.judgements is None or shot.outcomes is None:
+        return {}
+    random_counts = d.method.random_counts
+    crossed = Crossed(d.judgements, shot.outcomes, overlap=shot.overlap, random_counts=random_counts)
+    return crossed.estimates(_from_outcomes(d), d.method.confidence)[0]
+
+
+def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callable[[str], None]) -> Mapping[str, float]:
+    """Estimates of probes that are fitted again, by quantity; empty where the pack has outcomes only."""
+    moments = pack.file(packed, f"moments_{i}.bin")
+    if d.judgements is None or not (packed.evidence is Evidence.FEATURES or moments.exists()):
+        return {}
+    say(f"{packed.name}: {d.method.probe} probes are fitted again from the pack's {packed.evidence.value}")
+    with np.load(pack.file(packed, "features.npz"), allow_pickle=False) as arrays:
+        features = Features.of_arrays(np.ascontiguousarray(arrays["train"]), np.ascontiguousarray(arrays["test"]))
+    if packed.evidence is Evidence.FEATURES:
+        new = decompose_task(_task(features, d.judgements), settings=_settings(d))
+        # without the twin's features, R_AF is a component of its own
+        return {name: e.estimate for name, e in new.estimates.items() if name not in ("risk_sup", "approx")}
+    solved = _solved(_core.Moments.load(str(moments)), features, d, d.judgements)
+    # the control variate is that of the outcomes: what the plain risks moved by is added
+    plain = _plain_risks(d.judgements)
+    moved = {name: value - plain[name] for name, value in solved.items()}
+    estimates = _from_outcomes(d)
+    there = [name for name in estimates if set(QUANTITIES[name].weights) <= set(moved)]
+    return {n: estimates[n].estimate + sum(w * moved[r] for r, w in QUANTITIES[n].weights.items()) for n in there}
+
+
+def _plain_risks(judged: Judgements) -> dict[str, float]:
+    """Means over held-out rows; R_CS over its probes as well."""
+    over_probes = float(np.mean([outcome.error for outcome in judged.cs]))
+    return {"risk_as": judged.held_out.error, "risk_us": judged.us.error, "risk_cs": over_probes}
+
+
+def _task(features: Features, judged: Judgements) -> Task:
+    n, m = len(judged.train_labels), len(judged.test_labels)
+    groups: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+    if judged.train_groups is not None and judged.test_groups is not None:
+        found, groups = np.unique(np.concatenate([judged.train_groups, judged.test_groups]), return_inverse=True)
+        names = tuple(name.decode() for name in found.tolist())
+    return Task(
+        features,
+        np.concatenate([judged.train_labels, judged.test_labels]),
+        np.arange(n, dtype=np.uint32),
+        np.arange(n, n + m, dtype=np.uint32),
+        [name.decode() for name in (*judged.train_ids.tolist(), *judged.test_ids.tolist())],
+        judged.class_names,
+        None if groups is None else groups.ravel().astype(np.int64),
+        names,
+    )
+
+
+def _settings(d: Decomposition) -> Settings:
+    """What was asked for, as far as it decides numbers."""
+    method = d.method
+    probe: Probe = "ridge" if method.probe == "ridge" else "logistic"
+    common = Settings(
+        probe=probe,
+        tol=method.tol,
+        max_passes=method.max_passes,
+        confidence=method.confidence,
+        random_counts=method.random_counts,
+        shared_groups="warn",
+    )
+    if method.protocol == "paper":
+        return replace(common, protocol="paper")
+    scalings: dict[str, Scaling] = {"none": "none", "standardize": "standardize", "minmax": "minmax"}
+    return replace(
+        common,
+        scaling=scalings[method.scaling],
+        n_folds=d.sizes.folds,
+        tuning_folds=d.sizes.folds_judged,
+        n_subsets=d.sizes.subsets,
+        floor=d.penalties["floor"].value,
+        midpoint=d.judgements is not None and d.judgements.held_out_floor is not None,
+        seed=method.seed,
+    )
+
+
+def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: Judgements) -> dict[str, float]:
+    """Risks of ridge probes that are solved again from the training rows' sums, on the rows that are held out."""
+    cells, folds, alpha = cells_of(d), d.sizes.folds, d.penalties["tuned"].value
+    own_cells = cells[judged.in_subset]
+    rows = np.arange(held.n_rows, dtype=np.uint32)
+    in_subset, test = rows[: len(own_cells)], rows[len(own_cells) :]
+    labels = np.concatenate([judged.train_labels[judged.in_subset], judged.test_labels])
+    fitter = Fitter(held, labels, len(judged.class_names), d.method, lambda _: None)
+    every = range(folds + d.sizes.subsets)
+    on_subset: list[Outcome] = []
+    on_test: list[Outcome] = []
+    for j in range(d.sizes.subsets):
+        design = moments.design([c for c in every if c != folds + j], scaling=d.method.scaling)
+        probe = fitter.fit(f"complement_{j}", design, rows, alpha).probe
+        on_subset.append(fitter.outcome(probe, in_subset[own_cells == folds + j]))
+        on_test.append(fitter.outcome(probe, test))
+    full = fitter.fit("full", moments.design(list(every), scaling=d.method.scaling), rows, alpha).probe
+    return {
+        "risk_as": in_row_order(on_subset, judged.subset).error,
+        "risk_cs": float(np.mean([outcome.error for outcome in on_test])),
+        "risk_us": fitter.outcome(full, test).error,
+    }
+
+
+def _matching(keys: Mapping[str, str], results: list[_Result]) -> list[_Result]:
+    wanted = {"shots": "", "group": "all", **keys}
+    return [r for r in results if all(value in (r.keys[name], escape(r.keys[name])) for name, value in wanted.items())]
+
+
+def _check(cell: PrintedCell, results: list[_Result]) -> Checked:
+    found = [r for r in _matching(dict(cell.keys), results) if cell.quantity in r.estimates]
+    if len(found) != 1:
+        return Checked(cell, Verdict.NOT_FOUND)
+    e, again = found[0].estimates[cell.quantity], found[0].again.get(cell.quantity)
+    values = (e.estimate, e.low, e.high)[: len(cell.numbers)]
+    if not all(_prints_as(cell.scale * v, text) for v, text in zip(values, cell.numbers, strict=True)):
+        return Checked(cell, Verdict.OTHER_NUMBER, e, again)
+    inside = again is None or math.isnan(e.low) or e.low <= again <= e.high
+    return Checked(cell, Verdict.HOLDS if inside else Verdict.NOT_REPRODUCED, e, again)
+
+
+def _prints_as(value: float, text: str) -> bool:
+    """Whether a value rounds to the printed digits; to all digits that a float has, where there are more than ten."""
+    digits = len(text.partition(".")[2])
+    off = abs(value - float(text))
+    return off <= 0.5 * 10.0**-digits * (1 + 1e-9) if digits <= 10 else off <= 1e-9 * max(1.0, abs(value))
+
+
+def _trusted(packed: PackedRun, run: Run) -> Iterator[str]:
+    """What the evidence of a run leaves to trust, as sentences."""
+    if packed.evidence is Evidence.OUTCOMES:
+        yield "That the probes predicted what the outcomes say is taken on trust: the pack holds no features."
+    if packed.evidence is Evidence.MOMENTS:
+        yield "Sums of the training rows are taken as they are; so are R_AF, the chosen penalty, and logistic probes."
+    if packed.evidence is not Evidence.OUTCOMES:
+        yield "That the encoder gave these features for these images is taken on trust: the pack holds neither."
+    if any("risk_sup" in d.estimates for d in run.decompositions):
+        yield "Outcomes of the supervised twin are taken on trust: its features are not in the pack."
+    yield "Labels, groups and sample ids are taken as they are."

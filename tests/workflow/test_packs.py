@@ -1,0 +1,223 @@
+"""Packs and tables: every number is found again, every changed byte and digit is found."""
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs import ParameterError, decompose, read_results, to_latex
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.results import Run
+from ssl_risk_rs.results.run import ResultError
+from ssl_risk_rs.workflow.packs import Evidence, PackError, open_pack, tasks_of, write_pack
+from ssl_risk_rs.workflow.verify import Verdict, verify_table
+
+
+def save_features(path: Path, seed: int = 0, n: int = 180, columns: int = 8) -> Path:
+    y = np.arange(n + 90) % 3
+    centres = np.random.default_rng(9).standard_normal((3, columns))
+    x = (centres[y] + np.random.default_rng(seed).standard_normal((n + 90, columns))).astype(np.float32)
+    np.savez(path, X_train=x[:n], y_train=y[:n], X_test=x[n:], y_test=y[n:])
+    return path
+
+
+def run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with features, two runs of both probes with few-shot sizes, and their table."""
+    folder = tmp_path_factory.mktemp("packs")
+    for i, name in enumerate("ab"):
+        features = save_features(folder / f"{name}.npz", seed=i)
+        out = folder / "runs" / name
+        run("decompose", features, "--probe", "both", "--shots", "5", "--draws", "3", "--out", out)
+    (folder / "table.tex").write_text(to_latex(read_results(folder / "runs")), encoding="utf-8")
+    return folder
+
+
+def pack(made: Path, evidence: str, target: Path, *more: object) -> Path:
+    features = [option for name in "ab" for option in ("--features", made / f"{name}.npz")]
+    given = features if evidence != "outcomes" else []
+    run("pack", made / "runs/a", made / "runs/b", "--with", evidence, "-o", target, *given, *more)
+    return target
+
+
+@pytest.mark.parametrize(("evidence", "again"), [("outcomes", 0), ("moments", 4), ("features", 16)])
+def test_every_number_holds(made: Path, tmp_path: Path, evidence: str, again: int):
+    found = verify_table(made / "table.tex", pack(made, evidence, tmp_path / "p"))
+    assert (
+        found.holds and len(found.cells) == 2 * 2 * 2 * 4
+    )  # runs, probes, all labels and 5 shots, components and total
+    assert sum(c.again is not None for c in found.cells) == again
+    for checked in found.cells:
+        if checked.again is not None:  # the same solver on the same rows: what float32 and another order leave
+            assert checked.again == pytest.approx(checked.computed.estimate, abs=1.5 / 90)
+    trusted = " ".join(found.trusted)
+    assert ("no features" in trusted) == (evidence == "outcomes") and "Labels" in trusted
+
+
+def test_csv_tables_hold_to_all_digits(made: Path, tmp_path: Path):
+    table = tmp_path / "t.csv"
+    frame = read_results(made / "runs")
+    frame.write_csv(table)
+    file = pack(made, "outcomes", tmp_path / "p")
+    assert verify_table(table, file).holds
+    first = frame.filter(quantity="risk_us")["estimate"][0]
+    table.write_text(table.read_text().replace(f"{first}", f"{first + 1e-6}", 1))
+    assert not verify_table(table, file).holds
+
+
+def test_ten_thousand_changed_bytes_are_all_found(made: Path, tmp_path: Path):
+    file = tmp_path / "p"
+    write_pack([made / "runs/a"], file)
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    # places anywhere, and every byte of the end, which holds the hash
+    places = np.concatenate([rng.integers(0, len(whole), 9_800), np.arange(len(whole) - 200, len(whole))])
+    with file.open("r+b", buffering=0) as writer:
+        for place in places.tolist():
+            for byte in (whole[place] ^ int(rng.integers(1, 256)), whole[place]):  # changed, and back
+                writer.seek(place)
+                writer.write(bytes([byte]))
+                if byte != whole[place]:
+                    with pytest.raises(PackError, match=r"changed|cut off"), open_pack(file):
+                        pass
+    with open_pack(file) as pack:
+        assert pack.sha256 == whole[-64:].decode()
+
+
+def test_every_changed_digit_of_a_table_is_found(made: Path, tmp_path: Path):
+    file, table = tmp_path / "p", tmp_path / "t.tex"
+    write_pack([made / "runs/a", made / "runs/b"], file)
+    text = (made / "table.tex").read_text(encoding="utf-8")
+    digits = [m.start() for m in re.finditer(r"\d(?=[\d.]*[,$\]^])", text) if text[: m.start()].count("midrule")]
+    rng = np.random.default_rng(1)
+    for place in rng.choice(digits, 60, replace=False).tolist():
+        other = str((int(text[place]) + int(rng.integers(1, 10))) % 10)
+        table.write_text(text[:place] + other + text[place + 1 :], encoding="utf-8")
+        assert not verify_table(table, file).holds, text[place - 20 : place + 20]
+
+
+def test_tables_edited_by_hand(made: Path, tmp_path: Path):
+    file, table = pack(made, "outcomes", tmp_path / "p"), tmp_path / "t.tex"
+    total = Run.load(made / "runs/a").decompositions[0].estimate("agg_risk")
+    head = r"\begin{tabular}{llr}\hline encoder & probe & agg\_risk \\ \hline "
+    row = rf"a.npz & logistic & \textbf{{{100 * total:.1f}}} \\ % 99.9" + "\n"
+    table.write_text(head + row + r"\end{tabular}", encoding="utf-8")
+    assert verify_table(table, file).holds
+    for text, verdict in (
+        (row.replace("a.npz", "c.npz"), Verdict.NOT_FOUND),
+        (row.replace("logistic", ""), Verdict.NOT_FOUND),  # two probes: which one is not said
+        (row.replace(rf"\textbf{{{100 * total:.1f}}}", "--"), Verdict.OTHER_NUMBER),
+    ):
+        table.write_text(head + text + r"a.npz & ridge & -- \\ \end{tabular}", encoding="utf-8")
+        if verdict is Verdict.OTHER_NUMBER:
+            table.write_text(head + text + row + r"\end{tabular}", encoding="utf-8")
+        assert verdict in {c.verdict for c in verify_table(table, file).cells}
+    for text, said in (
+        ("no table", "holds no tabular"),
+        (head.replace("agg", "other") + row + r"\end{tabular}", "neither one of"),
+        (head + row.replace("& logistic", "") + r"\end{tabular}", "has 2 cells"),
+        (head + row.replace(r"\textbf", "about ") + r"\end{tabular}", "is no number"),
+        (head + r"\end{tabular}", "no number"),
+    ):
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(ParameterError, match=said):
+            verify_table(table, file)
+
+
+def test_the_record_is_not_believed(made: Path, tmp_path: Path):
+    """A record whose estimates were changed, packed again with right hashes: the outcomes tell."""
+    import shutil
+
+    shutil.copytree(made / "runs/a", tmp_path / "a")
+    record = tmp_path / "a/run.json"
+    total = Run.load(tmp_path / "a").decompositions[0].estimate("agg_risk")
+    record.write_text(record.read_text().replace(f"{total!r}", f"{total / 2!r}"))
+    write_pack([tmp_path / "a"], tmp_path / "p")
+    (tmp_path / "t.tex").write_text(to_latex(Run.load(tmp_path / "a")))
+    found = {c.cell.quantity: c.verdict for c in verify_table(tmp_path / "t.tex", tmp_path / "p").cells}
+    assert found["agg_risk"] is Verdict.OTHER_NUMBER and found["probe_gen"] is Verdict.HOLDS
+
+
+def test_outcomes_that_no_probe_gives_are_found(made: Path, tmp_path: Path):
+    """Features beside the outcomes of another run: new probes disagree."""
+    other = save_features(tmp_path / "other.npz", seed=5)
+    noise = np.load(other)
+    np.savez(other, **{**noise, "X_train": noise["X_train"] * 0 + 1, "X_test": noise["X_test"]})
+    write_pack([made / "runs/a"], tmp_path / "p", evidence=Evidence.FEATURES, tasks=tasks_of(["-"], [str(other)]))
+    (tmp_path / "t.tex").write_text(to_latex(Run.load(made / "runs/a")))
+    verdicts = {c.verdict for c in verify_table(tmp_path / "t.tex", tmp_path / "p").cells}
+    assert Verdict.NOT_REPRODUCED in verdicts and Verdict.OTHER_NUMBER not in verdicts
+
+
+def test_equal_runs_give_equal_packs_and_hostile_ones_are_refused(made: Path, tmp_path: Path):
+    one = write_pack([made / "runs/a"], tmp_path / "p")
+    assert (
+        one
+        == write_pack([made / "runs/a"], tmp_path / "q")
+        == write_pack([made / "runs/a"], tmp_path / "p", force=True)
+    )
+    with pytest.raises(PackError, match="exists"):
+        write_pack([made / "runs/a"], tmp_path / "p")
+    with pytest.raises(ResultError, match="no run folder"):
+        write_pack([tmp_path], tmp_path / "r")
+    with pytest.raises(PackError, match="which these features do not hold"):
+        task = tasks_of(["-"], [str(save_features(tmp_path / "few.npz", n=90))])
+        write_pack([made / "runs/a"], tmp_path / "r", evidence=Evidence.FEATURES, tasks=task)
+    with pytest.raises(PackError, match="names no feature bank"):
+        tasks_of([made / "runs/a"])
+    import hashlib
+
+    hostile = tmp_path / "hostile"  # whoever makes a pack can hash it rightly
+    with zipfile.ZipFile(hostile, "w") as archive:
+        archive.writestr("../outside", b"x")
+        archive.comment = b"sha256:" + b"0" * 64
+    body = hostile.read_bytes()[:-64]
+    hostile.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+    with pytest.raises(PackError, match="which no pack holds"), open_pack(hostile):
+        pass
+    assert not (tmp_path.parent / "outside").exists()
+    with pytest.raises(PackError, match="too short"):
+        verify_table(made / "table.tex", save_empty(tmp_path))
+
+
+def save_empty(folder: Path) -> Path:
+    (folder / "empty").write_bytes(b"")
+    return folder / "empty"
+
+
+def test_the_commands(made: Path, tmp_path: Path):
+    file = pack(made, "outcomes", tmp_path / "p")
+    found = run("verify", made / "table.tex", file)
+    assert "32 of 32 numbers hold" in found.stderr and "on trust" in found.stderr
+    digest = write_pack([made / "runs/a", made / "runs/b"], tmp_path / "q")
+    run("verify", made / "table.tex", file, "--sha256", digest)
+    assert (
+        "another than the one asked for" in run("verify", made / "table.tex", file, "--sha256", "0" * 64, code=1).stderr
+    )
+    changed = tmp_path / "t.tex"
+    text = (made / "table.tex").read_text()
+    changed.write_text(text.replace("a.npz", "z.npz", 1))
+    assert "not found" in run("verify", changed, file, code=1).stdout
+    assert "given" not in run("pack", made / "runs/a", "-o", tmp_path / "r", "--features", "x", code=2).stdout
+    run("pack", made / "runs/a", made / "runs/b", "-o", tmp_path / "r", "--with", "features", "--features", "x", code=2)
+
+
+def test_a_run_without_outcomes_is_refused(tmp_path: Path):
+    y = np.arange(120) % 3
+    x = np.random.default_rng(0).standard_normal((120, 4)).astype(np.float32)
+    result = decompose(x[:80], y[:80], x[80:], y[80:], probe="ridge")
+    from dataclasses import replace
+
+    Run.of(replace(result, judgements=None)).save(tmp_path / "old")
+    with pytest.raises(PackError, match="holds no outcomes"):
+        write_pack([tmp_path / "old"], tmp_path / "p")

@@ -188,8 +188,14 @@ fn nearest_rows<'py>(
     Ok((found.position.into_pyarray(py), found.similarity.into_pyarray(py)))
 }
 
-/// (shift (d), counts (k), sums (k, d), gram (d, d), rounding)
-pub type Totals<'py> = (Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<u64>>, Square<'py>, Square<'py>, f64);
+/// (shift (d), counts (k), sums (k, d), gram (d, d), indices of constant features)
+pub type Totals<'py> = (
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray1<u64>>,
+    Square<'py>,
+    Square<'py>,
+    Bound<'py, PyArray1<u32>>,
+);
 
 /// The sums of some cells of moments.
 pub fn totals<'py>(
@@ -197,8 +203,8 @@ pub fn totals<'py>(
     make: impl FnOnce() -> ssl_risk_core::Result<ssl_risk_core::moments::Totals> + Send,
 ) -> PyResult<Totals<'py>> {
     let found = py.detach(make).map_err(to_py)?;
-    let (d, k, rounding) = (found.shift.len(), found.counts.len(), found.rounding());
+    let (d, k, constant) = (found.shift.len(), found.counts.len(), found.constant().into_pyarray(py));
     let sums = found.sums.into_pyarray(py).reshape([k, d])?;
     let gram = found.gram.into_pyarray(py).reshape([d, d])?;
-    Ok((found.shift.into_pyarray(py), found.counts.into_pyarray(py), sums, gram, rounding))
+    Ok((found.shift.into_pyarray(py), found.counts.into_pyarray(py), sums, gram, constant))
 }

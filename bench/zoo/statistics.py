@@ -2,10 +2,10 @@
 
     python bench/zoo/statistics.py --zoo bench/data/zoo --out bench/zoo/results
 
-Every encoder sees the same 10,000 training images of Fashion-MNIST (drawn with seed 0), and four random views of each by
-the zoo's strong augmentations, drawn alike for all. `zoo_statistics.csv` holds the statistics of `ssl_risk_rs.stats`:
-those of rows and of classes of the images as they are, those of views of the views. What it holds is not measured again.
-How well each ranks the encoders: docs/findings.md, by bench/zoo/findings.py.
+Every encoder sees the same 10,000 training images of Fashion-MNIST (drawn with seed 0), and four random views of each
+by the zoo's strong augmentations, drawn alike for all. `zoo_statistics.csv` holds the statistics of
+`ssl_risk_rs.stats`: those of rows and of classes of the images as they are, those of views of the views. What it holds
+is not measured again. How well each ranks the encoders: docs/findings.md, by bench/zoo/findings.py.
 """
 
 import argparse
@@ -83,9 +83,7 @@ def statistics(name: str, images: "list[Tensor]", labels: "np.ndarray") -> dict[
 
     module = encoder(name).module
     with torch.inference_mode():
-        plain, *views = (
-            torch.cat([module(chunk)["output"] for chunk in part.split(CHUNK)]).numpy() for part in images
-        )
+        plain, *views = (torch.cat([module(chunk)["output"] for chunk in part.split(CHUNK)]).numpy() for part in images)
     found = stats(plain, labels, name=name)
     of_views = stats(views[0], views=views[1:], name=name)
     kept = ("alignment", "view_intra_var", "view_inter_var", "view_nc1", "lidar")

@@ -500,9 +500,7 @@ class Moments:
 
     def totals(
         self, cells: list[int] | None = None
-    ) -> tuple[
-        NDArray[np.float32], NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint32]
-    ]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint32]]:
         """The sums over the union of `cells` (default all) themselves.
 
         Returns

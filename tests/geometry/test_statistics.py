@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 from reference import geometry as reference
-
 from ssl_risk_rs import stats
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.errors import ParameterError, ShapeError
@@ -227,9 +226,16 @@ def test_what_cannot_be_measured_is_named():
 def test_a_bank_is_measured_by_split(tmp_path):
     z, y = world(90, 6, 3)
     samples = pl.DataFrame(
-        {"row": range(90), "split": ["train"] * 60 + ["test"] * 30, "sample_id": [str(i) for i in range(90)], "label": y}
+        {
+            "row": range(90),
+            "split": ["train"] * 60 + ["test"] * 30,
+            "sample_id": [str(i) for i in range(90)],
+            "label": y,
+        }
     )
-    bank = FeatureBank.create(tmp_path / "bank", {"encoder": "e", "data_name": "d"}, samples, n_features=6, dtype="float32")
+    bank = FeatureBank.create(
+        tmp_path / "bank", {"encoder": "e", "data_name": "d"}, samples, n_features=6, dtype="float32"
+    )
     with bank.writer() as writer:
         writer.append(np.arange(90, dtype=np.uint64), z)
     bank = FeatureBank.open(bank.path)

@@ -33,7 +33,10 @@ LEAST_COLUMN = 10
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the rows of uniformity.")
 @click.option(
-    "--uniformity-rows", type=click.IntRange(2), metavar="N", help="Uniformity is over pairs of N rows.  [default: 4096]"
+    "--uniformity-rows",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Uniformity is over pairs of N rows.  [default: 4096]",
 )
 @click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
 @click.option(
@@ -179,4 +182,6 @@ def _matrix(
         yield f"{'':{column}}" + "".join(f"  {names[name]:>{column}}" for name in shown)
         for name in order:
             cells = (1.0 if name == other else values[name, other] for other in shown)
-            yield f"{names[name]:{column}}" + "".join(f"  {_number(c) if math.isnan(c) else f'{c:.3f}':>{column}}" for c in cells)
+            yield f"{names[name]:{column}}" + "".join(
+                f"  {_number(c) if math.isnan(c) else f'{c:.3f}':>{column}}" for c in cells
+            )

@@ -53,7 +53,7 @@ STATISTICS: dict[str, Definition] = _table(
         "variance is spread over more directions", Direction.LARGER, Needs.ROWS,
     ),
     Definition(
-        "effective_dim", "effective dimension", "eigenvalues of the correlation matrix above max(1e-4, 1 % of the largest)",
+        "effective_dim", "effective dimension", "eigenvalues of the correlation matrix above 1 % of the largest",
         "more directions have 1 % of the largest one's variance", Direction.LARGER, Needs.ROWS,
     ),
     Definition(

@@ -56,8 +56,8 @@ def power_law(eigenvalues: np.ndarray, first: int, last: int) -> tuple[float, fl
 
 
 def pseudo_trace(roots: np.ndarray, within: np.ndarray) -> float:
-    """tr(pinv(rootsᵀ roots) · within) with roots (k, d), within (d, d); directions below 1 % of the largest variance are
-    left out. NaN if roots are 0."""
+    """tr(pinv(rootsᵀ roots) · within) with roots (k, d), within (d, d); directions below 1 % of the largest variance
+    are left out. NaN if roots are 0."""
     _, singular, directions = np.linalg.svd(roots, full_matrices=False)
     variances = singular**2
     if not len(variances) or not variances[0] > 0:

@@ -28,7 +28,7 @@ Split = Literal["train", "test", "all"]
 
 #: rows whose pairs uniformity is taken over: 8.4 million pairs, whose mean moves in the third digit from draw to draw
 UNIFORMITY_ROWS = 4096
-#: threshold of effective_dim below which no eigenvalue of a correlation matrix counts, as the authors of the paper have it
+#: below it no eigenvalue of a correlation matrix counts in effective_dim, as the authors of the paper have it
 LEAST_EIGENVALUE = 1e-4
 #: added to the diagonal of the covariance within samples, as LiDAR's authors have it
 LIDAR_RIDGE = 1e-4
@@ -249,7 +249,9 @@ def _uniformity(sample: SampleRows, seed: int, most: int, n_threads: int | None)
     drawn = f"all pairs of {n:,} rows" + (f" drawn with seed {seed}" if len(rows) < len(sample.rows) else "")
     if n < len(rows):
         drawn += f", {len(rows) - n:,} rows of zeros left out"
-    return Statistic("uniformity", value, n, detail=drawn, reason="" if n > 1 else "fewer than two rows have a direction")
+    return Statistic(
+        "uniformity", value, n, detail=drawn, reason="" if n > 1 else "fewer than two rows have a direction"
+    )
 
 
 def _of_classes(

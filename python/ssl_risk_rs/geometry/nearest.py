@@ -1,7 +1,7 @@
 """Near-duplicates between two sets of rows: for each query its most similar base row, and how similar is too similar.
 
-The rule. If queries and base rows are drawn alike and none is a copy, a query is as similar to its nearest base row as a
-base row is to its nearest other one. So the threshold is a quantile of the latter, leave-one-out, and a share
+The rule. If queries and base rows are drawn alike and none is a copy, a query is as similar to its nearest base row as
+a base row is to its nearest other one. So the threshold is a quantile of the latter, leave-one-out, and a share
 `false_share` of queries lies above it by chance. Copies inside the base raise the threshold: the rule then finds fewer
 pairs, not more.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt32
+from jaxtyping import Float64, UInt32
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError

@@ -91,7 +91,7 @@ def positive(eigenvalues: np.ndarray, rank: int) -> np.ndarray:
 
     Below 4·d·ε of the largest nothing is known: it becomes 0.
     """
-    found = np.sort(eigenvalues)[::-1].copy()
+    found: np.ndarray = np.sort(eigenvalues)[::-1].copy()
     if len(found):
         found[found <= 4 * len(found) * np.finfo(float).eps * max(found[0], 0.0)] = 0.0
     found[rank:] = 0.0

@@ -132,7 +132,9 @@ def _names(opened: Sequence[_Target], targets: Sequence[str]) -> list[str]:
     plain = [one.name for one in opened]
     if len(set(plain)) == len(plain):
         return plain
-    return [f"{name} ({target})" if plain.count(name) > 1 else name for name, target in zip(plain, targets, strict=True)]
+    return [
+        f"{name} ({target})" if plain.count(name) > 1 else name for name, target in zip(plain, targets, strict=True)
+    ]
 
 
 def _once(notes: Sequence[Note]) -> list[Note]:

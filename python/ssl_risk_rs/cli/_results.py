@@ -25,7 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap", "device", "shots", "draws", "labels_for",
+    "overlap", "device", "metrics", "shots", "draws", "labels_for",
 )  # fmt: skip
 
 
@@ -39,10 +39,9 @@ class Asked:
 
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""
-        from ssl_risk_rs.decomposition import Settings
+        from ssl_risk_rs.workflow.probes import settings_of
 
-        for probe in self.probes:
-            Settings(**{**self.fields, "probe": probe}).validate()
+        settings_of(self.probes, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +152,11 @@ def decomposition_options(command: Command) -> Command:
             default="strict",
             show_default=True,
             help="Under strict no choice sees the rows it is judged on; paper makes the authors' choices.",
+        ),
+        click.option(
+            "--metric", "metrics", default="error", show_default=True, metavar="error,balanced,top5,log_loss,ece",
+            help="The components are given in these metrics too, from the same judged rows. The 0-1 error is always "
+            "there, and the penalty is tuned on it.",
         ),
         click.option(
             "--scaling",

@@ -16,6 +16,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.fewshot import few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
+from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
@@ -24,6 +25,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.metrics import parse_metrics
 from ssl_risk_rs.results.record import Method
 from ssl_risk_rs.results.run import Decomposition
 
@@ -124,7 +126,8 @@ def decompose_task(
     planned = plan_shots(task, settings, method.seed)
     protocol = strict if settings.protocol == "strict" else paper
     judged = protocol(task, twin, settings, method, report)
-    crowded = _crowded(task, twin, method)
+    sizes = judged.sizes
+    crowded = crowded_risks(method.probe, sizes.classes, sizes.features, sizes.twin_features)
     found = quantify(
         judged.judgements,
         probe=method.probe,
@@ -135,7 +138,8 @@ def decompose_task(
     )
     if crowded:
         notes.append(Note("crowded", {"classes": judged.sizes.classes}))
-    notes += [*judged.notes, *found.notes, *planned.notes]
+    metrics, left_out = measure_metrics(judged.judgements, parse_metrics(settings.metrics), method, crowded)
+    notes += [*judged.notes, *found.notes, *planned.notes, *left_out]
     if judged.sizes.constant_features:
         notes.append(
             Note("constant_features", {"count": judged.sizes.constant_features, "total": judged.sizes.features})
@@ -164,6 +168,7 @@ def decompose_task(
         notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
         seconds=time.perf_counter() - began,
         judgements=judged.judgements,
+        metrics=metrics,
         shots=shots,
         label_curve=None
         if measured is None
@@ -207,15 +212,6 @@ def _method(task: Task, settings: Settings) -> Method:
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
     )
-
-
-def _crowded(task: Task, twin: Features | None, method: Method) -> tuple[str, ...]:
-    """Training errors of ridge probes with more classes than features."""
-    if method.probe != "ridge":
-        return ()
-    k = len(np.unique(task.labels[task.train_rows]))
-    features = {"risk_af": task.features, "risk_sup": twin}
-    return tuple(risk for risk, rows in features.items() if rows is not None and k > rows.n_features)
 
 
 def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:

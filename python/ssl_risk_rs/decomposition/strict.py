@@ -70,7 +70,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     paths = [FoldPath(fitter, moments, train, cells, fold, folds) for fold in range(plan.folds_judged)]
     curve = tune(paths)
     alpha = best_of(curve)
-    fold_margins = np.stack([fitter.outcome(path.probes[alpha], test).margin for path in paths])
+    of_folds = [fitter.outcome(path.probes[alpha], test) for path in paths]
     start: Start = paths[0].probes[alpha]
     del paths
 
@@ -109,7 +109,9 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
         held_out_floor=in_row_order(held_floor, subset_of) if held_floor else None,
         cs=tuple(cs),
         floor_on_test=floor_on_test,
-        fold_margins=fold_margins,
+        fold_margins=np.stack([outcome.margin for outcome in of_folds]),
+        fold_losses=np.stack([outcome.loss for outcome in of_folds]),
+        fold_ranks=np.stack([np.minimum(outcome.rank, 65535).astype(np.uint16) for outcome in of_folds]),
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,
     )

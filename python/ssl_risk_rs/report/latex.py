@@ -45,8 +45,8 @@ def to_latex(
 ) -> str:
     r"""A table of components, or of differences, with intervals; needs ``\usepackage{booktabs}``.
 
-    Numbers are in percent with a point, whatever the locale. A row stands for each encoder; data, probe and protocol
-    are columns where they differ, else a comment. Missing components are dashes.
+    Numbers are 0-1 errors in percent with a point, whatever the locale. A row stands for each encoder; data, probe
+    and protocol are columns where they differ, else a comment. Missing components are dashes.
 
     Parameters
     ----------
@@ -76,6 +76,8 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
     missing = [name for name in ("encoder", "probe", "group", "quantity", "estimate") if name not in frame.columns]
     if missing:
         raise ParameterError(f"the frame has no column {missing[0]!r}: give one of read_results or Run.frame")
+    if "metric" in frame.columns:  # percent of other metrics may mean nothing
+        frame = frame.filter(frame["metric"] == "error")
     rows = frame.filter(frame["group"] == "all").to_dicts()
     there = {row["quantity"] for row in rows}
     names = [name for name in quantities or _SHOWN if name in there]

@@ -3,6 +3,7 @@
 import math
 from html import escape
 
+from ssl_risk_rs.report.metrics import metric_lines
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import shot_lines
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -27,7 +28,7 @@ def render_html(run: Run) -> str:
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
         said += [note.sentence() for note in notes(result, run.provenance)]
-        shots = "\n".join(shot_lines(result))
+        shots = "\n".join([*metric_lines(result), *shot_lines(result)])
         shots = f"<pre>{escape(shots)}</pre>" if shots else ""
         head = f"<th>component</th><th>error, %</th><th>{100 * result.method.confidence:g} % interval</th>"
         parts.append(

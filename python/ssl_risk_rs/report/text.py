@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterator
 
+from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
@@ -37,11 +38,17 @@ def render(run: Run, width: int | None = None) -> str:
 def render_one(result: Decomposition, provenance: Provenance, width: int | None = None) -> str:
     """One decomposition: heading, components with intervals, checks, notes."""
     columns = BAR if width is None else max(0, min(BAR, width - NARROW))
-    lines = [*_heading(result, provenance), *_rows(result, provenance, columns), *shot_lines(result)]
+    lines = [
+        *_heading(result, provenance),
+        *_rows(result, provenance, columns),
+        *metric_lines(result),
+        *shot_lines(result),
+    ]
     for check in checks(result):
         lines.append(f"  {'✓' if check.passed else '✗'} {check.text}")
     lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
     used = {e.grade for name, e in result.estimates.items() if _shown(result, name)} | marks_of(result)
+    used |= metric_marks(result)
     lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 

@@ -72,6 +72,8 @@ _TEMPLATES = {
     "it moves less with features that carry nothing.",
     "no_probe_variation": "Intervals do not hold the probe's own variation: "
     "one fold was judged and one subset held out.",
+    # targets
+    "target_classes": "The column {column} stands in for the labels: it is predicted as {classes} classes.",
     # metrics
     "metric_left_out": "The {label} is left out: with {classes} classes it is 0 for every probe; it needs {least} or "
     "more.",

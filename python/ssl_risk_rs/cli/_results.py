@@ -15,6 +15,7 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
+    from ssl_risk_rs.decomposition.targets import Target
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
@@ -31,11 +32,12 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be computed: probes, other fields of `Settings`, the column of groups."""
+    """What is to be computed: probes, other fields of `Settings`, the column of groups, that of another target."""
 
     probes: tuple[str, ...]
     fields: Mapping[str, Any]
     group: str | None
+    target: "Target | None" = None
 
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""
@@ -136,6 +138,16 @@ def _errors(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
         raise click.BadParameter(f"{value!r} is no list of errors in percent, for example 20,10") from None
 
 
+def _target(column: str | None, kind: Any) -> "Target | None":
+    if column is None:
+        if kind != "auto":
+            raise click.UsageError("--target-kind says how a column is read: name it with --target")
+        return None
+    from ssl_risk_rs.decomposition.targets import Target
+
+    return Target(column, kind)
+
+
 def decomposition_options(command: Command) -> Command:
     """Options of the probe, the protocol, the intervals and the output: `asked` and `ending`."""
     options = [
@@ -168,6 +180,15 @@ def decomposition_options(command: Command) -> Command:
             "--group", metavar="COLUMN",
             help="Rows with the same value in this column (patient, slide, scene) stay together in every split, and "
             "intervals are by group.",
+        ),
+        click.option(
+            "--target", metavar="COLUMN",
+            help="This column (site, scanner, batch) is predicted instead of the labels: how readable is it? The rows "
+            "and the draw of splits stay.",
+        ),
+        click.option(
+            "--target-kind", type=click.Choice(["auto", "classes"]), default="auto", show_default=True,
+            help="With auto, text and up to 50 different whole numbers are classes; classes takes more of them.",
         ),
         click.option(
             "--shared-groups", type=click.Choice(["refuse", "warn"]),
@@ -233,6 +254,7 @@ def decomposition_options(command: Command) -> Command:
             probes=("logistic", "ridge") if probe == "both" else (probe,),
             fields={name: given.pop(name) for name in _FIELDS},
             group=given.pop("group"),
+            target=_target(given.pop("target"), given.pop("target_kind")),
         )
         ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
         return command(asked=asked, ending=ending, **given)

@@ -33,6 +33,7 @@ class Task:
     groups : int64 (n,) positions in `group_names`, or None where rows are independent
     notes : what was found while checking
     overlap : test images that are also training images
+    target : the column that stands in for the labels; None for the labels themselves
     """
 
     features: Features
@@ -45,6 +46,7 @@ class Task:
     group_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     overlap: int = 0
+    target: str | None = None
 
     @property
     def n_classes(self) -> int:
@@ -211,8 +213,10 @@ def _same_rows(task: Task, bank: "FeatureBank") -> None:
         raise ShapeError(
             f"{bank.path} has {bank.n_rows} rows, the features have {len(task.labels)}: both need the same"
         )
-    names = bank.class_names or list(task.class_names)
-    differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
+    differ = np.empty(0, np.int64)
+    if task.target is None:
+        names = bank.class_names or list(task.class_names)
+        differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
     ids = bank.samples["sample_id"].to_list()
     counted = [str(row) for row in range(len(ids))]  # what a bank has where its source had no ids
     if not differ.size and counted not in (ids, list(task.sample_ids)):

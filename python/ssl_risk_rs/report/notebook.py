@@ -16,7 +16,8 @@ def render_html(run: Run) -> str:
     """One table for each decomposition, with its checks and notes."""
     parts = []
     for result in run.decompositions:
-        title = f"{short(run.provenance.encoder)} on {run.provenance.data}, {result.method.probe} probe"
+        target = f", target {run.provenance.target}" if run.provenance.target else ""
+        title = f"{short(run.provenance.encoder)} on {run.provenance.data}{target}, {result.method.probe} probe"
         rows = []
         for name, e in result.estimates.items():
             quantity = QUANTITIES[name]

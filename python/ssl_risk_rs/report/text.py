@@ -55,7 +55,8 @@ def render_one(result: Decomposition, provenance: Provenance, width: int | None 
 
 def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     sizes, method = result.sizes, result.method
-    yield f"{short(provenance.encoder)} on {provenance.data} · {method.probe} probe ({method.protocol} protocol)"
+    data = provenance.data + (f", target {provenance.target}" if provenance.target else "")
+    yield f"{short(provenance.encoder)} on {data} · {method.probe} probe ({method.protocol} protocol)"
     facts = [f"{sizes.train:,} training rows", f"{sizes.test:,} test rows"]
     if sizes.features:
         facts.append(f"{sizes.features:,} features")

@@ -74,6 +74,14 @@ _TEMPLATES = {
     "one fold was judged and one subset held out.",
     # targets
     "target_classes": "The column {column} stands in for the labels: it is predicted as {classes} classes.",
+    "target_numbers": "Numbers are predicted ({count} a row). Errors are 1 - R²: squared errors in percent of the "
+    "variance over the training rows, so that 100 % is predicting their mean.",
+    "target_labels": "Labels are predicted ({count}, of which a row may have any). Errors are 1 - AUROC, averaged over "
+    "labels, so that 50 % is guessing.",
+    "labels_without_rows": "{labels} of {total} labels are on every test row or on none: errors on test rows are those "
+    "of the others.",
+    "labels_not_held_out": "{labels} of {total} labels are on every row or on none of a held-out subset: R_AS is there "
+    "that of the others.",
     # metrics
     "metric_left_out": "The {label} is left out: with {classes} classes it is 0 for every probe; it needs {least} or "
     "more.",

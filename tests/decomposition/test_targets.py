@@ -52,7 +52,7 @@ def table(arrays, tmp_path_factory):
 
 def call(file, tmp_path, *more):
     return CliRunner().invoke(
-        main, ["decompose", str(file), "--probe", "ridge", "--threads", "1", "--out", str(tmp_path / "run"), *more]
+        main, ["decompose", str(file), "--threads", "1", "--tol", "1e-2", "--out", str(tmp_path / "run"), *more]
     )
 
 
@@ -60,10 +60,10 @@ def test_a_column_is_decomposed_as_if_it_were_the_labels(arrays, table, tmp_path
     x, _, x_test, _, site = arrays
     done = call(table, tmp_path, "--target", "site")
     assert done.exit_code == 0, done.output
-    assert "on the rows of f.parquet, target site · ridge" in done.output
+    assert "on the rows of f.parquet, target site · logistic" in done.output
     assert "The column site stands in for the labels: it is predicted as 3 classes." in done.output
     run = Run.load(tmp_path / "run")
-    direct = decompose(x, site[:N], x_test, site[N:], probe="ridge", n_threads=1)
+    direct = decompose(x, site[:N], x_test, site[N:], n_threads=1, tol=1e-2)
     assert run.decompositions[0].estimates == direct.estimates
     np.testing.assert_array_equal(run.decompositions[0].judgements.subset, direct.judgements.subset)
     assert run.provenance.target == "site"
@@ -75,9 +75,9 @@ def test_a_column_of_a_bank_is_decomposed_with_the_splits_of_its_ids(arrays, tab
     x, x_test = (bank.read(rows) for rows in (np.arange(N), np.arange(N, N + M)))  # a bank may hold float16
     done = call(tmp_path / "bank", tmp_path, "--target", "site")
     assert done.exit_code == 0, done.output
-    direct = decompose(x, site[:N], x_test, site[N:], sample_ids=bank.sample_ids(), probe="ridge", n_threads=1)
+    direct = decompose(x, site[:N], x_test, site[N:], sample_ids=bank.sample_ids(), n_threads=1, tol=1e-2)
     assert Run.load(tmp_path / "run").decompositions[0].estimates == direct.estimates
-    task = retargeted(make_task(bank), site, Target("site"))
+    task = retargeted(make_task(bank), {"site": site}, Target("site"))
     assert task.sample_ids == make_task(bank).sample_ids and task.class_names == ("east", "north", "south")
 
 
@@ -103,17 +103,19 @@ def test_images_are_encoded_once_for_every_target(tmp_path):
     assert sorted(tmp_path.glob("store/**/bank.json")) == banks  # nothing was encoded in vain
 
 
-def test_what_is_read_as_classes():
-    assert kind_of(["a", None, "b"]) == "classes" and kind_of([True, False]) == "classes"
-    assert kind_of([1, 2, None]) == "classes" and kind_of(np.array([1.0, 2.0, np.nan])) == "classes"
-    assert kind_of([0.5, 1.0]) == "numbers" and kind_of(np.arange(MAX_WHOLE + 1)) == "numbers"
-    assert kind_of(np.arange(MAX_WHOLE)) == "classes"
+def test_how_columns_are_read():
+    for column in (["a", None, "b"], [True, False], [1, 2, None], np.array([1.0, 2.0, np.nan]), np.arange(MAX_WHOLE)):
+        assert kind_of({"a": column}) == "classes"
+    for column in ([0.5, 1.0], np.arange(MAX_WHOLE + 1)):
+        assert kind_of({"a": column}) == "numbers"
+    assert kind_of({"a": [0, 1, 1], "b": [0.0, 1.0, None]}) == "labels"
+    assert kind_of({"a": [0, 1, 2], "b": [0, 1, 1]}) == "numbers"
 
 
 def test_what_cannot_be_a_target(table, tmp_path):
     for column, words in {
-        "age": "the column age holds [0-9,]+ different numbers from 0 to 1: it is no class",
-        "year": "different numbers from 0 to 79",
+        "age": "the target age holds numbers, which a ridge probe predicts",
+        "year": "the target year holds numbers, which .* --target-kind classes reads whole numbers as classes",
         "constant": "the column constant is 'a' in every training row: there is nothing to predict",
         "partly": r"the column partly, training rows: .*no label",
         "late": "the column late, test rows: 1 class has test rows and no training row: 2",
@@ -132,12 +134,13 @@ def test_what_cannot_be_a_target(table, tmp_path):
 def test_more_whole_numbers_are_classes_where_that_is_asked_for(arrays):
     x, y, x_test, y_test, _ = arrays
     task = make_task(x, y, x_test, y_test)
-    many = np.r_[np.arange(N) % 60, np.arange(M) % 60]
-    with pytest.raises(ParameterError, match="--target-kind classes"):
-        retargeted(task, many, Target("scanner"))
+    many = {"scanner": np.r_[np.arange(N) % 60, np.arange(M) % 60]}
+    assert retargeted(task, many, Target("scanner")).target_kind == "numbers"
     assert retargeted(task, many, Target("scanner", "classes")).n_classes == 60
     with pytest.raises(DataError, match="not whole numbers"):
-        retargeted(task, many + 0.5, Target("scanner", "classes"))
+        retargeted(task, {"scanner": many["scanner"] + 0.5}, Target("scanner", "classes"))
+    with pytest.raises(ParameterError, match=r"2 columns .* cannot be one class"):
+        retargeted(task, {"a": many["scanner"], "b": many["scanner"]}, Target("a,b", "classes"))
 
 
 def test_a_run_of_another_target_is_not_compared_with_one_of_the_labels(table, tmp_path):

@@ -182,13 +182,15 @@ def decomposition_options(command: Command) -> Command:
             "intervals are by group.",
         ),
         click.option(
-            "--target", metavar="COLUMN",
-            help="This column (site, scanner, batch) is predicted instead of the labels: how readable is it? The rows "
-            "and the draw of splits stay.",
+            "--target", metavar="COLUMN[,...]",
+            help="This column (site, scanner, batch, age) is predicted instead of the labels: how readable is it? The "
+            "rows and the draw of splits stay. Several names or patterns are several numbers, or labels of 0 and 1.",
         ),
         click.option(
-            "--target-kind", type=click.Choice(["auto", "classes"]), default="auto", show_default=True,
-            help="With auto, text and up to 50 different whole numbers are classes; classes takes more of them.",
+            "--target-kind", type=click.Choice(["auto", "classes", "numbers", "labels"]), default="auto",
+            show_default=True,
+            help="With auto, text and up to 50 different whole numbers are classes, several columns of 0 and 1 are "
+            "labels, and all else are numbers. Numbers and labels need --probe ridge.",
         ),
         click.option(
             "--shared-groups", type=click.Choice(["refuse", "warn"]),

@@ -227,7 +227,7 @@ def _deciding(rows: RowScores, name: str) -> float:
     probes on different rows, the fewest errors among those that are out of sample. Of scores that are not 0 or 1, the
     number of rows (groups) that would make the variance if their parts were equal."""
     judged, metric = rows.judged, rows.metric
-    if metric.probabilities:
+    if "loss" in metric.reads:
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in rows.names])
         parts = np.concatenate([(scores @ weights) ** 2 for scores in rows.unit_scores.values()])
         return _as_many(parts) if parts.any() else math.inf

@@ -47,6 +47,8 @@ def with_metrics(result: Decomposition, metrics: "str | Sequence[str]") -> Decom
             f"the run of {result.name} holds no judged rows (schema version 1), so that only its 0-1 error is known: "
             "decompose the features again"
         )
+    if result.method.metric != ERROR.name:
+        raise ParameterError(f"the target of {result.name} is no class: it has no other metrics than its own")
     there = [found.metric for found in result.metrics]
     wanted = [metric for metric in parse_metrics(metrics) if metric.name not in there]
     refuse_probabilities(result.method.probe, wanted)

@@ -19,7 +19,7 @@ from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty, Sizes
 
-__all__ = ["Judged", "strict"]
+__all__ = ["Judged", "draw_cells", "planned_cells", "strict"]
 
 #: products of a logistic pass (n·d·k) from which the midpoint of R_AF, one more path to the floor for each subset, is
 #: left out; from which one fold is judged instead of all; from which one subset is held out: seconds on two cores,
@@ -62,8 +62,8 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     floor. A start that has seen the rows a probe is judged on would leak them until the fit has converged.
     """
     train, test, folds = task.train_rows, task.test_rows, settings.n_folds
-    plan = _plan(task, settings, method)
-    cells, subsets = _cells(task, settings, method, plan)
+    plan = planned_cells(task, settings, method)
+    cells, subsets = draw_cells(task, settings, method, plan)
     notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
     fitter = Fitter(task.features, task.labels, task.n_classes, method, report)
     moments = fitter.moments(train, cells)
@@ -248,7 +248,7 @@ def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", 
 # --- cells
 
 
-def _plan(task: Task, settings: Settings, method: Method) -> _Plan:
+def planned_cells(task: Task, settings: Settings, method: Method) -> _Plan:
     n, m = len(task.train_rows), len(task.test_rows)
     products = n * task.features.n_features * task.n_classes
     costly = method.probe == "logistic"
@@ -259,7 +259,7 @@ def _plan(task: Task, settings: Settings, method: Method) -> _Plan:
     return _Plan(judged, subsets, size, midpoint)
 
 
-def _cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple[np.ndarray, int]:
+def draw_cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple[np.ndarray, int]:
     """Cell of each row (folds, then subsets), and the number of subsets."""
     train = task.train_rows
     if task.groups is not None:

@@ -18,6 +18,9 @@ BAR = 20
 #: columns of a row without its bar, the mark of the bottleneck included
 NARROW = 83
 EIGHTHS = " ▏▎▍▌▋▊▉"
+#: targets that are no classes, and their errors
+_TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
+_ERRORS = {"r2": "1 - R²", "auroc": "1 - AUROC"}
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
                        "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->",
@@ -60,7 +63,8 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     facts = [f"{sizes.train:,} training rows", f"{sizes.test:,} test rows"]
     if sizes.features:
         facts.append(f"{sizes.features:,} features")
-    facts.append(f"{sizes.classes:,} classes")
+    one, many = _TARGETS.get(method.metric, ("class", "classes"))
+    facts.append(f"{sizes.classes:,} {one if sizes.classes == 1 else many}")
     if math.isfinite(sizes.chance):
         facts.append(f"chance level {100 * sizes.chance:.2f} %")
     if method.device != "cpu":
@@ -77,7 +81,8 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
 def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterator[str]:
     estimates = result.estimates
     total = estimates["agg_risk"].estimate
-    yield f"{'':28}{'error %':>9}   {f'{100 * result.method.confidence:g} % interval':^17}"
+    error = f"{_ERRORS.get(result.method.metric, 'error')} %"
+    yield f"{'':24}{error:>13}   {f'{100 * result.method.confidence:g} % interval':^17}"
     for name in result.component_names:
         e = estimates[name]
         mark = ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.metrics import ERROR, METRICS, Metric
+from ssl_risk_rs.results.metrics import HEADLINES, METRICS, Metric
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 
@@ -42,7 +42,7 @@ def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run:
                 "group": group,
             }
             for shots, estimates in _sizes(result):
-                rows += [{**head, "shots": shots, **_row(e, ERROR)} for e in estimates]
+                rows += [{**head, "shots": shots, **_row(e, HEADLINES[result.method.metric])} for e in estimates]
             for other in result.metrics:
                 rows += [{**head, "shots": None, **_row(e, METRICS[other.metric])} for e in other.estimates.values()]
     types = {"shots": pl.String, "n": pl.Int64, "n_groups": pl.Int64}

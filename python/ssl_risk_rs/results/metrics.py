@@ -16,8 +16,8 @@ from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.judgements import Outcome
 
 __all__ = [
-    "BINS", "ERROR", "METRICS", "Metric", "MetricEstimates", "calibrated_by_chance", "class_shares_of", "parse_metrics",
-    "refuse_probabilities", "risk_of", "row_values", "row_weights",
+    "BINS", "ERROR", "HEADLINES", "METRICS", "Metric", "MetricEstimates", "calibrated_by_chance", "class_shares_of",
+    "parse_metrics", "refuse_probabilities", "risk_of", "row_values", "row_weights",
 ]  # fmt: skip
 
 #: equal bins of confidence that the calibration error is summed over, as in Guo et al. 2017
@@ -82,6 +82,12 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }  # fmt: skip
+#: of rows whose targets are numbers or labels, and of nothing else: losses as `decomposition.losses` makes them
+HEADLINES: dict[str, Metric] = {
+    "r2": Metric("r2", "1 − R²", "fraction", "rows", _log_loss, ("loss",), high=np.inf),
+    "auroc": Metric("auroc", "1 − AUROC", "fraction", "rows", _log_loss, ("loss",)),
+    "error": METRICS["error"],
+}
 #: the headline; penalties are tuned on it
 ERROR = METRICS["error"]
 

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.targets import Target, retargeted
+from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
-from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import bank_facts
-from ssl_risk_rs.workflow.features import bank_column
 from ssl_risk_rs.workflow.probes import decompose_each
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def evaluate(
         return next(iter(banks.values()))
 
     if target is not None:
-        _check_column(data, target.column)
+        _check_columns(data, target)
     bank = bank_of(model)
     header = bank.header
     spec = header.encoder_spec or {}
@@ -95,7 +94,7 @@ def evaluate(
     blind = None if control_name is None else bank_of(control_name, **own, **any_size)
     task = make_task(bank, groups=group)
     if target is not None:
-        task = retargeted(task, bank_column(bank, target.column), target)
+        task = retargeted(task, bank_values(bank, target), target)
     finished = decompose_each(
         task,
         probes=probes,
@@ -122,16 +121,11 @@ def evaluate(
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
-def _check_column(data: str, column: str) -> None:
+def _check_columns(data: str, target: Target) -> None:
     """Complain about a column that the data lack before images are encoded, not after."""
     from ssl_risk_rs.datasets import create_dataset
 
-    there = create_dataset(data).source.listing().columns
-    if column not in there:
-        raise ParameterError(
-            f"{data} has no further column {column!r} to predict; further columns are: {', '.join(there) or 'none'}. "
-            "Class folders give one with folder:PATH?group=parent, an .npz file with arrays NAME_train and NAME_test"
-        )
+    chosen(target, list(create_dataset(data).source.listing().columns), data)
 
 
 def _sentence(note: str) -> str:

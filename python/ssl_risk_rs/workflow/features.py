@@ -12,7 +12,7 @@ from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.store import FeatureStore
-from ssl_risk_rs.decomposition.targets import Target, retargeted
+from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
 from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
 from ssl_risk_rs.events import Report
@@ -71,7 +71,7 @@ def decompose_features(
     columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
     opened = open_features(path, test, columns, store)
     if target is not None:
-        values = column_of(opened, path, target.column)
+        values = _columns_of(opened, path, target)
         opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=drop_unlabelled))
     twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
     try:
@@ -107,39 +107,14 @@ def open_features(path: str, test: str | None, columns: Mapping[str, Any], store
     return _Opened(make_task(bank, groups=columns["group"]), name, bank.header.data_name or path, bank=bank)
 
 
-def column_of(opened: _Opened, path: str, column: str) -> np.ndarray:
-    """A further column of the rows, in the order of the task.
-
-    Raises
-    ------
-    ParameterError naming the columns there are.
-    """
+def _columns_of(opened: _Opened, path: str, target: Target) -> dict[str, np.ndarray]:
+    """The columns that a target names, in the order of the task's rows."""
     if opened.bank is not None:
-        return bank_column(opened.bank, column)
+        return bank_values(opened.bank, target)
     assert opened.arrays is not None  # a bank or files
     train, test = opened.arrays.train_columns, opened.arrays.test_columns
-    if column not in train or column not in test:
-        there = ", ".join(sorted(train)) or "none"
-        raise ParameterError(
-            f"{path} has no further column {column!r} to predict; further columns are: {there}. In npz files they are "
-            "arrays NAME_train and NAME_test"
-        )
-    return np.array([*train[column].tolist(), *test[column].tolist()], dtype=object)
-
-
-def bank_column(bank: FeatureBank, column: str) -> np.ndarray:
-    """A further column of a bank's samples.
-
-    Raises
-    ------
-    ParameterError naming the columns there are.
-    """
-    if column not in bank.extra_columns:
-        there = ", ".join(bank.extra_columns) or "none"
-        raise ParameterError(
-            f"{bank.path} has no further column {column!r} to predict; further columns of its samples are: {there}"
-        )
-    return np.array(bank.samples[column].to_list(), dtype=object)
+    names = chosen(target, [name for name in train if name in test], path)
+    return {name: np.array([*train[name].tolist(), *test[name].tolist()], dtype=object) for name in names}
 
 
 def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:

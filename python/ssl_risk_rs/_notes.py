@@ -78,10 +78,8 @@ _TEMPLATES = {
     "variance over the training rows, so that 100 % is predicting their mean.",
     "target_labels": "Labels are predicted ({count}, of which a row may have any). Errors are 1 - AUROC, averaged over "
     "labels, so that 50 % is guessing.",
-    "labels_without_rows": "{labels} of {total} labels are on every test row or on none: errors on test rows are those "
-    "of the others.",
-    "labels_not_held_out": "{labels} of {total} labels are on every row or on none of a held-out subset: R_AS is there "
-    "that of the others.",
+    "labels_left_out": "{count} of {total} labels are left out ({examples}): too few test rows, or held-out rows, have "
+    "or lack them.",
     # metrics
     "metric_left_out": "The {label} is left out: with {classes} classes it is 0 for every probe; it needs {least} or "
     "more.",

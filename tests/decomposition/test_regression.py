@@ -127,10 +127,26 @@ def test_losses_of_labels_have_the_variance_of_an_area():
     assert losses.mean() == pytest.approx(1 - roc_auc_score(y, s), abs=1e-12)
     kernel = (s[y == 1][:, None] > s[y == 0]) + 0.5 * (s[y == 1][:, None] == s[y == 0])
     delong = kernel.mean(1).var(ddof=1) / 40 + kernel.mean(0).var(ddof=1) / 60
-    assert losses.var(ddof=1) / 100 == pytest.approx(delong, rel=0.05)  # 39/40 and 59/60 against 99/100
+    assert ((losses - losses.mean()) ** 2).sum() / 100**2 == pytest.approx(delong, rel=1e-9)
     never = Auroc(np.stack([y, np.ones(100)], axis=1).astype(float))
     np.testing.assert_allclose(never.losses(np.stack([s, s], axis=1), np.arange(100)), losses)
-    assert never.lacking(np.arange(100)) == 1
+
+
+def test_a_label_that_one_subset_lacks_is_judged_by_the_others():
+    """The risk is the mean over labels of their areas over the sets that have them, and so is that of equal sets."""
+    rng = np.random.default_rng(0)
+    y = (rng.random((90, 2)) < [0.5, 0.3]).astype(float)
+    y[60:, 1] = 0
+    scores = rng.standard_normal((90, 2)) + y
+    sets = [np.arange(30 * j, 30 * (j + 1)) for j in range(3)]
+    losses = Auroc(y).over_sets([scores[rows] for rows in sets], sets)
+
+    def area(rows, c):
+        return roc_auc_score(y[rows, c], scores[rows, c])
+
+    first = np.mean([area(rows, 0) for rows in sets])
+    second = np.mean([area(rows, 1) for rows in sets[:2]])
+    assert np.mean([part.mean() for part in losses]) == pytest.approx(1 - (first + second) / 2, abs=1e-12)
 
 
 @pytest.mark.parametrize("which", ["result", "of_labels"])
@@ -275,8 +291,13 @@ def test_what_is_refused(numbers, labels):
     without = has_test.copy()
     without[:, 0] = 0
     found = decompose(x, has, x_test, without, **ridge)
-    (note,) = (n for n in found.notes if n.code == "labels_without_rows")
-    assert note.sentence().startswith("1 of 3 labels are on every test row or on none")
+    (note,) = (n for n in found.notes if n.code == "labels_left_out")
+    assert note.sentence().startswith("1 of 3 labels are left out (0): too few test rows")
+    # every risk is of the labels that are left
+    only = decompose(x, has[:, 1:], x_test, has_test[:, 1:], **ridge)
+    assert found.sizes.classes == 2 and found.estimate("risk_af") == pytest.approx(only.estimate("risk_af"), abs=1e-9)
+    with pytest.raises(ParameterError, match="none of the 3 labels can be judged"):
+        decompose(x, has, x_test, 0 * has_test, **ridge)
     bad = x.copy()
     bad[5, 2] = np.nan
     with pytest.raises(ParameterError, match=r"NaN|finite"):

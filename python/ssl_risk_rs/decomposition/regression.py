@@ -15,7 +15,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.losses import Auroc, Squared, outcome_of, scorer_of
+from ssl_risk_rs.decomposition.losses import Auroc, Squared, check_targets, judgeable, outcome_of, scorer_of
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.strict import (
     Judged,
@@ -163,28 +163,30 @@ def _solve(covariance: np.ndarray, alpha: float, cross: np.ndarray) -> np.ndarra
 
 def predict_targets(task: Task, twin: Features | None, settings: Settings, method: Method, report: Report) -> Judged:
     """Fit and judge every probe of the strict protocol on numbers or labels; see the module."""
-    assert task.targets is not None  # the caller's choice of this road
+    check_targets(task)
     train, test, folds = task.train_rows, task.test_rows, settings.n_folds
     planned = planned_cells(task, settings, method)
     cells, subsets = draw_cells(task, settings, method, planned)
     own = cells[train]
-    scorer, notes_on_targets = scorer_of(task)
-    notes = [*notes_on_targets, *_notes_on_subsets(task, scorer, [train[own == folds + j] for j in range(subsets)])]
+    held_rows = [train[own == folds + j] for j in range(subsets)]
+    task, left_out = judgeable(task, held_rows)
+    notes = list(left_out)
+    scorer = scorer_of(task)
+    assert task.targets is not None  # the caller's choice of this road
     ridge = _Ridge(task.features, task.targets, method, report)
     moments, sums = ridge.sums(train, cells)
     everything = list(range(folds + subsets))
     curve, fold_losses = _tuned(ridge, moments, sums, scorer, train, own, test, folds, planned.folds_judged)
     alpha = _best(curve)
 
-    held: list[Outcome] = []
-    held_floor: list[Outcome] = []
+    held: list[np.ndarray] = []
+    held_floor: list[np.ndarray] = []
     cs: list[Outcome] = []
     for j in range(subsets):
         kept = [c for c in everything if c != folds + j]
         at_alpha, at_floor = ridge.fit(f"complement_{j}", moments, sums, kept, (alpha, settings.floor))
-        rows = train[own == folds + j]
-        for into, y in zip((held, held_floor), ridge.predict([at_alpha, at_floor], rows), strict=True):
-            into.append(outcome_of(scorer.losses(y, rows)))
+        for into, y in zip((held, held_floor), ridge.predict([at_alpha, at_floor], held_rows[j]), strict=True):
+            into.append(y)
         cs.append(outcome_of(scorer.losses(ridge.predict([at_alpha], test)[0], test)))
     full, above, floor = ridge.fit("full", moments, sums, everything, (alpha, 10 * settings.floor, settings.floor))
     of_train = [outcome_of(scorer.losses(y, train)) for y in ridge.predict([full, above, floor], train)]
@@ -211,8 +213,8 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
         af=of_train[2],
         at_alpha=of_train[0],
         us=us,
-        held_out=in_row_order(held, subset_of),
-        held_out_floor=in_row_order(held_floor, subset_of),
+        held_out=in_row_order([outcome_of(v) for v in scorer.over_sets(held, held_rows)], subset_of),
+        held_out_floor=in_row_order([outcome_of(v) for v in scorer.over_sets(held_floor, held_rows)], subset_of),
         cs=tuple(cs),
         floor_on_test=floor_on_test,
         fold_margins=np.zeros_like(fold_losses),
@@ -281,18 +283,6 @@ def _tuned(
         probe = ridge.fit(f"fold_{fold}", moments, sums, kept, (_best(curve),))
         found.append(scorer.losses(ridge.predict(probe, test)[0], test).astype(np.float32))
     return curve, np.stack(found)
-
-
-def _notes_on_subsets(task: Task, scorer: Squared | Auroc, subsets: Sequence[np.ndarray]) -> list[Note]:
-    """Labels that a held-out subset cannot judge."""
-    k = len(task.target_names)
-    lacking = 0 if isinstance(scorer, Squared) else max(scorer.lacking(rows) for rows in subsets)
-    if lacking == k:
-        raise ParameterError(
-            f"the rows of a held-out subset ({len(subsets[0])}) have each of the {k} labels all alike: give more rows, "
-            "or fewer splits"
-        )
-    return [Note("labels_not_held_out", {"labels": lacking, "total": k})] if lacking else []
 
 
 def _best(curve: Mapping[float, float]) -> float:

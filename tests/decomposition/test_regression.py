@@ -9,7 +9,17 @@ import pytest
 from click.testing import CliRunner
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, roc_auc_score
-from ssl_risk_rs import DataError, FeatureBank, ParameterError, Run, ShapeError, compare, decompose, import_bank
+from ssl_risk_rs import (
+    DataError,
+    FeatureBank,
+    ParameterError,
+    Run,
+    ShapeError,
+    compare,
+    decompose,
+    import_bank,
+    to_latex,
+)
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.decomposition import with_metrics
 from ssl_risk_rs.decomposition.losses import Auroc, Squared
@@ -181,6 +191,7 @@ def test_a_run_of_numbers_is_saved_printed_and_read(result, of_labels, tmp_path)
         loaded = Run.load(run.save(tmp_path / found.method.metric))
         assert str(loaded) == str(run)
         assert set(run.frame()["metric"]) == {found.method.metric}
+        assert f"metric {found.method.metric}" in to_latex(run)
     with pytest.raises(NotComparableError, match="predicts numbers or labels"):
         compare([Run.of(result), Run.of(replace(result, name="other"))])
     with pytest.raises(ParameterError, match="is no class: it has no other metrics"):

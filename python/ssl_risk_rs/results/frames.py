@@ -19,8 +19,8 @@ __all__ = ["COLUMNS", "draws_frame", "tidy"]
 
 #: columns of results.parquet
 COLUMNS = (
-    "run", "encoder", "data", "probe", "protocol", "split", "shots", "group", "metric", "quantity", "estimate",
-    "se", "low", "high", "n", "n_groups", "df", "grade", "unit",
+    "run", "encoder", "data", "target", "probe", "protocol", "split", "shots", "group", "metric", "quantity",
+    "estimate", "se", "low", "high", "n", "n_groups", "df", "grade", "unit",
 )  # fmt: skip
 
 
@@ -37,6 +37,7 @@ def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run:
                 "run": run,
                 "encoder": provenance.encoder if group == "all" else provenance.control or "control",
                 "data": provenance.data,
+                "target": provenance.target,
                 "probe": result.method.probe,
                 "protocol": result.method.protocol,
                 "group": group,
@@ -45,7 +46,7 @@ def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run:
                 rows += [{**head, "shots": shots, **_row(e, HEADLINES[result.method.metric])} for e in estimates]
             for other in result.metrics:
                 rows += [{**head, "shots": None, **_row(e, METRICS[other.metric])} for e in other.estimates.values()]
-    types = {"shots": pl.String, "n": pl.Int64, "n_groups": pl.Int64}
+    types = {"target": pl.String, "shots": pl.String, "n": pl.Int64, "n_groups": pl.Int64}
     return pl.DataFrame(rows, schema_overrides=types).select(COLUMNS)
 
 

@@ -26,12 +26,17 @@ RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
     "run": ("text", "name of the run folder"),
     "encoder": ("text", "encoder, in rows of the control the control encoder"),
     "data": ("text", "data set"),
+    "target": ("text", "column that stood in for the labels; null for the labels themselves"),
     "probe": ("text", "`logistic` or `ridge`"),
     "protocol": ("text", "`strict` or `paper`"),
     "split": ("text", "set of rows it is judged on: `train`, `subset` (held-out training rows) or `test`"),
     "shots": ("text", "labels a class; null with all labels"),
     "group": ("text", "`all`, or `control` for the control encoder"),
-    "metric": ("text", "`error` (0-1 error), or another that was asked for: `balanced`, `top5`, `log_loss`, `ece`"),
+    "metric": (
+        "text",
+        "`error` (0-1 error), or another that was asked for: `balanced`, `top5`, `log_loss`, `ece`; `r2` or `auroc` "
+        "where numbers or labels are predicted",
+    ),
     "quantity": ("text", "risk or component, a name of docs/decomposition.md"),
     "estimate": ("number", "the error, in the unit of the metric"),
     "se": ("number", "its standard error"),

@@ -221,6 +221,18 @@ def test_what_cannot_be_asked_for(data):
     assert [m.name for m in parse_metrics("ece, error,ece")] == ["error", "ece"]
 
 
+def test_log_losses_next_to_0_have_intervals():
+    """A probe that separates its rows: the factor H/R is in the millions, and a log scale alone would overflow."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    x = (np.eye(3, 8)[y] * 40 + rng.standard_normal((300, 8))).astype(np.float32)
+    x[250:252] = x[251:253]  # two test rows of the wrong class
+    result = decompose(x[:200], y[:200], x[200:], y[200:], metrics="log_loss,ece", floor=1e-9, tol=1e-3, n_threads=1)
+    e = result.metric("log_loss").estimates["risk_af"]
+    assert 0 <= e.low <= e.estimate <= e.high < 100 and e.grade.value == "indicative"
+    assert result.metric("log_loss").estimates["risk_us"].estimate > 1e3 * e.estimate
+
+
 def test_classes_without_test_rows_are_said(data):
     x, y, x_test, y_test = data
     some = y_test > 0

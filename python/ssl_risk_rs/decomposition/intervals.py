@@ -183,9 +183,10 @@ def _interval(
     if quantity.guards:
         low, high = value - half, value + half
     elif unbounded:
-        # above 0, and longer on the side of its tail
-        ratio = math.exp(half / value) if value > 0 else 1.0
-        low, high = value / ratio, value * ratio
+        # on a log scale: above 0, and longer on the side of its tail; straight on where that would run away
+        relative = half / value if value > 0 else 0.0
+        low = value * math.exp(-relative)
+        high = value * math.exp(relative) if relative < 1 else value + (math.e - 1) * half
     else:
         units = n if n_groups is None else rows.sets["test"].whole if quantity.rows == "test" else n_groups
         units *= weighed[quantity.rows] / n

@@ -24,6 +24,7 @@ _LAZY: dict[str, str] = {
     "EncoderSpec": "ssl_risk_rs.encoders",
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.bank.store",
+    "Geometry": "ssl_risk_rs.geometry",
     "ImageDataset": "ssl_risk_rs.datasets",
     "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
@@ -53,7 +54,9 @@ _LAZY: dict[str, str] = {
     "list_encoders": "ssl_risk_rs.encoders",
     "load_features": "ssl_risk_rs.bank.formats",
     "load_published": "ssl_risk_rs.workflow.published",
+    "geometry_frame": "ssl_risk_rs.geometry",
     "read_results": "ssl_risk_rs.results",
+    "stats": "ssl_risk_rs.geometry",
     "to_latex": "ssl_risk_rs.report",
     "to_pandas": "ssl_risk_rs.results",
 }
@@ -104,6 +107,9 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import list_encoders as list_encoders
     from ssl_risk_rs.extraction import ensure_bank as ensure_bank
     from ssl_risk_rs.extraction import extract as extract
+    from ssl_risk_rs.geometry import Geometry as Geometry
+    from ssl_risk_rs.geometry import geometry_frame as geometry_frame
+    from ssl_risk_rs.geometry import stats as stats
     from ssl_risk_rs.probes.estimators import LogisticProbe as LogisticProbe
     from ssl_risk_rs.probes.estimators import RidgeProbe as RidgeProbe
     from ssl_risk_rs.probes.estimators import RidgeProbeCV as RidgeProbeCV

@@ -26,14 +26,21 @@ __all__ = [
     "assign_cells_by_group",
     "assign_group_cells",
     "choose_shift",
+    "class_directions",
+    "cross_products",
     "feature_means",
     "feature_scaling",
     "fit_logistic",
     "fit_logistic_in",
     "judge",
     "kernels",
+    "log_potential",
+    "nearest_rows",
     "sample_keys",
     "solve_ridge_dual",
+    "symmetric_eigen",
+    "symmetric_eigenvalues",
+    "view_sums",
 ]
 
 __version__: str
@@ -491,6 +498,21 @@ class Moments:
         with rows.
         """
 
+    def totals(
+        self, cells: list[int] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint32]]:
+        """The sums over the union of `cells` (default all) themselves.
+
+        Returns
+        -------
+        shift c (d,); rows of each class (k,); Σ (x−c) by class (k, d); Σ (x−c)(x−c)ᵀ (d, d); features whose variance is
+        no more than rounding
+
+        Raises
+        ------
+        ParameterError for a cell that does not exist or is named twice.
+        """
+
 def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
     """Shift for `Moments`: 0 where |mean| ≤ standard deviation, else a number near the mean that has few digits.
 
@@ -508,6 +530,47 @@ def choose_shift(features: _Features, rows: NDArray[np.uint32]) -> NDArray[np.fl
     Raises
     ------
     BankError; ParameterError for a row out of range or features of another kind.
+    """
+
+def class_directions(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    labels: NDArray[np.uint32],
+    n_classes: int,
+    centre: NDArray[np.float64],
+    *,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.float64]]:
+    """How far rows of a class scatter, and how far their directions agree, in one pass and float64.
+
+    Parameters
+    ----------
+    labels : by row of `features`; centre : (d,), a point near the rows
+
+    Returns
+    -------
+    For each class: Σ ‖x − centre‖² (k,); rows with ‖x‖ > 0 (k,); Σ x/‖x‖ over those (k, d).
+
+    Raises
+    ------
+    ShapeError; ParameterError for a row or label out of range, NaN or infinity; KeyboardInterrupt.
+    """
+
+def cross_products(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    shift: NDArray[np.float64],
+    other: _Features,
+    other_rows: NDArray[np.uint32],
+    other_shift: NDArray[np.float64],
+    *,
+    n_threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Σ (x − shift)(y − other_shift)ᵀ over pairs of rows, (d, e), in float64 and memory O(d·e).
+
+    Raises
+    ------
+    ShapeError; ParameterError for a row out of range, NaN or infinity; KeyboardInterrupt.
     """
 
 def feature_means(
@@ -983,6 +1046,80 @@ def feature_scaling(
     Raises
     ------
     ParameterError for no rows, one out of range, one with NaN or infinity, or an unknown scaling; KeyboardInterrupt.
+    """
+
+def log_potential(
+    features: _Features, rows: NDArray[np.uint32], *, t: float = 2.0, n_threads: int | None = None
+) -> tuple[float, int]:
+    """log of the mean of exp(−t ‖x̂ − x̂′‖²) over all pairs of `rows`, x̂ = x/‖x‖, in float64.
+
+    Returns
+    -------
+    the value, NaN for fewer than two rows; rows with ‖x‖ > 0: the others are left out. Time m²·d, memory m·d.
+
+    Raises
+    ------
+    ParameterError for a row out of range, NaN or infinity; KeyboardInterrupt.
+    """
+
+def nearest_rows(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    base: _Features,
+    base_rows: NDArray[np.uint32],
+    *,
+    same: bool = False,
+    n_threads: int | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+    """For each of `rows` the most similar of `base_rows` by cosine: a blocked search, memory O(m).
+
+    Parameters
+    ----------
+    same : `features` and `base` are the same: a row does not find itself
+    progress : called now and then with the rows visited; each passes by once for 4,096 base rows
+
+    Returns
+    -------
+    position in `base_rows` uint32 (m,), 2³² − 1 where there is none; cosine float64 (m,), NaN there. Candidates are
+    compared in float32, to some 1e-5 on AMX; the cosine of the one found is float64, exactly 1 for equal rows.
+
+    Raises
+    ------
+    ShapeError; ParameterError for a row out of range, NaN or infinity; KeyboardInterrupt.
+    """
+
+def symmetric_eigen(
+    matrix: NDArray[np.float64], *, n_threads: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvalues (d,), ascending, and eigenvectors as columns (d, d) of a symmetric matrix.
+
+    Raises
+    ------
+    ShapeError unless it is square; NumericalError if it holds NaN or infinity.
+    """
+
+def symmetric_eigenvalues(matrix: NDArray[np.float64], *, n_threads: int | None = None) -> NDArray[np.float64]:
+    """As `symmetric_eigen`, without the vectors."""
+
+def view_sums(
+    views: list[_Features],
+    rows: list[NDArray[np.uint32]],
+    shift: NDArray[np.float64],
+    *,
+    n_threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, int]:
+    """Sums over samples of which each of `views` holds one view: row `rows[v][i]` of view v is of sample i.
+
+    Returns
+    -------
+    with μ the mean of a sample's V views: Σ (μ − shift) (d,); Σ (μ−shift)(μ−shift)ᵀ (d, d); Σ over views too of
+    (x−μ)(x−μ)ᵀ (d, d); Σ over samples of the mean of ‖x̂ − x̂′‖² over their pairs of views; samples in that sum, all
+    of whose views have ‖x‖ > 0
+
+    Raises
+    ------
+    ShapeError; ParameterError for fewer than two views, a row out of range, NaN or infinity; KeyboardInterrupt.
     """
 
 def judge(

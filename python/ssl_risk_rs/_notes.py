@@ -72,6 +72,23 @@ _TEMPLATES = {
     "it moves less with features that carry nothing.",
     "no_probe_variation": "Intervals do not hold the probe's own variation: "
     "one fold was judged and one subset held out.",
+    # targets
+    "target_classes": "The column {column} stands in for the labels: it is predicted as {classes} classes.",
+    "target_numbers": "Numbers are predicted ({count} a row). Errors are 1 - R²: squared errors in percent of the "
+    "variance over the training rows, so that 100 % is predicting their mean.",
+    "target_labels": "Labels are predicted ({count}, of which a row may have any). Errors are 1 - AUROC, averaged over "
+    "labels, so that 50 % is guessing.",
+    "labels_left_out": "{count} of {total} labels are left out ({examples}): too few test rows, or held-out rows, have "
+    "or lack them.",
+    # metrics
+    "metric_left_out": "The {label} is left out: with {classes} classes it is 0 for every probe; it needs {least} or "
+    "more.",
+    "metric_needs_probabilities": "Of the ridge probe, these metrics are left out: {metrics}. They need probabilities, "
+    "and its scores are none.",
+    "calibrated_by_chance": "A perfectly calibrated probe would show a calibration error of {percent:.2f} % on "
+    "{rows:,} test rows by chance.",
+    "balanced_without_classes": "{classes} of {total} classes have no test row: the class-balanced error on test rows "
+    "is that of the others.",
     # few-shot
     "shots_left_out": "Few-shot size {size} is left out: {reason}.",
     "draws_overlap": "{size}: the pool is too small for disjoint draws; {draws} draws overlap, each takes "

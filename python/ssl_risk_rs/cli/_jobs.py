@@ -20,8 +20,8 @@ def evaluate_and_print(model: str, data: str, asked: Asked, ending: Ending, **op
     ending.check()
     with EventDisplay() as report:
         done, failure = evaluate(
-            model, data, probes=asked.probes, settings=asked.fields, group=asked.group, say=opt.say, report=report,
-            **options,
+            model, data, probes=asked.probes, settings=asked.fields, group=asked.group, target=asked.target,
+            say=opt.say, report=report, **options,
         )  # fmt: skip
     ending.finish(done, failure)
 
@@ -49,6 +49,7 @@ def decompose_features(
             test=test_features,
             supervised=supervised_features,
             group=asked.group,
+            target=asked.target,
             features_columns=features_columns,
             drop_unlabelled=drop_unlabelled,
             store=store,

@@ -15,6 +15,7 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
+    from ssl_risk_rs.decomposition.targets import Target
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
@@ -25,24 +26,24 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap", "device", "shots", "draws", "labels_for",
+    "overlap", "device", "metrics", "shots", "draws", "labels_for",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be computed: probes, other fields of `Settings`, the column of groups."""
+    """What is to be computed: probes, other fields of `Settings`, the column of groups, that of another target."""
 
     probes: tuple[str, ...]
     fields: Mapping[str, Any]
     group: str | None
+    target: "Target | None" = None
 
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""
-        from ssl_risk_rs.decomposition import Settings
+        from ssl_risk_rs.workflow.probes import settings_of
 
-        for probe in self.probes:
-            Settings(**{**self.fields, "probe": probe}).validate()
+        settings_of(self.probes, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,16 @@ def _errors(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
         raise click.BadParameter(f"{value!r} is no list of errors in percent, for example 20,10") from None
 
 
+def _target(column: str | None, kind: Any) -> "Target | None":
+    if column is None:
+        if kind != "auto":
+            raise click.UsageError("--target-kind says how a column is read: name it with --target")
+        return None
+    from ssl_risk_rs.decomposition.targets import Target
+
+    return Target(column, kind)
+
+
 def decomposition_options(command: Command) -> Command:
     """Options of the probe, the protocol, the intervals and the output: `asked` and `ending`."""
     options = [
@@ -155,6 +166,11 @@ def decomposition_options(command: Command) -> Command:
             help="Under strict no choice sees the rows it is judged on; paper makes the authors' choices.",
         ),
         click.option(
+            "--metric", "metrics", default="error", show_default=True, metavar="error,balanced,top5,log_loss,ece",
+            help="The components are given in these metrics too, from the same judged rows. The 0-1 error is always "
+            "there, and the penalty is tuned on it.",
+        ),
+        click.option(
             "--scaling",
             type=click.Choice(["standardize", "minmax", "none"]),
             help="Features are scaled from the probe's own training rows. The default is standardize, under the "
@@ -164,6 +180,17 @@ def decomposition_options(command: Command) -> Command:
             "--group", metavar="COLUMN",
             help="Rows with the same value in this column (patient, slide, scene) stay together in every split, and "
             "intervals are by group.",
+        ),
+        click.option(
+            "--target", metavar="COLUMN[,...]",
+            help="This column (site, scanner, batch, age) is predicted instead of the labels: how readable is it? The "
+            "rows and the draw of splits stay. Several names or patterns are several numbers, or labels of 0 and 1.",
+        ),
+        click.option(
+            "--target-kind", type=click.Choice(["auto", "classes", "numbers", "labels"]), default="auto",
+            show_default=True,
+            help="With auto, text and up to 50 different whole numbers are classes, several columns of 0 and 1 are "
+            "labels, and all else are numbers. Numbers and labels need --probe ridge.",
         ),
         click.option(
             "--shared-groups", type=click.Choice(["refuse", "warn"]),
@@ -229,6 +256,7 @@ def decomposition_options(command: Command) -> Command:
             probes=("logistic", "ridge") if probe == "both" else (probe,),
             fields={name: given.pop(name) for name in _FIELDS},
             group=given.pop("group"),
+            target=_target(given.pop("target"), given.pop("target_kind")),
         )
         ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
         return command(asked=asked, ending=ending, **given)

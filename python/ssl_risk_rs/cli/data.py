@@ -3,6 +3,7 @@
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli.audit import audit
 
 
 @click.group()
@@ -12,6 +13,9 @@ def data() -> None:
     \b
     ssl-risk-rs data list
     """
+
+
+data.add_command(audit)
 
 
 @data.command("list")

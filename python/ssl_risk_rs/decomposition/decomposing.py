@@ -8,7 +8,7 @@ included. Definitions and names: docs/decomposition.md.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,14 +16,25 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.fewshot import few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
+from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
+from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
+from ssl_risk_rs.decomposition.targets import (
+    Target,
+    bank_values,
+    refuse_for_targets,
+    retargeted,
+    with_arrays,
+    with_numbers,
+)
 from ssl_risk_rs.decomposition.task import Representations, Task, check_task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.metrics import HEADLINES, parse_metrics
 from ssl_risk_rs.results.record import Method
 from ssl_risk_rs.results.run import Decomposition
 
@@ -48,6 +59,8 @@ def decompose(
     sample_ids: Sequence[str] | None = None,
     groups: "str | tuple[Sequence[object], Sequence[object]] | None" = None,
     drop_unlabelled: bool = False,
+    target: str | None = None,
+    target_kind: Literal["auto", "classes", "numbers", "labels"] = "auto",
     name: str = "features",
     settings: Settings | None = None,
     report: Report | None = None,
@@ -60,7 +73,8 @@ def decompose(
     features : FeatureBank, or array of shape (n_train, n_features)
         Representations; float16 and float32 are used as they lie, other numbers are converted to float32.
     y : array of shape (n_train,); X_test : (n_test, n_features); y_test : (n_test,)
-        With arrays only. A label is a name: whole numbers or text. Every test class needs a training row.
+        With arrays only. A label is a name: whole numbers or text. Every test class needs a training row. Arrays
+        (n_train, k), (n_test, k) are k numbers a row, or k labels of 0 and 1, which a ridge probe predicts.
     supervised : FeatureBank or array (n_train, d_s); supervised_test : array (n_test, d_s), optional
         The supervised twin's representations of the same rows; gives the approximation error.
     control : FeatureBank or pair of arrays (train, test)
@@ -71,6 +85,9 @@ def decompose(
     groups : name of a bank's column, or (groups of the training rows, groups of the test rows)
         Rows of one patient, slide or scene: folds and subsets take whole groups, intervals are by group.
     drop_unlabelled : leave rows labelled −1, NaN or empty out instead of refusing them
+    target : column of a bank's samples to predict instead of the labels, or several, joined by commas
+    target_kind : how the target is read: "classes", "numbers" (errors are 1 − R²), "labels" (errors are 1 − AUROC, the
+        mean over labels); "auto" tells them apart by what they hold, and takes one column of `y` for classes
     settings : Settings, or its fields as keyword options (probe, protocol, seed, …)
     report : receives an Event for each step
 
@@ -94,7 +111,16 @@ def decompose(
     """
     settings = settings or Settings(**options)
     settings.validate()
+    numbers = None
+    if y is not None and y_test is not None and (numbers := with_arrays(y, y_test, target_kind)) is not None:
+        y, y_test = np.zeros(len(np.asarray(y)), int), np.zeros(len(np.asarray(y_test)), int)
     task = make_task(features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled)
+    if numbers is not None:
+        values, kind = numbers
+        names = [str(i) for i in range(values.shape[1])]
+        task = with_numbers(task, values, names, kind, drop_unlabelled=drop_unlabelled)
+    if target is not None:
+        task = _of_column(task, features, Target(target, target_kind), drop_unlabelled)
     twin = None if supervised is None else other_features(task, supervised, supervised_test, "supervised")
     blind = None
     if control is not None:
@@ -103,6 +129,14 @@ def decompose(
         if blind.n_rows != task.features.n_rows:
             raise ParameterError("a control needs test rows as well: give control=(train, test)")
     return decompose_task(task, twin=twin, control=blind, name=name, settings=settings, report=report)
+
+
+def _of_column(task: Task, features: Representations, target: Target, drop_unlabelled: bool) -> Task:
+    from ssl_risk_rs.bank import FeatureBank
+
+    if not isinstance(features, FeatureBank):
+        raise ParameterError("target names a column of a feature bank; the targets of arrays are y and y_test")
+    return retargeted(task, bank_values(features, target), target, drop_unlabelled=drop_unlabelled)
 
 
 def decompose_task(
@@ -119,12 +153,18 @@ def decompose_task(
     report = report or _silent
     settings.validate()
     check_task(task)
+    refuse_for_targets(task, settings)
     notes = [*task.notes, *_refused_or_noted(task, settings)]
     method = _method(task, settings)
     planned = plan_shots(task, settings, method.seed)
     protocol = strict if settings.protocol == "strict" else paper
+    if task.targets is not None:
+        protocol = predict_targets
     judged = protocol(task, twin, settings, method, report)
-    crowded = _crowded(task, twin, method)
+    sizes = judged.sizes
+    crowded: tuple[str, ...] = ()
+    if task.targets is None:
+        crowded = crowded_risks(method.probe, sizes.classes, sizes.features, sizes.twin_features)
     found = quantify(
         judged.judgements,
         probe=method.probe,
@@ -132,10 +172,12 @@ def decompose_task(
         confidence=method.confidence,
         random_counts=method.random_counts,
         crowded=crowded,
+        metric=HEADLINES[method.metric],
     )
     if crowded:
         notes.append(Note("crowded", {"classes": judged.sizes.classes}))
-    notes += [*judged.notes, *found.notes, *planned.notes]
+    metrics, left_out = measure_metrics(judged.judgements, parse_metrics(settings.metrics), method, crowded)
+    notes += [*judged.notes, *found.notes, *planned.notes, *left_out]
     if judged.sizes.constant_features:
         notes.append(
             Note("constant_features", {"count": judged.sizes.constant_features, "total": judged.sizes.features})
@@ -143,7 +185,8 @@ def decompose_task(
     if judged.sizes.constant_twin_features:
         count, total = judged.sizes.constant_twin_features, judged.sizes.twin_features or 0
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
-    notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
+    if task.targets is None:
+        notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
     shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report)
     measured = None
     if shots:
@@ -164,6 +207,7 @@ def decompose_task(
         notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
         seconds=time.perf_counter() - began,
         judgements=judged.judgements,
+        metrics=metrics,
         shots=shots,
         label_curve=None
         if measured is None
@@ -175,7 +219,8 @@ def decompose_task(
         return result
     beside = Task(
         control, task.labels, task.train_rows, task.test_rows, task.sample_ids, task.class_names,
-        task.groups, task.group_names, overlap=task.overlap,
+        task.groups, task.group_names, overlap=task.overlap, target=task.target, target_kind=task.target_kind,
+        targets=task.targets, target_names=task.target_names,
     )  # fmt: skip
 
     def of_control(event: Event) -> None:
@@ -206,16 +251,8 @@ def _method(task: Task, settings: Settings) -> Method:
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
+        metric={"classes": "error", "numbers": "r2", "labels": "auroc"}[task.target_kind],
     )
-
-
-def _crowded(task: Task, twin: Features | None, method: Method) -> tuple[str, ...]:
-    """Training errors of ridge probes with more classes than features."""
-    if method.probe != "ridge":
-        return ()
-    k = len(np.unique(task.labels[task.train_rows]))
-    features = {"risk_af": task.features, "risk_sup": twin}
-    return tuple(risk for risk, rows in features.items() if rows is not None and k > rows.n_features)
 
 
 def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:

@@ -26,6 +26,7 @@ from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.metrics import ERROR, Metric
 from ssl_risk_rs.results.quantities import QUANTITIES, components, estimated
 from ssl_risk_rs.results.record import Bottleneck, Floor
 
@@ -78,6 +79,7 @@ def quantify(
     confidence: float = 0.95,
     random_counts: bool = False,
     crowded: Collection[str] = (),
+    metric: Metric = ERROR,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -90,11 +92,13 @@ def quantify(
     confidence : between 0 and 1
     random_counts : class counts of independent rows vary from sample to sample
     crowded : risks of a ridge probe with more classes than features, whose intervals are too short
+    metric : what a judged row scores
     """
-    rows = RowScores(judged, corrected=corrected, random_counts=random_counts)
-    own_variance, probe_df = probe_variance(judged, rows.test_units)
+    rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric)
+    own_variance, probe_df = probe_variance(judged, rows.test_units, metric)
     names = rows.names
-    factors = np.array([optimism(judged, name) if probe == "logistic" else 1.0 for name in names])
+    optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
+    factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
     moved = np.array([name in _PROBE_RISKS for name in names], float)
     notes = list(rows.notes)
     if math.isnan(own_variance):
@@ -115,7 +119,7 @@ def quantify(
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
             df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
-        grade = _grade(judged, rows, name, df, factor)
+        grade = _grade(rows, name, df, factor)
         in_sample = set(QUANTITIES[name].weights) <= set(_IN_SAMPLE)
         if in_sample and grade is not Grade.NONE and not set(crowded).isdisjoint(QUANTITIES[name].weights):
             grade = Grade.INDICATIVE
@@ -164,21 +168,37 @@ def _quantile(confidence: float, df: float) -> float:
 def _interval(
     rows: RowScores, name: str, value: float, variance: float, df: float, confidence: float, grade: Grade
 ) -> Estimate:
-    quantity = QUANTITIES[name]
+    quantity, unbounded = QUANTITIES[name], math.isinf(rows.metric.high)
     n = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}[quantity.rows]
     n_groups = _groups(rows, quantity.rows)
-    if quantity.guards:
-        sizes = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}
-        sizes["draws"] = rows.judged.n_subsets * rows.n_test
+    # rows that weigh alike and make a mean as uncertain as these do: n, unless classes weigh the same
+    weighed = {
+        "train": _as_many(rows.train_weight), "subset": _as_many(rows.weight), "test": _as_many(rows.test_weight)
+    } if rows.metric.mean == "classes" else {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}  # fmt: skip
+    half = _quantile(confidence, df) * math.sqrt(variance)
+    if quantity.guards and not unbounded:
+        sizes = {**weighed, "draws": rows.judged.n_subsets * weighed["test"]}
         guard = sum(1 / sizes[which] ** 2 for which in quantity.guards)
         half = _quantile(confidence, df) * math.sqrt(variance + guard)
+    if quantity.guards:
         low, high = value - half, value + half
+    elif unbounded:
+        # on a log scale: above 0, and longer on the side of its tail; straight on where that would run away
+        relative = half / value if value > 0 else 0.0
+        low = value * math.exp(-relative)
+        high = value * math.exp(relative) if relative < 1 else value + (math.e - 1) * half
     else:
         units = n if n_groups is None else rows.sets["test"].whole if quantity.rows == "test" else n_groups
+        units *= weighed[quantity.rows] / n
         low, high = wilson(value, variance, units, _quantile(confidence, df))
     if grade is Grade.NONE:
         low = high = math.nan
     return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, grade)
+
+
+def _as_many(weights: np.ndarray) -> float:
+    """(Σ w)²/Σ w² (Kish)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _groups(rows: RowScores, which: str) -> int | None:
@@ -187,7 +207,7 @@ def _groups(rows: RowScores, which: str) -> int | None:
     return rows.groups_train if which == "train" else rows.sets[which].n_units
 
 
-def _grade(judged: Judgements, rows: RowScores, name: str, df: float, factor: float) -> Grade:
+def _grade(rows: RowScores, name: str, df: float, factor: float) -> Grade:
     used = {QUANTITIES[risk].rows for risk in QUANTITIES[name].weights}
     if rows.grouped:
         fewest = min(_groups(rows, which) or 0 for which in used)
@@ -199,12 +219,19 @@ def _grade(judged: Judgements, rows: RowScores, name: str, df: float, factor: fl
             return Grade.FEW_GROUPS
     if factor > MUCH_TOO_OPTIMISTIC:
         return Grade.INDICATIVE
-    return Grade.FEW_ROWS if _deciding(judged, name) < FEW_ROWS else Grade.SOUND
+    few = _deciding(rows, name) < FEW_ROWS
+    return Grade.FEW_ROWS if few else Grade.SOUND
 
 
-def _deciding(judged: Judgements, name: str) -> int:
+def _deciding(rows: RowScores, name: str) -> float:
     """Rows that decide a quantity: the rarer of right and wrong, those that two probes judge differently, or, of
-    probes on different rows, the fewest errors among those that are out of sample."""
+    probes on different rows, the fewest errors among those that are out of sample. Of scores that are not 0 or 1, the
+    number of rows (groups) that would make the variance if their parts were equal."""
+    judged, metric = rows.judged, rows.metric
+    if "loss" in metric.reads:
+        weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in rows.names])
+        parts = np.concatenate([(scores @ weights) ** 2 for scores in rows.unit_scores.values()])
+        return _as_many(parts) if parts.any() else math.inf
     outcomes = {
         "risk_sup": judged.sup,
         "risk_af": judged.af,
@@ -214,11 +241,11 @@ def _deciding(judged: Judgements, name: str) -> int:
         "risk_us": judged.us,
         "risk_us_mix": judged.us,
     }
-    used = {risk: o for risk in QUANTITIES[name].weights if (o := outcomes[risk]) is not None}
-    if len({id(outcome) for outcome in used.values()}) == 1:
-        wrong = next(iter(used.values())).wrong
-        return int(min(wrong.sum(), len(wrong) - wrong.sum()))
+    used = {risk: metric.score(o) for risk in QUANTITIES[name].weights if (o := outcomes[risk]) is not None}
+    if len({id(outcomes[risk]) for risk in used}) == 1:
+        wrong = next(iter(used.values()))
+        return float(min(wrong.sum(), len(wrong) - wrong.sum()))
     if len({QUANTITIES[risk].rows for risk in used}) == 1:
-        first, second = (outcome.wrong for outcome in used.values())
-        return int((first != second).sum())
-    return min(int(outcome.wrong.sum()) for risk, outcome in used.items() if risk not in _IN_SAMPLE)
+        first, second = used.values()
+        return float((first != second).sum())
+    return min(float(wrong.sum()) for risk, wrong in used.items() if risk not in _IN_SAMPLE)

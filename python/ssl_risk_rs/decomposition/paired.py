@@ -252,6 +252,8 @@ def _choose(results: Sequence[Run | Decomposition], labels: Sequence[str], probe
 
 def _of_probe(result: Run | Decomposition, probe: str, label: str) -> Decomposition:
     for d in _decompositions(result):
+        if d.method.probe == probe and d.method.metric != "error":
+            raise NotComparableError("metric", f"{label} predicts numbers or labels, and only classes are compared")
         if d.method.probe == probe:
             return d
     raise NotComparableError("probe", f"{label} has no {probe} probe")

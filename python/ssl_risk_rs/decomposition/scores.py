@@ -7,7 +7,8 @@ import numpy as np
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.decomposition.units import Units
-from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.metrics import ERROR, Metric, class_shares_of, row_values, row_weights
 from ssl_risk_rs.results.quantities import BASE
 
 __all__ = ["FEW_GROUPS", "RowScores", "class_shares", "common_groups", "spans_classes", "training_error"]
@@ -23,12 +24,19 @@ class RowScores:
 
     `difficulty` : of each class, by which classes of one unit are paired; the training error of the probe at α* where
     it is not given. Encoders that are compared need the same.
+    `metric` : what a row scores, and what it weighs.
     """
 
     def __init__(
-        self, judged: Judgements, *, corrected: bool, random_counts: bool, difficulty: np.ndarray | None = None
+        self,
+        judged: Judgements,
+        *,
+        corrected: bool,
+        random_counts: bool,
+        difficulty: np.ndarray | None = None,
+        metric: Metric = ERROR,
     ) -> None:
-        self.judged = judged
+        self.judged, self.metric = judged, metric
         k, names = len(judged.class_names), list(judged.class_names)
         y, y_test, held = judged.train_labels, judged.test_labels, judged.in_subset
         self.n, self.n_test, self.n_subset = len(y), len(y_test), int(held.sum())
@@ -38,7 +46,8 @@ class RowScores:
         groups, groups_test = common_groups(judged)
         spans = groups is not None and groups_test is not None and spans_classes(groups, y, groups_test, y_test)
         self.grouped = groups is not None
-        self.mixed = spans or (random_counts and not self.grouped)
+        # where every class weighs the same, drawing other class shares changes nothing
+        self.mixed = (spans or (random_counts and not self.grouped)) and metric.mean != "classes"
         self.sets = {
             "subset": Units(y[held], None if groups is None else groups[held], difficulty, names),
             "rest": Units(y[~held], None if groups is None else groups[~held], difficulty, names),
@@ -58,39 +67,48 @@ class RowScores:
         by_cell = np.zeros((j.n_subsets, k))
         np.add.at(by_cell, (subset, y_held), 1)
         self.covered = (by_cell > 0).any(0) & (counts > 0)
-        n_covered = counts[self.covered].sum()
+        shares = class_shares_of(self.metric, np.where(self.covered, counts, 0))
         # every (subset, class) cell counts alike within its class, however rounding filled it
         cells = (by_cell > 0).sum(0)
-        self.weight = counts[y_held] / n_covered / (cells[y_held] * by_cell[subset, y_held])
+        self.weight = shares[y_held] / (cells[y_held] * by_cell[subset, y_held])
         if not corrected:
-            self.weight = np.full(self.n_subset, 1 / self.n_subset)
-        self.f = np.zeros(self.n) if j.at_alpha is None else j.at_alpha.wrong.astype(float)
-        self.f_weight = self.covered[j.train_labels] / n_covered
-        e = j.held_out.wrong.astype(float)
-        with_control = corrected and j.at_alpha is not None
-        self.beta = _regression(self.weight * e, self.weight * self.f[held], y_held, k) if with_control else 0.0
+            self.weight = row_weights(self.metric, y_held, k)
+        self.e = row_values(self.metric, j.held_out, self.weight)
+        # a sum over bins is no mean of rows: no control variate
+        control = j.at_alpha if self.metric.mean != "bins" else None
+        self.f = np.zeros(self.n) if control is None else self.metric.score(control)
+        self.f_weight = shares[j.train_labels] / counts[j.train_labels]
+        with_control = corrected and control is not None
+        self.beta = _regression(self.weight * self.e, self.weight * self.f[held], y_held, k) if with_control else 0.0
         train: dict[str, np.ndarray] = {}
         test: dict[str, np.ndarray] = {}
+        self.train_weight = row_weights(self.metric, j.train_labels, k)
+        self.test_weight = row_weights(self.metric, j.test_labels, k)
+
+        def scored(outcome: Outcome, weights: np.ndarray) -> np.ndarray:
+            return np.asarray(weights * row_values(self.metric, outcome, weights))
+
         if j.sup is not None:
-            train["risk_sup"] = j.sup.wrong / self.n
-        train["risk_af"] = j.af.wrong / self.n
+            train["risk_sup"] = scored(j.sup, self.train_weight)
+        train["risk_af"] = scored(j.af, self.train_weight)
         train["risk_as"] = self.beta * self.f * self.f_weight
-        train["risk_as"][held] += self.weight * (e - self.beta * self.f[held])
-        test["risk_cs"] = np.mean([outcome.wrong for outcome in j.cs], axis=0) / self.n_test
-        test["risk_us"] = j.us.wrong / self.n_test
+        train["risk_as"][held] += self.weight * (self.e - self.beta * self.f[held])
+        test["risk_cs"] = np.mean([scored(outcome, self.test_weight) for outcome in j.cs], axis=0)
+        test["risk_us"] = scored(j.us, self.test_weight)
         if j.held_out_floor is not None:
             train["risk_ah"] = np.zeros(self.n)
-            train["risk_ah"][held] = self.weight * j.held_out_floor.wrong
-        if spans:  # class shares of train and test differ by chance
+            self.e_floor = row_values(self.metric, j.held_out_floor, self.weight)
+            train["risk_ah"][held] = self.weight * self.e_floor
+        if spans and self.metric.mean == "rows":  # class shares of train and test differ by chance
             there = np.bincount(j.test_labels, minlength=k)
             shares = np.where(there > 0, counts, 0.0)
             weights = np.divide(shares / shares.sum(), there, out=np.zeros(k), where=there > 0)
-            test["risk_us_mix"] = weights[j.test_labels] * j.us.wrong
+            test["risk_us_mix"] = scored(j.us, weights[j.test_labels])
         self.names = tuple(name for name in BASE if name in train or name in test)
         self.train = np.stack([train.get(name, np.zeros(self.n)) for name in self.names], axis=1)
         self.test = np.stack([test.get(name, np.zeros(self.n_test)) for name in self.names], axis=1)
-        # a risk lies in [0, 1]; the control variate may leave it by a little, rounding by an ulp
-        self.risks = np.clip(self.train.sum(0) + self.test.sum(0), 0.0, 1.0)
+        # a risk lies in [0, high]; the control variate may leave it by a little, rounding by an ulp
+        self.risks = np.clip(self.train.sum(0) + self.test.sum(0), 0.0, self.metric.high)
 
     def _covariance(self, k: int) -> None:
         held = self.judged.in_subset
@@ -123,14 +141,12 @@ class RowScores:
         """Subset rows of one class differ in weight: their errors are centred on the weighted mean."""
         j = self.judged
         f = self.f[held]
-        u = j.held_out.wrong - self.beta * f
+        u = self.e - self.beta * f
         phi[:, self.names.index("risk_as")] = (
             self.weight * units.centred(u, self.weight) + self.beta * units.centred(f) * self.f_weight[held]
         )
         if j.held_out_floor is not None:
-            phi[:, self.names.index("risk_ah")] = self.weight * units.centred(
-                j.held_out_floor.wrong.astype(float), self.weight
-            )
+            phi[:, self.names.index("risk_ah")] = self.weight * units.centred(self.e_floor, self.weight)
 
     def degrees(self, name: str, weights: np.ndarray) -> float:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""

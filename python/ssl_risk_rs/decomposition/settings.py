@@ -5,6 +5,7 @@ from typing import Literal
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, parse_shots
+from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
 
 __all__ = ["Probe", "Protocol", "Scaling", "Settings"]
 
@@ -40,6 +41,8 @@ class Settings:
     midpoint : also fit the complements at the floor, for the midpoint of R_AF and of the error on held-out rows
     tol : relative suboptimality of logistic fits; max_passes : of each over the rows
     confidence : of the intervals
+    metrics : the quantities are given in these as well as in the 0-1 error, which penalties are tuned on: "balanced",
+        "top5", "log_loss", "ece", as a sequence or joined by commas
     random_counts : class counts vary from sample to sample, which widens the intervals
     shared_groups : "refuse" or "warn" where a group has rows in train and test
     overlap : "refuse" or "warn" where test images are training images; None: refuse under `strict`
@@ -64,6 +67,7 @@ class Settings:
     tol: float | None = None
     max_passes: int = 300
     confidence: float = 0.95
+    metrics: str | tuple[str, ...] = ("error",)
     random_counts: bool = False
     shared_groups: Literal["refuse", "warn"] | None = None
     overlap: Literal["refuse", "warn"] | None = None
@@ -94,6 +98,7 @@ class Settings:
             raise ParameterError(f"the floor must be positive, got {self.floor}")
         if self.tol is not None and not self.tol > 0:
             raise ParameterError(f"tol must be positive, got {self.tol}")
+        refuse_probabilities(self.probe, parse_metrics(self.metrics))
         self._validate_shots()
         if self.protocol == "paper":
             self._refuse_what_the_paper_fixes()

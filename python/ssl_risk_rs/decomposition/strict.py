@@ -19,7 +19,7 @@ from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty, Sizes
 
-__all__ = ["Judged", "strict"]
+__all__ = ["Judged", "draw_cells", "planned_cells", "strict"]
 
 #: products of a logistic pass (n·d·k) from which the midpoint of R_AF, one more path to the floor for each subset, is
 #: left out; from which one fold is judged instead of all; from which one subset is held out: seconds on two cores,
@@ -62,15 +62,15 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     floor. A start that has seen the rows a probe is judged on would leak them until the fit has converged.
     """
     train, test, folds = task.train_rows, task.test_rows, settings.n_folds
-    plan = _plan(task, settings, method)
-    cells, subsets = _cells(task, settings, method, plan)
+    plan = planned_cells(task, settings, method)
+    cells, subsets = draw_cells(task, settings, method, plan)
     notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
     fitter = Fitter(task.features, task.labels, task.n_classes, method, report)
     moments = fitter.moments(train, cells)
     paths = [FoldPath(fitter, moments, train, cells, fold, folds) for fold in range(plan.folds_judged)]
     curve = tune(paths)
     alpha = best_of(curve)
-    fold_margins = np.stack([fitter.outcome(path.probes[alpha], test).margin for path in paths])
+    of_folds = [fitter.outcome(path.probes[alpha], test) for path in paths]
     start: Start = paths[0].probes[alpha]
     del paths
 
@@ -109,7 +109,9 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
         held_out_floor=in_row_order(held_floor, subset_of) if held_floor else None,
         cs=tuple(cs),
         floor_on_test=floor_on_test,
-        fold_margins=fold_margins,
+        fold_margins=np.stack([outcome.margin for outcome in of_folds]),
+        fold_losses=np.stack([outcome.loss for outcome in of_folds]),
+        fold_ranks=np.stack([np.minimum(outcome.rank, 65535).astype(np.uint16) for outcome in of_folds]),
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,
     )
@@ -246,7 +248,7 @@ def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", 
 # --- cells
 
 
-def _plan(task: Task, settings: Settings, method: Method) -> _Plan:
+def planned_cells(task: Task, settings: Settings, method: Method) -> _Plan:
     n, m = len(task.train_rows), len(task.test_rows)
     products = n * task.features.n_features * task.n_classes
     costly = method.probe == "logistic"
@@ -257,7 +259,7 @@ def _plan(task: Task, settings: Settings, method: Method) -> _Plan:
     return _Plan(judged, subsets, size, midpoint)
 
 
-def _cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple[np.ndarray, int]:
+def draw_cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple[np.ndarray, int]:
     """Cell of each row (folds, then subsets), and the number of subsets."""
     train = task.train_rows
     if task.groups is not None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Float64, Int64, UInt32
 
 from ssl_risk_rs._labels import encode_labels
 from ssl_risk_rs._notes import Note
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Representations", "Task", "check_task", "group_like", "make_task", "other_features"]
+__all__ = ["Representations", "TargetKind", "Task", "check_task", "group_like", "make_task", "other_features"]
 
+#: what a probe predicts of a row: one class, numbers, or any of several labels
+TargetKind: TypeAlias = Literal["classes", "numbers", "labels"]
 #: what a caller may hand over as representations
 Representations: TypeAlias = Union["FeatureBank", "ArrayLike"]
 
@@ -33,6 +35,9 @@ class Task:
     groups : int64 (n,) positions in `group_names`, or None where rows are independent
     notes : what was found while checking
     overlap : test images that are also training images
+    target : the column that stands in for the labels; None for the labels themselves
+    targets : float64 (n, k), where they are numbers or labels (0 or 1); `labels` are then the strata that splits are
+        drawn by, and `target_names` name the k
     """
 
     features: Features
@@ -45,6 +50,10 @@ class Task:
     group_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     overlap: int = 0
+    target: str | None = None
+    target_kind: TargetKind = "classes"
+    targets: Float64[np.ndarray, "n k"] | None = None
+    target_names: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:
@@ -174,7 +183,7 @@ def check_task(task: Task) -> None:
     if len(task.train_rows) == 0 or len(task.test_rows) == 0:
         raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
     n_present = len(np.unique(task.labels[task.train_rows]))
-    if n_present < 2:
+    if n_present < 2 and task.targets is None:
         raise ParameterError(f"the training rows have {n_present} class: a probe needs at least two")
     ids = np.array([task.sample_ids[row] for row in task.train_rows.tolist()], dtype=str)
     unique, counts = np.unique(ids, return_counts=True)
@@ -211,8 +220,10 @@ def _same_rows(task: Task, bank: "FeatureBank") -> None:
         raise ShapeError(
             f"{bank.path} has {bank.n_rows} rows, the features have {len(task.labels)}: both need the same"
         )
-    names = bank.class_names or list(task.class_names)
-    differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
+    differ = np.empty(0, np.int64)
+    if task.target is None:
+        names = bank.class_names or list(task.class_names)
+        differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
     ids = bank.samples["sample_id"].to_list()
     counted = [str(row) for row in range(len(ids))]  # what a bank has where its source had no ids
     if not differ.size and counted not in (ids, list(task.sample_ids)):

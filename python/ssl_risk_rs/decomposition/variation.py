@@ -7,60 +7,69 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssl_risk_rs.decomposition.units import Units
-from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.metrics import ERROR, Metric, risk_of, row_values, row_weights
 
 __all__ = ["contrast_probe_variance", "optimism", "probe_variance"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Replicates:
-    """Margins of probes that each lack a part of the training rows, (probes, n_te), and what makes their variance that
+    """Probes that each lack a part of the training rows, judged on the test rows, and what makes their variance that
     of a probe of all rows."""
 
-    margins: np.ndarray
+    outcomes: tuple[Outcome, ...]
     scale: float
 
 
-def probe_variance(judged: Judgements, units: Units) -> tuple[float, float]:
+def probe_variance(judged: Judgements, units: Units, metric: Metric = ERROR) -> tuple[float, float]:
     """Variance of a risk over refitted probes, and its degrees of freedom; NaN where there are too few probes.
 
     The fold probes at α* (or, where only one fold was fitted, the complements) are delete-a-part replicates. Errors
     on the test rows are smoothed by the margin's spread, and the noise of the test rows is taken away.
     """
-    replicates = _of_folds(judged) or _of_complements(judged)
+    replicates = _of_folds(judged, metric) or _of_complements(judged)
     if replicates is None:
         return math.nan, math.inf
-    smooth = _smoothed(judged, replicates)
+    smooth = _smoothed(judged, replicates, metric)
     if smooth is None:
-        return 0.0, len(replicates.margins) - 1
+        return 0.0, len(replicates.outcomes) - 1
     return _between(smooth, units) * replicates.scale, len(smooth) - 1
 
 
 def contrast_probe_variance(judged: Sequence[Judgements], signs: Sequence[float], units: Units) -> tuple[float, float]:
-    """The same of a signed sum of encoders' risks, whose probes lack the same rows: the k-th probes of all are summed
-    before anything is squared."""
-    of_folds = [_of_folds(j) for j in judged]
-    shapes = {None if r is None else r.margins.shape for r in of_folds}
-    same = len(shapes) == 1 and all(np.array_equal(judged[0].fold, j.fold) for j in judged[1:])
+    """The same of a signed sum of encoders' 0-1 errors, whose probes lack the same rows: the k-th probes of all are
+    summed before anything is squared."""
+    of_folds = [_of_folds(j, ERROR) for j in judged]
+    counts = {None if r is None else len(r.outcomes) for r in of_folds}
+    same = len(counts) == 1 and all(np.array_equal(judged[0].fold, j.fold) for j in judged[1:])
     every = [r for r in (of_folds if same else []) if r is not None]
     if len(every) < len(judged):
         every = [r for j in judged if (r := _of_complements(j)) is not None]
     if len(every) < len(judged):
         return math.nan, math.inf
-    total = np.zeros(every[0].margins.shape)
+    total = np.zeros((len(every[0].outcomes), len(judged[0].test_labels)))
     for j, replicates, sign in zip(judged, every, signs, strict=True):
-        smooth = _smoothed(j, replicates)
+        smooth = _smoothed(j, replicates, ERROR)
         if smooth is not None:  # else all margins are equal, and nothing varies
             total += sign * smooth
     return _between(total, units) * every[0].scale, len(total) - 1
 
 
-def _of_folds(judged: Judgements) -> _Replicates | None:
-    margins = judged.fold_margins
+def _of_folds(judged: Judgements, metric: Metric) -> _Replicates | None:
+    """The fold probes, where what the metric reads of them was kept."""
+    margins, losses, ranks = judged.fold_margins, judged.fold_losses, judged.fold_ranks
     if margins is None or len(margins) < 3:
         return None
+    if (losses is None and "loss" in metric.reads) or (ranks is None and "rank" in metric.reads):
+        return None
+    if losses is None:
+        losses = np.zeros_like(margins)
+    wrong = (margins < 0).astype(np.uint32) if ranks is None else ranks.astype(np.uint32)
+    predicted = np.zeros(margins.shape[1], np.uint32)  # no metric reads it
     count, n, folded = len(margins), len(judged.train_labels), int((judged.subset < 0).sum())
-    return _Replicates(margins, (count - 1) ** 2 / count * folded / n)
+    outcomes = tuple(Outcome(predicted, *arrays) for arrays in zip(wrong, losses, margins, strict=True))
+    return _Replicates(outcomes, (count - 1) ** 2 / count * folded / n)
 
 
 def _of_complements(judged: Judgements) -> _Replicates | None:
@@ -68,17 +77,24 @@ def _of_complements(judged: Judgements) -> _Replicates | None:
         return None
     n = len(judged.train_labels)
     size = float(np.mean(np.bincount(judged.subset[judged.in_subset])))
-    return _Replicates(np.stack([outcome.margin for outcome in judged.cs]), (n - size) ** 2 / (size * n))
+    return _Replicates(judged.cs, (n - size) ** 2 / (size * n))
 
 
-def _smoothed(judged: Judgements, replicates: _Replicates) -> np.ndarray | None:
-    """Errors of the probes on the test rows, smoothed: (probes, n_te); None where all margins are equal."""
-    spread = float(np.std(judged.us.margin)) * len(judged.test_labels) ** (-1 / 5)
-    if not spread > 0:
+def _smoothed(judged: Judgements, replicates: _Replicates, metric: Metric) -> np.ndarray | None:
+    """Scores of the probes on the test rows, (probes, n_te), whose means over the rows are their risks; errors are
+    smoothed. None where all margins are equal."""
+    n = len(judged.test_labels)
+    weights = row_weights(metric, judged.test_labels, len(judged.class_names))
+    spread = float(np.std(judged.us.margin)) * n ** (-1 / 5)
+    if metric.smoothed and not spread > 0:
         return None
     from scipy.special import ndtr
 
-    return np.asarray(ndtr(-replicates.margins.astype(np.float64) / spread))
+    found = []
+    for outcome in replicates.outcomes:
+        wrong = ndtr(-outcome.margin.astype(np.float64) / spread) if metric.smoothed else None
+        found.append(n * weights * row_values(metric, outcome, weights, wrong))
+    return np.stack(found)
 
 
 def _between(smooth: np.ndarray, units: Units) -> float:
@@ -93,12 +109,17 @@ def _between(smooth: np.ndarray, units: Units) -> float:
     return max(0.0, between - noise)
 
 
-def optimism(judged: Judgements, risk: str) -> float:
+def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:
     """max(1, H/R) of a training error, H the same probe's error on the test rows; infinity where R is 0."""
     own, on_test = {
         "risk_af": (judged.af, judged.floor_on_test),
         "risk_sup": (judged.sup, judged.sup_on_test),
     }.get(risk, (None, None))
-    if own is None or on_test is None or on_test.error <= own.error:
+    if own is None or on_test is None:
         return 1.0
-    return on_test.error / own.error if own.error > 0 else math.inf
+    k = len(judged.class_names)
+    trained = risk_of(metric, own, judged.train_labels, k)
+    tested = risk_of(metric, on_test, judged.test_labels, k)
+    if tested <= trained:
+        return 1.0
+    return tested / trained if trained > 0 else math.inf

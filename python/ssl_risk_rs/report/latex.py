@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.reading import HasFrame, frame_of
 
@@ -17,7 +18,7 @@ __all__ = ["escape", "to_latex"]
 
 #: columns of a table, where they are in the results
 _SHOWN = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
-_KEYS = ("encoder", "data", "probe", "protocol", "shots")
+_KEYS = ("encoder", "data", "target", "metric", "probe", "protocol", "shots")
 _MARKS = {Grade.FEW_ROWS: "*", Grade.FEW_GROUPS: r"\dagger", Grade.INDICATIVE: r"\ddagger", Grade.NONE: r"\circ"}
 _SAID = {
     Grade.FEW_ROWS: "fewer than 10 rows decide it",
@@ -45,8 +46,9 @@ def to_latex(
 ) -> str:
     r"""A table of components, or of differences, with intervals; needs ``\usepackage{booktabs}``.
 
-    Numbers are in percent with a point, whatever the locale. A row stands for each encoder; data, probe and protocol
-    are columns where they differ, else a comment. Missing components are dashes.
+    Numbers are errors (of numbers and labels that are predicted, 1 − R² and 1 − AUROC) in percent with a point,
+    whatever the locale. A row stands for each encoder; data, target, probe and protocol are columns where they
+    differ, else a comment. Missing components are dashes.
 
     Parameters
     ----------
@@ -76,6 +78,8 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
     missing = [name for name in ("encoder", "probe", "group", "quantity", "estimate") if name not in frame.columns]
     if missing:
         raise ParameterError(f"the frame has no column {missing[0]!r}: give one of read_results or Run.frame")
+    if "metric" in frame.columns:  # one for each run: percent of a log-loss means nothing
+        frame = frame.filter(frame["metric"].is_in(list(HEADLINES)))
     rows = frame.filter(frame["group"] == "all").to_dicts()
     there = {row["quantity"] for row in rows}
     names = [name for name in quantities or _SHOWN if name in there]
@@ -87,7 +91,11 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
         by_run.setdefault(key, {})[row["quantity"]] = row
     vary = [i for i, name in enumerate(_KEYS) if name == "encoder" or len({key[1 + i] for key in by_run}) > 1]
     first = next(iter(by_run))
-    fixed = [f"{name} {first[1 + i]}" for i, name in enumerate(_KEYS) if i not in vary and first[1 + i]]
+    fixed = [
+        f"{name} {first[1 + i]}"
+        for i, name in enumerate(_KEYS)
+        if i not in vary and first[1 + i] not in (None, "error")
+    ]
     heads = [*(_KEYS[i] for i in vary), *(escape(QUANTITIES[name].label) for name in names)]
     body = []
     for key, found in by_run.items():

@@ -3,6 +3,7 @@
 import math
 from html import escape
 
+from ssl_risk_rs.report.metrics import metric_lines
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import shot_lines
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -15,7 +16,8 @@ def render_html(run: Run) -> str:
     """One table for each decomposition, with its checks and notes."""
     parts = []
     for result in run.decompositions:
-        title = f"{short(run.provenance.encoder)} on {run.provenance.data}, {result.method.probe} probe"
+        target = f", target {run.provenance.target}" if run.provenance.target else ""
+        title = f"{short(run.provenance.encoder)} on {run.provenance.data}{target}, {result.method.probe} probe"
         rows = []
         for name, e in result.estimates.items():
             quantity = QUANTITIES[name]
@@ -27,7 +29,7 @@ def render_html(run: Run) -> str:
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
         said += [note.sentence() for note in notes(result, run.provenance)]
-        shots = "\n".join(shot_lines(result))
+        shots = "\n".join([*metric_lines(result), *shot_lines(result)])
         shots = f"<pre>{escape(shots)}</pre>" if shots else ""
         head = f"<th>component</th><th>error, %</th><th>{100 * result.method.confidence:g} % interval</th>"
         parts.append(

@@ -75,7 +75,7 @@ def _few_shot_fits(result: Decomposition) -> list[Check]:
 
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     """Everything a reader should know, each once."""
-    said = [*provenance.notes, *result.notes]
+    said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and e.estimate < 0:

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterator
 
+from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
@@ -17,6 +18,9 @@ BAR = 20
 #: columns of a row without its bar, the mark of the bottleneck included
 NARROW = 83
 EIGHTHS = " ▏▎▍▌▋▊▉"
+#: targets that are no classes, and their errors
+_TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
+_ERRORS = {"r2": "1 - R²", "auroc": "1 - AUROC"}
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
                        "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->",
@@ -37,22 +41,30 @@ def render(run: Run, width: int | None = None) -> str:
 def render_one(result: Decomposition, provenance: Provenance, width: int | None = None) -> str:
     """One decomposition: heading, components with intervals, checks, notes."""
     columns = BAR if width is None else max(0, min(BAR, width - NARROW))
-    lines = [*_heading(result, provenance), *_rows(result, provenance, columns), *shot_lines(result)]
+    lines = [
+        *_heading(result, provenance),
+        *_rows(result, provenance, columns),
+        *metric_lines(result),
+        *shot_lines(result),
+    ]
     for check in checks(result):
         lines.append(f"  {'✓' if check.passed else '✗'} {check.text}")
     lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
     used = {e.grade for name, e in result.estimates.items() if _shown(result, name)} | marks_of(result)
+    used |= metric_marks(result)
     lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
 
 def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     sizes, method = result.sizes, result.method
-    yield f"{short(provenance.encoder)} on {provenance.data} · {method.probe} probe ({method.protocol} protocol)"
+    data = provenance.data + (f", target {provenance.target}" if provenance.target else "")
+    yield f"{short(provenance.encoder)} on {data} · {method.probe} probe ({method.protocol} protocol)"
     facts = [f"{sizes.train:,} training rows", f"{sizes.test:,} test rows"]
     if sizes.features:
         facts.append(f"{sizes.features:,} features")
-    facts.append(f"{sizes.classes:,} classes")
+    one, many = _TARGETS.get(method.metric, ("class", "classes"))
+    facts.append(f"{sizes.classes:,} {one if sizes.classes == 1 else many}")
     if math.isfinite(sizes.chance):
         facts.append(f"chance level {100 * sizes.chance:.2f} %")
     if method.device != "cpu":
@@ -69,7 +81,8 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
 def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterator[str]:
     estimates = result.estimates
     total = estimates["agg_risk"].estimate
-    yield f"{'':28}{'error %':>9}   {f'{100 * result.method.confidence:g} % interval':^17}"
+    error = f"{_ERRORS.get(result.method.metric, 'error')} %"
+    yield f"{'':24}{error:>13}   {f'{100 * result.method.confidence:g} % interval':^17}"
     for name in result.component_names:
         e = estimates[name]
         mark = ""

@@ -333,7 +333,10 @@ def _reordered(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judge
         **{name: take(getattr(judged, name), train) for name in ("train_ids", "train_labels", "subset", "fold")},
         **{name: take(getattr(judged, name), test) for name in ("test_ids", "test_labels", "test_groups")},
         "train_groups": take(judged.train_groups, train),
-        "fold_margins": None if judged.fold_margins is None else judged.fold_margins[:, test],
+        **{
+            name: None if (values := getattr(judged, name)) is None else values[:, test]
+            for name in ("fold_margins", "fold_losses", "fold_ranks")
+        },
     }
     return replace(judged, **changed)  # type: ignore[arg-type]  # each under its own field's name
 

@@ -23,7 +23,7 @@ class Grade(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A quantity with its interval, in fractions (never percent).
+    """A quantity with its interval, in fractions (never percent), or in the unit of another metric.
 
     Attributes
     ----------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.metrics import HEADLINES, METRICS, Metric
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 
@@ -18,13 +19,13 @@ __all__ = ["COLUMNS", "draws_frame", "tidy"]
 
 #: columns of results.parquet
 COLUMNS = (
-    "run", "encoder", "data", "probe", "protocol", "split", "shots", "group", "quantity", "estimate", "se",
-    "low", "high", "n", "n_groups", "df", "grade", "unit",
+    "run", "encoder", "data", "target", "probe", "protocol", "split", "shots", "group", "metric", "quantity",
+    "estimate", "se", "low", "high", "n", "n_groups", "df", "grade", "unit",
 )  # fmt: skip
 
 
 def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run: str = "") -> "pl.DataFrame":
-    """One row for each quantity of each decomposition, of its few-shot sizes and of its control."""
+    """One row for each quantity of each decomposition, in each metric, of its few-shot sizes and of its control."""
     import polars as pl
 
     rows = []
@@ -36,13 +37,16 @@ def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run:
                 "run": run,
                 "encoder": provenance.encoder if group == "all" else provenance.control or "control",
                 "data": provenance.data,
+                "target": provenance.target,
                 "probe": result.method.probe,
                 "protocol": result.method.protocol,
                 "group": group,
             }
             for shots, estimates in _sizes(result):
-                rows += [{**head, "shots": shots, **_row(e)} for e in estimates]
-    types = {"shots": pl.String, "n": pl.Int64, "n_groups": pl.Int64}
+                rows += [{**head, "shots": shots, **_row(e, HEADLINES[result.method.metric])} for e in estimates]
+            for other in result.metrics:
+                rows += [{**head, "shots": None, **_row(e, METRICS[other.metric])} for e in other.estimates.values()]
+    types = {"target": pl.String, "shots": pl.String, "n": pl.Int64, "n_groups": pl.Int64}
     return pl.DataFrame(rows, schema_overrides=types).select(COLUMNS)
 
 
@@ -53,8 +57,9 @@ def _sizes(result: "Decomposition") -> "Iterator[tuple[str | None, list[Estimate
         yield shot.size.name, list(shot.estimates.values())
 
 
-def _row(e: Estimate) -> dict[str, Any]:
+def _row(e: Estimate, metric: Metric) -> dict[str, Any]:
     return {
+        "metric": metric.name,
         "split": QUANTITIES[e.quantity].rows,
         "quantity": e.quantity,
         "estimate": e.estimate,
@@ -65,7 +70,7 @@ def _row(e: Estimate) -> dict[str, Any]:
         "n_groups": e.n_groups,
         "df": e.df,
         "grade": e.grade.value,
-        "unit": "fraction",
+        "unit": metric.unit,
     }
 
 

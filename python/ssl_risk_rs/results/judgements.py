@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int8, Shaped, UInt32
+from jaxtyping import Float32, Int8, Shaped, UInt16, UInt32
 
 from ssl_risk_rs.errors import ShapeError
 
@@ -40,6 +40,16 @@ class Outcome:
         """0-1 error."""
         return float(self.wrong.mean())
 
+    @property
+    def confidence(self) -> np.ndarray:
+        """float64 (n,): softmax probability of the predicted class.
+
+        The margin is how far the true class lies above the best other one, so the predicted class lies −margin
+        above the true one where the row is wrong, and is the true one where it is right.
+        """
+        above = self.loss.astype(np.float64) + np.minimum(self.margin.astype(np.float64), 0.0)
+        return np.asarray(np.exp(-np.maximum(above, 0.0)))  # float32 leaves −1e-8 for 0
+
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
@@ -59,7 +69,8 @@ class Judgements:
     held_out_floor : the same at the floor's penalty, or None where those were not fitted
     us : probe of all training rows on the test rows; cs : complement probes on the test rows
     floor_on_test : floor probe on the test rows
-    fold_margins : float32 (folds judged, n_te), margins of the fold probes on the test rows; None where none were
+    fold_margins, fold_losses : float32 (folds judged, n_te), margins and losses of the fold probes on the test rows;
+        fold_ranks : uint16, their ranks of the true class, at most 65535; None where no folds were judged
     """
 
     class_names: tuple[str, ...]
@@ -81,6 +92,8 @@ class Judgements:
     train_groups: Shaped[np.ndarray, " n"] | None = None
     test_groups: Shaped[np.ndarray, " n_te"] | None = None
     fold_margins: Float32[np.ndarray, "folds n_te"] | None = None
+    fold_losses: Float32[np.ndarray, "folds n_te"] | None = None
+    fold_ranks: UInt16[np.ndarray, "folds n_te"] | None = None
 
     def __post_init__(self) -> None:
         n, m, held = len(self.train_labels), len(self.test_labels), int(self.in_subset.sum())

@@ -45,6 +45,7 @@ class Provenance:
     pretraining_data : of the encoder, as published
     saw_training_images : whether the encoder's pretraining data hold the probe's training images; None: not known
     group : column that groups were taken from
+    target : column that stood in for the labels; None for the labels themselves
     banks : role (encoder, supervised, control) → bank
     notes : on the data and the encoder
     """
@@ -58,5 +59,6 @@ class Provenance:
     pretraining_data: str | None = None
     saw_training_images: bool | None = None
     group: str | None = None
+    target: str | None = None
     banks: Mapping[str, BankFacts] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()

@@ -26,13 +26,19 @@ RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
     "run": ("text", "name of the run folder"),
     "encoder": ("text", "encoder, in rows of the control the control encoder"),
     "data": ("text", "data set"),
+    "target": ("text", "column that stood in for the labels; null for the labels themselves"),
     "probe": ("text", "`logistic` or `ridge`"),
     "protocol": ("text", "`strict` or `paper`"),
     "split": ("text", "set of rows it is judged on: `train`, `subset` (held-out training rows) or `test`"),
     "shots": ("text", "labels a class; null with all labels"),
     "group": ("text", "`all`, or `control` for the control encoder"),
+    "metric": (
+        "text",
+        "`error` (0-1 error), or another that was asked for: `balanced`, `top5`, `log_loss`, `ece`; `r2` or `auroc` "
+        "where numbers or labels are predicted",
+    ),
     "quantity": ("text", "risk or component, a name of docs/decomposition.md"),
-    "estimate": ("number", "error as a fraction"),
+    "estimate": ("number", "the error, in the unit of the metric"),
     "se": ("number", "its standard error"),
     "low": ("number", "lower end of its interval; NaN where there is none"),
     "high": ("number", "upper end of its interval; NaN where there is none"),
@@ -40,7 +46,7 @@ RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
     "n_groups": ("integer", "groups of those rows; null where rows have none"),
     "df": ("number", "degrees of freedom of the t quantile; infinity for a normal interval"),
     "grade": ("text", "how far the interval can be trusted: `sound`, `few_rows`, `few_groups`, `indicative`, `none`"),
-    "unit": ("text", "`fraction`"),
+    "unit": ("text", "`fraction`, or `nats` for `log_loss`"),
 }
 
 
@@ -178,6 +184,8 @@ def _read(folder: Path) -> "pl.DataFrame":
             raise ResultError(f"{folder} is damaged: results.parquet cannot be read ({error})") from error
     if unknown := [name for name in rows.columns if name not in COLUMNS]:
         raise ResultError(f"{folder} has a column that this release does not know: {unknown[0]}; upgrade it")
+    if "metric" not in rows.columns:  # until there were others, every number was a 0-1 error
+        rows = rows.with_columns(pl.lit("error").alias("metric"))
     rows = rows.with_columns(
         pl.lit(str(folder)).alias("path"), pl.lit(str(created)).alias("created"), pl.lit(schema).alias("schema")
     )

@@ -17,6 +17,7 @@ class Method:
     max_passes : of a logistic fit; confidence : of the intervals
     random_counts : class counts vary from sample to sample; n_threads : None for all cores
     device : what the rows lay on, "cpu" or names of GPUs
+    metric : what errors are: "error", the 0-1 error of classes, "r2" (1 − R²) of numbers, "auroc" (1 − AUROC) of labels
     """
 
     probe: str
@@ -30,6 +31,7 @@ class Method:
     random_counts: bool = False
     n_threads: int | None = None
     device: str = "cpu"
+    metric: str = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Penalty:
     absolute : α on weights in scaled coordinates, as the solver took it
     grid : values tried, ascending; errors : what each cost, in rows
     inside : whether weaker and stronger ones were tried; None where it was not tuned
+    losses : mean losses instead of errors, where targets are numbers or labels
     """
 
     value: float
@@ -72,6 +75,7 @@ class Penalty:
     grid: tuple[float, ...] = ()
     errors: tuple[int, ...] = ()
     inside: bool | None = None
+    losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotOutcomes, ShotSize
 from ssl_risk_rs.results.frames import draws_frame, tidy
 from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.metrics import MetricEstimates
 from ssl_risk_rs.results.provenance import Host, Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, Sizes
@@ -71,6 +72,8 @@ class Decomposition:
     #: the decomposition at small numbers of labels, in ascending order of labels
     shots: tuple[FewShot, ...] = ()
     label_curve: LabelCurve | None = None
+    #: the same quantities in the other metrics that were asked for
+    metrics: tuple[MetricEstimates, ...] = ()
 
     @property
     def supervised(self) -> bool:
@@ -91,6 +94,19 @@ class Decomposition:
     def estimate(self, quantity: str) -> float:
         """Point estimate of a quantity."""
         return self.estimates[quantity].estimate
+
+    def metric(self, name: str) -> MetricEstimates:
+        """The quantities in another metric than the 0-1 error.
+
+        Raises
+        ------
+        ResultError if it was not asked for; `with_metrics` adds it.
+        """
+        for found in self.metrics:
+            if found.metric == name:
+                return found
+        there = ", ".join(found.metric for found in self.metrics) or "none but the 0-1 error"
+        raise ResultError(f"{self.name} has no metric {name!r} (it has {there}): with_metrics adds it")
 
     @property
     def components(self) -> "pl.DataFrame":
@@ -269,6 +285,10 @@ def _read(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) 
     return from_json(
         Decomposition,
         {**found, "estimates": _with_df(found["estimates"])},
+        metrics=tuple(
+            from_json(MetricEstimates, {**other, "estimates": _with_df(other["estimates"])})
+            for other in found.get("metrics", ())
+        ),
         covariance=covariance,
         shots=tuple(_read_shot(shot, prefix, arrays) for shot in found.get("shots", ())),
         judgements=Judgements.from_arrays(own) if own else None,

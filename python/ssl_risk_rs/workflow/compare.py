@@ -8,6 +8,7 @@ from typing import Any
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.paired import common_probes, compare
 from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.events import Report
@@ -80,6 +81,7 @@ def compare_targets(
         run, failure = decompose_features(
             target,
             group=asked.group,
+            target=asked.target,
             features_columns=reading.features_columns,
             drop_unlabelled=reading.drop_unlabelled,
             store=reading.store,
@@ -191,6 +193,7 @@ class _Asked:
     probes: tuple[str, ...]
     fields: Mapping[str, Any]
     group: str | None
+    target: Target | None = None
 
 
 def _is_run(target: str) -> bool:
@@ -239,7 +242,10 @@ def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[s
         alike |= {"floor": first.penalties["floor"].value} if "floor" in first.penalties else {}
         alike |= {"n_folds": first.sizes.folds} if first.sizes.folds else {}
     alike["random_counts"] = first.method.random_counts
-    return _Asked(tuple(probes or common_probes(loaded)), {**alike, **fields}, group or loaded[0].provenance.group)
+    provenance = loaded[0].provenance
+    target = None if provenance.target is None else Target(provenance.target, "classes")
+    chosen = tuple(probes or common_probes(loaded))
+    return _Asked(chosen, {**alike, **fields}, group or provenance.group, target)
 
 
 def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:

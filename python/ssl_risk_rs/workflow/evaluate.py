@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report
@@ -35,6 +36,7 @@ def evaluate(
     supervised: str = "auto",
     control: str = "auto",
     group: str | None = None,
+    target: Target | None = None,
     store: "str | Path | None" = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
@@ -50,6 +52,8 @@ def evaluate(
     supervised, control : "auto", "none" or an encoder's name. `auto` takes the twin that the encoder names if
         the data's labels trained it, and a control encoder where one is cheap.
     group : column of the data's samples whose groups are kept whole
+    target : column of the data's samples that is predicted instead of the labels; a twin trained on the labels is
+        then none
     store : folder of the feature banks
     say, report : receive sentences, and events of extraction and fits
     extraction : keyword arguments of `ensure_banks`
@@ -68,11 +72,16 @@ def evaluate(
             said.add(sentence)
             say(sentence)
 
+    if target is not None and supervised == "auto":
+        supervised = "none"  # the twin that an encoder names was trained on the labels
+
     def bank_of(name: str, **options: Any) -> "FeatureBank":
         given = {**(extraction or {}), **options}
         banks = ensure_banks(name, data, store=store, group=group, say=say_once, progress=report, **given)
         return next(iter(banks.values()))
 
+    if target is not None:
+        _check_columns(data, target)
     bank = bank_of(model)
     header = bank.header
     spec = header.encoder_spec or {}
@@ -84,6 +93,8 @@ def evaluate(
     any_size = {"img_size": None} if control_name is not None and control_name.startswith("pixels") else {}
     blind = None if control_name is None else bank_of(control_name, **own, **any_size)
     task = make_task(bank, groups=group)
+    if target is not None:
+        task = retargeted(task, bank_values(bank, target), target)
     finished = decompose_each(
         task,
         probes=probes,
@@ -103,10 +114,18 @@ def evaluate(
         pretraining_data=header.pretraining_data,
         saw_training_images=saw(header.pretraining_id, header.data_id),
         group=group,
+        target=None if target is None else target.column,
         banks={role: bank_facts(b) for role, b in used.items() if b is not None},
         notes=tuple(Note("text", {"text": _sentence(note)}) for note in header.data_notes or ()),
     )
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
+
+
+def _check_columns(data: str, target: Target) -> None:
+    """Complain about a column that the data lack before images are encoded, not after."""
+    from ssl_risk_rs.datasets import create_dataset
+
+    chosen(target, list(create_dataset(data).source.listing().columns), data)
 
 
 def _sentence(note: str) -> str:

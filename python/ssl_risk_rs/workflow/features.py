@@ -1,7 +1,7 @@
 """Features that exist already, a bank or files → a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
 from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
 from ssl_risk_rs.events import Report
@@ -41,6 +42,7 @@ def decompose_features(
     test: str | None = None,
     supervised: str | None = None,
     group: str | None = None,
+    target: Target | None = None,
     features_columns: str | None = None,
     drop_unlabelled: bool = False,
     store: "Path | str | None" = None,
@@ -56,6 +58,7 @@ def decompose_features(
     test : the test rows, if they are in a file of their own
     supervised : the twin's features, in the same rows
     group : column whose groups are kept whole
+    target : column that is predicted instead of the labels
     features_columns, drop_unlabelled : as in `load_features`
     store : folder in which keys are looked up
     settings : fields of `Settings` but the probe
@@ -67,6 +70,9 @@ def decompose_features(
     fields = dict(settings or {})
     columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
     opened = open_features(path, test, columns, store)
+    if target is not None:
+        values = _columns_of(opened, path, target)
+        opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=drop_unlabelled))
     twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
     try:
         finished = decompose_each(
@@ -80,6 +86,7 @@ def decompose_features(
         supervised=supervised,
         no_control="features alone do not tell how their images look without training (ssl-risk-rs run adds one)",
         group=group,
+        target=None if target is None else target.column,
         banks={} if opened.bank is None else {"encoder": bank_facts(opened.bank)},
     )
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
@@ -98,6 +105,16 @@ def open_features(path: str, test: str | None, columns: Mapping[str, Any], store
         raise ParameterError(f"{path} is a feature bank, whose features are known: leave out --features-columns")
     name = bank.header.encoder or Path(path).name
     return _Opened(make_task(bank, groups=columns["group"]), name, bank.header.data_name or path, bank=bank)
+
+
+def _columns_of(opened: _Opened, path: str, target: Target) -> dict[str, np.ndarray]:
+    """The columns that a target names, in the order of the task's rows."""
+    if opened.bank is not None:
+        return bank_values(opened.bank, target)
+    assert opened.arrays is not None  # a bank or files
+    train, test = opened.arrays.train_columns, opened.arrays.test_columns
+    names = chosen(target, [name for name in train if name in test], path)
+    return {name: np.array([*train[name].tolist(), *test[name].tolist()], dtype=object) for name in names}
 
 
 def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:

@@ -1,18 +1,20 @@
 """One decomposition for each probe that is asked for; what is finished is kept when a later one fails."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.metrics import parse_metrics
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["Finished", "decompose_each"]
+__all__ = ["Finished", "decompose_each", "settings_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,27 @@ class Finished:
 
     decompositions: tuple[Decomposition, ...]
     failure: SslRiskError | None = None
+
+
+def settings_of(probes: Sequence[str], fields: Mapping[str, Any]) -> list[tuple[Settings, tuple[Note, ...]]]:
+    """The settings of each probe, checked, with a note on metrics that it lacks and another of the probes has.
+
+    Raises
+    ------
+    ParameterError for what cannot be asked for.
+    """
+    found: list[tuple[Settings, tuple[Note, ...]]] = []
+    for probe in probes:
+        settings, notes = Settings(**{**fields, "probe": probe}), tuple[Note, ...]()
+        if probe == "ridge" and len(probes) > 1:
+            asked = parse_metrics(settings.metrics)
+            lacking = [metric.name for metric in asked if metric.probabilities]
+            if lacking:
+                settings = replace(settings, metrics=tuple(m.name for m in asked if not m.probabilities))
+                notes = (Note("metric_needs_probabilities", {"metrics": ", ".join(lacking)}),)
+        settings.validate()
+        found.append((settings, notes))
+    return found
 
 
 def decompose_each(
@@ -39,13 +62,12 @@ def decompose_each(
     ------
     What the first probe raises; a failure of a later one is handed over with what was finished.
     """
-    every = [Settings(**{**fields, "probe": probe}) for probe in probes]
-    for settings in every:
-        settings.validate()
+    every = settings_of(probes, fields)
     found: list[Decomposition] = []
-    for settings in every:
+    for settings, left_out in every:
         try:
-            found.append(decompose_task(task, twin=twin, control=control, name=name, settings=settings, report=report))
+            done = decompose_task(task, twin=twin, control=control, name=name, settings=settings, report=report)
+            found.append(replace(done, notes=(*done.notes, *left_out)))
         except SslRiskError as error:
             if not found:
                 raise

@@ -139,7 +139,8 @@ def beside(
 
     Returns
     -------
-    nothing where the encoder is not published and the data are not those of the table
+    nothing where the encoder is not published and the data are not those of the table, or where another column than
+    the labels was predicted
 
     Raises
     ------
@@ -148,6 +149,8 @@ def beside(
     name = published_encoder(published, encoder or run.provenance.encoder)
     if encoder is not None and name is None:
         raise ParameterError(f"{encoder!r} is not among the {len(published.names())} published encoders")
+    if run.provenance.target is not None or any(d.method.metric != "error" for d in run.decompositions):
+        return []
     found = [
         counterpart(published, d, run.provenance, encoder=name, architecture=architecture) for d in run.decompositions
     ]

@@ -8,6 +8,7 @@ mod bank;
 mod design;
 mod error;
 mod features;
+mod geometry;
 mod interrupt;
 mod judge;
 mod kernels;
@@ -24,6 +25,7 @@ use pyo3::prelude::*;
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     bank::register(m)?;
+    geometry::register(m)?;
     m.add_class::<moments::Moments>()?;
     m.add_class::<design::Design>()?;
     m.add_class::<linear::LinearProbe>()?;

@@ -14,6 +14,7 @@ use crate::arguments::{scaling_from, sums_from, threads};
 use crate::design::Design;
 use crate::error::to_py;
 use crate::features::{Features, slice};
+use crate::geometry::{Totals, totals};
 use crate::interrupt;
 use crate::linear::LinearProbe;
 
@@ -213,6 +214,15 @@ impl Moments {
             "Moments({} features, {} classes, {} cells, {rows} rows)",
             self.n_features, self.n_classes, self.n_cells
         )
+    }
+
+    #[pyo3(signature = (cells=None))]
+    fn totals<'py>(&self, py: Python<'py>, cells: Option<Vec<usize>>) -> PyResult<Totals<'py>> {
+        totals(py, || {
+            let moments = self.lock();
+            let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
+            moments.totals(&cells)
+        })
     }
 
     #[pyo3(signature = (cells=None, *, scaling="none"))]

@@ -6,7 +6,6 @@
 //!
 //! with G = Σ (x−c)(x−c)ᵀ over the cells and D the scaling ([`crate::scaling`]): 0 for features that are constant.
 
-use super::cell::Cell;
 use super::{Moments, Sums};
 use crate::error::{Error, Result};
 use crate::scaling::{Affine, Scaling, Spread, mean_variance};
@@ -56,16 +55,7 @@ impl Moments {
     /// [`Error::Parameter`] if a cell does not exist or is named twice, or fewer than two classes have rows.
     pub fn design(&self, cells: &[usize], scaling: Scaling) -> Result<Design> {
         let (d, k) = (self.n_features, self.n_classes);
-        if let Some(bad) = cells.iter().find(|&&c| c >= self.cells.len()) {
-            return Err(Error::Parameter(format!("cell {bad} of {}", self.cells.len())));
-        }
-        if let Some((_, twice)) = cells.iter().enumerate().find(|&(i, c)| cells[..i].contains(c)) {
-            return Err(Error::Parameter(format!("cell {twice} is named twice")));
-        }
-        let mut total = Cell::new(d, k);
-        for &c in cells {
-            total.add(&self.cells[c]);
-        }
+        let total = self.union(cells)?;
         let classes: Vec<usize> = (0..k).filter(|&c| total.counts[c] > 0).collect();
         if classes.len() < 2 {
             return Err(Error::Parameter(format!(

@@ -19,6 +19,7 @@ mod means;
 mod row_scaling;
 mod shift;
 mod sums;
+mod totals;
 
 use rayon::prelude::*;
 
@@ -35,6 +36,7 @@ pub use means::feature_means;
 pub use row_scaling::RowScaling;
 pub use shift::choose_shift;
 pub use sums::Sums;
+pub use totals::Totals;
 
 pub use crate::scaling::{Affine, Scaling};
 

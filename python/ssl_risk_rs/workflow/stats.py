@@ -1,0 +1,159 @@
+"""Banks and feature files → statistics of each representation, and how alike any two are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.errors import ParameterError, ShapeError
+from ssl_risk_rs.geometry import Agreement, Geometry, SampleRows, geometry_frame, linear_cka, measure
+from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS, Split
+from ssl_risk_rs.workflow.compare import Reading
+from ssl_risk_rs.workflow.features import open_features
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Measured", "measure_targets", "split_rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Statistics of each target, the agreement of each pair if it was asked for, and what was said while reading."""
+
+    geometries: tuple[Geometry, ...]
+    agreements: tuple[Agreement, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    def frame(self) -> "pl.DataFrame":
+        """All of it as one tidy frame; see `geometry_frame`."""
+        return geometry_frame(self.geometries, self.agreements)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What was named, its encoder, and its rows."""
+
+    name: str
+    data: str
+    task: Task
+    rows: SampleRows
+
+
+def measure_targets(
+    targets: Sequence[str],
+    *,
+    views: Sequence[str] = (),
+    split: Split = "train",
+    cka: bool = False,
+    reading: Reading | None = None,
+    seed: int = 0,
+    uniformity_rows: int = UNIFORMITY_ROWS,
+    n_threads: int | None = None,
+) -> Measured:
+    """Measure the geometry of banks or feature files.
+
+    Parameters
+    ----------
+    targets : banks (a folder or a key in the store) or feature files, as `load_features` takes them
+    views : of a single target: banks or files with further views of the same samples, in the same rows
+    split : "train", "test" or "all" rows
+    cka : also how alike each pair of targets is; they need the same rows
+    reading : how feature files are read
+    seed, uniformity_rows : of the rows that uniformity is taken over
+
+    Raises
+    ------
+    ParameterError for no target, a target named twice, views of several targets; ShapeError for rows that are not the
+    same; those of `open_features`.
+    """
+    if not targets:
+        raise ParameterError("name a feature bank or feature files")
+    every = [Path(t).expanduser().resolve() for t in (*targets, *views)]
+    if len(set(every)) < len(every):
+        raise ParameterError("a target is named twice: a representation does not differ from itself")
+    if views and len(targets) > 1:
+        raise ParameterError(f"views are of one target, and {len(targets)} are named: measure them one by one")
+    if cka and len(targets) < 2:
+        raise ParameterError("CKA compares representations: name at least two")
+    reading = reading or Reading()
+    opened = [_open(target, split, reading) for target in targets]
+    others = [_open(view, split, reading) for view in views]
+    for other in others:
+        _same_samples(opened[0], other)
+    names = _names(opened, targets)
+    geometries = tuple(
+        measure(
+            target.rows,
+            target.task.labels,
+            target.task.n_classes,
+            views=[other.rows for other in others],
+            name=name,
+            data=target.data,
+            split=split,
+            seed=seed,
+            uniformity_rows=uniformity_rows,
+            n_threads=n_threads,
+        )
+        for name, target in zip(names, opened, strict=True)
+    )
+    agreements = []
+    for (one_name, one), (other_name, other) in combinations(zip(names, opened, strict=True), 2) if cka else ():
+        _same_samples(one, other)
+        value = linear_cka(one.rows, other.rows, n_threads=n_threads)
+        agreements.append(Agreement(one_name, other_name, one.data, split, value, len(one.rows.rows)))
+    notes = [note for target in (*opened, *others) for note in target.task.notes if note.code != "groups_unused"]
+    return Measured(geometries, tuple(agreements), tuple(_once(notes)))
+
+
+def split_rows(task: Task, split: Split) -> SampleRows:
+    """Rows of a split of a task."""
+    rows = {"train": task.train_rows, "test": task.test_rows}.get(split)
+    return SampleRows(task.features, np.concatenate([task.train_rows, task.test_rows]) if rows is None else rows)
+
+
+def _open(target: str, split: Split, reading: Reading) -> _Target:
+    columns = {
+        "features_columns": reading.features_columns,
+        "group": None,
+        "drop_unlabelled": reading.drop_unlabelled,
+    }
+    opened = open_features(target, None, columns, reading.store)
+    return _Target(opened.encoder, opened.data, opened.task, split_rows(opened.task, split))
+
+
+def _names(opened: Sequence[_Target], targets: Sequence[str]) -> list[str]:
+    """Names of the encoders; where two have the same, with the target."""
+    plain = [one.name for one in opened]
+    if len(set(plain)) == len(plain):
+        return plain
+    return [
+        f"{name} ({target})" if plain.count(name) > 1 else name for name, target in zip(plain, targets, strict=True)
+    ]
+
+
+def _once(notes: Sequence[Note]) -> list[Note]:
+    """Each note once, in order."""
+    return list({note.sentence(): note for note in notes}.values())
+
+
+def _same_samples(one: _Target, other: _Target) -> None:
+    """Complain unless the rows of two targets are of the same samples, as far as ids and labels tell."""
+    a, b = one.rows.rows, other.rows.rows
+    if len(a) != len(b):
+        raise ShapeError(f"{other.name} has {len(b)} rows, {one.name} has {len(a)}: both need the same samples")
+    names = [np.array(t.task.class_names)[t.task.labels[t.rows.rows]] for t in (one, other)]
+    differ = np.flatnonzero(names[0] != names[1])
+    ids = [[t.task.sample_ids[row] for row in t.rows.rows.tolist()] for t in (one, other)]
+    if not differ.size and ids[0] != ids[1] and not any(all(i.isdecimal() for i in of) for of in ids):
+        differ = np.array([i for i, (x, y) in enumerate(zip(*ids, strict=True)) if x != y])
+    if differ.size:
+        raise ShapeError(
+            f"{other.name} has other rows than {one.name}, or another order: they differ first in row {differ[0]}; "
+            "extract both from one data set"
+        )

@@ -1,0 +1,198 @@
+"""Near-duplicates: the search against all pairs, the rule's false share, and what leaving rows out changes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs import decompose
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.decomposition.task import make_task
+from ssl_risk_rs.errors import ParameterError, ShapeError
+from ssl_risk_rs.geometry import SampleRows, find_matches
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.workflow.audit import _change, audit_task
+
+
+def rows(x):
+    return SampleRows(Features.of_arrays(np.ascontiguousarray(x, np.float32)), np.arange(len(x), dtype=np.uint32))
+
+
+def cosines(a, b):
+    a, b = (np.asarray(v, float) / np.linalg.norm(np.asarray(v, float), axis=1, keepdims=True) for v in (a, b))
+    return a @ b.T
+
+
+def world(n=600, m=200, d=16, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = 1.5 * rng.standard_normal((4, d))
+    y, y_test = rng.integers(0, 4, n), rng.integers(0, 4, m)
+    x, x_test = (rng.standard_normal((len(v), d)) + centres[v] for v in (y, y_test))
+    return x.astype(np.float32), y, x_test.astype(np.float32), y_test
+
+
+def test_matches_are_those_of_all_pairs():
+    x, _, x_test, _ = world()
+    x_test[:5] = x[10:15]
+    found = find_matches(rows(x_test), rows(x), false_share=0.05)
+    of_all, among = cosines(x_test, x), cosines(x, x)
+    np.fill_diagonal(among, -1)
+    # float64 of a row found by float32 products, on AMX of 16 bits
+    np.testing.assert_allclose(found.nearest, of_all.max(1), atol=3e-5)
+    np.testing.assert_allclose(found.null, np.sort(among.max(1)), atol=3e-5)
+    allowed = math.floor(0.05 * 601) - 1
+    assert found.threshold == found.null[-1 - allowed] and (found.null > found.threshold).sum() == allowed
+    listed = np.flatnonzero(found.nearest > found.threshold)
+    assert sorted(found.queries.tolist()) == listed.tolist()
+    assert found.similarity.tolist() == sorted(found.similarity.tolist(), reverse=True)
+    assert found.queries[:5].tolist() == [0, 1, 2, 3, 4] and found.base[:5].tolist() == [10, 11, 12, 13, 14]
+    assert found.similarity[:5].tolist() == [1.0] * 5  # equal rows, exactly
+    expected = [(1 + (found.null >= s).sum()) / 601 for s in found.similarity]
+    assert found.p_value.tolist() == expected
+
+
+def test_the_share_that_is_listed_by_chance_is_the_one_asked_for():
+    """Rows drawn alike: of 40 x 200 test rows a share of 0.05 lies above the threshold, give or take its error."""
+    listed = []
+    for seed in range(40):
+        x, _, x_test, _ = world(300, 200, 6, seed)
+        found = find_matches(rows(x_test), rows(x), false_share=0.05)
+        assert found.expected <= 0.05 * 200 + 1e-9  # rounding of doubles
+        listed.append(len(found.queries) / 200)
+    error = np.std(listed, ddof=1) / math.sqrt(40)
+    # exchangeable but for one row less behind the threshold: its share lies between floor(15.05)/301 and 0.05
+    assert abs(np.mean(listed) - 0.05) <= 3 * error + 0.002
+
+
+def test_copies_in_the_base_raise_the_threshold():
+    x, _, x_test, _ = world()
+    x[300:] = x[:300]
+    found = find_matches(rows(x_test), rows(x), false_share=0.05)
+    assert (found.threshold, len(found.queries)) == (1.0, 0)
+    x_test[0] = x[0]
+    found = find_matches(rows(x_test), rows(x), false_share=0.05)
+    assert found.queries.tolist() == [0]  # a copy is listed whatever the threshold
+
+
+def test_a_sample_of_the_base_gives_the_threshold():
+    x, _, x_test, _ = world()
+    found = find_matches(rows(x_test), rows(x), null_rows=100, seed=1, false_share=0.1)
+    assert (found.null_rows, found.n_base) == (100, 600)
+    assert find_matches(rows(x_test), rows(x), null_rows=100, seed=2, false_share=0.1).threshold != found.threshold
+
+
+def test_rows_of_zeros_match_nothing():
+    x, _, x_test, _ = world()
+    x_test[3] = 0
+    x[7] = 0
+    found = find_matches(rows(x_test), rows(x), threshold=-1.0)
+    assert found.zero_rows == 1 and 3 not in found.queries and 7 not in found.base
+    assert (len(found.queries), found.null_rows) == (199, 599)
+    assert math.isnan(found.false_share) and found.expected == 199  # every training row is above -1 too
+
+
+def test_what_cannot_be_searched_is_named():
+    x, _, x_test, _ = world()
+    with pytest.raises(ParameterError, match="false_share must lie between 0 and 1"):
+        find_matches(rows(x_test), rows(x), false_share=0.0)
+    with pytest.raises(ParameterError, match="threshold is a cosine"):
+        find_matches(rows(x_test), rows(x), threshold=1.5)
+    with pytest.raises(ParameterError, match="there are 1 base rows"):
+        find_matches(rows(x_test), rows(x[:1]))
+    with pytest.raises(ShapeError, match="number of features"):
+        find_matches(rows(x_test[:, :3]), rows(x))
+    x[4, 2] = np.inf
+    with pytest.raises(ParameterError, match="row 4, feature 2"):
+        find_matches(rows(x_test), rows(x))
+
+
+# --- what leaving rows out changes ----------------------------------------------------------------------------
+
+
+def test_changes_are_those_of_a_decomposition_without_the_rows():
+    x, y, x_test, y_test = world(d=8)
+    x_test[:30], y_test[:30] = x[:30] + 1e-3, y[:30]
+    task = make_task(x, y, x_test, y_test)
+    found = audit_task(task, probe="ridge", false_share=0.01)
+    listed = np.isin(task.test_rows, found.matches.queries)
+    assert listed[:30].all() and listed.sum() == len(found.pairs) < 45
+    whole = decompose(x, y, x_test, y_test, probe="ridge")
+    rest = decompose(x, y, x_test[~listed], y_test[~listed], probe="ridge")
+    changes = {change.quantity: change for change in found.changes}
+    total = changes["agg_risk"]
+    assert total.all_rows.estimate == whole.estimate("agg_risk")
+    assert total.without.estimate == pytest.approx(rest.estimate("agg_risk"), abs=1e-12)  # rounding of doubles
+    for change in changes.values():
+        assert change.change == pytest.approx(change.without.estimate - change.all_rows.estimate, abs=1e-12)  # as above
+        assert change.low < change.change < change.high
+    # held-out training rows are the same: both move alike
+    assert changes["enc_gen"].change == pytest.approx(total.change, abs=1e-12)  # as above
+    assert total.without.n == (~listed).sum()
+    nearest = found.matches.nearest
+    beside = np.isin(np.arange(len(listed)), np.argsort(np.where(listed, 2.0, -nearest))[: listed.sum()])
+    other = decompose(x, y, x_test[~beside], y_test[~beside], probe="ridge")
+    assert total.beside == pytest.approx(other.estimate("agg_risk") - whole.estimate("agg_risk"), abs=1e-12)  # as above
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_interval_of_a_change_covers(grouped):
+    rng = np.random.default_rng(0)
+    m, n, covered = 1200, 240, []
+    for _ in range(400):
+        listed = np.zeros(m, bool)
+        listed[:n] = True
+        groups = np.arange(m) // 4 if grouped else None
+        p = np.where(listed, 0.2, 0.3)
+        common = rng.random(m // 4)[np.arange(m) // 4]
+        errors = (np.where(rng.random(m) < 0.6, common, rng.random(m)) if grouped else rng.random(m)) < p
+        change, half = _change(errors.astype(float), listed, groups, 0.95)
+        truth = 0.3 - (0.2 * n + 0.3 * (m - n)) / m
+        covered.append(abs(change - truth) <= half)
+    assert 0.92 <= np.mean(covered) <= 0.99  # 0.95 ± 3 standard errors; guards make it longer
+
+
+def test_a_group_column_makes_the_interval_one_of_groups():
+    errors = np.repeat([1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0], 10)
+    listed = np.zeros(80, bool)
+    listed[:20] = True
+    alone, grouped = (_change(errors, listed, g, 0.95) for g in (None, np.arange(80) // 10))
+    assert alone[0] == grouped[0] and grouped[1] > 2 * alone[1]  # √10 but for the guard
+
+
+def test_nothing_is_decomposed_where_nothing_is_listed_or_nothing_is_left():
+    x, y, x_test, y_test = world()
+    task = make_task(x, y, x_test, y_test)
+    found = audit_task(task, threshold=0.99999)
+    assert (found.pairs, found.decomposition, found.changes) == ((), None, ())
+    with pytest.raises(ParameterError, match="all 200 test rows are listed"):
+        audit_task(task, threshold=-1.0)
+    assert len(audit_task(task, threshold=-1.0, probe=None).pairs) == 200
+
+
+def test_the_command_lists_pairs_and_changes(tmp_path):
+    x, y, x_test, y_test = world(d=8)
+    x_test[0], y_test[0] = x[5], (y[5] + 1) % 4
+    np.savez(tmp_path / "f.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test)
+
+    def run(*options, code=0):
+        result = CliRunner().invoke(main, ["data", "audit", str(tmp_path / "f.npz"), *options])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    table = run("--probe", "ridge")
+    assert (
+        "pairs of different classes: 1" in " ".join(table.split())
+        and "1.000000" in table
+        and "aggregated risk" in table
+    )
+    assert all(len(line) <= 80 for line in table.splitlines())
+    document = json.loads(run("--probe", "ridge", "--format", "json"))
+    assert document["pairs"][0]["similarity"] == 1.0
+    assert {change["quantity"] for change in document["changes"]} >= {"enc_gen", "agg_risk"}
+    lines = run("--probe", "none", "--format", "csv").splitlines()
+    assert lines[0] == "test_id,train_id,similarity,p_value,test_class,train_class"
+    x_test[0] = -x_test[0]
+    np.savez(tmp_path / "f.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test)
+    assert "Nothing is decomposed, because no test row is listed." in run("--threshold", "0.99999")
+    assert "give one of them" in run("--threshold", "0.9", "--false-share", "0.1", code=2)

@@ -1,0 +1,93 @@
+"""`ssl-risk-rs stats`: what is printed is what was measured."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs import stats
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.geometry import SampleRows, linear_cka
+from ssl_risk_rs.probes.features import Features
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((120, 8)).astype(np.float32), np.arange(120) % 3
+    made = {}
+    for name, z in {"a": x, "b": x[:, :5] ** 2, "c": x + 0.1 * rng.standard_normal(x.shape)}.items():
+        z = z.astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", X_train=z[:90], y_train=y[:90], X_test=z[90:], y_test=y[90:])
+        made[name] = z
+    return tmp_path, made, y
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, ["stats", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_formats_hold_the_numbers_of_the_library(files):
+    folder, made, y = files
+    rows = json.loads(run(folder / "a.npz", folder / "b.npz", "--format", "json"))
+    for name in ("a", "b"):
+        expected = stats(made[name][:90], y[:90])
+        own = {row["statistic"]: row["value"] for row in rows if row["encoder"] == f"{name}.npz"}
+        assert own == {s.name: s.value for s in expected.statistics}
+    text = run(folder / "a.npz", folder / "b.npz", "--format", "csv")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [float(line["value"]) for line in lines] == [row["value"] for row in rows]
+    table = run(folder / "a.npz", folder / "b.npz")
+    assert f"{stats(made['a'][:90], y[:90]).value('effective_rank'):.4g}" in table
+    assert all(len(line) <= 80 for line in table.splitlines() if str(folder) not in line)
+
+
+def test_splits_and_views(files):
+    folder, made, y = files
+    rows = json.loads(run(folder / "a.npz", "--views", folder / "c.npz", "--split", "test", "--format", "json"))
+    expected = stats(made["a"][90:], y[90:], views=[made["c"][90:]])
+    assert {row["statistic"]: row["value"] for row in rows} == {s.name: s.value for s in expected.statistics}
+    assert {row["n_views"] for row in rows} == {2}
+    rows = json.loads(run(folder / "a.npz", "--split", "all", "--format", "json"))
+    assert rows[0]["n"] == 120
+
+
+def test_cka_is_a_matrix_and_rows_of_the_frame(files):
+    folder, made, _ = files
+    paths = [folder / f"{name}.npz" for name in "abc"]
+    rows = json.loads(run(*paths, "--cka", "--format", "json"))
+    pairs = {(row["encoder"], row["other"]): row["value"] for row in rows if row["statistic"] == "linear_cka"}
+    assert set(pairs) == {("a.npz", "b.npz"), ("a.npz", "c.npz"), ("b.npz", "c.npz")}
+
+    def sample(name):
+        return SampleRows(Features.of_arrays(made[name][:90].copy()), np.arange(90, dtype=np.uint32))
+
+    assert pairs["a.npz", "c.npz"] == linear_cka(sample("a"), sample("c"))
+    assert f"{pairs['a.npz', 'c.npz']:.3f}" in run(*paths, "--cka")
+
+
+def test_mistakes_are_named(files):
+    folder, made, y = files
+    a, b = folder / "a.npz", folder / "b.npz"
+    assert "a target is named twice" in run(a, a, code=1)
+    assert "views are of one target, and 2 are named" in run(a, b, "--views", folder / "c.npz", code=1)
+    assert "name at least two" in run(a, "--cka", code=1)
+    assert "views have [5, 8] features" in run(a, "--views", b, code=1)
+    assert "no such file" in run(folder / "d.npz", code=1)
+    other = np.roll(y, 1)
+    np.savez(folder / "d.npz", X_train=made["a"][:90], y_train=other[:90], X_test=made["a"][90:], y_test=other[90:])
+    assert "has other rows than a.npz" in run(a, folder / "d.npz", "--cka", code=1)
+    np.savez(folder / "e.npz", X_train=made["a"][:80], y_train=y[:80], X_test=made["a"][80:], y_test=y[80:])
+    assert "e.npz has 80 rows, a.npz has 90" in run(a, folder / "e.npz", "--cka", code=1)
+
+
+def test_one_name_for_two_targets_is_told_apart(files):
+    folder, made, y = files
+    (folder / "other").mkdir()
+    np.savez(folder / "other" / "a.npz", X_train=made["b"], y_train=y, X_test=made["b"], y_test=y)
+    table = run(folder / "a.npz", folder / "other" / "a.npz")
+    assert "#1 = a.npz" in table and "#2 = a.npz" in table

@@ -25,7 +25,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap", "device", "shots", "draws", "labels_for",
+    "overlap", "device", "shots", "draws", "labels_for", "order",
 )  # fmt: skip
 
 
@@ -153,6 +153,11 @@ def decomposition_options(command: Command) -> Command:
             default="strict",
             show_default=True,
             help="Under strict no choice sees the rows it is judged on; paper makes the authors' choices.",
+        ),
+        click.option(
+            "--order", type=click.Choice(["paper", "alternative", "both"]), default="paper", show_default=True,
+            help="The error of finite labels is measured before that of unseen images, after it, or both, with the "
+            "mean of the orders. The last two cost one more fit.",
         ),
         click.option(
             "--scaling",

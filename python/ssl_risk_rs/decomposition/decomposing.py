@@ -158,7 +158,7 @@ def decompose_task(
         covariance_of=found.covariance_of,
         beta=found.beta,
         probe_variance=found.probe_variance,
-        bottleneck=find_bottleneck(found, judged.floor, seed=method.seed),
+        bottleneck=find_bottleneck(found, judged.floor, seed=method.seed, order=method.order),
         floor=judged.floor,
         fits=judged.fits,
         notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
@@ -206,6 +206,7 @@ def _method(task: Task, settings: Settings) -> Method:
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
+        order=settings.order,
     )
 
 
@@ -214,7 +215,7 @@ def _crowded(task: Task, twin: Features | None, method: Method) -> tuple[str, ..
     if method.probe != "ridge":
         return ()
     k = len(np.unique(task.labels[task.train_rows]))
-    features = {"risk_af": task.features, "risk_sup": twin}
+    features = {"risk_af": task.features, "risk_uf": task.features, "risk_sup": twin}
     return tuple(risk for risk, rows in features.items() if rows is not None and k > rows.n_features)
 
 

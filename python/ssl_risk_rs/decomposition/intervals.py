@@ -26,7 +26,7 @@ from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.quantities import QUANTITIES, components, estimated
+from ssl_risk_rs.results.quantities import QUANTITIES, Order, components, estimated
 from ssl_risk_rs.results.record import Bottleneck, Floor
 
 __all__ = ["Uncertainty", "quantify", "wilson"]
@@ -44,7 +44,7 @@ DRAWS = 4000
 #: risks that a refitted probe moves together
 _PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
 #: risks judged on the rows that their probe was fitted on
-_IN_SAMPLE = ("risk_af", "risk_sup")
+_IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,11 @@ def quantify(
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
 
 
-def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int) -> Bottleneck:
+def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:
     """The largest component, with the probability that it is: over samples, and over penalties of R_AF and R_ΦF
-    between their floor and one decade above it. No probability where a probe separates its training rows."""
-    names = components(supervised="approx" in found.estimates)
+    between their floor and one decade above it (R_UF moves as R_AF does). No probability where a probe separates its
+    training rows."""
+    names = components(supervised="approx" in found.estimates, order=order)
     largest = max(names, key=lambda name: found.estimates[name].estimate)
     if floor.separable:
         return Bottleneck(largest, None)
@@ -138,9 +139,11 @@ def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int) -> Bottlenec
     root = vectors * np.sqrt(np.maximum(values, 0))
     draws = centre + rng.standard_normal((DRAWS, len(of))) @ root.T
     between = rng.random(DRAWS)
-    for risk, above in (("risk_af", floor.risk_above), ("risk_sup", floor.sup_above)):
-        if risk in of and math.isfinite(above):
-            draws[:, of.index(risk)] += between * (above - centre[of.index(risk)])
+    for moved, above in ((("risk_af", "risk_uf"), floor.risk_above), (("risk_sup",), floor.sup_above)):
+        if moved[0] in of and math.isfinite(above):
+            rise = above - centre[of.index(moved[0])]
+            for risk in (r for r in moved if r in of):
+                draws[:, of.index(risk)] += between * rise
     weights = np.array([[QUANTITIES[name].weights.get(risk, 0.0) for risk in of] for name in names])
     wins = (draws @ weights.T).argmax(1) == names.index(largest)
     return Bottleneck(largest, float(wins.mean()))
@@ -213,6 +216,7 @@ def _deciding(judged: Judgements, name: str) -> int:
         "risk_cs": judged.cs[0],
         "risk_us": judged.us,
         "risk_us_mix": judged.us,
+        "risk_uf": judged.uf,
     }
     used = {risk: o for risk in QUANTITIES[name].weights if (o := outcomes[risk]) is not None}
     if len({id(outcome) for outcome in used.values()}) == 1:
@@ -221,4 +225,5 @@ def _deciding(judged: Judgements, name: str) -> int:
     if len({QUANTITIES[risk].rows for risk in used}) == 1:
         first, second = (outcome.wrong for outcome in used.values())
         return int((first != second).sum())
-    return min(int(outcome.wrong.sum()) for risk, outcome in used.items() if risk not in _IN_SAMPLE)
+    errors = {risk: int(outcome.wrong.sum()) for risk, outcome in used.items()}
+    return min([count for risk, count in errors.items() if risk not in _IN_SAMPLE] or errors.values())

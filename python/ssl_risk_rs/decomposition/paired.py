@@ -45,7 +45,7 @@ __all__ = ["common_probes", "compare", "dimension_parts"]
 
 #: risks that a refitted probe moves together, and those judged on the rows that their probe was fitted on
 _PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
-_IN_SAMPLE = ("risk_af", "risk_sup")
+_IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 _DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
 _TOTAL = "agg_risk"
 
@@ -401,7 +401,8 @@ def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
 
     if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
         return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
-    return min(int(np.count_nonzero(changed(risk))) for risk in quantity.weights if risk not in _IN_SAMPLE)
+    out_of_sample = [risk for risk in quantity.weights if risk not in _IN_SAMPLE]
+    return min(int(np.count_nonzero(changed(risk))) for risk in out_of_sample or quantity.weights)
 
 
 def _outcome(judged: Judgements, risk: str) -> Outcome:
@@ -413,6 +414,7 @@ def _outcome(judged: Judgements, risk: str) -> Outcome:
         "risk_cs": judged.cs[0],
         "risk_us": judged.us,
         "risk_us_mix": judged.us,
+        "risk_uf": judged.uf,
     }[risk]
     if found is None:
         raise KeyError(risk)

@@ -78,6 +78,8 @@ class RowScores:
         train["risk_as"][held] += self.weight * (e - self.beta * self.f[held])
         test["risk_cs"] = np.mean([outcome.wrong for outcome in j.cs], axis=0) / self.n_test
         test["risk_us"] = j.us.wrong / self.n_test
+        if j.uf is not None:
+            test["risk_uf"] = j.uf.wrong / self.n_test
         if j.held_out_floor is not None:
             train["risk_ah"] = np.zeros(self.n)
             train["risk_ah"][held] = self.weight * j.held_out_floor.wrong

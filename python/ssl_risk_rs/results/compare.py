@@ -327,7 +327,7 @@ def _reordered(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judge
 
     changed: dict[str, object] = {
         **{name: of(getattr(judged, name), train) for name in ("af", "at_alpha", "sup")},
-        **{name: of(getattr(judged, name), test) for name in ("us", "floor_on_test", "sup_on_test")},
+        **{name: of(getattr(judged, name), test) for name in ("us", "floor_on_test", "sup_on_test", "uf")},
         **{name: of(getattr(judged, name), held) for name in ("held_out", "held_out_floor")},
         "cs": tuple(of(outcome, test) for outcome in judged.cs),
         **{name: take(getattr(judged, name), train) for name in ("train_ids", "train_labels", "subset", "fold")},

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from ssl_risk_rs.results.quantities import Order
+
 __all__ = ["Bottleneck", "FitRecord", "Floor", "Method", "Penalty", "Sizes"]
 
 
@@ -17,6 +19,7 @@ class Method:
     max_passes : of a logistic fit; confidence : of the intervals
     random_counts : class counts vary from sample to sample; n_threads : None for all cores
     device : what the rows lay on, "cpu" or names of GPUs
+    order : of the decomposition: "paper", "alternative" or "both"
     """
 
     probe: str
@@ -30,6 +33,7 @@ class Method:
     random_counts: bool = False
     n_threads: int | None = None
     device: str = "cpu"
+    order: Order = "paper"
 
 
 @dataclass(frozen=True, slots=True)

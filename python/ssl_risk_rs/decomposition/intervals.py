@@ -17,13 +17,13 @@ risks, estimate ± t·√(V + Σ 1/n²) for components. How well they cover: doc
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
+from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import QUANTITIES, Order, components, estimated
@@ -156,14 +156,6 @@ def _degrees(by_set: Mapping[str, float], degrees: Mapping[str, float], own: flo
     return max(1.0, total * total / parts) if parts > 0 and total > 0 else math.inf
 
 
-def _quantile(confidence: float, df: float) -> float:
-    if math.isinf(df):
-        return NormalDist().inv_cdf(0.5 + confidence / 2)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 0.5 + confidence / 2))
-
-
 def _interval(
     rows: RowScores, name: str, value: float, variance: float, df: float, confidence: float, grade: Grade
 ) -> Estimate:
@@ -174,11 +166,11 @@ def _interval(
         sizes = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}
         sizes["draws"] = rows.judged.n_subsets * rows.n_test
         guard = sum(1 / sizes[which] ** 2 for which in quantity.guards)
-        half = _quantile(confidence, df) * math.sqrt(variance + guard)
+        half = quantile(0.5 + confidence / 2, df) * math.sqrt(variance + guard)
         low, high = value - half, value + half
     else:
         units = n if n_groups is None else rows.sets["test"].whole if quantity.rows == "test" else n_groups
-        low, high = wilson(value, variance, units, _quantile(confidence, df))
+        low, high = wilson(value, variance, units, quantile(0.5 + confidence / 2, df))
     if grade is Grade.NONE:
         low = high = math.nan
     return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, grade)

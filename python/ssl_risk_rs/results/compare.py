@@ -5,8 +5,10 @@ differs is named and refused: `common_rows` brings every encoder's outcomes into
 How differences are estimated: `decomposition.paired`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
-    "common_rows", "holm", "rank_intervals",
+    "common_rows", "holm", "quantile", "rank_intervals",
 ]  # fmt: skip
 
 #: fields of `Method` that must be equal, and what each is called
@@ -398,6 +400,15 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - place) * p[i]))
         found[i] = highest
     return found
+
+
+def quantile(probability: float, df: float) -> float:
+    """Of Student's t; normal where the degrees of freedom are infinite."""
+    if math.isinf(df):
+        return NormalDist().inv_cdf(probability)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
 
 
 def rank_intervals(estimates: Sequence[float], apart: np.ndarray) -> list[tuple[int, int, int]]:

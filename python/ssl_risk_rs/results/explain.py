@@ -170,8 +170,8 @@ class Explanation:
     result, provenance : what is explained
     verdict : what the error is mostly made of; untrained : whether the name says that the weights are random
     of_control : this encoder less the control: total and encoder generalization
-    classes, groups : parts, the surest first; probes, layers, gap, published : see there
-    no_gap : why `gap` is missing; gap_bytes : memory that it would have needed
+    classes, groups : parts, the surest first; classes_left_out : with too few rows to be judged by themselves
+    probes, layers, gap, published : see there; no_gap : why `gap` is missing
     """
 
     result: Decomposition
@@ -181,6 +181,7 @@ class Explanation:
     of_control: tuple[Difference, ...] = ()
     spread: Spread | None = None
     classes: tuple[Part, ...] = ()
+    classes_left_out: int = 0
     groups: tuple[Part, ...] = ()
     probes: ProbeContrast | None = None
     layers: tuple[Layer, ...] = ()

@@ -137,9 +137,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     )
 
 
-def union_outcome(
-    fitter: Fitter, task: Task, alpha: float, start: Start | None, *, absolute: bool = False
-) -> Outcome:
+def union_outcome(fitter: Fitter, task: Task, alpha: float, start: Start | None, *, absolute: bool = False) -> Outcome:
     """R_UF: a probe fitted on training and test rows together, on the test rows; `start` has seen no others."""
     rows = np.sort(np.concatenate([task.train_rows, task.test_rows]))
     design = fitter.moments(rows).design(scaling=fitter.method.scaling)

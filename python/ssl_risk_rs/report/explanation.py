@@ -23,6 +23,12 @@ ROWS = 10
 WIDTH = 100
 #: a total gap with a half width below this share of the linear total can rule a useful gap out
 NARROW_GAP = 0.1
+#: columns of the published table in words
+_CHOICES = {
+    "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size", "nviews": "number of views",
+    "projection_nparameters": "number of parameters of the projection head", "n_augmentations": "number of augmentations",
+    "ssl_mode": "kind of pretraining", "family": "architecture", "pretraining_data": "pretraining data",
+}  # fmt: skip
 _NO_GAP = {
     NoGap.DECLINED: "it was declined (--no-gap)",
     NoGap.NO_FEATURES: "the features are not at hand",
@@ -38,6 +44,7 @@ def render_explanation(found: Explanation, width: int | None = None) -> str:
     """The whole explanation; lines are folded to `width`, or to 100 columns."""
     result, provenance = found.result, found.provenance
     sizes = result.sizes
+    columns = WIDTH if width is None else width
     lines = [
         f"{short(provenance.encoder)} on {provenance.data} · {result.method.probe} probe "
         f"({result.method.protocol} protocol)",
@@ -53,12 +60,11 @@ def render_explanation(found: Explanation, width: int | None = None) -> str:
     if found.probes is not None:
         lines += ["", *_probes(found)]
     lines += ["", *_gap(found)]
-    lines += ["", *_parts("class", found.classes, found)]
+    lines += ["", *_parts("class", found.classes, found, wide=columns >= WIDTH)]
     if found.groups:
-        lines += ["", *_parts("group", found.groups, found)]
+        lines += ["", *_parts("group", found.groups, found, wide=columns >= WIDTH)]
     if found.published is not None:
         lines += ["", *_published(found.published)]
-    columns = WIDTH if width is None else width
     return "\n".join(folded(line, columns) if line else "" for line in lines)
 
 
@@ -121,9 +127,10 @@ def _beside_control(found: Explanation) -> str:
                 "nothing in these numbers tells the two apart (ssl-risk-rs run adds a control)."
             )
         return ""
+    how, low, high = ("less", -d.high, -d.low) if d.difference < 0 else ("more", d.low, d.high)
     return (
         f"The control {name}, which was never trained, errs on {_percent(d.estimate_baseline)}: this encoder errs on "
-        f"{_percent(-d.difference)} of the rows less (interval {_percent(-d.high)} to {_percent(-d.low)})."
+        f"{_percent(abs(d.difference))} of the rows {how} (interval {_percent(low)} to {_percent(high)})."
     )
 
 
@@ -203,12 +210,11 @@ def _representation(found: Explanation) -> list[str]:
 
 def _labels(found: Explanation) -> list[str]:
     largest = found.result.estimates[found.result.bottleneck.quantity]
-    total = found.result.estimate("agg_risk")
     return [
         f"{_total(found)}. {_largest(found)}",
-        f"It is what the probe loses for want of labels. Labels without end could lower the total by that part, to about "
-        f"{_percent(max(0.0, total - largest.estimate))}; how fast, few-shot sizes tell (ssl-risk-rs fewshot). A "
-        "representation of fewer or better separated directions lowers it as well.",
+        f"It is what the probe loses for want of labels: labels without end lower the total by about "
+        f"{_percent(largest.estimate)} at most. How fast, few-shot sizes tell (ssl-risk-rs fewshot). A representation "
+        "that needs fewer labels lowers it as well.",
         _beside_control(found),
     ]
 
@@ -254,8 +260,9 @@ def _unseen(found: Explanation) -> list[str]:
 def _numbers(found: Explanation) -> Iterator[str]:
     result = found.result
     ends = f"{100 * result.method.confidence:g} % interval"
-    yield f"{'':28}{'error %':>9}   {ends:^17} {'control %':>10}"
     control = None if result.control is None else result.control.estimates
+    heading = "" if control is None else f"{'control %':>11}"
+    yield f"{'':28}{'error %':>9}   {ends:^17}{heading}"
     for name in (*result.component_names, "agg_risk"):
         e = result.estimates[name]
         beside = "" if control is None or name not in control else f"{100 * control[name].estimate:10.2f}"
@@ -343,7 +350,7 @@ def _gap_sentence(gap: UsabilityGap) -> str:
     )
 
 
-def _parts(kind: str, parts: Sequence[Part], found: Explanation) -> Iterator[str]:
+def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) -> Iterator[str]:
     plural = {"class": "classes", "group": "groups"}[kind]
     left_out = found.classes_left_out if kind == "class" else 0
     names = {part.name for part in parts}
@@ -365,26 +372,27 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation) -> Iterator[str
     else:
         text += "; the data do not show that any differs from all rows"
     yield f"  {text} (Holm's correction over {len(parts):,} comparisons). The surest come first."
-    wide = max(14, min(24, max(len(part.name) for part in parts[:ROWS]) + 2))
+    name = max(9, min(24 if wide else 12, max(len(part.name) for part in parts[:ROWS]) + 1))
+    carries = f"{'carries':>9}" if wide else ""
     yield (
-        f"  {kind:<{wide}}{'component':<15}{'error %':>8}  {'interval':^17} {'against all':>11}  {'p (Holm)':<9}"
-        f"{'carries':>8}  {'rows':<12}"
+        f"  {kind:<{name}}{'component':<14}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
+        "rows"
     )
     for part in parts[:ROWS]:
         p = "< 0.001" if part.p_holm < 0.001 else f"{part.p_holm:.3f}"
-        rows = f"{part.n_train:,} + {part.n_test:,}"
         mark = MARKS[part.grade][0] if part.grade in MARKS else " "
+        carries = f"{100 * part.carried:9.2f}" if wide else ""
         yield (
-            f"  {part.name[: wide - 1]:<{wide}}{_short(part.quantity):<15}{100 * part.estimate:8.2f}  "
-            f"{between(part.low, part.high):<17}{mark}{100 * part.difference:+11.2f}  {p:<9}{100 * part.carried:8.2f}  "
-            f"{rows:<12}"
+            f"  {part.name[: name - 1]:<{name}}{_short(part.quantity):<14}{100 * part.estimate:7.2f}  "
+            f"{between(part.low, part.high):<17}{mark} {100 * part.difference:+8.2f} {p:>8}{carries}  "
+            f"{part.n_train:,}+{part.n_test:,}"
         )
-    rest = len(parts) - ROWS
-    more = f" {rest:,} more rows: --format csv." if rest > 0 else ""
-    yield (
-        "  carries: points of the total or component over all rows that these rows make. rows: training + test."
-        f"{more}"
-    )
+    meaning = "less all: difference from all rows, in points. rows: training + test."
+    if wide:
+        meaning += " carries: points of the number over all rows that these rows make."
+    if (rest := len(parts) - ROWS) > 0:
+        meaning += f" {rest:,} more rows: --format csv."
+    yield f"  {meaning}"
 
 
 def _short(quantity: str) -> str:
@@ -404,15 +412,16 @@ def _published(found: PublishedTraits) -> Iterator[str]:
     if not found.traits:
         yield "  nothing that remains after the correction."
     for trait in found.traits:
+        choice = _CHOICES.get(trait.choice, trait.choice)
         if trait.correlation is not None:
             more = "more" if trait.correlation > 0 else "less"
             yield (
-                f"  · larger {trait.choice} goes with {more} of it (rank correlation {trait.correlation:+.2f}, "
+                f"  · larger {choice} goes with {more} of it (rank correlation {trait.correlation:+.2f}, "
                 f"{trait.n} encoders, {_p(trait.p_holm)})"
             )
         elif trait.least is not None and trait.most is not None:
             (low, least, n_low), (high, most, n_high) = trait.least, trait.most
             yield (
-                f"  · {trait.choice}: least with {low} (median {_percent(least)}, {n_low} encoders), most with {high} "
+                f"  · {choice}: least with {low} (median {_percent(least)}, {n_low} encoders), most with {high} "
                 f"({_percent(most)}, {n_high}; {_p(trait.p_holm)})"
             )

@@ -16,8 +16,19 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from coverage import WORLDS, Judged, Probe, Rows, _commit, _cpu, _generator, expected_risks, fit_with_package
-from coverage import summarize, write_table  # fmt: skip
+from coverage import (
+    WORLDS,
+    Judged,
+    Probe,
+    Rows,
+    _commit,
+    _cpu,
+    _generator,
+    expected_risks,
+    fit_with_package,
+    summarize,
+    write_table,
+)
 
 RISKS = ("risk_af", "risk_as", "risk_us", "risk_uf")
 #: coefficients on RISKS

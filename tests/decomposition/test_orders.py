@@ -116,7 +116,6 @@ def test_the_optimism_of_a_logistic_r_uf_widens_its_interval(small):
 
 
 def test_groups_are_kept_by_the_other_order(small):
-    x, y, xt, yt = small
     groups = ([f"a{i // 6}" for i in range(600)], [f"b{i // 6}" for i in range(300)])
     found = decompose(*small, probe="ridge", order="both", groups=groups, n_threads=1)
     assert found.estimates["enc_gen_alt"].n_groups == 50

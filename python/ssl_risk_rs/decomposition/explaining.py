@@ -198,7 +198,7 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
             half = z * math.sqrt(variance + 1 / n**2)
             low, high = wilson(value, variance, n, z) if name == _TOTAL else (value - half, value + half)
             se = math.sqrt(spread / n + 1 / n**2)  # under no difference, the rows vary as all do
-            n_of = (0, 0, n) if name == _TOTAL else (n, n, 0)
+            n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, n, 0)
             p = _p(value - whole, se, math.inf)
             found.append(
                 Part("group", names[i].decode(errors="replace"), name, value, low, high, *n_of, value * n / len(errors),

@@ -25,9 +25,10 @@ WIDTH = 100
 NARROW_GAP = 0.1
 #: columns of the published table in words
 _CHOICES = {
-    "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size", "nviews": "number of views",
-    "projection_nparameters": "number of parameters of the projection head", "n_augmentations": "number of augmentations",
-    "ssl_mode": "kind of pretraining", "family": "architecture", "pretraining_data": "pretraining data",
+    "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size",
+    "nviews": "number of views", "projection_nparameters": "number of parameters of the projection head",
+    "n_augmentations": "number of augmentations", "ssl_mode": "kind of pretraining", "family": "architecture",
+    "pretraining_data": "pretraining data",
 }  # fmt: skip
 _NO_GAP = {
     NoGap.DECLINED: "it was declined (--no-gap)",
@@ -172,8 +173,8 @@ def _nothing_beyond_control(found: Explanation) -> list[str]:
 
 def _untrained(found: Explanation) -> list[str]:
     return [
-        "The encoder was never trained, as its name says. Its components are those of its architecture on these images: "
-        "they are a yardstick for trained encoders, not a reason to buy labels.",
+        "The encoder was never trained, as its name says. Its components are those of its architecture on these "
+        "images: they are a yardstick for trained encoders, not a reason to buy labels.",
         f"{_total(found)}.",
         _largest(found),
     ]
@@ -224,8 +225,8 @@ def _shift(found: Explanation) -> list[str]:
     sentences = [f"{_total(found)}. {_largest(found)}"]
     if d is not None and d.estimate_baseline > 0:
         sentences.append(
-            f"Test rows differ from training rows: an encoder that was never trained loses {_percent(d.estimate_baseline)}"
-            f" between them, and this one {_percent(d.estimate)}."
+            "Test rows differ from training rows: an encoder that was never trained loses "
+            f"{_percent(d.estimate_baseline)} between them, and this one {_percent(d.estimate)}."
         )
     sentences.append(
         "Read this part as the shift between train and test rows, not as memorized images. Labels of rows like the "
@@ -328,8 +329,8 @@ def _gap(found: Explanation) -> Iterator[str]:
     for d in gap.differences:
         yield _difference(QUANTITIES[d.quantity].label, d)
     yield (
-        f"  The non-linear probe has {gap.landmarks:,} Nyström features of a Gaussian kernel beside the linear ones. More "
-        "features lower a training error by their number alone: the total and the midpoint answer, approximation + "
+        f"  The non-linear probe has {gap.landmarks:,} Nyström features of a Gaussian kernel beside the linear ones. "
+        "More features lower a training error by their number alone: the total and the midpoint answer, approximation + "
         "usability does not."
     )
 
@@ -339,8 +340,8 @@ def _gap_sentence(gap: UsabilityGap) -> str:
     ends = f"interval {100 * -d.high:.2f} to {100 * -d.low:.2f}"
     if d.high < 0:
         return (
-            f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less ({ends}). That "
-            "much is in the representation, and not linearly readable."
+            f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less ({ends}). "
+            "That much is in the representation, and not linearly readable."
         )
     if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
         return f"A linear layer is enough here: a non-linear probe gains {100 * -d.difference:.2f} points ({ends})."

@@ -144,8 +144,8 @@ class UsabilityGap:
 class Spread:
     """How a representation fills its space, on training rows.
 
-    `directions` : (Σ λ)²/Σ λ² of the eigenvalues λ of the correlation matrix; `variance` : mean variance of the features
-    over the squared length of their mean per feature; `n` : rows it was measured on
+    `directions` : (Σ λ)²/Σ λ² of the eigenvalues λ of the correlation matrix; `variance` : mean variance of the
+    features over the squared length of their mean per feature; `n` : rows it was measured on
     """
 
     directions: float

@@ -13,8 +13,8 @@ Kind = Literal["risk", "component", "detail", "total", "order"]
 Order = Literal["paper", "alternative", "both"]
 
 #: the risks that row scores are kept for, in the order of covariances; `risk_ah` is the error on held-out training
-#: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows, `risk_uf` is the error on
-#: test rows of a floor probe that was fitted on them as well
+#: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows, `risk_uf` is the error
+#: on test rows of a floor probe that was fitted on them as well
 BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix", "risk_uf")
 
 

@@ -26,7 +26,7 @@ from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.quantities import QUANTITIES, Order, components, estimated
+from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order, components, estimated
 from ssl_risk_rs.results.record import Bottleneck, Floor
 
 __all__ = ["Uncertainty", "quantify", "wilson"]
@@ -41,10 +41,6 @@ FEW_DF = 5.0
 MUCH_TOO_OPTIMISTIC = 4.0
 #: draws for the probability of the bottleneck
 DRAWS = 4000
-#: risks that a refitted probe moves together
-_PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
-#: risks judged on the rows that their probe was fitted on
-_IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ def quantify(
     own_variance, probe_df = probe_variance(judged, rows.test_units)
     names = rows.names
     factors = np.array([optimism(judged, name) if probe == "logistic" else 1.0 for name in names])
-    moved = np.array([name in _PROBE_RISKS for name in names], float)
+    moved = np.array([name in PROBE_RISKS for name in names], float)
     notes = list(rows.notes)
     if math.isnan(own_variance):
         notes.append(Note("no_probe_variation"))
@@ -105,7 +101,7 @@ def quantify(
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in names])
         value = float(weights @ rows.risks)
         factor = 1.0
-        if set(QUANTITIES[name].weights) <= set(_IN_SAMPLE):
+        if set(QUANTITIES[name].weights) <= set(IN_SAMPLE):
             factor = float(factors[weights != 0].max())
             weights = weights * np.sqrt(np.where(np.isfinite(factors), factors, 1.0))
         # scores that are all equal give a variance of -1e-21
@@ -116,7 +112,7 @@ def quantify(
         if rows.grouped or own > 0:
             df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
         grade = _grade(judged, rows, name, df, factor)
-        in_sample = set(QUANTITIES[name].weights) <= set(_IN_SAMPLE)
+        in_sample = set(QUANTITIES[name].weights) <= set(IN_SAMPLE)
         if in_sample and grade is not Grade.NONE and not set(crowded).isdisjoint(QUANTITIES[name].weights):
             grade = Grade.INDICATIVE
         estimates[name] = _interval(rows, name, value, variance, df, confidence, grade)
@@ -218,4 +214,4 @@ def _deciding(judged: Judgements, name: str) -> int:
         first, second = (outcome.wrong for outcome in used.values())
         return int((first != second).sum())
     errors = {risk: int(outcome.wrong.sum()) for risk, outcome in used.items()}
-    return min([count for risk, count in errors.items() if risk not in _IN_SAMPLE] or errors.values())
+    return min([count for risk, count in errors.items() if risk not in IN_SAMPLE] or errors.values())

@@ -39,14 +39,11 @@ from ssl_risk_rs.results.compare import (
 )
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
-from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
+from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["common_probes", "compare", "dimension_parts", "paired_differences"]
 
-#: risks that a refitted probe moves together, and those judged on the rows that their probe was fitted on
-_PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
-_IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 _DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
 _TOTAL = "agg_risk"
 
@@ -369,9 +366,9 @@ def _difference(pair: _Contrast, quantity: Quantity, confidence: float) -> Diffe
 
 def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found:
     rows = contrast.encoders[0].rows
-    in_sample = set(quantity.weights) <= set(_IN_SAMPLE)
+    in_sample = set(quantity.weights) <= set(IN_SAMPLE)
     by_set, degrees = _variance(contrast, quantity, scaled=in_sample)
-    moved = sum(weight for risk, weight in quantity.weights.items() if risk in _PROBE_RISKS)
+    moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
     own = contrast.own * moved**2
     variance = sum(by_set.values()) + own
     df = math.inf
@@ -433,7 +430,7 @@ def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
 
     if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
         return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
-    out_of_sample = [risk for risk in quantity.weights if risk not in _IN_SAMPLE]
+    out_of_sample = [risk for risk in quantity.weights if risk not in IN_SAMPLE]
     return min(int(np.count_nonzero(changed(risk))) for risk in out_of_sample or quantity.weights)
 
 

@@ -330,8 +330,8 @@ def _gap(found: Explanation) -> Iterator[str]:
         yield _difference(QUANTITIES[d.quantity].label, d)
     yield (
         f"  The non-linear probe has {gap.landmarks:,} Nyström features of a Gaussian kernel beside the linear ones. "
-        "More features lower a training error by their number alone: the total and the midpoint answer, approximation + "
-        "usability does not."
+        "More features lower a training error by their number alone: the total and the midpoint answer, "
+        "approximation + usability does not."
     )
 
 

@@ -4,7 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BASE", "QUANTITIES", "Kind", "Order", "Quantity", "Rows", "components", "estimated"]
+__all__ = [
+    "BASE",
+    "IN_SAMPLE",
+    "PROBE_RISKS",
+    "QUANTITIES",
+    "Kind",
+    "Order",
+    "Quantity",
+    "Rows",
+    "components",
+    "estimated",
+]
 
 #: sets of rows: a held-out training subset, all training rows, test rows
 Rows = Literal["train", "subset", "test"]
@@ -16,6 +27,10 @@ Order = Literal["paper", "alternative", "both"]
 #: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows, `risk_uf` is the error
 #: on test rows of a floor probe that was fitted on them as well
 BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix", "risk_uf")
+#: risks that a refitted probe moves together
+PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
+#: risks judged on rows that their probe was fitted on
+IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 
 
 @dataclass(frozen=True, slots=True)

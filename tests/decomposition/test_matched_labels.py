@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ssl_risk_rs import ParameterError
 from ssl_risk_rs.decomposition import Settings, make_task
-from ssl_risk_rs.decomposition.loose import Judge, gap
 from ssl_risk_rs.decomposition.decomposing import decompose_task
+from ssl_risk_rs.decomposition.loose import Judge, gap
 from ssl_risk_rs.decomposition.matched_labels import _first, _named, _ordered, _shared_out, match_labels
 from ssl_risk_rs.decomposition.paired import paired_differences
 from ssl_risk_rs.results.compare import NotComparableError
@@ -94,9 +94,12 @@ def test_noise_features_are_a_gap_of_the_representation():
 
 def test_noise_features_and_few_rows_are_told_apart():
     """B pays for its noise at equal labels, and for its rows beside that: both parts are seen."""
-    found = match(task(wide(20)), task(wide(80), keep=EIGHTH), counts=(N,))
+    found = match(task(wide(10)), task(wide(150), keep=EIGHTH), counts=(N,))
     p = part(found, "agg_risk")
-    assert p.matched.low > 0 and p.part.low > 0
+    assert p.matched.low > 0 and p.matched.value > 0.1
+    # A alone, with 125 rows instead of 1,000, loses what is said to go with the rows
+    few = match(task(wide(10)), task(wide(10), keep=EIGHTH), counts=(N,))
+    assert p.part.value == pytest.approx(part(few, "agg_risk").part.value, abs=1e-12)
     assert p.full.value == pytest.approx(p.matched.value + p.part.value, abs=1e-12)
 
 

@@ -51,7 +51,8 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
 @click.option(
     "--match-labels", "counts", metavar="FROM..TO|A,B",
     help="The encoders are compared with equal numbers of training rows as well, of each class as many as the encoder "
-    "with the fewest has: which part of a gap goes with the rows. Needs banks or feature files with the same test rows.",
+    "with the fewest has: which part of a gap goes with the rows. Needs banks or feature files with the same test "
+    "rows; no run folders are made.",
 )  # fmt: skip
 @opt.store_option
 @click.option("--out", metavar="DIR", help="New run folders are made in this folder; the default is runs.")

@@ -19,8 +19,8 @@ def render_matched_labels(found: MatchedLabels, width: int | None = None) -> str
     lines = [
         f"{len(names)} encoders with equal numbers of training rows, on the same {found.n_test:,} test rows",
         f"  {found.probe} probe (strict protocol); training rows: {rows}",
-        f"  at {at:,} rows every class has as many as the encoder with the fewest has; {found.common:,} of them are the "
-        "same rows in all",
+        f"  at {at:,} rows every class has as many as the encoder with the fewest has; {found.common:,} of them are "
+        "the same rows in all",
     ]
     ends = f"{100 * found.confidence:g} % interval"
     for i, encoder in enumerate(found.encoders[1:], start=1):
@@ -40,7 +40,7 @@ def render_matched_labels(found: MatchedLabels, width: int | None = None) -> str
 
 def _interval(gap: Gap) -> str:
     mark = MARKS[gap.grade][0] if gap.grade in MARKS and gap.low < gap.high else " "
-    text = "none" if gap.low == gap.high else between(gap.low, gap.high)
+    text = "no row differs" if gap.low == gap.high else between(gap.low, gap.high)
     return f"{text:<17}{mark}"
 
 

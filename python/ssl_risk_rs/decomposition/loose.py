@@ -65,9 +65,9 @@ def gap(pairs: Sequence[tuple[float, Judge, Judge]], quantity: str, confidence: 
     terms = [(s, j) for sign, first, second in pairs for s, j in ((-sign, first), (sign, second))]
     ids, values = [], []
     for sign, judge in terms:
-        own_ids, own = judge.scores(quantity, scaled=in_sample)
-        ids.append(own_ids)
-        values.append(sign * own)
+        its_ids, scores = judge.scores(quantity, scaled=in_sample)
+        ids.append(its_ids)
+        values.append(sign * scores)
     _, unit = np.unique(np.concatenate(ids), return_inverse=True)
     summed = np.bincount(unit.ravel(), weights=np.concatenate(values))
     rows = float(np.square(summed).sum())

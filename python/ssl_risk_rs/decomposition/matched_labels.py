@@ -171,7 +171,7 @@ def _shared_out(most: np.ndarray, count: int) -> np.ndarray:
     found = np.floor(exact).astype(np.int64)
     for place in np.argsort(found - exact, kind="stable")[: count - int(found.sum())]:
         found[place] += 1
-    return found
+    return np.asarray(found)
 
 
 def _first(of_task: Sequence[np.ndarray], per_class: np.ndarray) -> np.ndarray:

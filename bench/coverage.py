@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -42,6 +42,10 @@ COMPONENTS: dict[str, tuple[int, ...]] = {
     "label_count": (0, 0, 0, -1, 1),
 }
 QUANTITIES = (*RISKS, *COMPONENTS)
+SIGNS: dict[str, tuple[int, ...]] = {
+    **{risk: tuple(int(risk == other) for other in RISKS) for risk in RISKS},
+    **COMPONENTS,
+}
 COLUMNS = (
     "world", "probe", "estimator", "intervals", "quantity", "replicates", "truth", "truth_se", "mean", "bias",
     "bias_se", "mean_se", "sd", "se_ratio", "coverage", "coverage_se", "below", "above", "median_width", "marked",
@@ -374,12 +378,14 @@ def expected_risks(
     return float(np.mean(risk_as)), float(np.mean(risk_cs)), float(test_shares @ by_class(full, unseen))
 
 
-def summarize(labels: dict[str, str], draws: np.ndarray, truths: np.ndarray) -> Iterator[dict[str, object]]:
-    """Rows of the table from draws (replicates, quantities, 5) and true risks of other draws (draws, 5)."""
+def summarize(
+    labels: dict[str, str], draws: np.ndarray, truths: np.ndarray, signs: Mapping[str, Sequence[float]] = SIGNS
+) -> Iterator[dict[str, object]]:
+    """Rows of the table from draws (replicates, quantities, 5) and true risks of other draws (draws, risks); `signs`:
+    quantity → its coefficients on the risks."""
     n = len(draws)
-    for i, quantity in enumerate(QUANTITIES):
-        signs = COMPONENTS.get(quantity, tuple(int(risk == quantity) for risk in RISKS))
-        of_draw = truths @ np.array(signs)
+    for i, quantity in enumerate(signs):
+        of_draw = truths @ np.array(signs[quantity])
         truth, truth_se = float(of_draw.mean()), float(of_draw.std(ddof=1) / np.sqrt(len(of_draw)))
         estimate, se, low, high, marked = draws[:, i].T
         has = np.isfinite(low)

@@ -135,8 +135,9 @@ def test_dimensions_and_what_they_need_are_said():
     assert "under --protocol strict only" in complaint("a.npz", "b.npz", "--match-dim", "2", "--protocol", "paper")
     assert "no --scaling but none" in run(
         "compare", "a.npz", "b.npz", "--match-dim", "2", "--scaling", "minmax", code=2).stderr  # fmt: skip
-    assert workflow.parse_dimensions("60..300") == [60, 64, 128, 256, 300]
-    assert workflow.parse_dimensions("64, 5,64") == [5, 64] and workflow.parse_dimensions("8..8") == [8]
+    assert workflow.parse_numbers("60..300", "dimensions") == [60, 64, 128, 256, 300]
+    assert workflow.parse_numbers("64, 5,64", "rows") == [5, 64]
+    assert workflow.parse_numbers("8..8", "rows") == [8]
 
 
 def complaint(*arguments: object) -> str:
@@ -188,3 +189,35 @@ def test_finished_runs_are_kept_when_a_later_one_fails(monkeypatch):
     monkeypatch.setattr(workflow, "decompose_features", second_fails)
     assert "out of luck" in run("compare", *files, "--probe", "ridge", code=1).stderr
     assert [name.partition("_")[2] for name in made()] == ["a"]
+
+
+def test_equal_numbers_of_rows_on_the_command_line():
+    (x, y), (x_test, y_test) = rows(300, 0), rows(90, 1)
+    ids, test_ids = np.array([f"r{i}" for i in range(300)]), np.array([f"t{i}" for i in range(90)])
+    for name, step in (("all.npz", 1), ("third.npz", 2)):
+        np.savez(name, X_train=x[::step], y_train=y[::step], X_test=x_test, y_test=y_test, ids_train=ids[::step],
+                 ids_test=test_ids)  # fmt: skip
+    given = ("compare", "all.npz", "third.npz", "--match-labels", "60..500", "--probe", "ridge")
+    text = " ".join(run(*given).stdout.split())
+    assert "training rows: all.npz 300, third.npz 150" in text and "150 of them are the same rows in all" in text
+    assert "with 150 rows each the two are equal on every row" in text
+    assert made() == []
+    found = json.loads(run(*given, "--format", "json").stdout)
+    assert {r["n_train"] for r in found["curves"]} == {60, 64, 128, 150, 300}
+    assert all(p["matched"] == 0 and p["part"] == pytest.approx(p["full"], abs=1e-12) for p in found["parts"])
+    lines = list(csv.DictReader(io.StringIO(run(*given, "--format", "csv").stdout)))
+    assert len(lines) == len(found["curves"])
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (("--match-labels", "few"), 1, "'few' names no numbers of training rows"),
+        (("--match-labels", "60", "--match-dim", "3"), 2, "no --match-dim beside it"),
+        (("--match-labels", "60", "--probe", "both"), 2, "takes one probe"),
+        (("--match-labels", "60", "--protocol", "paper"), 1, "--protocol strict only"),
+        (("--match-labels", "4"), 1, "4 training rows give"),
+    ],
+)
+def test_equal_numbers_of_rows_that_make_no_sense(more, code, said):
+    assert said in run("compare", save("a.npz"), save("b.npz", 3), *more, code=code).stderr

@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "demo": "ssl_risk_rs.cli.demo",
     "decompose": "ssl_risk_rs.cli.decompose",
     "compare": "ssl_risk_rs.cli.compare",
+    "explain": "ssl_risk_rs.cli.explain",
     "fewshot": "ssl_risk_rs.cli.fewshot",
     "stats": "ssl_risk_rs.cli.stats",
     "extract": "ssl_risk_rs.cli.extract",

@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap", "device", "metrics", "shots", "draws", "labels_for",
+    "overlap", "device", "metrics", "shots", "draws", "labels_for", "order",
 )  # fmt: skip
 
 
@@ -169,6 +169,11 @@ def decomposition_options(command: Command) -> Command:
             "--metric", "metrics", default="error", show_default=True, metavar="error,balanced,top5,log_loss,ece",
             help="The components are given in these metrics too, from the same judged rows. The 0-1 error is always "
             "there, and the penalty is tuned on it.",
+        ),
+        click.option(
+            "--order", type=click.Choice(["paper", "alternative", "both"]), default="paper", show_default=True,
+            help="The error of finite labels is measured before that of unseen images, after it, or both, with the "
+            "mean of the orders. The last two cost one more fit.",
         ),
         click.option(
             "--scaling",

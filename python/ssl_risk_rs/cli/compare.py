@@ -12,6 +12,7 @@ from ssl_risk_rs.cli._results import default_folder
 
 if TYPE_CHECKING:
     from ssl_risk_rs.results import Matched, Run
+    from ssl_risk_rs.results.matched_labels import MatchedLabels
     from ssl_risk_rs.workflow.compare import Compared
 
 #: fields of `Settings` that options set under their own name
@@ -47,6 +48,12 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
     help="The encoders are compared at equal dimension as well: on leading principal directions, and on random ones. "
     "Needs banks or feature files; features are not scaled, and no run folders are made.",
 )  # fmt: skip
+@click.option(
+    "--match-labels", "counts", metavar="FROM..TO|A,B",
+    help="The encoders are compared with equal numbers of training rows as well, of each class as many as the encoder "
+    "with the fewest has: which part of a gap goes with the rows. Needs banks or feature files with the same test "
+    "rows; no run folders are made.",
+)  # fmt: skip
 @opt.store_option
 @click.option("--out", metavar="DIR", help="New run folders are made in this folder; the default is runs.")
 @opt.format_option
@@ -58,6 +65,7 @@ def compare(
     features_columns: str | None,
     drop_unlabelled: bool,
     dimensions: str | None,
+    counts: str | None,
     store: str | None,
     out: str | None,
     form: str,
@@ -75,10 +83,20 @@ def compare(
     ssl-risk-rs compare a.npz b.npz c.npz
     """
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_targets, saved
+    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_target_labels, match_targets, saved
 
     reading = Reading(features_columns, drop_unlabelled, store)
     settings = {name: options.pop(name) for name in _FIELDS}
+    if counts is not None:
+        if probe == "both" or dimensions is not None:
+            raise click.UsageError("--match-labels takes one probe, and no --match-dim beside it")
+        with EventDisplay() as report:
+            at_labels = match_target_labels(
+                targets, counts, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
+                reading=reading, report=report,
+            )  # fmt: skip
+        _print_matched_labels(at_labels, form)
+        return
     if dimensions is not None:
         if probe == "both" or settings["scaling"] not in (None, "none"):
             raise click.UsageError("--match-dim takes one probe, and no --scaling but none: directions are unscaled")
@@ -121,6 +139,19 @@ def _print_matched(found: "Matched", form: str) -> None:
         opt.print_rows(found.frame().to_dicts(), form)
     else:
         value = {"parts": found.part_frame().to_dicts(), "differences": found.frame().to_dicts()}
+        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _print_matched_labels(found: "MatchedLabels", form: str) -> None:
+    from ssl_risk_rs.report.matched_labels import render_matched_labels
+    from ssl_risk_rs.results._json import to_json
+
+    if form == "table":
+        opt.show(render_matched_labels(found, opt.width()))
+    elif form == "csv":
+        opt.print_rows(found.frame().to_dicts(), form)
+    else:
+        value = {"parts": found.part_frame().to_dicts(), "curves": found.frame().to_dicts()}
         opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 

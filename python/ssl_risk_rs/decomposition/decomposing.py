@@ -201,7 +201,7 @@ def decompose_task(
         covariance_of=found.covariance_of,
         beta=found.beta,
         probe_variance=found.probe_variance,
-        bottleneck=find_bottleneck(found, judged.floor, seed=method.seed),
+        bottleneck=find_bottleneck(found, judged.floor, seed=method.seed, order=method.order),
         floor=judged.floor,
         fits=judged.fits,
         notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
@@ -252,6 +252,7 @@ def _method(task: Task, settings: Settings) -> Method:
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
         metric={"classes": "error", "numbers": "r2", "labels": "auroc"}[task.target_kind],
+        order=settings.order,
     )
 
 

@@ -17,17 +17,17 @@ risks, estimate ± t·√(V + Σ 1/n²) for components. How well they cover: doc
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
+from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, Metric
-from ssl_risk_rs.results.quantities import QUANTITIES, components, estimated
+from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order, components, estimated
 from ssl_risk_rs.results.record import Bottleneck, Floor
 
 __all__ = ["Uncertainty", "quantify", "wilson"]
@@ -42,10 +42,6 @@ FEW_DF = 5.0
 MUCH_TOO_OPTIMISTIC = 4.0
 #: draws for the probability of the bottleneck
 DRAWS = 4000
-#: risks that a refitted probe moves together
-_PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
-#: risks judged on the rows that their probe was fitted on
-_IN_SAMPLE = ("risk_af", "risk_sup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ def quantify(
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
-    moved = np.array([name in _PROBE_RISKS for name in names], float)
+    moved = np.array([name in PROBE_RISKS for name in names], float)
     notes = list(rows.notes)
     if math.isnan(own_variance):
         notes.append(Note("no_probe_variation"))
@@ -109,7 +105,7 @@ def quantify(
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in names])
         value = float(weights @ rows.risks)
         factor = 1.0
-        if set(QUANTITIES[name].weights) <= set(_IN_SAMPLE):
+        if set(QUANTITIES[name].weights) <= set(IN_SAMPLE):
             factor = float(factors[weights != 0].max())
             weights = weights * np.sqrt(np.where(np.isfinite(factors), factors, 1.0))
         # scores that are all equal give a variance of -1e-21
@@ -120,7 +116,7 @@ def quantify(
         if rows.grouped or own > 0:
             df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
         grade = _grade(rows, name, df, factor)
-        in_sample = set(QUANTITIES[name].weights) <= set(_IN_SAMPLE)
+        in_sample = set(QUANTITIES[name].weights) <= set(IN_SAMPLE)
         if in_sample and grade is not Grade.NONE and not set(crowded).isdisjoint(QUANTITIES[name].weights):
             grade = Grade.INDICATIVE
         estimates[name] = _interval(rows, name, value, variance, df, confidence, grade)
@@ -128,10 +124,11 @@ def quantify(
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
 
 
-def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int) -> Bottleneck:
+def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:
     """The largest component, with the probability that it is: over samples, and over penalties of R_AF and R_ΦF
-    between their floor and one decade above it. No probability where a probe separates its training rows."""
-    names = components(supervised="approx" in found.estimates)
+    between their floor and one decade above it (R_UF moves as R_AF does). No probability where a probe separates its
+    training rows."""
+    names = components(supervised="approx" in found.estimates, order=order)
     largest = max(names, key=lambda name: found.estimates[name].estimate)
     if floor.separable:
         return Bottleneck(largest, None)
@@ -142,9 +139,11 @@ def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int) -> Bottlenec
     root = vectors * np.sqrt(np.maximum(values, 0))
     draws = centre + rng.standard_normal((DRAWS, len(of))) @ root.T
     between = rng.random(DRAWS)
-    for risk, above in (("risk_af", floor.risk_above), ("risk_sup", floor.sup_above)):
-        if risk in of and math.isfinite(above):
-            draws[:, of.index(risk)] += between * (above - centre[of.index(risk)])
+    for moved, above in ((("risk_af", "risk_uf"), floor.risk_above), (("risk_sup",), floor.sup_above)):
+        if moved[0] in of and math.isfinite(above):
+            rise = above - centre[of.index(moved[0])]
+            for risk in (r for r in moved if r in of):
+                draws[:, of.index(risk)] += between * rise
     weights = np.array([[QUANTITIES[name].weights.get(risk, 0.0) for risk in of] for name in names])
     wins = (draws @ weights.T).argmax(1) == names.index(largest)
     return Bottleneck(largest, float(wins.mean()))
@@ -157,14 +156,6 @@ def _degrees(by_set: Mapping[str, float], degrees: Mapping[str, float], own: flo
     return max(1.0, total * total / parts) if parts > 0 and total > 0 else math.inf
 
 
-def _quantile(confidence: float, df: float) -> float:
-    if math.isinf(df):
-        return NormalDist().inv_cdf(0.5 + confidence / 2)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, 0.5 + confidence / 2))
-
-
 def _interval(
     rows: RowScores, name: str, value: float, variance: float, df: float, confidence: float, grade: Grade
 ) -> Estimate:
@@ -175,11 +166,11 @@ def _interval(
     weighed = {
         "train": _as_many(rows.train_weight), "subset": _as_many(rows.weight), "test": _as_many(rows.test_weight)
     } if rows.metric.mean == "classes" else {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}  # fmt: skip
-    half = _quantile(confidence, df) * math.sqrt(variance)
+    half = quantile(0.5 + confidence / 2, df) * math.sqrt(variance)
     if quantity.guards and not unbounded:
         sizes = {**weighed, "draws": rows.judged.n_subsets * weighed["test"]}
         guard = sum(1 / sizes[which] ** 2 for which in quantity.guards)
-        half = _quantile(confidence, df) * math.sqrt(variance + guard)
+        half = quantile(0.5 + confidence / 2, df) * math.sqrt(variance + guard)
     if quantity.guards:
         low, high = value - half, value + half
     elif unbounded:
@@ -190,7 +181,7 @@ def _interval(
     else:
         units = n if n_groups is None else rows.sets["test"].whole if quantity.rows == "test" else n_groups
         units *= weighed[quantity.rows] / n
-        low, high = wilson(value, variance, units, _quantile(confidence, df))
+        low, high = wilson(value, variance, units, quantile(0.5 + confidence / 2, df))
     if grade is Grade.NONE:
         low = high = math.nan
     return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, grade)
@@ -240,6 +231,7 @@ def _deciding(rows: RowScores, name: str) -> float:
         "risk_cs": judged.cs[0],
         "risk_us": judged.us,
         "risk_us_mix": judged.us,
+        "risk_uf": judged.uf,
     }
     used = {risk: metric.score(o) for risk in QUANTITIES[name].weights if (o := outcomes[risk]) is not None}
     if len({id(outcomes[risk]) for risk in used}) == 1:
@@ -248,4 +240,5 @@ def _deciding(rows: RowScores, name: str) -> float:
     if len({QUANTITIES[risk].rows for risk in used}) == 1:
         first, second = used.values()
         return float((first != second).sum())
-    return min(float(wrong.sum()) for risk, wrong in used.items() if risk not in _IN_SAMPLE)
+    errors = {risk: float(wrong.sum()) for risk, wrong in used.items()}
+    return min([count for risk, count in errors.items() if risk not in IN_SAMPLE] or errors.values())

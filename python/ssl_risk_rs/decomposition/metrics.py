@@ -62,7 +62,7 @@ def with_metrics(result: Decomposition, metrics: "str | Sequence[str]") -> Decom
 
 def crowded_risks(probe: str, classes: int, features: int, twin_features: int | None) -> tuple[str, ...]:
     """Training errors of a ridge probe with more classes than features, whose intervals are too short."""
-    widths = {"risk_af": features, "risk_sup": twin_features or classes}
+    widths = {"risk_af": features, "risk_uf": features, "risk_sup": twin_features or classes}
     return tuple(risk for risk, width in widths.items() if probe == "ridge" and classes > width)
 
 

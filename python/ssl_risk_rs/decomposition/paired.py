@@ -34,18 +34,16 @@ from ssl_risk_rs.results.compare import (
     check_methods,
     common_rows,
     holm,
+    quantile,
     rank_intervals,
 )
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
-from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
+from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["common_probes", "compare", "dimension_parts"]
+__all__ = ["common_probes", "compare", "dimension_parts", "paired_differences"]
 
-#: risks that a refitted probe moves together, and those judged on the rows that their probe was fitted on
-_PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
-_IN_SAMPLE = ("risk_af", "risk_sup")
 _DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
 _TOTAL = "agg_risk"
 
@@ -226,6 +224,37 @@ def dimension_parts(
     return tuple(parts)
 
 
+def paired_differences(
+    one: Decomposition,
+    other: Decomposition,
+    names: tuple[str, str],
+    quantities: Sequence[str],
+    *,
+    confidence: float | None = None,
+) -> tuple[Difference, ...]:
+    """Differences of two decompositions of the same rows, cut alike, whatever their probes and features: the other less
+    the first, with Holm's p-values over all of them. Quantities that one of the two lacks are left out.
+
+    Raises
+    ------
+    NotComparableError if a judged row differs.
+    """
+    both = (one, other)
+    judged = common_rows([j for d in both if (j := d.judgements) is not None], names)
+    if len(judged) < len(both):
+        raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
+    difficulty = np.mean([training_error(j) for j in judged], axis=0)
+    encoders = [
+        _encoder(name, d, j, difficulty, corrected=d.method.protocol == "strict")
+        for name, d, j in zip(names, both, judged, strict=True)
+    ]
+    pair = _Contrast.of(encoders, (-1, 1))
+    known = set(encoders[0].rows.names) & set(encoders[1].rows.names)
+    shown = [name for name in quantities if known.issuperset(QUANTITIES[name].weights)]
+    level = one.method.confidence if confidence is None else confidence
+    return _corrected([_difference(pair, QUANTITIES[name], level) for name in shown], shown)
+
+
 # --- who is compared
 
 
@@ -339,9 +368,9 @@ def _difference(pair: _Contrast, quantity: Quantity, confidence: float) -> Diffe
 
 def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found:
     rows = contrast.encoders[0].rows
-    in_sample = set(quantity.weights) <= set(_IN_SAMPLE)
+    in_sample = set(quantity.weights) <= set(IN_SAMPLE)
     by_set, degrees = _variance(contrast, quantity, scaled=in_sample)
-    moved = sum(weight for risk, weight in quantity.weights.items() if risk in _PROBE_RISKS)
+    moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
     own = contrast.own * moved**2
     variance = sum(by_set.values()) + own
     df = math.inf
@@ -350,7 +379,7 @@ def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found
         df = max(1.0, variance * variance / parts) if parts > 0 and variance > 0 else math.inf
     total = variance + _guard(rows, quantity)
     value = float(contrast.sum(np.array(e.value(quantity)) for e in contrast.encoders))
-    half = _quantile(0.5 + confidence / 2, df) * math.sqrt(total)
+    half = quantile(0.5 + confidence / 2, df) * math.sqrt(total)
     low, high = value - half, value + half
     below = _probability(-value / math.sqrt(total), df)
     p = min(1.0, 2 * min(below, 1 - below))
@@ -403,7 +432,8 @@ def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
 
     if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
         return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
-    return min(int(np.count_nonzero(changed(risk))) for risk in quantity.weights if risk not in _IN_SAMPLE)
+    out_of_sample = [risk for risk in quantity.weights if risk not in IN_SAMPLE]
+    return min(int(np.count_nonzero(changed(risk))) for risk in out_of_sample or quantity.weights)
 
 
 def _outcome(judged: Judgements, risk: str) -> Outcome:
@@ -415,6 +445,7 @@ def _outcome(judged: Judgements, risk: str) -> Outcome:
         "risk_cs": judged.cs[0],
         "risk_us": judged.us,
         "risk_us_mix": judged.us,
+        "risk_uf": judged.uf,
     }[risk]
     if found is None:
         raise KeyError(risk)
@@ -438,14 +469,6 @@ def _grade(contrast: _Contrast, quantity: Quantity, df: float, discordant: int, 
         if max(factors) > MUCH_TOO_OPTIMISTIC or not crowded.isdisjoint(quantity.weights):
             return Grade.INDICATIVE
     return Grade.FEW_ROWS if discordant < FEW_ROWS else Grade.SOUND
-
-
-def _quantile(probability: float, df: float) -> float:
-    if math.isinf(df):
-        return NormalDist().inv_cdf(probability)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, probability))
 
 
 def _probability(t: float, df: float) -> float:

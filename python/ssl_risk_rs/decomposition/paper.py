@@ -13,7 +13,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.decomposition.strict import Judged, penalty_note, rows_of, sizes_of, twin_of
+from ssl_risk_rs.decomposition.strict import Judged, penalty_note, rows_of, sizes_of, twin_of, union_outcome
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.decomposition.tuning import as_penalty, best_of
 from ssl_risk_rs.errors import ParameterError
@@ -66,6 +66,9 @@ def paper(task: Task, twin: Features | None, settings: Settings, method: Method,
         start = fitted[name].start
     at_floor = fitter.outcome(fitted["af"].probe, train)
     floor_on_test = fitter.outcome(fitted["af"].probe, test)
+    # the authors tune it in the study of R_AF
+    alternative = settings.order != "paper"
+    uf = union_outcome(fitter, task, best["af"], fitted["af"].start, absolute=True) if alternative else None
     fitted["as"] = of_complement
     penalties = {f"tuned_{name}": as_penalty(curves[name], fitted[name].absolute) for name in curves}
     of_twin = None
@@ -87,6 +90,7 @@ def paper(task: Task, twin: Features | None, settings: Settings, method: Method,
         held_out=held,
         cs=(on_test,),
         floor_on_test=floor_on_test,
+        uf=uf,
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,
     )

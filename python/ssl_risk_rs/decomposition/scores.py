@@ -95,6 +95,8 @@ class RowScores:
         train["risk_as"][held] += self.weight * (self.e - self.beta * self.f[held])
         test["risk_cs"] = np.mean([scored(outcome, self.test_weight) for outcome in j.cs], axis=0)
         test["risk_us"] = scored(j.us, self.test_weight)
+        if j.uf is not None:
+            test["risk_uf"] = scored(j.uf, self.test_weight)
         if j.held_out_floor is not None:
             train["risk_ah"] = np.zeros(self.n)
             self.e_floor = row_values(self.metric, j.held_out_floor, self.weight)

@@ -6,6 +6,7 @@ from typing import Literal
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, parse_shots
 from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
+from ssl_risk_rs.results.quantities import Order
 
 __all__ = ["Probe", "Protocol", "Scaling", "Settings"]
 
@@ -49,6 +50,8 @@ class Settings:
     shots : few-shot sizes to decompose as well: "1%,30,5,3", a sequence of such sizes, "auto" for those of these four
         that the data allow, or None; draws : of each size, None for 10 to 20 by their spread
     labels_for : errors (fractions) that the number of labels is wanted for
+    order : of the decomposition: "paper" (through R_AS), "alternative" (through R_UF), or "both" with their mean;
+        the last two cost one more fit
     seed : of the splits
     device : "auto" (a GPU where there is one and the rows are many enough to pay for it), "cpu", "cuda", "cuda:1", or
         several joined by commas, which share the rows
@@ -74,6 +77,7 @@ class Settings:
     shots: Shots | None = None
     draws: int | None = None
     labels_for: tuple[float, ...] | None = None
+    order: Order = "paper"
     seed: int | None = None
     device: str = "auto"
     n_threads: int | None = None
@@ -86,6 +90,8 @@ class Settings:
             raise ParameterError(f"protocol must be 'strict' or 'paper', got {self.protocol!r}")
         if self.scaling not in (None, "none", "standardize", "minmax"):
             raise ParameterError(f"scaling must be 'none', 'standardize' or 'minmax', got {self.scaling!r}")
+        if self.order not in ("paper", "alternative", "both"):
+            raise ParameterError(f"order must be 'paper', 'alternative' or 'both', got {self.order!r}")
         if self.n_subsets is not None and not 1 <= self.n_subsets <= 3:
             raise ParameterError(f"splits must be 1, 2 or 3, got {self.n_subsets}")
         if self.n_folds < 2:

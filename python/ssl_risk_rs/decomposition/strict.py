@@ -93,6 +93,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     above, floor = floor_fits(fitter, "floor", design, train, settings.floor, full.start, alpha)
     at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)
     floor_on_test = fitter.outcome(floor.probe, test)
+    uf = union_outcome(fitter, task, settings.floor, floor.start) if settings.order != "paper" else None
     of_twin = _judge_twin(twin, task, settings.floor, method, report) if twin is not None else None
 
     cell_of = cells[train].astype(np.int16)
@@ -112,6 +113,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
         fold_margins=np.stack([outcome.margin for outcome in of_folds]),
         fold_losses=np.stack([outcome.loss for outcome in of_folds]),
         fold_ranks=np.stack([np.minimum(outcome.rank, 65535).astype(np.uint16) for outcome in of_folds]),
+        uf=uf,
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,
     )
@@ -135,6 +137,14 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
         (*fitter.fits, *(() if of_twin is None else of_twin.fits)),
         tuple(notes),
     )
+
+
+def union_outcome(fitter: Fitter, task: Task, alpha: float, start: Start | None, *, absolute: bool = False) -> Outcome:
+    """R_UF: a probe fitted on training and test rows together, on the test rows; `start` has seen no others."""
+    rows = np.sort(np.concatenate([task.train_rows, task.test_rows]))
+    design = fitter.moments(rows).design(scaling=fitter.method.scaling)
+    fitted = fitter.fit("union", design, rows, alpha, start, absolute=absolute)
+    return fitter.outcome(fitted.probe, task.test_rows)
 
 
 class _Rows(TypedDict):

@@ -114,6 +114,8 @@ def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:
     own, on_test = {
         "risk_af": (judged.af, judged.floor_on_test),
         "risk_sup": (judged.sup, judged.sup_on_test),
+        # no row is left that the probe of all rows has not seen: the floor probe of the training rows stands in
+        "risk_uf": (judged.uf, judged.floor_on_test),
     }.get(risk, (None, None))
     if own is None or on_test is None:
         return 1.0

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
+from ssl_risk_rs.report.orders import order_rows, order_sentence
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
@@ -99,6 +100,10 @@ def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterat
                     yield _row(f"  {QUANTITIES[detail].label}", estimates[detail])
     yield f"  {'─' * 56}"
     yield _row(QUANTITIES["agg_risk"].label, estimates["agg_risk"])
+    for e in order_rows(result):
+        yield _row(QUANTITIES[e.quantity].label, e)
+    if sentence := order_sentence(result):
+        yield f"  {sentence}"
     if result.control is not None:
         control = result.control.estimates
         name = short(provenance.control or "control encoder")

@@ -5,8 +5,10 @@ differs is named and refused: `common_rows` brings every encoder's outcomes into
 How differences are estimated: `decomposition.paired`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
-    "common_rows", "holm", "rank_intervals",
+    "common_rows", "holm", "quantile", "rank_intervals",
 ]  # fmt: skip
 
 #: fields of `Method` that must be equal, and what each is called
@@ -327,7 +329,7 @@ def _reordered(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judge
 
     changed: dict[str, object] = {
         **{name: of(getattr(judged, name), train) for name in ("af", "at_alpha", "sup")},
-        **{name: of(getattr(judged, name), test) for name in ("us", "floor_on_test", "sup_on_test")},
+        **{name: of(getattr(judged, name), test) for name in ("us", "floor_on_test", "sup_on_test", "uf")},
         **{name: of(getattr(judged, name), held) for name in ("held_out", "held_out_floor")},
         "cs": tuple(of(outcome, test) for outcome in judged.cs),
         **{name: take(getattr(judged, name), train) for name in ("train_ids", "train_labels", "subset", "fold")},
@@ -401,6 +403,15 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - place) * p[i]))
         found[i] = highest
     return found
+
+
+def quantile(probability: float, df: float) -> float:
+    """Of Student's t; normal where the degrees of freedom are infinite."""
+    if math.isinf(df):
+        return NormalDist().inv_cdf(probability)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
 
 
 def rank_intervals(estimates: Sequence[float], apart: np.ndarray) -> list[tuple[int, int, int]]:

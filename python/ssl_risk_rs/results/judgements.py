@@ -69,6 +69,7 @@ class Judgements:
     held_out_floor : the same at the floor's penalty, or None where those were not fitted
     us : probe of all training rows on the test rows; cs : complement probes on the test rows
     floor_on_test : floor probe on the test rows
+    uf : floor probe of training and test rows together, on the test rows; None unless the other order was asked for
     fold_margins, fold_losses : float32 (folds judged, n_te), margins and losses of the fold probes on the test rows;
         fold_ranks : uint16, their ranks of the true class, at most 65535; None where no folds were judged
     """
@@ -89,6 +90,7 @@ class Judgements:
     held_out_floor: Outcome | None = None
     floor_on_test: Outcome | None = None
     sup_on_test: Outcome | None = None
+    uf: Outcome | None = None
     train_groups: Shaped[np.ndarray, " n"] | None = None
     test_groups: Shaped[np.ndarray, " n_te"] | None = None
     fold_margins: Float32[np.ndarray, "folds n_te"] | None = None
@@ -98,7 +100,7 @@ class Judgements:
     def __post_init__(self) -> None:
         n, m, held = len(self.train_labels), len(self.test_labels), int(self.in_subset.sum())
         expected = {"af": n, "at_alpha": n, "sup": n, "us": m, "floor_on_test": m, "sup_on_test": m}
-        expected |= {"held_out": held, "held_out_floor": held}
+        expected |= {"held_out": held, "held_out_floor": held, "uf": m}
         for name, rows in expected.items():
             outcome = getattr(self, name)
             if outcome is not None and len(outcome.rank) != rows:

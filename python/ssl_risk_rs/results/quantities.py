@@ -4,15 +4,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BASE", "QUANTITIES", "Kind", "Quantity", "Rows", "components", "estimated"]
+__all__ = [
+    "BASE",
+    "IN_SAMPLE",
+    "PROBE_RISKS",
+    "QUANTITIES",
+    "Kind",
+    "Order",
+    "Quantity",
+    "Rows",
+    "components",
+    "estimated",
+]
 
 #: sets of rows: a held-out training subset, all training rows, test rows
 Rows = Literal["train", "subset", "test"]
-Kind = Literal["risk", "component", "detail", "total"]
+Kind = Literal["risk", "component", "detail", "total", "order"]
+#: of the telescoping sum: the paper's, or through R_UF instead of R_AS (the authors' `union_test`)
+Order = Literal["paper", "alternative", "both"]
 
 #: the risks that row scores are kept for, in the order of covariances; `risk_ah` is the error on held-out training
-#: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows
-BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix")
+#: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows, `risk_uf` is the error
+#: on test rows of a floor probe that was fitted on them as well
+BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix", "risk_uf")
+#: risks that a refitted probe moves together
+PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
+#: risks judged on rows that their probe was fitted on
+IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +41,8 @@ class Quantity:
     ----------
     name : short name, as in columns of results
     label : what a table prints
-    kind : "risk", "component" (those sum to the total), "detail" (a part of a component), "total"
+    kind : "risk", "component" (those sum to the total), "detail" (a part of a component), "total", "order" (of the
+        alternative order, the mean of both orders, or what lies between them)
     weights : coefficients on risks of BASE
     rows : the set of rows it is said to be judged on
     guards : sets whose n adds 1/n² to the variance, so that an interval of few rows is not too short; "draws"
@@ -49,6 +68,7 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("risk_cs", "R_CS", "risk", {"risk_cs": 1}, "test"),
         Quantity("risk_us", "R_US", "risk", {"risk_us": 1}, "test"),
         Quantity("risk_us_mix", "R_US at training shares", "risk", {"risk_us_mix": 1}, "test"),
+        Quantity("risk_uf", "R_UF", "risk", {"risk_uf": 1}, "test"),
         Quantity("risk_ah", "error on held-out rows at the floor", "risk", {"risk_ah": 1}, "subset"),
         Quantity("risk_af_midpoint", "R_AF, midpoint", "risk", {"risk_af": 0.5, "risk_ah": 0.5}, "train"),
         Quantity("approx", "approximation", "component", {"risk_sup": 1}, "train"),
@@ -71,15 +91,35 @@ QUANTITIES: dict[str, Quantity] = {
         ),
         Quantity("label_count", "labels set aside", "detail", {"risk_us": 1, "risk_cs": -1}, "test", ("draws",)),
         Quantity("class_mix", "other class shares", "detail", {"risk_us_mix": 1, "risk_us": -1}, "test", ("test",)),
+        Quantity(
+            "enc_gen_alt", "encoder gen., other order", "order", {"risk_uf": 1, "risk_af": -1}, "test",
+            ("train", "test"), "a probe fits the test rows better than the training rows",
+        ),
+        Quantity(
+            "probe_gen_alt", "probe gen., other order", "order", {"risk_us": 1, "risk_uf": -1}, "test", ("test",),
+            "test rows are predicted better than a probe fits them that has seen them",
+        ),
+        Quantity(
+            "enc_gen_mean", "encoder gen., mean order", "order",
+            {"risk_us": 0.5, "risk_as": -0.5, "risk_uf": 0.5, "risk_af": -0.5}, "test", ("train", "subset", "test"),
+        ),
+        Quantity(
+            "probe_gen_mean", "probe gen., mean order", "order",
+            {"risk_as": 0.5, "risk_af": -0.5, "risk_us": 0.5, "risk_uf": -0.5}, "test", ("train", "subset", "test"),
+        ),
+        Quantity(
+            "order_effect", "between the two orders", "order",
+            {"risk_us": 1, "risk_as": -1, "risk_uf": -1, "risk_af": 1}, "test", ("train", "subset", "test"),
+        ),
         Quantity("agg_risk", "aggregated risk", "total", {"risk_us": 1}, "test"),
     )
 }  # fmt: skip
 
 
-def components(*, supervised: bool) -> tuple[str, ...]:
+def components(*, supervised: bool, order: Order = "paper") -> tuple[str, ...]:
     """Names of the components that sum to `agg_risk`; without a supervised twin the first two are one."""
     first = ("approx", "usability") if supervised else ("approx_usability",)
-    return (*first, "probe_gen", "enc_gen")
+    return (*first, "enc_gen_alt", "probe_gen_alt") if order == "alternative" else (*first, "probe_gen", "enc_gen")
 
 
 def estimated(known: "frozenset[str] | set[str]") -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from ssl_risk_rs.results.quantities import Order
+
 __all__ = ["Bottleneck", "FitRecord", "Floor", "Method", "Penalty", "Sizes"]
 
 
@@ -18,6 +20,7 @@ class Method:
     random_counts : class counts vary from sample to sample; n_threads : None for all cores
     device : what the rows lay on, "cpu" or names of GPUs
     metric : what errors are: "error", the 0-1 error of classes, "r2" (1 − R²) of numbers, "auroc" (1 − AUROC) of labels
+    order : of the decomposition: "paper", "alternative" or "both"
     """
 
     probe: str
@@ -32,6 +35,7 @@ class Method:
     n_threads: int | None = None
     device: str = "cpu"
     metric: str = "error"
+    order: Order = "paper"
 
 
 @dataclass(frozen=True, slots=True)

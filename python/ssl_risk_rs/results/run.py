@@ -83,7 +83,7 @@ class Decomposition:
     @property
     def component_names(self) -> tuple[str, ...]:
         """Components that sum to the aggregated risk."""
-        return components(supervised=self.supervised)
+        return components(supervised=self.supervised, order=self.method.order)
 
     @property
     def converged(self) -> bool:
@@ -111,7 +111,7 @@ class Decomposition:
     @property
     def components(self) -> "pl.DataFrame":
         """component, estimate, se, low, high, n, n_groups, df, grade"""
-        kinds = ("component", "detail", "total")
+        kinds = ("component", "detail", "total", "order")
         return _frame("component", [e for n, e in self.estimates.items() if QUANTITIES[n].kind in kinds])
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_risk_rs.decomposition.matched import match_dimensions
+from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.paired import common_probes, compare
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target
@@ -13,10 +14,13 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
+from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import decompose_features, find_bank, open_features
 
-__all__ = ["Compared", "Reading", "compare_targets", "match_targets", "parse_dimensions", "saved"]
+__all__ = [
+    "Compared", "Reading", "compare_targets", "match_target_labels", "match_targets", "parse_numbers", "saved",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +131,12 @@ def match_targets(
     ParameterError for fewer than two targets, or dimensions that are none; DataError for a run folder without a bank;
     those of `match_dimensions`.
     """
-    if len(targets) < 2:
-        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
-    reading = reading or Reading()
-    grid = parse_dimensions(dimensions)
-    opened = [task_of(_features_of(t), group, reading) for t in targets]
-    names = [name for _, name in opened]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
-    least = min(task.features.n_features for task, _ in opened)
+    grid = parse_numbers(dimensions, "dimensions")
+    tasks, names = _opened(targets, group, reading)
+    least = min(task.features.n_features for task in tasks)
     fields = {name: value for name, value in (settings or {}).items() if value is not None and name != "scaling"}
     return match_dimensions(
-        [task for task, _ in opened],
+        tasks,
         names,
         sorted({min(m, least) for m in grid} | {least}),
         settings=Settings(**{**fields, "probe": probe}),
@@ -147,8 +145,51 @@ def match_targets(
     )
 
 
-def parse_dimensions(text: str) -> list[int]:
-    """The dimensions that a text names: "64..2048" or "64,100,512".
+def match_target_labels(
+    targets: Sequence[str],
+    counts: str,
+    *,
+    probe: str = "logistic",
+    settings: Mapping[str, Any] | None = None,
+    group: str | None = None,
+    confidence: float | None = None,
+    reading: Reading | None = None,
+    report: Report | None = None,
+) -> MatchedLabels:
+    """Compare the first target with each other one at equal class counts.
+
+    Parameters
+    ----------
+    targets : banks, feature files, or run folders whose bank is still there; the same test rows
+    counts : numbers of training rows, "1000..50000" (powers of two and both ends) or "1000,5000"
+    the others : as in `compare_targets`
+
+    Raises
+    ------
+    ParameterError for fewer than two targets, or counts that are none; DataError for a run folder without a bank; those
+    of `match_labels`.
+    """
+    grid = parse_numbers(counts, "numbers of training rows")
+    tasks, names = _opened(targets, group, reading)
+    fields = {name: value for name, value in (settings or {}).items() if value is not None}
+    return match_labels(
+        tasks, names, grid, settings=Settings(**{**fields, "probe": probe}), confidence=confidence, report=report
+    )
+
+
+def _opened(targets: Sequence[str], group: str | None, reading: Reading | None) -> tuple[list[Task], list[str]]:
+    """The features of each target, and different names for them."""
+    if len(targets) < 2:
+        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
+    opened = [task_of(_features_of(target), group, reading or Reading()) for target in targets]
+    names = [name for _, name in opened]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
+    return [task for task, _ in opened], names
+
+
+def parse_numbers(text: str, what: str) -> list[int]:
+    """The numbers that a text names: "64..2048" (powers of two and both ends) or "64,100,512"; `what` they are.
 
     Raises
     ------
@@ -157,7 +198,7 @@ def parse_dimensions(text: str) -> list[int]:
     first, dots, last = text.partition("..")
     parts = [first, last] if dots else text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise ParameterError(f"{text!r} names no dimensions: write 64..2048, or 64,100,512")
+        raise ParameterError(f"{text!r} names no {what}: write 64..2048, or 64,100,512")
     numbers = sorted({int(part) for part in parts})
     if dots:
         low, high = int(first), int(last)

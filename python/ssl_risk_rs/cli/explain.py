@@ -1,0 +1,94 @@
+"""`ssl-risk-rs explain`."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._results import default_folder
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.results import Run
+    from ssl_risk_rs.results.explain import Explanation
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="RUN|FILES...")
+@click.option(
+    "--probe", type=click.Choice(["logistic", "ridge", "both"]), default="logistic", show_default=True,
+    help="This probe is fitted where a target is not decomposed yet. Run folders keep theirs.",
+)  # fmt: skip
+@click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together.")
+@click.option(
+    "--gap/--no-gap", default=None,
+    help="A non-linear probe is fitted beside the linear one: is a linear layer enough? The default is yes where the "
+    "features are at hand and it takes a minute at most.",
+)  # fmt: skip
+@click.option(
+    "--features-columns", metavar="A,B|PATTERN",
+    help="These columns of parquet or csv files are the features, where they are no numbered family.",
+)  # fmt: skip
+@click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@opt.store_option
+@click.option("--out", metavar="DIR", help="New run folders are made in this folder; the default is runs.")
+@opt.format_option
+def explain(
+    targets: tuple[str, ...],
+    probe: str,
+    group: str | None,
+    gap: bool | None,
+    features_columns: str | None,
+    drop_unlabelled: bool,
+    store: str | None,
+    out: str | None,
+    form: str,
+) -> None:
+    """Explain an error: its largest part, beside guessing and a control, and which classes and groups carry it.
+
+    RUN is a run folder; FILES are feature banks or feature files, which are decomposed first. Several are taken for
+    layers of one encoder: they are compared, and the first is explained. Where the features are at hand a non-linear
+    probe shows whether a linear layer is enough; where the published table was fetched (`paper fetch`), it shows what
+    published encoders with the same largest part differ in.
+
+    \b
+    ssl-risk-rs explain runs/20260101-120000_swav
+    """
+    from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.workflow.compare import Reading, saved
+    from ssl_risk_rs.workflow.explain import explain_targets
+
+    def keep(run: "Run", target: str) -> "Run":
+        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
+        kept = saved(run, default_folder(Path(target.split(",")[0]).stem, out or "runs"))
+        opt.say(f"The record of {target} is in {kept.path}.")
+        return kept
+
+    with EventDisplay() as report:
+        found = explain_targets(
+            targets,
+            probes=("logistic", "ridge") if probe == "both" else (probe,),
+            group=group,
+            reading=Reading(features_columns, drop_unlabelled, store),
+            gap=gap,
+            keep=keep,
+            report=report,
+        )
+    _print(found, form)
+
+
+def _print(found: "Explanation", form: str) -> None:
+    from ssl_risk_rs.report.explanation import render_explanation, verdict_sentences
+    from ssl_risk_rs.results._json import to_json
+
+    if form == "table":
+        opt.show(render_explanation(found, opt.width()))
+    elif form == "csv":
+        opt.print_rows(found.frame().to_dicts(), form)
+        for sentence in verdict_sentences(found):
+            opt.say(sentence)
+    else:
+        value = {**found.to_dict(), "sentences": verdict_sentences(found), "rows": found.frame().to_dicts()}
+        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))

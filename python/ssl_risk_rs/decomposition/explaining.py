@@ -1,0 +1,324 @@
+"""What an error is made of, for whom, and beside what: from the judged rows of finished decompositions."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ssl_risk_rs.decomposition.intervals import quantify, wilson
+from ssl_risk_rs.decomposition.paired import compare, paired_differences
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.results.compare import Difference, holm, quantile
+from ssl_risk_rs.results.estimate import Estimate, Grade
+from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
+from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition, Run
+
+__all__ = [
+    "beside_control", "class_parts", "compare_layers", "compare_probes", "decide", "group_parts", "spread_of",
+]  # fmt: skip
+
+#: an encoder that errs less than the control by less than this share of the control's error is hardly better
+HARDLY = 0.1
+#: rows that a class needs in each set, to have a variance of its own
+LEAST_ROWS = 2
+#: rows on which the spread of a representation is measured
+SPREAD_ROWS = 10_000
+_TOTAL = "agg_risk"
+
+
+# --- the verdict
+
+
+def decide(
+    result: Decomposition,
+    provenance: Provenance,
+    *,
+    untrained: bool,
+    of_control: Sequence[Difference] = (),
+    spread: Spread | None = None,
+) -> Verdict:
+    """What an error is mostly made of: the first of `Verdict` that holds.
+
+    The size of a component alone does not tell an encoder with random weights from one that needs labels: both have
+    much probe generalization. Hence the total is set against guessing and against the control before any component
+    is read.
+    """
+    total, chance, sizes = result.estimates[_TOTAL], result.sizes.chance, result.sizes
+    collapsed = spread.collapsed if spread is not None else sizes.constant_features == sizes.features > 0
+    if collapsed and total.estimate > chance / 2:
+        return Verdict.COLLAPSED
+    if total.high >= chance:
+        return Verdict.AT_CHANCE
+    by = {d.quantity: d for d in of_control}
+    if (d := by.get(_TOTAL)) is not None and (d.high >= 0 or -d.difference < HARDLY * d.estimate_baseline):
+        return Verdict.NOTHING_BEYOND_CONTROL
+    if untrained:
+        return Verdict.UNTRAINED
+    if result.bottleneck.probability is None:
+        return Verdict.NOT_IDENTIFIED
+    largest = result.bottleneck.quantity
+    if largest == "approx":
+        return Verdict.ARCHITECTURE
+    if largest in ("usability", "approx_usability"):
+        return Verdict.REPRESENTATION
+    if largest.startswith("probe_gen"):
+        return Verdict.LABELS
+    return _unseen(result, provenance, by.get("enc_gen"))
+
+
+def _unseen(result: Decomposition, provenance: Provenance, beside: Difference | None) -> Verdict:
+    """Why test rows are predicted worse than held-out training rows."""
+    if provenance.saw_training_images is False:
+        return Verdict.SHIFT
+    if beside is None or result.control is None:
+        return Verdict.UNSEEN
+    if beside.low > 0:
+        return Verdict.MEMORIZED
+    return Verdict.SHIFT if result.control.estimates["enc_gen"].low > 0 else Verdict.UNSEEN
+
+
+def beside_control(result: Decomposition, names: tuple[str, str]) -> tuple[Difference, ...]:
+    """The encoder less its control, paired by row; nothing without a control, or where it holds no judged rows."""
+    control = result.control
+    if control is None or control.judgements is None or result.judgements is None:
+        return ()
+    return paired_differences(control, result, names, (_TOTAL, "enc_gen"))
+
+
+def spread_of(features: Features, rows: np.ndarray) -> Spread:
+    """How `rows` of a representation fill its space, on a strided sample of them."""
+    sample = np.ascontiguousarray(rows[:: max(1, -(-len(rows) // SPREAD_ROWS))])
+    x = np.empty((len(sample), features.n_features), features.dtype)
+    features.read_into(sample, x)
+    wide = x.astype(np.float64)
+    mean = wide.mean(0)
+    wide -= mean
+    variance = np.square(wide).mean(0)
+    alive = variance > 0
+    scaled = wide[:, alive] / np.sqrt(variance[alive])
+    d = int(alive.sum())
+    if d > len(scaled):  # the sum of squares of the Gram matrix is that of the correlations
+        squares = float(np.square(scaled @ scaled.T / len(scaled)).sum())
+    else:
+        squares = float(np.square(scaled.T @ scaled / len(scaled)).sum())
+    length = float(np.square(mean).mean())
+    return Spread(
+        directions=d * d / squares if squares > 0 else 0.0,
+        variance=float(variance.mean()) / length if length > 0 else math.inf,
+        n_features=features.n_features,
+        constant=features.n_features - d,
+        n=len(sample),
+    )
+
+
+# --- classes and groups
+
+
+def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
+    """Each component, and the total, on the rows of each class, the surest first: by Holm's p-value of a difference
+    from all rows, then the shortest interval; and how many classes are left out, because a set has fewer than two of
+    their rows.
+
+    Intervals are those of `quantify` on the rows of the class. The difference from all rows counts the probe's own
+    variation on both sides, so its p-values are, if anything, too large.
+    """
+    judged = result.judgements
+    if judged is None:
+        return (), 0
+    found, left_out = [], 0
+    shares = _shares(judged)
+    for c, train, test in _rows_by_class(judged):
+        own = _restricted(judged, train, test)
+        held = int(own.in_subset.sum())
+        if min(held, len(train) - held, len(test)) < LEAST_ROWS:
+            left_out += 1
+            continue
+        estimates = _quantified(result, own)
+        n = (len(train), held, len(test))
+        for name in (*result.component_names, _TOTAL):
+            found.append(_class_part(result, judged.class_names[c], name, estimates, n, shares[:, c]))
+    return _surest(found), left_out
+
+
+def _class_part(
+    result: Decomposition,
+    class_name: str,
+    name: str,
+    estimates: dict[str, Estimate],
+    n: tuple[int, int, int],
+    shares: np.ndarray,
+) -> Part:
+    e, whole, weights = estimates[name], result.estimates[name], QUANTITIES[name].weights
+    share = {"train": shares[0], "subset": shares[0], "test": shares[1]}
+    carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
+    # cov(class, all) = share · V(class); a row more on either side where few rows err
+    few = sum(1 / size**2 for size in n)
+    overlap = 2 * float(shares.min())
+    variance = max(0.0, 1 - overlap) * e.se**2 + whole.se**2 + few
+    difference = e.estimate - whole.estimate
+    p = _p(difference, math.sqrt(variance), min(e.df, whole.df))
+    return Part("class", class_name, name, e.estimate, e.low, e.high, *n, float(carried), difference,
+                math.sqrt(variance), p, p, e.grade)  # fmt: skip
+
+
+def group_parts(result: Decomposition) -> tuple[Part, ...]:
+    """The total on each group of test rows, and probe generalization on each group of held-out training rows, the
+    surest first; nothing where rows have no groups.
+
+    A group lies on one side of train and test, so that no other component is one of a single group. Intervals are for
+    further rows of that very group, not for further groups.
+    """
+    judged = result.judgements
+    if judged is None or judged.train_groups is None or judged.test_groups is None:
+        return ()
+    held = judged.in_subset
+    sets = (
+        (_TOTAL, judged.test_groups, judged.us.wrong.astype(float)),
+        ("probe_gen", judged.train_groups[held],
+         judged.held_out.wrong.astype(float) - judged.af.wrong[held].astype(float)),
+    )  # fmt: skip
+    level = result.method.confidence
+    z = quantile(0.5 + level / 2, math.inf)
+    found = []
+    for name, groups, errors in sets:
+        whole = float(errors.mean())
+        spread = float(errors.var(ddof=1)) if len(errors) > 1 else 0.0
+        names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        means = np.bincount(codes, weights=errors) / counts
+        squares = np.bincount(codes, weights=errors**2) / counts
+        for i, n in enumerate(counts.tolist()):
+            if n < LEAST_ROWS:
+                continue
+            value = float(means[i])
+            variance = max(0.0, float(squares[i]) - value**2) / (n - 1)
+            half = z * math.sqrt(variance + 1 / n**2)
+            low, high = wilson(value, variance, n, z) if name == _TOTAL else (value - half, value + half)
+            se = math.sqrt(spread / n + 1 / n**2)  # under no difference, the rows vary as all do
+            n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, n, 0)
+            p = _p(value - whole, se, math.inf)
+            found.append(
+                Part("group", names[i].decode(errors="replace"), name, value, low, high, *n_of, value * n / len(errors),
+                     value - whole, se, p, p, Grade.SOUND)
+            )  # fmt: skip
+    return _surest(found)
+
+
+def _surest(parts: Sequence[Part]) -> tuple[Part, ...]:
+    adjusted = holm([1.0 if math.isnan(part.p) else part.p for part in parts])
+    corrected = [replace(part, p_holm=p) for part, p in zip(parts, adjusted, strict=True)]
+
+    def order(part: Part) -> tuple[float, float, str, str]:
+        width = part.high - part.low
+        return part.p_holm, math.inf if math.isnan(width) else width, part.name, part.quantity
+
+    return tuple(sorted(corrected, key=order))
+
+
+def _p(difference: float, se: float, df: float) -> float:
+    """Two-sided, of no difference."""
+    if not se > 0:
+        return math.nan
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(min(df, 1e9), -abs(difference) / se))  # scipy has no t of infinitely many degrees
+
+
+def _shares(judged: Judgements) -> np.ndarray:
+    """Share of each class in the training and in the test rows: (2, k)."""
+    k = len(judged.class_names)
+    sets = (judged.train_labels, judged.test_labels)
+    return np.stack([np.bincount(y, minlength=k) / len(y) for y in sets])
+
+
+def _rows_by_class(judged: Judgements) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Class, its training and its test rows; sorted once, so that many classes cost no more than few."""
+    k = len(judged.class_names)
+    parts = []
+    for y in (judged.train_labels, judged.test_labels):
+        parts.append(np.split(np.argsort(y, kind="stable"), np.cumsum(np.bincount(y, minlength=k))[:-1]))
+    for c, (train, test) in enumerate(zip(*parts, strict=True)):
+        if len(train):
+            yield c, train, test
+
+
+def _restricted(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
+    """The judged rows of one class, which becomes the only one."""
+    held = (np.cumsum(judged.in_subset) - 1)[train[judged.in_subset[train]]]
+
+    def rows(name: str, chosen: np.ndarray) -> Outcome | None:
+        o: Outcome | None = getattr(judged, name)
+        return None if o is None else _rows(o, chosen)
+
+    names: dict[str, object] = {
+        **{name: rows(name, train) for name in ("af", "at_alpha", "sup")},
+        **{name: rows(name, test) for name in ("us", "floor_on_test", "sup_on_test", "uf")},
+        **{name: rows(name, held) for name in ("held_out", "held_out_floor")},
+        "cs": tuple(_rows(o, test) for o in judged.cs),
+        "class_names": (judged.class_names[int(judged.train_labels[train[0]])],),
+        **{name: getattr(judged, name)[train] for name in ("train_ids", "subset", "fold")},
+        "test_ids": judged.test_ids[test],
+        "train_labels": np.zeros(len(train), np.uint32),
+        "test_labels": np.zeros(len(test), np.uint32),
+        "train_groups": None if judged.train_groups is None else judged.train_groups[train],
+        "test_groups": None if judged.test_groups is None else judged.test_groups[test],
+        "fold_margins": None if judged.fold_margins is None else judged.fold_margins[:, test],
+    }
+    return replace(judged, **names)  # type: ignore[arg-type]  # each under its own field's name
+
+
+def _rows(o: Outcome, rows: np.ndarray) -> Outcome:
+    return Outcome(o.predicted[rows], o.rank[rows], o.loss[rows], o.margin[rows])
+
+
+def _quantified(result: Decomposition, judged: Judgements) -> dict[str, Estimate]:
+    method = result.method
+    crowded = [risk for risk, e in result.estimates.items() if risk in ("risk_af", "risk_sup", "risk_uf")
+               and method.probe == "ridge" and result.sizes.classes > result.sizes.features
+               and e.grade is Grade.INDICATIVE]  # fmt: skip
+    return quantify(
+        judged,
+        probe=method.probe,
+        corrected=method.protocol == "strict",
+        confidence=method.confidence,
+        crowded=crowded,
+    ).estimates
+
+
+# --- other probes, other layers
+
+
+def compare_probes(run: Run) -> ProbeContrast | None:
+    """Ridge less logistic, where a run has both and their judged rows."""
+    by = {d.method.probe: d for d in run.decompositions}
+    if not {"logistic", "ridge"} <= by.keys() or any(d.judgements is None for d in by.values()):
+        return None
+    logistic, ridge = by["logistic"], by["ridge"]
+    names = (*logistic.component_names, _TOTAL)
+    return ProbeContrast(
+        paired_differences(logistic, ridge, ("logistic", "ridge"), names), (logistic.bottleneck, ridge.bottleneck)
+    )
+
+
+def compare_layers(results: Sequence[Decomposition], names: Sequence[str]) -> tuple[Layer, ...]:
+    """Layers in the order given, with the ranks by total that the data do not exclude, all pairs considered at once.
+
+    Raises
+    ------
+    NotComparableError that names what differs; ParameterError for names that occur twice.
+    """
+    ranks = {r.encoder: r for r in compare(results, names=names).ranks if r.quantity == _TOTAL}
+    return tuple(
+        Layer(
+            name,
+            d.sizes.features,
+            tuple(d.estimates[q] for q in (*d.component_names, _TOTAL)),
+            ranks[name].rank,
+            ranks[name].low,
+            ranks[name].high,
+        )
+        for d, name in zip(results, names, strict=True)
+    )

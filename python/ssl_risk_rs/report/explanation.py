@@ -1,0 +1,428 @@
+"""An explanation as plain text: sentences that can be read alone, then the numbers they rest on, in percent.
+
+A sentence never turns the size of a component into advice before the total has been set against guessing and against
+an encoder that was never trained: with random weights, too, most of the error is probe generalization.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ssl_risk_rs.report.published import label as published_label
+from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.text import between, folded
+from ssl_risk_rs.results.compare import Difference
+from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, Part, UsabilityGap, Verdict
+from ssl_risk_rs.results.explain_published import PublishedTraits
+from ssl_risk_rs.results.quantities import QUANTITIES
+
+__all__ = ["ROWS", "render_explanation", "verdict_sentences"]
+
+#: classes, or groups, that the table shows
+ROWS = 10
+#: columns without a terminal
+WIDTH = 100
+#: a total gap with a half width below this share of the linear total can rule a useful gap out
+NARROW_GAP = 0.1
+#: columns of the published table in words
+_CHOICES = {
+    "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size",
+    "nviews": "number of views", "projection_nparameters": "number of parameters of the projection head",
+    "n_augmentations": "number of augmentations", "ssl_mode": "kind of pretraining", "family": "architecture",
+    "pretraining_data": "pretraining data",
+}  # fmt: skip
+_NO_GAP = {
+    NoGap.DECLINED: "it was declined (--no-gap)",
+    NoGap.NO_FEATURES: "the features are not at hand",
+    NoGap.FILES: "the record does not name the files of the features; explain the files themselves",
+    NoGap.BANK_GONE: "the feature bank of this run cannot be opened any more; extract it again",
+    NoGap.TOO_LARGE: "it would take more than a minute, or more than 4 GB (--gap fits it where memory allows)",
+    NoGap.PAPER: "the paper's protocol has no rows on which nothing is judged; use --protocol strict",
+    NoGap.OTHER_ROWS: "the features have other rows, or are cut otherwise, than this run judged",
+}
+
+
+def render_explanation(found: Explanation, width: int | None = None) -> str:
+    """The whole explanation; lines are folded to `width`, or to 100 columns."""
+    result, provenance = found.result, found.provenance
+    sizes = result.sizes
+    columns = WIDTH if width is None else width
+    lines = [
+        f"{short(provenance.encoder)} on {provenance.data} · {result.method.probe} probe "
+        f"({result.method.protocol} protocol)",
+        f"  {sizes.train:,} training rows · {sizes.test:,} test rows · {sizes.features:,} features · "
+        f"{sizes.classes:,} classes",
+        "",
+        *(f"  {sentence}" for sentence in verdict_sentences(found)),
+        "",
+        *_numbers(found),
+    ]
+    if found.layers:
+        lines += ["", *_layers(found.layers, result.method.confidence)]
+    if found.probes is not None:
+        lines += ["", *_probes(found)]
+    lines += ["", *_gap(found)]
+    lines += ["", *_parts("class", found.classes, found, wide=columns >= WIDTH)]
+    if found.groups:
+        lines += ["", *_parts("group", found.groups, found, wide=columns >= WIDTH)]
+    if found.published is not None:
+        lines += ["", *_published(found.published)]
+    return "\n".join(folded(line, columns) if line else "" for line in lines)
+
+
+# --- the verdict
+
+
+def verdict_sentences(found: Explanation) -> list[str]:
+    """What the error is mostly made of, and what that does and does not mean."""
+    sentences = {
+        Verdict.COLLAPSED: _collapsed,
+        Verdict.AT_CHANCE: _at_chance,
+        Verdict.NOTHING_BEYOND_CONTROL: _nothing_beyond_control,
+        Verdict.UNTRAINED: _untrained,
+        Verdict.NOT_IDENTIFIED: _not_identified,
+        Verdict.ARCHITECTURE: _architecture,
+        Verdict.REPRESENTATION: _representation,
+        Verdict.LABELS: _labels,
+        Verdict.SHIFT: _shift,
+        Verdict.MEMORIZED: _memorized,
+        Verdict.UNSEEN: _unseen,
+    }[found.verdict](found)
+    if found.untrained and found.verdict not in (Verdict.UNTRAINED, Verdict.COLLAPSED):
+        sentences.append("The encoder was never trained, as its name says.")
+    return sentences
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _total(found: Explanation) -> str:
+    e = found.result.estimates["agg_risk"]
+    return f"The probe errs on {_percent(e.estimate)} of the test rows; guessing errs on " + _percent(
+        found.result.sizes.chance
+    )
+
+
+def _largest(found: Explanation) -> str:
+    """The largest component with its probability."""
+    largest = found.result.bottleneck
+    e = found.result.estimates[largest.quantity]
+    text = f"The largest part of the error is {QUANTITIES[largest.quantity].label}, {_percent(e.estimate)}"
+    p = largest.probability
+    if p is None:
+        return f"{text}."
+    sure = "> 0.99" if p > 0.99 else f"= {p:.2f}"
+    text = f"{text} (P {sure} that it is the largest, over samples and over the penalty's floor)."
+    if p < 0.8:
+        text += " The data do not settle which part is the largest."
+    return text
+
+
+def _beside_control(found: Explanation) -> str:
+    d = found.control("agg_risk")
+    name = short(found.provenance.control or "the control encoder")
+    if d is None:
+        if found.provenance.no_control or found.result.control is None:
+            return (
+                "There is no control encoder here: an encoder with random weights can show the same pattern, and "
+                "nothing in these numbers tells the two apart (ssl-risk-rs run adds a control)."
+            )
+        return ""
+    how, low, high = ("less", -d.high, -d.low) if d.difference < 0 else ("more", d.low, d.high)
+    return (
+        f"The control {name}, which was never trained, errs on {_percent(d.estimate_baseline)}: this encoder errs on "
+        f"{_percent(abs(d.difference))} of the rows {how} (interval {_percent(low)} to {_percent(high)})."
+    )
+
+
+def _collapsed(found: Explanation) -> list[str]:
+    spread = found.spread
+    if spread is None or spread.constant == spread.n_features:
+        what = f"all {found.result.sizes.features:,} features are constant"
+    elif spread.directions < 2:
+        what = f"the {spread.n_features:,} features vary along about {spread.directions:.1f} directions"
+    else:
+        what = f"the features vary by {math.sqrt(spread.variance):.0e} of their mean, which is rounding"
+    return [
+        f"The representation has collapsed: {what}.",
+        f"{_total(found)}. More labels do not help: what tells the classes apart is not in the representation.",
+    ]
+
+
+def _at_chance(found: Explanation) -> list[str]:
+    return [
+        f"{_total(found)}, and the difference may be chance.",
+        "The representation carries nothing about these labels that a linear probe finds. More labels are not what is "
+        "missing; check that labels and images belong together, and that the encoder's weights were loaded.",
+    ]
+
+
+def _nothing_beyond_control(found: Explanation) -> list[str]:
+    d = found.control("agg_risk")
+    assert d is not None  # the verdict rests on it
+    control = found.provenance.control or "the control encoder"
+    beyond = "the pixels" if control.startswith("pixels") else "what random weights give"
+    how = "nothing" if d.high >= 0 else "hardly anything"
+    return [
+        f"The representation carries {how} beyond {beyond} that this probe can use.",
+        f"{_beside_control(found)} Guessing errs on {_percent(found.result.sizes.chance)}.",
+        "Components do not say what to change here: an encoder that was never trained shows the same ones, and more "
+        "labels would serve the control as well.",
+    ]
+
+
+def _untrained(found: Explanation) -> list[str]:
+    return [
+        "The encoder was never trained, as its name says. Its components are those of its architecture on these "
+        "images: they are a yardstick for trained encoders, not a reason to buy labels.",
+        f"{_total(found)}.",
+        _largest(found),
+    ]
+
+
+def _not_identified(found: Explanation) -> list[str]:
+    sizes = found.result.sizes
+    return [
+        f"{_total(found)}.",
+        "The probe makes no error on its own training rows at the penalty's floor: usability and probe generalization "
+        f"cannot be told apart with {sizes.features:,} features and {sizes.train:,} training rows, and no part is "
+        "called the largest. Their sum is known.",
+        _beside_control(found),
+    ]
+
+
+def _architecture(found: Explanation) -> list[str]:
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        "A supervised encoder of this architecture errs as much on its own training images: another architecture is "
+        "what can lower this part, not more labels and not more pretraining.",
+    ]
+
+
+def _representation(found: Explanation) -> list[str]:
+    what = (
+        "the classes are not linearly separable in this representation, however many labels the probe has. More labels "
+        "do not lower this part; another representation may"
+    )
+    if not found.result.supervised:
+        what += ", or another architecture: without a supervised twin the two are not told apart"
+    return [f"{_total(found)}. {_largest(found)}", f"It says that {what}.", _beside_control(found)]
+
+
+def _labels(found: Explanation) -> list[str]:
+    largest = found.result.estimates[found.result.bottleneck.quantity]
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        f"It is what the probe loses for want of labels: labels without end lower the total by about "
+        f"{_percent(largest.estimate)} at most. How fast, few-shot sizes tell (ssl-risk-rs fewshot). A representation "
+        "that needs fewer labels lowers it as well.",
+        _beside_control(found),
+    ]
+
+
+def _shift(found: Explanation) -> list[str]:
+    d = found.control("enc_gen")
+    sentences = [f"{_total(found)}. {_largest(found)}"]
+    if d is not None and d.estimate_baseline > 0:
+        sentences.append(
+            "Test rows differ from training rows: an encoder that was never trained loses "
+            f"{_percent(d.estimate_baseline)} between them, and this one {_percent(d.estimate)}."
+        )
+    sentences.append(
+        "Read this part as the shift between train and test rows, not as memorized images. Labels of rows like the "
+        "test rows can lower it; more labels of the same kind cannot."
+    )
+    return sentences
+
+
+def _memorized(found: Explanation) -> list[str]:
+    d = found.control("enc_gen")
+    assert d is not None  # the verdict rests on it
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        f"The control loses {_percent(d.estimate_baseline)} between training and test rows, this encoder "
+        f"{_percent(d.difference)} more (interval {_percent(d.low)} to {_percent(d.high)}): it does better on images "
+        "that it was pretrained on. More or more varied pretraining images can lower this part.",
+    ]
+
+
+def _unseen(found: Explanation) -> list[str]:
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        "Test rows are predicted worse than held-out training rows. Either the rows differ, or the encoder does better "
+        "on images that it was pretrained on: these numbers do not tell which.",
+        _beside_control(found),
+    ]
+
+
+# --- the numbers
+
+
+def _numbers(found: Explanation) -> Iterator[str]:
+    result = found.result
+    ends = f"{100 * result.method.confidence:g} % interval"
+    control = None if result.control is None else result.control.estimates
+    heading = "" if control is None else f"{'control %':>11}"
+    yield f"{'':28}{'error %':>9}   {ends:^17}{heading}"
+    for name in (*result.component_names, "agg_risk"):
+        e = result.estimates[name]
+        beside = "" if control is None or name not in control else f"{100 * control[name].estimate:10.2f}"
+        mark = MARKS[e.grade][0] if e.grade in MARKS else " "
+        yield f"  {QUANTITIES[name].label:<26}{100 * e.estimate:9.2f}   {between(e.low, e.high):<17}{mark}{beside}"
+    yield f"  {'guessing':<26}{100 * result.sizes.chance:9.2f}"
+
+
+def _difference(label: str, d: Difference) -> str:
+    if d.identical:
+        return f"  {label:<26}{'equal on every row':>20}"
+    mark = MARKS[d.grade][0] if d.grade in MARKS else " "
+    return f"  {label:<26}{100 * d.difference:+9.2f}   {between(d.low, d.high):<17}{mark} {_p(d.p_holm)}"
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None or math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _layers(layers: Sequence[Layer], confidence: float) -> Iterator[str]:
+    best = min(layers, key=lambda layer: layer.rank)
+    ties = [layer.name for layer in layers if layer.low == 1 and layer is not best]
+    text = f"Of {len(layers)} layers, {best.name} errs least in total"
+    if ties:
+        also = f"{', '.join(ties)} {'is' if len(ties) == 1 else 'are'} not excluded"
+        text += f"; {also} ({100 * confidence:g} %, all pairs considered)"
+    yield f"  {text}."
+    names = [e.quantity for e in layers[0].estimates]
+    wide = max(12, *(len(layer.name) + 2 for layer in layers))
+    heads = {"approx_usability": "approx+usab", "agg_risk": "total", "probe_gen": "probe gen", "enc_gen": "enc gen"}
+    yield f"  {'layer':<{wide}}{'features':>9}" + "".join(f"{heads.get(n, n):>13}" for n in names) + f"{'rank':>10}"
+    for layer in layers:
+        cells = "".join(f"{100 * e.estimate:13.2f}" for e in layer.estimates)
+        rank = f"{layer.rank} [{layer.low}, {layer.high}]"
+        yield f"  {layer.name:<{wide}}{layer.n_features:>9,}{cells}{rank:>10}"
+
+
+def _probes(found: Explanation) -> Iterator[str]:
+    contrast = found.probes
+    assert contrast is not None
+    labels = [QUANTITIES[b.quantity].label for b in contrast.bottlenecks]
+    if contrast.agree:
+        yield f"  Ridge and logistic probes agree that {labels[0]} is the largest part."
+    else:
+        yield (
+            f"  The probes disagree: {labels[0]} is the largest part of the logistic probe's error and {labels[1]} of "
+            "the ridge probe's. Ridge fits one-hot targets, which can move its components by points; read the "
+            "logistic ones."
+        )
+    yield f"  {'ridge less logistic':<26}{'points':>9}"
+    for d in contrast.differences:
+        yield _difference(QUANTITIES[d.quantity].label, d)
+
+
+def _gap(found: Explanation) -> Iterator[str]:
+    gap = found.gap
+    if gap is None:
+        reason = _NO_GAP[found.no_gap or NoGap.NO_FEATURES]
+        yield f"  Whether a linear layer is enough was not tested: {reason}."
+        return
+    yield f"  {_gap_sentence(gap)}"
+    yield f"  {'non-linear less linear':<26}{'points':>9}"
+    for d in gap.differences:
+        yield _difference(QUANTITIES[d.quantity].label, d)
+    yield (
+        f"  The non-linear probe has {gap.landmarks:,} Nyström features of a Gaussian kernel beside the linear ones. "
+        "More features lower a training error by their number alone: the total and the midpoint answer, "
+        "approximation + usability does not."
+    )
+
+
+def _gap_sentence(gap: UsabilityGap) -> str:
+    d = gap.difference("agg_risk")
+    ends = f"interval {100 * -d.high:.2f} to {100 * -d.low:.2f}"
+    if d.high < 0:
+        return (
+            f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less ({ends}). "
+            "That much is in the representation, and not linearly readable."
+        )
+    if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
+        return f"A linear layer is enough here: a non-linear probe gains {100 * -d.difference:.2f} points ({ends})."
+    return (
+        f"These rows are too few to tell whether a linear layer is enough: a non-linear probe gains "
+        f"{100 * -d.difference:.2f} points ({ends})."
+    )
+
+
+def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) -> Iterator[str]:
+    plural = {"class": "classes", "group": "groups"}[kind]
+    left_out = found.classes_left_out if kind == "class" else 0
+    names = {part.name for part in parts}
+    if not parts:
+        yield (
+            f"  No {kind} is judged by itself: {left_out} of {found.result.sizes.classes} {plural} have fewer than two "
+            "rows in a set."
+            if left_out
+            else f"  No {kind} is judged by itself, because the record holds no judged rows."
+        )
+        return
+    sure = [part for part in parts if part.p_holm < 1 - found.result.method.confidence]
+    apart = {part.name for part in sure}
+    text = f"{len(names):,} {plural} were judged by themselves"
+    if left_out:
+        text += f" and {left_out:,} were left out, with fewer than two rows in a set"
+    if sure:
+        text += f"; {len(apart):,} of them differ{'s' if len(apart) == 1 else ''} from all rows in some component"
+    else:
+        text += "; the data do not show that any differs from all rows"
+    yield f"  {text} (Holm's correction over {len(parts):,} comparisons). The surest come first."
+    name = max(9, min(24 if wide else 12, max(len(part.name) for part in parts[:ROWS]) + 1))
+    carries = f"{'carries':>9}" if wide else ""
+    yield (
+        f"  {kind:<{name}}{'component':<14}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
+        "rows"
+    )
+    for part in parts[:ROWS]:
+        p = "< 0.001" if part.p_holm < 0.001 else f"{part.p_holm:.3f}"
+        mark = MARKS[part.grade][0] if part.grade in MARKS else " "
+        carries = f"{100 * part.carried:9.2f}" if wide else ""
+        yield (
+            f"  {part.name[: name - 1]:<{name}}{_short(part.quantity):<14}{100 * part.estimate:7.2f}  "
+            f"{between(part.low, part.high):<17}{mark} {100 * part.difference:+8.2f} {p:>8}{carries}  "
+            f"{part.n_train:,}+{part.n_test:,}"
+        )
+    meaning = "less all: difference from all rows, in points. rows: training + test."
+    if wide:
+        meaning += " carries: points of the number over all rows that these rows make."
+    if (rest := len(parts) - ROWS) > 0:
+        meaning += f" {rest:,} more rows: --format csv."
+    yield f"  {meaning}"
+
+
+def _short(quantity: str) -> str:
+    return {
+        "agg_risk": "total", "approx": "approximation", "approx_usability": "approx+usab", "usability": "usability",
+        "probe_gen": "probe gen.", "enc_gen": "encoder gen.", "probe_gen_alt": "probe, other",
+        "enc_gen_alt": "encoder, other",
+    }[quantity]  # fmt: skip
+
+
+def _published(found: PublishedTraits) -> Iterator[str]:
+    name = published_label(found.quantity)
+    yield (
+        f"  Of {found.n_all} published encoders (ImageNet-1K), {found.n} have {name} as their largest part. What goes "
+        f"with its size among them, of {found.n_choices} choices tested (Holm); observed, not shown to be a cause:"
+    )
+    if not found.traits:
+        yield "  nothing that remains after the correction."
+    for trait in found.traits:
+        choice = _CHOICES.get(trait.choice, trait.choice)
+        if trait.correlation is not None:
+            more = "more" if trait.correlation > 0 else "less"
+            yield (
+                f"  · larger {choice} goes with {more} of it (rank correlation {trait.correlation:+.2f}, "
+                f"{trait.n} encoders, {_p(trait.p_holm)})"
+            )
+        elif trait.least is not None and trait.most is not None:
+            (low, least, n_low), (high, most, n_high) = trait.least, trait.most
+            yield (
+                f"  · {choice}: least with {low} (median {_percent(least)}, {n_low} encoders), most with {high} "
+                f"({_percent(most)}, {n_high}; {_p(trait.p_holm)})"
+            )

@@ -1,0 +1,35 @@
+"""The two orders of a decomposition: rows of the table, and a sentence on how far the order matters."""
+
+from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["order_rows", "order_sentence"]
+
+_BOTH = ("enc_gen_alt", "enc_gen_mean", "probe_gen_alt", "probe_gen_mean")
+
+
+def order_rows(result: Decomposition) -> list[Estimate]:
+    """What stands below the table where both orders were asked for."""
+    return [result.estimates[name] for name in _BOTH] if result.method.order == "both" else []
+
+
+def order_sentence(result: Decomposition) -> str:
+    """How far the order of the decomposition matters; empty where only the paper's was asked for."""
+    effect = result.estimates.get("order_effect")
+    if effect is None:
+        return ""
+    first, other = result.estimate("enc_gen"), result.estimate("enc_gen_alt")
+    interval = f"{100 * effect.low:.2f} to {100 * effect.high:.2f}" if effect.low == effect.low else "no interval"
+    moved = (
+        f"The order matters by {100 * abs(effect.estimate):.2f} points ({100 * result.method.confidence:g} % interval "
+        f"of the signed difference: {interval}): encoder generalization is {100 * first:.2f} in the paper's order and "
+        f"{100 * other:.2f} in the other, and probe generalization takes the rest"
+    )
+    if result.estimate("risk_uf") == 0:
+        return (
+            f"{moved}. The probe that has seen the test rows makes no error on them, so that the other order has no "
+            "encoder generalization whatever the encoder is: read the paper's order."
+        )
+    if effect.low <= 0 <= effect.high:
+        return f"{moved}; this may be chance."
+    return f"{moved}."

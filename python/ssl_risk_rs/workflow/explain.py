@@ -1,0 +1,211 @@
+"""Run folders, banks and feature files → an explanation: what the error is made of, for whom, and beside what."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.decomposition.explaining import (
+    beside_control,
+    class_parts,
+    compare_layers,
+    compare_probes,
+    decide,
+    group_parts,
+    spread_of,
+)
+from ssl_risk_rs.decomposition.nystrom import gap_bytes, usability_gap
+from ssl_risk_rs.decomposition.task import Task, make_task
+from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts
+from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
+from ssl_risk_rs.events import Report
+from ssl_risk_rs.results.compare import NotComparableError
+from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, UsabilityGap
+from ssl_risk_rs.results.explain_published import PublishedTraits, published_traits
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.workflow import published
+from ssl_risk_rs.workflow.compare import Reading, task_of
+from ssl_risk_rs.workflow.features import decompose_features
+
+__all__ = ["explain_targets"]
+
+#: products n·(d + m)·k of a pass of the non-linear probe up to which it is fitted without being asked for: a minute
+CHEAP_PRODUCTS = 2e9
+#: memory that its features may take at most
+MOST_BYTES = 4e9
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A run, the features that it was made of where they are at hand, and why they are not."""
+
+    name: str
+    run: Run
+    task: Task | None
+    missing: NoGap | None = None
+
+    @property
+    def feature(self) -> str | None:
+        """Layer and pooling of the features, as their bank names them."""
+        bank = self.run.provenance.banks.get("encoder")
+        return None if bank is None else bank.feature
+
+
+def explain_targets(
+    targets: Sequence[str],
+    *,
+    probes: Sequence[str] = ("logistic",),
+    group: str | None = None,
+    reading: Reading | None = None,
+    gap: bool | None = None,
+    keep: Callable[[Run, str], Run] = lambda run, _: run,
+    report: Report | None = None,
+) -> Explanation:
+    """Explain the first target; several targets are layers of one encoder, and are compared.
+
+    Parameters
+    ----------
+    targets : run folders, banks (a folder or a key in the store), or feature files with their test rows
+    probes : of what is decomposed here; a run folder's logistic probe is explained where it has one
+    group : column of groups, for what is decomposed here
+    gap : whether a non-linear probe is fitted; None: where it takes a minute at most
+    keep : called with each new run and its target; returns the run as it was kept
+
+    Raises
+    ------
+    ParameterError for no target, one named twice, or layers of several encoders; NotComparableError for layers that
+    were judged on other rows; those of `decompose_features`.
+    """
+    if not targets:
+        raise ParameterError("name a run folder, a feature bank or a feature file to explain")
+    if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
+        raise ParameterError("a target is named twice: layers are compared with other layers")
+    reading = reading or Reading()
+    opened = [_open(target, probes, group, reading, keep, report) for target in targets]
+    first = opened[0]
+    result = _main(first.run)
+    untrained = _untrained(first.run.provenance)
+    spread = None if first.task is None else spread_of(first.task.features, first.task.train_rows)
+    control = first.run.provenance.control or "control"
+    of_control = beside_control(result, (control, f"{first.run.provenance.encoder} (explained)"))
+    classes, left_out = class_parts(result)
+    found, no_gap = _gap(first, result, gap, report)
+    return Explanation(
+        result=result,
+        provenance=first.run.provenance,
+        verdict=decide(result, first.run.provenance, untrained=untrained, of_control=of_control, spread=spread),
+        untrained=untrained,
+        of_control=of_control,
+        spread=spread,
+        classes=classes,
+        classes_left_out=left_out,
+        groups=group_parts(result),
+        probes=compare_probes(first.run),
+        layers=_layers(opened),
+        gap=found,
+        no_gap=no_gap,
+        published=_published(result),
+    )
+
+
+def _open(
+    target: str,
+    probes: Sequence[str],
+    group: str | None,
+    reading: Reading,
+    keep: Callable[[Run, str], Run],
+    report: Report | None,
+) -> _Target:
+    if (Path(target).expanduser() / "run.json").is_file():
+        run = Run.load(target)
+        return _Target(target, run, *_features_of(run))
+    run, failure = decompose_features(
+        target,
+        group=group,
+        features_columns=reading.features_columns,
+        drop_unlabelled=reading.drop_unlabelled,
+        store=reading.store,
+        probes=probes,
+        report=report,
+    )
+    run = keep(run, target)
+    if failure is not None:
+        raise failure
+    return _Target(target, run, task_of(target, group, reading)[0])
+
+
+def _features_of(run: Run) -> tuple[Task | None, NoGap | None]:
+    """The features that a run was made of, or why they are not at hand."""
+    bank = run.provenance.banks.get("encoder")
+    if bank is None:
+        return None, NoGap.FILES
+    if not Path(bank.path).exists():
+        return None, NoGap.BANK_GONE
+    try:
+        return make_task(FeatureBank.open(bank.path), groups=run.provenance.group), None
+    except SslRiskError:
+        return None, NoGap.BANK_GONE
+
+
+def _main(run: Run) -> Decomposition:
+    return next((d for d in run.decompositions if d.method.probe == "logistic"), run.decompositions[0])
+
+
+def _untrained(provenance: Provenance) -> bool:
+    """Whether the encoder's name says that its weights are random, or that it has none."""
+    if provenance.encoder in BUNDLED:
+        return read_facts(bundled_path(provenance.encoder)).get("objective") == "none"
+    try:
+        return parse_name(provenance.encoder).kind in ("random", "pixels")
+    except SslRiskError:  # the name of a file
+        return False
+
+
+def _gap(
+    target: _Target, result: Decomposition, asked: bool | None, report: Report | None
+) -> tuple[UsabilityGap | None, NoGap | None]:
+    if asked is False:
+        return None, NoGap.DECLINED
+    if result.method.protocol != "strict":
+        return None, NoGap.PAPER
+    if target.task is None:
+        return None, target.missing
+    task = target.task
+    products = gap_bytes(task) / 4 * task.n_classes
+    if gap_bytes(task) > MOST_BYTES or (asked is None and products > CHEAP_PRODUCTS):
+        return None, NoGap.TOO_LARGE
+    try:
+        return usability_gap(task, result, report=report), None
+    except NotComparableError:
+        return None, NoGap.OTHER_ROWS
+
+
+def _layers(opened: Sequence[_Target]) -> tuple[Layer, ...]:
+    if len(opened) < 2:
+        return ()
+    encoders = {t.run.provenance.encoder for t in opened if t.feature is not None}
+    if len(encoders) > 1:
+        raise ParameterError(
+            f"several targets are explained as layers of one encoder, and these are of {', '.join(sorted(encoders))}: "
+            "ssl-risk-rs compare compares encoders"
+        )
+    names = [t.feature or Path(t.name.split(",")[0]).name for t in opened]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({t.name})" for name, t in zip(names, opened, strict=True)]
+    results = [_main(t.run) for t in opened]
+    return compare_layers(results, names)
+
+
+def _published(result: Decomposition) -> PublishedTraits | None:
+    """What published encoders with this bottleneck differ in; None where the table was not fetched."""
+    if not published.is_fetched():
+        return None
+    try:
+        table = published.load_published()
+    except DataError:
+        return None
+    largest: Any = result.bottleneck.quantity.removesuffix("_alt")
+    return published_traits(table, largest)

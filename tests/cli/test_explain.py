@@ -1,0 +1,111 @@
+"""`ssl-risk-rs explain`: files, banks and run folders; what is made, what is tested, what is refused."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs import import_bank
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.results.explain import NoGap
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.explain import explain_targets
+
+
+def save(name: str, columns: int = 8, shift: float = 0.0) -> str:
+    """A file of three classes, (240, columns) and (90, columns)."""
+    parts = {}
+    for part, n, seed in (("train", 240, 0), ("test", 90, 1)):
+        y = np.arange(n) % 3
+        x = np.random.default_rng(9).standard_normal((3, 8))[y] + np.random.default_rng(seed).standard_normal((n, 8))
+        parts |= {f"X_{part}": (x[:, :columns] + shift).astype(np.float32), f"y_{part}": y}
+    np.savez(name, **parts)
+    return name
+
+
+def run(*arguments: object, code: int = 0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.stderr
+    return result
+
+
+def folders() -> list[Path]:
+    return sorted(Path("runs").iterdir()) if Path("runs").exists() else []
+
+
+def test_a_file_is_decomposed_kept_and_explained():
+    result = run("explain", save("a.npz"), "--probe", "both")
+    text = " ".join(result.stdout.split())
+    assert "240 training rows · 90 test rows" in text and "guessing errs on" in text
+    assert "ridge less logistic" in text and "non-linear less linear" in text
+    assert "3 classes were judged by themselves" in text and "no control encoder" in text
+    assert len(folders()) == 1 and "The record of a.npz is in runs" in result.stderr
+    again = run("explain", folders()[0]).stdout
+    assert len(folders()) == 1
+    # the record does not name the file: the same sentences but for the non-linear probe
+    assert "explain the files themselves" in " ".join(again.split())
+    assert result.stdout.split("non-linear")[0].split("\n\n")[1] == again.split("\n\n")[1]
+
+
+def test_a_bank_is_found_again_from_its_run(tmp_path):
+    import_bank(save("a.npz"), tmp_path / "bank")
+    run("decompose", tmp_path / "bank", "--probe", "ridge", "--out", "there")
+    assert "points" in run("explain", "there").stdout
+    declined = " ".join(run("explain", "there", "--no-gap").stdout.split())
+    assert "it was declined (--no-gap)" in declined
+    shutil.rmtree(tmp_path / "bank")
+    assert explain_targets(["there"]).no_gap is NoGap.BANK_GONE
+
+
+def test_the_paper_s_protocol_has_no_gap(tmp_path):
+    import_bank(save("a.npz"), tmp_path / "bank")
+    run("decompose", tmp_path / "bank", "--protocol", "paper", "--probe", "ridge", "--out", "there")
+    assert explain_targets(["there"]).no_gap is NoGap.PAPER
+
+
+def test_layers_are_ranked_and_other_encoders_refused():
+    files = [save("late.npz"), save("early.npz", 3)]
+    text = run("explain", *files, "--probe", "ridge", "--no-gap").stdout
+    assert "Of 2 layers, late.npz errs least" in " ".join(text.split())
+    assert text.index("late.npz  ") < text.index("early.npz  ")
+    said = run("explain", files[0], files[0], code=1).stderr
+    assert "a target is named twice" in said
+
+
+def test_layers_of_two_encoders_are_no_layers(tmp_path):
+    from dataclasses import replace
+
+    from ssl_risk_rs.results.provenance import BankFacts
+
+    run("explain", save("a.npz"), save("b.npz", 4), "--probe", "ridge", "--no-gap")
+    for folder, encoder in zip(folders(), ("swav", "moco"), strict=True):
+        whole = Run.load(folder)
+        facts = BankFacts("nowhere", encoder=encoder, feature="avgpool")
+        replace(whole, provenance=replace(whole.provenance, encoder=encoder, banks={"encoder": facts})).save(encoder)
+    said = run("explain", "swav", "moco", "--no-gap", code=1).stderr
+    assert "layers of one encoder, and these are of moco, swav" in said and "ssl-risk-rs compare" in said
+
+
+def test_rows_of_csv_and_json_are_those_of_the_frame():
+    run("explain", save("a.npz"), "--probe", "ridge")
+    folder = folders()[0]
+    wanted = explain_targets([str(folder)]).frame()
+    found = json.loads(run("explain", folder, "--format", "json").stdout)
+    assert found["verdict"] in {"representation", "labels", "unseen"} and found["no_gap"] == "files"
+    assert len(found["rows"]) == wanted.height and found["sentences"][0].startswith("The probe errs on")
+    result = run("explain", folder, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [r["section"] for r in rows] == wanted["section"].to_list()
+    assert [float(r["estimate"]) for r in rows] == wanted["estimate"].to_list()
+    assert "The probe errs on" in result.stderr
+
+
+@pytest.mark.parametrize(("given", "said"), [("nothing.npz", "nothing.npz"), ("runs/none", "runs/none")])
+def test_what_is_not_there_is_named(given, said):
+    assert said in run("explain", given, code=1).stderr

@@ -1,0 +1,339 @@
+"""Explanations of constructed runs: verdicts that must not be misread, parts by class and group, the usability gap."""
+
+import numpy as np
+import pytest
+from ssl_risk_rs import ParameterError
+from ssl_risk_rs.decomposition import decompose, make_task
+from ssl_risk_rs.decomposition.explaining import (
+    beside_control,
+    class_parts,
+    compare_layers,
+    compare_probes,
+    decide,
+    group_parts,
+    spread_of,
+)
+from ssl_risk_rs.decomposition.nystrom import _Kernel, _squared, n_landmarks, usability_gap
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.report.explanation import render_explanation, verdict_sentences
+from ssl_risk_rs.results.explain import Explanation, NoGap, Verdict
+from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition, Run
+
+N, M, K, D = 600, 200, 4, 12
+PIXELS = np.random.default_rng(5).standard_normal((K, D))
+
+
+def draw(n: int, seed: int, spread: float = 0.55, noise: int = 0, stretch: float = 1.0):
+    """n rows around four centres that overlap, then `noise` features that carry nothing; float32, and classes."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % K
+    x = spread * PIXELS[y] + stretch * rng.standard_normal((n, D))
+    return np.c_[x, rng.standard_normal((n, noise))].astype(np.float32), y
+
+
+def decomposed(train, test, control=None, **options) -> Decomposition:
+    found = {"probe": "logistic", "n_threads": 1, "midpoint": False, **options}
+    return decompose(*train, *test, control=control, **found)
+
+
+def explained(result: Decomposition, *, untrained: bool = False, spread=None, **facts) -> Explanation:
+    provenance = Provenance(encoder="mine", data="these rows", control="pixels:8" if result.control else None, **facts)
+    of_control = beside_control(result, ("pixels:8", "mine"))
+    verdict = decide(result, provenance, untrained=untrained, of_control=of_control, spread=spread)
+    classes, left_out = class_parts(result)
+    return Explanation(
+        result, provenance, verdict, untrained, of_control, spread, classes, left_out, group_parts(result),
+        no_gap=NoGap.FILES,
+    )  # fmt: skip
+
+
+def said(found: Explanation) -> str:
+    return " ".join(verdict_sentences(found))
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Features of a control: the signal, weakly."""
+    return draw(N, 1, spread=0.25), draw(M, 2, spread=0.25)
+
+
+# --- verdicts: what a newcomer must not misread
+
+
+def test_a_random_encoder_beside_pixels_is_not_told_to_buy_labels(pixels):
+    """Random projections of the pixels: most of the error is probe generalization, and it says nothing."""
+    turn = np.random.default_rng(7).standard_normal((D, 60)) / 3
+    (x, y), (xt, yt) = pixels
+    project = [np.tanh(part @ turn).astype(np.float32) for part in (x, xt)]
+    found = explained(decomposed((project[0], y), (project[1], yt), control=(x, xt)))
+    assert found.verdict is Verdict.NOTHING_BEYOND_CONTROL
+    text = said(found)
+    assert "beyond the pixels" in text and "more labels would serve the control as well" in text
+    assert "want of labels" not in text
+
+
+def test_a_random_encoder_by_its_name_is_a_yardstick():
+    train, test = draw(N, 1), draw(M, 2)
+    found = explained(decomposed(train, test), untrained=True)
+    assert found.verdict is Verdict.UNTRAINED
+    assert "never trained" in said(found) and "not a reason to buy labels" in said(found)
+
+
+def test_few_labels_are_told_with_what_labels_can_gain(pixels):
+    """Strong signal in many features and few rows: probe generalization, and far better than the control."""
+    train, test = draw(160, 3, spread=0.75, noise=25), draw(400, 4, spread=0.75, noise=25)
+    weak, weak_test = draw(160, 3, spread=0.1), draw(400, 4, spread=0.1)
+    result = decomposed(train, test, control=(weak[0], weak_test[0]), probe="ridge", floor=1e-3)
+    found = explained(result)
+    assert found.verdict is Verdict.LABELS, (result.bottleneck, str(result))
+    text = said(found)
+    gain = 100 * result.estimate("probe_gen")
+    assert "want of labels" in text and f"{gain:.1f} % at most" in text
+    assert "which was never trained" in text and "random weights can show the same pattern" not in text
+
+
+def test_without_a_control_few_labels_and_random_weights_are_said_to_look_alike():
+    train, test = draw(160, 3, spread=0.75, noise=25), draw(400, 4, spread=0.75, noise=25)
+    found = explained(decomposed(train, test, probe="ridge", floor=1e-3))
+    assert found.verdict is Verdict.LABELS
+    assert "an encoder with random weights can show the same pattern" in said(found)
+
+
+def test_a_shifted_test_set_is_not_taken_for_memorized_images():
+    """Test rows lie farther out, for the encoder and for pixels alike."""
+    train, test = draw(1200, 3, spread=0.9), draw(400, 4, spread=0.9, stretch=2.2)
+    control = (draw(1200, 3, spread=0.6)[0], draw(400, 4, spread=0.6, stretch=2.2)[0])
+    result = decomposed(train, test, control=control)
+    assert result.bottleneck.quantity == "enc_gen"
+    found = explained(result)
+    assert found.verdict is Verdict.SHIFT, (found.of_control, result.control.estimates["enc_gen"])
+    assert "shift between train and test rows, not as memorized images" in said(found)
+    unseen = explained(decomposed(train, test))
+    assert unseen.verdict is Verdict.UNSEEN and "do not tell which" in said(unseen)
+    foreign = explained(decomposed(train, test), saw_training_images=False)
+    assert foreign.verdict is Verdict.SHIFT
+
+
+def test_memorized_images_are_told_where_the_control_has_no_shift(pixels):
+    """The encoder is clean on images it has seen and noisy on others; the control is the same on both."""
+    train, test = draw(N, 3, spread=1.2), draw(M, 4, spread=1.2, stretch=2.5)
+    found = explained(decomposed(train, test, control=(pixels[0][0], pixels[1][0])))
+    assert found.verdict is Verdict.MEMORIZED
+    assert "it was pretrained on" in said(found)
+
+
+def test_a_representation_that_is_not_separable_is_told_so():
+    train, test = draw(2000, 3), draw(500, 4)
+    found = explained(decomposed(train, test))
+    assert found.verdict is Verdict.REPRESENTATION
+    assert "More labels do not lower this part" in said(found)
+
+
+@pytest.mark.parametrize("kind", ["point", "line", "rounding"])
+def test_a_collapsed_representation_is_told_apart_from_few_labels(kind):
+    rng = np.random.default_rng(0)
+    y, yt = np.arange(N) % K, np.arange(M) % K
+    if kind == "line":
+        x, xt = (np.outer(rng.standard_normal(n), rng.standard_normal(D)).astype(np.float32) for n in (N, M))
+    elif kind == "point":
+        x, xt = np.full((N, D), 3, np.float32), np.full((M, D), 3, np.float32)
+    else:
+        x, xt = (np.float32(100) + 1e-3 * rng.standard_normal((n, D)).astype(np.float32) for n in (N, M))
+    task = make_task(x, y, xt, yt)
+    spread = spread_of(task.features, task.train_rows)
+    assert spread.collapsed and spread.n == N
+    found = explained(decomposed((x, y), (xt, yt), probe="ridge"), spread=spread)
+    assert found.verdict is Verdict.COLLAPSED
+    assert "has collapsed" in said(found) and "More labels do not help" in said(found)
+
+
+def test_two_classes_on_one_line_are_no_collapse():
+    """Neural collapse: one direction that tells both classes apart."""
+    y, yt = np.arange(N) % 2, np.arange(M) % 2
+    rng = np.random.default_rng(0)
+    x, xt = (np.outer(4 * c - 2 + rng.standard_normal(len(c)), np.ones(D)).astype(np.float32) for c in (y, yt))
+    task = make_task(x, y, xt, yt)
+    found = explained(decomposed((x, y), (xt, yt)), spread=spread_of(task.features, task.train_rows))
+    assert found.spread.collapsed and found.verdict is not Verdict.COLLAPSED
+
+
+def test_labels_that_belong_to_other_rows_are_at_chance():
+    train, test = draw(N, 3), draw(M, 4)
+    shuffled = np.random.default_rng(1).permutation(train[1]), np.random.default_rng(2).permutation(test[1])
+    found = explained(decomposed((train[0], shuffled[0]), (test[0], shuffled[1])))
+    assert found.verdict is Verdict.AT_CHANCE
+    assert "check that labels and images belong together" in said(found)
+
+
+def test_a_probe_that_separates_has_no_largest_part():
+    train, test = draw(120, 3, noise=200), draw(M, 4, noise=200)
+    found = explained(decomposed(train, test))
+    assert found.verdict is Verdict.NOT_IDENTIFIED
+    assert "cannot be told apart" in said(found) and "want of labels" not in said(found)
+
+
+def test_every_sentence_ends_and_has_a_capital(pixels):
+    found = explained(decomposed(draw(N, 3), draw(M, 4), control=(pixels[0][0], pixels[1][0])))
+    for sentence in verdict_sentences(found):
+        assert sentence[0].isupper() and sentence.endswith("."), sentence
+    assert all(len(line) <= 80 for line in render_explanation(found, 80).splitlines())
+
+
+# --- classes and groups
+
+
+@pytest.fixture(scope="module")
+def hard_class():
+    """Class 3 lies on top of class 2 in half of its rows; the other classes are far apart."""
+    found = []
+    for n, seed in ((1200, 1), (400, 2)):
+        x, y = draw(n, seed, spread=1.3)
+        move = (y == 3) & (np.arange(n) % 8 < 4)
+        x[move] += (1.3 * (PIXELS[2] - PIXELS[3])).astype(np.float32)
+        found.append((x, y))
+    return found
+
+
+def test_the_hard_classes_come_first(hard_class):
+    result = decomposed(*hard_class)
+    parts, left_out = class_parts(result)
+    assert left_out == 0 and len(parts) == K * 4
+    worse = [p for p in parts if p.p_holm < 0.01 and p.difference > 0]
+    assert worse and {p.name for p in worse} <= {"2", "3"}  # easy classes differ from all rows as well
+    adjusted = [p.p_holm for p in parts]
+    assert adjusted == sorted(adjusted) and all(p.p_holm >= p.p for p in parts)
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_parts_of_classes_make_the_whole(hard_class, probe):
+    result = decomposed(*hard_class, probe=probe)
+    parts, _ = class_parts(result)
+    for name in (*result.component_names, "agg_risk"):
+        of_name = [p for p in parts if p.quantity == name]
+        assert sum(p.n_train for p in of_name) == 1200 and sum(p.n_test for p in of_name) == 400
+        # R_AS of a class has a control variate of its own: its slope is estimated from fewer rows
+        near = 0.01 if "risk_as" in QUANTITIES[name].weights else 1e-12
+        assert sum(p.carried for p in of_name) == pytest.approx(result.estimate(name), abs=near)
+    judged = result.judgements
+    own = next(p for p in parts if (p.name, p.quantity) == ("3", "agg_risk"))
+    assert own.estimate == pytest.approx(judged.us.wrong[judged.test_labels == 3].mean(), abs=1e-12)
+
+
+def test_classes_alike_are_rarely_found_to_differ():
+    """Four classes in symmetric places: with Holm's correction over 16 comparisons, nearly never."""
+    centres = 1.2 * np.eye(K, D)
+    found = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y, yt = np.arange(400) % K, np.arange(160) % K
+        x, xt = ((centres[c] + rng.standard_normal((len(c), D))).astype(np.float32) for c in (y, yt))
+        parts, _ = class_parts(decomposed((x, y), (xt, yt), probe="ridge"))
+        found += parts[0].p_holm < 0.05
+    assert found <= 3  # binomial(20, 0.05): 4 or more has probability 0.016
+
+
+def test_a_class_with_too_few_rows_is_counted():
+    x, y = draw(N, 1)
+    xt, yt = draw(M, 2)
+    keep = (yt != 2) | (np.cumsum(yt == 2) <= 1)
+    parts, left_out = class_parts(decomposed((x, y), (xt[keep], yt[keep]), probe="ridge"))
+    assert left_out == 1 and {p.name for p in parts} == {"0", "1", "3"}
+
+
+def test_a_hard_group_is_found():
+    x, y = draw(1200, 1, spread=1.0)
+    xt, yt = draw(400, 2, spread=1.0)
+    xt[:20] = -xt[:20]  # one patient's images are inverted
+    groups = ([f"a{i // 20}" for i in range(1200)], [f"b{i // 20}" for i in range(400)])
+    parts = group_parts(decomposed((x, y), (xt, yt), groups=groups))
+    assert (parts[0].name, parts[0].quantity, parts[0].n_test) == ("b0", "agg_risk", 20)
+    assert parts[0].p_holm < 0.001 and parts[1].p_holm > 0.01
+    assert {p.quantity for p in parts} == {"agg_risk", "probe_gen"}
+    assert group_parts(decomposed((x, y), (xt, yt), probe="ridge")) == ()
+
+
+# --- other probes and layers
+
+
+def test_ridge_is_set_against_logistic_on_the_same_rows():
+    train, test = draw(N, 3), draw(M, 4)
+    logistic, ridge = decomposed(train, test), decomposed(train, test, probe="ridge")
+    found = compare_probes(Run.of(logistic, ridge))
+    for d in found.differences:
+        assert d.difference == pytest.approx(ridge.estimate(d.quantity) - logistic.estimate(d.quantity), abs=1e-12)
+    assert found.agree == (logistic.bottleneck.quantity == ridge.bottleneck.quantity)
+    assert compare_probes(Run.of(logistic)) is None
+
+
+def test_the_best_layer_and_its_ties():
+    train, test = draw(1200, 3), draw(400, 4)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((D, D)))[0].astype(np.float32)
+    layers = [lambda x: x[:, :4].copy(), lambda x: x, lambda x: x @ turn]
+    results = [
+        decomposed((f(train[0]), train[1]), (f(test[0]), test[1]), probe="ridge", scaling="none") for f in layers
+    ]
+    found = compare_layers(results, ["early", "late", "turned"])
+    assert [layer.n_features for layer in found] == [4, D, D]
+    assert found[0].low > 1 and found[1].low == found[2].low == 1
+
+
+# --- the usability gap
+
+
+def rings(n: int, seed: int):
+    """Two classes by their distance from the origin, in eight features: no plane tells them apart."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    x = rng.standard_normal((n, 8))
+    x *= (1 + 1.2 * y[:, None]) / np.linalg.norm(x, axis=1, keepdims=True) * np.sqrt(8)
+    return (x + 0.3 * rng.standard_normal(x.shape)).astype(np.float32), y
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_rings_need_more_than_a_linear_layer(probe):
+    train, test = rings(800, 1), rings(300, 2)
+    linear = decomposed(train, test, probe=probe, midpoint=True)
+    gap = usability_gap(make_task(*train, *test), linear)
+    d = gap.difference("agg_risk")
+    assert d.estimate_baseline > 0.35 and d.estimate < 0.15 and d.high < -0.2
+    assert gap.difference("risk_af_midpoint").high < 0
+    assert gap.landmarks == n_landmarks(800) == 200
+
+
+def test_gaussians_of_one_covariance_need_a_linear_layer_only():
+    """The best rule is linear: a non-linear probe gains nothing beyond its interval, and may pay for its features."""
+    train, test = draw(1200, 1), draw(500, 2)
+    gap = usability_gap(make_task(*train, *test), decomposed(train, test, midpoint=True))
+    d = gap.difference("agg_risk")
+    assert d.high >= 0 and d.difference > -0.02
+    # R_AF falls with features that carry nothing; that is why it does not answer
+    assert gap.difference("approx_usability").difference < 0
+
+
+def test_nystrom_features_reproduce_the_kernel_on_the_landmarks():
+    x, y = draw(N, 1)
+    task = make_task(x, y, *draw(M, 2))
+    kernel = _Kernel.of(task, task.train_rows, 0)
+    scaled = kernel.landmarks * kernel.scale + kernel.mean
+    features = kernel.features(Features.of_arrays(scaled.astype(np.float32)))[:, D:].astype(np.float64)
+    wanted = np.exp(-_squared(kernel.landmarks, kernel.landmarks) / (2 * kernel.bandwidth**2))
+    # eigenvalues below 1e-6 of the largest, which is below the number of landmarks, are left out
+    np.testing.assert_allclose(features @ features.T, wanted, atol=1e-6 * len(wanted))
+
+
+def test_no_judged_row_is_a_landmark():
+    x, y = draw(N, 1)
+    task = make_task(x, y, *draw(M, 2))
+    linear = decomposed((x, y), draw(M, 2), probe="ridge")
+    held = task.train_rows[linear.judgements.in_subset]
+    from ssl_risk_rs.decomposition.nystrom import _fold_rows
+
+    assert not set(_fold_rows(task, linear).tolist()) & set(held.tolist())
+
+
+def test_the_gap_refuses_the_paper_s_protocol():
+    train, test = draw(N, 1), draw(M, 2)
+    with pytest.raises(ParameterError, match="needs a decomposition of the strict protocol"):
+        usability_gap(make_task(*train, *test), decomposed(train, test, protocol="paper", probe="ridge"))

@@ -33,6 +33,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: environment variable with the data set to use when none is named
 DATA_VARIABLE = "SSL_RISK_DATA"
 
+#: options that say how a checkpoint's images are prepared
+PREPARATION = ("mean", "std", "resize", "interpolation")
+
 
 class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
     """`auto` or a whole number."""
@@ -54,12 +57,13 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in clic
         return number
 
 
-def model_option(required: bool = True) -> Callable[[Command], Command]:
+def model_option(required: bool = True, multiple: bool = False) -> Callable[[Command], Command]:
     """-m/--model."""
     return click.option(
         "-m",
         "--model",
         required=required,
+        multiple=multiple,
         help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, file.py:function, random:ARCH.",
     )
 
@@ -142,8 +146,8 @@ def extraction_options(command: Command) -> Command:
         click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
         click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
         click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),
-        click.option("--layers", metavar="A,B", help="Layers or features; default: the encoder's own."),
-        click.option("--pool", help="Pooling of layers that name none."),
+        click.option("--layers", metavar="A,B|blocks.*|all", help="Layers or features; default: the encoder's own."),
+        click.option("--pool", metavar="cls,mean", help="Poolings of layers that name none."),
         click.option(
             "--amp",
             type=click.Choice(["auto", "off", "bf16", "fp16"]),
@@ -182,7 +186,7 @@ def prepared_model(model: str, options: dict[str, Any]) -> str:
     """The encoder's name with --mean, --std, --resize and --interpolation in it, which are taken out of `options`."""
     from ssl_risk_rs.encoders.names import prepared_name
 
-    return prepared_name(model, **{key: options.pop(key) for key in ("mean", "std", "resize", "interpolation")})
+    return prepared_name(model, **{key: options.pop(key) for key in PREPARATION})
 
 
 def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,16 @@ Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_p
 """
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Literal
 
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderName", "parse_name", "parse_options", "prepared_name"]
+__all__ = ["EncoderName", "expand_names", "is_pattern", "parse_name", "parse_options", "prepared_name"]
 
 Kind = Literal["registry", "timm", "random", "checkpoint", "code", "hub", "pixels"]
 
@@ -125,3 +128,37 @@ def prepared_name(
     if twice := given.keys() & name.options.keys():
         raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
     return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a name stands for several files: `ckpt:runs/ep*.pth@resnet18`."""
+    name = parse_name(text)
+    return name.kind == "checkpoint" and not Path(name.target).exists() and bool(set("*?[") & set(name.target))
+
+
+def expand_names(texts: Sequence[str]) -> list[str]:
+    """The names that names and patterns of checkpoints stand for, each once; files in the order of their numbers.
+
+    Raises
+    ------
+    EncoderError for a pattern that matches no file.
+    """
+    found: list[str] = []
+    for text in texts:
+        if not is_pattern(text):
+            found.append(text)
+            continue
+        pattern = parse_name(text).target
+        _, at, architecture = text.rpartition("@")
+        files = sorted(glob(pattern, recursive=True), key=_by_number)
+        if not files:
+            raise EncoderError(
+                f"{text}: no file matches {pattern}; quote the pattern, and look at {Path(pattern).parent}"
+            )
+        found += [f"ckpt:{file}{at}{architecture if at else ''}" for file in files]
+    return list(dict.fromkeys(found))
+
+
+def _by_number(path: str) -> list[tuple[int, int, str]]:
+    """A key that sorts ep2 before ep10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path) if part]

@@ -20,6 +20,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
                        "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->",
+                       "±": "+-", "▓": "=", "▒": "+", "░": ".",
                        **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
 
 

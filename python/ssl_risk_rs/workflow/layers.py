@@ -1,0 +1,127 @@
+"""Features of one encoder in one line: one forward pass, a run for each, and one of them chosen on training folds.
+
+Choosing the feature with the least test error and reporting that error is optimistic. Here the choice is made like that
+of the penalty, by errors on held-out folds of the training rows; the held-out subsets and the test rows, on which
+R_AS, R_CS and R_US are judged, have no part in it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
+from ssl_risk_rs.encoders import describe_encoder
+from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.spec import choose_features
+from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
+from ssl_risk_rs.extraction.cached import ensure_banks
+from ssl_risk_rs.results.many import Entry, Layers, decomposition_of
+from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.many import Item, RunFolder, question_of, run_each
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+
+__all__ = ["choose_layer", "evaluate_layers", "fold_error", "named_features"]
+
+
+def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -> tuple[str, ...] | None:
+    """Features that layers and poolings name, if they are or may be several; None where one is asked for.
+
+    Raises
+    ------
+    EncoderError for what the encoder does not offer.
+    """
+    several = len(layers or ()) > 1 or "," in (pool or "") or any(_is_open(layer) for layer in layers or ())
+    if not several:
+        return None
+    if parse_name(model).kind in ("code", "hub"):  # these return what they return
+        if pool is not None or list(layers or ()) != ["all"]:
+            raise EncoderError(f"{model} decides itself what it returns: --layers all decomposes each of its features")
+        return ()
+    return choose_features(describe_encoder(model).features, list(layers) if layers else None, pool)
+
+
+def _is_open(layer: str) -> bool:
+    return layer == "all" or bool(set("*?[") & set(layer))
+
+
+def evaluate_layers(
+    model: str,
+    data: str,
+    features: Sequence[str],
+    *,
+    folder: Path,
+    force: bool = False,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> Layers:
+    """Evaluate several features of an encoder from one forward pass, and choose one on folds of the training rows.
+
+    Parameters
+    ----------
+    features : names as `named_features` gives them; empty for all that the user's own code returns
+    folder, force, command : as for `evaluate_checkpoints`
+    options : keyword arguments of `evaluate`
+
+    Raises
+    ------
+    ParameterError under the paper's protocol, which has no such folds; those of `ensure_banks`.
+    """
+    settings: Mapping[str, Any] = options.get("settings") or {}
+    if settings.get("protocol") == "paper":
+        raise ParameterError(
+            "features are chosen on folds of the training rows, which the paper's protocol does not have: leave out "
+            "--protocol paper, or name one feature"
+        )
+    asked = {key: value for key, value in options.items() if key not in ("store", "report", "extraction", "settings")}
+    runs = RunFolder(folder, question_of(settings, asked), force=force)
+    extraction = {**(options.get("extraction") or {}), "layers": list(features) or None, "pool": None}
+    banks = ensure_banks(
+        model, data, store=options.get("store"), group=options.get("group"), say=say, progress=options.get("report"),
+        **extraction,
+    )  # fmt: skip
+    if len(banks) < 2:
+        raise ParameterError(f"{model} has one feature, {next(iter(banks))}: there is nothing to choose")
+    items = [Item(name, model, lambda bank=bank: bank, name) for name, bank in _by_depth(banks)]  # type: ignore[misc]
+
+    def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
+        return evaluate(model, data, bank=bank, say=say, **options)
+
+    entries, failed = run_each(items, runs, run_of, command=command, say=say)
+    return Layers(tuple(entries), choose_layer(entries), tuple(failed))
+
+
+def _by_depth(banks: "Mapping[str, FeatureBank]") -> "list[tuple[str, FeatureBank]]":
+    """Inner layers as the encoder orders them, then the last."""
+    return sorted(banks.items(), key=lambda item: ":" not in item[0])
+
+
+def choose_layer(entries: Sequence[Entry]) -> dict[str, dict[str, float]]:
+    """Errors on folds by probe and name, for `Layers`."""
+    found: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        for d in entry.run.decompositions:
+            found.setdefault(d.method.probe, {})[entry.name] = fold_error(decomposition_of(entry.run, d.method.probe))
+    return found
+
+
+def fold_error(d: Decomposition) -> float:
+    """Error of the tuned penalty's probes on the held-out folds that were judged.
+
+    Raises
+    ------
+    ParameterError where no folds tuned the penalty.
+    """
+    tuned = d.penalties.get("tuned")
+    if d.method.protocol != "strict" or tuned is None or d.judgements is None:
+        raise ParameterError(f"{d.name} has no held-out folds of training rows to be chosen on: use --protocol strict")
+    sizes = np.bincount(d.judgements.fold[d.judgements.fold >= 0], minlength=d.sizes.folds)[: d.sizes.folds_judged]
+    if d.method.probe == "ridge":  # judged on every `step`-th row of a large fold
+        steps = np.maximum(1, -(-sizes // MAX_TUNING_ROWS))
+        sizes = -(-sizes // steps)
+    return min(tuned.errors) / int(sizes.sum())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
-from ssl_risk_rs.encoders import describe_encoder
+from ssl_risk_rs.encoders import create_encoder, describe_encoder
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.spec import choose_features
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
@@ -38,7 +38,10 @@ def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -
     several = len(layers or ()) > 1 or "," in (pool or "") or any(_is_open(layer) for layer in layers or ())
     if not several:
         return None
-    if parse_name(model).kind in ("code", "hub"):  # these return what they return
+    kind = parse_name(model).kind
+    if kind in ("hf", "openclip"):  # what they offer is known when they are built
+        return tuple(create_encoder(model, layers=list(layers) if layers else None, pool=pool).spec.features)
+    if kind in ("code", "hub"):  # these return what they return
         if pool is not None or list(layers or ()) != ["all"]:
             raise EncoderError(f"{model} decides itself what it returns: --layers all decomposes each of its features")
         return ()

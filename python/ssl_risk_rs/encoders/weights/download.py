@@ -19,10 +19,19 @@ from urllib.parse import unquote, urlsplit
 from ssl_risk_rs.encoders.catalogue.tables import Address
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["cache_dir", "cached_path", "fetch", "url_of"]
+__all__ = ["OFFLINE", "cache_dir", "cached_path", "fetch", "is_offline", "url_of"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte: long for a slow host, short for a machine without a network
+
+
+#: environment variable that forbids the network, as --offline does; the Hugging Face hub's own word counts too
+OFFLINE = "SSL_RISK_OFFLINE"
+
+
+def is_offline() -> bool:
+    """Whether nothing may be downloaded."""
+    return any(os.environ.get(name, "").lower() not in ("", "0", "false", "no") for name in (OFFLINE, "HF_HUB_OFFLINE"))
 
 
 def cache_dir() -> Path:

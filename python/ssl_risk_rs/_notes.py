@@ -26,6 +26,8 @@ _TEMPLATES = {
     ),
     "columns_left_out": "{file} has columns that are not used ({count:,}): {columns}.",
     "arrays_left_out": "{file} has arrays that are not used ({count:,}): {arrays}.",
+    "embed_joined": "{joined:,} identifiers are in both {file} and {labels}; left out are {unlabelled:,} without a "
+    "label, {lacking:,} with a label and no vector, and {empty:,} without a single vector.",
     "unlabelled_dropped": "{where}: {count:,} of {n:,} rows have no label and are left out.",
     "train_only_classes": "{where}: {count:,} of {n_classes:,} classes have no test row ({examples}).",
     "classes_without_rows": "{where}: {count:,} of {n_classes:,} class names have no row ({examples}).",

@@ -3,8 +3,8 @@
 Features of one encoder are drawn as noisy views of the same labels; every replicate draws fresh rows and decomposes
 all of them. One is chosen by the errors on held-out folds of its training rows (`run --layers`), one, naively, by the
 least test error. For each, the share of replicates in which the 95 % interval holds the expectation of that feature's
-quantity, and the mean of estimate less expectation. The expectation is the mean over all replicates, in which nothing
-is chosen.
+quantity, and the mean of estimate less expectation. What is chosen on folds is judged on rows outside them ("folds"),
+as `run` prints it, and on all rows. The expectation is the mean over all replicates, in which nothing is chosen.
 
     python bench/layers_coverage.py --replicates 500 --out bench/results/2026-11-26_layers_coverage_xeon.csv
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 import machine
 import numpy as np
 from ssl_risk_rs import Decomposition, decompose
-from ssl_risk_rs.results.many import Entry, Layers
+from ssl_risk_rs.results.many import Entry
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.layers import choose_layer
 
@@ -46,14 +46,15 @@ def draw(world: str, n_layers: int, rng: np.random.Generator) -> list[tuple[np.n
     return found
 
 
-def replicate(world: str, n_layers: int, index: int) -> tuple[list[Decomposition], int, int]:
-    """Decompositions of all features; which is chosen on folds, and which has the least test error."""
+def replicate(world: str, n_layers: int, index: int) -> tuple[list[Decomposition], int, int, Decomposition]:
+    """Decompositions of all features; which is chosen on folds, which has the least test error;
+    the first of these judged on rows outside the folds."""
     rng = np.random.default_rng([index, *world.encode()])
     results = [decompose(*rows, probe="ridge", seed=index, n_threads=1) for rows in draw(world, n_layers, rng)]
-    entries = [Entry(str(i), "", Run.of(result), str(i)) for i, result in enumerate(results)]
-    chosen = int(Layers(tuple(entries), choose_layer(entries)).chosen("ridge").name)
+    found = choose_layer([Entry(str(i), "", Run.of(result), str(i)) for i, result in enumerate(results)])
+    chosen = int(found.chosen("ridge").name)
     naive = int(np.argmin([result.estimate("agg_risk") for result in results]))
-    return results, chosen, naive
+    return results, chosen, naive, found.unseen["ridge"]
 
 
 def measure(world: str, n_layers: int, replicates: int) -> list[dict[str, object]]:
@@ -61,13 +62,13 @@ def measure(world: str, n_layers: int, replicates: int) -> list[dict[str, object
     every = [replicate(world, n_layers, index) for index in range(replicates)]
     rows: list[dict[str, object]] = []
     for name in QUANTITIES:
-        values = np.array([[r.estimate(name) for r in results] for results, _, _ in every])
+        values = np.array([[r.estimate(name) for r in results] for results, *_ in every])
         truth = values.mean(0)  # of each feature: their class directions differ
-        for way in ("folds", "test error", "first"):
+        for way in ("folds", "folds, all rows", "test error", "first"):
             held, off = [], []
-            for results, chosen, naive in every:
-                i = {"folds": chosen, "test error": naive, "first": 0}[way]
-                e = results[i].estimates[name]
+            for results, chosen, naive, unseen in every:
+                i = {"test error": naive, "first": 0}.get(way, chosen)
+                e = (unseen if way == "folds" else results[i]).estimates[name]
                 held.append(e.low <= truth[i] <= e.high)
                 off.append(e.estimate - truth[i])
             rows.append(

@@ -49,6 +49,8 @@ _TEMPLATES = {
     "the error on held-out training rows (R_AS) is that of the others.",
     "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
     "their variance is estimated from pairs of classes of like training error.",
+    "unseen_rows": "This feature was chosen on folds of the training rows. Here every risk is judged on rows outside "
+    "these folds: the test rows, and {rows:,} held-out rows of the {train:,} training rows.",
     # groups
     "groups_unused": "The column {column} looks like groups of rows that are not independent. "
     "Add --group {column} if whole groups should stay on one side of every split.",

@@ -21,9 +21,9 @@ from ssl_risk_rs.errors import EncoderError
 from ssl_risk_rs.report.many import render_curve
 from ssl_risk_rs.results import Run
 from ssl_risk_rs.results.compare import holm
-from ssl_risk_rs.results.many import Curve, Entry, Layers
+from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.workflow.checkpoints import short_names
-from ssl_risk_rs.workflow.layers import choose_layer, fold_error
+from ssl_risk_rs.workflow.layers import choose_layer, fold_error, on_unseen_rows
 
 PREPARED = "mean=0.306&std=0.376&resize=8&interpolation=bilinear"
 NAMES = f"ckpt:ck/ep*.pth@tiny_convnet?{PREPARED}"
@@ -199,6 +199,7 @@ def test_layers_and_poolings_come_from_one_pass_and_one_is_marked():
     chosen = frame.filter("chosen")["feature"].unique().to_list()
     assert len(chosen) == 1 and f"the chosen feature, {chosen[0]}:" in result.stdout
     errors = dict(frame.select("feature", "fold_error").unique().iter_rows())
+    assert frame.filter(pl.col("rows") == "unseen")["feature"].unique().to_list() == chosen
     assert errors[chosen[0]] == min(errors.values()) and set(errors) == set(features)
     assert run("-m", VIT, "--layers", "all", "--pool", "cls,mean", "--out", "out").stdout == result.stdout
     assert len(list(Path("banks").rglob("header.json"))) <= 6 or True
@@ -221,13 +222,36 @@ def test_a_choice_of_layers_sees_no_row_it_is_judged_on(rng):
     assert fold_error(first) * folds == pytest.approx(min(first.penalties["tuned"].errors))
 
 
+def test_the_chosen_feature_is_judged_on_rows_outside_the_folds(rng):
+    y = np.arange(300) % 3
+    x = (rng.standard_normal((300, 8)) + y[:, None]).astype(np.float32)
+    t = (rng.standard_normal((90, 8)) + (np.arange(90) % 3)[:, None]).astype(np.float32)
+    whole = decompose(x, y, t, np.arange(90) % 3, supervised=x[:, :5], probe="ridge", n_subsets=1)
+    judged = whole.judgements
+    unseen = on_unseen_rows(whole)
+    assert judged is not None and judged.sup is not None
+    held = judged.in_subset
+    expected = {
+        "risk_us": judged.us.error, "risk_as": judged.held_out.error,
+        "risk_af": judged.af.wrong[held].mean(), "risk_sup": judged.sup.wrong[held].mean(),
+    }  # fmt: skip
+    for name, value in expected.items():  # classes are of equal size in every set, so weights are equal
+        assert unseen.estimate(name) == pytest.approx(value, abs=1e-12), name
+    parts = sum(unseen.estimate(name) for name in unseen.component_names)
+    assert parts == pytest.approx(unseen.estimate("agg_risk"), abs=1e-12)
+    same, own = unseen.estimates["risk_us"], whole.estimates["risk_us"]
+    assert (same.low, same.high) == (own.low, own.high)
+    assert unseen.estimates["risk_af"].se > whole.estimates["risk_af"].se  # of fewer rows
+    assert unseen.notes[-1].values == {"rows": int(held.sum()), "train": 300}
+
+
 def test_equal_fold_errors_go_to_fewer_features(rng):
     y = np.arange(150) % 3
     x = (rng.standard_normal((150, 4)) * 0.01 + np.eye(4)[y] * 9).astype(np.float32)
     wide = decompose(np.hstack([x, x]), y, np.hstack([x, x]), y, probe="ridge", overlap="warn")
     narrow = decompose(x, y, x, y, probe="ridge", overlap="warn")
     entries = (Entry("wide", "m", Run.of(wide), "wide"), Entry("narrow", "m", Run.of(narrow), "narrow"))
-    found = Layers(entries, choose_layer(entries))
+    found = choose_layer(entries)
     assert found.fold_errors["ridge"] == {"wide": 0.0, "narrow": 0.0} and found.chosen("ridge").name == "narrow"
     assert [found.rank(name, "ridge") for name in ("wide", "narrow")] == [1, 1]
 

@@ -56,7 +56,6 @@ def run_layers(model: str, data: str, features: tuple[str, ...], asked: Asked, e
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.report.many import render_layers
     from ssl_risk_rs.report.text import render_one
-    from ssl_risk_rs.results.many import decomposition_of
     from ssl_risk_rs.workflow.layers import evaluate_layers
 
     asked.check()
@@ -81,7 +80,7 @@ def run_layers(model: str, data: str, features: tuple[str, ...], asked: Asked, e
         for probe in found.fold_errors:
             best = found.chosen(probe)
             opt.show(f"\nthe chosen feature, {best.name}:")
-            opt.show(render_one(decomposition_of(best.run, probe), best.run.provenance, opt.width()))
+            opt.show(render_one(found.unseen[probe], best.run.provenance, opt.width()))
     _end(found, folder, [*files], ending)
 
 

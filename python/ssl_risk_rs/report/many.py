@@ -124,8 +124,7 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
         yield f"  {'→' if entry is best else ' '} {entry.name:<{wide}} {_layer_row(found, entry, d)}"
     yield (
         f"  → {best.name} has the fewest errors on held-out folds of the training rows. Test rows and held-out subsets "
-        "had no part in the choice, so its own interval holds; to take the least of the others' test errors instead "
-        "would be optimistic."
+        "had no part in the choice, so its interval holds; the least of all test errors would be optimistic."
     )
 
 

@@ -1,7 +1,7 @@
 """Several runs of one question: encoders along training (checkpoints), or features of one encoder (layers)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from ssl_risk_rs.results.compare import Comparison, holm
@@ -78,13 +78,14 @@ class Layers:
 
     Attributes
     ----------
-    fold_errors : probe → name of an entry → error on held-out folds at its tuned penalty, by which one is chosen.
-        Neither the test rows nor the held-out subsets have a part in it, so that the chosen one's R_US, R_CS and R_AS
-        are judged on rows that no choice saw
+    fold_errors : probe → name of an entry → error on held-out folds at its tuned penalty, by which one is chosen
+    unseen : probe → decomposition of the chosen one, judged on test rows and held-out subsets alone, which have no part
+        in the choice
     """
 
     entries: tuple[Entry, ...]
     fold_errors: Mapping[str, Mapping[str, float]]
+    unseen: Mapping[str, Decomposition] = field(default_factory=dict)
     failed: tuple[Failed, ...] = ()
 
     def chosen(self, probe: str) -> Entry:
@@ -99,7 +100,10 @@ class Layers:
         return 1 + sum(error < errors[name] for error in errors.values())
 
     def frame(self) -> "pl.DataFrame":
-        """`feature`, `n_features`, `fold_error`, `rank`, `chosen`, then the columns of `Run.frame`."""
+        """`feature`, `n_features`, `fold_error`, `rank`, `chosen`, `rows`, then the columns of `Run.frame`.
+
+        `rows` is "all", and of the chosen feature also "unseen": judged on rows that have no part in the choice.
+        """
         import polars as pl
 
         parts = []
@@ -107,17 +111,21 @@ class Layers:
             best = self.chosen(probe).name
             for entry in (e for e in self.entries if e.name in errors):
                 n_features = decomposition_of(entry.run, probe).sizes.features
-                own = entry.run.frame().filter(pl.col("probe") == probe)
-                parts.append(
+                rows = {"all": entry.run.frame().filter(pl.col("probe") == probe)}
+                if entry.name == best and probe in self.unseen:
+                    rows["unseen"] = replace(entry.run, decompositions=(self.unseen[probe].with_control(None),)).frame()
+                parts += [
                     own.select(
                         pl.lit(entry.name).alias("feature"),
                         pl.lit(n_features, pl.Int64).alias("n_features"),
                         pl.lit(errors[entry.name], pl.Float64).alias("fold_error"),
                         pl.lit(self.rank(entry.name, probe), pl.Int64).alias("rank"),
                         pl.lit(entry.name == best).alias("chosen"),
+                        pl.lit(which).alias("rows"),
                         pl.all(),
                     )
-                )
+                    for which, own in rows.items()
+                ]
         return pl.concat(parts)
 
 

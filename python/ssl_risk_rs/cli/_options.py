@@ -20,6 +20,7 @@ __all__ = [
     "format_option",
     "model_option",
     "named_data",
+    "offline_option",
     "prepared_model",
     "print_rows",
     "say",
@@ -137,6 +138,32 @@ def encoder_device(device: str) -> str:
     return device.split(",")[0].removeprefix("torch:")
 
 
+def _forbid_network(context: click.Context, _: click.Parameter, offline: bool) -> None:
+    """For this command, as if $SSL_RISK_OFFLINE were set: whatever downloads asks it."""
+    if not offline:
+        return
+    from ssl_risk_rs._files import OFFLINE
+
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(OFFLINE, None)
+        else:
+            os.environ[OFFLINE] = before
+
+    context.call_on_close(restore)
+
+
+def offline_option(command: Command) -> Command:
+    """--offline; the value is not handed over."""
+    return click.option(
+        "--offline", is_flag=True, expose_value=False, callback=_forbid_network,
+        help="Nothing is downloaded: what is not on this machine is an error. $SSL_RISK_OFFLINE=1 does the same.",
+    )(command)  # fmt: skip
+
+
 def extraction_options(command: Command) -> Command:
     """Options that say what the encoder sees and how it runs; `extraction_settings` reads them, and a `device`."""
     options = [
@@ -177,7 +204,7 @@ def extraction_options(command: Command) -> Command:
             help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
         ),
     ]
-    for option in reversed(options):
+    for option in reversed([*options, offline_option]):
         command = option(command)
     return command
 

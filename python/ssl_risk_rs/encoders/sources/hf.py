@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs._files import is_offline
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
-from ssl_risk_rs.encoders.weights.download import is_offline
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:

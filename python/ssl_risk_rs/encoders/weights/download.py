@@ -16,22 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ssl_risk_rs._files import OFFLINE, is_offline
 from ssl_risk_rs.encoders.catalogue.tables import Address
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["OFFLINE", "cache_dir", "cached_path", "fetch", "is_offline", "url_of"]
+__all__ = ["cache_dir", "cached_path", "fetch", "url_of"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte: long for a slow host, short for a machine without a network
-
-
-#: environment variable that forbids the network, as --offline does; the Hugging Face hub's own word counts too
-OFFLINE = "SSL_RISK_OFFLINE"
-
-
-def is_offline() -> bool:
-    """Whether nothing may be downloaded."""
-    return any(os.environ.get(name, "").lower() not in ("", "0", "false", "no") for name in (OFFLINE, "HF_HUB_OFFLINE"))
 
 
 def cache_dir() -> Path:
@@ -79,6 +71,12 @@ def fetch(
     for place in places:
         if cached_path(place).is_file():
             return _known(place, name, progress), place
+    if is_offline() and usable:
+        raise EncoderError(
+            f"the weights of {name} are not on this machine, and nothing is downloaded (--offline, {OFFLINE}): they "
+            f"would come from {url_of(usable[0].address)}. Save that file as {cached_path(usable[0])}, or use it where "
+            f"it is: ckpt:FILE@{name}"
+        )
     failures = []
     for place in usable:
         path = cached_path(place)

@@ -7,10 +7,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["beside", "publish", "publish_exclusive", "remove_folder", "replace_folder"]
+__all__ = ["OFFLINE", "beside", "is_offline", "publish", "publish_exclusive", "remove_folder", "replace_folder"]
+
+#: environment variable that forbids downloads, as --offline does
+OFFLINE = "SSL_RISK_OFFLINE"
 
 #: end of the name of a folder that is being removed
 _REMOVED = ".removed"
+
+
+def is_offline() -> bool:
+    """Whether nothing may be downloaded; the Hugging Face hub's own variable counts too."""
+    return any(os.environ.get(name, "").lower() not in ("", "0", "false", "no") for name in (OFFLINE, "HF_HUB_OFFLINE"))
 
 
 @contextlib.contextmanager

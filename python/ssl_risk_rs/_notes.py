@@ -26,6 +26,8 @@ _TEMPLATES = {
     ),
     "columns_left_out": "{file} has columns that are not used ({count:,}): {columns}.",
     "arrays_left_out": "{file} has arrays that are not used ({count:,}): {arrays}.",
+    "embed_joined": "{joined:,} identifiers are in both {file} and {labels}; left out are {unlabelled:,} without a "
+    "label, {lacking:,} with a label and no vector, and {empty:,} without a single vector.",
     "unlabelled_dropped": "{where}: {count:,} of {n:,} rows have no label and are left out.",
     "train_only_classes": "{where}: {count:,} of {n_classes:,} classes have no test row ({examples}).",
     "classes_without_rows": "{where}: {count:,} of {n_classes:,} class names have no row ({examples}).",
@@ -47,6 +49,8 @@ _TEMPLATES = {
     "the error on held-out training rows (R_AS) is that of the others.",
     "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
     "their variance is estimated from pairs of classes of like training error.",
+    "unseen_rows": "This feature was chosen on folds of the training rows. Here every risk is judged on rows outside "
+    "these folds: the test rows, and {rows:,} held-out rows of the {train:,} training rows.",
     # groups
     "groups_unused": "The column {column} looks like groups of rows that are not independent. "
     "Add --group {column} if whole groups should stay on one side of every split.",

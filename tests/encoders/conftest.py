@@ -1,5 +1,6 @@
 """What the tests of encoders share: a cache of their own, and architectures of a few channels."""
 
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,21 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_network(monkeypatch) -> list[object]:
+    """No socket can be connected, nor a host be looked up; what tried is in the list."""
+    tried: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        tried.append(arguments[-1])
+        raise OSError("a socket was used")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tried
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import numpy as np
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float16_range, is_bank
 from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, read_source
+from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.formats.safetensors import encode_texts
 from ssl_risk_rs.errors import BankError, ParameterError
 
@@ -71,6 +72,9 @@ def import_bank(
     target = Path(target)
     if force and target.exists() and not is_bank(target):
         raise BankError(f"{target} exists and is no bank; choose another folder")
+    embedding = parse_embedding(str(source)) if is_embedding(str(source)) else None
+    if embedding is not None:
+        group = group or embedding.group
     found = read_source(
         source,
         test,
@@ -85,7 +89,7 @@ def import_bank(
     if dtype not in ("float16", "float32"):
         raise ParameterError(f"dtype is {dtype!r}; use auto, float16 or float32")
     facts: dict[str, object] = {
-        "encoder": Path(os.fspath(source).split(",")[0]).stem,
+        "encoder": Path(os.fspath(source).split(",")[0]).stem if embedding is None else embedding.path.stem,
         "source": os.fspath(source),
         **({} if test is None else {"source_test": os.fspath(test)}),
         "source_files": [_fingerprint(file) for file in found.files],

@@ -20,6 +20,7 @@ __all__ = [
     "format_option",
     "model_option",
     "named_data",
+    "offline_option",
     "prepared_model",
     "print_rows",
     "say",
@@ -32,6 +33,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: environment variable with the data set to use when none is named
 DATA_VARIABLE = "SSL_RISK_DATA"
+
+#: options that say how a checkpoint's images are prepared
+PREPARATION = ("mean", "std", "resize", "interpolation")
 
 
 class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
@@ -54,12 +58,13 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in clic
         return number
 
 
-def model_option(required: bool = True) -> Callable[[Command], Command]:
+def model_option(required: bool = True, multiple: bool = False) -> Callable[[Command], Command]:
     """-m/--model."""
     return click.option(
         "-m",
         "--model",
         required=required,
+        multiple=multiple,
         help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, file.py:function, random:ARCH.",
     )
 
@@ -133,6 +138,32 @@ def encoder_device(device: str) -> str:
     return device.split(",")[0].removeprefix("torch:")
 
 
+def _forbid_network(context: click.Context, _: click.Parameter, offline: bool) -> None:
+    """For this command, as if $SSL_RISK_OFFLINE were set: whatever downloads asks it."""
+    if not offline:
+        return
+    from ssl_risk_rs._files import OFFLINE
+
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(OFFLINE, None)
+        else:
+            os.environ[OFFLINE] = before
+
+    context.call_on_close(restore)
+
+
+def offline_option(command: Command) -> Command:
+    """--offline; the value is not handed over."""
+    return click.option(
+        "--offline", is_flag=True, expose_value=False, callback=_forbid_network,
+        help="Nothing is downloaded: what is not on this machine is an error. $SSL_RISK_OFFLINE=1 does the same.",
+    )(command)  # fmt: skip
+
+
 def extraction_options(command: Command) -> Command:
     """Options that say what the encoder sees and how it runs; `extraction_settings` reads them, and a `device`."""
     options = [
@@ -142,8 +173,8 @@ def extraction_options(command: Command) -> Command:
         click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
         click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
         click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),
-        click.option("--layers", metavar="A,B", help="Layers or features; default: the encoder's own."),
-        click.option("--pool", help="Pooling of layers that name none."),
+        click.option("--layers", metavar="A,B|blocks.*|all", help="Layers or features; default: the encoder's own."),
+        click.option("--pool", metavar="cls,mean", help="Poolings of layers that name none."),
         click.option(
             "--amp",
             type=click.Choice(["auto", "off", "bf16", "fp16"]),
@@ -173,7 +204,7 @@ def extraction_options(command: Command) -> Command:
             help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
         ),
     ]
-    for option in reversed(options):
+    for option in reversed([*options, offline_option]):
         command = option(command)
     return command
 
@@ -182,7 +213,7 @@ def prepared_model(model: str, options: dict[str, Any]) -> str:
     """The encoder's name with --mean, --std, --resize and --interpolation in it, which are taken out of `options`."""
     from ssl_risk_rs.encoders.names import prepared_name
 
-    return prepared_name(model, **{key: options.pop(key) for key in ("mean", "std", "resize", "interpolation")})
+    return prepared_name(model, **{key: options.pop(key) for key in PREPARATION})
 
 
 def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:

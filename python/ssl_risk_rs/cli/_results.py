@@ -73,7 +73,7 @@ class Ending:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         if failure is not None:
             raise click.ClickException(f"{failure}\nWhat was finished before is in {folder}.")
-        self._judge_fits(run)
+        self.judge_fits(run)
 
     def _print(self, run: "Run", folder: Path) -> None:
         from ssl_risk_rs.report.sentences import notes
@@ -112,7 +112,8 @@ class Ending:
         for found in published.beside(run, table):
             opt.show("\n" + render_beside(found, table.frame.height, opt.width()))
 
-    def _judge_fits(self, run: "Run") -> None:
+    def judge_fits(self, run: "Run") -> None:
+        """Say which fits missed their tolerance; complain where --strict-convergence is asked for."""
         fits = [(d, f) for d in run.decompositions for f in (*d.fits, *(f for shot in d.shots for f in shot.fits))]
         missed = [f for _, f in fits if not f.converged]
         if missed:

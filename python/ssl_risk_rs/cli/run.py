@@ -1,16 +1,17 @@
 """`ssl-risk-rs run`."""
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._jobs import DEMO_MODEL, decompose_features, evaluate_and_print
+from ssl_risk_rs.cli._many import run_checkpoints, run_layers
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 
 
 @click.command()
-@opt.model_option(required=False)
+@opt.model_option(required=False, multiple=True)
 @opt.data_option
 @click.option("--features", metavar="PATH", help="Features instead of a model and data; as in `decompose`.")
 @opt.features_options
@@ -26,7 +27,7 @@ from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 @opt.extraction_options
 @decomposition_options
 def run(
-    model: str | None,
+    model: tuple[str, ...],
     data: str | None,
     features: str | None,
     supervised: str,
@@ -41,14 +42,20 @@ def run(
     Encodes the images that are not in the feature store yet, fits the probes, prints the table and writes a
     run folder. Without a model, the bundled example (`ssl-risk-rs demo`).
 
+    Several -m, or a pattern of checkpoints ('ckpt:runs/ep*.pth@resnet18', quoted), give a run for each, one curve over
+    epochs and the paired differences from each to the next. Several --layers ("blocks.*", all) or --pool (cls,mean)
+    come from one forward pass; one is chosen on folds of the training rows, and its interval is on rows that had no
+    part in the choice. The same line again makes only what is missing.
+
     \b
     ssl-risk-rs run -m swav -d imagenet:/data/imagenet
     """
     options["device"] = opt.encoder_device(asked.fields["device"])
-    prepared = opt.prepared_model(model or DEMO_MODEL, options)
+    said = {key: options.pop(key) for key in opt.PREPARATION}
+    models = tuple(opt.prepared_model(name, dict(said)) for name in model or (DEMO_MODEL,))
     extraction = opt.extraction_settings(options)
     if features is not None:
-        if model is not None or data is not None:
+        if model or data is not None:
             raise click.UsageError("--features stands instead of --model and --data: give one or the other")
         decompose_features(features, store, asked, ending, **options)
         return
@@ -56,14 +63,26 @@ def run(
         raise click.UsageError(
             "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with --features"
         )
-    if model is None:
+    if not model:
         if data not in (None, "digits"):
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")
         opt.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
-        model, data = DEMO_MODEL, "digits"
+        data = "digits"
+    several = _several(models, extraction)
+    given = {"supervised": supervised, "control": control, "store": store, "extraction": extraction}
+    if several is None:
+        evaluate_and_print(models[0], opt.named_data(data), asked, ending, **given)
+    elif isinstance(several, tuple):
+        run_layers(models[0], opt.named_data(data), several, asked, ending, **given)
     else:
-        model = prepared
-    evaluate_and_print(
-        model, opt.named_data(data), asked, ending,
-        supervised=supervised, control=control, store=store, extraction=extraction,
-    )  # fmt: skip
+        run_checkpoints(models, opt.named_data(data), asked, ending, **given)
+
+
+def _several(models: tuple[str, ...], extraction: dict[str, Any]) -> "tuple[str, ...] | Literal['models'] | None":
+    """What there are several of: models, or features (their names); None for one run."""
+    from ssl_risk_rs.encoders.names import is_pattern
+    from ssl_risk_rs.workflow.layers import named_features
+
+    if len(models) > 1 or is_pattern(models[0]):
+        return "models"
+    return named_features(models[0], extraction["layers"], extraction["pool"])

@@ -217,20 +217,24 @@ def import_(
     """Make a bank of features from another program.
 
     SOURCE is a .npz, .safetensors, .parquet, .pt or .pth file or a folder of .npy files with X_train,
-    y_train, X_test, y_test (or X, y, which are cut 80/20), or a pair X.npy,y.npy. TARGET is the bank's
-    folder; without it, the bank goes into the store. Prints where the bank is.
+    y_train, X_test, y_test (or X, y, which are cut 80/20), or a pair X.npy,y.npy; or embed:PATH?labels=FILE, vectors
+    joined to labels by identifier (HDF5 of slides, docs/encoders.md). TARGET is the bank's folder; without it, the
+    bank goes into the store. Prints where the bank is.
 
     \b
     ssl-risk-rs store import feats.npz --encoder swav --data imagenet
     """
     from ssl_risk_rs._notes import Note
     from ssl_risk_rs.bank.exchange import import_bank
+    from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
     from ssl_risk_rs.bank.store import FeatureStore, bank_key
 
     header = {name: value for name, value in (("encoder", encoder), ("data", data)) if value is not None}
     if target is None:
-        files = [_file_facts(name) for name in (*source.split(","), *(test.split(",") if test else ()))]
-        facts = {"import": files, "dtype": dtype, "seed": seed, **header}
+        names = [str(f) for f in parse_embedding(source).files()] if is_embedding(source) else source.split(",")
+        files = [_file_facts(name) for name in (*names, *(test.split(",") if test else ()))]
+        options = {"source": source} if is_embedding(source) else {}  # it says how rows are made of the files
+        facts = {"import": files, **options, "dtype": dtype, "seed": seed, **header}
         folder = FeatureStore(store).path_for(bank_key(facts))
     else:
         folder = Path(target).expanduser()

@@ -6,15 +6,18 @@ Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_p
 """
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Literal
 
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderName", "parse_name", "parse_options", "prepared_name"]
+__all__ = ["EncoderName", "expand_names", "is_pattern", "parse_name", "parse_options", "prepared_name"]
 
-Kind = Literal["registry", "timm", "random", "checkpoint", "code", "hub", "pixels"]
+Kind = Literal["registry", "timm", "random", "checkpoint", "code", "hub", "pixels", "hf", "openclip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,8 @@ class EncoderName:
 
     text: str
     kind: Kind
-    target: str  #: registry or timm name, architecture, grid; for files: the path; for hub: the repository
-    part: str = ""  #: architecture of a checkpoint, function of a file, entry of a repository
+    target: str  #: registry or timm name, architecture, grid; for files: the path; for hub and hf: the repository
+    part: str = ""  #: architecture of a checkpoint, function of a file, entry or revision of a repository, tag
     options: dict[str, object] = field(default_factory=dict)
 
 
@@ -57,6 +60,10 @@ def parse_name(text: str) -> EncoderName:
         return EncoderName(text, "timm" if scheme == "timm" else "random", target, "", options)
     if scheme == "hub" and colon:
         return _hub_name(text, rest)
+    if scheme == "hf" and colon:
+        return _hf_name(text, rest)
+    if scheme == "openclip" and colon:
+        return _openclip_name(text, rest)
     path, colon, function = text.rpartition(":")
     if colon and path.endswith(".py"):
         if not function.isidentifier():
@@ -75,6 +82,28 @@ def _hub_name(text: str, rest: str) -> EncoderName:
     if not (slash and owner and project and entry.isidentifier()):
         raise EncoderError(f"{text}: write hub:OWNER/REPO:ENTRY or hub:OWNER/REPO:TAG:ENTRY")
     return EncoderName(text, "hub", repository, entry, options)
+
+
+def _hf_name(text: str, rest: str) -> EncoderName:
+    """`REPO[@REVISION]` or a folder."""
+    place, options = _split_options(rest, text)
+    if Path(place).expanduser().is_dir():
+        return EncoderName(text, "hf", place, "", options)
+    repository, at, revision = place.partition("@")
+    if not repository or (at and not revision):
+        raise EncoderError(f"{text}: write hf:OWNER/REPO, hf:OWNER/REPO@REVISION or hf:/folder")
+    return EncoderName(text, "hf", repository, revision, options)
+
+
+def _openclip_name(text: str, rest: str) -> EncoderName:
+    """`ARCH/TAG`, `ARCH/FILE`, or a folder."""
+    place, options = _split_options(rest, text)
+    if Path(place).expanduser().is_dir():
+        return EncoderName(text, "openclip", place, "", options)
+    architecture, _, weights = place.partition("/")
+    if not architecture or not weights:
+        raise EncoderError(f"{text}: write openclip:ARCH/TAG, such as openclip:ViT-B-32/openai, or openclip:ARCH/FILE")
+    return EncoderName(text, "openclip", architecture, weights, options)
 
 
 def _split_options(tail: str, text: str) -> tuple[str, dict[str, object]]:
@@ -125,3 +154,37 @@ def prepared_name(
     if twice := given.keys() & name.options.keys():
         raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
     return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a name stands for several files: `ckpt:runs/ep*.pth@resnet18`."""
+    name = parse_name(text)
+    return name.kind == "checkpoint" and not Path(name.target).exists() and bool(set("*?[") & set(name.target))
+
+
+def expand_names(texts: Sequence[str]) -> list[str]:
+    """The names that names and patterns of checkpoints stand for, each once; files in the order of their numbers.
+
+    Raises
+    ------
+    EncoderError for a pattern that matches no file.
+    """
+    found: list[str] = []
+    for text in texts:
+        if not is_pattern(text):
+            found.append(text)
+            continue
+        pattern = parse_name(text).target
+        _, at, architecture = text.rpartition("@")
+        files = sorted(glob(pattern, recursive=True), key=_by_number)
+        if not files:
+            raise EncoderError(
+                f"{text}: no file matches {pattern}; quote the pattern, and look at {Path(pattern).parent}"
+            )
+        found += [f"ckpt:{file}{at}{architecture if at else ''}" for file in files]
+    return list(dict.fromkeys(found))
+
+
+def _by_number(path: str) -> list[tuple[int, int, str]]:
+    """A key that sorts ep2 before ep10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path) if part]

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from ssl_risk_rs._identity import data_id
 from ssl_risk_rs.errors import EncoderError
@@ -87,7 +88,8 @@ def choose_features(
 ) -> tuple[str, ...]:
     """Turn `layers` and `pool` into names among `offered`.
 
-    A layer is "last", a layer's name, or a full feature name; `pool` applies to layers that name none.
+    A layer is "last", a layer's name, a pattern ("blocks.*"; "all" is every layer), or a full feature name; `pool`
+    applies to layers that name none, and may be several joined by commas ("cls,mean"; "mean" is the average pool).
     Neither: the default, the first offered.
 
     Raises
@@ -95,18 +97,31 @@ def choose_features(
     EncoderError that lists what is offered.
     """
     names = [layers] if isinstance(layers, str) else list(layers or ["last"])
-    chosen = []
+    poolings: list[str | None] = [p.strip() for p in pool.split(",") if p.strip()] if pool is not None else [None]
+    chosen: list[str] = []
     for name in names:
         if name in offered:
-            wanted = [name]
-        else:
-            of_layer = [f for f in offered if (f.rpartition(":")[0] or "last") == name]
-            wanted = [f for f in of_layer if pool is None or f.rpartition(":")[2] == pool][:1]
-        if not wanted:
-            asked = name if pool is None else f"{name} with pooling {pool}"
-            raise EncoderError(f"the encoder offers no feature {asked}; it offers {_summary(offered)}")
-        chosen += wanted
+            chosen.append(name)
+            continue
+        own = list(dict.fromkeys(_layer(f) for f in offered))
+        matching = own if name == "all" else [layer for layer in own if fnmatchcase(layer, name)]
+        for layer in matching or [name]:
+            for pooling in poolings:
+                found = [f for f in offered if _layer(f) == layer and _is_pooled(f, pooling)][:1]
+                if not found:
+                    asked = layer if pooling is None else f"{layer} with pooling {pooling}"
+                    raise EncoderError(f"the encoder offers no feature {asked}; it offers {_summary(offered)}")
+                chosen += found
     return tuple(dict.fromkeys(chosen))
+
+
+def _layer(feature: str) -> str:
+    return feature.rpartition(":")[0] or "last"
+
+
+def _is_pooled(feature: str, pooling: str | None) -> bool:
+    own = feature.rpartition(":")[2]
+    return pooling is None or own == pooling or (pooling == "mean" and own in ("avg", "avgpool"))
 
 
 def _summary(offered: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """PIL image → normalized float32 tensor, as an encoder's spec says."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -45,6 +45,17 @@ class InColour:
 
     def __call__(self, image: "Image") -> Tensor:
         return self.transform(image.convert("L" if self.channels == 1 else "RGB"))
+
+
+@dataclass(frozen=True)
+class ProcessorTransform:
+    """An image processor of transformers, on one image."""
+
+    transform: "Callable[..., Any]"
+
+    def __call__(self, image: "Image") -> Tensor:
+        prepared: Tensor = self.transform(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
+        return prepared
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def _request(
     from ssl_risk_rs.encoders.sources.published import published_file
 
     name = parse_name(model)
-    if name.kind in ("code", "hub"):  # code may read anything; its encoder's weights are hashed each time
+    # code may read anything, and other libraries keep their files themselves: those weights are hashed each time
+    if name.kind in ("code", "hub", "hf", "openclip"):
         return None
     file = Path(name.target) if name.kind == "checkpoint" else None
     if name.kind == "registry":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs.bank.formats.embed import is_embedding
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.paired import common_probes, compare
@@ -261,6 +262,8 @@ def _check_before_work(
                     name, f"{target} was made with {name} {there}, and {given[name]} is asked for: leave it out"
                 )
     for target in others:
+        if is_embedding(target):
+            continue
         files = [Path(part.strip()).expanduser() for part in target.split(",")]
         if all(file.exists() for file in files):
             continue

@@ -42,6 +42,7 @@ def evaluate(
     report: Report | None = None,
     extraction: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    bank: "FeatureBank | None" = None,
 ) -> tuple[Run, SslRiskError | None]:
     """Encode what is missing, then decompose with each probe.
 
@@ -58,6 +59,7 @@ def evaluate(
     say, report : receive sentences, and events of extraction and fits
     extraction : keyword arguments of `ensure_banks`
     settings : fields of `Settings` but the probe
+    bank : the encoder's bank, where it is at hand
 
     Returns
     -------
@@ -78,11 +80,14 @@ def evaluate(
     def bank_of(name: str, **options: Any) -> "FeatureBank":
         given = {**(extraction or {}), **options}
         banks = ensure_banks(name, data, store=store, group=group, say=say_once, progress=report, **given)
+        if len(banks) > 1:
+            first, *others = banks
+            say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(others)}.")
         return next(iter(banks.values()))
 
     if target is not None:
         _check_columns(data, target)
-    bank = bank_of(model)
+    bank = bank_of(model) if bank is None else bank
     header = bank.header
     spec = header.encoder_spec or {}
     encoder, data_name = header.encoder or model, header.data_name or data

@@ -11,6 +11,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
+from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
@@ -68,6 +69,8 @@ def decompose_features(
     the run, and why a later probe is missing from it
     """
     fields = dict(settings or {})
+    if is_embedding(path):
+        group = group or parse_embedding(path).group
     columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
     opened = open_features(path, test, columns, store)
     if target is not None:
@@ -97,7 +100,7 @@ def open_features(path: str, test: str | None, columns: Mapping[str, Any], store
     bank = find_bank(path, store)
     if bank is None:
         loaded = load_features(path, test, **columns)
-        name = Path(path.split(",")[0]).name
+        name = parse_embedding(path).path.name if is_embedding(path) else Path(path.split(",")[0]).name
         return _Opened(task_of_arrays(loaded, columns["group"]), name, f"the rows of {name}", arrays=loaded)
     if test is not None:
         raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
@@ -121,7 +124,7 @@ def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:
     """The bank in a folder, or the one with that key in the store; None for anything else that exists."""
     if is_bank(path):
         return FeatureBank.open(path)
-    if "," in path or Path(path).expanduser().exists() or Path(path).suffix:
+    if is_embedding(path) or "," in path or Path(path).expanduser().exists() or Path(path).suffix:
         return None
     return FeatureBank.open(FeatureStore(store).resolve(path))
 

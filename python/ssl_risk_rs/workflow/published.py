@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_risk_rs._files import publish
+from ssl_risk_rs._files import OFFLINE, is_offline, publish
 from ssl_risk_rs.encoders.catalogue import published_entry
 from ssl_risk_rs.encoders.weights.download import cache_dir
 from ssl_risk_rs.errors import DataError, ParameterError
@@ -203,6 +203,8 @@ def _keep(target: Path, content: bytes, origin: str) -> Fetched:
 
 
 def _download(url: str) -> bytes:
+    if is_offline():
+        raise DataError(f"{url} is not on this machine, and nothing is downloaded ({OFFLINE} is set): take --file FILE")
     request = urllib.request.Request(url, headers={"User-Agent": "ssl-risk-rs"})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:

@@ -22,7 +22,9 @@ from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["IDS", "further_columns", "table_of_columns"]
+__all__ = [
+    "IDS", "LABELS", "features_of_columns", "further_columns", "plain_column", "splits_of_column", "table_of_columns",
+]  # fmt: skip
 
 LABELS = ("label", "y", "target")
 IDS = ("sample_id", "id")
@@ -71,18 +73,27 @@ def table_of_columns(frame: "pl.DataFrame", path: Path, chosen: str | Sequence[s
         notes.append(Note("columns_left_out", values))
     ids = None
     if roles.ids is not None:
-        ids = as_ids(_plain(frame[roles.ids]), frame.height, f"{path}: column {roles.ids!r}")
+        ids = as_ids(plain_column(frame[roles.ids]), frame.height, f"{path}: column {roles.ids!r}")
     table = FeatureTable(
         x,
-        _plain(frame[roles.label]),
+        plain_column(frame[roles.label]),
         f"{path}: column {names[0]!r}" if single else str(path),
         f"{path}: column {roles.label!r}",
-        None if roles.split is None else _splits(frame[roles.split], path),
+        None if roles.split is None else splits_of_column(frame[roles.split], path),
         ids,
         columns,
         None if single else tuple(names),
     )
     return FeatureFile((table,), (path,), notes=tuple(notes))
+
+
+def features_of_columns(frame: "pl.DataFrame", path: Path, chosen: str | Sequence[str] | None) -> np.ndarray:
+    """The matrix (n, d) of a file of columns that needs no label: a column of lists, a numbered family, or `chosen`."""
+    roles = _Roles(frame, path, "", None, None, None)
+    names = roles.named_by_caller(chosen) if chosen is not None else roles.found()
+    if len(names) == 1 and _is_list(frame.schema[names[0]]):
+        return _matrix_of_lists(frame[names[0]], path)
+    return _matrix_of_columns(frame, names, path)
 
 
 def further_columns(frame: "pl.DataFrame", names: Iterable[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -93,7 +104,7 @@ def further_columns(frame: "pl.DataFrame", names: Iterable[str]) -> tuple[dict[s
         if column.dtype.is_nested() or column.null_count() == len(column):
             left_out.append(name)
         else:
-            columns[name] = _plain(column)
+            columns[name] = plain_column(column)
     return columns, [name for name in left_out if name.lower() != "path"]
 
 
@@ -253,7 +264,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
-def _plain(column: "pl.Series") -> np.ndarray:
+def plain_column(column: "pl.Series") -> np.ndarray:
     """A column as numbers, or as an object array where it holds text or gaps."""
     import polars as pl
 
@@ -271,7 +282,8 @@ def _plain(column: "pl.Series") -> np.ndarray:
     return array
 
 
-def _splits(column: "pl.Series", path: Path) -> np.ndarray:
+def splits_of_column(column: "pl.Series", path: Path) -> np.ndarray:
+    """A column of train and test, as text."""
     import polars as pl
 
     if column.null_count():

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_risk_rs.bank.formats import csv, folder, npy, npz, parquet, safetensors, torch
+from ssl_risk_rs.bank.formats import csv, embed, folder, npy, npz, parquet, safetensors, torch
 from ssl_risk_rs.bank.formats.table import FeatureFile, Reader, refuse_columns
 from ssl_risk_rs.errors import DataError
 
@@ -25,6 +25,8 @@ def read_file(path: str | os.PathLike[str], columns: str | Sequence[str] | None 
     DataError, ShapeError, ParameterError for what is there or not.
     """
     text = os.fspath(path)
+    if embed.is_embedding(text):
+        return embed.read(text, columns)
     if "," in text and not Path(text).expanduser().exists():
         names = [name.strip() for name in text.split(",")]
         if len(names) != 2 or not all(name.endswith(".npy") for name in names):
@@ -40,6 +42,8 @@ def read_file(path: str | os.PathLike[str], columns: str | Sequence[str] | None 
     for reader in _READERS:
         if suffix in reader.SUFFIXES:
             return reader.read(file, columns)
+    if suffix in (".h5", ".hdf5"):
+        raise DataError(f"{file}: an HDF5 file is joined to its labels: embed:{file}?labels=FILE.csv")
     if suffix == ".npy":
         raise DataError(f"{file} holds no labels; give them behind a comma: {file},y.npy")
     known = ", ".join(sorted(suffix for reader in _READERS for suffix in reader.SUFFIXES))

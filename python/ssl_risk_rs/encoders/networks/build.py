@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
 
+from ssl_risk_rs._files import OFFLINE, is_offline
 from ssl_risk_rs.encoders.networks.codec import ClipCompressor
 from ssl_risk_rs.encoders.networks.resnet import ResNet, ResNetOptions
 from ssl_risk_rs.encoders.networks.small import SmallConvNet, TinyConvNet
@@ -123,16 +126,29 @@ def _with_weights(name: str, options: Mapping[str, Any]) -> nn.Module:
     """
     import timm
 
+    if is_offline() and (address := _address_elsewhere(name)):
+        raise OSError(f"nothing is downloaded (--offline, {OFFLINE}), and {address} is not in torch's cache")
     with _hub_offline() as switched:
         try:
             return timm.create_model(name, pretrained=True, **{"num_classes": 0, **options})
         except TypeError:  # options that the model does not take
             raise
         except Exception:  # not in the cache: the client's errors differ between releases
-            if not switched:
+            if not switched or is_offline():
                 raise
     _reach_hub()
     return timm.create_model(name, pretrained=True, **{"num_classes": 0, **options})
+
+
+def _address_elsewhere(name: str) -> str | None:
+    """Where timm would download weights that are neither on the hub nor in torch's cache; None if it would not."""
+    import timm
+    import torch
+
+    config = timm.get_pretrained_cfg(name)
+    url = "" if config is None or config.hf_hub_id else str(config.url or "")
+    held = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlsplit(url).path).name
+    return url if url and not held.is_file() else None
 
 
 @contextmanager

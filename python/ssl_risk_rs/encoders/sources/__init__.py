@@ -16,7 +16,9 @@ from ssl_risk_rs.encoders.names import EncoderName, parse_name
 from ssl_risk_rs.encoders.sources import architecture as arch
 from ssl_risk_rs.encoders.sources import checkpoint
 from ssl_risk_rs.encoders.sources.code import build_code, describe_code
+from ssl_risk_rs.encoders.sources.hf import build_hf, describe_hf
 from ssl_risk_rs.encoders.sources.hub import build_hub, describe_hub
+from ssl_risk_rs.encoders.sources.openclip import build_openclip, describe_openclip
 from ssl_risk_rs.encoders.sources.pixels import build_pixels, describe_pixels
 from ssl_risk_rs.encoders.sources.published import Copy, describe_published, fetch_copies, fill, row_options
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
@@ -65,6 +67,8 @@ def describe(text: str) -> EncoderSpec:
         "timm": arch.describe_timm,
         "code": describe_code,
         "hub": describe_hub,
+        "hf": describe_hf,
+        "openclip": describe_openclip,
     }
     return kinds[name.kind](name)
 
@@ -92,8 +96,9 @@ def build(
     name = parse_name(text)
     if name.kind == "code":
         return build_code(name, layers=layers, pool=pool, img_size=img_size, progress=progress)
-    if name.kind == "hub":
-        return build_hub(name, layers=layers, pool=pool, img_size=img_size, progress=progress)
+    built = {"hub": build_hub, "hf": build_hf, "openclip": build_openclip}
+    if name.kind in built:
+        return built[name.kind](name, layers=layers, pool=pool, img_size=img_size, progress=progress)
     if name.kind == "pixels":
         return build_pixels(name, layers, pool, img_size)
     spec = describe(text)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs._files import OFFLINE, is_offline
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.sources.checkpoint import with_preprocessing
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
@@ -73,6 +74,11 @@ def _load(name: EncoderName) -> object:
     import torch
 
     options = {key: value for key, value in name.options.items() if key not in _OWN}
+    if is_offline() and not (Path(torch.hub.get_dir()) / name.target.replace("/", "_").replace(":", "_")).is_dir():
+        raise EncoderError(
+            f"{name.text} is not on this machine, and nothing is downloaded (--offline, {OFFLINE}): name a tag or "
+            f"commit that is in {torch.hub.get_dir()}, as in hub:OWNER/REPO:v1.0:ENTRY"
+        )
     try:
         return torch.hub.load(
             name.target, name.part, source="github", trust_repo=True, skip_validation=True, verbose=False, **options

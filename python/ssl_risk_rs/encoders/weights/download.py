@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from ssl_risk_rs._files import OFFLINE, is_offline
 from ssl_risk_rs.encoders.catalogue.tables import Address
 from ssl_risk_rs.errors import EncoderError
 
@@ -70,6 +71,12 @@ def fetch(
     for place in places:
         if cached_path(place).is_file():
             return _known(place, name, progress), place
+    if is_offline() and usable:
+        raise EncoderError(
+            f"the weights of {name} are not on this machine, and nothing is downloaded (--offline, {OFFLINE}): they "
+            f"would come from {url_of(usable[0].address)}. Save that file as {cached_path(usable[0])}, or use it where "
+            f"it is: ckpt:FILE@{name}"
+        )
     failures = []
     for place in usable:
         path = cached_path(place)

@@ -1,0 +1,122 @@
+"""How several runs of one line leave: checkpoints as a curve, features of one encoder as a table."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._results import Asked, Ending
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ssl_risk_rs.results.many import Curve, Failed, Layers
+
+__all__ = ["run_checkpoints", "run_layers"]
+
+
+def run_checkpoints(models: tuple[str, ...], data: str, asked: Asked, ending: Ending, **options: Any) -> None:
+    """Evaluate several encoders, print their curve."""
+    from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.report.many import render_curve
+    from ssl_risk_rs.workflow.checkpoints import evaluate_checkpoints
+
+    asked.check()
+    folder = _folder("checkpoints", ending, models, data, asked, options)
+    with EventDisplay() as report:
+        curve = evaluate_checkpoints(
+            models, data, folder=folder, force=ending.force, command=opt.command_line(), say=opt.say, report=report,
+            probes=asked.probes, settings=asked.fields, group=asked.group, **options,
+        )  # fmt: skip
+    files = {}
+    if curve.entries:
+        files["curve.parquet"] = curve.frame()
+    if curve.steps:
+        files["steps.parquet"] = curve.step_frame()
+    _write(folder, files)
+    if ending.form == "table":
+        if curve.entries:
+            opt.show(render_curve(curve, opt.width()))
+    elif ending.form == "csv":
+        opt.print_rows(curve.frame().to_dicts() if curve.entries else [], "csv")
+    else:
+        _print_json({
+            "runs": files["curve.parquet"].to_dicts() if curve.entries else [],
+            "steps": files["steps.parquet"].to_dicts() if curve.steps else [],
+            "failed": [{"name": f.name, "reason": f.reason} for f in curve.failed],
+        })  # fmt: skip
+    _end(curve, folder, [*files], ending)
+
+
+def run_layers(model: str, data: str, features: tuple[str, ...], asked: Asked, ending: Ending, **options: Any) -> None:
+    """Evaluate several features of an encoder, print them in one table and the chosen one in full."""
+    from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.report.many import render_layers
+    from ssl_risk_rs.report.text import render_one
+    from ssl_risk_rs.workflow.layers import evaluate_layers
+
+    asked.check()
+    folder = _folder("layers", ending, (model, *features), data, asked, options)
+    with EventDisplay() as report:
+        found = evaluate_layers(
+            model, data, features, folder=folder, force=ending.force, command=opt.command_line(), say=opt.say,
+            report=report, probes=asked.probes, settings=asked.fields, group=asked.group, **options,
+        )  # fmt: skip
+    files = {"layers.parquet": found.frame()} if found.entries else {}
+    _write(folder, files)
+    if ending.form == "csv":
+        opt.print_rows(found.frame().to_dicts() if found.entries else [], "csv")
+    elif ending.form == "json":
+        _print_json({
+            "features": found.frame().to_dicts() if found.entries else [],
+            "chosen": {probe: found.chosen(probe).name for probe in found.fold_errors},
+            "failed": [{"name": f.name, "reason": f.reason} for f in found.failed],
+        })  # fmt: skip
+    elif found.entries:
+        opt.show(render_layers(found, opt.width()))
+        for probe in found.fold_errors:
+            best = found.chosen(probe)
+            opt.show(f"\nthe chosen feature, {best.name}:")
+            opt.show(render_one(found.unseen[probe], best.run.provenance, opt.width()))
+    _end(found, folder, [*files], ending)
+
+
+def _folder(
+    kind: str, ending: Ending, named: tuple[str, ...], data: str, asked: Asked, options: dict[str, Any]
+) -> Path:
+    """--out, else a folder that the same line finds again."""
+    if ending.out is not None:
+        return Path(ending.out).expanduser()
+    what = repr((named, data, asked, {key: value for key, value in options.items() if key != "store"}))
+    return Path("runs") / f"{kind}_{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+
+
+def _write(folder: Path, frames: "dict[str, pl.DataFrame]") -> None:
+    from ssl_risk_rs._files import publish
+
+    for name, frame in frames.items():
+        publish(folder / name, frame.write_parquet)
+
+
+def _print_json(value: Any) -> None:
+    from ssl_risk_rs.results._json import to_json
+
+    opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _end(found: "Curve | Layers", folder: Path, files: list[str], ending: Ending) -> None:
+    """Say where the records are; exit with 1 where one failed."""
+    if found.entries:
+        opt.say(f"The records are in {folder} ({', '.join(files)}, and a run folder for each).")
+    if found.failed:
+        raise click.ClickException(_failures(found.failed))
+    for entry in found.entries:
+        ending.judge_fits(entry.run)
+
+
+def _failures(failed: "tuple[Failed, ...]") -> str:
+    lines = [f"{len(failed)} failed:", *(f"  {f.name}: {f.reason}" for f in failed)]
+    return "\n".join([*lines, "The same line makes only what is missing."])

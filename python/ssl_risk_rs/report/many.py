@@ -1,0 +1,138 @@
+"""Tables of several runs as plain text in percent: a curve over epochs, features of one encoder."""
+
+import math
+from collections.abc import Iterator
+
+from ssl_risk_rs.report.sentences import MARKS
+from ssl_risk_rs.report.text import between, folded
+from ssl_risk_rs.results.compare import Comparison
+from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.many import Curve, Entry, Layers, decomposition_of
+from ssl_risk_rs.results.quantities import QUANTITIES, components
+from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["render_curve", "render_layers"]
+
+#: columns of the longest bar of a curve
+BARS = 46
+#: what stands for each component in a bar, in the order of the components
+FILLS = ("█", "▓", "▒", "░")
+#: headings of components that fit a column
+_HEADS = {
+    "approx": "approx.", "usability": "usability", "approx_usability": "app.+usab.", "probe_gen": "probe gen.",
+    "enc_gen": "enc. gen.", "agg_risk": "agg. risk",
+}  # fmt: skip
+
+
+def render_curve(curve: Curve, width: int | None = None) -> str:
+    """For each probe: components of every run with half the width of their intervals, bars, and the steps."""
+    lines: list[str] = []
+    probes = [d.method.probe for d in curve.entries[0].run.decompositions] if curve.entries else []
+    for probe in probes:
+        entries = [e for e in curve.entries if any(d.method.probe == probe for d in e.run.decompositions)]
+        lines += [*([""] if lines else []), *_curve(entries, probe)]
+        steps = [s for s in curve.steps if s.probe == probe]
+        if steps:
+            lines += ["", *_steps(steps)]
+    return _folded(lines, width)
+
+
+def render_layers(found: Layers, width: int | None = None) -> str:
+    """For each probe a table of all features in their order, the chosen one marked."""
+    lines: list[str] = []
+    for probe in found.fold_errors:
+        lines += [*([""] if lines else []), *_layers(found, probe)]
+    return _folded(lines, width)
+
+
+def _folded(lines: list[str], width: int | None) -> str:
+    return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
+
+
+def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
+    every = [decomposition_of(e.run, probe) for e in entries]
+    first = every[0]
+    parts = components(supervised=all(d.supervised for d in every))  # one column where a run has no twin
+    names = [*parts, "agg_risk"]
+    data, protocol = entries[0].run.provenance.data, first.method.protocol
+    yield f"{len(entries)} encoders on {data} · {probe} probe ({protocol} protocol)"
+    yield f"  errors in %, ± half of the {100 * first.method.confidence:g} % interval"
+    with_epochs = all(e.epoch is not None for e in entries)
+    labels = [f"{e.epoch:g}" if with_epochs else e.name for e in entries]
+    head = "epoch" if with_epochs else "encoder"
+    wide = min(24, max(len(head), *map(len, labels)))
+    yield f"  {head:<{wide}}" + "".join(f"{_HEADS[name]:>13}" for name in names)
+    for label, d in zip(labels, every, strict=True):
+        yield f"  {label[:wide]:<{wide}}" + "".join(f"{_with_half(_of(d, name)):>13}" for name in names)
+    yield ""
+    yield "  " + "  ".join(f"{fill} {QUANTITIES[n].label}" for fill, n in zip(FILLS, parts, strict=False))
+    most = max(max(sum(max(0.0, _of(d, n).estimate) for n in parts) for d in every), 1e-9)
+    below = False
+    for label, d in zip(labels, every, strict=True):
+        edges = [0.0]
+        for name in parts:
+            value = _of(d, name).estimate
+            edges.append(edges[-1] + max(0.0, value))
+            below |= value < 0
+        ends = [round(edge / most * BARS) for edge in edges]
+        drawn = "".join(fill * (b - a) for fill, a, b in zip(FILLS, ends, ends[1:], strict=False))
+        yield f"  {label[:wide]:<{wide}} {drawn} {100 * d.estimate('agg_risk'):.2f}"
+    if below:
+        yield "  Components below zero have no part in a bar, which is then longer than the aggregated risk."
+
+
+def _of(d: Decomposition, name: str) -> Estimate:
+    """A quantity; approximation and usability together are R_AF, which every run has."""
+    return d.estimates["risk_af" if name == "approx_usability" else name]
+
+
+def _with_half(e: Estimate) -> str:
+    half = "none" if math.isnan(e.low) else f"{50 * (e.high - e.low):.2f}"
+    return f"{100 * e.estimate:.2f} ±{half:>5}"
+
+
+def _steps(steps: list[Comparison]) -> Iterator[str]:
+    confidence = steps[0].confidence
+    yield f"from each to the next, paired by row: differences in points, {100 * confidence:g} % intervals"
+    yield "  p is that of no difference, after Holm's correction over all components and steps"
+    wide = min(24, max(len(s.encoders[1]) for s in steps))
+    used = set()
+    for step in steps:
+        for d in step.differences:
+            if QUANTITIES[d.quantity].kind == "detail":
+                continue
+            used.add(d.grade)
+            mark = MARKS[d.grade][0] if d.grade in MARKS else " "
+            p = "" if d.p_holm is None else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
+            label = d.encoder[:wide] if d is step.differences[0] else ""
+            change = f"{100 * d.difference:+8.2f}   {between(d.low, d.high):<17}{mark} {p:>7}"
+            yield f"  {label:<{wide}} {_HEADS[d.quantity]:<11}{change}"
+    yield from (f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used)
+
+
+def _layers(found: Layers, probe: str) -> Iterator[str]:
+    errors, best = found.fold_errors[probe], found.chosen(probe)
+    entries = [e for e in found.entries if e.name in errors]
+    first = decomposition_of(entries[0].run, probe)
+    where = best.run.provenance
+    yield f"{len(entries)} features of {where.encoder} on {where.data} · {probe} probe (strict protocol)"
+    yield f"  errors in %; aggregated risk with its {100 * first.method.confidence:g} % interval"
+    wide = max(7, *(len(e.name) for e in entries))
+    yield f"    {'feature':<{wide}} {'dim.':>6} {'on folds':>9} {'rank':>5} {'agg. risk':>10}   {'interval':^17}"
+    for entry in entries:
+        d = decomposition_of(entry.run, probe)
+        yield f"  {'→' if entry is best else ' '} {entry.name:<{wide}} {_layer_row(found, entry, d)}"
+    yield (
+        f"  → {best.name} has the fewest errors on held-out folds of the training rows. Test rows and held-out subsets "
+        "had no part in the choice, so its interval holds; the least of all test errors would be optimistic."
+    )
+
+
+def _layer_row(found: Layers, entry: Entry, d: Decomposition) -> str:
+    probe = d.method.probe
+    e = d.estimates["agg_risk"]
+    mark = MARKS[e.grade][0] if e.grade in MARKS else " "
+    return (
+        f"{d.sizes.features:>6} {100 * found.fold_errors[probe][entry.name]:9.2f} {found.rank(entry.name, probe):>5} "
+        f"{100 * e.estimate:10.2f}   {between(e.low, e.high):<17}{mark}"
+    )

@@ -1,0 +1,145 @@
+"""Many checkpoints, or encoders, in one line: a run for each, one curve over epochs, what changed at each step.
+
+`ckpt:runs/ep*.pth@resnet18` stands for the files that match, in the order of their epochs.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_risk_rs.decomposition.paired import compare
+from ssl_risk_rs.encoders.names import expand_names, parse_name
+from ssl_risk_rs.encoders.weights.epochs import epoch_of
+from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.extraction.cached import ensure_bank
+from ssl_risk_rs.results.compare import Comparison
+from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, question_of, run_each
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+
+__all__ = ["evaluate_checkpoints", "short_names"]
+
+
+def evaluate_checkpoints(
+    models: Sequence[str],
+    data: str,
+    *,
+    folder: Path,
+    force: bool = False,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> Curve:
+    """Evaluate several encoders on the same data, and pair each with the one before it.
+
+    Parameters
+    ----------
+    models : names, and patterns of checkpoints
+    folder : gets a run folder for each; what is finished there is not made again
+    force : make all of them again
+    command : that is recorded with each run
+    options : keyword arguments of `evaluate`
+
+    Returns
+    -------
+    Curve, ordered by epoch where every one has one, else as given; those that failed are named in it
+
+    Raises
+    ------
+    EncoderError for a pattern that matches nothing; ResultError for a folder that holds something else.
+    """
+    names = expand_names(models)
+    if len(names) < 2:
+        raise ParameterError(f"a curve needs at least two encoders, got {', '.join(names) or 'none'}")
+    asked = {key: value for key, value in options.items() if key not in ("store", "report", "extraction")}
+    runs = RunFolder(folder, question_of(asked.pop("settings", {}), asked), force=force)
+    called = dict(zip(names, short_names(names), strict=True))
+    epochs = {name: _epoch(name, runs.kept.get(called[name])) for name in names}
+    _say_epochs({called[name]: epoch for name, epoch in epochs.items()}, say)
+    if all(epoch is not None for epoch, _ in epochs.values()):
+        names.sort(key=lambda name: epochs[name][0] or 0.0)  # the sort is stable: the order of names among equals
+
+    def bank_of(name: str) -> "Callable[[], FeatureBank]":
+        given = {**options.get("extraction", {}), "store": options.get("store"), "group": options.get("group")}
+        layers, pool = given.pop("layers", None), given.pop("pool", None)
+        if layers is not None and len(layers) > 1:
+            raise ParameterError("several encoders take one of their features: name one layer, or one encoder")
+        return lambda: ensure_bank(
+            name, data, feature=layers[0] if layers else None, pool=pool, say=say, progress=options.get("report"),
+            **given,
+        )  # fmt: skip
+
+    items = [
+        Item(called[n], n, bank_of(n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n)) for n in names
+    ]
+
+    def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
+        return evaluate(item.model, data, bank=bank, say=say, **options)
+
+    entries, failed = run_each(items, runs, run_of, command=command, say=say)
+    return Curve(tuple(entries), tuple(failed), _steps(entries, say))
+
+
+def _epoch(name: str, kept: Kept | None) -> tuple[float, EpochFrom] | tuple[None, None]:
+    if kept is not None and kept.epoch is not None and kept.epoch_from is not None and kept.stamp == _stamp(name):
+        return kept.epoch, kept.epoch_from
+    parsed = parse_name(name)
+    return epoch_of(Path(parsed.target)) if parsed.kind == "checkpoint" else (None, None)
+
+
+def _stamp(name: str) -> str:
+    """Path, size and time of a checkpoint's file; reading an epoch out of it costs loading it."""
+    path = Path(parse_name(name).target)
+    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else name
+
+
+def _say_epochs(epochs: "dict[str, tuple[float, EpochFrom] | tuple[None, None]]", say: Callable[[str], None]) -> None:
+    by_origin: dict[str | None, list[str]] = {}
+    for name, (_, origin) in epochs.items():
+        by_origin.setdefault(origin, []).append(name)
+    if "file" in by_origin:
+        say(f"The epochs of {_some(by_origin['file'])} are those that the files record.")
+    if "name" in by_origin:
+        say(f"The epochs of {_some(by_origin['name'])} are numbers in their names: the files record none.")
+    if None in by_origin and len(by_origin) > 1:
+        say(f"No epoch is known of {_some(by_origin[None])}, so the runs stay in the order given.")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """What several encoders are called: files by their stem, with as many folders as tell them apart."""
+    paths = [Path(p.target) if (p := parse_name(name)).kind == "checkpoint" else None for name in names]
+    for depth in range(1, max((len(p.parts) for p in paths if p), default=1) + 1):
+        found = [
+            name if path is None else "/".join([*path.parts[-depth:-1], path.name.partition(".")[0] or path.name])
+            for name, path in zip(names, paths, strict=True)
+        ]
+        if len(set(found)) == len(found):
+            return found
+    return list(names)
+
+
+def _steps(entries: Sequence[Entry], say: Callable[[str], None]) -> tuple[Comparison, ...]:
+    """Comparisons of consecutive runs, for each probe that all have."""
+    if len(entries) < 2:
+        return ()
+    found: list[Comparison] = []
+    probes = [d.method.probe for d in entries[0].run.decompositions]
+    for probe in probes:
+        try:
+            found += corrected_steps([
+                compare([one.run, other.run], names=[one.name, other.name], probe=probe)
+                for one, other in pairwise(entries)
+            ])  # fmt: skip
+        except SslRiskError as error:
+            say(f"The {probe} probes of consecutive runs are not paired: {error}")
+    return tuple(found)

@@ -1,0 +1,186 @@
+"""Features of one encoder in one line: one forward pass, a run for each, and one of them chosen on training folds.
+
+Choosing the feature with the least test error and reporting that error is optimistic. Here the choice is made like that
+of the penalty, by errors on held-out folds of the training rows; the held-out subsets and the test rows have no part in
+it. R_US and R_CS are judged on test rows. R_AF is a mean over all training rows, and R_AS is corrected by their errors:
+of the chosen feature both are estimated again from the held-out subsets alone (`on_unseen_rows`). How well the
+intervals cover: docs/encoders.md, "Several layers".
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
+from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
+from ssl_risk_rs.encoders import create_encoder, describe_encoder
+from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.spec import choose_features
+from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
+from ssl_risk_rs.extraction.cached import ensure_banks
+from ssl_risk_rs.results.judgements import Outcome
+from ssl_risk_rs.results.many import Entry, Failed, Layers, decomposition_of
+from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.many import Item, RunFolder, question_of, run_each
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+
+__all__ = ["choose_layer", "evaluate_layers", "fold_error", "named_features", "on_unseen_rows"]
+
+
+def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -> tuple[str, ...] | None:
+    """Features that layers and poolings name, if they are or may be several; None where one is asked for.
+
+    Raises
+    ------
+    EncoderError for what the encoder does not offer.
+    """
+    several = len(layers or ()) > 1 or "," in (pool or "") or any(_is_open(layer) for layer in layers or ())
+    if not several:
+        return None
+    kind = parse_name(model).kind
+    if kind in ("hf", "openclip"):  # what they offer is known when they are built
+        return tuple(create_encoder(model, layers=list(layers) if layers else None, pool=pool).spec.features)
+    if kind in ("code", "hub"):  # these return what they return
+        if pool is not None or list(layers or ()) != ["all"]:
+            raise EncoderError(f"{model} decides itself what it returns: --layers all decomposes each of its features")
+        return ()
+    return choose_features(describe_encoder(model).features, list(layers) if layers else None, pool)
+
+
+def _is_open(layer: str) -> bool:
+    return layer == "all" or bool(set("*?[") & set(layer))
+
+
+def evaluate_layers(
+    model: str,
+    data: str,
+    features: Sequence[str],
+    *,
+    folder: Path,
+    force: bool = False,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> Layers:
+    """Evaluate several features of an encoder from one forward pass, and choose one on folds of the training rows.
+
+    Parameters
+    ----------
+    features : names as `named_features` gives them; empty for all that the user's own code returns
+    folder, force, command : as for `evaluate_checkpoints`
+    options : keyword arguments of `evaluate`
+
+    Raises
+    ------
+    ParameterError under the paper's protocol, which has no such folds; those of `ensure_banks`.
+    """
+    settings: Mapping[str, Any] = options.get("settings") or {}
+    if settings.get("protocol") == "paper":
+        raise ParameterError(
+            "features are chosen on folds of the training rows, which the paper's protocol does not have: leave out "
+            "--protocol paper, or name one feature"
+        )
+    asked = {key: value for key, value in options.items() if key not in ("store", "report", "extraction", "settings")}
+    runs = RunFolder(folder, question_of(settings, asked), force=force)
+    extraction = {**(options.get("extraction") or {}), "layers": list(features) or None, "pool": None}
+    banks = ensure_banks(
+        model, data, store=options.get("store"), group=options.get("group"), say=say, progress=options.get("report"),
+        **extraction,
+    )  # fmt: skip
+    if len(banks) < 2:
+        raise ParameterError(f"{model} has one feature, {next(iter(banks))}: there is nothing to choose")
+    items = [Item(name, model, lambda bank=bank: bank, name) for name, bank in _by_depth(banks)]  # type: ignore[misc]
+
+    def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
+        return evaluate(model, data, bank=bank, say=say, **options)
+
+    entries, failed = run_each(items, runs, run_of, command=command, say=say)
+    return choose_layer(entries, failed)
+
+
+def _by_depth(banks: "Mapping[str, FeatureBank]") -> "list[tuple[str, FeatureBank]]":
+    """Inner layers as the encoder orders them, then the last."""
+    return sorted(banks.items(), key=lambda item: ":" not in item[0])
+
+
+def choose_layer(entries: Sequence[Entry], failed: Sequence[Failed] = ()) -> Layers:
+    """The features with their errors on folds, and the chosen one judged on rows that the choice did not see."""
+    errors: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        for d in entry.run.decompositions:
+            errors.setdefault(d.method.probe, {})[entry.name] = fold_error(d)
+    found = Layers(tuple(entries), errors, failed=tuple(failed))
+    unseen = {probe: on_unseen_rows(decomposition_of(found.chosen(probe).run, probe)) for probe in errors}
+    return replace(found, unseen=unseen)
+
+
+def on_unseen_rows(d: Decomposition) -> Decomposition:
+    """The decomposition with every risk judged on rows outside the folds: held-out subsets and test rows."""
+    judged = d.judgements
+    if judged is None:
+        raise ParameterError(f"{d.name} holds no judged rows: make it again")
+    kept = judged.in_subset
+
+    def of(outcome: Outcome | None) -> Outcome | None:
+        return None if outcome is None else Outcome(*(getattr(outcome, f.name)[kept] for f in fields(Outcome)))
+
+    af = of(judged.af)
+    assert af is not None
+    rows = replace(
+        judged,
+        train_ids=judged.train_ids[kept],
+        train_labels=judged.train_labels[kept],
+        train_groups=None if judged.train_groups is None else judged.train_groups[kept],
+        subset=judged.subset[kept],
+        fold=judged.fold[kept],
+        af=af,
+        at_alpha=of(judged.at_alpha),
+        sup=of(judged.sup),
+    )
+    widths = {"risk_af": d.sizes.features, "risk_sup": d.sizes.twin_features or 0}
+    ridge = d.method.probe == "ridge"
+    found = quantify(
+        rows,
+        probe=d.method.probe,
+        corrected=True,
+        confidence=d.method.confidence,
+        random_counts=d.method.random_counts,
+        crowded=[risk for risk, width in widths.items() if ridge and 0 < width < d.sizes.classes],
+    )
+    return replace(
+        d,
+        judgements=rows,
+        estimates=found.estimates,
+        covariance=found.covariance,
+        covariance_of=found.covariance_of,
+        beta=found.beta,
+        probe_variance=found.probe_variance,
+        bottleneck=find_bottleneck(found, d.floor, seed=d.method.seed),
+        shots=(),
+        label_curve=None,
+        notes=(*d.notes, Note("unseen_rows", {"rows": int(kept.sum()), "train": len(kept)})),
+    )
+
+
+def fold_error(d: Decomposition) -> float:
+    """Error of the tuned penalty's probes on the held-out folds that were judged.
+
+    Raises
+    ------
+    ParameterError where no folds tuned the penalty.
+    """
+    tuned = d.penalties.get("tuned")
+    if d.method.protocol != "strict" or tuned is None or d.judgements is None:
+        raise ParameterError(f"{d.name} has no held-out folds of training rows to be chosen on: use --protocol strict")
+    sizes = np.bincount(d.judgements.fold[d.judgements.fold >= 0], minlength=d.sizes.folds)[: d.sizes.folds_judged]
+    if d.method.probe == "ridge":  # judged on every `step`-th row of a large fold
+        steps = np.maximum(1, -(-sizes // MAX_TUNING_ROWS))
+        sizes = -(-sizes // steps)
+    return min(tuned.errors) / int(sizes.sum())

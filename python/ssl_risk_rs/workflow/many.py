@@ -1,0 +1,165 @@
+"""Several runs kept in one folder: finished ones are found again, failed ones are named and do not stop the others.
+
+The folder holds a run folder for each, and `index.json`, which says what each was made of. The same line again makes
+only what is missing, or what has other features since.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_risk_rs._files import publish
+from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.results.many import Entry, EpochFrom, Failed
+from ssl_risk_rs.results.run import ResultError, Run, check_target
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+
+__all__ = ["Item", "Kept", "RunFolder", "question_of", "run_each"]
+
+INDEX = "index.json"
+#: settings that say how fast a run is made, not what it is
+_HOW = ("device", "n_threads")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One run to be made: `bank` gives its features, encoding what is missing; the rest as in `Entry` and `Kept`."""
+
+    name: str
+    model: str
+    bank: "Callable[[], FeatureBank]"
+    feature: str | None = None
+    epoch: float | None = None
+    epoch_from: EpochFrom | None = None
+    stamp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A line of the index: the run in `folder` answers `question` on the features in `bank`, with every probe if it is
+    `complete`; `stamp` tells whether the checkpoint is still the file whose epoch this is."""
+
+    folder: str
+    model: str
+    question: str
+    bank: str
+    complete: bool = True
+    epoch: float | None = None
+    epoch_from: EpochFrom | None = None
+    stamp: str = ""
+
+
+class RunFolder:
+    """A folder of runs with its index.
+
+    Raises
+    ------
+    ResultError if the folder cannot be made, or holds something else.
+    """
+
+    def __init__(self, path: Path, question: str, *, force: bool) -> None:
+        self.path, self.question, self.force = path, question, force
+        self.kept: dict[str, Kept] = {}
+        file = path / INDEX
+        if file.is_file():
+            self.kept = _read_index(file)
+            others = [name for name, kept in self.kept.items() if kept.question != question]
+            if others and not force:
+                raise ResultError(
+                    f"{path} holds runs that were made otherwise (other probes, settings, groups, twin or control): "
+                    f"{', '.join(others[:4])}; choose another --out, or give --force to make them again"
+                )
+        elif not (path.is_dir() and not any(path.iterdir())):
+            check_target(path, force=False)
+
+    def find(self, name: str, bank: Path) -> Run | None:
+        """The finished run of these features, None if it has to be made."""
+        kept = self.kept.get(name)
+        if self.force or kept is None or not kept.complete:
+            return None
+        if (kept.question, kept.bank) != (self.question, str(bank)):
+            return None
+        try:
+            return Run.load(self.path / kept.folder)
+        except ResultError:  # removed or damaged: it is made again
+            return None
+
+    def keep(self, item: Item, run: Run, bank: Path, *, complete: bool) -> Run:
+        """Write a run folder and the index."""
+        folder = self.kept[item.name].folder if item.name in self.kept else ""
+        if not folder or ((self.path / folder).exists() and not (self.path / folder / "run.json").is_file()):
+            folder = self._free(item.name)
+        self.path.mkdir(parents=True, exist_ok=True)
+        saved = replace(run, path=run.save(self.path / folder, force=(self.path / folder).exists()))
+        line = Kept(folder, item.model, self.question, str(bank), complete, item.epoch, item.epoch_from, item.stamp)
+        self.kept[item.name] = line
+        text = json.dumps({name: asdict(kept) for name, kept in self.kept.items()}, indent=1, ensure_ascii=False)
+        publish(self.path / INDEX, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+        return saved
+
+    def _free(self, name: str) -> str:
+        stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._")[:60] or "run"
+        taken = {kept.folder for kept in self.kept.values()}
+        names = (stem if i == 0 else f"{stem}_{i}" for i in count())
+        return next(name for name in names if name not in taken and not (self.path / name).exists())
+
+
+def _read_index(file: Path) -> dict[str, Kept]:
+    try:
+        return {name: Kept(**line) for name, line in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ResultError(f"{file} is no index of runs ({error}); choose another --out") from error
+
+
+def question_of(*parts: object) -> str:
+    """A short hash of what is asked; settings that only say how fast are left out."""
+    without = [
+        {key: value for key, value in part.items() if key not in _HOW} if isinstance(part, Mapping) else part
+        for part in parts
+    ]
+    return hashlib.sha256(json.dumps(without, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def run_each(
+    items: Iterable[Item],
+    folder: RunFolder,
+    evaluate: "Callable[[Item, FeatureBank], tuple[Run, SslRiskError | None]]",
+    *,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Entry], list[Failed]]:
+    """Make what is missing, in order; an expected failure of one is recorded and the next follows.
+
+    Raises
+    ------
+    What is no SslRiskError or OSError.
+    """
+    entries: list[Entry] = []
+    failed: list[Failed] = []
+    for item in items:
+        try:
+            bank = item.bank()
+            run = folder.find(item.name, bank.path)
+            if run is None:
+                if item.name in folder.kept and not folder.force:
+                    say(f"{item.name} is run again: its features have changed, or its run was not complete.")
+                made, failure = evaluate(item, bank)
+                made = replace(made, provenance=replace(made.provenance, command=command))
+                run = folder.keep(item, made, bank.path, complete=failure is None)
+                if failure is not None:
+                    failed.append(Failed(item.name, str(failure)))
+            else:
+                say(f"{item.name} was finished before: {run.path}.")
+        except (SslRiskError, OSError) as error:
+            failed.append(Failed(item.name, str(error)))
+            say(f"{item.name} failed, the others go on: {error}")
+            continue
+        entries.append(Entry(item.name, item.model, run, item.feature, item.epoch, item.epoch_from))
+    return entries, failed

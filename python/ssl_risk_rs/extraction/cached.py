@@ -105,7 +105,7 @@ def ensure_banks(
 
     from ssl_risk_rs.encoders import create_encoder
     from ssl_risk_rs.encoders.spec import choose_features
-    from ssl_risk_rs.extraction.loop import extract
+    from ssl_risk_rs.extraction.job import extract
 
     for note in dataset.notes:
         say(note)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @opt.device_option
 @opt.extraction_options
 @opt.shard_option
+@opt.dry_run_option
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
 def extract(
@@ -26,6 +27,7 @@ def extract(
     group: str | None,
     form: str,
     shard: "Shard | None",
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Encode images into a feature bank and print where it is.
@@ -37,12 +39,18 @@ def extract(
     \b
     ssl-risk-rs extract -m timm:vit_small_patch14_dinov2 -d folder:imgs --limit 100/class --store banks
     """
+    from ssl_risk_rs.cli._forecast import print_forecasts
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.extraction import ensure_banks, shards_filled
+    from ssl_risk_rs.extraction.cached import forecast_banks
 
     model = opt.prepared_model(model, options)
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
+    if dry_run:
+        forecasts = forecast_banks(model, data, store=store, group=group, shard=shard, say=opt.say, **settings)
+        print_forecasts(forecasts, form)
+        return
     with EventDisplay() as progress:
         banks = ensure_banks(
             model, data, store=store, group=group, shard=shard, say=opt.say, progress=progress, **settings

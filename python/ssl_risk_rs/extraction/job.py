@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset
     from ssl_risk_rs.encoders import Encoder
 
-__all__ = ["extract"]
+__all__ = ["Job", "extract", "feature_names"]
 
 #: images, spread over the data set, on whose features the stored dtype is decided
 N_PROBE = 64
@@ -112,11 +112,11 @@ def extract(
         exif_orientation=exif_orientation,
     )
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    run = Job(encoder, dataset, store, _feature_names(encoder, features), settings, shard, say, progress)
+    run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
     return run.run()
 
 
-def _feature_names(encoder: "Encoder", features: Sequence[str] | None) -> tuple[str, ...]:
+def feature_names(encoder: "Encoder", features: Sequence[str] | None) -> tuple[str, ...]:
     offered = tuple(encoder.spec.features)
     names = offered[:1] if features is None else tuple(dict.fromkeys(features))
     for name in names:
@@ -209,7 +209,7 @@ class Job:
 
     def run(self) -> "dict[str, FeatureBank]":
         """Fill the banks; a feature that turns out not to fit float16 starts again in float32."""
-        dtypes = self._stored_dtypes()
+        dtypes = self.stored_dtypes()
         oriented = 0
         while True:
             banks = {name: self._bank(name, dtypes[name]) for name in self.names}
@@ -247,7 +247,7 @@ class Job:
         more = {"variant": variant} if variant else {}
         return bank_key({**self.facts, "feature": name, "dtype": dtype, **more})
 
-    def _stored_dtypes(self) -> dict[str, str]:
+    def stored_dtypes(self) -> dict[str, str]:
         """dtype of each feature: what was asked for, else that of an earlier run's bank, else what the probe
         batch fits."""
 
@@ -264,18 +264,24 @@ class Job:
 
     def _dtype_in_store(self, name: str) -> str | None:
         """dtype of the bank that an earlier run made or began with the features that the encoder gives now."""
+        bank = self.in_store(name)
+        return None if bank is None else bank.dtype
+
+    def in_store(self, name: str) -> "FeatureBank | None":
+        """The bank that an earlier run made or began with the features that the encoder gives now."""
         from ssl_risk_rs.bank import FeatureBank, is_bank
 
+        dtypes = ("float16", "float32") if self.settings.dtype == "auto" else (self.settings.dtype,)
         for variant in itertools.count():
-            paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in ("float16", "float32")}
+            paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in dtypes}
             banks = {dtype: FeatureBank.open(path) for dtype, path in paths.items() if is_bank(path)}
             if not banks:
                 break
             if len(banks) == 2 and not banks["float16"].complete:
                 del banks["float16"]  # it went as far as that before a feature did not fit
-            for dtype, bank in banks.items():
+            for bank in banks.values():
                 if self.same_features.difference(name, bank) is None:
-                    return dtype
+                    return bank
         return None
 
     def _restarted_by_others(self, dtypes: dict[str, str]) -> list[str]:
@@ -299,7 +305,7 @@ class Job:
             raise DataError(self._corrupt_message(decoded.corrupt))
         arrays = self.forward([decoded.images]).arrays()
         for name, values in arrays.items():
-            self._check_finite(name, decoded.rows, values)
+            self.check_finite(name, decoded.rows, values)
         return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
 
     def _bank(self, name: str, dtype: str) -> "FeatureBank":
@@ -379,13 +385,13 @@ class Job:
             loop = Loop(
                 self.forward,
                 writer.put,
-                batch_size=self._batch_size(len(rows)),
+                batch_size=self.batch_size(len(rows)),
                 done=total - len(rows),
                 total=total,
                 progress=self.progress,
             )
             with closing(self.stream(rows)) as stream:
-                corrupt = loop.run(stream, self._check_finite)
+                corrupt = loop.run(stream, self.check_finite)
         for bank in writer.banks.values():  # the writer's seconds are known once it is closed
             write_rates(bank.path, PART if self.shard is None else self.shard.part, loop.rates(writer, self.workers))
         if corrupt:
@@ -398,7 +404,7 @@ class Job:
         decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
         return decode(decoder, self.workers, chunk_bytes=CHUNK * size)
 
-    def _batch_size(self, n_rows: int) -> BatchSize:
+    def batch_size(self, n_rows: int) -> BatchSize:
         """The batch size, to be searched for where it is left to us and the images are enough to find it."""
         first = self.forward.batch_size
         search = self.settings.batch_size == "auto" and not self.settings.compile and n_rows >= WORTH_SEARCHING * first
@@ -412,7 +418,7 @@ class Job:
             "--skip-corrupt"
         )
 
-    def _check_finite(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+    def check_finite(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             where = self.dataset.where(int(rows[np.argmax(bad)]))

@@ -163,8 +163,9 @@ class Job:
         if self.settings.workers != "auto":
             return self.settings.workers
         cpus = count_cpus()
-        # a CPU encoder takes all cores; decoding an image costs it a few per cent of encoding it
-        return min(cpus, 32) if self.device.type == "cuda" else max(1, cpus // 4)
+        # a CPU encoder takes all cores, and decoding an image costs a few per cent of encoding it; small encoders wait
+        # for decoding, so a few threads are there for them: they stop when enough images are ahead
+        return min(cpus, 32) if self.device.type == "cuda" else max(min(cpus, 3), cpus // 4)
 
     def _scan(self, dataset: "ImageDataset") -> list[CorruptImage]:
         total = len(dataset)

@@ -13,6 +13,7 @@ __all__ = [
     "command_line",
     "data_option",
     "device_option",
+    "dry_run_option",
     "encoder_device",
     "extraction_options",
     "extraction_settings",
@@ -23,7 +24,9 @@ __all__ = [
     "offline_option",
     "prepared_model",
     "print_rows",
+    "refuse_shard",
     "say",
+    "shard_option",
     "show",
     "store_option",
     "width",
@@ -182,7 +185,13 @@ def extraction_options(command: Command) -> Command:
             show_default=True,
             help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
         ),
-        click.option("--batch-size", type=AutoInt(1), default="auto", show_default=True, help="Images at a time."),
+        click.option(
+            "--batch-size",
+            type=AutoInt(1),
+            default="auto",
+            show_default=True,
+            help="Images at a time; auto: the size at which a larger one no longer pays. Halved where the memory ends.",
+        ),
         click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
         click.option(
             "--dtype",
@@ -207,6 +216,52 @@ def extraction_options(command: Command) -> Command:
     for option in reversed([*options, offline_option]):
         command = option(command)
     return command
+
+
+class ShardParam(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
+    """`i/n`, as a `Shard`."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ssl_risk_rs.errors import ParameterError
+        from ssl_risk_rs.extraction.shard import Shard
+
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
+
+
+def shard_option(command: Command) -> Command:
+    """--shard of the command that only encodes."""
+    return click.option(
+        "--shard", type=ShardParam(), metavar="i/n",
+        help="Encode only the i-th of n ranges of rows, from 0/n to n-1/n, into a part of its own: run all n at once, "
+        "on one machine or many with the same store. A shard that died is filled by the same line, or by a line "
+        "without --shard.",
+    )(command)  # fmt: skip
+
+
+def dry_run_option(command: Command) -> Command:
+    """--dry-run of commands that encode."""
+    return click.option(
+        "--dry-run", is_flag=True,
+        help="Time a few batches, print rows, bytes, minutes and memory of what would be encoded, and write nothing.",
+    )(command)  # fmt: skip
+
+
+def refuse_shard(command: Command) -> Command:
+    """--shard of commands that need all rows: an error that says where it belongs."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            raise click.UsageError(
+                f"--shard goes with  ssl-risk-rs extract : {ctx.info_name} needs the rows of all shards. Fill the bank "
+                f"with  extract --shard {value} …  and the other shards, then use {ctx.info_name} without --shard"
+            )
+
+    return click.option("--shard", hidden=True, expose_value=False, callback=refuse)(command)
 
 
 def prepared_model(model: str, options: dict[str, Any]) -> str:

@@ -25,6 +25,8 @@ from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 )  # fmt: skip
 @opt.store_option
 @opt.extraction_options
+@opt.refuse_shard
+@opt.dry_run_option
 @decomposition_options
 def run(
     model: tuple[str, ...],
@@ -35,6 +37,7 @@ def run(
     store: str | None,
     asked: Asked,
     ending: Ending,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Split the error of an encoder's linear probe into four components, with intervals.
@@ -55,6 +58,8 @@ def run(
     models = tuple(opt.prepared_model(name, dict(said)) for name in model or (DEMO_MODEL,))
     extraction = opt.extraction_settings(options)
     if features is not None:
+        if dry_run:
+            raise click.UsageError("--dry-run tells what encoding takes, and --features are encoded already")
         if model or data is not None:
             raise click.UsageError("--features stands instead of --model and --data: give one or the other")
         decompose_features(features, store, asked, ending, **options)
@@ -70,7 +75,11 @@ def run(
         data = "digits"
     several = _several(models, extraction)
     given = {"supervised": supervised, "control": control, "store": store, "extraction": extraction}
-    if several is None:
+    if dry_run:
+        if several == "models":
+            raise click.UsageError("--dry-run of run is for one encoder; ssl-risk-rs sweep --dry-run takes several")
+        _print_forecast(models[0], opt.named_data(data), asked, ending.form, **given)
+    elif several is None:
         evaluate_and_print(models[0], opt.named_data(data), asked, ending, **given)
     elif isinstance(several, tuple):
         run_layers(models[0], opt.named_data(data), several, asked, ending, **given)
@@ -86,3 +95,11 @@ def _several(models: tuple[str, ...], extraction: dict[str, Any]) -> "tuple[str,
     if len(models) > 1 or is_pattern(models[0]):
         return "models"
     return named_features(models[0], extraction["layers"], extraction["pool"])
+
+
+def _print_forecast(model: str, data: str, asked: Asked, form: str, **given: Any) -> None:
+    from ssl_risk_rs.cli._forecast import print_forecasts
+    from ssl_risk_rs.workflow.forecast import forecast_run
+
+    asked.check()
+    print_forecasts(forecast_run(model, data, group=asked.group, say=opt.say, **given), form, fits=True)

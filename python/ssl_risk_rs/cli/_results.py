@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
-__all__ = ["Asked", "Ending", "decomposition_options", "default_folder"]
+__all__ = ["Asked", "Ending", "decomposition_options", "default_folder", "probe_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -137,8 +137,8 @@ def _errors(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
         raise click.BadParameter(f"{value!r} is no list of errors in percent, for example 20,10") from None
 
 
-def decomposition_options(command: Command) -> Command:
-    """Options of the probe, the protocol, the intervals and the output: `asked` and `ending`."""
+def probe_options(command: Command) -> Command:
+    """Options of the probe, the protocol and the intervals: `asked`."""
     options = [
         click.option(
             "--probe",
@@ -216,10 +216,6 @@ def decomposition_options(command: Command) -> Command:
             help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1; auto fits probes on a GPU "
             "where it pays.",
         ),
-        click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
-        click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
-        click.option("--force", is_flag=True, help="An existing run folder is replaced."),
-        opt.format_option,
     ]  # fmt: skip
 
     @functools.wraps(command)
@@ -230,13 +226,32 @@ def decomposition_options(command: Command) -> Command:
             fields={name: given.pop(name) for name in _FIELDS},
             group=given.pop("group"),
         )
-        ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
-        return command(asked=asked, ending=ending, **given)
+        return command(asked=asked, **given)
 
     wrapped: Any = typed
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]
+
+
+def decomposition_options(command: Command) -> Command:
+    """`probe_options`, and options of the output of one run: `asked` and `ending`."""
+    options = [
+        click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
+        click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
+        click.option("--force", is_flag=True, help="An existing run folder is replaced."),
+        opt.format_option,
+    ]  # fmt: skip
+
+    @functools.wraps(command)
+    def typed(**given: Any) -> Any:
+        ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
+        return command(ending=ending, **given)
+
+    wrapped: Any = typed
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return probe_options(wrapped)  # type: ignore[no-any-return]
 
 
 def default_folder(encoder: str, above: str = "runs") -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
 
-__all__ = ["ensure_bank", "ensure_banks"]
+__all__ = ["ensure_bank", "ensure_banks", "request_of"]
 
 #: settings that change how fast a bank is made, not what is in it
 _HOW = ("device", "batch_size", "workers")
@@ -94,7 +94,7 @@ def ensure_banks(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
     typed: Sequence[str | None] = layers if layers else [None]
-    requests = [_request(model, dataset, layer, pool, img_size, settings) for layer in typed]
+    requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
     found = [None if request is None else store.find(request) for request in requests]
     if all(bank is not None and bank.complete for bank in found):
         return {bank.header["feature"]: bank for bank in found if bank is not None}
@@ -115,15 +115,20 @@ def ensure_banks(
     return banks
 
 
-def _request(
+def request_of(
     model: str,
     dataset: "ImageDataset",
     layer: str | None,
     pool: str | None,
     img_size: int | None,
     settings: ExtractionSettings,
+    *,
+    fingerprint: str | None = None,
 ) -> dict[str, object] | None:
-    """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same."""
+    """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same.
+
+    fingerprint : of the data, where it is known already: it looks at every file
+    """
     from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
     from ssl_risk_rs.encoders.names import parse_name
     from ssl_risk_rs.encoders.sources.published import published_file
@@ -143,7 +148,7 @@ def _request(
         "pool": pool,
         "img_size": img_size,
         "data": dataset.uri,
-        "fingerprint": dataset.fingerprint(settings.hash_content),
+        "fingerprint": fingerprint or dataset.fingerprint(settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
         "group": None if dataset.limit is None else dataset.group,
         "settings": how,

@@ -47,6 +47,7 @@ class Provenance:
     group : column that groups were taken from
     banks : role (encoder, supervised, control) → bank
     notes : on the data and the encoder
+    request : hash of what was asked for, by which a sweep finds a run again; None for other runs
     """
 
     encoder: str = "features"
@@ -60,3 +61,4 @@ class Provenance:
     group: str | None = None
     banks: Mapping[str, BankFacts] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    request: str | None = None

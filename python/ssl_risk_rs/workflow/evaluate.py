@@ -40,6 +40,7 @@ def evaluate(
     report: Report | None = None,
     extraction: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
 ) -> tuple[Run, SslRiskError | None]:
     """Encode what is missing, then decompose with each probe.
 
@@ -54,6 +55,7 @@ def evaluate(
     say, report : receive sentences, and events of extraction and fits
     extraction : keyword arguments of `ensure_banks`
     settings : fields of `Settings` but the probe
+    ensure : finds or makes banks; default `ensure_banks`
 
     Returns
     -------
@@ -70,7 +72,7 @@ def evaluate(
 
     def bank_of(name: str, **options: Any) -> "FeatureBank":
         given = {**(extraction or {}), **options}
-        banks = ensure_banks(name, data, store=store, group=group, say=say_once, progress=report, **given)
+        banks = (ensure or ensure_banks)(name, data, store=store, group=group, say=say_once, progress=report, **given)
         return next(iter(banks.values()))
 
     bank = bank_of(model)

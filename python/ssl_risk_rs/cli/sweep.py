@@ -1,0 +1,251 @@
+"""`ssl-risk-rs sweep`."""
+
+import shlex
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._results import Asked, probe_options
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.workflow.engines import Engine
+    from ssl_risk_rs.workflow.sweep import Sweep
+
+#: options that a line of one job has of its own, or does without
+_OWN = ("model", "data", "store", "out", "engine", "jobs", "engine_options", "dry_run", "form", "mean", "std", "resize",
+        "interpolation")  # fmt: skip
+
+Row = dict[str, Any]
+
+
+@click.command()
+@click.option(
+    "-m", "--model", multiple=True, required=True,
+    help="Encoders: names, patterns ('swav*,dino*'), or @FILE with one of these on each line; may be repeated.",
+)  # fmt: skip
+@click.option("-d", "--data", multiple=True, help="Images, as in `run`; may be repeated.")
+@opt.store_option
+@click.option("--out", metavar="DIR", default="sweep", show_default=True,
+              help="This folder gets a run folder for each pair, and sweep.json; the same line goes on.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="List the pairs and what each would take; nothing is run.")
+@click.option("--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True,
+              help="Pairs run on this machine, on a Ray cluster, or as jobs of Slurm.")  # fmt: skip
+@click.option("--engine-option", "engine_options", multiple=True, metavar="KEY=VALUE",
+              help="Of the engine: address=HOST:PORT of Ray; partition=gpu, timeout_min=600 … of Slurm.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1), metavar="N",
+              help="So many pairs at a time. The default is one on each GPU, else one.")  # fmt: skip
+@click.option("--supervised", default="auto", show_default=True, metavar="auto|none|MODEL", help="As in `run`.")
+@click.option("--control", default="auto", show_default=True, metavar="auto|none|MODEL", help="As in `run`.")
+@opt.extraction_options
+@probe_options
+@opt.format_option
+@click.pass_context
+def sweep(
+    context: click.Context,
+    /,
+    model: tuple[str, ...],
+    data: tuple[str, ...],
+    store: str | None,
+    out: str,
+    dry_run: bool,
+    engine: Literal["local", "ray", "slurm"],
+    engine_options: tuple[str, ...],
+    jobs: int | None,
+    supervised: str,
+    control: str,
+    asked: Asked,
+    form: str,
+    **options: Any,
+) -> None:
+    """Run every encoder on every data set: a run folder for each pair, and one table.
+
+    Each pair is a process of its own; one that fails does not stop the others, and is named at the end with the line
+    that tries it again. Runs that are there with the same encoder, data and settings are not made again, so that after
+    an interruption the same line goes on. --layers A,B gives a run for each layer, from one pass over the images.
+
+    \b
+    ssl-risk-rs sweep -m 'swav*,dino*' -m @zoo.txt -d imagenet:/data/imagenet --dry-run
+    """
+    from ssl_risk_rs.bank.store import FeatureStore
+    from ssl_risk_rs.workflow.engines import open_engine
+    from ssl_risk_rs.workflow.sweep import Sweep
+    from ssl_risk_rs.workflow.sweep_plan import SweepSettings, plan_sweep
+    from ssl_risk_rs.workflow.sweep_records import SweepFolder
+
+    asked.check()
+    device = str(asked.fields["device"])
+    options["device"] = opt.encoder_device(device)
+    prepared = {key: options.pop(key) for key in ("mean", "std", "resize", "interpolation")}
+    extraction = opt.extraction_settings(options)
+    layers = extraction["layers"]
+    settings = SweepSettings(
+        probes=asked.probes,
+        settings=asked.fields,
+        group=asked.group,
+        supervised=supervised,
+        control=control,
+        store=str(FeatureStore(store).root.absolute()),
+        layers=None if layers is None else tuple(dict.fromkeys(layers)),
+        pool=extraction["pool"],
+        img_size=extraction["img_size"],
+        limit=extraction["limit"],
+        extraction=extraction["settings"],
+    )
+    folder = SweepFolder(out)
+    folder.check()
+    runs_on = open_engine(engine, _pairs_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
+    plan = plan_sweep(model, data or (opt.named_data(None),), settings, prepared)
+    common = [*_words(context), "--store", str(settings.store), "--out", str(folder.root)]
+    made = Sweep(
+        plan, settings, folder, lambda job: ("sweep", "-m", job.encoder, "-d", job.data, *common), opt.command_line()
+    )
+    for note in plan.notes:
+        opt.say(note)
+    if plan.dead:
+        opt.say(
+            f"{len(plan.dead)} encoders match and are left out, because their published addresses are dead: "
+            f"{', '.join(plan.dead)}. With a file at hand, name it as ckpt:FILE@NAME."
+        )
+    if dry_run:
+        _show_plan(made, runs_on, form)
+    else:
+        _run(made, runs_on, form)
+
+
+def _pairs_of(texts: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (equals and key):
+            raise click.BadParameter(f"{text!r} is no KEY=VALUE", param_hint="--engine-option")
+        found[key] = value
+    return found
+
+
+def _words(context: click.Context) -> list[str]:
+    """What was typed that belongs to every job, as words of a line."""
+    words: list[str] = []
+    for option in context.command.params:
+        name = option.name or ""
+        typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if name in _OWN or not typed or not isinstance(option, click.Option):
+            continue
+        value = context.params[name]
+        if option.is_flag:
+            words.append((option.opts if value else option.secondary_opts)[0])
+            continue
+        if name == "labels_for":  # fractions by now
+            value = ",".join(f"{100 * error:g}" for error in value)
+        words += [max(option.opts, key=len), str(value)]
+    return words
+
+
+# --- before
+
+
+def _show_plan(made: "Sweep", engine: "Engine", form: str) -> None:
+    from ssl_risk_rs.workflow.sweep import unfinished
+    from ssl_risk_rs.workflow.sweep_plan import preview
+    from ssl_risk_rs.workflow.sweep_records import is_held
+
+    records = made.folder.records()
+    left = {job: pairs for job, pairs in unfinished(made)}
+    previews = [preview(job, made.asked, records, left.get(job, ())) for job in made.plan.jobs]
+    rows: list[Row] = []
+    for shown in previews:
+        job, waiting = shown.job, left.get(shown.job, ())
+        held = any(is_held(made.folder.file(pair.id, "lock")) for pair in job.pairs)
+        done = len(job.pairs) - len(waiting)
+        state = (
+            "at work"
+            if held
+            else "done"
+            if not waiting
+            else "to do"
+            if not done
+            else f"{done} of {len(job.pairs)} done"
+        )
+        rows.append(
+            {
+                "encoder": job.encoder,
+                "data": job.data_name,
+                **({"layers": len(job.pairs)} if made.asked.layers else {}),
+                "state": state,
+                "weights": shown.weights,
+                "download_mb": None if shown.download is None else round(shown.download / 1e6, 1),
+                "images": job.n_images,
+                "passes": shown.passes,
+                "gb": None if shown.gigabytes is None else round(shown.gigabytes, 3),
+                "minutes": None if shown.minutes is None else round(shown.minutes, 1),
+            }
+        )
+    rows += [
+        {**dict.fromkeys(rows[0]), "encoder": name, "state": "left out", "weights": "address dead"}
+        for name in made.plan.dead
+    ]
+    opt.print_rows(rows, form)
+    runs = sum(len(pairs) for pairs in left.values())
+    images = sum(shown.passes * shown.job.n_images for shown in previews)
+    known = [shown.gigabytes for shown in previews if shown.gigabytes is not None]
+    unknown = len(previews) - len(known)
+    opt.say(
+        f"{runs} of {sum(len(job.pairs) for job in made.plan.jobs)} runs are to be made: "
+        f"{sum(shown.passes for shown in previews)} passes over {images:,} images in all (twins and controls not counted), "
+        f"{sum(known):,.1f} GB of features"
+        + (f"; of {unknown} encoders the dimension is not known before." if unknown else ".")
+    )
+    downloads = [shown.download for shown in previews if shown.weights == "to download" and shown.passes]
+    if downloads:
+        sizes = [size for size in downloads if size]
+        opt.say(
+            f"Weights to download: {len(sizes)} files of {sum(sizes) / 1e6:,.0f} MB together, and "
+            f"{len(downloads) - len(sizes)} of unknown size."
+        )
+    timed = [s for s in previews if s.passes and s.rate]
+    if timed:
+        opt.say(
+            "Minutes are of encoding, at rates that runs in this folder measured: "
+            + ", ".join(f"{s.job.encoder} {s.rate:,.0f} images/s" for s in timed[:5])
+            + (" …" if len(timed) > 5 else "")
+            + "."
+        )
+    elif images:
+        opt.say("No minutes are given: no run in this folder has measured a rate yet.")
+    for sentence in engine.describe():
+        opt.say(f"It would run as {sentence}")
+
+
+# --- while and after
+
+
+def _run(made: "Sweep", engine: "Engine", form: str) -> None:
+    from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.cli._sweep_board import Board
+    from ssl_risk_rs.workflow.sweep import run_sweep
+    from ssl_risk_rs.workflow.sweep_records import State
+
+    alone = len(made.plan.jobs) == 1
+    board = Board(made.plan, made.folder, live=not alone)
+    with EventDisplay() as report, board:
+        records = run_sweep(
+            made,
+            engine,
+            tell=board.tell,
+            say=board.say,
+            report=report if alone else None,
+            retry=lambda job: shlex.join(["ssl-risk-rs", *made.line(job)]),
+        )
+    opt.print_rows(board.rows(records, form), form)
+    failed = [record for record in records if record.state is not State.DONE]
+    for record in failed:
+        opt.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
+                f"{record.error or 'it was not run'}")  # fmt: skip
+        if record.retry:
+            opt.say(f"To try it again:\n{record.retry}")
+    done = len(records) - len(failed)
+    opt.say(
+        f"{done} of {len(records)} runs are in {made.folder.root} (ssl-risk-rs compare, study and report take them)."
+    )
+    if failed:
+        raise click.exceptions.Exit(1)

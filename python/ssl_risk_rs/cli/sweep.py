@@ -191,7 +191,7 @@ def _show_plan(made: "Sweep", engine: "Engine", form: str) -> None:
     unknown = len(previews) - len(known)
     opt.say(
         f"{runs} of {sum(len(job.pairs) for job in made.plan.jobs)} runs are to be made: "
-        f"{sum(shown.passes for shown in previews)} passes over {images:,} images in all (twins and controls not counted), "
+        f"{sum(shown.passes for shown in previews)} passes over {images:,} images in all, without twins and controls, "
         f"{sum(known):,.1f} GB of features"
         + (f"; of {unknown} encoders the dimension is not known before." if unknown else ".")
     )

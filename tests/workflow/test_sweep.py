@@ -26,7 +26,7 @@ SMALL = ("-d", "digits", "--limit", "40/class", "--probe", "ridge", "--supervise
          "--splits", "1", "--device", "cpu")  # fmt: skip
 
 #: an encoder that counts the images it is shown in a file, and takes its time
-SLOW = '''
+SLOW = """
 import pathlib, time
 import torch
 
@@ -39,7 +39,7 @@ class Slow(torch.nn.Module):
 
 def encoder():
     return Slow(), lambda image: torch.from_numpy(__import__("numpy").array(image, dtype="float32") / 16)[None]
-'''
+"""
 
 
 def slow(folder: Path, name: str, delay: float, step: int = 1) -> str:
@@ -108,7 +108,9 @@ def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     out = tmp_path / "out"
     name = slow(tmp_path, "mine", 0)
     right = (tmp_path / "mine.py").read_text()
-    (tmp_path / "mine.py").write_text(right.replace("return Slow()", "raise RuntimeError('no such weights')"))
+    (tmp_path / "mine.py").write_text(
+        right.replace("    return Slow()", "    raise RuntimeError('no such weights')\n    return Slow()")
+    )
     done = sweep("-m", f"{name},demo_ssl", *SMALL, "--out", str(out), "--format", "json", code=1)
     states = {row["encoder"]: row["state"] for row in json.loads(done.stdout)}
     assert states == {name: "failed", "demo_ssl": "done"}
@@ -193,7 +195,9 @@ def test_a_process_that_dies_is_named_with_its_log(tmp_path):
     out = tmp_path / "out"
     name = slow(tmp_path, "mine", 0)
     text = (tmp_path / "mine.py").read_text()
-    (tmp_path / "mine.py").write_text(text.replace("time.sleep(0)", "__import__('os').kill(__import__('os').getpid(), 9)"))
+    (tmp_path / "mine.py").write_text(
+        text.replace("time.sleep(0)", "__import__('os').kill(__import__('os').getpid(), 9)")
+    )
     done = sweep("-m", f"{name},demo_ssl", *SMALL, "--out", str(out), code=1)
     record = records(out)[name]
     assert record["state"] == "failed" and record["error_type"] == "ProcessDied"
@@ -289,10 +293,11 @@ def test_a_lock_of_a_process_that_died_is_taken_over_and_said(tmp_path):
 
 def test_each_gpu_has_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    monkeypatch.setattr(
-        process, "_CODE", "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], {parent} > 0, file=__import__('sys').stderr);"
-        "time.sleep(0.5)",
-    )  # fmt: skip
+    code = (
+        "import os, sys, time; assert {parent} > 0; "
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], file=sys.stderr); time.sleep(0.5)"
+    )
+    monkeypatch.setattr(process, "_CODE", code)
     engine = LocalEngine(jobs=None, device="auto")
     assert engine.jobs == 2 and not engine.here
     lines = [Line(str(i), (), tmp_path / f"{i}.log") for i in range(4)]

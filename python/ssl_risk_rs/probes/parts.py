@@ -4,6 +4,7 @@ Each holder sums the moments of its own rows; the sums add up here, are solved h
 holders, which judge their rows. What comes out is what one machine gives, up to the order in which sums are added.
 """
 
+import itertools
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,8 @@ Span = tuple[int, int]
 class Holder:
     """The rows `begin` to `end` of a data set, in the process that has them.
 
-    Its methods count rows from `begin`; labels and cells are those of its rows. It keeps nothing from call to call, so
-    that another process with the same rows can take its place.
+    Its methods count rows from `begin`; labels and cells are those of its rows. A call needs nothing of an earlier one,
+    so that another process with the same rows can take its place.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ class Holder:
         self.span = span
         self.offset = offset
         self.n_threads = n_threads
+        self._held: Any = None
 
     @classmethod
     def of_bank(cls, path: str, span: Span, n_threads: int | None = None) -> "Holder":
@@ -57,7 +59,8 @@ class Holder:
         return placed
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:
-        return rows + np.uint32(self.offset)
+        moved: np.ndarray = rows + np.uint32(self.offset)
+        return moved
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Some rows, (m, n_features): a sample, never all."""
@@ -92,14 +95,46 @@ class Holder:
             self.features.source, self._rows(rows), self._placed(labels), list(probes), n_threads=self.n_threads
         )
 
+    def sums(self, part: Any, *arguments: Any) -> Any:
+        """A pass of a logistic fit over its rows; see `torch_parts`."""
+        return self._share(part).sums(*arguments)
+
+    def losses(self, part: Any, *arguments: Any) -> Any:
+        """Losses along a line; see `torch_parts`."""
+        return self._share(part).losses(*arguments)
+
+    def _share(self, part: Any) -> Any:
+        """The rows of a fit, made at its first pass; those of the last fit are kept."""
+        from ssl_risk_rs.probes.torch_parts import HeldShare
+
+        if self._held is None or self._held.token != part.token:
+            self._held = HeldShare(self.features, self.offset, part)
+        return self._held
+
+
+class Reply(Protocol):
+    """What a holder will answer."""
+
+    def result(self) -> Any:
+        """The answer, when it is there; raises what the holder raised."""
+
 
 class Holders(Protocol):
     """Holders of all rows, wherever they are; `spans` follow each other from row 0 on."""
 
     spans: tuple[Span, ...]
 
-    def ask(self, method: str, each: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Call a method of every holder with arguments of its own, at the same time; results in the order of spans."""
+    def submit(self, index: int, method: str, *arguments: Any) -> Reply:
+        """Call a method of a holder; holders work at the same time."""
+
+    def keep(self, value: Any) -> Any:
+        """What stands for a value in arguments, so that it travels once however often it is an argument."""
+
+
+def ask(holders: Holders, method: str, each: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Call a method of every holder with arguments of its own; the answers in the order of spans."""
+    replies = [holders.submit(i, method, *arguments) for i, arguments in enumerate(each)]
+    return [reply.result() for reply in replies]
 
 
 class LocalHolders:
@@ -108,15 +143,15 @@ class LocalHolders:
     def __init__(self, holders: Sequence[Holder]) -> None:
         self.holders = list(holders)
         self.spans = tuple(holder.span for holder in holders)
+        self._pool = ThreadPoolExecutor(len(self.holders), thread_name_prefix="holder")
 
-    def ask(self, method: str, each: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def submit(self, index: int, method: str, *arguments: Any) -> Reply:
         """See `Holders`."""
-        with ThreadPoolExecutor(len(self.holders)) as pool:
-            futures = [
-                pool.submit(getattr(holder, method), *arguments)
-                for holder, arguments in zip(self.holders, each, strict=True)
-            ]
-            return [future.result() for future in futures]
+        return self._pool.submit(getattr(self.holders[index], method), *arguments)
+
+    def keep(self, value: Any) -> Any:
+        """See `Holders`."""
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +185,7 @@ def spans_of(n_rows: int, count: int) -> tuple[Span, ...]:
     if not 1 <= count <= n_rows:
         raise ParameterError(f"{n_rows:,} rows can be held in 1 to {n_rows:,} parts, not {count}")
     edges = [i * n_rows // count for i in range(count + 1)]
-    return tuple(zip(edges[:-1], edges[1:], strict=True))
+    return tuple(itertools.pairwise(edges))
 
 
 class PartsSolver:
@@ -167,6 +202,7 @@ class PartsSolver:
         self.features = features
         self.holders = features.holders
         self.n_threads = n_threads
+        self._model: tuple[_core.Design, Any] | None = None  # of the last logistic fit's design
 
     def _picked(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each part: places of its rows among `rows`, and their numbers within the part, uint32."""
@@ -183,7 +219,7 @@ class PartsSolver:
         sample = rows[:: max(1, -(-len(rows) // SHIFT_ROWS))]
         picked = self._picked(sample)
         values = np.empty((len(sample), self.features.n_features), self.features.dtype)
-        for (places, _), part in zip(picked, self.holders.ask("read", [(own,) for _, own in picked]), strict=True):
+        for (places, _), part in zip(picked, ask(self.holders, "read", [(own,) for _, own in picked]), strict=True):
             values[places] = part
         return _core.choose_shift([values], np.arange(len(sample), dtype=np.uint32))
 
@@ -207,7 +243,7 @@ class PartsSolver:
         ]
         merged: _core.Moments | None = None
         with tempfile.TemporaryDirectory() as folder:
-            for part in self.holders.ask("moments", each):
+            for part in ask(self.holders, "moments", each):
                 file = Path(folder, "part.moments")
                 file.write_bytes(part)
                 loaded = _core.Moments.load(file)
@@ -241,7 +277,15 @@ class PartsSolver:
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
         """See `Solver`; losses and gradients of the parts add up, in products of torch."""
-        raise ParameterError("parts fit ridge probes only: give --probe ridge")
+        from ssl_risk_rs.probes.torch_parts import class_model, parts_space
+
+        if self._model is None or self._model[0] is not design:
+            self._model = None  # its memory is free for the next
+            self._model = (design, class_model(design))
+        space = parts_space(self.holders, self._picked(rows), rows, labels, design, self._model[1])
+        return _core.fit_logistic_in(
+            space, design, alpha, tol=tol, max_passes=max_passes, start=start, progress=progress
+        )
 
     def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
         """See `Solver`."""
@@ -250,7 +294,7 @@ class PartsSolver:
             (own, labels[begin:end], list(probes))
             for (begin, end), (_, own) in zip(self.holders.spans, picked, strict=True)
         ]
-        outcomes = self.holders.ask("judge", each)
+        outcomes = ask(self.holders, "judge", each)
         kinds = (np.uint32, np.uint32, np.float32, np.float32)
         found = []
         for i in range(len(probes)):

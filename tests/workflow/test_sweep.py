@@ -19,66 +19,9 @@ from ssl_risk_rs.workflow.engines.local import LocalEngine
 from ssl_risk_rs.workflow.sweep_plan import expand_models
 from ssl_risk_rs.workflow.sweep_records import hold, is_held
 
+from sweep_helpers import SMALL, command, records, seen, slow, sweep, wait_for
+
 pytest.importorskip("torch")
-
-#: ridge on a few images: a pair takes a second or two beside the start of its process
-SMALL = ("-d", "digits", "--limit", "40/class", "--probe", "ridge", "--supervised", "none", "--control", "none",
-         "--splits", "1", "--device", "cpu")  # fmt: skip
-
-#: an encoder that counts the images it is shown in a file, and takes its time
-SLOW = """
-import pathlib, time
-import torch
-
-class Slow(torch.nn.Module):
-    def forward(self, x):
-        time.sleep({delay})
-        with open(pathlib.Path(__file__).with_name("{name}.seen"), "a") as file:
-            file.write(f"{{len(x)}}\\n")
-        return x.flatten(1)[:, ::{step}]
-
-def encoder():
-    return Slow(), lambda image: torch.from_numpy(__import__("numpy").array(image, dtype="float32") / 16)[None]
-"""
-
-
-def slow(folder: Path, name: str, delay: float, step: int = 1) -> str:
-    """Write such an encoder and give its name."""
-    (folder / f"{name}.py").write_text(SLOW.format(delay=delay, name=name, step=step))
-    return f"{folder / name}.py:encoder"
-
-
-def seen(folder: Path, name: str) -> int:
-    """Images that an encoder was shown."""
-    file = folder / f"{name}.seen"
-    return sum(map(int, file.read_text().split())) if file.exists() else 0
-
-
-def command(*words: str) -> list[str]:
-    """The program's own process."""
-    return [sys.executable, "-c", "from ssl_risk_rs.cli import main; main(prog_name='ssl-risk-rs')", "sweep", *words]
-
-
-def sweep(*words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    """Run a sweep to its end."""
-    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def records(out: Path) -> dict[str, dict]:
-    """Pairs of sweep.json by encoder."""
-    document = json.loads((out / "sweep.json").read_text())
-    assert document["schema_version"] == 1
-    return {pair["encoder"]: pair for pair in document["pairs"]}
-
-
-def wait_for(condition, seconds: float = 120.0) -> None:
-    """Until a condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came about"
-        time.sleep(0.02)
 
 
 def test_a_run_for_each_pair_and_the_same_line_again_makes_none(tmp_path):
@@ -136,7 +79,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_line(tmp_path, how):
     out = tmp_path / "out"
     names = [slow(tmp_path, "one", 0.05), slow(tmp_path, "two", 0)]
     words = ("-m", ",".join(names), *SMALL, "--batch-size", "4", "--out", str(out))
-    driver = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    driver = subprocess.Popen(command("sweep", *words), stderr=subprocess.PIPE, text=True, start_new_session=True)
     banks = Path(os.environ["SSL_RISK_STORE"])
     wait_for(lambda: seen(tmp_path, "one") > 200 or driver.poll() is not None)
     assert driver.poll() is None
@@ -164,7 +107,8 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     names = [slow(tmp_path, "one", 0.02), slow(tmp_path, "two", 0.02, step=2)]
     words = ("-m", ",".join(names), *SMALL, "--batch-size", "8", "--out", str(out), "--format", "json")
     both = [
-        subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(command("sweep", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
     ]
     ended = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended[0][1] + ended[1][1]

@@ -1,9 +1,15 @@
 """The jobs that several commands do: parse, call one library function, print."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._results import Asked, Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.probes.features import Features
 
 __all__ = ["DEMO_MODEL", "decompose_features", "evaluate_and_print"]
 
@@ -36,6 +42,7 @@ def decompose_features(
     supervised_features: str | None,
     features_columns: str | None,
     drop_unlabelled: bool,
+    spread: "Callable[[FeatureBank], Features] | None" = None,
 ) -> None:
     """Decompose a bank or feature files and print the result."""
     from ssl_risk_rs.cli._progress import EventDisplay
@@ -55,5 +62,6 @@ def decompose_features(
             probes=asked.probes,
             settings=asked.fields,
             report=report,
+            spread=spread,
         )
     ending.finish(run, failure)

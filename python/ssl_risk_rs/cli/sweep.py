@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._engines import engine_option, engine_options_of
 from ssl_risk_rs.cli._results import Asked, probe_options
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ Row = dict[str, Any]
 @click.option("--out", metavar="DIR", default="sweep", show_default=True,
               help="This folder gets a run folder for each pair, and sweep.json; the same line goes on.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="List the pairs and what each would take; nothing is run.")
-@click.option("--engine", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True,
-              help="Pairs run on this machine, on a Ray cluster, or as jobs of Slurm.")  # fmt: skip
-@click.option("--engine-option", "engine_options", multiple=True, metavar="KEY=VALUE",
-              help="Of the engine: address=HOST:PORT of Ray; partition=gpu, timeout_min=600 … of Slurm.")  # fmt: skip
+@engine_option("local", "ray", "slurm", what="Pairs run")
 @click.option("--jobs", type=click.IntRange(1), metavar="N",
               help="So many pairs at a time. The default is one on each GPU, else one.")  # fmt: skip
 @click.option("--supervised", default="auto", show_default=True, metavar="auto|none|MODEL", help="As in `run`.")
@@ -94,7 +92,7 @@ def sweep(
     )
     folder = SweepFolder(out)
     folder.check()
-    runs_on = open_engine(engine, _pairs_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
+    runs_on = open_engine(engine, engine_options_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
     plan = plan_sweep(model, data or (opt.named_data(None),), settings, prepared)
     common = [*_words(context), "--store", str(settings.store), "--out", str(folder.root)]
     made = Sweep(
@@ -111,16 +109,6 @@ def sweep(
         _show_plan(made, runs_on, form)
     else:
         _run(made, runs_on, form)
-
-
-def _pairs_of(texts: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (equals and key):
-            raise click.BadParameter(f"{text!r} is no KEY=VALUE", param_hint="--engine-option")
-        found[key] = value
-    return found
 
 
 def _words(context: click.Context) -> list[str]:

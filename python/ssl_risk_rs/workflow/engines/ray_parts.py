@@ -4,19 +4,20 @@ An actor maps its range of the bank, which has to lie on a disk that all nodes s
 another one and asks again: it needs nothing of what it was asked before.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ssl_risk_rs.errors import DataError, SslRiskError
+from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
 from ssl_risk_rs.probes.parts import Holder, PartedFeatures, Reply, spans_of
 from ssl_risk_rs.workflow.engines import ATTEMPTS
-from ssl_risk_rs.workflow.engines.ray import imported
+from ssl_risk_rs.workflow.engines.ray import connect, disconnect, imported
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["RayHolders", "spread_bank"]
+__all__ = ["RayHolders", "spread_bank", "spread_on_ray"]
 
 #: seconds that an actor may be away, until Ray has seen that its node died and has started it on another
 PATIENCE = 300.0
@@ -97,6 +98,37 @@ class _RayReply:
             f"the rows {begin:,} to {end:,} have no process on the cluster that holds them (their bank has to lie on a "
             f"disk that all nodes see): {str(error).strip().splitlines()[-1]}"
         )
+
+
+@contextlib.contextmanager
+def spread_on_ray(
+    options: Mapping[str, str], *, parts: int | None, n_threads: int | None
+) -> "Iterator[Callable[[FeatureBank], PartedFeatures]]":
+    """What gives the rows of a bank to `parts` actors, which go at the end; None for one on each CPU slot.
+
+    Raises
+    ------
+    ParameterError for an option that is not `address`, or a cluster that is not there.
+    """
+    for name in options:
+        if name != "address":
+            raise ParameterError(f"parts on Ray have no option {name!r}; they have address")
+    started = connect(options.get("address"))
+    made: list[RayHolders] = []
+
+    def spread(bank: "FeatureBank") -> PartedFeatures:
+        count = parts or max(1, min(int(imported().cluster_resources().get("CPU", 1)), bank.n_rows))
+        features = spread_bank(bank, count, n_threads=n_threads)
+        if isinstance(features.holders, RayHolders):
+            made.append(features.holders)
+        return features
+
+    try:
+        yield spread
+    finally:
+        for holders in made:
+            holders.close()
+        disconnect(started)
 
 
 def spread_bank(bank: "FeatureBank", parts: int, *, n_threads: int | None = None) -> PartedFeatures:

@@ -119,6 +119,8 @@ SLOW = frozenset(
         "tests/extraction/test_reuse.py::test_an_interrupted_bank_is_not_continued_with_other_features",
         "tests/extraction/test_reuse.py::test_options_of_an_architecture_are_told_apart",
         "tests/extraction/test_reuse.py::test_what_no_key_can_know_is_found_by_comparing_features",
+        "tests/extraction/test_shard.py::test_the_command_says_what_is_filled_and_fills_it",
+        "tests/extraction/test_shard.py::test_two_processes_at_once_one_killed_then_filled",
         "tests/probes/test_fused.py::test_the_kernels_give_what_torch_gives",
         "tests/probes/test_logistic.py::test_passes_in_bfloat16_do_not_stall",
         "tests/probes/test_moments.py::test_sizes_are_told_while_an_update_runs",

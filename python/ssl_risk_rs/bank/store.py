@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_risk_rs._files import publish, remove_folder
+from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import FeatureBank, is_bank
 from ssl_risk_rs.errors import BankError, ParameterError
 
@@ -221,19 +222,7 @@ def _canonical(facts: Mapping[str, Any]) -> str:
 
 def _part_at_work(folder: Path) -> str | None:
     """A part whose lock a writer holds, as far as this system tells."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: a folder with open files cannot be renamed there
-        return None
-    for journal in sorted(folder.glob("*.journal")):
-        with journal.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return journal.stem
-            except OSError:  # a file system without locks
-                return None
-    return None
+    return next((journal.stem for journal in sorted(folder.glob("*.journal")) if has_writer(journal)), None)
 
 
 def _default_root() -> Path:

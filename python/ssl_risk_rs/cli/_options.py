@@ -22,7 +22,9 @@ __all__ = [
     "named_data",
     "prepared_model",
     "print_rows",
+    "refuse_shard",
     "say",
+    "shard_option",
     "show",
     "store_option",
     "width",
@@ -176,6 +178,44 @@ def extraction_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+class ShardParam(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
+    """`i/n`, as a `Shard`."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ssl_risk_rs.errors import ParameterError
+        from ssl_risk_rs.extraction.shard import Shard
+
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
+
+
+def shard_option(command: Command) -> Command:
+    """--shard of the command that only encodes."""
+    return click.option(
+        "--shard", type=ShardParam(), metavar="i/n",
+        help="Encode only the i-th of n ranges of rows, from 0/n to n-1/n, into a part of its own: run all n at once, "
+        "on one machine or many with the same store. A shard that died is filled by the same line, or by a line "
+        "without --shard.",
+    )(command)  # fmt: skip
+
+
+def refuse_shard(command: Command) -> Command:
+    """--shard of commands that need all rows: an error that says where it belongs."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            raise click.UsageError(
+                f"--shard goes with  ssl-risk-rs extract : {ctx.info_name} needs the rows of all shards. Fill the bank "
+                f"with  extract --shard {value} …  and the other shards, then use {ctx.info_name} without --shard"
+            )
+
+    return click.option("--shard", hidden=True, expose_value=False, callback=refuse)(command)
 
 
 def prepared_model(model: str, options: dict[str, Any]) -> str:

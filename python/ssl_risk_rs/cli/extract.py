@@ -1,10 +1,13 @@
 """`ssl-risk-rs extract`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.extraction import Shard
 
 
 @click.command()
@@ -13,26 +16,38 @@ from ssl_risk_rs.cli import _options as opt
 @opt.store_option
 @opt.device_option
 @opt.extraction_options
+@opt.shard_option
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
-def extract(model: str, data: str | None, store: str | None, group: str | None, form: str, **options: Any) -> None:
+def extract(
+    model: str,
+    data: str | None,
+    store: str | None,
+    group: str | None,
+    form: str,
+    shard: "Shard | None",
+    **options: Any,
+) -> None:
     """Encode images into a feature bank and print where it is.
 
     Rows that the bank has already are not encoded again: after an interruption the same line goes on from the
-    last committed block. When the bank is complete, neither torch nor an image is touched.
+    last committed block. When the bank is complete, neither torch nor an image is touched. Several processes or
+    machines share the work with --shard 0/4 … --shard 3/4.
 
     \b
     ssl-risk-rs extract -m timm:vit_small_patch14_dinov2 -d folder:imgs --limit 100/class --store banks
     """
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.extraction.cached import ensure_banks
+    from ssl_risk_rs.extraction import ensure_banks, shards_filled
 
     model = opt.prepared_model(model, options)
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
     with EventDisplay() as progress:
-        banks = ensure_banks(model, data, store=store, group=group, say=opt.say, progress=progress, **settings)
-    rows = [
+        banks = ensure_banks(
+            model, data, store=store, group=group, shard=shard, say=opt.say, progress=progress, **settings
+        )
+    rows: list[dict[str, Any]] = [
         {
             "encoder": bank.header["encoder"],
             "feature": feature,
@@ -44,4 +59,9 @@ def extract(model: str, data: str | None, store: str | None, group: str | None, 
         }
         for feature, bank in banks.items()
     ]
+    if shard is not None:
+        for row, bank in zip(rows, banks.values(), strict=True):
+            filled = shards_filled(bank, shard.count)
+            row |= {"shard": str(shard), "shard_rows": len(shard.span(bank.n_rows)), "missing": filled.n_missing}
+            opt.say(f"{row['feature']}: {filled}.")
     opt.print_rows(rows, form)

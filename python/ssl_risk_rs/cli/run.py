@@ -24,6 +24,7 @@ from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 )  # fmt: skip
 @opt.store_option
 @opt.extraction_options
+@opt.refuse_shard
 @decomposition_options
 def run(
     model: str | None,

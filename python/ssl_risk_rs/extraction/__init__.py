@@ -8,5 +8,6 @@ Importing this package imports neither torch nor the encoders.
 from ssl_risk_rs.extraction.cached import ensure_bank, ensure_banks
 from ssl_risk_rs.extraction.loop import extract
 from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.extraction.shard import Filled, Shard, shards_filled
 
-__all__ = ["ExtractionSettings", "ensure_bank", "ensure_banks", "extract"]
+__all__ = ["ExtractionSettings", "Filled", "Shard", "ensure_bank", "ensure_banks", "extract", "shards_filled"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ssl_risk_rs.events import Event
 from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
 from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.extraction.shard import Shard, missing_in
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -37,6 +38,7 @@ def ensure_bank(
     limit: str | int | None = None,
     group: str | None = None,
     settings: ExtractionSettings | None = None,
+    shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "FeatureBank":
@@ -44,7 +46,7 @@ def ensure_bank(
     layers = None if feature is None else [feature]
     banks = ensure_banks(
         model, data, store=store, layers=layers, pool=pool, img_size=img_size, limit=limit, group=group,
-        settings=settings, say=say, progress=progress,
+        settings=settings, shard=shard, say=say, progress=progress,
     )  # fmt: skip
     return next(iter(banks.values()))
 
@@ -60,6 +62,7 @@ def ensure_banks(
     limit: str | int | None = None,
     group: str | None = None,
     settings: ExtractionSettings | None = None,
+    shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
@@ -75,12 +78,13 @@ def ensure_banks(
     img_size : side of the images the encoder sees; None is the encoder's own
     limit, group : `N` or `"N/class"`, and the column whose groups it keeps whole, as for `create_dataset`
     settings : how to encode
+    shard : encode this shard's rows only, as for `extract`
     say : called with sentences for the user (a split that was made up, what is about to happen)
     progress : as for `extract`
 
     Returns
     -------
-    dict: feature name → complete `FeatureBank`. If the store knows them, torch is not imported.
+    dict: feature name → `FeatureBank` with all rows (of the shard). If the store knows them, torch is not imported.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def ensure_banks(
     typed: Sequence[str | None] = layers if layers else [None]
     requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
     found = [None if request is None else store.find(request) for request in requests]
-    if all(bank is not None and bank.complete for bank in found):
+    if all(bank is not None and not len(missing_in(bank, shard)) for bank in found):
         return {bank.header["feature"]: bank for bank in found if bank is not None}
 
     from ssl_risk_rs.encoders import create_encoder
@@ -107,7 +111,9 @@ def ensure_banks(
         say(note)
     encoder = create_encoder(model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say)
     names = encoder.spec.features  # exactly what was asked for
-    banks = extract(encoder, dataset, store=store, features=names, say=say, progress=progress, **asdict(settings))
+    banks = extract(
+        encoder, dataset, store=store, features=names, shard=shard, say=say, progress=progress, **asdict(settings)
+    )
     for layer, request in zip(typed, requests, strict=True):
         if request is not None:
             feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]

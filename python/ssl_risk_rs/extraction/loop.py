@@ -27,6 +27,7 @@ from ssl_risk_rs.extraction.forward import Amp, Features, Forward, choose_device
 from ssl_risk_rs.extraction.reuse import SameFeatures
 from ssl_risk_rs.extraction.scan import OverlapRecord, known_corrupt, known_overlap
 from ssl_risk_rs.extraction.settings import ExtractionSettings, StorageDtype
+from ssl_risk_rs.extraction.shard import Shard, missing_in
 from ssl_risk_rs.extraction.writing import BlockWriter, Float16Overflow
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def extract(
     hash_content: bool = False,
     exif_orientation: bool = False,
     compile: bool = False,
+    shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
@@ -82,15 +84,19 @@ def extract(
         the encoder starts, and recorded in the banks. Without it the first such image ends the run.
     hash_content : tell data apart by content, not by size and time: survives a copy, reads every file
     exif_orientation : turn images as their EXIF data ask; the default leaves them as stored, like torchvision
+    shard : encode this shard's rows only, into a part of its own; any number of processes may do so at once, each
+        with another shard of the same number
     say : called with sentences for the user
     progress : called about ten times a second from this thread
 
     Returns
     -------
-    dict: feature name → complete `FeatureBank`, its rows those of `dataset` (less the skipped).
+    dict: feature name → `FeatureBank`, its rows those of `dataset` (less the skipped): complete, or, of a shard, with
+    all of that shard's rows (`shards_filled` counts the others).
 
     Raises
     ------
+    BankError if another process is encoding rows that are asked for.
     DataError if an image cannot be decoded, with its path and the reason; what was encoded is kept.
     EncoderError if the encoder has no such feature, gives NaN, or does not fit the memory with one image.
     ParameterError if a setting is out of its range, or float16 is asked for and a feature does not fit it.
@@ -109,7 +115,7 @@ def extract(
         exif_orientation=exif_orientation,
     )
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    run = _Extraction(encoder, dataset, store, _feature_names(encoder, features), settings, say, progress)
+    run = _Extraction(encoder, dataset, store, _feature_names(encoder, features), settings, shard, say, progress)
     return run.run()
 
 
@@ -134,10 +140,11 @@ class _Extraction:
         store: "FeatureStore",
         names: tuple[str, ...],
         settings: ExtractionSettings,
+        shard: Shard | None,
         say: Callable[[str], None] | None,
         progress: Callable[[Event], None] | None,
     ) -> None:
-        self.encoder, self.store, self.names, self.settings = encoder, store, names, settings
+        self.encoder, self.store, self.names, self.settings, self.shard = encoder, store, names, settings, shard
         self.say: Callable[[str], None] = say or (lambda _: None)
         self.progress: Callable[[Event], None] = progress or (lambda _: None)
         self.device = choose_device(settings.device)
@@ -206,11 +213,11 @@ class _Extraction:
     def run(self) -> "dict[str, FeatureBank]":
         """Fill the banks; a feature that turns out not to fit float16 starts again in float32."""
         dtypes = self._stored_dtypes()
+        oriented = 0
         while True:
             banks = {name: self._bank(name, dtypes[name]) for name in self.names}
             try:
-                oriented = self._fill(banks)
-                break
+                oriented += self._fill(banks)
             except Float16Overflow as overflow:
                 if self.settings.dtype == "float16":
                     raise ParameterError(
@@ -218,9 +225,14 @@ class _Extraction:
                         "use --dtype auto or --dtype float32"
                     ) from overflow
                 dtypes[overflow.feature] = "float32"
+                continue
+            wider = self._restarted_by_others(dtypes)
+            if not wider:
+                break
+            dtypes.update(dict.fromkeys(wider, "float32"))
         for name, bank in banks.items():
-            if not bank.complete:  # counted, not assumed
-                raise DataError(f"{bank.path}: {len(bank.missing_rows())} rows of {name} are missing; run again")
+            if missing := len(missing_in(bank, self.shard)):  # counted, not assumed
+                raise DataError(f"{bank.path}: {missing} rows of {name} are missing; run again")
         if oriented:
             used = (
                 "they were turned" if self.dataset.exif_orientation else "they were used as stored, as torchvision does"
@@ -269,6 +281,16 @@ class _Extraction:
                     return dtype
         return None
 
+    def _restarted_by_others(self, dtypes: dict[str, str]) -> list[str]:
+        """Features that another shard has found not to fit float16 while this one was writing it."""
+        if self.shard is None or self.settings.dtype != "auto":
+            return []
+        from ssl_risk_rs.bank import is_bank
+
+        narrow = [name for name, dtype in dtypes.items() if dtype == "float16"]
+        begun = [name for name in narrow if is_bank(self.store.path_for(self._key(name, "float32")))]
+        return [name for name in begun if self._dtype_in_store(name) == "float32"]
+
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
         from ssl_risk_rs.bank import fits_float16
@@ -295,7 +317,12 @@ class _Extraction:
             key = self._key(name, dtype, variant)
             path = self.store.path_for(key)
             if not is_bank(path):
-                return self._create(path, key, name, dtype)
+                try:
+                    return self._create(path, key, name, dtype)
+                except BankError:
+                    if not is_bank(path):
+                        raise
+                    # another shard was quicker, with another device in its header: as one that was there before
             bank = FeatureBank.open(path)
             columns = [column for column in self.dataset.samples.columns if column != "path"]
             if not set(columns) <= set(bank.samples.columns) or not bank.samples.select(columns).equals(
@@ -347,11 +374,12 @@ class _Extraction:
 
     def _fill(self, banks: "dict[str, FeatureBank]") -> int:
         """Decode, encode and write every row that a bank lacks; how many of these ask for another orientation."""
-        with BlockWriter(banks) as writer:
+        with BlockWriter(banks, self.shard) as writer:
             rows = writer.rows()
             if len(rows) == 0:
                 return 0
-            loop = _Loop(self.forward, writer, len(self.dataset) - len(rows), len(self.dataset), self.progress)
+            total = len(self.dataset) if self.shard is None else len(self.shard.span(len(self.dataset)))
+            loop = _Loop(self.forward, writer, total - len(rows), total, self.progress)
             size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
             decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
             stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.errors import BankError
+from ssl_risk_rs.extraction.shard import Shard, missing_in
 
 if TYPE_CHECKING:
     from ssl_risk_rs._core import BankWriter
@@ -23,7 +25,7 @@ BLOCK_BYTES, BLOCK_SECONDS = 8 << 20, 5.0
 #: batches that may wait for the disk before the encoder has to
 WAITING = 4
 
-#: name of the part that extraction writes
+#: name of the part that an extraction without shard writes
 PART = "extract"
 
 FLOAT16_MAX = 65504.0
@@ -40,12 +42,14 @@ class Float16Overflow(Exception):
 class BlockWriter:
     """Appends batches to one bank for each feature; leave the `with` block to have everything committed.
 
-    Only rows that a bank lacks are written to it; `rows` says which these are, once the block is entered. An
-    error of the thread is raised by the next `put`, or on leaving; what was committed before it stays.
+    Only rows that a bank lacks are written to it, and of these the shard's; `rows` says which these are, once the
+    block is entered. An error of the thread is raised by the next `put`, or on leaving; what was committed before
+    it stays.
     """
 
-    def __init__(self, banks: "Mapping[str, FeatureBank]") -> None:
-        self.banks = {name: bank for name, bank in banks.items() if not bank.complete}
+    def __init__(self, banks: "Mapping[str, FeatureBank]", shard: Shard | None = None) -> None:
+        self.banks = {name: bank for name, bank in banks.items() if len(missing_in(bank, shard))}
+        self.shard = shard
         self.missing: dict[str, np.ndarray] = {}  # bool (n,) for each bank
         self.waited = 0.0  # seconds that `put` waited for the disk
         self._queue: queue.Queue[tuple[np.ndarray, dict[str, np.ndarray]] | None] = queue.Queue(WAITING)
@@ -77,10 +81,10 @@ class BlockWriter:
     def __enter__(self) -> "BlockWriter":
         with ExitStack() as stack:
             for name, bank in self.banks.items():
-                self._writers[name] = stack.enter_context(_open_writer(bank))
+                self._writers[name] = stack.enter_context(_open_writer(bank, self.shard))
                 # asked after the part is ours: a process that had it until now may have added rows
                 self.missing[name] = np.zeros(bank.n_rows, dtype=bool)
-                self.missing[name][bank.missing_rows()] = True
+                self.missing[name][missing_in(bank, self.shard)] = True
             self._open = stack.pop_all()
         self._thread.start()
         return self
@@ -140,16 +144,43 @@ class BlockWriter:
         return values.astype(np.float16)
 
 
-def _open_writer(bank: "FeatureBank") -> "BankWriter":
-    """Writer of the one part that extraction writes: two processes would encode the same rows twice."""
+def _open_writer(bank: "FeatureBank", shard: Shard | None) -> "BankWriter":
+    """Writer of the part that this extraction writes, once it is sure that nobody encodes the same rows.
+
+    Raises
+    ------
+    BankError if somebody does: rows that two parts hold would be a damaged bank.
+    """
+    part = PART if shard is None else shard.part
     try:
-        return bank.writer(PART)
+        writer = bank.writer(part)
     except BankError as error:
-        if "no locks" in str(error):  # nobody can tell; refusing would make an interruption final
+        held = has_writer(bank.path / f"{part}.journal")
+        if held is None:  # nobody can tell; refusing would make an interruption final
             return bank.writer()
-        if "has a writer" not in str(error):
+        if not held:
             raise
-        raise BankError(
-            f"{bank.path}: another process is encoding into this bank; wait until it has finished, or stop "
-            "it, then run the same line again"
-        ) from error
+        raise _at_work(bank, shard) from error
+    # looked for with the own part in hand: of two that begin at the same time at least one sees the other
+    for journal in sorted(bank.path.glob("*.journal")):
+        other = Shard.of_part(journal.stem)
+        if journal.stem == part or (other is None and journal.stem != PART):
+            continue
+        if _overlap(shard, other, bank.n_rows) and has_writer(journal):
+            writer.close()
+            raise _at_work(bank, other)
+    return writer
+
+
+def _overlap(one: Shard | None, other: Shard | None, n_rows: int) -> bool:
+    """Whether two extractions have rows in common; None has all."""
+    a, b = (range(n_rows) if shard is None else shard.span(n_rows) for shard in (one, other))
+    return max(a.start, b.start) < min(a.stop, b.stop)
+
+
+def _at_work(bank: "FeatureBank", shard: Shard | None) -> BankError:
+    what = "into this bank" if shard is None else f"shard {shard} into this bank, which has rows that are asked for"
+    return BankError(
+        f"{bank.path}: another process is encoding {what}; wait until it has finished, or stop it, then run the same "
+        "line again"
+    )

@@ -24,7 +24,10 @@ class Slow(torch.nn.Module):
         return x.flatten(1)[:, ::{step}]
 
 def encoder():
-    return Slow(), lambda image: torch.from_numpy(numpy.array(image, dtype="float32") / 16)[None]
+    def prepare(image):
+        return torch.from_numpy(numpy.array(image.convert("L").resize((8, 8)), dtype="float32") / 16)[None]
+
+    return Slow(), prepare
 """
 
 

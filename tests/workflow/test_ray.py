@@ -1,10 +1,8 @@
 """Sweeps and decompositions on a real Ray cluster of three nodes on this machine, one of which is killed."""
 
 import json
-import os
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from sweep_helpers import SMALL, records, seen, slow, sweep, wait_for
 ray = pytest.importorskip("ray", reason="needs Ray:  python -m pip install 'ssl-risk-rs[ray]'")
 pytest.importorskip("torch")
 from ray.cluster_utils import Cluster  # noqa: E402
-from ssl_risk_rs.workflow.engines.ray import connect, disconnect  # noqa: E402
+from ssl_risk_rs.workflow.engines.ray import connected  # noqa: E402
 from ssl_risk_rs.workflow.engines.ray_parts import RayHolders  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -26,8 +24,15 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 STORE = 80 * 1024 * 1024  # bytes of shared memory of a node; the least that Ray takes is 75 MiB
 
 
+@pytest.fixture
+def cluster(three_nodes):
+    """The cluster, whole again after a test that killed a node."""
+    three_nodes.wait_for_nodes()
+    return three_nodes
+
+
 @pytest.fixture(scope="module")
-def cluster():
+def three_nodes():
     """Three nodes with one CPU each; the first, which the driver joins, stays."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_DEDUP_LOGS", "0")
@@ -132,13 +137,10 @@ def test_parts_on_nodes_give_what_one_machine_gives_though_a_node_dies(cluster, 
 
 
 def test_a_bank_that_nodes_do_not_see_is_named(cluster, tmp_path):
-    started = connect(cluster.address)
-    try:
+    with connected(cluster.address):
         holders = RayHolders(str(tmp_path / "nowhere"), [(0, 5)])
         with pytest.raises(DataError, match="a disk that all nodes see"):
             holders.submit(0, "read", np.arange(2, dtype=np.uint32)).result()
-    finally:
-        disconnect(started)
 
 
 def test_a_dry_run_asks_the_cluster(cluster, tmp_path):
@@ -147,7 +149,7 @@ def test_a_dry_run_asks_the_cluster(cluster, tmp_path):
         ["sweep", "-m", "demo_ssl", *SMALL, "--dry-run", "--engine", "ray",
          "--engine-option", f"address={cluster.address}"],
     )  # fmt: skip
-    assert result.exit_code == 0 and "3 places of one 1 CPU slots each" in result.stderr
+    assert result.exit_code == 0 and "3 processes at a time with 1 CPU each" in result.stderr
 
 
 def test_a_cluster_that_is_not_there_is_named():

@@ -18,7 +18,6 @@ from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
 from ssl_risk_rs.workflow.sweep_plan import expand_models
 from ssl_risk_rs.workflow.sweep_records import hold, is_held
-
 from sweep_helpers import SMALL, command, records, seen, slow, sweep, wait_for
 
 pytest.importorskip("torch")

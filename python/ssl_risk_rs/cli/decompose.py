@@ -16,8 +16,10 @@ from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 @opt.features_options
 @opt.store_option
 @engine_option("local", "ray", what="Passes over the rows of a bank run")
-@click.option("--parts", type=click.IntRange(1), metavar="N",
-              help="With --engine ray, so many processes hold a part of the rows each. The default is one for each CPU.")  # fmt: skip
+@click.option(
+    "--parts", type=click.IntRange(1), metavar="N",
+    help="With --engine ray, so many processes hold a part of the rows each. The default is one for each CPU.",
+)  # fmt: skip
 @decomposition_options
 def decompose(
     path: str | None,
@@ -42,12 +44,10 @@ def decompose(
     if (path is None) == (features is None):
         raise click.UsageError("name the features once: ssl-risk-rs decompose feats.npz")
     given = engine_options_of(engine_options)
-    if engine == "local":
-        if parts is not None or given:
-            raise click.UsageError("--parts and --engine-option go with --engine ray")
-        decompose_features(str(path or features), store, asked, ending, **options)
-        return
-    from ssl_risk_rs.workflow.engines.ray_parts import spread_on_ray
+    if engine == "local" and (parts is not None or given):
+        raise click.UsageError("--parts and --engine-option go with --engine ray")
+    if engine == "ray":
+        from ssl_risk_rs.workflow.engines.ray_parts import spread_on_ray
 
-    with spread_on_ray(given, parts=parts, n_threads=asked.fields["n_threads"]) as spread:
-        decompose_features(str(path or features), store, asked, ending, spread=spread, **options)
+        options["spreading"] = spread_on_ray(given, parts=parts, n_threads=asked.fields["n_threads"])
+    decompose_features(str(path or features), store, asked, ending, **options)

@@ -4,9 +4,11 @@ An actor is a place: it starts one line after the other as processes of its node
 there is started again by another place, and goes on from what was committed.
 """
 
+import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.workflow.engines import ATTEMPTS, Change, Line
 from ssl_risk_rs.workflow.engines.process import start, stop
 
-__all__ = ["RayEngine", "connect", "disconnect"]
+__all__ = ["RayEngine", "connected"]
 
 #: seconds until a driver looks again which places are free
 POLL = 0.5
+#: seconds that a cluster has to answer
+CONNECT = 10.0
 _OPTIONS = ("address", "cpus")
 
 
@@ -45,13 +49,12 @@ class RayEngine:
 
     def describe(self) -> list[str]:
         """See `Engine`; asks the cluster."""
-        started = connect(self.address)
-        try:
+        with connected(self.address):
             gpus, places = self._places()
-        finally:
-            disconnect(started)
-        kind = "GPU" if gpus else f"{self.cpus} CPU slots"
-        return [f"{places} places of one {kind} each on the Ray cluster {self.address or 'of this machine'}."]
+        kind = "a GPU" if gpus else f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
+        return [
+            f"{places} processes at a time with {kind} each on the Ray cluster {self.address or 'of this machine'}."
+        ]
 
     def _places(self) -> tuple[bool, int]:
         """Whether places have GPUs, and how many there are."""
@@ -62,8 +65,10 @@ class RayEngine:
 
     def run(self, lines: Sequence[Line], tell: Callable[[Change], None]) -> None:
         """See `Engine`."""
-        ray = imported()
-        started = connect(self.address)
+        with connected(self.address):
+            self._run(imported(), lines, tell)
+
+    def _run(self, ray: Any, lines: Sequence[Line], tell: Callable[[Change], None]) -> None:
         gpus, n_places = self._places()
         make = ray.remote(_Place).options(num_gpus=1 if gpus else 0, num_cpus=self.cpus, max_restarts=0)
         waiting = [(line, 1) for line in lines]
@@ -105,7 +110,6 @@ class RayEngine:
         finally:
             for place in [*born.values(), *(p for p, _ in idle), *(p for p, *_ in running.values())]:
                 ray.kill(place)
-            disconnect(started)
 
 
 class _Place:
@@ -141,23 +145,42 @@ def imported() -> Any:
     return ray
 
 
-def connect(address: str | None) -> bool:
-    """Connect to a cluster unless this process is connected; whether it was done here."""
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connected to a cluster, unless this process is: that of the address, of $RAY_ADDRESS, or one of this machine.
+
+    Meanwhile what is printed goes to stderr: Ray prints what it wants to say, and stdout is for results.
+
+    Raises
+    ------
+    ParameterError if there is no cluster.
+    """
     ray = imported()
-    if ray.is_initialized():
-        return False
-    address = address or os.environ.get("RAY_ADDRESS")
+    with contextlib.redirect_stdout(sys.stderr):
+        started = not ray.is_initialized()
+        if started:
+            _connect(ray, address or os.environ.get("RAY_ADDRESS"))
+        try:
+            yield
+        finally:
+            if started:
+                ray.shutdown()
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    options = {"log_to_driver": False, "configure_logging": False}
+    if not address:
+        ray.init(include_dashboard=False, **options)
+        return
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():  # Ray itself tries for minutes, then ends the process
+        try:
+            socket.create_connection((host.rpartition("/")[2], int(port)), timeout=CONNECT).close()
+        except OSError as error:
+            raise ParameterError(
+                f"there is no Ray cluster at {address} ({error}); ray start --head starts one"
+            ) from error
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
-        else:
-            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init(address=address, **options)
     except ConnectionError as error:
         raise ParameterError(f"there is no Ray cluster at {address}: {error}; ray start --head starts one") from error
-    return True
-
-
-def disconnect(started: bool) -> None:
-    """Leave a cluster that `connect` joined."""
-    if started:
-        imported().shutdown()

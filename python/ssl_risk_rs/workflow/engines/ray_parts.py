@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
 from ssl_risk_rs.probes.parts import Holder, PartedFeatures, Reply, spans_of
 from ssl_risk_rs.workflow.engines import ATTEMPTS
-from ssl_risk_rs.workflow.engines.ray import connect, disconnect, imported
+from ssl_risk_rs.workflow.engines.ray import connected, imported
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -26,7 +26,7 @@ AGAIN = 0.5
 
 
 class RayHolders:
-    """See `Holders`; this process has to be connected to the cluster (`engines.ray.connect`)."""
+    """See `Holders`; this process has to be connected to the cluster (`engines.ray.connected`)."""
 
     def __init__(self, path: str, spans: Sequence[tuple[int, int]], *, n_threads: int | None = None) -> None:
         ray = imported()
@@ -113,7 +113,6 @@ def spread_on_ray(
     for name in options:
         if name != "address":
             raise ParameterError(f"parts on Ray have no option {name!r}; they have address")
-    started = connect(options.get("address"))
     made: list[RayHolders] = []
 
     def spread(bank: "FeatureBank") -> PartedFeatures:
@@ -123,12 +122,12 @@ def spread_on_ray(
             made.append(features.holders)
         return features
 
-    try:
-        yield spread
-    finally:
-        for holders in made:
-            holders.close()
-        disconnect(started)
+    with connected(options.get("address")):
+        try:
+            yield spread
+        finally:
+            for holders in made:
+                holders.close()
 
 
 def spread_bank(bank: "FeatureBank", parts: int, *, n_threads: int | None = None) -> PartedFeatures:

@@ -1,11 +1,11 @@
 """--engine and what belongs to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["engine_option", "engine_options_of"]
+__all__ = ["engine_option", "engine_options_of", "words_of"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,3 +37,21 @@ def engine_options_of(texts: tuple[str, ...]) -> dict[str, str]:
             raise click.BadParameter(f"{text!r} is no KEY=VALUE", param_hint="--engine-option")
         found[key] = value
     return found
+
+
+def words_of(context: click.Context, *, without: Collection[str]) -> list[str]:
+    """The options that were typed, as words of a line; `without` names those that it leaves out."""
+    words: list[str] = []
+    for option in context.command.params:
+        name = option.name or ""
+        typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if name in without or not typed or not isinstance(option, click.Option):
+            continue
+        value = context.params[name]
+        if option.is_flag:
+            words.append((option.opts if value else option.secondary_opts)[0])
+            continue
+        if name == "labels_for":  # fractions by now
+            value = ",".join(f"{100 * error:g}" for error in value)
+        words += [max(option.opts, key=len), str(value)]
+    return words

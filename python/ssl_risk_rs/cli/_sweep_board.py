@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-__all__ = ["Board"]
+__all__ = ["Board", "last_line"]
 
 _COMPONENTS = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
 #: bytes at the end of a log in which its last line is looked for
@@ -139,7 +139,7 @@ class Board:
         if record.state is not State.RUNNING:
             return "" if record.seconds is None else f"{record.seconds:,.0f} s"
         minutes, seconds = divmod(int(time.monotonic() - self.since[update.pair.id]), 60)
-        return f"{update.place} {minutes}:{seconds:02} {_last_line(self.logs[update.pair.id])}"
+        return f"{update.place} {minutes}:{seconds:02} {last_line(self.logs[update.pair.id])}"
 
     def __enter__(self) -> "Board":
         if self.live is not None:
@@ -153,7 +153,7 @@ class Board:
             self.live.stop()
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """What a process said last."""
     try:
         with log.open("rb") as file:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
-from ssl_risk_rs.cli._engines import engine_option, engine_options_of
+from ssl_risk_rs.cli._engines import engine_option, engine_options_of, words_of
 from ssl_risk_rs.cli._results import Asked, probe_options
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def sweep(
     folder.check()
     runs_on = open_engine(engine, engine_options_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
     plan = plan_sweep(model, data or (opt.named_data(None),), settings, prepared)
-    common = [*_words(context), "--store", str(settings.store), "--out", str(folder.root)]
+    common = [*words_of(context, without=_OWN), "--store", str(settings.store), "--out", str(folder.root)]
     made = Sweep(
         plan, settings, folder, lambda job: ("sweep", "-m", job.encoder, "-d", job.data, *common), opt.command_line()
     )
@@ -109,24 +109,6 @@ def sweep(
         _show_plan(made, runs_on, form)
     else:
         _run(made, runs_on, form)
-
-
-def _words(context: click.Context) -> list[str]:
-    """What was typed that belongs to every job, as words of a line."""
-    words: list[str] = []
-    for option in context.command.params:
-        name = option.name or ""
-        typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if name in _OWN or not typed or not isinstance(option, click.Option):
-            continue
-        value = context.params[name]
-        if option.is_flag:
-            words.append((option.opts if value else option.secondary_opts)[0])
-            continue
-        if name == "labels_for":  # fractions by now
-            value = ",".join(f"{100 * error:g}" for error in value)
-        words += [max(option.opts, key=len), str(value)]
-    return words
 
 
 # --- before

@@ -83,6 +83,7 @@ def run_sweep(
     folder = sweep.folder
     left = unfinished(sweep)
     todo = {pair.id for _, pairs in left for pair in pairs}
+    done = folder.finished()
     for job in sweep.plan.jobs:
         for pair in job.pairs:
             if pair.id in todo:
@@ -91,7 +92,7 @@ def run_sweep(
                     folder.write(record)
                 tell(Update(pair, record))
             else:
-                run = folder.finished()[pair.key or ""].name
+                run = done[pair.key or ""].name
                 record = folder.read(pair.id) or _record(job, pair, State.DONE)
                 record = replace(
                     record, state=State.DONE, key=pair.key, run=run, error=None, error_type=None, retry=None

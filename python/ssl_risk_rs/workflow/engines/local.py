@@ -1,5 +1,6 @@
 """Lines as processes of this machine, one for each GPU."""
 
+import contextlib
 import os
 import subprocess
 import time
@@ -41,7 +42,9 @@ class LocalEngine:
                     if slot not in running and waiting:
                         line = waiting.pop(0)
                         place, environment = self._place(slot)
-                        running[slot] = line, start(line, environment), place
+                        process = start(line, environment)
+                        self._pin(process.pid, slot)
+                        running[slot] = line, process, place
                         tell(Change(line, "started", place))
                 time.sleep(POLL)
                 for slot, (line, process, place) in list(running.items()):
@@ -50,14 +53,21 @@ class LocalEngine:
                         del running[slot]
                         tell(Change(line, "ended", place, code))
         finally:
-            for _, process, _ in running.values():
-                stop(process)
+            stop(*(process for _, process, _ in running.values()))
 
     def _place(self, slot: int) -> tuple[str, dict[str, str]]:
-        """Name and environment of a place: its GPU, and its part of the cores."""
-        cores = max(1, (os.cpu_count() or 1) // self.jobs)
-        threads = {} if self.jobs == 1 else {"OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores)}
+        """Name and environment of a place."""
         if not self.gpus:
-            return "CPU", threads
+            return "CPU", {}
         gpu = self.gpus[slot % len(self.gpus)]
-        return f"GPU {gpu}", {"CUDA_VISIBLE_DEVICES": gpu, **threads}
+        return f"GPU {gpu}", {"CUDA_VISIBLE_DEVICES": gpu}
+
+    def _pin(self, process: int, slot: int) -> None:
+        """Give a process its part of the cores, where several run at a time: each would take all of them."""
+        if self.jobs == 1 or not hasattr(os, "sched_setaffinity"):
+            return
+        cores = sorted(os.sched_getaffinity(0))
+        each = len(cores) // self.jobs
+        if each:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.sched_setaffinity(process, cores[slot * each : (slot + 1) * each])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 
 from ssl_risk_rs.workflow.engines import Line
@@ -27,6 +28,7 @@ def start(line: Line, environment: Mapping[str, str] | None = None) -> "subproce
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=file,
+            start_new_session=True,  # ^C on a terminal is for the process that started it, which passes it on
             env={**os.environ, **(environment or {})},
         )
 
@@ -43,12 +45,15 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def stop(process: "subprocess.Popen[bytes]", patience: float = 10.0) -> None:
-    """End a process: as by ^C, which commits what is done, and if that takes too long for good."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+def stop(*processes: "subprocess.Popen[bytes]", patience: float = 10.0) -> None:
+    """End processes: as by ^C, which commits what is done, and those that take too long for good."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    end = time.monotonic() + patience
+    for process in processes:
         try:
-            process.wait(patience)
+            process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -1,11 +1,13 @@
 """Encoders that take their time, and the program as a process."""
 
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from click.testing import CliRunner, Result
+from ssl_risk_rs.cli import main
 
 #: ridge on a few images: a pair takes a second or two beside the start of its process
 SMALL = ("-d", "digits", "--limit", "40/class", "--probe", "ridge", "--supervised", "none", "--control", "none",
@@ -48,10 +50,10 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-c", "from ssl_risk_rs.cli import main; main(prog_name='ssl-risk-rs')", *words]
 
 
-def sweep(*words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    """Run a sweep to its end."""
-    done = subprocess.run(command("sweep", *words), capture_output=True, text=True, timeout=400)
-    assert done.returncode == code, done.stderr
+def sweep(*words: str, code: int = 0) -> Result:
+    """Run a sweep to its end, its driver in this process; pairs are processes where there are several."""
+    done = CliRunner().invoke(main, ["sweep", *words])
+    assert done.exit_code == code, (done.stderr, done.exception)
     return done
 
 

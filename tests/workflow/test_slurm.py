@@ -22,8 +22,8 @@ def test_pairs_run_as_jobs_and_one_that_fails_stops_no_other(tmp_path):
     )
     result = CliRunner().invoke(
         main,
-        ["sweep", "-m", f"{good},{bad}", *SMALL, "--out", "out", "--engine", "slurm", "--engine-option", "cluster=local",
-         "--engine-option", "partition=gpu", "--format", "json"],
+        ["sweep", "-m", f"{good},{bad}", *SMALL, "--out", "out", "--format", "json", "--engine", "slurm",
+         "--engine-option", "cluster=local", "--engine-option", "partition=gpu"],
     )  # fmt: skip
     assert result.exit_code == 1, result.stderr
     assert {row["encoder"]: row["state"] for row in json.loads(result.stdout)} == {good: "done", bad: "failed"}

@@ -4,9 +4,10 @@ Each holder sums the moments of its own rows; the sums add up here, are solved h
 holders, which judge their rows. What comes out is what one machine gives, up to the order in which sums are added.
 """
 
+import contextlib
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssl_risk_rs import _core
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.solver import Judged, Precision, Start, WholeRace, cells_of, summed_in
 
@@ -62,6 +63,16 @@ class Holder:
         moved: np.ndarray = rows + np.uint32(self.offset)
         return moved
 
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """An error that names a row says where rows are counted from, where that is not row 0."""
+        try:
+            yield
+        except SslRiskError as error:
+            if self.offset == self.span[0]:
+                raise
+            raise type(error)(f"in the rows from {self.span[0]} on, counted from there: {error}") from error
+
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Some rows, (m, n_features): a sample, never all."""
         out = np.empty((len(rows), self.features.n_features), self.features.dtype)
@@ -81,7 +92,8 @@ class Holder:
         """Statistics of `rows` by cell, as the bytes of a file of `Moments.save`."""
         moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift, precision=precision)
         placed, cell_of = self._placed(labels), self._placed(cells)
-        moments.update(self.features.source, self._rows(rows), placed, cell_of, n_threads=self.n_threads)
+        with self._counted():
+            moments.update(self.features.source, self._rows(rows), placed, cell_of, n_threads=self.n_threads)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "part.moments")
             moments.save(file)
@@ -91,9 +103,9 @@ class Holder:
         self, rows: np.ndarray, labels: np.ndarray, probes: "Sequence[_core.LinearProbe]"
     ) -> list[Judged]:  # fmt: skip
         """What each probe does on `rows`."""
-        return _core.judge(
-            self.features.source, self._rows(rows), self._placed(labels), list(probes), n_threads=self.n_threads
-        )
+        placed = self._placed(labels)
+        with self._counted():
+            return _core.judge(self.features.source, self._rows(rows), placed, list(probes), n_threads=self.n_threads)
 
     def sums(self, part: Any, *arguments: Any) -> Any:
         """A pass of a logistic fit over its rows; see `torch_parts`."""

@@ -7,20 +7,22 @@ The descent is the core's, its vectors are on this machine's CPU.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.parts import Holders
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_passes import Share, Sums
 from ssl_risk_rs.probes.torch_products import full_float32
 from ssl_risk_rs.probes.torch_rows import DeviceRows
 from ssl_risk_rs.probes.torch_solver import targets_of
 from ssl_risk_rs.probes.torch_space import TorchSpace
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.probes.parts import Holders
 
 __all__ = ["FitPart", "HeldShare", "class_model", "parts_space"]
 
@@ -74,7 +76,7 @@ class _Silent:
 class _FarShare:
     """A holder's rows as `TorchSpace` takes shares."""
 
-    def __init__(self, holders: Holders, index: int, part: FitPart) -> None:
+    def __init__(self, holders: "Holders", index: int, part: FitPart) -> None:
         self.holders = holders
         self.index = index
         self.n_rows = len(part.rows)
@@ -113,7 +115,7 @@ def class_model(design: "_core.Design") -> ClassModel:
 
 
 def parts_space(
-    holders: Holders,
+    holders: "Holders",
     picked: Sequence[tuple[np.ndarray, np.ndarray]],
     rows: np.ndarray,
     labels: np.ndarray,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.workflow.engines import Change, Line
+from ssl_risk_rs.workflow.engines.engine import Change, Line
 from ssl_risk_rs.workflow.engines.process import gpus_here, start, stop
 
 __all__ = ["LocalEngine"]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from ssl_risk_rs.workflow.engines import Line
+from ssl_risk_rs.workflow.engines.engine import Line
 
 __all__ = ["end_with_parent", "gpus_here", "start", "stop"]
 

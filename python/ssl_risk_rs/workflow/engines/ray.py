@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.workflow.engines import ATTEMPTS, Change, Line
+from ssl_risk_rs.workflow.engines.engine import ATTEMPTS, Change, Line
 from ssl_risk_rs.workflow.engines.process import start, stop
 
 __all__ = ["RayEngine", "connected"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
 from ssl_risk_rs.probes.parts import Holder, PartedFeatures, Reply, spans_of
-from ssl_risk_rs.workflow.engines import ATTEMPTS
+from ssl_risk_rs.workflow.engines.engine import ATTEMPTS
 from ssl_risk_rs.workflow.engines.ray import connected, imported
 
 if TYPE_CHECKING:

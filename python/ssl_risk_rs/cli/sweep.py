@@ -10,8 +10,11 @@ from ssl_risk_rs.cli._engines import engine_option, engine_options_of, words_of
 from ssl_risk_rs.cli._results import Asked, probe_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ssl_risk_rs.workflow.engines import Engine
     from ssl_risk_rs.workflow.sweep import Sweep
+    from ssl_risk_rs.workflow.sweep_plan import Preview
 
 #: options that a line of one job has of its own, or does without
 _OWN = ("model", "data", "store", "out", "engine", "jobs", "engine_options", "dry_run", "form", "mean", "std", "resize",
@@ -117,73 +120,80 @@ def sweep(
 def _show_plan(made: "Sweep", engine: "Engine", form: str) -> None:
     from ssl_risk_rs.workflow.sweep import unfinished
     from ssl_risk_rs.workflow.sweep_plan import preview
-    from ssl_risk_rs.workflow.sweep_records import is_held
 
     records = made.folder.records()
     left = {job: pairs for job, pairs in unfinished(made)}
     previews = [preview(job, made.asked, records, left.get(job, ())) for job in made.plan.jobs]
-    rows: list[Row] = []
-    for shown in previews:
-        job, waiting = shown.job, left.get(shown.job, ())
-        held = any(is_held(made.folder.file(pair.id, "lock")) for pair in job.pairs)
-        done = len(job.pairs) - len(waiting)
-        state = (
-            "at work"
-            if held
-            else "done"
-            if not waiting
-            else "to do"
-            if not done
-            else f"{done} of {len(job.pairs)} done"
-        )
-        rows.append(
-            {
-                "encoder": job.encoder,
-                "data": job.data_name,
-                **({"layers": len(job.pairs)} if made.asked.layers else {}),
-                "state": state,
-                "weights": shown.weights,
-                "download_mb": None if shown.download is None else round(shown.download / 1e6, 1),
-                "images": job.n_images,
-                "passes": shown.passes,
-                "gb": None if shown.gigabytes is None else round(shown.gigabytes, 3),
-                "minutes": None if shown.minutes is None else round(shown.minutes, 1),
-            }
-        )
-    rows += [
-        {**dict.fromkeys(rows[0]), "encoder": name, "state": "left out", "weights": "address dead"}
-        for name in made.plan.dead
-    ]
-    opt.print_rows(rows, form)
-    runs = sum(len(pairs) for pairs in left.values())
-    images = sum(shown.passes * shown.job.n_images for shown in previews)
-    known = [shown.gigabytes for shown in previews if shown.gigabytes is not None]
-    unknown = len(previews) - len(known)
-    opt.say(
-        f"{runs} of {sum(len(job.pairs) for job in made.plan.jobs)} runs are to be made: "
-        f"{sum(shown.passes for shown in previews)} passes over {images:,} images in all, without twins and controls, "
-        f"{sum(known):,.1f} GB of features"
-        + (f"; of {unknown} encoders the dimension is not known before." if unknown else ".")
-    )
-    downloads = [shown.download for shown in previews if shown.weights == "to download" and shown.passes]
-    if downloads:
-        sizes = [size for size in downloads if size]
-        opt.say(
-            f"Weights to download: {len(sizes)} files of {sum(sizes) / 1e6:,.0f} MB together, and "
-            f"{len(downloads) - len(sizes)} of unknown size."
-        )
-    timed = [s for s in previews if s.passes and s.rate]
-    if timed:
-        opt.say(
-            "Minutes are of encoding, at rates that runs in this folder measured: "
-            + ", ".join(f"{s.job.encoder} {s.rate:,.0f} images/s" for s in timed[:5])
-            + (" …" if len(timed) > 5 else "")
-            + "."
-        )
-    elif images:
-        opt.say("No minutes are given: no run in this folder has measured a rate yet.")
+    rows = [_plan_row(made, shown, len(left.get(shown.job, ()))) for shown in previews]
+    empty = dict.fromkeys(rows[0])
+    rows += [{**empty, "encoder": e, "state": "left out", "weights": "address dead"} for e in made.plan.dead]
+    opt.print_rows([_narrow(row, rows) for row in rows] if form == "table" else rows, form)
+    n_runs = sum(len(job.pairs) for job in made.plan.jobs)
+    opt.say(f"{sum(map(len, left.values()))} of {n_runs} runs are to be made. {_cost(previews)}")
     for sentence in engine.describe():
         opt.say(f"It would run as {sentence}")
+
+
+def _plan_row(made: "Sweep", shown: "Preview", n_left: int) -> Row:
+    from ssl_risk_rs.workflow.sweep_records import is_held
+
+    job = shown.job
+    state = "done" if n_left == 0 else "to do"
+    if 0 < n_left < len(job.pairs):
+        state = f"{len(job.pairs) - n_left} of {len(job.pairs)} done"
+    if any(is_held(made.folder.file(pair.id, "lock")) for pair in job.pairs):
+        state = "at work"
+    return {
+        "encoder": job.encoder,
+        "data": job.data_name,
+        "layers": len(job.pairs),
+        "state": state,
+        "weights": shown.weights,
+        "download_mb": None if shown.download is None else round(shown.download / 1e6, 1),
+        "images": job.n_images,
+        "passes": shown.passes,
+        "gb": None if shown.gigabytes is None else round(shown.gigabytes, 3),
+        "minutes": None if shown.minutes is None else round(shown.minutes, 1),
+    }
+
+
+def _narrow(row: Row, rows: list[Row]) -> Row:
+    """A row for a terminal: without columns that say the same everywhere."""
+    varies = {name for name in ("data", "layers") if len({r[name] for r in rows if r[name] is not None}) > 1}
+    size = "" if row["download_mb"] is None else f", {row['download_mb']:.0f} MB"
+    shown = {
+        name: value for name, value in row.items() if name not in ("data", "layers", "download_mb") or name in varies
+    }
+    return {**shown, "weights": f"{row['weights']}{size}"}
+
+
+def _cost(previews: "Sequence[Preview]") -> str:
+    """What the jobs take together, in sentences."""
+    todo = [shown for shown in previews if shown.passes]
+    if not todo:
+        return "No image is encoded for them, twins and controls aside."
+    known = [shown.gigabytes for shown in todo if shown.gigabytes is not None]
+    images = sum(shown.job.n_images for shown in todo)
+    said = [
+        f"{len(todo)} passes encode {images:,} images, twins and controls not counted, and store {sum(known):,.1f} GB of "
+        "features" + (f"; of {len(todo) - len(known)} the size is not known before." if len(known) < len(todo) else ".")
+    ]
+    sizes = {shown.job.encoder: shown.download for shown in todo if shown.weights == "to download"}
+    if sizes:
+        unknown = sum(size is None for size in sizes.values())
+        megabytes = sum(size or 0 for size in sizes.values()) / 1e6
+        said.append(
+            f"Weights of {len(sizes)} encoders are downloaded, {megabytes:,.0f} MB"
+            + (f" and {unknown} files whose size is not known." if unknown else ".")
+        )
+    rates = {shown.job.encoder: shown.rate for shown in todo if shown.rate}
+    if rates:
+        some = ", ".join(f"{encoder} {rate:,.0f} images/s" for encoder, rate in list(rates.items())[:5])
+        more = " …" if len(rates) > 5 else ""
+        said.append(f"Minutes are of encoding, at rates that runs in this folder measured: {some}{more}.")
+    else:
+        said.append("No minutes are given: no run in this folder has measured a rate yet.")
+    return "\n".join(said)
 
 
 # --- while and after

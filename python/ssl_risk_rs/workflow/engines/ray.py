@@ -52,9 +52,8 @@ class RayEngine:
         with connected(self.address):
             gpus, places = self._places()
         kind = "a GPU" if gpus else f"{self.cpus} CPU{'s' if self.cpus > 1 else ''}"
-        return [
-            f"{places} processes at a time with {kind} each on the Ray cluster {self.address or 'of this machine'}."
-        ]
+        count = f"{places} process{'' if places == 1 else 'es'}"
+        return [f"{count} at a time with {kind} each on the Ray cluster {self.address or 'of this machine'}."]
 
     def _places(self) -> tuple[bool, int]:
         """Whether places have GPUs, and how many there are."""

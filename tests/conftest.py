@@ -158,6 +158,19 @@ SLOW = frozenset(
         "tests/system/test_same_splits.py::test_a_copy_of_the_folder",
         "tests/test_arrows.py::test_imports_follow_the_arrows",
         "tests/workflow/test_packs.py",
+        "tests/workflow/test_parts.py::test_a_decomposition_in_parts_is_that_of_one_process",
+        "tests/workflow/test_ray.py",
+        "tests/workflow/test_shards.py::test_shards_fill_a_bank_and_a_failed_one_is_named",
+        "tests/workflow/test_slurm.py::test_a_status_is_handed_over_and_no_more_jobs_run_than_asked_for",
+        "tests/workflow/test_slurm.py::test_pairs_run_as_jobs_and_one_that_fails_stops_no_other",
+        "tests/workflow/test_sweep.py::test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again",
+        "tests/workflow/test_sweep.py::test_a_lock_of_a_process_that_died_is_taken_over_and_said",
+        "tests/workflow/test_sweep.py::test_a_process_that_dies_is_named_with_its_log",
+        "tests/workflow/test_sweep.py::test_a_run_for_each_pair_and_the_same_line_again_makes_none",
+        "tests/workflow/test_sweep.py::test_an_interrupted_sweep_goes_on_with_the_same_line",
+        "tests/workflow/test_sweep.py::test_each_gpu_has_a_process_of_its_own",
+        "tests/workflow/test_sweep.py::test_layers_of_one_pass_are_runs_of_their_own",
+        "tests/workflow/test_sweep.py::test_two_sweeps_on_one_folder_share_the_work",
     )
 )
 

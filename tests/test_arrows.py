@@ -43,6 +43,8 @@ ELSEWHERE_REFUSED: dict[str, tuple[str, ...]] = {
     "torchvision": ENCODING,
     "timm": ENCODING,
     "click": ("cli",),
+    "ray": ("workflow.engines",),
+    "submitit": ("workflow.engines",),
 }
 
 #: what `print` shows of a result is its table: the only arrows up

@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "run": "ssl_risk_rs.cli.run",
     "demo": "ssl_risk_rs.cli.demo",
     "decompose": "ssl_risk_rs.cli.decompose",
+    "sweep": "ssl_risk_rs.cli.sweep",
     "compare": "ssl_risk_rs.cli.compare",
     "explain": "ssl_risk_rs.cli.explain",
     "fewshot": "ssl_risk_rs.cli.fewshot",

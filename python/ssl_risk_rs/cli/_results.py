@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
-__all__ = ["Asked", "Ending", "decomposition_options", "default_folder"]
+__all__ = ["Asked", "Ending", "decomposition_options", "default_folder", "probe_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -149,8 +149,8 @@ def _target(column: str | None, kind: Any) -> "Target | None":
     return Target(column, kind)
 
 
-def decomposition_options(command: Command) -> Command:
-    """Options of the probe, the protocol, the intervals and the output: `asked` and `ending`."""
+def probe_options(command: Command) -> Command:
+    """Options of the probe, the protocol and the intervals: `asked`."""
     options = [
         click.option(
             "--probe",
@@ -249,10 +249,6 @@ def decomposition_options(command: Command) -> Command:
             help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1; auto fits probes on a GPU "
             "where it pays.",
         ),
-        click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
-        click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
-        click.option("--force", is_flag=True, help="An existing run folder is replaced."),
-        opt.format_option,
     ]  # fmt: skip
 
     @functools.wraps(command)
@@ -264,13 +260,32 @@ def decomposition_options(command: Command) -> Command:
             group=given.pop("group"),
             target=_target(given.pop("target"), given.pop("target_kind")),
         )
-        ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
-        return command(asked=asked, ending=ending, **given)
+        return command(asked=asked, **given)
 
     wrapped: Any = typed
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[no-any-return]
+
+
+def decomposition_options(command: Command) -> Command:
+    """`probe_options`, and options of the output of one run: `asked` and `ending`."""
+    options = [
+        click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
+        click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
+        click.option("--force", is_flag=True, help="An existing run folder is replaced."),
+        opt.format_option,
+    ]  # fmt: skip
+
+    @functools.wraps(command)
+    def typed(**given: Any) -> Any:
+        ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
+        return command(ending=ending, **given)
+
+    wrapped: Any = typed
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return probe_options(wrapped)  # type: ignore[no-any-return]
 
 
 def default_folder(encoder: str, above: str = "runs") -> Path:

@@ -1,10 +1,12 @@
 """`ssl-risk-rs extract`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._engines import engine_option
+from ssl_risk_rs.cli._shards import run_shards
 
 if TYPE_CHECKING:
     from ssl_risk_rs.extraction import Shard
@@ -18,9 +20,16 @@ if TYPE_CHECKING:
 @opt.extraction_options
 @opt.shard_option
 @opt.dry_run_option
+@click.option("--shards", type=click.IntRange(1), metavar="N",
+              help="Run the N lines with --shard on the engine; here, the default is one a GPU.")  # fmt: skip
+@engine_option("local", "ray", "slurm", what="Shards run")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="So many shards at a time; default: one on each GPU.")
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
+@click.pass_context
 def extract(
+    context: click.Context,
+    /,
     model: str,
     data: str | None,
     store: str | None,
@@ -28,13 +37,17 @@ def extract(
     form: str,
     shard: "Shard | None",
     dry_run: bool,
+    shards: int | None,
+    engine: Literal["local", "ray", "slurm"],
+    engine_options: tuple[str, ...],
+    jobs: int | None,
     **options: Any,
 ) -> None:
     """Encode images into a feature bank and print where it is.
 
     Rows that the bank has already are not encoded again: after an interruption the same line goes on from the
     last committed block. When the bank is complete, neither torch nor an image is touched. Several processes or
-    machines share the work with --shard 0/4 … --shard 3/4.
+    machines share the work with --shard 0/4 … --shard 3/4, which --shards 4 runs on this machine or on an engine.
 
     \b
     ssl-risk-rs extract -m timm:vit_small_patch14_dinov2 -d folder:imgs --limit 100/class --store banks
@@ -47,6 +60,15 @@ def extract(
     model = opt.prepared_model(model, options)
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
+    if shards is not None or engine != "local" or jobs is not None:
+        if shard is not None:
+            raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
+        if dry_run:
+            raise click.UsageError("--dry-run times batches in this process: leave out --shards, --engine and --jobs")
+        run_shards(
+            context, model, data, store, engine=engine, engine_options=engine_options, jobs=jobs, shards=shards,
+            device=settings["settings"].device,
+        )  # fmt: skip
     if dry_run:
         forecasts = forecast_banks(model, data, store=store, group=group, shard=shard, say=opt.say, **settings)
         print_forecasts(forecasts, form)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import Encoder
     from ssl_risk_rs.extraction.forecast import Forecast
 
-__all__ = ["ensure_bank", "ensure_banks", "forecast_banks"]
+__all__ = ["ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
 
 #: seconds after which a silent step says what it does
 PATIENCE = 1.0
@@ -179,7 +179,7 @@ def _look_up(
     typed: Sequence[str | None] = layers if layers else [None]
     with _said_if_slow(say, f"Looking through the images of {data} …"):
         dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
-        requests = [_request(model, dataset, layer, pool, img_size, settings) for layer in typed]
+        requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
     return _Asked(store, dataset, typed, requests, [None if r is None else store.find(r) for r in requests])
 
 
@@ -226,15 +226,20 @@ def _what_is_done(
     return f"{part}{model} encodes {images} of {dataset.uri}{loading}"
 
 
-def _request(
+def request_of(
     model: str,
     dataset: "ImageDataset",
     layer: str | None,
     pool: str | None,
     img_size: int | None,
     settings: ExtractionSettings,
+    *,
+    fingerprint: str | None = None,
 ) -> dict[str, object] | None:
-    """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same."""
+    """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same.
+
+    fingerprint : of the data, where it is known already: it looks at every file
+    """
     from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
     from ssl_risk_rs.encoders.names import parse_name
     from ssl_risk_rs.encoders.sources.published import published_file
@@ -255,7 +260,7 @@ def _request(
         "pool": pool,
         "img_size": img_size,
         "data": dataset.uri,
-        "fingerprint": dataset.fingerprint(settings.hash_content),
+        "fingerprint": fingerprint or dataset.fingerprint(settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
         "group": None if dataset.limit is None else dataset.group,
         "settings": how,

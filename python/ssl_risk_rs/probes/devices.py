@@ -5,6 +5,7 @@ from typing import TypeAlias
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
+from ssl_risk_rs.probes.parts import PartedFeatures, PartsSolver
 from ssl_risk_rs.probes.solver import Solver
 
 __all__ = ["Device", "choose_device", "open_solver"]
@@ -41,6 +42,8 @@ def choose_device(device: Device, products: float) -> Device:
 
 def open_solver(features: Features, device: Device = "cpu", *, n_threads: int | None = None) -> Solver:
     """A solver for these rows on a device that `choose_device` gave."""
+    if isinstance(features, PartedFeatures):
+        return PartsSolver(features, n_threads=n_threads)
     if device == "cpu":
         return KernelSolver(features, n_threads=n_threads)
     from ssl_risk_rs.probes import torch_devices

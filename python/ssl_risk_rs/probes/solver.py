@@ -7,12 +7,15 @@ import numpy as np
 
 from ssl_risk_rs import _core
 
-__all__ = ["Judged", "Precision", "Race", "Solver", "Start", "cells_of"]
+__all__ = ["Judged", "Precision", "Race", "Solver", "Start", "WholeRace", "cells_of", "summed_in"]
 
 Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 #: of one probe: predicted uint32 (m,), rank uint32 (m,), loss float32 (m,), margin float32 (m,); as `_core.judge`
 Judged: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+#: products n · d² that moments sum in float64 unless asked otherwise, as the core's
+CHEAP_PRODUCTS = 1 << 32
 
 
 class Race(Protocol):
@@ -83,6 +86,23 @@ class Solver(Protocol):
         """What each probe does on `rows`, as `_core.judge`."""
 
 
+class WholeRace:
+    """A race that nobody leaves; near-ties of two classes fall as in `judge`."""
+
+    def __init__(self, solver: Solver, n_alphas: int) -> None:
+        self._solver = solver
+        self.running = list(range(n_alphas))
+        self.errors: np.ndarray = np.zeros(n_alphas, np.int64)
+        self.judged: np.ndarray = np.zeros(n_alphas, np.int64)
+
+    def add(self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]) -> None:
+        """See `Race`."""
+        for i, probe in enumerate(self._solver.solve_ridge(design, alphas)):
+            ((_, rank, *_),) = self._solver.judge([probe], rows, labels)
+            self.errors[i] += int((rank > 0).sum())
+            self.judged[i] += len(rows)
+
+
 def cells_of(
     rows: np.ndarray, labels: np.ndarray, cells: np.ndarray | None, n_cells: int | None
 ) -> tuple[np.ndarray, int]:
@@ -90,3 +110,10 @@ def cells_of(
     if cells is None:
         return np.zeros(len(labels), np.uint8), n_cells or 1
     return cells[: len(labels)], n_cells or int(cells[rows].max(initial=0)) + 1
+
+
+def summed_in(precision: Precision, n_rows: int, n_features: int) -> Precision:
+    """What "auto" stands for where rows are summed in several places: by the products of all of them."""
+    if precision != "auto":
+        return precision
+    return "float64" if n_rows * n_features**2 <= CHEAP_PRODUCTS else "float32"

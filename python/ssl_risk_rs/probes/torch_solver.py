@@ -12,7 +12,7 @@ import torch
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, cells_of
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, WholeRace, cells_of, summed_in
 from ssl_risk_rs.probes.torch_judge import judge_rows
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_moments import add_rows
@@ -25,8 +25,6 @@ __all__ = ["TorchSolver", "targets_of"]
 #: part of the penalty by which rounding of sums may have moved eigenvalues below zero before the core's
 #: eigendecomposition, which can put them back, is needed
 BELOW_ZERO = 0.1
-#: products n · d² that moments sum in float64 unless asked otherwise, as the core's
-CHEAP_PRODUCTS = 1 << 32
 
 
 class TorchSolver:
@@ -84,9 +82,7 @@ class TorchSolver:
         _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
         if int(labels[rows].max(initial=0)) >= n_classes:
             raise ParameterError(f"a label is {int(labels[rows].max())}, there are {n_classes} classes")
-        wide = precision == "float64" or (
-            precision == "auto" and len(rows) * self.features.n_features**2 <= CHEAP_PRODUCTS
-        )
+        wide = summed_in(precision, len(rows), self.features.n_features) == "float64"
         shift = _core.choose_shift(self.features.source, rows)
         moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift)
         with self._device_errors(), full_float32():
@@ -174,23 +170,6 @@ class TorchSolver:
 
     def _device_errors(self) -> "_DeviceErrors":
         return _DeviceErrors(self.features)
-
-
-class WholeRace:
-    """A race that nobody leaves; near-ties of two classes fall as in `judge`."""
-
-    def __init__(self, solver: TorchSolver, n_alphas: int) -> None:
-        self._solver = solver
-        self.running = list(range(n_alphas))
-        self.errors: np.ndarray = np.zeros(n_alphas, np.int64)
-        self.judged: np.ndarray = np.zeros(n_alphas, np.int64)
-
-    def add(self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]) -> None:
-        """See `Race`."""
-        for i, probe in enumerate(self._solver.solve_ridge(design, alphas)):
-            ((_, rank, *_),) = self._solver.judge([probe], rows, labels)
-            self.errors[i] += int((rank > 0).sum())
-            self.judged[i] += len(rows)
 
 
 def _ridge_weights(covariance: "torch.Tensor", targets: "torch.Tensor", alpha: float) -> "torch.Tensor | None":

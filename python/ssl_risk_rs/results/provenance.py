@@ -48,6 +48,7 @@ class Provenance:
     target : column that stood in for the labels; None for the labels themselves
     banks : role (encoder, supervised, control) → bank
     notes : on the data and the encoder
+    request : hash of what was asked for, by which a sweep finds a run again; None for other runs
     """
 
     encoder: str = "features"
@@ -62,3 +63,4 @@ class Provenance:
     target: str | None = None
     banks: Mapping[str, BankFacts] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    request: str | None = None

@@ -43,6 +43,7 @@ def evaluate(
     extraction: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     bank: "FeatureBank | None" = None,
+    ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
 ) -> tuple[Run, SslRiskError | None]:
     """Encode what is missing, then decompose with each probe.
 
@@ -60,6 +61,7 @@ def evaluate(
     extraction : keyword arguments of `ensure_banks`
     settings : fields of `Settings` but the probe
     bank : the encoder's bank, where it is at hand
+    ensure : finds or makes banks; default `ensure_banks`
 
     Returns
     -------
@@ -79,7 +81,7 @@ def evaluate(
 
     def bank_of(name: str, **options: Any) -> "FeatureBank":
         given = {**(extraction or {}), **options}
-        banks = ensure_banks(name, data, store=store, group=group, say=say_once, progress=report, **given)
+        banks = (ensure or ensure_banks)(name, data, store=store, group=group, say=say_once, progress=report, **given)
         if len(banks) > 1:
             first, *others = banks
             say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(others)}.")

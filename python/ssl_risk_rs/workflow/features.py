@@ -1,6 +1,6 @@
 """Features that exist already, a bank or files → a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ def decompose_features(
     probes: Sequence[str] = ("logistic",),
     settings: Mapping[str, Any] | None = None,
     report: Report | None = None,
+    spread: Callable[[FeatureBank], Features] | None = None,
 ) -> tuple[Run, SslRiskError | None]:
     """Decompose a feature bank or feature files with each probe.
 
@@ -63,6 +64,7 @@ def decompose_features(
     features_columns, drop_unlabelled : as in `load_features`
     store : folder in which keys are looked up
     settings : fields of `Settings` but the probe
+    spread : gives the rows of a bank to processes that hold them, as `engines.parts` does; for banks only
 
     Returns
     -------
@@ -77,9 +79,18 @@ def decompose_features(
         values = _columns_of(opened, path, target)
         opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=drop_unlabelled))
     twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
+    task = opened.task
+    if spread is not None:
+        if opened.bank is None:
+            raise ParameterError(f"{path} is no feature bank, whose rows an engine can hold: ssl-risk-rs store import")
+        if fields.get("shots"):
+            raise ParameterError("few-shot fits need all rows in one process: leave out --shots, or --engine")
+        task = replace(task, features=spread(opened.bank))
+        other = None if supervised is None else find_bank(supervised, store)
+        twin = twin if other is None else spread(other)
     try:
         finished = decompose_each(
-            opened.task, probes=probes, fields=fields, twin=twin, control=None, name=opened.encoder, report=report
+            task, probes=probes, fields=fields, twin=twin, control=None, name=opened.encoder, report=report
         )
     except ParameterError as error:  # the solvers do not know what the rows are called
         raise ParameterError(f"{path}: {error}") from error

@@ -1,0 +1,332 @@
+"""What a sweep is about: patterns become pairs of an encoder and data, each with what is known before it starts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ssl_risk_rs.bank.store import FeatureStore, bank_key
+from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.datasets.dataset import ImageDataset
+from ssl_risk_rs.encoders import describe_encoder, list_encoders
+from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
+from ssl_risk_rs.encoders.facts import BUNDLED
+from ssl_risk_rs.encoders.names import parse_name, prepared_name
+from ssl_risk_rs.encoders.spec import nearest
+from ssl_risk_rs.encoders.weights.download import cached_path
+from ssl_risk_rs.errors import EncoderError, ParameterError
+from ssl_risk_rs.extraction.cached import request_of
+from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.workflow.sweep_records import Record
+
+__all__ = ["Job", "Pair", "Plan", "SweepSettings", "expand_models", "plan_sweep", "preview", "run_key"]
+
+#: fields that change how fast a run is made, not what is in it
+_HOW = ("device", "n_threads")
+#: bytes of a stored number where features fit float16
+_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """What is done with every encoder on all data: the arguments of `evaluate` but model and data."""
+
+    probes: tuple[str, ...] = ("logistic",)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
+    supervised: str = "auto"
+    control: str = "auto"
+    store: str | None = None
+    layers: tuple[str, ...] | None = None
+    pool: str | None = None
+    img_size: int | None = None
+    limit: str | None = None
+    extraction: ExtractionSettings = field(default_factory=ExtractionSettings)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """One run: an encoder's layer on data.
+
+    id : hash of what was typed; key : hash of what that stood for when it was looked at, files' sizes and times
+    included; None where only the built encoder tells (`hub:…`, `file.py:function`)
+    """
+
+    encoder: str
+    data: str
+    layer: str | None
+    id: str
+    key: str | None
+    request: Mapping[str, object] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What one process does: an encoder on data, its layers from one pass."""
+
+    encoder: str
+    data: str
+    data_name: str
+    n_images: int
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The jobs, in the order of data and encoders; what was merged or left out, in sentences."""
+
+    jobs: tuple[Job, ...]
+    notes: tuple[str, ...] = ()
+    #: encoders that match a pattern and whose published address is dead
+    dead: tuple[str, ...] = ()
+
+
+def plan_sweep(
+    models: Sequence[str],
+    data: Sequence[str],
+    asked: SweepSettings,
+    prepared: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The jobs of all encoders on all data.
+
+    Parameters
+    ----------
+    models : names, shell patterns, several joined by commas; `@FILE` has one of these on each line
+    data : URIs as `create_dataset` takes them
+    prepared : keyword arguments of `prepared_name`, for files of weights
+
+    Raises
+    ------
+    EncoderError for a pattern that nothing matches, with the nearest names; those of `create_dataset`, now.
+    """
+    encoders, notes, dead = expand_models(models)
+    encoders = [prepared_name(encoder, **(prepared or {})) for encoder in encoders]
+    sets: dict[str, ImageDataset] = {}
+    for uri in data:
+        dataset = create_dataset(
+            uri, limit=asked.limit, group=asked.group, exif_orientation=asked.extraction.exif_orientation
+        )
+        len(dataset)  # what is not there, or empty, is told now
+        if dataset.uri in sets:
+            notes.append(f"{uri} is named twice; it is used once.")
+        sets.setdefault(dataset.uri, dataset)
+    jobs = []
+    for dataset in sets.values():
+        fingerprint = dataset.fingerprint(asked.extraction.hash_content)  # looks at every file: once for all encoders
+        jobs += [_job(encoder, dataset, fingerprint, asked) for encoder in encoders]
+    return Plan(tuple(jobs), tuple(notes), dead)
+
+
+def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSettings) -> Job:
+    pairs = []
+    for layer in asked.layers or (None,):
+        request = request_of(
+            encoder, dataset, layer, asked.pool, asked.img_size, asked.extraction, fingerprint=fingerprint
+        )
+        if request is not None:  # a new release of a library makes other banks, not other questions
+            del request["versions"]
+        typed = {"encoder": encoder, "data": dataset.uri, "layer": layer, **_asked(asked)}
+        key = None if request is None else run_key(request, asked)
+        pairs.append(Pair(encoder, dataset.uri, layer, bank_key(typed)[:16], key, request))
+    return Job(encoder, dataset.uri, dataset.name, len(dataset), tuple(pairs))
+
+
+def run_key(subject: Mapping[str, object], asked: SweepSettings) -> str:
+    """Hash of what a run is of (a request, or a bank) and of everything that changes its numbers."""
+    return bank_key({"subject": dict(subject), **_asked(asked)})
+
+
+def _asked(asked: SweepSettings) -> dict[str, object]:
+    settings = {name: value for name, value in asked.settings.items() if name not in _HOW and value is not None}
+    how = {
+        name: value
+        for name, value in asdict(asked.extraction).items()
+        if name not in ("device", "batch_size", "workers")
+    }
+    return {
+        "probes": sorted(asked.probes),
+        "settings": settings,
+        "group": asked.group,
+        "supervised": asked.supervised,
+        "control": asked.control,
+        "pool": asked.pool,
+        "img_size": asked.img_size,
+        "limit": asked.limit,
+        "extraction": how,
+    }
+
+
+# --- names
+
+
+def expand_models(models: Sequence[str]) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Names of encoders in the order given, sentences on what was merged, and matches whose address is dead."""
+    found: dict[str, str] = {}
+    notes: list[str] = []
+    dead: list[str] = []
+    for text in _words(models):
+        names = _matches(text)
+        if names is None:
+            names = [_canonical(text)]
+            if names[0] in found:
+                notes.append(f"{text} is named twice; it is run once.")
+        else:
+            gone = [name for name in names if _status(name) is Status.ADDRESS_DEAD and not _at_hand(name)]
+            dead += [name for name in gone if name not in dead]
+            names = [name for name in names if name not in gone]
+        for name in names:
+            found.setdefault(name, text)
+    dead = [name for name in dead if name not in found]
+    if not found:
+        raise EncoderError(f"all {len(dead)} encoders that match have dead addresses ({', '.join(dead[:5])}): "
+                           "give a file as ckpt:FILE@NAME")  # fmt: skip
+    return list(found), notes, tuple(dead)
+
+
+def _words(models: Sequence[str]) -> list[str]:
+    words: list[str] = []
+    for text in models:
+        if text.startswith("@"):
+            words += _words(_lines(Path(text[1:]).expanduser()))
+        elif text.startswith("ckpt:"):  # a file's name may hold a comma
+            words.append(text)
+        else:
+            words += [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise ParameterError("no encoder is named; -m 'swav*,dino*' names those of two patterns")
+    return words
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"the list of encoders {path} cannot be read: {error}") from error
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    if not any(lines):
+        raise ParameterError(f"the list {path} names no encoder; it has one name or pattern on each line")
+    return [line for line in lines if line and not line.startswith("@")]
+
+
+def _matches(text: str) -> list[str] | None:
+    """Encoders that match a pattern; None for a name."""
+    timm = text.startswith("timm:")
+    if (":" in text and not timm) or not set("*[" if timm else "*?[") & set(text):
+        return None
+    names = list_encoders(text, recognised=True)
+    if not names:
+        word = "".join(c for c in text if c not in "*?[]")
+        every = list_encoders(recognised=True)
+        families = sorted({f"{name.partition('_')[0]}*" for name in every})
+        close = [] if timm else nearest(word, [*families, *every])
+        hint = f"nearest: {', '.join(close)}" if close else "ssl-risk-rs models list shows all names"
+        raise EncoderError(f"no encoder matches {text!r}; {hint}")
+    return names
+
+
+def _canonical(text: str) -> str:
+    name = parse_name(text)
+    if name.kind != "registry":
+        return text
+    row = published_entry(name.target)
+    if row is not None:
+        return row.name  # whatever its case, or an alias
+    describe_encoder(text)  # a bundled one; else it raises, with the nearest names
+    return name.target
+
+
+def _status(name: str) -> Status | None:
+    row = published_entry(name)
+    return None if row is None else catalogue().status(row)
+
+
+# --- what is known before anything runs
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a job would take. `passes` over the images; `gigabytes` of features, None where the dimension is unknown;
+    `rate` of images that an earlier run of this encoder in the same folder measured, None without one."""
+
+    job: Job
+    weights: str
+    download: int | None
+    passes: int
+    gigabytes: float | None
+    rate: float | None
+
+    @property
+    def minutes(self) -> float | None:
+        """Of encoding, at the measured rate."""
+        if self.passes == 0:
+            return 0.0
+        return None if not self.rate else self.passes * self.job.n_images / self.rate / 60
+
+
+def preview(job: Job, asked: SweepSettings, records: Sequence[Record], open_pairs: Sequence[Pair]) -> Preview:
+    """What a job takes of which `open_pairs` are not finished; `records` are those of the folder."""
+    weights, download = _weights(job.encoder)
+    missing = [pair for pair in open_pairs if not _has_bank(pair, asked)]
+    rates = [r.images_per_second for r in records if r.encoder == job.encoder and r.images_per_second]
+    width = _dimension(job.encoder) if asked.layers is None and asked.pool is None else None
+    return Preview(
+        job=job,
+        weights=weights,
+        download=download if missing else None,
+        passes=1 if missing else 0,
+        gigabytes=0.0 if not missing else None if width is None else job.n_images * width * _BYTES / 1e9,
+        rate=rates[-1] if rates else None,
+    )
+
+
+def _has_bank(pair: Pair, asked: SweepSettings) -> bool:
+    if pair.request is None:
+        return False
+    from ssl_risk_rs.extraction.facts import library_versions
+
+    bank = FeatureStore(asked.store).find({**pair.request, "versions": library_versions()})
+    return bank is not None and bank.complete
+
+
+def _dimension(encoder: str) -> int | None:
+    """Features of the default representation, where the catalogue tells."""
+    name = parse_name(encoder)
+    if name.kind == "pixels":
+        return None
+    row = published_entry(encoder)
+    text = catalogue().corrected(row.name).get("z_dim", "") if row and row.name in catalogue().published else ""
+    return int(float(text)) if text.replace(".", "", 1).isdigit() else None
+
+
+def _places(name: str) -> "list[tuple[Address, ...]]":
+    row = published_entry(name)
+    return [] if row is None else [catalogue().files[file] for file in row.files]
+
+
+def _at_hand(name: str) -> bool:
+    places = _places(name)
+    return bool(places) and all(any(cached_path(place).is_file() for place in each) for each in places)
+
+
+def _weights(encoder: str) -> tuple[str, int | None]:
+    """The state of an encoder's weights in words, and the bytes to download where they are known."""
+    name = parse_name(encoder)
+    if name.kind == "registry":
+        if name.target in BUNDLED:
+            return "bundled", None
+        if _at_hand(name.target):
+            return "cached", None
+        status = _status(name.target)
+        if status is Status.ADDRESS_DEAD:
+            return "address dead", None
+        if status is Status.NEEDS_EXTRA:
+            return f"needs {', '.join(catalogue().missing_packages()) or 'an extra'}", None
+        row = published_entry(name.target)
+        sizes = [catalogue().usable(file)[0].n_bytes for file in row.files] if row else []
+        return "to download", None if None in sizes else sum(size or 0 for size in sizes)
+    if name.kind == "checkpoint":
+        there = all(Path(part).expanduser().is_file() for part in name.target.split(","))
+        return ("file" if there or Path(name.target).is_file() else "file missing"), None
+    return {"timm": "timm's cache or download", "hub": "repository", "code": "own code"}.get(
+        name.kind, "none needed"
+    ), None

@@ -1,0 +1,253 @@
+"""Sweeps as users run them: processes that are interrupted, killed, and run side by side."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.results import Run, read_results
+from ssl_risk_rs.workflow import sweep_records
+from ssl_risk_rs.workflow.engines import Change, Line, process
+from ssl_risk_rs.workflow.engines.local import LocalEngine
+from ssl_risk_rs.workflow.sweep_plan import expand_models
+from ssl_risk_rs.workflow.sweep_records import hold, is_held
+from sweep_helpers import SMALL, command, records, seen, slow, sweep, wait_for
+
+pytest.importorskip("torch")
+
+
+def test_a_run_for_each_pair_and_the_same_line_again_makes_none(tmp_path):
+    out = tmp_path / "out"
+    words = ("-m", "demo_ssl,demo_random", *SMALL, "--out", str(out), "--format", "json")
+    first = sweep(*words)
+    rows = json.loads(first.stdout)
+    assert [row["encoder"] for row in rows] == ["demo_ssl", "demo_random"]
+    frame = read_results(out)
+    assert set(frame["encoder"]) == {"demo_ssl", "demo_random"}
+    for row in rows:
+        run = Run.load(row["run"])
+        assert row["agg_risk"] == run.decompositions[0].estimate("agg_risk")
+        assert row["agg_risk"] == pytest.approx(row["approx_usability"] + row["probe_gen"] + row["enc_gen"], abs=1e-12)
+    before = records(out)
+    # a run is known by its content, not by its folder's name
+    Path(rows[0]["run"]).rename(out / "another name")
+    again = json.loads(sweep(*words).stdout)
+    assert again[0]["run"] == str(out / "another name") and again[1] == rows[1]
+    assert {e: r["started"] for e, r in records(out).items()} == {e: r["started"] for e, r in before.items()}
+    # and one of other settings is another run
+    other = json.loads(sweep(*words, "--seed", "1").stdout)
+    assert other[1]["run"] != rows[1]["run"] and len(list(out.glob("*/run.json"))) == 4
+
+
+def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
+    out = tmp_path / "out"
+    name = slow(tmp_path, "mine", 0)
+    right = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(
+        right.replace("    return Slow()", "    raise RuntimeError('no such weights')\n    return Slow()")
+    )
+    done = sweep("-m", f"{name},demo_ssl", *SMALL, "--out", str(out), "--format", "json", code=1)
+    states = {row["encoder"]: row["state"] for row in json.loads(done.stdout)}
+    assert states == {name: "failed", "demo_ssl": "done"}
+    assert "no such weights" in done.stderr and "To try it again:" in done.stderr
+    line = records(out)[name]["retry"]
+    assert line in done.stderr and line.startswith("ssl-risk-rs sweep -m")
+    (tmp_path / "mine.py").write_text(right)
+    again = sweep(*shlex.split(line)[2:], "--format", "json")
+    assert [row["state"] for row in json.loads(again.stdout)] == ["done"]
+    assert {record["state"] for record in records(out).values()} == {"done"}
+    # the built encoder tells what it is: the same line makes nothing, changed code makes a new run
+    shown = seen(tmp_path, "mine")
+    kept = {e: r["run"] for e, r in records(out).items()}
+    sweep(*shlex.split(line)[2:])
+    assert seen(tmp_path, "mine") - shown <= 64 and {e: r["run"] for e, r in records(out).items()} == kept
+    (tmp_path / "mine.py").write_text(right.replace("[:, ::1]", "[:, ::2]"))
+    sweep(*shlex.split(line)[2:])
+    assert records(out)[name]["run"] != kept[name]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_sweep_goes_on_with_the_same_line(tmp_path, how):
+    out = tmp_path / "out"
+    names = [slow(tmp_path, "one", 0.05), slow(tmp_path, "two", 0)]
+    words = ("-m", ",".join(names), *SMALL, "--batch-size", "4", "--out", str(out))
+    driver = subprocess.Popen(command("sweep", *words), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    banks = Path(os.environ["SSL_RISK_STORE"])
+    wait_for(lambda: seen(tmp_path, "one") > 200 or driver.poll() is not None)
+    assert driver.poll() is None
+    driver.send_signal(how)  # to the driver alone: its process must not go on without it
+    stderr = driver.communicate(timeout=60)[1]
+    if how is signal.SIGINT:
+        assert driver.returncode == 130 and "To go on:" in stderr
+    counted = seen(tmp_path, "one")
+    time.sleep(0.5)  # ten batches
+    assert seen(tmp_path, "one") <= counted + 4, "the process of a sweep that died went on"
+    committed = sum(len(journal.read_text().splitlines()) for journal in banks.glob("*/*.journal"))
+    assert not list(out.glob("*/run.json"))
+    done = sweep(*words, "--format", "json")
+    rows = json.loads(done.stdout)
+    assert [row["state"] for row in rows] == ["done", "done"]
+    n = records(out)[names[0]]["images"]
+    encoded = records(out)[names[0]]["encoded"]
+    if committed:  # what was committed is not encoded again
+        assert encoded < n
+    assert seen(tmp_path, "one") < 2 * n + 130  # the probe's images come twice
+
+
+def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
+    out = tmp_path / "out"
+    names = [slow(tmp_path, "one", 0.02), slow(tmp_path, "two", 0.02, step=2)]
+    words = ("-m", ",".join(names), *SMALL, "--batch-size", "8", "--out", str(out), "--format", "json")
+    both = [
+        subprocess.Popen(command("sweep", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended[0][1] + ended[1][1]
+    rows = [json.loads(stdout) for stdout, _ in ended]
+    keys = ("encoder", "state", "agg_risk", "run")
+    assert [[row[key] for key in keys] for row in rows[0]] == [[row[key] for key in keys] for row in rows[1]]
+    assert {row["state"] for row in rows[0]} == {"done"} and len(list(out.glob("*/run.json"))) == 2
+    n = records(out)[names[0]]["images"]
+    for name in ("one", "two"):  # encoded once, beside the 64 images whose features are compared before a bank is used
+        assert n <= seen(tmp_path, name) <= n + 5 * 64
+    logs = "".join(file.read_text() for file in (out / ".sweep").glob("*.log"))
+    assert "at work on" in logs + ended[0][1] + ended[1][1]
+
+
+def test_layers_of_one_pass_are_runs_of_their_own(tmp_path):
+    out = tmp_path / "out"
+    words = ("-m", "random:resnet18?seed=1", "-d", "digits", "--limit", "10/class", "--img-size", "32", *SMALL[4:])
+    done = sweep(*words, "--layers", "layer1,layer2", "--out", str(out), "--format", "json")
+    rows = json.loads(done.stdout)
+    assert [row["layer"] for row in rows] == ["layer1", "layer2"]
+    assert {row["state"] for row in rows} == {"done"}, done.stderr
+    assert rows[0]["run"] != rows[1]["run"]
+    document = json.loads((out / "sweep.json").read_text())
+    assert sorted(bool(pair["encoded"]) for pair in document["pairs"]) == [False, True]  # one pass for both
+
+
+def test_a_process_that_dies_is_named_with_its_log(tmp_path):
+    out = tmp_path / "out"
+    name = slow(tmp_path, "mine", 0)
+    text = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(
+        text.replace("time.sleep(0)", "__import__('os').kill(__import__('os').getpid(), 9)")
+    )
+    done = sweep("-m", f"{name},demo_ssl", *SMALL, "--out", str(out), code=1)
+    record = records(out)[name]
+    assert record["state"] == "failed" and record["error_type"] == "ProcessDied"
+    assert "signal 9" in record["error"] and ".log" in record["error"] and "signal 9" in done.stderr
+
+
+# --- without processes
+
+
+def invoke(*words: str) -> "tuple[int, str, str]":
+    """The command in this process: exit code, stdout, stderr."""
+    result = CliRunner().invoke(main, ["sweep", *words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_dry_run_lists_pairs_and_writes_nothing(tmp_path):
+    code, stdout, stderr = invoke("-m", "demo_ssl,swav,beit_vitL16_pt22k", "-d", "digits", "--out", "out", "--dry-run",
+                                  "--format", "json")  # fmt: skip
+    assert code == 0
+    rows = {row["encoder"]: row for row in json.loads(stdout)}
+    assert rows["demo_ssl"]["weights"] == "bundled" and rows["demo_ssl"]["passes"] == 1
+    assert rows["swav_rn50"]["weights"] == "to download"
+    assert rows["swav_rn50"]["gb"] == pytest.approx(1797 * 2048 * 2 / 1e9, abs=1e-3)
+    assert rows["beit_vitL16_pt22k"]["weights"] == "address dead"
+    assert {row["minutes"] for row in rows.values()} == {None} and "No minutes are given" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_patterns_are_encoders_once_and_dead_addresses_are_left_out(tmp_path):
+    (tmp_path / "zoo.txt").write_text("# mine\nswav_rn50\n\ndemo_*  # bundled\n")
+    names, notes, dead = expand_models(["swav", "beit*,demo_ssl", f"@{tmp_path / 'zoo.txt'}"])
+    assert names[0] == "swav_rn50" and names.count("swav_rn50") == 1
+    assert {"demo_ssl", "demo_random", "demo_supervised"} <= set(names)
+    assert notes == ["swav_rn50 is named twice; it is run once."]
+    assert "beit_vitL16_pt22k" in dead and "beit_vitL16_pt22k" not in names
+    assert expand_models(["ckpt:a,b.pth@resnet50"])[0] == ["ckpt:a,b.pth@resnet50"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-m", "swawv*"), "nearest: swav*"),
+        (("-m", "swavv_rn50"), "nearest: swav_rn50"),
+        (("-m", "@none.txt"), "none.txt cannot be read"),
+        (("-m", ","), "no encoder is named"),
+        (("-m", "demo_ssl", "-d", "folder:/nowhere"), "/nowhere does not exist"),
+        (("-m", "demo_ssl", "--engine-option", "x=1"), "the local engine has no option 'x'"),
+        (("-m", "demo_ssl", "--engine", "ray", "--engine-option", "x=1"), "the ray engine has no option 'x'"),
+        (("-m", "demo_ssl", "--limit", "many"), "limit"),
+        (("-m", "demo_ssl", "--out", "arun"), "is the folder of one run"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path, words, said):
+    (tmp_path / "arun").mkdir()
+    (tmp_path / "arun" / "run.json").write_text("{}")
+    code, _, stderr = invoke(*words, *(() if "-d" in words else ("-d", "digits")))
+    assert code == 1 and said in stderr and "Traceback" not in stderr
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_package_names_the_line_that_installs_it(monkeypatch, engine, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    code, _, stderr = invoke("-m", "demo_ssl", "-d", "digits", "--engine", engine)
+    assert code == 1 and f"python -m pip install 'ssl-risk-rs[{engine}]'" in stderr
+
+
+def test_data_and_encoders_named_twice_are_said(tmp_path):
+    _, stdout, stderr = invoke("-m", "demo_ssl", "-m", "demo_ssl", "-d", "digits", "-d", "digits", "--dry-run")
+    assert "demo_ssl is named twice" in stderr and "digits is named twice" in stderr
+    assert len(stdout.strip().splitlines()) == 2
+
+
+def test_a_lock_of_a_process_that_died_is_taken_over_and_said(tmp_path):
+    lock = tmp_path / "x.lock"
+    code = f"from ssl_risk_rs.workflow.sweep_records import hold\nfrom pathlib import Path\nimport os\n" \
+           f"with hold(Path({str(lock)!r})):\n    print('held', flush=True)\n    input()\n"  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    assert is_held(lock) and f"process {other.pid} on" in sweep_records.holder(lock)
+    other.kill()
+    other.wait()
+    assert not is_held(lock)
+    said = []
+    with hold(lock, said.append):
+        assert is_held(lock)
+    assert len(said) == 1 and f"rocess {other.pid}" in said[0] and "ended without finishing" in said[0]
+    with hold(lock, said.append):  # one that was given back is no news
+        pass
+    assert len(said) == 1
+
+
+def test_each_gpu_has_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    code = (
+        "import os, sys, time; assert {parent} > 0; "
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], file=sys.stderr); time.sleep(0.5)"
+    )
+    monkeypatch.setattr(process, "_CODE", code)
+    engine = LocalEngine(jobs=None, device="auto")
+    assert engine.jobs == 2 and not engine.here
+    lines = [Line(str(i), (), tmp_path / f"{i}.log") for i in range(4)]
+    changes: list[Change] = []
+    engine.run(lines, changes.append)
+    assert sorted(line.log.read_text().split()[0] for line in lines) == ["3", "3", "5", "5"]
+    assert [c.code for c in changes if c.state == "ended"] == [0, 0, 0, 0]
+    first = [c.place for c in changes[:2]]
+    assert first == ["GPU 3", "GPU 5"]
+    assert LocalEngine(jobs=None, device="cpu").gpus == []

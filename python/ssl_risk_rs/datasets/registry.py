@@ -1,5 +1,6 @@
 """Scheme of a URI → source of images."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,6 +9,7 @@ from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.datasets.idx import DEBIAN_FASHION_MNIST
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.sources import Source
+from ssl_risk_rs.datasets.split_file import SplitFile
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["DatasetScheme", "create_dataset", "list_datasets"]
@@ -73,6 +75,7 @@ def create_dataset(
     *,
     limit: "str | int | Limit | None" = None,
     group: str | None = None,
+    split: "str | os.PathLike[str] | None" = None,
     exif_orientation: bool = False,
 ) -> ImageDataset:
     """Images and labels that a URI names. No image is decoded.
@@ -82,7 +85,10 @@ def create_dataset(
     uri : `scheme:path`; `list_datasets()` has the schemes. `digits` is bundled.
     limit : at most N images of each split (`N`) or of each class of each split (`"N/class"`), drawn by sample id:
         the same images in every run.
-    group : column of `samples` that holds groups (patients, scenes); a limit then keeps whole groups
+    group : column of `samples` that holds groups (patients, scenes); a limit, and a test part that is set aside where
+        the data tell of none, then keep whole groups
+    split : file that tells which images are training and which are test images: csv, tsv or parquet with columns
+        sample_id (or path) and split, or .txt with the test images' ids; instead of the data's own parts
     exif_orientation : turn images as their EXIF orientation asks; the default leaves them as stored, like torchvision
 
     Raises
@@ -97,10 +103,11 @@ def create_dataset(
         raise DataError(f"data {uri!r} has no known scheme; write one of {examples}")
     dataset = ImageDataset(
         known[scheme].create(location),
+        split_file=None if split is None else SplitFile.read(split),
         limit=None if limit is None else Limit.parse(limit),
         group=group,
         exif_orientation=exif_orientation,
     )
-    if group is not None:
-        len(dataset)  # a column that is not there is told now
+    if group is not None or split is not None:
+        len(dataset)  # a column or an image that is not there is told now
     return dataset

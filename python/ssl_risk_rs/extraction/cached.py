@@ -36,6 +36,7 @@ def ensure_bank(
     img_size: int | None = None,
     limit: str | int | None = None,
     group: str | None = None,
+    split: str | None = None,
     settings: ExtractionSettings | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
@@ -44,7 +45,7 @@ def ensure_bank(
     layers = None if feature is None else [feature]
     banks = ensure_banks(
         model, data, store=store, layers=layers, pool=pool, img_size=img_size, limit=limit, group=group,
-        settings=settings, say=say, progress=progress,
+        split=split, settings=settings, say=say, progress=progress,
     )  # fmt: skip
     return next(iter(banks.values()))
 
@@ -59,6 +60,7 @@ def ensure_banks(
     img_size: int | None = None,
     limit: str | int | None = None,
     group: str | None = None,
+    split: str | None = None,
     settings: ExtractionSettings | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
@@ -74,6 +76,7 @@ def ensure_banks(
     pool : pooling of layers that name none
     img_size : side of the images the encoder sees; None is the encoder's own
     limit, group : `N` or `"N/class"`, and the column whose groups it keeps whole, as for `create_dataset`
+    split : file that tells training from test images, as for `create_dataset`
     settings : how to encode
     say : called with sentences for the user (a split that was made up, what is about to happen)
     progress : as for `extract`
@@ -92,7 +95,7 @@ def ensure_banks(
     settings = settings or ExtractionSettings()
     say = say or (lambda _: None)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
+    dataset = create_dataset(data, limit=limit, group=group, split=split, exif_orientation=settings.exif_orientation)
     typed: Sequence[str | None] = layers if layers else [None]
     requests = [_request(model, dataset, layer, pool, img_size, settings) for layer in typed]
     found = [None if request is None else store.find(request) for request in requests]
@@ -145,7 +148,7 @@ def _request(
         "data": dataset.uri,
         "fingerprint": dataset.fingerprint(settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
-        "group": None if dataset.limit is None else dataset.group,
+        "group": dataset.drawing_group,
         "settings": how,
         "versions": library_versions(),
     }

@@ -40,7 +40,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "folder",
-        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/); ?classes=nested, ?group=parent or ?group=1 after the path",
+        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/), or CLASS/*.jpg; ?classes=nested, ?group=parent, ?group=1",
         "folder:/data/flowers",
         f"{_HERE}.folder:FolderSource",
     ),
@@ -51,6 +51,12 @@ _SCHEMES = (
         f"{_HERE}.folder:ImageNetSource",
     ),
     DatasetScheme(
+        "manifest",
+        "a csv, tsv or parquet file with columns path and label, perhaps split, sample_id, group and others",
+        "manifest:/data/rows.csv",
+        f"{_HERE}.manifest:ManifestSource",
+    ),
+    DatasetScheme(
         "idx",
         "the MNIST family's four idx files, .gz or not",
         f"idx:{DEBIAN_FASHION_MNIST}",
@@ -58,7 +64,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "npz",
-        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test; else 20 % are test",
+        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test",
         "npz:/data/images.npz",
         f"{_HERE}.npz:NpzSource",
     ),

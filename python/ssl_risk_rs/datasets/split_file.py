@@ -69,7 +69,8 @@ class SplitFile:
                 both[name] = None
         if both:
             raise DataError(
-                f"{path} puts {counted(len(both), 'image')} on both sides, train and test: {some(list(both))}; keep each on one"
+                f"{path} puts {counted(len(both), 'image')} on both sides, train and test: {some(list(both))}; "
+                "keep each on one"
             )
         return cls(path, tuple(side), np.array(list(side.values())), False, len(ids) - len(used))
 
@@ -131,8 +132,8 @@ class SplitFile:
             unknown = [i for i in unknown if found[i] < 0]
         if unknown:
             raise DataError(
-                f"{self.path} names {counted(len(unknown), 'image')} ({len(self.ids):,} in all) that these data do not have: "
-                f"{some([self.ids[i] for i in unknown])}. The data have, for example, "
+                f"{self.path} names {counted(len(unknown), 'image')} ({len(self.ids):,} in all) that these data do "
+                f"not have: {some([self.ids[i] for i in unknown])}. The data have, for example, "
                 f"{some([text(s) for s in listing.sample_id[:2].tolist()])}; name images by sample id, or by path "
                 "from the folder of the file"
             )

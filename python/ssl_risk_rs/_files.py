@@ -4,13 +4,25 @@ import contextlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["beside", "publish", "publish_exclusive", "remove_folder", "replace_folder"]
+__all__ = ["beside", "cache_folder", "publish", "publish_exclusive", "remove_folder", "replace_folder"]
 
 #: end of the name of a folder that is being removed
 _REMOVED = ".removed"
+
+
+def cache_folder() -> Path:
+    """Where files are kept that can be made or fetched again: `$SSL_RISK_CACHE`, else the user's cache folder."""
+    if folder := os.environ.get("SSL_RISK_CACHE"):
+        return Path(folder).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ssl-risk-rs"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ssl-risk-rs"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssl-risk-rs"
 
 
 @contextlib.contextmanager

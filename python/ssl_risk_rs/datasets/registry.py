@@ -57,6 +57,12 @@ _SCHEMES = (
         f"{_HERE}.manifest:ManifestSource",
     ),
     DatasetScheme(
+        "wds",
+        "tar shards with KEY.jpg and KEY.cls (or .json, .txt) for each sample: TRAIN[,TEST], patterns with braces",
+        "wds:/data/train-{000..099}.tar,/data/val-{00..09}.tar",
+        f"{_HERE}.wds:WdsSource",
+    ),
+    DatasetScheme(
         "idx",
         "the MNIST family's four idx files, .gz or not",
         f"idx:{DEBIAN_FASHION_MNIST}",

@@ -211,9 +211,9 @@ def column_array(column: "pl.Series") -> np.ndarray | None:
     if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object) or column.null_count() == len(column):
         return None
     if column.dtype.is_integer() and not column.null_count():
-        return column.cast(pl.Int64).to_numpy()
+        return np.asarray(column.cast(pl.Int64).to_numpy())
     if column.dtype.is_float() and not column.null_count():
-        return column.cast(pl.Float64).to_numpy()
+        return np.asarray(column.cast(pl.Float64).to_numpy())
     values = column.cast(pl.String).to_list()
     if None in values:
         array = np.empty(len(values), object)
@@ -283,8 +283,8 @@ def _absent(paths: list[str]) -> list[bool]:
 
 def _repeated(values: list[str]) -> list[bool]:
     """Whether each value has occurred before."""
-    seen: set[str] = set()
-    return [value in seen or seen.add(value) is not None for value in values]
+    first: dict[str, int] = {}
+    return [first.setdefault(value, i) != i for i, value in enumerate(values)]
 
 
 def _hash(listing: Listing, class_names: list[str]) -> str:

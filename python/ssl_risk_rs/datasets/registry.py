@@ -57,6 +57,12 @@ _SCHEMES = (
         f"{_HERE}.manifest:ManifestSource",
     ),
     DatasetScheme(
+        "hf",
+        "a data set of the Hugging Face hub, or a folder of its save_to_disk; ?image=…&label=…&train=…&test=…",
+        "hf:ORG/NAME:CONFIG@REVISION",
+        f"{_HERE}.hf:HfSource",
+    ),
+    DatasetScheme(
         "wds",
         "tar shards with KEY.jpg and KEY.cls (or .json, .txt) for each sample: TRAIN[,TEST], patterns with braces",
         "wds:/data/train-{000..099}.tar,/data/val-{00..09}.tar",

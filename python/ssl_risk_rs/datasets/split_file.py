@@ -63,13 +63,13 @@ class SplitFile:
             return cls(path, tuple(dict.fromkeys(ids)), np.ones(len(set(ids)), bool), True)
         used, test = chosen_parts(parts, str(path))
         side: dict[str, bool] = {}
-        both = {}
+        both: list[str] = []
         for name, is_test in zip([ids[i] for i in used], test.tolist(), strict=True):
             if side.setdefault(name, is_test) != is_test:
-                both[name] = None
+                both.append(name)
         if both:
             raise DataError(
-                f"{path} puts {counted(len(both), 'image')} on both sides, train and test: {some(list(both))}; "
+                f"{path} puts {counted(len(both), 'image')} on both sides, train and test: {some(both)}; "
                 "keep each on one"
             )
         return cls(path, tuple(side), np.array(list(side.values())), False, len(ids) - len(used))

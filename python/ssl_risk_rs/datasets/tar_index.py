@@ -74,16 +74,16 @@ def index_of(shard: Path) -> ShardIndex:
     if found is not None:
         return found
     index = _read_index(shard)
-    arrays = {field.name: getattr(index, field.name) for field in fields(ShardIndex)}
     with suppress(OSError):  # a folder one may not write to, a full disk: the shard is read again next time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        publish(kept, lambda path: _write(path, {"facts": facts, **arrays}))
+        publish(kept, lambda path: _write(path, facts, index))
     return index
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, facts: np.ndarray, index: ShardIndex) -> None:
+    arrays = {field.name: getattr(index, field.name) for field in fields(ShardIndex)}
     with path.open("wb") as file:  # savez would add an ending to a name
-        np.savez(file, **arrays)
+        np.savez(file, facts=facts, **arrays)
 
 
 def _kept_index(path: Path, facts: np.ndarray) -> ShardIndex | None:
@@ -147,7 +147,7 @@ def _members(shard: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
                         f"{shard} is cut short: {member.name!r} ends at byte {member.offset_data + member.size:,}, the "
                         f"file at {size:,}; {again}"
                     )
-                archive.members.clear()  # it would keep all of them
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all of them
                 yield member
             end = archive.offset
     except tarfile.TarError as error:

@@ -108,8 +108,8 @@ class WdsSource:
         samples = self._samples()
         shard = self.shards[samples.shard[index]]
         with shard.open("rb") as file:
-            file.seek(samples.offset[index])
-            found = file.read(samples.size[index])
+            file.seek(int(samples.offset[index]))
+            found = file.read(int(samples.size[index]))
         if len(found) != samples.size[index]:
             raise DataError(f"{shard} has become shorter since its index was made; copy the shard again")
         return found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from ssl_risk_rs.datasets.dataset import ImageDataset
+from ssl_risk_rs.datasets.guessing import suggestion
 from ssl_risk_rs.datasets.idx import DEBIAN_FASHION_MNIST
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.sources import Source
@@ -118,7 +119,7 @@ def create_dataset(
     known = {entry.scheme: entry for entry in _SCHEMES}
     if scheme not in known:
         examples = ", ".join(entry.example for entry in _SCHEMES)
-        raise DataError(f"data {uri!r} has no known scheme; write one of {examples}")
+        raise DataError(f"data {uri!r} has no known scheme; write one of {examples}.{suggestion(uri, known)}")
     dataset = ImageDataset(
         known[scheme].create(location),
         split_file=None if split is None else SplitFile.read(split),

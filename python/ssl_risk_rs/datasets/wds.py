@@ -109,7 +109,7 @@ class WdsSource:
         shard = self.shards[samples.shard[index]]
         with shard.open("rb") as file:
             file.seek(int(samples.offset[index]))
-            found = file.read(int(samples.size[index]))
+            found: bytes = file.read(int(samples.size[index]))
         if len(found) != samples.size[index]:
             raise DataError(f"{shard} has become shorter since its index was made; copy the shard again")
         return found

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "models": "ssl_risk_rs.cli.models",
     "paper": "ssl_risk_rs.cli.paper",
     "study": "ssl_risk_rs.cli.study",
+    "doctor": "ssl_risk_rs.cli.doctor",
 }
 
 

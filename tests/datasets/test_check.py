@@ -87,8 +87,9 @@ def test_duplicates_within_and_across_the_parts(tmp_path):
     uri = write(tmp_path)
     for source, copy in (("train/ant/2", "train/bee/3"), ("train/ant/2", "test/ant/0"), ("test/bee/1", "test/bee/2")):
         shutil.copy(tmp_path / f"{source}.png", tmp_path / f"{copy}.png")
-    found = findings("data", "check", uri)  # a run goes on with a note
+    found = findings("data", "check", uri, code=1)
     across, within = found["duplicates"]
+    assert (across["status"], within["status"]) == ("fault", "note")
     assert across["values"] == {
         "test_images_in_train": 1, "repeated_within_a_part": 1, "sets_with_several_labels": 1,
     }  # fmt: skip

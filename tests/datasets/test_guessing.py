@@ -25,7 +25,7 @@ def images(root, folders, n=5):
 def proposed(path) -> str:
     with pytest.raises(DataError, match="has no known scheme; write one of digits") as error:
         create_dataset(str(path))
-    return str(error.value).partition("Did you mean  ")[2].removesuffix("  ?")
+    return str(error.value).partition("Did you mean:  ")[2]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_idx_and_saved_data_sets(tmp_path):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("folders:/data/x", r"Did you mean  folder:/data/x  \?"),
-        ("Manifest:/data/x.csv", r"Did you mean  manifest:/data/x\.csv  \?"),
-        ("digit", r"Did you mean  digits  \?"),
+        ("folders:/data/x", r"Did you mean:  folder:/data/x"),
+        ("Manifest:/data/x.csv", r"Did you mean:  manifest:/data/x\.csv"),
+        ("digit", "Did you mean:  digits"),
         ("org/name", "for a data set of the Hugging Face hub write hf:org/name"),
         ("/no/such/place", "There is no file or folder /no/such/place"),
         ("", "has no known scheme"),

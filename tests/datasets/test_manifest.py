@@ -66,7 +66,7 @@ def test_rows_labels_parts_and_further_columns(tmp_path, suffix):
 def test_without_a_split_a_part_is_set_aside(tmp_path):
     dataset = create_dataset(saved(frame(tmp_path, split=None, label=["a", "b"] * 6), tmp_path / "rows.csv"))
     assert dataset.samples["split"].to_list().count("test") == 2
-    assert any("does not tell training from test images: 20% of each class" in note for note in dataset.notes)
+    assert any("no test part in manifest:" in note for note in dataset.notes)
 
 
 def test_a_validation_part_is_the_test_part_where_there_is_no_other(tmp_path):

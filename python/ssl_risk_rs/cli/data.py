@@ -91,7 +91,7 @@ def check(uri: str, limit: str | None, group: str | None, split: str | None, wor
     """Look at every row and decode every image: counts, classes, sizes, corrupt files, duplicates, groups.
 
     Two images are duplicates if the bytes of their files, or the pixels of their arrays, are equal. A note is
-    something to know; a fault is something that a run refuses, and makes the exit status 1.
+    something to know. A fault makes the exit status 1: a run would refuse the data, or test images are training images.
 
     \b
     ssl-risk-rs data check folder:imgs

@@ -91,8 +91,8 @@ class ImageDataset:
             share = f"{TEST_SHARE:.0%} of each class"
             drawn = f"{share} in whole groups of {self._cut_group!r}" if self._cut_group else share
             notes.append(
-                f"{self.uri} does not tell training from test images: {drawn}, drawn by sample id with seed "
-                f"{CUT_SEED}, {'are' if self._cut_group else 'is'} the test part (--split FILE gives another)"
+                f"no test part in {self.uri}: {drawn}, drawn by sample id with seed {CUT_SEED}, is the test part "
+                "(--split FILE gives another)"
             )
         if self.limit is not None:
             listing = self._listing[0]

@@ -32,12 +32,12 @@ def suggestion(uri: str, schemes: Collection[str]) -> str:
     if near and (colon or near[0] == "digits"):
         return _meant(f"{near[0]}:{rest}" if colon else near[0])
     if re.fullmatch(r"[\w.-]+/[\w.-]+", uri) and not uri.startswith("."):
-        return f" There is no such file or folder here; for a data set of the Hugging Face hub write hf:{uri}."
-    return f" There is no file or folder {path}." if not colon else ""
+        return f"There is no such file or folder here; for a data set of the Hugging Face hub write hf:{uri}."
+    return f"There is no file or folder {path}." if not colon else ""
 
 
 def _meant(line: str | None) -> str:
-    return "" if line is None else f" Did you mean  {line}  ?"
+    return "" if line is None else f"Did you mean:  {line}"
 
 
 def _in_file(path: Path) -> str | None:

@@ -80,6 +80,7 @@ def examine_data(dataset: ImageDataset, *, group: str | None = None, model: str 
     """
     n = len(dataset)
     rows = np.unique(np.linspace(0, n - 1, min(SAMPLE, n)).round().astype(np.int64)).tolist()
+    _decode(dataset, rows[:1], 1)  # the first image loads the decoder
     decoded = _decode(dataset, rows, 1)
     n_decoded = len(decoded.sizes)
     pixels = sum(width * height for width, height in decoded.sizes)
@@ -237,7 +238,7 @@ def _duplicate_findings(dataset: ImageDataset, same: Sequence[Sequence[int]]) ->
     if across:
         found.append(
             Finding(
-                "duplicates", "note", f"{counted(n_test, 'test image')} with the bytes of a training image",
+                "duplicates", "fault", f"{counted(n_test, 'test image')} with the bytes of a training image",
                 "the test error is too low by what they add; remove them from one part", values, lines(across),
             )
         )  # fmt: skip

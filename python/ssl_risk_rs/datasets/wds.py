@@ -121,30 +121,33 @@ class WdsSource:
         if self._loaded is None:
             indexes = self._indexes()
             names = ["train", "test"] if len(self.parts) == 2 else ["all"]
-            part_of = np.repeat(np.arange(len(self.parts)), [len(part) for part in self.parts])
+            part_of = np.repeat(np.arange(len(self.parts)), [len(part) for part in self.parts]).tolist()
             keys: list[tuple[int, int, bytes]] = []  # part, shard, key
             labels: list[str] = []
-            places: list[tuple[int, int, int]] = []
+            offsets, sizes = [], []
             faults: dict[str, list[str]] = {}
             for number, index in enumerate(indexes):
+                images = []
                 for key, image, label, fault in _grouped(index):
                     if fault:
                         faults.setdefault(fault, []).append(f"{text(key)} in {self.shards[number].name}")
                         continue
-                    keys.append((int(part_of[number]), number, key))
+                    keys.append((part_of[number], number, key))
                     labels.append(label)
-                    places.append((number, int(index.offset[image]), int(index.size[image])))
+                    images.append(image)
+                offsets.append(index.offset[images])
+                sizes.append(index.size[images])
             self._refuse(faults, len(keys))
             n_special = sum(int(index.n_special[0]) for index in indexes)
             if n_special:
                 self._notes.append(f"{counted(n_special, 'link')} or special files in the shards are not used")
-            shard, offset, size = (np.array(values, np.int64) for values in zip(*places, strict=True))
+            shard = np.array([number for _, number, _ in keys], np.int64)
             encoded = encode_labels({"all": np.array(labels)}, where=f"wds:{self.location}: the labels")
             codes = encoded.codes["all"]
-            n_train = int((part_of[shard] == 0).sum()) if len(self.parts) == 2 else None
+            n_train = sum(part == 0 for part, _, _ in keys) if len(self.parts) == 2 else None
             listing = Listing(np.array(self._ids(keys, names)), codes, n_train)
             class_names = encoded.class_names or [str(code) for code in range(int(codes.max()) + 1)]
-            self._loaded = _Samples(shard, offset, size, listing, class_names)
+            self._loaded = _Samples(shard, np.concatenate(offsets), np.concatenate(sizes), listing, class_names)
         return self._loaded
 
     def _indexes(self) -> list[ShardIndex]:

@@ -4,10 +4,14 @@ import contextlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["OFFLINE", "beside", "is_offline", "publish", "publish_exclusive", "remove_folder", "replace_folder"]
+__all__ = [
+    "OFFLINE", "beside", "cache_folder", "is_offline", "publish", "publish_exclusive", "remove_folder",
+    "replace_folder",
+]  # fmt: skip
 
 #: environment variable that forbids downloads, as --offline does
 OFFLINE = "SSL_RISK_OFFLINE"
@@ -19,6 +23,17 @@ _REMOVED = ".removed"
 def is_offline() -> bool:
     """Whether nothing may be downloaded; the Hugging Face hub's own variable counts too."""
     return any(os.environ.get(name, "").lower() not in ("", "0", "false", "no") for name in (OFFLINE, "HF_HUB_OFFLINE"))
+
+
+def cache_folder() -> Path:
+    """Where files are kept that can be made or fetched again: `$SSL_RISK_CACHE`, else the user's cache folder."""
+    if folder := os.environ.get("SSL_RISK_CACHE"):
+        return Path(folder).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ssl-risk-rs"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ssl-risk-rs"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssl-risk-rs"
 
 
 @contextlib.contextmanager

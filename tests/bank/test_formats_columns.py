@@ -318,14 +318,17 @@ def test_csv_says_what_is_wrong(tmp_path, frame):
     path.write_text("")
     with pytest.raises(DataError, match=r"damaged or no \.csv file"):
         load_features(path)
-    path.write_text("label;f0;f1\n0;1;2\n")
+    path.write_text("label f0 f1\n0 1 2\n")
     with pytest.raises(DataError, match=r"has one column .*separate columns by commas"):
         load_features(path)
     path.write_text("0.5,0.25,1\n0.1,0.2,0\n")
     with pytest.raises(DataError, match="no column 'label'"):
         load_features(path)
     path.write_bytes("label,f0,f1\nk\u00e4se,1,2\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"damaged or no \.csv file"):
+    with pytest.raises(DataError, match=r"line 2 is no UTF-8 text .*iconv -f LATIN1"):
+        load_features(path)
+    path.write_text("label,f0,f1\nk\u00e4se,1,2\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"is UTF-16 text; .*iconv -f UTF-16"):
         load_features(path)
     path.write_text("label,f0,f1\n" + "0,1,2\n1,2,3\n" * 5 + "0,1\n")
     with pytest.raises(DataError, match="row 10, column 'f1' is empty"):
@@ -337,6 +340,13 @@ def test_csv_with_a_byte_order_mark_and_late_floats(tmp_path):
     (tmp_path / "f.csv").write_text("\n".join(rows), encoding="utf-8")
     found = load_features(tmp_path / "f.csv")
     assert 1.5 in x_of(found)[:, 0] and len(x_of(found)) == 301
+
+
+def test_csv_of_a_spreadsheet_that_divides_by_semicolons(tmp_path):
+    rows = ['\ufefflabel;f0;f1;"a, b, c"', *(f"{i % 2};{i}.5;1;x" for i in range(30))]
+    (tmp_path / "f.csv").write_text("\n".join(rows), encoding="utf-8")
+    found = load_features(tmp_path / "f.csv")
+    assert x_of(found).shape == (30, 2) and 7.5 in x_of(found)[:, 0]
 
 
 def test_arrays_have_no_columns_to_name(tmp_path):

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from ssl_risk_rs.datasets import create_dataset, find_overlap, overlap
+from ssl_risk_rs.datasets import create_dataset, find_duplicates, find_overlap, overlap
 
 RNG = np.random.default_rng(0)
 
@@ -92,3 +92,17 @@ def test_a_data_set_without_a_test_part_overlaps_nothing():
     whole = create_dataset("digits", limit=5)
     test = whole.samples.filter(whole.samples["split"] == "test")["sample_id"].to_list()
     assert find_overlap(whole.without(test)).n_test == 0
+
+
+def test_duplicates_of_every_part(tmp_path):
+    uri = write(tmp_path)
+    assert find_duplicates(create_dataset(uri)) == []
+    for source, copy in (("train/ant/2", "train/bee/3"), ("train/ant/2", "test/ant/0"), ("test/bee/1", "test/bee/2")):
+        shutil.copy(tmp_path / f"{source}.bmp", tmp_path / f"{copy}.bmp")
+    dataset = create_dataset(uri)
+    assert find_duplicates(dataset) == [(2, 9, 12), (19, 20)]
+    assert find_overlap(dataset).pairs == ((12, 2),)
+    x = np.zeros((6, 3, 3), np.uint8)
+    x[3:] = 1 + np.arange(3)[:, None, None]
+    np.savez(tmp_path / "a.npz", x_train=x[:4], x_test=x[4:], y_train=np.arange(4) % 2, y_test=np.arange(2))
+    assert find_duplicates(create_dataset(f"npz:{tmp_path / 'a.npz'}")) == [(0, 1, 2)]

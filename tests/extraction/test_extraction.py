@@ -589,10 +589,11 @@ def test_data_commands(tmp_path):
     assert (shown[0]["train"], shown[0]["test"], shown[0]["classes"]) == (1442, 355, 10)
     spoilt = write_images(tmp_path, corrupt=("test/ant/000.png",))
     checked = CliRunner().invoke(main, ["data", "check", f"folder:{tmp_path}", "--format", "json"])
-    assert checked.exit_code == 1 and json.loads(checked.stdout)[0]["image"] == spoilt[0]
+    (decoded,) = [entry for entry in json.loads(checked.stdout) if entry["check"] == "decoding"]
+    assert checked.exit_code == 1 and decoded["examples"][0].startswith(f"{spoilt[0]}: ")
     Image.new("RGB", (3, 3)).save(spoilt[0])
     checked = CliRunner().invoke(main, ["data", "check", f"folder:{tmp_path}"])
-    assert checked.exit_code == 0 and "30 images decoded, 0 cannot be; 0 images of the test part" in checked.stderr
+    assert checked.exit_code == 0 and "30 images decoded" in checked.stdout
 
 
 # --- batch size and record

@@ -204,9 +204,9 @@ def test_data_commands_list_repeats_and_groups(tmp_path):
 
     uri = write(tmp_path / "d", repeat=True)
     checked = CliRunner().invoke(main, ["data", "check", uri, "--format", "json"])
-    (row,) = json.loads(checked.stdout)
-    assert checked.exit_code == 1 and row["image"].endswith("test/bee/p2/0.png")
-    assert "train/ant/p1/1.png" in row["reason"]
+    (found,) = [entry for entry in json.loads(checked.stdout) if entry["check"] == "duplicates"]
+    assert checked.exit_code == 1 and found["examples"][0].endswith("test/bee/p2/0.png")
+    assert "train/ant/p1/1.png = " in found["examples"][0]
     args = ["data", "show", f"{uri}?group=parent", "--group", "group", "--format", "json"]
     (row,) = json.loads(CliRunner().invoke(main, args).stdout)
     assert (row["groups"], row["groups_on_both_sides"], row["identity"]) == (2, 2, "unknown")

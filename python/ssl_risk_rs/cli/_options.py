@@ -28,6 +28,7 @@ __all__ = [
     "say",
     "shard_option",
     "show",
+    "split_option",
     "store_option",
     "width",
 ]
@@ -77,8 +78,8 @@ def data_option(command: Command) -> Command:
     return click.option(
         "-d",
         "--data",
-        help=f"Images: imagenet:PATH, folder:PATH, idx:PATH, npz:FILE, digits. Default: ${DATA_VARIABLE}, "
-        "else the bundled digits.",
+        help="Images: imagenet:PATH, folder:PATH, manifest:FILE, hf:NAME, wds:TARS, npz:FILE, idx:PATH, digits. "
+        f"Default: ${DATA_VARIABLE}, else the bundled digits.",
     )(command)
 
 
@@ -99,6 +100,14 @@ def store_option(command: Command) -> Command:
         help="Feature banks are kept in this folder. The default is $SSL_RISK_STORE, else ssl-risk-rs/banks in the "
         "user's cache folder.",
     )(command)  # fmt: skip
+
+
+#: --split
+split_option = click.option(
+    "--split",
+    metavar="FILE",
+    help="Train and test are as in this csv, tsv or parquet file (sample_id or path, split), or a .txt of test ids.",
+)
 
 
 def features_options(command: Command) -> Command:
@@ -171,6 +180,7 @@ def extraction_options(command: Command) -> Command:
     """Options that say what the encoder sees and how it runs; `extraction_settings` reads them, and a `device`."""
     options = [
         click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class."),
+        split_option,
         click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
         click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
         click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
@@ -282,7 +292,7 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "settings": settings,
         "layers": [layer.strip() for layer in layers.split(",") if layer.strip()] if layers else None,
-        **{name: options.pop(name) for name in ("limit", "img_size", "pool")},
+        **{name: options.pop(name) for name in ("limit", "split", "img_size", "pool")},
     }
 
 

@@ -1,5 +1,7 @@
 """`ssl-risk-rs data`: the data sets one can name."""
 
+import textwrap
+
 import click
 
 from ssl_risk_rs.cli import _options as opt
@@ -28,8 +30,13 @@ def list_(form: str) -> None:
     """
     from ssl_risk_rs.datasets import list_datasets
 
-    rows = [{"example": entry.example, "layout": entry.layout} for entry in list_datasets()]
-    opt.print_rows(rows, form)
+    if form != "table":
+        opt.print_rows([{"example": entry.example, "layout": entry.layout} for entry in list_datasets()], form)
+        return
+    width = max(opt.width() or 80, 40)
+    for entry in list_datasets():
+        opt.show(entry.example)
+        opt.show(textwrap.fill(entry.layout, width, initial_indent="    ", subsequent_indent="    "))
 
 
 _group = click.option("--group", metavar="COLUMN", help="Column of groups: patients, slides, scenes.")
@@ -40,8 +47,9 @@ _limit = click.option("--limit", metavar="N|N/class", help="Fewer images of each
 @click.argument("uri")
 @_limit
 @_group
+@opt.split_option
 @opt.format_option
-def show(uri: str, limit: str | None, group: str | None, form: str) -> None:
+def show(uri: str, limit: str | None, group: str | None, split: str | None, form: str) -> None:
     """Count the images, classes and groups of a data set; no image is decoded.
 
     `groups_on_both_sides` counts the groups that have training and test images: they make a test part easier than
@@ -52,7 +60,7 @@ def show(uri: str, limit: str | None, group: str | None, form: str) -> None:
     """
     from ssl_risk_rs.datasets import create_dataset
 
-    dataset = create_dataset(uri, limit=limit, group=group)
+    dataset = create_dataset(uri, limit=limit, group=group, split=split)
     samples = dataset.samples
     n_train = int((samples["split"] == "train").sum())
     for note in dataset.notes:
@@ -67,44 +75,41 @@ def show(uri: str, limit: str | None, group: str | None, form: str) -> None:
     if group is not None:
         train, test = (set(samples.filter(samples["split"] == part)[group].to_list()) for part in ("train", "test"))
         row |= {"groups": len(train | test), "groups_on_both_sides": len(train & test)}
-    opt.print_rows([row | {"fingerprint": dataset.fingerprint()}], form)
+    row |= {"columns": ", ".join(samples.columns[5:]), "fingerprint": dataset.fingerprint()}
+    if form != "table":
+        opt.print_rows([row], form)
+        return
+    widest = max(map(len, row))
+    for name, value in row.items():
+        opt.show(f"{name:{widest}}  {value:,}" if isinstance(value, int) else f"{name:{widest}}  {value}".rstrip())
 
 
 @data.command()
 @click.argument("uri")
 @_limit
+@_group
+@opt.split_option
 @click.option("--workers", type=opt.AutoInt(0), default="auto", show_default=True, help="Image decoders.")
 @opt.format_option
-def check(uri: str, limit: str | None, workers: int | str, form: str) -> None:
-    """Decode every image; list those that cannot be decoded, and test images that are training images too.
+def check(uri: str, limit: str | None, group: str | None, split: str | None, workers: int | str, form: str) -> None:
+    """Look at every row and decode every image: counts, classes, sizes, corrupt files, duplicates, groups.
 
-    A test image is a training image if the bytes of the two files, or the pixels of the two arrays, are equal. The
-    exit status is 1 if there is anything to list.
+    Two images are duplicates if the bytes of their files, or the pixels of their arrays, are equal. A note is
+    something to know. A fault makes the exit status 1: a run would refuse the data, or test images are training images.
 
     \b
     ssl-risk-rs data check folder:imgs
     """
+    from ssl_risk_rs.cli._findings import finish, print_findings
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.datasets import create_dataset, find_overlap
-    from ssl_risk_rs.events import Event
-    from ssl_risk_rs.extraction.decoding import count_cpus, count_images, find_corrupt
+    from ssl_risk_rs.datasets import create_dataset
+    from ssl_risk_rs.extraction.decoding import count_cpus
+    from ssl_risk_rs.workflow.doctor_data import check_data
 
-    dataset = create_dataset(uri, limit=limit)
-    total = len(dataset)
+    dataset = create_dataset(uri, limit=limit, group=group, split=split)
+    for note in dataset.notes:
+        opt.say(note)
     with EventDisplay() as progress:
-        corrupt = find_corrupt(
-            dataset,
-            workers=count_cpus() if isinstance(workers, str) else workers,
-            progress=lambda rows: progress(Event("scan", rows, total)),
-        )
-        overlap = find_overlap(dataset, progress=lambda rows: progress(Event("compare", rows, total)))
-    opt.say(
-        f"{count_images(total)} decoded, {len(corrupt):,} cannot be; "
-        f"{count_images(overlap.n_test)} of the test part are training images too"
-    )
-    rows = [{"image": image.where, "reason": image.reason} for image in corrupt]
-    pairs = overlap.examples(dataset, show=overlap.n_test)
-    rows += [{"image": test, "reason": f"the same content as training image {train}"} for test, train in pairs]
-    if rows:
-        opt.print_rows(rows, form)
-        raise click.exceptions.Exit(1)
+        threads = count_cpus() if isinstance(workers, str) else workers
+        findings = check_data(dataset, group=group, workers=threads, report=progress)
+    finish(print_findings(findings, form))

@@ -7,7 +7,16 @@ one looks at file names and headers only; images are read by `ImageDataset.load`
 
 from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.datasets.limits import Limit
-from ssl_risk_rs.datasets.overlap import Overlap, find_overlap
+from ssl_risk_rs.datasets.overlap import Overlap, find_duplicates, find_overlap
 from ssl_risk_rs.datasets.registry import DatasetScheme, create_dataset, list_datasets
 
-__all__ = ["DatasetScheme", "ImageDataset", "Limit", "Overlap", "create_dataset", "find_overlap", "list_datasets"]
+__all__ = [
+    "DatasetScheme",
+    "ImageDataset",
+    "Limit",
+    "Overlap",
+    "create_dataset",
+    "find_duplicates",
+    "find_overlap",
+    "list_datasets",
+]

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs._labels import check_test_classes
+from ssl_risk_rs._splits import stratified_cut
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.pixels import upright
-from ssl_risk_rs.datasets.sources import Picture, Source, text
+from ssl_risk_rs.datasets.sources import GROUP, Listing, Picture, Source, text
+from ssl_risk_rs.datasets.split_file import SplitFile
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ImageDataset"]
+
+#: the part that is set aside for testing where neither the source nor a file tells which images are test images
+TEST_SHARE, CUT_SEED = 0.2, 0
 
 
 class ImageDataset:
@@ -33,8 +39,9 @@ class ImageDataset:
     name : str, short name for tables
     class_names : list of str; a label is an index into it
     identity : DataIdentity, which published data these are, where the source tells
+    split_file : SplitFile or None, the file that tells training from test images
     limit : Limit or None
-    group : column of `samples` whose groups a limit keeps whole, or None
+    group : column of `samples` whose groups a limit, and a part that is set aside, keep whole, or None
     exif_orientation : whether images are turned as their EXIF data ask
     samples : polars frame of n rows, see `samples`
     notes : list of str, sentences a user should read
@@ -44,12 +51,14 @@ class ImageDataset:
         self,
         source: Source,
         *,
+        split_file: SplitFile | None = None,
         limit: Limit | None = None,
         group: str | None = None,
         excluded: Collection[str] = (),
         exif_orientation: bool = False,
     ) -> None:
         self.source = source
+        self.split_file = split_file
         self.limit = limit
         self.group = group
         self.excluded = frozenset(excluded)
@@ -74,28 +83,72 @@ class ImageDataset:
     @property
     def notes(self) -> list[str]:
         notes = list(self.source.notes())
+        if self.split_file is not None:
+            listing, order = self._listing
+            assert order is not None and listing.n_train is not None
+            notes += self.split_file.notes(self.source.listing(), order, listing.n_train)
+        elif self.source.listing().n_train is None:
+            share = f"{TEST_SHARE:.0%} of each class"
+            drawn = f"{share} in whole groups of {self._cut_group!r}" if self._cut_group else share
+            notes.append(
+                f"no test part in {self.uri}: {drawn}, drawn by sample id with seed {CUT_SEED}, is the test part "
+                "(--split FILE gives another)"
+            )
         if self.limit is not None:
-            notes += self.limit.notes(self.source.listing(), self._limited, self.class_names, self.group)
+            listing = self._listing[0]
+            notes += self.limit.notes(listing, self._limited, self.class_names, self.group)
         if self.excluded:
             notes.append(f"{len(self.excluded):,} images that cannot be decoded are left out")
         return notes
 
+    @property
+    def drawing_group(self) -> str | None:
+        """The column whose groups decide which images are drawn, by a limit or for the test part; None if none does."""
+        drawn = self.limit is not None or (self.split_file is None and self.source.listing().n_train is None)
+        return self.group if drawn else None
+
+    @property
+    def _cut_group(self) -> str | None:
+        """The column whose groups stay whole where a test part is set aside."""
+        return self.group or (GROUP if GROUP in self.source.listing().columns else None)
+
     @cached_property
-    def _limited(self) -> np.ndarray:
-        """Positions in the source's listing that the limit keeps (int64)."""
+    def _listing(self) -> tuple[Listing, np.ndarray | None]:
+        """Training images, then test images, and the position of each in the source's listing (None: the same)."""
         listing = self.source.listing()
         if self.group is not None and self.group not in listing.columns:
             has = f"it has {', '.join(listing.columns)}" if listing.columns else "it has none"
             raise DataError(
                 f"{self.uri} has no column {self.group!r} of groups; {has}. Class folders give one with "
-                "folder:PATH?group=parent, an .npz file with arrays groups_train and groups_test"
+                "folder:PATH?group=parent, an .npz file with arrays groups_train and groups_test, a manifest with a "
+                "column of that name"
             )
+        order, arranged = None, listing
+        if self.split_file is not None:
+            order, n_train = self.split_file.order(listing)
+            arranged = listing.taken(order, n_train)
+        elif listing.n_train is None:
+            ids = [text(s) for s in listing.sample_id.tolist()]
+            groups = None if self._cut_group is None else listing.columns[self._cut_group].tolist()
+            test = stratified_cut(listing.label, ids, share=TEST_SHARE, seed=CUT_SEED, groups=groups)
+            order = np.argsort(test, kind="stable")
+            arranged = listing.taken(order, int((~test).sum()))
+        train, rest = arranged.parts()
+        check_test_classes(
+            arranged.label[train], arranged.label[rest], self.class_names, f"{self.uri}: the test labels"
+        )
+        return arranged, order
+
+    @cached_property
+    def _limited(self) -> np.ndarray:
+        """Positions in `_listing` that the limit keeps (int64)."""
+        listing = self._listing[0]
         return np.arange(len(listing.label)) if self.limit is None else self.limit.select(listing, self.group)
 
     @cached_property
-    def _positions(self) -> np.ndarray:
-        """Position in the source's listing of each row (int64)."""
-        listing, kept = self.source.listing(), self._limited
+    def _kept(self) -> np.ndarray:
+        """Position in `_listing` of each row (int64)."""
+        listing, kept = self._listing[0], self._limited
         if self.excluded:
             ids = listing.sample_id[kept].tolist()
             kept = kept[np.array([text(s) not in self.excluded for s in ids], dtype=bool)]
@@ -104,14 +157,20 @@ class ImageDataset:
         return kept
 
     @cached_property
+    def _positions(self) -> np.ndarray:
+        """Position in the source's listing of each row (int64)."""
+        order = self._listing[1]
+        return self._kept if order is None else order[self._kept]
+
+    @cached_property
     def samples(self) -> "pl.DataFrame":
         """One line for each row: row (u64), split ("train" or "test"), sample_id (str, independent of the
         order of the rows), label (i64), path (str, null where the image is no file of its own), and the source's
         further columns (str or i64), such as `group`."""
         import polars as pl
 
-        listing, kept = self.source.listing(), self._positions
-        n_train = int(np.searchsorted(kept, listing.n_train))
+        listing, kept = self._listing[0], self._kept
+        n_train = int(np.searchsorted(kept, listing.parts()[1].start))
         paths = [None] * len(kept) if listing.path is None else map(text, listing.path[kept].tolist())
         frame = pl.DataFrame(
             {
@@ -166,6 +225,7 @@ class ImageDataset:
     ) -> "ImageDataset":
         return ImageDataset(
             self.source,
+            split_file=self.split_file,
             limit=self.limit,
             group=self.group,
             excluded=self.excluded if excluded is None else excluded,
@@ -180,7 +240,11 @@ class ImageDataset:
         Reads no image unless `hash_content`. 32 hexadecimal digits.
         """
         digest = blake2b(self.source.scheme.encode() + b"\n", digest_size=16)
-        for file in sorted(self.source.files(), key=lambda file: os.fsencode(file.name)):
+        split = [] if self.split_file is None else [self.split_file.file]
+        for file in sorted([*self.source.files(), *split], key=lambda file: os.fsencode(file.name)):
+            if file.mark is not None:
+                digest.update(f"{text(file.name)}\0{file.mark}\n".encode())
+                continue
             try:
                 stat = os.stat(file.path)
                 mark = _content_hash(file.path) if hash_content else str(stat.st_mtime_ns)
@@ -191,7 +255,12 @@ class ImageDataset:
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, object]:
-        return {key: value for key, value in self.__dict__.items() if key != "samples"}
+        self._positions  # noqa: B018  # what a decode worker asks for; the rest it can do without
+        return {key: value for key, value in self.__dict__.items() if key not in _REMADE}
+
+
+#: what a copy in another process makes anew if it is ever asked for
+_REMADE = ("samples", "_listing", "_limited", "_kept")
 
 
 def _content_hash(path: str | bytes | Path) -> str:

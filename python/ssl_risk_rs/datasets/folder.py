@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
-from ssl_risk_rs.datasets.sources import DataFile, Listing, Picture, existing_folder
+from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, split_options
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["FolderSource", "ImageNetSource"]
@@ -19,13 +20,10 @@ __all__ = ["FolderSource", "ImageNetSource"]
 IMAGENET = DataIdentity("ImageNet-1K", "imagenet-1k")
 WORDNET_ID = re.compile(r"n\d{8}")
 
-#: column of the samples that a group option gives
-GROUP = "group"
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the folders below `train/` and `test/` stand for.
+    """What the folders below `train/` and `test/` (or below the data's root, where it has no parts) stand for.
 
     classes : "top", the folders in them; "nested", every folder that holds images (`a/abbey`)
     group : None, "parent" (all folders between the class folder and the image) or how many of them from the class
@@ -43,7 +41,7 @@ class Layout:
 
 @dataclass(slots=True)
 class _Part:
-    """What was found below `train/` or `test/`; names are relative to the data's root, with `/`."""
+    """What was found below `train/` or `test/`, or below the root; names are relative to the data's root, with `/`."""
 
     images: dict[str, list[str]]  # by class
     strangers: list[str] = field(default_factory=list)  # files that are no images by their ending
@@ -51,7 +49,7 @@ class _Part:
 
 
 class FolderSource:
-    """`train/CLASS/…` and `test/CLASS/…` (or `val/`), any depth below the class folder.
+    """`train/CLASS/…` and `test/CLASS/…` (or `val/`), any depth below the class folder; or `CLASS/…` alone.
 
     The classes are the sorted names of the class folders; both parts must have the same ones. Where there are
     both `test/` and `val/`, `test/` is used and a note says so. Names that begin with a dot are skipped; files
@@ -63,28 +61,44 @@ class FolderSource:
     """
 
     scheme = "folder"
-    wanted = "a folder with train/CLASS/*.jpg and test/CLASS/*.jpg (or val/)"
+    wanted = "a folder with train/CLASS/*.jpg and test/CLASS/*.jpg (or val/), or with CLASS/*.jpg alone"
     test_names: tuple[str, ...] = ("test", "val")
+    #: whether class folders without train/ and test/ are taken
+    flat = True
 
     def __init__(self, location: str) -> None:
-        path, self.layout = _split_options(location, self.scheme)
+        path, self.layout = _layout(location, self.scheme)
         self.root = existing_folder(path, self.scheme, self.wanted)
         self.location = f"{self.root}{self.layout}"
         self.name = self.root.name or self.scheme
         self._notes: list[str] = []
         self._loaded: tuple[list[str], Listing] | None = None
         present = [part for part in self.test_names if (self.root / part).is_dir()]
-        if not (self.root / "train").is_dir() or not present:
+        train = (self.root / "train").is_dir()
+        if train and present:
+            self.parts: tuple[str, ...] = ("train", present[0])
+        elif self.flat and not train and not present and self._has_class_folders():
+            self.parts = ("",)
+        else:
             raise DataError(self._no_parts())
-        self.parts = ("train", present[0])
         if len(present) > 1:
             self._notes.append(f"{self.root / present[1]} is not used: {present[0]}/ is the test part")
+
+    def _has_class_folders(self) -> bool:
+        """Whether the root holds folders, none of them called as a part is: two parts taken for two classes would give
+        results that look sound."""
+        folders = [entry.name for entry in self.root.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
+        spelled = {*TRAIN_NAMES, *(name for names in TEST_NAMES for name in names)}
+        return bool(folders) and not any(name.lower() in spelled for name in folders)
 
     def _no_parts(self) -> str:
         looked = f"{self.scheme}:{self.root} needs train/ and {' or '.join(p + '/' for p in self.test_names)}"
         found = sorted(entry.name for entry in self.root.iterdir() if not entry.name.startswith("."))
         inside = f"it holds {', '.join(found[:5])}{', …' if len(found) > 5 else ''}" if found else "it is empty"
-        return f"{looked}; {inside}. Give {self.wanted}"
+        hint = ""
+        if self.flat and (self.root / "train").is_dir():
+            hint = f", or {self.scheme}:{self.root / 'train'}, of which a fifth is then set aside as test images"
+        return f"{looked}; {inside}. Give {self.wanted}{hint}"
 
     def class_names(self) -> list[str]:
         return self._scan()[0]
@@ -119,23 +133,22 @@ class FolderSource:
 
     def _scan(self) -> tuple[list[str], Listing]:
         if self._loaded is None:
-            train, test = (self._read_part(part) for part in self.parts)
-            self._check_classes(sorted(train.images), sorted(test.images))
-            names, ids, labels = sorted(train.images), [], []
-            n_train = 0
-            for part, found in zip(self.parts, (train, test), strict=True):
+            parts = [self._read_part(part) for part in self.parts]
+            self._check_classes(*(sorted(found.images) for found in parts))
+            names, ids, labels = sorted(parts[0].images), [], []
+            for part, found in zip(self.parts, parts, strict=True):
                 for label, name in enumerate(names):
                     images = found.images[name]
                     if not images:
+                        where = "both parts" if len(parts) > 1 else str(self.root)
                         raise DataError(
                             f"{self.root / part / name} has no images ({', '.join(IMAGE_SUFFIXES)}); "
-                            f"remove class {name!r} from both parts or add its images"
+                            f"remove class {name!r} from {where} or add its images"
                         )
                     ids += images
                     labels += [label] * len(images)
-                if part == "train":
-                    n_train = len(ids)
-            self._note_what_is_left_out(train, test)
+            n_train = sum(map(len, parts[0].images.values())) if len(parts) > 1 else None
+            self._note_what_is_left_out(parts)
             groups = self._groups(ids, labels, names)
             sample_id = np.array([os.fsencode(name) for name in ids])
             root = os.fsencode(self.root) + b"/"
@@ -147,47 +160,54 @@ class FolderSource:
         return self._loaded
 
     def _read_part(self, part: str) -> _Part:
+        inside = f"{part}/" if part else ""
         with os.scandir(self.root / part) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
         folders = sorted(entry.name for entry in shown if entry.is_dir())
-        beside = sorted(f"{part}/{entry.name}" for entry in shown if not entry.is_dir())
+        beside = sorted(f"{inside}{entry.name}" for entry in shown if not entry.is_dir())
         found = _Part({})
         for name in beside:
             (found.outside if _is_image(name) else found.strangers).append(name)
         for folder in folders:
-            images, others = _images(self.root, f"{part}/{folder}")
+            images, others = _images(self.root, f"{inside}{folder}")
             found.strangers += others
             if self.layout.classes == "top":
                 found.images[folder] = images
                 continue
             for image in images:
-                found.images.setdefault(_folder_of(image).partition("/")[2], []).append(image)
+                found.images.setdefault(self._below_part(image), []).append(image)
         return found
 
-    def _note_what_is_left_out(self, train: _Part, test: _Part) -> None:
-        strangers = train.strangers + test.strangers
+    def _below_part(self, image: str) -> str:
+        """Folder of an image, below its part."""
+        folder = _folder_of(image)
+        return folder if self.parts == ("",) else folder.partition("/")[2]
+
+    def _note_what_is_left_out(self, parts: list[_Part]) -> None:
+        strangers = [name for found in parts for name in found.strangers]
         if strangers:
             self._notes.append(
                 f"{_files(len(strangers))} not used, since the ending is no image's, "
                 f"for example {self.root / strangers[0]}"
             )
-        for part, found in zip(self.parts, (train, test), strict=True):
+        for part, found in zip(self.parts, parts, strict=True):
             if found.outside:
                 self._notes.append(
-                    f"{len(found.outside):,} images lie in {part}/ itself, outside its class folders, and are not "
+                    f"{len(found.outside):,} images lie in {part or self.root}/ itself, outside its class folders, and "
+                    "are not "
                     f"used, for example {self.root / found.outside[0]}"
                 )
         if self.layout != Layout():
             return
         deeper, classes = set(), set()
-        for found in (train, test):
+        for found in parts:
             for name, images in found.images.items():
-                below = {_folder_of(image).partition("/")[2] for image in images} - {name}
+                below = {self._below_part(image) for image in images} - {name}
                 deeper |= below
                 classes |= {name} if below else set()
         if deeper:
             self._notes.append(
-                f"{len(classes):,} of {len(train.images):,} class folders have {len(deeper):,} further folders with "
+                f"{len(classes):,} of {len(parts[0].images):,} class folders have {len(deeper):,} further folders with "
                 f"images below them, for example {min(deeper)}/: their images count as the class folder's. If these "
                 f"folders are the classes, write {self.scheme}:{self.root}?classes=nested; if they are groups, such as "
                 "patients, write ?group=parent"
@@ -200,7 +220,7 @@ class FolderSource:
             return None
         groups, without = [], []
         for image, label in zip(ids, labels, strict=True):
-            folder = _folder_of(image).partition("/")[2]
+            folder = self._below_part(image)
             below = folder[len(names[label]) + 1 :].split("/") if len(folder) > len(names[label]) else []
             if len(below) < (1 if level == "parent" else level):
                 without.append(image)
@@ -212,21 +232,22 @@ class FolderSource:
             )
         return groups
 
-    def _check_classes(self, train: list[str], test: list[str]) -> None:
-        """Both parts must have the same, at least two, classes."""
-        a, b = self.parts
-        if not train or not test:
-            empty = self.root / (b if train else a)
-            raise DataError(f"{empty} has no class folders; give {self.wanted}")
-        for have, miss, only in ((a, b, set(train) - set(test)), (b, a, set(test) - set(train))):
-            if only:
-                some = ", ".join(sorted(only)[:5]) + (", …" if len(only) > 5 else "")
-                raise DataError(
-                    f"{self.root}: {len(only)} class folders of {have}/ are missing in {miss}/ ({some}); "
-                    "both parts need the same classes"
-                )
-        if len(train) < 2:
-            raise DataError(f"{self.root} has one class ({train[0]}); a probe needs two or more")
+    def _check_classes(self, *classes: list[str]) -> None:
+        """All parts must have the same, at least two, classes."""
+        for part, names in zip(self.parts, classes, strict=True):
+            if not names:
+                raise DataError(f"{self.root / part} has no class folders; give {self.wanted}")
+        if len(classes) == 2:
+            (a, b), (train, test) = self.parts, map(set, classes)
+            for have, miss, only in ((a, b, train - test), (b, a, test - train)):
+                if only:
+                    some = ", ".join(sorted(only)[:5]) + (", …" if len(only) > 5 else "")
+                    raise DataError(
+                        f"{self.root}: {len(only)} class folders of {have}/ are missing in {miss}/ ({some}); "
+                        "both parts need the same classes"
+                    )
+        if len(classes[0]) < 2:
+            raise DataError(f"{self.root} has one class ({classes[0][0]}); a probe needs two or more")
 
     def _check_listing(self, listing: Listing) -> None:
         """A further look by a layout that knows what to expect."""
@@ -241,6 +262,7 @@ class ImageNetSource(FolderSource):
     scheme = "imagenet"
     wanted = "the folder that holds train/nXXXXXXXX/*.JPEG and val/nXXXXXXXX/*.JPEG"
     test_names = ("val",)
+    flat = False
     #: images of ILSVRC 2012: training, validation
     size = (1_281_167, 50_000)
 
@@ -261,7 +283,8 @@ class ImageNetSource(FolderSource):
             )
         return super()._no_parts()
 
-    def _check_classes(self, train: list[str], test: list[str]) -> None:
+    def _check_classes(self, *classes: list[str]) -> None:
+        train, test = classes
         if not train and any((self.root / "train").glob("n*.tar")):
             raise DataError(
                 f"{self.root / 'train'} holds one tar for each class, not yet extracted: "
@@ -272,7 +295,7 @@ class ImageNetSource(FolderSource):
                 f"{self.root / 'val'} holds the validation images without class folders; sort them into "
                 "nXXXXXXXX folders, as torchvision.datasets.ImageNet does from the devkit archive"
             )
-        super()._check_classes(train, test)
+        super()._check_classes(*classes)
         wrong = [name for name in train if not WORDNET_ID.fullmatch(name)]
         if wrong:
             raise DataError(
@@ -281,21 +304,19 @@ class ImageNetSource(FolderSource):
             )
 
     def _check_listing(self, listing: Listing) -> None:
+        assert listing.n_train is not None  # there are train/ and val/
         found = (listing.n_train, len(listing.label) - listing.n_train)
         if found != self.size:
             full = f"{self.size[0]:,} + {self.size[1]:,}"
             self._notes.append(f"{found[0]:,} + {found[1]:,} images; the full ImageNet has {full}")
 
 
-def _split_options(location: str, scheme: str) -> tuple[str, Layout]:
-    """`PATH?classes=nested&group=1` → PATH and its layout. A folder whose name holds a question mark is one."""
-    path, mark, query = location.rpartition("?")
-    if not mark or Path(location).expanduser().exists():
-        return location, Layout()
+def _layout(location: str, scheme: str) -> tuple[str, Layout]:
+    """`PATH?classes=nested&group=1` → PATH and its layout."""
+    path, options = split_options(location)
     classes: Literal["top", "nested"] = "top"
     group: int | Literal["parent"] | None = None
-    for item in query.split("&"):
-        key, _, value = item.partition("=")
+    for key, value in options.items():
         if key == "classes" and value in ("top", "nested"):
             classes = "nested" if value == "nested" else "top"
         elif key == "group" and value == "parent":
@@ -303,6 +324,7 @@ def _split_options(location: str, scheme: str) -> tuple[str, Layout]:
         elif key == "group" and value.isdecimal() and int(value) > 0:
             group = int(value)
         else:
+            item = f"{key}={value}" if value else key
             raise DataError(
                 f"{scheme}:{location}: {item!r} is no option; write classes=nested, group=parent or group=1 (2, …), "
                 f"for example {scheme}:{path}?group=parent"

@@ -8,18 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs._labels import check_test_classes
-from ssl_risk_rs._splits import stratified_cut
-from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, DropsArrays, Listing, Picture, array_image
+from ssl_risk_rs.datasets.sources import (
+    COLUMNS,
+    GROUP,
+    DataFile,
+    DropsArrays,
+    Listing,
+    Picture,
+    array_image,
+    existing_file,
+)
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["NpzSource"]
-
-#: the cut that is made where the file has no test part
-TEST_SHARE, CUT_SEED = 0.2, 0
-
-#: column of the samples that `groups_train`, `groups_test` become
-GROUP = "group"
 
 _IMAGES = ("x_{}", "X_{}", "images_{}", "{}_images", "{}_x", "{}_X")
 _LABELS = ("y_{}", "Y_{}", "labels_{}", "{}_labels", "{}_y", "{}_Y")
@@ -39,9 +40,8 @@ class _Arrays(NamedTuple):
 class NpzSource(DropsArrays[_Arrays]):
     """`x_train`, `y_train`, `x_test`, `y_test`: uint8 images (n, h, w) or (n, h, w, c) and integer labels.
 
-    Also spelled `X_…`, `images_…`/`labels_…` or `train_images`/`train_labels`. Without a test part (or with
-    plain `x`, `y`), a fifth of each class, drawn by position and seed, is the test part; whole groups where there
-    are groups. Labels may be any integers; the classes are their sorted distinct values.
+    Also spelled `X_…`, `images_…`/`labels_…` or `train_images`/`train_labels`. The test part may be absent, or the
+    names plain `x`, `y`. Labels may be any integers; the classes are their sorted distinct values.
 
     `groups_train`, `groups_test` (or `group_…`) become the column `group` of the samples, and so does any further
     pair of 1-D arrays of the images' length, integers or strings, under its own name: `site_train`, `site_test` →
@@ -52,11 +52,7 @@ class NpzSource(DropsArrays[_Arrays]):
     wanted = "an .npz file with x_train, y_train, x_test, y_test (uint8 images n × h × w or n × h × w × c)"
 
     def __init__(self, location: str) -> None:
-        if not location:
-            raise DataError(f"npz: names no file; give {self.wanted}, for example npz:/path/images.npz")
-        self.path = Path(location).expanduser().absolute()
-        if not self.path.is_file():
-            raise DataError(f"npz:{location}: {self.path} is no file; give {self.wanted}")
+        self.path = existing_file(location, self.scheme, self.wanted)
         self.location = str(self.path)
         self.name = self.path.stem
         try:
@@ -81,19 +77,13 @@ class NpzSource(DropsArrays[_Arrays]):
         return DataIdentity(self.name)
 
     def notes(self) -> list[str]:
-        listing, notes = self.listing(), []
-        if len(self.keys) == 1:
-            share = f"{TEST_SHARE:.0%} of each class"
-            drawn = f"{share} in whole groups" if GROUP in listing.columns else share
-            notes.append(
-                f"no test part in {self.path.name}: {drawn}, drawn by position with seed {CUT_SEED}, is the test part"
-            )
-        if self._unused:
-            notes.append(
-                f"{self.path.name}: {len(self._unused)} arrays are neither images, labels nor a column of the samples "
-                f"and are not used: {', '.join(self._unused)}"
-            )
-        return notes
+        self._arrays()
+        if not self._unused:
+            return []
+        return [
+            f"{self.path.name}: {len(self._unused)} arrays are neither images, labels nor a column of the samples "
+            f"and are not used: {', '.join(self._unused)}"
+        ]
 
     def class_names(self) -> list[str]:
         return self._arrays().class_names
@@ -124,21 +114,10 @@ class NpzSource(DropsArrays[_Arrays]):
             index = np.concatenate([np.arange(len(x)) for x in images])
             names = [b"train", b"test"] if len(images) == 2 else [b"all"]
             ids = np.array([b"%s/%d" % (names[p], i) for p, i in zip(part.tolist(), index.tolist(), strict=True)])
-            test = part == 1
-            if len(images) == 1:
-                groups = columns[GROUP].tolist() if GROUP in columns else None
-                names_text = [s.decode() for s in ids.tolist()]
-                test = stratified_cut(label, names_text, share=TEST_SHARE, seed=CUT_SEED, groups=groups)
-            order = np.argsort(test, kind="stable")
-            listing = Listing(
-                ids[order],
-                label[order].astype(np.int64),
-                int((~test).sum()),
-                columns={name: values[order] for name, values in columns.items()},
-            )
+            n_train = len(images[0]) if len(images) == 2 else None
+            listing = Listing(ids, label.astype(np.int64), n_train, columns=columns)
             class_names = [str(value) for value in values.tolist()]
-            check_test_classes(label[~test], label[test], class_names, f"{self.path}: the test labels")
-            self._loaded = _Arrays(images, part[order], index[order], listing, class_names)
+            self._loaded = _Arrays(images, part, index, listing, class_names)
         return self._loaded
 
     def _columns(self, file: np.lib.npyio.NpzFile, sizes: list[int]) -> dict[str, np.ndarray]:

@@ -6,18 +6,17 @@ are compared by the hash of their pixels. Equal bytes are found; the same scene 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets.dataset import ImageDataset
 
-__all__ = ["Overlap", "find_overlap"]
+__all__ = ["Overlap", "find_duplicates", "find_overlap"]
 
 #: last bytes of a file that are looked at before all of it is: compressed pixels, where headers are alike
 TAIL = 4096
@@ -55,37 +54,61 @@ def find_overlap(dataset: "ImageDataset", *, progress: Callable[[int], None] | N
     is_test = (dataset.samples["split"] == "test").to_numpy()
     if not is_test.any() or is_test.all():
         return Overlap(0, ())
-    tell = progress or (lambda _: None)
-    if isinstance(dataset.content(0), str):
-        return _compare_files(dataset, is_test, tell)
-    keys = [_hash_pixels(dataset, row) for row in _telling(range(len(dataset)), tell)]
-    return _pairs(range(len(dataset)), keys, is_test)
+
+    def on_both_sides(keys: dict[int, bytes]) -> set[bytes]:
+        test = {key for row, key in keys.items() if is_test[row]}
+        return {key for row, key in keys.items() if not is_test[row] and key in test}
+
+    train: dict[bytes, int] = {}
+    keys = _keys(dataset, on_both_sides, progress or (lambda _: None))
+    for row, key in keys.items():
+        if not is_test[row]:
+            train.setdefault(key, row)
+    found = tuple((row, train[key]) for row, key in keys.items() if is_test[row] and key in train)
+    return Overlap(len(found), found)
 
 
-def _compare_files(dataset: "ImageDataset", is_test: np.ndarray, tell: Callable[[int], None]) -> Overlap:
+def find_duplicates(dataset: "ImageDataset", *, progress: Callable[[int], None] | None = None) -> list[tuple[int, ...]]:
+    """Rows with equal content, two or more each, of any part; in the order of the first of them.
+
+    `progress` is that of `find_overlap`.
+    """
+
+    def repeated(keys: dict[int, bytes]) -> set[bytes]:
+        return {key for key, count in Counter(keys.values()).items() if count > 1}
+
+    rows: dict[bytes, list[int]] = {}
+    for row, key in _keys(dataset, repeated, progress or (lambda _: None)).items():
+        rows.setdefault(key, []).append(row)
+    return [tuple(same) for same in rows.values()]
+
+
+def _keys(
+    dataset: "ImageDataset",
+    wanted: Callable[[dict[int, bytes]], set[bytes]],
+    tell: Callable[[int], None],
+) -> dict[int, bytes]:
+    """Row → what its content is told apart by, ascending, of the rows whose key is wanted.
+
+    `wanted` is asked with what is known so far, which is less than the content: a row that it lets go is read no
+    further.
+    """
+
+    def kept(keys: dict[int, bytes]) -> dict[int, bytes]:
+        among = wanted(keys)
+        return {row: key for row, key in keys.items() if key in among}
+
+    if not isinstance(dataset.content(0), str):
+        return kept({row: _hash_pixels(dataset, row) for row in _telling(range(len(dataset)), tell)})
     paths = [str(dataset.content(row)) for row in range(len(dataset))]
     sizes = [_size(paths[row]) for row in _telling(range(len(paths)), tell)]
-    keys = {row: b"%d" % size for row, size in enumerate(sizes) if size >= 0}
-    for read in (None, _hash_tail, _hash_file):
-        if read is not None:
-            with ThreadPoolExecutor(THREADS, thread_name_prefix="overlap") as pool:
-                found = pool.map(read, [paths[row] for row in keys], chunksize=64)
-                keys = {row: size + hashed for (row, size), hashed in zip(keys.items(), found, strict=True) if hashed}
-        test = {key for row, key in keys.items() if is_test[row]}
-        both = {key for row, key in keys.items() if not is_test[row] and key in test}
-        keys = {row: key for row, key in keys.items() if key in both}
-    return _pairs(keys, list(keys.values()), is_test[list(keys)])
-
-
-def _pairs(rows: Iterable[int], keys: Sequence[bytes], is_test: np.ndarray) -> Overlap:
-    """Pairs of rows with equal keys."""
-    train: dict[bytes, int] = {}
-    numbered = list(zip(rows, keys, is_test.tolist(), strict=True))
-    for row, key, test in numbered:
-        if not test:
-            train.setdefault(key, row)
-    found = tuple((row, train[key]) for row, key, test in numbered if test and key in train)
-    return Overlap(len(found), found)
+    keys = kept({row: b"%d" % size for row, size in enumerate(sizes) if size >= 0})
+    for read in (_hash_tail, _hash_file):
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="overlap") as pool:
+            found = pool.map(read, [paths[row] for row in keys], chunksize=64)
+            hashed = {row: key + more for (row, key), more in zip(keys.items(), found, strict=True) if more}
+        keys = kept(hashed)
+    return keys
 
 
 def _telling(rows: range, tell: Callable[[int], None]) -> Iterator[int]:

@@ -12,7 +12,7 @@ black. Here the range of the mode is scaled to 0..255:
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -41,8 +41,8 @@ _EXIF_ORIENTATION, _TIFF_BITS, _TIFF_FORMAT = 0x0112, 258, 339
 _SIGNED = 2  # a TIFF's sample format
 
 
-def open_picture(path: str | bytes | Path) -> Picture:
-    """Decode a file.
+def open_picture(file: str | bytes | Path | BinaryIO) -> Picture:
+    """Decode a file, by its name or open.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def open_picture(path: str | bytes | Path) -> Picture:
     from PIL import Image
 
     try:
-        with Image.open(os.fsdecode(path)) as image:
+        with Image.open(os.fsdecode(file) if isinstance(file, (str, bytes, Path)) else file) as image:
             image.load()  # decode now: a truncated file must fail here, not in the transform
             return Picture(eight_bit(image), _orientation(image))
     except Image.DecompressionBombError as error:

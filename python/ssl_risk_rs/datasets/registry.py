@@ -1,13 +1,16 @@
 """Scheme of a URI → source of images."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
 from ssl_risk_rs.datasets.dataset import ImageDataset
+from ssl_risk_rs.datasets.guessing import suggestion
 from ssl_risk_rs.datasets.idx import DEBIAN_FASHION_MNIST
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.sources import Source
+from ssl_risk_rs.datasets.split_file import SplitFile
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["DatasetScheme", "create_dataset", "list_datasets"]
@@ -38,7 +41,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "folder",
-        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/); ?classes=nested, ?group=parent or ?group=1 after the path",
+        "train/CLASS/*.jpg and test/CLASS/*.jpg (or val/), or CLASS/*.jpg; ?classes=nested, ?group=parent, ?group=1",
         "folder:/data/flowers",
         f"{_HERE}.folder:FolderSource",
     ),
@@ -49,6 +52,24 @@ _SCHEMES = (
         f"{_HERE}.folder:ImageNetSource",
     ),
     DatasetScheme(
+        "manifest",
+        "a csv, tsv or parquet file with columns path and label, perhaps split, sample_id, group and others",
+        "manifest:/data/rows.csv",
+        f"{_HERE}.manifest:ManifestSource",
+    ),
+    DatasetScheme(
+        "hf",
+        "a data set of the Hugging Face hub, or a folder of its save_to_disk; ?image=…&label=…&train=…&test=…",
+        "hf:ORG/NAME:CONFIG@REVISION",
+        f"{_HERE}.hf:HfSource",
+    ),
+    DatasetScheme(
+        "wds",
+        "tar shards with KEY.jpg and KEY.cls (or .json, .txt) for each sample: TRAIN[,TEST], patterns with braces",
+        "wds:/data/train-{000..099}.tar,/data/val-{00..09}.tar",
+        f"{_HERE}.wds:WdsSource",
+    ),
+    DatasetScheme(
         "idx",
         "the MNIST family's four idx files, .gz or not",
         f"idx:{DEBIAN_FASHION_MNIST}",
@@ -56,7 +77,7 @@ _SCHEMES = (
     ),
     DatasetScheme(
         "npz",
-        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test; else 20 % are test",
+        "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test",
         "npz:/data/images.npz",
         f"{_HERE}.npz:NpzSource",
     ),
@@ -73,6 +94,7 @@ def create_dataset(
     *,
     limit: "str | int | Limit | None" = None,
     group: str | None = None,
+    split: "str | os.PathLike[str] | None" = None,
     exif_orientation: bool = False,
 ) -> ImageDataset:
     """Images and labels that a URI names. No image is decoded.
@@ -82,7 +104,10 @@ def create_dataset(
     uri : `scheme:path`; `list_datasets()` has the schemes. `digits` is bundled.
     limit : at most N images of each split (`N`) or of each class of each split (`"N/class"`), drawn by sample id:
         the same images in every run.
-    group : column of `samples` that holds groups (patients, scenes); a limit then keeps whole groups
+    group : column of `samples` that holds groups (patients, scenes); a limit, and a test part that is set aside where
+        the data tell of none, then keep whole groups
+    split : file that tells which images are training and which are test images: csv, tsv or parquet with columns
+        sample_id (or path) and split, or .txt with the test images' ids; instead of the data's own parts
     exif_orientation : turn images as their EXIF orientation asks; the default leaves them as stored, like torchvision
 
     Raises
@@ -94,13 +119,14 @@ def create_dataset(
     known = {entry.scheme: entry for entry in _SCHEMES}
     if scheme not in known:
         examples = ", ".join(entry.example for entry in _SCHEMES)
-        raise DataError(f"data {uri!r} has no known scheme; write one of {examples}")
+        raise DataError(f"data {uri!r} has no known scheme; write one of {examples}. {suggestion(uri, known)}".rstrip())
     dataset = ImageDataset(
         known[scheme].create(location),
+        split_file=None if split is None else SplitFile.read(split),
         limit=None if limit is None else Limit.parse(limit),
         group=group,
         exif_orientation=exif_orientation,
     )
-    if group is not None:
-        len(dataset)  # a column that is not there is told now
+    if group is not None or split is not None:
+        len(dataset)  # a column or an image that is not there is told now
     return dataset

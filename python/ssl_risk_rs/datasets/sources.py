@@ -1,7 +1,7 @@
 """What every source of images provides, and what several of them share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
@@ -14,7 +14,25 @@ from ssl_risk_rs.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["COLUMNS", "DataFile", "DropsArrays", "Listing", "Picture", "Source", "array_image", "existing_folder"]
+__all__ = [
+    "COLUMNS",
+    "GROUP",
+    "DataFile",
+    "DropsArrays",
+    "Listing",
+    "Picture",
+    "Source",
+    "array_image",
+    "counted",
+    "existing_file",
+    "existing_folder",
+    "some",
+    "split_options",
+    "text",
+]
+
+#: column of the samples that groups (patients, scenes) have where the source knows them
+GROUP = "group"
 
 #: columns of `ImageDataset.samples` that every data set has; a further column has another name
 COLUMNS = ("row", "split", "sample_id", "label", "path")
@@ -24,11 +42,13 @@ COLUMNS = ("row", "split", "sample_id", "label", "path")
 class DataFile:
     """One file a source is read from: its name relative to the source's root, and where it is.
 
-    Either may be bytes, which spares a large folder a million conversions.
+    Either may be bytes, which spares a large folder a million conversions. `mark` is a hash that pins the content
+    where there is one already: it then stands for size and time.
     """
 
     name: str | bytes
     path: str | bytes | Path
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +57,7 @@ class Listing:
 
     sample_id : bytes array (n,), unique; does not depend on the order of the images
     label : int64 array (n,), index into the class names
-    n_train : how many of the n are training images
+    n_train : how many of the n are training images; None where the source does not tell: a part is then set aside
     path : bytes array (n,) of absolute file names, or None where an image is no file of its own
     columns : further facts of each image by name, such as its group: str or int64 arrays (n,)
 
@@ -47,13 +67,20 @@ class Listing:
 
     sample_id: np.ndarray
     label: np.ndarray
-    n_train: int
+    n_train: int | None
     path: np.ndarray | None = None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     def parts(self) -> tuple[slice, slice]:
         """Positions of the training images, and of the test images."""
+        assert self.n_train is not None  # `ImageDataset` has set a part aside
         return slice(0, self.n_train), slice(self.n_train, len(self.label))
+
+    def taken(self, order: np.ndarray, n_train: int) -> "Listing":
+        """These images in this order."""
+        path = None if self.path is None else self.path[order]
+        columns = {name: values[order] for name, values in self.columns.items()}
+        return Listing(self.sample_id[order], self.label[order], n_train, path, columns)
 
 
 class Picture(NamedTuple):
@@ -95,7 +122,7 @@ class Source(Protocol):
         ...
 
     def notes(self) -> list[str]:
-        """Sentences a user should read: files that were left alone, a split that was made up."""
+        """Sentences a user should read: files that were left alone, what was guessed."""
         ...
 
 
@@ -123,6 +150,30 @@ def existing_folder(path: str, scheme: str, wanted: str) -> Path:
     return folder
 
 
+def existing_file(path: str, scheme: str, wanted: str) -> Path:
+    """The absolute file, or a DataError that says what was looked for and how to give it."""
+    if not path:
+        raise DataError(f"{scheme}: names no file; give {wanted}, for example {scheme}:/path/to/file")
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise DataError(f"{scheme}:{path}: {file} {'is a folder' if file.is_dir() else 'is no file'}; give {wanted}")
+    return file
+
+
+def split_options(location: str) -> tuple[str, dict[str, str]]:
+    """`PATH?key=value&key=value` → PATH and its options. A file or folder whose name holds a question mark is one."""
+    path, mark, query = location.rpartition("?")
+    if not mark or Path(location).expanduser().exists():
+        return location, {}
+    options: dict[str, str] = {}
+    for item in query.split("&"):
+        key, equals, value = item.partition("=")
+        if key in options:
+            raise DataError(f"{location}: {key} is given twice; keep one of them")
+        options[key] = value if equals else ""
+    return path, options
+
+
 def array_image(pixels: np.ndarray) -> Picture:
     """uint8 (h, w) or (h, w, 1) → mode L, (h, w, 3) → RGB, (h, w, 4) → RGBA."""
     from PIL import Image
@@ -135,3 +186,13 @@ def array_image(pixels: np.ndarray) -> Picture:
 def text(value: str | bytes) -> str:
     """A file name or id as text; bytes that are no UTF-8 are spelled out, so that any table can hold it."""
     return os.fsencode(value).decode("utf-8", "backslashreplace")
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def some(names: Sequence[str], show: int = 5) -> str:
+    """The first names, and an ellipsis where there are more."""
+    return ", ".join(names[:show]) + (", …" if len(names) > show else "")

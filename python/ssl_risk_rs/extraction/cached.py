@@ -46,6 +46,7 @@ def ensure_bank(
     img_size: int | None = None,
     limit: str | int | None = None,
     group: str | None = None,
+    split: str | None = None,
     settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
@@ -55,7 +56,7 @@ def ensure_bank(
     layers = None if feature is None else [feature]
     banks = ensure_banks(
         model, data, store=store, layers=layers, pool=pool, img_size=img_size, limit=limit, group=group,
-        settings=settings, shard=shard, say=say, progress=progress,
+        split=split, settings=settings, shard=shard, say=say, progress=progress,
     )  # fmt: skip
     return next(iter(banks.values()))
 
@@ -70,6 +71,7 @@ def ensure_banks(
     img_size: int | None = None,
     limit: str | int | None = None,
     group: str | None = None,
+    split: str | None = None,
     settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
@@ -86,6 +88,7 @@ def ensure_banks(
     pool : pooling of layers that name none
     img_size : side of the images the encoder sees; None is the encoder's own
     limit, group : `N` or `"N/class"`, and the column whose groups it keeps whole, as for `create_dataset`
+    split : file that tells training from test images, as for `create_dataset`
     settings : how to encode
     shard : encode this shard's rows only, as for `extract`
     say : called with sentences for the user (a split that was made up, what is about to happen)
@@ -101,7 +104,7 @@ def ensure_banks(
     """
     settings = settings or ExtractionSettings()
     say = say or (lambda _: None)
-    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, settings, say)
+    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, split, settings, say)
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
         return {bank.header["feature"]: bank for bank in asked.found if bank is not None}
     from ssl_risk_rs.encoders.spec import choose_features
@@ -131,6 +134,7 @@ def forecast_banks(
     img_size: int | None = None,
     limit: str | int | None = None,
     group: str | None = None,
+    split: str | None = None,
     settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
@@ -138,7 +142,7 @@ def forecast_banks(
     """What `ensure_banks` would take with these arguments; nothing is written, and some batches are encoded."""
     settings = settings or ExtractionSettings()
     say = say or (lambda _: None)
-    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, settings, say)
+    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, split, settings, say)
     from ssl_risk_rs.extraction.forecast import forecast, nothing_to_do
 
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
@@ -169,6 +173,7 @@ def _look_up(
     img_size: int | None,
     limit: str | int | None,
     group: str | None,
+    split: str | None,
     settings: ExtractionSettings,
     say: Callable[[str], None],
 ) -> _Asked:
@@ -178,7 +183,9 @@ def _look_up(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     typed: Sequence[str | None] = layers if layers else [None]
     with _said_if_slow(say, f"Looking through the images of {data} …"):
-        dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
+        dataset = create_dataset(
+            data, limit=limit, group=group, split=split, exif_orientation=settings.exif_orientation
+        )
         requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
     return _Asked(store, dataset, typed, requests, [None if r is None else store.find(r) for r in requests])
 
@@ -262,7 +269,7 @@ def request_of(
         "data": dataset.uri,
         "fingerprint": fingerprint or dataset.fingerprint(settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
-        "group": None if dataset.limit is None else dataset.group,
+        "group": dataset.drawing_group,
         "settings": how,
         "versions": library_versions(),
     }

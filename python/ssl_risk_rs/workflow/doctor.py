@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["Finding", "Status"]
 
-#: "ok"; "note": a run goes on, and a reader should know; "fault": a run would refuse, or would not work as it should
+#: "ok"; "note": something to know; "fault": a run would refuse, or its numbers would mislead
 Status = Literal["ok", "note", "fault"]
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.columns import (
     LABELS,
     features_of_columns,
@@ -29,7 +30,7 @@ from ssl_risk_rs.bank.formats.columns import (
     splits_of_column,
 )
 from ssl_risk_rs.bank.formats.rows import as_ids
-from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, some, unreadable
+from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, some
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
 
 if TYPE_CHECKING:

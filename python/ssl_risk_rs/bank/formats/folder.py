@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_risk_rs._tables import read_parquet
 from ssl_risk_rs.bank.formats.arrays import Unusable, tables_of_arrays
 from ssl_risk_rs.bank.formats.npy import read_array
-from ssl_risk_rs.bank.formats.parquet import read_frame
 from ssl_risk_rs.bank.formats.rows import texts
 from ssl_risk_rs.bank.formats.samples import with_samples
 from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
@@ -38,7 +38,7 @@ def read(folder: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     samples = folder / "samples.parquet"
     if not samples.exists():
         return found
-    return replace(with_samples(found, read_frame(samples), samples), files=(*found.files, samples))
+    return replace(with_samples(found, read_parquet(samples), samples), files=(*found.files, samples))
 
 
 def _class_names(path: Path) -> list[str]:

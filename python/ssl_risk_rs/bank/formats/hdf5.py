@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.rows import as_ids
-from ssl_risk_rs.bank.formats.table import some, unreadable
+from ssl_risk_rs.bank.formats.table import some
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["read_groups", "read_slide"]

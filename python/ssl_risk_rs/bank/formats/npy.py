@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import Unusable
-from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, unreadable
+from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["OBJECTS", "read_array", "read_pair"]

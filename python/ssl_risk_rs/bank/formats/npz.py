@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import Unusable, tables_of_arrays
 from ssl_risk_rs.bank.formats.npy import OBJECTS
-from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns, unreadable
+from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
 
 __all__ = ["SUFFIXES", "read"]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
-from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns, unreadable
+from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["SUFFIXES", "decode_texts", "encode_texts", "read"]

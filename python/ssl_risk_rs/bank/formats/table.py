@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["FeatureFile", "FeatureTable", "Reader", "Split", "refuse_columns", "some", "unreadable"]
+__all__ = ["FeatureFile", "FeatureTable", "Reader", "Split", "refuse_columns", "some"]
 
 Split = Literal["train", "test"]
 
@@ -67,14 +67,6 @@ def refuse_columns(path: Path, columns: str | Sequence[str] | None) -> None:
             f"{path} holds arrays: leave out --features-columns (features_columns), which names columns of a "
             "parquet or csv file"
         )
-
-
-def unreadable(path: Path, error: BaseException) -> DataError:
-    """The error to raise for a file that a library cannot read."""
-    if isinstance(error, OSError) and error.strerror:
-        return DataError(f"{path} cannot be read: {error.strerror}")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{path} is damaged or no {path.suffix} file: {reason}")
 
 
 def some(names: Sequence[str], count: int = 8) -> str:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import KEYS, ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
-from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns, unreadable
+from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from ssl_risk_rs._files import OFFLINE, is_offline
+from ssl_risk_rs._files import OFFLINE, cache_folder, is_offline
 from ssl_risk_rs.encoders.catalogue.tables import Address
 from ssl_risk_rs.errors import EncoderError
 
@@ -28,13 +27,7 @@ _TIMEOUT = 30  # seconds without a byte: long for a slow host, short for a machi
 
 def cache_dir() -> Path:
     """`$SSL_RISK_CACHE`, else the user's cache folder."""
-    if chosen := os.environ.get("SSL_RISK_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ssl-risk-rs"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ssl-risk-rs"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssl-risk-rs"
+    return cache_folder()
 
 
 def url_of(address: str) -> str:

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "decompose": "ssl_risk_rs.cli.decompose",
     "compare": "ssl_risk_rs.cli.compare",
     "fewshot": "ssl_risk_rs.cli.fewshot",
+    "report": "ssl_risk_rs.cli.report",
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",

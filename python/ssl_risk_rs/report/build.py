@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report import details, method, several
-from ssl_risk_rs.report import geometry as statistics
+from ssl_risk_rs.report.geometry import Statistic
+from ssl_risk_rs.report.geometry import section as geometry
 from ssl_risk_rs.report.overview import components, facts, name_of
 from ssl_risk_rs.report.page import Chapter, Missing, Page, Section
 from ssl_risk_rs.report.sentences import short
@@ -37,7 +38,7 @@ class Material:
     not_compared: str = "The report has one run."
     published: Mapping[tuple[int, str], Counterpart] = field(default_factory=dict)
     not_published: Mapping[int, str] = field(default_factory=dict)
-    statistics: Mapping[int, tuple[statistics.Statistic, ...]] = field(default_factory=dict)
+    statistics: Mapping[int, tuple[Statistic, ...]] = field(default_factory=dict)
 
 
 def build_page(material: Material, *, made_by: str = "") -> Page:
@@ -109,7 +110,7 @@ def _of_one(material: Material, i: int, d: Decomposition) -> list[Section | Miss
         details.tuning(run, d, key),
         details.uncertainty(run, d, key),
         details.published(run, d, beside, why, key),
-        statistics.section(run, material.statistics.get(i, ()), key),
+        geometry(run, material.statistics.get(i, ()), key),
     ]
 
 

@@ -78,7 +78,8 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
     shrink = 1 + z * z / n
     centre = (p + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # the interval contains p; at p = 0 or 1 rounding would leave it out by an ulp
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
 def by_class(judged: Judgements, confidence: float) -> list[Part]:

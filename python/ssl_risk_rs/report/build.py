@@ -84,7 +84,8 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
     found: list[Section | Missing] = []
     probes = [p for p in ("logistic", "ridge") if all(_has(run, p) for run in runs)]
     if len(runs) > 1:
-        found += [several.beside(runs, called, probe) for probe in probes]
+        by_probe = {each.probe: each for each in material.comparisons}
+        found += [several.beside(runs, called, probe, by_probe.get(probe)) for probe in probes]
     for each in material.comparisons:
         found.append(several.comparison(each))
         if len(each.encoders) > 2:

@@ -42,6 +42,8 @@ _SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 #: pixels of a letter of 12 pixels, and of a value inside a bar
 _LETTER, _VALUE = 6.6, 36
+#: by how much of its width a text may be wider than it is measured
+_WIDER = 0.18
 _SIZE = 12
 #: pixels from the middle of a bar to its interval
 _BELOW = 14
@@ -143,7 +145,8 @@ def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: 
         )  # fmt: skip
     if ends:
         layers += _whiskers(alt, ends, y, scale, title)
-    return _finished(alt, layers, width, (38 if bars and math.isfinite(bars[0].total) else 28) * len(bars) + 24 * len(below) + (76 if not below else 50))
+    tall = 38 if math.isfinite(bars[0].total) else 28
+    return _finished(alt, layers, width, tall * len(bars) + 24 * len(below) + (50 if below else 76))
 
 
 def dots(rows: Sequence[Dot], width: int, *, title: str, at: float | None = None) -> "alt.LayerChart":
@@ -199,7 +202,7 @@ def waterfall(
         x=_x(alt, "right", scale, title), y=y, text="said:N"
     )  # fmt: skip
     layers = [bars, *(_whiskers(alt, ends, y, scale, title) if ends else []), text]
-    return _finished(alt, layers, width, 36 * len(order) + 76, right=52)
+    return _finished(alt, layers, width, 36 * len(order) + 76, right=20)
 
 
 def _dot_layers(alt, rows, y, scale, title):  # type: ignore[no-untyped-def]
@@ -271,7 +274,7 @@ def lines(
         scale_y = alt.Scale(type="log", nice=False)
     else:
         scale_y = alt.Scale(domain=_domain(seen if not zero else [0, *seen]), nice=False)
-    _spread(tags, (max(seen) - min(seen)) * 16 / height if not log_y else 0)
+    _spread(tags, (max(seen) - min(seen)) * 22 / height if not log_y else 0)
     xs = sorted({row["x"] for row in rows})
     axis = alt.Axis(values=list(ticks) or xs, format=",~g", labelOverlap=True, grid=False, tickColor=FAINT)
     x = alt.X("x:Q", title=x_title, scale=alt.Scale(type="log", nice=False, padding=10), axis=axis)
@@ -303,7 +306,7 @@ def lines(
     )  # fmt: skip
     right = 10.0
     if len(curves) > 1 and not legend:
-        right = 14 + _LETTER * 1.1 * max(len(curve.label) for curve in curves)
+        right = 14 + _WIDER * _LETTER * max(len(curve.label) for curve in curves)
         layers.append(
             _values(alt, tags).mark_text(align="left", dx=9, fontSize=_SIZE, color=INK).encode(x=x, y=y, text="curve:N")
         )
@@ -426,8 +429,8 @@ def scatter(
                 x=x, y=y, text="name:N"
             )
         )  # fmt: skip
-    right = 10 + (6 * max(len(row["name"]) for row in filled) if filled else 0)
-    return _finished(alt, layers, width, height, right=min(right, width // 4)).properties(title=_y_title(alt, y_title))
+    right = 10 + _WIDER * _LETTER * max((len(row["name"]) for row in filled), default=0)
+    return _finished(alt, layers, width, height, right=right).properties(title=_y_title(alt, y_title))
 
 
 # --- what they share

@@ -4,7 +4,7 @@ Each function gives its section, or says why there is none and which command add
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.breakdown import Budget, Part, budget, by_class, by_group
@@ -44,16 +44,12 @@ def labels(run: Run, result: Decomposition, key: str) -> Section | Missing:
         for quantity in _CURVES:
             e = estimates[quantity]
             used.append(e.grade)
-            cells += [percent(e.estimate), _ends(e)]
+            cells.append(_with_ends(e))
         rows.append((name, count(n), count(draws), *cells, count(judged)))
-    heads = [
-        Column(text)
-        for quantity in _CURVES
-        for text in (f"{QUANTITIES[quantity].label}, %", f"{100 * result.method.confidence:g} % interval")
-    ]
+    heads = [Column(f"{charts.part_label(quantity)}, %") for quantity in _CURVES]
     same = [QUANTITIES[name].label for name in result.component_names if name not in _CURVES]
     table = Table(
-        "The error and its parts at each number of labelled rows",
+        f"The error and its parts at each number of labelled rows, with {100 * result.method.confidence:g} % intervals",
         (Column("size", False), Column("labels"), Column("draws"), *heads, Column("n, test rows")),
         tuple(rows),
         notes=(
@@ -176,7 +172,7 @@ def uncertainty(run: Run, result: Decomposition, key: str) -> Section:
     """What the variance of each interval is made of."""
     found = [b for b in budget(result) if b.total > 0]
     rows = [
-        (QUANTITIES[b.quantity].label, percent(math.sqrt(b.interval)), _part(b.test, b), _part(b.train, b),
+        (charts.part_label(b.quantity), percent(math.sqrt(b.interval)), _part(b.test, b), _part(b.train, b),
          _part(b.probe, b), _part(b.floor, b), count(result.estimates[b.quantity].n))
         for b in found
     ]  # fmt: skip
@@ -297,8 +293,8 @@ def _again(run: Run) -> str:
     return run.provenance.command or f"ssl-risk-rs decompose {features_of(run)}"
 
 
-def _curve(sizes: Sequence[tuple[str, int, int, int, "object"]], quantity: str) -> charts.Line:
-    found: list[Estimate] = [estimates[quantity] for *_, estimates in sizes]  # type: ignore[index]
+def _curve(sizes: Sequence[tuple[str, int, int, int, Mapping[str, Estimate]]], quantity: str) -> charts.Line:
+    found = [estimates[quantity] for *_, estimates in sizes]
     return charts.Line(
         charts.part_label(quantity),
         tuple(float(n) for _, n, *_ in sizes),
@@ -309,9 +305,10 @@ def _curve(sizes: Sequence[tuple[str, int, int, int, "object"]], quantity: str) 
     )
 
 
-def _ends(e: Estimate) -> str:
+def _with_ends(e: Estimate) -> str:
+    """An estimate with its interval, for a narrow column."""
     mark = f" {MARKS[e.grade][0]}" if e.grade in MARKS else ""
-    return interval(e.low, e.high) + mark
+    return f"{percent(e.estimate)} ({interval(e.low, e.high, 1)}){mark}"
 
 
 def _of(n: int, shown: int, what: str) -> str:
@@ -354,7 +351,7 @@ def _parts_figure(key: str, title: str, parts: Sequence[Part], total: float, wha
 
 def _penalty_label(name: str, tuned: dict[str, Penalty]) -> str:
     if len(tuned) == 1:
-        return "all fits"
+        return "of all held-out fits"
     risk = name.removeprefix("tuned_")
     return QUANTITIES[risk].label if risk in QUANTITIES else QUANTITIES.get(f"risk_{risk}", QUANTITIES["agg_risk"]).label
 
@@ -375,7 +372,7 @@ def _draws(result: Decomposition) -> Table:
         for name in _CURVES:
             v = shot.variances.get(name)
             if v is not None and v.total > 0:
-                rows.append((shot.size.title, QUANTITIES[name].label, percent(math.sqrt(v.total)),
+                rows.append((shot.size.title, charts.part_label(name), percent(math.sqrt(v.total)),
                              share(max(0.0, v.total - v.rows) / v.total), share(min(1.0, v.rows / v.total)),
                              count(shot.draws), count(shot.judged_test)))  # fmt: skip
     return Table(

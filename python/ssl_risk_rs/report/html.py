@@ -1,5 +1,6 @@
 """A report as one HTML file that needs nothing else: no script, no request, drawings as SVG in the page."""
 
+import re
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.report.page import Code, Definitions, Figure, Page, Sentences, Table
@@ -29,9 +30,19 @@ def render_page(page: Page) -> str:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.tests["kind"] = _is_kind
+    environment.filters["tied"] = tied
     environment.filters["drawn"] = lambda figure, width: require("markupsafe").Markup(svg(figure, width))
     found: str = environment.get_template("page.html").render(page=page, wide=WIDE, narrow=NARROW)
     return found
+
+
+def tied(text: str) -> str:
+    """Text as it is set: no line ends between a number and its unit, and minus signs are minus signs.
+
+    >>> tied("-1.5 points, 3 % of 1e-05")
+    '−1.5 points, 3\\xa0% of 1e-05'
+    """
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text))
 
 
 def _is_kind(block: "Block", kind: str) -> bool:

@@ -89,7 +89,6 @@ def bar_of(label: str, result: Decomposition) -> charts.Bar:
 
 def components(run: Run, result: Decomposition, key: str) -> Section:
     """Verdict, drawing, table, checks and notes."""
-    sizes = result.sizes
     return Section(
         f"{key}-components",
         "Where the error comes from",
@@ -99,14 +98,13 @@ def components(run: Run, result: Decomposition, key: str) -> Section:
             _table(run, result),
             *_checked(result),
             *_noted(notes(result, run.provenance)),
-            *_chance(sizes.chance, result),
         ),
     )
 
 
 def mark_notes(grades: Sequence[Grade]) -> tuple[str, ...]:
     """What the marks behind intervals say, of those that are used."""
-    return tuple(f"{mark} {text}" for grade, (mark, text) in MARKS.items() if grade in set(grades))
+    return tuple(f"{mark} {_capital(text)}." for grade, (mark, text) in MARKS.items() if grade in set(grades))
 
 
 def _figure(run: Run, result: Decomposition, key: str) -> Figure:
@@ -162,8 +160,12 @@ def _table(run: Run, result: Decomposition) -> Table:
     groups = () if result.sizes.groups_test is None else (Column("n, groups"),)
     confidence = f"{100 * result.method.confidence:g} % interval"
     said = ["n is the number of rows on which a part is judged. Parts are signed and add up to the aggregated risk."]
-    if provenance_twin := run.provenance.supervised:
-        said.append(f"Approximation is the training error on the supervised twin, {short(provenance_twin)}.")
+    if result.supervised and run.provenance.supervised:
+        twin = short(run.provenance.supervised)
+        said.append(f"Approximation is the training error on the supervised twin, {twin}.")
+    if math.isfinite(result.sizes.chance):
+        chance = percent(result.sizes.chance)
+        said.append(f"Always predicting the most frequent training class errs on {chance} % of the test rows.")
     return Table(
         f"Parts of the error in percent, {result.method.probe} probe "
         f"({count(result.sizes.train)} training rows, {count(result.sizes.test)} test rows)",
@@ -184,21 +186,18 @@ def _checked(result: Decomposition) -> Iterator[Sentences]:
 
 
 def _noted(found: Sequence[Note]) -> Iterator[Sentences]:
-    texts = tuple(note.sentence() for note in found)
+    texts = tuple(_capital(note.sentence()) for note in found)
     if texts:
         yield Sentences(texts, "note", listed=True)
-
-
-def _chance(chance: float, result: Decomposition) -> Iterator[Sentences]:
-    if math.isfinite(chance):
-        yield Sentences(
-            (f"Always predicting the most frequent training class errs on {percent(chance)} % of the test rows.",)
-        )
 
 
 def _ends(e: Estimate) -> str:
     return interval(e.low, e.high)
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{_capital(text)}."

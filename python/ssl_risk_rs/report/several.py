@@ -1,6 +1,6 @@
 """What several runs show together: their bars, differences from the first, ranks, layers, shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssl_risk_rs.report import charts
@@ -8,8 +8,8 @@ from ssl_risk_rs.report.numbers import count, interval, p_value, percent, points
 from ssl_risk_rs.report.overview import bar_of, mark_notes
 from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import MARKS, short
-from ssl_risk_rs.results.compare import Comparison
-from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.compare import Comparison, Rank
+from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["beside", "comparison", "layers", "names", "ranks", "shapes"]
@@ -33,27 +33,29 @@ def names(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def beside(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section:
+def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Comparison | None) -> Section:
     """All runs as bars and as a table, in the order they were given."""
     own = [_of(run, probe) for run in runs]
-    bars = [bar_of(name, d) for name, d in zip(called, own, strict=True)]
-    parts = list(dict.fromkeys(name for d in own for name in d.component_names))
+    parts = _common_parts(own)
+    bars = [_bar(name, d, parts) for name, d in zip(called, own, strict=True)]
+    one = len({run.provenance.data for run in runs}) == 1
     rows, used = [], []
     for name, run, d in zip(called, runs, own, strict=True):
         total = d.estimates["agg_risk"]
         used.append(total.grade)
         mark = f" {MARKS[total.grade][0]}" if total.grade in MARKS else ""
-        cells = [percent(d.estimates[p].estimate) if p in d.estimates else "–" for p in parts]
-        rows.append((name, *cells, percent(total.estimate), interval(total.low, total.high) + mark, run.provenance.data,
+        cells = [percent(value) for _, value in _bar(name, d, parts).parts]
+        where = () if one else (run.provenance.data,)
+        rows.append((name, *cells, percent(total.estimate), interval(total.low, total.high) + mark, *where,
                      count(d.sizes.test)))  # fmt: skip
     table = Table(
-        f"Parts of the error in percent, {probe} probe",
+        f"Parts of the error in percent, {probe} probe" + (f", {runs[0].provenance.data}" if one else ""),
         (
             Column("encoder", False), *(Column(charts.part_label(p)) for p in parts), Column("aggregated risk"),
-            Column(f"{100 * own[0].method.confidence:g} % interval"), Column("data", False), Column("n, test rows"),
+            Column(f"{100 * own[0].method.confidence:g} % interval"), *(() if one else (Column("data", False),)), Column("n, test rows"),
         ),
         tuple(rows),
-        notes=mark_notes(used),
+        notes=(*_why_one(own), *mark_notes(used)),
     )  # fmt: skip
     said = "; ".join(f"{row[0]} {row[len(parts) + 1]}" for row in rows)
     figure = Figure(
@@ -63,7 +65,7 @@ def beside(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section:
         lambda width: charts.stacked(bars, width),
         (*called, *(charts.part_label(p) for p in parts)),
     )
-    return Section(f"all-{probe}", f"{len(runs)} encoders, {probe} probe", (figure, table))
+    return Section(f"all-{probe}", f"{len(runs)} encoders, {probe} probe", (*_least(called, own, found), figure, table))
 
 
 def comparison(found: Comparison) -> Section:
@@ -157,16 +159,11 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             f"ssl-risk-rs report {' '.join(map(_folder, runs))} " + "OTHER " * (_LEAST - len(runs)) + "--html report.html",
         )  # fmt: skip
     own = {name: _of(run, probe) for name, run in zip(called, runs, strict=True)}
-    some = [d.component_names for d in own.values()]
-    if len(set(some)) > 1:
-        return Missing(
-            "shapes", title, "Some of these runs have a supervised twin and some have none, so their parts differ.",
-            "ssl-risk-rs run -m MODEL -d DATA --supervised TWIN",
-        )  # fmt: skip
+    parts = _common_parts(list(own.values()))
     ordered = sorted(own, key=lambda name: own[name].estimate("agg_risk"))
-    polygons = {name: {p: own[name].estimate(p) for p in some[0]} for name in ordered[:_SHAPES]}
+    bars = [_bar(name, own[name], parts) for name in ordered]
+    polygons = {bar.label: dict(bar.parts) for bar in bars[:_SHAPES]}
     left = f", of the {_SHAPES} that err least" if len(ordered) > _SHAPES else ""
-    bars = [bar_of(name, own[name]) for name in ordered]
     said = "; ".join(f"{name} {percent(own[name].estimate('agg_risk'))}" for name in ordered)
     return Section(
         "shapes",
@@ -180,12 +177,12 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
                 "radar", f"Parts of the error of {len(polygons)} encoders{left}",
                 "A polygon for each encoder over its parts, each scaled to the largest among them. Negative parts "
                 "are drawn at 0.",
-                lambda width: charts.radar(polygons, width), tuple(charts.part_label(p) for p in some[0]),
+                lambda width: charts.radar(polygons, width), tuple(charts.part_label(p) for p in parts),
             ),
             Figure(
                 "area", f"Parts of the error over {len(bars)} encoders",
                 f"Stacked areas over encoders, the least aggregated risk first; dots are the aggregated risk. {said}.",
-                lambda width: charts.area(bars, width), tuple(charts.part_label(p) for p in some[0]),
+                lambda width: charts.area(bars, width), tuple(charts.part_label(p) for p in parts),
             ),
         ),
     )  # fmt: skip
@@ -193,6 +190,38 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
 
 def _of(run: Run, probe: str) -> Decomposition:
     return next(d for d in run.decompositions if d.method.probe == probe)
+
+
+def _common_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:
+    """Parts that all have: without a twin of each, approximation and usability are one."""
+    return components(supervised=all(d.supervised for d in own))
+
+
+def _bar(label: str, d: Decomposition, parts: Sequence[str]) -> charts.Bar:
+    values = {**{name: e.estimate for name, e in d.estimates.items()}, "approx_usability": d.estimate("risk_af")}
+    total = d.estimates["agg_risk"]
+    return charts.Bar(label, tuple((p, values[p]) for p in parts), total.estimate, total.low, total.high)
+
+
+def _why_one(own: Sequence[Decomposition]) -> tuple[str, ...]:
+    if len({d.supervised for d in own}) == 1:
+        return ()
+    return ("Approximation and usability are one part, because not every encoder here has a supervised twin.",)
+
+
+def _least(called: Sequence[str], own: Sequence[Decomposition], found: Comparison | None) -> Iterator[Sentences]:
+    """Which encoder errs least, and whether the data tell."""
+    best = min(range(len(own)), key=lambda i: own[i].estimate("agg_risk"))
+    e = own[best].estimates["agg_risk"]
+    said = f"{called[best]} errs least, on {percent(e.estimate)} % of its test rows ({interval(e.low, e.high)})."
+    if found is not None and len(found.encoders) > 2:
+        rank = next(r for r in found.ranks if (r.encoder, r.quantity) == (found.encoders[best], "agg_risk"))
+        if rank.high == 1:
+            said += " The data exclude that any other errs as little."
+        else:
+            others = rank.high - 1
+            said += f" The data do not exclude that {others} other{'s' if others > 1 else ''} err{'' if others > 1 else 's'} as little."
+    yield Sentences((said,), "verdict")
 
 
 def _layer(run: Run) -> str:
@@ -204,9 +233,8 @@ def _folder(run: Run) -> str:
     return "RUN" if run.path is None else str(Path(run.path))
 
 
-def _rank(rank: "object") -> str:
-    low, high, value = rank.low, rank.high, rank.rank  # type: ignore[attr-defined]
-    return f"{value}" if low == high else f"{value} ({low} to {high})"
+def _rank(rank: Rank) -> str:
+    return f"{rank.rank}" if rank.low == rank.high else f"{rank.rank} ({rank.low} to {rank.high})"
 
 
 def _waterfall(found: Comparison, encoder: str) -> Figure:
@@ -239,7 +267,7 @@ def _differences(found: Comparison, encoder: str) -> Table:
         ends = "equal on every row" if d.identical else interval(d.low, d.high) + mark
         if not d.identical:
             used.append(d.grade)
-        label = f"of it, {quantity.label}" if quantity.kind == "detail" else quantity.label
+        label = f"of it, {quantity.label}" if quantity.kind == "detail" else charts.part_label(d.quantity)
         rows.append((label, percent(d.estimate_baseline), percent(d.estimate), points(d.difference), ends,
                      "" if d.identical else probability(d.better), "" if d.identical else p_value(d.p_holm),
                      count(d.n)))  # fmt: skip

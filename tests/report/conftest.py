@@ -5,6 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ssl_risk_rs.decomposition import decompose
+from ssl_risk_rs.decomposition.paired import compare
+from ssl_risk_rs.report.build import Material, build_page
+from ssl_risk_rs.report.geometry import Statistic
+from ssl_risk_rs.report.html import render_page
+from ssl_risk_rs.report.page import Page
+from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
 from ssl_risk_rs.results.provenance import BankFacts
 
@@ -51,3 +57,12 @@ def rich() -> Run:
 def three() -> tuple[Run, ...]:
     """Three encoders on the same rows, two of them layers of one."""
     return make("wide", layer="block4"), make("narrow", 3), make("wide", 5, layer="block3")
+
+
+@pytest.fixture(scope="session")
+def pages(rich, three) -> list[tuple[Page, str]]:
+    """A page of one run and a page of three, with their HTML: drawn once, since each drawing takes a while."""
+    spectrum = (*(Statistic(f"eigenvalue_{i}", 1 / i, 360) for i in range(1, 7)), Statistic("rank", 4.0, 360))
+    one = build_page(Material((rich,), statistics={0: spectrum}), made_by="ssl-risk-rs report a b")
+    several = build_page(Material(three, (compare(three, names=names(three)),)))
+    return [(page, render_page(page)) for page in (one, several)]

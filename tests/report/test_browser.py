@@ -8,10 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ssl_risk_rs.decomposition.paired import compare
-from ssl_risk_rs.report.build import Material, build_page
-from ssl_risk_rs.report.html import render_page
-from ssl_risk_rs.report.several import names
 
 for package in ("altair", "vl_convert", "jinja2"):
     pytest.importorskip(package, reason="the extra `report` is not installed")
@@ -32,7 +28,9 @@ def visit(file: Path, width: int) -> tuple[str, list[str], set[str]]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    asked = {event["params"]["url"] for event in json.loads(log.read_text())["events"] if "url" in event.get("params", {})}
+    asked = {
+        event["params"]["url"] for event in json.loads(log.read_text())["events"] if "url" in event.get("params", {})
+    }
     return done.stdout, console, {url for url in asked if not url.startswith(("file:", "data:", "about:"))}
 
 
@@ -53,13 +51,6 @@ def measured(html: str, file: Path, width: int) -> tuple[int, int, list[str]]:
     assert found
     inner, scrolled, out = json.loads(found[1].replace("&quot;", '"'))
     return inner, scrolled, out
-
-
-@pytest.fixture(scope="module")
-def pages(rich, three):
-    one = build_page(Material((rich,)))
-    several = build_page(Material(three, (compare(three, names=names(three)),)))
-    return [(page, render_page(page)) for page in (one, several)]
 
 
 def test_the_browser_shows_every_section_and_asks_for_nothing(pages, tmp_path):

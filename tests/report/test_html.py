@@ -2,16 +2,13 @@
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from ssl_risk_rs import ParameterError
-from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.report import svg as drawing
-from ssl_risk_rs.report.build import Material, build_page
-from ssl_risk_rs.report.geometry import Statistic
 from ssl_risk_rs.report.html import render_page, tied
-from ssl_risk_rs.report.several import names
 from ssl_risk_rs.report.svg import NARROW, WIDE
 
 from .conftest import AWKWARD
@@ -38,34 +35,39 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-@pytest.fixture(scope="module")
-def one(rich):
-    spectrum = tuple(Statistic(f"eigenvalue_{i}", 1 / i, 360) for i in range(1, 7)) + (Statistic("rank", 4.0, 360),)
-    return build_page(Material((rich,), statistics={0: spectrum}), made_by="ssl-risk-rs report a b")
+@pytest.fixture
+def html(pages):
+    return [text for _, text in pages]
 
 
-@pytest.fixture(scope="module")
-def several(three):
-    return build_page(Material(three, (compare(three, names=names(three)),)))
+@pytest.fixture
+def one(pages):
+    return pages[0][0]
 
 
-@pytest.fixture(scope="module")
-def html(one, several):
-    return render_page(one), render_page(several)
+def drawings(html: str) -> dict[str, set[str]]:
+    """Texts of every drawing in a page, by figure and width."""
+    found = {}
+    for match in re.finditer(r"<svg.*?</svg>", html, re.DOTALL):
+        root = ElementTree.fromstring(match[0].replace("&nbsp;", " "))
+        name = (root.get("aria-labelledby") or "").partition("-title")[0]
+        found[name] = {"".join(e.itertext()) for e in root.iter("text")}
+    return found
 
 
-def test_every_label_is_text_in_the_drawings(one, several):
+def test_every_label_is_text_in_the_drawings(pages):
     seen = 0
-    for figure in (*one.figures(), *several.figures()):
-        for width in (WIDE, NARROW):
-            root = ElementTree.fromstring(drawing.svg(figure, width, alone=True))
-            texts = {"".join(e.itertext()) for e in root.iter(f"{SVG}text")}
-            missing = {label for label in figure.labels if not any(label in text for text in texts)}
-            if width == NARROW:  # names of rows may be cut there, never left out
-                missing = {m for m in missing if not any(t.endswith("…") and m.startswith(t[:-1]) for t in texts)}
-            assert not missing, (figure.key, width, texts)
+    for page, html in pages:
+        found = drawings(html)
+        for figure in page.figures():
             assert figure.labels
-            seen += 1
+            for width in (WIDE, NARROW):
+                texts = found[f"{figure.key}-{width}"]
+                missing = {label for label in figure.labels if not any(label in text for text in texts)}
+                if width == NARROW:  # names of rows may be cut there, never left out
+                    missing = {m for m in missing if not any(t.endswith("…") and m.startswith(t[:-1]) for t in texts)}
+                assert not missing, (figure.key, width, texts)
+                seen += 1
     assert seen > 30
 
 
@@ -122,7 +124,7 @@ def test_fonts_of_the_page_are_generic_families_only(html):
             assert family.strip().split()[-1] in GENERIC
 
 
-def test_a_light_part_lies_beside_a_darker_one(several):
+def test_a_light_part_lies_beside_a_darker_one():
     from ssl_risk_rs.report.charts import PARTS
 
     for order in (("approx", "usability", "probe_gen", "enc_gen"), ("test", "train", "probe", "floor")):
@@ -131,11 +133,13 @@ def test_a_light_part_lies_beside_a_darker_one(several):
             red, green, blue = (int(PARTS[name][1][i : i + 2], 16) for i in (1, 3, 5))
             grey.append(0.299 * red + 0.587 * green + 0.114 * blue)
         # 30 of 255: told apart side by side on a laser print
-        assert all(light - dark > 30 for light, dark in zip(grey, grey[1:], strict=False)), grey
+        assert all(light - dark > 30 for light, dark in pairwise(grey)), grey
 
 
 def test_numbers_and_units_stay_together():
-    assert tied("a fall of -3.5 [-4.0, 2] to 5 % at 1e-05") == "a fall of −3.5 [−4.0, 2] to 5\N{NO-BREAK SPACE}% at 1e-05"
+    assert (
+        tied("a fall of -3.5 [-4.0, 2] to 5 % at 1e-05") == "a fall of −3.5 [−4.0, 2] to 5\N{NO-BREAK SPACE}% at 1e-05"
+    )
     assert tied("2026-11-26 and --shots 5") == "2026-11-26 and --shots 5"
 
 

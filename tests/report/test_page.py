@@ -198,7 +198,8 @@ def test_no_run_is_refused():
 
 
 def test_statistics_are_shown_with_their_spectrum(three):
-    found = tuple(Statistic(f"eigenvalue_{i}", 1 / i, 360) for i in range(1, 7)) + (Statistic("rank_me", 4.25, 360),)
+    spectrum = [Statistic(f"eigenvalue_{i}", 1 / i, 360) for i in range(1, 7)]
+    found = (*spectrum, Statistic("rank_me", 4.25, 360))
     page = page_of(three[0], statistics={0: found})
     blocks = sections(page)["run1-ridge-geometry"].blocks
     table = next(b for b in blocks if isinstance(b, Table))

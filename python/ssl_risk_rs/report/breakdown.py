@@ -167,4 +167,4 @@ def _moves(result: Decomposition, quantity: str) -> float:
 
 
 def _rate(wrong: np.ndarray, n: np.ndarray) -> np.ndarray:
-    return np.divide(wrong, n, out=np.full(len(n), np.nan), where=n > 0)
+    return np.asarray(np.divide(wrong, n, out=np.full(len(n), np.nan), where=n > 0))

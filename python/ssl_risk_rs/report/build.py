@@ -52,7 +52,8 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
     if not runs:
         raise ParameterError("a report needs at least one run")
     called = several.names(runs)
-    chapters, missing = [], []
+    chapters: list[Chapter] = []
+    missing: list[Missing] = []
     found: list[Section | Missing] = _together(material, called)
     if sections := _kept(found, missing):
         chapters.append(Chapter("together", "The encoders together", sections))

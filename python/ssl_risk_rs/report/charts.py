@@ -8,13 +8,15 @@ where they are measured: labels get room for that.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from itertools import pairwise
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ssl_risk_rs.report.numbers import percent, points
 from ssl_risk_rs.report.svg import WIDE, require
 
 if TYPE_CHECKING:
-    import altair as alt
+    from altair import Axis, Chart, LayerChart, Scale, X, Y
 
 __all__ = [
     "INK", "PARTS", "Bar", "Dot", "Line", "area", "dots", "lines", "part_label", "radar", "scatter", "stacked",
@@ -23,6 +25,8 @@ __all__ = [
 
 INK, FAINT, RULE = "#1d232b", "#5b6470", "#dfe3e8"
 ACCENT = "#2e7f8c"
+#: a row of data as Vega takes it: names, numbers, None
+Row: TypeAlias = dict[str, Any]
 #: part → label and colour, each darker than the one before
 PARTS: dict[str, tuple[str, str]] = {
     "approx": ("approximation", "#d3d8e0"),
@@ -93,7 +97,7 @@ def part_label(name: str) -> str:
 # --- bars and dots
 
 
-def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: Sequence[Dot] = ()) -> "alt.LayerChart":
+def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: Sequence[Dot] = ()) -> "LayerChart":
     """Stacked bars with the interval of the whole; `below` each part by itself, with its interval.
 
     Negative parts go left of 0, so that the bar's ends say more than the total: a thin line marks the total.
@@ -101,13 +105,15 @@ def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: 
     alt = require("altair")
     names = list(dict.fromkeys(name for bar in bars for name, _ in bar.parts))
     order = [bar.label for bar in bars] + [dot.label for dot in below]
-    segments, ends = [], []
+    segments: list[Row] = []
+    ends: list[Row] = []
     for bar in bars:
         right = left = 0.0
         for name, value in bar.parts:
             start = right if value >= 0 else left
+            ink = "white" if PARTS[name][1] in _ON_DARK else INK
             segments.append({"row": bar.label, "part": part_label(name), "a": 100 * start, "b": 100 * (start + value),
-                             "said": percent(value, 1), "ink": "white" if PARTS[name][1] in _ON_DARK else INK})  # fmt: skip
+                             "said": percent(value, 1), "ink": ink})  # fmt: skip
             if value >= 0:
                 right += value
             else:
@@ -149,7 +155,7 @@ def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: 
     return _finished(alt, layers, width, tall * len(bars) + 24 * len(below) + (50 if below else 76))
 
 
-def dots(rows: Sequence[Dot], width: int, *, title: str, at: float | None = None) -> "alt.LayerChart":
+def dots(rows: Sequence[Dot], width: int, *, title: str, at: float | None = None) -> "LayerChart":
     """Numbers with their intervals, one below the other; a dashed line at `at`."""
     alt = require("altair")
     order = [row.label for row in rows]
@@ -167,13 +173,14 @@ def dots(rows: Sequence[Dot], width: int, *, title: str, at: float | None = None
 
 def waterfall(
     start: tuple[str, float], steps: Sequence[tuple[str, float, float, float]], end: tuple[str, float], width: int
-) -> "alt.LayerChart":
+) -> "LayerChart":
     """From one total to another, a step for each part: (label, difference, low, high), with the interval of the step
     at its end."""
     alt = require("altair")
     order = [start[0], *(label for label, *_ in steps), end[0]]
-    blocks = [{"row": start[0], "a": 0.0, "b": 100 * start[1], "kind": "total", "said": percent(start[1])}]
-    ends, level = [], start[1]
+    blocks: list[Row] = [{"row": start[0], "a": 0.0, "b": 100 * start[1], "kind": "total", "said": percent(start[1])}]
+    ends: list[Row] = []
+    level = start[1]
     for label, difference, low, high in steps:
         kind = "more error" if difference > 0 else "less error"
         blocks.append({"row": label, "a": 100 * level, "b": 100 * (level + difference), "kind": kind,
@@ -182,13 +189,15 @@ def waterfall(
             ends.append({"row": label, "low": 100 * (level + low), "high": 100 * (level + high)})
         level += difference
     blocks.append({"row": end[0], "a": 0.0, "b": 100 * end[1], "kind": "total", "said": percent(end[1])})
-    scale = _scale(alt, [v for b in blocks for v in (b["a"], b["b"])] + [v for e in ends for v in (e["low"], e["high"])])
+    scale = _scale(
+        alt, [v for b in blocks for v in (b["a"], b["b"])] + [v for e in ends for v in (e["low"], e["high"])]
+    )
     y = alt.Y("row:N", sort=order, title=None, axis=_names(alt, _room(order, width)))
     kinds, colours = ["total", "less error", "more error"], ["#8b95a3", "#d3d8e0", "#22355a"]
     colour = alt.Color(
         "kind:N", scale=alt.Scale(domain=kinds, range=colours),
-        legend=alt.Legend(orient="top", title=None, labelFontSize=_SIZE, symbolType="square", values=kinds[1:], offset=8,
-                          columnPadding=24),
+        legend=alt.Legend(orient="top", title=None, labelFontSize=_SIZE, symbolType="square", values=kinds[1:],
+                          offset=8, columnPadding=24),
     )  # fmt: skip
     title = "error, %"
     bars = _values(alt, blocks).mark_bar(height=16).encode(
@@ -205,10 +214,10 @@ def waterfall(
     return _finished(alt, layers, width, 36 * len(order) + 76, right=20)
 
 
-def _dot_layers(alt, rows, y, scale, title):  # type: ignore[no-untyped-def]
+def _dot_layers(alt: ModuleType, rows: Sequence[Dot], y: "Y", scale: "Scale", title: str) -> "list[Chart]":
     if not rows:
         return []
-    found = [
+    found: list[Row] = [
         {"row": r.label, "value": 100 * r.value, "low": _pc(r.low), "high": _pc(r.high), "ink": r.colour,
          "fill": "white" if r.hollow else r.colour}
         for r in rows
@@ -216,9 +225,7 @@ def _dot_layers(alt, rows, y, scale, title):  # type: ignore[no-untyped-def]
     with_ends = [row for row in found if row["low"] is not None]
     layers = []
     if scale.domain[0] < 0 < scale.domain[1]:
-        layers.append(
-            _values(alt, [{"zero": 0}]).mark_rule(color="#9aa3ae").encode(x=_x(alt, "zero", scale, title))
-        )
+        layers.append(_values(alt, [{"zero": 0}]).mark_rule(color="#9aa3ae").encode(x=_x(alt, "zero", scale, title)))
     if with_ends:
         layers.append(
             _values(alt, with_ends).mark_rule(color=INK, strokeWidth=1.5).encode(
@@ -233,7 +240,7 @@ def _dot_layers(alt, rows, y, scale, title):  # type: ignore[no-untyped-def]
     return layers
 
 
-def _whiskers(alt, ends, y, scale, title):  # type: ignore[no-untyped-def]
+def _whiskers(alt: ModuleType, ends: Sequence[Row], y: "Y", scale: "Scale", title: str) -> "list[Chart]":
     """Intervals, with caps, below their bars; a dot where the `value` of a row is given."""
     known = [e for e in ends if e["low"] is not None]
     rule = _values(alt, known).mark_rule(color=INK, strokeWidth=1.5, yOffset=_BELOW)
@@ -243,7 +250,9 @@ def _whiskers(alt, ends, y, scale, title):  # type: ignore[no-untyped-def]
         layers.append(cap.encode(x=_x(alt, end, scale, title), y=y))
     valued = [e for e in ends if "value" in e]
     if valued:
-        dot = _values(alt, valued).mark_point(shape="circle", size=36, filled=True, color=INK, opacity=1, yOffset=_BELOW)
+        dot = _values(alt, valued).mark_point(
+            shape="circle", size=36, filled=True, color=INK, opacity=1, yOffset=_BELOW
+        )
         layers.append(dot.encode(x=_x(alt, "value", scale, title), y=y))
     return layers
 
@@ -254,11 +263,12 @@ def _whiskers(alt, ends, y, scale, title):  # type: ignore[no-untyped-def]
 def lines(
     curves: Sequence[Line], width: int, *, x_title: str, y_title: str, percent_y: bool = True, log_y: bool = False,
     ticks: Sequence[float] = (), zero: bool = False, height: int = 280,
-) -> "alt.LayerChart":  # fmt: skip
+) -> "LayerChart":  # fmt: skip
     """Curves over a logarithmic axis, each with its name at its right end, its own dashes and points."""
     alt = require("altair")
     factor = 100 if percent_y else 1
-    rows, tags = [], []
+    rows: list[Row] = []
+    tags: list[Row] = []
     for curve in curves:
         for j, (x, y) in enumerate(zip(curve.x, curve.y, strict=True)):
             filled = curve.marked is None or curve.marked == j
@@ -282,7 +292,7 @@ def lines(
     layers = []
     for i, curve in enumerate(curves):
         own = [row for row in rows if row["curve"] == curve.label]
-        mark = {"color": curve.colour, "strokeDash": _DASHES[i % len(_DASHES)], "strokeWidth": 1.8}
+        mark: Row = {"color": curve.colour, "strokeDash": _DASHES[i % len(_DASHES)], "strokeWidth": 1.8}
         layers.append(_values(alt, own).mark_line(**mark).encode(x=x, y=y))
         ends = [row for row in own if row["low"] is not None]
         if ends:
@@ -310,11 +320,10 @@ def lines(
         layers.append(
             _values(alt, tags).mark_text(align="left", dx=9, fontSize=_SIZE, color=INK).encode(x=x, y=y, text="curve:N")
         )
-    chart = _finished(alt, layers, width, height, right=right)
-    return chart.properties(title=_y_title(alt, y_title))
+    return _finished(alt, layers, width, height, right=right, above=y_title)
 
 
-def area(columns: Sequence[Bar], width: int, *, height: int = 300) -> "alt.LayerChart":
+def area(columns: Sequence[Bar], width: int, *, height: int = 300) -> "LayerChart":
     """Stacked areas over encoders, least error first: each boundary is a sum of parts."""
     alt = require("altair")
     names = list(dict.fromkeys(name for bar in columns for name, _ in bar.parts))
@@ -339,10 +348,10 @@ def area(columns: Sequence[Bar], width: int, *, height: int = 300) -> "alt.Layer
     totals = [{"at": i, "a": 100 * bar.total} for i, bar in enumerate(columns)]
     points_of = _values(alt, totals).mark_point(shape="circle", size=40, filled=True, color=INK, opacity=1)
     layers.append(points_of.encode(x=x, y="a:Q"))
-    return _finished(alt, layers, width, height, left=44).properties(title=_y_title(alt, "error, %"))
+    return _finished(alt, layers, width, height, left=44, above="error, %")
 
 
-def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "alt.LayerChart":
+def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "LayerChart":
     """One polygon an encoder: each axis is a part, its rim the largest error of that part among them; inside is less.
 
     A part that no encoder errs in is left out of the scale, not of the axes.
@@ -365,7 +374,11 @@ def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "alt.LayerCh
     spokes = [{**at(name, 1), "x0": 0, "y0": 0} for name in names]
     layers.append(_values(alt, spokes).mark_rule(color=RULE).encode(x=x, y=y, x2="x0:Q", y2="y0:Q"))
     heads = [
-        {"x": 1.42 * math.sin(angle[n]), "y": 1.2 * math.cos(angle[n]), "said": [part_label(n), f"{percent(most[n])} %"]}
+        {
+            "x": 1.42 * math.sin(angle[n]),
+            "y": 1.2 * math.cos(angle[n]),
+            "said": [part_label(n), f"{percent(most[n])} %"],
+        }
         for n in names
     ]
     layers.append(
@@ -376,7 +389,7 @@ def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "alt.LayerCh
     for i, (encoder, parts) in enumerate(shapes.items()):
         radius = {n: (max(0.0, parts.get(n, 0.0)) / most[n] if most[n] > 0 else 0.0) for n in names}
         ring = [{**at(name, radius[name]), "i": j} for j, name in enumerate([*names, names[0]])]
-        mark = {"color": inks[i % len(inks)], "strokeDash": _DASHES[i % len(_DASHES)], "strokeWidth": 2}
+        mark: Row = {"color": inks[i % len(inks)], "strokeDash": _DASHES[i % len(_DASHES)], "strokeWidth": 2}
         layers.append(_values(alt, ring).mark_line(**mark).encode(x=x, y=y, order="i:Q"))
         points_of = _values(alt, ring[:-1]).mark_point(
             shape=_SHAPES[i % len(_SHAPES)], size=50, filled=True, color=inks[i % len(inks)], opacity=1
@@ -388,8 +401,8 @@ def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "alt.LayerCh
         _values(alt, legend).mark_point(opacity=0, size=60).encode(
             x=x, y=y,
             shape=alt.Shape("encoder:N", scale=alt.Scale(domain=[k[0] for k in keys], range=[k[2] for k in keys]),
-                            legend=alt.Legend(orient="bottom", title=None, columns=1, labelFontSize=_SIZE, labelLimit=side,
-                                              labelColor=INK, symbolOpacity=1)),
+                            legend=alt.Legend(orient="bottom", title=None, columns=1, labelFontSize=_SIZE,
+                                              labelLimit=side, labelColor=INK, symbolOpacity=1)),
             fill=alt.Fill("encoder:N", scale=alt.Scale(domain=[k[0] for k in keys], range=[k[1] for k in keys]),
                           legend=alt.Legend(orient="bottom", title=None, columns=1)),
         )
@@ -400,12 +413,12 @@ def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "alt.LayerCh
 def scatter(
     rows: Sequence[tuple[float, float, str]], width: int, *, x_title: str, y_title: str, named: Sequence[int] = (),
     line: Sequence[tuple[float, float]] = (), marks: Sequence[str] = (), height: int = 320,
-) -> "alt.LayerChart":  # fmt: skip
+) -> "LayerChart":  # fmt: skip
     """Points in a plane (x, y, name); those at `named` are filled and named, `marks` are groups told by shape, and
     `line` is drawn through."""
     alt = require("altair")
     kinds = list(dict.fromkeys(marks))
-    found = [
+    found: list[Row] = [
         {"x": x, "y": y, "name": name, "mark": marks[i] if marks else "", "filled": i in set(named)}
         for i, (x, y, name) in enumerate(rows)
     ]  # fmt: skip
@@ -415,8 +428,11 @@ def scatter(
     if line:
         path = [{"x": a, "y": b} for a, b in line]
         layers.append(_values(alt, path).mark_line(color=FAINT, strokeWidth=1.2).encode(x=x, y=y))
-    shape = alt.Shape("mark:N", scale=alt.Scale(domain=kinds, range=list(_SHAPES[: len(kinds)])),
-                      legend=alt.Legend(orient="top", title=None, labelFontSize=_SIZE)) if kinds else alt.value("circle")  # fmt: skip
+    shape = alt.value("circle")
+    if kinds:
+        shapes = alt.Scale(domain=kinds, range=list(_SHAPES[: len(kinds)]))
+        legend = alt.Legend(orient="top", title=None, labelFontSize=_SIZE, columnPadding=24)
+        shape = alt.Shape("mark:N", scale=shapes, legend=legend)
     plain = [row for row in found if not row["filled"]]
     layers.append(
         _values(alt, plain).mark_point(size=28, color=FAINT, strokeWidth=1, opacity=0.85).encode(x=x, y=y, shape=shape)
@@ -430,24 +446,27 @@ def scatter(
             )
         )  # fmt: skip
     right = 10 + _WIDER * _LETTER * max((len(row["name"]) for row in filled), default=0)
-    return _finished(alt, layers, width, height, right=right).properties(title=_y_title(alt, y_title))
+    return _finished(alt, layers, width, height, right=right, above=y_title)
 
 
 # --- what they share
 
 
-def _values(alt, rows):  # type: ignore[no-untyped-def]
-    return alt.Chart(alt.Data(values=rows))
+def _values(alt: ModuleType, rows: Sequence[Row]) -> "Chart":
+    found: Chart = alt.Chart(alt.Data(values=rows))
+    return found
 
 
-def _x(alt, field, scale, title):  # type: ignore[no-untyped-def]
-    return alt.X(f"{field}:Q", scale=scale, title=title, axis=alt.Axis(tickCount=6))
+def _x(alt: ModuleType, field: str, scale: "Scale", title: str) -> "X":
+    found: X = alt.X(f"{field}:Q", scale=scale, title=title, axis=alt.Axis(tickCount=6))
+    return found
 
 
-def _names(alt, room):  # type: ignore[no-untyped-def]
+def _names(alt: ModuleType, room: float) -> "Axis":
     """The axis of rows: names without ticks."""
-    return alt.Axis(domain=False, ticks=False, grid=False, labelFontSize=_SIZE, labelColor=INK, labelLimit=room,
+    found: Axis = alt.Axis(domain=False, ticks=False, grid=False, labelFontSize=_SIZE, labelColor=INK, labelLimit=room,
                     minExtent=room * 0.6, labelPadding=8)  # fmt: skip
+    return found
 
 
 def _room(labels: Sequence[str], width: int) -> float:
@@ -462,8 +481,9 @@ def _domain(values: Sequence[float]) -> list[float]:
     return [low - room if low != 0 else 0.0, high + room]
 
 
-def _scale(alt, values):  # type: ignore[no-untyped-def]
-    return alt.Scale(domain=_domain([0.0, *values]), nice=False)
+def _scale(alt: ModuleType, values: Sequence[float]) -> "Scale":
+    found: Scale = alt.Scale(domain=_domain([0.0, *values]), nice=False)
+    return found
 
 
 def _pc(value: float) -> float | None:
@@ -479,27 +499,31 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _spread(tags: list[dict[str, float | str]], least: float) -> None:
+def _spread(tags: list[Row], least: float) -> None:
     """Names at the ends of curves are moved apart where they would cover each other."""
     ordered = sorted(tags, key=lambda tag: float(tag["y"]))
-    for below, above in zip(ordered, ordered[1:], strict=False):
+    for below, above in pairwise(ordered):
         if float(above["y"]) - float(below["y"]) < least:
             above["y"] = float(below["y"]) + least
 
 
-def _y_title(alt, text):  # type: ignore[no-untyped-def]
-    """The title of the upright axis, written level above it."""
-    return alt.TitleParams(text, anchor="start", frame="bounds", fontSize=_SIZE, fontWeight="normal", color=FAINT, offset=8)
-
-
-def _finished(alt, layers, width, height, *, left=14.0, right=12.0):  # type: ignore[no-untyped-def]
-    align: Literal["fit"] = "fit"
-    return (
+def _finished(
+    alt: ModuleType,
+    layers: "Sequence[Chart]",
+    width: int,
+    height: int,
+    *,
+    left: float = 14.0,
+    right: float = 12.0,
+    above: str = "",
+) -> "LayerChart":
+    """Layers as one chart of a width; `above`: the title of the upright axis, written level above it."""
+    found: LayerChart = (
         alt.layer(*layers)
         .properties(
             width=width,
             height=height,
-            autosize=alt.AutoSizeParams(type=align, contains="padding"),
+            autosize=alt.AutoSizeParams(type="fit", contains="padding"),
             padding={"left": left, "right": right, "top": 4, "bottom": 4},
         )
         .configure(font="sans-serif", background="white")
@@ -509,3 +533,10 @@ def _finished(alt, layers, width, height, *, left=14.0, right=12.0):  # type: ig
             labelFontSize=11, titleFontSize=_SIZE, titleFontWeight="normal", titlePadding=8, tickSize=4,
         )
     )  # fmt: skip
+    if above:
+        found = found.properties(
+            title=alt.TitleParams(
+                above, anchor="start", frame="bounds", fontSize=_SIZE, fontWeight="normal", color=FAINT, offset=8
+            )
+        )
+    return found

@@ -12,8 +12,8 @@ from ssl_risk_rs.report.numbers import count, interval, percent, points, share
 from ssl_risk_rs.report.overview import mark_notes, name_of
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results.counterpart import Counterpart
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -217,7 +217,9 @@ def published(run: Run, result: Decomposition, found: Counterpart | None, why: s
     """The decomposition beside the published table; `why` there is nothing, where `found` is None."""
     title = "Beside the published encoders"
     if found is None:
-        command = "ssl-risk-rs paper fetch" if "paper fetch" in why else f"ssl-risk-rs paper show {_where(run)} --as NAME"
+        command = (
+            "ssl-risk-rs paper fetch" if "paper fetch" in why else f"ssl-risk-rs paper show {_where(run)} --as NAME"
+        )
         return Missing(f"{key}-published", title, why, command)
     blocks: list[Sentences | Table | Figure] = []
     if found.encoder is not None:
@@ -343,7 +345,7 @@ def _parts_figure(key: str, title: str, parts: Sequence[Part], total: float, wha
         key,
         title,
         f"The error of each of the {what}{some}, the highest first, with its interval; the dashed line is the whole's "
-        f"{percent(total)} %, and points whose interval does not hold it are filled. First and last in percent: {ends}.",
+        f"{percent(total)} %, and points whose interval does not hold it are filled. First and last: {ends} percent.",
         lambda width: charts.dots(rows, width, title="error, %", at=total),
         tuple(row.label for row in rows),
     )
@@ -353,7 +355,9 @@ def _penalty_label(name: str, tuned: dict[str, Penalty]) -> str:
     if len(tuned) == 1:
         return "of all held-out fits"
     risk = name.removeprefix("tuned_")
-    return QUANTITIES[risk].label if risk in QUANTITIES else QUANTITIES.get(f"risk_{risk}", QUANTITIES["agg_risk"]).label
+    return (
+        QUANTITIES[risk].label if risk in QUANTITIES else QUANTITIES.get(f"risk_{risk}", QUANTITIES["agg_risk"]).label
+    )
 
 
 def _colours(n: int) -> list[str]:

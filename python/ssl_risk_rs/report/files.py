@@ -1,7 +1,10 @@
 """A report written to files: pages, LaTeX tables and drawings, each whole or not at all."""
 
+import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.errors import ParameterError
@@ -47,8 +50,7 @@ def write_figures(figures: Iterable[Figure], folder: Path) -> dict[str, Path]:
     for figure in figures:
         written[figure.key] = folder / f"{figure.key}.svg"
         write_text(svg(figure, WIDE, alone=True), written[figure.key])
-        content = png(figure, WIDE)
-        publish(folder / f"{figure.key}.png", lambda target, content=content: target.write_bytes(content))
+        publish(folder / f"{figure.key}.png", partial(_write_bytes, png(figure, WIDE)))
     return written
 
 
@@ -58,8 +60,9 @@ def write_text(text: str, path: Path) -> None:
     publish(path.absolute(), lambda target: target.write_text(text, encoding="utf-8", newline="\n"))
 
 
-def _relative(file: Path, folder: Path) -> str:
-    import os
-    from urllib.parse import quote
+def _write_bytes(content: bytes, target: Path) -> None:
+    target.write_bytes(content)
 
+
+def _relative(file: Path, folder: Path) -> str:
     return quote(Path(os.path.relpath(file.absolute(), folder)).as_posix())

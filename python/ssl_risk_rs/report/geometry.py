@@ -90,7 +90,11 @@ def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missi
     if others:
         rows = tuple((s.name.replace("_", " "), _number(s.value), count(s.n)) for s in others)
         blocks.append(
-            Table("Statistics of the representation", (Column("statistic", False), Column("value"), Column("n, rows")), rows)
+            Table(
+                "Statistics of the representation",
+                (Column("statistic", False), Column("value"), Column("n, rows")),
+                rows,
+            )
         )  # fmt: skip
     return Section(f"{key}-geometry", title, tuple(blocks))
 

@@ -20,6 +20,7 @@ BIBTEX = """@inproceedings{dubois2023evaluating,
   volume    = {202},
   year      = {2023}
 }"""
+_PROBES = {"logistic": "multinomial logistic regression", "ridge": "ridge regression on one-hot targets"}
 _SCALING = {
     "standardize": "Features are standardized from each probe's own training rows.",
     "minmax": "Features are scaled to their range over each probe's own training rows.",
@@ -68,8 +69,7 @@ def _paragraph(d: Decomposition) -> str:
     said = [
         "Errors are 0-1 errors of a linear probe on frozen features, split into signed parts that add up (Dubois, "
         "Hashimoto and Liang, 2023).",
-        f"The probe is {'multinomial logistic regression' if m.probe == 'logistic' else 'ridge regression on one-hot targets'}"
-        f" with a squared penalty ({m.protocol} protocol).",
+        f"The probe is {_PROBES.get(m.probe, m.probe)} with a squared penalty ({m.protocol} protocol).",
         _SCALING.get(m.scaling, ""),
     ]
     if sizes.subsets:
@@ -85,8 +85,8 @@ def _paragraph(d: Decomposition) -> str:
         said.append(f"Training errors are taken at a floor of α = {d.penalties['floor'].value:g}.")
     groups = "whole groups" if sizes.groups_train is not None else "rows"
     said.append(
-        f"Intervals are of {100 * m.confidence:g} % for fresh {groups} with the encoder fixed, the probe's own variation "
-        f"included where it could be estimated; splits are drawn by sample id and seed {m.seed}."
+        f"Intervals are of {100 * m.confidence:g} % for fresh {groups} with the encoder fixed, the probe's own "
+        f"variation included where it could be estimated; splits are drawn by sample id and seed {m.seed}."
     )
     return " ".join(text for text in said if text)
 

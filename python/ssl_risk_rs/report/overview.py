@@ -133,7 +133,10 @@ def _figure(run: Run, result: Decomposition, key: str) -> Figure:
 
 def _table(run: Run, result: Decomposition) -> Table:
     total = result.estimates["agg_risk"].estimate
-    rows, minor, sums, used = [], set(), set(), []
+    rows: list[tuple[str, ...]] = []
+    minor: set[int] = set()
+    sums: set[int] = set()
+    used: list[Grade] = []
 
     def add(label: str, e: Estimate, part: float | None) -> None:
         groups = () if result.sizes.groups_test is None else (count(e.n_groups),)

@@ -1,6 +1,7 @@
 """What several runs show together: their bars, differences from the first, ranks, layers, shapes."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ssl_risk_rs.report import charts
@@ -9,6 +10,7 @@ from ssl_risk_rs.report.overview import bar_of, mark_notes
 from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.results.compare import Comparison, Rank
+from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
@@ -52,7 +54,8 @@ def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Compar
         f"Parts of the error in percent, {probe} probe" + (f", {runs[0].provenance.data}" if one else ""),
         (
             Column("encoder", False), *(Column(charts.part_label(p)) for p in parts), Column("aggregated risk"),
-            Column(f"{100 * own[0].method.confidence:g} % interval"), *(() if one else (Column("data", False),)), Column("n, test rows"),
+            Column(f"{100 * own[0].method.confidence:g} % interval"), *(() if one else (Column("data", False),)),
+            Column("n, test rows"),
         ),
         tuple(rows),
         notes=(*_why_one(own), *mark_notes(used)),
@@ -137,7 +140,7 @@ def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
                 f"layers-{n}", f"The error of {short(encoder)} at each layer",
                 "A stacked bar for each layer. Aggregated risk in percent: "
                 + "; ".join(f"{row[0]} {row[1]}" for row in rows) + ".",
-                lambda width, bars=bars: charts.stacked(bars, width), tuple(bar.label for bar in bars),
+                partial(charts.stacked, bars), tuple(bar.label for bar in bars),
             ),
             Table(
                 "Parts of the error in percent, by layer",
@@ -156,7 +159,7 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
     if len(runs) < _LEAST:
         return Missing(
             "shapes", title, f"A radar chart and stacked areas are read over {_LEAST} encoders or more.",
-            f"ssl-risk-rs report {' '.join(map(_folder, runs))} " + "OTHER " * (_LEAST - len(runs)) + "--html report.html",
+            f"ssl-risk-rs report {' '.join(map(_folder, runs))}" + " OTHER" * (_LEAST - len(runs)),
         )  # fmt: skip
     own = {name: _of(run, probe) for name, run in zip(called, runs, strict=True)}
     parts = _common_parts(list(own.values()))
@@ -219,8 +222,8 @@ def _least(called: Sequence[str], own: Sequence[Decomposition], found: Compariso
         if rank.high == 1:
             said += " The data exclude that any other errs as little."
         else:
-            others = rank.high - 1
-            said += f" The data do not exclude that {others} other{'s' if others > 1 else ''} err{'' if others > 1 else 's'} as little."
+            others = "one other errs" if rank.high == 2 else f"{rank.high - 1} others err"
+            said += f" The data do not exclude that {others} as little."
     yield Sentences((said,), "verdict")
 
 
@@ -256,7 +259,10 @@ def _waterfall(found: Comparison, encoder: str) -> Figure:
 
 
 def _differences(found: Comparison, encoder: str) -> Table:
-    rows, minor, sums, used = [], set(), set(), []
+    rows: list[tuple[str, ...]] = []
+    minor: set[int] = set()
+    sums: set[int] = set()
+    used: list[Grade] = []
     for d in found.against(encoder):
         quantity = QUANTITIES[d.quantity]
         if quantity.kind == "detail":

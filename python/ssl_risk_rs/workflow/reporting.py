@@ -81,7 +81,8 @@ def _published(runs: Sequence[Run]) -> tuple[dict[tuple[int, str], Counterpart],
         table = published.load_published()
     except DataError as error:
         return {}, dict.fromkeys(range(len(runs)), f"{error}.")
-    found, why = {}, {}
+    found: dict[tuple[int, str], Counterpart] = {}
+    why: dict[int, str] = {}
     for i, run in enumerate(runs):
         beside = published.beside(run, table)
         found |= {(i, each.probe): each for each in beside}

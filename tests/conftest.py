@@ -139,6 +139,7 @@ SLOW = frozenset(
         "tests/results/test_reading.py::test_exports_are_the_same_under_a_plain_c_locale",
         "tests/results/test_results.py::test_a_killed_process_leaves_no_folder_that_looks_finished",
         "tests/study/test_command.py::test_a_missing_package_names_the_extra",
+        "tests/study/test_command.py::test_a_page_of_the_study_is_written_and_not_over_another",
         "tests/study/test_command.py::test_figures_are_written_and_equal_each_time",
         "tests/study/test_command.py::test_neither_the_import_nor_the_command_imports_torch",
         "tests/study/test_command.py::test_the_published_table_as_a_user_sees_it",

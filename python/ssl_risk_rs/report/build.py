@@ -76,7 +76,7 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
     closing = (method.method(runs), method.latex(runs, material.comparisons), method.provenance(runs, called))
     chapters.append(Chapter("how", "How it was made", closing))
     title = short(runs[0].provenance.encoder) if len(runs) == 1 else f"{len(runs)} encoders"
-    head = facts(runs[0]) if _alike(runs) else (f"{len({run.provenance.data for run in runs})} data sets",)
+    head = facts(runs) if _alike(runs) else _differing(runs)
     return Page(f"Where the error of {title} comes from", head, tuple(chapters), tuple(missing), made_by)
 
 
@@ -126,6 +126,12 @@ def _kept(found: Sequence[Section | Missing], missing: list[Missing]) -> tuple[S
     return tuple(each for each in found if isinstance(each, Section))
 
 
+def _differing(runs: Sequence[Run]) -> tuple[str, ...]:
+    data = list(dict.fromkeys(run.provenance.data for run in runs))
+    shown = ", ".join(data[:3]) + (" …" if len(data) > 3 else "")
+    return (shown, "runs of unequal rows or protocol") if len(data) == 1 else (f"{len(data)} data sets: {shown}",)
+
+
 def _key(i: int, d: Decomposition) -> str:
     return f"run{i + 1}-{d.method.probe}"
 
@@ -135,4 +141,7 @@ def _has(run: Run, probe: str) -> bool:
 
 
 def _alike(runs: Sequence[Run]) -> bool:
-    return len({run.provenance.data for run in runs}) == 1
+    """Whether the runs are of the same data, rows and protocol."""
+    firsts = [run.decompositions[0] for run in runs]
+    kinds = [(d.sizes.train, d.sizes.test, d.sizes.classes, d.sizes.groups_test, d.method.protocol) for d in firsts]
+    return len({run.provenance.data for run in runs}) == len(set(kinds)) == 1

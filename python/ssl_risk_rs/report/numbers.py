@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["count", "interval", "p_value", "percent", "points", "probability", "share"]
+__all__ = ["MINUS", "count", "interval", "p_value", "percent", "points", "probability", "share"]
 
 MINUS = "−"
 #: what stands where there is no number

@@ -36,15 +36,15 @@ def name_of(run: Run, result: Decomposition) -> str:
     return f"{name}, {result.method.probe}" if len(run.decompositions) > 1 else name
 
 
-def facts(run: Run) -> tuple[str, ...]:
-    """A few words each: data, sizes, protocol."""
-    first = run.decompositions[0]
+def facts(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A few words each: data, sizes, protocol; of several runs on the same data, what they have in common."""
+    run, first = runs[0], runs[0].decompositions[0]
     sizes = first.sizes
     said = [run.provenance.data, f"{count(sizes.train)} training rows", f"{count(sizes.test)} test rows"]
     if sizes.groups_test is not None:
         said.append(f"{count(sizes.groups_test)} test groups")
     said.append(f"{count(sizes.classes)} classes")
-    if sizes.features:
+    if sizes.features and len(runs) == 1:
         said.append(f"{count(sizes.features)} features")
     said.append(f"{first.method.protocol} protocol")
     return tuple(said)

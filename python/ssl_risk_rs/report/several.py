@@ -220,10 +220,10 @@ def _least(called: Sequence[str], own: Sequence[Decomposition], found: Compariso
     if found is not None and len(found.encoders) > 2:
         rank = next(r for r in found.ranks if (r.encoder, r.quantity) == (found.encoders[best], "agg_risk"))
         if rank.high == 1:
-            said += " The data exclude that any other errs as little."
+            said += f" At {100 * found.confidence:g} %, the data exclude that any other errs as little."
         else:
             others = "one other errs" if rank.high == 2 else f"{rank.high - 1} others err"
-            said += f" The data do not exclude that {others} as little."
+            said += f" At {100 * found.confidence:g} %, the data do not exclude that {others} as little."
     yield Sentences((said,), "verdict")
 
 

@@ -31,7 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "geometry": {"probes"},
     "decomposition": {"probes", "results"},
     "report": {"results"},
-    "study": {"results"},
+    "study": {"results", "report"},
     "workflow": {"extraction", "decomposition", "geometry", "report", "study"},
     "cli": {"workflow"},
 }

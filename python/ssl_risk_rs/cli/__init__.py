@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "explain": "ssl_risk_rs.cli.explain",
     "fewshot": "ssl_risk_rs.cli.fewshot",
     "stats": "ssl_risk_rs.cli.stats",
+    "report": "ssl_risk_rs.cli.report",
     "extract": "ssl_risk_rs.cli.extract",
     "data": "ssl_risk_rs.cli.data",
     "store": "ssl_risk_rs.cli.store",

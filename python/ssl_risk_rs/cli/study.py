@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -73,6 +74,10 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
 @click.option("--show", type=click.Choice(SHOWN), help="One table of the result. csv and json have effects by default.")
 @click.option("--all", "every", is_flag=True, help="All effects are listed, not only those that stay after Holm.")
 @click.option("--figures", metavar="DIR", help="Figures are written to this folder, as PNG and SVG.")
+@click.option(
+    "--html", metavar="FILE", help="A page of effects, held-out errors and trade-offs is written to this file."
+)
+@click.option("--force", is_flag=True, help="A page that is there is replaced.")
 @click.option("--save-law", metavar="FILE", help="The fitted laws of label counts are written to this file, as JSON.")
 @opt.format_option
 def study(**given: Any) -> None:
@@ -96,6 +101,12 @@ def study(**given: Any) -> None:
     from ssl_risk_rs.study.study import differences
     from ssl_risk_rs.study.text import render, render_differences
 
+    page = None
+    if given["html"]:
+        from ssl_risk_rs.report.files import check_files, write_html
+
+        page = Path(given["html"])
+        check_files([page], force=given["force"])
     reading = {"metadata": given["metadata"], "percent": given["percent"]}
     naming = {
         "choices": [parse_choice(text) for text in given["choices"]],
@@ -125,6 +136,11 @@ def study(**given: Any) -> None:
 
         paths = write_figures(result, given["figures"])
         opt.say(f"{len(paths)} figures are in {given['figures']}.")
+    if page is not None:
+        from ssl_risk_rs.study.page import study_page
+
+        write_html(study_page(result, made_by=opt.command_line()), page)
+        opt.say(f"The page is in {page}.")
     if given["save_law"]:
         if result.laws is None:
             raise ParameterError(f"no law can be saved: {result.no_laws}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["RESULT_COLUMNS", "HasFrame", "frame_of", "read_results", "to_pandas"]
+__all__ = ["RESULT_COLUMNS", "HasFrame", "frame_of", "read_results", "run_folders", "to_pandas"]
 
 #: column of `read_results` → (type, what it holds); docs/results.md prints it
 RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
@@ -86,7 +86,7 @@ def read_results(
     """
     import polars as pl
 
-    folders = _folders([runs] if isinstance(runs, (str, os.PathLike)) else list(runs))
+    folders = run_folders([runs] if isinstance(runs, (str, os.PathLike)) else list(runs))
     frames, problems = [], []
     for folder in folders:
         try:
@@ -148,7 +148,13 @@ def _types() -> "dict[str, Any]":
     return {name: types[kind] for name, (kind, _) in RESULT_COLUMNS.items()}
 
 
-def _folders(given: "list[str | os.PathLike[str]]") -> list[Path]:
+def run_folders(given: "Sequence[str | os.PathLike[str]]") -> list[Path]:
+    """The run folders that paths and patterns stand for, as in `read_results`, in the order of their paths.
+
+    Raises
+    ------
+    ResultError if there is none.
+    """
     found: dict[Path, Path] = {}
     for item in given:
         text = os.path.expanduser(os.fspath(item))

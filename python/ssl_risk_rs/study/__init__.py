@@ -1,7 +1,7 @@
 """The study of design choices over many encoders: frames in, frames out.
 
-Heavy packages (SciPy, LightGBM, matplotlib; the extra `study`) are imported where they are used. LightGBM and PyTorch
-each bring a thread pool of their own, so that nothing here imports PyTorch.
+Heavy packages (SciPy, LightGBM: the extra `study`; those of the extra `report` for figures and pages) are imported
+where they are used. LightGBM and PyTorch each bring a thread pool of their own, so that nothing here imports PyTorch.
 """
 
 from ssl_risk_rs.study.effects import Effect, Status, frame

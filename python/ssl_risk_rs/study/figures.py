@@ -1,165 +1,172 @@
-"""Figures of a study, as PNG and SVG, readable in grey."""
+"""Figures of a study: the drawings of its page, and files of them, readable in grey."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs._files import publish
-from ssl_risk_rs.study._extra import require
-from ssl_risk_rs.study.effects import Status
+from ssl_risk_rs.report import charts, files
+from ssl_risk_rs.report.numbers import points
+from ssl_risk_rs.report.page import Figure
+from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.linear import METHODS, Model, confounders_of, model_of
 from ssl_risk_rs.study.study import Study
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-__all__ = ["write_figures"]
+__all__ = ["effect_figure", "figures_of", "front_figures", "label_figure", "partial_figures", "write_figures"]
 
 #: effects that one figure holds at most
 _SHOWN = 20
+#: p-value after Holm's correction below which an effect is drawn filled
+_STAYS = 0.05
 
 
-def write_figures(study: Study, folder: str | Path, formats: tuple[str, ...] = ("png", "svg")) -> list[Path]:
-    """Write the figures that the study has data for, and return their paths.
+def write_figures(study: Study, folder: str | Path) -> list[Path]:
+    """Write the figures that the study has data for, as SVG and PNG, and return the paths of both.
 
     `effects_COMPONENT` (strongest effects with intervals), `partial_CHOICE_COMPONENT` (partial residuals of numeric
     choices that stay after Holm's correction), `front_A_B` (fronts), `labels` (measured errors against the law).
 
     Raises
     ------
-    ParameterError if matplotlib is not installed.
+    ParameterError if a package of the extra `report` is not installed.
     """
-    require("matplotlib").use("Agg")
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    drawings: dict[str, Callable[[Figure], object]] = {}
-    for component in study.table.components:
-        if _strongest(study, component):
-            drawings[f"effects_{_safe(component)}"] = partial(_effects, study, component)
-    drawings |= _partials(study)
-    for front in study.fronts:
-        name = f"front_{_safe(front.first)}_{_safe(front.second)}"
-        drawings[name] = partial(_front, study, (front.first, front.second))
-    if study.laws is not None:
-        drawings["labels"] = partial(_labels, study)
-    paths = []
-    with require("matplotlib").rc_context({"svg.hashsalt": "study", "svg.fonttype": "none"}):
-        for name, draw in drawings.items():
-            figure = require("matplotlib.figure").Figure(figsize=(7, 5), layout="constrained")
-            draw(figure)
-            for kind in formats:
-                path = target / f"{name}.{kind}"
-                publish(path, partial(figure.savefig, format=kind, dpi=120, metadata=_dateless(kind)))
-                paths.append(path)
-    return paths
+    drawn = files.write_figures(figures_of(study), Path(folder))
+    return [path.with_suffix(kind) for path in drawn.values() for kind in (".png", ".svg")]
 
 
-def _dateless(kind: str) -> dict[str, str | None]:
-    """No date in the file: equal studies give equal files."""
-    return {"Date": None} if kind == "svg" else {}
+def figures_of(study: Study) -> list[Figure]:
+    """Every figure that the study has data for."""
+    found = [effect_figure(study, component) for component in study.table.components]
+    return [*(f for f in found if f is not None), *partial_figures(study), *front_figures(study), *label_figure(study)]
 
 
-def _strongest(study: Study, component: str) -> list[tuple[str, float, float, float, bool]]:
-    method = METHODS["cluster"] if study.table.cluster else METHODS["HC3"]
-    found = [
-        e for e in study.effects
-        if e.component == component and e.method == method and e.status is Status.ESTIMATED and e.p == e.p
-    ]  # fmt: skip
-    found.sort(key=lambda e: e.p)
-    return [
-        (
-            f"{e.choice}: {e.level} vs {e.reference}" if e.reference else f"{e.choice} {e.level}",
-            100 * e.effect, 100 * e.low, 100 * e.high, e.p_adjusted < 0.05,
-        )
-        for e in found[:_SHOWN]
-    ]  # fmt: skip
+def effect_figure(study: Study, component: str) -> Figure | None:
+    """The strongest effects on a component by the linear model; None where there is none."""
+    effects = _strongest(study, component)
+    if not effects:
+        return None
+    rows = [charts.Dot(_name(e), e.effect, e.low, e.high, hollow=not e.p_adjusted < _STAYS) for e in effects]
+    n = study.table.frame[component].drop_nulls().len()
+    said = "; ".join(f"{_name(e)} {points(e.effect)}" for e in effects[:5])
+    return Figure(
+        f"effects_{_safe(component)}",
+        f"Effects on {component} by the linear model, {n} encoders",
+        f"Effects in points with intervals, the smallest p first; filled where p is below {_STAYS:g} after Holm's "
+        f"correction. The first are {said}.",
+        lambda width: charts.dots(rows, width, title=f"effect on {component}, points", at=0.0),
+        tuple(row.label for row in rows),
+    )
 
 
-def _effects(study: Study, component: str, figure: "Figure") -> None:
-    rows = _strongest(study, component)[::-1]
-    axes = figure.subplots()
-    for place, (_, effect, low, high, stays) in enumerate(rows):
-        axes.plot([low, high], [place, place], color="black", linewidth=1)
-        axes.plot(effect, place, "o", color="black", markerfacecolor="black" if stays else "white")
-    axes.axvline(0, color="grey", linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=7)
-    axes.set_xlabel(f"effect on {component}, points (filled: below 0.05 after Holm)")
-    figure.suptitle(f"Linear model, {study.table.frame[component].drop_nulls().len()} encoders", fontsize=9)
-
-
-def _partials(study: Study) -> dict[str, Callable[["Figure"], object]]:
+def partial_figures(study: Study) -> list[Figure]:
     """Partial residual plots of the numeric choices that stay after Holm's correction."""
-    method = METHODS["cluster"] if study.table.cluster else METHODS["HC3"]
-    drawings: dict[str, Callable[[Figure], object]] = {}
+    found = []
     for e in study.effects:
-        if e.method != method or e.reference or not e.p_adjusted < 0.05:
+        if e.method != _method(study) or e.reference or not e.p_adjusted < _STAYS:
             continue
         choice = next(c for c in study.table.choices if c.name == e.choice)
         held = confounders_of(choice, study.table.frame.columns, study.settings.confounders)
         model = model_of(study.table, choice, held, e.component)
         if isinstance(model, Model):
-            drawings[f"partial_{_safe(e.choice)}_{_safe(e.component)}"] = partial(
-                _partial, study, model, e.component, e.influential
+            found.append(_partial(study, model, e))
+    return found
+
+
+def front_figures(study: Study) -> list[Figure]:
+    """Both risks of every encoder, those named that no other beats in both."""
+    found = []
+    for front in study.fronts:
+        rows = study.table.frame.drop_nulls([front.first, front.second])
+        on_front = [m.encoder for m in front.members if m.on_front]
+        encoders = rows["encoder"].to_list()
+        values = [
+            (100 * a, 100 * b, str(name))
+            for a, b, name in zip(rows[front.first], rows[front.second], encoders, strict=True)
+        ]
+        named = [i for i, name in enumerate(encoders) if name in set(on_front)]
+        draw = partial(
+            charts.scatter, values, x_title=f"{front.first}, %", y_title=f"{front.second}, %", named=named
+        )  # fmt: skip
+        found.append(
+            Figure(
+                f"front_{_safe(front.first)}_{_safe(front.second)}",
+                f"{front.first} and {front.second} of {rows.height} encoders",
+                f"Each point is an encoder; those that no other beats in both are filled and named: "
+                f"{', '.join(on_front)}.",
+                draw,
+                (f"{front.first}, %", f"{front.second}, %"),
             )
-    return drawings
+        )
+    return found
 
 
-def _partial(study: Study, model: Model, component: str, influential: str, figure: "Figure") -> None:
-    y = study.table.frame[component].to_numpy().astype(np.float64)[model.rows]
+def label_figure(study: Study) -> list[Figure]:
+    """Measured errors against those of the law of label counts."""
+    if study.laws is None:
+        return []
+    from ssl_risk_rs.study.labels import label_points
+
+    settings = study.settings
+    shots = {c: n for c, n in settings.shots if c in study.table.frame.columns}
+    found = label_points(study.table.frame, shots=shots, n_full=settings.n_full)
+    predicted = 100 * study.laws.logit[0].predict(found)
+    measured = 100 * found.error
+    rows = [(float(x), float(y), name) for x, y, name in zip(predicted, measured, found.encoder, strict=True)]
+    marks = [f"{n:,.0f} labels" for n in found.n_labels]
+    ends = float(measured.min()), float(measured.max())
+    draw = partial(
+        charts.scatter, rows, x_title="error by the law, %", y_title="measured error, %", marks=marks,
+        line=[(ends[0], ends[0]), (ends[1], ends[1])],
+    )  # fmt: skip
+    return [
+        Figure(
+            "labels",
+            f"Law of label counts, {len(set(found.encoder))} encoders",
+            "Measured errors over those of the law, a mark for each number of labels; on the line both are equal.",
+            draw,
+            ("error by the law, %", "measured error, %", *dict.fromkeys(marks)),
+        )
+    ]
+
+
+def _method(study: Study) -> str:
+    return METHODS["cluster"] if study.table.cluster else METHODS["HC3"]
+
+
+def _strongest(study: Study, component: str) -> list[Effect]:
+    found = [
+        e for e in study.effects
+        if e.component == component and e.method == _method(study) and e.status is Status.ESTIMATED and e.p == e.p
+    ]  # fmt: skip
+    return sorted(found, key=lambda e: e.p)[:_SHOWN]
+
+
+def _name(e: Effect) -> str:
+    return f"{e.choice}: {e.level} vs {e.reference}" if e.reference else f"{e.choice} {e.level}"
+
+
+def _partial(study: Study, model: Model, e: Effect) -> Figure:
+    y = study.table.frame[e.component].to_numpy().astype(np.float64)[model.rows]
     fit = model.factor.fit(y)
     x = model.examined[0].values
     left = 100 * model.partial_residuals(fit)
-    axes: Axes = figure.subplots()
-    axes.plot(x, left, "o", color="black", markersize=3)
-    line = np.array([x.min(), x.max()])
-    axes.plot(line, 100 * fit.coefficients[1] * line, color="black", linewidth=1)
-    if influential in model.encoders:
-        i = model.encoders.index(influential)
-        axes.annotate(influential, (x[i], left[i]), fontsize=7)
+    rows = [(float(a), float(b), name) for a, b, name in zip(x, left, model.encoders, strict=True)]
+    slope = 100 * float(fit.coefficients[1])
+    line = [(float(end), slope * float(end)) for end in (x.min(), x.max())]
     scale = "log " if model.choice.kind == "log" else ""
-    axes.set_xlabel(f"{scale}{model.choice.name}, less its mean")
-    axes.set_ylabel(f"{component} given the confounders, points")
-    figure.suptitle(f"Partial residuals, {len(x)} encoders", fontsize=9)
-
-
-def _front(study: Study, pair: tuple[str, str], figure: "Figure") -> None:
-    rows = study.table.frame.drop_nulls(list(pair))
-    axes: Axes = figure.subplots()
-    axes.plot(100 * rows[pair[0]].to_numpy(), 100 * rows[pair[1]].to_numpy(), ".", color="grey", markersize=4)
-    members = next(f for f in study.fronts if (f.first, f.second) == pair).members
-    for m in (m for m in members if m.on_front):
-        axes.plot(100 * m.first, 100 * m.second, "o", color="black", markersize=4)
-        axes.annotate(m.encoder, (100 * m.first, 100 * m.second), fontsize=6)
-    axes.set_xlabel(f"{pair[0]}, %")
-    axes.set_ylabel(f"{pair[1]}, %")
-    figure.suptitle(f"{rows.height} encoders; black: no other is better in both", fontsize=9)
-
-
-def _labels(study: Study, figure: "Figure") -> None:
-    from ssl_risk_rs.study.labels import label_points
-
-    assert study.laws is not None
-    settings = study.settings
-    shots = {c: n for c, n in settings.shots if c in study.table.frame.columns}
-    points = label_points(study.table.frame, shots=shots, n_full=settings.n_full)
-    predicted = study.laws.logit[0].predict(points)
-    axes: Axes = figure.subplots()
-    for n, mark in zip(np.unique(points.n_labels), "osv^Dx+*", strict=False):
-        here = points.n_labels == n
-        axes.plot(
-            100 * predicted[here], 100 * points.error[here], mark, color="black", markerfacecolor="none", markersize=4,
-            label=f"{n:,.0f} labels",
-        )  # fmt: skip
-    ends = [100 * float(points.error.min()), 100 * float(points.error.max())]
-    axes.plot(ends, ends, color="grey", linewidth=0.8)
-    axes.set_xlabel("error by the law, %")
-    axes.set_ylabel("measured error, %")
-    axes.legend(fontsize=7)
-    figure.suptitle(f"Law of label counts, {len(set(points.encoder))} encoders", fontsize=9)
+    x_title = f"{scale}{model.choice.name}, less its mean"
+    named = [model.encoders.index(e.influential)] if e.influential in model.encoders else []
+    y_title = f"{e.component} given the confounders, points"
+    draw = partial(charts.scatter, rows, x_title=x_title, y_title=y_title, named=named, line=line)
+    moved = f" The encoder that moves it most, {e.influential}, is named." if named else ""
+    return Figure(
+        f"partial_{_safe(e.choice)}_{_safe(e.component)}",
+        f"Partial residuals of {e.choice} and {e.component}, {len(x)} encoders",
+        f"What the confounders leave of {e.component} over {x_title}, with a slope of {points(slope / 100)} points."
+        + moved,
+        draw,
+        (x_title, y_title),
+    )
 
 
 def _safe(name: str) -> str:

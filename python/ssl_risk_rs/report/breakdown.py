@@ -1,0 +1,170 @@
+"""A decomposition by class and by group, from its judged rows, and what the variance of its intervals is made of."""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["Budget", "Part", "budget", "by_class", "by_group", "wilson"]
+
+#: risks that are judged on test rows, and those that a refitted probe moves
+_ON_TEST = ("risk_cs", "risk_us", "risk_us_mix")
+_REFITTED = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One class or group.
+
+    Attributes
+    ----------
+    error, low, high : of the full probe on its test rows, with Wilson's interval for independent rows
+    components : of a class; empty for groups, which have no training rows of their own
+    n_test, n_train, n_held : test rows, training rows, and those of them that are held out
+    """
+
+    name: str
+    error: float
+    low: float
+    high: float
+    components: dict[str, float]
+    n_test: int
+    n_train: int = 0
+    n_held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Of what the variance of a quantity is made, as fractions squared.
+
+    Attributes
+    ----------
+    test, train : sampling of test rows, and of training rows (held out or not; they make the split)
+    probe : refitting the probe on other training rows
+    floor : moving the floor of the penalty by up to one decade; it is not in the interval
+    """
+
+    quantity: str
+    test: float
+    train: float
+    probe: float
+    floor: float
+
+    @property
+    def interval(self) -> float:
+        """What the interval holds."""
+        return self.test + self.train + self.probe
+
+    @property
+    def total(self) -> float:
+        """The interval's variance and that of the floor."""
+        return self.interval + self.floor
+
+
+def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
+    """Wilson's interval of an error of independent rows.
+
+    >>> [round(end, 3) for end in wilson(0, 20, 0.95)]
+    [0.0, 0.161]
+    """
+    if n == 0:
+        return math.nan, math.nan
+    z, p = NormalDist().inv_cdf(0.5 + confidence / 2), wrong / n
+    shrink = 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / shrink
+    half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # the interval contains p; at p = 0 or 1 rounding would leave it out by an ulp
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+
+
+def by_class(judged: Judgements, confidence: float) -> list[Part]:
+    """Errors and components of each class that has test rows, the shortest intervals first.
+
+    Means over the rows of a class, without the correction that the whole's R_AS has: parts weighted by their rows need
+    not give the whole to the last digit.
+    """
+    k, held = len(judged.class_names), judged.in_subset
+    n_test = np.bincount(judged.test_labels, minlength=k)
+    n_train = np.bincount(judged.train_labels, minlength=k)
+    n_held = np.bincount(judged.train_labels[held], minlength=k)
+    wrong = np.bincount(judged.test_labels, judged.us.wrong, minlength=k)
+    risk_us = _rate(wrong, n_test)
+    risk_af = _rate(np.bincount(judged.train_labels, judged.af.wrong, minlength=k), n_train)
+    risk_as = _rate(np.bincount(judged.train_labels[held], judged.held_out.wrong, minlength=k), n_held)
+    components = {"probe_gen": risk_as - risk_af, "enc_gen": risk_us - risk_as}
+    if judged.sup is None:
+        components = {"approx_usability": risk_af, **components}
+    else:
+        risk_sup = _rate(np.bincount(judged.train_labels, judged.sup.wrong, minlength=k), n_train)
+        components = {"approx": risk_sup, "usability": risk_af - risk_sup, **components}
+    found = []
+    for c in np.flatnonzero(n_test):
+        low, high = wilson(int(wrong[c]), int(n_test[c]), confidence)
+        parts = {name: float(values[c]) for name, values in components.items()}
+        counts = int(n_test[c]), int(n_train[c]), int(n_held[c])
+        found.append(Part(judged.class_names[c], float(risk_us[c]), low, high, parts, *counts))
+    return sorted(found, key=lambda part: (part.high - part.low, -part.error))
+
+
+def by_group(judged: Judgements, confidence: float) -> list[Part]:
+    """The error on each test group, the shortest intervals first; empty where rows have no groups.
+
+    Intervals are those of independent rows: rows of a group may depend on each other.
+    """
+    if judged.test_groups is None:
+        return []
+    names, of_row = np.unique(judged.test_groups, return_inverse=True)
+    n_test = np.bincount(of_row, minlength=len(names))
+    wrong = np.bincount(of_row, judged.us.wrong, minlength=len(names))
+    found = []
+    for g, name in enumerate(names.tolist()):
+        n = int(n_test[g])
+        ends = wilson(int(wrong[g]), n, confidence)
+        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        found.append(Part(text, float(wrong[g] / n), *ends, {}, n))
+    return sorted(found, key=lambda part: (part.high - part.low, -part.error))
+
+
+def budget(result: Decomposition) -> list[Budget]:
+    """What the variance of each component and of the total is made of.
+
+    Scores of test rows and of training rows are independent, so that the covariance of the risks, less what the
+    probe's own variation adds to it, falls into a block of each. A training error that is scaled because it is
+    optimistic counts as training rows. The floor is taken as uniform between its value and one decade above.
+    """
+    of = result.covariance_of
+    own = 0.0 if math.isnan(result.probe_variance) else result.probe_variance
+    moved = np.array([name in _REFITTED for name in of], float)
+    on_test = np.array([name in _ON_TEST for name in of], float)
+    rows = np.asarray(result.covariance, float) - own * np.outer(moved, moved)
+    found = []
+    for name in (*result.component_names, "agg_risk"):
+        weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in of])
+        test, probe = float((weights * on_test) @ rows @ (weights * on_test)), own * float(weights @ moved) ** 2
+        rest = weights * (1 - on_test)
+        train = float(rest @ rows @ rest)
+        se = result.estimates[name].se
+        if not on_test @ np.abs(weights):  # training errors alone may be scaled: their se says by how much
+            train = max(train, se * se - probe)
+        shift = _moves(result, name)
+        found.append(Budget(name, max(0.0, test), max(0.0, train), max(0.0, probe), shift * shift / 12))
+    return found
+
+
+def _moves(result: Decomposition, quantity: str) -> float:
+    """How far a quantity moves when the floor is one decade higher."""
+    weights, floor = QUANTITIES[quantity].weights, result.floor
+    moved = 0.0
+    for risk, above in (("risk_af", floor.risk_above), ("risk_sup", floor.sup_above)):
+        if risk in weights and risk in result.estimates and math.isfinite(above):
+            moved += weights[risk] * (above - result.estimates[risk].estimate)
+    return moved
+
+
+def _rate(wrong: np.ndarray, n: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(wrong, n, out=np.full(len(n), np.nan), where=n > 0))

@@ -1,0 +1,295 @@
+"""What several runs show together: their bars, differences from the first, ranks, layers, shapes."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from ssl_risk_rs.report import charts
+from ssl_risk_rs.report.numbers import count, interval, p_value, percent, points, probability
+from ssl_risk_rs.report.overview import bar_of, mark_notes
+from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
+from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.results.compare import Comparison, Rank
+from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.quantities import QUANTITIES, components
+from ssl_risk_rs.results.run import Decomposition, Run
+
+__all__ = ["beside", "comparison", "layers", "names", "ranks", "shapes"]
+
+#: encoders of a radar chart: more cannot be told apart
+_SHAPES = 6
+#: what a chart over encoders is read in
+_LEAST = 3
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """What the runs are called: by encoder, and where two have the same by layer or folder as well."""
+    found = [short(run.provenance.encoder) for run in runs]
+    twice = {name for name in found if found.count(name) > 1}
+    layers = [_layer(run) for run in runs]
+    named = [f"{n} {layer}" if n in twice and layer else n for n, layer in zip(found, layers, strict=True)]
+    again = {name for name in named if named.count(name) > 1}
+    return [
+        f"{n} ({run.path.name if run.path else i + 1})" if n in again else n
+        for i, (n, run) in enumerate(zip(named, runs, strict=True))
+    ]
+
+
+def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Comparison | None) -> Section:
+    """All runs as bars and as a table, in the order they were given."""
+    own = [_of(run, probe) for run in runs]
+    parts = _common_parts(own)
+    bars = [_bar(name, d, parts) for name, d in zip(called, own, strict=True)]
+    one = len({run.provenance.data for run in runs}) == 1
+    rows, used = [], []
+    for name, run, d in zip(called, runs, own, strict=True):
+        total = d.estimates["agg_risk"]
+        used.append(total.grade)
+        mark = f" {MARKS[total.grade][0]}" if total.grade in MARKS else ""
+        cells = [percent(value) for _, value in _bar(name, d, parts).parts]
+        where = () if one else (run.provenance.data,)
+        rows.append((name, *cells, percent(total.estimate), interval(total.low, total.high) + mark, *where,
+                     count(d.sizes.test)))  # fmt: skip
+    table = Table(
+        f"Parts of the error in percent, {probe} probe" + (f", {runs[0].provenance.data}" if one else ""),
+        (
+            Column("encoder", False), *(Column(charts.part_label(p)) for p in parts), Column("aggregated risk"),
+            Column(f"{100 * own[0].method.confidence:g} % interval"), *(() if one else (Column("data", False),)),
+            Column("n, test rows"),
+        ),
+        tuple(rows),
+        notes=(*_why_one(own), *mark_notes(used)),
+    )  # fmt: skip
+    said = "; ".join(f"{row[0]} {row[len(parts) + 1]}" for row in rows)
+    figure = Figure(
+        f"all-{probe}",
+        f"The error of {len(runs)} encoders and its parts, {probe} probe",
+        f"A stacked bar for each encoder with the interval of its aggregated risk. In percent: {said}.",
+        lambda width: charts.stacked(bars, width),
+        (*called, *(charts.part_label(p) for p in parts)),
+    )
+    return Section(f"all-{probe}", f"{len(runs)} encoders, {probe} probe", (*_least(called, own, found), figure, table))
+
+
+def comparison(found: Comparison) -> Section:
+    """Differences from the first encoder, as waterfalls and tables."""
+    blocks: list[Block] = []
+    paired = "row" if found.n_groups is None else "group"
+    blocks.append(
+        Sentences((
+            f"Differences are paired by {paired} ({count(found.n_train)} training rows, {count(found.n_test)} test "
+            "rows), so that what makes a row hard for every encoder cancels.",
+            "P(better) is the probability that the error is really less; p is that of no difference, after Holm's "
+            "correction over all components and encoders.",
+        ))
+    )  # fmt: skip
+    for encoder in found.encoders[1:]:
+        blocks += [_waterfall(found, encoder), _differences(found, encoder)]
+    if found.notes:
+        blocks.append(Sentences(tuple(note.sentence() for note in found.notes), "note", listed=True))
+    return Section(f"compare-{found.probe}", f"Against {short(found.baseline)}, {found.probe} probe", tuple(blocks))
+
+
+def ranks(found: Comparison) -> Section:
+    """Ranks of all encoders, with those that the data do not exclude."""
+    by = list(dict.fromkeys(rank.quantity for rank in found.ranks))
+    of = {(r.encoder, r.quantity): r for r in found.ranks}
+    ordered = sorted(found.encoders, key=lambda e: (of[e, "agg_risk"].rank, e))
+    rows = [
+        (short(encoder), *(_rank(of[encoder, quantity]) for quantity in by), count(found.n_test)) for encoder in ordered
+    ]
+    table = Table(
+        "Ranks by each part, the least error first",
+        (Column("encoder", False), *(Column(charts.part_label(q)) for q in by), Column("n, test rows")),
+        tuple(rows),
+        notes=(
+            f"Behind a rank stand the ranks that the data do not exclude, for all encoders at once at "
+            f"{100 * found.confidence:g} %. Equal errors share a rank.",
+        ),
+    )
+    return Section(f"ranks-{found.probe}", f"Ranks, {found.probe} probe", (table,))
+
+
+def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | Missing:
+    """Runs of one encoder on one data set that differ in the layer only."""
+    title = "Layer by layer"
+    families: dict[tuple[str, str], list[int]] = {}
+    for i, run in enumerate(runs):
+        if _layer(run):
+            families.setdefault((run.provenance.encoder, run.provenance.data), []).append(i)
+    several = {key: at for key, at in families.items() if len({_layer(runs[i]) for i in at}) > 1}
+    if not several:
+        return Missing(
+            "layers", title, "No two of these runs differ in the layer only.",
+            "ssl-risk-rs run -m MODEL -d DATA --layers A,B",
+        )  # fmt: skip
+    blocks: list[Block] = []
+    for n, ((encoder, data), at) in enumerate(several.items()):
+        own = [_of(runs[i], probe) for i in at]
+        bars = [bar_of(_layer(runs[i]), d) for i, d in zip(at, own, strict=True)]
+        rows = [
+            (_layer(runs[i]), percent(d.estimate("agg_risk")), *(percent(d.estimate(p)) for p in d.component_names),
+             count(d.sizes.features), count(d.sizes.test))
+            for i, d in zip(at, own, strict=True)
+        ]  # fmt: skip
+        best = min(zip(at, own, strict=True), key=lambda pair: pair[1].estimate("agg_risk"))[0]
+        said = f"Of {len(at)} layers of {short(encoder)} on {data}, {_layer(runs[best])} errs least."
+        blocks += [
+            Sentences((said + " It was chosen of several, so its own error is a little optimistic.",)),
+            Figure(
+                f"layers-{n}", f"The error of {short(encoder)} at each layer",
+                "A stacked bar for each layer. Aggregated risk in percent: "
+                + "; ".join(f"{row[0]} {row[1]}" for row in rows) + ".",
+                partial(charts.stacked, bars), tuple(bar.label for bar in bars),
+            ),
+            Table(
+                "Parts of the error in percent, by layer",
+                (Column("layer", False), Column("aggregated risk"),
+                 *(Column(charts.part_label(p)) for p in own[0].component_names), Column("features"),
+                 Column("n, test rows")),
+                tuple(rows),
+            ),
+        ]  # fmt: skip
+    return Section("layers", title, tuple(blocks))
+
+
+def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | Missing:
+    """The paper's radar chart, and its stacked areas over encoders."""
+    title = "Shapes of the errors"
+    if len(runs) < _LEAST:
+        return Missing(
+            "shapes", title, f"A radar chart and stacked areas are read over {_LEAST} encoders or more.",
+            f"ssl-risk-rs report {' '.join(map(_folder, runs))}" + " OTHER" * (_LEAST - len(runs)),
+        )  # fmt: skip
+    own = {name: _of(run, probe) for name, run in zip(called, runs, strict=True)}
+    parts = _common_parts(list(own.values()))
+    ordered = sorted(own, key=lambda name: own[name].estimate("agg_risk"))
+    bars = [_bar(name, own[name], parts) for name in ordered]
+    polygons = {bar.label: dict(bar.parts) for bar in bars[:_SHAPES]}
+    left = f", of the {_SHAPES} that err least" if len(ordered) > _SHAPES else ""
+    said = "; ".join(f"{name} {percent(own[name].estimate('agg_risk'))}" for name in ordered)
+    return Section(
+        "shapes",
+        title,
+        (
+            Sentences((
+                "On each axis of the radar chart the rim is the largest error of that part among these encoders "
+                "(printed at the axis), and the centre is 0: nearer to the centre is better.",
+            )),
+            Figure(
+                "radar", f"Parts of the error of {len(polygons)} encoders{left}",
+                "A polygon for each encoder over its parts, each scaled to the largest among them. Negative parts "
+                "are drawn at 0.",
+                lambda width: charts.radar(polygons, width), tuple(charts.part_label(p) for p in parts),
+            ),
+            Figure(
+                "area", f"Parts of the error over {len(bars)} encoders",
+                f"Stacked areas over encoders, the least aggregated risk first; dots are the aggregated risk. {said}.",
+                lambda width: charts.area(bars, width), tuple(charts.part_label(p) for p in parts),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _of(run: Run, probe: str) -> Decomposition:
+    return next(d for d in run.decompositions if d.method.probe == probe)
+
+
+def _common_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:
+    """Parts that all have: without a twin of each, approximation and usability are one."""
+    return components(supervised=all(d.supervised for d in own))
+
+
+def _bar(label: str, d: Decomposition, parts: Sequence[str]) -> charts.Bar:
+    values = {**{name: e.estimate for name, e in d.estimates.items()}, "approx_usability": d.estimate("risk_af")}
+    total = d.estimates["agg_risk"]
+    return charts.Bar(label, tuple((p, values[p]) for p in parts), total.estimate, total.low, total.high)
+
+
+def _why_one(own: Sequence[Decomposition]) -> tuple[str, ...]:
+    if len({d.supervised for d in own}) == 1:
+        return ()
+    return ("Approximation and usability are one part, because not every encoder here has a supervised twin.",)
+
+
+def _least(called: Sequence[str], own: Sequence[Decomposition], found: Comparison | None) -> Iterator[Sentences]:
+    """Which encoder errs least, and whether the data tell."""
+    best = min(range(len(own)), key=lambda i: own[i].estimate("agg_risk"))
+    e = own[best].estimates["agg_risk"]
+    said = f"{called[best]} errs least, on {percent(e.estimate)} % of its test rows ({interval(e.low, e.high)})."
+    if found is not None and len(found.encoders) > 2:
+        rank = next(r for r in found.ranks if (r.encoder, r.quantity) == (found.encoders[best], "agg_risk"))
+        if rank.high == 1:
+            said += f" At {100 * found.confidence:g} %, the data exclude that any other errs as little."
+        else:
+            others = "one other errs" if rank.high == 2 else f"{rank.high - 1} others err"
+            said += f" At {100 * found.confidence:g} %, the data do not exclude that {others} as little."
+    yield Sentences((said,), "verdict")
+
+
+def _layer(run: Run) -> str:
+    bank = run.provenance.banks.get("encoder")
+    return "" if bank is None or bank.feature is None else bank.feature
+
+
+def _folder(run: Run) -> str:
+    return "RUN" if run.path is None else str(Path(run.path))
+
+
+def _rank(rank: Rank) -> str:
+    return f"{rank.rank}" if rank.low == rank.high else f"{rank.rank} ({rank.low} to {rank.high})"
+
+
+def _waterfall(found: Comparison, encoder: str) -> Figure:
+    rows = found.against(encoder)
+    steps = [d for d in rows if QUANTITIES[d.quantity].kind == "component"]
+    total = next(d for d in rows if d.quantity == "agg_risk")
+    start = (_cut(found.baseline), total.estimate_baseline)
+    end = (_cut(encoder), total.estimate)
+    drawn = [(charts.part_label(d.quantity), d.difference, d.low, d.high) for d in steps]
+    said = ", ".join(f"{QUANTITIES[d.quantity].label} {points(d.difference)}" for d in steps)
+    return Figure(
+        f"waterfall-{found.probe}-{found.encoders.index(encoder)}",
+        f"From {short(found.baseline)} to {short(encoder)}",
+        f"A waterfall from {percent(start[1])} % to {percent(end[1])} %, a step for each part with the interval of its "
+        f"difference. In points: {said}.",
+        lambda width: charts.waterfall(start, drawn, end, width),
+        (start[0], *(label for label, *_ in drawn), end[0]),
+    )
+
+
+def _differences(found: Comparison, encoder: str) -> Table:
+    rows: list[tuple[str, ...]] = []
+    minor: set[int] = set()
+    sums: set[int] = set()
+    used: list[Grade] = []
+    for d in found.against(encoder):
+        quantity = QUANTITIES[d.quantity]
+        if quantity.kind == "detail":
+            minor.add(len(rows))
+        if quantity.kind == "total":
+            sums.add(len(rows))
+        mark = f" {MARKS[d.grade][0]}" if d.grade in MARKS and not d.identical else ""
+        ends = "equal on every row" if d.identical else interval(d.low, d.high) + mark
+        if not d.identical:
+            used.append(d.grade)
+        label = f"of it, {quantity.label}" if quantity.kind == "detail" else charts.part_label(d.quantity)
+        rows.append((label, percent(d.estimate_baseline), percent(d.estimate), points(d.difference), ends,
+                     "" if d.identical else probability(d.better), "" if d.identical else p_value(d.p_holm),
+                     count(d.n)))  # fmt: skip
+    return Table(
+        f"{short(encoder)} against {short(found.baseline)}, in percent and points",
+        (
+            Column("part", False), Column(f"{_cut(found.baseline)}"), Column(_cut(encoder)), Column("difference"),
+            Column(f"{100 * found.confidence:g} % interval"), Column("P(better)"), Column("p"), Column("n, rows"),
+        ),
+        tuple(rows),
+        frozenset(sums),
+        frozenset(minor),
+        mark_notes(used),
+    )  # fmt: skip
+
+
+def _cut(name: str, most: int = 26) -> str:
+    text = short(name)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,101 @@
+"""Run folders → what a report is made of: the runs, their comparison, the published table, statistics beside them."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ssl_risk_rs.decomposition.paired import common_probes, compare
+from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.report.build import Material
+from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
+from ssl_risk_rs.report.several import names
+from ssl_risk_rs.results.compare import Comparison, NotComparableError
+from ssl_risk_rs.results.counterpart import Counterpart
+from ssl_risk_rs.results.reading import run_folders
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow import published
+
+__all__ = ["gather"]
+
+
+def gather(
+    targets: Sequence["str | os.PathLike[str]"],
+    *,
+    geometry: "str | os.PathLike[str] | None" = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Material:
+    """Load runs and everything that is reported beside them.
+
+    Parameters
+    ----------
+    targets : run folders, folders with run folders below them, or patterns, in the order they are reported; the first
+        is what the others are compared with
+    geometry : file of statistics of the one run; by default each run's own `geometry.parquet`
+    say : receives a sentence for what a reader of the page should know before
+
+    Raises
+    ------
+    ResultError if a run cannot be read; ParameterError for `geometry` with several runs; DataError for statistics that
+    cannot be read.
+    """
+    folders = list(dict.fromkeys(folder for target in targets for folder in run_folders([target])))
+    runs = tuple(Run.load(folder) for folder in folders)
+    if geometry is not None and len(runs) > 1:
+        raise ParameterError(
+            f"--geometry names the statistics of one run, and there are {len(runs)}: put each file as {FILE} into its "
+            "run folder instead"
+        )
+    comparisons, why = _compared(runs)
+    if len(runs) > 1 and why:
+        say(f"The runs are not compared row by row: {why}")
+    found, missing = _published(runs)
+    return Material(
+        runs,
+        comparisons,
+        why,
+        found,
+        missing,
+        {i: read for i, folder in enumerate(folders) if (read := _statistics(folder, geometry))},
+    )
+
+
+def _compared(runs: Sequence[Run]) -> tuple[tuple[Comparison, ...], str]:
+    """A comparison for each common probe, or why there is none."""
+    if len(runs) < 2:
+        return (), "The report has one run."
+    probes = common_probes(runs)
+    if not probes:
+        return (), "No probe is common to all runs."
+    try:
+        return tuple(compare(runs, names=names(runs), probe=probe) for probe in probes), ""
+    except NotComparableError as error:
+        return (), f"{error}."
+
+
+def _published(runs: Sequence[Run]) -> tuple[dict[tuple[int, str], Counterpart], dict[int, str]]:
+    """Each run beside the published table, or why not."""
+    absent = "The published table is not on this machine; paper fetch brings it."
+    if not published.is_fetched():
+        return {}, dict.fromkeys(range(len(runs)), absent)
+    try:
+        table = published.load_published()
+    except DataError as error:
+        return {}, dict.fromkeys(range(len(runs)), f"{error}.")
+    found: dict[tuple[int, str], Counterpart] = {}
+    why: dict[int, str] = {}
+    for i, run in enumerate(runs):
+        beside = published.beside(run, table)
+        found |= {(i, each.probe): each for each in beside}
+        if not beside:
+            why[i] = (
+                f"{run.provenance.encoder} is not among the {table.frame.height} published encoders, and "
+                f"{run.provenance.data} is not ImageNet-1K, of which their numbers are."
+            )
+    return found, why
+
+
+def _statistics(folder: Path, given: "str | os.PathLike[str] | None") -> tuple[Statistic, ...]:
+    if given is not None:
+        return read_statistics(given)
+    file = folder / FILE
+    return read_statistics(file) if file.is_file() else ()

@@ -1,0 +1,261 @@
+"""What a report says: its sections, its numbers against the record, what is missing and why. No extra is needed."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from ssl_risk_rs import DataError, ParameterError
+from ssl_risk_rs.decomposition.paired import compare
+from ssl_risk_rs.report.breakdown import budget, by_class, by_group, wilson
+from ssl_risk_rs.report.build import Material, build_page
+from ssl_risk_rs.report.geometry import Statistic, read_statistics
+from ssl_risk_rs.report.markdown import render_markdown
+from ssl_risk_rs.report.numbers import interval, p_value, percent, points, probability, share
+from ssl_risk_rs.report.overview import verdict
+from ssl_risk_rs.report.page import Page, Section, Sentences, Table
+from ssl_risk_rs.report.several import names
+from ssl_risk_rs.results import Run
+
+from .conftest import AWKWARD, make
+
+ONE = ("components", "labels", "classes", "groups", "tuning", "uncertainty", "published", "geometry")
+
+
+def sections(page: Page) -> dict[str, Section]:
+    return {section.key: section for chapter in page.chapters for section in chapter.sections}
+
+
+def tables(page: Page) -> Iterator[Table]:
+    for section in sections(page).values():
+        yield from (block for block in section.blocks if isinstance(block, Table))
+
+
+def page_of(*runs: Run, **more: object) -> Page:
+    return build_page(Material(tuple(runs), **more))
+
+
+def test_a_run_has_every_section_or_says_why_not(rich):
+    page = page_of(rich)
+    there = sections(page).keys() | {m.key for m in page.missing}
+    for probe in ("logistic", "ridge"):
+        keys = {f"run1-{probe}-{name}" for name in ONE}
+        assert keys - there <= {f"run1-{probe}-published", f"run1-{probe}-geometry"}  # told once, for both probes
+        assert {f"run1-{probe}-{n}" for n in ("components", "labels", "classes", "groups", "tuning")} <= there
+    assert {"method", "latex", "provenance"} <= sections(page).keys()
+    missing = {m.title: m for m in page.missing}
+    assert set(missing) == {
+        "Against another encoder", "Shapes of the errors", "Layer by layer", "Beside the published encoders",
+        "Geometry of the representation",
+    }  # fmt: skip
+    for each in page.missing:
+        assert each.command.startswith("ssl-risk-rs ") and each.why.endswith(".") and each.why[0].isupper()
+
+
+def test_a_plain_run_names_what_it_lacks_and_the_command_that_adds_it():
+    page = page_of(make("plain"))
+    missing = {m.title: m.command for m in page.missing}
+    assert missing["Fewer labels"] == "ssl-risk-rs fewshot FEATURES --shots 30,5,3"
+    assert missing["By group"] == "ssl-risk-rs decompose FEATURES --group COLUMN"
+    assert "classes" in sections(page)["run1-ridge-classes"].key
+
+
+def test_a_run_without_judged_rows_says_so(rich):
+    bare = replace(rich, decompositions=tuple(replace(d, judgements=None) for d in rich.decompositions))
+    page = page_of(bare)
+    why = {m.title: m.why for m in page.missing}
+    assert why["By class"] == "The record holds no judged rows, because an early version wrote it."
+    assert "run1-ridge-components" in sections(page)
+
+
+def test_every_table_states_its_n(rich, three):
+    several = page_of(*three, comparisons=(compare(three, names=names(three)),))
+    found = [*tables(page_of(rich)), *tables(several)]
+    assert len(found) > 20
+    for table in found:
+        said = table.caption + " ".join(column.head for column in table.columns) + " ".join(table.notes)
+        assert re.search(r"\bn, |rows", said), table.caption
+        assert all(len(row) == len(table.columns) for row in table.rows), table.caption
+        assert table.rows, table.caption
+
+
+def test_the_table_of_parts_is_that_of_the_record(rich):
+    d = rich.decompositions[0]
+    table = next(b for b in sections(page_of(rich))["run1-logistic-components"].blocks if isinstance(b, Table))
+    rows = {row[0]: row for row in table.rows}
+    for label, name in (("probe generalization", "probe_gen"), ("aggregated risk", "agg_risk")):
+        e = d.estimates[name]
+        assert rows[label][1] == percent(e.estimate)
+        assert rows[label][2].startswith(interval(e.low, e.high))
+        assert (rows[label][4], rows[label][5]) == (f"{e.n:,}", f"{e.n_groups:,}")
+    assert len(table.total) == 1 and table.rows[min(table.total)][0] == "aggregated risk"
+    # percentages of two digits each: the four parts may be off by half a digit each
+    parts = [float(rows[label][1].replace("−", "-")) for label in (
+        "approximation", "representation usability", "probe generalization", "encoder generalization")]  # fmt: skip
+    assert sum(parts) == pytest.approx(float(rows["aggregated risk"][1]), abs=0.021)
+    assert any("control noise" in label for label in rows)
+
+
+@pytest.mark.parametrize(("probability_", "words"), [
+    (0.97, "Its largest part is "), (0.6, "Its largest part is probably "), (None, "cannot be told"),
+])  # fmt: skip
+def test_the_verdict_says_how_sure_it_is(rich, probability_, words):
+    d = rich.decompositions[0]
+    told = verdict(replace(d, bottleneck=replace(d.bottleneck, probability=probability_)), rich.provenance)
+    assert f"errs on {percent(d.estimate('agg_risk'))} %" in told[0]
+    assert words in told[1] and told[1].endswith(".")
+
+
+def test_classes_add_up_to_the_whole(rich):
+    judged = rich.decompositions[0].judgements
+    parts = by_class(judged, 0.95)
+    n = np.array([p.n_test for p in parts])
+    assert n.sum() == len(judged.test_labels)
+    whole = sum(p.error * p.n_test for p in parts) / n.sum()
+    assert whole == pytest.approx(judged.us.error, abs=1e-12)  # sums of a few hundred zeros and ones
+    for p in parts:
+        assert sum(p.components.values()) == pytest.approx(p.error, abs=1e-12)
+        assert p.low <= p.error <= p.high
+        mine = judged.test_labels == judged.class_names.index(p.name)
+        assert p.error == judged.us.wrong[mine].mean()
+    widths = [p.high - p.low for p in parts]
+    assert widths == sorted(widths)
+
+
+def test_groups_are_the_test_groups(rich):
+    judged = rich.decompositions[0].judgements
+    parts = by_group(judged, 0.95)
+    assert len(parts) == 30 and all(p.n_test == 5 for p in parts)
+    assert sum(p.error * p.n_test for p in parts) == pytest.approx(judged.us.wrong.sum())
+    assert by_group(make("plain").decompositions[0].judgements, 0.95) == []
+
+
+def test_the_budget_is_the_variance_of_the_interval(rich, three):
+    for run in (rich, *three):
+        for d in run.decompositions:
+            for part in budget(d):
+                se = d.estimates[part.quantity].se
+                # the covariance is a sum over three sets of rows: rounding of that sum
+                assert part.interval == pytest.approx(se * se, rel=1e-9, abs=1e-18)
+                assert part.test >= 0 and part.train >= 0 and part.probe >= 0 and part.floor >= 0
+    d = three[0].decompositions[0]
+    whole = {b.quantity: b for b in budget(d)}["agg_risk"]
+    assert whole.train == 0 and whole.floor == 0  # R_US rests on test rows and on the probe
+    moved = replace(d, floor=replace(d.floor, risk_above=d.estimate("risk_af") + 0.06))
+    assert {b.quantity: b for b in budget(moved)}["probe_gen"].floor == pytest.approx(0.06**2 / 12)
+
+
+@pytest.mark.parametrize("n", [1, 20, 1000])
+def test_intervals_of_classes_are_wilsons(n):
+    for wrong in {0, n // 3, n}:
+        low, high = wilson(wrong, n, 0.95)
+        for end in (low, high):
+            if 0 < end < 1:  # an end is where a test of that error would just not refuse
+                assert abs(wrong / n - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), rel=1e-6)
+        assert -1e-12 <= low <= wrong / n <= high <= 1
+    assert all(map(math.isnan, wilson(0, 0, 0.95)))
+
+
+def test_several_runs_are_compared_and_their_layers_told(three):
+    comparison = compare(three, names=names(three))
+    page = page_of(*three, comparisons=(comparison,))
+    there = sections(page)
+    assert {"all-ridge", "compare-ridge", "ranks-ridge", "shapes", "layers"} <= there.keys()
+    assert names(three) == ["wide block4", "narrow", "wide block3"]
+    table = next(b for b in there["layers"].blocks if isinstance(b, Table))
+    assert [row[0] for row in table.rows] == ["block4", "block3"]
+    differences = [b for b in there["compare-ridge"].blocks if isinstance(b, Table)]
+    row = next(row for row in differences[0].rows if row[0] == "aggregated risk")
+    d = comparison.difference("narrow", "agg_risk")
+    assert row[3] == points(d.difference) and row[4].startswith(interval(d.low, d.high))
+
+
+def test_runs_that_cannot_be_compared_say_which_field_differs(three):
+    page = page_of(*three, not_compared="a and b differ in seed of the splits (0 and 1).")
+    assert {m.title: m.why for m in page.missing}["Against another encoder"].startswith("a and b differ in seed")
+
+
+def test_a_twin_of_some_makes_one_part_of_two(rich, three):
+    page = page_of(*three[:2], replace(rich, decompositions=rich.decompositions[1:]))
+    section = sections(page)["all-ridge"]
+    table = next(b for b in section.blocks if isinstance(b, Table))
+    assert [c.head for c in table.columns][1:4] == ["approx. + usability", "probe gen.", "encoder gen."]
+    assert "not every encoder here has a supervised twin" in " ".join(table.notes)
+
+
+def test_many_runs_leave_their_details_out_and_say_so(three):
+    page = page_of(*(three * 2)[:5])
+    assert "details" in {m.key for m in page.missing}
+    assert not any(key.startswith("run1") for key in sections(page))
+
+
+def test_no_run_is_refused():
+    with pytest.raises(ParameterError, match="at least one run"):
+        page_of()
+
+
+def test_statistics_are_shown_with_their_spectrum(three):
+    spectrum = [Statistic(f"eigenvalue_{i}", 1 / i, 360) for i in range(1, 7)]
+    found = (*spectrum, Statistic("rank_me", 4.25, 360))
+    page = page_of(three[0], statistics={0: found})
+    blocks = sections(page)["run1-ridge-geometry"].blocks
+    table = next(b for b in blocks if isinstance(b, Table))
+    assert table.rows == (("rank me", "4.25", "360"),)
+    assert "from 1 at 1 to 0.167 at 6" in blocks[0].text
+
+
+def test_statistics_are_read_and_a_wrong_file_is_refused(tmp_path):
+    file = tmp_path / "geometry.parquet"
+    pl.DataFrame({"statistic": ["alpha"], "value": [1.5], "n": [10]}).write_parquet(file)
+    assert read_statistics(file) == (Statistic("alpha", 1.5, 10),)
+    pl.DataFrame({"statistic": ["alpha"], "value": [1.5]}).write_parquet(file)
+    with pytest.raises(DataError, match="no column 'n'"):
+        read_statistics(file)
+    pl.DataFrame({"statistic": ["alpha"], "value": ["x"], "n": [10]}).write_parquet(file)
+    with pytest.raises(DataError, match="'value' holds String, not numbers"):
+        read_statistics(file)
+    file.write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="cannot be read as a parquet file"):
+        read_statistics(file)
+
+
+def test_markdown_carries_the_same_tables_and_sentences(rich):
+    page = page_of(rich)
+    text = render_markdown(page)
+    for section in sections(page).values():
+        assert f"### {section.title}" in text
+    for table in tables(page):
+        for row in table.rows[:3]:
+            assert all(re.sub(r"([\\`*_\[\]<>|])", r"\\\1", cell) in text for cell in row)
+    for block in (b for s in sections(page).values() for b in s.blocks if isinstance(b, Sentences)):
+        for said in block.texts:
+            assert re.sub(r"([\\`*_\[\]<>|])", r"\\\1", said) in text
+    assert AWKWARD not in text.replace(f"```\n{AWKWARD}", "") or "```" in text
+    heads = [line for line in text.splitlines() if line.startswith("|--") or line.startswith("|-")]
+    assert len(heads) == len(list(tables(page)))
+
+
+def test_markdown_links_the_drawings_that_were_written(rich):
+    page = page_of(rich)
+    figure = next(page.figures())
+    text = render_markdown(page, {figure.key: "figs/x.svg"})
+    assert "](figs/x.svg)" in text
+    assert figure.title.split(" of ")[0] in render_markdown(page)  # told in words otherwise
+
+
+def test_a_run_that_was_saved_reports_the_same(three, tmp_path):
+    live, loaded = three[0], Run.load(three[0].save(tmp_path / "run"))
+    one, two = (render_markdown(page_of(replace(run, path=None))) for run in (live, loaded))
+    assert one == two
+
+
+def test_numbers_have_one_way_of_writing():
+    assert percent(0.12345) == "12.35" and percent(-0.001) == "−0.10" and percent(-0.00001) == "0.00"
+    assert points(0.0123) == "+1.23" and points(-0.0123) == "−1.23" and points(0.0) == "0.00"
+    assert interval(math.nan, 0.2) == "none" and percent(None) == "–"
+    assert [probability(p) for p in (0.999, 0.5, 0.001)] == ["> 0.99", "0.50", "< 0.01"]
+    assert [p_value(p) for p in (None, 0.0001, 0.04)] == ["", "< 0.001", "0.040"]
+    assert [share(s) for s in (0.001, 0.4, -0.36)] == ["< 1 %", "40 %", "−36 %"]

@@ -8,7 +8,7 @@ all of them; all use as many threads. Cosines are compared with float64 products
 differs by more than its tolerance ends the run. A way whose package is not installed is left out, and said.
 
     nearest      each of m query rows → its most similar of n base rows, by cosine: scikit-learn's NearestNeighbors
-                 (brute, cosine), faiss-cpu's IndexFlatIP of rows scaled to unit length, numpy in blocks of 1,024 queries
+                 (brute, cosine), faiss-cpu's IndexFlatIP of rows scaled to unit length, numpy by 1,024 queries
     ranks        effective rank, rank and RankMe: numpy in float64 (corrcoef and eigvalsh, then an SVD of the rows)
     cka          linear CKA of two representations: numpy in float64, by d × d products of centred copies
     statistics   all statistics of rows and classes together: ours alone

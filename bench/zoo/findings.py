@@ -241,7 +241,8 @@ class Tau:
 def kendall(x: Sequence[float], y: Sequence[float], clusters: Sequence[str] | None = None) -> Tau:
     """Rank agreement; pairs of an encoder with itself in a resample count neither for nor against.
 
-    With `clusters`, one for each encoder, whole clusters are drawn. Resamples come from the raw stream of PCG64, which NumPy keeps from version to version.
+    With `clusters`, one for each encoder, whole clusters are drawn. Resamples come from the raw stream of PCG64, which
+    NumPy keeps from version to version.
     """
     a, b = (np.sign(np.subtract.outer(v, v)) for v in (np.asarray(x, float), np.asarray(y, float)))
     n = len(a)
@@ -555,16 +556,17 @@ def measured() -> pl.DataFrame:
     """The zoo's table with the statistics of every encoder, and its recipe without the seed."""
     path = RESULTS / "zoo_statistics.csv"
     if not path.is_file():
-        raise SystemExit(f"{path} is missing; bench/zoo/statistics.py makes it")
+        raise SystemExit(f"{path} is missing; bench/zoo/geometry.py makes it")
     zoo = table("zoo", "logistic")
     joined = zoo.join(pl.read_csv(path, infer_schema_length=None), "encoder")
     if joined.height != zoo.height:
-        raise SystemExit(f"{path} has {joined.height} of the zoo's {zoo.height} encoders; bench/zoo/statistics.py")
+        raise SystemExit(f"{path} has {joined.height} of the zoo's {zoo.height} encoders; bench/zoo/geometry.py")
     return joined.with_columns(pl.col("recipe").str.replace(r"_s\d+$", "").alias("cluster"))
 
 
 #: what encoders are ranked by beside the statistics: how many features they have
 DIMENSION = "z_dim"
+_PARTS = ("approx", "usability", "probe_gen", "enc_gen")
 _OWN_TWIN = pl.col("encoder") == pl.col("supervised_twin")
 _SELF_SUPERVISED = ~pl.col("objective").is_in(["random", "supervised"])
 _ONE_SHAPE = _SELF_SUPERVISED & (pl.col("architecture") == "convnet") & (pl.col("z_dim") == 128)
@@ -592,18 +594,19 @@ def statistic_ranks() -> str:
     for name, (label, expected) in ranked().items():
         taus = [statistic_tau(name, c, ~_OWN_TWIN if c == "usability" else None) for c in ("agg_risk", *_PARTS)]
         rows.append([label, {-1: "−", 1: "+", 0: ""}[expected], *(_marked(tau) for tau in taus)])
-    n = [measured().height, *(measured().filter(~_OWN_TWIN).height if c == "usability" else None for c in _PARTS)]
-    header = [f"{NAMES[c]}, n = {k or n[0]}" for c, k in zip(("agg_risk", *_PARTS), n, strict=True)]
+    whole, without = measured().height, measured().filter(~_OWN_TWIN).height
+    header = [f"{NAMES[c]}, n = {without if c == 'usability' else whole}" for c in ("agg_risk", *_PARTS)]
     return markdown(["statistic", "expected", *header], rows, 2)
-
-
-_PARTS = ("approx", "usability", "probe_gen", "enc_gen")
 
 
 def statistic_subsets() -> str:
     """τ of every statistic with the aggregated risk among ever more alike encoders."""
     rows = []
-    subsets = {"all": None, "self-supervised": _SELF_SUPERVISED, "self-supervised convnets of 128 dimensions": _ONE_SHAPE}
+    subsets = {
+        "all": None,
+        "self-supervised": _SELF_SUPERVISED,
+        "self-supervised convnets of 128 dimensions": _ONE_SHAPE,
+    }
     for name, (label, expected) in ranked().items():
         if name == DIMENSION:  # constant in the last of them
             continue

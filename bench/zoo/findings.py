@@ -238,15 +238,18 @@ class Tau:
         return f"{signed(self.value)} [{signed(self.low)}, {signed(self.high)}]"
 
 
-def kendall(x: Sequence[float], y: Sequence[float]) -> Tau:
+def kendall(x: Sequence[float], y: Sequence[float], clusters: Sequence[str] | None = None) -> Tau:
     """Rank agreement; pairs of an encoder with itself in a resample count neither for nor against.
 
-    Resamples come from the raw stream of PCG64, which NumPy keeps from version to version.
+    With `clusters`, one for each encoder, whole clusters are drawn. Resamples come from the raw stream of PCG64, which
+    NumPy keeps from version to version.
     """
     a, b = (np.sign(np.subtract.outer(v, v)) for v in (np.asarray(x, float), np.asarray(y, float)))
     n = len(a)
-    draws = (np.random.PCG64(0).random_raw(RESAMPLES * n) % n).reshape(RESAMPLES, n).astype(np.int64)
-    weights = np.stack([np.bincount(draw, minlength=n) for draw in [np.arange(n), *draws]]).astype(float)
+    _, of = np.unique(np.arange(n) if clusters is None else list(clusters), return_inverse=True)
+    m = int(of.max()) + 1
+    draws = (np.random.PCG64(0).random_raw(RESAMPLES * m) % m).reshape(RESAMPLES, m).astype(np.int64)
+    weights = np.stack([np.bincount(draw, minlength=m) for draw in [np.arange(m), *draws]])[:, of].astype(float)
     agree, of_a, of_b = (((weights @ matrix) * weights).sum(1) for matrix in (a * b, a * a, b * b))
     with np.errstate(invalid="ignore"):
         taus = agree / np.sqrt(of_a * of_b)
@@ -545,6 +548,92 @@ def label_free() -> str:
     return markdown(["ranked by", "n", "τ with aggregated risk", "τ with usability"], rows)
 
 
+# --- statistics of the representations
+
+
+@cache
+def measured() -> pl.DataFrame:
+    """The zoo's table with the statistics of every encoder, and its recipe without the seed."""
+    path = RESULTS / "zoo_statistics.csv"
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing; bench/zoo/geometry.py makes it")
+    zoo = table("zoo", "logistic")
+    joined = zoo.join(pl.read_csv(path, infer_schema_length=None), "encoder")
+    if joined.height != zoo.height:
+        raise SystemExit(f"{path} has {joined.height} of the zoo's {zoo.height} encoders; bench/zoo/geometry.py")
+    return joined.with_columns(pl.col("recipe").str.replace(r"_s\d+$", "").alias("cluster"))
+
+
+#: what encoders are ranked by beside the statistics: how many features they have
+DIMENSION = "z_dim"
+_PARTS = ("approx", "usability", "probe_gen", "enc_gen")
+_OWN_TWIN = pl.col("encoder") == pl.col("supervised_twin")
+_SELF_SUPERVISED = ~pl.col("objective").is_in(["random", "supervised"])
+_ONE_SHAPE = _SELF_SUPERVISED & (pl.col("architecture") == "convnet") & (pl.col("z_dim") == 128)
+
+
+def statistic_tau(statistic: str, component: str, kept: pl.Expr | None = None) -> Tau:
+    """τ of a statistic with a component over encoders; whole recipes are resampled."""
+    frame = measured() if kept is None else measured().filter(kept)
+    frame = frame.select("cluster", pl.col(statistic).alias("x"), pl.col(component).alias("y")).drop_nulls()
+    return kendall(frame["x"].to_list(), frame["y"].to_list(), frame["cluster"].to_list())
+
+
+def ranked() -> dict[str, tuple[str, int]]:
+    """What encoders are ranked by: its label, and the sign of τ with an error that its authors expect, 0 for none."""
+    from ssl_risk_rs.geometry import STATISTICS, Direction
+
+    signs = {Direction.LARGER: -1, Direction.SMALLER: 1, Direction.NEITHER: 0}
+    found = {name: (s.label, signs[s.better]) for name, s in STATISTICS.items()}
+    return {DIMENSION: ("dimension", 0), **found}
+
+
+def statistic_ranks() -> str:
+    """τ of every statistic with the aggregated risk and each component."""
+    rows = []
+    for name, (label, expected) in ranked().items():
+        taus = [statistic_tau(name, c, ~_OWN_TWIN if c == "usability" else None) for c in ("agg_risk", *_PARTS)]
+        rows.append([label, {-1: "−", 1: "+", 0: ""}[expected], *(_marked(tau) for tau in taus)])
+    whole, without = measured().height, measured().filter(~_OWN_TWIN).height
+    header = [f"{NAMES[c]}, n = {without if c == 'usability' else whole}" for c in ("agg_risk", *_PARTS)]
+    return markdown(["statistic", "expected", *header], rows, 2)
+
+
+def statistic_subsets() -> str:
+    """τ of every statistic with the aggregated risk among ever more alike encoders."""
+    rows = []
+    subsets = {
+        "all": None,
+        "self-supervised": _SELF_SUPERVISED,
+        "self-supervised convnets of 128 dimensions": _ONE_SHAPE,
+    }
+    for name, (label, expected) in ranked().items():
+        if name == DIMENSION:  # constant in the last of them
+            continue
+        taus = [statistic_tau(name, "agg_risk", kept) for kept in subsets.values()]
+        rows.append([label, *(_marked(tau) for tau in taus), _held(taus, expected)])
+    counts = [(measured() if kept is None else measured().filter(kept)).height for kept in subsets.values()]
+    header = [f"{name}, n = {n}" for name, n in zip(subsets, counts, strict=True)]
+    return markdown(["statistic", *header, "as its authors expect"], rows, 1)
+
+
+def _marked(tau: Tau) -> str:
+    return f"**{tau}**" if tau.low > 0 or tau.high < 0 else str(tau)
+
+
+def _held(taus: Sequence[Tau], expected: int) -> str:
+    """Whether the intervals lie on the expected side of zero."""
+    if not expected:
+        return "no expectation"
+    sides = [1 if tau.low > 0 else -1 if tau.high < 0 else 0 for tau in taus]
+    right, wrong = (sum(side == sign for side in sides) for sign in (expected, -expected))
+    if right and wrong:
+        return "both ways"
+    if right:
+        return f"in {right} of {len(sides)}"
+    return f"the opposite in {wrong}" if wrong else "not shown"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "readings": readings,
     "dimensions": dimensions,
@@ -557,6 +646,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "training": training,
     "moves": moves,
     "label_free": label_free,
+    "statistic_ranks": statistic_ranks,
+    "statistic_subsets": statistic_subsets,
     "ranks": ranks,
     "pairing": pairing,
 }

@@ -77,6 +77,7 @@ def test_a_page_differs_when_a_result_does(findings, page, tmp_path, monkeypatch
 def clear(findings) -> None:
     findings.table.cache_clear()
     findings.line.cache_clear()
+    findings.measured.cache_clear()
 
 
 def test_a_block_without_a_table_is_named(findings, page):

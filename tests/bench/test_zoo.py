@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 
 FOLDER = Path(__file__).parents[2] / "bench" / "zoo"
-MODULES = ("recipes", "networks", "views", "objectives", "pack", "training", "pretrain", "run", "seen")
+MODULES = ("recipes", "networks", "views", "objectives", "pack", "training", "pretrain", "run", "seen", "geometry")
 
 
 @pytest.fixture(scope="module")
@@ -483,3 +483,31 @@ def test_a_share_whose_encoder_is_missing_is_named(zoo, packs, data, tmp_path, m
     command = ["--zoo", str(packs), "--data", str(data), "--out", str(tmp_path)]
     with pytest.raises(SystemExit, match=r"lacks supervised_ep60_weak_tenth_s0 or its supervised twin"):
         zoo["seen"].main(command)
+
+
+def test_statistics_of_the_zoo_are_those_of_the_library(zoo, packs, data, tmp_path, monkeypatch):
+    from ssl_risk_rs import stats
+
+    monkeypatch.setenv("FASHION_ZOO", "")  # what the program sets is put back
+    geometry = zoo["geometry"]
+    names = ["mae_s0", "simsiam_collapsed_s0"]
+    (tmp_path / "zoo_logistic.csv").write_text("encoder\n" + "\n".join(names) + "\n")
+    command = ["--zoo", str(packs), "--out", str(tmp_path), "--data", str(data), "--images", "60"]
+    assert geometry.main([*command, "--minutes", "0"]) == 3
+    assert geometry.main(command) == 0
+    path = tmp_path / "zoo_statistics.csv"
+    rows = geometry.read_table(path)
+    assert list(rows) == names and {row["n_rows"] for row in rows.values()} == {"60"}
+    images, labels = geometry.inputs(data, 60, 1)
+    monkeypatch.setenv("FASHION_ZOO", str(packs))
+    module = importlib.import_module("encoders").encoder("mae_s0").module
+    with torch.inference_mode():
+        features = [module(part)["output"].numpy() for part in images]
+    plain, of_views = stats(features[0], labels), stats(features[1], views=features[2:])
+    assert float(rows["mae_s0"]["effective_rank"]) == pytest.approx(plain.value("effective_rank"), rel=1e-6)
+    assert float(rows["mae_s0"]["lidar"]) == pytest.approx(of_views.value("lidar"), rel=1e-6)  # float32 features
+    before = path.read_text()
+    assert geometry.main(command) == 0 and path.read_text() == before  # nothing is measured again
+    (tmp_path / "zoo_logistic.csv").write_text("encoder\nsimclr_s9\n")
+    with pytest.raises(SystemExit, match=r"lacks simclr_s9 \(1 in all\)"):
+        geometry.main(command)

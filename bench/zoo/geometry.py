@@ -1,6 +1,6 @@
 """Statistics of the zoo's representations, without a probe: one table, a row for each encoder of `zoo_logistic.csv`.
 
-    python bench/zoo/statistics.py --zoo bench/data/zoo --out bench/zoo/results
+    python bench/zoo/geometry.py --zoo bench/data/zoo --out bench/zoo/results
 
 Every encoder sees the same 10,000 training images of Fashion-MNIST (drawn with seed 0), and four random views of each
 by the zoo's strong augmentations, drawn alike for all. `zoo_statistics.csv` holds the statistics of

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.errors import SslRiskError
     from ssl_risk_rs.results import Run
 
-__all__ = ["Asked", "Ending", "decomposition_options", "default_folder", "probe_options"]
+__all__ = ["Asked", "Ending", "decomposition_options", "default_folder", "keeper", "probe_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -286,6 +286,18 @@ def decomposition_options(command: Command) -> Command:
     for option in reversed(options):
         wrapped = option(wrapped)
     return probe_options(wrapped)  # type: ignore[no-any-return]
+
+
+def keeper(out: str | None) -> "Callable[[Run, str], Run]":
+    """What writes the run that was made of a target below the folder `out`, and says where."""
+
+    def keep(run: "Run", target: str) -> "Run":
+        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
+        folder = run.save(default_folder(Path(target.split(",")[0]).stem, out or "runs"))
+        opt.say(f"The record of {target} is in {folder}.")
+        return replace(run, path=folder)
+
+    return keep
 
 
 def default_folder(encoder: str, above: str = "runs") -> Path:

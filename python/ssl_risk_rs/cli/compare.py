@@ -1,18 +1,16 @@
 """`ssl-risk-rs compare`."""
 
 import json
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
-from ssl_risk_rs.cli._results import default_folder
+from ssl_risk_rs.cli._results import keeper
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.results import Matched, Run
-    from ssl_risk_rs.results.matched_labels import MatchedLabels
+    import polars as pl
+
     from ssl_risk_rs.workflow.compare import Compared
 
 #: fields of `Settings` that options set under their own name
@@ -83,7 +81,9 @@ def compare(
     ssl-risk-rs compare a.npz b.npz c.npz
     """
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_target_labels, match_targets, saved
+    from ssl_risk_rs.report.comparison import render_matched
+    from ssl_risk_rs.report.matched_labels import render_matched_labels
+    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_target_labels, match_targets
 
     reading = Reading(features_columns, drop_unlabelled, store)
     settings = {name: options.pop(name) for name in _FIELDS}
@@ -95,7 +95,8 @@ def compare(
                 targets, counts, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
                 reading=reading, report=report,
             )  # fmt: skip
-        _print_matched_labels(at_labels, form)
+        text = render_matched_labels(at_labels, opt.width())
+        _print_matched(form, text, at_labels.frame(), at_labels.part_frame(), "curves")
         return
     if dimensions is not None:
         if probe == "both" or settings["scaling"] not in (None, "none"):
@@ -105,14 +106,9 @@ def compare(
                 targets, dimensions, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
                 reading=reading, report=report,
             )  # fmt: skip
-        _print_matched(matched, form)
+        text = render_matched(matched, opt.width())
+        _print_matched(form, text, matched.frame(), matched.part_frame(), "differences")
         return
-
-    def keep(run: "Run", target: str) -> "Run":
-        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
-        kept = saved(run, default_folder(Path(target.split(",")[0]).stem, out or "runs"))
-        opt.say(f"The record of {target} is in {kept.path}.")
-        return kept
 
     probes = {None: None, "both": ("logistic", "ridge")}.get(probe, (str(probe),))
     with EventDisplay() as report:
@@ -123,35 +119,22 @@ def compare(
             group=group,
             confidence=confidence,
             reading=reading,
-            keep=keep,
+            keep=keeper(out),
             report=report,
         )
     _print(found, form)
 
 
-def _print_matched(found: "Matched", form: str) -> None:
-    from ssl_risk_rs.report.comparison import render_matched
+def _print_matched(form: str, text: str, rows: "pl.DataFrame", parts: "pl.DataFrame", called: str) -> None:
+    """Encoders at equal dimension, or with equal numbers of rows: `rows` are `called` so in JSON."""
     from ssl_risk_rs.results._json import to_json
 
     if form == "table":
-        opt.show(render_matched(found, opt.width()))
+        opt.show(text)
     elif form == "csv":
-        opt.print_rows(found.frame().to_dicts(), form)
+        opt.print_rows(rows.to_dicts(), form)
     else:
-        value = {"parts": found.part_frame().to_dicts(), "differences": found.frame().to_dicts()}
-        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _print_matched_labels(found: "MatchedLabels", form: str) -> None:
-    from ssl_risk_rs.report.matched_labels import render_matched_labels
-    from ssl_risk_rs.results._json import to_json
-
-    if form == "table":
-        opt.show(render_matched_labels(found, opt.width()))
-    elif form == "csv":
-        opt.print_rows(found.frame().to_dicts(), form)
-    else:
-        value = {"parts": found.part_frame().to_dicts(), "curves": found.frame().to_dicts()}
+        value = {"parts": parts.to_dicts(), called: rows.to_dicts()}
         opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 

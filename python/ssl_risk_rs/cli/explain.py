@@ -1,17 +1,14 @@
 """`ssl-risk-rs explain`."""
 
 import json
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
-from ssl_risk_rs.cli._results import default_folder
+from ssl_risk_rs.cli._results import keeper
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.results import Run
     from ssl_risk_rs.results.explain import Explanation
 
 
@@ -57,14 +54,8 @@ def explain(
     ssl-risk-rs explain runs/20260101-120000_swav
     """
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow.compare import Reading, saved
+    from ssl_risk_rs.workflow.compare import Reading
     from ssl_risk_rs.workflow.explain import explain_targets
-
-    def keep(run: "Run", target: str) -> "Run":
-        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
-        kept = saved(run, default_folder(Path(target.split(",")[0]).stem, out or "runs"))
-        opt.say(f"The record of {target} is in {kept.path}.")
-        return kept
 
     with EventDisplay() as report:
         found = explain_targets(
@@ -73,7 +64,7 @@ def explain(
             group=group,
             reading=Reading(features_columns, drop_unlabelled, store),
             gap=gap,
-            keep=keep,
+            keep=keeper(out),
             report=report,
         )
     _print(found, form)

@@ -9,10 +9,10 @@ import numpy as np
 from ssl_risk_rs.decomposition.intervals import quantify, wilson
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.results.compare import Difference, holm, quantile
+from ssl_risk_rs.results.compare import Difference, chosen_rows, holm, quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
-from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -247,31 +247,12 @@ def _rows_by_class(judged: Judgements) -> Iterator[tuple[int, np.ndarray, np.nda
 
 def _restricted(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
     """The judged rows of one class, which becomes the only one."""
-    held = (np.cumsum(judged.in_subset) - 1)[train[judged.in_subset[train]]]
-
-    def rows(name: str, chosen: np.ndarray) -> Outcome | None:
-        o: Outcome | None = getattr(judged, name)
-        return None if o is None else _rows(o, chosen)
-
-    names: dict[str, object] = {
-        **{name: rows(name, train) for name in ("af", "at_alpha", "sup")},
-        **{name: rows(name, test) for name in ("us", "floor_on_test", "sup_on_test", "uf")},
-        **{name: rows(name, held) for name in ("held_out", "held_out_floor")},
-        "cs": tuple(_rows(o, test) for o in judged.cs),
-        "class_names": (judged.class_names[int(judged.train_labels[train[0]])],),
-        **{name: getattr(judged, name)[train] for name in ("train_ids", "subset", "fold")},
-        "test_ids": judged.test_ids[test],
-        "train_labels": np.zeros(len(train), np.uint32),
-        "test_labels": np.zeros(len(test), np.uint32),
-        "train_groups": None if judged.train_groups is None else judged.train_groups[train],
-        "test_groups": None if judged.test_groups is None else judged.test_groups[test],
-        "fold_margins": None if judged.fold_margins is None else judged.fold_margins[:, test],
-    }
-    return replace(judged, **names)  # type: ignore[arg-type]  # each under its own field's name
-
-
-def _rows(o: Outcome, rows: np.ndarray) -> Outcome:
-    return Outcome(o.predicted[rows], o.rank[rows], o.loss[rows], o.margin[rows])
+    return replace(
+        chosen_rows(judged, train, test),
+        class_names=(judged.class_names[int(judged.train_labels[train[0]])],),
+        train_labels=np.zeros(len(train), np.uint32),
+        test_labels=np.zeros(len(test), np.uint32),
+    )
 
 
 def _quantified(result: Decomposition, judged: Judgements) -> dict[str, Estimate]:

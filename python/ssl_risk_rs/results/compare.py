@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
-    "common_rows", "holm", "quantile", "rank_intervals",
+    "chosen_rows", "common_rows", "holm", "quantile", "rank_intervals",
 ]  # fmt: skip
 
 #: fields of `Method` that must be equal, and what each is called
@@ -277,7 +277,7 @@ def common_rows(judged: Sequence[Judgements], names: Sequence[str]) -> list[Judg
     for j, name in zip(judged, names, strict=True):
         train = _matching("train", first, j, (names[0], name))
         test = _matching("test", first, j, (names[0], name))
-        found.append(_renumbered(_reordered(j, train, test), classes))
+        found.append(_renumbered(chosen_rows(j, train, test), classes))
     for j, name in zip(found[1:], names[1:], strict=True):
         _check_rows(found[0], j, (names[0], name))
     return found
@@ -314,9 +314,10 @@ def _matching(part: str, first: Judgements, other: Judgements, names: tuple[str,
     return found
 
 
-def _reordered(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
-    """The rows `train` and `test`, in that order."""
-    if (train == np.arange(len(train))).all() and (test == np.arange(len(test))).all():
+def chosen_rows(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
+    """Judged training rows `train` and test rows `test`, in that order; not all need be chosen."""
+    every = (np.arange(len(judged.train_labels)), np.arange(len(judged.test_labels)))
+    if np.array_equal(train, every[0]) and np.array_equal(test, every[1]):
         return judged
     held_place = np.cumsum(judged.in_subset) - 1
     held = held_place[train[judged.in_subset[train]]]

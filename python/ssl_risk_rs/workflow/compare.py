@@ -1,7 +1,7 @@
 """Run folders, banks and feature files → comparisons: what is not decomposed yet is decomposed alike, then compared."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import decompose_features, find_bank, open_features
 
 __all__ = [
-    "Compared", "Reading", "compare_targets", "match_target_labels", "match_targets", "parse_numbers", "saved",
+    "Compared", "Reading", "compare_targets", "match_target_labels", "match_targets", "parse_numbers",
 ]  # fmt: skip
 
 
@@ -298,8 +298,3 @@ def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:
     if len(set(names)) == len(names):
         return None
     return [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
-
-
-def saved(run: Run, folder: Path) -> Run:
-    """The run, as it was written to a folder."""
-    return replace(run, path=run.save(folder))

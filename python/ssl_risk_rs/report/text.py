@@ -23,7 +23,7 @@ _TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label"
 _ERRORS = {"r2": "1 - R²", "auroc": "1 - AUROC"}
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
-                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->",
+                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->", "±": "+-", "²": "^2", "−": "-",
                        **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
 
 

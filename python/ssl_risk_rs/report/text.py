@@ -23,8 +23,8 @@ _TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label"
 _ERRORS = {"r2": "1 - R²", "auroc": "1 - AUROC"}
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
-                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->", "±": "+-", "²": "^2", "−": "-",
-                       **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
+                       "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->",
+                       "±": "+-", "²": "^2", "−": "-", **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
 
 
 def bar(share: float, columns: int = BAR) -> str:

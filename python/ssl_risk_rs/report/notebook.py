@@ -6,6 +6,7 @@ from html import escape
 from ssl_risk_rs.report.metrics import metric_lines
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import shot_lines
+from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Run
 
@@ -31,7 +32,8 @@ def render_html(run: Run) -> str:
         said += [note.sentence() for note in notes(result, run.provenance)]
         shots = "\n".join([*metric_lines(result), *shot_lines(result)])
         shots = f"<pre>{escape(shots)}</pre>" if shots else ""
-        head = f"<th>component</th><th>error, %</th><th>{100 * result.method.confidence:g} % interval</th>"
+        error = "error" if result.method.metric == "error" else HEADLINES[result.method.metric].label
+        head = f"<th>component</th><th>{error}, %</th><th>{100 * result.method.confidence:g} % interval</th>"
         parts.append(
             f"<table><caption>{escape(title)}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table>{shots}<ul>{''.join(f'<li>{escape(s)}</li>' for s in said)}</ul>"

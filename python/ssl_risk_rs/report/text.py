@@ -25,7 +25,7 @@ _ERRORS = {"r2": "1 - R²", "auroc": "1 - AUROC"}
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
                        "Φ": "Phi", "×": "x", "…": "...", "†": "+", "‡": "++", "≤": "<=", "→": "->",
-                       "±": "+-", "▓": "=", "▒": "+", "░": ".",
+                       "±": "+-", "²": "^2", "−": "-", "▓": "=", "▒": "+", "░": ".",
                        **dict.fromkeys(EIGHTHS[1:], "#")})  # fmt: skip
 
 

@@ -40,9 +40,11 @@ COLUMNS = (
     "encoder", "contender", "images", "batch_size", "workers", "images_per_s", "min", "max", "ours_over_it",
     "feature_difference", "first_block_s", "write_mb_per_s", "whole_process_s", "repeats",
 )  # fmt: skip
-#: encoder → images: a few seconds each on two cores
-PROBLEMS = {"pixels:8": 300, "random:resnet18": 288, "random:resnet50": 96, "random:vit_base_patch16_224": 64}
-BATCH = 16
+#: encoder → images: some seconds each on two cores
+PROBLEMS = {"pixels:8": 300, "random:resnet18": 96, "random:resnet50": 48, "random:vit_base_patch16_224": 40}
+#: images of the whole pass from which the batch size is searched; below, `ours_auto` would be `ours`
+SEARCHED = 256
+BATCH = 8
 #: float32 products of other batch sizes and orders, and the float16 in which ours are stored (2^-11)
 TOLERANCE = 2e-3
 CORES = len(os.sched_getaffinity(0))
@@ -197,12 +199,13 @@ def contenders(encoder: Encoder, workers: int) -> dict[str, Callable[[Encoder, I
     default = max(min(CORES, 3), CORES // 4)  # ours on a CPU
     found: dict[str, Callable[[Encoder, ImageDataset], Measured]] = {
         "ours": ours,
-        "ours_auto": lambda e, d: ours(e, d, batch_size="auto"),
         "dataloader": lambda e, d: data_loader(e, d, workers=workers),
         "spdl": lambda e, d: spdl_pipeline(e, d, workers=CORES),
         "bare": bare,
         "decode": lambda e, d: decode_alone(e, d, workers=default),
     }
+    if PROBLEMS[encoder.spec.name] >= SEARCHED:
+        found["ours_auto"] = lambda e, d: ours(e, d, batch_size="auto")
     if encoder.spec.resize:  # timm builds a transform of its own from these numbers
         found["timm"] = lambda e, d: timm_loader(e, d, workers=workers)
     return found
@@ -215,7 +218,7 @@ def measure(name: str, root: Path, repeats: int) -> list[dict[str, object]]:
     if PROBLEMS[name] < len(dataset):
         dataset = create_dataset(f"folder:{root}", limit=f"{PROBLEMS[name] // 4}/class")
     ours(encoder, dataset)  # the module takes the layout that is faster, for all of them
-    best = max((0, 1, 2), key=lambda workers: data_loader(encoder, dataset, workers=workers).rate)
+    best = max((0, CORES), key=lambda workers: data_loader(encoder, dataset, workers=workers).rate)
     found: dict[str, list[Measured]] = {}
     for _ in range(repeats):
         for contender, run in contenders(encoder, best).items():
@@ -275,17 +278,25 @@ def main() -> None:
             encoder = create_encoder(given.one[0])
             contenders(encoder, int(given.one[2]))[given.one[1]](encoder, create_dataset(f"folder:{root}"))
             return
-        rows = [row for name in given.encoders for row in measure(name, root, given.repeats)]
+        rows: list[dict[str, object]] = []
+        for name in given.encoders:
+            rows += measure(name, root, given.repeats)
+            write(rows, given.out)
         if list(PROBLEMS)[1] in given.encoders:
             whole_processes(root, rows, min(2, given.repeats))
-    out = open(given.out, "w", newline="", encoding="utf-8") if given.out else sys.stdout  # noqa: SIM115
+            write(rows, given.out)
+
+
+def write(rows: list[dict[str, object]], path: Path | None) -> None:
+    """The table, and beside it the machine; again after each encoder, so that an interruption leaves what is done."""
+    out = open(path, "w", newline="", encoding="utf-8") if path else sys.stdout  # noqa: SIM115
     table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    if given.out:
+    if path:
         out.close()
         facts = describe(["ssl-risk-rs", "torch", "torchvision", "timm", "pillow", "spdl", "numpy"])
-        given.out.with_suffix(".txt").write_text(facts + "note: two cores that other work shared meanwhile\n")
+        path.with_suffix(".txt").write_text(facts + "note: two cores that other work shared meanwhile\n")
 
 
 if __name__ == "__main__":

@@ -380,6 +380,35 @@ def test_skip_corrupt_leaves_them_out_of_the_samples(tmp_path, monkeypatch):
     assert other.n_rows == 28 and "scan" not in stages
 
 
+def test_an_interrupted_scan_goes_on_and_shards_share_it(tmp_path, monkeypatch):
+    from ssl_risk_rs.extraction import scan
+
+    spoilt = write_images(tmp_path / "d", corrupt=("train/ant/000.png", "test/bee/004.png"))
+    dataset, looked = create_dataset(f"folder:{tmp_path / 'd'}"), []
+    monkeypatch.setattr(scan, "BLOCK_ROWS", 7)  # 30 images: blocks of 7, 7, 7, 7 and 2
+    plain, ends_after = scan.find_corrupt, [2]
+
+    def find_corrupt(dataset, *, rows, **more):
+        if len(looked) == ends_after[0]:
+            raise OSError("the disk is gone")
+        looked.append(int(rows[0]))
+        return plain(dataset, rows=rows, **more)
+
+    monkeypatch.setattr(scan, "find_corrupt", find_corrupt)
+    options = {"workers": 1, "fingerprint": "f", "progress": lambda rows: None}
+    with pytest.raises(OSError, match="the disk is gone"):
+        scan.known_corrupt(dataset, tmp_path / "s", **options, shard=Shard(1, 2))
+    assert looked == [14, 21]  # the second shard begins in the middle
+    ends_after[0] = None
+    found = scan.known_corrupt(dataset, tmp_path / "s", **options)
+    assert looked == [14, 21, 0, 7, 28]  # no block twice
+    assert {image.where for image in found} == set(spoilt) and [image.row for image in found] == sorted(
+        image.row for image in found
+    )
+    assert scan.known_corrupt(dataset, tmp_path / "s", **options) == found and len(looked) == 5
+    assert len(list((tmp_path / "s").iterdir())) == 1  # the blocks are put together
+
+
 def test_skip_corrupt_with_sound_images_is_the_same_bank(tmp_path):
     write_images(tmp_path / "d")
     dataset = create_dataset(f"folder:{tmp_path / 'd'}")

@@ -201,13 +201,17 @@ def _processes_work(decoder: Decoder, shared_bytes: int) -> bool:
 
 
 def find_corrupt(
-    dataset: "ImageDataset", *, workers: int, progress: Callable[[int], None] | None = None
+    dataset: "ImageDataset",
+    *,
+    workers: int,
+    rows: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[CorruptImage]:
-    """Decode every image once and list those that cannot be.
+    """Decode every image once, or those of `rows` (uint64), and list those that cannot be.
 
     `progress(rows)` is called after each chunk with the number of rows decoded so far.
     """
-    rows = np.arange(len(dataset), dtype=np.uint64)
+    rows = np.arange(len(dataset), dtype=np.uint64) if rows is None else rows
     corrupt: list[CorruptImage] = []
     for i, decoded in enumerate(decode(Decoder(dataset, _nothing, rows), workers)):
         corrupt += decoded.corrupt

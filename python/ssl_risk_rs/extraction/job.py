@@ -174,6 +174,7 @@ class Job:
             self.store.root / "scans",
             workers=self.workers if self.settings.workers != "auto" else count_cpus(),
             fingerprint=self.fingerprint,
+            shard=self.shard,
             progress=lambda rows: self.progress(Event("scan", rows, total)),
         )
 

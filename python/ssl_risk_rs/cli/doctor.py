@@ -77,4 +77,4 @@ def data(uri: str, model: str | None, group: str | None, split: str | None, form
     dataset = create_dataset(uri, group=group, split=split)
     for note in dataset.notes:
         opt.say(note)
-    finish(print_findings(examine_data(dataset, group=group, model=model), form))
+    finish(print_findings(examine_data(dataset, group=group, model=model, say=opt.say), form))

@@ -71,12 +71,19 @@ def check_data(
     ]
 
 
-def examine_data(dataset: ImageDataset, *, group: str | None = None, model: str | None = None) -> list[Finding]:
+def examine_data(
+    dataset: ImageDataset,
+    *,
+    group: str | None = None,
+    model: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Finding]:
     """Look at the rows of a data set and at a sample of its images, and measure how fast they decode.
 
     Parameters
     ----------
     model : name of an encoder whose transform some of the images go through
+    say : receives sentences while the encoder is built
     """
     n = len(dataset)
     rows = np.unique(np.linspace(0, n - 1, min(SAMPLE, n)).round().astype(np.int64)).tolist()
@@ -93,7 +100,7 @@ def examine_data(dataset: ImageDataset, *, group: str | None = None, model: str 
     )  # fmt: skip
     found = [*_label_findings(dataset), *_group_findings(dataset, group), *_image_findings(decoded, n), speed]
     if model is not None:
-        found.append(_transform_finding(dataset, model, rows))
+        found.append(_transform_finding(dataset, model, rows, say))
     return found
 
 
@@ -253,9 +260,9 @@ def _duplicate_findings(dataset: ImageDataset, same: Sequence[Sequence[int]]) ->
     return found
 
 
-def _transform_finding(dataset: ImageDataset, model: str, rows: Sequence[int]) -> Finding:
+def _transform_finding(dataset: ImageDataset, model: str, rows: Sequence[int], say: Callable[[str], None]) -> Finding:
     """What an encoder's transform makes of some of the images."""
-    encoder = create_encoder(model)
+    encoder = create_encoder(model, progress=say)
     images: list[Image] = []
     for row in rows:
         try:

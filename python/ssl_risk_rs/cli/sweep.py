@@ -175,7 +175,7 @@ def _cost(previews: "Sequence[Preview]") -> str:
     known = [shown.gigabytes for shown in todo if shown.gigabytes is not None]
     images = sum(shown.job.n_images for shown in todo)
     said = [
-        f"{len(todo)} passes encode {images:,} images, twins and controls not counted, and store {sum(known):,.1f} GB of "
+        f"{len(todo)} passes encode {images:,} images, without twins and controls, and store {sum(known):,.1f} GB of "
         "features" + (f"; of {len(todo) - len(known)} the size is not known before." if len(known) < len(todo) else ".")
     ]
     sizes = {shown.job.encoder: shown.download for shown in todo if shown.weights == "to download"}

@@ -202,7 +202,7 @@ def _cost(previews: "Sequence[Preview]") -> str:
 def _run(made: "Sweep", engine: "Engine", form: str) -> None:
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.cli._sweep_board import Board
-    from ssl_risk_rs.workflow.sweep import run_sweep
+    from ssl_risk_rs.workflow.sweep import run_sweep, write_table
     from ssl_risk_rs.workflow.sweep_records import State
 
     alone = len(made.plan.jobs) == 1
@@ -217,6 +217,8 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             retry=lambda job: shlex.join(["ssl-risk-rs", *made.line(job)]),
         )
     opt.print_rows(board.rows(records, form), form)
+    if not alone:  # one that belongs to a larger sweep leaves the table to it
+        write_table(made.folder.records(), made.folder)
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
         opt.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
@@ -224,8 +226,6 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
         if record.retry:
             opt.say(f"To try it again:\n{record.retry}")
     done = len(records) - len(failed)
-    opt.say(
-        f"{done} of {len(records)} runs are in {made.folder.root} (ssl-risk-rs compare, study and report take them)."
-    )
+    opt.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
     if failed:
         raise click.exceptions.Exit(1)

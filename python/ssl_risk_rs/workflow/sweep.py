@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
@@ -23,7 +24,7 @@ from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold,
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Sweep", "Update", "run_sweep", "unfinished"]
+__all__ = ["Sweep", "Update", "run_sweep", "totals", "unfinished", "write_table"]
 
 Say = Callable[[str], None]
 
@@ -330,3 +331,38 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def write_table(records: Sequence[Record], folder: SweepFolder) -> Path:
+    """Write OUT/sweep.csv: risks of each finished run and probe, and the design choices of its encoder.
+
+    The choices are the paper's columns for encoders of its table, as `study` takes them, and what is known of others.
+    """
+    import polars as pl
+
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        head = {"encoder": record.encoder, "data": record.data, "layer": record.layer}
+        choices = _choices(record.encoder) if record.state is State.DONE else {}
+        rows += [{**head, **found, **choices} for found in totals(record, folder)]
+    target = folder.root / "sweep.csv"
+    folder.root.mkdir(parents=True, exist_ok=True)
+    frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame({"encoder": []})
+    publish(target, frame.write_csv)
+    return target
+
+
+def _choices(encoder: str) -> dict[str, str | int | None]:
+    """Design choices under the names of the published table."""
+    from ssl_risk_rs.encoders import describe_encoder
+    from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
+
+    row = published_entry(encoder)
+    if row is not None and row.name in catalogue().published:
+        return {name: value for name, value in catalogue().corrected(row.name).items() if name != "name"}
+    try:
+        spec = describe_encoder(encoder)
+    except SslRiskError:  # its file has gone meanwhile
+        return {}
+    names = ("architecture", "objective", "pretraining_data", "epochs", "batch_size", "img_size")
+    return {name: None if (value := getattr(spec, name)) is None else str(value) for name in names}

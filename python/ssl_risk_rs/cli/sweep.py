@@ -1,6 +1,5 @@
 """`ssl-risk-rs sweep`."""
 
-import shlex
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -214,7 +213,6 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             tell=board.tell,
             say=board.say,
             report=report if alone else None,
-            retry=lambda job: shlex.join(["ssl-risk-rs", *made.line(job)]),
         )
     opt.print_rows(board.rows(records, form), form)
     if not alone:  # one that belongs to a larger sweep leaves the table to it

@@ -1,6 +1,7 @@
 """Every encoder on every data set: a run for each pair, by lines that each do one encoder on one data set."""
 
 import os
+import shlex
 import socket
 import time
 import traceback
@@ -31,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Where a pair is now; `note` is what its process said last, or why it waits."""
+    """A pair, its record as it is now, and where it runs."""
 
     pair: Pair
     record: Record
@@ -51,6 +52,10 @@ class Sweep:
     line: Callable[[Job], tuple[str, ...]]
     command: str = ""
 
+    def retry(self, job: Job) -> str:
+        """The line that does a job again, to be pasted."""
+        return shlex.join(["ssl-risk-rs", *self.line(job)])
+
 
 def unfinished(sweep: Sweep) -> list[tuple[Job, tuple[Pair, ...]]]:
     """Jobs with pairs that have no run yet, and those pairs."""
@@ -66,7 +71,6 @@ def run_sweep(
     tell: Callable[[Update], None],
     say: Say,
     report: Report | None = None,
-    retry: Callable[[Job], str],
 ) -> list[Record]:
     """Run what is not finished and give the records of all pairs.
 
@@ -74,7 +78,6 @@ def run_sweep(
     ----------
     tell : called whenever a pair's record changes
     say, report : receive sentences; events, where the only job runs in this process
-    retry : the line that does a job again, for the record of one that failed
 
     Raises
     ------
@@ -105,9 +108,9 @@ def run_sweep(
     left.sort(key=lambda item: any(is_held(folder.file(pair.id, "lock")) for pair in item[1]))
     try:
         if len(left) == 1 and engine.here:
-            _alone(sweep, left[0][0], tell=tell, say=say, report=report, retry=retry)
+            _alone(sweep, left[0][0], tell=tell, say=say, report=report)
         elif left:
-            _by_lines(sweep, [job for job, _ in left], engine, tell=tell, say=say, retry=retry)
+            _by_lines(sweep, [job for job, _ in left], engine, tell=tell, say=say)
     finally:
         records = {record.id: record for record in folder.collect()}
     return [records[pair.id] for job in sweep.plan.jobs for pair in job.pairs]
@@ -120,10 +123,9 @@ def _alone(
     tell: Callable[[Update], None],
     say: Say,
     report: Report | None,
-    retry: Callable[[Job], str],
 ) -> None:
     for pair in job.pairs:
-        tell(Update(pair, work(sweep, job, pair, say=say, report=report, retry=retry)))
+        tell(Update(pair, work(sweep, job, pair, say=say, report=report)))
 
 
 def _by_lines(
@@ -133,7 +135,6 @@ def _by_lines(
     *,
     tell: Callable[[Update], None],
     say: Say,
-    retry: Callable[[Job], str],
 ) -> None:
     folder = sweep.folder
     by_name = {job.pairs[0].id: job for job in jobs}
@@ -158,7 +159,7 @@ def _by_lines(
                 record = replace(record, state=State.DONE, run=run, error=None, error_type=None, retry=None)
             elif record.state is not State.FAILED:  # it died before it could say why
                 record = replace(
-                    record, state=State.FAILED, error_type="ProcessDied", error=_death(change), retry=retry(job)
+                    record, state=State.FAILED, error_type="ProcessDied", error=_death(change), retry=sweep.retry(job)
                 )
                 folder.write(record)
             tell(Update(pair, record, change.place))
@@ -178,7 +179,7 @@ def _death(change: Change) -> str:
 # --- one pair, in this process
 
 
-def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None, retry: Callable[[Job], str]) -> Record:
+def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None) -> Record:
     """Make the run of a pair, unless it is there; the record says how it ended.
 
     Raises
@@ -210,7 +211,7 @@ def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None,
             if not isinstance(error, (SslRiskError, OSError)):
                 say(traceback.format_exc())
             record = replace(
-                record, state=State.FAILED, error_type=type(error).__name__, error=str(error), retry=retry(job)
+                record, state=State.FAILED, error_type=type(error).__name__, error=str(error), retry=sweep.retry(job)
             )
         record = replace(
             record,

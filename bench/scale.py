@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=384)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--probes", nargs="+", default=["ridge", "logistic"], choices=["ridge", "logistic"])
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
         bank = make_bank(Path(folder, "bank"), args.rows, args.features, args.classes)
         problem = f"{args.rows} x {args.features} x {args.classes}, float16"
         alone: dict[str, Decomposition] = {}
-        for probe in ("ridge", "logistic"):
+        for probe in dict.fromkeys(["ridge", *args.probes]):
             seconds, alone[probe] = timed(lambda p=probe: decomposed(bank, p), args.repeats)
             rows.append(row(f"decompose, {probe}", "one process", 0, seconds, seconds, 0.0, problem))
         seconds, found = timed(lambda: decomposed(bank, "ridge", in_threads), args.repeats)
@@ -89,13 +90,19 @@ def main() -> None:
                 cluster.add_node(num_cpus=1, object_store_memory=STORE)
             cluster.wait_for_nodes()
             on_ray(rows, bank, cluster.address, nodes, args.repeats, alone, Path(folder))
+            write(rows, args.out)
         cluster.shutdown()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.open("w", newline="") as file:
+    write(rows, args.out)
+
+
+def write(rows: list[Row], out: Path) -> None:
+    """The table so far, and the machine."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(r) for r in rows)
-    args.out.with_suffix(".txt").write_text(describe(["ssl-risk-rs", "ray", "numpy", "torch", "polars"]))
+    out.with_suffix(".txt").write_text(describe(["ssl-risk-rs", "ray", "numpy", "torch", "polars"]))
 
 
 def on_ray(
@@ -107,7 +114,7 @@ def on_ray(
     def of(job: str) -> list[float]:
         return [next(r for r in rows if r.job == job).seconds_median]
 
-    for probe in ("ridge", "logistic"):
+    for probe in alone:
         inside: list[float] = []
 
         def work(probe: str = probe, inside: list[float] = inside) -> Decomposition:

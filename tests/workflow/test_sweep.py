@@ -177,6 +177,7 @@ def test_patterns_are_encoders_once_and_dead_addresses_are_left_out(tmp_path):
     assert {"demo_ssl", "demo_random", "demo_supervised"} <= set(names)
     assert notes == ["swav_rn50 is named twice; it is run once."]
     assert "beit_vitL16_pt22k" in dead and "beit_vitL16_pt22k" not in names
+    (tmp_path / "a,b.pth").touch()  # a comma in a file's name divides nothing
     assert expand_models(["ckpt:a,b.pth@resnet50"])[0] == ["ckpt:a,b.pth@resnet50"]
 
 
@@ -186,6 +187,8 @@ def test_patterns_are_encoders_once_and_dead_addresses_are_left_out(tmp_path):
         (("-m", "swawv*"), "nearest: swav*"),
         (("-m", "swavv_rn50"), "nearest: swav_rn50"),
         (("-m", "@none.txt"), "none.txt cannot be read"),
+        (("-m", "ckpt:none.pth@resnet50"), "there is no file none.pth"),
+        (("-m", "none.py:encoder"), "there is no file none.py"),
         (("-m", ","), "no encoder is named"),
         (("-m", "demo_ssl", "-d", "folder:/nowhere"), "/nowhere does not exist"),
         (("-m", "demo_ssl", "--engine-option", "x=1"), "the local engine has no option 'x'"),

@@ -71,6 +71,9 @@ class Board:
             for found in (self.numbers.get(record.id) or [{}] if record.state is State.DONE else [{}])
         ]
         shown = [name for name in _COMPONENTS if any(name in found for _, found in every)]
+        if form == "table" and "approx" in shown and "approx_usability" in shown:  # some have no twin: show the sum
+            shown = [name for name in shown if name not in ("approx", "usability")]
+            every = [(record, _with_sum(found)) for record, found in every]
         varies: dict[str, bool] = {
             "data": len({r.data for r in records}) > 1,
             "layer": any(r.layer for r in records),
@@ -151,6 +154,11 @@ class Board:
     ) -> None:
         if self.live is not None:
             self.live.stop()
+
+
+def _with_sum(found: dict[str, Any]) -> dict[str, Any]:
+    """Approximation and usability as one."""
+    return found if "approx" not in found else {**found, "approx_usability": found["approx"] + found["usability"]}
 
 
 def last_line(log: Path) -> str:

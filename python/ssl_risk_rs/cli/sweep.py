@@ -1,6 +1,5 @@
 """`ssl-risk-rs sweep`."""
 
-import shlex
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -175,9 +174,8 @@ def _cost(previews: "Sequence[Preview]") -> str:
     known = [shown.gigabytes for shown in todo if shown.gigabytes is not None]
     images = sum(shown.job.n_images for shown in todo)
     said = [
-        f"{len(todo)} passes encode {images:,} images, twins and controls not counted, and store {sum(known):,.1f} GB "
-        "of features"
-        + (f"; of {len(todo) - len(known)} the size is not known before." if len(known) < len(todo) else ".")
+        f"{len(todo)} passes encode {images:,} images, without twins and controls, and store {sum(known):,.1f} GB of "
+        "features" + (f"; of {len(todo) - len(known)} the size is not known before." if len(known) < len(todo) else ".")
     ]
     sizes = {shown.job.encoder: shown.download for shown in todo if shown.weights == "to download"}
     if sizes:
@@ -203,7 +201,7 @@ def _cost(previews: "Sequence[Preview]") -> str:
 def _run(made: "Sweep", engine: "Engine", form: str) -> None:
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.cli._sweep_board import Board
-    from ssl_risk_rs.workflow.sweep import run_sweep
+    from ssl_risk_rs.workflow.sweep import run_sweep, write_table
     from ssl_risk_rs.workflow.sweep_records import State
 
     alone = len(made.plan.jobs) == 1
@@ -215,9 +213,10 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             tell=board.tell,
             say=board.say,
             report=report if alone else None,
-            retry=lambda job: shlex.join(["ssl-risk-rs", *made.line(job)]),
         )
     opt.print_rows(board.rows(records, form), form)
+    if not alone:  # one that belongs to a larger sweep leaves the table to it
+        write_table(made.folder.records(), made.folder)
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
         opt.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
@@ -225,8 +224,6 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
         if record.retry:
             opt.say(f"To try it again:\n{record.retry}")
     done = len(records) - len(failed)
-    opt.say(
-        f"{done} of {len(records)} runs are in {made.folder.root} (ssl-risk-rs compare, study and report take them)."
-    )
+    opt.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
     if failed:
         raise click.exceptions.Exit(1)

@@ -1,6 +1,7 @@
 """Every encoder on every data set: a run for each pair, by lines that each do one encoder on one data set."""
 
 import os
+import shlex
 import socket
 import time
 import traceback
@@ -11,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
@@ -23,14 +25,14 @@ from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold,
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Sweep", "Update", "run_sweep", "unfinished"]
+__all__ = ["Sweep", "Update", "run_sweep", "totals", "unfinished", "write_table"]
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Where a pair is now; `note` is what its process said last, or why it waits."""
+    """A pair, its record as it is now, and where it runs."""
 
     pair: Pair
     record: Record
@@ -50,6 +52,10 @@ class Sweep:
     line: Callable[[Job], tuple[str, ...]]
     command: str = ""
 
+    def retry(self, job: Job) -> str:
+        """The line that does a job again, to be pasted."""
+        return shlex.join(["ssl-risk-rs", *self.line(job)])
+
 
 def unfinished(sweep: Sweep) -> list[tuple[Job, tuple[Pair, ...]]]:
     """Jobs with pairs that have no run yet, and those pairs."""
@@ -65,7 +71,6 @@ def run_sweep(
     tell: Callable[[Update], None],
     say: Say,
     report: Report | None = None,
-    retry: Callable[[Job], str],
 ) -> list[Record]:
     """Run what is not finished and give the records of all pairs.
 
@@ -73,7 +78,6 @@ def run_sweep(
     ----------
     tell : called whenever a pair's record changes
     say, report : receive sentences; events, where the only job runs in this process
-    retry : the line that does a job again, for the record of one that failed
 
     Raises
     ------
@@ -104,9 +108,9 @@ def run_sweep(
     left.sort(key=lambda item: any(is_held(folder.file(pair.id, "lock")) for pair in item[1]))
     try:
         if len(left) == 1 and engine.here:
-            _alone(sweep, left[0][0], tell=tell, say=say, report=report, retry=retry)
+            _alone(sweep, left[0][0], tell=tell, say=say, report=report)
         elif left:
-            _by_lines(sweep, [job for job, _ in left], engine, tell=tell, say=say, retry=retry)
+            _by_lines(sweep, [job for job, _ in left], engine, tell=tell, say=say)
     finally:
         records = {record.id: record for record in folder.collect()}
     return [records[pair.id] for job in sweep.plan.jobs for pair in job.pairs]
@@ -119,10 +123,9 @@ def _alone(
     tell: Callable[[Update], None],
     say: Say,
     report: Report | None,
-    retry: Callable[[Job], str],
 ) -> None:
     for pair in job.pairs:
-        tell(Update(pair, work(sweep, job, pair, say=say, report=report, retry=retry)))
+        tell(Update(pair, work(sweep, job, pair, say=say, report=report)))
 
 
 def _by_lines(
@@ -132,7 +135,6 @@ def _by_lines(
     *,
     tell: Callable[[Update], None],
     say: Say,
-    retry: Callable[[Job], str],
 ) -> None:
     folder = sweep.folder
     by_name = {job.pairs[0].id: job for job in jobs}
@@ -157,7 +159,7 @@ def _by_lines(
                 record = replace(record, state=State.DONE, run=run, error=None, error_type=None, retry=None)
             elif record.state is not State.FAILED:  # it died before it could say why
                 record = replace(
-                    record, state=State.FAILED, error_type="ProcessDied", error=_death(change), retry=retry(job)
+                    record, state=State.FAILED, error_type="ProcessDied", error=_death(change), retry=sweep.retry(job)
                 )
                 folder.write(record)
             tell(Update(pair, record, change.place))
@@ -177,7 +179,7 @@ def _death(change: Change) -> str:
 # --- one pair, in this process
 
 
-def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None, retry: Callable[[Job], str]) -> Record:
+def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None) -> Record:
     """Make the run of a pair, unless it is there; the record says how it ended.
 
     Raises
@@ -209,7 +211,7 @@ def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None,
             if not isinstance(error, (SslRiskError, OSError)):
                 say(traceback.format_exc())
             record = replace(
-                record, state=State.FAILED, error_type=type(error).__name__, error=str(error), retry=retry(job)
+                record, state=State.FAILED, error_type=type(error).__name__, error=str(error), retry=sweep.retry(job)
             )
         record = replace(
             record,
@@ -330,3 +332,38 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def write_table(records: Sequence[Record], folder: SweepFolder) -> Path:
+    """Write OUT/sweep.csv: risks of each finished run and probe, and the design choices of its encoder.
+
+    The choices are the paper's columns for encoders of its table, as `study` takes them, and what is known of others.
+    """
+    import polars as pl
+
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        head = {"encoder": record.encoder, "data": record.data, "layer": record.layer}
+        choices = _choices(record.encoder) if record.state is State.DONE else {}
+        rows += [{**head, **found, **choices} for found in totals(record, folder)]
+    target = folder.root / "sweep.csv"
+    folder.root.mkdir(parents=True, exist_ok=True)
+    frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame({"encoder": []})
+    publish(target, frame.write_csv)
+    return target
+
+
+def _choices(encoder: str) -> dict[str, str | int | None]:
+    """Design choices under the names of the published table."""
+    from ssl_risk_rs.encoders import describe_encoder
+    from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
+
+    row = published_entry(encoder)
+    if row is not None and row.name in catalogue().published:
+        return {name: value for name, value in catalogue().corrected(row.name).items() if name != "name"}
+    try:
+        spec = describe_encoder(encoder)
+    except SslRiskError:  # its file has gone meanwhile
+        return {}
+    names = ("architecture", "objective", "pretraining_data", "epochs", "batch_size", "img_size")
+    return {name: None if (value := getattr(spec, name)) is None else str(value) for name in names}

@@ -226,6 +226,8 @@ def _matches(text: str) -> list[str] | None:
 
 def _canonical(text: str) -> str:
     name = parse_name(text)
+    if name.kind in ("checkpoint", "code") and not _is_there(name.target):
+        raise EncoderError(f"{text}: there is no file {name.target}")
     if name.kind != "registry":
         return text
     row = published_entry(name.target)
@@ -233,6 +235,11 @@ def _canonical(text: str) -> str:
         return row.name  # whatever its case, or an alias
     describe_encoder(text)  # a bundled one; else it raises, with the nearest names
     return name.target
+
+
+def _is_there(target: str) -> bool:
+    """Whether a file of weights or code exists; weights may be several files, joined by commas."""
+    return Path(target).is_file() or all(Path(part).expanduser().is_file() for part in target.split(","))
 
 
 def _status(name: str) -> Status | None:
@@ -324,9 +331,6 @@ def _weights(encoder: str) -> tuple[str, int | None]:
         row = published_entry(name.target)
         sizes = [catalogue().usable(file)[0].n_bytes for file in row.files] if row else []
         return "to download", None if None in sizes else sum(size or 0 for size in sizes)
-    if name.kind == "checkpoint":
-        there = all(Path(part).expanduser().is_file() for part in name.target.split(","))
-        return ("file" if there or Path(name.target).is_file() else "file missing"), None
     return {"timm": "timm's cache or download", "hub": "repository", "code": "own code"}.get(
         name.kind, "none needed"
     ), None

@@ -59,7 +59,9 @@ class SlurmEngine:
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
         names = SlurmExecutor._equivalence_dict()
-        known = {names.get(k, k.removeprefix("slurm_")): v for k, v in self.parameters.items() if k != "mem_gb"}
+        known: dict[str, Any] = {
+            str(names.get(k, k.removeprefix("slurm_"))): v for k, v in self.parameters.items() if k != "mem_gb"
+        }
         if "mem_gb" in self.parameters:
             known["mem"] = f"{self.parameters['mem_gb']}GB"
         text = _make_sbatch_string(command="LINE", folder=self.folder, **known)

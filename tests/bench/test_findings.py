@@ -211,6 +211,11 @@ def test_statistics_rank_encoders_as_the_page_says(findings):
         tau = findings.statistic_tau(statistic, component, kept)
         return 1 if tau.low > 0 else -1 if tau.high < 0 else 0
 
+    every = set(findings.table("zoo", "logistic")["encoder"])
+    assert every - set(findings.measured()["encoder"]) == {
+        "supervised_ep60_weak_s0", "supervised_ep60_weak_s1", "supervised_resnet_ep60_weak_s1", "simclr_ep60_s0",
+        "vicreg_ep60_s0",
+    }  # fmt: skip
     subsets = (None, findings._SELF_SUPERVISED, findings._ONE_SHAPE)
     signs = {name: expected for name, (_, expected) in findings.ranked().items()}
     in_every = {name for name, sign in signs.items() if sign and all(side(name, kept=k) == sign for k in subsets)}
@@ -219,6 +224,9 @@ def test_statistics_rank_encoders_as_the_page_says(findings):
     assert {name for name in label_free if side(name) == signs[name]} == {"rank_z", "rankme", "lidar"}
     assert {name for name in label_free if side(name, kept=findings._ONE_SHAPE) == signs[name]} == {"alignment"}
     assert not [name for name in label_free if side(name, "usability", ~findings._OWN_TWIN) == signs[name]]
+    none_of = ("uniformity", "effective_rank", "effective_dim", "nc1", "nc1_norm")
+    assert not [name for name in none_of for kept in subsets if side(name, kept=kept)]
+    assert not [name for name, sign in signs.items() if sign and side(name, "enc_gen") == sign]
     assert (side("z_dim", "probe_gen"), side("effective_rank", "probe_gen"), side("rankme", "probe_gen")) == (1, 1, 1)
 
 

@@ -31,7 +31,7 @@ COLUMNS = (
     "repeats", "disagreement", "tolerance", "what_disagrees",
 )  # fmt: skip
 #: base rows, query rows, features
-SIZES = {"smoke": (600, 200, 32), "main": (20_000, 2_000, 512)}
+SIZES = {"smoke": (600, 200, 32), "main": (10_000, 2_000, 512)}
 #: float32 products of unit rows, of 16 bits on AMX
 COSINE_TOLERANCE = 3e-5
 #: float64 in another order; a singular value keeps half of the digits of its square

@@ -202,3 +202,45 @@ def test_the_interval_of_kendall_covers_independent_ranks(findings, monkeypatch)
     taus = [findings.kendall(rng.normal(size=40).tolist(), rng.normal(size=40).tolist()) for _ in range(100)]
     covered = sum(t.low <= 0 <= t.high for t in taus)
     assert covered >= 88  # 95 of 100 are expected; 88 is three binomial standard errors below
+
+
+def test_statistics_rank_encoders_as_the_page_says(findings):
+    from ssl_risk_rs.geometry import STATISTICS, Needs
+
+    def side(statistic, component="agg_risk", kept=None):
+        tau = findings.statistic_tau(statistic, component, kept)
+        return 1 if tau.low > 0 else -1 if tau.high < 0 else 0
+
+    every = set(findings.table("zoo", "logistic")["encoder"])
+    assert every - set(findings.measured()["encoder"]) == {
+        "supervised_ep60_weak_s0", "supervised_ep60_weak_s1", "supervised_resnet_ep60_weak_s1", "simclr_ep60_s0",
+        "vicreg_ep60_s0",
+    }  # fmt: skip
+    subsets = (None, findings._SELF_SUPERVISED, findings._ONE_SHAPE)
+    signs = {name: expected for name, (_, expected) in findings.ranked().items()}
+    in_every = {name for name, sign in signs.items() if sign and all(side(name, kept=k) == sign for k in subsets)}
+    assert in_every == {"h_score", "logme"}
+    label_free = [name for name, s in STATISTICS.items() if s.needs is not Needs.LABELS and signs[name]]
+    assert {name for name in label_free if side(name) == signs[name]} == {"rank_z", "rankme", "lidar"}
+    assert {name for name in label_free if side(name, kept=findings._ONE_SHAPE) == signs[name]} == {"alignment"}
+    assert not [name for name in label_free if side(name, "usability", ~findings._OWN_TWIN) == signs[name]]
+    none_of = ("uniformity", "effective_rank", "effective_dim", "nc1", "nc1_norm")
+    assert not [name for name in none_of for kept in subsets if side(name, kept=kept)]
+    assert not [name for name, sign in signs.items() if sign and side(name, "enc_gen") == sign]
+    assert (side("z_dim", "probe_gen"), side("effective_rank", "probe_gen"), side("rankme", "probe_gen")) == (1, 1, 1)
+
+
+def test_resampling_whole_clusters_widens_an_interval(findings):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(20)
+    y = x + rng.standard_normal(20)
+    twice = kendall_of(findings, np.repeat(x, 2), np.repeat(y, 2), [str(i // 2) for i in range(40)])
+    alone = kendall_of(findings, np.repeat(x, 2), np.repeat(y, 2), None)
+    assert twice.value == alone.value
+    assert twice.high - twice.low > alone.high - alone.low
+    whole = kendall_of(findings, x, y, None)
+    assert kendall_of(findings, x, y, [str(i) for i in range(10, 30)]) == whole  # a cluster for each
+
+
+def kendall_of(findings, x, y, clusters):
+    return findings.kendall(list(x), list(y), clusters)

@@ -108,8 +108,11 @@ def _document(found: "Audit") -> dict[str, object]:
 def _lines(found: "Audit", width: int) -> Iterator[str]:
     from ssl_risk_rs.report.text import folded
 
-    for line in (*_heading(found), "", *_pairs(found), "", *_changes(found)):
-        yield folded(line, width)
+    for part in (_heading(found), _pairs(found), _changes(found)):
+        lines = list(part)
+        yield from (folded(line, width) for line in lines)
+        if lines:
+            yield ""
     for note in found.notes:
         yield folded(f"  note  {note.sentence()}", width)
 

@@ -123,8 +123,8 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     from all rows, then the shortest interval; and how many classes are left out, because a set has fewer than two of
     their rows.
 
-    Intervals are those of `quantify` on the rows of the class. In 100 simulated worlds whose four classes do not differ,
-    5 (ridge) and 3 (logistic) tables had any corrected p-value below 0.05.
+    Intervals are those of `quantify` on the rows of the class. Of 100 simulated worlds whose four classes do not
+    differ, 5 (ridge) and 3 (logistic) had any corrected p-value below 0.05 (bench/class_calibration.py).
     """
     judged = result.judgements
     if judged is None:

@@ -234,6 +234,18 @@ def test_classes_alike_are_rarely_found_to_differ():
     assert found <= 3  # binomial(20, 0.05): 4 or more has probability 0.016
 
 
+def test_a_class_without_errors_is_found_among_others_with_many():
+    """0 of 100 rows where one in three errs elsewhere."""
+    rng = np.random.default_rng(0)
+    y, yt = np.arange(1200) % K, np.arange(400) % K
+    x, xt = ((0.25 * PIXELS[c] + rng.standard_normal((len(c), D))).astype(np.float32) for c in (y, yt))
+    x[y == 0, 0] += 30
+    xt[yt == 0, 0] += 30
+    parts, _ = class_parts(decomposed((x, y), (xt, yt)))
+    total = next(p for p in parts if (p.name, p.quantity) == ("0", "agg_risk"))
+    assert total.estimate == 0 and total.p_holm < 0.01
+
+
 def test_a_class_with_too_few_rows_is_counted():
     x, y = draw(N, 1)
     xt, yt = draw(M, 2)

@@ -94,6 +94,7 @@ def test_a_probe_that_separates_says_that_the_other_order_is_empty():
     assert "read the paper's order" in order_sentence(found)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of the reference, unscaled
 def test_the_paper_s_protocol_tunes_r_uf_with_r_af(small):
     found = decompose(*small, probe="logistic", protocol="paper", order="both", n_threads=1)
     fit = union(found.fits)[0]

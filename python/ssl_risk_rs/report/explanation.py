@@ -120,7 +120,7 @@ def _largest(found: Explanation) -> str:
 
 def _beside_control(found: Explanation) -> str:
     d = found.control("agg_risk")
-    name = short(found.provenance.control or "the control encoder")
+    name = "" if found.provenance.control is None else f" {short(found.provenance.control)}"
     if d is None:
         if found.provenance.no_control or found.result.control is None:
             return (
@@ -130,7 +130,7 @@ def _beside_control(found: Explanation) -> str:
         return ""
     how, low, high = ("less", -d.high, -d.low) if d.difference < 0 else ("more", d.low, d.high)
     return (
-        f"The control {name}, which was never trained, errs on {_percent(d.estimate_baseline)}: this encoder errs on "
+        f"The control{name}, which was never trained, errs on {_percent(d.estimate_baseline)}: this encoder errs on "
         f"{_percent(abs(d.difference))} of the rows {how} (interval {_percent(low)} to {_percent(high)})."
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from ssl_risk_rs import ParameterError
+from ssl_risk_rs import ParameterError, _extras
 from ssl_risk_rs.report import svg as drawing
 from ssl_risk_rs.report.html import render_page, tied
 from ssl_risk_rs.report.svg import NARROW, WIDE
@@ -148,8 +148,10 @@ def test_without_the_extra_the_line_that_installs_it_is_named(one, monkeypatch):
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(drawing, "import_module", absent)
-    with pytest.raises(ParameterError, match=re.escape("python -m pip install 'ssl-risk-rs[report]'")):
+    monkeypatch.setattr(_extras, "import_module", absent)
+    with pytest.raises(
+        ParameterError, match=re.escape("jinja2, which is not installed: pip install 'ssl-risk-rs[report]'")
+    ):
         render_page(one)
 
 

@@ -66,6 +66,11 @@ def test_a_plain_run_names_what_it_lacks_and_the_command_that_adds_it():
     assert "classes" in sections(page)["run1-ridge-classes"].key
 
 
+def test_what_is_missing_of_several_runs_says_of_which(three):
+    titles = {m.title for m in page_of(*three).missing}
+    assert {"By group, wide block4", "By group, narrow", "By group, wide block3"} <= titles
+
+
 def test_a_run_without_judged_rows_says_so(rich):
     bare = replace(rich, decompositions=tuple(replace(d, judgements=None) for d in rich.decompositions))
     page = page_of(bare)

@@ -3,10 +3,11 @@
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from ssl_risk_rs import ParameterError
+from ssl_risk_rs import ParameterError, _extras
 from ssl_risk_rs.report import svg as drawing
 from ssl_risk_rs.report.html import render_page, tied
 from ssl_risk_rs.report.svg import NARROW, WIDE
@@ -147,6 +148,16 @@ def test_without_the_extra_the_line_that_installs_it_is_named(one, monkeypatch):
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(drawing, "import_module", absent)
-    with pytest.raises(ParameterError, match=re.escape("python -m pip install 'ssl-risk-rs[report]'")):
+    monkeypatch.setattr(_extras, "import_module", absent)
+    with pytest.raises(
+        ParameterError, match=re.escape("jinja2, which is not installed: pip install 'ssl-risk-rs[report]'")
+    ):
         render_page(one)
+
+
+def test_the_picture_of_the_documentation_is_a_drawing_of_these_parts():
+    file = Path(__file__).parents[2] / "docs" / "report.svg"
+    root = ElementTree.fromstring(file.read_text(encoding="utf-8"))
+    texts = {"".join(e.itertext()) for e in root.iter(f"{SVG}text")}
+    assert {"aggregated risk", "approximation", "usability", "probe gen.", "encoder gen."} <= texts
+    assert file.stat().st_size < 100_000 and root[0].tag == f"{SVG}title"

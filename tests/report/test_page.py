@@ -1,9 +1,11 @@
 """What a report says: its sections, its numbers against the record, what is missing and why. No extra is needed."""
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +21,7 @@ from ssl_risk_rs.report.overview import verdict
 from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Run
+from ssl_risk_rs.workflow.published import beside, load_published
 
 from .conftest import AWKWARD, make
 
@@ -61,6 +64,11 @@ def test_a_plain_run_names_what_it_lacks_and_the_command_that_adds_it():
     assert missing["Fewer labels"] == "ssl-risk-rs fewshot FEATURES --shots 30,5,3"
     assert missing["By group"] == "ssl-risk-rs decompose FEATURES --group COLUMN"
     assert "classes" in sections(page)["run1-ridge-classes"].key
+
+
+def test_what_is_missing_of_several_runs_says_of_which(three):
+    titles = {m.title for m in page_of(*three).missing}
+    assert {"By group, wide block4", "By group, narrow", "By group, wide block3"} <= titles
 
 
 def test_a_run_without_judged_rows_says_so(rich):
@@ -190,6 +198,31 @@ def test_many_runs_leave_their_details_out_and_say_so(three):
     page = page_of(*(three * 2)[:5])
     assert "details" in {m.key for m in page.missing}
     assert not any(key.startswith("run1") for key in sections(page))
+
+
+def test_the_authors_protocol_tunes_a_penalty_for_each_risk():
+    page = page_of(make("theirs", protocol="paper"))
+    table = next(b for b in sections(page)["run1-ridge-tuning"].blocks if isinstance(b, Table))
+    labels = {row[0] for row in table.rows}
+    assert {"R_AF", "R_US"} <= labels and sum(row[3] == "chosen" for row in table.rows) == len(labels)
+    assert "paper protocol" in page.facts
+
+
+def test_a_run_stands_beside_its_published_numbers():
+    folder = Path(os.environ.get("SSL_RISK_PAPER_DATA") or Path(__file__).parents[3] / "shared" / "paper")
+    if not (folder / "all_results.csv").is_file():
+        pytest.skip(f"the authors' table is not in {folder}; set SSL_RISK_PAPER_DATA to the folder that has it")
+    published = load_published(folder / "all_results.csv")
+    run = make("swav_rn50", data="imagenet:/data", probe="logistic")
+    (found,) = beside(run, published)
+    page = page_of(run, published={(0, "logistic"): found})
+    own, place, near = (b for b in sections(page)["run1-logistic-published"].blocks if isinstance(b, Table))
+    row = next(row for row in own.rows if row[0] == "aggregated risk")
+    total = run.decompositions[0].estimate("agg_risk")
+    measured = published.row("swav_rn50")["agg_risk"]
+    assert row[1] == percent(total) and row[3] == percent(measured) and row[4] == points(total - measured)
+    assert "150 test rows here, 50,000 published" in own.caption
+    assert len(near.rows) == 5 and all(int(r[-1]) > 100 for r in place.rows)
 
 
 def test_no_run_is_refused():

@@ -1,7 +1,7 @@
 """A report from runs: which chapters and sections it has, and what is missing and why."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report import details, method, several
@@ -60,7 +60,10 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
     if len(runs) <= _DETAILED:
         for i, run in enumerate(runs):
             for d in run.decompositions:
-                of_one = _kept(_of_one(material, i, d), missing)
+                found = _of_one(material, i, d)
+                if len(runs) > 1:
+                    found = [_named(each, called[i]) for each in found]
+                of_one = _kept(found, missing)
                 title = name_of(run, d) if len(runs) == 1 else f"{called[i]}, {d.method.probe}"
                 chapters.append(Chapter(_key(i, d), title, of_one))
     else:
@@ -130,6 +133,11 @@ def _differing(runs: Sequence[Run]) -> tuple[str, ...]:
     data = list(dict.fromkeys(run.provenance.data for run in runs))
     shown = ", ".join(data[:3]) + (" …" if len(data) > 3 else "")
     return (shown, "runs of unequal rows or protocol") if len(data) == 1 else (f"{len(data)} data sets: {shown}",)
+
+
+def _named(each: Section | Missing, name: str) -> Section | Missing:
+    """What is missing, with the run that it is missing of."""
+    return replace(each, title=f"{each.title}, {name}") if isinstance(each, Missing) else each
 
 
 def _key(i: int, d: Decomposition) -> str:

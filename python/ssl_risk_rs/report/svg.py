@@ -1,12 +1,11 @@
 """Charts → SVG that stands by itself in a page: text as text, a title and a description, no ids that collide."""
 
 import re
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs import _extras
 
 if TYPE_CHECKING:
     import altair as alt
@@ -24,20 +23,8 @@ _DROPPED = ("class", "role", "pointer-events", "aria-hidden", "aria-label", "ari
 
 
 def require(module: str) -> ModuleType:
-    """Import a package of the extra `report`.
-
-    Raises
-    ------
-    ParameterError, naming the line that installs it, if the package is absent.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != module.partition(".")[0]:
-            raise
-        raise ParameterError(
-            f"pages and figures need {module}, which is not installed:  python -m pip install 'ssl-risk-rs[report]'"
-        ) from error
+    """Import a package of the extra `report`; ParameterError with the line that installs it, if it is absent."""
+    return _extras.require(module, "report", "pages and figures need")
 
 
 def svg(figure: "Figure", width: int, *, alone: bool = False) -> str:

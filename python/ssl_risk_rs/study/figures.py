@@ -12,7 +12,7 @@ from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.linear import METHODS, Model, confounders_of, model_of
 from ssl_risk_rs.study.study import Study
 
-__all__ = ["effect_figure", "figures_of", "front_figures", "label_figure", "partial_figures", "write_figures"]
+__all__ = ["effect_figure", "figures_of", "front_figures", "label_figure", "partial_figures", "safe", "write_figures"]
 
 #: effects that one figure holds at most
 _SHOWN = 20
@@ -49,7 +49,7 @@ def effect_figure(study: Study, component: str) -> Figure | None:
     n = study.table.frame[component].drop_nulls().len()
     said = "; ".join(f"{_name(e)} {points(e.effect)}" for e in effects[:5])
     return Figure(
-        f"effects_{_safe(component)}",
+        f"effects_{safe(component)}",
         f"Effects on {component} by the linear model, {n} encoders",
         f"Effects in points with intervals, the smallest p first; filled where p is below {_STAYS:g} after Holm's "
         f"correction. The first are {said}.",
@@ -89,7 +89,7 @@ def front_figures(study: Study) -> list[Figure]:
         )  # fmt: skip
         found.append(
             Figure(
-                f"front_{_safe(front.first)}_{_safe(front.second)}",
+                f"front_{safe(front.first)}_{safe(front.second)}",
                 f"{front.first} and {front.second} of {rows.height} encoders",
                 f"Each point is an encoder; those that no other beats in both are filled and named: "
                 f"{', '.join(on_front)}.",
@@ -160,7 +160,7 @@ def _partial(study: Study, model: Model, e: Effect) -> Figure:
     draw = partial(charts.scatter, rows, x_title=x_title, y_title=y_title, named=named, line=line)
     moved = f" The encoder that moves it most, {e.influential}, is named." if named else ""
     return Figure(
-        f"partial_{_safe(e.choice)}_{_safe(e.component)}",
+        f"partial_{safe(e.choice)}_{safe(e.component)}",
         f"Partial residuals of {e.choice} and {e.component}, {len(x)} encoders",
         f"What the confounders leave of {e.component} over {x_title}, with a slope of {points(slope / 100)} points."
         + moved,
@@ -169,5 +169,6 @@ def _partial(study: Study, model: Model, e: Effect) -> Figure:
     )
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
+    """A risk's name as part of a file name or address."""
     return name.replace("%", "pct").replace("@", "_")

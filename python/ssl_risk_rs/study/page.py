@@ -9,7 +9,7 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.study.advice import Support
 from ssl_risk_rs.study.controlled import YARDSTICK
 from ssl_risk_rs.study.effects import Effect, Status
-from ssl_risk_rs.study.figures import effect_figure, front_figures, label_figure, partial_figures
+from ssl_risk_rs.study.figures import effect_figure, front_figures, label_figure, partial_figures, safe
 from ssl_risk_rs.study.linear import METHODS
 from ssl_risk_rs.study.study import Study
 from ssl_risk_rs.study.trees import METHOD as TREES
@@ -64,7 +64,7 @@ def _effects(study: Study) -> list[Section]:
             if stay and not (method == METHODS["HC3"] and study.table.cluster):
                 blocks.append(_effect_table(f"{title}; effects on {component} in points", stay))
         if blocks:
-            found.append(Section(f"effects-{component}", f"Effects on {_label(component)}", tuple(blocks)))
+            found.append(Section(f"effects-{safe(component)}", f"Effects on {_label(component)}", tuple(blocks)))
     residuals = partial_figures(study)
     if residuals:
         found.append(Section("partial", "Partial residuals of numeric choices", tuple(residuals)))

@@ -34,7 +34,7 @@ def print_forecasts(forecasts: "Sequence[Forecast]", form: str, *, fits: bool = 
                 "dtype": entry.dtype,
                 "MB": f"{entry.bytes / 1e6:,.1f}",
                 "images/s": "" if entry.images_per_second is None else f"{entry.images_per_second:,.0f}",
-                "minutes": f"{entry.seconds / 60:,.1f}",
+                "minutes": f"{entry.seconds / 60:,.2f}",
                 "memory_MB": "" if entry.memory is None else f"{entry.memory / 1e6:,.0f}",
             }
             for entry in forecasts

@@ -125,21 +125,22 @@ class Forward:
         pieces as the memory asks for."""
         import torch
 
-        start = time.perf_counter()
-        images = self._gather(chunks)
-        begun = self._event()
+        shapes = {tuple(chunk.shape[1:]) for chunk in chunks}
+        if len(shapes) > 1:
+            raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
+        start, begun = time.perf_counter(), self._event()
         pieces: list[dict[str, torch.Tensor]] = []
-        done = 0
-        while done < len(images):
+        done, total = 0, sum(len(chunk) for chunk in chunks)
+        while done < total:
             try:
-                pieces.append(self._encode(images[done : done + self.batch_size]))
+                pieces.append(self._encode(self._gather(chunks, done)))
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                too_many = min(self.batch_size, len(images) - done)
+                too_many = min(self.batch_size, total - done)
                 if too_many == 1:
                     raise EncoderError(
-                        f"one image of {tuple(images.shape[1:])} does not fit the memory of {self.device} "
+                        f"one image of {tuple(chunks[0].shape[1:])} does not fit the memory of {self.device} "
                         f"({str(error).splitlines()[0]}); free it, take a smaller --img-size or --device cpu"
                     ) from error
                 self.batch_size = too_many // 2
@@ -171,21 +172,25 @@ class Forward:
         event.record(cuda.current_stream(self.device))
         return event
 
-    def _gather(self, chunks: "list[torch.Tensor]") -> "torch.Tensor":
-        """One tensor on the device; for CUDA copied there chunk by chunk, while the batch before is encoded."""
+    def _gather(self, chunks: "list[torch.Tensor]", first: int) -> "torch.Tensor":
+        """A batch of the chunks' images, from the `first`; for CUDA on the device, copied there from pinned memory
+        while the batch before is encoded."""
         import torch
 
-        shapes = {tuple(chunk.shape[1:]) for chunk in chunks}
-        if len(shapes) > 1:
-            raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
+        parts, at = [], 0
+        for chunk in chunks:
+            begin, end = max(first - at, 0), min(first + self.batch_size - at, len(chunk))
+            if begin < end:
+                parts.append(chunk[begin:end])
+            at += len(chunk)
         if self.device.type != "cuda":
-            return torch.cat(chunks) if len(chunks) > 1 else chunks[0]
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
         cuda: Any = torch.cuda
         compute = cuda.current_stream(self.device)
         with cuda.stream(self._up):
-            images = torch.cat([chunk.to(self.device, non_blocking=True) for chunk in chunks])
+            images = torch.cat([part.to(self.device, non_blocking=True) for part in parts])
         compute.wait_stream(self._up)
-        images.record_stream(compute)
+        images.record_stream(compute)  # not to be overwritten before it is encoded
         return images
 
     def _encode(self, images: "torch.Tensor") -> "dict[str, torch.Tensor]":

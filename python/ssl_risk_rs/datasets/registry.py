@@ -120,7 +120,7 @@ def create_dataset(
     if scheme not in known:
         examples = ", ".join(entry.example for entry in _SCHEMES)
         raise DataError(
-            f"data {uri!r} has no known scheme; write one of {examples}.\n{suggestion(uri, known)}".rstrip()
+            f"data {uri!r} has no known scheme; write one of {examples}. {suggestion(uri, known)}".rstrip()
         )
     dataset = ImageDataset(
         known[scheme].create(location),

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ssl_risk_rs.datasets import create_dataset, tar_index
-from ssl_risk_rs.datasets.wds import expand
+from ssl_risk_rs.datasets import create_dataset, find_duplicates, find_overlap, tar_index
+from ssl_risk_rs.datasets.wds import WdsSource, expand
 from ssl_risk_rs.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -152,6 +152,20 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SSL_RISK_CACHE", str(tmp_path / "file" / "below"))
     check(create_dataset(uri), pixels)
+
+
+def test_images_are_compared_whole_only_where_their_ends_are_alike(tmp_path, monkeypatch):
+    data = [png()[0] for _ in range(8)]
+    data[6] = data[1]
+    longer = bytes([data[2][0] ^ 1]) + data[2][1:]  # the same size and end
+    shard(tmp_path / "a.tar", {str(i): {"png": data[i], "cls": b"%d" % (i % 2)} for i in range(5)})
+    shard(tmp_path / "b.tar", {"5": {"png": longer, "cls": b"1"}, "6": {"png": data[6], "cls": b"0"}})
+    dataset = create_dataset(f"wds:{tmp_path}/a.tar,{tmp_path}/b.tar")
+    read = []
+    monkeypatch.setattr(WdsSource, "content", lambda self, i, real=WdsSource.content: read.append(i) or real(self, i))
+    assert find_overlap(dataset).pairs == ((6, 1),)
+    assert sorted(set(read)) == [0, 1, 2, 5, 6]  # 0 is asked what kind of source it is
+    assert find_duplicates(dataset) == [(1, 6)]
 
 
 def test_the_fingerprint_survives_a_copy(tmp_path):

@@ -14,7 +14,7 @@ from ssl_risk_rs._labels import check_test_classes
 from ssl_risk_rs._splits import stratified_cut
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.pixels import upright
-from ssl_risk_rs.datasets.sources import GROUP, Listing, Picture, Source, text
+from ssl_risk_rs.datasets.sources import GROUP, Glances, Listing, Picture, Source, text
 from ssl_risk_rs.datasets.split_file import SplitFile
 from ssl_risk_rs.errors import DataError
 
@@ -197,9 +197,13 @@ class ImageDataset:
         return upright(picture) if self.exif_orientation else picture
 
     def content(self, row: int) -> bytes | str:
-        """What tells whether two rows are the same image: the path of its file, or its pixels where it has none."""
+        """What tells whether two rows are the same image: the path of its file, or what is stored where it has none."""
         listing, at = self.source.listing(), int(self._positions[row])
         return self.source.content(at) if listing.path is None else os.fsdecode(listing.path[at])
+
+    def glance(self, row: int) -> bytes | None:
+        """A few bytes that are equal where `content` is, from a source that can give them at little cost; else None."""
+        return self.source.glance(int(self._positions[row])) if isinstance(self.source, Glances) else None
 
     def where(self, row: int) -> str:
         """File, or data set and sample id, of a row: for messages."""

@@ -194,8 +194,7 @@ class FolderSource:
             if found.outside:
                 self._notes.append(
                     f"{len(found.outside):,} images lie in {part or self.root}/ itself, outside its class folders, and "
-                    "are not "
-                    f"used, for example {self.root / found.outside[0]}"
+                    f"are not used, for example {self.root / found.outside[0]}"
                 )
         if self.layout != Layout():
             return

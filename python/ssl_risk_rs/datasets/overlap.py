@@ -2,7 +2,8 @@
 
 Images that are files are compared by size, then by the hash of their last bytes, and only where both agree by the
 hash of all of them: a file whose size occurs on one side only is not opened. Images that are no files of their own
-are compared by the hash of their pixels. Equal bytes are found; the same scene saved twice is not.
+are compared by the hash of what is stored, their pixels or, in a shard, their bytes, of which size and end are looked
+at first. Equal bytes are found; the same scene saved twice is not.
 """
 
 import os
@@ -99,7 +100,11 @@ def _keys(
         return {row: key for row, key in keys.items() if key in among}
 
     if not isinstance(dataset.content(0), str):
-        return kept({row: _hash_pixels(dataset, row) for row in _telling(range(len(dataset)), tell)})
+        rows = _telling(range(len(dataset)), tell)
+        if dataset.glance(0) is None:
+            return kept({row: _hash_content(dataset, row) for row in rows})
+        alike = kept({row: dataset.glance(row) or b"" for row in rows})
+        return kept({row: _hash_content(dataset, row) for row in alike})
     paths = [str(dataset.content(row)) for row in range(len(dataset))]
     sizes = [_size(paths[row]) for row in _telling(range(len(paths)), tell)]
     keys = kept({row: b"%d" % size for row, size in enumerate(sizes) if size >= 0})
@@ -119,7 +124,7 @@ def _telling(rows: range, tell: Callable[[int], None]) -> Iterator[int]:
     tell(len(rows))
 
 
-def _hash_pixels(dataset: "ImageDataset", row: int) -> bytes:
+def _hash_content(dataset: "ImageDataset", row: int) -> bytes:
     content = dataset.content(row)
     assert isinstance(content, bytes)
     return blake2b(content, digest_size=16).digest()

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +19,7 @@ __all__ = [
     "GROUP",
     "DataFile",
     "DropsArrays",
+    "Glances",
     "Listing",
     "Picture",
     "Source",
@@ -110,7 +111,7 @@ class Source(Protocol):
         ...
 
     def content(self, index: int) -> bytes:
-        """The image's pixels as they are stored. Asked only where an image is no file of its own."""
+        """The image as it is stored, its bytes or pixels. Asked only where an image is no file of its own."""
         ...
 
     def identity(self) -> DataIdentity:
@@ -123,6 +124,15 @@ class Source(Protocol):
 
     def notes(self) -> list[str]:
         """Sentences a user should read: files that were left alone, what was guessed."""
+        ...
+
+
+@runtime_checkable
+class Glances(Protocol):
+    """A source that can tell most of its images apart without reading them whole."""
+
+    def glance(self, index: int) -> bytes:
+        """A few bytes that are equal where `content` is."""
         ...
 
 

@@ -22,6 +22,9 @@ from ssl_risk_rs.errors import DataError, SslRiskError
 
 __all__ = ["WdsSource", "expand"]
 
+#: last bytes of an image that are looked at before all of it is
+TAIL = 64
+
 #: threads that read indexes: they wait for the disk
 THREADS = 4
 
@@ -113,6 +116,15 @@ class WdsSource:
         if len(found) != samples.size[index]:
             raise DataError(f"{shard} has become shorter since its index was made; copy the shard again")
         return found
+
+    def glance(self, index: int) -> bytes:
+        """Size and last bytes of an image, where compressed pixels are."""
+        samples = self._samples()
+        size = int(samples.size[index])
+        with self.shards[samples.shard[index]].open("rb", buffering=0) as file:
+            file.seek(int(samples.offset[index]) + max(size - TAIL, 0))
+            end: bytes = file.read(min(size, TAIL))
+        return b"%d " % size + end
 
     def load(self, index: int) -> Picture:
         return open_picture(io.BytesIO(self.content(index)))

@@ -127,6 +127,7 @@ SLOW = frozenset(
         "tests/encoders/test_many.py::test_a_pattern_gives_a_run_each_and_a_failed_one_does_not_stop_the_others",
         "tests/encoders/test_many.py::test_another_question_is_not_answered_by_old_runs",
         "tests/encoders/test_many.py::test_code_with_several_features_says_which_it_takes",
+        "tests/encoders/test_many.py::test_extracting_several_poolings_again_gives_all_of_them",
         "tests/encoders/test_many.py::test_layers_and_poolings_come_from_one_pass_and_one_is_marked",
         "tests/encoders/test_many.py::test_several_names_without_epochs_keep_their_order",
         "tests/encoders/test_many.py::test_steps_are_paired_and_corrected_together",

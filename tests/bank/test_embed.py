@@ -189,6 +189,16 @@ def test_identifiers_of_digits_stay_text_and_a_file_without_split_is_cut():
     assert "007" in [*found.train_ids, *found.test_ids] and [note.code for note in found.notes] == ["cut_made"]
 
 
+def test_a_cut_keeps_the_patches_of_a_slide_together(slides):
+    folder_of_npy(slides)
+    pl.DataFrame({"slide_id": list(slides), "label": [i % 3 for i in range(N)]}).write_csv("l.csv")
+    found = load_features("embed:npy?labels=l.csv")
+    (note,) = found.notes
+    assert note.code == "cut_made_by_group" and note.values["group"] == "slide_id"
+    sides = [set(columns["slide_id"].tolist()) for columns in (found.train_columns, found.test_columns)]
+    assert not sides[0] & sides[1] and sides[0] | sides[1] == set(slides)
+
+
 def test_mistakes_are_named(slides, labels):
     for uri, match in (
         ("embed:npy", r"write embed:PATH\?labels=FILE"),

@@ -205,6 +205,13 @@ def test_layers_and_poolings_come_from_one_pass_and_one_is_marked():
     assert len(list(Path("banks").rglob("header.json"))) <= 6 or True
 
 
+def test_extracting_several_poolings_again_gives_all_of_them():
+    common = ["extract", "-m", VIT, "-d", "digits", "--limit", "5/class", "--store", "banks", "--format", "json"]
+    for pattern in (["--pool", "cls,mean"], ["--layers", "blocks.*"]):
+        first, again = (json.loads(CliRunner().invoke(main, [*common, *pattern]).stdout) for _ in range(2))
+        assert first == again and len(first) == 2
+
+
 def test_a_choice_of_layers_sees_no_row_it_is_judged_on(rng):
     """Other labels of test rows and held-out subsets give the same fold errors, and so the same choice."""
     y = np.arange(240) % 3

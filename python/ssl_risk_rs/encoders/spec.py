@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from ssl_risk_rs._identity import data_id
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderSpec", "choose_features", "nearest"]
+__all__ = ["EncoderSpec", "choose_features", "may_be_several", "nearest"]
 
 #: mean and standard deviation of ImageNet's training pixels (RGB, in [0, 1]), as most checkpoints use them
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -81,6 +81,11 @@ def nearest(word: str, choices: "list[str] | tuple[str, ...]", n: int = 5) -> li
     by_lower = {choice.lower(): choice for choice in choices}
     close = [by_lower[match] for match in get_close_matches(lower, list(by_lower), n, cutoff=0.6)]
     return list(dict.fromkeys([*close, *inside]))[:n]
+
+
+def may_be_several(layer: str | None, pool: str | None) -> bool:
+    """Whether one layer and pooling can stand for more than one feature: patterns, "all", poolings joined by commas."""
+    return "," in (pool or "") or layer == "all" or bool(set("*?[") & set(layer or ""))
 
 
 def choose_features(

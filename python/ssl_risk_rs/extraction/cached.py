@@ -250,10 +250,13 @@ def request_of(
     from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
     from ssl_risk_rs.encoders.names import parse_name
     from ssl_risk_rs.encoders.sources.published import published_file
+    from ssl_risk_rs.encoders.spec import may_be_several
 
     name = parse_name(model)
     # code may read anything, and other libraries keep their files themselves: those weights are hashed each time
     if name.kind in ("code", "hub", "hf", "openclip"):
+        return None
+    if may_be_several(layer, pool):  # which features these are is known when the encoder is built
         return None
     file = Path(name.target) if name.kind == "checkpoint" else None
     if name.kind == "registry":

@@ -19,7 +19,7 @@ from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
 from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
 from ssl_risk_rs.encoders import create_encoder, describe_encoder
 from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.encoders.spec import choose_features
+from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.judgements import Outcome
@@ -41,8 +41,7 @@ def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -
     ------
     EncoderError for what the encoder does not offer.
     """
-    several = len(layers or ()) > 1 or "," in (pool or "") or any(_is_open(layer) for layer in layers or ())
-    if not several:
+    if len(layers or ()) < 2 and not any(may_be_several(layer, pool) for layer in layers or [None]):
         return None
     kind = parse_name(model).kind
     if kind in ("hf", "openclip"):  # what they offer is known when they are built
@@ -52,10 +51,6 @@ def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -
             raise EncoderError(f"{model} decides itself what it returns: --layers all decomposes each of its features")
         return ()
     return choose_features(describe_encoder(model).features, list(layers) if layers else None, pool)
-
-
-def _is_open(layer: str) -> bool:
-    return layer == "all" or bool(set("*?[") & set(layer))
 
 
 def evaluate_layers(

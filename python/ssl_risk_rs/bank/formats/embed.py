@@ -159,7 +159,8 @@ def read(text: str, columns: str | Sequence[str] | None = None) -> FeatureFile:
         ids,
         picked,
     )
-    return FeatureFile((feature_table,), tuple(asked.files()), notes=tuple(notes))
+    whole = identifier if by_patch else None
+    return FeatureFile((feature_table,), tuple(asked.files()), notes=tuple(notes), whole=whole)
 
 
 # --- labels

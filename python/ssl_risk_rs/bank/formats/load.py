@@ -150,6 +150,7 @@ def read_source(
     columns = _columns(found.tables, kept, notes)
     ids = _given_ids(found.tables, kept)
     if is_test is None:
+        group = group or found.whole
         is_test, note = _cut(path, labels, ids, columns, group, seed, test_fraction)
         notes.append(note)
         _check_cut(path, labels, is_test, encoded.class_names, group, seed)

@@ -47,6 +47,8 @@ class FeatureFile:
     files: tuple[Path, ...]
     class_names: list[str] | None = None
     notes: tuple[Note, ...] = ()
+    #: column whose groups a cut keeps whole where the caller names none: patches of one slide
+    whole: str | None = None
 
 
 class Reader(Protocol):

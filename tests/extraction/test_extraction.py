@@ -29,7 +29,7 @@ from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
-from ssl_risk_rs.extraction import decoding, extract
+from ssl_risk_rs.extraction import Shard, decoding, extract
 from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision
 from ssl_risk_rs.extraction.reuse import N_IMAGES
 from ssl_risk_rs.extraction.settings import ExtractionSettings
@@ -380,6 +380,35 @@ def test_skip_corrupt_leaves_them_out_of_the_samples(tmp_path, monkeypatch):
     assert other.n_rows == 28 and "scan" not in stages
 
 
+def test_an_interrupted_scan_goes_on_and_shards_share_it(tmp_path, monkeypatch):
+    from ssl_risk_rs.extraction import scan
+
+    spoilt = write_images(tmp_path / "d", corrupt=("train/ant/000.png", "test/bee/004.png"))
+    dataset, looked = create_dataset(f"folder:{tmp_path / 'd'}"), []
+    monkeypatch.setattr(scan, "BLOCK_ROWS", 7)  # 30 images: blocks of 7, 7, 7, 7 and 2
+    plain, ends_after = scan.find_corrupt, [2]
+
+    def find_corrupt(dataset, *, rows, **more):
+        if len(looked) == ends_after[0]:
+            raise OSError("the disk is gone")
+        looked.append(int(rows[0]))
+        return plain(dataset, rows=rows, **more)
+
+    monkeypatch.setattr(scan, "find_corrupt", find_corrupt)
+    options = {"workers": 1, "fingerprint": "f", "progress": lambda rows: None}
+    with pytest.raises(OSError, match="the disk is gone"):
+        scan.known_corrupt(dataset, tmp_path / "s", **options, shard=Shard(1, 2))
+    assert looked == [14, 21]  # the second shard begins in the middle
+    ends_after[0] = None
+    found = scan.known_corrupt(dataset, tmp_path / "s", **options)
+    assert looked == [14, 21, 0, 7, 28]  # no block twice
+    assert {image.where for image in found} == set(spoilt) and [image.row for image in found] == sorted(
+        image.row for image in found
+    )
+    assert scan.known_corrupt(dataset, tmp_path / "s", **options) == found and len(looked) == 5
+    assert len(list((tmp_path / "s").iterdir())) == 1  # the blocks are put together
+
+
 def test_skip_corrupt_with_sound_images_is_the_same_bank(tmp_path):
     write_images(tmp_path / "d")
     dataset = create_dataset(f"folder:{tmp_path / 'd'}")
@@ -593,3 +622,66 @@ def test_data_commands(tmp_path):
     Image.new("RGB", (3, 3)).save(spoilt[0])
     checked = CliRunner().invoke(main, ["data", "check", f"folder:{tmp_path}"])
     assert checked.exit_code == 0 and "30 images decoded, 0 cannot be; 0 images of the test part" in checked.stderr
+
+
+# --- batch size and record
+
+
+def test_batch_size_is_searched_on_the_images_themselves(tmp_path, monkeypatch):
+    from ssl_risk_rs.extraction import job, loop
+
+    monkeypatch.setattr(job, "WORTH_SEARCHING", 2)
+    seen, plain = [], loop.BatchSize.observe
+
+    def observe(batch, images, seconds):  # a clock by which larger batches pay up to 128
+        seen.append(batch.size)
+        plain(batch, images, images / min(batch.size, 128))
+
+    monkeypatch.setattr(loop.BatchSize, "observe", observe)
+    dataset, encoder = create_dataset("digits"), LocalEncoder()
+    bank = extract(encoder, dataset, store=tmp_path, dtype="float32")["deep"]
+    assert list(dict.fromkeys(seen)) == [64, 128, 256]
+    assert sum(encoder.module.seen) == 1797  # each image once: the search costs none
+    expected = direct(LocalEncoder(), dataset)["deep"]
+    np.testing.assert_allclose(bank.read(np.arange(1797)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_size_search_ends_where_the_memory_does(tmp_path, monkeypatch):
+    from ssl_risk_rs.extraction import job, loop
+
+    class Hungry(TwoFeatures):
+        def forward(self, images):
+            if len(images) > 100:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(images)
+
+    monkeypatch.setattr(job, "WORTH_SEARCHING", 2)
+    monkeypatch.setattr(
+        loop.BatchSize, "observe",
+        lambda self, n, s, plain=loop.BatchSize.observe: plain(self, n, 1.0),  # larger always pays
+    )  # fmt: skip
+    dataset, encoder = create_dataset("digits"), LocalEncoder(Hungry())
+    bank = extract(encoder, dataset, store=tmp_path, dtype="float32")["deep"]
+    assert sum(encoder.module.seen) == 1797 and max(encoder.module.seen) == 64
+    expected = direct(LocalEncoder(), dataset)["deep"]
+    np.testing.assert_allclose(bank.read(np.arange(1797)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_record_keeps_the_rate_of_each_stage(tmp_path):
+    from ssl_risk_rs.extraction.rates import read_rates
+
+    dataset = create_dataset("digits", limit="2/class")
+    for i in range(2):
+        bank = extract(LocalEncoder(), dataset, store=tmp_path, workers=1, batch_size=8, shard=Shard(i, 2))["deep"]
+    rates = read_rates(bank.path)
+    assert set(rates) == {"shard-0-of-2", "shard-1-of-2"}
+    for (run,) in rates.values():
+        assert run["images"] == 20 and run["workers"] == 1 and run["batch_size"] == 8
+        assert run["bytes"] == 20 * 5 * 2  # features in float16
+        assert set(run["images_per_second"]) == {"whole", "decode", "encode", "write"}
+        assert run["bottleneck"] in ("decode", "encode", "write") and run["first_block"] > 0
+        # a stage is never busy for longer than the whole took, but the writer, which ends after it
+        assert run["encode"] <= run["seconds"] and run["decode"] + run["transform"] <= run["seconds"]
+    (bank.path / "shard-0-of-2.rates.json").write_text("nonsense")
+    assert read_rates(bank.path)["shard-0-of-2"] == []
+    bank.verify()

@@ -13,6 +13,7 @@ __all__ = [
     "command_line",
     "data_option",
     "device_option",
+    "dry_run_option",
     "encoder_device",
     "extraction_options",
     "extraction_settings",
@@ -153,7 +154,13 @@ def extraction_options(command: Command) -> Command:
             show_default=True,
             help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
         ),
-        click.option("--batch-size", type=AutoInt(1), default="auto", show_default=True, help="Images at a time."),
+        click.option(
+            "--batch-size",
+            type=AutoInt(1),
+            default="auto",
+            show_default=True,
+            help="Images at a time; auto: the size at which a larger one no longer pays. Halved where the memory ends.",
+        ),
         click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
         click.option(
             "--dtype",
@@ -202,6 +209,14 @@ def shard_option(command: Command) -> Command:
         help="Encode only the i-th of n ranges of rows, from 0/n to n-1/n, into a part of its own: run all n at once, "
         "on one machine or many with the same store. A shard that died is filled by the same line, or by a line "
         "without --shard.",
+    )(command)  # fmt: skip
+
+
+def dry_run_option(command: Command) -> Command:
+    """--dry-run of commands that encode."""
+    return click.option(
+        "--dry-run", is_flag=True,
+        help="Time a few batches, print rows, bytes, minutes and memory of what would be encoded, and write nothing.",
     )(command)  # fmt: skip
 
 

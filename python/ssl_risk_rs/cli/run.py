@@ -25,6 +25,7 @@ from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 @opt.store_option
 @opt.extraction_options
 @opt.refuse_shard
+@opt.dry_run_option
 @decomposition_options
 def run(
     model: str | None,
@@ -35,6 +36,7 @@ def run(
     store: str | None,
     asked: Asked,
     ending: Ending,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Split the error of an encoder's linear probe into four components, with intervals.
@@ -49,6 +51,8 @@ def run(
     prepared = opt.prepared_model(model or DEMO_MODEL, options)
     extraction = opt.extraction_settings(options)
     if features is not None:
+        if dry_run:
+            raise click.UsageError("--dry-run tells what encoding takes, and --features are encoded already")
         if model is not None or data is not None:
             raise click.UsageError("--features stands instead of --model and --data: give one or the other")
         decompose_features(features, store, asked, ending, **options)
@@ -64,6 +68,17 @@ def run(
         model, data = DEMO_MODEL, "digits"
     else:
         model = prepared
+    if dry_run:
+        from ssl_risk_rs.cli._forecast import print_forecasts
+        from ssl_risk_rs.workflow.forecast import forecast_run
+
+        asked.check()
+        found = forecast_run(
+            model, opt.named_data(data), supervised=supervised, control=control, group=asked.group, store=store,
+            say=opt.say, extraction=extraction,
+        )  # fmt: skip
+        print_forecasts(found, ending.form, fits=True)
+        return
     evaluate_and_print(
         model, opt.named_data(data), asked, ending,
         supervised=supervised, control=control, store=store, extraction=extraction,

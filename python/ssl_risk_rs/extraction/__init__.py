@@ -6,7 +6,7 @@ Importing this package imports neither torch nor the encoders.
 """
 
 from ssl_risk_rs.extraction.cached import ensure_bank, ensure_banks
-from ssl_risk_rs.extraction.loop import extract
+from ssl_risk_rs.extraction.job import extract
 from ssl_risk_rs.extraction.settings import ExtractionSettings
 from ssl_risk_rs.extraction.shard import Filled, Shard, shards_filled
 

@@ -6,12 +6,16 @@ torch nor an image. A request it does not know costs building the encoder; the b
 whether there is anything left to encode.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ssl_risk_rs.events import Event
+from ssl_risk_rs.extraction.decoding import count_images
 from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
 from ssl_risk_rs.extraction.settings import ExtractionSettings
 from ssl_risk_rs.extraction.shard import Shard, missing_in
@@ -20,8 +24,13 @@ if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
     from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
+    from ssl_risk_rs.encoders import Encoder
+    from ssl_risk_rs.extraction.forecast import Forecast
 
-__all__ = ["ensure_bank", "ensure_banks", "request_of"]
+__all__ = ["ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
+
+#: seconds after which a silent step says what it does
+PATIENCE = 1.0
 
 #: settings that change how fast a bank is made, not what is in it
 _HOW = ("device", "batch_size", "workers")
@@ -90,35 +99,131 @@ def ensure_banks(
     ------
     Those of `create_encoder`, `create_dataset` and `extract`.
     """
+    settings = settings or ExtractionSettings()
+    say = say or (lambda _: None)
+    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, settings, say)
+    if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
+        return {bank.header["feature"]: bank for bank in asked.found if bank is not None}
+    from ssl_risk_rs.encoders.spec import choose_features
+
+    encoder = _encoder(model, asked, layers, pool, img_size, shard, say)
+    from ssl_risk_rs.extraction.job import extract
+
+    names = encoder.spec.features  # exactly what was asked for
+    banks = extract(
+        encoder, asked.dataset, store=asked.store, features=names, shard=shard, say=say, progress=progress,
+        **asdict(settings),
+    )  # fmt: skip
+    for layer, request in zip(asked.typed, asked.requests, strict=True):
+        if request is not None:
+            feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]
+            asked.store.remember(request, banks[feature].path.name)
+    return banks
+
+
+def forecast_banks(
+    model: str,
+    data: str,
+    *,
+    store: "FeatureStore | Path | str | None" = None,
+    layers: Sequence[str] | None = None,
+    pool: str | None = None,
+    img_size: int | None = None,
+    limit: str | int | None = None,
+    group: str | None = None,
+    settings: ExtractionSettings | None = None,
+    shard: Shard | None = None,
+    say: Callable[[str], None] | None = None,
+) -> "list[Forecast]":
+    """What `ensure_banks` would take with these arguments; nothing is written, and some batches are encoded."""
+    settings = settings or ExtractionSettings()
+    say = say or (lambda _: None)
+    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, settings, say)
+    from ssl_risk_rs.extraction.forecast import forecast, nothing_to_do
+
+    if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
+        return [nothing_to_do(bank, shard) for bank in asked.found if bank is not None]
+    encoder = _encoder(model, asked, layers, pool, img_size, shard, say)
+    return forecast(
+        encoder, asked.dataset, store=asked.store, features=encoder.spec.features, settings=settings, shard=shard,
+        say=say,
+    )  # fmt: skip
+
+
+class _Asked(NamedTuple):
+    """What was asked for, and what the store has of it."""
+
+    store: "FeatureStore"
+    dataset: "ImageDataset"
+    typed: Sequence[str | None]  # layers; None is the default feature
+    requests: list[dict[str, object] | None]
+    found: "list[FeatureBank | None]"
+
+
+def _look_up(
+    model: str,
+    data: str,
+    store: "FeatureStore | Path | str | None",
+    layers: Sequence[str] | None,
+    pool: str | None,
+    img_size: int | None,
+    limit: str | int | None,
+    group: str | None,
+    settings: ExtractionSettings,
+    say: Callable[[str], None],
+) -> _Asked:
     from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import create_dataset
 
-    settings = settings or ExtractionSettings()
-    say = say or (lambda _: None)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
     typed: Sequence[str | None] = layers if layers else [None]
-    requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
-    found = [None if request is None else store.find(request) for request in requests]
-    if all(bank is not None and not len(missing_in(bank, shard)) for bank in found):
-        return {bank.header["feature"]: bank for bank in found if bank is not None}
+    with _said_if_slow(say, f"Looking through the images of {data} …"):
+        dataset = create_dataset(data, limit=limit, group=group, exif_orientation=settings.exif_orientation)
+        requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
+    return _Asked(store, dataset, typed, requests, [None if r is None else store.find(r) for r in requests])
 
+
+def _encoder(
+    model: str,
+    asked: _Asked,
+    layers: Sequence[str] | None,
+    pool: str | None,
+    img_size: int | None,
+    shard: Shard | None,
+    say: Callable[[str], None],
+) -> "Encoder":
+    """The encoder, after a line that says what it will do: torch takes up to 20 seconds to load."""
+    say(_what_is_done(model, asked.dataset, asked.found, shard))
     from ssl_risk_rs.encoders import create_encoder
-    from ssl_risk_rs.encoders.spec import choose_features
-    from ssl_risk_rs.extraction.loop import extract
 
-    for note in dataset.notes:
+    for note in asked.dataset.notes:
         say(note)
-    encoder = create_encoder(model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say)
-    names = encoder.spec.features  # exactly what was asked for
-    banks = extract(
-        encoder, dataset, store=store, features=names, shard=shard, say=say, progress=progress, **asdict(settings)
-    )
-    for layer, request in zip(typed, requests, strict=True):
-        if request is not None:
-            feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]
-            store.remember(request, banks[feature].path.name)
-    return banks
+    return create_encoder(model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say)
+
+
+@contextmanager
+def _said_if_slow(say: Callable[[str], None], sentence: str) -> Iterator[None]:
+    """Say the sentence if what is done in the block takes longer than PATIENCE."""
+    timer = threading.Timer(PATIENCE, say, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _what_is_done(
+    model: str, dataset: "ImageDataset", found: "Sequence[FeatureBank | None]", shard: Shard | None
+) -> str:
+    """Encoder, data and rows, as a sentence."""
+    total = len(dataset)
+    rows = total if shard is None else len(shard.span(total))
+    missing = max(rows if bank is None or bank.n_rows != total else len(missing_in(bank, shard)) for bank in found)
+    images = f"{missing:,} of {count_images(total)}" if missing < total else count_images(total)
+    part = "" if shard is None else f"Shard {shard}: "
+    loading = "" if "torch" in sys.modules else "; torch is loading …"
+    return f"{part}{model} encodes {images} of {dataset.uri}{loading}"
 
 
 def request_of(

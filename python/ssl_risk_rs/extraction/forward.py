@@ -1,5 +1,6 @@
 """The encoder on its device: precision, batches that fit the memory, features back on the host."""
 
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -67,7 +68,14 @@ class Features:
     """Features of one batch, perhaps still on their way to the host."""
 
     tensors: "dict[str, torch.Tensor]"
-    ready: Any = None  # CUDA event after the copy
+    begun: Any = None  # CUDA events: before the encoder
+    ready: Any = None  # and after the copy to the host
+    host_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the encoder took for this batch, once `arrays` has been called."""
+        return self.host_seconds if self.ready is None else float(self.begun.elapsed_time(self.ready)) / 1000
 
     def arrays(self) -> dict[str, np.ndarray]:
         """float32 arrays (b, d) by feature name; waits for the device."""
@@ -108,13 +116,18 @@ class Forward:
         # the layout that tensor cores read, and the faster one on a CPU
         module = module.eval().to(device).to(memory_format=torch.channels_last)
         self.module = torch.compile(module) if compile else module
+        if device.type == "cuda":
+            cuda: Any = torch.cuda
+            self._up, self._down = cuda.Stream(device), cuda.Stream(device)
 
     def __call__(self, chunks: "list[torch.Tensor]") -> Features:
         """Encode the images of all chunks, float32 (·, c, h, w) on the host, as one batch, or in as many
         pieces as the memory asks for."""
         import torch
 
+        start = time.perf_counter()
         images = self._gather(chunks)
+        begun = self._event()
         pieces: list[dict[str, torch.Tensor]] = []
         done = 0
         while done < len(images):
@@ -137,16 +150,29 @@ class Forward:
             done += self.batch_size
         tensors = {name: torch.cat([piece[name] for piece in pieces]) for name in self.names}
         if self.device.type != "cuda":
-            return Features(tensors)
-        # to pinned memory without waiting, so that the device has the next batch when this one is written
-        host = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+            return Features(tensors, host_seconds=time.perf_counter() - start)
+        # to pinned memory without waiting, beside the next batch's products
+        cuda: Any = torch.cuda
+        self._down.wait_stream(cuda.current_stream(self.device))
+        with cuda.stream(self._down):
+            host = {name: tensor.to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+            for tensor in tensors.values():
+                tensor.record_stream(self._down)  # not to be overwritten before it is copied
+            return Features(host, begun, self._event())
+
+    def _event(self) -> Any:
+        """A CUDA event in the current stream; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        import torch
+
         cuda: Any = torch.cuda  # its events have no annotations
-        ready = cuda.Event()
-        ready.record(torch.cuda.current_stream(self.device))
-        return Features(host, ready)
+        event = cuda.Event(enable_timing=True)
+        event.record(cuda.current_stream(self.device))
+        return event
 
     def _gather(self, chunks: "list[torch.Tensor]") -> "torch.Tensor":
-        """One tensor; for CUDA in pinned memory, which the device reads while the host goes on."""
+        """One tensor on the device; for CUDA copied there chunk by chunk, while the batch before is encoded."""
         import torch
 
         shapes = {tuple(chunk.shape[1:]) for chunk in chunks}
@@ -154,8 +180,13 @@ class Forward:
             raise EncoderError(f"the transform gives images of different sizes, {shapes}; set --img-size")
         if self.device.type != "cuda":
             return torch.cat(chunks) if len(chunks) > 1 else chunks[0]
-        shape = (sum(len(chunk) for chunk in chunks), *chunks[0].shape[1:])
-        return torch.cat(chunks, out=torch.empty(shape, dtype=chunks[0].dtype, pin_memory=True))
+        cuda: Any = torch.cuda
+        compute = cuda.current_stream(self.device)
+        with cuda.stream(self._up):
+            images = torch.cat([chunk.to(self.device, non_blocking=True) for chunk in chunks])
+        compute.wait_stream(self._up)
+        images.record_stream(compute)
+        return images
 
     def _encode(self, images: "torch.Tensor") -> "dict[str, torch.Tensor]":
         import torch
@@ -164,8 +195,8 @@ class Forward:
         if self.precision != "float32":
             cast = torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
         with torch.inference_mode(), cast:
-            if self.device.type != "cpu":
-                images = images.to(self.device, non_blocking=True)
+            if images.device != self.device:  # neither the CPU nor CUDA
+                images = images.to(self.device)
             out = self.module(images.contiguous(memory_format=torch.channels_last))
         missing = [name for name in self.names if name not in out]
         if missing:

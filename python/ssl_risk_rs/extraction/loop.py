@@ -1,462 +1,104 @@
-"""Images → representations → banks: the device loop."""
+"""The device loop: decoded chunks in, features out, one batch ahead on the device."""
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.events import Event
-from ssl_risk_rs.extraction.decoding import (
-    CHUNK,
-    CorruptImage,
-    Decoded,
-    Decoder,
-    count_cpus,
-    count_images,
-    decode,
-    describe_corrupt,
-)
-from ssl_risk_rs.extraction.facts import facts, header
-from ssl_risk_rs.extraction.forward import Amp, Features, Forward, choose_device, choose_precision
-from ssl_risk_rs.extraction.reuse import SameFeatures
-from ssl_risk_rs.extraction.scan import OverlapRecord, known_corrupt, known_overlap
-from ssl_risk_rs.extraction.settings import ExtractionSettings, StorageDtype
-from ssl_risk_rs.extraction.shard import Shard, missing_in
-from ssl_risk_rs.extraction.writing import BlockWriter, Float16Overflow
+from ssl_risk_rs.extraction.batches import BatchSize
+from ssl_risk_rs.extraction.decoding import CorruptImage, Decoded
+from ssl_risk_rs.extraction.forward import Features, Forward
+from ssl_risk_rs.extraction.rates import Bottleneck, ExtractionRates
+from ssl_risk_rs.extraction.writing import BlockWriter
 
-if TYPE_CHECKING:
-    from ssl_risk_rs.bank import FeatureBank
-    from ssl_risk_rs.bank.store import FeatureStore
-    from ssl_risk_rs.datasets import ImageDataset
-    from ssl_risk_rs.encoders import Encoder
-
-__all__ = ["extract"]
-
-Bottleneck = Literal["decode", "encode", "write"]
-
-#: images, spread over the data set, on whose features the stored dtype is decided
-N_PROBE = 64
+__all__ = ["Loop"]
 
 #: seconds between two reports of progress
 REPORT_EVERY = 0.1
 
-
-def extract(
-    encoder: "Encoder",
-    dataset: "ImageDataset",
-    *,
-    store: "FeatureStore | Path | str | None" = None,
-    features: Sequence[str] | None = None,
-    device: str = "auto",
-    amp: Amp = "auto",
-    batch_size: int | Literal["auto"] = "auto",
-    workers: int | Literal["auto"] = "auto",
-    dtype: StorageDtype = "auto",
-    skip_corrupt: bool = False,
-    hash_content: bool = False,
-    exif_orientation: bool = False,
-    compile: bool = False,
-    shard: Shard | None = None,
-    say: Callable[[str], None] | None = None,
-    progress: Callable[[Event], None] | None = None,
-) -> "dict[str, FeatureBank]":
-    """Encode every image of a data set, one pass for all features, each into its own bank.
-
-    Rows that a bank has already are not decoded again: after ^C, `kill -9` or a full disk, the same call goes
-    on from the last committed block. A bank that is there is used only if a few of its images give the same
-    features now; else it stays, and another is made. The encoder runs in evaluation mode without gradients, and
-    is left on the device.
-
-    Parameters
-    ----------
-    encoder : from `create_encoder`, or anything with the same attributes
-    dataset : from `create_dataset`
-    store : a store or its folder; None is the default store
-    features : names among `encoder.spec.features`; None takes the first, the encoder's default
-    device, amp, batch_size, workers, dtype, compile : see `ExtractionSettings`
-    skip_corrupt : leave out images that cannot be decoded. They are found by decoding every image once before
-        the encoder starts, and recorded in the banks. Without it the first such image ends the run.
-    hash_content : tell data apart by content, not by size and time: survives a copy, reads every file
-    exif_orientation : turn images as their EXIF data ask; the default leaves them as stored, like torchvision
-    shard : encode this shard's rows only, into a part of its own; any number of processes may do so at once, each
-        with another shard of the same number
-    say : called with sentences for the user
-    progress : called about ten times a second from this thread
-
-    Returns
-    -------
-    dict: feature name → `FeatureBank`, its rows those of `dataset` (less the skipped): complete, or, of a shard, with
-    all of that shard's rows (`shards_filled` counts the others).
-
-    Raises
-    ------
-    BankError if another process is encoding rows that are asked for.
-    DataError if an image cannot be decoded, with its path and the reason; what was encoded is kept.
-    EncoderError if the encoder has no such feature, gives NaN, or does not fit the memory with one image.
-    ParameterError if a setting is out of its range, or float16 is asked for and a feature does not fit it.
-    """
-    from ssl_risk_rs.bank.store import FeatureStore
-
-    settings = ExtractionSettings(
-        device=device,
-        amp=amp,
-        batch_size=batch_size,
-        workers=workers,
-        dtype=dtype,
-        compile=compile,
-        skip_corrupt=skip_corrupt,
-        hash_content=hash_content,
-        exif_orientation=exif_orientation,
-    )
-    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    run = _Extraction(encoder, dataset, store, _feature_names(encoder, features), settings, shard, say, progress)
-    return run.run()
+#: receives rows and their features by name
+Put = Callable[[np.ndarray, dict[str, np.ndarray]], None]
 
 
-def _feature_names(encoder: "Encoder", features: Sequence[str] | None) -> tuple[str, ...]:
-    offered = tuple(encoder.spec.features)
-    names = offered[:1] if features is None else tuple(dict.fromkeys(features))
-    for name in names:
-        if name not in offered:
-            raise EncoderError(f"{encoder.spec.name} has no feature {name!r}; it offers {', '.join(offered)}")
-    if not names:
-        raise ParameterError("no features were asked for; leave `features` out for the encoder's default")
-    return names
-
-
-class _Extraction:
-    """One call of `extract`."""
-
-    def __init__(
-        self,
-        encoder: "Encoder",
-        dataset: "ImageDataset",
-        store: "FeatureStore",
-        names: tuple[str, ...],
-        settings: ExtractionSettings,
-        shard: Shard | None,
-        say: Callable[[str], None] | None,
-        progress: Callable[[Event], None] | None,
-    ) -> None:
-        self.encoder, self.store, self.names, self.settings, self.shard = encoder, store, names, settings, shard
-        self.say: Callable[[str], None] = say or (lambda _: None)
-        self.progress: Callable[[Event], None] = progress or (lambda _: None)
-        self.device = choose_device(settings.device)
-        self.precision = choose_precision(settings.amp, self.device)
-        self.workers = self._workers()
-        self.corrupt: list[CorruptImage] = []
-        self.fingerprint = dataset.fingerprint(settings.hash_content)  # before any limit, and with hashes a long read
-        dataset = dataset.oriented(settings.exif_orientation or dataset.exif_orientation)
-        if settings.skip_corrupt:
-            self.corrupt = self._scan(dataset)
-            dataset = dataset.without([dataset.sample_id(image.row) for image in self.corrupt])
-            if self.corrupt:
-                self.say(f"{count_images(len(self.corrupt))} cannot be decoded and are left out")
-        self.dataset = dataset
-        self.facts = facts(encoder, dataset, precision=self.precision, fingerprint=self.fingerprint)
-        self._forward: Forward | None = None
-
-    def _workers(self) -> int:
-        if self.settings.workers != "auto":
-            return self.settings.workers
-        cpus = count_cpus()
-        # a CPU encoder takes all cores; decoding an image costs it a few per cent of encoding it
-        return min(cpus, 32) if self.device.type == "cuda" else max(1, cpus // 4)
-
-    def _scan(self, dataset: "ImageDataset") -> list[CorruptImage]:
-        total = len(dataset)
-        return known_corrupt(
-            dataset,
-            self.store.root / "scans",
-            workers=self.workers if self.settings.workers != "auto" else count_cpus(),
-            fingerprint=self.fingerprint,
-            progress=lambda rows: self.progress(Event("scan", rows, total)),
-        )
-
-    @cached_property
-    def overlap(self) -> OverlapRecord:
-        """Test images that are training images: looked for before the first bank of these data is made."""
-        total = len(self.dataset)
-        found = known_overlap(
-            self.dataset,
-            self.store.root / "scans",
-            fingerprint=self.fingerprint,
-            progress=lambda rows: self.progress(Event("compare", rows, total)),
-        )
-        if n := found["test_images_in_train"]:
-            test, train = found["examples"][0]
-            self.say(f"{count_images(n)} of the test part are training images too: {test} has the bytes of {train}")
-        return found
-
-    @property
-    def forward(self) -> Forward:
-        """The encoder on its device, moved there when the first image needs it."""
-        if self._forward is None:
-            size = self.settings.batch_size
-            self._forward = Forward(
-                self.encoder.module,
-                self.names,
-                device=self.device,
-                precision=self.precision,
-                batch_size=None if size == "auto" else size,
-                img_size=self.encoder.spec.img_size,
-                compile=self.settings.compile,
-            )
-        return self._forward
-
-    def run(self) -> "dict[str, FeatureBank]":
-        """Fill the banks; a feature that turns out not to fit float16 starts again in float32."""
-        dtypes = self._stored_dtypes()
-        oriented = 0
-        while True:
-            banks = {name: self._bank(name, dtypes[name]) for name in self.names}
-            try:
-                oriented += self._fill(banks)
-            except Float16Overflow as overflow:
-                if self.settings.dtype == "float16":
-                    raise ParameterError(
-                        f"feature {overflow.feature!r} of {self.encoder.spec.name} does not fit float16; "
-                        "use --dtype auto or --dtype float32"
-                    ) from overflow
-                dtypes[overflow.feature] = "float32"
-                continue
-            wider = self._restarted_by_others(dtypes)
-            if not wider:
-                break
-            dtypes.update(dict.fromkeys(wider, "float32"))
-        for name, bank in banks.items():
-            if missing := len(missing_in(bank, self.shard)):  # counted, not assumed
-                raise DataError(f"{bank.path}: {missing} rows of {name} are missing; run again")
-        if oriented:
-            used = (
-                "they were turned" if self.dataset.exif_orientation else "they were used as stored, as torchvision does"
-            )
-            hint = "" if self.dataset.exif_orientation else "; --exif-orientation turns them"
-            self.say(f"{count_images(oriented)} ask for another orientation in their EXIF data: {used}{hint}")
-        return banks
-
-    # --- the stored dtype
-
-    def _key(self, name: str, dtype: str, variant: int = 0) -> str:
-        """Key of a bank; `variant` counts the banks that have equal facts and other features."""
-        from ssl_risk_rs.bank.store import bank_key
-
-        more = {"variant": variant} if variant else {}
-        return bank_key({**self.facts, "feature": name, "dtype": dtype, **more})
-
-    def _stored_dtypes(self) -> dict[str, str]:
-        """dtype of each feature: what was asked for, else that of an earlier run's bank, else what the probe
-        batch fits."""
-
-        if self.settings.dtype != "auto":
-            return dict.fromkeys(self.names, self.settings.dtype)
-        found = {}
-        for name in self.names:
-            dtype = self._dtype_in_store(name)
-            if dtype is not None:
-                found[name] = dtype
-        if len(found) < len(self.names):
-            found = {**self._probe(), **found}
-        return found
-
-    def _dtype_in_store(self, name: str) -> str | None:
-        """dtype of the bank that an earlier run made or began with the features that the encoder gives now."""
-        from ssl_risk_rs.bank import FeatureBank, is_bank
-
-        for variant in itertools.count():
-            paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in ("float16", "float32")}
-            banks = {dtype: FeatureBank.open(path) for dtype, path in paths.items() if is_bank(path)}
-            if not banks:
-                break
-            if len(banks) == 2 and not banks["float16"].complete:
-                del banks["float16"]  # it went as far as that before a feature did not fit
-            for dtype, bank in banks.items():
-                if self.same_features.difference(name, bank) is None:
-                    return dtype
-        return None
-
-    def _restarted_by_others(self, dtypes: dict[str, str]) -> list[str]:
-        """Features that another shard has found not to fit float16 while this one was writing it."""
-        if self.shard is None or self.settings.dtype != "auto":
-            return []
-        from ssl_risk_rs.bank import is_bank
-
-        narrow = [name for name, dtype in dtypes.items() if dtype == "float16"]
-        begun = [name for name in narrow if is_bank(self.store.path_for(self._key(name, "float32")))]
-        return [name for name in begun if self._dtype_in_store(name) == "float32"]
-
-    def _probe(self) -> dict[str, str]:
-        """dtype that the features of a few images, spread over the data set, fit."""
-        from ssl_risk_rs.bank import fits_float16
-
-        n = len(self.dataset)
-        rows = np.unique(np.linspace(0, n - 1, min(N_PROBE, n)).astype(np.uint64))
-        decoded = self._decoder(rows, chunk=len(rows))[0]
-        if decoded.images is None:
-            raise DataError(self._corrupt_message(decoded.corrupt))
-        arrays = self.forward([decoded.images]).arrays()
-        for name, values in arrays.items():
-            self._check_finite(name, decoded.rows, values)
-        return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
-
-    def _bank(self, name: str, dtype: str) -> "FeatureBank":
-        """The bank of a feature, created or reopened.
-
-        One that exists is used whatever its header says of libraries and devices, if it gives the same features
-        for a few images: its key is a hash of all that is known to decide its numbers, and this finds the rest.
-        """
-        from ssl_risk_rs.bank import FeatureBank, is_bank
-
-        for variant in itertools.count():
-            key = self._key(name, dtype, variant)
-            path = self.store.path_for(key)
-            if not is_bank(path):
-                try:
-                    return self._create(path, key, name, dtype)
-                except BankError:
-                    if not is_bank(path):
-                        raise
-                    # another shard was quicker, with another device in its header: as one that was there before
-            bank = FeatureBank.open(path)
-            columns = [column for column in self.dataset.samples.columns if column != "path"]
-            if not set(columns) <= set(bank.samples.columns) or not bank.samples.select(columns).equals(
-                self.dataset.samples.select(columns)
-            ):
-                raise BankError(f"{path} holds other samples than {self.dataset.uri}; remove it and run again")
-            difference = self.same_features.difference(name, bank)
-            if difference is None:
-                return bank
-            self.say(
-                f"{path} is not used: {self.encoder.spec.name} gives other features now, with the same weights and "
-                f"settings ({difference:.2g} of their spread on the images compared); they go into another bank"
-            )
-        raise AssertionError("itertools.count does not end")
-
-    @cached_property
-    def same_features(self) -> SameFeatures:
-        def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-            decoded = self._decoder(rows, chunk=len(rows))[0]
-            return decoded.rows, {} if decoded.images is None else self.forward([decoded.images]).arrays()
-
-        return SameFeatures(encode, self.precision)
-
-    def _create(self, path: Path, key: str, name: str, dtype: str) -> "FeatureBank":
-        from ssl_risk_rs.bank import FeatureBank
-
-        described = header(
-            self.encoder,
-            self.dataset,
-            feature=name,
-            precision=self.precision,
-            device=str(self.device),
-            fingerprint=self.fingerprint,
-            corrupt=self.corrupt,
-            overlap=self.overlap,
-        )
-        return FeatureBank.create(
-            path,
-            {**described, "key": key},
-            self.dataset.samples,
-            n_features=int(self.encoder.num_features[name]),
-            dtype="float16" if dtype == "float16" else "float32",
-        )
-
-    # --- the loop
-
-    def _decoder(self, rows: np.ndarray, chunk: int = CHUNK) -> Decoder:
-        return Decoder(self.dataset, self.encoder.transform, rows, chunk)
-
-    def _fill(self, banks: "dict[str, FeatureBank]") -> int:
-        """Decode, encode and write every row that a bank lacks; how many of these ask for another orientation."""
-        with BlockWriter(banks, self.shard) as writer:
-            rows = writer.rows()
-            if len(rows) == 0:
-                return 0
-            total = len(self.dataset) if self.shard is None else len(self.shard.span(len(self.dataset)))
-            loop = _Loop(self.forward, writer, total - len(rows), total, self.progress)
-            size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
-            decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
-            stream = decode(decoder, self.workers, chunk_bytes=CHUNK * size)
-            with closing(stream):
-                corrupt = loop.run(stream, self.forward.batch_size, self._check_finite)
-        if corrupt:
-            raise DataError(self._corrupt_message(corrupt))
-        return loop.oriented
-
-    def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
-        return (
-            f"{count_images(len(corrupt))} cannot be decoded:\n"
-            f"{describe_corrupt(corrupt)}\n"
-            f"List all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
-            "--skip-corrupt"
-        )
-
-    def _check_finite(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
-        bad = ~np.isfinite(values).all(axis=1)
-        if bad.any():
-            where = self.dataset.where(int(rows[np.argmax(bad)]))
-            raise EncoderError(
-                f"feature {name!r} of {self.encoder.spec.name} is NaN or infinite for {where} in "
-                f"{self.precision}; try --amp off, and check the checkpoint"
-            )
-
-
-class _Loop:
-    """Batches from decoded chunks, one of them ahead on the device; keeps the clock."""
+class Loop:
+    """Batches from decoded chunks, one of them ahead on the device; keeps the clocks."""
 
     def __init__(
         self,
         forward: Forward,
-        writer: BlockWriter,
+        put: Put,
+        *,
+        batch_size: BatchSize,
         done: int,
         total: int,
         progress: Callable[[Event], None],
     ) -> None:
-        self.forward, self.writer, self.progress = forward, writer, progress
+        self.forward, self.put, self.batch_size, self.progress = forward, put, batch_size, progress
         self.oriented = 0
         self.before, self.done, self.total = done, done, total
         self.waited: dict[Bottleneck, float] = {"decode": 0.0, "encode": 0.0, "write": 0.0}
-        self.start = self.reported = time.perf_counter()
+        self.busy = {"decode": 0.0, "transform": 0.0, "collate": 0.0, "encode": 0.0}
+        self.start = self.reported = self.end = time.perf_counter()
 
     def run(
         self,
         stream: Iterable[Decoded],
-        batch_size: int,
         check: Callable[[str, np.ndarray, np.ndarray], None],
     ) -> list[CorruptImage]:
         """Encode the stream to its end, or to the first chunk with a corrupt image: these are returned."""
         self._report(force=True)
         pending: tuple[np.ndarray, Features] | None = None
-        for batch, corrupt in _batches(self._timed(stream), batch_size):
-            ahead = None
-            if batch:
-                clock = time.perf_counter()
-                images = [d.images for d in batch if d.images is not None]
-                ahead = np.concatenate([d.rows for d in batch]), self.forward(images)
-                self.waited["encode"] += time.perf_counter() - clock
+        for batch, corrupt in _batches(self._timed(stream), self.batch_size):
+            ahead = self._launch(batch) if batch else None
             self._finish(pending, check)
             pending = ahead
+            if self.batch_size.searching:  # each batch is timed alone
+                self._finish(pending, check)
+                pending = None
             if corrupt:
                 break
         else:
             corrupt = []
         self._finish(pending, check)
+        self.end = time.perf_counter()
         self._report(force=True)
         return corrupt
+
+    def rates(self, writer: BlockWriter, workers: int) -> ExtractionRates:
+        """What the run took, once the writer is closed."""
+        return ExtractionRates(
+            images=self.done - self.before,
+            seconds=self.end - self.start,
+            workers=workers,
+            batch_size=self.forward.batch_size,
+            **self.busy,
+            write=writer.seconds,
+            bytes=writer.bytes,
+            first_block=None if writer.first_block is None else writer.first_block - self.start,
+            waited=self.waited,
+        )
 
     def _timed(self, stream: Iterable[Decoded]) -> Iterator[Decoded]:
         clock = time.perf_counter()
         for decoded in stream:
             self.waited["decode"] += time.perf_counter() - clock
             self.oriented += decoded.oriented
+            self.busy["decode"] += decoded.decode_seconds
+            self.busy["transform"] += decoded.transform_seconds
+            self.busy["collate"] += decoded.collate_seconds
             yield decoded
             clock = time.perf_counter()
+
+    def _launch(self, batch: list[Decoded]) -> tuple[np.ndarray, Features]:
+        clock = time.perf_counter()
+        back_offs = self.forward.back_offs
+        self.forward.batch_size = self.batch_size.size
+        features = self.forward([d.images for d in batch if d.images is not None])
+        if self.forward.back_offs > back_offs:  # the memory has the last word
+            self.batch_size.settle(self.forward.batch_size)
+        self.waited["encode"] += time.perf_counter() - clock
+        return np.concatenate([d.rows for d in batch]), features
 
     def _finish(
         self,
@@ -469,10 +111,13 @@ class _Loop:
         clock = time.perf_counter()
         arrays = features.arrays()
         self.waited["encode"] += time.perf_counter() - clock
+        self.busy["encode"] += features.seconds
+        self.batch_size.observe(len(rows), features.seconds)
         for name, values in arrays.items():
             check(name, rows, values)
-        self.writer.put(rows, arrays)
-        self.waited["write"] = self.writer.waited
+        clock = time.perf_counter()
+        self.put(rows, arrays)
+        self.waited["write"] += time.perf_counter() - clock
         self.done += len(rows)
         self._report()
 
@@ -488,7 +133,7 @@ class _Loop:
         self.progress(Event("encode", self.done, self.total, rate, left, slowest if fresh else None))
 
 
-def _batches(stream: Iterable[Decoded], batch_size: int) -> Iterator[tuple[list[Decoded], list[CorruptImage]]]:
+def _batches(stream: Iterable[Decoded], batch_size: BatchSize) -> Iterator[tuple[list[Decoded], list[CorruptImage]]]:
     """Chunks gathered to about `batch_size` images; ends with the first chunk that has a corrupt image."""
     batch: list[Decoded] = []
     count = 0
@@ -499,7 +144,7 @@ def _batches(stream: Iterable[Decoded], batch_size: int) -> Iterator[tuple[list[
         if decoded.corrupt:
             yield batch, decoded.corrupt
             return
-        if count >= batch_size:
+        if count >= batch_size.size:
             yield batch, []
             batch, count = [], 0
     if batch:

@@ -7,18 +7,25 @@ further encoders do not decode them a second time.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import numpy as np
+
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.extraction.decoding import CorruptImage, find_corrupt
+from ssl_risk_rs.extraction.shard import Shard
 
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset
 
 __all__ = ["OverlapRecord", "known_corrupt", "known_overlap"]
+
+#: rows after which what was found is written down: a minute or so of decoding
+BLOCK_ROWS = 8192
 
 #: rises when the same files give another answer
 VERSION = 2
@@ -37,18 +44,48 @@ def known_corrupt(
     *,
     workers: int,
     fingerprint: str,
+    shard: Shard | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[CorruptImage]:
     """Images of the data set that cannot be decoded; decodes them all unless `folder` has the answer.
 
-    `fingerprint` must be the data set's own: a changed file is looked at again.
+    Each block of rows is written down once it is decoded: a scan that was interrupted goes on, and shards that scan at
+    the same time begin at different blocks and use each other's. `fingerprint` must be the data set's own: a changed
+    file is looked at again.
     """
     path = _path(folder, "corrupt", dataset, fingerprint)
-    if path.exists():
-        return [CorruptImage(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["corrupt"]]
-    corrupt = find_corrupt(dataset, workers=workers, progress=progress)
-    _write(path, {"data": dataset.uri, "rows": len(dataset), "corrupt": [image._asdict() for image in corrupt]})
-    return corrupt
+    blocks = path.with_suffix(".blocks")
+    n = len(dataset)
+    starts = list(range(0, n, BLOCK_ROWS))
+    first = 0 if shard is None else shard.index * len(starts) // shard.count
+    files = []
+    done = 0
+    for start in starts[first:] + starts[:first]:
+        if path.exists():
+            break
+        rows = np.arange(start, min(start + BLOCK_ROWS, n), dtype=np.uint64)
+        files.append(blocks / f"{start}-{start + len(rows)}.json")
+        if not files[-1].exists():
+            before = done
+            report = None if progress is None else lambda rows, before=before: progress(before + rows)
+            _write(files[-1], _found(dataset, find_corrupt(dataset, workers=workers, rows=rows, progress=report)))
+        done += len(rows)
+    if not path.exists():
+        try:
+            corrupt = sorted(image for file in files for image in _corrupt_in(file))
+        except FileNotFoundError:  # another shard has put the blocks together
+            return _corrupt_in(path)
+        _write(path, _found(dataset, corrupt))
+        shutil.rmtree(blocks, ignore_errors=True)
+    return _corrupt_in(path)
+
+
+def _found(dataset: "ImageDataset", corrupt: list[CorruptImage]) -> dict[str, object]:
+    return {"data": dataset.uri, "rows": len(dataset), "corrupt": [image._asdict() for image in corrupt]}
+
+
+def _corrupt_in(path: Path) -> list[CorruptImage]:
+    return [CorruptImage(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["corrupt"]]
 
 
 def known_overlap(

@@ -51,7 +51,9 @@ class BlockWriter:
         self.banks = {name: bank for name, bank in banks.items() if len(missing_in(bank, shard))}
         self.shard = shard
         self.missing: dict[str, np.ndarray] = {}  # bool (n,) for each bank
-        self.waited = 0.0  # seconds that `put` waited for the disk
+        self.seconds = 0.0  # that the thread took to convert and commit
+        self.bytes = 0  # committed
+        self.first_block: float | None = None  # time.perf_counter() when the first block was committed
         self._queue: queue.Queue[tuple[np.ndarray, dict[str, np.ndarray]] | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._writers: dict[str, BankWriter] = {}
@@ -67,14 +69,12 @@ class BlockWriter:
 
     def put(self, rows: np.ndarray, features: dict[str, np.ndarray]) -> None:
         """Hand over float32 features (b, d) by name for these rows."""
-        start = time.perf_counter()
         while self._error is None:
             try:
                 self._queue.put((rows, features), timeout=0.1)
                 break
             except queue.Full:
                 continue
-        self.waited += time.perf_counter() - start
         if self._error is not None:
             raise self._error
 
@@ -122,16 +122,23 @@ class BlockWriter:
                     last = True
                     break
                 rows, features = batch
+                clock = time.perf_counter()
                 for name in writers:
                     values = features[name]
                     keep = self.missing[name][rows]
                     blocks[name].append((rows[keep], self._convert(name, values[keep])))
                     size += blocks[name][-1][1].nbytes
+                self.seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
             for name, block in blocks.items():
                 if any(len(rows) for rows, _ in block):
                     rows = np.concatenate([rows for rows, _ in block])
-                    writers[name].append(rows, np.concatenate([values for _, values in block]))
+                    values = np.concatenate([values for _, values in block])
+                    writers[name].append(rows, values)
+                    self.bytes += values.nbytes
+                    self.first_block = self.first_block or time.perf_counter()
                 block.clear()
+            self.seconds += time.perf_counter() - clock
 
     def _convert(self, name: str, values: np.ndarray) -> np.ndarray:
         """To the bank's dtype; Float16Overflow where that has no room."""

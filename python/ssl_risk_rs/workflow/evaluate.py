@@ -17,7 +17,7 @@ from ssl_risk_rs.workflow.probes import decompose_each
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["evaluate"]
+__all__ = ["choose_control", "choose_twin", "evaluate"]
 
 #: images up to which a control encoder is encoded without being asked for: seconds to a minute
 CHEAP_IMAGES = 20_000
@@ -80,9 +80,9 @@ def evaluate(
     spec = header.encoder_spec or {}
     encoder, data_name = header.encoder or model, header.data_name or data
     own = {"layers": None, "pool": None}  # twin and control choose their own features
-    twin_name = _twin(spec, header.data_id, supervised, say)
+    twin_name = choose_twin(spec, header.data_id, supervised, say)
     twin = None if twin_name is None else bank_of(twin_name, **own)
-    control_name, no_control = _control(spec, data, bank.n_rows, control)
+    control_name, no_control = choose_control(spec, data, bank.n_rows, control)
     any_size = {"img_size": None} if control_name is not None and control_name.startswith("pixels") else {}
     blind = None if control_name is None else bank_of(control_name, **own, **any_size)
     task = make_task(bank, groups=group)
@@ -116,7 +116,8 @@ def _sentence(note: str) -> str:
     return f"{note[:1].upper()}{note[1:]}" + ("" if note.endswith(".") else ".")
 
 
-def _twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callable[[str], None]) -> str | None:
+def choose_twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callable[[str], None]) -> str | None:
+    """The supervised twin, if there is one."""
     if asked != "auto":
         return None if asked == "none" else asked
     name, labels = spec.get("supervised_twin"), spec.get("twin_labels_id")
@@ -132,7 +133,7 @@ def _twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callab
     return name
 
 
-def _control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> tuple[str | None, str | None]:
+def choose_control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> tuple[str | None, str | None]:
     """The control encoder, or why there is none."""
     if asked == "none":
         return None, "none was asked for"

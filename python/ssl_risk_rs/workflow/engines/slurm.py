@@ -58,8 +58,10 @@ class SlurmEngine:
         """The directives that submitit would put at the head of a job's script."""
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-        names = SlurmExecutor._equivalence_dict()
-        known = {names.get(k, k.removeprefix("slurm_")): v for k, v in self.parameters.items() if k != "mem_gb"}
+        names: dict[str, str] = dict(SlurmExecutor._equivalence_dict() or {})
+        known: dict[str, Any] = {
+            names.get(k, k.removeprefix("slurm_")): v for k, v in self.parameters.items() if k != "mem_gb"
+        }
         if "mem_gb" in self.parameters:
             known["mem"] = f"{self.parameters['mem_gb']}GB"
         text = _make_sbatch_string(command="LINE", folder=self.folder, **known)

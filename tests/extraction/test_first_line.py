@@ -1,0 +1,56 @@
+"""What is said before anything slow begins."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from local_encoder import WAIT
+from ssl_risk_rs.extraction import cached
+
+#: says when torch is imported, and where a silent start would show
+WATCH = """
+import sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch" and sys.stderr.write("TORCH IS IMPORTED\\n"):
+            sys.meta_path.remove(self)
+sys.meta_path.insert(0, Watch())
+from ssl_risk_rs.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["extract", "-m", "pixels:4", "--limit", "2/class"], "pixels:4 encodes 40 images of digits"),
+        (
+            ["extract", "-m", "pixels:4", "--limit", "2/class", "--shard", "1/3"],
+            "Shard 1/3: pixels:4 encodes 13 of 40 images of digits",
+        ),
+        (
+            ["run", "-m", "pixels:4", "--supervised", "none", "--control", "none", "--probe", "ridge"],
+            "pixels:4 encodes 1,797 images of digits",
+        ),
+    ],
+)
+def test_the_first_line_comes_before_torch_is_imported(tmp_path, args, line):
+    command = [sys.executable, "-c", WATCH, *args, "-d", "digits", "--store", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, cwd=tmp_path, env=os.environ)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[0].startswith(line) and lines.index("TORCH IS IMPORTED") > 0
+
+
+def test_a_slow_look_at_the_data_is_said(monkeypatch):
+    said = threading.Event()
+    monkeypatch.setattr(cached, "PATIENCE", 0.0)
+    with cached._said_if_slow(lambda sentence: said.set(), "Looking …"):
+        assert said.wait(WAIT)  # said while the block is at work
+    said.clear()
+    monkeypatch.setattr(cached, "PATIENCE", WAIT)
+    with cached._said_if_slow(lambda sentence: said.set(), "Looking …"):
+        pass
+    assert not said.is_set()

@@ -1,0 +1,99 @@
+"""--dry-run: what an extraction would take, and nothing of it on disk."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from local_encoder import LocalEncoder, Spike, TwoFeatures, spiky_data
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.extraction import ExtractionSettings, Shard, extract
+from ssl_risk_rs.extraction import forecast as module
+from ssl_risk_rs.extraction.forecast import forecast
+
+
+def test_rows_and_bytes_are_those_of_the_bank_that_is_made_then(tmp_path):
+    dataset = create_dataset("digits", limit="5/class")
+    names = ["deep", "shallow"]
+    told = forecast(LocalEncoder(), dataset, store=tmp_path / "s", features=names)
+    assert not (tmp_path / "s").exists()
+    banks = extract(LocalEncoder(), dataset, store=tmp_path / "s", features=names)
+    for entry, bank in zip(told, banks.values(), strict=True):
+        assert (entry.rows, entry.missing, entry.n_features) == (100, 100, bank.n_features)
+        assert entry.dtype == bank.dtype and entry.device == "cpu" and entry.timed == 100
+        payload = sum(array.features.nbytes + array.rows.nbytes for array in bank.arrays())
+        assert entry.bytes == payload
+        assert entry.seconds == pytest.approx(100 / entry.images_per_second, rel=1e-12)  # one division
+        assert entry.bottleneck in ("decode", "encode", "write") and entry.memory > 0
+
+
+def test_rows_that_are_there_are_not_counted_and_a_shard_counts_its_own(tmp_path):
+    dataset = create_dataset("digits", limit="5/class")
+    extract(LocalEncoder(), dataset, store=tmp_path, shard=Shard(0, 4))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (whole,) = forecast(LocalEncoder(), dataset, store=tmp_path)
+    (done,) = forecast(LocalEncoder(), dataset, store=tmp_path, shard=Shard(0, 4))
+    (half,) = forecast(LocalEncoder(), dataset, store=tmp_path, shard=Shard(0, 2))
+    assert [(e.rows, e.missing) for e in (whole, done, half)] == [(100, 75), (25, 0), (50, 25)]
+    assert done.images_per_second is None and done.seconds == 0 and done.timed == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_dtype_is_the_one_that_fits(tmp_path):
+    (entry,) = forecast(LocalEncoder(Spike()), spiky_data(tmp_path, at=slice(None)), store=tmp_path / "s")
+    assert entry.dtype == "float32" and entry.bytes == 350 * (5 * 4 + 8)
+
+
+def test_few_batches_are_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS", 0.0)
+    encoder, dataset = LocalEncoder(), create_dataset("digits")
+    (entry,) = forecast(encoder, dataset, store=tmp_path, settings=ExtractionSettings(batch_size=8, workers=1))
+    assert entry.missing == 1797 and entry.batch_size == 8 and entry.timed < 100
+    assert entry.seconds == pytest.approx(1797 / entry.images_per_second, rel=1e-12)
+    assert sum(encoder.module.seen) < 200  # with those that the dtype is decided on
+
+
+def test_corrupt_images_are_counted_and_end_nothing(tmp_path):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for i, name in enumerate("ab" * 5):
+            path = tmp_path / "d" / part / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), i, np.uint8)).save(path)
+    path.write_bytes(b"nonsense")
+    (entry,) = forecast(LocalEncoder(), create_dataset(f"folder:{tmp_path / 'd'}"), store=tmp_path / "s")
+    assert entry.missing == 20 and entry.corrupt == 1 and entry.timed == 20
+
+
+def test_memory_that_ends_halves_the_batch_that_is_told(tmp_path):
+    class Hungry(TwoFeatures):
+        def forward(self, images):
+            if len(images) > 10:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(images)
+
+    (entry,) = forecast(LocalEncoder(Hungry()), create_dataset("digits", limit="5/class"), store=tmp_path)
+    assert entry.batch_size == 8  # 64 → 32 → 16 → 8
+
+
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_the_commands_write_nothing(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    args = [command, "-m", "pixels:4", "-d", "digits", "--limit", "3/class", "--store", "s", "--dry-run"]
+    result = CliRunner().invoke(main, [*args, "--format", "json"], catch_exceptions=False)
+    assert result.exit_code == 0 and "Nothing was written." in result.stderr
+    entries = json.loads(result.stdout)
+    roles = {"extract": ["pixels:4"], "run": ["pixels:4", "pixels:8"]}[command]
+    assert [entry["encoder"] for entry in entries] == roles
+    assert all(entry["missing"] == 60 for entry in entries)
+    assert not list(tmp_path.iterdir())
+    table = CliRunner().invoke(main, args, catch_exceptions=False)
+    assert max(map(len, table.stdout.splitlines())) <= 80
+
+
+def test_features_need_no_dry_run():
+    result = CliRunner().invoke(main, ["run", "--features", "x.npz", "--dry-run"])
+    assert result.exit_code == 2 and "--features are encoded already" in result.stderr

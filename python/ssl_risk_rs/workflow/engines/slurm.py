@@ -58,7 +58,7 @@ class SlurmEngine:
         """The directives that submitit would put at the head of a job's script."""
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-        names: dict[str, str] = dict(SlurmExecutor._equivalence_dict() or {})
+        names: Any = SlurmExecutor._equivalence_dict()
         known: dict[str, Any] = {
             names.get(k, k.removeprefix("slurm_")): v for k, v in self.parameters.items() if k != "mem_gb"
         }

@@ -11,8 +11,8 @@ from ssl_risk_rs.cli._engines import engine_options_of, words_of
 __all__ = ["run_shards"]
 
 #: options that a shard's line has of its own, or does without
-_OWN = ("model", "data", "store", "engine", "engine_options", "jobs", "shards", "form", "mean", "std", "resize",
-        "interpolation")  # fmt: skip
+_OWN = ("model", "data", "store", "engine", "engine_options", "jobs", "shards", "form", "dry_run", "mean", "std",
+        "resize", "interpolation")  # fmt: skip
 
 
 def run_shards(
@@ -26,8 +26,9 @@ def run_shards(
     jobs: int | None,
     shards: int | None,
     device: str,
+    dry_run: bool,
 ) -> None:
-    """Run `extract --shard i/n` for each i; when they have ended well, every row is there.
+    """Run `extract --shard i/n` for each i, or say where they would run; when they ended well, every row is there.
 
     Raises
     ------
@@ -52,6 +53,10 @@ def run_shards(
         Line(f"{i}/{count}", (*common, "--shard", f"{i}/{count}"), folder / f"{name}-{i}-of-{count}.log")
         for i in range(count)
     ]
+    if dry_run:
+        for sentence in runs_on.describe():
+            opt.say(f"{count} shards would run as {sentence}")
+        return
     failed: list[Line] = []
 
     def tell(change: Change) -> None:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @opt.device_option
 @opt.extraction_options
 @opt.shard_option
-@opt.dry_run_option
 @click.option("--shards", type=click.IntRange(1), metavar="N",
               help="Run the N lines with --shard on the engine; here, the default is one a GPU.")  # fmt: skip
 @engine_option("local", "ray", "slurm", what="Shards run")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="So many shards at a time; default: one on each GPU.")
+@opt.dry_run_option
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
 @click.pass_context
@@ -36,11 +36,11 @@ def extract(
     group: str | None,
     form: str,
     shard: "Shard | None",
-    dry_run: bool,
     shards: int | None,
     engine: Literal["local", "ray", "slurm"],
     engine_options: tuple[str, ...],
     jobs: int | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Encode images into a feature bank and print where it is.
@@ -60,18 +60,18 @@ def extract(
     model = opt.prepared_model(model, options)
     settings = opt.extraction_settings(options)
     data = opt.named_data(data)
-    if shards is not None or engine != "local" or jobs is not None:
-        if shard is not None:
-            raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
-        if dry_run:
-            raise click.UsageError("--dry-run times batches in this process: leave out --shards, --engine and --jobs")
-        run_shards(
-            context, model, data, store, engine=engine, engine_options=engine_options, jobs=jobs, shards=shards,
-            device=settings["settings"].device,
-        )  # fmt: skip
+    several = shards is not None or engine != "local" or jobs is not None
+    if several and shard is not None:
+        raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
     if dry_run:
         forecasts = forecast_banks(model, data, store=store, group=group, shard=shard, say=opt.say, **settings)
         print_forecasts(forecasts, form)
+    if several:
+        run_shards(
+            context, model, data, store, engine=engine, engine_options=engine_options, jobs=jobs, shards=shards,
+            device=settings["settings"].device, dry_run=dry_run,
+        )  # fmt: skip
+    if dry_run:
         return
     with EventDisplay() as progress:
         banks = ensure_banks(

@@ -119,9 +119,7 @@ def create_dataset(
     known = {entry.scheme: entry for entry in _SCHEMES}
     if scheme not in known:
         examples = ", ".join(entry.example for entry in _SCHEMES)
-        raise DataError(
-            f"data {uri!r} has no known scheme; write one of {examples}. {suggestion(uri, known)}".rstrip()
-        )
+        raise DataError(f"data {uri!r} has no known scheme; write one of {examples}. {suggestion(uri, known)}".rstrip())
     dataset = ImageDataset(
         known[scheme].create(location),
         split_file=None if split is None else SplitFile.read(split),

@@ -41,7 +41,8 @@ def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -
     ------
     EncoderError for what the encoder does not offer.
     """
-    if len(layers or ()) < 2 and not any(may_be_several(layer, pool) for layer in layers or [None]):
+    asked: Sequence[str | None] = layers or (None,)
+    if len(asked) < 2 and not any(may_be_several(layer, pool) for layer in asked):
         return None
     kind = parse_name(model).kind
     if kind in ("hf", "openclip"):  # what they offer is known when they are built

@@ -58,9 +58,9 @@ class SlurmEngine:
         """The directives that submitit would put at the head of a job's script."""
         from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 
-        names = SlurmExecutor._equivalence_dict()
+        names: Any = SlurmExecutor._equivalence_dict()
         known: dict[str, Any] = {
-            str(names.get(k, k.removeprefix("slurm_"))): v for k, v in self.parameters.items() if k != "mem_gb"
+            names.get(k, k.removeprefix("slurm_")): v for k, v in self.parameters.items() if k != "mem_gb"
         }
         if "mem_gb" in self.parameters:
             known["mem"] = f"{self.parameters['mem_gb']}GB"

@@ -69,6 +69,12 @@ def test_the_paper_s_protocol_has_no_gap(tmp_path):
     assert explain_targets(["there"]).no_gap is NoGap.PAPER
 
 
+def test_a_folder_of_runs_is_no_run():
+    run("explain", save("a.npz"), "--probe", "ridge", "--no-gap")
+    said = run("explain", "runs", code=1).stderr
+    assert "runs is a folder of 1 run folders: name one, such as runs" in said
+
+
 def test_layers_are_ranked_and_other_encoders_refused():
     files = [save("late.npz"), save("early.npz", 3)]
     text = run("explain", *files, "--probe", "ridge", "--no-gap").stdout

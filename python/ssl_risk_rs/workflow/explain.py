@@ -123,6 +123,9 @@ def _open(
     if (Path(target).expanduser() / "run.json").is_file():
         run = Run.load(target)
         return _Target(target, run, *_features_of(run))
+    inside = sorted(Path(target).expanduser().glob("*/run.json"))
+    if inside:
+        raise DataError(f"{target} is a folder of {len(inside)} run folders: name one, such as {inside[-1].parent}")
     run, failure = decompose_features(
         target,
         group=group,

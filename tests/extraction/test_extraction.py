@@ -514,6 +514,11 @@ def run_cli(*args, then="") -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def unhurried(err: str) -> list[str]:
+    """Lines of stderr, but the one that a slow machine adds."""
+    return [line for line in err.splitlines() if not line.startswith("Looking through the images of ")]
+
+
 def test_second_run_imports_neither_torch_nor_an_image_library(tmp_path):
     write_images(tmp_path / "d")
     args = [
@@ -530,7 +535,7 @@ def test_second_run_imports_neither_torch_nor_an_image_library(tmp_path):
     status, first, err = run_cli(*args, "--format", "json")
     assert status == 0, err
     status, second, err = run_cli(*args, "--format", "json", then=heavy)
-    assert (status, second) == (0, first) and err.strip() == "[]"
+    assert (status, second) == (0, first) and unhurried(err) == ["[]"]
     (entry,) = json.loads(first)
     assert entry["rows"] == 30 and entry["encoder"] == "random:tiny_convnet"
     Image.new("RGB", (3, 3)).save(tmp_path / "d" / "train" / "ant" / "000.png")  # other data: another bank
@@ -604,7 +609,7 @@ def test_no_data_named_is_said(tmp_path, monkeypatch):
     assert "random:tiny_convnet" in result.stdout.splitlines()[1]
     monkeypatch.setenv("SSL_RISK_DATA", "digits")
     result = CliRunner().invoke(main, [*args, "--format", "csv"])
-    assert result.exit_code == 0 and not result.stderr
+    assert result.exit_code == 0 and not unhurried(result.stderr)
     assert result.stdout.startswith("encoder,feature,data,rows,n_features,dtype,path\nrandom:tiny_convnet,")
 
 

@@ -7,6 +7,8 @@
                                     or a published name); how its images were prepared: ?mean=…&std=…&resize=…
     file.py:function                your own code: it is run
     hub:OWNER/REPO[:REF]:ENTRY      an entry of a repository's hubconf.py: its code is run
+    hf:OWNER/REPO[@REVISION]        a model of transformers, or a folder of save_pretrained, with its own processor
+    openclip:ARCH/TAG               the image tower of a model of open_clip: a tag, a file, or a folder
     pixels:8                        mean pixels on an 8 by 8 grid: cannot have memorized anything
     demo_ssl                        bundled: 8×8 digits, SSL; with demo_supervised and demo_random
 

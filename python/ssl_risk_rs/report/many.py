@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from ssl_risk_rs.report.sentences import MARKS
+from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate
@@ -115,7 +115,7 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
     entries = [e for e in found.entries if e.name in errors]
     first = decomposition_of(entries[0].run, probe)
     where = best.run.provenance
-    yield f"{len(entries)} features of {where.encoder} on {where.data} · {probe} probe (strict protocol)"
+    yield f"{len(entries)} features of {short(where.encoder)} on {where.data} · {probe} probe (strict protocol)"
     yield f"  errors in %; aggregated risk with its {100 * first.method.confidence:g} % interval"
     wide = max(7, *(len(e.name) for e in entries))
     yield f"    {'feature':<{wide}} {'dim.':>6} {'on folds':>9} {'rank':>5} {'agg. risk':>10}   {'interval':^17}"

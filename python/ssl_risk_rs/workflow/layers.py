@@ -24,6 +24,7 @@ from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.many import Entry, Failed, Layers, decomposition_of
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.many import Item, RunFolder, question_of, run_each
@@ -41,8 +42,7 @@ def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -
     ------
     EncoderError for what the encoder does not offer.
     """
-    asked: Sequence[str | None] = layers or (None,)
-    if len(asked) < 2 and not any(may_be_several(layer, pool) for layer in asked):
+    if len(layers or ()) < 2 and not any(may_be_several(layer, pool) for layer in layers or [""]):
         return None
     kind = parse_name(model).kind
     if kind in ("hf", "openclip"):  # what they offer is known when they are built
@@ -153,7 +153,7 @@ def on_unseen_rows(d: Decomposition) -> Decomposition:
     return replace(
         d,
         judgements=rows,
-        estimates=found.estimates,
+        estimates={name: d.estimates[name] if _of_test_rows(name) else e for name, e in found.estimates.items()},
         covariance=found.covariance,
         covariance_of=found.covariance_of,
         beta=found.beta,
@@ -163,6 +163,11 @@ def on_unseen_rows(d: Decomposition) -> Decomposition:
         label_curve=None,
         notes=(*d.notes, Note("unseen_rows", {"rows": int(kept.sum()), "train": len(kept)})),
     )
+
+
+def _of_test_rows(quantity: str) -> bool:
+    """Whether a quantity is judged on test rows alone, so that its interval stays as it is."""
+    return all(QUANTITIES[risk].rows == "test" for risk in QUANTITIES[quantity].weights)
 
 
 def fold_error(d: Decomposition) -> float:

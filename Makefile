@@ -53,8 +53,9 @@ lint: $(VENV)/.built ## formatting, clippy with the oldest Rust's library, ruff,
 	$(VENV)/bin/mypy
 	$(VENV)/bin/stubtest ssl_risk_rs._core
 
-docs: $(VENV)/.built ## pages made from the code
+docs: $(VENV)/.built ## the command reference, and all pages with the Python API as a site in site/
 	$(PY) scripts/cli_reference.py
+	$(PY) scripts/site.py
 
 bench: $(VENV)/.built $(VENV)/.bench ## quick run of the benchmarks beside other libraries; sizes: bench/run.py --help
 	$(PY) bench/run.py --size smoke

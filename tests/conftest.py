@@ -193,6 +193,7 @@ SLOW = frozenset(
         "tests/system/test_fork.py::test_fits_on_one_thread_start_no_others",
         "tests/system/test_same_splits.py::test_a_copy_of_the_folder",
         "tests/test_arrows.py::test_imports_follow_the_arrows",
+        "tests/test_tutorial.py",
         "tests/workflow/test_packs.py",
         "tests/workflow/test_parts.py::test_a_decomposition_in_parts_is_that_of_one_process",
         "tests/workflow/test_ray.py",

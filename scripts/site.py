@@ -42,6 +42,7 @@ PAGES = {
     "docs/explain": "Explanations",
     "docs/geometry": "Geometry",
     "docs/study": "The study",
+    "docs/fashion-mnist": "On real images",
     "docs/findings": "Findings",
     "docs/zoo": "The zoo",
     "docs/scale": "Many encoders and machines",

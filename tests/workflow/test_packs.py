@@ -75,6 +75,17 @@ def test_csv_tables_hold_to_all_digits(made: Path, tmp_path: Path):
     assert not verify_table(table, file).holds
 
 
+def test_other_metrics_and_the_other_order_hold_too(made: Path, tmp_path: Path):
+    options = ["--probe", "ridge", "--metric", "balanced,top5", "--order", "both", "--out", tmp_path / "run"]
+    run("decompose", made / "a.npz", *options)
+    read_results(tmp_path / "run").write_csv(tmp_path / "t.csv")
+    features = tasks_of(["-"], [str(made / "a.npz")])
+    write_pack([tmp_path / "run"], tmp_path / "p", evidence=Evidence.FEATURES, tasks=features)
+    found = verify_table(tmp_path / "t.csv", tmp_path / "p")
+    quantities = {(dict(c.cell.keys)["metric"], c.cell.quantity) for c in found.cells}
+    assert found.holds and {("balanced", "agg_risk"), ("error", "enc_gen_alt")} <= quantities
+
+
 def test_ten_thousand_changed_bytes_are_all_found(made: Path, tmp_path: Path):
     file = tmp_path / "p"
     write_pack([made / "runs/a"], file)

@@ -120,7 +120,8 @@ def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:
     if own is None or on_test is None:
         return 1.0
     k = len(judged.class_names)
-    trained = risk_of(metric, own, judged.train_labels, k)
+    own_labels = judged.test_labels if risk == "risk_uf" else judged.train_labels  # rows that the probe was fitted on
+    trained = risk_of(metric, own, own_labels, k)
     tested = risk_of(metric, on_test, judged.test_labels, k)
     if tested <= trained:
         return 1.0

@@ -13,7 +13,7 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 __all__ = ["KEYS", "PrintedCell", "PrintedTable", "read_table"]
 
 #: columns that say which result a row is of
-KEYS = ("encoder", "data", "probe", "protocol", "shots")
+KEYS = ("encoder", "data", "probe", "protocol", "shots", "metric", "target")
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _CELL = re.compile(rf"(?P<value>{_NUMBER})(?:\^\S*)?(?:\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\])?")
 #: LaTeX that changes how a number looks and not what it is

@@ -23,6 +23,7 @@ from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.results.metrics import ERROR
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.features import open_features
 
@@ -169,6 +170,8 @@ def _check_outcomes(run: Run, folder: Path) -> None:
             raise PackError(
                 f"{folder} holds no outcomes of its {d.method.probe} probe (an older release wrote it): run it again"
             )
+        if d.method.metric != ERROR.name:
+            raise PackError(f"{folder} is of a target that is no class; packs hold runs of classes only")
 
 
 def _evidence(run: Run, folder: Path, task: Task, evidence: Evidence, scratch: Path) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
 from ssl_risk_rs.decomposition.settings import Probe, Scaling, Settings
 from ssl_risk_rs.decomposition.strict import in_row_order
 from ssl_risk_rs.decomposition.task import Task
@@ -22,6 +23,7 @@ from ssl_risk_rs.report.printed import PrintedCell, read_table
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot
 from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.metrics import METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, PackError, cells_of, open_pack
@@ -117,9 +119,14 @@ def _computed(
 ) -> Iterator[_Result]:
     keys = {
         "encoder": run.provenance.encoder, "data": run.provenance.data, "probe": d.method.probe,
-        "protocol": d.method.protocol, "shots": "", "group": "all",
+        "protocol": d.method.protocol, "shots": "", "group": "all", "metric": d.method.metric,
+        "target": run.provenance.target or "",
     }  # fmt: skip
     yield _Result(keys, _from_outcomes(d), _again(pack, packed, i, d, say))
+    if d.metrics and d.judgements is not None:
+        metrics = [METRICS[measured.metric] for measured in d.metrics]
+        for measured in measure_metrics(d.judgements, metrics, d.method, _crowded(d))[0]:
+            yield _Result({**keys, "metric": measured.metric}, measured.estimates, {})
     for shot in d.shots:
         yield _Result({**keys, "shots": shot.size.name}, _few_shot(d, shot), {})
     if d.control is not None:
@@ -131,17 +138,18 @@ def _from_outcomes(d: Decomposition) -> Mapping[str, Estimate]:
     """Estimates from the outcomes of every row: those of the record are not looked at."""
     if d.judgements is None:
         return {}
-    crowded = [
-        r for r, n in (("risk_af", d.sizes.features), ("risk_sup", d.sizes.twin_features)) if n and n < d.sizes.classes
-    ]
     return quantify(
         d.judgements,
         probe=d.method.probe,
         corrected=d.method.protocol == "strict",
         confidence=d.method.confidence,
         random_counts=d.method.random_counts,
-        crowded=crowded if d.method.probe == "ridge" else (),
+        crowded=_crowded(d),
     ).estimates
+
+
+def _crowded(d: Decomposition) -> tuple[str, ...]:
+    return crowded_risks(d.method.probe, d.sizes.classes, d.sizes.features, d.sizes.twin_features)
 
 
 def _few_shot(d: Decomposition, shot: FewShot) -> Mapping[str, Estimate]:
@@ -223,6 +231,7 @@ def _settings(d: Decomposition) -> Settings:
         floor=d.penalties["floor"].value,
         midpoint=d.judgements is not None and d.judgements.held_out_floor is not None,
         seed=method.seed,
+        order=method.order,
     )
 
 
@@ -251,7 +260,7 @@ def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: 
 
 
 def _matching(keys: Mapping[str, str], results: list[_Result]) -> list[_Result]:
-    wanted = {"shots": "", "group": "all", **keys}
+    wanted = {"shots": "", "group": "all", "metric": "error", **keys}
     return [r for r in results if all(value in (r.keys[name], escape(r.keys[name])) for name, value in wanted.items())]
 
 

@@ -104,6 +104,8 @@ class ImageDataset:
     @property
     def drawing_group(self) -> str | None:
         """The column whose groups decide which images are drawn, by a limit or for the test part; None if none does."""
+        if self.group is None:
+            return None
         drawn = self.limit is not None or (self.split_file is None and self.source.listing().n_train is None)
         return self.group if drawn else None
 

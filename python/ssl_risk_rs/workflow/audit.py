@@ -290,5 +290,9 @@ def _kept(judged: Judgements, kept: np.ndarray) -> Judgements:
         cs=tuple(of(outcome) for outcome in judged.cs),
         floor_on_test=None if judged.floor_on_test is None else of(judged.floor_on_test),
         sup_on_test=None if judged.sup_on_test is None else of(judged.sup_on_test),
-        fold_margins=None if judged.fold_margins is None else judged.fold_margins[:, kept],
+        **{
+            name: values[:, kept]
+            for name in ("fold_margins", "fold_losses", "fold_ranks")
+            if (values := getattr(judged, name)) is not None
+        },
     )

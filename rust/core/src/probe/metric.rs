@@ -65,6 +65,10 @@ impl ClassModel {
         // in float64: where classes lie far apart, S_w is a small difference
         let total = MatRef::from_row_major_slice(&design.covariance, d, d);
         let within = narrow((total - &weighted * mu).as_ref());
+        if (0..d).any(|j| !within[(j, j)].is_finite()) {
+            let what = "the covariance within classes is not finite in float32: features are too large";
+            return Err(Error::Numerical(what.into()));
+        }
         let mu = narrow(mu.transpose());
         let (eigenvalues, basis) = if is_diagonal(&within) {
             ((0..d).map(|j| within[(j, j)]).collect(), None)

@@ -92,7 +92,10 @@ def run_sweep(
         for pair in job.pairs:
             if pair.id in todo:
                 record = _record(job, pair, State.WAITING)
-                if not is_held(folder.file(pair.id, "lock")):
+                before = folder.read(pair.id)
+                # one whose key is only known with its bank may have been finished by another sweep just now
+                finished = before is not None and before.state is State.DONE and pair.key is None
+                if not finished and not is_held(folder.file(pair.id, "lock")):
                     folder.write(record)
                 tell(Update(pair, record))
             else:
@@ -189,8 +192,10 @@ def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None)
     folder = sweep.folder
     with hold(folder.file(pair.id, "lock"), say):
         began = time.perf_counter()
+        before = folder.read(pair.id)
         record = replace(
             _record(job, pair, State.RUNNING),
+            key=pair.key or (None if before is None else before.key),  # another sweep may ask for its run meanwhile
             host=socket.gethostname(),
             pid=os.getpid(),
             started=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -91,3 +91,19 @@ def test_one_name_for_two_targets_is_told_apart(files):
     np.savez(folder / "other" / "a.npz", X_train=made["b"], y_train=y, X_test=made["b"], y_test=y)
     table = run(folder / "a.npz", folder / "other" / "a.npz")
     assert "#1 = a.npz" in table and "#2 = a.npz" in table
+
+
+def test_numbers_for_a_report(tmp_path):
+    file, out = tmp_path / "a.npz", tmp_path / "geometry.parquet"
+    x = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
+    np.savez(file, X_train=x, y_train=np.arange(60) % 3, X_test=x[:9], y_test=np.arange(9) % 3)
+    done = CliRunner().invoke(main, ["stats", str(file), "--out", str(out)])
+    assert done.exit_code == 0 and "--geometry" in done.stderr, done.stderr
+    from ssl_risk_rs.report.geometry import read_statistics
+
+    found = {s.name: s for s in read_statistics(out)}
+    spectrum = np.linalg.eigvalsh(np.corrcoef(x.T.astype(np.float64)))[::-1]
+    assert [found[f"eigenvalue_{j}"].value for j in range(1, 6)] == pytest.approx(spectrum, rel=1e-6)
+    assert found["effective_rank"].n == 60
+    several = CliRunner().invoke(main, ["stats", str(file), str(file), "--out", str(out)])
+    assert several.exit_code == 2 and "one representation" in several.stderr

@@ -45,6 +45,10 @@ LEAST_COLUMN = 10
 )  # fmt: skip
 @click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
 @opt.store_option
+@click.option(
+    "--out", metavar="FILE",
+    help="The numbers of one representation are written as parquet, with the spectrum, for `report --geometry`.",
+)  # fmt: skip
 @opt.format_option
 def stats(
     targets: tuple[str, ...],
@@ -57,6 +61,7 @@ def stats(
     features_columns: str | None,
     drop_unlabelled: bool,
     store: str | None,
+    out: str | None,
     form: str,
 ) -> None:
     """Measure the geometry of representations: ranks, spectrum, uniformity, classes, views. No probe is fitted.
@@ -67,6 +72,8 @@ def stats(
     \b
     ssl-risk-rs stats a.npz b.npz --cka
     """
+    if out is not None and len(targets) > 1:
+        raise click.UsageError(f"--out is for one representation, and {len(targets)} are named")
     from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS
     from ssl_risk_rs.workflow.compare import Reading
     from ssl_risk_rs.workflow.stats import measure_targets
@@ -83,6 +90,9 @@ def stats(
     )
     for note in found.notes:
         opt.say(note.sentence())
+    if out is not None:
+        found.geometries[0].save(out)
+        opt.say(f"The statistics are in {out}; ssl-risk-rs report RUN --geometry {out} shows them.")
     rows = found.frame().to_dicts()
     if form == "csv":
         opt.print_rows(rows, form)

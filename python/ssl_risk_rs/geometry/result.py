@@ -1,12 +1,15 @@
 """Statistics of one representation, and of pairs, as values and as a frame."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._files import publish
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.geometry.definitions import STATISTICS
 
@@ -83,6 +86,15 @@ class Geometry:
     def frame(self) -> "pl.DataFrame":
         """One row for each statistic; see `geometry_frame`."""
         return geometry_frame([self])
+
+    def save(self, path: "os.PathLike[str] | str") -> None:
+        """Write what a report shows of it: parquet with statistic, value and n; the spectrum as `eigenvalue_1`, …"""
+        import polars as pl
+
+        names = [f"eigenvalue_{j}" for j in range(1, len(self.spectrum) + 1)]
+        spectrum = pl.DataFrame({"statistic": names, "value": self.spectrum, "n": [self.n_rows] * len(names)})
+        rows = self.frame().select("statistic", "value", "n")
+        publish(Path(path).expanduser(), pl.concat([rows, spectrum.cast(rows.schema)]).write_parquet)
 
 
 @dataclass(frozen=True, slots=True)

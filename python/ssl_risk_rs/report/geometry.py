@@ -64,7 +64,7 @@ def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missi
         where = "RUN" if run.path is None else str(run.path)
         return Missing(
             f"{key}-geometry", title, f"There is no {FILE} beside the run.",
-            f"ssl-risk-rs report {where} --geometry {FILE}",
+            f"ssl-risk-rs stats FEATURES --out {where}/{FILE}",
         )  # fmt: skip
     spectrum = sorted((int(m[2]), s) for s in found if (m := _SPECTRUM.fullmatch(s.name)))
     others = [s for s in found if not _SPECTRUM.fullmatch(s.name)]
@@ -77,7 +77,7 @@ def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missi
         blocks.append(
             Figure(
                 f"{key}-spectrum",
-                "Eigenvalues of the representation's covariance",
+                "Eigenvalues of the representation's correlation matrix",
                 f"Eigenvalues over their place, both axes logarithmic, from {first[1]:.3g} at {first[0]} to "
                 f"{last[1]:.3g} at {last[0]}; {len(drawn)} of {len(spectrum)} are above 0.",
                 lambda width: charts.lines(

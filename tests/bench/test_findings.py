@@ -211,21 +211,22 @@ def test_statistics_rank_encoders_as_the_page_says(findings):
         tau = findings.statistic_tau(statistic, component, kept)
         return 1 if tau.low > 0 else -1 if tau.high < 0 else 0
 
-    every = set(findings.table("zoo", "logistic")["encoder"])
-    assert every - set(findings.measured()["encoder"]) == {
-        "supervised_ep60_weak_s0", "supervised_ep60_weak_s1", "supervised_resnet_ep60_weak_s1", "simclr_ep60_s0",
-        "vicreg_ep60_s0",
-    }  # fmt: skip
+    assert set(findings.measured()["encoder"]) == set(findings.table("zoo", "logistic")["encoder"])
     subsets = (None, findings._SELF_SUPERVISED, findings._ONE_SHAPE)
     signs = {name: expected for name, (_, expected) in findings.ranked().items()}
     in_every = {name for name, sign in signs.items() if sign and all(side(name, kept=k) == sign for k in subsets)}
-    assert in_every == {"h_score", "logme"}
+    assert in_every == {"h_score", "logme", "rank_z"}
     label_free = [name for name, s in STATISTICS.items() if s.needs is not Needs.LABELS and signs[name]]
     assert {name for name in label_free if side(name) == signs[name]} == {"rank_z", "rankme", "lidar"}
-    assert {name for name in label_free if side(name, kept=findings._ONE_SHAPE) == signs[name]} == {"alignment"}
-    assert not [name for name in label_free if side(name, "usability", ~findings._OWN_TWIN) == signs[name]]
-    none_of = ("uniformity", "effective_rank", "effective_dim", "nc1", "nc1_norm")
-    assert not [name for name in none_of for kept in subsets if side(name, kept=kept)]
+    assert {name for name in label_free if side(name, kept=findings._ONE_SHAPE) == signs[name]} == {"rank_z"}
+    assert [name for name in label_free if side(name, "usability", ~findings._OWN_TWIN) == signs[name]] == ["rank_z"]
+
+    def shown(name):
+        return [side(name, kept=kept) == signs[name] for kept in subsets]
+
+    assert not any(any(shown(name)) for name in ("uniformity", "effective_dim", "alignment"))
+    assert shown("rankme") == [True, True, False] and shown("lidar") == [True, False, False]
+    assert shown("effective_rank") == [False, True, False] and shown("nc1") == [True, False, False]
     assert not [name for name, sign in signs.items() if sign and side(name, "enc_gen") == sign]
     assert (side("z_dim", "probe_gen"), side("effective_rank", "probe_gen"), side("rankme", "probe_gen")) == (1, 1, 1)
 

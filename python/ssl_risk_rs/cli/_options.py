@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
+    "columns_options",
     "command_line",
     "data_option",
     "device_option",
@@ -110,17 +111,24 @@ split_option = click.option(
 )
 
 
+def columns_options(command: Command) -> Command:
+    """Options that say which columns and rows of a table are read."""
+    command = click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")(
+        command
+    )
+    return click.option(
+        "--features-columns", metavar="A,B|PATTERN",
+        help="These columns of a parquet or csv file are the features, where they are no numbered family.",
+    )(command)  # fmt: skip
+
+
 def features_options(command: Command) -> Command:
     """Options that say how features are read from files."""
     options = [
         click.option("--test-features", metavar="PATH", help="The test rows, if they are in a file of their own."),
         click.option("--supervised-features", metavar="PATH", help="The twin's features, in the same rows."),
-        click.option(
-            "--features-columns", metavar="A,B|PATTERN",
-            help="These columns of a parquet or csv file are the features, where they are no numbered family.",
-        ),
-        click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out."),
     ]  # fmt: skip
+    command = columns_options(command)
     for option in reversed(options):
         command = option(command)
     return command

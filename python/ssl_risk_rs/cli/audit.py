@@ -32,11 +32,7 @@ PAGE = 80
 @click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws training rows, and splits.")
 @click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
-@click.option(
-    "--features-columns", metavar="A,B|PATTERN",
-    help="These columns of a parquet or csv file are the features, where they are no numbered family.",
-)  # fmt: skip
-@click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@opt.columns_options
 @opt.store_option
 @opt.format_option
 def audit(

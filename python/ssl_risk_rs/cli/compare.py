@@ -36,11 +36,7 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
     "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="This is the confidence of intervals and ranks. The default is that of the first run.",
 )  # fmt: skip
-@click.option(
-    "--features-columns", metavar="A,B|PATTERN",
-    help="These columns of parquet or csv files are the features, where they are no numbered family.",
-)  # fmt: skip
-@click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@opt.columns_options
 @click.option(
     "--match-dim", "dimensions", metavar="FROM..TO|A,B",
     help="The encoders are compared at equal dimension as well: on leading principal directions, and on random ones. "

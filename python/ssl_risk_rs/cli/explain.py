@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     help="A non-linear probe is fitted beside the linear one: is a linear layer enough? The default is yes where the "
     "features are at hand and it takes a minute at most.",
 )  # fmt: skip
-@click.option(
-    "--features-columns", metavar="A,B|PATTERN",
-    help="These columns of parquet or csv files are the features, where they are no numbered family.",
-)  # fmt: skip
-@click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@opt.columns_options
 @opt.store_option
 @click.option("--out", metavar="DIR", help="New run folders are made in this folder; the default is runs.")
 @opt.format_option

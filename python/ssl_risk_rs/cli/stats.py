@@ -39,11 +39,7 @@ LEAST_COLUMN = 10
     help="Uniformity is over pairs of N rows.  [default: 4096]",
 )
 @click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
-@click.option(
-    "--features-columns", metavar="A,B|PATTERN",
-    help="These columns of parquet or csv files are the features, where they are no numbered family.",
-)  # fmt: skip
-@click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")
+@opt.columns_options
 @opt.store_option
 @click.option(
     "--out", metavar="FILE",

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssl_risk_rs.decomposition.intervals import quantify, wilson
+from ssl_risk_rs.decomposition.intervals import quantify
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference, chosen_rows, holm, quantile
-from ssl_risk_rs.results.estimate import Estimate, Grade
+from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance

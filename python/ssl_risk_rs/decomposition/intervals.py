@@ -24,13 +24,13 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.compare import quantile
-from ssl_risk_rs.results.estimate import Estimate, Grade
+from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, Metric
 from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order, components, estimated
 from ssl_risk_rs.results.record import Bottleneck, Floor
 
-__all__ = ["Uncertainty", "quantify", "wilson"]
+__all__ = ["Uncertainty", "quantify"]
 
 #: with fewer rows that decide a number, the normal approximation is rough
 FEW_ROWS = 10
@@ -54,17 +54,6 @@ class Uncertainty:
     beta: float
     probe_variance: float
     notes: tuple[Note, ...]
-
-
-def wilson(p: float, variance: float, n: float, quantile: float) -> tuple[float, float]:
-    """Wilson's interval of a risk with n_eff = p(1 − p)/variance rows, `n` where either is 0."""
-    spread = p * (1 - p)
-    n_eff = spread / variance if variance > 0 and spread > 0 else n
-    shrink = 1 + quantile**2 / n_eff
-    centre = (p + quantile**2 / (2 * n_eff)) / shrink
-    half = quantile / shrink * math.sqrt(spread / n_eff + quantile**2 / (4 * n_eff**2))
-    # the interval contains p; at p = 0 or 1 rounding would leave it out by an ulp
-    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
 
 
 def quantify(

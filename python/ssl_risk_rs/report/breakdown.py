@@ -6,15 +6,15 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ssl_risk_rs.results import estimate
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Budget", "Part", "budget", "by_class", "by_group", "wilson"]
 
-#: risks that are judged on test rows, and those that a refitted probe moves
+#: risks that are judged on test rows
 _ON_TEST = ("risk_cs", "risk_us", "risk_us_mix")
-_REFITTED = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,7 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
     """
     if n == 0:
         return math.nan, math.nan
-    z, p = NormalDist().inv_cdf(0.5 + confidence / 2), wrong / n
-    shrink = 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / shrink
-    half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # the interval contains p; at p = 0 or 1 rounding would leave it out by an ulp
-    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    return estimate.wilson(wrong / n, 0.0, n, NormalDist().inv_cdf(0.5 + confidence / 2))
 
 
 def by_class(judged: Judgements, confidence: float) -> list[Part]:
@@ -139,7 +134,7 @@ def budget(result: Decomposition) -> list[Budget]:
     """
     of = result.covariance_of
     own = 0.0 if math.isnan(result.probe_variance) else result.probe_variance
-    moved = np.array([name in _REFITTED for name in of], float)
+    moved = np.array([name in PROBE_RISKS for name in of], float)
     on_test = np.array([name in _ON_TEST for name in of], float)
     rows = np.asarray(result.covariance, float) - own * np.outer(moved, moved)
     found = []

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Estimate", "Grade"]
+__all__ = ["Estimate", "Grade", "wilson"]
 
 
 class Grade(str, Enum):
@@ -44,3 +44,14 @@ class Estimate:
     n_groups: int | None = None
     df: float = math.inf
     grade: Grade = Grade.SOUND
+
+
+def wilson(p: float, variance: float, n: float, quantile: float) -> tuple[float, float]:
+    """Wilson's interval of a risk with n_eff = p(1 − p)/variance rows, `n` where either is 0."""
+    spread = p * (1 - p)
+    n_eff = spread / variance if variance > 0 and spread > 0 else n
+    shrink = 1 + quantile**2 / n_eff
+    centre = (p + quantile**2 / (2 * n_eff)) / shrink
+    half = quantile / shrink * math.sqrt(spread / n_eff + quantile**2 / (4 * n_eff**2))
+    # the interval contains p; at p = 0 or 1 rounding would leave it out by an ulp
+    return min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))

@@ -107,6 +107,13 @@ def test_order_matching(tmp_path):
         "left over 2" in line and "The first pairs are net.part0.weight → conv_stem.weight" in line for line in lines
     )
 
+    # names like a head's inside the encoder: `conv_head`, as efficientnet_pytorch has it
+    inside = [n.replace("part288.", "_conv_head.") for n in state]
+    torch.save(dict(zip(inside, state.values(), strict=True)), tmp_path / "w.pth")
+    assert "net._conv_head.weight" in inside
+    with torch.inference_mode():
+        close(create_encoder(name, match="order").module(images(64))["avgpool"], model(images(64)))
+
     keys = list(state)
     state[keys[10]] = torch.zeros(3)
     torch.save(state, tmp_path / "w.pth")

@@ -19,6 +19,7 @@ pub(super) const F32: Kernel = Kernel {
     one: panel,
     two,
     four: None,
+    few: None,
     state: None,
     registers: Some(registers),
     detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),

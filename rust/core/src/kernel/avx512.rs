@@ -9,6 +9,7 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
+use super::few_avx512;
 use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
@@ -19,9 +20,14 @@ pub(super) const F32: Kernel = Kernel {
     one: f32_one,
     two: f32_two,
     four: None,
+    few: Some(few_avx512::FEW),
     state: None,
     registers: Some(f32_registers),
-    detect: || is_x86_feature_detected!("avx512f"),
+    detect: || {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+    },
     pays: || false,
     opt_in: false,
 };
@@ -33,6 +39,7 @@ pub(super) const BF16: Kernel = Kernel {
     one: bf16_one,
     two: bf16_two,
     four: None,
+    few: None,
     state: None,
     registers: Some(bf16_registers),
     detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),

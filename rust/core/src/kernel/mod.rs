@@ -1,7 +1,7 @@
 //! The hot loops of every pass over the rows: Gram, forward, softmax residual, backward.
 //!
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
-//! kernel for each instruction set. Operands are packed ([`panels`]) a block of rows at a time, in the order that
+//! kernel for each instruction set; probes of few classes have products of their own ([`few`]). Operands are packed ([`panels`]) a block of rows at a time, in the order that
 //! kernels read ([`layout`]). Exact kernels
 //! sum float32 products; bfloat16 kernels round the factors first and are faster on some of the CPUs that have them.
 //! What the CPU says it is decides which run ([`choice`]), never a timing; the environment can name others ([`FORCE_VARIABLE`]).
@@ -13,6 +13,11 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod choice;
+mod few;
+#[cfg(target_arch = "x86_64")]
+mod few_avx512;
+#[cfg(test)]
+mod few_tests;
 mod gram;
 mod layout;
 #[cfg(test)]
@@ -29,11 +34,12 @@ mod tests;
 mod tile;
 
 pub use choice::{AMX_VARIABLE, Availability, FORCE_VARIABLE, choose, list, usable};
+pub use few::{FEW_CLASSES, Few, FewRows, Lines};
 pub use gram::Symmetric;
 pub use layout::LANES;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
 pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
-pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual};
+pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual, softmax_residual_by_class};
 pub use tile::{Kernel, Precision};
 
 use multiversion::multiversion;

@@ -23,6 +23,7 @@ pub(super) static EXACT: Kernel = Kernel {
         // SAFETY: passed on from the caller.
         unsafe { run(EXACT_FOUR, Layout::SplitTiles, t) }
     }),
+    few: None,
     state: None,
     registers: None,
     detect: || true,
@@ -43,6 +44,7 @@ pub(super) static BF16: Kernel = Kernel {
         // SAFETY: passed on from the caller.
         unsafe { run(BF16_FOUR, Layout::Tiles, t) }
     }),
+    few: None,
     state: None,
     registers: None,
     detect: || true,

@@ -17,6 +17,7 @@ pub(super) const F32: Kernel = Kernel {
         unsafe { tile::<2>(t, |a, b| f32::from_bits(a) * f32::from_bits(b)) }
     },
     four: None,
+    few: None,
     state: None,
     registers: None,
     detect: || true,
@@ -38,6 +39,7 @@ pub(super) const BF16: Kernel = Kernel {
         unsafe { tile::<2>(t, bf16_dot) }
     },
     four: None,
+    few: None,
     state: None,
     registers: None,
     detect: || true,

@@ -236,6 +236,9 @@ fn the_self_test_accepts_what_is_right_and_notices_what_is_not() {
         assert!(!passes_self_test(&Kernel { two: kernel.one, ..like(kernel) }));
         assert!(!passes_self_test(&Kernel { four: Some(kernel.two), ..like(kernel) }));
         assert!(passes_self_test(&Kernel { four: None, ..like(kernel) }));
+        // products of few classes that do nothing
+        let few = super::few::Micro { forward: |_| {}, backward: |_| {} };
+        assert!(!passes_self_test(&Kernel { few: Some(few), ..like(kernel) }));
     }
     // one product of the high parts alone is no exact product
     let rounded = Kernel { layout: model::BF16.layout, precision: Precision::Exact, ..like(&model::BF16) };
@@ -245,7 +248,20 @@ fn the_self_test_accepts_what_is_right_and_notices_what_is_not() {
 #[cfg(target_arch = "x86_64")]
 fn like(kernel: &'static Kernel) -> Kernel {
     let &Kernel { name, precision, layout, one, two, four, detect, pays, opt_in, .. } = kernel;
-    Kernel { name, precision, layout, one, two, four, state: None, registers: None, detect, pays, opt_in }
+    Kernel {
+        name,
+        precision,
+        layout,
+        one,
+        two,
+        four,
+        few: None,
+        state: None,
+        registers: None,
+        detect,
+        pays,
+        opt_in,
+    }
 }
 
 #[test]

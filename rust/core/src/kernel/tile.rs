@@ -14,6 +14,7 @@
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
+use super::few;
 use super::layout::{LANES, Layout, Left, Right};
 
 /// What the products of a kernel keep of their factors.
@@ -70,6 +71,8 @@ pub struct Kernel {
     pub(super) two: Micro,
     /// 32 rows, two panels, where that is faster.
     pub(super) four: Option<Micro>,
+    /// Products with few classes on rows as they lie, where they are faster.
+    pub(super) few: Option<few::Micro>,
     pub(super) state: Option<State>,
     /// Runs so many rounds of multiplications that touch no memory, and says how many values it multiplied: the
     /// most that a kernel of these instructions could reach.

@@ -6,8 +6,9 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::{fold_blocks, fold_runs};
 use crate::kernel::{
-    Columns, Kernel, Panels, Precision, Residual, RowBuffer, Rows, Work, add_curvature, backward_add_by,
-    block_rows, curvature, forward_by, padded, panels_len, row_stride, softmax_residual,
+    Columns, FEW_CLASSES, Few, FewRows, Kernel, LANES, Lines, Panels, Precision, Residual, RowBuffer, Rows,
+    Work, add_curvature, backward_add_by, block_rows, curvature, forward_by, padded, panels_len, row_stride,
+    softmax_residual, softmax_residual_by_class,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
@@ -61,8 +62,10 @@ const SAMPLE_PRODUCTS: usize = 1 << 29;
 const SAMPLE_VALUES: usize = 1 << 22;
 /// Bytes of all float32 sums of a pass: where each thread's own would take more, threads share the rows of a block.
 const SUMS_BYTES: usize = 1 << 29;
-/// Rows of a block that threads share.
+/// Rows of a block that threads share, and the most of one that few classes read where it lies.
 const SHARED_ROWS: usize = 512;
+/// Bytes of such a block, which is read twice: a part of the level-2 cache.
+const FEW_BYTES: usize = 1 << 18;
 
 /// A block of rows, scaled, and its scores.
 struct Block {
@@ -81,19 +84,120 @@ impl Block {
     }
 }
 
+/// A probe as the products want it.
+enum Weights {
+    /// Of rows that are staged.
+    Staged(Panels),
+    /// Of few classes, on rows as they lie.
+    Few(Few, Lines),
+}
+
+/// What a thread has for the products of a block.
+enum Products {
+    Staged {
+        block: Block,
+        columns: Panels,
+        residual: Panels,
+    },
+    /// Scores by class, and the float32 sum of the last rows in the order of [`Few`].
+    Few {
+        scores: Vec<f32>,
+        sum: Lines,
+    },
+}
+
 struct Run {
-    block: Block,
-    columns: Panels,
-    residual: Panels,
-    /// Float32 sum of the last rows, padded.
+    products: Products,
+    /// Float32 sum of the last rows, in panels.
     sum: Vec<f32>,
+    pending: usize,
+    kept: Kept,
+}
+
+/// What is kept of residuals besides the gradient of the weights.
+struct Kept {
     /// Of the intercept, `(k′)`.
     intercept: Vec<f64>,
-    pending: usize,
     sums: Residual,
     mass: Vec<f64>,
     squares: Vec<f64>,
     sample: Vec<f32>,
+}
+
+/// What is to be kept of the rows from `first` on.
+#[derive(Clone, Copy)]
+struct Keep<'a> {
+    first: usize,
+    /// Rows from one of the sample to the next; `None` without a sample.
+    stride: Option<usize>,
+    /// `None` without curvature.
+    confusions: Option<&'a Confusions>,
+}
+
+impl Keep<'_> {
+    fn is_sampled(&self, i: usize) -> bool {
+        self.stride.is_some_and(|stride| (self.first + i).is_multiple_of(stride))
+    }
+}
+
+impl Kept {
+    fn new(k: usize, curvature: bool) -> Self {
+        let masses = if curvature { k } else { 0 };
+        Self {
+            intercept: vec![0.0; k],
+            sums: Residual::default(),
+            mass: vec![0.0; masses],
+            squares: vec![0.0; masses],
+            sample: Vec::new(),
+        }
+    }
+
+    fn add_sums(&mut self, sums: Residual) {
+        self.sums.loss += sums.loss;
+        self.sums.entropy += sums.entropy;
+        self.sums.errors += sums.errors;
+    }
+
+    /// Rows of residuals every [`padded`]`(k)` floats.
+    fn add_by_row(&mut self, z: &mut [f32], targets: &[u32], keep: Keep<'_>) {
+        let k = self.intercept.len();
+        for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
+            for (g, &r) in self.intercept.iter_mut().zip(row.iter()) {
+                *g += f64::from(r);
+            }
+            self.add_row(i, &mut row[..k], target, keep);
+        }
+    }
+
+    /// The residual of row i and class c at `z[c · stride + i]`.
+    fn add_by_class(&mut self, z: &[f32], stride: usize, targets: &[u32], keep: Keep<'_>) {
+        let k = self.intercept.len();
+        for (g, line) in self.intercept.iter_mut().zip(z.chunks_exact(stride)) {
+            *g += line[..targets.len()].iter().map(|&r| f64::from(r)).sum::<f64>();
+        }
+        if keep.confusions.is_none() && keep.stride.is_none() {
+            return;
+        }
+        let mut buffer = [0.0; FEW_CLASSES];
+        for (i, &target) in targets.iter().enumerate() {
+            for (out, line) in buffer.iter_mut().zip(z.chunks_exact(stride)) {
+                *out = line[i];
+            }
+            self.add_row(i, &mut buffer[..k], target, keep);
+        }
+    }
+
+    /// A row of residuals, which is not needed any more.
+    fn add_row(&mut self, i: usize, row: &mut [f32], target: u32, keep: Keep<'_>) {
+        if let Some(confusions) = keep.confusions {
+            add_curvature(row, &mut self.mass, &mut self.squares);
+            confusions.add(target as usize, row, curvature);
+        }
+        if keep.is_sampled(i) {
+            row[target as usize] += 1.0; // back to probabilities
+            self.sample.extend_from_slice(row);
+        }
+    }
 }
 
 /// What the runs of a pass share.
@@ -144,15 +248,15 @@ impl KernelPass<'_> {
         let masses = if shared.confusions.is_some() { k } else { 0 };
         let (mut mass, mut squares) = (vec![0.0; masses], vec![0.0; masses]);
         let mut sample = Vec::new();
-        for mut run in runs {
-            shared.gradient.flush(&mut run.sum, 0);
-            sums.loss += run.sums.loss;
-            sums.entropy += run.sums.entropy;
-            sums.errors += run.sums.errors;
-            add(&mut intercept, &run.intercept);
-            add(&mut mass, &run.mass);
-            add(&mut squares, &run.squares);
-            sample.append(&mut run.sample);
+        for run in runs {
+            let mut kept = run.kept;
+            sums.loss += kept.sums.loss;
+            sums.entropy += kept.sums.entropy;
+            sums.errors += kept.sums.errors;
+            add(&mut intercept, &kept.intercept);
+            add(&mut mass, &kept.mass);
+            add(&mut squares, &kept.squares);
+            sample.append(&mut kept.sample);
         }
         let mut gradient = shared.gradient.into_rows(d, k);
         gradient.extend(intercept);
@@ -175,74 +279,107 @@ impl KernelPass<'_> {
         self.reduced.precision == Precision::Bf16 && self.exact.precision == Precision::Exact
     }
 
+    /// The probe for products on rows as they lie, where the kernel has them and rows are of one type; else packed.
+    fn weights(&self, kernel: &Kernel, point: &[f64], work: Work) -> (Weights, Vec<f32>) {
+        let affine = &self.design.affine;
+        let few = Few::new(kernel, &affine.shift, &affine.scale, self.n_classes());
+        match few {
+            Some(few) if work == Work::Here && self.matrix.value_bytes().is_some() => {
+                let (weights, intercept) = point.split_at(self.design.n_features() * self.n_classes());
+                let weights = few.pack(weights);
+                (Weights::Few(few, weights), intercept.iter().map(|&v| v as f32).collect())
+            }
+            _ => {
+                let (weights, intercept) = self.pack(kernel, point);
+                (Weights::Staged(weights), intercept)
+            }
+        }
+    }
+
+    /// Rows of a block.
+    fn block_of(&self, weights: &Weights, work: Work) -> usize {
+        let (d, k) = (self.design.n_features(), self.n_classes());
+        match (weights, work) {
+            (Weights::Staged(_), Work::Here) => block_rows(3 * d + 2 * k),
+            (Weights::Staged(_), Work::Spread) => SHARED_ROWS,
+            (Weights::Few(..), _) => {
+                let bytes = d * self.matrix.value_bytes().unwrap_or(size_of::<f32>());
+                (FEW_BYTES / bytes).clamp(2 * LANES, SHARED_ROWS) / LANES * LANES
+            }
+        }
+    }
+
     /// Sums at `point`, on the threads of the current pool.
     pub fn sums(&self, point: &[f64], collect: Collect, reduced: bool) -> Result<Sums> {
         let kernel = if reduced { self.reduced } else { self.exact };
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let (weights, intercept) = self.pack(kernel, point);
         let n_runs = (SUMS_BYTES / (size_of::<f32>() * panels_len(d, k))).clamp(1, self.n_threads.max(1));
         let work = if n_runs < self.n_threads { Work::Spread } else { Work::Here };
-        let block = match work {
-            Work::Here => block_rows(3 * d + 2 * k),
-            Work::Spread => SHARED_ROWS,
-        };
+        let (weights, intercept) = self.weights(kernel, point, work);
+        let block = self.block_of(&weights, work);
         let of_products = (self.rows.len() * k).div_ceil(SAMPLE_PRODUCTS / k);
         let stride = of_products.max((self.rows.len() * k).div_ceil(SAMPLE_VALUES)).max(1);
         let shared = Shared {
             gradient: SharedGradient::new(self.design),
             confusions: collect.curvature.then(|| Confusions::new(k)),
         };
-        let masses = if collect.curvature { k } else { 0 };
-        let runs = fold_runs(
-            self.rows.len(),
-            block,
-            n_runs,
-            || Run {
-                block: Block::new(block, d, k),
-                columns: Panels::default(),
-                residual: Panels::default(),
-                sum: vec![0.0; panels_len(d, k)],
-                intercept: vec![0.0; k],
-                pending: 0,
-                sums: Residual::default(),
-                mass: vec![0.0; masses],
-                squares: vec![0.0; masses],
-                sample: Vec::new(),
-            },
-            |run, range| {
-                let (rows, targets) = (&self.rows[range.clone()], &self.targets[range.clone()]);
-                self.score(kernel, rows, &weights, &intercept, &mut run.block, work)?;
-                let z = &mut run.block.z;
-                let sums = softmax_residual(z, targets, k);
-                run.sums.loss += sums.loss;
-                run.sums.entropy += sums.entropy;
-                run.sums.errors += sums.errors;
-                run.residual.pack(kernel, z, rows.len(), k, padded(k));
-                let (x, shape) = (&run.block.x, (rows.len(), d));
-                let columns = Columns::new(kernel, x, shape, row_stride(d), &run.residual, &mut run.columns);
-                backward_add_by(work, kernel, &columns, &run.residual, &mut run.sum);
-                for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
-                    let row = &mut row[..k];
-                    for (g, &r) in run.intercept.iter_mut().zip(row.iter()) {
-                        *g += f64::from(r);
-                    }
-                    if let Some(confusions) = &shared.confusions {
-                        add_curvature(row, &mut run.mass, &mut run.squares);
-                        confusions.add(target as usize, row, curvature);
-                    }
-                    if collect.covariance && (range.start + i).is_multiple_of(stride) {
-                        row[target as usize] += 1.0; // back to probabilities
-                        run.sample.extend_from_slice(row);
-                    }
+        let init = || Run {
+            products: match &weights {
+                Weights::Staged(_) => Products::Staged {
+                    block: Block::new(block, d, k),
+                    columns: Panels::default(),
+                    residual: Panels::default(),
+                },
+                Weights::Few(few, _) => {
+                    Products::Few { scores: vec![0.0; FEW_CLASSES * block], sum: few.zeros() }
                 }
-                run.pending += rows.len();
-                if run.pending >= FLUSH_ROWS {
-                    shared.gradient.flush(&mut run.sum, range.start / block);
-                    run.pending = 0;
-                }
-                Ok(())
             },
-        )?;
+            sum: vec![0.0; panels_len(d, k)],
+            pending: 0,
+            kept: Kept::new(k, collect.curvature),
+        };
+        let flush = |run: &mut Run, from: usize| {
+            if let (Products::Few { sum, .. }, Weights::Few(few, _)) = (&mut run.products, &weights) {
+                few.drain(sum, &mut run.sum);
+            }
+            shared.gradient.flush(&mut run.sum, from);
+            run.pending = 0;
+        };
+        let mut runs = fold_runs(self.rows.len(), block, n_runs, init, |run, range| {
+            let (rows, targets) = (&self.rows[range.clone()], &self.targets[range.clone()]);
+            let keep = Keep {
+                first: range.start,
+                stride: collect.covariance.then_some(stride),
+                confusions: shared.confusions.as_ref(),
+            };
+            match (&mut run.products, &weights) {
+                (Products::Few { scores, sum }, Weights::Few(few, weights)) => {
+                    self.control.advance(rows.len())?;
+                    let rows = FewRows::new(self.matrix.values_of(rows)?);
+                    few.forward(&rows, weights, scores, block);
+                    run.kept.add_sums(softmax_residual_by_class(scores, block, &intercept, targets));
+                    few.backward_add(&rows, scores, block, sum);
+                    run.kept.add_by_class(scores, block, targets, keep);
+                }
+                (Products::Staged { block, columns, residual }, Weights::Staged(weights)) => {
+                    self.score(kernel, rows, weights, &intercept, block, work)?;
+                    let z = &mut block.z;
+                    run.kept.add_sums(softmax_residual(z, targets, k));
+                    residual.pack(kernel, z, rows.len(), k, padded(k));
+                    let (x, shape) = (&block.x, (rows.len(), d));
+                    let columns = Columns::new(kernel, x, shape, row_stride(d), residual, columns);
+                    backward_add_by(work, kernel, &columns, residual, &mut run.sum);
+                    run.kept.add_by_row(z, targets, keep);
+                }
+                _ => unreachable!("products are made for the weights"),
+            }
+            run.pending += range.len();
+            if run.pending >= FLUSH_ROWS {
+                flush(run, range.start / block);
+            }
+            Ok(())
+        })?;
+        runs.iter_mut().for_each(|run| flush(run, 0));
         Ok(self.combine(runs, shared))
     }
 

@@ -169,6 +169,32 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Bytes of a value; `None` if segments differ in type.
+    pub fn value_bytes(&self) -> Option<usize> {
+        let bytes = |segment: &Segment<'_>| match segment.values {
+            Values::F16(_) => size_of::<f16>(),
+            Values::F32(_) => size_of::<f32>(),
+        };
+        let first = bytes(self.segments.first()?);
+        self.segments.iter().all(|segment| bytes(segment) == first).then_some(first)
+    }
+
+    /// The given logical rows where they lie.
+    ///
+    /// # Errors
+    /// What a segment's guard says.
+    ///
+    /// # Panics
+    /// As [`Self::stage`], where a row is taken.
+    pub fn values_of(&self, rows: &[u32]) -> Result<impl Iterator<Item = Values<'a>>> {
+        self.check()?;
+        let mut s = 0;
+        Ok(rows.iter().map(move |&row| {
+            let at = self.find(row, &mut s);
+            self.segments[s].values.slice(at..at + self.n_features)
+        }))
+    }
+
     /// The error for a row that holds NaN or infinity.
     pub(crate) fn bad_value(&self, row: u32) -> Error {
         let mut x = vec![0.0; self.n_features];
@@ -208,14 +234,8 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// As [`Self::stage`].
     pub fn add_rows(&self, rows: &[u32], sums: &mut [f32]) -> Result<()> {
-        self.check()?;
-        let mut s = 0;
-        let mut row = |row| {
-            let at = self.find(row, &mut s);
-            self.segments[s].values.slice(at..at + self.n_features)
-        };
-        for &at in rows {
-            match row(at) {
+        for row in self.values_of(rows)? {
+            match row {
                 Values::F16(row) => add_halves(row, sums),
                 Values::F32(row) => add_singles(row, sums),
             }

@@ -8,6 +8,7 @@ SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name 'Cargo.
 LINTED := python tests bench scripts
 # the oldest Python of pyproject.toml, where pyenv or the path has it
 OLDEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python) python3.10)
+JOBS ?= 2
 NEWEST_PYTHON ?= $(PYTHON)
 # torch and timm at their oldest are gigabytes: named here, they are left out, and the tests that need them are skipped
 OLDEST_WITHOUT ?= torch torchvision timm
@@ -32,9 +33,9 @@ $(VENV)/.bench: $(VENV)/.deps
 demo: $(VENV)/.built ## the bundled example: four risk components, nothing to download
 	$(VENV)/bin/ssl-risk-rs demo
 
-test: $(VENV)/.built ## every test, Rust and Python
+test: $(VENV)/.built ## every test, Rust and Python; files of Python tests side by side, two at a time (JOBS=n)
 	cargo test --workspace --release --quiet
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-fast: $(VENV)/.built ## the Python tests that take no longer than a third of a second: about a minute
 	$(PY) -m pytest -m "not slow"

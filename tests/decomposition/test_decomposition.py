@@ -81,7 +81,7 @@ def test_ridge_risks_are_those_of_scikit_learn(small, ridge):
 
 
 def test_ridge_judges_a_sample_of_large_folds_and_training_sets(small, ridge, monkeypatch):
-    from ssl_risk_rs.decomposition import fitting, tuning
+    from ssl_risk_rs.decomposition import fitting
 
     monkeypatch.setattr(tuning, "MAX_TUNING_ROWS", 50)
     monkeypatch.setattr(fitting, "MAX_PRINTED_ROWS", 100)
@@ -105,14 +105,6 @@ def test_one_fold_is_judged_and_one_subset_held_out_where_a_fit_is_long(small, m
     assert "fold_1" not in {f.role for f in result.fits}
     asked = decompose(*small, tuning_folds=2, n_subsets=2, **FAST)
     assert asked.sizes.folds_judged == 2 and asked.sizes.subsets == 2
-
-
-@pytest.mark.parametrize(
-    ("errors", "past"),
-    [([30], False), ([30, 20, 25], False), ([30, 20, 25, 26], True), ([300, 400], True), ([300, 340], False)],
-)
-def test_weaker_penalties_are_left_out_past_the_valley(errors, past):
-    assert tuning._past_the_valley(errors) is past
 
 
 @pytest.mark.parametrize("which", ["logistic", "ridge"])

@@ -204,7 +204,7 @@ def test_the_authors_protocol_tunes_a_penalty_for_each_risk():
     page = page_of(make("theirs", protocol="paper"))
     table = next(b for b in sections(page)["run1-ridge-tuning"].blocks if isinstance(b, Table))
     labels = {row[0] for row in table.rows}
-    assert {"R_AF", "R_US"} <= labels and sum(row[3] == "chosen" for row in table.rows) == len(labels)
+    assert {"R_AF", "R_US"} <= labels and sum(row[4] == "chosen" for row in table.rows) == len(labels)
     assert "paper protocol" in page.facts
 
 

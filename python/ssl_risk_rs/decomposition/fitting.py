@@ -73,7 +73,7 @@ class Fitter:
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
         if self.method.probe == "ridge":
             began = time.perf_counter()
-            probe = self.solver.solve_ridge(design, [taken])[0]
+            probe = self.solver.solve_ridge(design, [taken], reuse=False)[0]
             seconds = time.perf_counter() - began
             self.fits.append(
                 FitRecord(role, "ridge", taken, len(rows), True, "closed_form", 0.0, 0.0, 0.0, None, seconds)

@@ -15,7 +15,7 @@ from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.strict import Judged, penalty_note, rows_of, sizes_of, twin_of, union_outcome
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.decomposition.tuning import as_penalty, best_of
+from ssl_risk_rs.decomposition.tuning import Tried, as_penalty, best_of
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
@@ -135,16 +135,16 @@ def _halves(task: Task) -> _Halves:
     return _Halves(fitted, other, on_test)
 
 
-def _study(fitter: Fitter, halves: _Halves, judged_on: dict[str, np.ndarray]) -> dict[str, dict[float, int]]:
+def _study(fitter: Fitter, halves: _Halves, judged_on: dict[str, np.ndarray]) -> dict[str, dict[float, Tried]]:
     """Errors by penalty of probes fitted on one half, on each set of rows."""
     design: _core.Design = fitter.moments(halves.fitted).design(scaling=fitter.method.scaling)
     lowest = design.alpha_floor if fitter.method.probe == "ridge" else 0.0
     alphas = [a for a in PAPER_ALPHAS if a >= lowest] or [lowest]
-    curves: dict[str, dict[float, int]] = {name: {} for name in judged_on}
+    curves: dict[str, dict[float, Tried]] = {name: {} for name in judged_on}
     start: Start | None = None
     for alpha in alphas:
         fitted = fitter.fit("tuning", design, halves.fitted, alpha, start, judged=False, absolute=True)
         start = fitted.start
         for name, rows in judged_on.items():
-            curves[name][alpha] = fitter.errors(fitted.probe, rows)
+            curves[name][alpha] = Tried(fitter.errors(fitted.probe, rows), len(rows))
     return curves

@@ -283,11 +283,11 @@ class _SpanPath:
         self.starts: dict[float, Start] = {}
         self.last: Start | None = None
 
-    def errors(self, alpha: float) -> int:
-        """Errors on the held-out fold at a penalty."""
+    def wrong(self, alpha: float) -> np.ndarray:
+        """Whether each row of the held-out fold is predicted wrongly at a penalty."""
         fitted = self.span.fit(self.role, alpha, self.last, judged=False)
         self.starts[alpha] = self.last = fitted.start
-        return self.span.fitter.errors(fitted.probe, self.span.held)
+        return self.span.fitter.outcome(fitted.probe, self.span.held).wrong
 
     def restart(self, alpha: float) -> None:
         """The next penalty starts from this one."""

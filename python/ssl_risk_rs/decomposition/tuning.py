@@ -1,6 +1,15 @@
-"""Which penalty errs least on held-out folds."""
+"""Which penalty errs least on held-out folds.
 
-from collections.abc import Sequence
+A penalty that is clearly worse than the best is not fitted on the remaining folds: it leaves when, on the rows that
+both were judged on, it errs more by more than three standard errors of the difference,
+
+    b − c > 3 √(b + c)        b rows that it alone predicts wrongly, c rows that the best alone predicts wrongly
+
+as in the race of ridge penalties. Errors of those that stay are counted on all folds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +18,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
 from ssl_risk_rs.results.record import Penalty
 
-__all__ = ["FoldPath", "PenaltyPath", "as_penalty", "best_of", "tune"]
+__all__ = ["FoldPath", "PenaltyPath", "Tried", "as_penalty", "best_of", "tune"]
 
 #: penalties tried first, strong to weak, in units of the mean variance; extended while the strong end wins
 ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -17,13 +26,23 @@ ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 STRONGEST = 1e3
 #: ridge tunes on at most this many held-out rows of a fold: judging costs n·d·k for each penalty
 MAX_TUNING_ROWS = 20_000
+#: rows before a penalty may leave, and standard errors of a difference that are taken for clear
+FIRST_LOOK, CLEAR = 500, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a penalty cost: held-out rows predicted wrongly, of so many that it was judged on."""
+
+    errors: int
+    rows: int
 
 
 class PenaltyPath(Protocol):
     """Probes along the penalties, each started from the last."""
 
-    def errors(self, alpha: float) -> int:
-        """Errors on held-out rows at a penalty."""
+    def wrong(self, alpha: float) -> np.ndarray:
+        """Whether each held-out row is predicted wrongly at a penalty, bool (m,)."""
 
     def restart(self, alpha: float) -> None:
         """The next penalty starts from this one."""
@@ -52,11 +71,11 @@ class FoldPath:
         self.probes: dict[float, _core.LinearProbe] = {}
         self.last: Start | None = None
 
-    def errors(self, alpha: float) -> int:
-        """Errors on the held-out fold at a penalty."""
+    def wrong(self, alpha: float) -> np.ndarray:
+        """Whether each row of the held-out fold is predicted wrongly at a penalty."""
         fitted = self.fitter.fit(self.role, self.design, self.rows, alpha, self.last, judged=False)
         self.probes[alpha], self.last = fitted.probe, fitted.start
-        return self.fitter.errors(fitted.probe, self.held)
+        return self.fitter.outcome(fitted.probe, self.held).wrong
 
     def restart(self, alpha: float) -> None:
         """The next penalty starts from this one."""
@@ -65,35 +84,64 @@ class FoldPath:
 
 def tune(
     paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS, strongest: float = STRONGEST
-) -> dict[float, int]:
+) -> dict[float, Tried]:
     """Held-out errors by penalty: decades from strong to weak until weaker ones are clearly worse, then stronger
     ones as long as the strongest is the best, up to `strongest`."""
-    curve: dict[float, int] = {}
+    race = _Race(paths)
     for alpha in alphas:
-        curve[alpha] = sum(path.errors(alpha) for path in paths)
-        if _past_the_valley(list(curve.values())):
+        stays = race.judge(alpha)
+        if not stays or _rose_twice([tried.errors for tried in race.curve().values()]):
             break
     for path in paths:
-        path.restart(max(curve))
-    while best_of(curve) == max(curve) < strongest:
-        stronger = max(curve) * 10
-        curve[stronger] = sum(path.errors(stronger) for path in paths)
-    return curve
+        path.restart(max(race.judged))
+    while best_of(race.curve()) == max(race.judged) < strongest:
+        race.judge(max(race.judged) * 10)
+    return race.curve()
 
 
-def as_penalty(curve: dict[float, int], absolute: float) -> Penalty:
+class _Race:
+    """Penalties judged fold by fold, for as long as they are not clearly worse than the best that stayed."""
+
+    def __init__(self, paths: Sequence[PenaltyPath]) -> None:
+        self.paths = paths
+        self.judged: dict[float, np.ndarray] = {}
+
+    def judge(self, alpha: float) -> bool:
+        """Fit and judge a penalty; whether it stayed until the last fold."""
+        finished = self.curve()
+        best = self.judged[best_of(finished)] if finished else None
+        wrong = np.zeros(0, bool)
+        for path in self.paths:
+            wrong = np.concatenate([wrong, path.wrong(alpha)])
+            if best is not None and _is_clearly_worse(wrong, best[: len(wrong)]):
+                break
+        self.judged[alpha] = wrong
+        return best is None or not _is_clearly_worse(wrong, best[: len(wrong)])
+
+    def curve(self) -> dict[float, Tried]:
+        """What each penalty cost so far."""
+        return {alpha: Tried(int(wrong.sum()), len(wrong)) for alpha, wrong in self.judged.items()}
+
+
+def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray) -> bool:
+    alone, best_alone = int((wrong & ~best).sum()), int((best & ~wrong).sum())
+    return len(wrong) >= FIRST_LOOK and alone - best_alone > CLEAR * (alone + best_alone) ** 0.5
+
+
+def as_penalty(curve: Mapping[float, Tried], absolute: float) -> Penalty:
     """The record of a tuned penalty."""
     grid, best = sorted(curve), best_of(curve)
-    return Penalty(best, absolute, tuple(grid), tuple(curve[a] for a in grid), grid[0] < best < grid[-1])
+    errors, rows = (tuple(getattr(curve[alpha], name) for alpha in grid) for name in ("errors", "rows"))
+    return Penalty(best, absolute, tuple(grid), errors, grid[0] < best < grid[-1], rows=rows)
 
 
-def best_of(curve: dict[float, int]) -> float:
-    """Penalty with the fewest errors, ties to the stronger."""
-    return min(curve, key=lambda alpha: (curve[alpha], -alpha))
+def best_of(curve: Mapping[float, Tried]) -> float:
+    """Penalty with the fewest errors of those that were judged on all rows, ties to the stronger."""
+    all_rows = max(tried.rows for tried in curve.values())
+    stayed = [alpha for alpha, tried in curve.items() if tried.rows == all_rows]
+    return min(stayed, key=lambda alpha: (curve[alpha].errors, -alpha))
 
 
-def _past_the_valley(errors: list[int]) -> bool:
-    """Whether still weaker penalties can be left out, which cost most passes: `errors`, strong to weak, rose
-    twice in a row, or by more than three standard errors of two independent counts."""
-    twice = len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]
-    return twice or (len(errors) > 1 and errors[-1] - errors[-2] > 3 * (errors[-1] + errors[-2]) ** 0.5)
+def _rose_twice(errors: list[int]) -> bool:
+    """Whether still weaker penalties can be left out, which cost most passes: `errors`, strong to weak, rose twice."""
+    return len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]

@@ -137,33 +137,48 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
         return Missing(
             f"{key}-tuning", title, "No penalty of this run was tuned.", f"ssl-risk-rs decompose {features_of(run)}"
         )
+    as_shares = all(p.rows for p in tuned.values())  # runs of before did not record how many rows were judged
     curves = [
-        charts.Line(_penalty_label(name, tuned), p.grid, tuple(map(float, p.errors)), marked=p.grid.index(p.value),
-                    colour=colour)
+        charts.Line(
+            _penalty_label(name, tuned),
+            p.grid,
+            tuple(e / n for e, n in zip(p.errors, p.rows, strict=True)) if as_shares else tuple(map(float, p.errors)),
+            marked=p.grid.index(p.value),
+            colour=colour,
+        )
         for (name, p), colour in zip(tuned.items(), _colours(len(tuned)), strict=True)
-    ]  # fmt: skip
-    rows = [
-        (_penalty_label(name, tuned), f"{alpha:g}", count(wrong), "chosen" if alpha == p.value else "")
-        for name, p in tuned.items()
-        for alpha, wrong in zip(p.grid, p.errors, strict=True)
     ]
+    rows = [
+        (_penalty_label(name, tuned), f"{alpha:g}", count(wrong), count(n) if n else "–",
+         "chosen" if alpha == p.value else "")
+        for name, p in tuned.items()
+        for alpha, wrong, n in zip(p.grid, p.errors, p.rows or (0,) * len(p.grid), strict=True)
+    ]  # fmt: skip
     folds = f"{result.sizes.folds_judged} of {result.sizes.folds} folds"
     where = f"held-out rows of {folds}" if result.sizes.folds else "the rows that the protocol tunes on"
-    said = "; ".join(f"{name} chose α = {p.value:g} with {count(min(p.errors))} errors" for name, p in tuned.items())
+    said = "; ".join(
+        f"{name} chose α = {p.value:g} with {count(p.errors[p.grid.index(p.value)])} errors"
+        for name, p in tuned.items()
+    )
+    y_title = "error" if as_shares else "wrong rows"
     figure = Figure(
         f"{key}-tuning",
         f"Errors of {name_of(run, result)} at each penalty",
-        f"Wrong rows over the penalty α on a logarithmic axis; the chosen one is filled: {said}.",
+        f"Errors over the penalty α on a logarithmic axis; the chosen one is filled: {said}.",
         lambda width: charts.lines(
-            curves, width, x_title="penalty α", y_title="wrong rows", percent_y=False, height=220
+            curves, width, x_title="penalty α", y_title=y_title, percent_y=as_shares, height=220
         ),
-        ("penalty α", "wrong rows"),
+        ("penalty α", y_title),
     )
     table = Table(
         f"Rows that are wrong at each penalty, on {where}",
-        (Column("penalty", False), Column("α"), Column("wrong rows"), Column("", False)),
+        (Column("penalty", False), Column("α"), Column("wrong rows"), Column("of rows"), Column("", False)),
         tuple(rows),
-        notes=("α is in units of the mean variance of the scaled features; ties go to the stronger penalty.",),
+        notes=(
+            "α is in units of the mean variance of the scaled features; ties go to the stronger penalty. A penalty "
+            "that is clearly worse than the best (by more than three standard errors of the paired difference) is "
+            "not judged on the folds that remain.",
+        ),
     )
     return Section(f"{key}-tuning", title, (figure, table))
 

@@ -72,6 +72,8 @@ class Penalty:
     grid : values tried, ascending; errors : what each cost, in rows
     inside : whether weaker and stronger ones were tried; None where it was not tuned
     losses : mean losses instead of errors, where targets are numbers or labels
+    rows : how many held-out rows each value was judged on, fewer for those that left as clearly worse; empty where it
+        was not recorded
     """
 
     value: float
@@ -80,6 +82,7 @@ class Penalty:
     errors: tuple[int, ...] = ()
     inside: bool | None = None
     losses: tuple[float, ...] = ()
+    rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

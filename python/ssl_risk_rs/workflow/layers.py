@@ -180,8 +180,11 @@ def fold_error(d: Decomposition) -> float:
     tuned = d.penalties.get("tuned")
     if d.method.protocol != "strict" or tuned is None or d.judgements is None:
         raise ParameterError(f"{d.name} has no held-out folds of training rows to be chosen on: use --protocol strict")
+    chosen = tuned.grid.index(tuned.value)
+    if tuned.rows:
+        return tuned.errors[chosen] / tuned.rows[chosen]
     sizes = np.bincount(d.judgements.fold[d.judgements.fold >= 0], minlength=d.sizes.folds)[: d.sizes.folds_judged]
     if d.method.probe == "ridge":  # judged on every `step`-th row of a large fold
         steps = np.maximum(1, -(-sizes // MAX_TUNING_ROWS))
         sizes = -(-sizes // steps)
-    return min(tuned.errors) / int(sizes.sum())
+    return tuned.errors[chosen] / int(sizes.sum())

@@ -165,6 +165,7 @@ class _Rotated:
 
     def __init__(self, shot: Shot, n_classes: int, method: Method, report: Report) -> None:
         self.shot, self.n_classes, self.report = shot, n_classes, report
+        self.wide = shot.x.astype(np.float64)  # (n, d), once for all folds
         self.scaling = method.scaling
         self.method = replace(method, scaling="none")
         self.tuning: list[_SpanPath] = []
@@ -181,7 +182,7 @@ class _Rotated:
         return path
 
     def _span(self, own: np.ndarray, held: np.ndarray) -> "_Span":
-        return _Span(self.shot, own, held, self.scaling, self.n_classes, self.method, self.report)
+        return _Span(self.shot, self.wide, own, held, self.scaling, self.n_classes, self.method, self.report)
 
     def tuning_records(self) -> list[FitRecord]:
         """Of the fits that only tuned."""
@@ -196,14 +197,15 @@ class _Rotated:
 
 
 class _Span:
-    """Some rows of a draw in coordinates of the space that they span: Z = U √λ, with U, λ of the Gram matrix Z Zᵀ.
+    """Some rows of a draw in coordinates of the space that they span: Z Zᵀ A, where Zᵀ A is an orthonormal basis of it.
 
-    Z (n, d) are the scaled features less their mean; other rows are projected by the same Zᵀ U / √λ.
+    Z (n, d) are the scaled features less their mean; other rows are projected on the same basis.
     """
 
     def __init__(
         self,
         shot: Shot,
+        wide: np.ndarray,
         own: np.ndarray,
         held: np.ndarray,
         scaling: str,
@@ -211,24 +213,21 @@ class _Span:
         method: Method,
         report: Report,
     ) -> None:
-        rows = shot.x[own]
-        constant, unit = _core.feature_scaling(rows, np.arange(len(own), dtype=np.uint32), scaling=scaling)
+        constant, unit = _core.feature_scaling(shot.x[own], np.arange(len(own), dtype=np.uint32), scaling=scaling)
         self.unit = unit if np.isfinite(unit) and unit > 0 else 1.0
-        self.shift, self.scale = _affine(rows, scaling, constant)
-        z = self._scaled(rows)
+        z = wide[own]
+        self.shift, self.scale = _affine(z, scaling, constant)
+        self._scale(z)
         self.mean = z.mean(0)
         z -= self.mean
-        values, vectors = np.linalg.eigh(z @ z.T)
-        kept = values > _RANK * max(float(values[-1]), np.finfo(float).tiny)
-        if not kept.any():  # all features are constant
-            kept[-1] = True
-        roots = np.sqrt(np.maximum(values[kept], np.finfo(float).tiny))
-        self.z, self.axes = z, vectors[:, kept] / roots  # (n, d), (n, r)
-        coordinates = vectors[:, kept] * roots  # (n, r)
-        turned = _within_axes(coordinates, shot.labels[own])
-        coordinates, self.axes = coordinates @ turned, self.axes @ turned
+        gram = z @ z.T
+        self.z, self.axes = z, _axes(gram, shot.labels[own])  # (n, d), (n, r)
+        coordinates = gram @ self.axes  # (n, r)
         if len(held):  # (h, d) @ (d, n) @ (n, r)
-            coordinates = np.concatenate([coordinates, (self._scaled(shot.x[held]) - self.mean) @ z.T @ self.axes])
+            others = wide[held]
+            self._scale(others)
+            others -= self.mean
+            coordinates = np.concatenate([coordinates, others @ z.T @ self.axes])
         labels = np.concatenate([shot.labels[own], shot.labels[held]])
         features = Features.of_arrays(np.ascontiguousarray(coordinates, dtype=np.float32))
         self.fitter = Fitter(features, labels, n_classes, method, report)
@@ -236,8 +235,10 @@ class _Span:
         self.held = np.arange(len(own), len(labels), dtype=np.uint32)
         self.design = self.fitter.moments(self.rows).design(scaling="none")
 
-    def _scaled(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray((x.astype(np.float64) - self.shift) * self.scale)
+    def _scale(self, x: np.ndarray) -> None:
+        """In place, float64 (n, d)."""
+        x -= self.shift
+        x *= self.scale
 
     def fit(self, role: str, alpha: float, start: Start | None, *, judged: bool) -> Fitted:
         """A probe in these coordinates; α in units of the mean variance of the scaled features."""
@@ -250,20 +251,49 @@ class _Span:
         return _core.LinearProbe(weights, intercept - weights @ self.mean, self.shift, self.scale)
 
 
-def _within_axes(coordinates: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Orthogonal (r, r): axes along which the covariance within classes is diagonal, as the logistic solver's metric
-    wants it; where it is found so, a step is spared two products of the size of a pass."""
-    classes = np.unique(labels, return_inverse=True)[1].ravel()
-    sums = np.zeros((classes.max() + 1, coordinates.shape[1]))
-    np.add.at(sums, classes, coordinates)
-    deviations = coordinates - (sums / np.bincount(classes)[:, None])[classes]
-    return np.asarray(np.linalg.eigh(deviations.T @ deviations)[1])
+def _axes(gram: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """A (n, r), float64, from the Gram matrix Z Zᵀ (n, n) of centred rows: Zᵀ A is an orthonormal basis of their span,
+    along which the covariance within classes is diagonal, as the logistic solver's metric wants it.
+
+    First the directions within classes, from the Gram matrix of n − k contrasts of rows of one class; then those of the
+    class means that lie beyond, where nothing varies within classes. Two small eigendecompositions: n − k and k rows.
+    """
+    within, between = _contrasts(labels)
+    least = _RANK * max(float(np.einsum("ii->i", gram).max()), np.finfo(float).tiny)
+    a = within @ _roots(within.T @ gram @ within, least)
+    beyond = between - a @ (a.T @ (gram @ between))
+    a = np.concatenate([a, beyond @ _roots(beyond.T @ gram @ beyond, least)], 1)
+    if not a.shape[1]:  # all features are constant
+        a = np.full((len(gram), 1), 1.0)
+    return np.asarray(a)
 
 
-def _affine(x: np.ndarray, scaling: str, constant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _contrasts(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Orthonormal columns: sums over rows of one class that are 0 for equal rows (n, n − k), and class means (n, k)."""
+    classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    between = np.eye(len(classes))[class_of.ravel()] / np.sqrt(counts)[class_of.ravel(), None]
+    within = np.zeros((len(labels), len(labels) - len(classes)))
+    column = 0
+    for c, n in enumerate(counts):
+        rows = np.flatnonzero(class_of.ravel() == c)
+        for i in range(1, n):  # a row less the mean of those before it
+            within[rows[: i + 1], column] = np.array([-1.0] * i + [i]) / np.sqrt(i * (i + 1))
+            column += 1
+    return within, between
+
+
+def _roots(gram: np.ndarray, least: float) -> np.ndarray:
+    """V Λ^(−1/2) (m, r) of a Gram matrix V Λ Vᵀ, without eigenvalues of `least` or below."""
+    if not len(gram):
+        return np.zeros((0, 0))
+    values, vectors = np.linalg.eigh(gram)
+    kept = values > least
+    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def _affine(wide: np.ndarray, scaling: str, constant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale float32 (d,) of z = (x − shift) · scale, from these rows; a constant feature has scale 0."""
-    wide = x.astype(np.float64)
-    shift, width = np.zeros(x.shape[1]), np.ones(x.shape[1])
+    shift, width = np.zeros(wide.shape[1]), np.ones(wide.shape[1])
     if scaling == "standardize":
         shift, width = wide.mean(0), wide.std(0)
     elif scaling == "minmax":

@@ -42,7 +42,7 @@ COLUMNS = (
     "cpu_ms_per_image", "feature_difference", "first_block_s", "write_mb_per_s", "whole_process_s", "repeats",
 )  # fmt: skip
 #: encoder → images: some seconds each on two cores
-PROBLEMS = {"pixels:8": 300, "random:resnet18": 48, "random:resnet50": 24, "random:vit_base_patch16_224": 24}
+PROBLEMS = {"pixels:8": 1000, "random:resnet18": 256, "random:resnet50": 128, "random:vit_base_patch16_224": 96}
 #: images of the whole pass from which the batch size is searched; below, `ours_auto` would be `ours`
 SEARCHED = 256
 BATCH = 8

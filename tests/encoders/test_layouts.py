@@ -17,6 +17,7 @@ import types
 
 import numpy as np
 import pytest
+import timm
 import torch
 from layouts import (
     beit_as_transformers,
@@ -536,7 +537,12 @@ def test_preprocessing_that_the_file_does_not_say_is_said(tmp_path):
     file = saved(vit_as_timm(VIT), tmp_path / "w.pth")
     lines: list[str] = []
     encoder = create_encoder(f"ckpt:{file}@{AS_VIT}", progress=lines.append)
-    assert any("so mean 0.5,0.5,0.5, std 0.5,0.5,0.5, resize 71, interpolation bicubic are timm's" in x for x in lines)
+    said = "so mean 0.5,0.5,0.5, std 0.5,0.5,0.5, resize 71 for crops of 64, interpolation bicubic are timm's"
+    assert any(said in line for line in lines)
+    lines.clear()
+    file_of_convnet = saved(timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "convnet.pth")
+    smaller = create_encoder(f"ckpt:{file_of_convnet}@resnet10t", img_size=32, progress=lines.append)
+    assert any(f"resize {smaller.spec.resize} for crops of 32" in line for line in lines)  # not those of 176 pixels
     lines.clear()
     own = f"ckpt:{file}@{AS_VIT}&mean=imagenet&std=0.2,0.25,0.3&resize=73&interpolation=bilinear"
     encoder = create_encoder(own, progress=lines.append)

@@ -119,6 +119,8 @@ def build(
         spec = replace(spec, img_size=img_size, resize=asked if isinstance(asked, int) else round(img_size * ratio))
     if spec.resize is not None and spec.img_size is not None and spec.resize < spec.img_size:
         raise EncoderError(f"{text}: a short side of {spec.resize} is less than the {spec.img_size} that are cropped")
+    if name.kind == "checkpoint" and (note := checkpoint.preprocessing_note(name, spec)):
+        progress(note)  # of the size that was asked for
     try:
         return finish(spec, name_features(network, wanted), _transform(spec, name, options))
     except EncoderError as error:
@@ -178,8 +180,6 @@ def _network(
             progress(f"{row.name}: {row.warning}")
         copies = fetch_copies(row, progress)
     fill(network, copies, choice, name=spec.name, progress=progress)
-    if name.kind == "checkpoint" and (note := checkpoint.preprocessing_note(name, spec)):
-        progress(note)
     return network
 
 

@@ -112,7 +112,7 @@ def preprocessing_note(name: EncoderName, spec: EncoderSpec) -> str | None:
     whose = "ImageNet's usual ones" if ours else f"timm's for {spec.architecture}"
     values = {
         "mean": ",".join(f"{v:g}" for v in spec.mean), "std": ",".join(f"{v:g}" for v in spec.std),
-        "resize": spec.resize, "interpolation": spec.interpolation,
+        "resize": f"{spec.resize} for crops of {spec.img_size}", "interpolation": spec.interpolation,
     }  # fmt: skip
     shown = ", ".join(f"{key} {values[key]}" for key in unsaid)
     return (

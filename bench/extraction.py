@@ -46,8 +46,9 @@ PROBLEMS = {"pixels:8": 1000, "random:resnet18": 256, "random:resnet50": 128, "r
 #: images of the whole pass from which the batch size is searched; below, `ours_auto` would be `ours`
 SEARCHED = 256
 BATCH = 8
-#: float32 products of other batch sizes and orders, and the float16 in which ours are stored (2^-11)
-TOLERANCE = 2e-3
+#: float32 products of other batch sizes and orders, and the float16 in which ours are stored: 2^-11 of a value, and the
+#: largest of a hundred thousand are some ten times the spread
+TOLERANCE = 5e-3
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -308,7 +309,7 @@ def write(rows: list[dict[str, object]], path: Path | None) -> None:
     if path:
         out.close()
         facts = describe(["ssl-risk-rs", "torch", "torchvision", "timm", "pillow", "spdl", "numpy"])
-        path.with_suffix(".txt").write_text(facts + "note: two cores that other work shared meanwhile\n")
+        path.with_suffix(".txt").write_text(facts)
 
 
 if __name__ == "__main__":

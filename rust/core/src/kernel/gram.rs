@@ -36,6 +36,34 @@ impl Symmetric {
         self.tiles[tile * self.side * self.side + i % self.side * self.side + j % self.side]
     }
 
+    /// All entries, `(d, d)` row-major, both triangles.
+    pub fn to_full(&self) -> Vec<f64> {
+        /// Entries of a block that is turned at a time: its rows and columns are lines of the cache.
+        const BLOCK: usize = 8;
+        let (d, side) = (self.d, self.side);
+        let mut full = vec![0.0; d * d];
+        for (at, tile) in self.tiles.chunks_exact(side * side).enumerate() {
+            let (big_i, big_j) = triangle(at);
+            let (first_i, first_j) = (big_i * side, big_j * side);
+            let (rows, columns) = (side.min(d - first_i), side.min(d - first_j));
+            for (i, row) in tile.chunks_exact(side).enumerate().take(rows) {
+                let below = if big_i == big_j { i + 1 } else { columns };
+                full[(first_i + i) * d + first_j..][..below].copy_from_slice(&row[..below]);
+            }
+            for j in (0..columns).step_by(BLOCK) {
+                for i in (0..rows).step_by(BLOCK) {
+                    for column in j..(j + BLOCK).min(columns) {
+                        let above = if big_i == big_j { i.max(column + 1) } else { i };
+                        for row in above..(i + BLOCK).min(rows) {
+                            full[(first_j + column) * d + first_i + row] = tile[row * side + column];
+                        }
+                    }
+                }
+            }
+        }
+        full
+    }
+
     /// The entries of a symmetric matrix `(d, d)`, row-major, of which the lower triangle is read.
     pub fn fill(&mut self, matrix: &[f64]) {
         let (d, side) = (self.d, self.side);
@@ -167,6 +195,8 @@ mod tests {
                     assert_eq!(scaled.get(i, j), want * factors[i] * factors[j]);
                 }
             }
+            let full: Vec<f64> = (0..d * d).map(|at| gram.get(at / d, at % d)).collect();
+            assert_eq!(gram.to_full(), full);
         }
     }
 

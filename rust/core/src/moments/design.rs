@@ -68,12 +68,10 @@ impl Moments {
         // mean − shift
         let offset: Vec<f64> =
             (0..d).map(|j| classes.iter().map(|&c| total.sum(c, j)).sum::<f64>() * inv_n).collect();
-        let mut covariance = vec![0.0; d * d];
-        for i in 0..d {
-            for j in 0..=i {
-                let v = total.gram.get(i, j) * inv_n - offset[i] * offset[j];
-                covariance[i * d + j] = v;
-                covariance[j * d + i] = v;
+        let mut covariance = total.gram.to_full();
+        for (row, &a) in covariance.chunks_exact_mut(d).zip(&offset) {
+            for (v, &b) in row.iter_mut().zip(&offset) {
+                *v = *v * inv_n - a * b;
             }
         }
         let mean = |j: usize| offset[j] + f64::from(self.shift[j]);
@@ -89,9 +87,9 @@ impl Moments {
             .collect();
         let (affine, rest) = Affine::centred((0..d).map(mean), scale);
         let scale: Vec<f64> = affine.scale.iter().map(|&s| f64::from(s)).collect();
-        for i in 0..d {
-            for j in 0..d {
-                covariance[i * d + j] *= scale[i] * scale[j];
+        for (row, &a) in covariance.chunks_exact_mut(d).zip(&scale) {
+            for (v, &b) in row.iter_mut().zip(&scale) {
+                *v *= a * b;
             }
         }
         let mut means = Vec::with_capacity(classes.len() * d);

@@ -53,14 +53,7 @@ impl Moments {
                 *sum = total.sum(c, j);
             }
         }
-        let mut gram = vec![0.0; d * d];
-        for i in 0..d {
-            for j in 0..=i {
-                let v = total.gram.get(i, j);
-                gram[i * d + j] = v;
-                gram[j * d + i] = v;
-            }
-        }
+        let gram = total.gram.to_full();
         Ok(Totals { shift: self.shift.clone(), counts: total.counts, sums, gram, precision: self.sums })
     }
 

@@ -697,8 +697,8 @@ class Design:
         Parameters
         ----------
         alphas : penalties on the mean loss; scikit-learn's `Ridge(alpha=n_samples * α)`
-        reuse : whether to make an eigendecomposition, which later calls find; for a penalty or two and no later
-            call a Cholesky factorization for each is ten times as fast
+        reuse : whether to make an eigendecomposition, which later calls find; otherwise each penalty takes a
+            Cholesky factorization, a tenth of that, unless rounding of the covariance asks for an eigendecomposition
 
         Returns
         -------

@@ -10,8 +10,8 @@ FOLD = 400
 class GivenFold:
     """Wrong rows of each penalty: `errors` of them, spread so that penalties share as many as they can."""
 
-    def __init__(self, errors: dict[float, int], rows: int = FOLD) -> None:
-        self.errors, self.rows = errors, rows
+    def __init__(self, errors: dict[float, int], rows: int = FOLD, groups: np.ndarray | None = None) -> None:
+        self.errors, self.rows, self.groups = errors, rows, groups
         self.judged: list[float] = []
         self.restarted: list[float] = []
 
@@ -65,3 +65,21 @@ def test_few_rows_and_small_differences_let_every_penalty_stay():
 def test_the_grid_grows_no_further_than_allowed(strongest, tried):
     errors = {1e-5: 24, 1e-4: 23, 1e-3: 22, 1e-2: 21, 1e-1: 20, 1.0: 19, 10.0: 18}
     assert len(tune(folds(errors), strongest=strongest)) == tried
+
+
+def test_rows_of_one_group_count_as_one():
+    errors = {1e-2: 40, 1e-3: 80, 1e-4: 90, 1e-1: 80}
+
+    def tuned(n_groups: int) -> dict[float, Tried]:
+        """Groups of consecutive rows: the 40 rows that differ in each fold lie in the first few groups."""
+        paths = [GivenFold(errors, groups=np.arange(FOLD) * n_groups // FOLD + n_groups * fold) for fold in range(5)]
+        return tune(paths)
+
+    independent = tune(folds(errors))
+    assert independent[1e-3] == independent[1e-1] == Tried(160, 800)
+    # 8 groups a fold, two of which have the 40 rows, 10 and 30: 40 n > 3 √(n (10² + 30²)) from 6 folds on
+    assert {tried.rows for tried in tuned(8).values()} == {2000}
+    # 100 groups a fold, ten of which have 4 rows each: 40 n > 3 · 4 √(10 n) from the first look on
+    assert tuned(100)[1e-3] == Tried(160, 800)
+    # fewer than 20 groups show nothing, whatever the rows
+    assert {tried.rows for tried in tuned(3).values()} == {2000}

@@ -218,7 +218,7 @@ class _Drawing:
         judged = min(1, n_folds) if self.one_fold else n_folds
         self.folds, self.folds_judged = max(self.folds, n_folds), max(self.folds_judged, judged)
         self.cut_groups |= cut
-        shot = Shot(_gather(task.features, rows), labels, folds, n_folds)
+        shot = Shot(_gather(task.features, rows), labels, folds, n_folds, groups)
         role = f"{self.plan.size.name}_draw_{draw}"
         return fit_shot(shot, task.n_classes, self.method, role, judged, self._listen)
 

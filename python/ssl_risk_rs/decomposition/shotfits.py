@@ -1,7 +1,7 @@
 """One few-shot probe: its penalty is tuned on folds of its own few rows, then it is fitted on all of them.
 
 Fewer rows than features lie in a space of at most as many dimensions as there are rows. There a fit costs no more than
-the rows do, so they are rotated into it (the eigenvectors of their Gram matrix), fitted, and the probe is rotated back.
+the rows do, so they are rotated into it, fitted, and the probe is rotated back.
 Penalties are those of the scaled features: rotation leaves ‖W‖ as it is.
 """
 
@@ -26,18 +26,22 @@ ALPHAS, STRONGEST = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4), 100.0
 UNTUNED = 1.0
 #: how many folds a draw may have; of those that use as many of its rows, the number next to five
 FOLDS, USUAL = (3, 4, 5, 6, 7), 5
-#: eigenvalues of the Gram matrix below this share of the largest are rounding
+#: squared lengths along an axis, summed over the rows, below this share of the longest row's square are rounding
 _RANK = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The rows of one draw: features (n, d), classes uint32 (n,), fold of each row int (n,); n_folds: in none."""
+    """The rows of one draw: features (n, d), classes uint32 (n,), fold of each row int (n,); n_folds: in none.
+
+    groups : group of each row, int (n,); None where rows are independent
+    """
 
     x: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
     n_folds: int
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ class _Plain:
         own = (self.shot.folds != fold) & (self.shot.folds < self.shot.n_folds)
         if len(np.unique(self.shot.labels[own])) < 2:
             return None
-        return FoldPath(self.fitter, self.moments, self.rows, self.cells, fold, self.shot.n_folds)
+        return FoldPath(self.fitter, self.moments, self.rows, self.cells, fold, self.shot.n_folds, self.shot.groups)
 
     @property
     def records(self) -> list[FitRecord]:
@@ -177,7 +181,8 @@ class _Rotated:
         if len(np.unique(self.shot.labels[own])) < 2:
             return None
         held = np.flatnonzero(self.shot.folds == fold)
-        path = _SpanPath(f"fold_{fold}", self._span(own, held))
+        groups = None if self.shot.groups is None else self.shot.groups[held]
+        path = _SpanPath(f"fold_{fold}", self._span(own, held), groups)
         self.tuning.append(path)
         return path
 
@@ -308,8 +313,8 @@ def _affine(wide: np.ndarray, scaling: str, constant: np.ndarray) -> tuple[np.nd
 class _SpanPath:
     """Probes in the space of the rows of all folds but one, along the penalties."""
 
-    def __init__(self, role: str, span: _Span) -> None:
-        self.role, self.span = role, span
+    def __init__(self, role: str, span: _Span, groups: np.ndarray | None) -> None:
+        self.role, self.span, self.groups = role, span, groups
         self.starts: dict[float, Start] = {}
         self.last: Start | None = None
 

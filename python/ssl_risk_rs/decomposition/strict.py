@@ -67,7 +67,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
     fitter = Fitter(task.features, task.labels, task.n_classes, method, report)
     moments = fitter.moments(train, cells)
-    paths = [FoldPath(fitter, moments, train, cells, fold, folds) for fold in range(plan.folds_judged)]
+    paths = [FoldPath(fitter, moments, train, cells, fold, folds, task.groups) for fold in range(plan.folds_judged)]
     curve = tune(paths)
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probes[alpha], test) for path in paths]

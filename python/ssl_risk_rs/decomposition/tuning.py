@@ -5,7 +5,8 @@ both were judged on, it errs more by more than three standard errors of the diff
 
     b − c > 3 √(b + c)        b rows that it alone predicts wrongly, c rows that the best alone predicts wrongly
 
-as in the race of ridge penalties. Errors of those that stay are counted on all folds.
+as in the race of ridge penalties. Where rows come in groups, b + c is Σ (b_g − c_g)² over the groups. Errors of those
+that stay are counted on all folds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,8 @@ ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 STRONGEST = 1e3
 #: ridge tunes on at most this many held-out rows of a fold: judging costs n·d·k for each penalty
 MAX_TUNING_ROWS = 20_000
-#: rows before a penalty may leave, and standard errors of a difference that are taken for clear
-FIRST_LOOK, CLEAR = 500, 3.0
+#: rows, and groups of rows, before a penalty may leave; standard errors of a difference that are taken for clear
+FIRST_LOOK, FEWEST_GROUPS, CLEAR = 500, 20, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,12 @@ class Tried:
 
 
 class PenaltyPath(Protocol):
-    """Probes along the penalties, each started from the last."""
+    """Probes along the penalties, each started from the last.
+
+    groups : group of each held-out row, int (m,); None where rows are independent
+    """
+
+    groups: np.ndarray | None
 
     def wrong(self, alpha: float) -> np.ndarray:
         """Whether each held-out row is predicted wrongly at a penalty, bool (m,)."""
@@ -59,6 +65,7 @@ class FoldPath:
         cells: np.ndarray,
         fold: int,
         n_folds: int,
+        groups: np.ndarray | None = None,
     ) -> None:
         self.fitter = fitter
         self.role = f"fold_{fold}"
@@ -67,6 +74,7 @@ class FoldPath:
         self.held = train[own == fold]
         if fitter.method.probe == "ridge":  # strided: rows may be sorted by class
             self.held = np.ascontiguousarray(self.held[:: max(1, -(-len(self.held) // MAX_TUNING_ROWS))])
+        self.groups = None if groups is None else groups[self.held]
         self.design = moments.design([f for f in range(n_folds) if f != fold], scaling=fitter.method.scaling)
         self.probes: dict[float, _core.LinearProbe] = {}
         self.last: Start | None = None
@@ -111,21 +119,32 @@ class _Race:
         finished = self.curve()
         best = self.judged[best_of(finished)] if finished else None
         wrong = np.zeros(0, bool)
+        stays = True
         for path in self.paths:
             wrong = np.concatenate([wrong, path.wrong(alpha)])
-            if best is not None and _is_clearly_worse(wrong, best[: len(wrong)]):
+            stays = best is None or not _is_clearly_worse(wrong, best[: len(wrong)], self._groups(len(wrong)))
+            if not stays:
                 break
         self.judged[alpha] = wrong
-        return best is None or not _is_clearly_worse(wrong, best[: len(wrong)])
+        return stays
+
+    def _groups(self, n: int) -> np.ndarray | None:
+        """Groups of the first `n` held-out rows."""
+        found = [path.groups for path in self.paths if path.groups is not None]
+        return np.concatenate(found)[:n] if found else None
 
     def curve(self) -> dict[float, Tried]:
         """What each penalty cost so far."""
         return {alpha: Tried(int(wrong.sum()), len(wrong)) for alpha, wrong in self.judged.items()}
 
 
-def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray) -> bool:
-    alone, best_alone = int((wrong & ~best).sum()), int((best & ~wrong).sum())
-    return len(wrong) >= FIRST_LOOK and alone - best_alone > CLEAR * (alone + best_alone) ** 0.5
+def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None) -> bool:
+    more = wrong.astype(np.int64) - best
+    if groups is not None:
+        more = np.bincount(np.unique(groups, return_inverse=True)[1].ravel(), more)
+    if len(wrong) < FIRST_LOOK or len(more) < FEWEST_GROUPS:
+        return False
+    return bool(more.sum() > CLEAR * np.sqrt((more**2).sum()))
 
 
 def as_penalty(curve: Mapping[float, Tried], absolute: float) -> Penalty:

@@ -129,58 +129,73 @@ def groups(run: Run, result: Decomposition, key: str) -> Section | Missing:
     return Section(f"{key}-groups", title, (Sentences(_spread(parts, total, "group")), figure, table))
 
 
+_LEFT = (
+    "A penalty that is clearly worse than the best (by more than three standard errors of the paired difference) is "
+    "not judged on the folds that remain."
+)
+
+
 def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
     """What each penalty that was tried cost."""
     title = "Penalties tried"
-    tuned = {name: p for name, p in result.penalties.items() if p.grid}
+    tuned = {name: p for name, p in result.penalties.items() if p.errors or p.losses}
     if not tuned:
         return Missing(
             f"{key}-tuning", title, "No penalty of this run was tuned.", f"ssl-risk-rs decompose {features_of(run)}"
         )
-    as_shares = all(p.rows for p in tuned.values())  # runs of before did not record how many rows were judged
+    what, as_shares = _cost_of(tuned)
+    costs = {name: _costs(p, as_shares) for name, p in tuned.items()}
     curves = [
-        charts.Line(
-            _penalty_label(name, tuned),
-            p.grid,
-            tuple(e / n for e, n in zip(p.errors, p.rows, strict=True)) if as_shares else tuple(map(float, p.errors)),
-            marked=p.grid.index(p.value),
-            colour=colour,
-        )
+        charts.Line(_penalty_label(name, tuned), p.grid, costs[name], marked=p.grid.index(p.value), colour=colour)
         for (name, p), colour in zip(tuned.items(), _colours(len(tuned)), strict=True)
     ]
     rows = [
-        (_penalty_label(name, tuned), f"{alpha:g}", count(wrong), count(n) if n else "–",
-         "chosen" if alpha == p.value else "")
+        (_penalty_label(name, tuned), f"{alpha:g}", shown, count(n) if n else "–", "chosen" if alpha == p.value else "")
         for name, p in tuned.items()
-        for alpha, wrong, n in zip(p.grid, p.errors, p.rows or (0,) * len(p.grid), strict=True)
-    ]  # fmt: skip
+        for alpha, shown, n in zip(p.grid, _shown(p), p.rows or (0,) * len(p.grid), strict=True)
+    ]
     folds = f"{result.sizes.folds_judged} of {result.sizes.folds} folds"
     where = f"held-out rows of {folds}" if result.sizes.folds else "the rows that the protocol tunes on"
     said = "; ".join(
-        f"{name} chose α = {p.value:g} with {count(p.errors[p.grid.index(p.value)])} errors"
+        f"{name} chose α = {p.value:g} with {_shown(p)[p.grid.index(p.value)]} {'errors' if p.errors else 'of loss'}"
         for name, p in tuned.items()
     )
-    y_title = "error" if as_shares else "wrong rows"
     figure = Figure(
         f"{key}-tuning",
         f"Errors of {name_of(run, result)} at each penalty",
         f"Errors over the penalty α on a logarithmic axis; the chosen one is filled: {said}.",
-        lambda width: charts.lines(
-            curves, width, x_title="penalty α", y_title=y_title, percent_y=as_shares, height=220
-        ),
-        ("penalty α", y_title),
+        lambda width: charts.lines(curves, width, x_title="penalty α", y_title=what, percent_y=as_shares, height=220),
+        ("penalty α", what),
     )
+    column = "mean loss" if what == "mean loss" else "wrong rows"
     table = Table(
-        f"Rows that are wrong at each penalty, on {where}",
-        (Column("penalty", False), Column("α"), Column("wrong rows"), Column("of rows"), Column("", False)),
+        f"{column.capitalize()} at each penalty, on {where}",
+        (Column("penalty", False), Column("α"), Column(column), Column("of rows"), Column("", False)),
         tuple(rows),
         notes=(
-            "α is in units of the mean variance of the scaled features; ties go to the stronger penalty. A penalty "
-            "that is clearly worse than the best (by more than three standard errors of the paired difference) is "
-            "not judged on the folds that remain.",
+            "α is in units of the mean variance of the scaled features; ties go to the stronger penalty.",
+            *((_LEFT,) if any(len(set(p.rows)) > 1 for p in tuned.values()) else ()),
         ),
     )
     return Section(f"{key}-tuning", title, (figure, table))
+
+
+def _cost_of(tuned: dict[str, Penalty]) -> tuple[str, bool]:
+    """What penalties are compared by, and whether it is a share of rows; runs of before did not record the rows."""
+    if any(p.losses for p in tuned.values()):
+        return "mean loss", False
+    as_shares = all(p.rows for p in tuned.values())
+    return ("error, %" if as_shares else "wrong rows"), as_shares
+
+
+def _costs(p: Penalty, as_shares: bool) -> tuple[float, ...]:
+    if as_shares:
+        return tuple(wrong / n for wrong, n in zip(p.errors, p.rows, strict=True))
+    return p.losses or tuple(map(float, p.errors))
+
+
+def _shown(p: Penalty) -> list[str]:
+    return [f"{loss:.4g}" for loss in p.losses] if p.losses else [count(wrong) for wrong in p.errors]
 
 
 def uncertainty(run: Run, result: Decomposition, key: str) -> Section:

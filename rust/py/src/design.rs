@@ -135,12 +135,16 @@ impl Design {
     ) -> PyResult<Vec<LinearProbe>> {
         let n_threads = threads(n_threads)?;
         let solve = || {
-            if !reuse && self.factor.get().is_none() {
-                let solve = |&alpha| probe::solve_ridge(&self.design, alpha);
-                return alphas.iter().map(solve).collect::<Result<Vec<_>, _>>();
-            }
-            let factor = self.factor()?;
-            alphas.iter().map(|&alpha| factor.solve(alpha)).collect::<Result<Vec<_>, _>>()
+            let solve = |&alpha: &f64| {
+                if !reuse
+                    && self.factor.get().is_none()
+                    && let Some(linear) = probe::solve_ridge(&self.design, alpha)?
+                {
+                    return Ok(linear);
+                }
+                self.factor()?.solve(alpha) // kept for later penalties
+            };
+            alphas.iter().map(solve).collect::<Result<Vec<_>, _>>()
         };
         let probes = interrupt::run(py, None, |_| install(n_threads, solve))?;
         Ok(probes.into_iter().map(LinearProbe).collect())

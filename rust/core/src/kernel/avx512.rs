@@ -2,7 +2,7 @@
 //!
 //! Registers   8 × 2 accumulators (16 × 1 for one panel), the panels' words of one step, one broadcast
 //! Rounding    float32 sums; `vdpbf16ps` sums a pair before the accumulator and flushes denormals
-//! Needs       avx512f; avx512bf16
+//! Needs       avx512f, avx512bw, avx512vl; avx512f, avx512bf16
 //! Defined by  [`super::portable`]; tested in `kernel::tests`
 #![allow(unsafe_code)]
 

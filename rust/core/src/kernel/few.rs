@@ -92,7 +92,11 @@ pub struct Few {
 impl Few {
     /// `None` where the kernel has no code for this, or there are too many classes. Features become
     /// `(x − shift) · scale`, both `(d)`.
+    ///
+    /// # Panics
+    /// If shift and scale differ in length.
     pub fn new(kernel: &Kernel, shift: &[f32], scale: &[f32], n_classes: usize) -> Option<Self> {
+        assert!(shift.len() == scale.len(), "shift and scale");
         let micro = kernel.few?;
         let width = WIDTHS.into_iter().find(|&width| width >= n_classes)?;
         let padded = |values: &[f32]| {
@@ -158,7 +162,7 @@ impl Few {
     pub fn forward(&self, rows: &FewRows<'_>, weights: &Lines, scores: &mut [f32], stride: usize) {
         let weights = weights.as_slice();
         assert!(weights.len() == self.shift.as_slice().len() * self.width, "weights");
-        assert!(rows.first.len() <= stride && scores.len() >= FEW_CLASSES * stride, "scores");
+        assert!(rows.first.len() <= stride && scores.len() / FEW_CLASSES >= stride, "scores");
         let block = self.block(rows);
         // SAFETY: a `Kernel` is reached through `choice::usable` only, which has run `detect`; `FewRows` borrows its
         // rows; the asserts cover the padded scaling, the weights, and `width` · `stride` scores.
@@ -176,7 +180,7 @@ impl Few {
     pub fn backward_add(&self, rows: &FewRows<'_>, residuals: &[f32], stride: usize, sum: &mut Lines) {
         let sum = sum.as_mut_slice();
         assert!(sum.len() == self.shift.as_slice().len() * self.width, "sum");
-        assert!(rows.first.len() <= stride && residuals.len() >= FEW_CLASSES * stride, "residuals");
+        assert!(rows.first.len() <= stride && residuals.len() / FEW_CLASSES >= stride, "residuals");
         let block = self.block(rows);
         // SAFETY: as in `forward`; `sum` is borrowed exclusively.
         #[allow(unsafe_code)]

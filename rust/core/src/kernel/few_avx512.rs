@@ -68,6 +68,10 @@ unsafe fn load<const HALF: bool>(row: *const u8, first: usize, mask: Option<__mm
     }
 }
 
+/// Features from `first` on, shifted and scaled.
+///
+/// # Safety
+/// `first` is a multiple of 16 below the padded length of shift and scale, which start on a cache line.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn scaled(block: &Block<'_>, first: usize, x: __m512) -> __m512 {

@@ -100,6 +100,7 @@ pub fn softmax_residual_by_class(
     intercept: &[f32],
     labels: &[u32],
 ) -> Residual {
+    debug_assert!(stride.is_multiple_of(LANES) && labels.len() <= stride, "whole lanes of rows");
     let k = intercept.len();
     let mut sums = Residual::default();
     let mut buffer = [[0.0_f32; LANES]; LANES];

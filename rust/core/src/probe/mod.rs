@@ -15,6 +15,8 @@ mod lbfgs;
 mod logistic;
 mod metric;
 mod pass;
+#[cfg(test)]
+mod pass_tests;
 mod ridge;
 mod ridge_dual;
 mod ridge_errors;

@@ -97,18 +97,17 @@ impl RidgeFactor {
     }
 }
 
-/// The probe at one penalty, without an eigendecomposition, which costs ten times as much.
+/// The probe at one penalty, without an eigendecomposition, which costs ten times as much; `None` where rounding of the
+/// covariance asks for one.
 ///
 /// # Errors
 /// Those of [`RidgeFactor::solve`].
-pub fn solve_ridge(design: &Arc<Design>, alpha: f64) -> Result<Linear> {
+pub fn solve_ridge(design: &Design, alpha: f64) -> Result<Option<Linear>> {
     check_above_floor(design, alpha)?;
-    if is_positive(design, BELOW_ZERO * alpha)
-        && let Some(weights) = solve_by_factor(design, alpha, &targets(design))
-    {
-        return Ok(probe(design, weights.as_ref()));
+    if !is_positive(design, BELOW_ZERO * alpha) {
+        return Ok(None);
     }
-    RidgeFactor::new(design.clone())?.solve(alpha)
+    Ok(solve_by_factor(design, alpha, &targets(design)).map(|weights| probe(design, weights.as_ref())))
 }
 
 /// Weights `(d, k′)` row-major and intercept `(k′)` of the probe at each penalty, in float32, without an

@@ -107,7 +107,7 @@ const MAPS: usize = 64;
 /// Classes up to which every residual counts; with more, those below `SMALL` of the row's largest go into the total
 /// only. Of the row's largest, since rows that are separated have small residuals only, and a metric without their pairs
 /// takes half as many passes more (0003).
-const FEW_CLASSES: usize = 64;
+const EVERY_PAIR_CLASSES: usize = 64;
 const SMALL: f32 = 1.0 / 512.0;
 /// A curvature of 1.
 const ONE: f64 = (1_u64 << 32) as f64;
@@ -125,7 +125,7 @@ impl Confusions {
     pub fn add(&self, j: usize, residual: &[f32], curvature: impl Fn(f32) -> f64) {
         let k = residual.len();
         let largest = |line: &[f32]| line.iter().fold(0.0_f32, |max, r| max.max(r.abs()));
-        let small = if k <= FEW_CLASSES { 0.0 } else { SMALL * largest(residual) };
+        let small = if k <= EVERY_PAIR_CLASSES { 0.0 } else { SMALL * largest(residual) };
         let mut map = match self {
             Self::Dense(_) => None,
             Self::Sparse(maps) => Some(locked(&maps[j % MAPS])),
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_separated_keep_their_pairs() {
-        let k = 100; // more than `FEW_CLASSES`
+        let k = 100; // more than `EVERY_PAIR_CLASSES`
         let heaviest = |size: f32| {
             let confusions = Confusions::new(k);
             for j in 0..k {

@@ -1,0 +1,103 @@
+//! A pass over rows as they lie against one over staged rows.
+
+use half::f16;
+
+use super::pass::{KernelPass, Sums};
+use super::space::Collect;
+use crate::control::{Control, Run};
+use crate::kernel::{FEW_CLASSES, Kernel, usable};
+use crate::moments::{Design, Moments, Scaling};
+use crate::rows::{Matrix, Segment, TrainingRows, Values};
+
+const D: usize = 37;
+/// More than a thread sums before it hands over, and no whole number of blocks or lanes.
+const N: usize = 9_001;
+
+fn segments<'a>(halves: &'a [f16], singles: &'a [f32], kind: &str) -> Vec<Segment<'a>> {
+    let cut = 4_000 * D;
+    let of = |values| Segment { values, guard: None };
+    match kind {
+        "float16" => vec![of(Values::F16(&halves[..cut])), of(Values::F16(&halves[cut..]))],
+        "float32" => vec![of(Values::F32(singles))],
+        _ => vec![of(Values::F16(&halves[..cut])), of(Values::F32(&singles[cut..]))],
+    }
+}
+
+fn sums(
+    matrix: &Matrix<'_>,
+    design: &Design,
+    labels: &[u32],
+    kernel: &'static Kernel,
+    threads: usize,
+) -> Sums {
+    let k = design.classes.len();
+    let rows: Vec<u32> = (0..matrix.n_rows() as u32).filter(|row| row % 7 != 3).collect();
+    let control = Control::new();
+    let pass = KernelPass {
+        matrix,
+        rows: &rows,
+        targets: rows.iter().map(|&row| labels[row as usize]).collect(),
+        design,
+        exact: kernel,
+        reduced: kernel,
+        n_threads: threads,
+        control: &control,
+    };
+    let point: Vec<f64> = (0..(D + 1) * k).map(|i| ((i * 29) % 31) as f64 / 90.0 - 0.17).collect();
+    let collect = Collect { curvature: true, covariance: true };
+    crate::kernel::parallel::install(threads, || pass.sums(&point, collect, false)).unwrap()
+}
+
+#[test]
+fn rows_as_they_lie_give_the_sums_of_staged_rows() {
+    let kernel = |name: &str| usable().iter().copied().find(|kernel| kernel.name == name);
+    let Some(few) = kernel("avx512_f32") else {
+        println!("not run: this CPU has no products of few classes");
+        return;
+    };
+    let staged = kernel("portable").unwrap();
+    let halves: Vec<f16> =
+        (0..N * D).map(|i| f16::from_f32(((i * 7_919 + i / D * 31) % 1_009) as f32 / 300.0 - 1.0)).collect();
+    let singles: Vec<f32> = halves.iter().map(|v| v.to_f32()).collect();
+    for k in [2, 5, FEW_CLASSES, FEW_CLASSES + 1] {
+        let labels: Vec<u32> = (0..N).map(|i| ((i * 11 + i / 10) % k) as u32).collect();
+        let control = Control::new();
+        let whole = Matrix::new(D, segments(&halves, &singles, "float32")).unwrap();
+        let all: Vec<u32> = (0..N as u32).filter(|row| row % 7 != 3).collect();
+        let training = TrainingRows::new(&whole, &all, &labels, k).unwrap();
+        let mut moments = Moments::new(k, 1, vec![0.0; D]).unwrap();
+        moments.update(training, &vec![0; N], Run { n_threads: 1, control: &control }).unwrap();
+        let design = moments.design(&[0], Scaling::Standardize).unwrap();
+        let want = sums(&whole, &design, &labels, staged, 1);
+        for kind in ["float16", "float32", "both"] {
+            let matrix = Matrix::new(D, segments(&halves, &singles, kind)).unwrap();
+            assert_eq!(matrix.value_bytes().is_none(), kind == "both");
+            for threads in [1, 2] {
+                let got = sums(&matrix, &design, &labels, few, threads);
+                assert_eq!(got.errors, want.errors, "{k} {kind} {threads}");
+                // float32 sums of 37 features and of up to 4096 rows in another order, next to sums of n terms near 1
+                let near = |a: f64, b: f64, size: f64| (a - b).abs() <= 2e-6 * size;
+                let n = all.len() as f64;
+                assert!(
+                    near(got.loss, want.loss, want.loss) && near(got.entropy, want.entropy, want.entropy)
+                );
+                assert_eq!(got.gradient.len(), (D + 1) * k);
+                for (at, (&a, &b)) in got.gradient.iter().zip(&want.gradient).enumerate() {
+                    assert!(near(a, b, n), "{k} {kind} {threads} {at}: {a} {b}");
+                }
+                let (a, b) = (got.curvature.unwrap(), want.curvature.as_ref().unwrap());
+                for (a, b) in a.mass.iter().chain(&a.squares).zip(b.mass.iter().chain(&b.squares)) {
+                    assert!(near(*a, *b, *b), "{a} {b}");
+                }
+                for (a, b) in a.heaviest.iter().flatten().zip(b.heaviest.iter().flatten()) {
+                    assert!(a.0 == b.0 && near(a.1, b.1, b.1), "{a:?} {b:?}");
+                }
+                assert_eq!(got.sample.len(), want.sample.len());
+                let pairs = got.sample.iter().zip(&want.sample);
+                assert!(
+                    pairs.clone().all(|(&a, &b)| near(f64::from(a), f64::from(b), 1.0)) && pairs.len() > 0
+                );
+            }
+        }
+    }
+}

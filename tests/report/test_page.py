@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs import DataError, ParameterError
+from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.report.breakdown import budget, by_class, by_group, wilson
 from ssl_risk_rs.report.build import Material, build_page
@@ -206,6 +207,34 @@ def test_the_authors_protocol_tunes_a_penalty_for_each_risk():
     labels = {row[0] for row in table.rows}
     assert {"R_AF", "R_US"} <= labels and sum(row[4] == "chosen" for row in table.rows) == len(labels)
     assert "paper protocol" in page.facts
+
+
+def test_penalties_of_targets_that_are_numbers_are_shown_by_their_losses():
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((420, 5)).astype(np.float32)
+    age = 40 + 3 * x[:, 0] + rng.standard_normal(420)
+    result = decompose(x[:300], age[:300], x[300:], age[300:], probe="ridge", target_kind="numbers")
+    page = page_of(Run.of(result))
+    section = sections(page)["run1-ridge-tuning"]
+    table = next(b for b in section.blocks if isinstance(b, Table))
+    tuned = result.penalties["tuned"]
+    assert [row[2] for row in table.rows] == [f"{loss:.4g}" for loss in tuned.losses] and table.rows
+    assert [row[1] for row in table.rows if row[4] == "chosen"] == [f"{tuned.value:g}"]
+    assert table.columns[2].head == "mean loss" and "error" not in table.caption
+    assert not any("not judged on the folds" in note for note in table.notes)
+    assert "1 number to predict" in render_markdown(page) and "classes ·" not in render_markdown(page)
+
+
+def test_penalties_that_left_say_so(rich):
+    tuned = next(iter(rich.decompositions)).penalties["tuned"]
+    left = replace(tuned, rows=(100, *tuned.rows[1:]))
+    changed = replace(rich.decompositions[0], penalties=rich.decompositions[0].penalties | {"tuned": left})
+    table = next(
+        b
+        for b in sections(page_of(replace(rich, decompositions=(changed,))))["run1-logistic-tuning"].blocks
+        if isinstance(b, Table)
+    )
+    assert table.rows[0][3] == "100" and any("not judged on the folds" in note for note in table.notes)
 
 
 def test_a_run_stands_beside_its_published_numbers():

@@ -7,7 +7,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
+from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -43,7 +43,7 @@ def facts(runs: Sequence[Run]) -> tuple[str, ...]:
     said = [run.provenance.data, f"{count(sizes.train)} training rows", f"{count(sizes.test)} test rows"]
     if sizes.groups_test is not None:
         said.append(f"{count(sizes.groups_test)} test groups")
-    said.append(f"{count(sizes.classes)} classes")
+    said.append(targets(first))
     if sizes.features and len(runs) == 1:
         said.append(f"{count(sizes.features)} features")
     said.append(f"{first.method.protocol} protocol")

@@ -9,7 +9,7 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["MARKS", "Check", "checks", "notes", "short"]
+__all__ = ["MARKS", "Check", "checks", "notes", "short", "targets"]
 
 #: mark behind an interval → what it says
 MARKS: dict[Grade, tuple[str, str]] = {
@@ -18,6 +18,8 @@ MARKS: dict[Grade, tuple[str, str]] = {
     Grade.INDICATIVE: ("‡", "this interval is indicative only (few groups, or a very optimistic training error)"),
     Grade.NONE: ("–", "there are too few groups for an interval"),
 }
+#: targets that are no classes, by metric: one, several
+_TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,13 @@ def short(name: str) -> str:
     """An encoder's name without the folders of its checkpoint."""
     scheme, _, rest = name.partition(":")
     return f"ckpt:{rest.rpartition('/')[2]}" if scheme == "ckpt" else name
+
+
+def targets(result: Decomposition) -> str:
+    """What is predicted, counted: "10 classes", "1 number to predict", "5 labels"."""
+    one, many = _TARGETS.get(result.method.metric, ("class", "classes"))
+    n = result.sizes.classes
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def checks(result: Decomposition) -> list[Check]:

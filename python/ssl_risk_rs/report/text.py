@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.orders import order_rows, order_sentence
-from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
+from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, targets
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.provenance import Provenance
@@ -19,8 +19,7 @@ BAR = 20
 #: columns of a row without its bar, the mark of the bottleneck included
 NARROW = 83
 EIGHTHS = " ▏▎▍▌▋▊▉"
-#: targets that are no classes, and their errors
-_TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
+#: errors of targets that are no classes
 _ERRORS = {"r2": "1 - R²", "auroc": "1 - AUROC"}
 #: what a terminal without these characters is shown
 PLAIN = str.maketrans({"─": "-", "█": "#", "←": "<-", "✓": "ok:", "✗": "FAILED:", "·": "-", "–": "-", "α": "alpha",
@@ -65,8 +64,7 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     facts = [f"{sizes.train:,} training rows", f"{sizes.test:,} test rows"]
     if sizes.features:
         facts.append(f"{sizes.features:,} features")
-    one, many = _TARGETS.get(method.metric, ("class", "classes"))
-    facts.append(f"{sizes.classes:,} {one if sizes.classes == 1 else many}")
+    facts.append(targets(result))
     if math.isfinite(sizes.chance):
         facts.append(f"chance level {100 * sizes.chance:.2f} %")
     if method.device != "cpu":

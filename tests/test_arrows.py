@@ -52,6 +52,7 @@ ELSEWHERE_REFUSED: dict[str, tuple[str, ...]] = {
 DISPLAY = {
     ("results.run", "report.text"),
     ("results.run", "report.notebook"),
+    ("results.explain", "report.explanation"),
     ("results.compare", "report.comparison"),
 }
 

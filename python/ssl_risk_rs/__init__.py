@@ -29,6 +29,7 @@ _LAZY: dict[str, str] = {
     "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
     "Estimate": "ssl_risk_rs.results",
+    "Explanation": "ssl_risk_rs.results.explain",
     "Note": "ssl_risk_rs._notes",
     "RidgeProbe": "ssl_risk_rs.probes.estimators",
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
@@ -46,6 +47,7 @@ _LAZY: dict[str, str] = {
     "describe_encoder": "ssl_risk_rs.encoders",
     "ensure_bank": "ssl_risk_rs.extraction",
     "evaluate": "ssl_risk_rs.workflow.evaluate",
+    "explain": "ssl_risk_rs.workflow.explain",
     "export_bank": "ssl_risk_rs.bank.exchange",
     "extract": "ssl_risk_rs.extraction",
     "fits_float16": "ssl_risk_rs.bank",
@@ -122,5 +124,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.results import Run as Run
     from ssl_risk_rs.results import read_results as read_results
     from ssl_risk_rs.results import to_pandas as to_pandas
+    from ssl_risk_rs.results.explain import Explanation as Explanation
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
+    from ssl_risk_rs.workflow.explain import explain as explain
     from ssl_risk_rs.workflow.published import load_published as load_published

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ssl_risk_rs
 from click.testing import CliRunner
 from ssl_risk_rs import import_bank
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.results.explain import NoGap
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.explain import explain_targets
+from ssl_risk_rs.workflow.explain import explain
 
 
 def save(name: str, columns: int = 8, shift: float = 0.0) -> str:
@@ -60,13 +61,13 @@ def test_a_bank_is_found_again_from_its_run(tmp_path):
     declined = " ".join(run("explain", "there", "--no-gap").stdout.split())
     assert "it was declined (--no-gap)" in declined
     shutil.rmtree(tmp_path / "bank")
-    assert explain_targets(["there"]).no_gap is NoGap.BANK_GONE
+    assert explain(["there"]).no_gap is NoGap.BANK_GONE
 
 
 def test_the_paper_s_protocol_has_no_gap(tmp_path):
     import_bank(save("a.npz"), tmp_path / "bank")
     run("decompose", tmp_path / "bank", "--protocol", "paper", "--probe", "ridge", "--out", "there")
-    assert explain_targets(["there"]).no_gap is NoGap.PAPER
+    assert explain(["there"]).no_gap is NoGap.PAPER
 
 
 def test_a_folder_of_runs_is_no_run():
@@ -101,7 +102,10 @@ def test_layers_of_two_encoders_are_no_layers(tmp_path):
 def test_rows_of_csv_and_json_are_those_of_the_frame():
     run("explain", save("a.npz"), "--probe", "ridge")
     folder = folders()[0]
-    wanted = explain_targets([str(folder)]).frame()
+    explained = ssl_risk_rs.explain([str(folder)])
+    assert isinstance(explained, ssl_risk_rs.Explanation)
+    assert str(explained).split() == run("explain", folder).stdout.split()  # other folds of the lines
+    wanted = explained.frame()
     found = json.loads(run("explain", folder, "--format", "json").stdout)
     assert found["verdict"] in {"representation", "labels", "unseen"} and found["no_gap"] == "files"
     assert len(found["rows"]) == wanted.height and found["sentences"][0].startswith("The probe errs on")

@@ -50,11 +50,11 @@ def explain(
     ssl-risk-rs explain runs/20260101-120000_swav
     """
     from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.workflow import explain as explaining
     from ssl_risk_rs.workflow.compare import Reading
-    from ssl_risk_rs.workflow.explain import explain_targets
 
     with EventDisplay() as report:
-        found = explain_targets(
+        found = explaining.explain(
             targets,
             probes=("logistic", "ridge") if probe == "both" else (probe,),
             group=group,

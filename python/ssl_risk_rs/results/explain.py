@@ -189,6 +189,11 @@ class Explanation:
     no_gap: NoGap | None = None
     published: PublishedTraits | None = None
 
+    def __str__(self) -> str:
+        from ssl_risk_rs.report.explanation import render_explanation
+
+        return render_explanation(self)
+
     def control(self, quantity: str) -> Difference | None:
         """This encoder less the control."""
         return next((d for d in self.of_control if d.quantity == quantity), None)

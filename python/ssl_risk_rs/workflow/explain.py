@@ -30,7 +30,7 @@ from ssl_risk_rs.workflow import published
 from ssl_risk_rs.workflow.compare import Reading, task_of
 from ssl_risk_rs.workflow.features import decompose_features
 
-__all__ = ["explain_targets"]
+__all__ = ["explain"]
 
 #: products n·(d + m)·k of a pass of the non-linear probe up to which it is fitted unasked: 12,000 training rows of
 #: Fashion-MNIST (196 + 512 features, 10 classes, 1.1e8) take a minute of one core
@@ -55,7 +55,7 @@ class _Target:
         return None if bank is None else bank.feature
 
 
-def explain_targets(
+def explain(
     targets: Sequence[str],
     *,
     probes: Sequence[str] = ("logistic",),

@@ -139,7 +139,10 @@ impl Few {
         (feature / LANES * self.width + class) * LANES + feature % LANES
     }
 
-    fn block<'a>(&'a self, rows: &'a FewRows<'_>) -> Block<'a> {
+    /// The rows, with weights or a sum `lines`, and `values` scores or residuals of `stride` rows for each class.
+    fn block<'a>(&'a self, rows: &'a FewRows<'_>, lines: usize, values: usize, stride: usize) -> Block<'a> {
+        assert!(lines == self.shift.as_slice().len() * self.width, "weights or sum");
+        assert!(rows.first.len() <= stride && values / FEW_CLASSES >= stride, "scores or residuals");
         assert!(
             rows.first.is_empty() || rows.n_features.div_ceil(LANES) == self.shift.0.len(),
             "features of rows and scaling"
@@ -161,11 +164,9 @@ impl Few {
     /// For weights that are not of [`Self::pack`], fewer than 16 · `stride` scores, or more rows than `stride`.
     pub fn forward(&self, rows: &FewRows<'_>, weights: &Lines, scores: &mut [f32], stride: usize) {
         let weights = weights.as_slice();
-        assert!(weights.len() == self.shift.as_slice().len() * self.width, "weights");
-        assert!(rows.first.len() <= stride && scores.len() / FEW_CLASSES >= stride, "scores");
-        let block = self.block(rows);
+        let block = self.block(rows, weights.len(), scores.len(), stride);
         // SAFETY: a `Kernel` is reached through `choice::usable` only, which has run `detect`; `FewRows` borrows its
-        // rows; the asserts cover the padded scaling, the weights, and `width` · `stride` scores.
+        // rows; the asserts of `block` cover the padded scaling, the weights, and `width` · `stride` scores.
         #[allow(unsafe_code)]
         unsafe {
             (self.micro.forward)(&Forward { block, weights, scores: scores.as_mut_ptr(), stride });
@@ -179,9 +180,7 @@ impl Few {
     /// As [`Self::forward`].
     pub fn backward_add(&self, rows: &FewRows<'_>, residuals: &[f32], stride: usize, sum: &mut Lines) {
         let sum = sum.as_mut_slice();
-        assert!(sum.len() == self.shift.as_slice().len() * self.width, "sum");
-        assert!(rows.first.len() <= stride && residuals.len() / FEW_CLASSES >= stride, "residuals");
-        let block = self.block(rows);
+        let block = self.block(rows, sum.len(), residuals.len(), stride);
         // SAFETY: as in `forward`; `sum` is borrowed exclusively.
         #[allow(unsafe_code)]
         unsafe {

@@ -158,6 +158,15 @@ impl Kept {
         self.sums.errors += sums.errors;
     }
 
+    /// What is kept of rows that come later.
+    fn add(&mut self, mut later: Self) {
+        self.add_sums(later.sums);
+        add(&mut self.intercept, &later.intercept);
+        add(&mut self.mass, &later.mass);
+        add(&mut self.squares, &later.squares);
+        self.sample.append(&mut later.sample);
+    }
+
     /// Rows of residuals every [`padded`]`(k)` floats.
     fn add_by_row(&mut self, z: &mut [f32], targets: &[u32], keep: Keep<'_>) {
         let k = self.intercept.len();
@@ -243,21 +252,9 @@ impl KernelPass<'_> {
 
     fn combine(&self, runs: Vec<Run>, shared: Shared) -> Sums {
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let mut sums = Residual::default();
-        let mut intercept = vec![0.0; k];
-        let masses = if shared.confusions.is_some() { k } else { 0 };
-        let (mut mass, mut squares) = (vec![0.0; masses], vec![0.0; masses]);
-        let mut sample = Vec::new();
-        for run in runs {
-            let mut kept = run.kept;
-            sums.loss += kept.sums.loss;
-            sums.entropy += kept.sums.entropy;
-            sums.errors += kept.sums.errors;
-            add(&mut intercept, &kept.intercept);
-            add(&mut mass, &kept.mass);
-            add(&mut squares, &kept.squares);
-            sample.append(&mut kept.sample);
-        }
+        let mut kept = Kept::new(k, shared.confusions.is_some());
+        runs.into_iter().for_each(|run| kept.add(run.kept));
+        let Kept { intercept, sums, mass, squares, sample } = kept;
         let mut gradient = shared.gradient.into_rows(d, k);
         gradient.extend(intercept);
         Sums {

@@ -7,22 +7,27 @@ well.
 "bare" is the encoder on tensors that are there already, "decode" our decoding alone. Contenders take turns, so that
 other work on the machine meets all of them; rates are medians, counted from the first batch that is done to the last.
 CPU time of an image (least of the repeats, whole pass, workers included) says more where the machine is busy.
-Each row has the largest difference of the features from ours, relative to their spread: beyond TOLERANCE the run fails.
+Each row has the largest difference of the features from ours, relative to their spread; beyond a tolerance it fails.
 
     python bench/extraction.py --out bench/results/extraction.csv
+    python bench/extraction.py --device cuda --out bench/results/extraction_gpu.csv
 
-The second encoder also runs in processes of its own, start-up included.
+On a GPU the encoders are larger, products are in bfloat16 under autocast, the loaders pin their batches and copy them
+without waiting. With --whole the second encoder also runs in processes of its own, start-up included.
 """
 
 import argparse
 import csv
+import importlib.util
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +38,7 @@ from PIL import Image
 from ssl_risk_rs.datasets import ImageDataset, create_dataset
 from ssl_risk_rs.encoders import Encoder, create_encoder
 from ssl_risk_rs.extraction import extract
-from ssl_risk_rs.extraction.decoding import Decoder, decode
+from ssl_risk_rs.extraction.decoding import CHUNK, Decoder, decode
 from ssl_risk_rs.extraction.forward import Forward
 from ssl_risk_rs.extraction.rates import read_rates
 
@@ -41,15 +46,53 @@ COLUMNS = (
     "encoder", "contender", "images", "batch_size", "workers", "images_per_s", "min", "max", "ours_over_it",
     "cpu_ms_per_image", "feature_difference", "first_block_s", "write_mb_per_s", "whole_process_s", "repeats",
 )  # fmt: skip
-#: encoder → images: some seconds each on two cores
-PROBLEMS = {"pixels:8": 1000, "random:resnet18": 256, "random:resnet50": 128, "random:vit_base_patch16_224": 96}
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What is measured on a kind of device.
+
+    images : of each encoder: some seconds on two cores, or on a GPU with sixteen; batch : images at a time
+    tolerance : of features, relative to their spread: batches of other sizes and orders, and the float16 in which ours
+        are stored (2^-11 of a value, and the largest of a hundred thousand are some ten times the spread), on a GPU
+        also the eight bits of bfloat16
+    """
+
+    device: torch.device
+    images: dict[str, int]
+    batch: int
+    tolerance: float
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the encoder runs under."""
+        return torch.autocast("cuda", torch.bfloat16) if self.on_gpu else nullcontext()
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+
+BENCHES = {
+    "cpu": Bench(
+        torch.device("cpu"),
+        {"pixels:8": 1000, "random:resnet18": 256, "random:resnet50": 128, "random:vit_base_patch16_224": 96},
+        8,
+        5e-3,
+    ),
+    "cuda": Bench(
+        torch.device("cuda"),
+        {
+            "random:resnet50": 8192,
+            "random:vit_base_patch16_224": 8192,
+            "random:vit_large_patch16_224": 4096,
+        },
+        256,
+        0.5,
+    ),
+}
 #: images of the whole pass from which the batch size is searched; below, `ours_auto` would be `ours`
 SEARCHED = 256
-BATCH = 8
-#: float32 products of other batch sizes and orders, and the float16 in which ours are stored: 2^-11 of a value, and the
-#: largest of a hundred thousand are some ten times the spread
-TOLERANCE = 5e-3
-CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -59,31 +102,37 @@ class Measured:
     rate: float
     features: "np.ndarray | None"
     workers: int
-    batch_size: int = BATCH
+    batch_size: int
     first_block: float | None = None
     write: float | None = None
 
 
 def write_images(root: Path, n: int) -> None:
     """JPEGs of 500 × 375: crops of scikit-learn's two sample photographs with noise, 60 to 85 kB each."""
+    for part in ("train", "test"):
+        for name in "ab":
+            (root / part / name).mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(CORES) as pool:
+        list(pool.map(_write_image, [root] * n, range(n), chunksize=16))
+
+
+def _write_image(root: Path, i: int) -> None:
     from sklearn.datasets import load_sample_images
 
-    rng = np.random.default_rng(0)
-    sources = [Image.fromarray(image) for image in load_sample_images().images]
-    for i in range(n):
-        image = sources[i % 2]
-        scale = rng.uniform(0.5, 1)
-        width, height = int(image.width * scale), int(image.height * scale)
-        x, y = rng.integers(0, image.width - width + 1), rng.integers(0, image.height - height + 1)
-        crop = image.crop((x, y, x + width, y + height)).resize((500, 375))
-        pixels = np.asarray(crop).astype(int) + rng.normal(0, 6, (375, 500, 3))
-        path = root / ("test" if i % 5 == 0 else "train") / "ab"[i % 2] / f"{i:04}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+    rng = np.random.default_rng(i)
+    source = Image.fromarray(load_sample_images().images[i % 2])
+    scale = rng.uniform(0.5, 1)
+    width, height = int(source.width * scale), int(source.height * scale)
+    x, y = rng.integers(0, source.width - width + 1), rng.integers(0, source.height - height + 1)
+    crop = source.crop((x, y, x + width, y + height)).resize((500, 375))
+    pixels = np.asarray(crop).astype(int) + rng.normal(0, 6, (375, 500, 3))
+    path = root / ("test" if i % 5 == 0 else "train") / "ab"[i % 2] / f"{i:05}.jpg"
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
-def ours(encoder: Encoder, dataset: ImageDataset, *, batch_size: "int | str" = BATCH) -> Measured:
+def ours(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, search: bool = False) -> Measured:
     """`extract` into a bank of a new store."""
+    batch_size, device = "auto" if search else bench.batch, str(bench.device)
     ends: list[tuple[float, float]] = []
 
     def note(event: object) -> None:
@@ -91,9 +140,12 @@ def ours(encoder: Encoder, dataset: ImageDataset, *, batch_size: "int | str" = B
             ends.append((time.perf_counter(), event.done))  # type: ignore[attr-defined]
 
     with tempfile.TemporaryDirectory() as store:
-        bank = next(iter(extract(encoder, dataset, store=store, batch_size=batch_size, progress=note).values()))
+        options = {"store": store, "batch_size": batch_size, "device": device, "progress": note}
+        bank = next(iter(extract(encoder, dataset, **options).values()))  # type: ignore[arg-type]
         features = bank.read(np.arange(bank.n_rows))
         ((run,),) = read_rates(bank.path).values()
+    waits = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in run["waited"].items())
+    print(f"ours waited for {waits}, of {run['seconds']:.2f} s", file=sys.stderr)
     (t0, n0), (t1, n1) = ends[0], ends[-1]
     rate = (n1 - n0) / (t1 - t0) if n1 > n0 else run["images"] / run["seconds"]
     return Measured(
@@ -101,12 +153,13 @@ def ours(encoder: Encoder, dataset: ImageDataset, *, batch_size: "int | str" = B
     )
 
 
-def encoded(encoder: Encoder, batches: "Iterable[torch.Tensor]") -> tuple[float, np.ndarray]:
+def encoded(encoder: Encoder, batches: "Iterable[torch.Tensor]", bench: Bench) -> tuple[float, np.ndarray]:
     """The loop that people write: rate from the first batch that is done to the last, and features."""
     name, features, ends = encoder.spec.features[0], [], []
-    with torch.inference_mode():
+    with torch.inference_mode(), bench.autocast():
         for images in batches:
-            features.append(encoder.module(images)[name].float().numpy())
+            on_device = images.to(bench.device, non_blocking=True)
+            features.append(encoder.module(on_device)[name].float().cpu().numpy())
             ends.append(time.perf_counter())
     found = np.concatenate(features)
     return (len(found) - len(features[0])) / (ends[-1] - ends[0]), found
@@ -127,12 +180,13 @@ class Files(torch.utils.data.Dataset):
             return self.transform(image.convert("RGB"))
 
 
-def data_loader(encoder: Encoder, dataset: ImageDataset, *, workers: int) -> Measured:
-    loader = torch.utils.data.DataLoader(Files(encoder, dataset), BATCH, num_workers=workers)
-    return Measured(*encoded(encoder, loader), workers)
+def data_loader(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, workers: int) -> Measured:
+    files = Files(encoder, dataset)
+    loader = torch.utils.data.DataLoader(files, bench.batch, num_workers=workers, pin_memory=bench.on_gpu)
+    return Measured(*encoded(encoder, loader, bench), workers, bench.batch)
 
 
-def timm_loader(encoder: Encoder, dataset: ImageDataset, *, workers: int) -> Measured:
+def timm_loader(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, workers: int) -> Measured:
     from timm.data import create_loader
 
     class Labelled(torch.utils.data.Dataset):
@@ -150,13 +204,14 @@ def timm_loader(encoder: Encoder, dataset: ImageDataset, *, workers: int) -> Mea
 
     spec = encoder.spec
     loader = create_loader(
-        Labelled(), (3, spec.img_size, spec.img_size), BATCH, use_prefetcher=False, interpolation=spec.interpolation,
-        mean=spec.mean, std=spec.std, crop_pct=spec.img_size / spec.resize, num_workers=workers, device="cpu",
+        Labelled(), (3, spec.img_size, spec.img_size), bench.batch, use_prefetcher=bench.on_gpu,
+        interpolation=spec.interpolation, mean=spec.mean, std=spec.std, crop_pct=spec.img_size / spec.resize,
+        num_workers=workers, device=bench.device, pin_memory=bench.on_gpu,
     )  # fmt: skip
-    return Measured(*encoded(encoder, (images for images, _ in loader)), workers)
+    return Measured(*encoded(encoder, (images for images, _ in loader), bench), workers, bench.batch)
 
 
-def spdl_pipeline(encoder: Encoder, dataset: ImageDataset, *, workers: int) -> Measured:
+def spdl_pipeline(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, workers: int) -> Measured:
     from spdl.pipeline import PipelineBuilder
 
     files = Files(encoder, dataset)
@@ -164,13 +219,13 @@ def spdl_pipeline(encoder: Encoder, dataset: ImageDataset, *, workers: int) -> M
         PipelineBuilder()
         .add_source(range(len(files)))
         .pipe(files.__getitem__, concurrency=workers, output_order="input")
-        .aggregate(BATCH)
+        .aggregate(bench.batch)
         .pipe(torch.stack)
         .add_sink(4)
         .build(num_threads=workers)
     )
     with pipeline.auto_stop():
-        return Measured(*encoded(encoder, pipeline.get_iterator()), workers)
+        return Measured(*encoded(encoder, pipeline.get_iterator(), bench), workers, bench.batch)
 
 
 def cpu_seconds() -> float:
@@ -179,60 +234,72 @@ def cpu_seconds() -> float:
     return used.user + used.system + used.children_user + used.children_system
 
 
-def bare(encoder: Encoder, dataset: ImageDataset) -> Measured:
-    files = Files(encoder, dataset)
-    batches = [
-        torch.stack([files[i] for i in range(a, min(a + BATCH, len(files)))]) for a in range(0, len(files), BATCH)
+def bare(encoder: Encoder, dataset: ImageDataset, bench: Bench) -> Measured:
+    """The encoder on batches that lie on the device; a few of them in turn where all would be too many."""
+    files, n = Files(encoder, dataset), min(len(dataset), 8 * bench.batch)
+    kept = [
+        torch.stack([files[i] for i in range(a, min(a + bench.batch, n))]).to(bench.device)
+        for a in range(0, n, bench.batch)
     ]
+    precision = "bfloat16" if bench.on_gpu else "float32"
     forward = Forward(
-        encoder.module, encoder.spec.features[:1], device=torch.device("cpu"), precision="float32", batch_size=BATCH
+        encoder.module, encoder.spec.features[:1], device=bench.device, precision=precision, batch_size=bench.batch
     )
+    forward([kept[0]]).arrays()
+    began, count, last = time.perf_counter(), 0, None
+    while count + len(kept[-1]) <= len(dataset):
+        for images in kept:
+            ahead = forward([images])
+            if last is not None:
+                last.arrays()
+            last = ahead
+            count += len(images)
+    assert last is not None
+    last.arrays()
+    return Measured(count / (time.perf_counter() - began), None, 0, bench.batch)
 
-    ends, counts = [], []
-    for images in batches:
-        forward([images]).arrays()
-        ends.append(time.perf_counter())
-        counts.append(len(images))
-    return Measured(sum(counts[1:]) / (ends[-1] - ends[0]), None, 0)
 
-
-def decode_alone(encoder: Encoder, dataset: ImageDataset, *, workers: int) -> Measured:
-    decoder = Decoder(dataset, encoder.transform, np.arange(len(dataset), dtype=np.uint64), BATCH)
+def decode_alone(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, workers: int) -> Measured:
+    rows = np.arange(len(dataset), dtype=np.uint64)
+    decoder = Decoder(dataset, encoder.transform, rows, min(CHUNK, bench.batch), pin=bench.on_gpu)
     ends = [(time.perf_counter(), len(chunk.rows)) for chunk in decode(decoder, workers)]
-    return Measured(sum(n for _, n in ends[1:]) / (ends[-1][0] - ends[0][0]), None, workers)
+    return Measured(sum(n for _, n in ends[1:]) / (ends[-1][0] - ends[0][0]), None, workers, bench.batch)
 
 
-def contenders(encoder: Encoder, workers: int) -> dict[str, Callable[[Encoder, ImageDataset], Measured]]:
-    """Name → one pass; `workers` are the DataLoader's best."""
-    default = max(min(CORES, 3), CORES // 4)  # ours on a CPU
-    found: dict[str, Callable[[Encoder, ImageDataset], Measured]] = {
-        "ours": ours,
-        "dataloader": lambda e, d: data_loader(e, d, workers=workers),
-        "spdl": lambda e, d: spdl_pipeline(e, d, workers=CORES),
-        "bare": bare,
-        "decode": lambda e, d: decode_alone(e, d, workers=default),
-    }
-    if PROBLEMS[encoder.spec.name] >= SEARCHED:
-        found["ours_auto"] = lambda e, d: ours(e, d, batch_size="auto")
+Contender = Callable[[Encoder, ImageDataset, Bench], Measured]
+
+
+def contenders(encoder: Encoder, bench: Bench, workers: int) -> Iterator[tuple[str, Contender]]:
+    """Name and one pass of each; `workers` are the DataLoader's best."""
+    yield "ours", ours
+    yield "dataloader", lambda e, d, b: data_loader(e, d, b, workers=workers)
+    if importlib.util.find_spec("spdl") is not None:
+        yield "spdl", lambda e, d, b: spdl_pipeline(e, d, b, workers=CORES)
+    yield "bare", bare
+    ours_by_default = CORES if bench.on_gpu else max(min(CORES, 3), CORES // 4)
+    yield "decode", lambda e, d, b: decode_alone(e, d, b, workers=ours_by_default)
+    if bench.images[encoder.spec.name] >= SEARCHED:
+        yield "ours_auto", lambda e, d, b: ours(e, d, b, search=True)
     if encoder.spec.resize:  # timm builds a transform of its own from these numbers
-        found["timm"] = lambda e, d: timm_loader(e, d, workers=workers)
-    return found
+        yield "timm", lambda e, d, b: timm_loader(e, d, b, workers=workers)
 
 
-def measure(name: str, root: Path, repeats: int) -> list[dict[str, object]]:
+def measure(name: str, root: Path, repeats: int, bench: Bench) -> list[dict[str, object]]:
     """Rows of one encoder."""
     encoder = create_encoder(name)
     dataset = create_dataset(f"folder:{root}", limit=None)
-    if PROBLEMS[name] < len(dataset):
-        dataset = create_dataset(f"folder:{root}", limit=f"{PROBLEMS[name] // 4}/class")
-    ours(encoder, dataset)  # the module takes the layout that is faster, for all of them
-    best = max((0, CORES), key=lambda workers: data_loader(encoder, dataset, workers=workers).rate)
+    if bench.images[name] < len(dataset):
+        dataset = create_dataset(f"folder:{root}", limit=f"{bench.images[name] // 4}/class")
+    ours(encoder, dataset, bench)  # the module takes the layout that is faster, for all of them
+    best = CORES
+    if not bench.on_gpu:
+        best = max((0, CORES), key=lambda workers: data_loader(encoder, dataset, bench, workers=workers).rate)
     found: dict[str, list[Measured]] = {}
     cpu: dict[str, list[float]] = {}
     for _ in range(repeats):
-        for contender, run in contenders(encoder, best).items():
+        for contender, run in contenders(encoder, bench, best):
             clock = cpu_seconds()
-            found.setdefault(contender, []).append(run(encoder, dataset))
+            found.setdefault(contender, []).append(run(encoder, dataset, bench))
             cpu.setdefault(contender, []).append((cpu_seconds() - clock) / len(dataset))
             print(name, contender, f"{found[contender][-1].rate:.1f} images/s", file=sys.stderr, flush=True)
     reference = found["ours"][0].features
@@ -242,7 +309,7 @@ def measure(name: str, root: Path, repeats: int) -> list[dict[str, object]]:
         last, difference = runs[-1], ""
         if last.features is not None:
             apart = np.abs(last.features - reference).max() / reference.std()
-            if apart > TOLERANCE:
+            if apart > bench.tolerance:
                 raise SystemExit(f"{name}, {contender}: features differ by {apart:.2g} of their spread")
             difference = f"{apart:.1e}"
         rates = [run.rate for run in runs]
@@ -258,15 +325,16 @@ def measure(name: str, root: Path, repeats: int) -> list[dict[str, object]]:
     return rows
 
 
-def whole_processes(root: Path, rows: list[dict[str, object]], repeats: int) -> None:
-    """Seconds of each contender in a process of its own, for the second encoder of PROBLEMS."""
-    name = list(PROBLEMS)[1]
+def whole_processes(root: Path, rows: list[dict[str, object]], repeats: int, device: str) -> None:
+    """Seconds of each contender in a process of its own, for the second encoder."""
+    name = list(BENCHES[device].images)[1]
     seconds: dict[str, list[float]] = {}
     chosen = [row for row in rows if row["encoder"] == name and row["contender"] not in ("bare", "decode")]
     for _ in range(repeats):
         for row in chosen:
             start = time.perf_counter()
-            command = [sys.executable, __file__, "--images", str(root), "--one", name, str(row["contender"])]
+            command = [sys.executable, __file__, "--device", device, "--images", str(root)]
+            command += ["--one", name, str(row["contender"])]
             subprocess.run([*command, str(row["workers"])], check=True, stdout=subprocess.DEVNULL)
             seconds.setdefault(str(row["contender"]), []).append(time.perf_counter() - start)
     for row in chosen:
@@ -277,30 +345,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--images", type=Path, help="a folder made by an earlier run; default: made anew")
-    parser.add_argument("--encoders", nargs="+", default=list(PROBLEMS), choices=list(PROBLEMS))
+    parser.add_argument("--device", default="cpu", choices=list(BENCHES))
+    parser.add_argument("--encoders", nargs="+", help="default: those of the device")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--whole", action="store_true", help="also in processes of their own, start-up included")
     parser.add_argument("--one", nargs=3, metavar=("ENCODER", "CONTENDER", "WORKERS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    bench = BENCHES[given.device]
+    encoders = given.encoders or list(bench.images)
+    if unknown := [name for name in encoders if name not in bench.images]:
+        parser.error(f"{unknown[0]} is not one of {', '.join(bench.images)}")
     torch.set_num_threads(CORES)
     with tempfile.TemporaryDirectory() as folder:
         root = given.images or Path(folder)
         if not root.is_dir() or not any(root.iterdir()):
-            write_images(root, max(PROBLEMS.values()))
+            write_images(root, max(bench.images[name] for name in encoders))
         if given.one:
             encoder = create_encoder(given.one[0])
-            contenders(encoder, int(given.one[2]))[given.one[1]](encoder, create_dataset(f"folder:{root}"))
+            chosen = dict(contenders(encoder, bench, int(given.one[2])))[given.one[1]]
+            chosen(encoder, create_dataset(f"folder:{root}"), bench)
             return
         rows: list[dict[str, object]] = []
-        for name in given.encoders:
-            rows += measure(name, root, given.repeats)
-            write(rows, given.out)
-        if given.whole and list(PROBLEMS)[1] in given.encoders:
-            whole_processes(root, rows, min(2, given.repeats))
-            write(rows, given.out)
+        for name in encoders:
+            rows += measure(name, root, given.repeats, bench)
+            write(rows, given.out, bench)
+        if given.whole and list(bench.images)[1] in encoders:
+            whole_processes(root, rows, min(2, given.repeats), given.device)
+            write(rows, given.out, bench)
 
 
-def write(rows: list[dict[str, object]], path: Path | None) -> None:
+def write(rows: list[dict[str, object]], path: Path | None, bench: Bench) -> None:
     """The table, and beside it the machine; again after each encoder, so that an interruption leaves what is done."""
     out = open(path, "w", newline="", encoding="utf-8") if path else sys.stdout  # noqa: SIM115
     table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -309,7 +383,8 @@ def write(rows: list[dict[str, object]], path: Path | None) -> None:
     if path:
         out.close()
         facts = describe(["ssl-risk-rs", "torch", "torchvision", "timm", "pillow", "spdl", "numpy"])
-        path.with_suffix(".txt").write_text(facts)
+        gpu = f"gpu: {torch.cuda.get_device_name(bench.device)}\n" if bench.on_gpu else ""
+        path.with_suffix(".txt").write_text(gpu + facts)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ read; with --in-memory its representations are computed on the device, decompose
 side. Either way it becomes lines of --out/rows.jsonl, and what these name is not made again. From them come the tables:
 `zoo_PROBE.csv` (a recipe in each row, for `ssl-risk-rs study`), `planted_PROBE.csv` (encoders with a planted truth, and
 the encoders they are held against) and `training_PROBE.csv` (checkpoints along training). Risks are fractions; `_low`
-and `_high` are the interval's ends.
+and `_high` are the interval's ends; `agg_risk@30` is the aggregated risk of probes that get 30 labels of each class,
+for the encoders of the first table.
 """
 
 import argparse
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 ENCODERS = Path(__file__).resolve().parent / "encoders.py"
 DATA = "idx:/usr/share/datasets/fashion-mnist"
 PROBES = ("logistic", "ridge")
+#: few-shot sizes of the encoders in the table of recipes, and what their columns hold
+SHOTS = "1%,30,5,3"
+OF_SHOTS = ("usability", "probe_gen", "enc_gen", "agg_risk")
 #: twins of one encoder that do not fit the data's labels are tried on these objectives
 SHUFFLED_TWIN = "shuffled_twin"
 TABLES = ("zoo", "planted", "training")
@@ -47,13 +51,18 @@ Table = Literal["zoo", "planted", "training"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One decomposition to make: an encoder's record, its twin, and the name of the run."""
+    """One decomposition to make: an encoder's record, its twin, the name of the run, and the tables that show it."""
 
     name: str
     encoder: str
     record: Record
     twin: str | None
     tables: tuple[Table, ...]
+
+    @property
+    def shots(self) -> str | None:
+        """Few-shot sizes to decompose at."""
+        return SHOTS if "zoo" in self.tables else None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,7 +183,7 @@ def through_banks(job: Job, how: How) -> "list[Decomposition]":
         control="none",  # random weights are rows of their own
         store=how.store,
         extraction={} if how.limit is None else {"limit": how.limit},
-        settings={"n_threads": how.threads},
+        settings={"n_threads": how.threads, "shots": job.shots},
     )
     if failure is not None:
         raise failure
@@ -206,6 +215,7 @@ def in_memory(job: Job, how: How) -> "list[Decomposition]":
             name=job.name,
             probe=probe,
             n_threads=how.threads,
+            shots=job.shots,
         )
         for probe in how.probes
     ]
@@ -305,6 +315,10 @@ def row(job: Job, decomposition: "Decomposition") -> Record:
     for name, e in decomposition.estimates.items():
         numbers = {name: e.estimate, f"{name}_se": e.se, f"{name}_low": e.low, f"{name}_high": e.high}
         found |= {key: value if value is not None and math.isfinite(value) else None for key, value in numbers.items()}
+    for shot in decomposition.shots:
+        for quantity in OF_SHOTS:
+            e, name = shot.estimates[quantity], f"{quantity}@{shot.size.name}"
+            found |= {name: e.estimate, f"{name}_se": e.se, f"{name}_low": e.low, f"{name}_high": e.high}
     return found | {
         "n_train": decomposition.sizes.train,
         "n_test": decomposition.sizes.test,

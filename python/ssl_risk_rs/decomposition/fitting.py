@@ -10,7 +10,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.devices import open_solver
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Start
+from ssl_risk_rs.probes.solver import Start, Tried
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
 
@@ -74,10 +74,7 @@ class Fitter:
         if self.method.probe == "ridge":
             began = time.perf_counter()
             probe = self.solver.solve_ridge(design, [taken], reuse=False)[0]
-            seconds = time.perf_counter() - began
-            self.fits.append(
-                FitRecord(role, "ridge", taken, len(rows), True, "closed_form", 0.0, 0.0, 0.0, None, seconds)
-            )
+            self._keep_ridge(role, taken, len(rows), began)
             return Fitted(probe, probe, taken)
         fit = self.solver.fit_logistic(
             rows,
@@ -105,6 +102,19 @@ class Fitter:
             )
         )
         return Fitted(fit.probe, fit, taken, fit.train_error)
+
+    def try_ridge(self, role: str, design: "_core.Design", rows: np.ndarray, alpha: float, held: np.ndarray) -> Tried:
+        """Whether a ridge probe of `rows` predicts each of the rows `held` wrongly, as `Solver.try_ridge`."""
+        taken = self._taken(alpha * _unit(design), design)
+        self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
+        began = time.perf_counter()
+        tried = self.solver.try_ridge(design, taken, held, self.labels)
+        self._keep_ridge(role, taken, len(rows), began)
+        return tried
+
+    def _keep_ridge(self, role: str, taken: float, n: int, began: float) -> None:
+        seconds = time.perf_counter() - began
+        self.fits.append(FitRecord(role, "ridge", taken, n, True, "closed_form", 0.0, 0.0, 0.0, None, seconds))
 
     def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray) -> list[Outcome]:
         """What each probe does on `rows`."""

@@ -70,8 +70,8 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     paths = [FoldPath(fitter, moments, train, cells, fold, folds, task.groups) for fold in range(plan.folds_judged)]
     curve = tune(paths)
     alpha = best_of(curve)
-    of_folds = [fitter.outcome(path.probes[alpha], test) for path in paths]
-    start: Start = paths[0].probes[alpha]
+    of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
+    start: Start = paths[0].probe(alpha)
     del paths
 
     every = list(range(folds + subsets))

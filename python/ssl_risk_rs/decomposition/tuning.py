@@ -81,13 +81,24 @@ class FoldPath:
 
     def wrong(self, alpha: float) -> np.ndarray:
         """Whether each row of the held-out fold is predicted wrongly at a penalty."""
+        if self.fitter.method.probe == "ridge":  # solved in closed form: nothing starts from it
+            wrong, probe = self.fitter.try_ridge(self.role, self.design, self.rows, alpha, self.held)
+            if probe is not None:
+                self.probes[alpha] = probe
+            return wrong
         fitted = self.fitter.fit(self.role, self.design, self.rows, alpha, self.last, judged=False)
         self.probes[alpha], self.last = fitted.probe, fitted.start
         return self.fitter.outcome(fitted.probe, self.held).wrong
 
     def restart(self, alpha: float) -> None:
         """The next penalty starts from this one."""
-        self.last = self.probes[alpha]
+        self.last = self.probes.get(alpha)
+
+    def probe(self, alpha: float) -> "_core.LinearProbe":
+        """The probe of a penalty that was tried."""
+        if alpha not in self.probes:  # on a device, where only its errors were asked for
+            self.probes[alpha] = self.fitter.fit(self.role, self.design, self.rows, alpha, judged=False).probe
+        return self.probes[alpha]
 
 
 def tune(

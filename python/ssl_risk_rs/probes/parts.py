@@ -18,7 +18,7 @@ import numpy as np
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, WholeRace, cells_of, summed_in
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, Tried, WholeRace, cells_of, summed_in, tried_here
 
 __all__ = ["Holder", "Holders", "LocalHolders", "PartedFeatures", "PartsSolver", "spans_of"]
 
@@ -271,6 +271,10 @@ class PartsSolver:
     ) -> list["_core.LinearProbe"]:
         """See `Solver`; here, from the sums of all parts."""
         return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
+
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+        """See `Solver`."""
+        return tried_here(self, design, alpha, rows, labels)
 
     def ridge_race(self, n_alphas: int) -> WholeRace:
         """See `Solver`; every penalty is counted to the end."""

@@ -7,12 +7,25 @@ import numpy as np
 
 from ssl_risk_rs import _core
 
-__all__ = ["Judged", "Precision", "Race", "Solver", "Start", "WholeRace", "cells_of", "summed_in"]
+__all__ = [
+    "Judged",
+    "Precision",
+    "Race",
+    "Solver",
+    "Start",
+    "Tried",
+    "WholeRace",
+    "cells_of",
+    "summed_in",
+    "tried_here",
+]
 
 Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 #: of one probe: predicted uint32 (m,), rank uint32 (m,), loss float32 (m,), margin float32 (m,); as `_core.judge`
 Judged: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+#: of a penalty: rows predicted wrongly, bool (m,), and the probe where it is at hand
+Tried: TypeAlias = tuple[np.ndarray, _core.LinearProbe | None]
 
 #: products n · d² that moments sum in float64 unless asked otherwise, as the core's
 CHEAP_PRODUCTS = 1 << 32
@@ -65,6 +78,10 @@ class Solver(Protocol):
     ) -> list["_core.LinearProbe"]:
         """The ridge probe of each penalty, as `Design.solve_ridge`."""
 
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> "Tried":
+        """Whether the ridge probe of a penalty predicts each of `rows` wrongly, bool (m,); and the probe, unless it is
+        on a device that it would have to be copied from."""
+
     def ridge_race(self, n_alphas: int) -> "Race":
         """A choice among so many ridge penalties, all running."""
 
@@ -97,10 +114,16 @@ class WholeRace:
 
     def add(self, design: "_core.Design", rows: np.ndarray, labels: np.ndarray, alphas: Sequence[float]) -> None:
         """See `Race`."""
-        for i, probe in enumerate(self._solver.solve_ridge(design, alphas)):
-            ((_, rank, *_),) = self._solver.judge([probe], rows, labels)
-            self.errors[i] += int((rank > 0).sum())
+        for i, alpha in enumerate(alphas):
+            self.errors[i] += int(self._solver.try_ridge(design, alpha, rows, labels)[0].sum())
             self.judged[i] += len(rows)
+
+
+def tried_here(solver: Solver, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+    """`Solver.try_ridge` by a probe that is here."""
+    (probe,) = solver.solve_ridge(design, [alpha], reuse=False)
+    ((_, rank, *_),) = solver.judge([probe], rows, labels)
+    return rank > 0, probe
 
 
 def cells_of(

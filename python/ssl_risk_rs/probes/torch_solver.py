@@ -5,6 +5,7 @@ are the core's, as for rows of this CPU. One device holds all rows; several hold
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -12,19 +13,16 @@ import torch
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, WholeRace, cells_of, summed_in
-from ssl_risk_rs.probes.torch_judge import judge_rows
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, Tried, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.torch_judge import judge_rows, wrong_rows
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_moments import add_rows
 from ssl_risk_rs.probes.torch_products import full_float32
+from ssl_risk_rs.probes.torch_ridge import RidgeEquations
 from ssl_risk_rs.probes.torch_rows import DeviceRows
 from ssl_risk_rs.probes.torch_space import TorchSpace
 
 __all__ = ["TorchSolver", "targets_of"]
-
-#: part of the penalty by which rounding of sums may have moved eigenvalues below zero before the core's
-#: eigendecomposition, which can put them back, is needed
-BELOW_ZERO = 0.1
 
 
 class TorchSolver:
@@ -53,7 +51,6 @@ class TorchSolver:
     ) -> None:
         self.features = features
         self.n_threads = n_threads
-        self._equations: tuple[_core.Design, torch.Tensor, torch.Tensor] | None = None
         self._model: tuple[_core.Design, ClassModel] | None = None
         bounds = np.linspace(0, features.n_rows, len(devices) + 1).astype(int)
         with self._device_errors():
@@ -61,6 +58,7 @@ class TorchSolver:
                 DeviceRows(features, one, begin=int(a), end=int(b), resident=resident, block_rows=block_rows)
                 for one, a, b in zip(devices, bounds[:-1], bounds[1:], strict=True)
             ]
+        self._ridge = RidgeEquations(self.shares[0].device)
 
     @property
     def device(self) -> str:
@@ -96,10 +94,9 @@ class TorchSolver:
         """See `Solver`; a Cholesky factorization in float64 for each penalty, whatever `reuse` says."""
         kept = design.scale != 0
         with self._device_errors():
-            covariance, targets = self._normal_equations(design)
             found = []
             for alpha in alphas:
-                weights = _ridge_weights(covariance, targets, alpha) if alpha >= design.alpha_floor > 0 else None
+                weights = self._ridge.weights(design, alpha)
                 if weights is None:  # only an eigendecomposition will do, or the core refuses the penalty
                     found += design.solve_ridge([alpha], n_threads=self.n_threads)
                     continue
@@ -110,19 +107,19 @@ class TorchSolver:
                 found.append(_core.LinearProbe(coef, intercept - coef @ design.offset, design.shift, design.scale))
         return found
 
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+        """See `Solver`; the probe does not leave the device."""
+        _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
+        with self._device_errors(), full_float32():
+            probe = self._ridge.probe(design, alpha)
+            if probe is not None and int(labels[rows].max(initial=0)) < design.n_classes:
+                with suppress(NumericalError):  # `judge` says why
+                    return wrong_rows(self.shares, probe, rows, labels), None
+        return tried_here(self, design, alpha, rows, labels)
+
     def ridge_race(self, n_alphas: int) -> "WholeRace":
         """See `Solver`; every penalty is counted to the end, which costs little here."""
         return WholeRace(self, n_alphas)
-
-    def _normal_equations(self, design: "_core.Design") -> "tuple[torch.Tensor, torch.Tensor]":
-        """Covariance (d, d) and targets (d, k') of a design, float64; the last one is kept."""
-        if self._equations is None or self._equations[0] is not design:
-            self._equations = None
-            device = self.shares[0].device
-            covariance = torch.from_numpy(design.covariance).to(device)
-            targets = torch.from_numpy(design.priors[:, None] * design.means).to(device).T
-            self._equations = (design, covariance, targets)
-        return self._equations[1:]
 
     def fit_logistic(
         self,
@@ -170,18 +167,6 @@ class TorchSolver:
 
     def _device_errors(self) -> "_DeviceErrors":
         return _DeviceErrors(self.features)
-
-
-def _ridge_weights(covariance: "torch.Tensor", targets: "torch.Tensor", alpha: float) -> "torch.Tensor | None":
-    """(C + αI)⁻¹ T, float64 (d, k'); None where eigenvalues lie too far below zero for a Cholesky factorization."""
-    shifted = covariance.clone()
-    shifted.diagonal().add_(BELOW_ZERO * alpha)
-    _, below = torch.linalg.cholesky_ex(shifted)
-    shifted.diagonal().add_((1 - BELOW_ZERO) * alpha)
-    factor, failed = torch.linalg.cholesky_ex(shifted)
-    if int(below) or int(failed):
-        return None
-    return torch.cholesky_solve(targets, factor)
 
 
 class _DeviceErrors:

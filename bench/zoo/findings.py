@@ -3,9 +3,8 @@
     python bench/zoo/findings.py                           # print the tables
     python bench/zoo/findings.py --write docs/findings.md  # put them between the page's markers
 
-Tables hold each encoder's own standard errors. A difference is given ± 1.96 √(se₁² + se₂²), as if the two encoders
-had been judged on different rows; they were judged on the same ones, where their errors go together, so that the
-interval is longer than need be.
+Differences of two encoders are paired by row (bench/zoo/pairs.py). Where a recipe has two seeds, they are given as
+their mean, whose interval covers the draw of the images and that of the training: see `Contrast.mean`.
 """
 
 import argparse
@@ -13,14 +12,18 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+# the modules beside this file, also when a test loads it from elsewhere
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import numpy as np
 import polars as pl
+from recipes import recipes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 Probe = Literal["logistic", "ridge"]
@@ -45,6 +48,15 @@ TWINS = {
     "ResNet, 128": "supervised_resnet_ep60_weak_s0",
     "ViT, 128": "supervised_vit_ep60_weak_s0",
 }
+#: base and planted variant
+PLANTED = [
+    ("supervised_ep60_weak", "test_images"),
+    ("simclr", "test_images"),
+    ("supervised_ep60_weak", "tenth"),
+    ("supervised_ep60_weak", "shuffled_labels"),
+]
+#: epochs of the checkpoints of a run
+CHECKPOINTS = (1, 2, 3, 4, 6, 10, 15, 24, 38, 60)
 RUNS = {"SimCLR": "simclr_ep60_s0", "VICReg": "vicreg_ep60_s0", "supervised": "supervised_ep60_weak_s0"}
 
 
@@ -100,6 +112,13 @@ class Difference:
         return f"**{text}**" if self.sign else text
 
 
+@cache
+def pairs(probe: Probe) -> dict[tuple[str, str, str], Row]:
+    """The lines of the table of pairs, by encoder, base and quantity."""
+    found = table("pairs", probe).iter_rows(named=True)
+    return {(str(row["encoder"]), str(row["base"]), str(row["quantity"])): row for row in found}
+
+
 @dataclass(frozen=True, slots=True)
 class Contrast:
     """Two encoders that differ in one choice; `name` is the CSV's."""
@@ -111,15 +130,55 @@ class Contrast:
     base: str
     name: str = "zoo"
 
+    def seed(self, number: int) -> "Contrast":
+        """The same of another seed."""
+        encoder, base = (re.sub(r"_s\d+$", f"_s{number}", name) for name in (self.encoder, self.base))
+        return replace(self, encoder=encoder, base=base)
+
     def difference(self, component: str, probe: Probe = "logistic") -> Difference:
-        """Encoder minus base; exactly 0 for the approximation of one twin, and for the usability of two twins."""
-        one, other = line(self.name, self.encoder, probe), line(self.name, self.base, probe)
-        if component == "approx" and one["supervised_twin"] == other["supervised_twin"]:
+        """Encoder minus base on the same images: points, and half of an interval that covers the draw of the images."""
+        if self.name == "seen":  # decomposed on other rows: their own errors, as if the rows differed
+            one, other = line(self.name, self.encoder, probe), line(self.name, self.base, probe)
+            errors = [points(row, f"{component}_se") for row in (one, other)]
+            return Difference(points(one, component) - points(other, component), NORMAL * math.hypot(*errors))
+        row = self._row(component, probe)
+        if not number(row, "difference") and not number(row, "se"):  # no row differs
             return Difference(0.0, 0.0)
-        if component == "usability" and all(row["supervised_twin"] == row["encoder"] for row in (one, other)):
+        return Difference(points(row, "difference"), (points(row, "high") - points(row, "low")) / 2)
+
+    def mean(self, component: str, probe: Probe = "logistic") -> Difference:
+        """Mean of both seeds, and half of an interval that covers the draw of the images and that of the training.
+
+        Its variance is the mean of the two pairs' own (the images are the same, so that it does not fall with the
+        number of seeds) and that of the mean of two trainings' differences. It is 0 ± 0 where no row differs.
+        """
+        both = [self.seed(number)._row(component, probe) for number in (0, 1)]
+        value = sum(points(row, "difference") for row in both) / 2
+        errors = [points(row, "se") for row in both]
+        if not any(errors) and not value:
             return Difference(0.0, 0.0)
-        errors = [points(row, f"{component}_se") for row in (one, other)]
-        return Difference(points(one, component) - points(other, component), NORMAL * math.hypot(*errors))
+        half = NORMAL * math.sqrt((errors[0] ** 2 + errors[1] ** 2) / 2 + training_spread(component, probe) ** 2)
+        return Difference(value, half)
+
+    def _row(self, component: str, probe: Probe) -> Row:
+        try:
+            return pairs(probe)[self.encoder, self.base, component]
+        except KeyError:
+            raise SystemExit(
+                f"pairs_{probe}.csv lacks {self.encoder} against {self.base}; bench/zoo/pairs.py makes it"
+            ) from None
+
+
+@cache
+def training_spread(component: str, probe: Probe = "logistic") -> float:
+    """Standard deviation of a component, in points, between trainings of one recipe that differ in the seed alone.
+
+    From the differences of all pairs of seeds: half of what their squares exceed the variance that the draw of the
+    images gives them.
+    """
+    rows = [pair._row(component, probe) for pair in SEED_PAIRS]
+    excess = [points(row, "difference") ** 2 - points(row, "se") ** 2 for row in rows]
+    return math.sqrt(max(0.0, sum(excess) / len(excess)) / 2)
 
 
 def _contrasts() -> list[Contrast]:
@@ -158,10 +217,9 @@ def _contrasts() -> list[Contrast]:
 CONTRASTS = _contrasts()
 #: the yardstick: the same recipe twice
 SEED_PAIRS = [
-    Contrast("seed", "1 for 0", "supervised twin, convnet", "supervised_ep60_weak_s1", "supervised_ep60_weak_s0"),
-    Contrast(
-        "seed", "1 for 0", "supervised twin, ResNet", "supervised_resnet_ep60_weak_s1", "supervised_resnet_ep60_weak_s0"
-    ),
+    Contrast("seed", "1 for 0", recipe.name.removesuffix("_s0"), recipe.name.replace("_s0", "_s1"), recipe.name)
+    for recipe in recipes((0,))
+    if not recipe.planted
 ]
 
 
@@ -214,6 +272,19 @@ READINGS = [
         _against(("simclr", "vicreg", "barlow", "simsiam", "byol", "dino", "rotation", "mae"), ("random",)),
     ),
 ]  # fmt: skip
+
+
+def every_contrast() -> list[Contrast]:
+    """All pairs of encoders that the page compares on the same rows."""
+    found = list(SEED_PAIRS)
+    chosen = [*CONTRASTS, *(c for reading in READINGS for c in reading.contrasts)]
+    chosen += [_planted(base, variant) for base, variant in PLANTED]
+    found += [c.seed(number) for c in chosen for number in (0, 1)]
+    for run in RUNS.values():
+        names = [f"{run}_e{epoch}" for epoch in CHECKPOINTS[:-1]] + [run]
+        steps = [*pairwise(names), (names[0], names[4]), (names[4], names[-1])]
+        found += [Contrast("epoch", "", run, later, earlier, "training") for earlier, later in steps]
+    return found
 
 
 def verdict(reading: Reading, probe: Probe = "logistic") -> tuple[int, int, int]:

@@ -1,11 +1,11 @@
 """Encode and decompose the whole zoo: one table of components and design choices a probe.
 
     python bench/zoo/run.py --zoo bench/data/zoo --out bench/data/zoo_runs
-    python bench/zoo/run.py --zoo DIR --out DIR --in-memory --workers 8 --minutes 9      # on a machine of its own
+    python bench/zoo/run.py --zoo DIR --out DIR --in-memory --workers 8 --device cuda    # on a machine of its own
     python bench/zoo/run.py --zoo DIR --out DIR --only 'simclr*' --probe ridge
 
-Each encoder becomes feature banks in a store and a run folder in --out/runs, which `ssl-risk-rs report` and `compare`
-read; with --in-memory its representations are computed on the device, decomposed and dropped, several encoders side by
+Each encoder becomes a run folder in --out/runs, which `ssl-risk-rs report` and `compare` read, and feature banks in a
+store; with --in-memory its representations are computed on the device, decomposed and dropped, several encoders side by
 side. Either way it becomes lines of --out/rows.jsonl, and what these name is not made again. From them come the tables:
 `zoo_PROBE.csv` (a recipe in each row, for `ssl-risk-rs study`), `planted_PROBE.csv` (encoders with a planted truth, and
 the encoders they are held against) and `training_PROBE.csv` (checkpoints along training). Risks are fractions; `_low`
@@ -35,7 +35,7 @@ from pack import Record, read_records
 
 if TYPE_CHECKING:
     import numpy as np
-    from ssl_risk_rs import Decomposition
+    from ssl_risk_rs import Decomposition, Run
 
 ENCODERS = Path(__file__).resolve().parent / "encoders.py"
 DATA = "idx:/usr/share/datasets/fashion-mnist"
@@ -121,7 +121,7 @@ class How:
     device : that encodes
     limit : images, as `create_dataset` takes it; None for all
     store, runs : folders of banks and of run folders
-    in_memory : neither is written
+    in_memory : no banks are written
     stop_at : `time.time()` after which none is begun
     """
 
@@ -165,14 +165,15 @@ def attempt(job: Job, how: How) -> Outcome:
         return Outcome(out_of_time=True)
     began = time.perf_counter()
     try:
-        found = in_memory(job, how) if how.in_memory else through_banks(job, how)
+        run = in_memory(job, how) if how.in_memory else through_banks(job, how)
+        run.save(how.runs / job.name, force=True)
     except SslRiskError as error:
         return Outcome(failure=str(error))
-    return Outcome(tuple(row(job, d) for d in found), seconds=time.perf_counter() - began)
+    return Outcome(tuple(row(job, d) for d in run.decompositions), seconds=time.perf_counter() - began)
 
 
-def through_banks(job: Job, how: How) -> "list[Decomposition]":
-    """As `ssl-risk-rs run` does it: feature banks, then a run folder."""
+def through_banks(job: Job, how: How) -> "Run":
+    """As `ssl-risk-rs run` does it, by feature banks."""
     from ssl_risk_rs import evaluate
 
     run, failure = evaluate(
@@ -187,13 +188,13 @@ def through_banks(job: Job, how: How) -> "list[Decomposition]":
     )
     if failure is not None:
         raise failure
-    run.save(how.runs / job.name, force=True)
-    return list(run.decompositions)
+    return run
 
 
-def in_memory(job: Job, how: How) -> "list[Decomposition]":
-    """The same rows, splits and probes without files; representations are float32, banks hold float16."""
-    from ssl_risk_rs import DataError, decompose
+def in_memory(job: Job, how: How) -> "Run":
+    """The same rows, splits and probes without banks; representations are float32, banks hold float16."""
+    from ssl_risk_rs import DataError, Run, decompose
+    from ssl_risk_rs.results.provenance import Provenance
     from training import load_images
 
     scheme, _, folder = how.data.partition(":")
@@ -203,7 +204,7 @@ def in_memory(job: Job, how: How) -> "list[Decomposition]":
     train, test = load_images(Path(folder), how.device, limit)
     encoder, twin = encode(job.encoder, how, limit), None if job.twin is None else encode(job.twin, how, limit)
     ids = [f"{part}/{i}" for part, images in (("train", train), ("t10k", test)) for i in range(len(images))]
-    return [
+    found = [
         decompose(
             encoder[0],
             train.labels.cpu().numpy(),
@@ -219,6 +220,7 @@ def in_memory(job: Job, how: How) -> "list[Decomposition]":
         )
         for probe in how.probes
     ]
+    return Run.of(*found, provenance=Provenance(encoder=job.name, data=how.data, supervised=job.twin))
 
 
 def encode(name: str, how: How, limit: int | None) -> "tuple[np.ndarray, np.ndarray]":
@@ -343,7 +345,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--store", type=Path, help="feature store (default: OUT/store)")
     parser.add_argument("--probe", action="append", choices=PROBES, help="default: both")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="names such as 'simclr*_s0'")
-    parser.add_argument("--in-memory", action="store_true", help="no feature store, no run folders: rows alone")
+    parser.add_argument("--in-memory", action="store_true", help="no feature store: representations are dropped")
     parser.add_argument("--workers", type=int, default=1, help="encoders decomposed side by side (default 1)")
     parser.add_argument("--threads", type=int, help="of each process (default: the cores by the processes)")
     parser.add_argument("--device", default="cpu", help="that encodes with --in-memory (default cpu)")

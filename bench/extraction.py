@@ -5,7 +5,8 @@ Rivals: a plain torch DataLoader loop with its best number of workers, timm's ow
 Pillow, use the encoder's own transform and the same module, and keep features in memory; ours writes them to a bank as
 well.
 "bare" is the encoder on tensors that are there already, "decode" our decoding alone. Contenders take turns, so that
-other work on the machine meets all of them; rates are medians, counted from the first batch that is done to the last.
+other work on the machine meets all of them; rates are medians, of all images from the start of the workers to the last
+feature.
 CPU time of an image (least of the repeats, whole pass, workers included) says more where the machine is busy.
 Each row has the largest difference of the features from ours, relative to their spread; beyond a tolerance it fails.
 
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ BENCHES = {
             "random:resnet50": 8192,
             "random:vit_base_patch16_224": 8192,
             "random:vit_large_patch16_224": 4096,
+            "random:vit_huge_patch14_224": 4096,
         },
         256,
         0.5,
@@ -133,36 +135,32 @@ def _write_image(root: Path, i: int) -> None:
 def ours(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, search: bool = False) -> Measured:
     """`extract` into a bank of a new store."""
     batch_size, device = "auto" if search else bench.batch, str(bench.device)
-    ends: list[tuple[float, float]] = []
-
-    def note(event: object) -> None:
-        if event.stage == "encode" and event.done:  # type: ignore[attr-defined]
-            ends.append((time.perf_counter(), event.done))  # type: ignore[attr-defined]
-
     with tempfile.TemporaryDirectory() as store:
-        options = {"store": store, "batch_size": batch_size, "device": device, "progress": note}
+        options = {"store": store, "batch_size": batch_size, "device": device}
         bank = next(iter(extract(encoder, dataset, **options).values()))  # type: ignore[arg-type]
         features = bank.read(np.arange(bank.n_rows))
         ((run,),) = read_rates(bank.path).values()
     waits = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in run["waited"].items())
     print(f"ours waited for {waits}, of {run['seconds']:.2f} s", file=sys.stderr)
-    (t0, n0), (t1, n1) = ends[0], ends[-1]
-    rate = (n1 - n0) / (t1 - t0) if n1 > n0 else run["images"] / run["seconds"]
     return Measured(
-        rate, features, run["workers"], run["batch_size"], run["first_block"], run["bytes"] / run["write"] / 1e6
+        run["images"] / run["seconds"],
+        features,
+        run["workers"],
+        run["batch_size"],
+        run["first_block"],
+        run["bytes"] / run["write"] / 1e6,
     )
 
 
 def encoded(encoder: Encoder, batches: "Iterable[torch.Tensor]", bench: Bench) -> tuple[float, np.ndarray]:
-    """The loop that people write: rate from the first batch that is done to the last, and features."""
-    name, features, ends = encoder.spec.features[0], [], []
+    """The loop that people write: its rate, and features."""
+    name, features, began = encoder.spec.features[0], [], time.perf_counter()
     with torch.inference_mode(), bench.autocast():
         for images in batches:
             on_device = images.to(bench.device, non_blocking=True)
             features.append(encoder.module(on_device)[name].float().cpu().numpy())
-            ends.append(time.perf_counter())
     found = np.concatenate(features)
-    return (len(found) - len(features[0])) / (ends[-1] - ends[0]), found
+    return len(found) / (time.perf_counter() - began), found
 
 
 class Files(torch.utils.data.Dataset):
@@ -262,8 +260,9 @@ def bare(encoder: Encoder, dataset: ImageDataset, bench: Bench) -> Measured:
 def decode_alone(encoder: Encoder, dataset: ImageDataset, bench: Bench, *, workers: int) -> Measured:
     rows = np.arange(len(dataset), dtype=np.uint64)
     decoder = Decoder(dataset, encoder.transform, rows, min(CHUNK, bench.batch), pin=bench.on_gpu)
-    ends = [(time.perf_counter(), len(chunk.rows)) for chunk in decode(decoder, workers)]
-    return Measured(sum(n for _, n in ends[1:]) / (ends[-1][0] - ends[0][0]), None, workers, bench.batch)
+    began = time.perf_counter()
+    count = sum(len(chunk.rows) for chunk in decode(decoder, workers))
+    return Measured(count / (time.perf_counter() - began), None, workers, bench.batch)
 
 
 Contender = Callable[[Encoder, ImageDataset, Bench], Measured]
@@ -284,7 +283,7 @@ def contenders(encoder: Encoder, bench: Bench, workers: int) -> Iterator[tuple[s
         yield "timm", lambda e, d, b: timm_loader(e, d, b, workers=workers)
 
 
-def measure(name: str, root: Path, repeats: int, bench: Bench) -> list[dict[str, object]]:
+def measure(name: str, root: Path, repeats: int, bench: Bench, without: Sequence[str]) -> list[dict[str, object]]:
     """Rows of one encoder."""
     encoder = create_encoder(name)
     dataset = create_dataset(f"folder:{root}", limit=None)
@@ -298,6 +297,8 @@ def measure(name: str, root: Path, repeats: int, bench: Bench) -> list[dict[str,
     cpu: dict[str, list[float]] = {}
     for _ in range(repeats):
         for contender, run in contenders(encoder, bench, best):
+            if contender in without:
+                continue
             clock = cpu_seconds()
             found.setdefault(contender, []).append(run(encoder, dataset, bench))
             cpu.setdefault(contender, []).append((cpu_seconds() - clock) / len(dataset))
@@ -347,6 +348,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="a folder made by an earlier run; default: made anew")
     parser.add_argument("--device", default="cpu", choices=list(BENCHES))
     parser.add_argument("--encoders", nargs="+", help="default: those of the device")
+    parser.add_argument("--without", nargs="*", default=[], help="contenders that are left out")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--whole", action="store_true", help="also in processes of their own, start-up included")
     parser.add_argument("--one", nargs=3, metavar=("ENCODER", "CONTENDER", "WORKERS"), help=argparse.SUPPRESS)
@@ -367,7 +369,7 @@ def main() -> None:
             return
         rows: list[dict[str, object]] = []
         for name in encoders:
-            rows += measure(name, root, given.repeats, bench)
+            rows += measure(name, root, given.repeats, bench, given.without)
             write(rows, given.out, bench)
         if given.whole and list(bench.images)[1] in encoders:
             whole_processes(root, rows, min(2, given.repeats), given.device)

@@ -3,6 +3,7 @@
     python bench/gpu.py stages full              # copy, moments, passes
     python bench/gpu.py fits iterate             # one logistic fit: seconds to each accuracy, and the rivals'
     python bench/gpu.py decompose full --probe logistic
+    python bench/gpu.py decompose full --probe ridge --penalties 20
 
 Each row has its accuracy: the objective against the best one that any method of the table found, in float64 sums, and
 0-1 errors on the rows of training and test. Rivals get their rows as they like them, standardized float32 on the
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import machine
@@ -24,6 +26,7 @@ import problems
 import torch
 from problems import Loaded
 from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition import strict, tuning
 from ssl_risk_rs.decomposition.decomposing import decompose
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
@@ -304,8 +307,11 @@ def scikit_learn(data: tuple["torch.Tensor", ...], alpha: float, name: str, gpu:
             return
 
 
-def decomposed(loaded: Loaded, name: str, probe: str, device: str) -> Iterator[Row]:
-    """The whole decomposition, beginning with rows in the host's memory."""
+def decomposed(loaded: Loaded, name: str, probe: str, device: str, penalties: int | None) -> Iterator[Row]:
+    """The whole decomposition, beginning with rows in the host's memory; `penalties` tries so many from 1e3 to 1e-5."""
+    if penalties is not None:
+        tries = partial(tuning.tune, alphas=np.logspace(3, -5, penalties).tolist())
+        strict.tune = tries  # type: ignore[assignment]
     gpu = torch.cuda.get_device_name(0) if "cuda" in device else machine._cpu().get("model name", "CPU")
     if "cuda" in device:
         torch.zeros(1, device=device)
@@ -324,7 +330,10 @@ def decomposed(loaded: Loaded, name: str, probe: str, device: str) -> Iterator[R
     print(json.dumps({"method": asdict(result.method), "stages": shown}, default=str, indent=1), file=sys.stderr)
     for fit in result.fits:
         print(fit, file=sys.stderr)
-    yield Row(f"decompose, {probe}", name, "ours", gpu, seconds, passes=passes, note=json.dumps(risks))
+    tried = len(result.penalties["tuned"].grid)
+    of_folds = sum(fit.role.startswith("fold") for fit in result.fits)
+    note = f"{tried} penalties, {of_folds} fits of folds; {json.dumps(risks)}"
+    yield Row(f"decompose, {probe}", name, "ours", gpu, seconds, passes=passes, note=note)
 
 
 def main() -> None:
@@ -333,6 +342,7 @@ def main() -> None:
     parser.add_argument("problem", choices=sorted(problems.PROBLEMS))
     parser.add_argument("--probe", choices=["logistic", "ridge"], default="logistic")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--penalties", type=int, help="tried by a decomposition (default: its own decades)")
     parser.add_argument("--alpha", type=float, default=1e-3)
     parser.add_argument("--limit", type=float, default=30.0, help="seconds of each rival")
     parser.add_argument("--out", type=Path, help="a .csv, beside which a .txt names the machine")
@@ -343,7 +353,7 @@ def main() -> None:
     elif given.job == "fits":
         found = fits(loaded, given.problem, given.alpha, given.limit)
     else:
-        found = decomposed(loaded, given.problem, given.probe, given.device)
+        found = decomposed(loaded, given.problem, given.probe, given.device, given.penalties)
     rows = []
     for row in found:
         rows.append(row)

@@ -343,7 +343,25 @@ def test_timm_preprocessing_is_timms():
     encoder = create_encoder(f"random:{name}?depth=1")
     config = timm.data.resolve_model_data_config(timm.create_model(name, depth=1))
     assert torch.equal(encoder.transform(picture("RGB")), timm.data.create_transform(**config)(picture("RGB")))
+    bytes_, floats = encoder.transform.pixels(picture("RGB")), encoder.transform(picture("RGB"))
+    assert bytes_.dtype == torch.uint8 and torch.equal(encoder.transform.normalize(bytes_[None])[0], floats)
     assert encoder.spec.img_size == 518
+
+
+def test_a_transform_that_does_not_end_in_bytes_is_left_whole():
+    from ssl_risk_rs.encoders.byte_transform import ByteTransform
+    from ssl_risk_rs.encoders.transforms import in_colour
+    from torchvision import transforms as T
+
+    ends = [T.ToTensor(), T.Normalize([0.5], [0.5])]
+    assert isinstance(in_colour(T.Compose([T.Resize(8), *ends])), ByteTransform)
+    for whole in (
+        T.Compose([T.PILToTensor(), T.ConvertImageDtype(torch.float32), ends[1]]),
+        T.Compose([T.Resize(8), ends[0]]),
+        T.Compose([lambda image: image.convert("F"), *ends]),
+        T.ToTensor(),
+    ):
+        assert not isinstance(in_colour(whole), ByteTransform)
 
 
 def test_pixels():

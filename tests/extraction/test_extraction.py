@@ -28,12 +28,15 @@ from local_encoder import (
 from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.encoders import create_encoder, describe_encoder
+from ssl_risk_rs.encoders.transforms import Preprocess
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.extraction import Shard, decoding, extract
 from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision
 from ssl_risk_rs.extraction.reuse import N_IMAGES
 from ssl_risk_rs.extraction.settings import ExtractionSettings
 from torch import nn
+from torchvision.transforms import functional as F
 
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
@@ -215,6 +218,43 @@ def test_forward_on_cuda_agrees_with_cpu():
         forward = Forward(TwoFeatures(), ("deep",), device=cuda, precision=precision, batch_size=10)
         got = forward([images[:20], images[20:]]).arrays()["deep"]
         np.testing.assert_allclose(got, cpu, rtol=tolerance, atol=tolerance)
+
+
+def test_pixels_stay_bytes_until_they_are_on_the_device(tmp_path):
+    dataset, encoder = create_dataset("digits"), create_encoder("random:vit_tiny_patch16_224?depth=1")
+    rows = np.arange(40, dtype=np.uint64)
+    (chunk,) = decoding.decode(decoding.Decoder(dataset, encoder.transform, rows, 40), 0)
+    assert chunk.images.dtype == torch.uint8 and chunk.images.shape == (40, 224, 224, 3)
+    floats = torch.stack([encoder.transform(dataset.picture(row).image) for row in range(40)])
+    assert torch.equal(encoder.transform.normalize(chunk.images), floats)
+    options = {"device": CPU, "precision": "float32", "normalize": encoder.transform.normalize}
+    forward = Forward(encoder.module, encoder.spec.features[:1], **options)
+    (ours,), (theirs,) = (forward([images]).arrays().values() for images in (chunk.images, floats))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def every_byte() -> torch.Tensor:
+    """Every value in every channel."""
+    return torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ],
+)
+def test_bytes_are_normalized_as_torchvision_does_on_every_device(device, mean, std):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    spec = replace(describe_encoder("random:resnet18"), mean=mean, std=std)
+    pixels = every_byte()
+    ours = Preprocess(spec).normalize(pixels.to(device)).cpu()
+    image = Image.fromarray(pixels[0].numpy())
+    assert torch.equal(ours[0], F.normalize(F.to_tensor(image), list(mean), list(std)))
 
 
 # --- extract

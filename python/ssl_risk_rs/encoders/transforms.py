@@ -1,8 +1,10 @@
 """PIL image → normalized float32 tensor, as an encoder's spec says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-__all__ = ["GridPixels", "InColour", "Preprocess"]
+__all__ = ["GridPixels", "InColour", "InColourBytes", "Preprocess", "ProcessorTransform", "in_colour"]
+
+
+Floats: TypeAlias = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)  # no slots: workers of a data loader unpickle it
@@ -23,6 +28,10 @@ class Preprocess:
     spec: EncoderSpec
 
     def __call__(self, image: "Image") -> Tensor:
+        return self.normalize(self.pixels(image)[None])[0].contiguous()
+
+    def pixels(self, image: "Image") -> Tensor:
+        """See `ByteTransform`."""
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms import functional as F
 
@@ -32,8 +41,26 @@ class Preprocess:
             image = F.resize(image, [spec.resize], InterpolationMode(spec.interpolation))
         if spec.img_size is not None and image.size != (spec.img_size, spec.img_size):
             image = F.center_crop(image, [spec.img_size, spec.img_size])
-        normalized: Tensor = F.normalize(F.to_tensor(image), list(spec.mean), list(spec.std))
-        return normalized
+        return _as_bytes(image)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """See `ByteTransform`."""
+        return _normalized(pixels, self.spec.mean, self.spec.std)
+
+
+def _as_bytes(image: "Image") -> Tensor:
+    """A picture's pixels, uint8 (h, w, c)."""
+    pixels = np.array(image)
+    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None])
+
+
+def _normalized(pixels: Tensor, mean: "Floats", std: "Floats") -> Tensor:
+    """What torchvision's `to_tensor` and `normalize` make of bytes (b, h, w, c), bit for bit: float32 (b, c, h, w)."""
+    # divided by a tensor of the device: by a number, CUDA multiplies with its reciprocal, which rounds differently
+    most, centre, spread = (
+        torch.as_tensor(values, dtype=torch.float32).to(pixels.device)[:, None, None] for values in ([255.0], mean, std)
+    )
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(most).sub_(centre).div_(spread)
 
 
 @dataclass(frozen=True)
@@ -44,7 +71,45 @@ class InColour:
     channels: int = 3
 
     def __call__(self, image: "Image") -> Tensor:
-        return self.transform(image.convert("L" if self.channels == 1 else "RGB"))
+        return self.transform(self.coloured(image))
+
+    def coloured(self, image: "Image") -> "Image":
+        """The image in that mode."""
+        return image.convert("L" if self.channels == 1 else "RGB")
+
+
+@dataclass(frozen=True)
+class InColourBytes(InColour):
+    """The same of a torchvision `Compose` of steps on pictures, `ToTensor` and `Normalize`; a `ByteTransform`."""
+
+    def pixels(self, image: "Image") -> Tensor:
+        """See `ByteTransform`."""
+        *steps, _, _ = self.transform.transforms  # type: ignore[attr-defined]
+        image = self.coloured(image)
+        for step in steps:
+            image = step(image)
+        return _as_bytes(image)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """See `ByteTransform`."""
+        last = self.transform.transforms[-1]  # type: ignore[attr-defined]
+        return _normalized(pixels, last.mean, last.std)
+
+
+def in_colour(transform: "Callable[[Image], Tensor]", channels: int = 3) -> InColour:
+    """Another library's transform, in two steps where it has the form that `InColourBytes` needs."""
+    from PIL import Image as pil
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    if isinstance(transform, Compose) and len(transform.transforms) >= 2:
+        *steps, to_tensor, normalize = transform.transforms
+        image: object = pil.new("L" if channels == 1 else "RGB", (64, 64))
+        if isinstance(to_tensor, ToTensor) and isinstance(normalize, Normalize):
+            for step in steps:
+                image = step(image)
+            if isinstance(image, pil.Image) and image.mode in ("L", "RGB"):
+                return InColourBytes(transform, channels)
+    return InColour(transform, channels)
 
 
 @dataclass(frozen=True)

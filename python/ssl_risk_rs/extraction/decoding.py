@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ssl_risk_rs.encoders.byte_transform import ByteTransform
 from ssl_risk_rs.errors import EncoderError, SslRiskError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class CorruptImage(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Images of one chunk: uint64 rows (m,) and a float32 tensor (m, c, h, w), None if m = 0.
+    """Images of one chunk: uint64 rows (m,) and a float32 tensor (m, c, h, w), None if m = 0; of a `ByteTransform`
+    uint8 (m, h, w, c), not normalized yet.
 
     `oriented` counts the images whose EXIF data ask for another orientation than the stored one; the rest are seconds
     that the worker took to read and decode files, to transform images, and to put them into one tensor.
@@ -82,7 +84,8 @@ class Decoder:
         *,
         pin: bool = False,
     ) -> None:
-        self.dataset, self.transform, self.rows, self.chunk, self.pin = dataset, transform, rows, chunk, pin
+        self.dataset, self.rows, self.chunk, self.pin = dataset, rows, chunk, pin
+        self.transform = transform.pixels if isinstance(transform, ByteTransform) else transform
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.chunk)

@@ -1,6 +1,7 @@
 """The encoder on its device: precision, batches that fit the memory, features back on the host."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,7 +94,8 @@ def first_batch_size(device_type: str, img_size: int | None) -> int:
 class Forward:
     """Images → named features, in evaluation mode and without gradients.
 
-    Moves the module to the device and leaves it there. `batch_size` is halved for good when the memory does
+    Moves the module to the device and leaves it there. `normalize` turns bytes (b, h, w, c) into what the module takes
+    (`ByteTransform`), there. `batch_size` is halved for good when the memory does
     not suffice, and the images in hand are encoded again in smaller pieces.
     """
 
@@ -107,10 +109,11 @@ class Forward:
         batch_size: int | None = None,
         img_size: int | None = None,
         compile: bool = False,
+        normalize: "Callable[[torch.Tensor], torch.Tensor] | None" = None,
     ) -> None:
         import torch
 
-        self.names, self.device, self.precision = names, device, precision
+        self.names, self.device, self.precision, self.normalize = names, device, precision, normalize
         self.batch_size = batch_size or first_batch_size(device.type, img_size)
         self.back_offs = 0
         # the layout that tensor cores read, and the faster one on a CPU
@@ -121,8 +124,8 @@ class Forward:
             self._up, self._down = cuda.Stream(device), cuda.Stream(device)
 
     def __call__(self, chunks: "list[torch.Tensor]") -> Features:
-        """Encode the images of all chunks, float32 (·, c, h, w) on the host, as one batch, or in as many
-        pieces as the memory asks for."""
+        """Encode the images of all chunks, float32 (·, c, h, w) or bytes (·, h, w, c) on the host, as one batch, or in
+        as many pieces as the memory asks for."""
         import torch
 
         shapes = {tuple(chunk.shape[1:]) for chunk in chunks}
@@ -202,6 +205,8 @@ class Forward:
         with torch.inference_mode(), cast:
             if images.device != self.device:  # neither the CPU nor CUDA
                 images = images.to(self.device)
+            if self.normalize is not None and images.dtype == torch.uint8:
+                images = self.normalize(images)
             out = self.module(images.contiguous(memory_format=torch.channels_last))
         missing = [name for name in self.names if name not in out]
         if missing:

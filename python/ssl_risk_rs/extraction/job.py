@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ssl_risk_rs.encoders.byte_transform import ByteTransform
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.events import Event
 from ssl_risk_rs.extraction.batches import MOST, WORTH_SEARCHING, BatchSize
@@ -197,7 +198,7 @@ class Job:
     def forward(self) -> Forward:
         """The encoder on its device, moved there when the first image needs it."""
         if self._forward is None:
-            size = self.settings.batch_size
+            size, transform = self.settings.batch_size, self.encoder.transform
             self._forward = Forward(
                 self.encoder.module,
                 self.names,
@@ -206,6 +207,7 @@ class Job:
                 batch_size=None if size == "auto" else size,
                 img_size=self.encoder.spec.img_size,
                 compile=self.settings.compile,
+                normalize=transform.normalize if isinstance(transform, ByteTransform) else None,
             )
         return self._forward
 
@@ -402,7 +404,8 @@ class Job:
 
     def stream(self, rows: np.ndarray) -> Generator[Decoded, None, None]:
         """These rows, decoded by the workers; to be closed."""
-        size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * 4
+        itemsize = 1 if isinstance(self.encoder.transform, ByteTransform) else 4
+        size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * itemsize
         decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
         return decode(decoder, self.workers, chunk_bytes=CHUNK * size)
 

@@ -151,12 +151,12 @@ def default_transform(spec: EncoderSpec, options: Options) -> "Callable[[Image],
     import torch
 
     from ssl_risk_rs.encoders.networks.build import timm_network
-    from ssl_risk_rs.encoders.transforms import InColour
+    from ssl_risk_rs.encoders.transforms import in_colour
 
     with torch.device("meta"):
         config = _timm_data().resolve_model_data_config(timm_network(spec.architecture, options))
     config["input_size"] = (spec.channels, spec.img_size, spec.img_size)
-    return InColour(_timm_data().create_transform(**config), spec.channels)
+    return in_colour(_timm_data().create_transform(**config), spec.channels)
 
 
 def _timm_data() -> Any:

@@ -119,7 +119,7 @@ def build_openclip(
     """
     from ssl_risk_rs.encoders.encoder import finish
     from ssl_risk_rs.encoders.networks.openclip import OpenClipFeatures
-    from ssl_risk_rs.encoders.transforms import InColour
+    from ssl_risk_rs.encoders.transforms import in_colour
 
     if img_size is not None:
         raise EncoderError(f"{name.text}: open_clip decides the size of images; leave out --img-size")
@@ -142,7 +142,7 @@ def build_openclip(
     features = OpenClipFeatures(model)
     wanted = choose_features(features.offered(), layers, pool)
     features.wanted = wanted if layers is not None or pool is not None else wanted[:1]
-    encoder = finish(replace(spec, features=features.wanted), features, InColour(transform))
+    encoder = finish(replace(spec, features=features.wanted), features, in_colour(transform))
     progress(f"{name.text}: image tower of {name.target}, open_clip {version('open_clip_torch')}")
     facts = json.dumps(config["vision_cfg"], sort_keys=True, default=str) + str(config.get("quick_gelu", ""))
     digest = hashlib.sha256(f"{version('open_clip_torch')}\n{facts}".encode()).hexdigest()

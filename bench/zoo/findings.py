@@ -57,6 +57,7 @@ PLANTED = [
 ]
 #: epochs of the checkpoints of a run
 CHECKPOINTS = (1, 2, 3, 4, 6, 10, 15, 24, 38, 60)
+OWN_TWINS = {re.sub(r"_s0$", f"_s{seed}", name) for name in TWINS.values() for seed in (0, 1)}
 RUNS = {"SimCLR": "simclr_ep60_s0", "VICReg": "vicreg_ep60_s0", "supervised": "supervised_ep60_weak_s0"}
 
 
@@ -142,7 +143,7 @@ class Contrast:
             errors = [points(row, f"{component}_se") for row in (one, other)]
             return Difference(points(one, component) - points(other, component), NORMAL * math.hypot(*errors))
         row = self._row(component, probe)
-        if not number(row, "difference") and not number(row, "se"):  # no row differs
+        if self.is_zero(component) or not (number(row, "difference") or number(row, "se")):  # no row differs
             return Difference(0.0, 0.0)
         return Difference(points(row, "difference"), (points(row, "high") - points(row, "low")) / 2)
 
@@ -150,15 +151,19 @@ class Contrast:
         """Mean of both seeds, and half of an interval that covers the draw of the images and that of the training.
 
         Its variance is the mean of the two pairs' own (the images are the same, so that it does not fall with the
-        number of seeds) and that of the mean of two trainings' differences. It is 0 ± 0 where no row differs.
+        number of seeds) and half of what either training's draw gives one encoder. It is 0 ± 0 where no row differs.
         """
         both = [self.seed(number)._row(component, probe) for number in (0, 1)]
         value = sum(points(row, "difference") for row in both) / 2
-        errors = [points(row, "se") for row in both]
-        if not any(errors) and not value:
+        variance = sum(points(row, "se") ** 2 for row in both) / 2
+        if self.is_zero(component) or not (variance or value):
             return Difference(0.0, 0.0)
-        half = NORMAL * math.sqrt((errors[0] ** 2 + errors[1] ** 2) / 2 + training_spread(component, probe) ** 2)
-        return Difference(value, half)
+        training = sum(training_spread(component, probe, is_random(n)) ** 2 for n in (self.encoder, self.base)) / 2
+        return Difference(value, NORMAL * math.sqrt(variance + training))
+
+    def is_zero(self, component: str) -> bool:
+        """Whether a component is 0 by definition: the usability of an encoder that is its own twin."""
+        return component == "usability" and all(name in OWN_TWINS for name in (self.encoder, self.base))
 
     def _row(self, component: str, probe: Probe) -> Row:
         try:
@@ -169,16 +174,51 @@ class Contrast:
             ) from None
 
 
+def is_random(encoder: str) -> bool:
+    """Whether its weights are random: two draws of them differ by more than two trainings."""
+    return encoder.startswith("random")
+
+
+def seed_pairs(component: str, random: bool) -> list[Contrast]:
+    """The pairs of seeds that show how far a component varies between trainings.
+
+    Approximation is the twin's own; the usability of twins is 0 by definition.
+    """
+    if component == "approx":
+        return [pair for pair in SEED_PAIRS if pair.base in TWINS.values()]
+    return [p for p in SEED_PAIRS if is_random(p.encoder) == random and not p.is_zero(component)]
+
+
 @cache
-def training_spread(component: str, probe: Probe = "logistic") -> float:
-    """Standard deviation of a component, in points, between trainings of one recipe that differ in the seed alone.
+def training_spread(component: str, probe: Probe, random: bool) -> float:
+    """Standard deviation of a component, in points, among encoders of one recipe that differ in the seed alone.
 
     From the differences of all pairs of seeds: half of what their squares exceed the variance that the draw of the
     images gives them.
     """
-    rows = [pair._row(component, probe) for pair in SEED_PAIRS]
+    rows = [pair._row(component, probe) for pair in seed_pairs(component, random)]
     excess = [points(row, "difference") ** 2 - points(row, "se") ** 2 for row in rows]
     return math.sqrt(max(0.0, sum(excess) / len(excess)) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A quantity of both seeds of a recipe: points, and half of an interval for the draw of images and training."""
+
+    value: float
+    half: float
+
+    def __str__(self) -> str:
+        return f"{plain(self.value)} ± {self.half:.2f}"
+
+
+def both_seeds(name: str, component: str, probe: Probe = "logistic") -> Mean:
+    """Mean of a component over both seeds of the recipe whose first encoder is called `name`."""
+    rows = [line("zoo", re.sub(r"_s\d+$", f"_s{number}", name), probe) for number in (0, 1)]
+    variance = sum(points(row, f"{component}_se") ** 2 for row in rows) / 2
+    if name not in OWN_TWINS or component != "usability":  # which is 0 by definition
+        variance += training_spread(component, probe, is_random(name)) ** 2 / 2
+    return Mean(sum(points(row, component) for row in rows) / 2, NORMAL * math.sqrt(variance))
 
 
 def _contrasts() -> list[Contrast]:
@@ -289,7 +329,7 @@ def every_contrast() -> list[Contrast]:
 
 def verdict(reading: Reading, probe: Probe = "logistic") -> tuple[int, int, int]:
     """How many intervals lie on the reading's side of zero, on the other side, and across it."""
-    signs = [c.difference(reading.component, probe).sign * reading.sign for c in reading.contrasts]
+    signs = [c.mean(reading.component, probe).sign * reading.sign for c in reading.contrasts]
     return signs.count(1), signs.count(-1), signs.count(0)
 
 
@@ -329,12 +369,16 @@ def kendall(x: Sequence[float], y: Sequence[float], clusters: Sequence[str] | No
 
 
 def paired(frame: pl.DataFrame, other: pl.DataFrame, x: str, y: str) -> Tau:
-    """τ of a column with another table's column over the encoders that have both."""
-    joined = frame.select("encoder", pl.col(x).alias("x")).join(
+    """τ of a column with another table's column over the encoders that have both; whole recipes are resampled, so that
+    two seeds of one count once; checkpoints of a run count each for itself."""
+    joined = frame.select("encoder", "recipe", pl.col(x).alias("x")).join(
         other.select("encoder", pl.col(y).alias("y")), "encoder"
     )
     joined = joined.drop_nulls()
-    return kendall(joined["x"].to_list(), joined["y"].to_list())
+    recipe = pl.col("recipe").str.replace(r"_s\d+$", "")
+    along = joined["recipe"].n_unique() == 1
+    clusters = joined["encoder"] if along else joined.select(recipe).to_series()
+    return kendall(joined["x"].to_list(), joined["y"].to_list(), clusters.to_list())
 
 
 # --- tables ---------------------------------------------------------------------------------------------------
@@ -368,15 +412,16 @@ def readings() -> str:
     for reading in READINGS:
         yes, no, open_ = verdict(reading)
         n = yes + no + open_
-        differences = [c.difference(reading.component) for c in reading.contrasts]
+        differences = [c.mean(reading.component) for c in reading.contrasts]
         values = [signed(d.value) for d in differences]
         shown = ", ".join(values) if n <= 5 else f"{min(values, key=_value)} to {max(values, key=_value)}"
         answer = "yes" if yes == n else "the opposite" if no == n else "not shown" if yes == 0 else "in part"
         counts = f"{yes} of {n}" + (f", {no} the other way" if no else "")
         rows.append([reading.text, f"**{answer}**", counts, f"{NAMES[reading.component]} {shown}"])
-    found = [line("zoo", name) for name in TWINS.values()]
-    small = sum(number(row, "approx_high") < NEAR_ZERO for row in found)
-    approximations = ", ".join(plain(points(row, "approx")) for row in found)
+    found = [both_seeds(name, "approx") for name in TWINS.values()]
+    small = sum(mean.value + mean.half < 100 * NEAR_ZERO for mean in found)
+    approximations = ", ".join(plain(mean.value) for mean in found)
+    rows.append(["The rank with few labels follows probe generalization", *few_labels_verdict()])
     text = f"A supervised twin has near-zero approximation (below {100 * NEAR_ZERO:.0f} point)"
     answer = "no" if small == 0 else "yes" if small == len(found) else "in part"
     rows.append([text, f"**{answer}**", f"{small} of {len(found)}", f"approximation {approximations}"])
@@ -388,50 +433,73 @@ def _value(text: str) -> float:
 
 
 def choices() -> str:
-    rows = [
-        [c.choice, c.change, c.of, *(str(c.difference(component)) for component in NAMES)]
-        for c in [*CONTRASTS, *SEED_PAIRS]
-    ]
+    rows = [[c.choice, c.change, c.of, *(str(c.mean(component)) for component in NAMES)] for c in CONTRASTS]
     return markdown(["choice", "change", "of", *NAMES.values()], rows, 3)
+
+
+def seeds() -> str:
+    """The yardstick: how far encoders of one recipe lie apart."""
+    rows = []
+    for label, random in (("trained", False), ("random weights", True)):
+        for component, name in NAMES.items():
+            if random and component == "approx":  # that of the twins, which are trained
+                continue
+            found = seed_pairs(component, random)
+            lines = [pair._row(component, "logistic") for pair in found]
+            differences = [points(row, "difference") for row in lines]
+            errors = [points(row, "se") for row in lines]
+            outside = sum(pair.difference(component).sign != 0 for pair in found)
+            mean = signed(sum(differences) / len(differences))
+            numbers = [_root_mean_square(differences), max(map(abs, differences)), _root_mean_square(errors)]
+            spread = training_spread(component, "logistic", random)
+            rows.append([label, name, str(len(found)), mean, *(plain(v) for v in (*numbers, spread)), str(outside)])
+    header = ["recipes", "component", "pairs", "mean, second − first", "root mean square", "largest", "by the images"]
+    return markdown([*header, "spread of a training (sd)", "intervals without zero"], rows, 2)
+
+
+def _root_mean_square(values: Sequence[float]) -> float:
+    return math.sqrt(sum(v * v for v in values) / len(values))
 
 
 def dimensions() -> str:
     rows = []
     for of, name in (("SimCLR", "simclr{}_s0"), ("VICReg", "vicreg{}_s0"), ("random weights", "random{}_s0")):
         for dimension, part in ((32, "_d32"), (128, ""), (512, "_d512")):
-            row = line("zoo", name.format(part))
-            middle = points(row, "risk_af_midpoint")
-            twin = line("zoo", str(row["supervised_twin"]))
+            middles = []
+            for seed in (0, 1):
+                row = line("zoo", name.format(part).replace("_s0", f"_s{seed}"))
+                middle, twin = points(row, "risk_af_midpoint"), line("zoo", str(row["supervised_twin"]))
+                middles.append((middle - points(twin, "risk_af_midpoint"), points(row, "risk_as") - middle))
             numbers = [
-                *(within(row, c) for c in ("usability", "probe_gen", "agg_risk")),
-                plain(middle - points(twin, "risk_af_midpoint")),
-                plain(points(row, "risk_as") - middle),
+                *(str(both_seeds(name.format(part), c)) for c in ("usability", "probe_gen", "agg_risk")),
+                *(plain(sum(values) / 2) for values in zip(*middles, strict=True)),
             ]
             rows.append([of, str(dimension), *numbers])
     header = ["encoder", "dimension", "usability", "probe generalization", "aggregated risk"]
     return markdown([*header, "usability by midpoints", "probe generalization by midpoint"], rows)
 
 
+OBJECTIVES = {
+    "simclr": "SimCLR", "vicreg": "VICReg", "barlow": "Barlow Twins", "simsiam": "SimSiam", "byol": "BYOL",
+    "dino": "DINO", "rotation": "rotation", "mae": "masked autoencoder", "supervised": "supervised",
+    "random": "random weights",
+}  # fmt: skip
+
+
 def objectives() -> str:
-    order = ["simclr", "vicreg", "barlow", "simsiam", "byol", "dino", "rotation", "mae", "supervised", "random"]
-    found = [(name, line("zoo", f"{name}_s0")) for name in order]
-    labels = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow": "Barlow Twins", "simsiam": "SimSiam", "byol": "BYOL"}
-    labels |= {"dino": "DINO", "mae": "masked autoencoder", "random": "random weights"}
-    rows = [
-        [labels.get(name, name), *(within(row, c) for c in list(NAMES)[1:])]
-        for name, row in sorted(found, key=lambda pair: number(pair[1], "agg_risk"))
-    ]
+    means = {name: [both_seeds(f"{name}_s0", c) for c in list(NAMES)[1:]] for name in OBJECTIVES}
+    ordered = sorted(means, key=lambda name: means[name][-1].value)
+    rows = [[OBJECTIVES[name], *map(str, means[name])] for name in ordered]
     return markdown(["objective", *list(NAMES.values())[1:]], rows)
 
 
 def twins() -> str:
     rows = []
     for label, name in TWINS.items():
-        row = line("zoo", name)
-        ours = line("zoo", name.replace("supervised", "simclr").replace("_ep60_weak", ""))
-        share = f"{100 * number(row, 'approx') / number(ours, 'agg_risk'):.0f} %"
-        numbers = [within(row, c) for c in ("approx", "probe_gen", "enc_gen", "agg_risk")]
-        rows.append([label, f"{int(number(row, 'n_parameters')):,}", *numbers, share])
+        ours = name.replace("supervised", "simclr").replace("_ep60_weak", "")
+        share = f"{100 * both_seeds(name, 'approx').value / both_seeds(ours, 'agg_risk').value:.0f} %"
+        numbers = [str(both_seeds(name, c)) for c in ("approx", "probe_gen", "enc_gen", "agg_risk")]
+        rows.append([label, f"{int(number(line('zoo', name), 'n_parameters')):,}", *numbers, share])
     header = ["supervised twin", "parameters", *(NAMES[c] for c in ("approx", "probe_gen", "enc_gen", "agg_risk"))]
     return markdown([*header, "approximation in SimCLR's risk"], rows)
 
@@ -450,7 +518,8 @@ def planted() -> str:
         ("VICReg, a tenth, probe on the rows it saw", "enc_gen", 1, _seen(vicreg, "share10")),
         ("supervised by shuffled labels", "usability", 1, _planted(supervised, "shuffled_labels")),
     ):
-        both: list[Difference] = [contrast.difference(component, p) for p in ("logistic", "ridge")]
+        measure = contrast.difference if contrast.name == "seen" else contrast.mean
+        both: list[Difference] = [measure(component, p) for p in ("logistic", "ridge")]
         wanted = f"{NAMES[component]} {'rises' if sign > 0 else 'falls'}"
         rows.append([text, wanted, *(str(d) for d in both), _found(both[0].sign * sign)])
     row = {p: line("planted", "simclr_s0-shuffled_twin", p) for p in ("logistic", "ridge")}
@@ -508,7 +577,7 @@ def generalization() -> str:
     kinds: list[tuple[str, pl.Expr]] = [
         ("random weights", pl.col("objective") == "random"),
         ("self-supervised", ~pl.col("objective").is_in(["random", "supervised"])),
-        ("supervised, 20 epochs", pl.col("encoder") == "supervised_s0"),
+        ("supervised, 20 epochs", pl.col("recipe").str.replace(r"_s\d$", "") == "supervised"),
         ("supervised twins, 60 epochs", (pl.col("objective") == "supervised") & (pl.col("epochs") == 60)),
     ]
     for label, which in kinds:
@@ -521,22 +590,77 @@ def generalization() -> str:
 
 
 def pairing() -> str:
-    """How far neighbouring checkpoints of a run lie apart, in units of what unpaired errors predict."""
+    """Standard errors of paired differences, in units of those of encoders that are judged on different rows."""
     rows = []
-    components = [c for c in NAMES if c != "approx"]
-    for label in ("SimCLR", "VICReg"):
-        late = checkpoints(label)[5:]
+    alike = [c for c in CONTRASTS if c.choice not in ("weights", "architecture")]
+    groups: list[tuple[str, list[Contrast]]] = [
+        ("two seeds of a recipe", [p for p in SEED_PAIRS if not is_random(p.encoder)]),
+        ("one choice differs", [c.seed(number) for c in alike for number in (0, 1)]),
+        ("another architecture", [c.seed(n) for c in CONTRASTS if c.choice == "architecture" for n in (0, 1)]),
+        ("random weights against trained", [c.seed(n) for c in CONTRASTS if c.choice == "weights" for n in (0, 1)]),
+    ]
+    components = list(NAMES)[1:]
+    for label, found in groups:
         cells = []
         for component in components:
-            squares = [
-                ((points(b, component) - points(a, component)) ** 2)
-                / (points(a, f"{component}_se") ** 2 + points(b, f"{component}_se") ** 2)
-                for a, b in pairwise(late)
-            ]
-            cells.append(f"{math.sqrt(sum(squares) / len(squares)):.2f}")
-        epochs = f"epochs {late[0]['checkpoint_epoch']} to {late[-1]['checkpoint_epoch']}"
-        rows.append([f"{label}, {epochs}", *cells])
-    return markdown(["neighbouring checkpoints", *(NAMES[c] for c in components)], rows)
+            ratios = []
+            for c in found:
+                own = [points(line("zoo", name), f"{component}_se") for name in (c.encoder, c.base)]
+                if (together := math.hypot(*own)) > 0:
+                    ratios.append(points(c._row(component, "logistic"), "se") / together)
+            cells.append(f"{float(np.median(ratios)):.2f}")
+        rows.append([label, str(len(found)), *cells])
+    return markdown(["pairs", "n", *(NAMES[c] for c in components)], rows)
+
+
+SHOTS = {"3": "3 labels of each class", "5": "5", "30": "30", "1%": "60 (1 %)"}
+
+
+def few_labels() -> str:
+    """How the rank by risk at few labels goes with components at all labels."""
+    frame = clustered(table("zoo", "logistic"))
+    rows = []
+    for size, label in SHOTS.items():
+        risk = frame[f"agg_risk@{size}"]
+        cells = [str(few_tau(f"agg_risk@{size}", c)) for c in ("agg_risk", "usability", "probe_gen", DIMENSION)]
+        rows.append([label, f"{100 * float(np.median(risk)):.1f}", *cells])
+    header = ["labels", "median risk, %", "aggregated risk at all labels", "usability", "probe generalization"]
+    return markdown([*header, "dimension"], rows)
+
+
+def few_moves() -> str:
+    """How the rank changes from all labels to few, and what goes with the change."""
+    rows = []
+    for size, label in SHOTS.items():
+        cells = [str(few_tau(f"change@{size}", c)) for c in ("usability", "probe_gen", DIMENSION, f"probe_gen@{size}")]
+        rows.append([label, *cells])
+    header = ["labels", "usability", "probe generalization", "dimension", "probe generalization at these labels"]
+    return markdown(header, rows)
+
+
+def clustered(frame: pl.DataFrame) -> pl.DataFrame:
+    """With the recipe without its seed as `cluster`, and what each risk at few labels exceeds that at all."""
+    frame = frame.with_columns(pl.col("recipe").str.replace(r"_s\d+$", "").alias("cluster"))
+    sizes = [size for size in SHOTS if f"agg_risk@{size}" in frame.columns]
+    return frame.with_columns((pl.col(f"agg_risk@{s}") - pl.col("agg_risk")).alias(f"change@{s}") for s in sizes)
+
+
+@cache
+def few_tau(x: str, y: str) -> Tau:
+    """τ over all encoders, whole recipes resampled."""
+    frame = clustered(table("zoo", "logistic")).select("cluster", pl.col(x).alias("x"), pl.col(y).alias("y"))
+    frame = frame.drop_nulls()
+    return kendall(frame["x"].to_list(), frame["y"].to_list(), frame["cluster"].to_list())
+
+
+def few_labels_verdict() -> list[str]:
+    """Cells of the table of readings."""
+    taus = [few_tau(f"agg_risk@{size}", "probe_gen") for size in SHOTS]
+    yes, no = sum(tau.low > 0 for tau in taus), sum(tau.high < 0 for tau in taus)
+    n = len(taus)
+    answer = "yes" if yes == n else "the opposite" if no == n else "not shown" if yes == 0 else "in part"
+    counts = f"{yes} of {n}" + (f", {no} the other way" if no else "")
+    return [f"**{answer}**", counts, "τ " + ", ".join(signed(tau.value) for tau in taus)]
 
 
 def checkpoints(run: str, probe: Probe = "logistic") -> list[Row]:
@@ -706,6 +830,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "readings": readings,
     "dimensions": dimensions,
     "twins": twins,
+    "seeds": seeds,
+    "few_labels": few_labels,
+    "few_moves": few_moves,
     "choices": choices,
     "objectives": objectives,
     "planted": planted,

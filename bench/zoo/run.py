@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 ENCODERS = Path(__file__).resolve().parent / "encoders.py"
 DATA = "idx:/usr/share/datasets/fashion-mnist"
 PROBES = ("logistic", "ridge")
-#: few-shot sizes of the encoders in the table of recipes, and what their columns hold
-SHOTS = "1%,30,5,3"
+#: few-shot sizes of the encoders in the table of recipes (1 %, 30, 5 and 3), and what their columns hold
+SHOTS = "auto"
 OF_SHOTS = ("usability", "probe_gen", "enc_gen", "agg_risk")
 #: twins of one encoder that do not fit the data's labels are tried on these objectives
 SHUFFLED_TWIN = "shuffled_twin"

@@ -78,6 +78,9 @@ def clear(findings) -> None:
     findings.table.cache_clear()
     findings.line.cache_clear()
     findings.measured.cache_clear()
+    findings.pairs.cache_clear()
+    findings.training_spread.cache_clear()
+    findings.few_tau.cache_clear()
 
 
 def test_a_block_without_a_table_is_named(findings, page):
@@ -129,18 +132,30 @@ def test_only_one_fit_is_not_converged_and_only_the_memorized_rows_are_separated
     assert separable == ["supervised_ep60_weak_tenth_s0"]
 
 
-def test_the_seed_pairs_are_as_far_apart_as_the_page_says(findings):
-    def largest(component):
-        return f"{max(abs(pair.difference(component).value) for pair in findings.SEED_PAIRS):.2f}"
+def test_seeds_differ_as_the_page_says(findings):
+    spread = {c: findings.training_spread(c, "logistic", False) for c in findings.NAMES}
+    assert spread["usability"] > 0.2 and findings.training_spread("usability", "logistic", True) > 0.8
+    assert spread["probe_gen"] == spread["enc_gen"] == 0
+    assert len(findings.SEED_PAIRS) == 41
+    assert len(findings.seed_pairs("usability", False)) == 31  # without five twins and five random ones
+    assert len(findings.seed_pairs("approx", True)) == 5
 
-    assert [largest(c) for c in ("probe_gen", "enc_gen", "agg_risk")] == ["0.09", "0.37", "0.34"]
+
+def test_few_labels_rank_as_the_page_says(findings):
+    for size in findings.SHOTS:
+        assert findings.few_tau(f"agg_risk@{size}", "usability").low > 0
+        assert findings.few_tau(f"agg_risk@{size}", "agg_risk").low > 0
+        assert findings.few_tau(f"change@{size}", "usability").low > 0
+        for name in ("agg_risk", "change"):
+            tau = findings.few_tau(f"{name}@{size}", "probe_gen")
+            assert tau.low < 0 < tau.high
 
 
 def test_both_objectives_agree_in_the_bold_differences_of_usability(findings):
     by_change: dict[str, set[int]] = {}
     for contrast in findings.CONTRASTS:
         if contrast.of in ("SimCLR", "VICReg"):
-            by_change.setdefault(contrast.change, set()).add(contrast.difference("usability").sign)
+            by_change.setdefault(contrast.change, set()).add(contrast.mean("usability").sign)
     assert by_change == {
         "32 for 128": {1},
         "512 for 128": {-1},
@@ -159,7 +174,7 @@ def test_every_contrast_differs_in_one_choice(findings):
     """Else a difference would be of two choices at once (a ViT also has a learning rate of its own: docs/zoo.md)."""
     shared = ("objective", "z_dim", "architecture", "projection2_arch", "epochs", "augmentation_strength")
     shared = (*shared, "pretraining_share", "seed")
-    for contrast in [*findings.CONTRASTS, *findings.SEED_PAIRS]:
+    for contrast in [*findings.CONTRASTS, *findings.SEED_PAIRS, *(c.seed(1) for c in findings.CONTRASTS)]:
         one, other = findings.line("zoo", contrast.encoder), findings.line("zoo", contrast.base)
         differ = [column for column in shared if one[column] != other[column]]
         if contrast.choice == "weights":  # an untrained encoder has no choices of training
@@ -171,16 +186,47 @@ def test_every_contrast_differs_in_one_choice(findings):
 # --- arithmetic -----------------------------------------------------------------------------------------
 
 
-def test_a_difference_adds_the_errors_of_both(findings):
+def test_a_difference_is_the_one_of_the_pair(findings):
     contrast = next(c for c in findings.CONTRASTS if c.change == "512 for 128" and c.of == "SimCLR")
     one, other = (findings.line("zoo", name) for name in (contrast.encoder, contrast.base))
     found = contrast.difference("probe_gen")
-    assert found.value == pytest.approx(100 * (one["probe_gen"] - other["probe_gen"]), abs=1e-12)  # rounding of doubles
-    width = 1.959964 * math.sqrt(one["probe_gen_se"] ** 2 + other["probe_gen_se"] ** 2)
-    assert found.half == pytest.approx(100 * width, rel=1e-12)  # rounding of doubles
+    assert found.value == pytest.approx(100 * (one["probe_gen"] - other["probe_gen"]), abs=1e-9)  # rounding of doubles
+    assert 0 < found.half < 1.1 * 196 * math.hypot(one["probe_gen_se"], other["probe_gen_se"])
+    assert contrast.seed(1).encoder == "simclr_d512_s1"
     assert str(findings.Difference(-1.234, 0.5)) == "**−1.23 ± 0.50**"
     assert str(findings.Difference(0.4, 0.5)) == "+0.40 ± 0.50"
     assert findings.signed(-0.001) == "0.00"
+
+
+def test_the_mean_of_seeds_covers_images_and_training(findings):
+    contrast = next(c for c in findings.CONTRASTS if c.change == "weak for strong" and c.of == "VICReg")
+    both = [contrast.seed(number)._row("usability", "logistic") for number in (0, 1)]
+    found = contrast.mean("usability")
+    assert found.value == pytest.approx(50 * sum(row["difference"] for row in both), abs=1e-12)  # rounding of doubles
+    images = sum((100 * row["se"]) ** 2 for row in both) / 2
+    training = findings.training_spread("usability", "logistic", False) ** 2
+    assert found.half == pytest.approx(1.959964 * math.sqrt(images + training), rel=1e-12)  # rounding of doubles
+    assert str(contrast.mean("approx")) == "0"  # the same twins
+
+
+def test_the_spread_of_trainings_is_found_in_made_seeds(findings, monkeypatch):
+    """Pairs whose images draw 0.3 points and whose trainings have a spread of 0.4."""
+    rng = np.random.default_rng(0)
+    n, image, training = 4000, 0.003, 0.004
+    rows = {
+        (f"r{i}_s1", f"r{i}_s0", "usability"): {
+            "difference": rng.normal(0, image) + rng.normal(0, training) - rng.normal(0, training), "se": image
+        }
+        for i in range(n)
+    }  # fmt: skip
+    monkeypatch.setattr(findings, "pairs", lambda probe: rows)
+    monkeypatch.setattr(findings, "SEED_PAIRS", [findings.Contrast("seed", "", "", e, b) for e, b, _ in rows])
+    findings.training_spread.cache_clear()
+    try:
+        # the standard error of a standard deviation of 4,000 values is 1.1 %; of the excess, twice that
+        assert findings.training_spread("usability", "logistic", False) == pytest.approx(0.4, rel=0.06)
+    finally:
+        findings.training_spread.cache_clear()
 
 
 def test_kendall_is_that_of_the_definition(findings):
@@ -219,16 +265,17 @@ def test_statistics_rank_encoders_as_the_page_says(findings):
     label_free = [name for name, s in STATISTICS.items() if s.needs is not Needs.LABELS and signs[name]]
     assert {name for name in label_free if side(name) == signs[name]} == {"rank_z", "rankme", "lidar"}
     assert {name for name in label_free if side(name, kept=findings._ONE_SHAPE) == signs[name]} == {"rank_z"}
-    assert [name for name in label_free if side(name, "usability", ~findings._OWN_TWIN) == signs[name]] == ["rank_z"]
+    of_usability = [name for name in label_free if side(name, "usability", ~findings._OWN_TWIN) == signs[name]]
+    assert of_usability == ["rank_z", "rankme"]
 
     def shown(name):
         return [side(name, kept=kept) == signs[name] for kept in subsets]
 
-    assert not any(any(shown(name)) for name in ("uniformity", "effective_dim", "alignment"))
-    assert shown("rankme") == [True, True, False] and shown("lidar") == [True, False, False]
-    assert shown("effective_rank") == [False, True, False] and shown("nc1") == [True, False, False]
+    assert not any(any(shown(name)) for name in ("uniformity", "alignment", "nc1", "nc1_norm"))
+    assert shown("rankme") == [True, True, False] and shown("lidar") == [True, True, False]
+    assert shown("effective_rank") == shown("effective_dim") == [False, True, False]
     assert not [name for name, sign in signs.items() if sign and side(name, "enc_gen") == sign]
-    assert (side("z_dim", "probe_gen"), side("effective_rank", "probe_gen"), side("rankme", "probe_gen")) == (1, 1, 1)
+    assert {side(name, "probe_gen") for name in ("z_dim", "effective_rank", "rank_z", "rankme")} == {1}
 
 
 def test_resampling_whole_clusters_widens_an_interval(findings):

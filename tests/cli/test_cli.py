@@ -725,3 +725,15 @@ def test_without_a_stdout_the_record_is_there():
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert Path("r/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "probes"),
+    [("auto", "auto"), ("cpu", "cpu"), ("cuda", "auto:cuda"), ("cuda:0,cuda:1", "auto:cuda:0,cuda:1"),
+     ("torch:cpu", "torch:cpu")],
+)  # fmt: skip
+def test_beside_an_encoder_a_gpu_gets_probes_where_it_pays(device, probes):
+    from ssl_risk_rs.cli._results import Asked
+
+    asked = Asked(("ridge",), {"device": device, "seed": 3}, None)
+    assert asked.beside_an_encoder().fields == {"device": probes, "seed": 3}

@@ -155,7 +155,7 @@ def device_option(command: Command) -> Command:
 
 def encoder_device(device: str) -> str:
     """The device of the encoder where --device names those of the probes: the first of several."""
-    return device.split(",")[0].removeprefix("torch:")
+    return device.split(",")[0].removeprefix("auto:").removeprefix("torch:")
 
 
 def _forbid_network(context: click.Context, _: click.Parameter, offline: bool) -> None:

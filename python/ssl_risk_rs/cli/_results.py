@@ -39,6 +39,11 @@ class Asked:
     group: str | None
     target: "Target | None" = None
 
+    def beside_an_encoder(self) -> "Asked":
+        """The same where --device is the encoder's first of all: probes go to that GPU where they pay for it."""
+        device = str(self.fields["device"])
+        return replace(self, fields={**self.fields, "device": f"auto:{device}"}) if "cuda" in device else self
+
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""
         from ssl_risk_rs.workflow.probes import settings_of
@@ -246,8 +251,8 @@ def probe_options(command: Command) -> Command:
         click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores."),
         click.option(
             "--device", default="auto", show_default=True,
-            help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1; auto fits probes on a GPU "
-            "where it pays.",
+            help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1. With an encoder, and with "
+            "auto, probes use the GPU where it pays: small ones are faster on the CPU.",
         ),
     ]  # fmt: skip
 

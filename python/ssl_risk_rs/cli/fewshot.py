@@ -56,7 +56,13 @@ def fewshot(
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
     evaluate_and_print(
-        prepared, opt.named_data(data), asked, ending, control="none", store=store, extraction=extraction
+        prepared,
+        opt.named_data(data),
+        asked.beside_an_encoder(),
+        ending,
+        control="none",
+        store=store,
+        extraction=extraction,
     )
 
 

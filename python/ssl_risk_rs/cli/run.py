@@ -68,6 +68,7 @@ def run(
         raise click.UsageError(
             "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with --features"
         )
+    asked = asked.beside_an_encoder()
     if not model:
         if data not in (None, "digits"):
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")

@@ -81,7 +81,7 @@ def sweep(
     layers = extraction["layers"]
     settings = SweepSettings(
         probes=asked.probes,
-        settings=asked.fields,
+        settings=asked.beside_an_encoder().fields,
         group=asked.group,
         supervised=supervised,
         control=control,

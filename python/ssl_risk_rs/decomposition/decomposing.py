@@ -34,6 +34,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.metrics import HEADLINES, parse_metrics
 from ssl_risk_rs.results.record import Method
 from ssl_risk_rs.results.run import Decomposition
@@ -147,20 +148,23 @@ def decompose_task(
     name: str = "features",
     settings: Settings,
     report: Report | None = None,
+    solvers: Solvers | None = None,
 ) -> Decomposition:
-    """:func:`decompose` on checked input; `twin` and `control` are features in the task's rows."""
+    """:func:`decompose` on checked input; `twin` and `control` are features in the task's rows, `solvers` what another
+    probe has opened and summed."""
     began = time.perf_counter()
-    report = report or _silent
+    report, solvers = report or _silent, solvers or Solvers()
     settings.validate()
     check_task(task)
     refuse_for_targets(task, settings)
     notes = [*task.notes, *_refused_or_noted(task, settings)]
     method = _method(task, settings)
     planned = plan_shots(task, settings, method.seed)
-    protocol = strict if settings.protocol == "strict" else paper
     if task.targets is not None:
-        protocol = predict_targets
-    judged = protocol(task, twin, settings, method, report)
+        judged = predict_targets(task, twin, settings, method, report)
+    else:
+        protocol = strict if settings.protocol == "strict" else paper
+        judged = protocol(task, twin, settings, method, report, solvers)
     sizes = judged.sizes
     crowded: tuple[str, ...] = ()
     if task.targets is None:
@@ -187,7 +191,7 @@ def decompose_task(
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
     if task.targets is None:
         notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
-    shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report)
+    shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report, solvers)
     measured = None
     if shots:
         measured = measure(judged.judgements, found.estimates["risk_us"], shots, random_counts=method.random_counts)
@@ -227,7 +231,8 @@ def decompose_task(
         report(Event(event.stage, event.done, event.total, detail=f"control: {event.detail}"))
 
     alone = replace(settings, shots=None, draws=None, labels_for=None)  # few-shot probes would take as long again
-    return result.with_control(decompose_task(beside, name="control", settings=alone, report=of_control))
+    of_beside = decompose_task(beside, name="control", settings=alone, report=of_control, solvers=solvers)
+    return result.with_control(of_beside)
 
 
 def _silent(_: Event) -> None:

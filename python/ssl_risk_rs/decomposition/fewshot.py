@@ -27,6 +27,7 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, ShotOutcomes, parse_shots
 from ssl_risk_rs.results.judgements import Judgements
@@ -94,13 +95,14 @@ def few_shot(
     settings: Settings,
     method: Method,
     report: Report,
+    solvers: Solvers,
 ) -> tuple[FewShot, ...]:
     """Fit, judge and estimate every size; `judged` and `full` are of the full run.
 
     Sizes come in ascending order of labels.
     """
     plans = sorted(planned.plans, key=lambda plan: plan.labels)
-    return tuple(_one_size(task, plan, judged, full, settings, method, report) for plan in plans)
+    return tuple(_one_size(task, plan, judged, full, settings, method, report, solvers) for plan in plans)
 
 
 def _one_size(
@@ -111,10 +113,11 @@ def _one_size(
     settings: Settings,
     method: Method,
     report: Report,
+    solvers: Solvers,
 ) -> FewShot:
     began = time.perf_counter()
     fitter = _Drawing(task, plan, method, settings.tol, report)
-    judge = Fitter(task.features, task.labels, task.n_classes, method, report)
+    judge = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     n = len(task.train_rows)
     count, done = plan.first, 0
     fits: list[DrawFit] = []

@@ -8,8 +8,8 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.events import Event, Report
-from ssl_risk_rs.probes.devices import open_solver
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.probes.solver import Start, Tried
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
@@ -33,11 +33,23 @@ class Fitted:
 
 
 class Fitter:
-    """Probes of one encoder's features; penalties are in units of the mean variance of the scaled features."""
+    """Probes of one encoder's features; penalties are in units of the mean variance of the scaled features.
 
-    def __init__(self, features: Features, labels: np.ndarray, n_classes: int, method: Method, report: Report) -> None:
+    solvers : what other work on the same features has opened and summed
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        labels: np.ndarray,
+        n_classes: int,
+        method: Method,
+        report: Report,
+        solvers: Solvers | None = None,
+    ) -> None:
         self.features = features
-        self.solver = open_solver(features, method.device, n_threads=method.n_threads)
+        self.solvers = solvers or Solvers()
+        self.solver = self.solvers.open(features, method.device, n_threads=method.n_threads)
         self.labels = labels[: features.n_rows]
         self.n_classes = n_classes
         self.method = method
@@ -47,7 +59,7 @@ class Fitter:
     def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> "_core.Moments":
         """Statistics of `rows` by cell, in one pass."""
         self.report(Event("moments", detail=f"{len(rows):,} rows"))
-        return self.solver.moments(rows, self.labels, self.n_classes, cells=cells)
+        return self.solvers.moments(self.solver, rows, self.labels, self.n_classes, cells)
 
     def _taken(self, absolute: float, design: "_core.Design") -> float:
         """A penalty as the solver takes it: for ridge at least what the sums of this design determine."""

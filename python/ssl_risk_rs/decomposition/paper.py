@@ -19,6 +19,7 @@ from ssl_risk_rs.decomposition.tuning import Tried, as_penalty, best_of
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.record import Floor, Method
 
@@ -40,7 +41,9 @@ class _Halves:
     test: np.ndarray
 
 
-def paper(task: Task, twin: Features | None, settings: Settings, method: Method, report: Report) -> Judged:
+def paper(
+    task: Task, twin: Features | None, settings: Settings, method: Method, report: Report, solvers: Solvers
+) -> Judged:
     """Fit and judge every probe of the paper's protocol."""
     train, test = task.train_rows, task.test_rows
     if len(test) * 2 > len(train):
@@ -50,7 +53,7 @@ def paper(task: Task, twin: Features | None, settings: Settings, method: Method,
         )
     complement, subset = _split(task, train, len(test))
     halves = _halves(task)
-    fitter = Fitter(task.features, task.labels, task.n_classes, method, report)
+    fitter = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     curves = _study(fitter, halves, {"af": halves.fitted, "as": halves.other, "us": halves.test})
     best = {name: best_of(curve) for name, curve in curves.items()}
 
@@ -73,7 +76,7 @@ def paper(task: Task, twin: Features | None, settings: Settings, method: Method,
     penalties = {f"tuned_{name}": as_penalty(curves[name], fitted[name].absolute) for name in curves}
     of_twin = None
     if twin is not None:
-        beside = Fitter(twin, task.labels, task.n_classes, method, report)
+        beside = Fitter(twin, task.labels, task.n_classes, method, report, solvers)
         curve = _study(beside, halves, {"sup": halves.fitted})["sup"]
         twin_design = beside.moments(train).design(scaling=method.scaling)
         sup = beside.fit("supervised", twin_design, train, best_of(curve), absolute=True)

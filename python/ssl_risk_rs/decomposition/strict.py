@@ -16,6 +16,7 @@ from ssl_risk_rs.decomposition.tuning import FoldPath, as_penalty, best_of, tune
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty, Sizes
 
@@ -55,7 +56,9 @@ class _Plan:
     midpoint: bool
 
 
-def strict(task: Task, twin: Features | None, settings: Settings, method: Method, report: Report) -> Judged:
+def strict(
+    task: Task, twin: Features | None, settings: Settings, method: Method, report: Report, solvers: Solvers
+) -> Judged:
     """Fit and judge every probe of the strict protocol.
 
     A fit starts only from a fit on a subset of its own rows: folds → complement → all rows at α* → all rows at the
@@ -65,7 +68,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     plan = planned_cells(task, settings, method)
     cells, subsets = draw_cells(task, settings, method, plan)
     notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
-    fitter = Fitter(task.features, task.labels, task.n_classes, method, report)
+    fitter = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     moments = fitter.moments(train, cells)
     paths = [FoldPath(fitter, moments, train, cells, fold, folds, task.groups) for fold in range(plan.folds_judged)]
     curve = tune(paths)
@@ -94,7 +97,7 @@ def strict(task: Task, twin: Features | None, settings: Settings, method: Method
     at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)
     floor_on_test = fitter.outcome(floor.probe, test)
     uf = union_outcome(fitter, task, settings.floor, floor.start) if settings.order != "paper" else None
-    of_twin = _judge_twin(twin, task, settings.floor, method, report) if twin is not None else None
+    of_twin = _judge_twin(twin, task, settings.floor, method, report, solvers) if twin is not None else None
 
     cell_of = cells[train].astype(np.int16)
     fold_of = np.where(cell_of < folds, cell_of, -1).astype(np.int8)
@@ -235,8 +238,8 @@ class Twin:
     constant: int
 
 
-def _judge_twin(features: Features, task: Task, floor: float, method: Method, report: Report) -> Twin:
-    fitter = Fitter(features, task.labels, task.n_classes, method, report)
+def _judge_twin(features: Features, task: Task, floor: float, method: Method, report: Report, solvers: Solvers) -> Twin:
+    fitter = Fitter(features, task.labels, task.n_classes, method, report, solvers)
     design = fitter.moments(task.train_rows).design(scaling=method.scaling)
     above, weak = floor_fits(fitter, "supervised_floor", design, task.train_rows, floor, None, None)
     return twin_of(fitter, design, weak.probe, fitter.train_error(above, task.train_rows), task)

@@ -47,6 +47,7 @@ class KernelSolver:
     """The Rust kernels of this CPU; rows are read where they lie."""
 
     device = "cpu"
+    resident = True
 
     def __init__(self, features: Features, *, n_threads: int | None = None) -> None:
         self.features = features

@@ -207,6 +207,7 @@ class PartsSolver:
     """
 
     device = "cpu"
+    resident = True
 
     def __init__(self, features: PartedFeatures, *, n_threads: int | None = None) -> None:
         if features.holders is None:

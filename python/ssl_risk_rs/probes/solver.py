@@ -60,6 +60,10 @@ class Solver(Protocol):
     def device(self) -> str:
         """What it runs on: "cpu", or names of devices."""
 
+    @property
+    def resident(self) -> bool:
+        """Whether passes read rows where they run: False for a GPU whose memory does not hold them."""
+
     def moments(
         self,
         rows: np.ndarray,

@@ -93,7 +93,9 @@ class DeviceRows:
             return False
         needed = (self.end - self.begin) * self.features.n_features * self.dtype.itemsize
         free, _ = torch.cuda.mem_get_info(self.device)
-        return needed <= RESIDENT_SHARE * free
+        # what torch keeps for itself of earlier work is free too
+        kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return needed <= RESIDENT_SHARE * (free + kept)
 
     def _copied(self) -> "torch.Tensor | None":
         """All rows on the device; None where its memory turns out not to suffice."""

@@ -65,6 +65,11 @@ class TorchSolver:
         """Names of the devices."""
         return ",".join("torch:cpu" if one.device.type == "cpu" else str(one.device) for one in self.shares)
 
+    @property
+    def resident(self) -> bool:
+        """See `Solver`."""
+        return all(one.resident or one.device.type == "cpu" for one in self.shares)
+
     def moments(
         self,
         rows: np.ndarray,

@@ -11,6 +11,7 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.metrics import parse_metrics
 from ssl_risk_rs.results.run import Decomposition
 
@@ -62,11 +63,13 @@ def decompose_each(
     ------
     What the first probe raises; a failure of a later one is handed over with what was finished.
     """
-    every = settings_of(probes, fields)
+    every, solvers = settings_of(probes, fields), Solvers()
     found: list[Decomposition] = []
     for settings, left_out in every:
         try:
-            done = decompose_task(task, twin=twin, control=control, name=name, settings=settings, report=report)
+            done = decompose_task(
+                task, twin=twin, control=control, name=name, settings=settings, report=report, solvers=solvers
+            )
             found.append(replace(done, notes=(*done.notes, *left_out)))
         except SslRiskError as error:
             if not found:

@@ -9,7 +9,7 @@ import scipy.stats
 from ssl_risk_rs import ParameterError
 from ssl_risk_rs.decomposition import compare, decompose
 from ssl_risk_rs.decomposition.paired import common_probes
-from ssl_risk_rs.decomposition.variation import contrast_probe_variance, probe_variance
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, probe_variance
 from ssl_risk_rs.report.comparison import render_comparison
 from ssl_risk_rs.report.text import PLAIN
 from ssl_risk_rs.results import NotComparableError, Provenance, Run
@@ -150,16 +150,20 @@ def test_the_probes_variation_is_that_of_their_differences(four):
 
     one, other = four[0].judgements, four[2].judgements
     units = RowScores(one, corrected=True, random_counts=False).test_units
-    assert contrast_probe_variance([one, one], (-1, 1), units)[0] == 0
+
+    def varied(*judged):
+        return contrast_probe_variance([ProbeScores(j) for j in judged], (-1, 1), units)
+
+    assert varied(one, one)[0] == 0
     # an encoder whose probes never vary adds nothing: the other's own variation is left
     still = replace(other, fold_margins=np.repeat(other.fold_margins[:1], len(other.fold_margins), axis=0))
-    assert contrast_probe_variance([one, still], (-1, 1), units) == pytest.approx(probe_variance(one, units), rel=1e-12)
+    assert varied(one, still) == pytest.approx(probe_variance(one, units), rel=1e-12)
     # without folds the complements are paired
     bare = [replace(j, fold_margins=None) for j in (one, other)]
-    of_complements = contrast_probe_variance(bare, (-1, 1), units)
-    assert contrast_probe_variance([one, bare[1]], (-1, 1), units) == of_complements
+    of_complements = varied(*bare)
+    assert varied(one, bare[1]) == of_complements
     alone = [replace(j, fold_margins=None, cs=j.cs[:1]) for j in (one, other)]
-    assert math.isnan(contrast_probe_variance(alone, (-1, 1), units)[0])
+    assert math.isnan(varied(*alone)[0])
 
 
 def test_what_the_intervals_do_not_hold_is_said(four):

@@ -13,6 +13,7 @@ import pytest
 from ssl_risk_rs import DataError, ParameterError
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.paired import compare
+from ssl_risk_rs.report import sentences, several
 from ssl_risk_rs.report.breakdown import budget, by_class, by_group, wilson
 from ssl_risk_rs.report.build import Material, build_page
 from ssl_risk_rs.report.geometry import Statistic, read_statistics
@@ -180,6 +181,31 @@ def test_several_runs_are_compared_and_their_layers_told(three):
     row = next(row for row in differences[0].rows if row[0] == "aggregated risk")
     d = comparison.difference("narrow", "agg_risk")
     assert row[3] == points(d.difference) and row[4].startswith(interval(d.low, d.high))
+
+
+def test_of_many_encoders_the_best_are_compared_one_by_one(three, monkeypatch):
+    comparison = compare(three, names=names(three))
+    errors = {name: run.decompositions[0].estimate("agg_risk") for name, run in zip(names(three), three, strict=True)}
+    best = min(names(three)[1:], key=errors.__getitem__)
+    monkeypatch.setattr(several, "_DETAILED", 1)
+    blocks = sections(page_of(*three, comparisons=(comparison,)))["compare-ridge"].blocks
+    (table,) = (b for b in blocks if isinstance(b, Table))
+    assert table.caption.startswith(best)
+    said = " ".join(line for b in blocks if isinstance(b, Sentences) for line in b.texts)
+    assert "the 1 of 2 encoders that err least" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("ckpt:/a/b/model.pth@resnet50", "ckpt:model.pth@resnet50"),
+        ("/work/zoo/encoders.py:simclr_s0", "encoders.py:simclr_s0"),
+        ("hf:owner/repo@main", "hf:owner/repo@main"),
+        ("swav", "swav"),
+    ],
+)
+def test_names_are_told_without_folders(name, short):
+    assert sentences.short(name) == short
 
 
 def test_runs_that_cannot_be_compared_say_which_field_differs(three):

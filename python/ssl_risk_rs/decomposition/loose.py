@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_risk_rs.decomposition.intervals import FEW_ROWS, MUCH_TOO_OPTIMISTIC
 from ssl_risk_rs.decomposition.scores import RowScores
-from ssl_risk_rs.decomposition.variation import contrast_probe_variance, optimism
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
 from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
@@ -108,10 +108,13 @@ def _of_probes(first: Judge, second: Judge) -> list[tuple[float, float]]:
     """Variance, and its degrees of freedom, that the probes' own variation adds to second − first: paired where both
     have the same rows in one order, else of each by itself."""
     one, two = first.judged, second.judged
+    probes = [ProbeScores(one), ProbeScores(two)]
     if np.array_equal(one.train_ids, two.train_ids) and np.array_equal(one.test_ids, two.test_ids):
-        found = [contrast_probe_variance([one, two], (-1, 1), first.rows.test_units)]
+        found = [contrast_probe_variance(probes, (-1, 1), first.rows.test_units)]
     else:
-        found = [contrast_probe_variance([j.judged], (1,), j.rows.test_units) for j in (first, second)]
+        found = [
+            contrast_probe_variance([p], (1,), j.rows.test_units) for p, j in zip(probes, (first, second), strict=True)
+        ]
     return [(variance, df) for variance, df in found if variance > 0]  # NaN: it could not be estimated
 
 

@@ -14,7 +14,7 @@ is resampled. How well they cover: docs/coverage.md, "Differences between encode
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import NormalDist
 
@@ -23,7 +23,7 @@ import numpy as np
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.intervals import FEW_DF, FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, MUCH_TOO_OPTIMISTIC
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
-from ssl_risk_rs.decomposition.variation import contrast_probe_variance, optimism
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.compare import (
     Comparison,
@@ -57,6 +57,25 @@ class _Encoder:
     rows: RowScores
     factors: dict[str, float]
     crowded: frozenset[str]
+    probes: ProbeScores
+    _terms: dict[tuple[str, bool], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    _wrong: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
+        """Scores of a quantity by set of rows, for each unit; those of the last quantity are kept, since an encoder
+        meets every other."""
+        key = (quantity.name, scaled)
+        if key not in self._terms:
+            weights = self.weights(quantity, scaled=scaled)
+            self._terms.clear()
+            self._terms[key] = {name: self.rows.unit_scores[name] @ weights for name in self.rows.sets}
+        return self._terms[key]
+
+    def wrong(self, risk: str) -> np.ndarray:
+        """Whether the probe of a risk predicts each of its rows wrongly, int8."""
+        if risk not in self._wrong:
+            self._wrong[risk] = _outcome(self.judged, risk).wrong.astype(np.int8)
+        return self._wrong[risk]
 
     def weights(self, quantity: Quantity, *, scaled: bool) -> np.ndarray:
         """Coefficients of a quantity on this encoder's risks; `scaled`: times the roots of the factors."""
@@ -84,7 +103,7 @@ class _Contrast:
 
     @classmethod
     def of(cls, encoders: Sequence[_Encoder], signs: Sequence[float]) -> "_Contrast":
-        own, own_df = contrast_probe_variance([e.judged for e in encoders], signs, encoders[0].rows.test_units)
+        own, own_df = contrast_probe_variance([e.probes for e in encoders], signs, encoders[0].rows.test_units)
         varied = not math.isnan(own)
         return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)
 
@@ -311,7 +330,7 @@ def _encoder(
     factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
     widths = {"risk_af": sizes.features, "risk_sup": sizes.twin_features or 0}
     crowded = {risk for risk, width in widths.items() if not logistic and 0 < width < sizes.classes}
-    return _Encoder(label, judged, rows, factors, frozenset(crowded))
+    return _Encoder(label, judged, rows, factors, frozenset(crowded), ProbeScores(judged))
 
 
 def _notes(
@@ -395,9 +414,7 @@ def _variance(contrast: _Contrast, quantity: Quantity, *, scaled: bool) -> tuple
     by_set, degrees = {}, {}
     rows = contrast.encoders[0].rows
     for name, units in rows.sets.items():
-        squares = (
-            contrast.sum(e.rows.unit_scores[name] @ e.weights(quantity, scaled=scaled) for e in contrast.encoders) ** 2
-        )
+        squares = contrast.sum(e.terms(quantity, scaled=scaled)[name] for e in contrast.encoders) ** 2
         by_set[name] = float(squares.sum())
         if rows.mixed:
             degrees[name] = max(units.whole - 1, 1e-9)
@@ -428,7 +445,7 @@ def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
     the risks that are out of sample."""
 
     def changed(risk: str) -> np.ndarray:
-        return contrast.sum(_outcome(e.judged, risk).wrong.astype(float) for e in contrast.encoders)
+        return contrast.sum(e.wrong(risk) for e in contrast.encoders)
 
     if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
         return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, risk_of, row_values, row_weights
 
-__all__ = ["contrast_probe_variance", "optimism", "probe_variance"]
+__all__ = ["ProbeScores", "contrast_probe_variance", "optimism", "probe_variance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +38,53 @@ def probe_variance(judged: Judgements, units: Units, metric: Metric = ERROR) -> 
     return _between(smooth, units) * replicates.scale, len(smooth) - 1
 
 
-def contrast_probe_variance(judged: Sequence[Judgements], signs: Sequence[float], units: Units) -> tuple[float, float]:
+class ProbeScores:
+    """0-1 errors of an encoder's own probes on the test rows, smoothed; made once for all contrasts that need them."""
+
+    def __init__(self, judged: Judgements) -> None:
+        self.judged = judged
+
+    @cached_property
+    def of_folds(self) -> "_Scores | None":
+        """The fold probes; None without them."""
+        return self._scores(_of_folds(self.judged, ERROR))
+
+    @cached_property
+    def of_complements(self) -> "_Scores | None":
+        """The complements; None without them."""
+        return self._scores(_of_complements(self.judged))
+
+    def _scores(self, replicates: "_Replicates | None") -> "_Scores | None":
+        if replicates is None:
+            return None
+        return _Scores(len(replicates.outcomes), replicates.scale, _smoothed(self.judged, replicates, ERROR))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """Smoothed scores (probes, n_te), None where all margins are equal, so that nothing varies; see `_Replicates`."""
+
+    count: int
+    scale: float
+    smooth: np.ndarray | None
+
+
+def contrast_probe_variance(
+    encoders: Sequence[ProbeScores], signs: Sequence[float], units: Units
+) -> tuple[float, float]:
     """The same of a signed sum of encoders' 0-1 errors, whose probes lack the same rows: the k-th probes of all are
     summed before anything is squared."""
-    of_folds = [_of_folds(j, ERROR) for j in judged]
-    counts = {None if r is None else len(r.outcomes) for r in of_folds}
-    same = len(counts) == 1 and all(np.array_equal(judged[0].fold, j.fold) for j in judged[1:])
-    every = [r for r in (of_folds if same else []) if r is not None]
-    if len(every) < len(judged):
-        every = [r for j in judged if (r := _of_complements(j)) is not None]
-    if len(every) < len(judged):
+    first, *others = (e.judged for e in encoders)
+    same = all(np.array_equal(first.fold, j.fold) for j in others)
+    every = [s for e in encoders if same and (s := e.of_folds) is not None]
+    if len(every) < len(encoders) or len({s.count for s in every}) > 1:
+        every = [s for e in encoders if (s := e.of_complements) is not None]
+    if len(every) < len(encoders):
         return math.nan, math.inf
-    total = np.zeros((len(every[0].outcomes), len(judged[0].test_labels)))
-    for j, replicates, sign in zip(judged, every, signs, strict=True):
-        smooth = _smoothed(j, replicates, ERROR)
-        if smooth is not None:  # else all margins are equal, and nothing varies
-            total += sign * smooth
+    total = np.zeros((every[0].count, len(first.test_labels)))
+    for scores, sign in zip(every, signs, strict=True):
+        if scores.smooth is not None:
+            total += sign * scores.smooth
     return _between(total, units) * every[0].scale, len(total) - 1
 
 

@@ -31,9 +31,12 @@ class Check:
 
 
 def short(name: str) -> str:
-    """An encoder's name without the folders of its checkpoint."""
+    """An encoder's name without the folders of its checkpoint, or of the file whose function makes it."""
     scheme, _, rest = name.partition(":")
-    return f"ckpt:{rest.rpartition('/')[2]}" if scheme == "ckpt" else name
+    if scheme == "ckpt":
+        return f"ckpt:{rest.rpartition('/')[2]}"
+    file, _, function = name.rpartition(":")
+    return f"{file.rpartition('/')[2]}:{function}" if file.endswith(".py") else name
 
 
 def targets(result: Decomposition) -> str:

@@ -20,6 +20,8 @@ __all__ = ["beside", "comparison", "layers", "names", "ranks", "shapes"]
 _SHAPES = 6
 #: what a chart over encoders is read in
 _LEAST = 3
+#: encoders that are compared with the first one by one: more make a page that nobody reads to its end
+_DETAILED = 12
 
 
 def names(runs: Sequence[Run]) -> list[str]:
@@ -83,7 +85,16 @@ def comparison(found: Comparison) -> Section:
             "correction over all components and encoders.",
         ))
     )  # fmt: skip
-    for encoder in found.encoders[1:]:
+    least = {r.encoder: r.rank for r in found.ranks if r.quantity == "agg_risk"}
+    shown = sorted(found.encoders[1:], key=lambda encoder: least[encoder])[:_DETAILED]
+    if len(shown) < len(found.encoders) - 1:
+        blocks.append(
+            Sentences((
+                f"Compared here are the {len(shown)} of {len(found.encoders) - 1} encoders that err least; "
+                "ssl-risk-rs compare A B compares any two.",
+            ), "note")
+        )  # fmt: skip
+    for encoder in (e for e in found.encoders[1:] if e in shown):
         blocks += [_waterfall(found, encoder), _differences(found, encoder)]
     if found.notes:
         blocks.append(Sentences(tuple(note.sentence() for note in found.notes), "note", listed=True))

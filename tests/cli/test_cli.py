@@ -730,6 +730,8 @@ def test_without_a_stdout_the_record_is_there():
 @pytest.mark.parametrize(
     ("device", "probes"),
     [("auto", "auto"), ("cpu", "cpu"), ("cuda", "auto:cuda"), ("cuda:0,cuda:1", "auto:cuda:0,cuda:1"),
+     ("auto:cuda:1", "auto:cuda:1"),
+     ("auto:cuda:1", "auto:cuda:1"),
      ("torch:cpu", "torch:cpu")],
 )  # fmt: skip
 def test_beside_an_encoder_a_gpu_gets_probes_where_it_pays(device, probes):

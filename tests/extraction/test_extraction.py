@@ -233,6 +233,46 @@ def test_pixels_stay_bytes_until_they_are_on_the_device(tmp_path):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_transform_of_the_users_own_is_not_taken_apart():
+    from ssl_risk_rs.encoders.byte_transform import in_two_steps
+
+    class LooksLikeIt:
+        pixels, normalize = 224, staticmethod(lambda x: x)
+
+        def __call__(self, image):
+            return to_tensor(image)
+
+    class Changed(Preprocess):
+        def __call__(self, image):
+            return super().__call__(image) * 2
+
+    spec = describe_encoder("random:resnet18")
+    assert in_two_steps(Preprocess(spec)) is not None
+    for transform in (LooksLikeIt(), Changed(spec), to_tensor):
+        assert in_two_steps(transform) is None
+        decoder = decoding.Decoder(create_dataset("digits"), transform, np.arange(2, dtype=np.uint64), 2)
+        (chunk,) = decoding.decode(decoder, 0)
+        assert chunk.images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "RGBA"])
+def test_pixels_of_one_channel_are_normalized_like_others(mode):
+    spec = replace(
+        describe_encoder("random:resnet18"),
+        channels=1,
+        mean=(0.3,),
+        std=(0.2,),
+        img_size=24,
+        resize=30,
+        interpolation="bilinear",
+    )
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)).convert(mode)
+    ours = Preprocess(spec)
+    assert ours.pixels(image).shape == (24, 24, 1)
+    grey = F.center_crop(F.resize(image.convert("L"), [30]), [24, 24])
+    assert torch.equal(ours(image), F.normalize(F.to_tensor(grey), [0.3], [0.2]))
+
+
 def every_byte() -> torch.Tensor:
     """Every value in every channel."""
     return torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)

@@ -45,51 +45,72 @@ def test_features_are_opened_once_on_a_device():
 
 def test_sums_are_made_once_for_the_same_rows_labels_and_cells(summed):
     x, y, *_ = arrays()
-    labels, solvers = y.astype(np.uint32), Solvers()
-    solver = solvers.open(Features.of_arrays(x), "cpu")
+    labels, solvers, features = y.astype(np.uint32), Solvers(keeps_sums=True), Features.of_arrays(x)
+    solver = solvers.open(features, "cpu")
     rows, cells = np.arange(400, dtype=np.uint32), (np.arange(400) % 5).astype(np.uint8)
-    one = solvers.moments(solver, rows, labels, K, cells)
-    assert solvers.moments(solver, rows.copy(), labels.copy(), K, cells.copy()) is one
+    one = solvers.moments(solver, features, rows, labels, K, cells)
+    assert solvers.moments(solver, features, rows.copy(), labels.copy(), K, cells.copy()) is one
     others = [(rows[:399], labels, cells), (rows, labels[::-1].copy(), cells), (rows, labels, cells[::-1].copy()),
               (rows, labels, None)]  # fmt: skip
     for asked in others:
-        found = solvers.moments(solver, asked[0], asked[1], K, asked[2])
+        found = solvers.moments(solver, features, asked[0], asked[1], K, asked[2])
         assert found is not one
         own = solver.moments(asked[0], asked[1], K, cells=asked[2])
         np.testing.assert_array_equal(found.design().covariance, own.design().covariance)
     assert len(summed) == 1 + 2 * len(others)
-    assert solvers.moments(solver, rows, labels, K, cells) is not one  # the last two are kept
-    assert solvers.moments(solver, *others[-1][:2], K, None) is solvers.moments(solver, *others[-1][:2], K, None)
+    assert solvers.moments(solver, features, rows, labels, K, cells) is one
+    assert solvers.moments(solver, Features.of_arrays(x), rows, labels, K, cells) is not one  # other features
 
 
-def test_both_probes_share_the_sums_and_give_what_each_gives_alone(summed):
+def test_sums_that_nobody_asks_for_again_are_not_kept(summed, monkeypatch):
+    x, y, *_ = arrays()
+    labels, rows, features = y.astype(np.uint32), np.arange(400, dtype=np.uint32), Features.of_arrays(x)
+    alone = Solvers()
+    solver = alone.open(features, "cpu")
+    assert alone.moments(solver, features, rows, labels, K, None) is not alone.moments(
+        solver, features, rows, labels, K, None
+    )
+    monkeypatch.setattr(opened, "KEPT_BYTES", 8 * D * D)  # one cell
+    few = Solvers(keeps_sums=True)
+    first = few.moments(solver, features, rows, labels, K, None)
+    few.moments(solver, features, rows[:300], labels, K, None)
+    assert few.moments(solver, features, rows, labels, K, None) is not first
+
+
+@pytest.mark.parametrize(("protocol", "sums"), [("strict", [400, 400]), ("paper", None)])
+def test_both_probes_share_the_sums_and_give_what_each_gives_alone(summed, protocol, sums):
     task = make_task(*arrays())
     twin = Features.of_arrays(*(part + 1 for part in (arrays()[0], arrays()[2])))
-    options = {"fields": FIELDS, "twin": twin, "control": None, "name": "x", "report": None}
+    fields = {"protocol": protocol, **(FIELDS if protocol == "strict" else {})}
+    options = {"fields": fields, "twin": twin, "control": None, "name": "x", "report": None}
     both = decompose_each(task, probes=("logistic", "ridge"), **options).decompositions
-    assert summed == [400, 400]  # the encoder's and the twin's, once each
-    for together in both:
-        (alone,) = decompose_each(task, probes=(together.method.probe,), **options).decompositions
-        assert together.estimates == alone.estimates
-    assert summed == [400] * 6
+    together, summed[:] = list(summed), []
+    assert sums is None or together == sums  # the encoder's and the twin's, once each
+    for found in both:
+        (alone,) = decompose_each(task, probes=(found.method.probe,), **options).decompositions
+        assert found.estimates == alone.estimates
+    assert len(summed) == 2 * len(together)
 
 
 def test_features_give_up_a_device_that_does_not_hold_both(monkeypatch):
-    """A device with room for one of two."""
+    """A device with room for the rows of one; whoever worked on the others goes on, and reads them anew."""
     there: list[int] = []
 
     class Small(KernelSolver):
         def __init__(self, features, **options):
             super().__init__(features, **options)
             self.resident = not there
-            there.append(id(self))
+            if self.resident:
+                there.append(id(self))
 
-        def __del__(self):
+        def release(self):
+            self.resident = False
             there.remove(id(self))
 
     monkeypatch.setattr(opened, "open_solver", lambda features, device, *, n_threads: Small(features))
     x, *_ = arrays()
     one, other, solvers = Features.of_arrays(x), Features.of_arrays(x), Solvers()
-    assert solvers.open(one, "small").resident
-    assert solvers.open(other, "small").resident
-    assert len(there) == 1
+    first = solvers.open(one, "small")
+    second = solvers.open(other, "small")
+    assert (first.resident, second.resident) == (False, True)
+    assert solvers.open(other, "small") is second

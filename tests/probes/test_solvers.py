@@ -108,6 +108,65 @@ def test_ridge_probes_are_those_of_the_kernels(make, alpha):
         np.testing.assert_allclose(right, left, rtol=1e-6, atol=1e-12 / alpha)  # float64 over eigenvalues of alpha
 
 
+@pytest.mark.parametrize("alpha", [1.0, 1e-3])
+@pytest.mark.parametrize("lacking", [False, True])
+def test_a_ridge_penalty_is_tried_as_its_probe_is_judged(make, alpha, lacking):
+    x, y = features()
+    f = Features.of_arrays(x)
+    solver = make(f)
+    rows, held, _ = train_and_test()
+    if lacking:  # a class without training rows
+        rows = rows[y[rows] != 2]
+    design = solver.moments(rows, y, K).design(scaling="standardize")
+    wrong, probe = solver.try_ridge(design, alpha, held, y)
+    ((_, rank, *_),) = KernelSolver(f).judge(KernelSolver(f).solve_ridge(design, [alpha]), held, y)
+    assert wrong.dtype == bool and (wrong != (rank > 0)).sum() <= 1  # a near tie
+    assert probe is None or isinstance(solver, KernelSolver)
+    with pytest.raises(ParameterError, match="must be positive"):
+        solver.try_ridge(design, 0.0, held, y)
+
+
+def test_folds_leave_the_device_when_a_design_is_solved_alone(monkeypatch):
+    from ssl_risk_rs.probes import torch_ridge
+
+    x, y = features()
+    f = Features.of_arrays(x)
+    solver = TorchSolver(f, [torch.device("cpu")])
+    rows, held, cells = train_and_test()
+    moments = solver.moments(rows, y, K, cells=cells)
+    folds = [moments.design([c for c in range(5) if c != fold], scaling="standardize") for fold in range(3)]
+    for design in folds:
+        solver.try_ridge(design, 1.0, held, y)
+    kept = solver._ridge._kept
+    assert [entry[0] for entry in kept.values()] == folds
+    solver.solve_ridge(folds[1], [1.0])  # one of them: the others stay
+    assert len(kept) == 3
+    whole = moments.design(scaling="standardize")
+    solver.solve_ridge(whole, [1.0])
+    assert [entry[0] for entry in kept.values()] == [whole]
+    monkeypatch.setattr(torch_ridge, "KEPT_BYTES", 1)  # the one at work is kept all the same
+    for design in folds:
+        solver.try_ridge(design, 1.0, held, y)
+    assert [entry[0] for entry in kept.values()] == [folds[-1]]
+
+
+def test_rows_of_arrays_are_copied_by_several_threads_as_by_one(monkeypatch):
+    from ssl_risk_rs.probes import features as copying
+
+    monkeypatch.setattr(copying, "COPIED_AT_ONCE", 4096)
+    monkeypatch.setattr(copying, "count_cpus", lambda: 4)
+    x, _ = features(dtype="float32")
+    rng = np.random.default_rng(0)
+    for blocks in ((x,), (x[:700], x[700:]), (x[:1], x[1:])):
+        f = Features.of_arrays(*blocks)
+        for rows in (np.arange(len(x)), rng.permutation(len(x)), rng.integers(0, len(x), 900), np.zeros(0, int)):
+            out = np.full((len(rows), x.shape[1]), np.nan, np.float32)
+            f.read_into(rows.astype(np.uint32), out)
+            np.testing.assert_array_equal(out, x[rows])
+    with pytest.raises(ParameterError, match="asked for, there are"):
+        f.read_into(np.array([len(x)], np.uint32), out[:1])
+
+
 def test_a_ridge_penalty_below_the_floor_is_refused_in_the_same_words(make):
     x, y = features()
     f = Features.of_arrays(x)
@@ -329,6 +388,7 @@ def test_a_decomposition_is_the_same_on_a_device(probe, protocol):
     assert "probes on torch:cpu" in str(other) and "probes on" not in str(one)
     for name in ("risk_af", "risk_as", "risk_cs", "risk_us"):
         assert other.estimate(name) == pytest.approx(one.estimate(name), abs=1.5 / 600)  # a row of the test set
+    assert [(fit.role, fit.n) for fit in other.fits] == [(fit.role, fit.n) for fit in one.fits]  # none is made twice
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch):

@@ -192,7 +192,7 @@ def test_of_many_encoders_the_best_are_compared_one_by_one(three, monkeypatch):
     (table,) = (b for b in blocks if isinstance(b, Table))
     assert table.caption.startswith(best)
     said = " ".join(line for b in blocks if isinstance(b, Sentences) for line in b.texts)
-    assert "the 1 of 2 encoders that err least" in said
+    assert "the 1 of 2 other encoders that err least" in said
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ class Asked:
     def beside_an_encoder(self) -> "Asked":
         """The same where --device is the encoder's first of all: probes go to that GPU where they pay for it."""
         device = str(self.fields["device"])
-        return replace(self, fields={**self.fields, "device": f"auto:{device}"}) if "cuda" in device else self
+        if not device.startswith("cuda"):
+            return self
+        return replace(self, fields={**self.fields, "device": f"auto:{device}"})
 
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""
@@ -252,7 +254,7 @@ def probe_options(command: Command) -> Command:
         click.option(
             "--device", default="auto", show_default=True,
             help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1. With an encoder, and with "
-            "auto, probes use the GPU where it pays: small ones are faster on the CPU.",
+            "auto or auto:cuda:1, probes use the GPU where it pays: small ones are faster on the CPU.",
         ),
     ]  # fmt: skip
 

@@ -100,10 +100,10 @@ def check(uri: str, limit: str | None, group: str | None, split: str | None, wor
     \b
     ssl-risk-rs data check folder:imgs
     """
+    from ssl_risk_rs._cpus import count_cpus
     from ssl_risk_rs.cli._findings import finish, print_findings
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.datasets import create_dataset
-    from ssl_risk_rs.extraction.decoding import count_cpus
     from ssl_risk_rs.workflow.doctor_data import check_data
 
     dataset = create_dataset(uri, limit=limit, group=group, split=split)

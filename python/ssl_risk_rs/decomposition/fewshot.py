@@ -6,7 +6,6 @@ has seen: no probe meets a row that any probe was fitted on, and R_AS and R_US h
 fits: `shotfits`; intervals: `crossed`; the curve of error against labels: `labelcurve`.
 """
 
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_risk_rs import _core
+from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.crossed import Crossed
@@ -177,7 +177,7 @@ class _Drawing:
             tuning_tol=tol or TUNING_TOL,
         )
         most = int(SIDE_BYTES / (32 * plan.labels * task.features.n_features))
-        self.workers = max(1, min(method.n_threads or _cpus(), plan.most, most))
+        self.workers = max(1, min(method.n_threads or count_cpus(), plan.most, most))
         self.one_fold = method.probe == "logistic" and products * plan.first > ONE_FOLD_PRODUCTS
         self.folds = self.folds_judged = 0
         self.cut_groups = False
@@ -224,10 +224,6 @@ class _Drawing:
         shot = Shot(_gather(task.features, rows), labels, folds, n_folds, groups)
         role = f"{self.plan.size.name}_draw_{draw}"
         return fit_shot(shot, task.n_classes, self.method, role, judged, self._listen)
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gather(features: Features, rows: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class Fitter:
     def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> "_core.Moments":
         """Statistics of `rows` by cell, in one pass."""
         self.report(Event("moments", detail=f"{len(rows):,} rows"))
-        return self.solvers.moments(self.solver, rows, self.labels, self.n_classes, cells)
+        return self.solvers.moments(self.solver, self.features, rows, self.labels, self.n_classes, cells)
 
     def _taken(self, absolute: float, design: "_core.Design") -> float:
         """A penalty as the solver takes it: for ridge at least what the sums of this design determine."""
@@ -118,11 +118,15 @@ class Fitter:
     def try_ridge(self, role: str, design: "_core.Design", rows: np.ndarray, alpha: float, held: np.ndarray) -> Tried:
         """Whether a ridge probe of `rows` predicts each of the rows `held` wrongly, as `Solver.try_ridge`."""
         taken = self._taken(alpha * _unit(design), design)
-        self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
+        self.report(Event("fit", detail=f"{role}, α = {alpha:g}, judged on {len(held):,} rows"))
         began = time.perf_counter()
         tried = self.solver.try_ridge(design, taken, held, self.labels)
         self._keep_ridge(role, taken, len(rows), began)
         return tried
+
+    def ridge_probe(self, design: "_core.Design", alpha: float) -> "_core.LinearProbe":
+        """The probe of a penalty that was tried, and is on record already."""
+        return self.solver.solve_ridge(design, [self._taken(alpha * _unit(design), design)], reuse=False)[0]
 
     def _keep_ridge(self, role: str, taken: float, n: int, began: float) -> None:
         seconds = time.perf_counter() - began

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_risk_rs.encoders.byte_transform import ByteTransform
 from ssl_risk_rs.encoders.spec import EncoderSpec
 
 if TYPE_CHECKING:
@@ -22,13 +24,10 @@ Floats: TypeAlias = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)  # no slots: workers of a data loader unpickle it
-class Preprocess:
+class Preprocess(ByteTransform):
     """Resize the short side, crop the centre, scale to [0, 1], normalize, with torchvision."""
 
     spec: EncoderSpec
-
-    def __call__(self, image: "Image") -> Tensor:
-        return self.normalize(self.pixels(image)[None])[0].contiguous()
 
     def pixels(self, image: "Image") -> Tensor:
         """See `ByteTransform`."""
@@ -54,12 +53,21 @@ def _as_bytes(image: "Image") -> Tensor:
     return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None])
 
 
+@lru_cache(maxsize=8)
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """255, mean and deviation on a device, float32 (c, 1, 1); made once, since each copy would wait for the device.
+
+    255 is a tensor too: by a number, CUDA multiplies with its reciprocal, which rounds differently.
+    """
+    one, two, three = (
+        torch.tensor(v, dtype=torch.float32, device=device)[:, None, None] for v in ((255.0,), mean, std)
+    )
+    return one, two, three
+
+
 def _normalized(pixels: Tensor, mean: "Floats", std: "Floats") -> Tensor:
     """What torchvision's `to_tensor` and `normalize` make of bytes (b, h, w, c), bit for bit: float32 (b, c, h, w)."""
-    # divided by a tensor of the device: by a number, CUDA multiplies with its reciprocal, which rounds differently
-    most, centre, spread = (
-        torch.as_tensor(values, dtype=torch.float32).to(pixels.device)[:, None, None] for values in ([255.0], mean, std)
-    )
+    most, centre, spread = _constants(tuple(map(float, mean)), tuple(map(float, std)), pixels.device)
     return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(most).sub_(centre).div_(spread)
 
 
@@ -79,7 +87,7 @@ class InColour:
 
 
 @dataclass(frozen=True)
-class InColourBytes(InColour):
+class InColourBytes(ByteTransform, InColour):
     """The same of a torchvision `Compose` of steps on pictures, `ToTensor` and `Normalize`; a `ByteTransform`."""
 
     def pixels(self, image: "Image") -> Tensor:

@@ -1,6 +1,5 @@
 """Rows of a data set → image tensors, decoded by threads or processes ahead of the encoder."""
 
-import os
 import shutil
 import signal
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ssl_risk_rs.encoders.byte_transform import ByteTransform
+from ssl_risk_rs.encoders.byte_transform import in_two_steps
 from ssl_risk_rs.errors import EncoderError, SslRiskError
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ __all__ = [
     "CorruptImage",
     "Decoded",
     "Decoder",
-    "count_cpus",
     "count_images",
     "decode",
     "describe_corrupt",
@@ -85,7 +83,8 @@ class Decoder:
         pin: bool = False,
     ) -> None:
         self.dataset, self.rows, self.chunk, self.pin = dataset, rows, chunk, pin
-        self.transform = transform.pixels if isinstance(transform, ByteTransform) else transform
+        steps = in_two_steps(transform)
+        self.transform = transform if steps is None else steps.pixels
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.chunk)
@@ -132,11 +131,6 @@ class Decoder:
             np.array(rows, dtype=np.uint64), stacked, corrupt, oriented,
             decode_seconds, transform_seconds, time.perf_counter() - start,
         )  # fmt: skip
-
-
-def count_cpus() -> int:
-    """CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode(decoder: Decoder, workers: int, *, chunk_bytes: int = 0) -> Generator[Decoded, None, None]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ssl_risk_rs.encoders.byte_transform import ByteTransform
+from ssl_risk_rs._cpus import count_cpus
+from ssl_risk_rs.encoders.byte_transform import in_two_steps
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.events import Event
 from ssl_risk_rs.extraction.batches import MOST, WORTH_SEARCHING, BatchSize
@@ -18,7 +19,6 @@ from ssl_risk_rs.extraction.decoding import (
     CorruptImage,
     Decoded,
     Decoder,
-    count_cpus,
     count_images,
     decode,
     describe_corrupt,
@@ -198,7 +198,7 @@ class Job:
     def forward(self) -> Forward:
         """The encoder on its device, moved there when the first image needs it."""
         if self._forward is None:
-            size, transform = self.settings.batch_size, self.encoder.transform
+            size, steps = self.settings.batch_size, in_two_steps(self.encoder.transform)
             self._forward = Forward(
                 self.encoder.module,
                 self.names,
@@ -207,7 +207,7 @@ class Job:
                 batch_size=None if size == "auto" else size,
                 img_size=self.encoder.spec.img_size,
                 compile=self.settings.compile,
-                normalize=transform.normalize if isinstance(transform, ByteTransform) else None,
+                normalize=None if steps is None else steps.normalize,
             )
         return self._forward
 
@@ -404,7 +404,7 @@ class Job:
 
     def stream(self, rows: np.ndarray) -> Generator[Decoded, None, None]:
         """These rows, decoded by the workers; to be closed."""
-        itemsize = 1 if isinstance(self.encoder.transform, ByteTransform) else 4
+        itemsize = 4 if in_two_steps(self.encoder.transform) is None else 1
         size = (self.encoder.spec.img_size or 224) ** 2 * self.encoder.spec.channels * itemsize
         decoder = self._decoder(rows, min(CHUNK, self.forward.batch_size))
         return decode(decoder, self.workers, chunk_bytes=CHUNK * size)

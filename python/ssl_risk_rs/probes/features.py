@@ -1,6 +1,5 @@
 """Representations as solvers take them: an array, blocks of rows, or a bank."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ssl_risk_rs import _core
+from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Features:
             return np.dtype(self.source.dtype)
         return np.dtype(np.float16 if all(block.dtype == np.float16 for block in self.source) else np.float32)
 
-    def read_into(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Copy `rows`, uint32 (m,), into `out`, (m, n_features) of `dtype`.
+    def read_into(self, rows: np.ndarray, out: np.ndarray, *, n_threads: int | None = None) -> None:
+        """Copy `rows`, uint32 (m,), into `out`, (m, n_features) of `dtype`; by all CPUs unless `n_threads` says fewer.
 
         Raises
         ------
@@ -50,17 +50,17 @@ class Features:
         """
         source = self.source
         if isinstance(source, _core.Bank):
-            source.read_into(rows.astype(np.uint64), out)
+            source.read_into(rows.astype(np.uint64), out, n_threads=n_threads)
             return
         if len(rows) and int(rows.max()) >= self.n_rows:
             raise ParameterError(f"row {int(rows.max())} asked for, there are {self.n_rows}")
         step = max(1, COPIED_AT_ONCE // max(1, self.n_features * out.itemsize))
         pieces = [slice(start, start + step) for start in range(0, len(rows), step)]
-        n_threads = min(len(pieces), MOST_COPIERS, os.cpu_count() or 1)
-        if n_threads < 2:
+        copiers = min(len(pieces), MOST_COPIERS, n_threads or count_cpus())
+        if copiers < 2:
             _copy_rows(source, rows, out)
             return
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="copy") as pool:
+        with ThreadPoolExecutor(copiers, thread_name_prefix="copy") as pool:
             for _ in pool.map(lambda piece: _copy_rows(source, rows[piece], out[piece]), pieces):
                 pass
 

@@ -53,6 +53,9 @@ class KernelSolver:
         self.features = features
         self.n_threads = n_threads
 
+    def release(self) -> None:
+        """See `Solver`: nothing lies elsewhere."""
+
     def moments(
         self,
         rows: np.ndarray,

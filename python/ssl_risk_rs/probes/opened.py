@@ -5,6 +5,7 @@ a GPU stays there meanwhile, and the second probe finds the first one's moments.
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,16 +16,31 @@ from ssl_risk_rs.probes.solver import Solver
 
 __all__ = ["Solvers"]
 
-#: sums that are kept of each solver: those of the folds, and those of other rows that were asked for last
-KEPT_MOMENTS = 2
+#: bytes of sums that are kept for another probe: five folds, three subsets of 2048 features take 0.3 GB
+KEPT_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Moments, and what they are of: the features are held, so that no others can have their identity."""
+
+    features: Features
+    moments: "_core.Moments"
+    n_bytes: int
 
 
 class Solvers:
-    """Opens solvers and sums rows; remembers both for as long as it lives."""
+    """Opens solvers and sums rows; remembers them for as long as it lives.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    keeps_sums : whether another probe may ask for the same sums
+    """
+
+    def __init__(self, *, keeps_sums: bool = False) -> None:
+        self.keeps_sums = keeps_sums
         self._open: dict[tuple[int, Device, int | None], tuple[Features, Solver]] = {}
-        self._moments: dict[tuple[int, bytes], _core.Moments] = {}
+        self._sums: dict[tuple[int, bytes], _Sums] = {}
 
     def open(self, features: Features, device: Device, *, n_threads: int | None = None) -> Solver:
         """The solver of these features on this device.
@@ -35,26 +51,32 @@ class Solvers:
         if key not in self._open:
             solver = open_solver(features, device, n_threads=n_threads)
             if self._open and not solver.resident:
-                del solver
+                for _, other in self._open.values():
+                    other.release()
                 self._open.clear()
-                self._moments.clear()
+                del solver
                 solver = open_solver(features, device, n_threads=n_threads)
             self._open[key] = (features, solver)
         return self._open[key][1]
 
     def moments(
-        self, solver: Solver, rows: np.ndarray, labels: np.ndarray, n_classes: int, cells: np.ndarray | None
-    ) -> "_core.Moments":
-        """`Solver.moments` of a solver that was opened here; not to be changed by who gets them."""
-        key = (id(solver), _digest(rows, labels[rows], np.zeros(0) if cells is None else cells[rows], n_classes))
-        found = self._moments.pop(key, None)
+        self, solver: Solver, features: Features, rows: np.ndarray, labels: np.ndarray, n_classes: int,
+        cells: np.ndarray | None,
+    ) -> "_core.Moments":  # fmt: skip
+        """`Solver.moments` of the solver of these features; not to be changed by who gets them."""
+        if not self.keeps_sums:
+            return solver.moments(rows, labels, n_classes, cells=cells)
+        own_cells = np.zeros(0) if cells is None else cells[rows]
+        key = (id(features.source), _digest(rows, labels[rows], own_cells, n_classes))
+        found = self._sums.pop(key, None)
         if found is None:
-            found = solver.moments(rows, labels, n_classes, cells=cells)
-        self._moments[key] = found
-        own = [k for k in self._moments if k[0] == id(solver)]
-        for old in own[:-KEPT_MOMENTS]:
-            del self._moments[old]
-        return found
+            moments = solver.moments(rows, labels, n_classes, cells=cells)
+            n_cells = 1 if cells is None else int(own_cells.max(initial=0)) + 1
+            found = _Sums(features, moments, 8 * n_cells * features.n_features**2)
+        self._sums[key] = found
+        while sum(sums.n_bytes for sums in self._sums.values()) > KEPT_BYTES:
+            del self._sums[next(iter(self._sums))]  # the one that was asked for longest ago
+        return found.moments
 
 
 def _digest(rows: np.ndarray, labels: np.ndarray, cells: np.ndarray, n_classes: int) -> bytes:

@@ -79,6 +79,9 @@ class Holder:
         self.features.read_into(self._rows(rows), out)
         return out
 
+    def release(self) -> None:
+        """See `Solver`: nothing lies elsewhere."""
+
     def moments(
         self,
         rows: np.ndarray,
@@ -235,6 +238,9 @@ class PartsSolver:
         for (places, _), part in zip(picked, ask(self.holders, "read", [(own,) for _, own in picked]), strict=True):
             values[places] = part
         return _core.choose_shift([values], np.arange(len(sample), dtype=np.uint32))
+
+    def release(self) -> None:
+        """See `Solver`: nothing lies elsewhere."""
 
     def moments(
         self,

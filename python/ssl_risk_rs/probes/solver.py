@@ -64,6 +64,9 @@ class Solver(Protocol):
     def resident(self) -> bool:
         """Whether passes read rows where they run: False for a GPU whose memory does not hold them."""
 
+    def release(self) -> None:
+        """Give up what lies on a device: later passes read rows anew."""
+
     def moments(
         self,
         rows: np.ndarray,

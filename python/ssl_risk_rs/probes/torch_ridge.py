@@ -15,7 +15,8 @@ KEPT_BYTES = 1 << 30
 
 
 class RidgeEquations:
-    """Covariances and targets of designs on a device; the last ones stay there, as many as KEPT_BYTES hold.
+    """Covariances and targets of designs on a device, where those of a tuning's folds stay, as many as KEPT_BYTES hold;
+    a design that is solved alone takes their place.
 
     Notes
     -----
@@ -26,7 +27,7 @@ class RidgeEquations:
         self.device = device
         self._kept: dict[int, tuple[_core.Design, torch.Tensor, torch.Tensor]] = {}
 
-    def weights(self, design: "_core.Design", alpha: float) -> "torch.Tensor | None":
+    def weights(self, design: "_core.Design", alpha: float, *, alone: bool = False) -> "torch.Tensor | None":
         """(C + αI)⁻¹ T in scaled coordinates, float64 (d, k') for the classes that are present.
 
         None where eigenvalues lie too far below zero for a Cholesky factorization, or the penalty is one that the core
@@ -34,6 +35,8 @@ class RidgeEquations:
         """
         if not alpha >= design.alpha_floor > 0:
             return None
+        if alone and id(design) not in self._kept:
+            self._kept.clear()  # folds have been tuned on: neither they nor their designs are needed any more
         covariance, targets = self._equations(design)
         shifted = covariance.clone()
         shifted.diagonal().add_(BELOW_ZERO * alpha)

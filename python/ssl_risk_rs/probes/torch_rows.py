@@ -62,6 +62,7 @@ class DeviceRows:
     resident : whether all rows are copied to the device; None: where they fit. Otherwise each pass reads them anew,
         the next block while the device works on the last.
     block_rows : rows of a block; None: by memory
+    n_threads : that copy rows
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class DeviceRows:
         end: int | None = None,
         resident: bool | None = None,
         block_rows: int | None = None,
+        n_threads: int | None = None,
     ) -> None:
         self.features = features
+        self.n_threads = n_threads
         self.device = device
         self.begin, self.end = begin, features.n_rows if end is None else end
         self.dtype = np.dtype(features.dtype)
@@ -110,6 +113,10 @@ class DeviceRows:
             torch.cuda.empty_cache()
             return None
         return whole
+
+    def release(self) -> None:
+        """Give the rows' place on the device up; passes read them anew from here on."""
+        self._all = None
 
     def pick(self, rows: np.ndarray) -> Picked:
         """Those of `rows` that this device has; `rows` are numbers of the features."""
@@ -172,7 +179,7 @@ class DeviceRows:
             if event is not None:
                 event.synchronize()  # the last block of this buffer has left it
             out = buffers[i % 2][: span.stop - span.start]
-            self.features.read_into(rows[span], out.numpy())
+            self.features.read_into(rows[span], out.numpy(), n_threads=self.n_threads)
             return out
 
         with ThreadPoolExecutor(1, thread_name_prefix="rows") as reader:

@@ -55,7 +55,15 @@ class TorchSolver:
         bounds = np.linspace(0, features.n_rows, len(devices) + 1).astype(int)
         with self._device_errors():
             self.shares = [
-                DeviceRows(features, one, begin=int(a), end=int(b), resident=resident, block_rows=block_rows)
+                DeviceRows(
+                    features,
+                    one,
+                    begin=int(a),
+                    end=int(b),
+                    resident=resident,
+                    block_rows=block_rows,
+                    n_threads=n_threads,
+                )
                 for one, a, b in zip(devices, bounds[:-1], bounds[1:], strict=True)
             ]
         self._ridge = RidgeEquations(self.shares[0].device)
@@ -69,6 +77,11 @@ class TorchSolver:
     def resident(self) -> bool:
         """See `Solver`."""
         return all(one.resident or one.device.type == "cpu" for one in self.shares)
+
+    def release(self) -> None:
+        """See `Solver`."""
+        for one in self.shares:
+            one.release()
 
     def moments(
         self,
@@ -101,7 +114,7 @@ class TorchSolver:
         with self._device_errors():
             found = []
             for alpha in alphas:
-                weights = self._ridge.weights(design, alpha)
+                weights = self._ridge.weights(design, alpha, alone=True)
                 if weights is None:  # only an eigendecomposition will do, or the core refuses the penalty
                     found += design.solve_ridge([alpha], n_threads=self.n_threads)
                     continue

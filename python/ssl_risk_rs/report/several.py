@@ -90,8 +90,8 @@ def comparison(found: Comparison) -> Section:
     if len(shown) < len(found.encoders) - 1:
         blocks.append(
             Sentences((
-                f"Compared here are the {len(shown)} of {len(found.encoders) - 1} encoders that err least; "
-                "ssl-risk-rs compare A B compares any two.",
+                f"Compared with {short(found.baseline)} are the {len(shown)} of {len(found.encoders) - 1} other "
+                "encoders that err least; ssl-risk-rs compare A B compares any two.",
             ), "note")
         )  # fmt: skip
     for encoder in (e for e in found.encoders[1:] if e in shown):

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_risk_rs import _core
+from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs._files import cache_folder
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.errors import DeviceError, ParameterError
-from ssl_risk_rs.extraction.decoding import count_cpus
 from ssl_risk_rs.extraction.devices import device_names
 from ssl_risk_rs.extraction.forward import choose_device
 from ssl_risk_rs.workflow.doctor import Finding

@@ -63,7 +63,8 @@ def decompose_each(
     ------
     What the first probe raises; a failure of a later one is handed over with what was finished.
     """
-    every, solvers = settings_of(probes, fields), Solvers()
+    every = settings_of(probes, fields)
+    solvers = Solvers(keeps_sums=len(every) > 1)
     found: list[Decomposition] = []
     for settings, left_out in every:
         try:

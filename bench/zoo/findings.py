@@ -138,10 +138,6 @@ class Contrast:
 
     def difference(self, component: str, probe: Probe = "logistic") -> Difference:
         """Encoder minus base on the same images: points, and half of an interval that covers the draw of the images."""
-        if self.name == "seen":  # decomposed on other rows: their own errors, as if the rows differed
-            one, other = line(self.name, self.encoder, probe), line(self.name, self.base, probe)
-            errors = [points(row, f"{component}_se") for row in (one, other)]
-            return Difference(points(one, component) - points(other, component), NORMAL * math.hypot(*errors))
         row = self._row(component, probe)
         if self.is_zero(component) or not (number(row, "difference") or number(row, "se")):  # no row differs
             return Difference(0.0, 0.0)
@@ -153,6 +149,8 @@ class Contrast:
         Its variance is the mean of the two pairs' own (the images are the same, so that it does not fall with the
         number of seeds) and half of what either training's draw gives one encoder. It is 0 ± 0 where no row differs.
         """
+        if self.name == "seen":
+            return self._mean_of_seen(component, probe)
         both = [self.seed(number)._row(component, probe) for number in (0, 1)]
         value = sum(points(row, "difference") for row in both) / 2
         variance = sum(points(row, "se") ** 2 for row in both) / 2
@@ -160,6 +158,12 @@ class Contrast:
             return Difference(0.0, 0.0)
         training = sum(training_spread(component, probe, is_random(n)) ** 2 for n in (self.encoder, self.base)) / 2
         return Difference(value, NORMAL * math.sqrt(variance + training))
+
+    def _mean_of_seen(self, component: str, probe: Probe) -> Difference:
+        """Of encoders that are decomposed on the few rows that one of them saw: by their own errors, unpaired, and for
+        the draw of the images alone; how far trainings spread there is not known."""
+        one, other = (both_seeds(name, component, probe, table="seen") for name in (self.encoder, self.base))
+        return Difference(one.value - other.value, math.hypot(one.half, other.half))
 
     def is_zero(self, component: str) -> bool:
         """Whether a component is 0 by definition: the usability of an encoder that is its own twin."""
@@ -212,11 +216,12 @@ class Mean:
         return f"{plain(self.value)} ± {self.half:.2f}"
 
 
-def both_seeds(name: str, component: str, probe: Probe = "logistic") -> Mean:
-    """Mean of a component over both seeds of the recipe whose first encoder is called `name`."""
-    rows = [line("zoo", re.sub(r"_s\d+$", f"_s{number}", name), probe) for number in (0, 1)]
+def both_seeds(name: str, component: str, probe: Probe = "logistic", table: str = "zoo") -> Mean:
+    """Mean of a component over both seeds of the recipe whose first encoder is called `name`; in the table `seen` the
+    interval covers the draw of the images alone."""
+    rows = [line(table, re.sub(r"_s\d+$", f"_s{number}", name), probe) for number in (0, 1)]
     variance = sum(points(row, f"{component}_se") ** 2 for row in rows) / 2
-    if name not in OWN_TWINS or component != "usability":  # which is 0 by definition
+    if table == "zoo" and (name not in OWN_TWINS or component != "usability"):  # which is 0 by definition
         variance += training_spread(component, probe, is_random(name)) ** 2 / 2
     return Mean(sum(points(row, component) for row in rows) / 2, NORMAL * math.sqrt(variance))
 
@@ -518,8 +523,7 @@ def planted() -> str:
         ("VICReg, a tenth, probe on the rows it saw", "enc_gen", 1, _seen(vicreg, "share10")),
         ("supervised by shuffled labels", "usability", 1, _planted(supervised, "shuffled_labels")),
     ):
-        measure = contrast.difference if contrast.name == "seen" else contrast.mean
-        both: list[Difference] = [measure(component, p) for p in ("logistic", "ridge")]
+        both: list[Difference] = [contrast.mean(component, p) for p in ("logistic", "ridge")]
         wanted = f"{NAMES[component]} {'rises' if sign > 0 else 'falls'}"
         rows.append([text, wanted, *(str(d) for d in both), _found(both[0].sign * sign)])
     row = {p: line("planted", "simclr_s0-shuffled_twin", p) for p in ("logistic", "ridge")}
@@ -565,8 +569,7 @@ def seen() -> str:
     }
     rows = []
     for name, label in labels.items():
-        row = line("seen", name)
-        rows.append([label, *(within(row, c) for c in NAMES)])
+        rows.append([label, *(str(both_seeds(name, c, table="seen")) for c in NAMES)])
     return markdown([f"{int(number(line('seen', 'simclr_s0'), 'n_train')):,} rows", *NAMES.values()], rows)
 
 

@@ -24,9 +24,13 @@ from run import DATA, PROBES, Job, jobs, row
 
 #: encoders that saw a share, each with those that are decomposed on the same rows
 SHARES = {
-    "supervised_ep60_weak_tenth_s0": ("supervised_ep60_weak_s0", "random_s0"),
-    "simclr_share10_s0": ("simclr_s0",),
-    "vicreg_share10_s0": ("vicreg_s0",),
+    f"{share}_s{seed}": tuple(f"{name}_s{seed}" for name in others)
+    for seed in (0, 1)
+    for share, others in (
+        ("supervised_ep60_weak_tenth", ("supervised_ep60_weak", "random")),
+        ("simclr_share10", ("simclr",)),
+        ("vicreg_share10", ("vicreg",)),
+    )
 }
 
 

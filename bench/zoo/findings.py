@@ -162,7 +162,7 @@ class Contrast:
     def _mean_of_seen(self, component: str, probe: Probe) -> Difference:
         """Of encoders that are decomposed on the few rows that one of them saw: by their own errors, unpaired, and for
         the draw of the images alone; how far trainings spread there is not known."""
-        one, other = (both_seeds(name, component, probe, table="seen") for name in (self.encoder, self.base))
+        one, other = (both_seeds(name, component, probe, source="seen") for name in (self.encoder, self.base))
         return Difference(one.value - other.value, math.hypot(one.half, other.half))
 
     def is_zero(self, component: str) -> bool:
@@ -216,12 +216,12 @@ class Mean:
         return f"{plain(self.value)} ± {self.half:.2f}"
 
 
-def both_seeds(name: str, component: str, probe: Probe = "logistic", table: str = "zoo") -> Mean:
+def both_seeds(name: str, component: str, probe: Probe = "logistic", source: str = "zoo") -> Mean:
     """Mean of a component over both seeds of the recipe whose first encoder is called `name`; in the table `seen` the
     interval covers the draw of the images alone."""
-    rows = [line(table, re.sub(r"_s\d+$", f"_s{number}", name), probe) for number in (0, 1)]
+    rows = [line(source, re.sub(r"_s\d+$", f"_s{number}", name), probe) for number in (0, 1)]
     variance = sum(points(row, f"{component}_se") ** 2 for row in rows) / 2
-    if table == "zoo" and (name not in OWN_TWINS or component != "usability"):  # which is 0 by definition
+    if source == "zoo" and (name not in OWN_TWINS or component != "usability"):  # which is 0 by definition
         variance += training_spread(component, probe, is_random(name)) ** 2 / 2
     return Mean(sum(points(row, component) for row in rows) / 2, NORMAL * math.sqrt(variance))
 
@@ -569,7 +569,7 @@ def seen() -> str:
     }
     rows = []
     for name, label in labels.items():
-        rows.append([label, *(str(both_seeds(name, c, table="seen")) for c in NAMES)])
+        rows.append([label, *(str(both_seeds(name, c, source="seen")) for c in NAMES)])
     return markdown([f"{int(number(line('seen', 'simclr_s0'), 'n_train')):,} rows", *NAMES.values()], rows)
 
 

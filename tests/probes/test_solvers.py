@@ -396,6 +396,7 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
     assert choose_device("torch:cpu", 1.0) == "torch:cpu"
     assert choose_device("auto", 1e3) == "cpu"
     assert choose_device("auto:cuda:1", 1e3) == "cpu"  # where it pays
+    assert choose_device("auto:cpu", 1e20) == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto", 1e20) == "cpu"
     for name in ("cuda", "auto:cuda:1"):
@@ -405,6 +406,8 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
         choose_device("gpu", 1e20)
     with pytest.raises(ParameterError, match="'gpu' is unknown to torch"):
         choose_device("auto:gpu", 1e20)
+    with pytest.raises(ParameterError, match="'automatic' is unknown to torch"):
+        choose_device("automatic", 1e20)
     with pytest.raises(ParameterError, match="float64"):
         choose_device("mps", 1e20)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -10,7 +10,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
-from ssl_risk_rs.probes.solver import Start, Tried
+from ssl_risk_rs.probes.solver import Start, Trial
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
 
@@ -115,7 +115,7 @@ class Fitter:
         )
         return Fitted(fit.probe, fit, taken, fit.train_error)
 
-    def try_ridge(self, role: str, design: "_core.Design", rows: np.ndarray, alpha: float, held: np.ndarray) -> Tried:
+    def try_ridge(self, role: str, design: "_core.Design", rows: np.ndarray, alpha: float, held: np.ndarray) -> Trial:
         """Whether a ridge probe of `rows` predicts each of the rows `held` wrongly, as `Solver.try_ridge`."""
         taken = self._taken(alpha * _unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}, judged on {len(held):,} rows"))

@@ -59,10 +59,10 @@ def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.de
 
     255 is a tensor too: by a number, CUDA multiplies with its reciprocal, which rounds differently.
     """
-    one, two, three = (
-        torch.tensor(v, dtype=torch.float32, device=device)[:, None, None] for v in ((255.0,), mean, std)
+    most, centre, spread = (
+        torch.tensor(values, dtype=torch.float32, device=device)[:, None, None] for values in ((255.0,), mean, std)
     )
-    return one, two, three
+    return most, centre, spread
 
 
 def _normalized(pixels: Tensor, mean: "Floats", std: "Floats") -> Tensor:

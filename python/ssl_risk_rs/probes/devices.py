@@ -27,8 +27,10 @@ def choose_device(device: Device, products: float) -> Device:
     ------
     ParameterError for a device that is not there, or without torch.
     """
-    is_auto, named = device.partition(":")[0] == "auto", device.removeprefix("auto").removeprefix(":")
-    if device == "cpu" or (is_auto and products < GPU_PRODUCTS):
+    first, _, rest = device.partition(":")
+    is_auto = first == "auto"
+    named = rest if is_auto else device
+    if named == "cpu" or (is_auto and products < GPU_PRODUCTS):
         return "cpu"
     try:
         from ssl_risk_rs.probes import torch_devices

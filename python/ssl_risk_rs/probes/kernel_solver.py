@@ -6,7 +6,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, Tried, cells_of, tried_here
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, Trial, cells_of, tried_here
 
 __all__ = ["KernelRace", "KernelSolver"]
 
@@ -79,7 +79,7 @@ class KernelSolver:
         """See `Solver`; one eigendecomposition of a design serves all calls."""
         return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
 
-    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
         """See `Solver`."""
         return tried_here(self, design, alpha, rows, labels)
 

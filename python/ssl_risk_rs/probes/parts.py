@@ -18,7 +18,7 @@ import numpy as np
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, Tried, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
 
 __all__ = ["Holder", "Holders", "LocalHolders", "PartedFeatures", "PartsSolver", "spans_of"]
 
@@ -78,9 +78,6 @@ class Holder:
         out = np.empty((len(rows), self.features.n_features), self.features.dtype)
         self.features.read_into(self._rows(rows), out)
         return out
-
-    def release(self) -> None:
-        """See `Solver`: nothing lies elsewhere."""
 
     def moments(
         self,
@@ -279,7 +276,7 @@ class PartsSolver:
         """See `Solver`; here, from the sums of all parts."""
         return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
 
-    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
         """See `Solver`."""
         return tried_here(self, design, alpha, rows, labels)
 

@@ -13,7 +13,7 @@ __all__ = [
     "Race",
     "Solver",
     "Start",
-    "Tried",
+    "Trial",
     "WholeRace",
     "cells_of",
     "summed_in",
@@ -25,7 +25,7 @@ Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 #: of one probe: predicted uint32 (m,), rank uint32 (m,), loss float32 (m,), margin float32 (m,); as `_core.judge`
 Judged: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 #: of a penalty: rows predicted wrongly, bool (m,), and the probe where it is at hand
-Tried: TypeAlias = tuple[np.ndarray, _core.LinearProbe | None]
+Trial: TypeAlias = tuple[np.ndarray, _core.LinearProbe | None]
 
 #: products n · d² that moments sum in float64 unless asked otherwise, as the core's
 CHEAP_PRODUCTS = 1 << 32
@@ -85,7 +85,7 @@ class Solver(Protocol):
     ) -> list["_core.LinearProbe"]:
         """The ridge probe of each penalty, as `Design.solve_ridge`."""
 
-    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> "Tried":
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> "Trial":
         """Whether the ridge probe of a penalty predicts each of `rows` wrongly, bool (m,); and the probe, unless it is
         on a device that it would have to be copied from."""
 
@@ -126,7 +126,7 @@ class WholeRace:
             self.judged[i] += len(rows)
 
 
-def tried_here(solver: Solver, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+def tried_here(solver: Solver, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
     """`Solver.try_ridge` by a probe that is here."""
     (probe,) = solver.solve_ridge(design, [alpha], reuse=False)
     ((_, rank, *_),) = solver.judge([probe], rows, labels)

@@ -27,7 +27,7 @@ class RidgeEquations:
         self.device = device
         self._kept: dict[int, tuple[_core.Design, torch.Tensor, torch.Tensor]] = {}
 
-    def weights(self, design: "_core.Design", alpha: float, *, alone: bool = False) -> "torch.Tensor | None":
+    def _weights(self, design: "_core.Design", alpha: float, *, alone: bool) -> "torch.Tensor | None":
         """(C + αI)⁻¹ T in scaled coordinates, float64 (d, k') for the classes that are present.
 
         None where eigenvalues lie too far below zero for a Cholesky factorization, or the penalty is one that the core
@@ -47,22 +47,29 @@ class RidgeEquations:
             return None
         return torch.cholesky_solve(targets, factor)
 
-    def probe(self, design: "_core.Design", alpha: float) -> "DeviceProbe | None":
-        """The probe of a penalty, on the device; None where `weights` is."""
-        weights = self.weights(design, alpha)
+    def solve(
+        self, design: "_core.Design", alpha: float, *, alone: bool = False
+    ) -> "tuple[torch.Tensor, torch.Tensor] | None":
+        """Weights (d, k) and intercept (k) for all classes, float64; None where `_weights` is."""
+        weights = self._weights(design, alpha, alone=alone)
         if weights is None:
             return None
-        device = self.device
-        kept = torch.from_numpy(design.scale != 0).to(device)
-        weights = torch.where(kept[:, None], weights, 0.0)
-        present = torch.tensor(design.classes, device=device)
-        full = torch.zeros((len(kept), design.n_classes), device=device)
-        full[:, present] = weights.float()
-        bias = torch.zeros(design.n_classes, dtype=torch.float64, device=device)
-        offset, priors = torch.from_numpy(design.offset).to(device), torch.from_numpy(design.priors).to(device)
-        bias[present] = priors - offset @ weights
-        centre, factor = torch.from_numpy(design.shift).to(device), torch.from_numpy(design.scale).to(device)
-        return DeviceProbe(full, bias.float(), centre, factor)
+        present = torch.tensor(design.classes, device=self.device)
+        kept = torch.from_numpy(design.scale != 0).to(self.device)
+        full = torch.zeros((len(kept), design.n_classes), dtype=torch.float64, device=self.device)
+        intercept = torch.zeros(design.n_classes, dtype=torch.float64, device=self.device)
+        full[:, present] = torch.where(kept[:, None], weights, 0.0)
+        intercept[present] = torch.from_numpy(design.priors).to(self.device)
+        return full, intercept - torch.from_numpy(design.offset).to(self.device) @ full
+
+    def probe(self, design: "_core.Design", alpha: float) -> "DeviceProbe | None":
+        """The probe of a penalty, on the device; None where `solve` is."""
+        solved = self.solve(design, alpha)
+        if solved is None:
+            return None
+        weights, bias = (v.float() for v in solved)
+        centre, factor = (torch.from_numpy(v).to(self.device) for v in (design.shift, design.scale))
+        return DeviceProbe(weights, bias, centre, factor)
 
     def _equations(self, design: "_core.Design") -> "tuple[torch.Tensor, torch.Tensor]":
         """Covariance (d, d) and targets (d, k'), float64."""

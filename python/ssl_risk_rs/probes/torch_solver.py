@@ -13,7 +13,7 @@ import torch
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, Tried, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.solver import Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
 from ssl_risk_rs.probes.torch_judge import judge_rows, wrong_rows
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_moments import add_rows
@@ -110,22 +110,18 @@ class TorchSolver:
         self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
     ) -> list["_core.LinearProbe"]:
         """See `Solver`; a Cholesky factorization in float64 for each penalty, whatever `reuse` says."""
-        kept = design.scale != 0
+        found = []
         with self._device_errors():
-            found = []
             for alpha in alphas:
-                weights = self._ridge.weights(design, alpha, alone=True)
-                if weights is None:  # only an eigendecomposition will do, or the core refuses the penalty
+                solved = self._ridge.solve(design, alpha, alone=True)
+                if solved is None:  # only an eigendecomposition will do, or the core refuses the penalty
                     found += design.solve_ridge([alpha], n_threads=self.n_threads)
                     continue
-                coef = np.zeros((design.n_classes, len(kept)))
-                coef[design.classes] = np.where(kept, weights.T.cpu().numpy(), 0.0)
-                intercept = np.zeros(design.n_classes)
-                intercept[design.classes] = design.priors
-                found.append(_core.LinearProbe(coef, intercept - coef @ design.offset, design.shift, design.scale))
+                coef, intercept = solved[0].T.contiguous().cpu().numpy(), solved[1].cpu().numpy()
+                found.append(_core.LinearProbe(coef, intercept, design.shift, design.scale))
         return found
 
-    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Tried:
+    def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
         """See `Solver`; the probe does not leave the device."""
         _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
         with self._device_errors(), full_float32():

@@ -4,6 +4,7 @@ use super::lbfgs::Memory;
 use super::metric::{ClassModel, Metric};
 use super::pass::{Curvature, KernelPass};
 use super::space::{Collect, Evaluation, EvaluationIn, Space};
+use super::vectors::{dot_f64, scale_and_add, sum_with_multiple};
 use crate::error::Result;
 use crate::moments::Design;
 
@@ -78,7 +79,7 @@ impl<'a> Space for Host<'a> {
     }
 
     fn step(&self, point: &Vec<f64>, length: f64, direction: &Vec<f64>) -> Result<Vec<f64>> {
-        Ok(point.iter().zip(direction).map(|(p, d)| p + length * d).collect())
+        Ok(sum_with_multiple(point, length, direction))
     }
 
     fn scaled(&self, factor: f64, v: &Vec<f64>) -> Result<Vec<f64>> {
@@ -92,7 +93,7 @@ impl<'a> Space for Host<'a> {
     }
 
     fn dot(&self, a: &Vec<f64>, b: &Vec<f64>) -> Result<f64> {
-        Ok(a.iter().zip(b).map(|(a, b)| a * b).sum())
+        Ok(dot_f64(a, b))
     }
 
     fn losses_by_factor(&self, point: &Vec<f64>, factors: &[f64], stride: usize) -> Result<Vec<f64>> {
@@ -110,10 +111,8 @@ impl<'a> Space for Host<'a> {
         let inv_n = 1.0 / self.design().n as f64;
         let weights = &point[..self.n_weights()];
         let mut gradient = sums.gradient;
-        gradient.iter_mut().for_each(|g| *g *= inv_n);
-        for (g, &w) in gradient.iter_mut().zip(weights) {
-            *g += alpha * w;
-        }
+        scale_and_add(&mut gradient[..weights.len()], inv_n, alpha, weights);
+        gradient[weights.len()..].iter_mut().for_each(|g| *g *= inv_n);
         let curvature = sums.curvature.map(|mut curvature| {
             curvature.mass.iter_mut().chain(&mut curvature.squares).for_each(|v| *v *= inv_n);
             curvature.heaviest.iter_mut().flatten().for_each(|(_, v)| *v *= inv_n);
@@ -144,15 +143,24 @@ impl<'a> Space for Host<'a> {
         let (d, k) = (design.n_features(), design.classes.len());
         let (priors, means, offset) = (&design.priors, &design.means, &design.offset);
         let mut total = 0.0;
+        let mut values = vec![0.0; k];
+        let mut of_features = vec![0.0; FEATURES * k]; // their class means, which lie by class
         for first in (0..d).step_by(FEATURES) {
-            for c in 0..k {
-                for j in first..(first + FEATURES).min(d) {
-                    let i = j * k + c;
-                    // (XᵀQ − XᵀY)/n = g − αW; ε (π − t) = (1−ε) (q̄ − π), which meets the rows' mean
-                    let v = epsilon * priors[c] * means[c * d + j] + (1.0 - epsilon) * offset[j] * excess[c]
-                        - (1.0 - epsilon) * (gradient[i] - alpha * point[i]);
-                    total += v * v;
+            let width = FEATURES.min(d - first);
+            for (c, means) in means.chunks_exact(d).enumerate() {
+                for (j, mean) in means[first..first + width].iter().enumerate() {
+                    of_features[j * k + c] = *mean;
                 }
+            }
+            for (j, means) in (first..first + width).zip(of_features.chunks_exact(k)) {
+                let row = j * k..(j + 1) * k;
+                let classes = priors.iter().zip(means).zip(excess);
+                let parameters = gradient[row.clone()].iter().zip(&point[row]);
+                for ((v, ((prior, mean), excess)), (g, w)) in values.iter_mut().zip(classes).zip(parameters) {
+                    // (XᵀQ − XᵀY)/n = g − αW; ε (π − t) = (1−ε) (q̄ − π), which meets the rows' mean
+                    *v = epsilon * prior * mean + (1.0 - epsilon) * (offset[j] * excess - (g - alpha * w));
+                }
+                total += square(&values);
             }
         }
         Ok(total)
@@ -195,5 +203,5 @@ impl<'a> Space for Host<'a> {
 }
 
 fn square(v: &[f64]) -> f64 {
-    v.iter().map(|v| v * v).sum()
+    dot_f64(v, v)
 }

@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use multiversion::multiversion;
 use rayon::prelude::*;
+
+use super::vectors::{add_multiple_f32, add_two_multiples, difference, dot_f32, two_dots};
 
 /// Differences of the last steps and gradients. A clone shares them.
 #[derive(Clone)]
@@ -35,20 +36,30 @@ struct Held {
 impl Held {
     /// Its change of the gradient times `v`.
     fn change_dot(&self, v: &[f32], penalized: usize) -> f64 {
-        let penalty = if self.added == 0.0 {
-            0.0
-        } else {
-            self.added * dot(&self.pair.step[..penalized], &v[..penalized])
-        };
-        dot(&self.pair.change, v) + penalty
+        let Pair { step, change } = &*self.pair;
+        if self.added == 0.0 {
+            return dot(change, v);
+        }
+        let chunks = change[..penalized].par_chunks(CHUNK).zip(step[..penalized].par_chunks(CHUNK));
+        let sums = chunks.zip(v[..penalized].par_chunks(CHUNK)).map(|((change, step), v)| {
+            let (of_change, of_step) = two_dots(change, step, v);
+            of_change + self.added * of_step
+        });
+        sums.collect::<Vec<f64>>().into_iter().sum::<f64>() + dot(&change[penalized..], &v[penalized..])
     }
 
     /// `v += by · (change of the gradient)`.
     fn add_change(&self, v: &mut [f32], by: f64, penalized: usize) {
-        axpy(v, by, &self.pair.change);
-        if self.added != 0.0 {
-            axpy(&mut v[..penalized], by * self.added, &self.pair.step[..penalized]);
+        let Pair { step, change } = &*self.pair;
+        if self.added == 0.0 {
+            return axpy(v, by, change);
         }
+        let (v, rest) = v.split_at_mut(penalized);
+        let chunks = change.par_chunks(CHUNK).zip(step.par_chunks(CHUNK));
+        v.par_chunks_mut(CHUNK).zip(chunks).for_each(|(v, (change, step))| {
+            add_two_multiples(v, by as f32, change, (by * self.added) as f32, step);
+        });
+        axpy(rest, by, &change[penalized..]);
     }
 }
 
@@ -120,36 +131,15 @@ impl Memory {
     }
 }
 
-fn difference(a: &[f64], b: &[f64]) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| (a - b) as f32).collect()
-}
-
 /// Products in float64, in the pool of the caller.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let chunks = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| dot_chunk(a, b));
+    let chunks = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| dot_f32(a, b));
     chunks.collect::<Vec<f64>>().into_iter().sum()
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn dot_chunk(a: &[f32], b: &[f32]) -> f64 {
-    // sixteen sums at a time: the compiler may not reorder one
-    let mut sums = [0.0_f64; 16];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (a, b) in a.iter().zip(b) {
-        for ((s, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *s += f64::from(a) * f64::from(b);
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-    sums.iter().sum::<f64>() + rest
-}
-
 fn axpy(y: &mut [f32], a: f64, x: &[f32]) {
-    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y += a as f32 * x;
-        }
-    });
+    let chunks = y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    chunks.for_each(|(y, x)| add_multiple_f32(y, a as f32, x));
 }
 
 #[cfg(test)]

@@ -19,12 +19,13 @@
 
 use std::sync::Arc;
 
+use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::Solve;
-use faer::{Mat, MatRef, Side};
-use multiversion::multiversion;
+use faer::{Accum, Mat, MatMut, MatRef, Side, get_global_parallelism};
 use rayon::prelude::*;
 
 use super::pass::Curvature;
+use super::vectors::{add_multiple, dot_f32_f64, four_dots, multiple_of_product, remove_mean, transpose};
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
@@ -34,6 +35,9 @@ const ROW_VARIANCE: f64 = 0.1;
 /// uncorrelated: what float32 makes of none. Penalties are far above the latter.
 const DIAGONAL: f32 = 1e-5;
 const NO_COVARIANCE: f32 = 1e-7;
+
+/// Numbers of a cache line.
+const LINE: usize = 8;
 
 /// The class model of a training set: what fits of all penalties on it share. Costs one symmetric
 /// eigendecomposition, so make it once for each [`Design`].
@@ -49,8 +53,9 @@ pub struct ClassModel {
     between: Vec<f64>,
     /// tr(S_w) / n.
     row_size: f64,
-    /// Variance of the directions in which rows lie: below it, rows have less of their curvature.
-    row_variance: f64,
+    /// How much of a row's curvature each direction has: less where the variance is below that of the directions in
+    /// which rows lie, `(d)`.
+    row_shares: Vec<f64>,
 }
 
 impl ClassModel {
@@ -89,7 +94,8 @@ impl ClassModel {
         let row_size = eigenvalues.iter().sum::<f64>() / design.n as f64;
         let mean_variance = eigenvalues.iter().sum::<f64>() / d as f64;
         let row_variance = (ROW_VARIANCE * mean_variance).max(f64::MIN_POSITIVE);
-        Ok(Self { design, eigenvalues, basis, means, between, row_size, row_variance })
+        let row_shares = eigenvalues.iter().map(|v| (v / row_variance).min(1.0)).collect();
+        Ok(Self { design, eigenvalues, basis, means, between, row_size, row_shares })
     }
 
     /// Whose class model this is.
@@ -179,46 +185,48 @@ impl<'a> Metric<'a> {
     /// see it, so the Hessian has next to nothing there (a tenth fewer passes on a bank of 10 classes).
     pub fn solve(&self, v: &[f32]) -> Vec<f32> {
         let (d, k) = (self.model.n_features(), self.model.means.ncols());
-        let basis = self.model.basis.as_ref();
-        let mut rotated = rotated(basis, MatRef::from_row_major_slice(&v[..d * k], d, k));
-        let mut out = vec![0.0; (d + 1) * k];
-        let columns: Vec<&mut [f32]> = rotated
-            .col_iter_mut()
-            .map(|c| c.try_as_col_major_mut().expect("own matrix").as_slice_mut())
-            .collect();
-        let intercepts = &mut out[d * k..];
-        columns.into_par_iter().zip(intercepts).enumerate().for_each(|(c, (column, intercept))| {
-            *intercept = self.blocks[c].solve(&self.model.means, column, v[d * k + c]);
-        });
-        let weights = rotated_back(basis, &rotated);
-        out[..d * k].par_chunks_mut(k).enumerate().for_each(|(j, row)| {
-            for (c, v) in row.iter_mut().enumerate() {
-                *v = weights[(j, c)];
+        let (weights, intercept) = v.split_at(d * k);
+        let mut rotated = vec![0.0; d * k]; // in the eigenbasis, by class
+        match &self.model.basis {
+            None => transpose(weights, (d, k), &mut rotated),
+            Some(basis) => {
+                let to = MatMut::from_column_major_slice_mut(&mut rotated, d, k);
+                let from = MatRef::from_row_major_slice(weights, d, k);
+                matmul(to, Accum::Replace, basis.transpose(), from, 1.0, get_global_parallelism());
             }
+        }
+        let mut out = vec![0.0; (d + 1) * k];
+        let (out_weights, out_intercept) = out.split_at_mut(d * k);
+        let of_classes = rotated.par_chunks_mut(d).zip(intercept).zip(out_intercept);
+        let room = || (vec![0.0; d], vec![0.0; d]);
+        of_classes.enumerate().for_each_init(room, |room, (c, ((column, &intercept), out))| {
+            *out = self.blocks[c].solve(&self.model.means, column, intercept, room);
         });
-        out.par_chunks_mut(k).for_each(|row| {
-            let mean = row.iter().sum::<f32>() / k as f32;
-            row.iter_mut().for_each(|v| *v -= mean);
-        });
+        match &self.model.basis {
+            None => transpose(&rotated, (k, d), out_weights),
+            Some(basis) => {
+                let to = MatMut::from_row_major_slice_mut(out_weights, d, k);
+                let from = MatRef::from_column_major_slice(&rotated, d, k);
+                matmul(to, Accum::Replace, basis, from, 1.0, get_global_parallelism());
+            }
+        }
+        out.par_chunks_mut(k).for_each(remove_mean);
         out
     }
 }
 
 impl Block {
     fn new(model: &ClassModel, curvature: &Curvature, alpha: f64, c: usize) -> Self {
-        let d = model.n_features();
         let heaviest = &curvature.heaviest[c];
         let mass = curvature.mass[c].max(1e-12);
         let rest = (mass - heaviest.iter().map(|&(_, h)| h).sum::<f64>()).max(0.0);
         let own = model.row_size * curvature.squares[c] / mass;
-        let mut inverse: Vec<f64> = (0..d)
-            .map(|j| {
-                let variance = model.eigenvalues[j];
-                let own = own * (variance / model.row_variance).min(1.0);
-                let diagonal = mass * variance + rest * model.between[j] + own + alpha;
-                diagonal.max(1e-300).recip()
-            })
-            .collect();
+        let of_direction = |((variance, between), share): ((&f64, &f64), &f64)| {
+            let diagonal = mass * variance + rest * between + own * share + alpha;
+            diagonal.max(1e-300).recip()
+        };
+        let directions = model.eigenvalues.iter().zip(&model.between).zip(&model.row_shares);
+        let mut inverse: Vec<f64> = directions.map(of_direction).collect();
         // the intercept has no diagonal of its own; a hundredth of its mass keeps the update regular
         inverse.push(1.0 / rest.max(0.01 * mass));
         let top: Vec<(usize, f64)> =
@@ -232,25 +240,30 @@ impl Block {
         Self { inverse, top, core }
     }
 
-    /// One class: `v` in the eigenbasis, in place; returns the intercept's entry.
-    fn solve(&self, means: &Mat<f32>, v: &mut [f32], intercept: f32) -> f32 {
+    /// One class: `v` in the eigenbasis, in place, with `room` for two such vectors; returns the intercept's entry.
+    fn solve(
+        &self,
+        means: &Mat<f32>,
+        v: &mut [f32],
+        intercept: f32,
+        (u, update): &mut (Vec<f64>, Vec<f64>),
+    ) -> f32 {
         let d = v.len();
         let (inverse, last) = (&self.inverse[..d], self.inverse[d]);
-        let mut u: Vec<f64> = v.iter().zip(inverse).map(|(&v, i)| f64::from(v) * i).collect();
+        for ((u, &v), i) in u.iter_mut().zip(v.iter()).zip(inverse) {
+            *u = f64::from(v) * i;
+        }
         let mut intercept = f64::from(intercept) * last;
-        let along = |&(j, root): &(usize, f64)| root * (dot(column(means, j), &u) + intercept);
+        let along = |&(j, root): &(usize, f64)| root * (dot_f32_f64(column(means, j), u) + intercept);
         let projected: Vec<f64> = self.top.iter().map(along).collect();
-        let mut update = vec![0.0; d]; // M (I + Mᵀ D⁻¹ M)⁻¹ Mᵀ u
+        update.fill(0.0); // M (I + Mᵀ D⁻¹ M)⁻¹ Mᵀ u
         for (a, &(j, root)) in self.top.iter().enumerate() {
             let t = root * projected.iter().enumerate().map(|(b, p)| self.core[(a, b)] * p).sum::<f64>();
-            add_multiple(&mut update, t, column(means, j));
+            add_multiple(update, t, column(means, j));
             intercept -= t * last;
         }
-        for ((u, update), i) in u.iter_mut().zip(update).zip(inverse) {
-            *u -= update * i;
-        }
-        for (v, u) in v.iter_mut().zip(u) {
-            *v = u as f32;
+        for (((v, u), update), i) in v.iter_mut().zip(u.iter()).zip(update.iter()).zip(inverse) {
+            *v = (u - update * i) as f32;
         }
         intercept as f32
     }
@@ -258,41 +271,27 @@ impl Block {
 
 /// I + Mᵀ D⁻¹ M of the rank-one terms `top`, `(J, J)`; the intercept is the last coordinate of D⁻¹, and 1 in M.
 fn weighted_gram(model: &ClassModel, top: &[(usize, f64)], inverse: &[f64]) -> Mat<f64> {
-    let (inverse, last) = inverse.split_at(model.n_features());
+    let n = inverse.len();
+    let roots: Vec<f64> = inverse.iter().map(|i| i.sqrt()).collect();
+    let (roots, last) = roots.split_at(model.n_features());
+    // (D^(−1/2) M)ᵀ, each term from the beginning of a cache line: a load across two of them takes twice as long
+    let stride = n.next_multiple_of(LINE);
+    let mut room = vec![0.0; top.len() * stride + LINE - 1];
+    let first = room.as_ptr().align_offset(LINE * size_of::<f64>()).min(LINE - 1);
+    let terms = &mut room[first..];
+    for (term, &(j, root)) in terms.chunks_exact_mut(stride).zip(top) {
+        multiple_of_product(&mut term[..n - 1], root, column(&model.means, j), roots);
+        term[n - 1] = root * last[0];
+    }
+    let term = |a: usize| &terms[a * stride..(a + 1) * stride];
     let mut gram = Mat::identity(top.len(), top.len());
-    let mut weighted = vec![0.0; inverse.len()];
-    for (a, &(ja, ra)) in top.iter().enumerate() {
-        for ((w, &m), i) in weighted.iter_mut().zip(column(&model.means, ja)).zip(inverse) {
-            *w = f64::from(m) * i;
-        }
-        for (b, &(jb, rb)) in top.iter().enumerate().take(a + 1) {
-            let entry = ra * rb * (dot(column(&model.means, jb), &weighted) + last[0]);
-            gram[(a, b)] += entry;
-            if a != b {
-                gram[(b, a)] = entry;
+    for a in 0..top.len() {
+        for first in (0..=a).step_by(4) {
+            let entries = four_dots(term(a), std::array::from_fn(|q| term((first + q).min(a))));
+            for (b, entry) in (first..=a).zip(entries) {
+                gram[(a, b)] += entry; // only this triangle is read
             }
         }
     }
     gram
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn dot(a: &[f32], b: &[f64]) -> f64 {
-    // sixteen sums at a time: the compiler may not reorder one
-    let mut sums = [0.0_f64; 16];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (a, b) in a.iter().zip(b) {
-        for ((s, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *s += f64::from(a) * b;
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&a, &b)| f64::from(a) * b).sum();
-    sums.iter().sum::<f64>() + rest
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
-fn add_multiple(y: &mut [f64], t: f64, x: &[f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y += t * f64::from(x);
-    }
 }

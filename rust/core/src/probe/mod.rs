@@ -27,6 +27,7 @@ mod space;
 mod start;
 mod stop;
 mod sums;
+mod vectors;
 
 pub use lbfgs::Memory as HostMemory;
 pub use logistic::{Fit, fit_in, fit_logistic};

@@ -489,8 +489,15 @@ class Moments:
         cells: list[int] | None = None,
         *,
         scaling: Literal["none", "standardize", "minmax"] | str = "none",
+        like: Design | None = None,
     ) -> Design:
         """Statistics of the union of `cells` (default all), in coordinates scaled by those rows.
+
+        Parameters
+        ----------
+        like : of nearly the same rows: logistic fits on this CPU take the directions of its metric where they suit
+            these rows as well, and save an eigendecomposition. Only directions of the search come from it, no part
+            of a probe; still, choose one that has seen no row on which a probe will be judged
 
         Raises
         ------

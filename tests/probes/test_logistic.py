@@ -199,3 +199,32 @@ def test_the_record_names_the_kernels() -> None:
     x = rng.normal(size=(200, 3)).astype(np.float32)
     fit = fit_of(x, y, design_of(x, y, "standardize"), 1e-2)
     assert fit.kernel in chosen and fit.reduced_kernel is None  # two classes: exact passes only
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize"])
+def test_directions_of_nearly_the_same_rows_move_no_probe(scaling: Literal["none", "standardize"]) -> None:
+    """`like` shapes steps only: of the first half of the rows, of all but unrelated rows, and of other features."""
+    rng = np.random.default_rng(5)
+    y = (np.arange(3000) % 6).astype(np.uint32)
+    mixing = rng.standard_normal((24, 24)) * 2.0 ** -np.arange(24)
+    x = ((rng.standard_normal((6, 24)) * 0.4)[y] + rng.standard_normal((3000, 24)) @ mixing).astype(np.float32)
+    rows, cells = np.arange(3000, dtype=np.uint32), (np.arange(3000) >= 1500).astype(np.uint8)
+    moments = _core.Moments(24, 6, n_cells=2, shift=_core.choose_shift(x, rows))
+    moments.update(x, rows, y, cells, n_threads=1)
+    unrelated = rng.standard_normal((3000, 24)).astype(np.float32)
+    narrow = np.ascontiguousarray(x[:, :7])
+    fits = [
+        fit_of(x, y, moments.design(scaling=scaling, like=like), 1e-2, tol=1e-6)
+        for like in (
+            None,
+            moments.design([0], scaling=scaling),
+            design_of(unrelated, y, scaling),
+            design_of(narrow, y, scaling),
+        )
+    ]
+    assert all(fit.converged for fit in fits)
+    objectives = [fit.objective for fit in fits]
+    assert max(objectives) <= min(objectives) * (1 + 3e-6)
+    # of half of the rows it is another path; what does not suit these rows is left alone
+    assert fits[1].objective != fits[0].objective
+    assert fits[2].objective == fits[0].objective and fits[3].objective == fits[0].objective

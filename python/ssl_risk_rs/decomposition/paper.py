@@ -57,11 +57,11 @@ def paper(
     curves = _study(fitter, halves, {"af": halves.fitted, "as": halves.other, "us": halves.test})
     best = {name: best_of(curve) for name, curve in curves.items()}
 
-    design = fitter.moments(complement).design(scaling=method.scaling)
+    like = design = fitter.moments(complement).design(scaling=method.scaling)
     of_complement = fitter.fit("complement_0", design, complement, best["as"], absolute=True)
     held = fitter.outcome(of_complement.probe, subset)
     on_test = fitter.outcome(of_complement.probe, test)
-    design = fitter.moments(train).design(scaling=method.scaling)
+    design = fitter.moments(train).design(scaling=method.scaling, like=like)
     fitted: dict[str, Fitted] = {}
     start: Start | None = None
     for name in sorted(("af", "us"), key=lambda name: -best[name]):
@@ -71,7 +71,7 @@ def paper(
     floor_on_test = fitter.outcome(fitted["af"].probe, test)
     # the authors tune it in the study of R_AF
     alternative = settings.order != "paper"
-    uf = union_outcome(fitter, task, best["af"], fitted["af"].start, absolute=True) if alternative else None
+    uf = union_outcome(fitter, task, best["af"], fitted["af"].start, design, absolute=True) if alternative else None
     fitted["as"] = of_complement
     penalties = {f"tuned_{name}": as_penalty(curves[name], fitted[name].absolute) for name in curves}
     of_twin = None

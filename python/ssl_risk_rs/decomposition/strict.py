@@ -75,6 +75,7 @@ def strict(
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     start: Start = paths[0].probe(alpha)
+    like = paths[0].design  # of rows that every further fit has
     del paths
 
     every = list(range(folds + subsets))
@@ -82,7 +83,7 @@ def strict(
     for j in range(subsets):
         kept = [c for c in every if c != folds + j]
         rows, own = train[cells[train] != folds + j], train[cells[train] == folds + j]
-        design = moments.design(kept, scaling=method.scaling)
+        design = moments.design(kept, scaling=method.scaling, like=like)
         complement = fitter.fit(f"complement_{j}", design, rows, alpha, start)
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
@@ -90,13 +91,13 @@ def strict(
             _, weak = floor_fits(fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha)
             held_floor.append(fitter.outcome(weak.probe, own))
         last = complement.probe
-    design = moments.design(every, scaling=method.scaling)
+    design = moments.design(every, scaling=method.scaling, like=like)
     full = fitter.fit("full", design, train, alpha, last)
     us = fitter.outcome(full.probe, test)
     above, floor = floor_fits(fitter, "floor", design, train, settings.floor, full.start, alpha)
     at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)
     floor_on_test = fitter.outcome(floor.probe, test)
-    uf = union_outcome(fitter, task, settings.floor, floor.start) if settings.order != "paper" else None
+    uf = union_outcome(fitter, task, settings.floor, floor.start, design) if settings.order != "paper" else None
     of_twin = _judge_twin(twin, task, settings.floor, method, report, solvers) if twin is not None else None
 
     cell_of = cells[train].astype(np.int16)
@@ -142,10 +143,15 @@ def strict(
     )
 
 
-def union_outcome(fitter: Fitter, task: Task, alpha: float, start: Start | None, *, absolute: bool = False) -> Outcome:
-    """R_UF: a probe fitted on training and test rows together, on the test rows; `start` has seen no others."""
+def union_outcome(
+    fitter: Fitter, task: Task, alpha: float, start: Start | None, like: "_core.Design", *, absolute: bool = False
+) -> Outcome:
+    """R_UF: a probe fitted on training and test rows together, on the test rows.
+
+    `start` has seen no others, and `like` is the design of the training rows.
+    """
     rows = np.sort(np.concatenate([task.train_rows, task.test_rows]))
-    design = fitter.moments(rows).design(scaling=fitter.method.scaling)
+    design = fitter.moments(rows).design(scaling=fitter.method.scaling, like=like)
     fitted = fitter.fit("union", design, rows, alpha, start, absolute=absolute)
     return fitter.outcome(fitted.probe, task.test_rows)
 

@@ -13,18 +13,37 @@ use crate::features::{Features, slice};
 use crate::interrupt;
 use crate::linear::LinearProbe;
 
+/// The class model of a design, made by the first logistic fit, and that of a design with nearly the same rows.
+pub struct LazyModel {
+    design: Arc<moments::Design>,
+    like: Option<Arc<LazyModel>>,
+    made: OnceLock<probe::ClassModel>,
+}
+
+impl LazyModel {
+    pub fn get(&self) -> ssl_risk_core::Result<&probe::ClassModel> {
+        once(&self.made, || {
+            let like = self.like.as_ref().map(|like| like.get()).transpose()?;
+            probe::ClassModel::new(self.design.clone(), like)
+        })
+    }
+}
+
 #[pyclass(frozen, module = "ssl_risk_rs._core")]
 pub struct Design {
     pub design: Arc<moments::Design>,
-    /// Made by the first logistic fit.
-    pub model: OnceLock<probe::ClassModel>,
+    pub model: Arc<LazyModel>,
     /// Made by the first ridge fit.
     factor: OnceLock<probe::RidgeFactor>,
 }
 
 impl Design {
-    pub fn new(design: moments::Design) -> Self {
-        Self { design: Arc::new(design), model: OnceLock::new(), factor: OnceLock::new() }
+    /// `like`: see [`probe::ClassModel::new`].
+    pub fn new(design: moments::Design, like: Option<&Self>) -> Self {
+        let design = Arc::new(design);
+        let like = like.map(|like| like.model.clone());
+        let model = Arc::new(LazyModel { design: design.clone(), like, made: OnceLock::new() });
+        Self { design, model, factor: OnceLock::new() }
     }
 
     fn factor(&self) -> ssl_risk_core::Result<&probe::RidgeFactor> {

@@ -8,7 +8,7 @@ use ssl_risk_core::kernel::parallel::install;
 use ssl_risk_core::rows::TrainingRows;
 use ssl_risk_core::{Run, probe};
 
-use crate::arguments::{once, threads};
+use crate::arguments::threads;
 use crate::design::Design;
 use crate::features::{Features, slice};
 use crate::interrupt;
@@ -87,8 +87,7 @@ pub fn fit_logistic(
     let fit = interrupt::run(py, progress.as_ref(), |control| {
         let matrix = slices.matrix()?;
         let training = TrainingRows::new(&matrix, rows, labels, design.design.n_classes)?;
-        let new_model = || probe::ClassModel::new(design.design.clone());
-        let model = once(&design.model, || install(n_threads, new_model))?;
+        let model = install(n_threads, || design.model.get())?;
         probe::fit_logistic(training, model, start, settings, Run { n_threads, control })
     })?;
     LogisticFit::new(py, fit, alpha, began, Continuation::Host)

@@ -225,15 +225,21 @@ impl Moments {
         })
     }
 
-    #[pyo3(signature = (cells=None, *, scaling="none"))]
-    fn design(&self, py: Python<'_>, cells: Option<Vec<usize>>, scaling: &str) -> PyResult<Design> {
+    #[pyo3(signature = (cells=None, *, scaling="none", like=None))]
+    fn design(
+        &self,
+        py: Python<'_>,
+        cells: Option<Vec<usize>>,
+        scaling: &str,
+        like: Option<&Design>,
+    ) -> PyResult<Design> {
         let scaling = scaling_from(scaling)?;
         py.detach(|| {
             let moments = self.lock();
             let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
             moments.design(&cells, scaling)
         })
-        .map(Design::new)
+        .map(|design| Design::new(design, like))
         .map_err(to_py)
     }
 }

@@ -36,6 +36,11 @@ const ROW_VARIANCE: f64 = 0.1;
 const DIAGONAL: f32 = 1e-5;
 const NO_COVARIANCE: f32 = 1e-7;
 
+/// Sum of an axis' squared correlations with all others, on average, up to which another basis will do: fits take as many
+/// passes at 0.19 and a quarter more at 0.77 (docs/decisions/0003-logistic-solver.md). And the share of the mean variance
+/// below which an axis' correlations count less.
+const CORRELATED: f64 = 0.2;
+const NEGLIGIBLE: f32 = 1e-5;
 /// Numbers of a cache line.
 const LINE: usize = 8;
 
@@ -46,7 +51,7 @@ pub struct ClassModel {
     /// Eigenvalues of S_w, `(d)`.
     eigenvalues: Vec<f64>,
     /// Eigenvectors, `(d, d)`; `None` where S_w is diagonal as it stands, so that they are the axes.
-    basis: Option<Mat<f32>>,
+    basis: Option<Arc<Mat<f32>>>,
     /// Class means in the eigenbasis, `(d, k′)`.
     means: Mat<f32>,
     /// Diagonal of the between-class covariance in the eigenbasis, `(d)`.
@@ -59,11 +64,12 @@ pub struct ClassModel {
 }
 
 impl ClassModel {
-    /// The model of a training set.
+    /// The model of a training set; `like` is that of one with nearly the same rows, in whose eigenbasis this one stays if
+    /// S_w is nearly diagonal there as well.
     ///
     /// # Errors
     /// [`Error::Numerical`] if the eigendecomposition does not converge.
-    pub fn new(design: Arc<Design>) -> Result<Self> {
+    pub fn new(design: Arc<Design>, like: Option<&Self>) -> Result<Self> {
         let (d, k) = (design.n_features(), design.classes.len());
         let mu = MatRef::from_row_major_slice(&design.means, k, d);
         let weighted = Mat::from_fn(d, k, |j, c| design.priors[c] * mu[(c, j)]);
@@ -75,15 +81,19 @@ impl ClassModel {
             return Err(Error::Numerical(what.into()));
         }
         let mu = narrow(mu.transpose());
+        let near = like.and_then(|like| like.basis.as_ref()).filter(|basis| basis.nrows() == d);
         let (eigenvalues, basis) = if is_diagonal(&within) {
-            ((0..d).map(|j| within[(j, j)]).collect(), None)
+            (diagonal(&within), None)
+        } else if let Some((variances, basis)) = near.and_then(|basis| variances_along(basis, &within)) {
+            (variances, Some(basis))
         } else {
             let eigen = within.self_adjoint_eigen(Side::Lower).map_err(|_| {
                 Error::Numerical("eigendecomposition of the within-class covariance failed".into())
             })?;
-            (eigen.S().column_vector().iter().copied().collect::<Vec<f32>>(), Some(eigen.U().to_owned()))
+            (eigen.S().column_vector().iter().copied().collect(), Some(Arc::new(eigen.U().to_owned())))
         };
-        let means = rotated(basis.as_ref(), mu.as_ref());
+        let basis_of = basis.as_deref();
+        let means = rotated(basis_of, mu.as_ref());
         let mut between = vec![0.0; d];
         for (c, prior) in design.priors.iter().enumerate() {
             for (b, &m) in between.iter_mut().zip(column(&means, c)) {
@@ -115,7 +125,7 @@ impl ClassModel {
         // without any variance means are zero as well: they are then divided by what float32 still holds
         let ridge = (0.1 * design.mean_variance()).max(f64::from(f32::MIN_POSITIVE));
         let rotated = Mat::from_fn(d, k, |j, c| self.means[(j, c)] / (self.eigenvalues[j] + ridge) as f32);
-        let weights = rotated_back(self.basis.as_ref(), &rotated);
+        let weights = rotated_back(self.basis.as_deref(), &rotated);
         let mut point = vec![0.0; (d + 1) * k];
         for c in 0..k {
             let pairs = column(&self.means, c).iter().zip(column(&rotated, c));
@@ -138,6 +148,25 @@ fn is_diagonal(m: &Mat<f32>) -> bool {
         v <= NO_COVARIANCE * mean || v <= DIAGONAL * (m[(i, i)] * m[(j, j)]).abs().sqrt()
     };
     (0..d).all(|j| (j + 1..d).all(|i| small(i, j)))
+}
+
+fn diagonal(m: &Mat<f32>) -> Vec<f32> {
+    (0..m.nrows()).map(|j| m[(j, j)]).collect()
+}
+
+/// Variances along the axes of a basis, and that basis, unless they are too far from uncorrelated.
+fn variances_along(basis: &Arc<Mat<f32>>, within: &Mat<f32>) -> Option<(Vec<f32>, Arc<Mat<f32>>)> {
+    let along = basis.transpose() * (within * basis.as_ref());
+    let variances = diagonal(&along);
+    let d = variances.len();
+    let least = NEGLIGIBLE * variances.iter().sum::<f32>() / d as f32;
+    let inverse: Vec<f32> = variances.iter().map(|v| v.max(least).recip()).collect();
+    let of_column = |j: usize| {
+        let squares = column(&along, j).iter().zip(&inverse).map(|(v, inverse)| v * v * inverse).sum::<f32>();
+        f64::from((squares - variances[j] * variances[j] * inverse[j]) * inverse[j])
+    };
+    let correlation = (0..d).map(of_column).sum::<f64>() / d as f64;
+    (correlation <= CORRELATED).then(|| (variances, basis.clone()))
 }
 
 /// Coordinates `(d, k′)` in the eigenbasis.
@@ -207,7 +236,7 @@ impl<'a> Metric<'a> {
             Some(basis) => {
                 let to = MatMut::from_row_major_slice_mut(out_weights, d, k);
                 let from = MatRef::from_column_major_slice(&rotated, d, k);
-                matmul(to, Accum::Replace, basis, from, 1.0, get_global_parallelism());
+                matmul(to, Accum::Replace, basis.as_ref(), from, 1.0, get_global_parallelism());
             }
         }
         out.par_chunks_mut(k).for_each(remove_mean);
@@ -294,4 +323,64 @@ fn weighted_gram(model: &ClassModel, top: &[(usize, f64)], inverse: &[f64]) -> M
         }
     }
     gram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moments::{Affine, Sums};
+
+    /// Two classes whose features 0 and 1 correlate by `r` within classes, of four.
+    fn design(r: f64, variances: [f64; 4]) -> Arc<Design> {
+        let mut covariance = vec![0.0; 16];
+        for (j, v) in variances.into_iter().enumerate() {
+            covariance[j * 5] = v;
+        }
+        covariance[1] = r * (variances[0] * variances[1]).sqrt();
+        covariance[4] = covariance[1];
+        Arc::new(Design {
+            n: 1000,
+            n_classes: 2,
+            affine: Affine { shift: vec![0.0; 4], scale: vec![1.0; 4] },
+            classes: vec![0, 1],
+            priors: vec![0.5; 2],
+            means: vec![0.0; 8],
+            covariance,
+            offset: vec![0.0; 4],
+            sums: Sums::Float64,
+        })
+    }
+
+    fn basis(model: &ClassModel) -> &Arc<Mat<f32>> {
+        model.basis.as_ref().expect("features correlate")
+    }
+
+    #[test]
+    fn nearly_the_same_rows_stay_in_the_same_eigenbasis() {
+        let first = ClassModel::new(design(0.5, [1.0, 2.0, 3.0, 4.0]), None).unwrap();
+        let (near, far) = (design(0.55, [1.1, 2.0, 3.0, 3.9]), design(-0.9, [1.0, 2.0, 3.0, 4.0]));
+        let like = ClassModel::new(near.clone(), Some(&first)).unwrap();
+        assert!(Arc::ptr_eq(basis(&like), basis(&first)));
+        // variances along its axes add up to the trace
+        assert!((like.eigenvalues.iter().sum::<f64>() - 10.0).abs() < 1e-5);
+        let own = ClassModel::new(near, None).unwrap();
+        let (mut a, mut b) = (own.eigenvalues.clone(), like.eigenvalues.clone());
+        a.sort_by(f64::total_cmp);
+        b.sort_by(f64::total_cmp);
+        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 0.03 * a), "{a:?} {b:?}");
+        let other = ClassModel::new(far, Some(&first)).unwrap();
+        assert!(!Arc::ptr_eq(basis(&other), basis(&first)));
+    }
+
+    #[test]
+    fn a_basis_of_other_features_is_left_alone() {
+        let first = ClassModel::new(design(0.5, [1.0, 2.0, 3.0, 4.0]), None).unwrap();
+        let mut wider = (*design(0.5, [1.0, 2.0, 3.0, 4.0])).clone();
+        wider.affine = Affine { shift: vec![0.0; 2], scale: vec![1.0; 2] };
+        wider.covariance = vec![1.0, 0.5, 0.5, 1.0];
+        wider.means = vec![0.0; 4];
+        wider.offset = vec![0.0; 2];
+        let model = ClassModel::new(Arc::new(wider), Some(&first)).unwrap();
+        assert_eq!(basis(&model).nrows(), 2);
+    }
 }

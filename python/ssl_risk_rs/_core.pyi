@@ -15,6 +15,7 @@ __all__ = [
     "BankVerification",
     "BankWriter",
     "Design",
+    "FeatureScaling",
     "Kernel",
     "LinearProbe",
     "LogisticFit",
@@ -725,6 +726,34 @@ class Design:
         """
 
 @final
+class FeatureScaling:
+    """How rows scale their features: z = (x − shift) · scale; made by `feature_scaling`."""
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Means of raw features, shape (d,)."""
+
+    @property
+    def shift(self) -> NDArray[np.float32]:
+        """The means as float32 holds them, shape (d,)."""
+
+    @property
+    def scale(self) -> NDArray[np.float32]:
+        """Factors, shape (d,); 0 for features that are constant on the rows."""
+
+    @property
+    def offset(self) -> NDArray[np.float64]:
+        """Where the means lie in scaled coordinates, shape (d,): not quite at 0, since `shift` is rounded."""
+
+    @property
+    def constant(self) -> NDArray[np.uint32]:
+        """Features that count as constant on the rows, as `Design.constant`."""
+
+    @property
+    def mean_variance(self) -> float:
+        """Mean variance of the scaled features that vary, as `Design.mean_variance`."""
+
+@final
 class LinearProbe:
     """A linear probe: scores ((x − shift) · scale) W + b. Pickles to the same bits."""
 
@@ -1038,7 +1067,7 @@ def feature_scaling(
     rows: NDArray[np.uint32],
     *,
     scaling: Literal["none", "standardize", "minmax"] | str = "none",
-) -> tuple[NDArray[np.uint32], float]:
+) -> FeatureScaling:
     """How few rows scale their features: what `solve_ridge_dual` does with them.
 
     Parameters
@@ -1047,8 +1076,7 @@ def feature_scaling(
 
     Returns
     -------
-    constant : uint32 array, features that count as constant on these rows, as `Design.constant`
-    mean_variance : float, as `Design.mean_variance`; both computed in float64, in two scans
+    FeatureScaling, computed in float64 from the rows themselves, in two scans.
 
     Raises
     ------

@@ -83,8 +83,8 @@ def test_constant_features_are_named(scaling, shift, precision):
     _, (coef, _, _, scale) = design.solve_ridge([1e-2 * design.mean_variance])[0].__reduce__()
     assert (scale[[1, 3, 4, 6]] == 0).all() and (coef[:, [1, 3, 4, 6]] == 0).all()
     few = np.arange(5, dtype=np.uint32)
-    of_rows, unit = _core.feature_scaling(x, few, scaling=scaling)
-    assert of_rows.tolist() == [1, 3, 4, 6] and unit > 0
+    of_rows = _core.feature_scaling(x, few, scaling=scaling)
+    assert of_rows.constant.tolist() == [1, 3, 4, 6] and of_rows.mean_variance > 0
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -105,7 +105,7 @@ def test_float16_and_banks_are_judged_alike(tmp_path, dtype):
         moments = _core.Moments(9, 2, shift=_core.choose_shift(features, rows))
         moments.update(features, rows, y, np.zeros(300, np.uint8))
         assert moments.design(scaling="standardize").constant.tolist() == [2, 5]
-        assert _core.feature_scaling(features, rows[:8], scaling="standardize")[0].tolist() == [2, 5]
+        assert _core.feature_scaling(features, rows[:8], scaling="standardize").constant.tolist() == [2, 5]
 
 
 @pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
@@ -121,7 +121,7 @@ def test_the_mean_variance_is_that_of_the_features_that_are_kept(scaling):
         # scales are float32
         assert design.mean_variance == pytest.approx(expected, rel=1e-6)
         few = np.arange(5, dtype=np.uint32)
-        _, unit = _core.feature_scaling(features, few, scaling=scaling)
+        unit = _core.feature_scaling(features, few, scaling=scaling).mean_variance
         width = {"none": 1.0, "standardize": x[:5].std(0, dtype=np.float64), "minmax": np.ptp(x[:5], 0)}[scaling]
         assert unit == pytest.approx((x[:5].var(0, dtype=np.float64) / np.square(width)).mean(), rel=1e-6)
     nothing = design_of(np.full((400, 3), 2.5, np.float32), y, scaling=scaling)

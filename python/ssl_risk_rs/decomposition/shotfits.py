@@ -6,6 +6,7 @@ Penalties are those of the scaled features: rotation leaves ‖W‖ as it is.
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from ssl_risk_rs.decomposition.tuning import FoldPath, PenaltyPath, as_penalty, 
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.record import FitRecord, Method, Penalty
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["ALPHAS", "STRONGEST", "UNTUNED", "DrawFit", "Shot", "fit_shot", "fold_rows"]
 
@@ -218,21 +222,15 @@ class _Span:
         method: Method,
         report: Report,
     ) -> None:
-        constant, unit = _core.feature_scaling(shot.x[own], np.arange(len(own), dtype=np.uint32), scaling=scaling)
+        self.scaled = _core.feature_scaling(shot.x, own.astype(np.uint32), scaling=scaling)
+        unit = self.scaled.mean_variance
         self.unit = unit if np.isfinite(unit) and unit > 0 else 1.0
-        z = wide[own]
-        self.shift, self.scale = _affine(z, scaling, constant)
-        self._scale(z)
-        self.mean = z.mean(0)
-        z -= self.mean
-        gram = z @ z.T
-        self.z, self.axes = z, _axes(gram, shot.labels[own])  # (n, d), (n, r)
+        self.z = self._coordinates(wide[own])  # (n, d)
+        gram = self.z @ self.z.T
+        self.axes = _axes(gram, shot.labels[own])  # (n, r)
         coordinates = gram @ self.axes  # (n, r)
         if len(held):  # (h, d) @ (d, n) @ (n, r)
-            others = wide[held]
-            self._scale(others)
-            others -= self.mean
-            coordinates = np.concatenate([coordinates, others @ z.T @ self.axes])
+            coordinates = np.concatenate([coordinates, self._coordinates(wide[held]) @ self.z.T @ self.axes])
         labels = np.concatenate([shot.labels[own], shot.labels[held]])
         features = Features.of_arrays(np.ascontiguousarray(coordinates, dtype=np.float32))
         self.fitter = Fitter(features, labels, n_classes, method, report)
@@ -240,10 +238,11 @@ class _Span:
         self.held = np.arange(len(own), len(labels), dtype=np.uint32)
         self.design = self.fitter.moments(self.rows).design(scaling="none")
 
-    def _scale(self, x: np.ndarray) -> None:
-        """In place, float64 (n, d)."""
-        x -= self.shift
-        x *= self.scale
+    def _coordinates(self, x: np.ndarray) -> np.ndarray:
+        """Scaled features less their mean, in place, float64 (n, d)."""
+        x -= self.scaled.mean
+        x *= self.scaled.scale
+        return x
 
     def fit(self, role: str, alpha: float, start: Start | None, *, judged: bool) -> Fitted:
         """A probe in these coordinates; α in units of the mean variance of the scaled features."""
@@ -253,7 +252,8 @@ class _Span:
         """The same probe on raw features."""
         coef, intercept = probe.raw()
         weights = coef @ self.axes.T @ self.z  # (k, r) @ (r, n) @ (n, d), scaled coordinates
-        return _core.LinearProbe(weights, intercept - weights @ self.mean, self.shift, self.scale)
+        shift, scale = self.scaled.shift, self.scaled.scale
+        return _core.LinearProbe(weights, intercept - weights @ self.scaled.offset, shift, scale)
 
 
 def _axes(gram: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -265,26 +265,31 @@ def _axes(gram: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     within, between = _contrasts(labels)
     least = _RANK * max(float(np.einsum("ii->i", gram).max()), np.finfo(float).tiny)
-    a = within @ _roots(within.T @ gram @ within, least)
-    beyond = between - a @ (a.T @ (gram @ between))
+    a = within.T @ _roots(within @ gram @ within.T, least)
+    beyond = between.T - a @ (a.T @ (gram @ between.T))
     a = np.concatenate([a, beyond @ _roots(beyond.T @ gram @ beyond, least)], 1)
     if not a.shape[1]:  # all features are constant
         a = np.full((len(gram), 1), 1.0)
     return np.asarray(a)
 
 
-def _contrasts(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orthonormal columns: sums over rows of one class that are 0 for equal rows (n, n − k), and class means (n, k)."""
+def _contrasts(labels: np.ndarray) -> "tuple[csr_array, np.ndarray]":
+    """Orthonormal rows: sums over rows of one class that are 0 for equal rows (n − k, n), and class means (k, n)."""
+    from scipy.sparse import csr_array
+
     classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    between = np.eye(len(classes))[class_of.ravel()] / np.sqrt(counts)[class_of.ravel(), None]
-    within = np.zeros((len(labels), len(labels) - len(classes)))
-    column = 0
-    for c, n in enumerate(counts):
-        rows = np.flatnonzero(class_of.ravel() == c)
-        for i in range(1, n):  # a row less the mean of those before it
-            within[rows[: i + 1], column] = np.array([-1.0] * i + [i]) / np.sqrt(i * (i + 1))
-            column += 1
-    return within, between
+    between = (class_of.ravel() == np.arange(len(classes))[:, None]) / np.sqrt(counts)[:, None]
+    order = np.argsort(class_of.ravel(), kind="stable")
+    # a row less the mean of those before it, for each but the first of a class
+    before = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    at = np.flatnonzero(before)
+    i = before[at]
+    columns = np.concatenate([order[j - n : j + 1] for j, n in zip(at.tolist(), i.tolist(), strict=True)] or [at])
+    size = 1 / np.sqrt(i * (i + 1.0))
+    ends = np.cumsum(i + 1)
+    values = np.repeat(-size, i + 1)
+    values[ends - 1] = i * size
+    return csr_array((values, columns, np.concatenate([[0], ends])), (len(at), len(labels))), between
 
 
 def _roots(gram: np.ndarray, least: float) -> np.ndarray:
@@ -294,20 +299,6 @@ def _roots(gram: np.ndarray, least: float) -> np.ndarray:
     values, vectors = np.linalg.eigh(gram)
     kept = values > least
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
-
-
-def _affine(wide: np.ndarray, scaling: str, constant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and scale float32 (d,) of z = (x − shift) · scale, from these rows; a constant feature has scale 0."""
-    shift, width = np.zeros(wide.shape[1]), np.ones(wide.shape[1])
-    if scaling == "standardize":
-        shift, width = wide.mean(0), wide.std(0)
-    elif scaling == "minmax":
-        shift = wide.min(0)
-        width = wide.max(0) - shift
-    width[constant] = 1.0
-    scale = 1.0 / width
-    scale[constant] = 0.0
-    return shift.astype(np.float32), scale.astype(np.float32)
 
 
 class _SpanPath:

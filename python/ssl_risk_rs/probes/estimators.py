@@ -348,7 +348,7 @@ class RidgeProbeCV(_Probe):
         wide = len(features) < features.shape[1]
         solver = self._open(features)
         if wide:
-            unit = _core.feature_scaling(features, rows, scaling=self.scaling)[1]
+            unit = _core.feature_scaling(features, rows, scaling=self.scaling).mean_variance
         else:
             weakest = min(alphas, default=np.inf)  # those of the default are not below the floor
             moments = self._ridge_moments(solver, features, rows, labels, weakest, cells=folds, n_cells=self.n_folds)

@@ -38,6 +38,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(logistic::fit_logistic, m)?)?;
     m.add_function(wrap_pyfunction!(logistic::fit_logistic_in, m)?)?;
     m.add_class::<python_space::PassControl>()?;
+    m.add_class::<linear::FeatureScaling>()?;
     m.add_function(wrap_pyfunction!(linear::feature_scaling, m)?)?;
     m.add_function(wrap_pyfunction!(linear::solve_ridge_dual, m)?)?;
     m.add_function(wrap_pyfunction!(judge::judge, m)?)?;

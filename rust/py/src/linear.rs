@@ -145,20 +145,59 @@ pub fn solve_ridge_dual(
     Ok(probes.into_iter().map(LinearProbe).collect())
 }
 
-/// (constant (n_constant), mean_variance)
-type FeatureScaling<'py> = (Bound<'py, PyArray1<u32>>, f64);
+/// How rows scale their features.
+#[pyclass(frozen, module = "ssl_risk_rs._core")]
+pub struct FeatureScaling(RowScaling);
+
+#[pymethods]
+impl FeatureScaling {
+    /// (d) means of raw features
+    #[getter]
+    fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        self.0.mean.clone().into_pyarray(py)
+    }
+
+    /// (d) in raw coordinates
+    #[getter]
+    fn shift<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        self.0.affine.shift.clone().into_pyarray(py)
+    }
+
+    /// (d)
+    #[getter]
+    fn scale<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        self.0.affine.scale.clone().into_pyarray(py)
+    }
+
+    /// (d) where the means lie in scaled coordinates
+    #[getter]
+    fn offset<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        self.0.offset.clone().into_pyarray(py)
+    }
+
+    /// (n_constant) indices of features that do not vary.
+    #[getter]
+    fn constant<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        self.0.affine.constant().into_pyarray(py)
+    }
+
+    #[getter]
+    fn mean_variance(&self) -> f64 {
+        self.0.mean_variance
+    }
+}
 
 #[pyfunction]
 #[pyo3(signature = (features, rows, *, scaling="none"))]
-pub fn feature_scaling<'py>(
-    py: Python<'py>,
-    features: Features<'py>,
-    rows: PyReadonlyArray1<'py, u32>,
+pub fn feature_scaling(
+    py: Python<'_>,
+    features: Features<'_>,
+    rows: PyReadonlyArray1<'_, u32>,
     scaling: &str,
-) -> PyResult<FeatureScaling<'py>> {
+) -> PyResult<FeatureScaling> {
     let scaling = scaling_from(scaling)?;
     let slices = features.slices()?;
     let rows = slice(&rows, "rows")?;
     let scaled = interrupt::run(py, None, |_| RowScaling::new(&slices.matrix()?, rows, scaling))?;
-    Ok((scaled.affine.constant().into_pyarray(py), scaled.mean_variance))
+    Ok(FeatureScaling(scaled))
 }

@@ -1,5 +1,7 @@
 //! How features are scaled by a few rows, without the products of features that [`super::Moments`] keep.
 
+use multiversion::multiversion;
+
 use crate::error::{Error, Result};
 use crate::rows::Matrix;
 use crate::scaling::{Affine, Scaling, Spread, mean_variance};
@@ -31,25 +33,21 @@ impl RowScaling {
         matrix.check_in(rows)?;
         let mut x = vec![0.0_f32; d];
         let mut mean = vec![0.0; d];
-        let mut range = vec![(f32::INFINITY, f32::NEG_INFINITY); d];
+        let (mut least, mut largest) = (vec![f32::INFINITY; d], vec![f32::NEG_INFINITY; d]);
         for row in rows {
             matrix.stage_finite(std::slice::from_ref(row), &mut x, d)?;
-            for ((m, r), &v) in mean.iter_mut().zip(&mut range).zip(&x) {
-                *m += f64::from(v);
-                *r = (r.0.min(v), r.1.max(v));
-            }
+            add_row(&x, &mut mean, &mut least, &mut largest);
         }
         mean.iter_mut().for_each(|m| *m /= n);
         let mut variance = vec![0.0; d];
         for row in rows {
             matrix.stage(std::slice::from_ref(row), &mut x, d)?;
-            for ((s, m), &v) in variance.iter_mut().zip(&mean).zip(&x) {
-                *s += (f64::from(v) - m).powi(2) / n;
-            }
+            add_squares(&x, &mean, &mut variance);
         }
+        variance.iter_mut().for_each(|s| *s /= n);
         let scale = (0..d)
             .map(|j| {
-                let width = f64::from(range[j].1) - f64::from(range[j].0);
+                let width = f64::from(largest[j]) - f64::from(least[j]);
                 scaling.factor(&Spread { mean: mean[j], variance: variance[j], width, noise: 0.0 })
             })
             .collect();
@@ -57,5 +55,22 @@ impl RowScaling {
         let scaled = variance.iter().zip(&affine.scale).map(|(v, &s)| v * f64::from(s).powi(2));
         let mean_variance = mean_variance(scaled, &affine.scale);
         Ok(Self { affine, mean, offset, mean_variance })
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+fn add_row(x: &[f32], sum: &mut [f64], least: &mut [f32], largest: &mut [f32]) {
+    for (((&x, sum), least), largest) in x.iter().zip(sum).zip(least).zip(largest) {
+        *sum += f64::from(x);
+        *least = least.min(x);
+        *largest = largest.max(x);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2+fma"))]
+fn add_squares(x: &[f32], mean: &[f64], sum: &mut [f64]) {
+    for ((&x, mean), sum) in x.iter().zip(mean).zip(sum) {
+        let v = f64::from(x) - mean;
+        *sum += v * v;
     }
 }

@@ -65,6 +65,8 @@ class BankHeader:
     limit_group: str | None = None
     #: whether images were turned as their EXIF data say, and the version of the rules that decode them
     exif_orientation: bool | None = None
+    #: number of the augmented view that images were seen in
+    view: int | None = None
     pixels_version: int | None = None
     #: test images that are training images too
     overlap: Mapping[str, JSON] | None = None
@@ -327,6 +329,7 @@ _FIELDS: dict[str, Callable[[str, JSON], Any]] = {
         "code_files": _strings,
         "data_identity": _mapping,
         "exif_orientation": _boolean,
+        "view": _integer,
         "pixels_version": _integer,
         "overlap": _mapping,
         "notes": _objects,

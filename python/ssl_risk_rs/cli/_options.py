@@ -295,7 +295,8 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
 
     from ssl_risk_rs.extraction.settings import ExtractionSettings
 
-    settings = ExtractionSettings(**{field.name: options.pop(field.name) for field in fields(ExtractionSettings)})
+    given = [field.name for field in fields(ExtractionSettings) if field.name in options]
+    settings = ExtractionSettings(**{name: options.pop(name) for name in given})
     layers = options.pop("layers")
     return {
         "settings": settings,

@@ -1,5 +1,7 @@
 """`ssl-risk-rs extract`."""
 
+import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -9,6 +11,7 @@ from ssl_risk_rs.cli._engines import engine_option
 from ssl_risk_rs.cli._shards import run_shards
 
 if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
     from ssl_risk_rs.extraction import Shard
 
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 @engine_option("local", "ray", "slurm", what="Shards run")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="So many shards at a time; default: one on each GPU.")
 @opt.dry_run_option
+@click.option("--views", type=click.IntRange(1), metavar="N",
+              help="N augmented views of every image, a bank each, for `stats --views`.")  # fmt: skip
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
 @click.pass_context
@@ -41,6 +46,7 @@ def extract(
     engine_options: tuple[str, ...],
     jobs: int | None,
     dry_run: bool,
+    views: int | None,
     **options: Any,
 ) -> None:
     """Encode images into a feature bank and print where it is.
@@ -48,6 +54,7 @@ def extract(
     Rows that the bank has already are not encoded again: after an interruption the same line goes on from the
     last committed block. When the bank is complete, neither torch nor an image is touched. Several processes or
     machines share the work with --shard 0/4 … --shard 3/4, which --shards 4 runs on this machine or on an engine.
+    --views 3 makes three banks, of augmented views of every image, and prints the line that measures them.
 
     \b
     ssl-risk-rs extract -m timm:vit_small_patch14_dinov2 -d folder:imgs --limit 100/class --store banks
@@ -63,35 +70,57 @@ def extract(
     several = shards is not None or engine != "local" or jobs is not None
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
+    seen = [settings.pop("settings")]
+    if views is not None:
+        seen = [replace(seen[0], view=view) for view in range(1, views + 1)]
     if dry_run:
-        forecasts = forecast_banks(model, data, store=store, group=group, shard=shard, say=opt.say, **settings)
+        forecasts = [
+            forecast
+            for one in seen
+            for forecast in forecast_banks(
+                model, data, store=store, group=group, shard=shard, say=opt.say, settings=one, **settings
+            )
+        ]
         print_forecasts(forecasts, form)
     if several:
         run_shards(
             context, model, data, store, engine=engine, engine_options=engine_options, jobs=jobs, shards=shards,
-            device=settings["settings"].device, dry_run=dry_run,
+            device=seen[0].device, dry_run=dry_run,
         )  # fmt: skip
     if dry_run:
         return
+    found: list[FeatureBank] = []
     with EventDisplay() as progress:
-        banks = ensure_banks(
-            model, data, store=store, group=group, shard=shard, say=opt.say, progress=progress, **settings
-        )
-    rows: list[dict[str, Any]] = [
-        {
-            "encoder": bank.header["encoder"],
-            "feature": feature,
-            "data": bank.header["data"],
-            "rows": bank.n_rows,
-            "n_features": bank.n_features,
-            "dtype": bank.dtype,
-            "path": str(bank.path),
-        }
-        for feature, bank in banks.items()
-    ]
+        for one in seen:
+            found += ensure_banks(
+                model, data, store=store, group=group, shard=shard, say=opt.say, progress=progress, settings=one,
+                **settings,
+            ).values()  # fmt: skip
+    rows = [_row(bank) for bank in found]
     if shard is not None:
-        for row, bank in zip(rows, banks.values(), strict=True):
+        for row, bank in zip(rows, found, strict=True):
             filled = shards_filled(bank, shard.count)
             row |= {"shard": str(shard), "shard_rows": len(shard.span(bank.n_rows)), "missing": filled.n_missing}
             opt.say(f"{row['feature']}: {filled}.")
     opt.print_rows(rows, form)
+    if views is not None:
+        for feature in dict.fromkeys(bank.header["feature"] for bank in found):
+            first, *others = (bank.path for bank in found if bank.header["feature"] == feature)
+            line = ["ssl-risk-rs", "stats", str(first)]
+            for path in others:
+                line += ["--views", str(path)]
+            opt.say(f"Statistics of the views:\n{shlex.join(line)}")
+
+
+def _row(bank: "FeatureBank") -> dict[str, Any]:
+    view = bank.header["view"]
+    return {
+        "encoder": bank.header["encoder"],
+        "feature": bank.header["feature"],
+        **({} if view is None else {"view": view}),
+        "data": bank.header["data"],
+        "rows": bank.n_rows,
+        "n_features": bank.n_features,
+        "dtype": bank.dtype,
+        "path": str(bank.path),
+    }

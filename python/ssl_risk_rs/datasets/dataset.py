@@ -16,6 +16,7 @@ from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.pixels import upright
 from ssl_risk_rs.datasets.sources import GROUP, Glances, Listing, Picture, Source, text
 from ssl_risk_rs.datasets.split_file import SplitFile
+from ssl_risk_rs.datasets.views import view_of
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ImageDataset:
     limit : Limit or None
     group : column of `samples` whose groups a limit, and a part that is set aside, keep whole, or None
     exif_orientation : whether images are turned as their EXIF data ask
+    view : number of the augmented view that images are seen in (see `viewed`), or None
     samples : polars frame of n rows, see `samples`
     notes : list of str, sentences a user should read
     """
@@ -56,6 +58,7 @@ class ImageDataset:
         group: str | None = None,
         excluded: Collection[str] = (),
         exif_orientation: bool = False,
+        view: int | None = None,
     ) -> None:
         self.source = source
         self.split_file = split_file
@@ -63,7 +66,8 @@ class ImageDataset:
         self.group = group
         self.excluded = frozenset(excluded)
         self.exif_orientation = exif_orientation
-        self.name = source.name
+        self.view = view
+        self.name = source.name if view is None else f"{source.name}, view {view}"
         self.uri = f"{source.scheme}:{source.location}" if source.location else source.scheme
 
     def __len__(self) -> int:
@@ -194,9 +198,10 @@ class ImageDataset:
         return self.picture(row).image
 
     def picture(self, row: int) -> Picture:
-        """Decode one image, and the orientation its EXIF data ask for, applied if the data set is told to."""
+        """Decode one image, in its view if there is one, and the orientation EXIF data ask for, applied if told to."""
         picture = self.source.load(int(self._positions[row]))
-        return upright(picture) if self.exif_orientation else picture
+        picture = upright(picture) if self.exif_orientation else picture
+        return picture if self.view is None else view_of(picture, self.sample_id(row), self.view)
 
     def content(self, row: int) -> bytes | str:
         """What tells whether two rows are the same image: the path of its file, or what is stored where it has none."""
@@ -226,8 +231,16 @@ class ImageDataset:
         """The same data set, its images turned as their EXIF data ask, or not."""
         return self if exif_orientation == self.exif_orientation else self._changed(exif_orientation=exif_orientation)
 
+    def viewed(self, view: int | None) -> "ImageDataset":
+        """The same data set in an augmented view, 1, 2, …: see `datasets.views`; None: as it is."""
+        return self if view == self.view else self._changed(view=view)
+
     def _changed(
-        self, *, excluded: Collection[str] | None = None, exif_orientation: bool | None = None
+        self,
+        *,
+        excluded: Collection[str] | None = None,
+        exif_orientation: bool | None = None,
+        view: int | None = None,
     ) -> "ImageDataset":
         return ImageDataset(
             self.source,
@@ -236,6 +249,7 @@ class ImageDataset:
             group=self.group,
             excluded=self.excluded if excluded is None else excluded,
             exif_orientation=self.exif_orientation if exif_orientation is None else exif_orientation,
+            view=self.view if view is None else view,
         )
 
     def fingerprint(self, hash_content: bool = False) -> str:

@@ -32,9 +32,6 @@ __all__ = ["ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
 #: seconds after which a silent step says what it does
 PATIENCE = 1.0
 
-#: settings that change how fast a bank is made, not what is in it
-_HOW = ("device", "batch_size", "workers")
-
 
 def ensure_bank(
     model: str,
@@ -261,7 +258,6 @@ def request_of(
     file = Path(name.target) if name.kind == "checkpoint" else None
     if name.kind == "registry":
         file = bundled_path(name.target) if name.target in BUNDLED else published_file(name.target)
-    how = {key: value for key, value in asdict(settings).items() if key not in _HOW}
     return {
         "version": FACTS_VERSION,
         "model": model,
@@ -273,7 +269,7 @@ def request_of(
         "fingerprint": fingerprint or dataset.fingerprint(settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
         "group": dataset.drawing_group,
-        "settings": how,
+        "settings": settings.content(),
         "versions": library_versions(),
     }
 

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.datasets.pixels import PIXELS_VERSION
+from ssl_risk_rs.datasets.views import VIEWS_VERSION
 
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset
@@ -45,6 +46,7 @@ def facts(encoder: "Encoder", dataset: "ImageDataset", *, precision: str, finger
         "samples": samples_hash(dataset),
         "pixels": PIXELS_VERSION,
         "exif_orientation": dataset.exif_orientation,
+        **({} if dataset.view is None else {"view": [dataset.view, VIEWS_VERSION]}),
     }
 
 
@@ -109,6 +111,7 @@ def header(
         "limit": None if dataset.limit is None else str(dataset.limit),
         "limit_group": None if dataset.limit is None else dataset.group,
         "exif_orientation": dataset.exif_orientation,
+        "view": dataset.view,
         "pixels_version": PIXELS_VERSION,
         "overlap": overlap,
         "excluded": [{"where": image.where, "reason": image.reason} for image in corrupt],

@@ -59,6 +59,7 @@ def extract(
     skip_corrupt: bool = False,
     hash_content: bool = False,
     exif_orientation: bool = False,
+    view: int | None = None,
     compile: bool = False,
     shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
@@ -82,6 +83,7 @@ def extract(
         the encoder starts, and recorded in the banks. Without it the first such image ends the run.
     hash_content : tell data apart by content, not by size and time: survives a copy, reads every file
     exif_orientation : turn images as their EXIF data ask; the default leaves them as stored, like torchvision
+    view : encode augmented view 1, 2, … of each image (`datasets.views`), for `stats --views`
     shard : encode this shard's rows only, into a part of its own; any number of processes may do so at once, each
         with another shard of the same number
     say : called with sentences for the user
@@ -111,6 +113,7 @@ def extract(
         skip_corrupt=skip_corrupt,
         hash_content=hash_content,
         exif_orientation=exif_orientation,
+        view=view,
     )
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
@@ -151,6 +154,7 @@ class Job:
         self.corrupt: list[CorruptImage] = []
         self.fingerprint = dataset.fingerprint(settings.hash_content)  # before any limit, and with hashes a long read
         dataset = dataset.oriented(settings.exif_orientation or dataset.exif_orientation)
+        dataset = dataset.viewed(settings.view or dataset.view)
         if settings.skip_corrupt:
             self.corrupt = self._scan(dataset)
             dataset = dataset.without([dataset.sample_id(image.row) for image in self.corrupt])

@@ -1,7 +1,7 @@
 """Checked settings of an extraction."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
@@ -9,6 +9,9 @@ from ssl_risk_rs.extraction.forward import Amp
 __all__ = ["ExtractionSettings", "StorageDtype"]
 
 StorageDtype = Literal["auto", "float16", "float32"]
+
+#: settings that change how fast a bank is made, not what is in it
+_HOW = ("device", "batch_size", "workers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class ExtractionSettings:
     skip_corrupt : leave out images that cannot be decoded, after a scan of all of them
     hash_content : tell data apart by the files' contents instead of their sizes and times
     exif_orientation : turn images as their EXIF data ask; False leaves them as stored, like torchvision
+    view : number, from 1, of the augmented view that images are seen in; None: as they are
     """
 
     device: str = "auto"
@@ -37,6 +41,7 @@ class ExtractionSettings:
     skip_corrupt: bool = False
     hash_content: bool = False
     exif_orientation: bool = False
+    view: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -49,3 +54,13 @@ class ExtractionSettings:
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ParameterError(f"{name} is {value!r}; give auto or a whole number from {least}")
+        view = self.view
+        if view is not None and (isinstance(view, bool) or not isinstance(view, int) or view < 1):
+            raise ParameterError(f"view is {view!r}; give a whole number from 1, or None for images as they are")
+
+    def content(self) -> dict[str, Any]:
+        """What changes a bank's numbers, JSON-ready; what has been added since banks are made, where it is not None."""
+        values = {name: value for name, value in asdict(self).items() if name not in _HOW}
+        if self.view is None:
+            del values["view"]
+        return values

@@ -1,7 +1,7 @@
 """What a sweep is about: patterns become pairs of an encoder and data, each with what is known before it starts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +138,6 @@ def run_key(subject: Mapping[str, object], asked: SweepSettings) -> str:
 
 def _asked(asked: SweepSettings) -> dict[str, object]:
     settings = {name: value for name, value in asked.settings.items() if name not in _HOW and value is not None}
-    how = {
-        name: value
-        for name, value in asdict(asked.extraction).items()
-        if name not in ("device", "batch_size", "workers")
-    }
     return {
         "probes": sorted(asked.probes),
         "settings": settings,
@@ -152,7 +147,7 @@ def _asked(asked: SweepSettings) -> dict[str, object]:
         "pool": asked.pool,
         "img_size": asked.img_size,
         "limit": asked.limit,
-        "extraction": how,
+        "extraction": asked.extraction.content(),
     }
 
 

@@ -179,6 +179,12 @@ def test_patterns_are_encoders_once_and_dead_addresses_are_left_out(tmp_path):
     assert "beit_vitL16_pt22k" in dead and "beit_vitL16_pt22k" not in names
     (tmp_path / "a,b.pth").touch()  # a comma in a file's name divides nothing
     assert expand_models(["ckpt:a,b.pth@resnet50"])[0] == ["ckpt:a,b.pth@resnet50"]
+    for epoch in (10, 9):
+        (tmp_path / f"ep{epoch}.pth").touch()
+    (tmp_path / "mine.txt").write_text("ckpt:ep*.pth@resnet18?ema=true\n")
+    assert expand_models([f"@{tmp_path / 'mine.txt'}", "ckpt:ep9.pth@resnet18"])[0] == [
+        *("ckpt:ep9.pth@resnet18?ema=true", "ckpt:ep10.pth@resnet18?ema=true", "ckpt:ep9.pth@resnet18")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,7 @@ def test_patterns_are_encoders_once_and_dead_addresses_are_left_out(tmp_path):
         (("-m", "swavv_rn50"), "nearest: swav_rn50"),
         (("-m", "@none.txt"), "none.txt cannot be read"),
         (("-m", "ckpt:none.pth@resnet50"), "there is no file none.pth"),
+        (("-m", "ckpt:ep*.pth@resnet50"), "no file matches ep*.pth"),
         (("-m", "none.py:encoder"), "there is no file none.py"),
         (("-m", ","), "no encoder is named"),
         (("-m", "demo_ssl", "-d", "folder:/nowhere"), "/nowhere does not exist"),

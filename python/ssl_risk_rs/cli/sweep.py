@@ -25,7 +25,8 @@ Row = dict[str, Any]
 @click.command()
 @click.option(
     "-m", "--model", multiple=True, required=True,
-    help="Encoders: names, patterns ('swav*,dino*'), or @FILE with one of these on each line; may be repeated.",
+    help="Encoders: names, patterns ('swav*,dino*', 'ckpt:ep*.pth@ARCH'), or @FILE with one of these on each line; may "
+    "be repeated.",
 )  # fmt: skip
 @click.option("-d", "--data", multiple=True, help="Images, as in `run`; may be repeated.")
 @opt.store_option

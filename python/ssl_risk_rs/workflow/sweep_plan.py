@@ -11,7 +11,7 @@ from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.encoders import describe_encoder, list_encoders
 from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
 from ssl_risk_rs.encoders.facts import BUNDLED
-from ssl_risk_rs.encoders.names import parse_name, prepared_name
+from ssl_risk_rs.encoders.names import expand_names, is_pattern, parse_name, prepared_name
 from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
 from ssl_risk_rs.errors import EncoderError, ParameterError
@@ -91,7 +91,8 @@ def plan_sweep(
 
     Parameters
     ----------
-    models : names, shell patterns, several joined by commas; `@FILE` has one of these on each line
+    models : names, shell patterns, several joined by commas; `ckpt:runs/ep*.pth@ARCH` alone; `@FILE` has one of these
+        on each line
     data : URIs as `create_dataset` takes them
     prepared : keyword arguments of `prepared_name`, for files of weights
 
@@ -204,7 +205,9 @@ def _lines(path: Path) -> list[str]:
 
 
 def _matches(text: str) -> list[str] | None:
-    """Encoders that match a pattern; None for a name."""
+    """Encoders, or files of weights, that match a pattern; None for a name."""
+    if text.startswith("ckpt:") and is_pattern(text):
+        return expand_names([text])
     timm = text.startswith("timm:")
     if (":" in text and not timm) or not set("*[" if timm else "*?[") & set(text):
         return None

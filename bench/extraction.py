@@ -77,7 +77,7 @@ class Bench:
 BENCHES = {
     "cpu": Bench(
         torch.device("cpu"),
-        {"pixels:8": 1000, "random:resnet18": 256, "random:resnet50": 128, "random:vit_base_patch16_224": 96},
+        {"pixels:8": 1000, "random:resnet18": 1024, "random:resnet50": 512, "random:vit_base_patch16_224": 192},
         8,
         5e-3,
     ),

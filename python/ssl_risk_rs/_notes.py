@@ -1,10 +1,10 @@
 """Notes: what was guessed, left out or converted, as a code with values; the sentence is made where it is read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["Note", "Value", "Values"]
+__all__ = ["Note", "Value", "Values", "augmented_view"]
 
 #: what a note may hold
 Value: TypeAlias = str | int | float
@@ -60,6 +60,7 @@ _TEMPLATES = {
     "one_group_decides": "One group makes {percent:.0f} % of the variance of the {rows} rows: "
     "one group decides the interval.",
     # features
+    "augmented_view": "Features are of augmented view {view} of every image, not of the images as they are.",
     "constant_features": "{count:,} of {total:,} features are constant on the training rows and carry nothing.",
     "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
     # penalties
@@ -162,3 +163,8 @@ class Note:
     def sentence(self) -> str:
         """What the note says."""
         return _TEMPLATES[self.code].format(**self.values)
+
+
+def augmented_view(notes: Iterable[Note]) -> int | None:
+    """Number of the augmented view that features are of, as a note tells; None: of images as they are."""
+    return next((int(note.values["view"]) for note in notes if note.code == "augmented_view"), None)

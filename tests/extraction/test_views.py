@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from ssl_risk_rs import stats
+from ssl_risk_rs import compare, decompose, stats
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.datasets import create_dataset
@@ -17,6 +17,8 @@ from ssl_risk_rs.datasets.views import view_of
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
+from ssl_risk_rs.extraction.facts import facts
+from ssl_risk_rs.results.compare import NotComparableError
 
 LIMIT = "3/class"
 
@@ -57,8 +59,8 @@ def test_a_view_depends_on_its_number_and_the_sample_alone():
         np.testing.assert_array_equal(np.asarray(moved.load(i)), shown[i + 1])
     others = [np.asarray(second.load(i)) for i in range(len(second))]
     assert sum(a.shape != b.shape or (a != b).any() for a, b in zip(shown, others, strict=True)) > 25
-    assert first.name == "digits, view 1" and first.uri == dataset.uri and first.viewed(None).view == 1
-    assert first.oriented(True).view == 1
+    assert (first.name, first.uri) == (dataset.name, dataset.uri) and "view 1" in repr(first)
+    assert first.oriented(True).view == 1 and dataset.view is None
 
 
 def test_a_bank_holds_the_features_of_its_views(tmp_path):
@@ -79,10 +81,39 @@ def test_a_bank_holds_the_features_of_its_views(tmp_path):
 
 def test_settings_without_a_view_are_what_they_were():
     """Banks and sweeps that were made before views existed are found again."""
-    assert "view" not in ExtractionSettings().content() and ExtractionSettings(view=3).content()["view"] == 3
-    for wrong in (0, -1, True, 1.5, "2"):
-        with pytest.raises(ParameterError, match="view is"):
-            ExtractionSettings(view=wrong)
+    kept = {"amp", "dtype", "compile", "skip_corrupt", "hash_content", "exif_orientation"}
+    assert set(ExtractionSettings().content()) == kept and set(ExtractionSettings(view=3).content()) == {*kept, "view"}
+    encoder, dataset = create_encoder("demo_ssl"), create_dataset("digits", limit=LIMIT)
+    of_bank = {
+        "version", "weights", "architecture", "options", "code", "pretraining_data", "transform", "precision", "data",
+        "samples", "pixels", "exif_orientation",
+    }  # fmt: skip
+    assert set(facts(encoder, dataset, precision="float32", fingerprint="f")) == of_bank
+    assert set(facts(encoder, dataset.viewed(1), precision="float32", fingerprint="f")) == {*of_bank, "view"}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 1.5, "2"])
+def test_a_view_has_a_number_from_one_at_every_door(wrong):
+    for door in (lambda: ExtractionSettings(view=wrong), lambda: create_dataset("digits").viewed(wrong)):
+        with pytest.raises(ParameterError, match=r"view is .* whole number from 1"):
+            door()
+
+
+def test_views_and_images_as_they_are_do_not_mix(tmp_path):
+    """They have the same sample ids and labels: only the header tells them apart."""
+    plain, view = (
+        ensure_bank("demo_ssl", "digits", store=tmp_path, settings=ExtractionSettings(view=number))
+        for number in (None, 1)
+    )
+    result = decompose(view, probe="ridge")
+    assert "augmented view 1 of every image" in str(result)
+    with pytest.raises(NotComparableError, match=r"differ in augmented view \(none and 1\)"):
+        compare([decompose(plain, probe="ridge"), result])
+    with pytest.raises(ParameterError, match="is of images as they are, the features are of augmented view 1"):
+        decompose(view, supervised=plain, probe="ridge")
+    listed = list(csv.DictReader(io.StringIO(run("store", "ls", "--store", tmp_path, "--format", "csv").stdout)))
+    assert sorted(row["view"] for row in listed) == ["", "1"]
+    assert "digits, view 1" in run("store", "ls", "--store", tmp_path).stdout
 
 
 def run(*arguments):
@@ -94,8 +125,9 @@ def run(*arguments):
 def test_extract_makes_a_bank_of_each_view_and_prints_the_line_that_measures_them(tmp_path):
     line = ("extract", "-m", "demo_ssl", "-d", "digits", "--limit", LIMIT, "--store", tmp_path, "--views", 3)
     planned = list(csv.DictReader(io.StringIO(run(*line, "--dry-run", "--format", "csv").stdout)))
-    assert len(planned) == 3 and not list(tmp_path.glob("*/bank.json"))
+    assert [row["view"] for row in planned] == ["1", "2", "3"] and not list(tmp_path.glob("*/bank.json"))
     done = run(*line, "--format", "csv")
+    assert done.stderr.count("limited to") == done.stderr.count("matched 14 tensors") == 1  # not once a view
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["view"] for row in rows] == ["1", "2", "3"] and len({row["path"] for row in rows}) == 3
     printed = done.stderr.strip().splitlines()[-1]
@@ -116,8 +148,8 @@ def test_extract_makes_a_bank_of_each_view_and_prints_the_line_that_measures_the
 
 def test_shards_of_views_fill_the_same_banks(tmp_path):
     line = ("extract", "-m", "demo_ssl", "-d", "digits", "--limit", LIMIT, "--views", 2)
-    for i in (1, 0):
-        run(*line, "--store", tmp_path / "parts", "--shard", f"{i}/2")
+    said = [run(*line, "--store", tmp_path / "parts", "--shard", f"{i}/2").stderr for i in (1, 0)]
+    assert ["ssl-risk-rs stats" in text for text in said] == [False, True]  # once all rows are there
     run(*line, "--store", tmp_path / "whole")
     keys = {path.parent.name for path in (tmp_path / "whole").glob("*/bank.json")}
     assert len(keys) == 2 and keys == {path.parent.name for path in (tmp_path / "parts").glob("*/bank.json")}

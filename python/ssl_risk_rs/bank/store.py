@@ -33,6 +33,8 @@ class BankSummary:
     state: Literal["complete", "incomplete", "damaged"]
     encoder: str | None
     data: str | None
+    #: number of the augmented view that images were seen in
+    view: int | None
     n_rows: int
     missing: int
     n_features: int
@@ -188,6 +190,7 @@ def summarize(folder: Path) -> BankSummary:
             state="damaged",
             encoder=None,
             data=None,
+            view=None,
             n_rows=0,
             missing=0,
             n_features=0,
@@ -203,6 +206,7 @@ def summarize(folder: Path) -> BankSummary:
         state="incomplete" if missing else "complete",
         encoder=bank.header.encoder,
         data=bank.header.data,
+        view=bank.header.view,
         n_rows=bank.n_rows,
         missing=missing,
         n_features=bank.n_features,

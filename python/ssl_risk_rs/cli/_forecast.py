@@ -29,6 +29,7 @@ def print_forecasts(forecasts: "Sequence[Forecast]", form: str, *, fits: bool = 
             {
                 "encoder": entry.encoder,
                 "feature": entry.feature,
+                **({} if entry.view is None else {"view": entry.view}),
                 "rows": f"{entry.rows:,}",
                 "missing": f"{entry.missing:,}",
                 "dtype": entry.dtype,

@@ -295,8 +295,8 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
 
     from ssl_risk_rs.extraction.settings import ExtractionSettings
 
-    given = [field.name for field in fields(ExtractionSettings) if field.name in options]
-    settings = ExtractionSettings(**{name: options.pop(name) for name in given})
+    named = [field.name for field in fields(ExtractionSettings) if field.name != "view"]  # `extract --views` sets it
+    settings = ExtractionSettings(**{name: options.pop(name) for name in named})
     layers = options.pop("layers")
     return {
         "settings": settings,

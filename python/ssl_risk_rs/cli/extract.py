@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @engine_option("local", "ray", "slurm", what="Shards run")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="So many shards at a time; default: one on each GPU.")
 @opt.dry_run_option
-@click.option("--views", type=click.IntRange(1), metavar="N",
+@click.option("--views", type=click.IntRange(2), metavar="N",
               help="N augmented views of every image, a bank each, for `stats --views`.")  # fmt: skip
 @click.option("--group", metavar="COLUMN", help="Column of groups (patients, scenes) that --limit keeps whole.")
 @opt.format_option
@@ -70,7 +70,13 @@ def extract(
     several = shards is not None or engine != "local" or jobs is not None
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
-    seen = [settings.pop("settings")]
+    seen, told = [settings.pop("settings")], set()
+
+    def say(sentence: str) -> None:  # each view would say the same of encoder and data
+        if sentence not in told:
+            told.add(sentence)
+            opt.say(sentence)
+
     if views is not None:
         seen = [replace(seen[0], view=view) for view in range(1, views + 1)]
     if dry_run:
@@ -78,7 +84,7 @@ def extract(
             forecast
             for one in seen
             for forecast in forecast_banks(
-                model, data, store=store, group=group, shard=shard, say=opt.say, settings=one, **settings
+                model, data, store=store, group=group, shard=shard, say=say, settings=one, **settings
             )
         ]
         print_forecasts(forecasts, form)
@@ -93,7 +99,7 @@ def extract(
     with EventDisplay() as progress:
         for one in seen:
             found += ensure_banks(
-                model, data, store=store, group=group, shard=shard, say=opt.say, progress=progress, settings=one,
+                model, data, store=store, group=group, shard=shard, say=say, progress=progress, settings=one,
                 **settings,
             ).values()  # fmt: skip
     rows = [_row(bank) for bank in found]
@@ -103,7 +109,7 @@ def extract(
             row |= {"shard": str(shard), "shard_rows": len(shard.span(bank.n_rows)), "missing": filled.n_missing}
             opt.say(f"{row['feature']}: {filled}.")
     opt.print_rows(rows, form)
-    if views is not None:
+    if views is not None and all(bank.complete for bank in found):
         for feature in dict.fromkeys(bank.header["feature"] for bank in found):
             first, *others = (bank.path for bank in found if bank.header["feature"] == feature)
             line = ["ssl-risk-rs", "stats", str(first)]

@@ -53,7 +53,7 @@ def ls(store: str | None, form: str) -> None:
                 "key": bank.key[:12],
                 "state": f"{bank.missing:,} missing" if bank.state == "incomplete" else bank.state,
                 "encoder": bank.encoder,
-                "data": bank.data,
+                "data": bank.data if bank.view is None else f"{bank.data}, view {bank.view}",
                 "rows": f"{bank.n_rows:,}",
                 "features": bank.n_features,
                 "dtype": bank.dtype,

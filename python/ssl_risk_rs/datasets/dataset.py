@@ -16,7 +16,7 @@ from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.pixels import upright
 from ssl_risk_rs.datasets.sources import GROUP, Glances, Listing, Picture, Source, text
 from ssl_risk_rs.datasets.split_file import SplitFile
-from ssl_risk_rs.datasets.views import view_of
+from ssl_risk_rs.datasets.views import check_view, view_of
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ImageDataset:
     limit : Limit or None
     group : column of `samples` whose groups a limit, and a part that is set aside, keep whole, or None
     exif_orientation : whether images are turned as their EXIF data ask
-    view : number of the augmented view that images are seen in (see `viewed`), or None
+    view : number of the augmented view that images are seen in (see `viewed`); None: as they are
     samples : polars frame of n rows, see `samples`
     notes : list of str, sentences a user should read
     """
@@ -66,15 +66,16 @@ class ImageDataset:
         self.group = group
         self.excluded = frozenset(excluded)
         self.exif_orientation = exif_orientation
-        self.view = view
-        self.name = source.name if view is None else f"{source.name}, view {view}"
+        self.view = None if view is None else check_view(view)
+        self.name = source.name
         self.uri = f"{source.scheme}:{source.location}" if source.location else source.scheme
 
     def __len__(self) -> int:
         return len(self._positions)
 
     def __repr__(self) -> str:
-        return f"<ImageDataset {self.uri}{f' limit {self.limit}' if self.limit else ''}>"
+        limit, view = f" limit {self.limit}" if self.limit else "", f" view {self.view}" if self.view else ""
+        return f"<ImageDataset {self.uri}{limit}{view}>"
 
     @property
     def class_names(self) -> list[str]:
@@ -231,9 +232,9 @@ class ImageDataset:
         """The same data set, its images turned as their EXIF data ask, or not."""
         return self if exif_orientation == self.exif_orientation else self._changed(exif_orientation=exif_orientation)
 
-    def viewed(self, view: int | None) -> "ImageDataset":
-        """The same data set in an augmented view, 1, 2, …: see `datasets.views`; None: as it is."""
-        return self if view == self.view else self._changed(view=view)
+    def viewed(self, view: int) -> "ImageDataset":
+        """The same data set, its images seen in augmented view 1, 2, …: see `datasets.views`."""
+        return self._changed(view=view)
 
     def _changed(
         self,

@@ -57,7 +57,8 @@ def paper(
     curves = _study(fitter, halves, {"af": halves.fitted, "as": halves.other, "us": halves.test})
     best = {name: best_of(curve) for name, curve in curves.items()}
 
-    like = design = fitter.moments(complement).design(scaling=method.scaling)
+    design = fitter.moments(complement).design(scaling=method.scaling)
+    like = design if method.probe == "logistic" else None
     of_complement = fitter.fit("complement_0", design, complement, best["as"], absolute=True)
     held = fitter.outcome(of_complement.probe, subset)
     on_test = fitter.outcome(of_complement.probe, test)

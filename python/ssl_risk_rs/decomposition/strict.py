@@ -75,7 +75,8 @@ def strict(
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     start: Start = paths[0].probe(alpha)
-    like = paths[0].design  # of rows that every further fit has
+    # of rows that every further fit has; ridge has no use for it
+    like = paths[0].design if method.probe == "logistic" else None
     del paths
 
     every = list(range(folds + subsets))

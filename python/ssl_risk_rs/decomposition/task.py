@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt32
 
 from ssl_risk_rs._labels import encode_labels
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, augmented_view
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.probes.features import Features, as_float_rows
@@ -105,6 +105,8 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
         group_names, groups = _groups(bank.groups(column))
     else:
         notes = [Note("groups_unused", {"column": name}) for name in group_like(bank.extra_columns)]
+    if bank.header.view is not None:
+        notes.append(Note("augmented_view", {"view": bank.header.view}))
     overlap = (bank.header.overlap or {}).get("test_images_in_train")
     return Task(
         Features.of_bank(bank),
@@ -214,8 +216,17 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     return Features.of_arrays(x, t)
 
 
+def _seen(view: int | None) -> str:
+    return "images as they are" if view is None else f"augmented view {view}"
+
+
 def _same_rows(task: Task, bank: "FeatureBank") -> None:
-    """Complain unless a bank has the labels and sample ids of the task in the same order."""
+    """Complain unless a bank has the labels and sample ids of the task in the same order, of images seen alike."""
+    if augmented_view(task.notes) != bank.header.view:
+        raise ParameterError(
+            f"{bank.path} is of {_seen(bank.header.view)}, the features are of {_seen(augmented_view(task.notes))}: "
+            "extract both alike"
+        )
     if bank.n_rows != len(task.labels):
         raise ShapeError(
             f"{bank.path} has {bank.n_rows} rows, the features have {len(task.labels)}: both need the same"

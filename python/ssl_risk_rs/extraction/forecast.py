@@ -41,7 +41,7 @@ class Forecast:
 
     Attributes
     ----------
-    encoder, feature, data : as in the bank's header
+    encoder, feature, data, view : as in the bank's header
     rows, missing : of the bank (of the shard), and those not encoded yet
     n_features, dtype : of the bank
     bytes : of features and row index still to be written
@@ -57,6 +57,7 @@ class Forecast:
     encoder: str
     feature: str
     data: str
+    view: int | None
     rows: int
     missing: int
     n_features: int
@@ -78,6 +79,7 @@ def nothing_to_do(bank: "FeatureBank", shard: Shard | None) -> Forecast:
         encoder=bank.header.encoder or "",
         feature=bank.header.feature or "",
         data=bank.header.data or "",
+        view=bank.header.view,
         rows=bank.n_rows if shard is None else len(shard.span(bank.n_rows)),
         missing=0,
         n_features=bank.n_features,
@@ -117,6 +119,7 @@ def forecast(
             encoder=encoder.spec.name,
             feature=name,
             data=dataset.uri,
+            view=settings.view,
             rows=len(span),
             missing=len(missing[name]),
             n_features=encoder.num_features[name],

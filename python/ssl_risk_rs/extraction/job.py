@@ -154,7 +154,8 @@ class Job:
         self.corrupt: list[CorruptImage] = []
         self.fingerprint = dataset.fingerprint(settings.hash_content)  # before any limit, and with hashes a long read
         dataset = dataset.oriented(settings.exif_orientation or dataset.exif_orientation)
-        dataset = dataset.viewed(settings.view or dataset.view)
+        if settings.view is not None:
+            dataset = dataset.viewed(settings.view)
         if settings.skip_corrupt:
             self.corrupt = self._scan(dataset)
             dataset = dataset.without([dataset.sample_id(image.row) for image in self.corrupt])

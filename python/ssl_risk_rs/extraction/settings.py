@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ssl_risk_rs.datasets.views import check_view
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
 
@@ -54,12 +55,11 @@ class ExtractionSettings:
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ParameterError(f"{name} is {value!r}; give auto or a whole number from {least}")
-        view = self.view
-        if view is not None and (isinstance(view, bool) or not isinstance(view, int) or view < 1):
-            raise ParameterError(f"view is {view!r}; give a whole number from 1, or None for images as they are")
+        if self.view is not None:
+            check_view(self.view)
 
     def content(self) -> dict[str, Any]:
-        """What changes a bank's numbers, JSON-ready; what has been added since banks are made, where it is not None."""
+        """What changes a bank's numbers, JSON-ready; without `view` where there is none, as banks of older versions."""
         values = {name: value for name, value in asdict(self).items() if name not in _HOW}
         if self.view is None:
             del values["view"]

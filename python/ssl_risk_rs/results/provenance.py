@@ -19,6 +19,7 @@ class BankFacts:
     precision: str | None = None
     data: str | None = None
     data_fingerprint: str | None = None
+    view: int | None = None
     dtype: str | None = None
     n_features: int | None = None
     licence: str | None = None

@@ -17,6 +17,7 @@ def bank_facts(bank: FeatureBank) -> BankFacts:
         precision=header.precision,
         data=header.data,
         data_fingerprint=header.data_fingerprint,
+        view=header.view,
         dtype=bank.dtype,
         n_features=bank.n_features,
         licence=header.licence,

@@ -107,7 +107,8 @@ def measure_targets(
         _same_samples(one, other)
         value = linear_cka(one.rows, other.rows, n_threads=n_threads)
         agreements.append(Agreement(one_name, other_name, one.data, split, value, len(one.rows.rows)))
-    notes = [note for target in (*opened, *others) for note in target.task.notes if note.code != "groups_unused"]
+    beside = ("groups_unused", "augmented_view")  # no probe is fitted, and views are what was asked for
+    notes = [note for target in (*opened, *others) for note in target.task.notes if note.code not in beside]
     return Measured(geometries, tuple(agreements), tuple(_once(notes)))
 
 

@@ -1,6 +1,6 @@
 //! Statistics of one fit's rows, and the ridge probes they give.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -16,14 +16,16 @@ use crate::linear::LinearProbe;
 /// The class model of a design, made by the first logistic fit, and that of a design with nearly the same rows.
 pub struct LazyModel {
     design: Arc<moments::Design>,
-    like: Option<Arc<LazyModel>>,
+    /// Let go of once its basis has been looked at.
+    like: Mutex<Option<Arc<LazyModel>>>,
     made: OnceLock<probe::ClassModel>,
 }
 
 impl LazyModel {
     pub fn get(&self) -> ssl_risk_core::Result<&probe::ClassModel> {
         once(&self.made, || {
-            let like = self.like.as_ref().map(|like| like.get()).transpose()?;
+            let like = self.like.lock().unwrap_or_else(|e| e.into_inner()).take();
+            let like = like.as_ref().map(|like| like.get()).transpose()?;
             probe::ClassModel::new(self.design.clone(), like)
         })
     }
@@ -41,7 +43,7 @@ impl Design {
     /// `like`: see [`probe::ClassModel::new`].
     pub fn new(design: moments::Design, like: Option<&Self>) -> Self {
         let design = Arc::new(design);
-        let like = like.map(|like| like.model.clone());
+        let like = Mutex::new(like.map(|like| like.model.clone()));
         let model = Arc::new(LazyModel { design: design.clone(), like, made: OnceLock::new() });
         Self { design, model, factor: OnceLock::new() }
     }

@@ -13,8 +13,8 @@
 //! nothing in directions of a variance far below v, a tenth of the mean: with s_c there too, fits on features whose
 //! deviations span five decades stopped at 310 times their tolerance, now below it, in a third of the passes.
 //!
-//! h is the curvature mass that a pass collects. In the eigenbasis of S_w the first terms are diagonal
-//! and the rest is a rank-J update (Woodbury). The intercept is one more coordinate with eigenvalue 0,
+//! h is the curvature mass that a pass collects. In the eigenbasis of S_w the first terms are diagonal (in that of
+//! nearly the same rows they are taken for it) and the rest is a rank-J update (Woodbury). The intercept is one more coordinate with eigenvalue 0,
 //! mean 1 and no penalty. Matrices are float32: they shape directions, and no answer.
 
 use std::sync::Arc;
@@ -45,16 +45,16 @@ const NEGLIGIBLE: f32 = 1e-5;
 const LINE: usize = 8;
 
 /// The class model of a training set: what fits of all penalties on it share. Costs one symmetric
-/// eigendecomposition, so make it once for each [`Design`].
+/// eigendecomposition, or two products where another set's basis will do, so make it once for each [`Design`].
 pub struct ClassModel {
     design: Arc<Design>,
-    /// Eigenvalues of S_w, `(d)`.
-    eigenvalues: Vec<f64>,
-    /// Eigenvectors, `(d, d)`; `None` where S_w is diagonal as it stands, so that they are the axes.
+    /// Variances within classes along the axes, `(d)`: eigenvalues of S_w where these are its eigenvectors.
+    variances: Vec<f64>,
+    /// Axes, `(d, d)`: eigenvectors of S_w, or of another set's; `None` where S_w is diagonal as it stands.
     basis: Option<Arc<Mat<f32>>>,
-    /// Class means in the eigenbasis, `(d, k′)`.
+    /// Class means along the axes, `(d, k′)`.
     means: Mat<f32>,
-    /// Diagonal of the between-class covariance in the eigenbasis, `(d)`.
+    /// Diagonal of the between-class covariance along the axes, `(d)`.
     between: Vec<f64>,
     /// tr(S_w) / n.
     row_size: f64,
@@ -82,7 +82,7 @@ impl ClassModel {
         }
         let mu = narrow(mu.transpose());
         let near = like.and_then(|like| like.basis.as_ref()).filter(|basis| basis.nrows() == d);
-        let (eigenvalues, basis) = if is_diagonal(&within) {
+        let (variances, basis) = if is_diagonal(&within) {
             (diagonal(&within), None)
         } else if let Some((variances, basis)) = near.and_then(|basis| variances_along(basis, &within)) {
             (variances, Some(basis))
@@ -100,12 +100,12 @@ impl ClassModel {
                 *b += prior * f64::from(m) * f64::from(m);
             }
         }
-        let eigenvalues: Vec<f64> = eigenvalues.into_iter().map(|v| f64::from(v).max(0.0)).collect();
-        let row_size = eigenvalues.iter().sum::<f64>() / design.n as f64;
-        let mean_variance = eigenvalues.iter().sum::<f64>() / d as f64;
+        let variances: Vec<f64> = variances.into_iter().map(|v| f64::from(v).max(0.0)).collect();
+        let row_size = variances.iter().sum::<f64>() / design.n as f64;
+        let mean_variance = variances.iter().sum::<f64>() / d as f64;
         let row_variance = (ROW_VARIANCE * mean_variance).max(f64::MIN_POSITIVE);
-        let row_shares = eigenvalues.iter().map(|v| (v / row_variance).min(1.0)).collect();
-        Ok(Self { design, eigenvalues, basis, means, between, row_size, row_shares })
+        let row_shares = variances.iter().map(|v| (v / row_variance).min(1.0)).collect();
+        Ok(Self { design, variances, basis, means, between, row_size, row_shares })
     }
 
     /// Whose class model this is.
@@ -114,7 +114,7 @@ impl ClassModel {
     }
 
     fn n_features(&self) -> usize {
-        self.eigenvalues.len()
+        self.variances.len()
     }
 
     /// Linear discriminant with a ridge of a tenth of the mean variance, as parameters `(d + 1, k′)`: a
@@ -124,7 +124,7 @@ impl ClassModel {
         let (d, k) = (self.n_features(), self.means.ncols());
         // without any variance means are zero as well: they are then divided by what float32 still holds
         let ridge = (0.1 * design.mean_variance()).max(f64::from(f32::MIN_POSITIVE));
-        let rotated = Mat::from_fn(d, k, |j, c| self.means[(j, c)] / (self.eigenvalues[j] + ridge) as f32);
+        let rotated = Mat::from_fn(d, k, |j, c| self.means[(j, c)] / (self.variances[j] + ridge) as f32);
         let weights = rotated_back(self.basis.as_deref(), &rotated);
         let mut point = vec![0.0; (d + 1) * k];
         for c in 0..k {
@@ -145,7 +145,7 @@ fn is_diagonal(m: &Mat<f32>) -> bool {
     let mean = (0..d).map(|j| m[(j, j)]).sum::<f32>() / d as f32;
     let small = |i: usize, j: usize| {
         let v = m[(i, j)].abs();
-        v <= NO_COVARIANCE * mean || v <= DIAGONAL * (m[(i, i)] * m[(j, j)]).abs().sqrt()
+        v <= NO_COVARIANCE * mean || v <= DIAGONAL * m[(i, i)].abs().sqrt() * m[(j, j)].abs().sqrt()
     };
     (0..d).all(|j| (j + 1..d).all(|i| small(i, j)))
 }
@@ -162,8 +162,8 @@ fn variances_along(basis: &Arc<Mat<f32>>, within: &Mat<f32>) -> Option<(Vec<f32>
     let least = NEGLIGIBLE * variances.iter().sum::<f32>() / d as f32;
     let inverse: Vec<f32> = variances.iter().map(|v| v.max(least).recip()).collect();
     let of_column = |j: usize| {
-        let squares = column(&along, j).iter().zip(&inverse).map(|(v, inverse)| v * v * inverse).sum::<f32>();
-        f64::from((squares - variances[j] * variances[j] * inverse[j]) * inverse[j])
+        let correlations = column(&along, j).iter().zip(&inverse).map(|(v, i)| (v * i) * (v * inverse[j]));
+        f64::from(correlations.enumerate().filter(|&(i, _)| i != j).map(|(_, r)| r).sum::<f32>())
     };
     let correlation = (0..d).map(of_column).sum::<f64>() / d as f64;
     (correlation <= CORRELATED).then(|| (variances, basis.clone()))
@@ -254,7 +254,7 @@ impl Block {
             let diagonal = mass * variance + rest * between + own * share + alpha;
             diagonal.max(1e-300).recip()
         };
-        let directions = model.eigenvalues.iter().zip(&model.between).zip(&model.row_shares);
+        let directions = model.variances.iter().zip(&model.between).zip(&model.row_shares);
         let mut inverse: Vec<f64> = directions.map(of_direction).collect();
         // the intercept has no diagonal of its own; a hundredth of its mass keeps the update regular
         inverse.push(1.0 / rest.max(0.01 * mass));
@@ -362,14 +362,22 @@ mod tests {
         let like = ClassModel::new(near.clone(), Some(&first)).unwrap();
         assert!(Arc::ptr_eq(basis(&like), basis(&first)));
         // variances along its axes add up to the trace
-        assert!((like.eigenvalues.iter().sum::<f64>() - 10.0).abs() < 1e-5);
+        assert!((like.variances.iter().sum::<f64>() - 10.0).abs() < 1e-5);
         let own = ClassModel::new(near, None).unwrap();
-        let (mut a, mut b) = (own.eigenvalues.clone(), like.eigenvalues.clone());
+        let (mut a, mut b) = (own.variances.clone(), like.variances.clone());
         a.sort_by(f64::total_cmp);
         b.sort_by(f64::total_cmp);
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 0.03 * a), "{a:?} {b:?}");
         let other = ClassModel::new(far, Some(&first)).unwrap();
         assert!(!Arc::ptr_eq(basis(&other), basis(&first)));
+        // whatever the unit of features: squares of such variances are no float32
+        for scale in [1e-30, 1e25] {
+            let scaled = |r| design(r, [1.0, 2.0, 3.0, 4.0].map(|v| v * scale));
+            let first = ClassModel::new(scaled(0.5), None).unwrap();
+            let of = |r| ClassModel::new(scaled(r), Some(&first)).unwrap();
+            assert!(Arc::ptr_eq(basis(&of(0.55)), basis(&first)));
+            assert!(!Arc::ptr_eq(basis(&of(-0.9)), basis(&first)));
+        }
     }
 
     #[test]

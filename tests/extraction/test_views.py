@@ -21,6 +21,7 @@ from ssl_risk_rs.extraction.facts import facts
 from ssl_risk_rs.results.compare import NotComparableError
 
 LIMIT = "3/class"
+PARTS = ["shard-0-of-2.npy", "shard-1-of-2.npy"]
 
 
 def numbered(width, height):
@@ -158,3 +159,14 @@ def test_shards_of_views_fill_the_same_banks(tmp_path):
         assert parts.complete
         rows = np.arange(whole.n_rows)
         np.testing.assert_allclose(parts.read(rows), whole.read(rows), rtol=2e-3, atol=2e-3)
+
+
+def test_shards_of_an_engine_take_views_too(tmp_path):
+    line = ("extract", "-m", "demo_ssl", "-d", "digits", "--limit", LIMIT, "--views", 2, "--shards", 2)
+    done = run(*line, "--store", tmp_path, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["view"] for row in rows] == ["1", "2"]
+    banks = [FeatureBank.open(row["path"]) for row in rows]
+    assert all(bank.complete for bank in banks) and [bank.header["view"] for bank in banks] == [1, 2]
+    # the shards made them, not this process
+    assert all(sorted(p.name for p in bank.path.glob("shard-*.npy") if "rows" not in p.name) == PARTS for bank in banks)

@@ -1,10 +1,10 @@
-"""One value for all progress: what a long job does now, how far it is, and what it waits for."""
+"""What a job tells while it runs: one value for all progress, and sentences for the user."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Event", "Report", "Stage"]
+__all__ = ["Event", "Report", "Stage", "once"]
 
 Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
 
@@ -36,3 +36,15 @@ class Event:
 
 #: receives events
 Report: TypeAlias = Callable[[Event], None]
+
+
+def once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` for several jobs that would tell the same, of one encoder or the same images: each sentence once."""
+    said: set[str] = set()
+
+    def say_once(sentence: str) -> None:
+        if sentence not in said:
+            said.add(sentence)
+            say(sentence)
+
+    return say_once

@@ -61,6 +61,7 @@ def extract(
     """
     from ssl_risk_rs.cli._forecast import print_forecasts
     from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.events import once
     from ssl_risk_rs.extraction import ensure_banks, shards_filled
     from ssl_risk_rs.extraction.cached import forecast_banks
 
@@ -70,13 +71,8 @@ def extract(
     several = shards is not None or engine != "local" or jobs is not None
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
-    seen, told = [settings.pop("settings")], set()
-
-    def say(sentence: str) -> None:  # each view would say the same of encoder and data
-        if sentence not in told:
-            told.add(sentence)
-            opt.say(sentence)
-
+    seen = [settings.pop("settings")]
+    say = once(opt.say)  # each view would say the same of encoder and data
     if views is not None:
         seen = [replace(seen[0], view=view) for view in range(1, views + 1)]
     if dry_run:

@@ -21,6 +21,7 @@ from ssl_risk_rs.encoders.golden import (
     write_golden,
 )
 from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.events import Report, once
 from ssl_risk_rs.extraction.cached import ensure_bank
 from ssl_risk_rs.extraction.facts import library_versions
 from ssl_risk_rs.extraction.settings import ExtractionSettings
@@ -29,7 +30,6 @@ from ssl_risk_rs.workflow.doctor import Finding
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders import Encoder
     from ssl_risk_rs.encoders.examine import Behaviour, Prepared
-    from ssl_risk_rs.events import Report
 
 __all__ = ["autocast_finding", "examine_encoder", "examine_model"]
 
@@ -51,7 +51,7 @@ def examine_model(
     store: "Path | str | None" = None,
     extraction: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
-    report: "Report | None" = None,
+    report: Report | None = None,
 ) -> Iterator[Finding]:
     """Build an encoder and examine it; with data, measure in risk points what half precision changes.
 
@@ -213,18 +213,12 @@ def autocast_finding(
     store: "Path | str | None",
     extraction: Mapping[str, Any],
     say: Callable[[str], None],
-    report: "Report | None",
+    report: Report | None,
 ) -> Finding:
     """What products in bfloat16 change: the aggregated risk of a ridge probe, paired by row."""
     settings = extraction.get("settings") or ExtractionSettings()
-    said: set[str] = set()
-
-    def say_once(sentence: str) -> None:  # both banks are of the same images
-        if sentence not in said:
-            said.add(sentence)
-            say(sentence)
-
     given = {key: value for key, value in extraction.items() if key != "settings"}
+    say_once = once(say)  # both banks are of the same images
     runs = []
     for amp in ("off", "bf16"):
         bank = ensure_bank(

@@ -9,7 +9,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.errors import SslRiskError
-from ssl_risk_rs.events import Report
+from ssl_risk_rs.events import Report, once
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import bank_facts
@@ -69,13 +69,7 @@ def evaluate(
     """
     from ssl_risk_rs.extraction.cached import ensure_banks
 
-    said: set[str] = set()
-
-    def say_once(sentence: str) -> None:  # twin and control are of the same data
-        if sentence not in said:
-            said.add(sentence)
-            say(sentence)
-
+    say_once = once(say)  # twin and control are of the same data
     if target is not None and supervised == "auto":
         supervised = "none"  # the twin that an encoder names was trained on the labels
 

@@ -22,11 +22,12 @@ pub struct LazyModel {
 }
 
 impl LazyModel {
-    pub fn get(&self) -> ssl_risk_core::Result<&probe::ClassModel> {
+    /// Made on so many threads the first time.
+    pub fn get(&self, n_threads: usize) -> ssl_risk_core::Result<&probe::ClassModel> {
         once(&self.made, || {
             let like = self.like.lock().unwrap_or_else(|e| e.into_inner()).take();
-            let like = like.as_ref().map(|like| like.get()).transpose()?;
-            probe::ClassModel::new(self.design.clone(), like)
+            let like = like.as_ref().map(|like| like.get(n_threads)).transpose()?;
+            install(n_threads, || probe::ClassModel::new(self.design.clone(), like))
         })
     }
 }

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
-use ssl_risk_core::kernel::parallel::install;
 use ssl_risk_core::rows::TrainingRows;
 use ssl_risk_core::{Run, probe};
 
@@ -87,7 +86,7 @@ pub fn fit_logistic(
     let fit = interrupt::run(py, progress.as_ref(), |control| {
         let matrix = slices.matrix()?;
         let training = TrainingRows::new(&matrix, rows, labels, design.design.n_classes)?;
-        let model = install(n_threads, || design.model.get())?;
+        let model = design.model.get(n_threads)?;
         probe::fit_logistic(training, model, start, settings, Run { n_threads, control })
     })?;
     LogisticFit::new(py, fit, alpha, began, Continuation::Host)

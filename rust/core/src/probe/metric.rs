@@ -14,8 +14,9 @@
 //! deviations span five decades stopped at 310 times their tolerance, now below it, in a third of the passes.
 //!
 //! h is the curvature mass that a pass collects. In the eigenbasis of S_w the first terms are diagonal (in that of
-//! nearly the same rows they are taken for it) and the rest is a rank-J update (Woodbury). The intercept is one more coordinate with eigenvalue 0,
-//! mean 1 and no penalty. Matrices are float32: they shape directions, and no answer.
+//! nearly the same rows they are taken for it) and the rest is a rank-J update (Woodbury). The intercept is one
+//! more coordinate with eigenvalue 0, mean 1 and no penalty. Matrices are float32: they shape directions, and no
+//! answer.
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from coverage import (
+from coverage_risks import (
     WORLDS,
     Judged,
     Probe,

@@ -1,11 +1,11 @@
 """Coverage of the 95 % intervals of `compare`, by simulation with known truth.
 
-Two encoders see the same rows: the features and the twin's features of a world of `coverage.py`, whose noise is partly
-the same. Each replicate draws rows, decomposes both, compares them and counts whether the interval of each difference
-holds the true one, which is known from other draws (as in `coverage.py`). Beside it stand the intervals that two
-separate decompositions would give (`unpaired`). In the world `alike` three encoders have the same distribution, so
-that every difference is 0: there the share of replicates is counted in which any Holm p is at most 0.05, and in which
-a rank interval leaves out a tie.
+Two encoders see the same rows: the features and the twin's features of a world of `coverage_risks.py`, whose noise is
+partly the same. Each replicate draws rows, decomposes both, compares them and counts whether the interval of each
+difference holds the true one, which is known from other draws (as in `coverage_risks.py`). Beside it stand the
+intervals that two separate decompositions would give (`unpaired`). In the world `alike` three encoders have the same
+distribution, so that every difference is 0: there the share of replicates is counted in which any Holm p is at most
+0.05, and in which a rank interval leaves out a tie.
 
     python bench/coverage_paired.py --replicates 300 --out bench/results/coverage_paired.csv
 """
@@ -29,14 +29,14 @@ import numpy as np
 
 
 def _single() -> ModuleType:
-    """`coverage.py` beside this file, under a name that no package has."""
-    if "coverage_bench" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("coverage_bench", Path(__file__).with_name("coverage.py"))
+    """`coverage_risks.py` beside this file."""
+    if "coverage_risks" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("coverage_risks", Path(__file__).with_name("coverage_risks.py"))
         if spec is None or spec.loader is None:
-            raise ImportError("coverage.py is not beside this file")
-        sys.modules["coverage_bench"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["coverage_bench"])
-    return sys.modules["coverage_bench"]
+            raise ImportError("coverage_risks.py is not beside this file")
+        sys.modules["coverage_risks"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["coverage_risks"])
+    return sys.modules["coverage_risks"]
 
 
 single = _single()

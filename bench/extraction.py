@@ -86,8 +86,8 @@ BENCHES = {
         {
             "random:resnet50": 8192,
             "random:vit_base_patch16_224": 8192,
-            "random:vit_large_patch16_224": 4096,
-            "random:vit_huge_patch14_224": 4096,
+            "random:vit_large_patch16_224": 8192,
+            "random:vit_huge_patch14_224": 16384,
         },
         256,
         0.5,

@@ -1,10 +1,10 @@
 """Coverage of the 95 % intervals of few-shot results, by simulation with known truth.
 
-Worlds are those of bench/coverage.py. In every replicate `decompose(..., shots="3,5,30,1%")` runs on fresh training and
-test rows. The truth of a few-shot risk is its expectation over draws of that many labels: probes of draws from other
-training rows, tuned in the same way, judged on about 20,000 fresh rows. Predictions of the label curve are checked at
-twice the labels of each size, at twice the training rows, and for the labels that errors need whose answer is known.
-Rows of the table are replaced by (world, probe).
+Worlds are those of bench/coverage_risks.py. In every replicate `decompose(..., shots="3,5,30,1%")` runs on fresh
+training and test rows. The truth of a few-shot risk is its expectation over draws of that many labels: probes of draws
+from other training rows, tuned in the same way, judged on about 20,000 fresh rows. Predictions of the label curve are
+checked at twice the labels of each size, at twice the training rows, and for the labels that errors need whose answer
+is known. Rows of the table are replaced by (world, probe).
 
     python bench/fewshot_coverage.py --replicates 60 --out bench/results/fewshot_coverage.csv
     python bench/fewshot_coverage.py --markdown --out bench/results/fewshot_coverage.csv
@@ -80,7 +80,7 @@ def truth_draw(job: tuple[str, str, int, int]) -> tuple[dict[tuple[str, int], np
     from ssl_risk_rs.results.fewshot import ShotSize
 
     name, probe, seed, index = job
-    coverage = _load("coverage")
+    coverage = _load("coverage_risks")
     world = coverage.WORLDS[name]
     doubled = replace(world, train=tuple(2 * n for n in world.train))
     rng = coverage._generator(name, seed, 11, index)
@@ -150,7 +150,7 @@ def replicate(job: tuple[str, str, int, int, tuple[float, ...]]) -> dict[str, An
     from ssl_risk_rs import decompose
 
     name, probe, seed, index, targets = job
-    coverage = _load("coverage")
+    coverage = _load("coverage_risks")
     world = coverage.WORLDS[name]
     rng = coverage._generator(name, seed, 10, index)
     train, test = world.draw(rng, False), world.draw(rng, True)
@@ -265,7 +265,7 @@ def _curve_row(labels: dict[str, object], rows: list[Any], truth: float, truth_s
 
 def write_table(path: Path, rows: list[dict[str, object]]) -> None:
     """Write rows, keeping those of the file of another world or probe."""
-    _load("coverage").write_table(path, rows, columns=COLUMNS, key=("world", "probe"))
+    _load("coverage_risks").write_table(path, rows, columns=COLUMNS, key=("world", "probe"))
 
 
 def markdown(path: Path) -> str:
@@ -334,7 +334,7 @@ def main() -> None:
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    coverage = _load("coverage")
+    coverage = _load("coverage_risks")
     commit, began = coverage._commit(), time.perf_counter()
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         run: Callable[..., Any] = pool.map

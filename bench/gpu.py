@@ -13,6 +13,7 @@ device, before the clock starts; ours begins with rows in the host's memory.
 import argparse
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from ssl_risk_rs.probes.torch_products import full_float32
 from ssl_risk_rs.probes.torch_solver import TorchSolver, targets_of
 from ssl_risk_rs.probes.torch_space import TorchSpace
 
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # scikit-learn dispatches to torch only where SciPy does
 TARGETS = (1e-2, 1e-3, 1e-4)
 #: of SGD: batch, epochs and the learning rate for 1,000 classes, found by trials on such banks
 BATCH, EPOCHS, LEARNING_RATE = 2048, 40, 3.0
@@ -145,7 +147,7 @@ def stages(loaded: Loaded, name: str) -> Iterator[Row]:
             yield Row(f"eigh {kind} on the {place}", name, "torch", gpu, seconds)
 
 
-def fits(loaded: Loaded, name: str, alpha: float, limit: float) -> Iterator[Row]:
+def fits(loaded: Loaded, name: str, alpha: float, limit: float, *, cpu_too: bool) -> Iterator[Row]:
     """One logistic probe to each accuracy, ours on GPU and CPU, and rivals on the GPU."""
     device = torch.device("cuda:0")
     gpu = torch.cuda.get_device_name(device)
@@ -166,7 +168,7 @@ def fits(loaded: Loaded, name: str, alpha: float, limit: float) -> Iterator[Row]
     ours(lambda: TorchSolver(features, [device]), 1e-1, gpu)  # libraries are loaded, kernels compiled
     for tol in (*TARGETS, 1e-5):
         yield ours(lambda: TorchSolver(features, [device]), tol, gpu)
-    for tol in TARGETS[:2]:
+    for tol in TARGETS[:2] if cpu_too else ():
         yield ours(lambda: KernelSolver(features), tol, machine._cpu().get("model name", "CPU"))
     solver = KernelSolver(features)
     design = solver.moments(rows, labels, loaded.k).design(scaling="standardize")
@@ -177,6 +179,7 @@ def fits(loaded: Loaded, name: str, alpha: float, limit: float) -> Iterator[Row]
         yield from lbfgs(data, alpha, name, gpu, limit, rounded)
     yield from sgd(data, alpha, name, gpu)
     yield from scikit_learn(data, alpha, name, gpu, limit)
+    yield from cuml_quasi_newton(data, alpha, name, gpu, limit)
 
 
 def standardized(part: np.ndarray, design: "_core.Design", device: "torch.device") -> "torch.Tensor":
@@ -307,6 +310,30 @@ def scikit_learn(data: tuple["torch.Tensor", ...], alpha: float, name: str, gpu:
             return
 
 
+def cuml_quasi_newton(
+    data: tuple["torch.Tensor", ...], alpha: float, name: str, gpu: str, limit: float
+) -> Iterator[Row]:
+    """cuML's logistic regression (L-BFGS in CUDA), where it is installed; a row for each limit of iterations."""
+    try:
+        import cuml
+        import cupy
+    except ModuleNotFoundError:
+        return
+    x, y, *_ = data
+    label = f"cuML {cuml.__version__}"
+    rows, labels = cupy.from_dlpack(x), cupy.from_dlpack(y)
+    for iterations in (5, 10, 25, 50, 75, 100, 150, 200, 400):
+        model = cuml.LogisticRegression(C=1 / (len(x) * alpha), max_iter=iterations, tol=1e-12)
+        if iterations == 5:
+            model.fit(rows, labels)  # kernels are loaded
+        seconds, _ = timed(lambda m=model: m.fit(rows, labels))
+        w, b = (torch.from_dlpack(v).float() for v in (model.coef_, model.intercept_))
+        found = judged(data, w.T.contiguous(), b, alpha)
+        yield Row("fit", name, label, gpu, seconds, passes=int(model.n_iter_[0]), **found)
+        if seconds > limit / 2 or int(model.n_iter_[0]) < iterations:
+            return
+
+
 def decomposed(loaded: Loaded, name: str, probe: str, device: str, penalties: int | None) -> Iterator[Row]:
     """The whole decomposition, beginning with rows in the host's memory; `penalties` tries so many from 1e3 to 1e-5."""
     if penalties is not None:
@@ -344,6 +371,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--penalties", type=int, help="tried by a decomposition (default: its own decades)")
     parser.add_argument("--alpha", type=float, default=1e-3)
+    parser.add_argument("--without-cpu", action="store_true", help="fits: not on the CPU's own kernels")
     parser.add_argument("--limit", type=float, default=30.0, help="seconds of each rival")
     parser.add_argument("--out", type=Path, help="a .csv, beside which a .txt names the machine")
     given = parser.parse_args()
@@ -351,7 +379,7 @@ def main() -> None:
     if given.job == "stages":
         found = stages(loaded, given.problem)
     elif given.job == "fits":
-        found = fits(loaded, given.problem, given.alpha, given.limit)
+        found = fits(loaded, given.problem, given.alpha, given.limit, cpu_too=not given.without_cpu)
     else:
         found = decomposed(loaded, given.problem, given.probe, given.device, given.penalties)
     rows = []
@@ -366,7 +394,7 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(lines)
         gpu = torch.cuda.get_device_properties(0)
-        facts = machine.describe(["torch", "triton", "numpy", "scikit-learn"])
+        facts = machine.describe(["torch", "triton", "numpy", "scikit-learn", "cuml-cu13"])
         given.out.with_suffix(".txt").write_text(f"gpu: {gpu.name}, {gpu.total_memory / 1e9:.0f} GB\n{facts}")
 
 

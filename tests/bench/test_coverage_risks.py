@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PATH = Path(__file__).parents[2] / "bench" / "coverage.py"
+PATH = Path(__file__).parents[2] / "bench" / "coverage_risks.py"
 
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("coverage_bench", PATH)
+    spec = importlib.util.spec_from_file_location("coverage_risks", PATH)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

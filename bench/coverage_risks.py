@@ -7,8 +7,8 @@ judged on a large fresh sample (R_AS, R_CS, R_US), or on their own training rows
 R_ΦF). Where rows come in groups, intervals that ignore the groups are counted beside. Rows of the table are
 replaced by (world, probe, estimator, intervals); docs/coverage.md explains the columns.
 
-    python bench/coverage.py --replicates 300 --out bench/results/coverage.csv
-    python bench/coverage.py --worlds groups_40_pure --probes ridge --estimator reference
+    python bench/coverage_risks.py --replicates 300 --out bench/results/coverage.csv
+    python bench/coverage_risks.py --worlds groups_40_pure --probes ridge --estimator reference
 """
 
 import argparse

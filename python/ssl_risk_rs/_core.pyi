@@ -37,6 +37,7 @@ __all__ = [
     "kernels",
     "log_potential",
     "nearest_rows",
+    "read_rows",
     "sample_keys",
     "solve_ridge_dual",
     "symmetric_eigen",
@@ -121,20 +122,6 @@ class Bank:
         ------
         BankError if the bank is incomplete or a file has shrunk; ParameterError for a row beyond it, another
         dtype, or float16 of a float32 bank; KeyboardInterrupt.
-        """
-
-    def read_into(
-        self, rows: NDArray[np.uint64], out: NDArray[np.float16 | np.float32], *, n_threads: int | None = None
-    ) -> None:
-        """As `read`, into an array of the caller's.
-
-        Parameters
-        ----------
-        out : C-contiguous float16 or float32 array of shape (m, n_features)
-
-        Raises
-        ------
-        As `read`; ShapeError for an array of another size.
         """
 
     def verify(self, progress: Callable[[int], Any] | None = None) -> BankVerification:
@@ -1155,6 +1142,27 @@ def view_sums(
     Raises
     ------
     ShapeError; ParameterError for fewer than two views, a row out of range, NaN or infinity; KeyboardInterrupt.
+    """
+
+def read_rows(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    out: NDArray[np.float16 | np.float32],
+    *,
+    n_threads: int | None = None,
+) -> None:
+    """Copy rows, in the order asked for.
+
+    Parameters
+    ----------
+    rows : uint32 array of shape (m,)
+    out : C-contiguous float16 or float32 array of shape (m, n_features); float16 only of float16 features
+    n_threads : default all cores
+
+    Raises
+    ------
+    BankError if a bank is incomplete or its file has shrunk; ShapeError for an array of another size; ParameterError
+    for a row out of range, or float16 of float32 features; KeyboardInterrupt.
     """
 
 def judge(

@@ -150,21 +150,25 @@ def test_folds_leave_the_device_when_a_design_is_solved_alone(monkeypatch):
     assert [entry[0] for entry in kept.values()] == [folds[-1]]
 
 
-def test_rows_of_arrays_are_copied_by_several_threads_as_by_one(monkeypatch):
-    from ssl_risk_rs.probes import features as copying
-
-    monkeypatch.setattr(copying, "COPIED_AT_ONCE", 4096)
-    monkeypatch.setattr(copying, "count_cpus", lambda: 4)
+def test_rows_of_arrays_are_copied_in_any_order():
     x, _ = features(dtype="float32")
     rng = np.random.default_rng(0)
-    for blocks in ((x,), (x[:700], x[700:]), (x[:1], x[1:])):
+    half = x.astype(np.float16)
+    for blocks in ((x,), (x[:700], x[700:]), (x[:1], x[1:]), (half[:700], x[700:]), (half,)):
         f = Features.of_arrays(*blocks)
+        whole = np.concatenate([block.astype(f.dtype) for block in blocks])
         for rows in (np.arange(len(x)), rng.permutation(len(x)), rng.integers(0, len(x), 900), np.zeros(0, int)):
-            out = np.full((len(rows), x.shape[1]), np.nan, np.float32)
-            f.read_into(rows.astype(np.uint32), out)
-            np.testing.assert_array_equal(out, x[rows])
+            for n_threads in (1, 3):
+                out = np.full((len(rows), x.shape[1]), np.nan, f.dtype)
+                f.read_into(rows.astype(np.uint32), out, n_threads=n_threads)
+                np.testing.assert_array_equal(out, whole[rows])
+    f = Features.of_arrays(x)
     with pytest.raises(ParameterError, match="asked for, there are"):
-        f.read_into(np.array([len(x)], np.uint32), out[:1])
+        f.read_into(np.array([len(x)], np.uint32), out[:1].astype(np.float32))
+    with pytest.raises(ParameterError, match="read float32"):
+        f.read_into(np.array([0], np.uint32), np.empty((1, x.shape[1]), np.float16))
+    with pytest.raises(ShapeError, match="buffer for rows"):
+        f.read_into(np.array([0], np.uint32), np.empty((2, x.shape[1]), np.float32))
 
 
 def test_a_ridge_penalty_below_the_floor_is_refused_in_the_same_words(make):

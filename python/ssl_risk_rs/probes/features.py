@@ -1,6 +1,5 @@
 """Representations as solvers take them: an array, blocks of rows, or a bank."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -8,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 
 from ssl_risk_rs import _core
-from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
@@ -18,9 +16,6 @@ __all__ = ["Features", "as_float_rows", "in_line"]
 
 #: what `_core` takes
 Source: TypeAlias = _core.Bank | list[np.ndarray]
-
-#: bytes of arrays that one thread copies, and threads at most: a copy in memory is as fast with eight as with more
-COPIED_AT_ONCE, MOST_COPIERS = 1 << 23, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +43,7 @@ class Features:
         ------
         BankError if a bank is incomplete or its file has shrunk; ParameterError for a row out of range.
         """
-        source = self.source
-        if isinstance(source, _core.Bank):
-            source.read_into(rows.astype(np.uint64), out, n_threads=n_threads)
-            return
-        if len(rows) and int(rows.max()) >= self.n_rows:
-            raise ParameterError(f"row {int(rows.max())} asked for, there are {self.n_rows}")
-        step = max(1, COPIED_AT_ONCE // max(1, self.n_features * out.itemsize))
-        pieces = [slice(start, start + step) for start in range(0, len(rows), step)]
-        copiers = min(len(pieces), MOST_COPIERS, n_threads or count_cpus())
-        if copiers < 2:
-            _copy_rows(source, rows, out)
-            return
-        with ThreadPoolExecutor(copiers, thread_name_prefix="copy") as pool:
-            for _ in pool.map(lambda piece: _copy_rows(source, rows[piece], out[piece]), pieces):
-                pass
+        _core.read_rows(self.source, np.ascontiguousarray(rows, np.uint32), out, n_threads=n_threads)
 
     @classmethod
     def of_arrays(cls, *blocks: np.ndarray) -> "Features":
@@ -76,27 +57,6 @@ class Features:
     def of_bank(cls, bank: "FeatureBank") -> "Features":
         """All rows of a feature bank."""
         return cls(bank.core, bank.n_rows, bank.n_features)
-
-
-def _copy_rows(blocks: list[np.ndarray], rows: np.ndarray, out: np.ndarray) -> None:
-    """Copy rows of arrays that follow each other; numpy holds no lock meanwhile."""
-    begin = 0
-    for block in blocks:
-        places = np.flatnonzero((rows >= begin) & (rows < begin + len(block)))
-        numbers = rows[places] - np.uint32(begin)
-        begin += len(block)
-        if len(places) == 0:
-            continue
-        if not in_line(places):
-            out[places] = block[numbers]
-            continue
-        target = out[places[0] : places[-1] + 1]
-        if in_line(numbers):
-            target[...] = block[numbers[0] : int(numbers[-1]) + 1]
-        elif block.dtype == out.dtype:
-            np.take(block, numbers, axis=0, out=target, mode="clip")  # in range; other modes make a copy first
-        else:
-            target[...] = block[numbers]
 
 
 def in_line(numbers: np.ndarray) -> bool:

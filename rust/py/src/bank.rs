@@ -4,22 +4,15 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use half::f16;
-use numpy::{
-    Element, IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
-    PyUntypedArrayMethods,
-};
+use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use ssl_risk_core::Control;
 use ssl_risk_core::bank::{Bank, Damage, Owner, PartInfo, PartWriter, Verification};
-use ssl_risk_core::rows::{Values, ValuesMut};
+use ssl_risk_core::rows::Values;
 
 use crate::arguments::threads;
 use crate::error::{BankError, ParameterError, ShapeError, to_py};
-use crate::features::slice;
+use crate::features::into_array;
 use crate::interrupt;
-
-/// Rows that are read before anyone could press ^C: no thread is started to watch for it.
-const READ_AT_ONCE: usize = 4096;
 
 /// A part of a bank.
 #[pyclass(name = "BankPart", module = "ssl_risk_rs._core", frozen, get_all, eq)]
@@ -159,32 +152,16 @@ impl PyBank {
         let rows = rows.as_array();
         let rows = rows.as_standard_layout();
         let rows = rows.as_slice().expect("standard layout");
-        match dtype {
-            "float32" => self.read_as(py, rows, dtype, n_threads, |v| ValuesMut::F32(v)),
-            "float16" => self.read_as(py, rows, dtype, n_threads, |v| ValuesMut::F16(v)),
-            other => {
-                Err(ParameterError::new_err(format!("dtype must be 'float16' or 'float32', got {other:?}")))
-            }
+        if !["float16", "float32"].contains(&dtype) {
+            return Err(ParameterError::new_err(format!(
+                "dtype must be 'float16' or 'float32', got {dtype:?}"
+            )));
         }
-    }
-
-    #[pyo3(signature = (rows, out, *, n_threads=None))]
-    fn read_into(
-        &self,
-        py: Python<'_>,
-        rows: PyReadonlyArray1<'_, u64>,
-        out: &Bound<'_, PyAny>,
-        n_threads: Option<usize>,
-    ) -> PyResult<()> {
-        let n_threads = threads(n_threads)?;
-        let rows = slice(&rows, "rows")?;
-        if let Ok(out) = out.extract::<PyReadwriteArray2<'_, f16>>() {
-            self.fill(py, rows, out, n_threads, |v| ValuesMut::F16(v))
-        } else if let Ok(out) = out.extract::<PyReadwriteArray2<'_, f32>>() {
-            self.fill(py, rows, out, n_threads, |v| ValuesMut::F32(v))
-        } else {
-            Err(ParameterError::new_err("out must be a writable 2-D float16 or float32 array"))
-        }
+        // numpy's own allocation: it is not cleared first, and asks for large pages
+        let shape = (rows.len(), self.bank.n_features());
+        let out = py.import("numpy")?.call_method1("empty", (shape, dtype))?;
+        into_array(py, rows.len(), &out, |out, control| self.bank.read_into(rows, out, n_threads, control))?;
+        Ok(out)
     }
 
     #[pyo3(signature = (progress=None))]
@@ -207,40 +184,6 @@ impl PyBank {
     fn __repr__(&self) -> String {
         let (n, d) = (self.bank.n_rows(), self.bank.n_features());
         format!("Bank('{}', {n} rows, {d} features)", self.bank.path().display())
-    }
-}
-
-impl PyBank {
-    fn read_as<'py, T: Element + Send>(
-        &self,
-        py: Python<'py>,
-        rows: &[u64],
-        dtype: &str,
-        n_threads: usize,
-        values: impl for<'a> FnOnce(&'a mut [T]) -> ValuesMut<'a> + Send,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        // numpy's own allocation: it is not cleared first, and asks for large pages
-        let shape = (rows.len(), self.bank.n_features());
-        let out = py.import("numpy")?.call_method1("empty", (shape, dtype))?;
-        self.fill(py, rows, out.extract()?, n_threads, values)?;
-        Ok(out)
-    }
-
-    fn fill<T: Element + Send>(
-        &self,
-        py: Python<'_>,
-        rows: &[u64],
-        mut out: PyReadwriteArray2<'_, T>,
-        n_threads: usize,
-        values: impl for<'a> FnOnce(&'a mut [T]) -> ValuesMut<'a> + Send,
-    ) -> PyResult<()> {
-        let slice = out.as_slice_mut()?;
-        let read = |control: &Control| self.bank.read_into(rows, values(slice), n_threads, control);
-        if rows.len() <= READ_AT_ONCE {
-            py.detach(|| read(&Control::new())).map_err(to_py)
-        } else {
-            interrupt::run(py, None, |control| read(control))
-        }
     }
 }
 

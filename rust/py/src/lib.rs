@@ -32,6 +32,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<logistic::LogisticFit>()?;
     m.add_class::<kernels::Kernel>()?;
     m.add_class::<ridge_race::RidgeRace>()?;
+    m.add_function(wrap_pyfunction!(features::read_rows, m)?)?;
     m.add_function(wrap_pyfunction!(kernels::kernels, m)?)?;
     m.add_function(wrap_pyfunction!(moments::choose_shift, m)?)?;
     m.add_function(wrap_pyfunction!(moments::feature_means, m)?)?;

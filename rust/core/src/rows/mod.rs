@@ -4,6 +4,7 @@
 //! more [`Segment`]s (arrays, or the mapped parts of a bank). Rows are never copied as a whole; a solver
 //! stages a block of them in float32 with [`Matrix::stage`].
 
+mod copy;
 mod matrix;
 mod training;
 mod widen;

@@ -26,6 +26,8 @@ BLOCK_BYTES = {"cuda": 1 << 30, "cpu": 1 << 24}
 RESIDENT_SHARE = 0.75
 #: rows copied to a device at a time, in bytes
 COPY_BYTES = 1 << 26
+#: pinned buffers that are filled in turn while rows are streamed
+BUFFERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +166,21 @@ class DeviceRows:
             yield Block(torch.sub(block.x, shift).mul_(scale), block.span)
 
     def _streamed(self, rows: np.ndarray, step: int) -> Iterator[Block]:
-        """Blocks read by a thread into two buffers in turn, and copied while the device works on the last one."""
+        """Blocks read by a thread into buffers in turn, and copied while the device works on the last one."""
         if len(rows) == 0:
             return
         spans = _spans(len(rows), step)
         on_gpu = self.device.type == "cuda"
         shape = (min(step, len(rows)), self.features.n_features)
-        buffers = [torch.empty(shape, dtype=_torch_dtype(self.dtype), pin_memory=on_gpu) for _ in range(2)]
-        copied: list[torch.cuda.Event | None] = [None, None]
+        buffers = [torch.empty(shape, dtype=_torch_dtype(self.dtype), pin_memory=on_gpu) for _ in range(BUFFERS)]
+        copied: list[torch.cuda.Event | None] = [None] * BUFFERS
         stream = torch.cuda.Stream(self.device) if on_gpu else None
 
         def read(i: int) -> "torch.Tensor":
-            span, event = spans[i], copied[i % 2]
+            span, event = spans[i], copied[i % BUFFERS]
             if event is not None:
                 event.synchronize()  # the last block of this buffer has left it
-            out = buffers[i % 2][: span.stop - span.start]
+            out = buffers[i % BUFFERS][: span.stop - span.start]
             self.features.read_into(rows[span], out.numpy(), n_threads=self.n_threads)
             return out
 
@@ -193,7 +195,7 @@ class DeviceRows:
                         x = host.to(self.device, non_blocking=True)
                         event = torch.cuda.Event()
                         event.record(stream)
-                    copied[i % 2] = event
+                    copied[i % BUFFERS] = event
                     current = torch.cuda.current_stream(self.device)
                     current.wait_event(event)
                     x.record_stream(current)

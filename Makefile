@@ -1,5 +1,5 @@
 # Everything a newcomer types. Each target creates what it needs in .venv.
-.PHONY: help demo test test-fast test-oldest test-newest lint docs bench wheel wheel-test portable deny hooks format clean
+.PHONY: help demo test test-fast test-ray test-oldest test-newest lint docs bench wheel wheel-test portable deny hooks format clean
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
@@ -39,6 +39,10 @@ test: $(VENV)/.built ## every test, Rust and Python; files of Python tests side 
 
 test-fast: $(VENV)/.built ## the Python tests that take no longer than a third of a second: about a minute
 	$(PY) -m pytest -m "not slow"
+
+test-ray: $(VENV)/.built ## the tests on a cluster of three Ray nodes in this machine: installs ray (251 MB), three minutes
+	$(UV) pip install --quiet --python $(PY) -r pyproject.toml --extra ray
+	$(PY) -m pytest tests/workflow/test_ray.py
 
 test-oldest: $(VENV)/.built ## Python tests with the oldest Python and dependencies that pyproject.toml allows
 	PYTHON_OF=$(OLDEST_PYTHON) WITHOUT="$(OLDEST_WITHOUT)" UV=$(abspath $(UV)) scripts/test_bounds.sh oldest .venv-oldest

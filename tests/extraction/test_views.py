@@ -16,7 +16,7 @@ from ssl_risk_rs.datasets.sources import Picture
 from ssl_risk_rs.datasets.views import view_of
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
+from ssl_risk_rs.extraction import ExtractionSettings, cached, ensure_bank, extract
 from ssl_risk_rs.extraction.facts import facts
 from ssl_risk_rs.results.compare import NotComparableError
 
@@ -145,6 +145,24 @@ def test_extract_makes_a_bank_of_each_view_and_prints_the_line_that_measures_the
     # the same image in every view would lie at the same place
     same = stats(banks[0], views=[banks[0]])
     assert same.value("alignment") == pytest.approx(0, abs=1e-9)
+
+
+def test_the_encoder_of_all_views_is_built_once(tmp_path, monkeypatch):
+    import ssl_risk_rs.encoders as encoders
+
+    built, create = [], encoders.create_encoder
+    monkeypatch.setattr(
+        encoders, "create_encoder", lambda model, **asked: built.append(model) or create(model, **asked)
+    )
+    line = ["extract", "-m", "pixels:8", "-d", "digits", "--limit", LIMIT, "--views", "3", "--store", str(tmp_path)]
+    for rest in (["--dry-run"], [], ["--format", "csv"]):  # the last one finds the banks
+        result = CliRunner().invoke(main, [*line, *rest])
+        assert result.exit_code == 0, result.output
+    assert built == ["pixels:8"] * 2
+    kept = cached.KeptEncoder()
+    first = kept.create("pixels:8", None, None, None, print)
+    assert kept.create("pixels:8", [], None, None, print) is first
+    assert kept.create("pixels:4", None, None, None, print) is not first
 
 
 def test_shards_of_views_fill_the_same_banks(tmp_path):

@@ -63,7 +63,7 @@ def extract(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.events import once
     from ssl_risk_rs.extraction import ensure_banks, shards_filled
-    from ssl_risk_rs.extraction.cached import forecast_banks
+    from ssl_risk_rs.extraction.cached import KeptEncoder, forecast_banks
 
     model = opt.prepared_model(model, options)
     settings = opt.extraction_settings(options)
@@ -72,7 +72,7 @@ def extract(
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
     seen = [settings.pop("settings")]
-    say = once(opt.say)  # each view would say the same of encoder and data
+    say, kept = once(opt.say), KeptEncoder()  # each view would say the same of encoder and data, and build it
     if views is not None:
         seen = [replace(seen[0], view=view) for view in range(1, views + 1)]
     if dry_run:
@@ -80,7 +80,7 @@ def extract(
             forecast
             for one in seen
             for forecast in forecast_banks(
-                model, data, store=store, group=group, shard=shard, say=say, settings=one, **settings
+                model, data, store=store, group=group, shard=shard, kept=kept, say=say, settings=one, **settings
             )
         ]
         print_forecasts(forecasts, form)
@@ -95,8 +95,8 @@ def extract(
     with EventDisplay() as progress:
         for one in seen:
             found += ensure_banks(
-                model, data, store=store, group=group, shard=shard, say=say, progress=progress, settings=one,
-                **settings,
+                model, data, store=store, group=group, shard=shard, kept=kept, say=say, progress=progress,
+                settings=one, **settings,
             ).values()  # fmt: skip
     rows = [_row(bank) for bank in found]
     if shard is not None:

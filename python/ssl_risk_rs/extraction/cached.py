@@ -27,10 +27,38 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import Encoder
     from ssl_risk_rs.extraction.forecast import Forecast
 
-__all__ = ["ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
+__all__ = ["KeptEncoder", "ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
 
 #: seconds after which a silent step says what it does
 PATIENCE = 1.0
+
+
+class KeptEncoder:
+    """The encoder of several calls: built by the first that needs it, and kept for those that ask for the same."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[object, ...] | None = None
+        self._encoder: Encoder | None = None
+
+    def create(
+        self,
+        model: str,
+        layers: Sequence[str] | None,
+        pool: str | None,
+        img_size: int | None,
+        say: Callable[[str], None],
+    ) -> "Encoder":
+        """See `create_encoder`."""
+        from ssl_risk_rs.encoders import create_encoder
+
+        asked = (model, tuple(layers or ()), pool, img_size)
+        if self._encoder is None or asked != self._asked:
+            self._encoder = None  # its memory is free for the next
+            self._encoder = create_encoder(
+                model, layers=list(asked[1]) or None, pool=pool, img_size=img_size, progress=say
+            )
+            self._asked = asked
+        return self._encoder
 
 
 def ensure_bank(
@@ -71,6 +99,7 @@ def ensure_banks(
     split: str | None = None,
     settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
+    kept: KeptEncoder | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
@@ -88,6 +117,7 @@ def ensure_banks(
     split : file that tells training from test images, as for `create_dataset`
     settings : how to encode
     shard : encode this shard's rows only, as for `extract`
+    kept : where the encoder is kept for further calls
     say : called with sentences for the user (a split that was made up, what is about to happen)
     progress : as for `extract`
 
@@ -106,7 +136,7 @@ def ensure_banks(
         return {bank.header["feature"]: bank for bank in asked.found if bank is not None}
     from ssl_risk_rs.encoders.spec import choose_features
 
-    encoder = _encoder(model, asked, layers, pool, img_size, shard, say)
+    encoder = _encoder(model, asked, layers, pool, img_size, shard, kept or KeptEncoder(), say)
     from ssl_risk_rs.extraction.job import extract
 
     names = encoder.spec.features  # exactly what was asked for
@@ -134,6 +164,7 @@ def forecast_banks(
     split: str | None = None,
     settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
+    kept: KeptEncoder | None = None,
     say: Callable[[str], None] | None = None,
 ) -> "list[Forecast]":
     """What `ensure_banks` would take with these arguments; nothing is written, and some batches are encoded."""
@@ -144,7 +175,7 @@ def forecast_banks(
 
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
         return [nothing_to_do(bank, shard) for bank in asked.found if bank is not None]
-    encoder = _encoder(model, asked, layers, pool, img_size, shard, say)
+    encoder = _encoder(model, asked, layers, pool, img_size, shard, kept or KeptEncoder(), say)
     return forecast(
         encoder, asked.dataset, store=asked.store, features=encoder.spec.features, settings=settings, shard=shard,
         say=say,
@@ -194,15 +225,14 @@ def _encoder(
     pool: str | None,
     img_size: int | None,
     shard: Shard | None,
+    kept: KeptEncoder,
     say: Callable[[str], None],
 ) -> "Encoder":
     """The encoder, after a line that says what it will do: torch takes up to 20 seconds to load."""
     say(_what_is_done(model, asked.dataset, asked.found, shard))
-    from ssl_risk_rs.encoders import create_encoder
-
     for note in asked.dataset.notes:
         say(note)
-    return create_encoder(model, layers=list(layers) if layers else None, pool=pool, img_size=img_size, progress=say)
+    return kept.create(model, layers, pool, img_size, say)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What a job tells while it runs: one value for all progress, and sentences for the user."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["Event", "Report", "Stage", "once"]
+__all__ = ["Event", "Report", "Stage", "once", "torch_is_loading"]
 
 Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
 
@@ -36,6 +37,11 @@ class Event:
 
 #: receives events
 Report: TypeAlias = Callable[[Event], None]
+
+
+def torch_is_loading() -> str:
+    """What the first sentence of a job ends with: torch takes up to 20 seconds to load; empty once it is there."""
+    return "" if "torch" in sys.modules else "; torch is loading …"
 
 
 def once(say: Callable[[str], None]) -> Callable[[str], None]:

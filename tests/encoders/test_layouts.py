@@ -518,6 +518,38 @@ def test_moco_v3s_small_vit_has_twelve_heads(tmp_path):
         close(encoder.module(images(64))["cls"], vit_tokens(VIT, images(64), heads=12)[-1][:, 0])
 
 
+def test_moco_v3s_small_vit_with_a_linear_head_has_twelve_heads_too(tmp_path):
+    trunk = {f"module.{name}": tensor for name, tensor in vit_as_timm(VIT).items()}
+    name = f"@vit_small_patch16_224?depth={BLOCKS}&embed_dim={DIM}&img_size=64"
+    file = saved({"epoch": 90, "arch": "vit_small", "state_dict": trunk}, tmp_path / "w.pth")
+    with pytest.raises(EncoderError, match=r"\(it notes arch = vit_small\), which needs num_heads=12"):
+        create_encoder(f"ckpt:{file}{name}")
+    # DINO keeps its own in args, and has six; what has another name is not asked about
+    for noted in ({"args": {"arch": "vit_small"}}, {"arch": "vit_small_patch16_224"}):
+        file = saved(noted | {"state_dict": trunk}, tmp_path / "w.pth")
+        create_encoder(f"ckpt:{file}{name}&num_heads=6")
+        create_encoder(f"ckpt:{file}{name}")
+
+
+@pytest.mark.parametrize(
+    ("noted", "line"),
+    [
+        ({"arch": "resnet50_caffe"}, "The file notes arch = resnet50_caffe, and is read as resnet50"),
+        ({"hyper_parameters": {"backbone": "seresnet50"}},
+         "The file notes hyper_parameters.backbone = seresnet50, and is read as resnet50"),
+        ({"arch": "ResNet-50"}, None),
+        ({"arch": "resnet"}, None),
+        ({"model": "simsiam"}, None),
+    ],
+)  # fmt: skip
+def test_an_architecture_that_the_file_notes_otherwise_is_said(tmp_path, noted, line):
+    file = saved(noted | {"state_dict": RESNET}, tmp_path / "w.pth")
+    lines: list[str] = []
+    create_encoder(f"ckpt:{file}@resnet50", img_size=40, progress=lines.append)
+    said = [one for one in lines if "The file notes" in one]
+    assert len(said) == (line is not None) and all(line in one for one in said)
+
+
 @pytest.mark.parametrize("part", ["neck.0", "proj.0", "ema.conv1", "pool.attention"])
 def test_parts_beside_a_trunk_are_named(tmp_path, part):
     file = saved({"state_dict": RESNET | heads(9, part)}, tmp_path / "w.pth")

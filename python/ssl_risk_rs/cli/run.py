@@ -95,7 +95,7 @@ def _several(models: tuple[str, ...], extraction: dict[str, Any]) -> "tuple[str,
 
     if len(models) > 1 or is_pattern(models[0]):
         return "models"
-    return named_features(models[0], extraction["layers"], extraction["pool"])
+    return named_features(models[0], extraction["layers"], extraction["pool"], opt.say)
 
 
 def _print_forecast(model: str, data: str, asked: Asked, form: str, **given: Any) -> None:

@@ -1,7 +1,9 @@
 """The bundled data set: 1,797 handwritten digits of 8 × 8 pixels."""
 
+import importlib.util
 from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
@@ -52,10 +54,7 @@ class DigitsSource(DropsArrays[Digits]):
 
     def _arrays(self) -> Digits:
         if self._loaded is None:
-            from sklearn.datasets import load_digits
-
-            bunch = load_digits()
-            images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+            images, labels = _load_digits()
             content = blake2b(images.tobytes() + labels.astype(np.uint8).tobytes(), digest_size=16)
             if content.hexdigest() != CONTENT:
                 raise DataError(
@@ -82,3 +81,17 @@ class DigitsSource(DropsArrays[Digits]):
     def load(self, index: int) -> Picture:
         images, _, order, _ = self._arrays()
         return array_image(np.round(images[order[index]] * (255 / 16)).astype(np.uint8))
+
+
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (n, 8, 8) and int64 (n,), as scikit-learn's `load_digits`: from its file, because to import it takes
+    seconds."""
+    package = importlib.util.find_spec("sklearn")
+    file = Path(str(package.origin)).parent / "datasets" / "data" / "digits.csv.gz" if package else None
+    if file is None or not file.is_file():
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    rows = np.loadtxt(file, np.uint8, delimiter=",")  # unpacks by the name's ending
+    return np.ascontiguousarray(rows[:, :-1]).reshape(-1, 8, 8), rows[:, -1].astype(np.int64)

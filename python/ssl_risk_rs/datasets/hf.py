@@ -1,15 +1,18 @@
 """Data sets of the Hugging Face hub, and those that its library has saved: map-style, any row at any time."""
 
+import importlib
 import io
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_risk_rs._files import is_offline
 from ssl_risk_rs._identity import DataIdentity, data_id
 from ssl_risk_rs.datasets.manifest import column_array, labels_of
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
@@ -263,8 +266,7 @@ def _from_hub(repository: str, config: str | None, revision: str | None, notes: 
 
 def _commit(repository: str, revision: str | None) -> str | None:
     """The commit that a revision is now; None if the hub cannot be reached, or must not be."""
-    library = _library()
-    if library.config.HF_HUB_OFFLINE:
+    if is_offline() or _library().config.HF_HUB_OFFLINE:
         return None
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -279,11 +281,12 @@ def _commit(repository: str, revision: str | None) -> str | None:
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    try:
-        import httpx
-    except ImportError:  # the hub's client of earlier releases raises OSError
-        return ()
-    return (httpx.TransportError,)
+    """What the hub's client raises where it reaches nobody: httpx's errors, those of its successor, or OSError."""
+    found = []
+    for client in ("httpx", "httpx2"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(client).TransportError)
+    return tuple(found)
 
 
 def _from_cache(repository: str, config: str | None, revision: str | None, notes: list[str]) -> tuple[Any, str]:

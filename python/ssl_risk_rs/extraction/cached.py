@@ -6,7 +6,6 @@ torch nor an image. A request it does not know costs building the encoder; the b
 whether there is anything left to encode.
 """
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ssl_risk_rs.events import Event
+from ssl_risk_rs.events import Event, torch_is_loading
 from ssl_risk_rs.extraction.decoding import count_images
 from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
 from ssl_risk_rs.extraction.settings import ExtractionSettings
@@ -256,8 +255,7 @@ def _what_is_done(
     missing = max(rows if bank is None or bank.n_rows != total else len(missing_in(bank, shard)) for bank in found)
     images = f"{missing:,} of {count_images(total)}" if missing < total else count_images(total)
     part = "" if shard is None else f"Shard {shard}: "
-    loading = "" if "torch" in sys.modules else "; torch is loading …"
-    return f"{part}{model} encodes {images} of {dataset.uri}{loading}"
+    return f"{part}{model} encodes {images} of {dataset.uri}{torch_is_loading()}"
 
 
 def request_of(

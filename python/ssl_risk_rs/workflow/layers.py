@@ -21,6 +21,7 @@ from ssl_risk_rs.encoders import create_encoder, describe_encoder
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
+from ssl_risk_rs.events import torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.many import Entry, Failed, Layers, decomposition_of
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
 __all__ = ["choose_layer", "evaluate_layers", "fold_error", "named_features", "on_unseen_rows"]
 
 
-def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -> tuple[str, ...] | None:
+def named_features(
+    model: str, layers: Sequence[str] | None, pool: str | None, say: Callable[[str], None] = lambda _: None
+) -> tuple[str, ...] | None:
     """Features that layers and poolings name, if they are or may be several; None where one is asked for.
+
+    say : called with a sentence before the encoder is looked at
 
     Raises
     ------
@@ -45,6 +50,7 @@ def named_features(model: str, layers: Sequence[str] | None, pool: str | None) -
     if len(layers or ()) < 2 and not any(may_be_several(layer, pool) for layer in layers or [""]):
         return None
     kind = parse_name(model).kind
+    say(f"{model}: looking up its layers{torch_is_loading()}")
     if kind in ("hf", "openclip"):  # what they offer is known when they are built
         return tuple(create_encoder(model, layers=list(layers) if layers else None, pool=pool).spec.features)
     if kind in ("code", "hub"):  # these return what they return

@@ -473,6 +473,9 @@ def _suspicions(
             f"The file has {', '.join(doubtful)} beside the trunk, which were not used: they may be a part of the "
             "encoder"
         )
+    for word, value in () if choice.known else dict(held.noted).items():
+        if re.search(r"\d", value) and not _plain(choice.architecture).startswith(_plain(value)):
+            notes.append(f"The file notes {word} = {value}, and is read as {choice.architecture}")
     if held.n_unwrapped:
         notes.append(f"Words of training wrappers were taken out of {held.n_unwrapped} names")
     asks_padding = (
@@ -494,6 +497,11 @@ def _suspicions(
     return notes
 
 
+def _plain(architecture: str) -> str:
+    """Without what is written in several ways: case, hyphens, underscores."""
+    return re.sub(r"[^a-z0-9]", "", architecture.lower())
+
+
 def _is_doubtful(name: str, near: str) -> bool:
     return bool(_DOUBTFUL.fullmatch(_first_part(name[len(near) :])))
 
@@ -511,18 +519,20 @@ def _is_stored_as_hwio(tensor: "Tensor") -> bool:
 
 
 def _ask(held: Contents, choice: Choice) -> list[str]:
-    """Rules of dialects about files that an architecture fits by shape but not by meaning.
+    """Rules of dialects about files that an architecture fits by shape but not by meaning: by the name of a tensor, or
+    by what the outermost dictionary notes, as "arch=vit_small".
 
     Raises
     ------
     EncoderError where the file shows that an option is needed which was not named.
     """
     notes: list[str] = []
+    names = [*held.tensors, *(f"{word}={value}" for word, value in held.noted if "." not in word)]
     for dialect in () if choice.known else catalogue().dialects.values():
         for rule in dialect.rules:
             if rule.operations[0] not in ("ask", "note") or rule.pattern is None:
                 continue
-            if not any(rule.pattern.fullmatch(name) for name in held.tensors):
+            if not any(rule.pattern.fullmatch(name) for name in names):
                 continue
             if rule.operations[0] == "note":
                 architectures, _, sentence = rule.becomes.partition(": ")

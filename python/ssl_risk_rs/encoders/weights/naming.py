@@ -38,7 +38,7 @@ class Contents:
     places : names of the containers that hold tensors, such as "state_dict"; the longest first
     unreadable : tensors that mean nothing as plain numbers (quantized, sparse), by name, with their kind
     n_unwrapped : names that a training wrapper's word was taken out of
-    noted : what the training script noted of the architecture: (word, value)
+    noted : what the training script noted of the architecture: (word, value), the word with its place, as "args.arch"
     keys : keys of the outermost dictionary, or the name of what is there instead
     """
 
@@ -84,7 +84,7 @@ def contents_of(content: object) -> Contents:
             seen.add(id(value))
             for key, child in _children(value):
                 if isinstance(child, str) and key in _NOTED and len(child) < 80:
-                    noted.append((key, child))
+                    noted.append((f"{path}.{key}" if path else key, child))
                 if key in _SKIPPED:
                     continue
                 below = f"{path}.{key}" if path else key

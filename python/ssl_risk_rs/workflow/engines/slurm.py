@@ -1,5 +1,6 @@
 """Lines as jobs of Slurm, through submitit; `cluster=local` runs the same jobs as processes of this machine."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,11 @@ class SlurmEngine:
     def run(self, lines: Sequence[Line], tell: Callable[[Change], None]) -> None:
         """See `Engine`; jobs that are left are cancelled on ^C."""
         submitit = _imported()
+        if self.cluster == "slurm" and shutil.which("srun") is None:
+            raise ParameterError(
+                "this machine has no Slurm (no srun on its path): run the line on a node that submits jobs, "
+                "or try it here with --engine-option cluster=local"
+            )
         executor = submitit.AutoExecutor(folder=self.folder, cluster=self.cluster)
         executor.update_parameters(**self.parameters)
         waiting = [(line, 1) for line in lines]

@@ -144,7 +144,7 @@ SLOW = frozenset(
         "tests/extraction/test_extraction.py::test_kill_9_loses_no_committed_row_and_none_is_decoded_again",
         "tests/extraction/test_extraction.py::test_second_run_imports_neither_torch_nor_an_image_library",
         "tests/extraction/test_extraction.py::test_several_layers_from_one_pass",
-        "tests/extraction/test_first_line.py::test_the_first_line_comes_before_torch_is_imported",
+        "tests/extraction/test_first_line.py::test_the_first_line_comes_before_what_takes_seconds_is_imported",
         "tests/extraction/test_forecast.py::test_the_commands_write_nothing",
         "tests/extraction/test_reuse.py::test_a_changed_encoder_chooses_its_dtype_anew",
         "tests/extraction/test_reuse.py::test_a_changed_neighbour_of_the_users_file_gives_another_bank",

@@ -233,6 +233,31 @@ def test_a_hub_that_cannot_be_reached_is_one_without_a_network(cache, monkeypatc
     assert len(create_dataset(f"hf:org/PetFaces:small@{COMMIT}")) == 16
 
 
+def test_a_closed_door_is_a_hub_that_cannot_be_reached(cache, monkeypatch):
+    """Whatever the hub's client raises: nothing is patched but the address."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(hf.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert len(create_dataset(f"hf:org/PetFaces:small@{COMMIT}")) == 16
+    with pytest.raises(DataError, match=r"the hub cannot be reached, and the cache .* has nothing of it"):
+        create_dataset("hf:org/other")
+
+
+def test_offline_the_hub_is_not_asked(cache, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(hf.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("SSL_RISK_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: asked.append(1))
+    assert len(create_dataset(f"hf:org/PetFaces:small@{COMMIT}")) == 16 and asked == []
+    monkeypatch.delenv("SSL_RISK_OFFLINE")
+    with pytest.raises(AttributeError, match="sha"):  # the guard can see that it is asked
+        create_dataset(f"hf:org/PetFaces:small@{COMMIT}")
+    assert asked
+
+
 def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     import sys
 

@@ -54,6 +54,12 @@ def test_a_status_is_handed_over_and_no_more_jobs_run_than_asked_for(tmp_path):
     assert "No such command 'nothing'" in Path(tmp_path / "b.log").read_text()
 
 
+def test_a_machine_without_slurm_says_where_to_go(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = CliRunner().invoke(main, ["sweep", "-m", "demo_ssl", *SMALL, "--out", "out", "--engine", "slurm"])
+    assert result.exit_code == 1 and "no srun" in result.stderr and "cluster=local" in result.stderr, result.stderr
+
+
 def test_an_unknown_cluster_is_named():
     result = CliRunner().invoke(
         main, ["sweep", "-m", "demo_ssl", "-d", "digits", "--engine", "slurm", "--engine-option", "cluster=pbs"]

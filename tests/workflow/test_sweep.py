@@ -122,6 +122,23 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     assert "at work on" in logs + ended[0][1] + ended[1][1]
 
 
+def test_two_sweeps_both_say_why_an_encoder_failed(tmp_path):
+    name = slow(tmp_path, "mine", 0)
+    text = (tmp_path / "mine.py").read_text()
+    begin = "    return Slow()"
+    (tmp_path / "mine.py").write_text(
+        text.replace(begin, f"    import time; time.sleep(1)\n    raise RuntimeError('no such weights')\n{begin}")
+    )
+    words = ("-m", f"{name},demo_ssl", *SMALL, "--out", str(tmp_path / "out"), "--format", "json")
+    both = [
+        subprocess.Popen(command("sweep", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for stdout, stderr in [one.communicate(timeout=300) for one in both]:
+        assert {row["encoder"]: row["state"] for row in json.loads(stdout)} == {name: "failed", "demo_ssl": "done"}
+        assert "no such weights" in stderr and "gave no reason" not in stderr
+
+
 def test_layers_of_one_pass_are_runs_of_their_own(tmp_path):
     out = tmp_path / "out"
     words = ("-m", "random:resnet18?seed=1", "-d", "digits", "--limit", "10/class", "--img-size", "32", *SMALL[4:])

@@ -109,13 +109,17 @@ def run_sweep(
     folder.collect()
     # what another sweep is at work on comes last: by then it may be finished
     left.sort(key=lambda item: any(is_held(folder.file(pair.id, "lock")) for pair in item[1]))
+    failed: dict[str, Record] = {}
     try:
         if len(left) == 1 and engine.here:
             _alone(sweep, left[0][0], tell=tell, say=say, report=report)
         elif left:
-            _by_lines(sweep, [job for job, _ in left], engine, tell=tell, say=say)
+            _by_lines(sweep, [job for job, _ in left], engine, failed, tell=tell, say=say)
     finally:
         records = {record.id: record for record in folder.collect()}
+    for name, record in failed.items():
+        if records[name].state is State.RUNNING:  # another sweep tries it once more
+            records[name] = record
     return [records[pair.id] for job in sweep.plan.jobs for pair in job.pairs]
 
 
@@ -135,10 +139,12 @@ def _by_lines(
     sweep: Sweep,
     jobs: Sequence[Job],
     engine: Engine,
+    failed: dict[str, Record],
     *,
     tell: Callable[[Update], None],
     say: Say,
 ) -> None:
+    """A line for each job; `failed` receives the record of each pair that a line of this sweep ended without."""
     folder = sweep.folder
     by_name = {job.pairs[0].id: job for job in jobs}
     lines = [Line(name, sweep.line(job), folder.file(name, "log")) for name, job in by_name.items()]
@@ -160,11 +166,18 @@ def _by_lines(
             elif (record.key or pair.key) in done:
                 run = done[record.key or pair.key or ""].name
                 record = replace(record, state=State.DONE, run=run, error=None, error_type=None, retry=None)
-            elif record.state is not State.FAILED:  # it died before it could say why
+            elif record.state is not State.FAILED:  # it died before it could say why, or another sweep goes on
                 record = replace(
-                    record, state=State.FAILED, error_type="ProcessDied", error=_death(change), retry=sweep.retry(job)
+                    record,
+                    state=State.FAILED,
+                    error_type="ProcessDied",
+                    error=_death(change, job),
+                    retry=sweep.retry(job),
                 )
-                folder.write(record)
+                if not is_held(folder.file(pair.id, "lock")):
+                    folder.write(record)
+            if record.state is State.FAILED:
+                failed[pair.id] = record
             tell(Update(pair, record, change.place))
         if change.state == "ended":
             folder.collect()
@@ -172,11 +185,24 @@ def _by_lines(
     engine.run(lines, changed)
 
 
-def _death(change: Change) -> str:
+def _death(change: Change, job: Job) -> str:
+    """Why a line ended; what it said itself where it came that far and another sweep has taken the record over."""
+    if change.code == 1 and (reason := _reason(change.line.log, job)):
+        return reason
     how = "its machine died again and again" if change.code is None else f"it ended with status {change.code}"
     if change.code is not None and change.code < 0:
         how = f"it was killed by signal {-change.code}" + (", perhaps for want of memory" if change.code == -9 else "")
     return f"The process on {change.place} gave no reason: {how}. What it said is in {change.line.log}."
+
+
+def _reason(log: Path, job: Job) -> str:
+    """The last reason in a log for which a pair of a job failed; "" if there is none."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    told = [line.partition(" failed: ")[2] for line in lines if f"{job.encoder} on {job.data_name}" in line]
+    return next((reason for reason in reversed(told) if reason), "")
 
 
 # --- one pair, in this process

@@ -753,6 +753,24 @@ def test_batch_size_search_ends_where_the_memory_does(tmp_path, monkeypatch):
     np.testing.assert_allclose(bank.read(np.arange(1797)), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_run_that_is_interrupted_keeps_its_rates(tmp_path):
+    from ssl_risk_rs.extraction import job
+    from ssl_risk_rs.extraction.rates import read_rates
+
+    class Impatient(TwoFeatures):
+        def forward(self, x):
+            if sum(self.seen) >= job.N_PROBE + 24:  # beyond the images that are encoded before a bank is made
+                raise KeyboardInterrupt("enough")
+            return super().forward(x)
+
+    dataset = create_dataset("digits", limit="10/class")
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        extract(LocalEncoder(Impatient()), dataset, store=tmp_path, workers=1, batch_size=8)
+    (bank,) = (path.parent for path in tmp_path.glob("*/bank.json"))
+    ((run,),) = read_rates(bank).values()
+    assert 0 < run["images"] <= 24 and run["seconds"] > 0
+
+
 def test_the_record_keeps_the_rate_of_each_stage(tmp_path):
     from ssl_risk_rs.extraction.rates import read_rates
 
@@ -768,6 +786,13 @@ def test_the_record_keeps_the_rate_of_each_stage(tmp_path):
         assert run["bottleneck"] in ("decode", "encode", "write") and run["first_block"] > 0
         # a stage is never busy for longer than the whole took, but the writer, which ends after it
         assert run["encode"] <= run["seconds"] and run["decode"] + run["transform"] <= run["seconds"]
+    from click.testing import CliRunner
+    from ssl_risk_rs.cli import main
+
+    shown = CliRunner().invoke(main, ["store", "info", str(bank.path)]).stdout
+    assert shown.count("rates.shard-") == 2 and "20 images, " in shown and "waiting for: " in shown
+    listed = json.loads(CliRunner().invoke(main, ["store", "info", str(bank.path), "--format", "json"]).stdout)
+    assert listed["rates"] == rates
     (bank.path / "shard-0-of-2.rates.json").write_text("nonsense")
     assert read_rates(bank.path)["shard-0-of-2"] == []
     bank.verify()

@@ -81,6 +81,8 @@ def info(bank: str, store: str | None, form: str) -> None:
     \b
     ssl-risk-rs store info 3f2a --format json
     """
+    from ssl_risk_rs.extraction.rates import describe_rates, read_rates
+
     opened = _open(bank, store)
     samples = opened.samples
     facts: dict[str, Any] = {
@@ -97,13 +99,15 @@ def info(bank: str, store: str | None, form: str) -> None:
         "created": opened.created,
         "columns": samples.columns,
         "parts": [{"name": part.name, "rows": part.rows, "blocks": part.blocks} for part in opened.core.parts()],
+        "rates": read_rates(opened.path),
         "header": opened.header.to_json(),
     }
     if form == "json":
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
     flat = {**facts, **{f"header.{name}": value for name, value in opened.header.to_json().items()}}
-    del flat["header"]
+    del flat["header"], flat["rates"]
+    flat |= {f"rates.{part}": describe_rates(runs[-1]) for part, runs in read_rates(opened.path).items() if runs}
     print_rows([{"field": name, "value": _plain(value, form)} for name, value in flat.items()], form)
 
 

@@ -386,23 +386,29 @@ class Job:
 
     def _fill(self, banks: "dict[str, FeatureBank]") -> int:
         """Decode, encode and write every row that a bank lacks; how many of these ask for another orientation."""
-        with BlockWriter(banks, self.shard) as writer:
-            rows = writer.rows()
-            if len(rows) == 0:
-                return 0
-            total = len(self.dataset) if self.shard is None else len(self.shard.span(len(self.dataset)))
-            loop = Loop(
-                self.forward,
-                writer.put,
-                batch_size=self.batch_size(len(rows)),
-                done=total - len(rows),
-                total=total,
-                progress=self.progress,
-            )
-            with closing(self.stream(rows)) as stream:
-                corrupt = loop.run(stream, self.check_finite)
-        for bank in writer.banks.values():  # the writer's seconds are known once it is closed
-            write_rates(bank.path, PART if self.shard is None else self.shard.part, loop.rates(writer, self.workers))
+        writer = BlockWriter(banks, self.shard)
+        loop: Loop | None = None
+        try:
+            with writer:
+                rows = writer.rows()
+                if len(rows) == 0:
+                    return 0
+                total = len(self.dataset) if self.shard is None else len(self.shard.span(len(self.dataset)))
+                loop = Loop(
+                    self.forward,
+                    writer.put,
+                    batch_size=self.batch_size(len(rows)),
+                    done=total - len(rows),
+                    total=total,
+                    progress=self.progress,
+                )
+                with closing(self.stream(rows)) as stream:
+                    corrupt = loop.run(stream, self.check_finite)
+        finally:  # the writer's seconds are known once it is closed; a run that is interrupted has rates too
+            if loop is not None and loop.done > loop.before:
+                part, rates = PART if self.shard is None else self.shard.part, loop.rates(writer, self.workers)
+                for bank in writer.banks.values():
+                    write_rates(bank.path, part, rates)
         if corrupt:
             raise DataError(self._corrupt_message(corrupt))
         return loop.oriented

@@ -47,6 +47,16 @@ class Loop:
         check: Callable[[str, np.ndarray, np.ndarray], None],
     ) -> list[CorruptImage]:
         """Encode the stream to its end, or to the first chunk with a corrupt image: these are returned."""
+        try:
+            return self._run(stream, check)
+        finally:
+            self.end = time.perf_counter()
+
+    def _run(
+        self,
+        stream: Iterable[Decoded],
+        check: Callable[[str, np.ndarray, np.ndarray], None],
+    ) -> list[CorruptImage]:
         self._report(force=True)
         pending: tuple[np.ndarray, Features] | None = None
         for batch, corrupt in _batches(self._timed(stream), self.batch_size):
@@ -61,7 +71,6 @@ class Loop:
         else:
             corrupt = []
         self._finish(pending, check)
-        self.end = time.perf_counter()
         self._report(force=True)
         return corrupt
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ssl_risk_rs._files import publish
 
-__all__ = ["Bottleneck", "ExtractionRates", "read_rates", "write_rates"]
+__all__ = ["Bottleneck", "ExtractionRates", "describe_rates", "read_rates", "write_rates"]
 
 Bottleneck = Literal["decode", "encode", "write"]
 
@@ -78,6 +78,15 @@ def write_rates(bank: Path, part: str, rates: ExtractionRates) -> None:
 def read_rates(bank: Path) -> dict[str, list[dict[str, object]]]:
     """The recorded runs of each part of a bank, in the order in which they ran."""
     return {path.name.removesuffix(".rates.json"): _entries(path) for path in sorted(bank.glob("*.rates.json"))}
+
+
+def describe_rates(run: Mapping[str, Any]) -> str:
+    """A recorded run in a line: `955 images, 63 a second (decode 120, encode 70, write 9000), waiting for: encode`."""
+    whole, *stages = (f"{stage} {rate:.0f}" for stage, rate in run["images_per_second"].items())
+    return (
+        f"{run['images']:,} images, {whole.removeprefix('whole ')} a second ({', '.join(stages)}), "
+        f"waiting for: {run['bottleneck']}"
+    )
 
 
 def _entries(path: Path) -> list[dict[str, object]]:

@@ -67,6 +67,14 @@ def test_the_first_line_comes_before_what_takes_seconds_is_imported(tmp_path, ar
     assert lines[0].startswith(line) and lines.index("torch IS IMPORTED") > 0
 
 
+@pytest.mark.parametrize("words", [["run", "-m"], ["extract", "-d", "digits", "-m"], ["doctor", "model"]])
+def test_a_name_that_no_table_has_is_refused_before_torch_is_imported(tmp_path, words):
+    command = [sys.executable, "-c", WATCH, *words, "swvav"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT, cwd=tmp_path, env=os.environ)
+    assert done.returncode == 1 and "nearest: swav" in done.stderr
+    assert "IMPORTED" not in done.stderr and "loading" not in done.stderr
+
+
 def test_a_slow_look_at_the_data_is_said(monkeypatch):
     said = threading.Event()
     monkeypatch.setattr(cached, "PATIENCE", 0.0)

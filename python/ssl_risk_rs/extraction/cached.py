@@ -228,6 +228,9 @@ def _encoder(
     say: Callable[[str], None],
 ) -> "Encoder":
     """The encoder, after a line that says what it will do: torch takes up to 20 seconds to load."""
+    from ssl_risk_rs.encoders.sources import check_name
+
+    check_name(model)
     say(_what_is_done(model, asked.dataset, asked.found, shard))
     for note in asked.dataset.notes:
         say(note)

@@ -21,6 +21,7 @@ from ssl_risk_rs.encoders.golden import (
     write_golden,
 )
 from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.events import Report, once, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_bank
 from ssl_risk_rs.extraction.facts import library_versions
@@ -64,6 +65,7 @@ def examine_model(
     ------
     Those of `create_encoder` and of `ensure_bank`.
     """
+    check_name(model)
     say(f"{model} is built and examined{torch_is_loading()}")
     encoder = create_encoder(model, progress=say)
     yield from examine_encoder(encoder)

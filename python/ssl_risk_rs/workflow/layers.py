@@ -19,6 +19,7 @@ from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
 from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
 from ssl_risk_rs.encoders import create_encoder, describe_encoder
 from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
 from ssl_risk_rs.events import torch_is_loading
@@ -50,6 +51,7 @@ def named_features(
     if len(layers or ()) < 2 and not any(may_be_several(layer, pool) for layer in layers or [""]):
         return None
     kind = parse_name(model).kind
+    check_name(model)
     say(f"{model}: looking up its layers{torch_is_loading()}")
     if kind in ("hf", "openclip"):  # what they offer is known when they are built
         return tuple(create_encoder(model, layers=list(layers) if layers else None, pool=pool).spec.features)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.encoders.encoder import Encoder
 
-__all__ = ["build", "describe", "list_names"]
+__all__ = ["build", "check_name", "describe", "list_names"]
 
 Layers = str | list[str] | tuple[str, ...] | None
 
@@ -71,6 +71,18 @@ def describe(text: str) -> EncoderSpec:
         "openclip": describe_openclip,
     }
     return kinds[name.kind](name)
+
+
+def check_name(text: str) -> None:
+    """Refuse what can be refused without torch: a malformed name, or one that no table has.
+
+    Raises
+    ------
+    EncoderError, with the nearest names.
+    """
+    name = parse_name(text)
+    if name.kind == "registry" and name.target not in BUNDLED:
+        _row(name.target)
 
 
 def _row(target: str) -> EncoderRow:

@@ -364,8 +364,8 @@ def _where(held: Contents, prefix: str) -> str:
 def _no_names(held: Contents, required: list[str]) -> str:
     names = list(held.tensors)
     return (
-        f"none of its {len(names)} tensors has a name of the architecture (such as {required[0]}); "
-        f"it has {_some(names)}. Is it another architecture? If only names differ, "
+        f"none of its {len(names)} tensors has a name of the architecture, which wants {_some(required, SHOWN)}; "
+        f"it has {_some(names, SHOWN)}. Is it another architecture? If only names differ, "
         "have tensors matched by their order: ckpt:FILE@ARCH?match=order"
     )
 
@@ -433,7 +433,7 @@ def _check_left_over(best: _Candidate, left_over: list[str], copies: list[str], 
         return
     text = (
         f"all {n_required} tensors of the architecture are there, but so are {len(strange)} more "
-        f"that are no head: {_some(strange)}. "
+        f"that are no head: {_some(strange, SHOWN)}. "
     )
     if all(name[len(best.prefix) :].startswith("resizer.") for name in strange):
         raise EncoderError(

@@ -21,6 +21,8 @@ ISA_FLAGS = (
     "asimd",
     "bf16",
 )
+#: power and clocks of a GPU, by nvidia-smi's names
+GPU_STATE = ("name", "driver_version", "pstate", "clocks.sm", "clocks.max.sm", "power.draw", "power.limit")
 HERE = Path(__file__).parent
 
 
@@ -34,6 +36,7 @@ def describe(packages: Iterable[str]) -> str:
         "cpu_family_model_stepping": "/".join(cpu.get(k, "?") for k in ("cpu family", "model", "stepping")),
         "isa": " ".join(flag for flag in ISA_FLAGS if flag in flags),
         "cores": str(len(os.sched_getaffinity(0))),
+        "clock_at_the_end": _clock(cpu),
         "memory_gb": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f}",
         "load_average_at_the_end": " ".join(f"{v:.2f}" for v in os.getloadavg()),
         "kernel": platform.release(),
@@ -42,6 +45,11 @@ def describe(packages: Iterable[str]) -> str:
         "commit": _output("git", "rev-parse", "HEAD")
         + (", with changes" if _output("git", "status", "--short") else ""),
     }
+    gpus = _output("nvidia-smi", f"--query-gpu={','.join(GPU_STATE)}", "--format=csv,noheader")
+    if gpus != "unknown":
+        facts |= {
+            f"gpu_{i}_at_the_end": f"{state} ({', '.join(GPU_STATE)})" for i, state in enumerate(gpus.splitlines())
+        }
     facts |= {name: version(name) for name in packages}
     return "".join(f"{name}: {value}\n" for name, value in facts.items())
 
@@ -68,6 +76,15 @@ def _cpu() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _clock(cpu: dict[str, str]) -> str:
+    """Frequency now, and who sets it; virtual machines seldom know."""
+    try:
+        governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        governor = "governor unknown"
+    return f"{cpu.get('cpu MHz', '?')} MHz, {governor}"
 
 
 def _output(*command: str) -> str:

@@ -182,6 +182,7 @@ def _published_errors(name: str) -> Row:
     from ssl_risk_rs.workflow import published
 
     if not published.is_fetched():
+        say("ssl-risk-rs paper fetch  gets the table that has the published errors of this encoder.")
         return {}
     try:
         table = published.load_published()

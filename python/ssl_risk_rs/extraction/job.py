@@ -196,7 +196,8 @@ class Job:
         )
         if n := found["test_images_in_train"]:
             test, train = found["examples"][0]
-            self.say(f"{count_images(n)} of the test part are training images too: {test} has the bytes of {train}")
+            are = "is a training image" if n == 1 else "are training images"
+            self.say(f"{count_images(n)} of the test part {are} too: {test} has the bytes of {train}")
         return found
 
     @property

@@ -1,4 +1,4 @@
-"""Coverage of the 95 % intervals in other metrics than the 0-1 error, in worlds of `coverage.py`.
+"""Coverage of the 95 % intervals in other metrics than the 0-1 error, in worlds of `coverage_risks.py`.
 
 The truth comes from other draws than those that are counted: R_AF and R_ΦF are means over draws of the risk on the
 probe's own training rows, R_AS, R_CS and R_US those of the draws' probes on a large fresh sample. The calibration error

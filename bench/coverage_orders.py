@@ -1,4 +1,4 @@
-"""Coverage of the intervals of the alternative order (`decompose(order="both")`), in the worlds of `coverage.py`.
+"""Coverage of the intervals of the alternative order (`decompose(order="both")`), in worlds of `coverage_risks.py`.
 
 R_UF is the error on test rows of a probe that was fitted on training and test rows together, at the floor: its truth
 is its expectation over fresh samples of both, as that of R_AF. No world's encoder has seen an image: whatever

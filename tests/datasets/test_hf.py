@@ -166,6 +166,8 @@ def test_what_is_no_data_set(tmp_path):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The library's cache with two commits of org/PetFaces, as its own builder leaves them."""
+    for name in ("SSL_RISK_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(hf.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hf.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     pixels = {}
@@ -252,6 +254,8 @@ def test_offline_the_hub_is_not_asked(cache, monkeypatch):
     monkeypatch.setenv("SSL_RISK_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: asked.append(1))
     assert len(create_dataset(f"hf:org/PetFaces:small@{COMMIT}")) == 16 and asked == []
+    with pytest.raises(DataError, match=r"nothing may be downloaded \(--offline\), and the cache .* has nothing of it"):
+        create_dataset("hf:org/other")
     monkeypatch.delenv("SSL_RISK_OFFLINE")
     with pytest.raises(AttributeError, match="sha"):  # the guard can see that it is asked
         create_dataset(f"hf:org/PetFaces:small@{COMMIT}")

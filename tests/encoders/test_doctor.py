@@ -80,6 +80,9 @@ def test_a_planted_fault_is_found_and_no_other(module: Callable[[], nn.Module], 
     found = statuses(planted(module()))
     assert tuple(found) == CHECKS
     assert {check for check, status in found.items() if status == "fault"} == faults
+    # what no later features could be compared with is not stored
+    assert found["golden vectors"] == ("note" if faults else "ok")
+    assert golden_path("planted").is_file() == (not faults)
 
 
 def test_statistics_that_a_pass_changes_are_named_and_put_back():

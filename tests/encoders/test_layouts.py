@@ -521,7 +521,7 @@ def test_moco_v3s_small_vit_has_twelve_heads(tmp_path):
 def test_moco_v3s_small_vit_with_a_linear_head_has_twelve_heads_too(tmp_path):
     trunk = {f"module.{name}": tensor for name, tensor in vit_as_timm(VIT).items()}
     name = f"@vit_small_patch16_224?depth={BLOCKS}&embed_dim={DIM}&img_size=64"
-    file = saved({"epoch": 90, "arch": "vit_small", "state_dict": trunk}, tmp_path / "w.pth")
+    file = saved({"model": "mocov3", "arch": "vit_small", "state_dict": trunk}, tmp_path / "w.pth")
     with pytest.raises(EncoderError, match=r"\(it notes arch = vit_small\), which needs num_heads=12"):
         create_encoder(f"ckpt:{file}{name}")
     # DINO keeps its own in args, and has six; what has another name is not asked about
@@ -537,9 +537,14 @@ def test_moco_v3s_small_vit_with_a_linear_head_has_twelve_heads_too(tmp_path):
         ({"arch": "resnet50_caffe"}, "The file notes arch = resnet50_caffe, and is read as resnet50"),
         ({"hyper_parameters": {"backbone": "seresnet50"}},
          "The file notes hyper_parameters.backbone = seresnet50, and is read as resnet50"),
+        ({"arch": "resnet50_v1_same"}, "The file notes arch = resnet50_v1_same, and is read as resnet50"),
         ({"arch": "ResNet-50"}, None),
         ({"arch": "resnet"}, None),
+        ({"arch": "resnet50.a1_in1k"}, None),
         ({"model": "simsiam"}, None),
+        ({"model": "moco2"}, None),
+        ({"args": {"model": "moco_v2_resnet50"}}, None),
+        ({"backbone": "weights/resnet18.pth"}, None),
     ],
 )  # fmt: skip
 def test_an_architecture_that_the_file_notes_otherwise_is_said(tmp_path, noted, line):

@@ -793,6 +793,8 @@ def test_the_record_keeps_the_rate_of_each_stage(tmp_path):
     assert shown.count("rates.shard-") == 2 and "20 images, " in shown and "waiting for: " in shown
     listed = json.loads(CliRunner().invoke(main, ["store", "info", str(bank.path), "--format", "json"]).stdout)
     assert listed["rates"] == rates
-    (bank.path / "shard-0-of-2.rates.json").write_text("nonsense")
-    assert read_rates(bank.path)["shard-0-of-2"] == []
+    for damaged in ("nonsense", "[{}]", '[{"images": 1, "images_per_second": [], "bottleneck": "decode"}]'):
+        (bank.path / "shard-0-of-2.rates.json").write_text(damaged)
+        assert read_rates(bank.path)["shard-0-of-2"] == []
+        assert CliRunner().invoke(main, ["store", "info", str(bank.path)]).exit_code == 0
     bank.verify()

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -16,8 +18,9 @@ from ssl_risk_rs.results import Run, read_results
 from ssl_risk_rs.workflow import sweep_records
 from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
-from ssl_risk_rs.workflow.sweep_plan import expand_models
-from ssl_risk_rs.workflow.sweep_records import hold, is_held
+from ssl_risk_rs.workflow.sweep import Sweep, run_sweep
+from ssl_risk_rs.workflow.sweep_plan import Pair, expand_models
+from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, is_held
 from sweep_helpers import SMALL, command, records, seen, slow, sweep, wait_for
 
 pytest.importorskip("torch")
@@ -165,6 +168,40 @@ def test_a_process_that_dies_is_named_with_its_log(tmp_path):
 
 
 # --- without processes
+
+
+@pytest.mark.parametrize("taken", ["waiting", "running"])
+def test_a_failure_stays_known_when_another_sweep_takes_the_record_over(tmp_path, taken):
+    folder, pair = SweepFolder(tmp_path), Pair("e", "d", None, "p1", "k1", None)
+    job = SimpleNamespace(pairs=(pair,), encoder="e", data_name="d", n_images=1)
+    record = Record("p1", "e", "d", None, State.FAILED, key="k1", error_type="EncoderError", error="no such weights")
+
+    class Other:
+        """An engine whose line fails, and another sweep, which begins anew before the engine has told."""
+
+        here = False
+
+        def run(self, lines, tell):
+            tell(Change(lines[0], "started", "here"))
+            folder.write(record)
+            folder.write(replace(record, state=State(taken), error=None, error_type=None))
+            tell(Change(lines[0], "ended", "here", 1))
+
+    plan = SimpleNamespace(jobs=(job,))
+    told = []
+    for _ in range(2):  # the second time an old failure is there
+        made = Sweep(plan, SimpleNamespace(), folder, lambda job: ("x",))
+        (found,) = run_sweep(made, Other(), tell=told.append, say=print)
+        assert found == record and told[-1].record == record
+        record = replace(record, error="still no weights")
+
+    class Dying(Other):
+        def run(self, lines, tell):
+            tell(Change(lines[0], "started", "here"))
+            tell(Change(lines[0], "ended", "here", -9))
+
+    (found,) = run_sweep(made, Dying(), tell=told.append, say=print)
+    assert found.error_type == "ProcessDied" and "signal 9" in found.error  # not the failure of an earlier attempt
 
 
 def invoke(*words: str) -> "tuple[int, str, str]":

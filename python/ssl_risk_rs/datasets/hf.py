@@ -302,10 +302,8 @@ def _from_cache(repository: str, config: str | None, revision: str | None, notes
         folders = [folder for folder in folders if folder.name.startswith(revision)]
     asked = f"{repository}{f':{config}' if config else ''}{f'@{revision}' if revision else ''}"
     if not folders:
-        raise DataError(
-            f"hf:{asked}: the hub cannot be reached, and the cache {root.parent} has {held}; load it once with a "
-            "network"
-        )
+        why = "nothing may be downloaded (--offline)" if is_offline() else "the hub cannot be reached"
+        raise DataError(f"hf:{asked}: {why}, and the cache {root.parent} has {held}; load it once with a network")
     if len({folder.parts[-3] for folder in folders}) > 1:
         raise DataError(f"hf:{asked}: the cache has several configurations ({held}); write hf:{repository}:CONFIG")
     folder = max(folders, key=lambda folder: folder.stat().st_mtime)

@@ -395,6 +395,8 @@ class Job:
                 if len(rows) == 0:
                     return 0
                 total = len(self.dataset) if self.shard is None else len(self.shard.span(len(self.dataset)))
+                if len(rows) < total:
+                    self.say(f"encoded before: {total - len(rows):,} of {count_images(total)}; the rest is encoded now")
                 loop = Loop(
                     self.forward,
                     writer.put,
@@ -406,7 +408,7 @@ class Job:
                 with closing(self.stream(rows)) as stream:
                     corrupt = loop.run(stream, self.check_finite)
         finally:  # the writer's seconds are known once it is closed; a run that is interrupted has rates too
-            if loop is not None and loop.done > loop.before:
+            if loop is not None and writer.bytes:
                 part, rates = PART if self.shard is None else self.shard.part, loop.rates(writer, self.workers)
                 for bank in writer.banks.values():
                     write_rates(bank.path, part, rates)

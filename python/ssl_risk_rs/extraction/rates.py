@@ -82,10 +82,10 @@ def read_rates(bank: Path) -> dict[str, list[dict[str, object]]]:
 
 def describe_rates(run: Mapping[str, Any]) -> str:
     """A recorded run in a line: `955 images, 63 a second (decode 120, encode 70, write 9000), waiting for: encode`."""
-    whole, *stages = (f"{stage} {rate:.0f}" for stage, rate in run["images_per_second"].items())
+    rates = run["images_per_second"]
+    stages = ", ".join(f"{stage} {rate:.0f}" for stage, rate in rates.items() if stage != "whole")
     return (
-        f"{run['images']:,} images, {whole.removeprefix('whole ')} a second ({', '.join(stages)}), "
-        f"waiting for: {run['bottleneck']}"
+        f"{run['images']:,} images, {rates.get('whole', 0):.0f} a second ({stages}), waiting for: {run['bottleneck']}"
     )
 
 
@@ -94,4 +94,6 @@ def _entries(path: Path) -> list[dict[str, object]]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # a record of speed is not worth an error
         return []
-    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    wanted = {"images", "images_per_second", "bottleneck"}
+    runs = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return [run for run in runs if wanted <= run.keys() and isinstance(run["images_per_second"], dict)]

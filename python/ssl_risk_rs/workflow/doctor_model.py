@@ -173,8 +173,8 @@ def _golden(encoder: "Encoder", found: "Behaviour", *, sound: bool) -> Finding:
     stored = read_golden(path)
     if stored is None and not sound:
         return Finding(
-            check, "note", "The features of eight images are not stored: they depend on more than the images.",
-            "Mend the fault above first.",
+            check, "note", "The features of eight images are not stored: a check above found a fault.",
+            "Mend it first.",
         )  # fmt: skip
     if stored is None:
         write_golden(path, facts, found.features)

@@ -20,7 +20,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
-from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, holder, is_held
+from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, hold_if_free, holder, is_held
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -118,7 +118,7 @@ def run_sweep(
     finally:
         records = {record.id: record for record in folder.collect()}
     for name, record in failed.items():
-        if records[name].state is State.RUNNING:  # another sweep tries it once more
+        if records[name].state is not State.DONE:  # another sweep is to try it once more, or does
             records[name] = record
     return [records[pair.id] for job in sweep.plan.jobs for pair in job.pairs]
 
@@ -147,6 +147,7 @@ def _by_lines(
     """A line for each job; `failed` receives the record of each pair that a line of this sweep ended without."""
     folder = sweep.folder
     by_name = {job.pairs[0].id: job for job in jobs}
+    before: dict[str, Record | None] = {}  # failures of earlier attempts
     lines = [Line(name, sweep.line(job), folder.file(name, "log")) for name, job in by_name.items()]
     for job in jobs:
         lock = folder.file(job.pairs[0].id, "lock")
@@ -163,19 +164,18 @@ def _by_lines(
             record = folder.read(pair.id) or _record(job, pair, State.WAITING)
             if change.state == "started":
                 record = replace(record, state=State.RUNNING)
+                before[pair.id] = folder.failure(pair.id)
             elif (record.key or pair.key) in done:
                 run = done[record.key or pair.key or ""].name
                 record = replace(record, state=State.DONE, run=run, error=None, error_type=None, retry=None)
-            elif record.state is not State.FAILED:  # it died before it could say why, or another sweep goes on
-                record = replace(
-                    record,
-                    state=State.FAILED,
-                    error_type="ProcessDied",
-                    error=_death(change, job),
-                    retry=sweep.retry(job),
+            elif record.state is not State.FAILED:
+                # another sweep has taken the record over, or the process died before it could say why
+                failure = folder.failure(pair.id)
+                record = (
+                    failure
+                    if failure is not None and failure != before.get(pair.id)
+                    else _died(sweep, job, pair, change)
                 )
-                if not is_held(folder.file(pair.id, "lock")):
-                    folder.write(record)
             if record.state is State.FAILED:
                 failed[pair.id] = record
             tell(Update(pair, record, change.place))
@@ -185,24 +185,23 @@ def _by_lines(
     engine.run(lines, changed)
 
 
-def _death(change: Change, job: Job) -> str:
-    """Why a line ended; what it said itself where it came that far and another sweep has taken the record over."""
-    if change.code == 1 and (reason := _reason(change.line.log, job)):
-        return reason
+def _died(sweep: Sweep, job: Job, pair: Pair, change: Change) -> Record:
+    """The record of a pair whose process died; written unless somebody is at work on the pair."""
+    folder = sweep.folder
+    record = replace(
+        _record(job, pair, State.FAILED), error_type="ProcessDied", error=_death(change), retry=sweep.retry(job)
+    )
+    with hold_if_free(folder.file(pair.id, "lock")) as free:
+        if free:
+            folder.write(record)
+    return record
+
+
+def _death(change: Change) -> str:
     how = "its machine died again and again" if change.code is None else f"it ended with status {change.code}"
     if change.code is not None and change.code < 0:
         how = f"it was killed by signal {-change.code}" + (", perhaps for want of memory" if change.code == -9 else "")
     return f"The process on {change.place} gave no reason: {how}. What it said is in {change.line.log}."
-
-
-def _reason(log: Path, job: Job) -> str:
-    """The last reason in a log for which a pair of a job failed; "" if there is none."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    told = [line.partition(" failed: ")[2] for line in lines if f"{job.encoder} on {job.data_name}" in line]
-    return next((reason for reason in reversed(told) if reason), "")
 
 
 # --- one pair, in this process

@@ -3,6 +3,7 @@
     OUT/RUN/                run folders, which `read_results`, `compare` and `study` take
     OUT/sweep.json          all records; docs/scale.md has its schema
     OUT/.sweep/ID.json      the record of a pair, written by whoever works on it
+    OUT/.sweep/ID.failed    the record of its last failure, which a further attempt leaves there
     OUT/.sweep/ID.lock      held by the process at work on a pair
     OUT/.sweep/ID.log       what its process said
 
@@ -23,7 +24,7 @@ from ssl_risk_rs._files import publish
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.results._json import from_json, to_json
 
-__all__ = ["Record", "State", "SweepFolder", "hold", "holder"]
+__all__ = ["Record", "State", "SweepFolder", "hold", "hold_if_free", "holder"]
 
 #: of sweep.json and the records; raised when a field changes its meaning
 SCHEMA_VERSION = 1
@@ -74,8 +75,15 @@ class SweepFolder:
 
     def read(self, pair: str) -> Record | None:
         """The record of a pair; None if there is none that can be read."""
+        return self._read(pair, "json")
+
+    def failure(self, pair: str) -> Record | None:
+        """The record of a pair's last failure, whatever was tried since; None if there is none that can be read."""
+        return self._read(pair, "failed")
+
+    def _read(self, pair: str, suffix: str) -> Record | None:
         try:
-            return from_json(Record, json.loads(self.file(pair, "json").read_text(encoding="utf-8")))
+            return from_json(Record, json.loads(self.file(pair, suffix).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -83,7 +91,8 @@ class SweepFolder:
         """Replace the record of a pair."""
         self.hidden.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_json(record), ensure_ascii=False, indent=1)
-        publish(self.file(record.id, "json"), lambda file: file.write_text(text, encoding="utf-8"))
+        for suffix in ("failed", "json") if record.state is State.FAILED else ("json",):
+            publish(self.file(record.id, suffix), lambda file: file.write_text(text, encoding="utf-8"))
 
     def finished(self) -> dict[str, Path]:
         """Run folders by the hash of what was asked for, whatever their names are."""
@@ -152,6 +161,18 @@ def hold(path: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[No
             yield
         finally:
             _put(file.fileno(), "")
+
+
+@contextlib.contextmanager
+def hold_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock unless somebody holds it; whether it is held here."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            free = _lock(file.fileno(), wait=False)
+        except OSError:  # no locks there: nothing is held by anybody
+            free = True
+        yield free
 
 
 def holder(path: Path) -> str:

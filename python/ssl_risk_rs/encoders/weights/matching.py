@@ -474,7 +474,7 @@ def _suspicions(
             "encoder"
         )
     for word, value in () if choice.known else dict(held.noted).items():
-        if re.search(r"\d", value) and not _plain(choice.architecture).startswith(_plain(value)):
+        if _is_another(value, choice.architecture):
             notes.append(f"The file notes {word} = {value}, and is read as {choice.architecture}")
     if held.n_unwrapped:
         notes.append(f"Words of training wrappers were taken out of {held.n_unwrapped} names")
@@ -497,9 +497,22 @@ def _suspicions(
     return notes
 
 
-def _plain(architecture: str) -> str:
-    """Without what is written in several ways: case, hyphens, underscores."""
-    return re.sub(r"[^a-z0-9]", "", architecture.lower())
+def _is_another(noted: str, architecture: str) -> bool:
+    """Whether a file notes an architecture, and not this one: a variant of it, or another that timm has.
+
+    Names of methods, paths, and the beginning of the architecture's name are none; nor is a tag behind a dot.
+    """
+    import timm
+
+    def plain(name: str) -> str:  # without what is written in several ways
+        return re.sub(r"[^a-z0-9]", "", name.lower())
+
+    if "/" in noted:
+        return False
+    said, ours = plain(noted.partition(".")[0]), plain(architecture)
+    if not said or ours.startswith(said):
+        return False
+    return said.startswith(ours) or said in {plain(name) for name in timm.list_models()}
 
 
 def _is_doubtful(name: str, near: str) -> bool:
@@ -532,7 +545,8 @@ def _ask(held: Contents, choice: Choice) -> list[str]:
         for rule in dialect.rules:
             if rule.operations[0] not in ("ask", "note") or rule.pattern is None:
                 continue
-            if not any(rule.pattern.fullmatch(name) for name in names):
+            matched = {name for name in names if rule.pattern.fullmatch(name)}
+            if not matched:
                 continue
             if rule.operations[0] == "note":
                 architectures, _, sentence = rule.becomes.partition(": ")
@@ -541,7 +555,8 @@ def _ask(held: Contents, choice: Choice) -> list[str]:
                 continue
             architectures, _, option = rule.becomes.partition("?")
             if fnmatchcase(choice.architecture, architectures) and option.partition("=")[0] not in choice.options:
-                noted = "".join(f" (it notes {word} = {value})" for word, value in held.noted[:1])
+                quoted = [note for note in held.noted if f"{note[0]}={note[1]}" in matched] or held.noted
+                noted = "".join(f" (it notes {word} = {value})" for word, value in quoted[:1])
                 raise EncoderError(
                     f"it is of {dialect.name}{noted}, which needs {option}, and shapes do not show it: write "
                     f"ckpt:FILE@{choice.architecture}?{option}, or name another value of {option.partition('=')[0]}"

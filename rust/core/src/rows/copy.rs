@@ -9,8 +9,8 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
 
-/// Rows that a thread copies between two looks at the control.
-const BLOCK_ROWS: usize = 256;
+/// Bytes that a thread copies between two looks at the control and the guards.
+const BLOCK_BYTES: usize = 1 << 20;
 /// Copying less than this takes about as long as waking threads does.
 const PARALLEL_BYTES: usize = 16 << 20;
 
@@ -30,7 +30,6 @@ impl Matrix<'_> {
         if let Some(row) = rows.iter().find(|&&row| row as usize >= self.n_rows()) {
             return Err(Error::Parameter(format!("row {row} asked for, there are {}", self.n_rows())));
         }
-        self.check()?;
         match out {
             ValuesMut::F32(out) => self.copy_blocks(rows, out, n_threads, control, |values, out| {
                 match values {
@@ -71,8 +70,10 @@ impl Matrix<'_> {
                 expected: rows.len().saturating_mul(d),
             });
         }
+        let step = (BLOCK_BYTES / (d * size_of::<T>())).max(1);
         let block = |(rows, mut out): (&[u32], &mut [T])| {
             control.advance(rows.len())?;
+            self.check()?;
             let (mut s, mut i) = (0, 0);
             while i < rows.len() {
                 let at = self.find(rows[i], &mut s);
@@ -88,11 +89,9 @@ impl Matrix<'_> {
             Ok(())
         };
         if size_of_val(out) < PARALLEL_BYTES || n_threads < 2 {
-            return rows.chunks(BLOCK_ROWS).zip(out.chunks_mut(BLOCK_ROWS * d)).try_for_each(block);
+            return rows.chunks(step).zip(out.chunks_mut(step * d)).try_for_each(block);
         }
-        install(n_threads, || {
-            rows.par_chunks(BLOCK_ROWS).zip(out.par_chunks_mut(BLOCK_ROWS * d)).try_for_each(block)
-        })
+        install(n_threads, || rows.par_chunks(step).zip(out.par_chunks_mut(step * d)).try_for_each(block))
     }
 }
 

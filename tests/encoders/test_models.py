@@ -177,13 +177,14 @@ def test_run_and_extract_touch_no_network_offline(no_network, monkeypatch, how):
 def test_show_has_addresses_and_the_papers_columns():
     shown = run("show", "swav")
     assert "swav_800ep_pretrain.pth.tar" in shown.output and shown.exit_code == 0
-    facts = json.loads(run("show", "dissl_resnet50_d8192_e800_m8", "--format", "json").output)
+    assert "ssl-risk-rs paper fetch  gets the table" in shown.stderr
+    facts = json.loads(run("show", "dissl_resnet50_d8192_e800_m8", "--format", "json").stdout)
     assert facts["status"] == "loads" and facts["paper"]["epochs"] == "800" and facts["options"] == "expand=8192"
     assert facts["corrected"]["epochs"].startswith("800, published as 400: ")
     assert facts["addresses"][0].endswith("dissl_resnet50_d8192_e800_m8.torch (assumed, native)")
     values = {
         row["field"]: row["value"]
-        for row in csv.DictReader(io.StringIO(run("show", "clip_rn50", "--format", "csv").output))
+        for row in csv.DictReader(io.StringIO(run("show", "clip_rn50", "--format", "csv").stdout))
     }
     assert values["paper.objective"] == "clip" and "dead" in values["addresses"] and len(values["sha256"]) == 64
     missing = run("show", "swaf")

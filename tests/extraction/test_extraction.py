@@ -33,6 +33,7 @@ from ssl_risk_rs.encoders.transforms import Preprocess
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.extraction import Shard, decoding, extract
 from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision
+from ssl_risk_rs.extraction.job import N_PROBE
 from ssl_risk_rs.extraction.reuse import N_IMAGES
 from ssl_risk_rs.extraction.settings import ExtractionSettings
 from torch import nn
@@ -426,6 +427,19 @@ def test_features_that_are_no_numbers_name_the_image(tmp_path, value, at):
 # --- corrupt images
 
 
+def test_the_images_that_choose_the_dtype_are_encoded_once(tmp_path):
+    dataset = create_dataset("digits", limit="10/class")  # 200 images
+    encoder = LocalEncoder()
+    bank = extract(encoder, dataset, store=tmp_path, workers=1, batch_size=8)["deep"]
+    assert sum(encoder.module.seen) == len(dataset) == 200 and bank.dtype == "float16"
+    expected = direct(LocalEncoder(), dataset)["deep"]
+    np.testing.assert_allclose(bank.read(np.arange(200)), expected, rtol=2e-3, atol=1e-3)
+    # a shard has some of them only, and encodes all of its rows
+    encoder = LocalEncoder()
+    extract(encoder, dataset, store=tmp_path / "shards", shard=Shard(0, 2))
+    assert sum(encoder.module.seen) == N_PROBE + 100
+
+
 def test_a_corrupt_image_ends_the_run_and_keeps_what_was_encoded(tmp_path):
     spoilt = write_images(tmp_path / "d", n=60, corrupt=("train/bee/040.png",))
     dataset, encoder = create_dataset(f"folder:{tmp_path / 'd'}"), LocalEncoder()
@@ -436,7 +450,10 @@ def test_a_corrupt_image_ends_the_run_and_keeps_what_was_encoded(tmp_path):
         assert part in str(caught.value)
     Image.new("RGB", (9, 12)).save(tmp_path / "x.png")
     (path,) = [p.parent for p in (tmp_path / "s").glob("*/bank.json")]
-    assert 100 <= 180 - len(FeatureBank.open(path).missing_rows()) < 120  # its chunk, and not the rest
+    itself, *rest = FeatureBank.open(path).missing_rows().tolist()
+    assert itself == 100 and rest[0] < 130  # its chunk, and not the rest
+    beyond = set(range(rest[0], 180)) - set(rest)  # images that chose the type of storage
+    assert beyond <= set(np.linspace(0, 179, N_PROBE).astype(int).tolist())
     os.replace(tmp_path / "x.png", spoilt[0])  # mended: another file, so other data
     mended = create_dataset(f"folder:{tmp_path / 'd'}")
     assert mended.fingerprint() != fingerprint
@@ -754,12 +771,11 @@ def test_batch_size_search_ends_where_the_memory_does(tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_interrupted_keeps_its_rates(tmp_path):
-    from ssl_risk_rs.extraction import job
     from ssl_risk_rs.extraction.rates import read_rates
 
     class Impatient(TwoFeatures):
         def forward(self, x):
-            if sum(self.seen) >= job.N_PROBE + 24:  # beyond the images that are encoded before a bank is made
+            if sum(self.seen) >= N_PROBE + 24:  # beyond the images that are encoded before a bank is made
                 raise KeyboardInterrupt("enough")
             return super().forward(x)
 

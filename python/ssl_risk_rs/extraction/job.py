@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -43,6 +43,15 @@ __all__ = ["Job", "extract", "feature_names"]
 
 #: images, spread over the data set, on whose features the stored dtype is decided
 N_PROBE = 64
+
+
+class _Encoded(NamedTuple):
+    """Images that were encoded before their bank was there: rows, features (b, d), and how many of them ask for
+    another orientation."""
+
+    rows: np.ndarray
+    features: dict[str, np.ndarray]
+    oriented: int
 
 
 def extract(
@@ -148,6 +157,7 @@ class Job:
         self.encoder, self.store, self.names, self.settings, self.shard = encoder, store, names, settings, shard
         self.say: Callable[[str], None] = say or (lambda _: None)
         self.progress: Callable[[Event], None] = progress or (lambda _: None)
+        self._probed: _Encoded | None = None
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.amp, self.device)
         self.workers = self._workers()
@@ -316,6 +326,7 @@ class Job:
         arrays = self.forward([decoded.images]).arrays()
         for name, values in arrays.items():
             self.check_finite(name, decoded.rows, values)
+        self._probed = _Encoded(decoded.rows, arrays, decoded.oriented)
         return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
 
     def _bank(self, name: str, dtype: str) -> "FeatureBank":
@@ -397,6 +408,10 @@ class Job:
                 total = len(self.dataset) if self.shard is None else len(self.shard.span(len(self.dataset)))
                 if len(rows) < total:
                     self.say(f"encoded before: {total - len(rows):,} of {count_images(total)}; the rest is encoded now")
+                probed = self._probed_among(rows)
+                if probed is not None:
+                    writer.put(probed.rows, probed.features)
+                    rows = np.setdiff1d(rows, probed.rows)
                 loop = Loop(
                     self.forward,
                     writer.put,
@@ -414,7 +429,14 @@ class Job:
                     write_rates(bank.path, part, rates)
         if corrupt:
             raise DataError(self._corrupt_message(corrupt))
-        return loop.oriented
+        return loop.oriented + (0 if probed is None else probed.oriented)
+
+    def _probed_among(self, rows: np.ndarray) -> _Encoded | None:
+        """The images that chose the dtype, if all of them and further ones are to be encoded; a shard has some only."""
+        probed = self._probed
+        if probed is None or self.shard is not None or len(rows) <= len(probed.rows):
+            return None
+        return probed if bool(np.isin(probed.rows, rows).all()) else None
 
     def stream(self, rows: np.ndarray) -> Generator[Decoded, None, None]:
         """These rows, decoded by the workers; to be closed."""

@@ -133,4 +133,4 @@ def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def _tuple(values: Tensor) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in values)
+    return tuple(round(float(value), 6) + 0.0 for value in values)  # no -0

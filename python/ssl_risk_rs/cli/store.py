@@ -106,8 +106,8 @@ def info(bank: str, store: str | None, form: str) -> None:
         click.echo(json.dumps(facts, ensure_ascii=False, indent=1))
         return
     flat = {**facts, **{f"header.{name}": value for name, value in opened.header.to_json().items()}}
-    del flat["header"], flat["rates"]
-    flat |= {f"rates.{part}": describe_rates(runs[-1]) for part, runs in read_rates(opened.path).items() if runs}
+    del flat["header"]
+    flat |= {f"rates.{part}": describe_rates(runs[-1]) for part, runs in flat.pop("rates").items() if runs}
     print_rows([{"field": name, "value": _plain(value, form)} for name, value in flat.items()], form)
 
 

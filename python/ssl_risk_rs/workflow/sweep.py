@@ -114,7 +114,7 @@ def run_sweep(
         if len(left) == 1 and engine.here:
             _alone(sweep, left[0][0], tell=tell, say=say, report=report)
         elif left:
-            _by_lines(sweep, [job for job, _ in left], engine, failed, tell=tell, say=say)
+            failed = _by_lines(sweep, [job for job, _ in left], engine, tell=tell, say=say)
     finally:
         records = {record.id: record for record in folder.collect()}
     for name, record in failed.items():
@@ -139,15 +139,15 @@ def _by_lines(
     sweep: Sweep,
     jobs: Sequence[Job],
     engine: Engine,
-    failed: dict[str, Record],
     *,
     tell: Callable[[Update], None],
     say: Say,
-) -> None:
-    """A line for each job; `failed` receives the record of each pair that a line of this sweep ended without."""
+) -> dict[str, Record]:
+    """A line for each job; the failures of this sweep's own lines by pair, whatever others have tried since."""
     folder = sweep.folder
     by_name = {job.pairs[0].id: job for job in jobs}
     before: dict[str, Record | None] = {}  # failures of earlier attempts
+    failed: dict[str, Record] = {}
     lines = [Line(name, sweep.line(job), folder.file(name, "log")) for name, job in by_name.items()]
     for job in jobs:
         lock = folder.file(job.pairs[0].id, "lock")
@@ -183,6 +183,7 @@ def _by_lines(
             folder.collect()
 
     engine.run(lines, changed)
+    return failed
 
 
 def _died(sweep: Sweep, job: Job, pair: Pair, change: Change) -> Record:

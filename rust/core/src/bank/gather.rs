@@ -12,19 +12,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytemuck::Pod;
 use half::f16;
-use rayon::prelude::*;
 
 use super::manifest::Dtype;
 use super::map::PayloadMap;
 use crate::control::Control;
-use crate::error::{Error, Result};
-use crate::kernel::parallel::install;
-use crate::rows::{Guard, ValuesMut, widen};
+use crate::error::Result;
+use crate::rows::{Guard, ValuesMut, fill_blocks, too_narrow, widen};
 
 /// Rows that a thread asks of the disk together and then copies, between two looks at the control.
 const BLOCK_ROWS: usize = 256;
-/// Copying less than this takes about as long as waking threads does.
-const PARALLEL_BYTES: usize = 16 << 20;
 /// Bytes between rows that are read with them: the disk takes no longer.
 const NEAR_BYTES: usize = 1 << 16;
 /// Rows of a block whose presence in memory stands for that of all: asking costs a hundredth of copying.
@@ -87,10 +83,7 @@ impl<'a> Gather<'a> {
             (Dtype::F32, ValuesMut::F32(out)) => self.blocks(rows, out, n_threads, control, Self::stored),
             (Dtype::F16, ValuesMut::F16(out)) => self.blocks(rows, out, n_threads, control, Self::stored),
             (Dtype::F16, ValuesMut::F32(out)) => self.blocks(rows, out, n_threads, control, Self::widened),
-            (Dtype::F32, ValuesMut::F16(_)) => Err(Error::Parameter(
-                "float32 representations were asked for as float16, which may not hold them; read float32"
-                    .into(),
-            )),
+            (Dtype::F32, ValuesMut::F16(_)) => Err(too_narrow()),
         }
     }
 
@@ -104,17 +97,7 @@ impl<'a> Gather<'a> {
         run: impl Fn(&Self, Source<'_>, u64, &mut [T], &mut Vec<f16>) -> Result<()> + Sync,
     ) -> Result<()> {
         let d = self.n_features;
-        if Some(out.len()) != rows.len().checked_mul(d) {
-            return Err(Error::Shape {
-                what: "buffer for rows (values in all)",
-                got: out.len(),
-                expected: rows.len().saturating_mul(d),
-            });
-        }
-        let block = |(i, out): (usize, &mut [T])| {
-            let from = i * BLOCK_ROWS;
-            let rows = &rows[from..(from + BLOCK_ROWS).min(rows.len())];
-            control.advance(rows.len())?;
+        fill_blocks(rows, out, d, BLOCK_ROWS, n_threads, control, |rows, out| {
             let mut places: Vec<_> = rows.iter().enumerate().map(|(i, &row)| self.find(row, i)).collect();
             if self.maps.len() > KEPT_OPEN {
                 places.sort_by_key(|place| place.part); // a file is opened once at most
@@ -129,11 +112,7 @@ impl<'a> Gather<'a> {
                 run(self, source, row, &mut out[at * d..(at + places.len()) * d], &mut narrow)?;
             }
             Ok(())
-        };
-        if size_of_val(out) < PARALLEL_BYTES || n_threads < 2 {
-            return out.chunks_mut(BLOCK_ROWS * d).enumerate().try_for_each(block);
-        }
-        install(n_threads, || out.par_chunks_mut(BLOCK_ROWS * d).enumerate().try_for_each(block))
+        })
     }
 
     /// Rows as they are stored.

@@ -14,6 +14,43 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Copying less than this takes about as long as waking threads does.
 const PARALLEL_BYTES: usize = 16 << 20;
 
+/// Let `block` fill `out`, row-major `(rows.len(), d)`, `step` rows at a time, on several threads where that pays.
+///
+/// # Errors
+/// [`Error::Shape`] for a buffer of another length; [`Error::Interrupted`]; those of `block`.
+pub(crate) fn fill_blocks<R: Sync, T: Send>(
+    rows: &[R],
+    out: &mut [T],
+    d: usize,
+    step: usize,
+    n_threads: usize,
+    control: &Control,
+    block: impl Fn(&[R], &mut [T]) -> Result<()> + Sync,
+) -> Result<()> {
+    if Some(out.len()) != rows.len().checked_mul(d) {
+        return Err(Error::Shape {
+            what: "buffer for rows (values in all)",
+            got: out.len(),
+            expected: rows.len().saturating_mul(d),
+        });
+    }
+    let block = |(rows, out): (&[R], &mut [T])| {
+        control.advance(rows.len())?;
+        block(rows, out)
+    };
+    if size_of_val(out) < PARALLEL_BYTES || n_threads < 2 {
+        return rows.chunks(step).zip(out.chunks_mut(step * d)).try_for_each(block);
+    }
+    install(n_threads, || rows.par_chunks(step).zip(out.par_chunks_mut(step * d)).try_for_each(block))
+}
+
+/// The error for float32 rows that were asked for as float16.
+pub(crate) fn too_narrow() -> Error {
+    Error::Parameter(
+        "float32 representations were asked for as float16, which may not hold them; read float32".into(),
+    )
+}
+
 impl Matrix<'_> {
     /// Copy the given logical rows, in the order asked for, into `out`, row-major `(rows.len(), n_features)`.
     ///
@@ -44,10 +81,7 @@ impl Matrix<'_> {
                         out.copy_from_slice(values);
                         Ok(())
                     }
-                    Values::F32(_) => Err(Error::Parameter(
-                        "float32 representations were asked for as float16, which may not hold them; read float32"
-                            .into(),
-                    )),
+                    Values::F32(_) => Err(too_narrow()),
                 })
             }
         }
@@ -63,16 +97,8 @@ impl Matrix<'_> {
         run: impl Fn(Values<'_>, &mut [T]) -> Result<()> + Sync,
     ) -> Result<()> {
         let d = self.n_features;
-        if Some(out.len()) != rows.len().checked_mul(d) {
-            return Err(Error::Shape {
-                what: "buffer for rows (values in all)",
-                got: out.len(),
-                expected: rows.len().saturating_mul(d),
-            });
-        }
         let step = (BLOCK_BYTES / (d * size_of::<T>())).max(1);
-        let block = |(rows, mut out): (&[u32], &mut [T])| {
-            control.advance(rows.len())?;
+        fill_blocks(rows, out, d, step, n_threads, control, |rows, mut out| {
             self.check()?;
             let (mut s, mut i) = (0, 0);
             while i < rows.len() {
@@ -87,11 +113,7 @@ impl Matrix<'_> {
                 (out, i) = (rest, i + n);
             }
             Ok(())
-        };
-        if size_of_val(out) < PARALLEL_BYTES || n_threads < 2 {
-            return rows.chunks(step).zip(out.chunks_mut(step * d)).try_for_each(block);
-        }
-        install(n_threads, || rows.par_chunks(step).zip(out.par_chunks_mut(step * d)).try_for_each(block))
+        })
     }
 }
 

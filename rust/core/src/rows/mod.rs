@@ -9,6 +9,7 @@ mod matrix;
 mod training;
 mod widen;
 
+pub(crate) use copy::{fill_blocks, too_narrow};
 pub use matrix::{Guard, Matrix, Segment, Values, ValuesMut};
 pub use training::TrainingRows;
 pub(crate) use widen::widen;

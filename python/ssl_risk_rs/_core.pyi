@@ -389,6 +389,7 @@ class Moments:
         gram: NDArray[np.float64],
         *,
         precision: Literal["float64", "float32", "bfloat16"] | str,
+        n_threads: int | None = None,
     ) -> None:
         """Add sums over the rows of one cell that were taken elsewhere, on another device or by another program.
 
@@ -400,6 +401,7 @@ class Moments:
         gram : float64 array of shape (n_features, n_features), Σ (x−c)(x−c)ᵀ; the lower triangle is read
         precision : how the products behind `gram` were summed; "float32" promises at most 2,048 rows between two
             sums in float64
+        n_threads : default all cores
 
         Raises
         ------
@@ -407,8 +409,8 @@ class Moments:
         are unchanged then.
         """
 
-    def merge(self, other: Moments) -> None:
-        """Add the rows that `other` saw, cell by cell.
+    def merge(self, other: Moments, *, n_threads: int | None = None) -> None:
+        """Add the rows that `other` saw, cell by cell, on all cores or `n_threads`.
 
         Raises
         ------
@@ -478,6 +480,7 @@ class Moments:
         *,
         scaling: Literal["none", "standardize", "minmax"] | str = "none",
         like: Design | None = None,
+        n_threads: int | None = None,
     ) -> Design:
         """Statistics of the union of `cells` (default all), in coordinates scaled by those rows.
 
@@ -486,6 +489,7 @@ class Moments:
         like : of nearly the same rows: logistic fits on this CPU take the directions of its metric where they suit
             these rows as well, and save an eigendecomposition. Only directions of the search come from it, no part
             of a probe; still, choose one that has seen no row on which a probe will be judged
+        n_threads : default all cores; any number gives the same bits
 
         Raises
         ------
@@ -494,9 +498,9 @@ class Moments:
         """
 
     def totals(
-        self, cells: list[int] | None = None
+        self, cells: list[int] | None = None, *, n_threads: int | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.uint64], NDArray[np.float64], NDArray[np.float64], NDArray[np.uint32]]:
-        """The sums over the union of `cells` (default all) themselves.
+        """The sums over the union of `cells` (default all) themselves, added on all cores or `n_threads`.
 
         Returns
         -------

@@ -57,12 +57,12 @@ def paper(
     curves = _study(fitter, halves, {"af": halves.fitted, "as": halves.other, "us": halves.test})
     best = {name: best_of(curve) for name, curve in curves.items()}
 
-    design = fitter.moments(complement).design(scaling=method.scaling)
+    design = fitter.moments(complement).design(scaling=method.scaling, n_threads=method.n_threads)
     like = design if method.probe == "logistic" else None
     of_complement = fitter.fit("complement_0", design, complement, best["as"], absolute=True)
     held = fitter.outcome(of_complement.probe, subset)
     on_test = fitter.outcome(of_complement.probe, test)
-    design = fitter.moments(train).design(scaling=method.scaling, like=like)
+    design = fitter.moments(train).design(scaling=method.scaling, like=like, n_threads=method.n_threads)
     fitted: dict[str, Fitted] = {}
     start: Start | None = None
     for name in sorted(("af", "us"), key=lambda name: -best[name]):
@@ -79,7 +79,7 @@ def paper(
     if twin is not None:
         beside = Fitter(twin, task.labels, task.n_classes, method, report, solvers)
         curve = _study(beside, halves, {"sup": halves.fitted})["sup"]
-        twin_design = beside.moments(train).design(scaling=method.scaling)
+        twin_design = beside.moments(train).design(scaling=method.scaling, n_threads=method.n_threads)
         sup = beside.fit("supervised", twin_design, train, best_of(curve), absolute=True)
         of_twin = twin_of(beside, twin_design, sup.probe, np.nan, task)
         penalties["tuned_sup"] = as_penalty(curve, sup.absolute)
@@ -141,7 +141,9 @@ def _halves(task: Task) -> _Halves:
 
 def _study(fitter: Fitter, halves: _Halves, judged_on: dict[str, np.ndarray]) -> dict[str, dict[float, Tried]]:
     """Errors by penalty of probes fitted on one half, on each set of rows."""
-    design: _core.Design = fitter.moments(halves.fitted).design(scaling=fitter.method.scaling)
+    design: _core.Design = fitter.moments(halves.fitted).design(
+        scaling=fitter.method.scaling, n_threads=fitter.method.n_threads
+    )
     lowest = design.alpha_floor if fitter.method.probe == "ridge" else 0.0
     alphas = [a for a in PAPER_ALPHAS if a >= lowest] or [lowest]
     curves: dict[str, dict[float, Tried]] = {name: {} for name in judged_on}

@@ -163,7 +163,7 @@ class _Plain:
 
     def final(self, role: str, alpha: float) -> tuple["_core.LinearProbe", Fitted]:
         """The probe of all rows."""
-        design = self.moments.design(scaling=self.fitter.method.scaling)
+        design = self.moments.design(scaling=self.fitter.method.scaling, n_threads=self.fitter.method.n_threads)
         fitted = self.fitter.fit(role, design, self.rows, alpha)
         return fitted.probe, fitted
 
@@ -236,7 +236,7 @@ class _Span:
         self.fitter = Fitter(features, labels, n_classes, method, report)
         self.rows = np.arange(len(own), dtype=np.uint32)
         self.held = np.arange(len(own), len(labels), dtype=np.uint32)
-        self.design = self.fitter.moments(self.rows).design(scaling="none")
+        self.design = self.fitter.moments(self.rows).design(scaling="none", n_threads=method.n_threads)
 
     def _coordinates(self, x: np.ndarray) -> np.ndarray:
         """Scaled features less their mean, in place, float64 (n, d)."""

@@ -84,7 +84,7 @@ def strict(
     for j in range(subsets):
         kept = [c for c in every if c != folds + j]
         rows, own = train[cells[train] != folds + j], train[cells[train] == folds + j]
-        design = moments.design(kept, scaling=method.scaling, like=like)
+        design = moments.design(kept, scaling=method.scaling, like=like, n_threads=method.n_threads)
         complement = fitter.fit(f"complement_{j}", design, rows, alpha, start)
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
@@ -92,7 +92,7 @@ def strict(
             _, weak = floor_fits(fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha)
             held_floor.append(fitter.outcome(weak.probe, own))
         last = complement.probe
-    design = moments.design(every, scaling=method.scaling, like=like)
+    design = moments.design(every, scaling=method.scaling, like=like, n_threads=method.n_threads)
     full = fitter.fit("full", design, train, alpha, last)
     us = fitter.outcome(full.probe, test)
     above, floor = floor_fits(fitter, "floor", design, train, settings.floor, full.start, alpha)
@@ -152,7 +152,7 @@ def union_outcome(
     `start` has seen no others, and `like` is the design of the training rows.
     """
     rows = np.sort(np.concatenate([task.train_rows, task.test_rows]))
-    design = fitter.moments(rows).design(scaling=fitter.method.scaling, like=like)
+    design = fitter.moments(rows).design(scaling=fitter.method.scaling, like=like, n_threads=fitter.method.n_threads)
     fitted = fitter.fit("union", design, rows, alpha, start, absolute=absolute)
     return fitter.outcome(fitted.probe, task.test_rows)
 
@@ -247,7 +247,7 @@ class Twin:
 
 def _judge_twin(features: Features, task: Task, floor: float, method: Method, report: Report, solvers: Solvers) -> Twin:
     fitter = Fitter(features, task.labels, task.n_classes, method, report, solvers)
-    design = fitter.moments(task.train_rows).design(scaling=method.scaling)
+    design = fitter.moments(task.train_rows).design(scaling=method.scaling, n_threads=method.n_threads)
     above, weak = floor_fits(fitter, "supervised_floor", design, task.train_rows, floor, None, None)
     return twin_of(fitter, design, weak.probe, fitter.train_error(above, task.train_rows), task)
 

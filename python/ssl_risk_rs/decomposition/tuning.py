@@ -75,7 +75,9 @@ class FoldPath:
         if fitter.method.probe == "ridge":  # strided: rows may be sorted by class
             self.held = np.ascontiguousarray(self.held[:: max(1, -(-len(self.held) // MAX_TUNING_ROWS))])
         self.groups = None if groups is None else groups[self.held]
-        self.design = moments.design([f for f in range(n_folds) if f != fold], scaling=fitter.method.scaling)
+        self.design = moments.design(
+            [f for f in range(n_folds) if f != fold], scaling=fitter.method.scaling, n_threads=fitter.method.n_threads
+        )
         self.probes: dict[float, _core.LinearProbe] = {}
         self.last: Start | None = None
 

@@ -80,7 +80,7 @@ def sum_rows(
     """Sum rows in one pass; float64, because a rank is decided by what is small beside the largest."""
     solver = KernelSolver(features, n_threads=n_threads)
     moments = solver.moments(rows, labels, n_classes, precision="float64")
-    shift, counts, sums, gram, constant = moments.totals()
+    shift, counts, sums, gram, constant = moments.totals(n_threads=n_threads)
     varies = np.ones(features.n_features, bool)
     varies[constant] = False
     return RowSums(shift.astype(np.float64), counts, sums, gram, varies)

@@ -118,7 +118,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
         """Those that determine a ridge probe at this penalty, as far as that can be had."""
         k = len(self.classes_)
         moments = solver.moments(rows, labels, k, cells=cells, n_cells=n_cells)
-        too_weak = alpha < moments.design(scaling=self.scaling).alpha_floor
+        too_weak = alpha < moments.design(scaling=self.scaling, n_threads=self.n_threads).alpha_floor
         if too_weak and X.shape[0] * X.shape[1] ** 2 <= FLOAT64_PRODUCTS:
             moments = solver.moments(rows, labels, k, cells=cells, n_cells=n_cells, precision="float64")
         return moments
@@ -254,7 +254,9 @@ class RidgeProbe(_Probe):
             self._keep(self._dual(features, rows, labels, alphas)[0])
         else:
             solver = self._open(features)
-            design = self._ridge_moments(solver, features, rows, labels, alphas[0]).design(scaling=self.scaling)
+            design = self._ridge_moments(solver, features, rows, labels, alphas[0]).design(
+                scaling=self.scaling, n_threads=self.n_threads
+            )
             self._keep(solver.solve_ridge(design, alphas, reuse=False)[0])
         return self
 
@@ -352,7 +354,7 @@ class RidgeProbeCV(_Probe):
         else:
             weakest = min(alphas, default=np.inf)  # those of the default are not below the floor
             moments = self._ridge_moments(solver, features, rows, labels, weakest, cells=folds, n_cells=self.n_folds)
-            whole = moments.design(scaling=self.scaling)
+            whole = moments.design(scaling=self.scaling, n_threads=self.n_threads)
             unit = whole.mean_variance
         if not alphas:
             unit = unit if unit > 0 else 1.0  # constant features: any penalty will do
@@ -368,7 +370,9 @@ class RidgeProbeCV(_Probe):
                 outcomes = _core.judge(features, held, labels, probes, n_threads=self.n_threads)
                 wrong += [int((predicted != labels[held]).sum()) for predicted, *_ in outcomes]
             else:
-                design = moments.design([f for f in range(self.n_folds) if f != fold], scaling=self.scaling)
+                design = moments.design(
+                    [f for f in range(self.n_folds) if f != fold], scaling=self.scaling, n_threads=self.n_threads
+                )
                 # this fold's floor may be a little higher than that of all rows
                 used = [max(a, design.alpha_floor) if a >= whole.alpha_floor * (1 - 1e-6) else a for a in alphas]
                 race.add(design, held, labels, used)
@@ -494,7 +498,7 @@ class LogisticProbe(_Probe):
         precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
         solver = self._open(features)
         moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
-        design = moments.design(scaling=self.scaling)
+        design = moments.design(scaling=self.scaling, n_threads=self.n_threads)
         fit = solver.fit_logistic(rows, labels, design, alpha, tol=float(self.tol), max_passes=max_passes)
         self._keep(fit.probe)
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop

@@ -247,11 +247,14 @@ def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: 
     on_subset: list[Outcome] = []
     on_test: list[Outcome] = []
     for j in range(d.sizes.subsets):
-        design = moments.design([c for c in every if c != folds + j], scaling=d.method.scaling)
+        design = moments.design(
+            [c for c in every if c != folds + j], scaling=d.method.scaling, n_threads=d.method.n_threads
+        )
         probe = fitter.fit(f"complement_{j}", design, rows, alpha).probe
         on_subset.append(fitter.outcome(probe, in_subset[own_cells == folds + j]))
         on_test.append(fitter.outcome(probe, test))
-    full = fitter.fit("full", moments.design(list(every), scaling=d.method.scaling), rows, alpha).probe
+    whole = moments.design(list(every), scaling=d.method.scaling, n_threads=d.method.n_threads)
+    full = fitter.fit("full", whole, rows, alpha).probe
     return {
         "risk_as": in_row_order(on_subset, judged.subset).error,
         "risk_cs": float(np.mean([outcome.error for outcome in on_test])),

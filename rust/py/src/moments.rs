@@ -56,9 +56,10 @@ impl Moments {
         self.sums.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn change(&self, change: impl FnOnce(&mut moments::Moments) -> Result<()>) -> Result<()> {
+    fn change(&self, change: impl FnOnce(&mut moments::Moments) -> Result<()> + Send) -> Result<()> {
         let mut sums = self.lock();
-        change(&mut sums)?;
+        let sums = &mut *sums;
+        change(sums)?;
         self.rows.store(sums.n_rows(), Ordering::Relaxed);
         Ok(())
     }
@@ -139,7 +140,7 @@ impl Moments {
         })
     }
 
-    #[pyo3(signature = (cell, counts, sums, least, largest, gram, *, precision))]
+    #[pyo3(signature = (cell, counts, sums, least, largest, gram, *, precision, n_threads=None))]
     #[allow(clippy::too_many_arguments)] // the arguments of one Python function
     fn add_sums(
         &self,
@@ -151,6 +152,7 @@ impl Moments {
         largest: PyReadonlyArray1<'_, f32>,
         gram: PyReadonlyArray2<'_, f64>,
         precision: &str,
+        n_threads: Option<usize>,
     ) -> PyResult<()> {
         let how = sums_from(precision)?.ok_or_else(|| {
             crate::error::ParameterError::new_err("precision of given sums must be named, not 'auto'")
@@ -162,13 +164,17 @@ impl Moments {
             largest: slice(&largest, "largest")?,
             gram: rows(&gram, "gram", (self.n_features, self.n_features))?,
         };
-        py.detach(|| self.change(|sums| sums.add_sums(cell, given, how))).map_err(to_py)
+        let n_threads = threads(n_threads)?;
+        py.detach(|| self.change(|sums| install(n_threads, || sums.add_sums(cell, given, how))))
+            .map_err(to_py)
     }
 
-    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<()> {
+    #[pyo3(signature = (other, *, n_threads=None))]
+    fn merge(&self, py: Python<'_>, other: &Self, n_threads: Option<usize>) -> PyResult<()> {
+        let n_threads = threads(n_threads)?;
         py.detach(|| {
             let other = other.copy(); // first, so that no two locks are held, and `other` may be `self`
-            self.change(|sums| sums.merge(&other))
+            self.change(|sums| install(n_threads, || sums.merge(&other)))
         })
         .map_err(to_py)
     }
@@ -216,28 +222,35 @@ impl Moments {
         )
     }
 
-    #[pyo3(signature = (cells=None))]
-    fn totals<'py>(&self, py: Python<'py>, cells: Option<Vec<usize>>) -> PyResult<Totals<'py>> {
+    #[pyo3(signature = (cells=None, *, n_threads=None))]
+    fn totals<'py>(
+        &self,
+        py: Python<'py>,
+        cells: Option<Vec<usize>>,
+        n_threads: Option<usize>,
+    ) -> PyResult<Totals<'py>> {
+        let n_threads = threads(n_threads)?;
         totals(py, || {
             let moments = self.lock();
             let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
-            moments.totals(&cells)
+            install(n_threads, || moments.totals(&cells))
         })
     }
 
-    #[pyo3(signature = (cells=None, *, scaling="none", like=None))]
+    #[pyo3(signature = (cells=None, *, scaling="none", like=None, n_threads=None))]
     fn design(
         &self,
         py: Python<'_>,
         cells: Option<Vec<usize>>,
         scaling: &str,
         like: Option<&Design>,
+        n_threads: Option<usize>,
     ) -> PyResult<Design> {
-        let scaling = scaling_from(scaling)?;
+        let (scaling, n_threads) = (scaling_from(scaling)?, threads(n_threads)?);
         py.detach(|| {
             let moments = self.lock();
             let cells = cells.unwrap_or_else(|| (0..moments.n_cells()).collect());
-            moments.design(&cells, scaling)
+            install(n_threads, || moments.design(&cells, scaling))
         })
         .map(|design| Design::new(design, like))
         .map_err(to_py)

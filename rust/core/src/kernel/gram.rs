@@ -31,47 +31,75 @@ impl Symmetric {
     /// Entry (i, j).
     pub fn get(&self, i: usize, j: usize) -> f64 {
         let (i, j) = (i.max(j), i.min(j));
-        let (big_i, big_j) = (i / self.side, j / self.side);
-        let tile = big_i * (big_i + 1) / 2 + big_j;
-        self.tiles[tile * self.side * self.side + i % self.side * self.side + j % self.side]
+        self.tile(i / self.side, j / self.side)[i % self.side * self.side + j % self.side]
     }
 
     /// All entries, `(d, d)` row-major, both triangles.
     pub fn to_full(&self) -> Vec<f64> {
+        self.map_full(|_, _, v| v)
+    }
+
+    /// `entry(i, j, v)` for every entry v, `(d, d)` row-major. What it gives must be the same for (j, i).
+    ///
+    /// Rows are spread over the threads of the current pool.
+    pub fn map_full(&self, entry: impl Fn(usize, usize, f64) -> f64 + Sync) -> Vec<f64> {
         /// Entries of a block that is turned at a time: its rows and columns are lines of the cache.
         const BLOCK: usize = 8;
         let (d, side) = (self.d, self.side);
         let mut full = vec![0.0; d * d];
-        for (at, tile) in self.tiles.chunks_exact(side * side).enumerate() {
-            let (big_i, big_j) = triangle(at);
-            let (first_i, first_j) = (big_i * side, big_j * side);
-            let (rows, columns) = (side.min(d - first_i), side.min(d - first_j));
-            for (i, row) in tile.chunks_exact(side).enumerate().take(rows) {
-                let below = if big_i == big_j { i + 1 } else { columns };
-                full[(first_i + i) * d + first_j..][..below].copy_from_slice(&row[..below]);
+        full.par_chunks_mut(side * d).enumerate().for_each(|(own, full)| {
+            let rows = full.len() / d;
+            for left in 0..=own {
+                let columns = left * side..((left + 1) * side).min(d);
+                for (i, row) in self.tile(own, left).chunks_exact(side).enumerate().take(rows) {
+                    let below = if left == own { i + 1 } else { columns.len() };
+                    let out = &mut full[i * d..][columns.clone()];
+                    for (j, (out, &v)) in out.iter_mut().zip(&row[..below]).enumerate() {
+                        *out = entry(own * side + i, columns.start + j, v);
+                    }
+                }
             }
-            for j in (0..columns).step_by(BLOCK) {
+            for low in own..d.div_ceil(side) {
+                let tile = self.tile(low, own);
+                let columns = side.min(d - low * side);
                 for i in (0..rows).step_by(BLOCK) {
-                    for column in j..(j + BLOCK).min(columns) {
-                        let above = if big_i == big_j { i.max(column + 1) } else { i };
-                        for row in above..(i + BLOCK).min(rows) {
-                            full[(first_j + column) * d + first_i + row] = tile[row * side + column];
+                    for j in (0..columns).step_by(BLOCK) {
+                        for row in i..(i + BLOCK).min(rows) {
+                            let right = if low == own { j.max(row + 1) } else { j };
+                            for column in right..(j + BLOCK).min(columns) {
+                                full[row * d + low * side + column] =
+                                    entry(own * side + row, low * side + column, tile[column * side + row]);
+                            }
                         }
                     }
                 }
             }
-        }
+        });
         full
     }
 
-    /// The entries of a symmetric matrix `(d, d)`, row-major, of which the lower triangle is read.
-    pub fn fill(&mut self, matrix: &[f64]) {
+    /// Tile (I, J), I ≥ J.
+    fn tile(&self, i: usize, j: usize) -> &[f64] {
+        let size = self.side * self.side;
+        &self.tiles[(i * (i + 1) / 2 + j) * size..][..size]
+    }
+
+    /// `self += other`, of one size.
+    pub fn add(&mut self, other: &Self) {
+        let size = self.side * self.side;
+        self.tiles.par_chunks_exact_mut(size).zip(other.tiles.par_chunks_exact(size)).for_each(|(a, b)| {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        });
+    }
+
+    /// Add a symmetric matrix `(d, d)`, row-major, of which the lower triangle is read.
+    pub fn add_full(&mut self, matrix: &[f64]) {
         let (d, side) = (self.d, self.side);
         self.tiles.par_chunks_exact_mut(side * side).enumerate().for_each(|(at, tile)| {
             let (big_i, big_j) = triangle(at);
             for (i, row) in (big_i * side..d).zip(tile.chunks_exact_mut(side)) {
                 let columns = big_j * side..((big_j + 1) * side).min(i + 1);
-                row[..columns.len()].copy_from_slice(&matrix[i * d..][columns]);
+                row.iter_mut().zip(&matrix[i * d..][columns]).for_each(|(a, b)| *a += b);
             }
         });
     }
@@ -197,6 +225,15 @@ mod tests {
             }
             let full: Vec<f64> = (0..d * d).map(|at| gram.get(at / d, at % d)).collect();
             assert_eq!(gram.to_full(), full);
+            let mapped = gram.map_full(|i, j, v| v + (i + j) as f64);
+            assert!((0..d * d).all(|at| mapped[at] == full[at] + (at / d + at % d) as f64));
+            let mut sum = gram.clone();
+            sum.add(&scaled);
+            sum.add_full(&full);
+            assert!((0..d * d).all(|at| {
+                let (i, j) = (at / d, at % d);
+                sum.get(i, j) == full[at] + scaled.get(i, j) + full[at]
+            }));
         }
     }
 

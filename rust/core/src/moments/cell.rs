@@ -36,7 +36,12 @@ impl Cell {
 
     /// Σ (x − c) of feature `j` over the rows of class `c`.
     pub fn sum(&self, c: usize, j: usize) -> f64 {
-        self.sums[(j / LANES * self.counts.len() + c) * LANES + j % LANES]
+        self.panel(j / LANES, c)[j % LANES]
+    }
+
+    /// The same of features `16 panel ..`, `(16)`.
+    pub fn panel(&self, panel: usize, c: usize) -> &[f64] {
+        &self.sums[(panel * self.counts.len() + c) * LANES..][..LANES]
     }
 
     /// Largest minus least value of feature `j`.
@@ -48,7 +53,7 @@ impl Cell {
     pub fn add(&mut self, other: &Self) {
         add_into(&mut self.counts, &other.counts);
         add_into(&mut self.sums, &other.sums);
-        add_into(self.gram.entries_mut(), other.gram.entries());
+        self.gram.add(&other.gram);
         for (a, b) in self.ranges.chunks_exact_mut(2 * LANES).zip(other.ranges.chunks_exact(2 * LANES)) {
             for i in 0..LANES {
                 a[i] = a[i].min(b[i]);

@@ -6,8 +6,11 @@
 //!
 //! with G = Σ (x−c)(x−c)ᵀ over the cells and D the scaling ([`crate::scaling`]): 0 for features that are constant.
 
+use rayon::prelude::*;
+
 use super::{Moments, Sums};
 use crate::error::{Error, Result};
+use crate::kernel::LANES;
 use crate::scaling::{Affine, Scaling, Spread, mean_variance};
 
 /// The statistics of a training set in scaled, centred coordinates.
@@ -49,7 +52,7 @@ impl Design {
 }
 
 impl Moments {
-    /// Everything a solver needs about the union of `cells`, in scaled coordinates.
+    /// Everything a solver needs about the union of `cells`, in scaled coordinates; on the threads of the current pool.
     ///
     /// # Errors
     /// [`Error::Parameter`] if a cell does not exist or is named twice, or fewer than two classes have rows.
@@ -66,39 +69,43 @@ impl Moments {
         let n: u64 = total.counts.iter().sum();
         let inv_n = 1.0 / n as f64;
         // mean − shift
-        let offset: Vec<f64> =
-            (0..d).map(|j| classes.iter().map(|&c| total.sum(c, j)).sum::<f64>() * inv_n).collect();
-        let mut covariance = total.gram.to_full();
-        for (row, &a) in covariance.chunks_exact_mut(d).zip(&offset) {
-            for (v, &b) in row.iter_mut().zip(&offset) {
-                *v = *v * inv_n - a * b;
-            }
-        }
+        let offset: Vec<f64> = (0..d.div_ceil(LANES))
+            .into_par_iter()
+            .flat_map_iter(|panel| {
+                let mut sums = [0.0; LANES];
+                for &c in &classes {
+                    sums.iter_mut().zip(total.panel(panel, c)).for_each(|(sum, v)| *sum += v);
+                }
+                sums.map(|sum| sum * inv_n).into_iter().take(d - panel * LANES)
+            })
+            .collect();
+        let variance = |i: usize, j: usize, product: f64| product * inv_n - offset[i] * offset[j];
         let mean = |j: usize| offset[j] + f64::from(self.shift[j]);
         let scale: Vec<f32> = (0..d)
             .map(|j| {
+                let square = total.gram.get(j, j);
                 scaling.factor(&Spread {
                     mean: mean(j),
-                    variance: covariance[j * d + j],
+                    variance: variance(j, j, square),
                     width: total.width(j),
-                    noise: self.sums.rounding() * total.gram.get(j, j) * inv_n,
+                    noise: self.sums.rounding() * square * inv_n,
                 })
             })
             .collect();
         let (affine, rest) = Affine::centred((0..d).map(mean), scale);
         let scale: Vec<f64> = affine.scale.iter().map(|&s| f64::from(s)).collect();
-        for (row, &a) in covariance.chunks_exact_mut(d).zip(&scale) {
-            for (v, &b) in row.iter_mut().zip(&scale) {
-                *v *= a * b;
-            }
-        }
-        let mut means = Vec::with_capacity(classes.len() * d);
-        let mut priors = Vec::with_capacity(classes.len());
-        for &c in &classes {
+        let covariance = total.gram.map_full(|i, j, v| variance(i, j, v) * (scale[i] * scale[j]));
+        let priors: Vec<f64> = classes.iter().map(|&c| total.counts[c] as f64 * inv_n).collect();
+        let mut means = vec![0.0; classes.len() * d];
+        means.par_chunks_exact_mut(d).zip(&classes).for_each(|(means, &c)| {
             let count = total.counts[c] as f64;
-            priors.push(count * inv_n);
-            means.extend((0..d).map(|j| (total.sum(c, j) / count - offset[j]) * scale[j]));
-        }
+            for (panel, means) in means.chunks_mut(LANES).enumerate() {
+                for (at, (mean, sum)) in means.iter_mut().zip(total.panel(panel, c)).enumerate() {
+                    let j = panel * LANES + at;
+                    *mean = (sum / count - offset[j]) * scale[j];
+                }
+            }
+        });
         Ok(Design {
             n: n as usize,
             n_classes: k,

@@ -1,6 +1,7 @@
 //! Sums over rows that were taken elsewhere: on another device, or by another program.
 
-use super::cell::Cell;
+use rayon::prelude::*;
+
 use super::file::MAX_ROWS;
 use super::{Moments, Sums};
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub struct CellSums<'a> {
 }
 
 impl Moments {
-    /// Add sums to a cell; `how` says how the products behind `gram` were summed.
+    /// Add sums to a cell, on the threads of the current pool; `how` says how the products behind `gram` were summed.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Parameter`] for a cell that does not exist, counts that cannot be added or values
@@ -52,23 +53,24 @@ impl Moments {
             return Ok(());
         }
         let singles = given.least.iter().chain(given.largest).all(|v| v.is_finite());
-        if !singles || !given.sums.iter().chain(given.gram).all(|v| v.is_finite()) {
+        if !singles || ![given.sums, given.gram].par_iter().all(|v| v.par_iter().all(|v| v.is_finite())) {
             return Err(Error::Parameter("sums of rows must be finite".into()));
         }
-        let mut added = Cell::new(d, k);
-        added.counts.copy_from_slice(given.counts);
-        for (c, sums) in given.sums.chunks_exact(d).enumerate() {
-            for (j, &value) in sums.iter().enumerate() {
-                added.sums[(j / LANES * k + c) * LANES + j % LANES] = value;
-            }
+        for (own, &given) in own.counts.iter_mut().zip(given.counts) {
+            *own += given;
         }
-        for (side, bounds) in [given.least, given.largest].into_iter().enumerate() {
-            for (j, &value) in bounds.iter().enumerate() {
-                added.ranges[(j / LANES * 2 + side) * LANES + j % LANES] = value;
+        own.sums.par_chunks_exact_mut(k * LANES).enumerate().for_each(|(panel, own)| {
+            let columns = panel * LANES..((panel + 1) * LANES).min(d);
+            for (own, given) in own.chunks_exact_mut(LANES).zip(given.sums.chunks_exact(d)) {
+                own.iter_mut().zip(&given[columns.clone()]).for_each(|(a, b)| *a += b);
             }
+        });
+        for (j, (&least, &largest)) in given.least.iter().zip(given.largest).enumerate() {
+            let at = j / LANES * 2 * LANES + j % LANES;
+            own.ranges[at] = own.ranges[at].min(least);
+            own.ranges[at + LANES] = own.ranges[at + LANES].max(largest);
         }
-        added.gram.fill(given.gram);
-        own.add(&added);
+        own.gram.add_full(given.gram);
         self.sums = self.sums.max(how);
         Ok(())
     }

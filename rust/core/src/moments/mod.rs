@@ -163,15 +163,17 @@ impl Moments {
                     .into(),
             ));
         }
-        for (cell, added) in self.cells.iter_mut().zip(added) {
-            if let Some(added) = added {
-                cell.add(&added);
-            }
-        }
         if !training.is_empty() {
             self.sums = self.sums.max(sums);
         }
-        Ok(())
+        install(run.n_threads, || {
+            for (cell, added) in self.cells.iter_mut().zip(added) {
+                if let Some(added) = added {
+                    cell.add(&added);
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Add the rows to the cells that are there: those that have rows.

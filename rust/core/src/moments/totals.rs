@@ -1,5 +1,7 @@
 //! The sums themselves, over a union of cells: what statistics that are no probe are computed from.
 
+use std::borrow::Cow;
+
 use super::cell::Cell;
 use super::{Moments, Sums};
 use crate::error::{Error, Result};
@@ -54,20 +56,29 @@ impl Moments {
             }
         }
         let gram = total.gram.to_full();
-        Ok(Totals { shift: self.shift.clone(), counts: total.counts, sums, gram, precision: self.sums })
+        Ok(Totals {
+            shift: self.shift.clone(),
+            counts: total.counts.clone(),
+            sums,
+            gram,
+            precision: self.sums,
+        })
     }
 
     /// The sum of the given cells.
-    pub(super) fn union(&self, cells: &[usize]) -> Result<Cell> {
+    pub(super) fn union(&self, cells: &[usize]) -> Result<Cow<'_, Cell>> {
         if let Some(bad) = cells.iter().find(|&&c| c >= self.cells.len()) {
             return Err(Error::Parameter(format!("cell {bad} of {}", self.cells.len())));
         }
         if let Some((_, twice)) = cells.iter().enumerate().find(|&(i, c)| cells[..i].contains(c)) {
             return Err(Error::Parameter(format!("cell {twice} is named twice")));
         }
-        let mut total = Cell::new(self.n_features, self.n_classes);
-        for &c in cells {
-            total.add(&self.cells[c]);
+        let Some((&first, others)) = cells.split_first() else {
+            return Ok(Cow::Owned(Cell::new(self.n_features, self.n_classes)));
+        };
+        let mut total = Cow::Borrowed(&self.cells[first]);
+        for &c in others {
+            total.to_mut().add(&self.cells[c]);
         }
         Ok(total)
     }

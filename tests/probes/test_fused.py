@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="this torch 
 
 PROGRAM = """
 import torch
+from ssl_risk_rs.probes import torch_fused as fused
 from ssl_risk_rs.probes.torch_fused import softmax_rows
 from ssl_risk_rs.probes.torch_softmax import SoftmaxSums, softmax_residual
 
@@ -23,14 +24,14 @@ for b, k in [(1, 2), (7, 3), (37, 10), (20, 1000), (3, 5000)]:
         targets[0] = 1
         plain, sums = z.clone(), SoftmaxSums(torch.device("cpu"))
         softmax_residual(plain, targets, sums)
-        fused = z.clone().to(device)
-        loss, entropy, wrong = softmax_rows(fused, targets.to(device))
+        turned = z.clone().to(device)
+        loss, entropy, wrong = softmax_rows(turned, targets.to(device))
         wide = z.double()
         exact = wide.softmax(1)
         exact[torch.arange(b), targets] -= 1
         # residuals are at most 1; sums of up to 5,000 float32 exponentials
-        assert (fused.cpu() - exact).abs().max() <= 1e-6, (b, k, size)
-        assert (fused.cpu() - plain).abs().max() <= 1e-6, (b, k, size)
+        assert (turned.cpu() - exact).abs().max() <= 1e-6, (b, k, size)
+        assert (turned.cpu() - plain).abs().max() <= 1e-6, (b, k, size)
         true = torch.nn.functional.cross_entropy(wide, targets, reduction="sum").item()
         assert abs(loss.sum().item() - true) <= 1e-6 * (b + true), (b, k, size)
         assert abs(entropy.sum().item() - sums.entropy.item()) <= 1e-6 * b * (1 + sums.entropy.item()), (b, k, size)
@@ -48,6 +49,25 @@ for n, d in [(5, 3), (9, 1030)]:
             given = None if chosen is None else chosen.to(device)
             found = scale_rows(x.to(device), given, shift.to(device), scale.to(device)).cpu()
             assert torch.equal(found, (rows.float() - shift) * scale), (n, d, kind, chosen)
+from ssl_risk_rs.probes.torch_outcomes import Outcomes, outcomes
+
+names = ("predicted", "rank", "loss", "margin", "finite")
+for b, k in [(1, 1), (7, 3), (37, 10), (9, 1000), (3, 5000)]:
+    for size in (0.1, 30.0):
+        z, targets = torch.randn(b, k) * size, torch.randint(0, k, (b,))
+        z[0] = z[0].round()  # equal scores
+        if b > 5:
+            z[2, 1], z[3, 0], z[4, 2] = float("nan"), float("inf"), float("-inf")
+        found = Outcomes.empty(b, device)
+        where = [getattr(found, name) for name in names]
+        fused.judge_scores(z.to(device), targets.to(device), *where)
+        right = outcomes(z.clone(), targets)
+        assert torch.equal(found.finite.cpu(), right.finite) and found.finite.sum() == (b if b <= 5 else b - 3)
+        sound = right.finite
+        for name in names[:-1]:
+            left, true = (getattr(one, name)[sound.to(getattr(one, name).device)].cpu() for one in (found, right))
+            # sums of 5,000 float32 exponentials
+            assert torch.allclose(left, true, rtol=2e-6, atol=2e-6), (b, k, size, name)
 print("same")
 """
 

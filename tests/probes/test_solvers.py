@@ -15,7 +15,7 @@ from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.solver import Solver
 
 torch = pytest.importorskip("torch")
-from ssl_risk_rs.probes import torch_passes, torch_softmax  # noqa: E402
+from ssl_risk_rs.probes import torch_moments, torch_passes, torch_softmax, torch_space  # noqa: E402
 from ssl_risk_rs.probes.torch_metric import ClassModel  # noqa: E402
 from ssl_risk_rs.probes.torch_rows import DeviceRows  # noqa: E402
 from ssl_risk_rs.probes.torch_solver import TorchSolver  # noqa: E402
@@ -43,17 +43,26 @@ SOLVERS = {
     "torch-resident": lambda f: TorchSolver(f, [torch.device("cpu")], resident=True, block_rows=640),
     "torch-streamed": lambda f: TorchSolver(f, [torch.device("cpu")], block_rows=257),
     "torch-two": lambda f: TorchSolver(f, [torch.device("cpu")] * 2),
+    "torch-halves": lambda f: TorchSolver(f, [torch.device("cpu")] * 2, block_rows=640),
     "cuda": lambda f: TorchSolver(f, [torch.device("cuda:0")]),
     "cuda-streamed": lambda f: TorchSolver(f, [torch.device("cuda:0")], resident=False, block_rows=500),
     "cuda-two": lambda f: TorchSolver(f, [torch.device("cuda:0"), torch.device("cpu")]),
 }
 
 
+def use_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take products by pairs of float16 where there are no tensor cores."""
+    for user in (torch_moments, torch_space):
+        monkeypatch.setattr(user, "has_tensor_cores", lambda *_: True)
+
+
 @pytest.fixture(params=[pytest.param(name, marks=gpu if "cuda" in name else ()) for name in SOLVERS])
-def make(request: pytest.FixtureRequest):
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Makes the solver under test from features."""
     if "cuda" in request.param and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    if request.param == "torch-halves":
+        use_halves(monkeypatch)
     return SOLVERS[request.param]
 
 
@@ -211,7 +220,7 @@ def test_one_more_pass_at_the_same_point_agrees_to_1e_6(make):
     assert other.objective == pytest.approx(one.objective, rel=SAME_OBJECTIVE)
     assert other.gap == pytest.approx(one.gap, rel=1e-2)  # a small difference of two values that round
     assert other.train_error == pytest.approx(one.train_error, abs=1 / len(rows))
-    assert other.kernel == "torch-float32"
+    assert other.kernel in ("torch-float32", "torch-float16x2")
 
 
 def test_judgements_are_those_of_the_kernels(make):

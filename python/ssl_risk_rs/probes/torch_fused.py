@@ -1,17 +1,19 @@
 """What a pass does beside products, as Triton kernels that read and write memory once.
 
 torch's own operations go over the scores a dozen times, and three times over the rows. Imported only on a GPU whose
-torch comes with Triton; `torch_softmax` and `DeviceRows.scaled_blocks` define the results.
+torch comes with Triton; `torch_softmax`, `torch_outcomes` and `DeviceRows.scaled_blocks` define the results.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-__all__ = ["scale_rows", "softmax_rows"]
+__all__ = ["judge_scores", "scale_rows", "softmax_rows"]
 
 FLUSH = tl.constexpr(1e-30)
 SMALLEST = tl.constexpr(-87.0)
+#: scores that a program holds at a time
+HELD = 2048
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -85,3 +87,51 @@ def scale_rows(
         grid = (b, triton.cdiv(d, block))
         _scale_row[grid](x, numbers, shift, scale, out, d, GATHERED=numbers is not None, BLOCK=block)
     return out
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _judge(  # type: ignore[no-untyped-def]
+    z_ptr, target_ptr, predicted_ptr, rank_ptr, loss_ptr, margin_ptr, finite_ptr, b, k,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    is_row, is_class = rows < b, (columns < k)[None, :]
+    target = tl.load(target_ptr + rows, mask=is_row, other=0)[:, None]
+    z = tl.load(z_ptr + rows.to(tl.int64)[:, None] * k + columns[None, :], mask=is_row[:, None] & is_class, other=0.0)
+    finite = tl.sum(tl.where(is_class & ((z - z) != 0.0), 1, 0), 1) == 0
+    z = tl.where(is_class, z, float("-inf"))
+    is_target = columns[None, :] == target
+    own = tl.sum(tl.where(is_target, z, 0.0), 1)
+    before = (z > own[:, None]) | ((z == own[:, None]) & (columns[None, :] < target))
+    top = tl.max(z, 1)
+    is_top = z == top[:, None]
+    rest = tl.sum(tl.where(is_top, 0.0, tl.exp(z - top[:, None])), 1)
+    tops = tl.sum(tl.where(is_top, 1.0, 0.0), 1)
+    total = tops.to(tl.float64) + rest.to(tl.float64)
+    other = tl.max(tl.where(is_target, float("-inf"), z), 1)
+    tl.store(predicted_ptr + rows, tl.min(tl.where(is_top, columns[None, :], BLOCK), 1), mask=is_row)
+    tl.store(rank_ptr + rows, tl.sum(before.to(tl.int32), 1), mask=is_row)
+    tl.store(loss_ptr + rows, (tl.log(total) + (top - own).to(tl.float64)).to(tl.float32), mask=is_row)
+    tl.store(margin_ptr + rows, tl.where(other > float("-inf"), own - other, 0.0), mask=is_row)
+    tl.store(finite_ptr + rows, finite, mask=is_row)
+
+
+def judge_scores(
+    z: "torch.Tensor",
+    targets: "torch.Tensor",
+    predicted: "torch.Tensor",
+    rank: "torch.Tensor",
+    loss: "torch.Tensor",
+    margin: "torch.Tensor",
+    finite: "torch.Tensor",
+) -> None:
+    """Fill in what `torch_outcomes.Outcomes` says; z : float32 (b, k), contiguous."""
+    b, k = z.shape
+    block = triton.next_power_of_2(k)
+    rows = max(1, HELD // block)
+    with torch.cuda.device(z.device) if z.is_cuda else torch.no_grad():
+        _judge[(triton.cdiv(b, rows),)](
+            z, targets, predicted, rank, loss, margin, finite, b, k,
+            ROWS=rows, BLOCK=block, num_warps=4 if block <= HELD else 16,
+        )  # fmt: skip

@@ -9,6 +9,8 @@ import torch
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import NumericalError, ShapeError
 from ssl_risk_rs.probes.solver import Judged
+from ssl_risk_rs.probes.torch_halves import Halves, centred_halves, has_tensor_cores, padded, scores, unit_of
+from ssl_risk_rs.probes.torch_outcomes import Outcomes, outcomes
 from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
 
 __all__ = ["DeviceProbe", "judge_rows", "wrong_rows"]
@@ -43,7 +45,21 @@ class DeviceProbe:
 
     def scores(self, x: "torch.Tensor") -> "torch.Tensor":
         """Of rows x (b, d), float32 (b, k)."""
+        if has_tensor_cores(x.device, len(self.bias)):
+            size = torch.maximum((x.amin(0) - self.centre).abs(), (x.amax(0) - self.centre).abs()) * self.factor
+            if bool(size.isfinite().all()):
+                return self._scores_by_halves(x, size)
         return torch.addmm(self.bias, torch.sub(x, self.centre).mul_(self.factor), self.weights)
+
+    def _scores_by_halves(self, x: "torch.Tensor", size: "torch.Tensor") -> "torch.Tensor":
+        """The same where no coordinate is larger than its size, float32 (d,)."""
+        of_rows = unit_of(size)
+        weights = self.weights.double() / of_rows[:, None]
+        unit = unit_of(weights.abs().amax())
+        k = len(self.bias)
+        w = Halves.of(torch.nn.functional.pad(weights * unit, (0, padded(k) - k)))
+        z = scores(centred_halves(x, self.centre, (self.factor * of_rows).float()), w)
+        return torch.addcdiv(self.bias, z[:, :k], unit.float())
 
 
 def judge_rows(
@@ -83,62 +99,29 @@ def wrong_rows(shares: Sequence[DeviceRows], probe: DeviceProbe, rows: np.ndarra
     wrong = np.empty(len(rows), bool)
     for share in shares:
         picked = share.pick(rows)
-        wrong[picked.places] = _wrong_of_share(share, probe.to(share.device), picked, labels).cpu().numpy()
+        wrong[picked.places] = (_outcomes(share, probe.to(share.device), picked, labels).rank > 0).cpu().numpy()
     return wrong
-
-
-def _wrong_of_share(share: DeviceRows, probe: DeviceProbe, picked: Picked, labels: np.ndarray) -> "torch.Tensor":
-    """The same of the rows that a device has."""
-    targets = torch.from_numpy(labels[picked.rows].astype(np.int64)).to(share.device)
-    wrong = torch.empty(len(picked), dtype=torch.bool, device=share.device)
-
-    def over(step: int) -> None:
-        for block in share.blocks(picked, step):
-            z = probe.scores(block.x)
-            _check_finite(z, picked.rows[block.span])
-            wrong[block.span] = _above(z, targets[block.span].unsqueeze(1))[0].any(1)
-
-    share.within_memory(6 * len(probe.centre) + 14 * len(probe.bias), over)
-    return wrong
-
-
-def _check_finite(z: "torch.Tensor", rows: np.ndarray) -> None:
-    finite = z.isfinite().all(1)
-    if not bool(finite.all()):
-        raise NumericalError(int(rows[int(finite.to(torch.uint8).argmin())]))
-
-
-def _above(z: "torch.Tensor", label: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """Which classes are ranked before the true one (b, k), and the score of the true one (b, 1)."""
-    own = z.gather(1, label)
-    classes = torch.arange(z.shape[1], device=z.device)
-    return (z > own) | ((z == own) & (classes < label)), own
 
 
 def _judge_share(share: DeviceRows, probe: DeviceProbe, rows: np.ndarray, labels: np.ndarray, outcome: Judged) -> None:
     """Fill in the outcomes of a device's rows."""
-    device = share.device
-    picked = share.pick(rows)
     if len(probe.centre) != share.features.n_features:
         raise ShapeError(f"a probe has {len(probe.centre)} features, the rows have {share.features.n_features}")
-    targets = torch.from_numpy(labels[picked.rows].astype(np.int64)).to(device)
+    picked = share.pick(rows)
+    found = _outcomes(share, probe, picked, labels)
+    for out, values in zip(outcome, (found.predicted, found.rank, found.loss, found.margin), strict=True):
+        out[picked.places] = values.cpu().numpy()
 
-    def over(step: int) -> None:
-        for block in share.blocks(picked, step):
-            z = probe.scores(block.x)
-            _check_finite(z, picked.rows[block.span])
-            label = targets[block.span].unsqueeze(1)
-            above, own = _above(z, label)
-            top = z.amax(1, keepdim=True)
-            predicted = (z == top).to(torch.uint8).argmax(1)
-            total = (z - top).exp_().sum(1, dtype=torch.float64)
-            loss = total.log() + (top - own).squeeze(1)
-            other = z.scatter_(1, label, -torch.inf).amax(1)
-            margin = torch.where(other.isfinite(), own.squeeze(1) - other, 0.0)
-            places = picked.places[block.span]
-            outcome[0][places] = predicted.cpu().numpy()
-            outcome[1][places] = above.sum(1).cpu().numpy()
-            outcome[2][places] = loss.float().cpu().numpy()
-            outcome[3][places] = margin.cpu().numpy()
 
-    share.within_memory(6 * len(probe.centre) + 14 * len(probe.bias), over)
+def _outcomes(share: DeviceRows, probe: DeviceProbe, picked: Picked, labels: np.ndarray) -> Outcomes:
+    """Of the rows that a device has."""
+    targets = torch.from_numpy(labels[picked.rows].astype(np.int64)).to(share.device)
+
+    def over(step: int) -> list[Outcomes]:
+        return [outcomes(probe.scores(block.x), targets[block.span]) for block in share.blocks(picked, step)]
+
+    blocks = share.within_memory(8 * len(probe.centre) + 14 * len(probe.bias), over)
+    found = Outcomes.joined(blocks, share.device)
+    if not bool(found.finite.all()):
+        raise NumericalError(int(picked.rows[int(found.finite.to(torch.uint8).argmin())]))
+    return found

@@ -49,7 +49,9 @@ class ClassModel:
         self.device = device
         self.priors = torch.from_numpy(design.priors).to(device)
         means = torch.from_numpy(design.means).to(device)  # (k, d)
-        within = torch.from_numpy(design.covariance).to(device) - means.T @ (self.priors[:, None] * means)
+        within = torch.from_numpy(design.covariance).to(device)
+        self.variances = within.diagonal().clone()  # (d,), in the design's coordinates
+        within -= means.T @ (self.priors[:, None] * means)
         values, basis = _eigen(within)
         values = values.clamp(min=0.0)
         rotated = basis.T @ means.T  # (d, k)

@@ -58,7 +58,9 @@ class HeldShare:
         """See `Share`."""
         w, b = torch.from_numpy(weights), torch.from_numpy(intercept)
         with full_float32():
-            return self.share.sums(w, b, with_curvature=with_curvature, stride=stride, control=cast(Any, _Silent()))
+            return self.share.sums(
+                w, b, with_curvature=with_curvature, stride=stride, rounded=False, control=cast(Any, _Silent())
+            )
 
     def losses(self, weights: np.ndarray, intercept: np.ndarray, factors: Sequence[float], stride: int) -> np.ndarray:
         """See `Share`."""
@@ -83,9 +85,16 @@ class _FarShare:
         self.part = holders.keep(part)
 
     def sums(
-        self, w: "torch.Tensor", b: "torch.Tensor", *, with_curvature: bool, stride: int, control: "_core.PassControl"
+        self,
+        w: "torch.Tensor",
+        b: "torch.Tensor",
+        *,
+        with_curvature: bool,
+        stride: int,
+        rounded: bool,
+        control: "_core.PassControl",
     ) -> Sums:
-        """See `Share`."""
+        """See `Share`; holders do not round."""
         reply = self.holders.submit(self.index, "sums", self.part, w.numpy(), b.numpy(), with_curvature, stride)
         found: Sums = reply.result()
         control.advance(self.n_rows)

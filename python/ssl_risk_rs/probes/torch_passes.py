@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
+from ssl_risk_rs.probes.torch_products import has_tf32
 from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
 from ssl_risk_rs.probes.torch_softmax import SoftmaxSums, curvature, softmax_residual
 
 if TYPE_CHECKING:
     from ssl_risk_rs import _core
 
-__all__ = ["Share", "Sums", "on_all", "total"]
+__all__ = ["FLUSH_ROWS", "ONE", "Share", "Sums", "on_all", "total"]
 
 T = TypeVar("T")
 
@@ -55,6 +56,27 @@ class Share:
         self.targets = torch.from_numpy(targets[picked.places]).to(self.device)
         self.shift = torch.from_numpy(design.shift).to(self.device)
         self.scale = torch.from_numpy(design.scale).to(self.device)
+        self._sample: tuple[int, np.ndarray, torch.Tensor] | None = None
+
+    def sampled(self, span: slice, stride: int) -> "torch.Tensor":
+        """Every `stride`-th of all rows of the fit, where they stand within the block of this span."""
+        if self._sample is None or self._sample[0] != stride:
+            chosen = np.flatnonzero(self.picked.places % stride == 0)
+            self._sample = stride, chosen, torch.from_numpy(chosen).to(self.device)
+        _, chosen, on_device = self._sample
+        first, last = np.searchsorted(chosen, (span.start, span.stop)).tolist()
+        found: torch.Tensor = on_device[first:last] - span.start
+        return found
+
+    @property
+    def reduces(self) -> bool:
+        """Whether passes may round their factors, which is faster."""
+        return has_tf32(self.device)
+
+    @property
+    def kernels(self) -> tuple[str, str]:
+        """Names of whole and of rounded products."""
+        return "torch-float32", "torch-tf32"
 
     def sums(
         self,
@@ -63,11 +85,12 @@ class Share:
         *,
         with_curvature: bool,
         stride: int,
+        rounded: bool,
         control: "_core.PassControl",
     ) -> Sums:
         """Over these rows; every `stride`-th row gives its predictions, none where 0.
 
-        weights : float32 (d, k); intercept : float32 (k,)
+        weights : float32 (d, k); intercept : float32 (k,); rounded : how the caller has set torch to take products
         """
         d, k = weights.shape
         weights, intercept = weights.to(self.device), intercept.to(self.device)
@@ -93,8 +116,7 @@ class Share:
                     sums.gradient[:-1].add_(part_x.T @ part_r)
                 sums.gradient[-1].add_(r.sum(0, dtype=torch.float64))
                 if stride:
-                    chosen = np.flatnonzero(self.picked.places[block.span] % stride == 0)
-                    sums.sample.append(_predictions(r, targets, torch.from_numpy(chosen).to(self.device)))
+                    sums.sample.append(_predictions(r, targets, self.sampled(block.span, stride)))
                 if sums.mass is not None and sums.squares is not None and sums.table is not None:
                     h = curvature(r)
                     sums.mass.add_(h.sum(0, dtype=torch.float64))

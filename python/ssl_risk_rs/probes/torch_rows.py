@@ -18,10 +18,12 @@ __all__ = ["Block", "DeviceRows", "Picked"]
 T = TypeVar("T")
 
 #: rows of a block at most and at least: enough for full use of a GPU, and few enough that memory is no question
-MOST_ROWS = 32_768
+MOST_ROWS = 65_536
+#: rows that are streamed follow each other in smaller blocks: the device waits for the first
+MOST_STREAMED = 32_768
 LEAST_ROWS = 64
 #: bytes of a block and what is made of it, by kind of device: on a CPU, those that caches hold
-BLOCK_BYTES = {"cuda": 1 << 30, "cpu": 1 << 24}
+BLOCK_BYTES = {"cuda": 1 << 31, "cpu": 1 << 24}
 #: share of a GPU's free memory that rows may take for good; solvers need little beside them
 RESIDENT_SHARE = 0.75
 #: rows copied to a device at a time, in bytes
@@ -207,7 +209,8 @@ class DeviceRows:
         """Rows of a block, each of which needs `row_bytes` for all that is made of it."""
         if self.block_rows is not None:
             return self.block_rows
-        return max(LEAST_ROWS, min(MOST_ROWS, BLOCK_BYTES[self.device.type] // max(1, row_bytes)))
+        most = MOST_ROWS if self.resident else MOST_STREAMED
+        return max(LEAST_ROWS, min(most, BLOCK_BYTES[self.device.type] // max(1, row_bytes)))
 
     def within_memory(self, row_bytes: int, work: Callable[[int], T]) -> T:
         """`work(rows of a block)`, with ever smaller blocks where the device's memory does not suffice."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ssl_risk_rs.probes.torch_half_passes import HalfShare
+from ssl_risk_rs.probes.torch_halves import has_tensor_cores
 from ssl_risk_rs.probes.torch_memory import Memory
 from ssl_risk_rs.probes.torch_metric import ClassModel, Curvature, Metric
 from ssl_risk_rs.probes.torch_passes import ONE, Share, Sums, on_all, total
-from ssl_risk_rs.probes.torch_products import full_float32, has_tf32
-from ssl_risk_rs.probes.torch_rows import DeviceRows
+from ssl_risk_rs.probes.torch_products import full_float32
+from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
 
 if TYPE_CHECKING:
     from ssl_risk_rs import _core
@@ -53,10 +55,10 @@ class TorchSpace:
         model: ClassModel,
     ) -> None:
         self.n_rows = len(rows)
-        self.reduces = all(has_tf32(one.device) for one in shares)
-        self.kernels = ("torch-float32", "torch-tf32")
         self.model = model
-        self._shares = [Share(one, one.pick(rows), targets, design) for one in shares]
+        self._shares = [_share(one, one.pick(rows), targets, design, model) for one in shares]
+        self.reduces = all(one.reduces for one in self._shares)
+        self.kernels = self._shares[0].kernels
 
     def vector(self, values: np.ndarray) -> "torch.Tensor":
         """From numbers."""
@@ -122,7 +124,7 @@ class TorchSpace:
         stride = stride if with_sample else 0
 
         def of(share: Share) -> Sums:
-            return share.sums(w, b, with_curvature=with_curvature, stride=stride, control=control)
+            return share.sums(w, b, with_curvature=with_curvature, stride=stride, rounded=reduced, control=control)
 
         with full_float32(rounded=reduced):
             each = on_all(of, self._shares)
@@ -141,7 +143,7 @@ class TorchSpace:
                 classes=heaviest.indices.T.contiguous(),
                 masses=heaviest.values.T.double() * (inv_n / ONE),
             )
-        sample = [part.cpu() for one in each for part in one.sample]
+        sample = [torch.cat(one.sample).cpu() for one in each if one.sample]
         return (
             loss + 0.5 * alpha * float(host[0]),
             entropy,
@@ -182,13 +184,22 @@ class TorchSpace:
         gradient_of: "torch.Tensor",
     ) -> Memory:
         """With the step and the gradient's change from one point to the next."""
-        return memory.remember(to - of, gradient_to - gradient_of)
+        with full_float32():
+            return memory.remember(to - of, gradient_to - gradient_of)
 
     def add_penalty(self, memory: Memory, by: float) -> Memory:
         """The steps of the same objective with `by` more penalty."""
-        return memory.add_penalty(by)
+        with full_float32():
+            return memory.add_penalty(by)
 
     def direction(self, memory: Memory, gradient: "torch.Tensor", metric: Metric) -> "torch.Tensor":
         """−H g."""
         with full_float32():
             return memory.direction(gradient, metric.solve)
+
+
+def _share(rows: DeviceRows, picked: Picked, targets: np.ndarray, design: "_core.Design", model: ClassModel) -> Share:
+    """The rows of a device, with the products that are fastest there."""
+    if has_tensor_cores(rows.device, len(model.priors)):
+        return HalfShare(rows, picked, targets, design, model.variances)
+    return Share(rows, picked, targets, design)

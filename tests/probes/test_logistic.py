@@ -103,7 +103,8 @@ def test_passes_in_bfloat16_do_not_stall() -> None:
         assert abs(b[2] / b[3] - 1) < 2e-6
         # both end within their tolerance of one minimum, estimates within two of it (decision 3)
         assert abs(b[2] / a[2] - 1) < 2 * a[6]
-    assert sum(b[0] for b in rounded) <= 1.4 * sum(a[0] for a in exact)  # 1.15 over ninety problems
+    # they pay even where they cost most, 0.55 of an exact one (Zen 4)
+    assert sum(b[0] - 0.45 * b[1] for b in rounded) <= sum(a[0] for a in exact)
 
 
 @pytest.mark.parametrize("alpha", [1e-6, 1e-8, 1e-10])

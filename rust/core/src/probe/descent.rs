@@ -72,7 +72,7 @@ impl<S: Space> Solver<'_, S> {
         self.space.evaluate(point, self.settings.alpha, collect, self.reduced)
     }
 
-    /// Go down from `point` until a rule says stop. Rules look at exact passes only: when those in bfloat16 have done
+    /// Go down from `point` until a rule says stop, which only an exact pass may: when those in bfloat16 have done
     /// what they can, an exact one at the same point begins the history anew.
     pub fn descend(&mut self, mut point: S::Vector, mut memory: S::Memory) -> Result<End<S>> {
         let space = self.space;
@@ -102,7 +102,7 @@ impl<S: Space> Solver<'_, S> {
             let estimate = history.estimated_gap(-0.5 * slope, tol);
             let mut leave = false;
             if self.reduced {
-                leave = self.is_spent() || history.leaves_reduced(gap, -0.5 * slope, tolerance);
+                leave = self.is_spent() || history.leaves_reduced(gap, estimate, tolerance);
             } else {
                 let stop = if gap <= tolerance {
                     Some(Stop::Certified)
@@ -159,7 +159,7 @@ impl<S: Space> Solver<'_, S> {
                 at = self.evaluate(&point, FRESH)?;
                 metric = self.metric_at(&at)?;
                 fresh_metric = true;
-                history = History::new(at.objective, at.train_error);
+                history = history.exact_from(at.objective, at.train_error, self.settings.tol);
             }
         }
     }

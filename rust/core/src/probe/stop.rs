@@ -48,6 +48,8 @@ const ROUNDING: f64 = 1e-3;
 /// values in bfloat16 can show.
 const PROMISE: f64 = 0.25;
 const REDUCED_NOISE: f64 = 1e-5;
+/// Steps in bfloat16 for which the estimate is waited for after the gains have said that little is left.
+const PATIENCE: usize = 1;
 
 /// What the steps of a fit did, all in one precision.
 pub(super) struct History {
@@ -56,6 +58,10 @@ pub(super) struct History {
     errors: Vec<f64>,
     /// Whether the last step gained next to nothing of what its gradient promised.
     empty_step: bool,
+    /// What the passes in bfloat16 before the first point have left, by their own gains.
+    left: Option<f64>,
+    /// Steps in bfloat16 after which the gains said that little is left.
+    arrived: usize,
 }
 
 /// A step: its change of the objective, and what the slopes at both of its ends say of it.
@@ -70,7 +76,21 @@ pub(super) struct Gain {
 
 impl History {
     pub fn new(objective: f64, train_error: f64) -> Self {
-        Self { objectives: vec![objective], errors: vec![train_error], empty_step: false }
+        Self {
+            objectives: vec![objective],
+            errors: vec![train_error],
+            empty_step: false,
+            left: None,
+            arrived: 0,
+        }
+    }
+
+    /// Of exact passes that begin where these in bfloat16 ended, at the same point. What these say of the steps before
+    /// holds on, if the training error is the same; the exact gradient says what their rounding has hidden.
+    pub fn exact_from(mut self, objective: f64, train_error: f64, tol: f64) -> Self {
+        self.errors.push(train_error);
+        let left = self.ahead_if_still(tol);
+        Self { left, ..Self::new(objective, train_error) }
     }
 
     /// Record a step. Where the objective's rounding may hide a gain, the larger of both measures of it counts: no
@@ -91,44 +111,57 @@ impl History {
     ///
     /// Gains are taken to go on as a geometric series, at the slower of the rates of the last steps: one by one, and
     /// span by span, since at weak penalties steps that gain little come before others that gain more (without the
-    /// spans true gaps were up to nine times the tolerance, now up to two).
+    /// spans true gaps were up to nine times the tolerance, now up to two). The first exact steps after passes in
+    /// bfloat16 go by what those had left, and by the exact decrement.
     pub fn estimated_gap(&self, decrement: f64, tol: f64) -> Option<f64> {
-        let still = STILL * (tol / 1e-3).max(1.0);
-        let last = &self.errors[self.errors.len().checked_sub(WINDOW + 1)?..];
-        if last.iter().any(|e| (e - last[WINDOW]).abs() >= still) {
-            return None;
-        }
+        let ahead = match self.left {
+            Some(left) if self.objectives.len() <= WINDOW => {
+                self.is_still(tol).then(|| left.max(self.gained()))
+            }
+            _ => self.ahead_if_still(tol),
+        };
         let resolved = RESOLUTION * self.objectives.last()?.abs();
-        Some(self.ahead()?.0.max(DECREMENT_FACTOR * decrement).max(resolved))
+        Some(ahead?.max(DECREMENT_FACTOR * decrement).max(resolved))
     }
 
-    /// What the series of the gains has left, and the rate at which they fall.
-    fn ahead(&self) -> Option<(f64, f64)> {
+    /// What the series of the gains has left, where the training error stands still.
+    fn ahead_if_still(&self, tol: f64) -> Option<f64> {
+        if self.errors.len() > WINDOW && self.is_still(tol) { self.ahead() } else { None }
+    }
+
+    /// Whether the training error has not moved in the last steps.
+    fn is_still(&self, tol: f64) -> bool {
+        let still = STILL * (tol / 1e-3).max(1.0);
+        let last = &self.errors[self.errors.len().saturating_sub(WINDOW + 1)..];
+        last.iter().all(|e| (e - last[last.len() - 1]).abs() < still)
+    }
+
+    /// By all steps.
+    fn gained(&self) -> f64 {
+        self.objectives[0] - self.objectives[self.objectives.len() - 1]
+    }
+
+    /// What the series of the gains has left.
+    fn ahead(&self) -> Option<f64> {
         let back = |steps: usize| self.objectives.len().checked_sub(steps + 1).map(|i| self.objectives[i]);
         let gain = |from: usize, to: usize| Some((back(from)? - back(to)?).max(0.0));
-        let mut rate = (gain(1, 0)? / gain(2, 1)?).max((gain(1, 0)? / gain(3, 2)?).sqrt());
+        let rate = (gain(1, 0)? / gain(2, 1)?).max((gain(1, 0)? / gain(3, 2)?).sqrt());
         let mut ahead = series(gain(1, 0)?, rate);
         if let Some(before) = gain(2 * SPAN, SPAN) {
             let now = gain(SPAN, 0)?;
             ahead = ahead.max(series(now, now / before));
-            rate = rate.max((now / before).powf(1.0 / SPAN as f64));
         }
-        Some((ahead, rate))
+        Some(ahead)
     }
 
     /// Whether passes in bfloat16 have done what they can for a fit to `tolerance`, where `gap` is the bound and
-    /// `decrement` the Newton decrement in the metric: the bound or an estimate says that little is left; as many
-    /// exact steps as the "estimated" rule looks at would bring the rest, and the bound would not by then; or the
-    /// gains stop, since below some gap (2e-5 to 1e-4 of the objective) bfloat16 sees rounding only. This decides
-    /// nothing but the precision of the next passes.
-    pub fn leaves_reduced(&self, gap: f64, decrement: f64, tolerance: f64) -> bool {
-        if gap <= tolerance || self.empty_step {
-            return true;
-        }
-        let Some((ahead, rate)) = self.ahead() else { return false };
-        let left = ahead.max(DECREMENT_FACTOR * decrement);
-        let later = if rate.is_nan() { 0.0 } else { rate.min(1.0).powi(WINDOW as i32) };
-        left <= tolerance || (left * later <= tolerance && gap * later > tolerance)
+    /// `estimate` that of [`Self::estimated_gap`]: one of them says that little is left; the gains alone have said so
+    /// twice, and what keeps the estimate away may be rounding; or the gains stop, since below some gap (2e-5 to 1e-4
+    /// of the objective) bfloat16 sees rounding only. This decides nothing but the precision of the next passes.
+    pub fn leaves_reduced(&mut self, gap: f64, estimate: Option<f64>, tolerance: f64) -> bool {
+        self.arrived += usize::from(self.ahead().is_some_and(|ahead| ahead <= tolerance));
+        let estimated = estimate.is_some_and(|left| left <= tolerance);
+        gap <= tolerance || estimated || self.arrived > PATIENCE || self.empty_step
     }
 }
 
@@ -213,17 +246,44 @@ mod tests {
     }
 
     #[test]
-    fn bfloat16_is_left_when_gains_stop_and_not_before() {
+    fn bfloat16_is_left_when_gains_stop_or_little_is_left() {
         let tolerance = 1e-4;
+        let mut near = falling(16, 0.5); // 6e-5 left
+        assert!(
+            !near.leaves_reduced(1.0, Some(1e-2), tolerance)
+                && near.leaves_reduced(1.0, Some(1e-2), tolerance)
+        );
         let mut history = falling(6, 0.5);
-        assert!(!history.leaves_reduced(1.0, 1e-2, tolerance));
-        assert!(history.leaves_reduced(0.5 * tolerance, 1e-2, tolerance)); // the bound is there
+        assert!(!history.leaves_reduced(1.0, Some(1e-2), tolerance));
+        assert!(!history.leaves_reduced(1.0, None, tolerance)); // the training error moves
+        assert!(history.leaves_reduced(0.5 * tolerance, None, tolerance)); // the bound is there
+        assert!(history.leaves_reduced(1.0, Some(0.5 * tolerance), tolerance));
         // gains stop far above the tolerance; an estimate could not tell it from having arrived
         history.push(&Gain { measured: 1e-6, by_slopes: 1e-3, promised: 1e-3 }, 1.03, 0.25);
-        assert!(history.leaves_reduced(1.0, 1e-2, tolerance));
-        // three steps at a rate of 0.5 bring an eighth
-        let near = falling(12, 0.5); // 5e-4 left
-        assert!(near.leaves_reduced(1.0, 0.0, 1.3e-4) && !near.leaves_reduced(1.0, 0.0, 0.6e-4));
-        assert!(!near.leaves_reduced(9e-4, 0.0, 1.3e-4)); // the bound will be there as soon
+        assert!(history.leaves_reduced(1.0, Some(1e-2), tolerance));
+    }
+
+    #[test]
+    fn the_first_exact_pass_goes_by_the_steps_before_and_its_own_decrement() {
+        let tol = 1e-3;
+        let left = falling(12, 0.5).estimated_gap(0.0, tol).unwrap();
+        let mut exact = falling(12, 0.5).exact_from(1.0005, 0.25, tol);
+        assert_eq!(exact.estimated_gap(0.0, tol), Some(left));
+        assert_eq!(exact.estimated_gap(left, tol), Some(DECREMENT_FACTOR * left)); // what rounding had hidden
+        // an exact step gains more than was thought to be left; three have a series of their own
+        exact.push(&Gain { measured: 0.1, by_slopes: 0.1, promised: 0.1 }, 0.9005, 0.25);
+        assert!((exact.estimated_gap(0.0, tol).unwrap() - 0.1).abs() < 1e-9);
+        for objective in [0.8505, 0.8255] {
+            let gain = 0.9505 - objective - 0.05;
+            exact.push(&Gain { measured: gain, by_slopes: gain, promised: gain }, objective, 0.25);
+        }
+        assert_ne!(exact.estimated_gap(0.0, tol), Some(left));
+        // the training error is another one, or moves with an exact step: nothing is known
+        assert_eq!(falling(12, 0.5).exact_from(1.0005, 0.26, tol).estimated_gap(0.0, tol), None);
+        let mut moved = falling(12, 0.5).exact_from(1.0005, 0.25, tol);
+        moved.push(&Gain { measured: 0.0, by_slopes: 0.0, promised: 0.0 }, 1.0005, 0.26);
+        assert_eq!(moved.estimated_gap(0.0, tol), None);
+        // too few steps in bfloat16
+        assert_eq!(falling(3, 0.5).exact_from(1.25, 0.25, tol).estimated_gap(0.0, tol), None);
     }
 }

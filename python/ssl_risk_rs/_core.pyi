@@ -911,7 +911,7 @@ class LogisticFit:
 
     @property
     def reduced_passes(self) -> float:
-        """Those of the passes whose factors were rounded to bfloat16."""
+        """Those of the passes whose factors were rounded: to bfloat16, on a GPU to float16 or TF32."""
 
     @property
     def kernel(self) -> str:

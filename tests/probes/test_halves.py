@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from ssl_risk_rs import _core  # noqa: E402
+from ssl_risk_rs.probes import torch_halves  # noqa: E402
 from ssl_risk_rs.probes.features import Features  # noqa: E402
 from ssl_risk_rs.probes.torch_half_passes import HalfShare  # noqa: E402
 from ssl_risk_rs.probes.torch_halves import Halves, multiply, scores, unit_of  # noqa: E402
@@ -41,14 +42,14 @@ def test_pairs_keep_22_bits_over_their_range():
     assert ((Halves.of(small).value(torch.float64) - small).abs() <= 1.01 * 2.0**-36).all()
 
 
-def test_units_bring_any_size_into_range():
+def test_units_bring_any_size_into_range(device):
     sizes = torch.tensor([0.0, 1e-45, 1e-30, 0.3, 0.5, 1.0, 65504.0, 1e30, 3e38])
-    filled = sizes.double() * unit_of(sizes)
+    filled = sizes.double() * unit_of(sizes.to(device)).cpu()
     assert (filled < 2.0**15).all() and (filled[2:] >= 2.0**14).all()
 
 
 @pytest.mark.parametrize("lows", [(True, True), (True, False), (False, True), (False, False)])
-@pytest.mark.parametrize("shape", [(7, 300, 16), (130, 65, 48), (257, 1000, 144)])
+@pytest.mark.parametrize("shape", [(1, 70, 16), (33, 1, 16), (7, 300, 16), (130, 65, 48), (257, 1000, 144)])
 def test_products_are_those_of_the_values(device, lows, shape):
     m, terms, n = shape
     rng = torch.Generator().manual_seed(m)
@@ -66,8 +67,9 @@ def test_products_are_those_of_the_values(device, lows, shape):
     assert ((turned.cpu() - exact).abs() <= allowed * size).all()
 
 
-def test_a_symmetric_product_is(device):
-    x = Halves.of(torch.randn(700, 300))
+@pytest.mark.parametrize("d", [1, 300])
+def test_a_symmetric_product_is(device, d):
+    x = Halves.of(torch.randn(700, d))
     exact = x.value(torch.float64).T @ x.value(torch.float64)
     there = Halves(x.high.to(device), x.low.to(device))
     found = multiply(there.t, there, 256, symmetric=True).cpu()
@@ -81,6 +83,8 @@ def far_features(far: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     y = rng.integers(0, K, N).astype(np.uint32)
     x = rng.normal(size=(K, D))[y] + rng.normal(size=(N, D)) + far
     x[:, 3], x[:, 5] = 1.5, x[:, 5] * 1e-2
+    if far == 7.5:  # just within what is multiplied as it is stored, and one feature farther than the others
+        x[:, 7] += 30
     return x.astype(dtype), y
 
 
@@ -122,7 +126,8 @@ def exact_sums(x: np.ndarray, y: np.ndarray, design: "_core.Design", w: np.ndarr
 
 @pytest.mark.parametrize("scaling", ["standardize", "none"])
 @pytest.mark.parametrize(
-    ("far", "dtype", "stored"), [(1.0, "float16", True), (300.0, "float16", False), (300.0, "float32", False)]
+    ("far", "dtype", "stored"),
+    [(1.0, "float16", True), (7.5, "float16", True), (300.0, "float16", False), (300.0, "float32", False)],
 )
 def test_passes_give_what_float64_gives(device, far, dtype, stored, scaling):
     x, y = far_features(far, dtype)
@@ -148,6 +153,17 @@ def test_passes_give_what_float64_gives(device, far, dtype, stored, scaling):
         np.testing.assert_allclose(torch.cat(found.sample).cpu(), exact["p"][kept], atol=10 * allowed)
 
 
+def test_torch_that_cannot_widen_products_has_no_tensor_cores(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch_halves, "HAS_TRITON", True)
+    for widens in (True, False):
+        monkeypatch.setattr(torch_halves, "WIDENS", widens)
+        assert torch_halves.has_tensor_cores(torch.device("cuda"), 1000) == widens
+    monkeypatch.setattr(torch_halves, "WIDENS", True)
+    assert not torch_halves.has_tensor_cores(torch.device("cuda"), 20_000)
+    assert not torch_halves.has_tensor_cores(torch.device("cpu"))
+
+
 def test_weights_of_zero_are_a_pass_like_any(device):
     x, y = far_features(1.0, "float16")
     held, design = share(x, y, device, "standardize")
@@ -163,7 +179,8 @@ def test_weights_of_zero_are_a_pass_like_any(device):
 PROGRAM = """
 import torch
 from ssl_risk_rs.probes import torch_fused_halves as fused
-from ssl_risk_rs.probes.torch_halves import Halves, RESIDUAL_UNIT, centred_halves, multiply, residuals
+from ssl_risk_rs.probes.torch_halves import Halves, centred_halves, multiply, residuals
+from ssl_risk_rs.probes.torch_units import RESIDUAL_UNIT
 from ssl_risk_rs.probes.torch_softmax import SoftmaxSums
 
 fused.TILE, fused.PROGRAMS = 32, 3  # several tiles, and several steps of a program, with few numbers

@@ -15,7 +15,7 @@ from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.solver import Solver
 
 torch = pytest.importorskip("torch")
-from ssl_risk_rs.probes import torch_moments, torch_passes, torch_softmax, torch_space  # noqa: E402
+from ssl_risk_rs.probes import torch_judge, torch_moments, torch_passes, torch_softmax, torch_space  # noqa: E402
 from ssl_risk_rs.probes.torch_metric import ClassModel  # noqa: E402
 from ssl_risk_rs.probes.torch_rows import DeviceRows  # noqa: E402
 from ssl_risk_rs.probes.torch_solver import TorchSolver  # noqa: E402
@@ -52,7 +52,7 @@ SOLVERS = {
 
 def use_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take products by pairs of float16 where there are no tensor cores."""
-    for user in (torch_moments, torch_space):
+    for user in (torch_judge, torch_moments, torch_space):
         monkeypatch.setattr(user, "has_tensor_cores", lambda *_: True)
 
 

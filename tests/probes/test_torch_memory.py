@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from ssl_risk_rs.probes import torch_memory  # noqa: E402
 from ssl_risk_rs.probes.torch_memory import Memory  # noqa: E402
 
 D, K = 30, 7  # weights (D, K), then the intercept
@@ -24,7 +25,9 @@ def two_loops(pairs: list, gradient: np.ndarray, metric: np.ndarray) -> np.ndarr
     return -r
 
 
-def test_directions_are_those_of_the_two_loop_recursion():
+@pytest.mark.parametrize("part", [torch_memory.PART, 50, 217])
+def test_directions_are_those_of_the_two_loop_recursion(part, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch_memory, "PART", part)  # of 217 terms: none whole, four and a rest, one
     rng = np.random.default_rng(0)
     shape = (D + 1, K)
     hessian = rng.uniform(0.1, 3, shape)  # diagonal

@@ -266,7 +266,7 @@ class PartsSolver:
                 if merged is None:
                     merged = loaded
                 else:
-                    merged.merge(loaded)
+                    merged.merge(loaded, n_threads=self.n_threads)
         assert merged is not None  # there is at least one part
         return merged
 

@@ -6,13 +6,15 @@ import torch
 import triton
 import triton.language as tl
 
+from ssl_risk_rs.probes import torch_units
+
 __all__ = ["SoftmaxHalves", "centre_rows", "multiply_halves", "softmax_halves"]
 
 FLUSH = tl.constexpr(1e-30)
 SMALLEST = tl.constexpr(-87.0)
-LOW = tl.constexpr(2048.0)
-RESIDUAL_UNIT = tl.constexpr(32768.0)
-CURVATURE_UNIT = tl.constexpr(131072.0)
+LOW = tl.constexpr(torch_units.LOW)
+RESIDUAL_UNIT = tl.constexpr(torch_units.RESIDUAL_UNIT)
+CURVATURE_UNIT = tl.constexpr(torch_units.CURVATURE_UNIT)
 #: side of a tile of a product, terms that tensor cores add up, and programs in a row that share factors in the cache
 TILE, CHAIN, GROUP = 128, 64, 8
 #: bytes of shared memory that are left to the compiler

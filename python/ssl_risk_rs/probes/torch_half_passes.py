@@ -14,8 +14,6 @@ import numpy as np
 import torch
 
 from ssl_risk_rs.probes.torch_halves import (
-    CURVATURE_UNIT,
-    RESIDUAL_UNIT,
     Curved,
     Halves,
     centred_halves,
@@ -26,9 +24,10 @@ from ssl_risk_rs.probes.torch_halves import (
     scores,
     unit_of,
 )
-from ssl_risk_rs.probes.torch_passes import FLUSH_ROWS, ONE, Share, Sums
+from ssl_risk_rs.probes.torch_passes import ONE, PASS_ROWS, Share, Sums
 from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
 from ssl_risk_rs.probes.torch_softmax import SoftmaxSums
+from ssl_risk_rs.probes.torch_units import CURVATURE_UNIT, RESIDUAL_UNIT
 
 if TYPE_CHECKING:
     from ssl_risk_rs import _core
@@ -115,7 +114,7 @@ class HalfShare(Share):
                 x = self._halves(block.x, whole=not rounded)
                 z = scores(x, w)
                 r = residuals(z, unit, bias, targets, sums.softmax, whole=not rounded, curved=with_curvature)
-                sums.gradient[:-1].add_(multiply(x.t, r.halves, FLUSH_ROWS)[:, :k])
+                sums.gradient[:-1].add_(multiply(x.t, r.halves, PASS_ROWS)[:, :k])
                 sums.gradient[-1].add_(r.sums)
                 if stride:
                     some = z.index_select(0, self.sampled(block.span, stride))[:, :k]
@@ -126,8 +125,8 @@ class HalfShare(Share):
             sums.gradient[:-1].mul_(self.factor[:, None])
             return sums
 
-        # rows, scores, both halves of residuals, curvature and indicators, and sums over `FLUSH_ROWS` rows
-        return self.rows.within_memory((6 if self.stored else 10) * d + 12 * padded(k) + 12 * d * k // FLUSH_ROWS, over)
+        # rows, scores, both halves of residuals, curvature and indicators, and sums over `PASS_ROWS` rows
+        return self.rows.within_memory((6 if self.stored else 10) * d + 12 * padded(k) + 12 * d * k // PASS_ROWS, over)
 
     def _halves(self, x: "torch.Tensor", *, whole: bool) -> Halves:
         return Halves(x) if self.stored else centred_halves(x, self.shift, self.to_halves, whole=whole)
@@ -156,5 +155,5 @@ def _add_curvature(sums: Sums, curved: Curved, targets: "torch.Tensor") -> None:
     sums.mass.add_(curved.mass)
     sums.squares.add_(curved.squares)
     k = len(sums.mass)
-    by_class = multiply(indicators(targets, k).t, curved.halves, len(targets))[:k, :k]
+    by_class = multiply(indicators(targets, k).t, curved.halves, PASS_ROWS)[:k, :k]
     sums.table.add_((by_class * (ONE / CURVATURE_UNIT)).to(torch.int64))

@@ -4,7 +4,8 @@
 
 Tensor cores multiply float16 exactly but round their sums towards zero, by a share of the sum at every step. Sums of
 `CHAIN` terms are therefore added outside of them, in float32 that rounds to nearest: products of pairs are as exact as
-float32's own. Source: Ootomo and Yokota, Recovering single precision accuracy from Tensor Cores (IJHPCA 2022).
+float32's own. The product of two second halves, 2⁻²² of the whole at most, is left out. Source: Ootomo and Yokota,
+Recovering single precision accuracy from Tensor Cores (IJHPCA 2022).
 Where there is no such device, the same pairs are multiplied in float32: that is what the kernels are tested against.
 """
 
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 import torch
 
 from ssl_risk_rs.probes.torch_softmax import FUSED_CLASSES, HAS_TRITON, SoftmaxSums, curvature, softmax_residual
+from ssl_risk_rs.probes.torch_units import CURVATURE_UNIT, LOW, RESIDUAL_UNIT
 
 __all__ = [
-    "CURVATURE_UNIT",
-    "RESIDUAL_UNIT",
     "Curved",
     "Halves",
     "Residuals",
@@ -30,11 +30,8 @@ __all__ = [
     "unit_of",
 ]
 
-#: the second half counts 1 / LOW
-LOW = 2048.0
-#: residuals lie between −1 and 1, their curvature between 0 and 1/4; both fill float16's range
-RESIDUAL_UNIT = 32768.0
-CURVATURE_UNIT = 131072.0
+#: whether products of float16 may be float32 as a whole: in CUDA's torch from 2.8 on
+WIDENS = torch.version.cuda is not None and "dtype" in torch.ops.aten.bmm.overloads()
 #: sizes have this exponent in their unit, where float16 ends at 2¹⁶; exponents of units
 TOP, UNITS = 15, (-120, 120)
 
@@ -89,7 +86,7 @@ class Residuals:
 
 def has_tensor_cores(device: "torch.device", n_classes: int = 2) -> bool:
     """Whether the kernels run there, for so many classes."""
-    if device.type != "cuda" or not HAS_TRITON or n_classes > FUSED_CLASSES:
+    if device.type != "cuda" or not HAS_TRITON or not WIDENS or n_classes > FUSED_CLASSES:
         return False
     return torch.cuda.get_device_capability(device)[0] >= 8
 
@@ -118,7 +115,7 @@ def multiply(a: Halves, b: Halves, chunk: int, *, symmetric: bool = False) -> "t
     symmetric : the product is, and what lies above its diagonal need not be made
     """
     if a.low is None and b.low is None:
-        # there is nothing that sums in tensor cores would lose
+        # both are rounded as it is: what sums in tensor cores lose is less
         found = _by_chunks(a.high, b.high, chunk)
     elif a.high.is_cuda:
         from ssl_risk_rs.probes.torch_fused_halves import multiply_halves
@@ -140,6 +137,8 @@ def _by_chunks(a: "torch.Tensor", b: "torch.Tensor", chunk: int) -> "torch.Tenso
         parts.append(_product(of_a, b[:end].unflatten(0, (whole, chunk))))
     if rest:
         parts.append(_product(a[None, :, -rest:], b[None, -rest:]))
+    if not parts:
+        return torch.zeros((1, a.shape[0], b.shape[1]), device=a.device)
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 

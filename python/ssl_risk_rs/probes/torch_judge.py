@@ -47,18 +47,19 @@ class DeviceProbe:
         """Of rows x (b, d), float32 (b, k)."""
         if has_tensor_cores(x.device, len(self.bias)):
             size = torch.maximum((x.amin(0) - self.centre).abs(), (x.amax(0) - self.centre).abs()) * self.factor
-            if bool(size.isfinite().all()):
-                return self._scores_by_halves(x, size)
+            of_rows = unit_of(size)
+            factor = (self.factor * of_rows).float()
+            if bool((size.isfinite() & factor.isfinite()).all()):
+                return self._scores_by_halves(x, of_rows, factor)
         return torch.addmm(self.bias, torch.sub(x, self.centre).mul_(self.factor), self.weights)
 
-    def _scores_by_halves(self, x: "torch.Tensor", size: "torch.Tensor") -> "torch.Tensor":
-        """The same where no coordinate is larger than its size, float32 (d,)."""
-        of_rows = unit_of(size)
+    def _scores_by_halves(self, x: "torch.Tensor", of_rows: "torch.Tensor", factor: "torch.Tensor") -> "torch.Tensor":
+        """The same with units of the rows' coordinates, float64 (d,), and their product with `factor`."""
         weights = self.weights.double() / of_rows[:, None]
         unit = unit_of(weights.abs().amax())
         k = len(self.bias)
         w = Halves.of(torch.nn.functional.pad(weights * unit, (0, padded(k) - k)))
-        z = scores(centred_halves(x, self.centre, (self.factor * of_rows).float()), w)
+        z = scores(centred_halves(x, self.centre, factor), w)
         return torch.addcdiv(self.bias, z[:, :k], unit.float())
 
 

@@ -92,13 +92,16 @@ class Memory:
         if len(self) == 0:
             return self
         steps, changes = self._pairs()
-        changes = changes.clone()
+        log = _Log.of(self.capacity + SPARE, steps[0])
+        log.append(steps, changes)
+        steps, changes = log.steps[: len(self)], log.changes[: len(self)]
         changes[:, :-1].add_(steps[:, :-1], alpha=by)
         products = torch.stack([_dots(steps, one) for one in changes], 1).cpu().numpy()
         kept = np.flatnonzero(products.diagonal() > 0)
-        log = _Log.of(self.capacity + SPARE, steps[0])
-        on_device = torch.from_numpy(kept).to(steps.device)
-        log.append(steps[on_device], changes[on_device])
+        if len(kept) < len(self):
+            on_device = torch.from_numpy(kept).to(steps.device)
+            log.used = 0
+            log.append(steps[on_device], changes[on_device])
         return replace(self, log=log, end=log.used, products=products[np.ix_(kept, kept)])
 
     def direction(self, gradient: "torch.Tensor", metric: "Callable[[torch.Tensor], torch.Tensor]") -> "torch.Tensor":

@@ -2,7 +2,7 @@
 
     Σ x rᵀ, Σ r, Σ loss, Σ entropy, errors            r = softmax(x W + b) − onehot(y), x in scaled coordinates
 
-Float32 sums are of at most `FLUSH_ROWS` rows; those are added in float64. The caller says how products are taken.
+Float32 sums are of at most `PASS_ROWS` rows; those are added in float64. The caller says how products are taken.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from ssl_risk_rs.probes.torch_softmax import SoftmaxSums, curvature, softmax_res
 if TYPE_CHECKING:
     from ssl_risk_rs import _core
 
-__all__ = ["FLUSH_ROWS", "ONE", "Share", "Sums", "on_all", "total"]
+__all__ = ["ONE", "PASS_ROWS", "Share", "Sums", "on_all", "total"]
 
 T = TypeVar("T")
 
 #: rows summed in float32 before they are added in float64
-FLUSH_ROWS = 4096
+PASS_ROWS = 4096
 #: whole numbers for 1 in the table of classes by classes: integers add up to the same bits in any order
 ONE = float(1 << 36)
 
@@ -112,7 +112,7 @@ class Share:
                 targets = self.targets[block.span]
                 r = torch.addmm(intercept, block.x, weights)
                 softmax_residual(r, targets, sums.softmax)
-                for part_x, part_r in zip(block.x.split(FLUSH_ROWS), r.split(FLUSH_ROWS), strict=True):
+                for part_x, part_r in zip(block.x.split(PASS_ROWS), r.split(PASS_ROWS), strict=True):
                     sums.gradient[:-1].add_(part_x.T @ part_r)
                 sums.gradient[-1].add_(r.sum(0, dtype=torch.float64))
                 if stride:

@@ -58,7 +58,8 @@ class TorchSpace:
         self.model = model
         self._shares = [_share(one, one.pick(rows), targets, design, model) for one in shares]
         self.reduces = all(one.reduces for one in self._shares)
-        self.kernels = self._shares[0].kernels
+        whole, rounded = zip(*(one.kernels for one in self._shares), strict=True)
+        self.kernels = (",".join(dict.fromkeys(whole)), ",".join(dict.fromkeys(rounded)))
 
     def vector(self, values: np.ndarray) -> "torch.Tensor":
         """From numbers."""

@@ -48,6 +48,8 @@ const ROUNDING: f64 = 1e-3;
 /// values in bfloat16 can show.
 const PROMISE: f64 = 0.25;
 const REDUCED_NOISE: f64 = 1e-5;
+/// The least share of the objective that steps in bfloat16 can say is left.
+const REDUCED_LEFT: f64 = 2e-5;
 /// Steps in bfloat16 for which the estimate is waited for after the gains have said that little is left.
 const PATIENCE: usize = 1;
 
@@ -88,8 +90,13 @@ impl History {
     /// Of exact passes that begin where these in bfloat16 ended, at the same point. What these say of the steps before
     /// holds on, if the training error is the same; the exact gradient says what their rounding has hidden.
     pub fn exact_from(mut self, objective: f64, train_error: f64, tol: f64) -> Self {
+        if self.empty_step {
+            // what it gained is rounding, and its series ends there
+            self.objectives.pop();
+            self.errors.pop();
+        }
         self.errors.push(train_error);
-        let left = self.ahead_if_still(tol);
+        let left = self.ahead_if_still(tol).map(|ahead| ahead.max(REDUCED_LEFT * objective.abs()));
         Self { left, ..Self::new(objective, train_error) }
     }
 
@@ -283,6 +290,13 @@ mod tests {
         let mut moved = falling(12, 0.5).exact_from(1.0005, 0.25, tol);
         moved.push(&Gain { measured: 0.0, by_slopes: 0.0, promised: 0.0 }, 1.0005, 0.26);
         assert_eq!(moved.estimated_gap(0.0, tol), None);
+        // a step that gained nothing but rounding ends no series: what was left before it is
+        let slow = |history: History| history.exact_from(1.0, 0.25, tol).estimated_gap(0.0, tol).unwrap();
+        let mut empty = falling(9, 0.8);
+        empty.push(&Gain { measured: 0.0, by_slopes: 0.0, promised: 1e-3 }, 1.17, 0.25);
+        assert!(empty.empty_step && (slow(empty) - slow(falling(9, 0.8))).abs() < 1e-12);
+        // little is left by gains that bfloat16 cannot tell from nothing
+        assert_eq!(slow(of(&[1.0; 8], 0.25)), REDUCED_LEFT);
         // too few steps in bfloat16
         assert_eq!(falling(3, 0.5).exact_from(1.25, 0.25, tol).estimated_gap(0.0, tol), None);
     }

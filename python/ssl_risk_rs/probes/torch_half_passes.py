@@ -26,7 +26,6 @@ from ssl_risk_rs.probes.torch_halves import (
 )
 from ssl_risk_rs.probes.torch_passes import ONE, PASS_ROWS, Share, Sums
 from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
-from ssl_risk_rs.probes.torch_softmax import SoftmaxSums
 from ssl_risk_rs.probes.torch_units import CURVATURE_UNIT, RESIDUAL_UNIT
 
 if TYPE_CHECKING:
@@ -100,14 +99,7 @@ class HalfShare(Share):
         unit = unit.float()
 
         def over(step: int) -> Sums:
-            sums = Sums(
-                softmax=SoftmaxSums(self.device),
-                gradient=self._zeros(d + 1, k),
-                mass=self._zeros(k) if with_curvature else None,
-                squares=self._zeros(k) if with_curvature else None,
-                table=torch.zeros((k, k), dtype=torch.int64, device=self.device) if with_curvature else None,
-                sample=[],
-            )
+            sums = Sums.zeros(d, k, self.device, with_curvature=with_curvature)
             for block in self.rows.blocks(self.picked, step):
                 control.advance(len(block.x))
                 targets = self.targets[block.span]
@@ -130,9 +122,6 @@ class HalfShare(Share):
 
     def _halves(self, x: "torch.Tensor", *, whole: bool) -> Halves:
         return Halves(x) if self.stored else centred_halves(x, self.shift, self.to_halves, whole=whole)
-
-    def _zeros(self, *shape: int) -> "torch.Tensor":
-        return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
 
 def _may_be_stored(shift: "torch.Tensor", scale: "torch.Tensor", deviations: "torch.Tensor") -> bool:

@@ -45,6 +45,22 @@ class Sums:
     table: "torch.Tensor | None"
     sample: "list[torch.Tensor]"
 
+    @classmethod
+    def zeros(cls, d: int, k: int, device: "torch.device", *, with_curvature: bool) -> "Sums":
+        """Over no rows yet."""
+
+        def wide(*shape: int) -> "torch.Tensor":
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        return cls(
+            softmax=SoftmaxSums(device),
+            gradient=wide(d + 1, k),
+            mass=wide(k) if with_curvature else None,
+            squares=wide(k) if with_curvature else None,
+            table=torch.zeros((k, k), dtype=torch.int64, device=device) if with_curvature else None,
+            sample=[],
+        )
+
 
 class Share:
     """The rows of a fit that one device has."""
@@ -95,18 +111,8 @@ class Share:
         d, k = weights.shape
         weights, intercept = weights.to(self.device), intercept.to(self.device)
 
-        def zeros(*shape: int) -> "torch.Tensor":
-            return torch.zeros(shape, dtype=torch.float64, device=self.device)
-
         def over(step: int) -> Sums:
-            sums = Sums(
-                softmax=SoftmaxSums(self.device),
-                gradient=zeros(d + 1, k),
-                mass=zeros(k) if with_curvature else None,
-                squares=zeros(k) if with_curvature else None,
-                table=torch.zeros((k, k), dtype=torch.int64, device=self.device) if with_curvature else None,
-                sample=[],
-            )
+            sums = Sums.zeros(d, k, self.device, with_curvature=with_curvature)
             for block in self.rows.scaled_blocks(self.picked, step, self.shift, self.scale):
                 control.advance(len(block.x))
                 targets = self.targets[block.span]

@@ -65,13 +65,14 @@ def minimum(z: Floats, y: NDArray[np.uint32], alpha: float, w: Floats, b: Floats
 
 
 BFLOAT16 = """
-import json, sys
+import itertools, json, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_logistic import design_of, fit_of, solver_point, value
 found = []
-for k, d, n, alpha, e, seed in [(40, 128, 2400, 1e-2, 0, 0), (100, 8, 2000, 1e-3, .5, 1), (32, 24, 1920, 1e-4, 0, 2),
-                                (64, 64, 1280, 1e-4, 1, 3), (40, 24, 2400, 1e-3, 0, 4)]:
+for seed, (k, d, n, alpha, e) in itertools.product(range(6), [
+    (40, 128, 2400, 1e-2, 0), (100, 8, 2000, 1e-3, .5), (32, 24, 1920, 1e-4, 0), (64, 64, 1280, 1e-4, 1),
+    (40, 24, 2400, 1e-3, 0)]):
     rng = np.random.default_rng(seed)
     y = (np.arange(n) % k).astype(np.uint32)
     x = ((rng.normal(size=(k, d))[y] + rng.normal(size=(n, d))) * np.arange(1.0, d + 1) ** -e).astype(np.float16)
@@ -103,7 +104,8 @@ def test_passes_in_bfloat16_do_not_stall() -> None:
         assert abs(b[2] / b[3] - 1) < 2e-6
         # both end within their tolerance of one minimum, estimates within two of it (decision 3)
         assert abs(b[2] / a[2] - 1) < 2 * a[6]
-    # they pay even where they cost most, 0.55 of an exact one (Zen 4)
+    # they pay even where they cost most, 0.55 of an exact one (Zen 4); passes of single problems vary by a third with
+    # the order of float32 sums
     assert sum(b[0] - 0.45 * b[1] for b in rounded) <= sum(a[0] for a in exact)
 
 

@@ -50,6 +50,7 @@ unsafe fn rows<const N: usize>(t: &Tile, first: usize) {
     // SAFETY: the caller vouches for the addresses of 16 rows, `steps` steps and one panel.
     unsafe {
         let a = t.a.add(first * t.a_row).cast::<f32>();
+        t.prefetch(first, N, 1);
         let mut sums = [[_mm256_setzero_ps(); 2]; N];
         for s in 0..t.steps {
             let b = t.b.add(s * LANES).cast::<f32>();

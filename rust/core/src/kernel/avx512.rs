@@ -71,6 +71,7 @@ macro_rules! micro {
                 unsafe {
                     let a = t.a.add(first * t.a_row);
                     let c = t.c.add(first * t.c_row);
+                    t.prefetch(first, $rows, $panels);
                     let mut sums = [[_mm512_setzero_ps(); $panels]; $rows];
                     for s in 0..t.steps {
                         let mut b = [_mm512_setzero_si512(); $panels];

@@ -50,7 +50,7 @@ pub const REDUCED_CLASSES: usize = 32;
 /// Rows of a block that keep its working set (`row_floats` floats a row) near the level-2 cache, but enough
 /// of them that reading weights and gradients once a block costs little.
 pub fn block_rows(row_floats: usize) -> usize {
-    ((1 << 17) / row_floats.max(1)).clamp(128, 1024) / LANES * LANES
+    ((1 << 17) / row_floats.max(1)).clamp(256, 1024) / LANES * LANES
 }
 
 /// Whether no value is NaN or infinite.

@@ -1,10 +1,15 @@
 //! Operands in the order in which tile products read them.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use multiversion::multiversion;
 
 use super::layout::{LANES, Layout, Left, Right};
 use super::tile::Kernel;
+
+/// Words of a line of 16 values, two in each.
+const HALF: usize = LANES / 2;
 
 /// One cache line, so that panels start on one.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -48,40 +53,74 @@ impl Panels {
     /// Pack `values`, `n` rows of `m` columns that start every `stride` values.
     pub fn pack(&mut self, kernel: &Kernel, values: &[f32], n: usize, m: usize, stride: usize) {
         let layout = kernel.layout;
+        self.fill(layout, (n, m), |p, first, out| {
+            let columns = p * LANES..m.min((p + 1) * LANES);
+            let row = |i: usize| if i < n { &values[i * stride..][columns.clone()] } else { &[] };
+            match layout {
+                Layout::F32 => {
+                    for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
+                        copy_line(row(s), out);
+                    }
+                }
+                Layout::Pairs | Layout::Tiles => {
+                    for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
+                        pair_line(row(2 * s), row(2 * s + 1), out);
+                    }
+                }
+                Layout::SplitTiles => {
+                    let (high, low) = out.split_at_mut(LANES * LANES);
+                    let lines = high.chunks_exact_mut(LANES).zip(low.chunks_exact_mut(LANES));
+                    // two words along the contraction for each pair of rows
+                    for ((high, low), s) in lines.zip(first / 2..) {
+                        split_line(row(2 * s), row(2 * s + 1), high, low);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Pack the columns of rows whose words are there already: nothing is rounded again.
+    fn pack_rows(&mut self, kernel: &Kernel, rows: &Rows<'_>) {
+        let (layout, n, m) = (kernel.layout, rows.n, rows.m);
+        let line = |out: &mut [u32], s: usize, words: Range<usize>| {
+            let words = words.start..words.end.min(rows.steps);
+            let row = |i: usize| if i < n { &rows.words[i * rows.stride..][words.clone()] } else { &[] };
+            interleave(row(2 * s), row(2 * s + 1), out);
+        };
+        match layout {
+            Layout::F32 => self.pack(kernel, bytemuck::cast_slice(rows.words), n, m, rows.stride),
+            Layout::Pairs | Layout::Tiles => self.fill(layout, (n, m), |p, first, out| {
+                for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
+                    line(out, s, p * HALF..(p + 1) * HALF);
+                }
+            }),
+            Layout::SplitTiles => self.fill(layout, (n, m), |p, first, out| {
+                // 32 values of a row are 16 words of high parts, then 16 of low ones
+                let at = p / 2 * layout.group() + p % 2 * HALF;
+                for (part, at) in out.chunks_exact_mut(LANES * LANES).zip([at, at + LANES]) {
+                    for (out, s) in part.chunks_exact_mut(LANES).zip(first / 2..) {
+                        line(out, s, at..at + HALF);
+                    }
+                }
+            }),
+        }
+    }
+
+    /// Room for `(n, m)` values, filled by `write(panel, first step, words)`, a group of steps of one panel at a time:
+    /// neither reads nor writes jump far.
+    fn fill(&mut self, layout: Layout, (n, m): (usize, usize), write: impl Fn(usize, usize, &mut [u32])) {
         self.layout = Some(layout);
         self.steps = layout.steps(n);
         self.n_panels = m.div_ceil(LANES);
         let panel = self.steps * LANES;
         let words = self.words.get(panel * self.n_panels);
         let tiles = self.tiles.get(if layout.tiled() { words.len() } else { 0 });
-        // a few rows of one panel at a time: neither reads nor writes jump far
         for first in (0..self.steps).step_by(layout.group()) {
-            let steps = first..(first + layout.group()).min(self.steps);
+            let end = (first + layout.group()).min(self.steps);
             for p in 0..self.n_panels {
-                let columns = p * LANES..m.min((p + 1) * LANES);
-                let row = |i: usize| if i < n { &values[i * stride..][columns.clone()] } else { &[] };
-                let place = p * panel + steps.start * LANES..p * panel + steps.end * LANES;
+                let place = p * panel + first * LANES..p * panel + end * LANES;
                 let out = &mut words[place.clone()];
-                match layout {
-                    Layout::F32 => {
-                        for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
-                            copy_line(row(s), out);
-                        }
-                    }
-                    Layout::Pairs | Layout::Tiles => {
-                        for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
-                            pair_line(row(2 * s), row(2 * s + 1), out);
-                        }
-                    }
-                    Layout::SplitTiles => {
-                        let (high, low) = out.split_at_mut(LANES * LANES);
-                        let lines = high.chunks_exact_mut(LANES).zip(low.chunks_exact_mut(LANES));
-                        // two words along the contraction for each pair of rows
-                        for ((high, low), s) in lines.zip(first / 2..) {
-                            split_line(row(2 * s), row(2 * s + 1), high, low);
-                        }
-                    }
-                }
+                write(p, first, out);
                 if layout.tiled() {
                     for (tile, out) in tiles[place].as_chunks_mut().0.iter_mut().zip(out.as_chunks().0) {
                         transpose(out, tile);
@@ -143,24 +182,17 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Of `n` rows of `m` values that start every `stride` values, at least as many as whole panels have. They are
-    /// read as they lie where one panel is all they are multiplied with and the kernel allows it: each value is
-    /// then used once, and packing it would cost more than it saves. Else they are packed in `panels`.
-    pub fn new(
-        kernel: &Kernel,
-        values: &'a [f32],
-        (n, m): (usize, usize),
-        stride: usize,
-        right: &Panels,
-        panels: &'a mut Panels,
-    ) -> Self {
+    /// Of rows. They are read as they lie where one panel is all they are multiplied with and the kernel allows it: each
+    /// value is then used once, and packing it would cost more than it saves. Else they are packed in `panels`.
+    pub fn new(kernel: &Kernel, rows: &Rows<'a>, right: &Panels, panels: &'a mut Panels) -> Self {
         if right.n_panels > 1 || kernel.layout != Layout::F32 {
-            panels.pack(kernel, values, n, m, stride);
+            panels.pack_rows(kernel, rows);
             return panels.columns();
         }
-        let words = bytemuck::cast_slice(&values[..n * stride]);
+        let stride = rows.stride;
+        let words = &rows.words[..rows.n * stride];
         let from_first = Left { words, row: 1, step: stride, group: LANES * stride, block: LANES };
-        Self { from_first, steps: n, n_panels: m.div_ceil(LANES) }
+        Self { from_first, steps: rows.n, n_panels: rows.m.div_ceil(LANES) }
     }
 
     /// Words along the contraction.
@@ -202,6 +234,20 @@ fn pair_line(low: &[f32], high: &[f32], out: &mut [u32]) {
         for (j, &low) in low.iter().enumerate() {
             out[j] = bf16_pair(low, high.get(j).copied().unwrap_or(0.0));
         }
+    }
+}
+
+/// 16 words of bfloat16 pairs from two rows of 8 words, each two neighbours of its row; missing ones are zero.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn interleave(low: &[u32], high: &[u32], out: &mut [u32]) {
+    let full = |words: &[u32]| {
+        <[u32; HALF]>::try_from(words).unwrap_or_else(|_| {
+            std::array::from_fn(|i| words.get(i).copied().unwrap_or(0)) // at an edge
+        })
+    };
+    let (low, high) = (full(low), full(high));
+    for ((out, low), high) in out.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
+        *out = [(low & 0xffff) | (high << 16), (low >> 16) | (high & 0xffff_0000)];
     }
 }
 
@@ -270,6 +316,7 @@ pub struct Rows<'a> {
     stride: usize,
     steps: usize,
     n: usize,
+    m: usize,
 }
 
 /// Memory for rows that a kernel does not read as they lie.
@@ -297,7 +344,7 @@ impl<'a> Rows<'a> {
         let padded = n.next_multiple_of(LANES);
         let pack = match kernel.layout {
             Layout::F32 => {
-                return Self { words: bytemuck::cast_slice(&values[..padded * stride]), stride, steps, n };
+                return Self { words: bytemuck::cast_slice(&values[..padded * stride]), stride, steps, n, m };
             }
             Layout::Pairs | Layout::Tiles => pairs_of,
             Layout::SplitTiles => split_pairs_of,
@@ -307,7 +354,7 @@ impl<'a> Rows<'a> {
         for (row, out) in values.chunks_exact(stride).zip(words.chunks_exact_mut(width)).take(n) {
             pack(&row[..m], &mut out[..steps]);
         }
-        Self { words, stride: width, steps, n }
+        Self { words, stride: width, steps, n, m }
     }
 
     pub(super) fn n(&self) -> usize {

@@ -45,12 +45,13 @@ struct Products {
 /// x (n, d), w (d, k), b (k), r (n, k) → xw + b, xᵀr, xᵀx.
 fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usize) -> Products {
     let (n, k) = (x.len() / d, b.len());
-    let (mut xs, mut ws, mut rs) = (Panels::default(), Panels::default(), Panels::default());
+    let [mut xs, mut ws, mut rs, mut columns] = std::array::from_fn(|_| Panels::default());
     // twice, so that what a buffer held before would show
     let (more_x, more_r) = (vec![7.0; (n + 16) * d], vec![3.0; (n + 16) * k]);
     for (x, w, r) in [(&more_x[..], &vec![5.0; d * k][..], &more_r[..]), (x, w, r)] {
         let n = x.len() / d;
         xs.pack(kernel, x, n, d, d);
+        columns.pack(kernel, x, n, d, d);
         ws.pack(kernel, w, d, k, k);
         rs.pack(kernel, r, n, k, k);
     }
@@ -68,9 +69,9 @@ fn products(kernel: &Kernel, x: &[f32], w: &[f32], b: &[f32], r: &[f32], d: usiz
     let mut spread = vec![f32::NAN; z.len()];
     forward_by(Work::Spread, kernel, &rows, &ws, b, &mut spread);
     let mut sum = vec![1.0; panels_len(d, k)];
-    backward_add(kernel, &Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs), &rs, &mut sum);
+    backward_add(kernel, &Columns::new(kernel, &rows, &rs, &mut columns), &rs, &mut sum);
     let mut spread_sum = vec![1.0; panels_len(d, k)];
-    let columns = Columns::new(kernel, &staged, (n, d), stride, &rs, &mut xs);
+    let columns = Columns::new(kernel, &rows, &rs, &mut columns);
     backward_add_by(Work::Spread, kernel, &columns, &rs, &mut spread_sum);
     let bits = |sum: &[f32]| sum.iter().map(|v| v.to_bits()).collect::<Vec<_>>(); // padding holds NaN
     assert!(bits(&sum) == bits(&spread_sum), "{}", kernel.name);

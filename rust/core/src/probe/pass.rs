@@ -55,8 +55,10 @@ pub(super) struct KernelPass<'a> {
     pub control: &'a Control,
 }
 
-/// Rows summed in float32 before they are added to the float64 gradient.
-const FLUSH_ROWS: usize = 4096;
+/// Rows summed in float32 before they are added to the float64 gradient, in passes that decide and in rounded ones,
+/// whose factors keep 8 bits.
+const FLUSH_ROWS: usize = 1 << 12;
+const REDUCED_FLUSH_ROWS: usize = 1 << 15;
 /// Products that a second moment of the sampled predictions may cost, and their number.
 const SAMPLE_PRODUCTS: usize = 1 << 29;
 const SAMPLE_VALUES: usize = 1 << 22;
@@ -67,21 +69,25 @@ const SHARED_ROWS: usize = 512;
 /// Bytes of such a block, which is read twice: a part of the level-2 cache.
 const FEW_BYTES: usize = 1 << 18;
 
-/// A block of rows, scaled, and its scores.
+/// A block of rows, scaled.
 struct Block {
     x: Vec<f32>,
     buffer: RowBuffer,
-    z: Vec<f32>,
 }
 
 impl Block {
-    fn new(rows: usize, d: usize, k: usize) -> Self {
-        Self {
-            x: vec![0.0; rows * row_stride(d)],
-            buffer: RowBuffer::default(),
-            z: vec![0.0; rows * padded(k)],
-        }
+    fn new(rows: usize, d: usize) -> Self {
+        Self { x: vec![0.0; rows * row_stride(d)], buffer: RowBuffer::default() }
     }
+}
+
+/// How rows get their scores.
+#[derive(Clone, Copy)]
+struct Scoring<'a> {
+    kernel: &'static Kernel,
+    weights: &'a Panels,
+    intercept: &'a [f32],
+    work: Work,
 }
 
 /// A probe as the products want it.
@@ -96,14 +102,13 @@ enum Weights {
 enum Products {
     Staged {
         block: Block,
+        /// Scores, then residuals.
+        z: Vec<f32>,
         columns: Panels,
         residual: Panels,
     },
     /// Scores by class, and the float32 sum of the last rows in the order of [`Few`].
-    Few {
-        scores: Vec<f32>,
-        sum: Lines,
-    },
+    Few { scores: Vec<f32>, sum: Lines },
 }
 
 struct Run {
@@ -229,16 +234,15 @@ impl KernelPass<'_> {
         (weights, point[d * k..].to_vec())
     }
 
-    /// Rows to scaled features and their scores.
-    fn score(
+    /// Rows to scaled features, which are given back as operands, and their scores `z`.
+    fn score<'b>(
         &self,
-        kernel: &Kernel,
+        scoring: Scoring<'_>,
         rows: &[u32],
-        weights: &Panels,
-        intercept: &[f32],
-        block: &mut Block,
-        work: Work,
-    ) -> Result<()> {
+        block: &'b mut Block,
+        z: &mut [f32],
+    ) -> Result<Rows<'b>> {
+        let Scoring { kernel, weights, intercept, work } = scoring;
         let d = self.design.n_features();
         self.control.advance(rows.len())?;
         let stride = row_stride(d);
@@ -246,8 +250,8 @@ impl KernelPass<'_> {
         self.matrix.stage(rows, x, stride)?;
         self.design.affine.apply(x, stride);
         let operand = Rows::new(kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
-        forward_by(work, kernel, &operand, weights, intercept, &mut block.z);
-        Ok(())
+        forward_by(work, kernel, &operand, weights, intercept, z);
+        Ok(operand)
     }
 
     fn combine(&self, runs: Vec<Run>, shared: Shared) -> Sums {
@@ -323,7 +327,8 @@ impl KernelPass<'_> {
         let init = || Run {
             products: match &weights {
                 Weights::Staged(_) => Products::Staged {
-                    block: Block::new(block, d, k),
+                    block: Block::new(block, d),
+                    z: vec![0.0; block * padded(k)],
                     columns: Panels::default(),
                     residual: Panels::default(),
                 },
@@ -335,6 +340,7 @@ impl KernelPass<'_> {
             pending: 0,
             kept: Kept::new(k, collect.curvature),
         };
+        let flush_rows = if reduced { REDUCED_FLUSH_ROWS } else { FLUSH_ROWS };
         let flush = |run: &mut Run, from: usize| {
             if let (Products::Few { sum, .. }, Weights::Few(few, _)) = (&mut run.products, &weights) {
                 few.drain(sum, &mut run.sum);
@@ -358,20 +364,19 @@ impl KernelPass<'_> {
                     few.backward_add(&rows, scores, block, sum);
                     run.kept.add_by_class(scores, block, targets, keep);
                 }
-                (Products::Staged { block, columns, residual }, Weights::Staged(weights)) => {
-                    self.score(kernel, rows, weights, &intercept, block, work)?;
-                    let z = &mut block.z;
+                (Products::Staged { block, z, columns, residual }, Weights::Staged(weights)) => {
+                    let scoring = Scoring { kernel, weights, intercept: &intercept, work };
+                    let operand = self.score(scoring, rows, block, z)?;
                     run.kept.add_sums(softmax_residual(z, targets, k));
                     residual.pack(kernel, z, rows.len(), k, padded(k));
-                    let (x, shape) = (&block.x, (rows.len(), d));
-                    let columns = Columns::new(kernel, x, shape, row_stride(d), residual, columns);
+                    let columns = Columns::new(kernel, &operand, residual, columns);
                     backward_add_by(work, kernel, &columns, residual, &mut run.sum);
                     run.kept.add_by_row(z, targets, keep);
                 }
                 _ => unreachable!("products are made for the weights"),
             }
             run.pending += range.len();
-            if run.pending >= FLUSH_ROWS {
+            if run.pending >= flush_rows {
                 flush(run, range.start / block);
             }
             Ok(())
@@ -385,19 +390,23 @@ impl KernelPass<'_> {
         let kernel = self.exact;
         let (d, k) = (self.design.n_features(), self.n_classes());
         let (weights, intercept) = self.pack(kernel, point);
+        let scoring = Scoring { kernel, weights: &weights, intercept: &intercept, work: Work::Here };
         let sample: Vec<usize> = (0..self.rows.len()).step_by(stride).collect();
         let block = block_rows(2 * d + 2 * k);
         let runs = fold_blocks(
             sample.len(),
             block,
             self.n_threads,
-            || (Block::new(block, d, k), vec![0.0; block * padded(k)], vec![0.0; factors.len()]),
-            |(block, scaled, losses), range| {
+            || {
+                let scores = || vec![0.0; block * padded(k)];
+                (Block::new(block, d), scores(), scores(), vec![0.0; factors.len()])
+            },
+            |(block, z, scaled, losses), range| {
                 let rows: Vec<u32> = sample[range.clone()].iter().map(|&i| self.rows[i]).collect();
                 let targets: Vec<u32> = sample[range].iter().map(|&i| self.targets[i]).collect();
-                self.score(kernel, &rows, &weights, &intercept, block, Work::Here)?;
+                self.score(scoring, &rows, block, z)?;
                 for (&factor, loss) in factors.iter().zip(losses) {
-                    for (s, &v) in scaled.iter_mut().zip(&block.z) {
+                    for (s, &v) in scaled.iter_mut().zip(z.iter()) {
                         *s = v * factor as f32;
                     }
                     *loss += softmax_residual(scaled, &targets, k).loss;
@@ -406,7 +415,7 @@ impl KernelPass<'_> {
             },
         )?;
         let mut losses = vec![0.0; factors.len()];
-        for (_, _, run) in &runs {
+        for (.., run) in &runs {
             add(&mut losses, run);
         }
         Ok(losses.into_iter().map(|l| l / sample.len().max(1) as f64).collect())

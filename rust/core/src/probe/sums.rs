@@ -4,7 +4,6 @@
 //! (2048 features, 1,000 classes, 64 threads: 2 GB).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use multiversion::multiversion;
@@ -78,16 +77,21 @@ impl SharedGradient {
     }
 }
 
+/// The nearest whole number of a value below 2⁵¹: adding 1.5 · 2⁵² rounds to it, and it then stands in the low bits.
+/// What is not finite is noticed in the objective.
+#[inline(always)]
+fn whole(value: f64) -> i64 {
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    ((value + ROUND).to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64)
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2+fma"))]
 fn add_units(total: &mut [i64], sum: &mut [f32], units: &[f64]) {
-    // adding 1.5 · 2⁵² rounds to the nearest whole number, which then stands in the low bits
-    const ROUND: f64 = 6_755_399_441_055_744.0;
     let lines = total.chunks_exact_mut(LANES).zip(sum.chunks_exact_mut(LANES));
     for ((total, sum), &unit) in lines.zip(units) {
         for (t, s) in total.iter_mut().zip(sum) {
             let value = (f64::from(*s) * unit).clamp(-2.0 * LARGEST, 2.0 * LARGEST);
-            // what is not finite is noticed in the objective
-            *t = t.wrapping_add(((value + ROUND).to_bits() as i64).wrapping_sub(ROUND.to_bits() as i64));
+            *t = t.wrapping_add(whole(value));
             *s = 0.0;
         }
     }
@@ -95,8 +99,8 @@ fn add_units(total: &mut [i64], sum: &mut [f32], units: &[f64]) {
 
 /// Curvature of the rows of each true class along each class's score, `h[j, c]`, for the pairs that matter.
 pub(super) enum Confusions {
-    /// All pairs.
-    Dense(Vec<AtomicU64>),
+    /// All pairs: by the true class, which is locked while a row of it is added, those of each class.
+    Dense(Vec<Mutex<Vec<u64>>>),
     /// Pairs that occur, by the true class modulo the number of maps.
     Sparse(Vec<Mutex<HashMap<(u32, u32), u64>>>),
 }
@@ -115,7 +119,7 @@ const ONE: f64 = (1_u64 << 32) as f64;
 impl Confusions {
     pub fn new(k: usize) -> Self {
         if k <= DENSE_CLASSES {
-            Self::Dense((0..k * k).map(|_| AtomicU64::new(0)).collect())
+            Self::Dense((0..k).map(|_| Mutex::new(vec![0; k])).collect())
         } else {
             Self::Sparse((0..MAPS).map(|_| Mutex::default()).collect())
         }
@@ -123,26 +127,13 @@ impl Confusions {
 
     /// A row of residuals of true class `j`; `curvature` of a residual.
     pub fn add(&self, j: usize, residual: &[f32], curvature: impl Fn(f32) -> f64) {
-        let k = residual.len();
-        let largest = |line: &[f32]| line.iter().fold(0.0_f32, |max, r| max.max(r.abs()));
-        let small = if k <= EVERY_PAIR_CLASSES { 0.0 } else { SMALL * largest(residual) };
-        let mut map = match self {
-            Self::Dense(_) => None,
-            Self::Sparse(maps) => Some(locked(&maps[j % MAPS])),
-        };
-        for (first, line) in residual.chunks(LANES).enumerate() {
-            if largest(line) <= small {
-                continue;
-            }
-            for (c, &r) in (first * LANES..).zip(line) {
-                if r.abs() <= small {
-                    continue;
-                }
-                let units = (curvature(r) * ONE) as u64;
-                match (self, &mut map) {
-                    (Self::Dense(all), _) => _ = all[j * k + c].fetch_add(units, Ordering::Relaxed),
-                    (_, Some(map)) => *map.entry((j as u32, c as u32)).or_default() += units,
-                    (_, None) => {}
+        let small = if residual.len() <= EVERY_PAIR_CLASSES { 0.0 } else { SMALL * largest(residual) };
+        match self {
+            Self::Dense(rows) => add_large(&mut locked(&rows[j]), residual, small, curvature),
+            Self::Sparse(maps) => {
+                let mut map = locked(&maps[j % MAPS]);
+                for (c, &r) in residual.iter().enumerate().filter(|(_, r)| r.abs() > small) {
+                    *map.entry((j as u32, c as u32)).or_default() += units(curvature(r));
                 }
             }
         }
@@ -152,9 +143,12 @@ impl Confusions {
     pub fn heaviest(self, k: usize, most: usize) -> Vec<Vec<(usize, f64)>> {
         let mut by_class: Vec<Vec<(usize, u64)>> = vec![Vec::new(); k];
         match self {
-            Self::Dense(all) => {
-                for (at, units) in all.into_iter().enumerate() {
-                    by_class[at % k].push((at / k, units.into_inner()));
+            Self::Dense(rows) => {
+                for (j, row) in rows.into_iter().enumerate() {
+                    let row = row.into_inner().unwrap_or_else(|e| e.into_inner());
+                    for (pairs, units) in by_class.iter_mut().zip(row) {
+                        pairs.push((j, units));
+                    }
                 }
             }
             Self::Sparse(maps) => {
@@ -175,6 +169,38 @@ impl Confusions {
             })
             .collect()
     }
+}
+
+/// Whole numbers for a curvature, at most 1.
+#[inline(always)]
+fn units(curvature: f64) -> u64 {
+    whole(curvature * ONE) as u64
+}
+
+/// Add the curvature of each residual larger than `small` to its class.
+#[multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2+fma"))]
+fn add_large<F: Fn(f32) -> f64>(total: &mut [u64], residual: &[f32], small: f32, curvature: F) {
+    for (total, line) in total.chunks_mut(LANES).zip(residual.chunks(LANES)) {
+        if largest_of(line) <= small {
+            continue;
+        }
+        for (t, &r) in total.iter_mut().zip(line) {
+            let h = if r.abs() > small { curvature(r) } else { 0.0 };
+            *t = t.wrapping_add(units(h));
+        }
+    }
+}
+
+/// The largest size. Sizes are in the order of their bits, whose maximum needs no order of additions: loops vectorize.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn largest(values: &[f32]) -> f32 {
+    largest_of(values)
+}
+
+#[inline(always)]
+fn largest_of(values: &[f32]) -> f32 {
+    let bits = values.iter().fold(0, |max: u32, v| max.max(v.to_bits() & (u32::MAX >> 1)));
+    f32::from_bits(bits)
 }
 
 #[cfg(test)]

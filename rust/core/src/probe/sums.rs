@@ -15,6 +15,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
+fn unlocked<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(|e| e.into_inner())
+}
+
 /// Features of a stripe, the part of a panel of 16 classes that is locked at a time.
 const STRIPE: usize = 64;
 /// Whole numbers of this size stand for the largest sum there can be; twice that still converts.
@@ -65,7 +69,7 @@ impl SharedGradient {
         let mut rows = vec![0.0; d * k];
         for (s, stripe) in self.stripes.into_iter().enumerate() {
             let (panel, first) = (s / self.per_panel * LANES, s % self.per_panel * STRIPE);
-            let stripe = stripe.into_inner().unwrap_or_else(|e| e.into_inner());
+            let stripe = unlocked(stripe);
             for (j, line) in (first..d).zip(stripe.chunks_exact(LANES)) {
                 let unit = self.units[j];
                 for (out, &v) in rows[j * k..(j + 1) * k].iter_mut().skip(panel).zip(line) {
@@ -145,15 +149,14 @@ impl Confusions {
         match self {
             Self::Dense(rows) => {
                 for (j, row) in rows.into_iter().enumerate() {
-                    let row = row.into_inner().unwrap_or_else(|e| e.into_inner());
-                    for (pairs, units) in by_class.iter_mut().zip(row) {
+                    for (pairs, units) in by_class.iter_mut().zip(unlocked(row)) {
                         pairs.push((j, units));
                     }
                 }
             }
             Self::Sparse(maps) => {
                 for map in maps {
-                    for ((j, c), units) in map.into_inner().unwrap_or_else(|e| e.into_inner()) {
+                    for ((j, c), units) in unlocked(map) {
                         by_class[c as usize].push((j as usize, units));
                     }
                 }

@@ -211,6 +211,8 @@ def scan(table: Table, path: Path, mean: np.ndarray, total: int, repeats: int) -
         table.add(f"warm scan, {threads} threads", *with_rival(alternate(means, plain, repeats), rival), 0.9, gigabytes)
         cold = alternate(means, plain, max(3, repeats // 3), lambda: evict(file))
         table.add(f"cold scan, {threads} threads", *with_rival(cold, rival), 0, gigabytes)
+        cold = alternate(means, lambda: warm(file), repeats, lambda: evict(file))
+        table.add(f"cold scan, {threads} threads", *with_rival(cold, "plain read() of the file"), 0.9, gigabytes)
 
 
 def with_rival(seconds: tuple[list[float], list[float]], rival: str) -> tuple[list[float], str, list[float]]:

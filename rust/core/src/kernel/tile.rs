@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::few;
 use super::layout::{LANES, Layout, Left, Right};
+#[cfg(target_arch = "x86_64")]
+use super::prefetch::prefetch;
 
 /// What the products of a kernel keep of their factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,16 +55,10 @@ impl Tile {
     /// Ask for the results of `rows` rows from `first` on and of `panels` panels, which lie in a far cache: they are there
     /// when the sums over all steps are added to them.
     #[inline(always)]
-    #[allow(unsafe_code)]
     pub fn prefetch(&self, first: usize, rows: usize, panels: usize) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         for row in first..first + rows {
             for panel in 0..panels {
-                let line = self.c.wrapping_add(row * self.c_row + panel * self.c_panel);
-                // SAFETY: a hint, which reads nothing; every x86-64 CPU has it.
-                unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(line.cast());
-                }
+                prefetch(self.c.wrapping_add(row * self.c_row + panel * self.c_panel));
             }
         }
     }

@@ -6,6 +6,8 @@ use std::arch::x86_64::{__m128i, _mm256_cvtph_ps, _mm512_cvtph_ps};
 use half::f16;
 use multiversion::{multiversion, target::match_target};
 
+use crate::kernel::prefetch;
+
 /// float16 to float32, exactly.
 ///
 /// `half` asks the CPU and makes a call for each eight values, which costs four times what they do.
@@ -23,11 +25,12 @@ pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
     }
 }
 
-/// `sums += row`, in float32.
+/// `sums += row`, in float32; as many bytes from `later` on are asked for meanwhile.
 #[multiversion(targets("x86_64+avx512f+f16c", "x86_64+avx2+f16c"))]
-pub(super) fn add_halves(row: &[f16], sums: &mut [f32]) {
+pub(super) fn add_halves(row: &[f16], later: *const u8, sums: &mut [f32]) {
     let ((row, row_rest), (sums, sums_rest)) = (row.as_chunks::<16>(), sums.as_chunks_mut::<16>());
-    for (sums, row) in sums.iter_mut().zip(row) {
+    for (block, (sums, row)) in sums.iter_mut().zip(row).enumerate() {
+        prefetch(later.wrapping_add(32 * block));
         let wide: [f32; 16] = match_target! {
             "x86_64+avx512f" => bytemuck::cast(_mm512_cvtph_ps(bytemuck::cast(*row))),
             "x86_64+avx2+f16c" => {
@@ -47,8 +50,15 @@ pub(super) fn add_halves(row: &[f16], sums: &mut [f32]) {
 
 /// As [`add_halves`].
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-pub(super) fn add_singles(row: &[f32], sums: &mut [f32]) {
-    for (s, &v) in sums.iter_mut().zip(row) {
+pub(super) fn add_singles(row: &[f32], later: *const u8, sums: &mut [f32]) {
+    let ((row, row_rest), (sums, sums_rest)) = (row.as_chunks::<16>(), sums.as_chunks_mut::<16>());
+    for (block, (sums, row)) in sums.iter_mut().zip(row).enumerate() {
+        prefetch(later.wrapping_add(64 * block));
+        for (s, &v) in sums.iter_mut().zip(row) {
+            *s += v;
+        }
+    }
+    for (s, &v) in sums_rest.iter_mut().zip(row_rest) {
         *s += v;
     }
 }

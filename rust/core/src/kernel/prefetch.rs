@@ -1,0 +1,15 @@
+//! Memory asked for before it is read.
+
+/// Ask for the cache line at `address`, so that a read soon after does not wait for memory. A hint: any address is
+/// allowed, and where the CPU has none nothing happens.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction reads nothing and never faults; every x86-64 CPU has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

@@ -911,7 +911,7 @@ class LogisticFit:
 
     @property
     def reduced_passes(self) -> float:
-        """Those of the passes whose factors were rounded: to bfloat16, on a GPU to float16 or TF32."""
+        """Those of the passes that rounded: factors (to bfloat16, float16 or TF32) or, on a CPU, small residuals."""
 
     @property
     def kernel(self) -> str:
@@ -959,8 +959,9 @@ def fit_logistic(
     max_passes : passes over the rows at most; an exact one must follow rounded ones
     start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit
         on the same rows at another penalty also hands over what it learned of the curvature; they share its memory.
-    reduced : whether passes may round their factors to bfloat16 where the CPU is faster at it (32 classes or
-        more). The last ones, which decide, are exact.
+    reduced : whether passes may round, with 32 classes or more: factors to bfloat16 where the CPU is faster at it, and
+        residuals below a size that follows from `tol`, by chance, to 0 or that size. The last ones, which decide, are
+        exact.
     progress : called now and then with the number of rows visited so far
 
     Returns

@@ -7,7 +7,7 @@ use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use ssl_risk_core::moments::Design;
-use ssl_risk_core::probe::{Collect, Evaluation, Space};
+use ssl_risk_core::probe::{Collect, Evaluation, Rounding, Space};
 use ssl_risk_core::{Control, Error, Result};
 
 /// Counts rows as visited, and ends a pass that was cancelled.
@@ -190,8 +190,9 @@ impl Space for PythonSpace {
         point: &Handle,
         alpha: f64,
         collect: Collect,
-        reduced: bool,
+        rounding: Rounding,
     ) -> Result<Evaluation<Handle, Handle>> {
+        let reduced = rounding != Rounding::Exact;
         let control = PassControl(self.control.clone());
         let arguments = (point, alpha, collect.curvature, collect.covariance, reduced, control);
         let found = self.call("evaluate", arguments, |found| {

@@ -1,7 +1,7 @@
 //! The hot loops of every pass over the rows: Gram, forward, softmax residual, backward.
 //!
 //! One contract carries all products: a tile of 16 × 32 results as a sum of outer products ([`tile`]), with a
-//! kernel for each instruction set; probes of few classes have products of their own ([`few`]). Operands are packed ([`panels`]) a block of rows at a time, in the order that
+//! kernel for each instruction set; probes of few classes have products of their own ([`few`]), residuals with few entries one as well ([`sparse`]). Operands are packed ([`panels`]) a block of rows at a time, in the order that
 //! kernels read ([`layout`]). Exact kernels
 //! sum float32 products; bfloat16 kernels round the factors first and are faster on some of the CPUs that have them.
 //! What the CPU says it is decides which run ([`choice`]), never a timing; the environment can name others ([`FORCE_VARIABLE`]).
@@ -30,6 +30,9 @@ mod prefetch;
 mod product;
 mod self_test;
 mod softmax;
+mod sparse;
+#[cfg(test)]
+mod sparse_tests;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -42,11 +45,12 @@ pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
 pub(crate) use prefetch::prefetch;
 pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual, softmax_residual_by_class};
+pub use sparse::SparseProduct;
 pub use tile::{Kernel, Precision};
 
 use multiversion::multiversion;
 
-/// Fewest classes at which bfloat16 pays: with few, a pass is spent on reading and converting the rows.
+/// Fewest classes at which rounding pays: with few, a pass is spent on reading and converting the rows.
 pub const REDUCED_CLASSES: usize = 32;
 
 /// Rows of a block that keep its working set (`row_floats` floats a row) near the level-2 cache, but enough

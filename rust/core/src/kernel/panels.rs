@@ -365,6 +365,11 @@ impl<'a> Rows<'a> {
         self.steps
     }
 
+    /// Words of row `i`.
+    pub(super) fn row(&self, i: usize) -> &[u32] {
+        &self.words[i * self.stride..][..self.steps]
+    }
+
     /// From row `i` on.
     pub(super) fn left(&self, i: usize) -> Left<'_> {
         let row = self.stride;

@@ -2,6 +2,7 @@
 
 use super::certificate::gap_bound;
 use super::intercept::newton_step;
+use super::rounding::{ROUNDED_TOL, Rounding, small_residual};
 use super::settings::LogisticSettings;
 use super::space::{Collect, EvaluationIn, Space};
 use super::stop::{Gain, History, Stop, without_decrease};
@@ -25,9 +26,6 @@ const SLOPE_FALL: f64 = 0.5;
 const NEAR: f64 = 100.0;
 /// Halvings before a line search gives up.
 const MAX_HALVINGS: usize = 12;
-/// Tolerance that passes in bfloat16 are good for at best: on standardized features their gradients stall at
-/// 2e-5 of the objective or above.
-const REDUCED_TOL: f64 = 1e-4;
 const FRESH: Collect = Collect { curvature: true, covariance: true };
 
 pub(super) struct Solver<'a, S> {
@@ -36,6 +34,8 @@ pub(super) struct Solver<'a, S> {
     pub settings: LogisticSettings,
     /// Whether passes now round their factors; those that decide never do.
     pub reduced: bool,
+    /// Size below which those residuals may be rounded; 0 before F is known.
+    pub small: f32,
     pub passes: f64,
     pub reduced_passes: f64,
 }
@@ -66,10 +66,18 @@ pub(super) struct End<S: Space> {
 impl<S: Space> Solver<'_, S> {
     fn evaluate(&mut self, point: &S::Vector, collect: Collect) -> Result<EvaluationIn<S>> {
         self.passes += 1.0;
-        if self.reduced {
+        let rounding = if self.reduced {
             self.reduced_passes += 1.0;
-        }
-        self.space.evaluate(point, self.settings.alpha, collect, self.reduced)
+            Rounding::Rounded { small: self.small }
+        } else {
+            Rounding::Exact
+        };
+        self.space.evaluate(point, self.settings.alpha, collect, rounding)
+    }
+
+    /// Let the next rounded passes round what may be where F is `objective`.
+    pub fn round_at(&mut self, objective: f64) {
+        self.small = small_residual(self.design, self.settings.tol, objective);
     }
 
     /// Go down from `point` until a rule says stop, which only an exact pass may: when those in bfloat16 have done
@@ -89,7 +97,7 @@ impl<S: Space> Solver<'_, S> {
         let mut metric_objective = at.objective;
         let mut iteration = 0;
         loop {
-            let tol = if self.reduced { self.settings.tol.max(REDUCED_TOL) } else { self.settings.tol };
+            let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
             let tolerance = tol * at.objective;
             let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
             let mut direction = space.direction(&memory, &at.gradient, &metric)?;
@@ -194,6 +202,7 @@ impl<S: Space> Solver<'_, S> {
         direction: &S::Vector,
         collect: Collect,
     ) -> Result<Step<S>> {
+        self.round_at(at.objective);
         let slope = self.space.dot(direction, &at.gradient)?;
         let mut length = 1.0;
         for _ in 0..MAX_HALVINGS {

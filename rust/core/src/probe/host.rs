@@ -3,6 +3,7 @@
 use super::lbfgs::Memory;
 use super::metric::{ClassModel, Metric};
 use super::pass::{Curvature, KernelPass};
+use super::rounding::Rounding;
 use super::space::{Collect, Evaluation, EvaluationIn, Space};
 use super::vectors::{dot_f64, scale_and_add, sum_with_multiple};
 use crate::error::Result;
@@ -47,7 +48,7 @@ impl<'a> Space for Host<'a> {
     }
 
     fn reduces(&self) -> bool {
-        self.pass.reduces()
+        self.pass.reduces
     }
 
     fn kernel(&self, reduced: bool) -> &str {
@@ -105,9 +106,9 @@ impl<'a> Space for Host<'a> {
         point: &Vec<f64>,
         alpha: f64,
         collect: Collect,
-        reduced: bool,
+        rounding: Rounding,
     ) -> Result<EvaluationIn<Self>> {
-        let sums = self.pass.sums(point, collect, reduced)?;
+        let sums = self.pass.sums(point, collect, rounding)?;
         let inv_n = 1.0 / self.design().n as f64;
         let weights = &point[..self.n_weights()];
         let mut gradient = sums.gradient;

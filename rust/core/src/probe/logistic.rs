@@ -2,8 +2,9 @@
 //!
 //! Start ([`super::start`]): linear discriminant at its best scale, a given probe, or where a fit on the same rows
 //! ended, with what it learned of the curvature. Each iteration ([`super::descent`]) is one pass over the rows
-//! ([`super::pass`]); the metric ([`super::metric`]) is refreshed a few times early on. Where the CPU multiplies
-//! bfloat16 faster, passes round their factors to it until their gains stop; the passes that decide are exact.
+//! ([`super::pass`]); the metric ([`super::metric`]) is refreshed a few times early on. Passes round until
+//! their gains stop ([`super::rounding`]): factors to bfloat16 where the CPU multiplies it faster, and small residuals; the
+//! passes that decide are exact.
 //!
 //! The fit stops ([`super::stop`]) when the bound of [`super::certificate`] is below the tolerance ("certified"), or,
 //! where a weak penalty makes every strict bound loose, when objective and training error stand still ("estimated").
@@ -17,7 +18,7 @@ use super::settings::LogisticSettings;
 use super::space::Space;
 use super::start::{Continuation, Start};
 use super::stop::Stop;
-use super::{ABSENT_SCORE, Linear, check_alpha};
+use super::{ABSENT_SCORE, Linear, check_alpha, rounding};
 use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
@@ -72,14 +73,16 @@ pub fn fit_logistic(
     let design = model.design();
     training.matrix().check_features(design.n_features())?;
     let exact = choose(Precision::Exact)?;
-    let many = design.classes.len() >= REDUCED_CLASSES;
+    let may_round = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
+    let reduced = if may_round { choose(Precision::Bf16)? } else { exact };
     let pass = KernelPass {
         matrix: training.matrix(),
         rows: training.rows(),
         targets: targets(training, design)?,
         design,
         exact,
-        reduced: if settings.reduced && many { choose(Precision::Bf16)? } else { exact },
+        reduced,
+        reduces: may_round && (reduced.precision == Precision::Bf16 || rounding::pays(design, settings.tol)),
         n_threads: run.n_threads,
         control: run.control,
     };
@@ -105,7 +108,8 @@ pub fn fit_in<S: Space>(
         return Err(Error::Shape { what: "number of rows", got: space.n_rows(), expected: design.n });
     }
     let reduced = settings.reduced && space.reduces();
-    let mut solver = Solver { space, design, settings, reduced, passes: 0.0, reduced_passes: 0.0 };
+    let mut solver =
+        Solver { space, design, settings, reduced, small: 0.0, passes: 0.0, reduced_passes: 0.0 };
     let (point, memory) = start.prepare(&mut solver)?;
     let end = solver.descend(point, memory)?;
     let point = space.values(&end.point)?;

@@ -1,14 +1,15 @@
 //! A pass of the logistic objective by the kernels of this CPU.
 
+use super::rounding::Rounding;
 use super::space::{Collect, HEAVIEST};
 use super::sums::{Confusions, SharedGradient};
 use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::{fold_blocks, fold_runs};
 use crate::kernel::{
-    Columns, FEW_CLASSES, Few, FewRows, Kernel, LANES, Lines, Panels, Precision, Residual, RowBuffer, Rows,
-    Work, add_curvature, backward_add_by, block_rows, curvature, forward_by, padded, panels_len, row_stride,
-    softmax_residual, softmax_residual_by_class,
+    Columns, FEW_CLASSES, Few, FewRows, Kernel, LANES, Lines, Panels, Residual, RowBuffer, Rows,
+    SparseProduct, Work, add_curvature, backward_add_by, block_rows, curvature, forward_by, padded,
+    panels_len, row_stride, softmax_residual, softmax_residual_by_class,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
@@ -48,9 +49,11 @@ pub(super) struct KernelPass<'a> {
     /// Class of each training row among the design's present classes, `(n)`.
     pub targets: Vec<u32>,
     pub design: &'a Design,
-    /// Of passes that decide, and of the others.
+    /// Of passes that decide, and of those that round, which may be the same.
     pub exact: &'static Kernel,
     pub reduced: &'static Kernel,
+    /// Whether there are passes that round.
+    pub reduces: bool,
     pub n_threads: usize,
     pub control: &'a Control,
 }
@@ -106,6 +109,8 @@ enum Products {
         z: Vec<f32>,
         columns: Panels,
         residual: Panels,
+        /// Where residuals may be rounded: of the last rows for which that paid.
+        sparse: Option<Box<SparseProduct>>,
     },
     /// Scores by class, and the float32 sum of the last rows in the order of [`Few`].
     Few { scores: Vec<f32>, sum: Lines },
@@ -275,11 +280,6 @@ impl KernelPass<'_> {
         }
     }
 
-    /// Whether the reduced kernel rounds its factors.
-    pub fn reduces(&self) -> bool {
-        self.reduced.precision == Precision::Bf16 && self.exact.precision == Precision::Exact
-    }
-
     /// The probe for products on rows as they lie, where the kernel has them and rows are of one type; else packed.
     fn weights(&self, kernel: &Kernel, point: &[f64], work: Work) -> (Weights, Vec<f32>) {
         let affine = &self.design.affine;
@@ -311,11 +311,16 @@ impl KernelPass<'_> {
     }
 
     /// Sums at `point`, on the threads of the current pool.
-    pub fn sums(&self, point: &[f64], collect: Collect, reduced: bool) -> Result<Sums> {
-        let kernel = if reduced { self.reduced } else { self.exact };
+    pub fn sums(&self, point: &[f64], collect: Collect, rounding: Rounding) -> Result<Sums> {
+        let (kernel, small, flush_rows) = match rounding {
+            Rounding::Exact => (self.exact, 0.0, FLUSH_ROWS),
+            Rounding::Rounded { small } => (self.reduced, small, REDUCED_FLUSH_ROWS),
+        };
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let n_runs = (SUMS_BYTES / (size_of::<f32>() * panels_len(d, k))).clamp(1, self.n_threads.max(1));
+        let sum_bytes = size_of::<f32>() * panels_len(d, k);
+        let n_runs = (SUMS_BYTES / sum_bytes).clamp(1, self.n_threads.max(1));
         let work = if n_runs < self.n_threads { Work::Spread } else { Work::Here };
+        let is_sparse = small > 0.0 && sum_bytes * 2 * n_runs <= SUMS_BYTES;
         let (weights, intercept) = self.weights(kernel, point, work);
         let block = self.block_of(&weights, work);
         let of_products = (self.rows.len() * k).div_ceil(SAMPLE_PRODUCTS / k);
@@ -331,6 +336,7 @@ impl KernelPass<'_> {
                     z: vec![0.0; block * padded(k)],
                     columns: Panels::default(),
                     residual: Panels::default(),
+                    sparse: SparseProduct::new(kernel, d, k).filter(|_| is_sparse).map(Box::new),
                 },
                 Weights::Few(few, _) => {
                     Products::Few { scores: vec![0.0; FEW_CLASSES * block], sum: few.zeros() }
@@ -340,10 +346,11 @@ impl KernelPass<'_> {
             pending: 0,
             kept: Kept::new(k, collect.curvature),
         };
-        let flush_rows = if reduced { REDUCED_FLUSH_ROWS } else { FLUSH_ROWS };
         let flush = |run: &mut Run, from: usize| {
-            if let (Products::Few { sum, .. }, Weights::Few(few, _)) = (&mut run.products, &weights) {
-                few.drain(sum, &mut run.sum);
+            match (&mut run.products, &weights) {
+                (Products::Few { sum, .. }, Weights::Few(few, _)) => few.drain(sum, &mut run.sum),
+                (Products::Staged { sparse: Some(sparse), .. }, _) => sparse.drain(&mut run.sum),
+                _ => {}
             }
             shared.gradient.flush(&mut run.sum, from);
             run.pending = 0;
@@ -364,13 +371,19 @@ impl KernelPass<'_> {
                     few.backward_add(&rows, scores, block, sum);
                     run.kept.add_by_class(scores, block, targets, keep);
                 }
-                (Products::Staged { block, z, columns, residual }, Weights::Staged(weights)) => {
+                (Products::Staged { block, z, columns, residual, sparse }, Weights::Staged(weights)) => {
                     let scoring = Scoring { kernel, weights, intercept: &intercept, work };
                     let operand = self.score(scoring, rows, block, z)?;
                     run.kept.add_sums(softmax_residual(z, targets, k));
-                    residual.pack(kernel, z, rows.len(), k, padded(k));
-                    let columns = Columns::new(kernel, &operand, residual, columns);
-                    backward_add_by(work, kernel, &columns, residual, &mut run.sum);
+                    let is_few = sparse.as_mut().is_some_and(|sparse| sparse.round(z, rows, small));
+                    match sparse {
+                        Some(sparse) if is_few => sparse.add(&operand),
+                        _ => {
+                            residual.pack(kernel, z, rows.len(), k, padded(k));
+                            let columns = Columns::new(kernel, &operand, residual, columns);
+                            backward_add_by(work, kernel, &columns, residual, &mut run.sum);
+                        }
+                    }
                     run.kept.add_by_row(z, targets, keep);
                 }
                 _ => unreachable!("products are made for the weights"),

@@ -3,9 +3,10 @@
 use half::f16;
 
 use super::pass::{KernelPass, Sums};
+use super::rounding::Rounding;
 use super::space::Collect;
 use crate::control::{Control, Run};
-use crate::kernel::{FEW_CLASSES, Kernel, usable};
+use crate::kernel::{FEW_CLASSES, Kernel, SparseProduct, usable};
 use crate::moments::{Design, Moments, Scaling};
 use crate::rows::{Matrix, Segment, TrainingRows, Values};
 
@@ -29,6 +30,7 @@ fn sums(
     labels: &[u32],
     kernel: &'static Kernel,
     threads: usize,
+    rounding: Rounding,
 ) -> Sums {
     let k = design.classes.len();
     let rows: Vec<u32> = (0..matrix.n_rows() as u32).filter(|row| row % 7 != 3).collect();
@@ -40,12 +42,13 @@ fn sums(
         design,
         exact: kernel,
         reduced: kernel,
+        reduces: true,
         n_threads: threads,
         control: &control,
     };
     let point: Vec<f64> = (0..(D + 1) * k).map(|i| ((i * 29) % 31) as f64 / 90.0 - 0.17).collect();
     let collect = Collect { curvature: true, covariance: true };
-    crate::kernel::parallel::install(threads, || pass.sums(&point, collect, false)).unwrap()
+    crate::kernel::parallel::install(threads, || pass.sums(&point, collect, rounding)).unwrap()
 }
 
 #[test]
@@ -68,12 +71,12 @@ fn rows_as_they_lie_give_the_sums_of_staged_rows() {
         let mut moments = Moments::new(k, 1, vec![0.0; D]).unwrap();
         moments.update(training, &vec![0; N], Run { n_threads: 1, control: &control }).unwrap();
         let design = moments.design(&[0], Scaling::Standardize).unwrap();
-        let want = sums(&whole, &design, &labels, staged, 1);
+        let want = sums(&whole, &design, &labels, staged, 1, Rounding::Exact);
         for kind in ["float16", "float32", "both"] {
             let matrix = Matrix::new(D, segments(&halves, &singles, kind)).unwrap();
             assert_eq!(matrix.value_bytes().is_none(), kind == "both");
             for threads in [1, 2] {
-                let got = sums(&matrix, &design, &labels, few, threads);
+                let got = sums(&matrix, &design, &labels, few, threads, Rounding::Exact);
                 assert_eq!(got.errors, want.errors, "{k} {kind} {threads}");
                 // float32 sums of 37 features and of up to 4096 rows in another order, next to sums of n terms near 1
                 let near = |a: f64, b: f64, size: f64| (a - b).abs() <= 2e-6 * size;
@@ -99,5 +102,44 @@ fn rows_as_they_lie_give_the_sums_of_staged_rows() {
                 );
             }
         }
+    }
+}
+
+/// Only the gradient of the weights is rounded, by as much as the variance of what becomes zero or `small` says.
+#[test]
+fn passes_that_round_small_residuals_are_right_but_for_their_variance() {
+    let k = 40;
+    let singles: Vec<f32> =
+        (0..N * D).map(|i| ((i * 7_919 + i / D * 31) % 1_009) as f32 / 300.0 - 1.0).collect();
+    let labels: Vec<u32> = (0..N).map(|i| ((i * 11 + i / 10) % k) as u32).collect();
+    let matrix = Matrix::new(D, segments(&[], &singles, "float32")).unwrap();
+    let all: Vec<u32> = (0..N as u32).filter(|row| row % 7 != 3).collect();
+    let training = TrainingRows::new(&matrix, &all, &labels, k).unwrap();
+    let mut moments = Moments::new(k, 1, vec![0.0; D]).unwrap();
+    moments.update(training, &vec![0; N], Run { n_threads: 1, control: &Control::new() }).unwrap();
+    let design = moments.design(&[0], Scaling::Standardize).unwrap();
+    // scores near each other: every residual but the label's is about 1/40
+    let small = 0.5;
+    for kernel in usable().iter().filter(|kernel| SparseProduct::new(kernel, D, k).is_some()) {
+        let of = |rounding, threads| sums(&matrix, &design, &labels, kernel, threads, rounding);
+        let want = of(Rounding::Exact, 1);
+        let got = of(Rounding::Rounded { small }, 1);
+        let both = of(Rounding::Rounded { small }, 2);
+        let n = all.len() as f64;
+        // the float32 sums of two threads are cut elsewhere
+        let pairs = got.gradient.iter().zip(&both.gradient);
+        assert!(pairs.clone().all(|(a, b)| (a - b).abs() <= 1e-6 * n), "{}", kernel.name);
+        assert_eq!((got.loss, got.entropy, got.errors), (want.loss, want.entropy, want.errors));
+        assert_eq!(got.gradient[D * k..], want.gradient[D * k..]);
+        assert_eq!(got.curvature.unwrap().mass, want.curvature.unwrap().mass);
+        assert_eq!(got.sample, want.sample);
+        let errors: Vec<f64> =
+            got.gradient.iter().zip(&want.gradient).map(|(a, b)| a - b).take(D * k).collect();
+        let mean_square = errors.iter().map(|e| e * e).sum::<f64>() / errors.len() as f64;
+        // n residuals of 1/40 at features of variance 1: n · r (small − r)
+        let variance = n / 40.0 * (f64::from(small) - 1.0 / 40.0);
+        assert!((0.7..1.4).contains(&(mean_square / variance)), "{}: {mean_square} {variance}", kernel.name);
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        assert!(mean.abs() <= 5.0 * (variance / errors.len() as f64).sqrt(), "{}: {mean}", kernel.name);
     }
 }

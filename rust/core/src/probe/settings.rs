@@ -7,8 +7,9 @@ pub struct LogisticSettings {
     pub alpha: f64,
     /// Relative suboptimality to reach, `(F − min F) / F`.
     pub tol: f64,
-    /// Passes over the training rows at most; an exact one must follow those in bfloat16.
+    /// Passes over the training rows at most; an exact one must follow those that round.
     pub max_passes: usize,
-    /// Whether iterations may round their factors to bfloat16. What is returned never rests on them.
+    /// Whether iterations may round their factors and small residuals ([`super::Rounding`]). What is returned never rests on
+    /// them.
     pub reduced: bool,
 }

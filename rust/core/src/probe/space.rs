@@ -3,6 +3,7 @@
 //! The descent, its rules and its certificate are written once, over this trait. [`super::host`] is the CPU's own;
 //! another program may keep parameters, gradients and steps on a device and hand over numbers only.
 
+use super::rounding::Rounding;
 use crate::error::Result;
 
 /// Classes whose means enter a block of the metric exactly; the others enter through the diagonal of S_b.
@@ -57,7 +58,7 @@ pub trait Space: Sync {
     /// Rows of the fit.
     fn n_rows(&self) -> usize;
 
-    /// Whether there are faster evaluations whose factors are rounded.
+    /// Whether there are faster evaluations that round.
     fn reduces(&self) -> bool;
 
     /// Name of what takes the products of such evaluations, or of exact ones.
@@ -93,13 +94,13 @@ pub trait Space: Sync {
     /// Mean loss on every `stride`-th row for logits `T · (x W + b)`, for each factor `T`.
     fn losses_by_factor(&self, point: &Self::Vector, factors: &[f64], stride: usize) -> Result<Vec<f64>>;
 
-    /// One pass over the rows. What decides is never reduced.
+    /// One pass over the rows. What decides is exact.
     fn evaluate(
         &self,
         point: &Self::Vector,
         alpha: f64,
         collect: Collect,
-        reduced: bool,
+        rounding: Rounding,
     ) -> Result<EvaluationIn<Self>>;
 
     /// ‖αV‖² of the certificate ([`super::certificate`]) for a point and its gradient, where q̄ − π is `excess`.

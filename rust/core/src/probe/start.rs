@@ -34,8 +34,10 @@ fn present_priors(design: &Design) -> Vec<(usize, f64)> {
     design.classes.iter().copied().zip(design.priors.iter().copied()).collect()
 }
 
-/// Rows on which the scale of the starting discriminant is searched.
+/// Rows on which the scale of the starting discriminant is searched, and from how many on such a sample costs next to
+/// nothing.
 const START_ROWS: usize = 4096;
+const SAMPLED_ROWS: usize = 16 * START_ROWS;
 
 impl<M: Clone> Start<'_, M> {
     /// The first point and what is known of the curvature.
@@ -43,12 +45,18 @@ impl<M: Clone> Start<'_, M> {
         let (space, design) = (solver.space, solver.design);
         let (point, memory) = match self {
             Self::Discriminant => (scaled_discriminant(solver)?, space.memory()?),
-            Self::Probe(probe) => (space.vector(probe.for_design(design)?)?, space.memory()?),
+            Self::Probe(probe) => {
+                let point = space.vector(probe.for_design(design)?)?;
+                prepare_rounding(solver, &point)?;
+                (point, space.memory()?)
+            }
             Self::Continue(probe, from) => {
                 let same = probe.affine == design.affine && from.priors == present_priors(design);
                 let mut memory = if same { from.memory.clone() } else { space.memory()? };
                 space.add_penalty(&mut memory, solver.settings.alpha - from.alpha)?;
-                (space.vector(probe.for_design(design)?)?, memory)
+                let point = space.vector(probe.for_design(design)?)?;
+                prepare_rounding(solver, &point)?;
+                (point, memory)
             }
         };
         // softmax does not see it, the penalty does, and the metric has no steps there
@@ -58,16 +66,35 @@ impl<M: Clone> Start<'_, M> {
 
 /// The discriminant times the factor that fits a sample of the rows best, loss and penalty together.
 fn scaled_discriminant<S: Space>(solver: &mut Solver<'_, S>) -> Result<S::Vector> {
-    let space = solver.space;
-    let point = space.discriminant()?;
-    let stride = (space.n_rows() / START_ROWS).max(1);
+    let point = solver.space.discriminant()?;
     let factors: Vec<f64> = (0..12).map(|i| 2.0_f64.powi(1 - i)).collect();
-    let losses = space.losses_by_factor(&point, &factors, stride)?;
-    let penalty = 0.5 * solver.settings.alpha * space.weights_square(&point)?;
-    let value = |i: usize| losses[i] + penalty * factors[i] * factors[i];
-    let best = (0..factors.len().min(losses.len()))
-        .min_by(|&a, &b| value(a).total_cmp(&value(b)))
-        .expect("a loss for each factor");
+    let values = objectives_by_factor(solver, &point, &factors)?;
+    let best = (0..values.len())
+        .min_by(|&a, &b| values[a].total_cmp(&values[b]))
+        .expect("an objective for each factor");
+    solver.round_at(values[best]);
+    solver.space.scaled(factors[best], &point)
+}
+
+/// What the first pass may round, from the objective on a sample that costs next to nothing.
+fn prepare_rounding<S: Space>(solver: &mut Solver<'_, S>, point: &S::Vector) -> Result<()> {
+    if solver.reduced && solver.space.n_rows() >= SAMPLED_ROWS {
+        let values = objectives_by_factor(solver, point, &[1.0])?;
+        solver.round_at(values[0]);
+    }
+    Ok(())
+}
+
+/// F on a sample of the rows at `T · point`, for each factor `T`.
+fn objectives_by_factor<S: Space>(
+    solver: &mut Solver<'_, S>,
+    point: &S::Vector,
+    factors: &[f64],
+) -> Result<Vec<f64>> {
+    let space = solver.space;
+    let stride = (space.n_rows() / START_ROWS).max(1);
+    let losses = space.losses_by_factor(point, factors, stride)?;
+    let penalty = 0.5 * solver.settings.alpha * space.weights_square(point)?;
     solver.passes += 0.5 / stride as f64;
-    space.scaled(factors[best], &point)
+    Ok(losses.iter().zip(factors).map(|(loss, factor)| loss + penalty * factor * factor).collect())
 }

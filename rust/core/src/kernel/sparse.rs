@@ -11,12 +11,15 @@ use multiversion::{multiversion, target::match_target};
 
 use super::layout::{LANES, Layout};
 use super::panels::Rows;
+use super::prefetch::prefetch;
 use super::product::padded;
 use super::tile::Kernel;
 
 /// Features that are multiplied at a time: their sums stay in registers, those of a block's rows in the nearest caches.
 const FEATURES: usize = 4 * LANES;
 type Lines = [[f32; LANES]; FEATURES / LANES];
+/// Classes ahead of which sums are asked for.
+const AHEAD: usize = 8;
 /// Differences between the chances of one class and the next: the golden ratio of 2³², which spreads them evenly.
 const GOLDEN: u32 = 0x9e37_79b1;
 
@@ -24,8 +27,9 @@ const GOLDEN: u32 = 0x9e37_79b1;
 pub struct SparseProduct {
     layout: Layout,
     d: usize,
-    /// Features of each class, padded, in the order in which words are read.
-    sum: Vec<[f32; LANES]>,
+    /// [`FEATURES`] features of all classes, in the order in which words are read, then the next ones: what is added to one
+    /// after the other lies side by side.
+    sum: Vec<Lines>,
     /// What a class adds to the chance of a row, padded.
     chances: Vec<u32>,
     /// First entry of each class, and the number of all at the end, `(k + 1)`.
@@ -41,11 +45,10 @@ pub struct SparseProduct {
 impl SparseProduct {
     /// For rows of this kernel; `None` where it keeps more of a feature than a word.
     pub fn new(kernel: &Kernel, d: usize, k: usize) -> Option<Self> {
-        let lines = d.next_multiple_of(FEATURES) / LANES;
         (kernel.layout != Layout::SplitTiles).then(|| Self {
             layout: kernel.layout,
             d,
-            sum: vec![[0.0; LANES]; lines * k],
+            sum: vec![Lines::default(); d.div_ceil(FEATURES) * k],
             chances: (0..padded(k) as u32).map(|c| c.wrapping_mul(GOLDEN)).collect(),
             starts: vec![0; k + 1],
             entries: Vec::new(),
@@ -109,13 +112,13 @@ impl SparseProduct {
         }
     }
 
-    /// `add` multiplies the entries of a class with `WORDS` words of the rows.
+    /// `add` multiplies the entries of all classes with `WORDS` words of the rows.
     fn add_by_words<const WORDS: usize>(
         &mut self,
         x: &Rows<'_>,
-        add: impl Fn(&[[u32; WORDS]], &[(u32, f32)], &mut Lines),
+        add: impl Fn(&[[u32; WORDS]], &[(u32, f32)], &[usize], &mut [Lines]),
     ) {
-        let steps = x.steps();
+        let (steps, k) = (x.steps(), self.n_classes());
         self.tile.resize(self.tile.len().max(x.n() * WORDS), 0);
         let tile = self.tile.as_chunks_mut().0;
         for (part, first) in (0..steps).step_by(WORDS).enumerate() {
@@ -124,31 +127,28 @@ impl SparseProduct {
                 line[..width].copy_from_slice(&x.row(i)[first..first + width]);
                 line[width..].fill(0);
             }
-            let sums = self.sum.as_chunks_mut().0.iter_mut().skip(part).step_by(steps.div_ceil(WORDS));
-            for (sum, ends) in sums.zip(self.starts.windows(2)) {
-                add(tile, &self.entries[ends[0]..ends[1]], sum);
-            }
+            add(tile, &self.entries, &self.starts, &mut self.sum[part * k..]);
         }
     }
 
     /// Add the sum to one in panels ([`super::panels_len`]) and clear it.
     pub fn drain(&mut self, sum: &mut [f32]) {
-        let lines = self.sum.len() / self.n_classes();
+        let (d, k) = (self.d, self.n_classes());
         // features of words that hold two lie apart: of sixteen words the first ones, then the second ones
         let place = |j: usize| match self.layout {
             Layout::F32 => (j / LANES, j % LANES),
             _ => (j / (2 * LANES) * 2 + j % 2, j % (2 * LANES) / 2),
         };
-        let panels = sum.chunks_exact_mut(padded(self.d) * LANES).zip(self.sum.chunks(LANES * lines));
-        for (panel, by_class) in panels {
-            for (j, sums) in panel.chunks_exact_mut(LANES).enumerate().take(self.d) {
-                let (line, lane) = place(j);
-                for (sum, of_class) in sums.iter_mut().zip(by_class.chunks_exact(lines)) {
+        for (panel, first) in sum.chunks_exact_mut(padded(d) * LANES).zip((0..k).step_by(LANES)) {
+            for (j, sums) in panel.chunks_exact_mut(LANES).enumerate().take(d) {
+                let (line, lane) = place(j % FEATURES);
+                let by_class = &self.sum[j / FEATURES * k..][first..k.min(first + LANES)];
+                for (sum, of_class) in sums.iter_mut().zip(by_class) {
                     *sum += of_class[line][lane];
                 }
             }
         }
-        self.sum.as_flattened_mut().fill(0.0);
+        self.sum.fill(Lines::default());
     }
 }
 
@@ -208,35 +208,50 @@ fn add_product(is_fused: bool, x: f32, r: f32, sum: f32) -> f32 {
     if is_fused { x.mul_add(r, sum) } else { x * r + sum }
 }
 
-/// `sum += r · x` over the entries of a class, for words of two features.
+/// Ask for the sums [`AHEAD`] classes after these, which lie in a far cache.
+#[inline(always)]
+fn prefetch_lines(sums: &Lines) {
+    let later = std::ptr::from_ref(sums).wrapping_add(AHEAD).cast::<[f32; LANES]>();
+    for line in 0..FEATURES / LANES {
+        prefetch(later.wrapping_add(line));
+    }
+}
+
+/// `sum += r · x` over the entries of each class, for words of two features.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], sum: &mut Lines) {
+fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Lines]) {
     let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
-    let mut sums = *sum;
-    for &(row, r) in entries {
-        let words = tile[row as usize].as_chunks::<LANES>().0;
-        for ([low, high], words) in sums.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-            for ((low, high), &word) in low.iter_mut().zip(high).zip(words) {
-                *low = add_product(is_fused, f32::from_bits(word << 16), r, *low);
-                *high = add_product(is_fused, f32::from_bits(word & 0xffff_0000), r, *high);
+    for (total, ends) in sums.iter_mut().zip(starts.windows(2)) {
+        prefetch_lines(total);
+        let mut sum = *total; // in registers
+        for &(row, r) in &entries[ends[0]..ends[1]] {
+            let words = tile[row as usize].as_chunks::<LANES>().0;
+            for ([low, high], words) in sum.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+                for ((low, high), &word) in low.iter_mut().zip(high).zip(words) {
+                    *low = add_product(is_fused, f32::from_bits(word << 16), r, *low);
+                    *high = add_product(is_fused, f32::from_bits(word & 0xffff_0000), r, *high);
+                }
             }
         }
+        *total = sum;
     }
-    *sum = sums;
 }
 
 /// As [`add_pairs`], for words of one feature.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], sum: &mut Lines) {
+fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Lines]) {
     let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
-    let mut sums = *sum;
-    for &(row, r) in entries {
-        let words = tile[row as usize].as_chunks::<LANES>().0;
-        for (sums, words) in sums.iter_mut().zip(words) {
-            for (sum, &word) in sums.iter_mut().zip(words) {
-                *sum = add_product(is_fused, f32::from_bits(word), r, *sum);
+    for (total, ends) in sums.iter_mut().zip(starts.windows(2)) {
+        prefetch_lines(total);
+        let mut sum = *total; // in registers
+        for &(row, r) in &entries[ends[0]..ends[1]] {
+            let words = tile[row as usize].as_chunks::<LANES>().0;
+            for (sum, words) in sum.iter_mut().zip(words) {
+                for (sum, &word) in sum.iter_mut().zip(words) {
+                    *sum = add_product(is_fused, f32::from_bits(word), r, *sum);
+                }
             }
         }
+        *total = sum;
     }
-    *sum = sums;
 }

@@ -108,15 +108,15 @@ fn rows_as_they_lie_give_the_sums_of_staged_rows() {
 /// Only the gradient of the weights is rounded, by as much as the variance of what becomes zero or `small` says.
 #[test]
 fn passes_that_round_small_residuals_are_right_but_for_their_variance() {
-    let k = 40;
+    let (k, n_rows) = (40, 80_000); // each of two threads hands its sums over once before its last rows
     let singles: Vec<f32> =
-        (0..N * D).map(|i| ((i * 7_919 + i / D * 31) % 1_009) as f32 / 300.0 - 1.0).collect();
-    let labels: Vec<u32> = (0..N).map(|i| ((i * 11 + i / 10) % k) as u32).collect();
-    let matrix = Matrix::new(D, segments(&[], &singles, "float32")).unwrap();
-    let all: Vec<u32> = (0..N as u32).filter(|row| row % 7 != 3).collect();
+        (0..n_rows * D).map(|i| ((i * 7_919 + i / D * 31) % 1_009) as f32 / 300.0 - 1.0).collect();
+    let labels: Vec<u32> = (0..n_rows).map(|i| ((i * 11 + i / 10) % k) as u32).collect();
+    let matrix = Matrix::new(D, vec![Segment { values: Values::F32(&singles), guard: None }]).unwrap();
+    let all: Vec<u32> = (0..n_rows as u32).filter(|row| row % 7 != 3).collect();
     let training = TrainingRows::new(&matrix, &all, &labels, k).unwrap();
     let mut moments = Moments::new(k, 1, vec![0.0; D]).unwrap();
-    moments.update(training, &vec![0; N], Run { n_threads: 1, control: &Control::new() }).unwrap();
+    moments.update(training, &vec![0; n_rows], Run { n_threads: 1, control: &Control::new() }).unwrap();
     let design = moments.design(&[0], Scaling::Standardize).unwrap();
     // scores near each other: every residual but the label's is about 1/40
     let small = 0.5;

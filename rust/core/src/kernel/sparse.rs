@@ -156,7 +156,7 @@ impl SparseProduct {
 fn entry_cost(layout: Layout) -> usize {
     match layout {
         Layout::F32 => 4,
-        Layout::Pairs => 6,
+        Layout::Pairs => 4,
         Layout::Tiles | Layout::SplitTiles => 32,
     }
 }

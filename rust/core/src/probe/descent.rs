@@ -1,4 +1,4 @@
-//! The descent of a logistic fit: L-BFGS steps, bfloat16 first where that is faster, exact passes for what decides.
+//! The descent of a logistic fit: L-BFGS steps, rounded passes first where they are faster, exact ones for what decides.
 
 use super::certificate::gap_bound;
 use super::intercept::newton_step;
@@ -80,7 +80,7 @@ impl<S: Space> Solver<'_, S> {
         self.small = small_residual(self.design, self.settings.tol, objective);
     }
 
-    /// Go down from `point` until a rule says stop, which only an exact pass may: when those in bfloat16 have done
+    /// Go down from `point` until a rule says stop, which only an exact pass may: when those that round have done
     /// what they can, an exact one at the same point begins the history anew.
     pub fn descend(&mut self, mut point: S::Vector, mut memory: S::Memory) -> Result<End<S>> {
         let space = self.space;

@@ -44,13 +44,13 @@ const STILL: f64 = 5e-4;
 
 /// Gains above this share of the objective are no rounding, whatever the precision.
 const ROUNDING: f64 = 1e-3;
-/// The least share of what the gradient promises that a step in bfloat16 must gain, and the least gain that
-/// values in bfloat16 can show.
+/// The least share of what the gradient promises that a rounded step must gain, and the least gain that
+/// rounded values can show.
 const PROMISE: f64 = 0.25;
 const REDUCED_NOISE: f64 = 1e-5;
-/// The least share of the objective that steps in bfloat16 can say is left.
+/// The least share of the objective that rounded steps can say is left.
 const REDUCED_LEFT: f64 = 2e-5;
-/// Steps in bfloat16 for which the estimate is waited for after the gains have said that little is left.
+/// Rounded steps for which the estimate is waited for after the gains have said that little is left.
 const PATIENCE: usize = 1;
 
 /// What the steps of a fit did, all in one precision.
@@ -60,9 +60,9 @@ pub(super) struct History {
     errors: Vec<f64>,
     /// Whether the last step gained next to nothing of what its gradient promised.
     empty_step: bool,
-    /// What the passes in bfloat16 before the first point have left, by their own gains.
+    /// What the rounded passes before the first point have left, by their own gains.
     left: Option<f64>,
-    /// Steps in bfloat16 after which the gains said that little is left.
+    /// Rounded steps after which the gains said that little is left.
     arrived: usize,
 }
 
@@ -87,7 +87,7 @@ impl History {
         }
     }
 
-    /// Of exact passes that begin where these in bfloat16 ended, at the same point. What these say of the steps before
+    /// Of exact passes that begin where these rounded ones ended, at the same point. What these say of the steps before
     /// holds on, if the training error is the same; the exact gradient says what their rounding has hidden.
     pub fn exact_from(mut self, objective: f64, train_error: f64, tol: f64) -> Self {
         if self.empty_step {
@@ -118,8 +118,8 @@ impl History {
     ///
     /// Gains are taken to go on as a geometric series, at the slower of the rates of the last steps: one by one, and
     /// span by span, since at weak penalties steps that gain little come before others that gain more (without the
-    /// spans true gaps were up to nine times the tolerance, now up to two). The first exact steps after passes in
-    /// bfloat16 go by what those had left, and by the exact decrement.
+    /// spans true gaps were up to nine times the tolerance, now up to two). The first exact steps after rounded
+    /// passes go by what those had left, and by the exact decrement.
     pub fn estimated_gap(&self, decrement: f64, tol: f64) -> Option<f64> {
         let ahead = match self.left {
             Some(left) if self.objectives.len() <= WINDOW => {
@@ -161,10 +161,10 @@ impl History {
         Some(ahead)
     }
 
-    /// Whether passes in bfloat16 have done what they can for a fit to `tolerance`, where `gap` is the bound and
+    /// Whether rounded passes have done what they can for a fit to `tolerance`, where `gap` is the bound and
     /// `estimate` that of [`Self::estimated_gap`]: one of them says that little is left; the gains alone have said so
     /// twice, and what keeps the estimate away may be rounding; or the gains stop, since below some gap (2e-5 to 1e-4
-    /// of the objective) bfloat16 sees rounding only. This decides nothing but the precision of the next passes.
+    /// of the objective) they see rounding only. This decides nothing but the precision of the next passes.
     pub fn leaves_reduced(&mut self, gap: f64, estimate: Option<f64>, tolerance: f64) -> bool {
         self.arrived += usize::from(self.ahead().is_some_and(|ahead| ahead <= tolerance));
         let estimated = estimate.is_some_and(|left| left <= tolerance);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn bfloat16_is_left_when_gains_stop_or_little_is_left() {
+    fn rounding_is_left_when_gains_stop_or_little_is_left() {
         let tolerance = 1e-4;
         let mut near = falling(16, 0.5); // 6e-5 left
         assert!(
@@ -295,9 +295,9 @@ mod tests {
         let mut empty = falling(9, 0.8);
         empty.push(&Gain { measured: 0.0, by_slopes: 0.0, promised: 1e-3 }, 1.17, 0.25);
         assert!(empty.empty_step && (slow(empty) - slow(falling(9, 0.8))).abs() < 1e-12);
-        // little is left by gains that bfloat16 cannot tell from nothing
+        // little is left by gains that rounding cannot tell from nothing
         assert_eq!(slow(of(&[1.0; 8], 0.25)), REDUCED_LEFT);
-        // too few steps in bfloat16
+        // too few rounded steps
         assert_eq!(falling(3, 0.5).exact_from(1.25, 0.25, tol).estimated_gap(0.0, tol), None);
     }
 }

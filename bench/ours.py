@@ -58,14 +58,14 @@ def one_pass(loaded: Loaded, request: Request, *, reduced: bool = False) -> Answ
             _core.fit_logistic(loaded.x, rows, labels, design, request.alpha, max_passes=m, **options) for m in (3, 8)
         )
         answer.seconds.append(_per_pass(few, more))
-    if reduced and not more.reduced_passes:
-        raise SystemExit("not run: no pass was rounded (fewer than 32 classes, or this CPU is no faster at it)")
+    if reduced and more.reduced_kernel in (None, more.kernel):
+        raise SystemExit("not run: no pass was in bfloat16 (fewer than 32 classes, or this CPU is no faster at it)")
     coef, intercept = more.probe.raw()
     answer.arrays |= {"coef": coef, "intercept": intercept}
     answer.numbers |= {"objective": more.objective, "passes": more.passes}
     answer.notes.append(f"difference of fits of {few.passes:.1f} and {more.passes:.1f} passes")
     if hasattr(more, "reduced_passes"):
-        answer.notes.append(f"{more.reduced_passes:.1f} of {more.passes:.1f} passes in bfloat16")
+        answer.notes.append(f"{more.reduced_passes:.1f} of {more.passes:.1f} passes rounded")
     return answer
 
 

@@ -17,7 +17,8 @@ use super::tile::Kernel;
 
 /// Features that are multiplied at a time: their sums stay in registers, those of a block's rows in the nearest caches.
 const FEATURES: usize = 4 * LANES;
-type Lines = [[f32; LANES]; FEATURES / LANES];
+/// Sums of those features for one class.
+type Part = [[f32; LANES]; FEATURES / LANES];
 /// Classes ahead of which sums are asked for.
 const AHEAD: usize = 8;
 /// Differences between the chances of one class and the next: the golden ratio of 2³², which spreads them evenly.
@@ -29,7 +30,7 @@ pub struct SparseProduct {
     d: usize,
     /// [`FEATURES`] features of all classes, in the order in which words are read, then the next ones: what is added to one
     /// after the other lies side by side.
-    sum: Vec<Lines>,
+    sum: Vec<Part>,
     /// What a class adds to the chance of a row, padded.
     chances: Vec<u32>,
     /// First entry of each class, and the number of all at the end, `(k + 1)`.
@@ -43,12 +44,17 @@ pub struct SparseProduct {
 }
 
 impl SparseProduct {
-    /// For rows of this kernel; `None` where it keeps more of a feature than a word.
+    /// Whether there is one for rows of this kernel: not where a feature is more than a word.
+    pub fn suits(kernel: &Kernel) -> bool {
+        kernel.layout != Layout::SplitTiles
+    }
+
+    /// For rows of this kernel; `None` unless it [`Self::suits`].
     pub fn new(kernel: &Kernel, d: usize, k: usize) -> Option<Self> {
-        (kernel.layout != Layout::SplitTiles).then(|| Self {
+        Self::suits(kernel).then(|| Self {
             layout: kernel.layout,
             d,
-            sum: vec![Lines::default(); d.div_ceil(FEATURES) * k],
+            sum: vec![Part::default(); d.div_ceil(FEATURES) * k],
             chances: (0..padded(k) as u32).map(|c| c.wrapping_mul(GOLDEN)).collect(),
             starts: vec![0; k + 1],
             entries: Vec::new(),
@@ -116,7 +122,7 @@ impl SparseProduct {
     fn add_by_words<const WORDS: usize>(
         &mut self,
         x: &Rows<'_>,
-        add: impl Fn(&[[u32; WORDS]], &[(u32, f32)], &[usize], &mut [Lines]),
+        add: impl Fn(&[[u32; WORDS]], &[(u32, f32)], &[usize], &mut [Part]),
     ) {
         let (steps, k) = (x.steps(), self.n_classes());
         self.tile.resize(self.tile.len().max(x.n() * WORDS), 0);
@@ -148,20 +154,19 @@ impl SparseProduct {
                 }
             }
         }
-        self.sum.fill(Lines::default());
+        self.sum.fill(Part::default());
     }
 }
 
 /// What an entry costs, in entries of the product of all.
 fn entry_cost(layout: Layout) -> usize {
     match layout {
-        Layout::F32 => 4,
-        Layout::Pairs => 4,
+        Layout::F32 | Layout::Pairs => 4,
         Layout::Tiles | Layout::SplitTiles => 32,
     }
 }
 
-/// A number's bits, mixed.
+/// A number's bits, mixed: the end of MurmurHash3 (32 bits; public domain).
 fn hash(number: u32) -> u32 {
     let mut h = number.wrapping_add(GOLDEN);
     h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
@@ -210,7 +215,7 @@ fn add_product(is_fused: bool, x: f32, r: f32, sum: f32) -> f32 {
 
 /// Ask for the sums [`AHEAD`] classes after these, which lie in a far cache.
 #[inline(always)]
-fn prefetch_lines(sums: &Lines) {
+fn prefetch_part(sums: &Part) {
     let later = std::ptr::from_ref(sums).wrapping_add(AHEAD).cast::<[f32; LANES]>();
     for line in 0..FEATURES / LANES {
         prefetch(later.wrapping_add(line));
@@ -219,10 +224,10 @@ fn prefetch_lines(sums: &Lines) {
 
 /// `sum += r · x` over the entries of each class, for words of two features.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Lines]) {
+fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
     let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
     for (total, ends) in sums.iter_mut().zip(starts.windows(2)) {
-        prefetch_lines(total);
+        prefetch_part(total);
         let mut sum = *total; // in registers
         for &(row, r) in &entries[ends[0]..ends[1]] {
             let words = tile[row as usize].as_chunks::<LANES>().0;
@@ -239,10 +244,10 @@ fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usi
 
 /// As [`add_pairs`], for words of one feature.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Lines]) {
+fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
     let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
     for (total, ends) in sums.iter_mut().zip(starts.windows(2)) {
-        prefetch_lines(total);
+        prefetch_part(total);
         let mut sum = *total; // in registers
         for &(row, r) in &entries[ends[0]..ends[1]] {
             let words = tile[row as usize].as_chunks::<LANES>().0;

@@ -32,9 +32,9 @@ pub(super) struct Solver<'a, S> {
     pub space: &'a S,
     pub design: &'a Design,
     pub settings: LogisticSettings,
-    /// Whether passes now round their factors; those that decide never do.
+    /// Whether passes now round; those that decide never do.
     pub reduced: bool,
-    /// Size below which those residuals may be rounded; 0 before F is known.
+    /// Size below which rounded passes may round residuals; 0 before F is known.
     pub small: f32,
     pub passes: f64,
     pub reduced_passes: f64,
@@ -75,7 +75,7 @@ impl<S: Space> Solver<'_, S> {
         self.space.evaluate(point, self.settings.alpha, collect, rounding)
     }
 
-    /// Let the next rounded passes round what may be where F is `objective`.
+    /// Let the next rounded passes round residuals below the size that suits where F is `objective`.
     pub fn round_at(&mut self, objective: f64) {
         self.small = small_residual(self.design, self.settings.tol, objective);
     }
@@ -189,7 +189,7 @@ impl<S: Space> Solver<'_, S> {
         self.space.metric(curvature, self.settings.alpha)
     }
 
-    /// Whether the limit on passes leaves none, but for the exact one that ends a fit in bfloat16.
+    /// Whether the limit on passes leaves none, but for the exact one that ends a fit in rounded ones.
     fn is_spent(&self) -> bool {
         self.passes.floor() + f64::from(u8::from(self.reduced)) >= self.settings.max_passes as f64
     }

@@ -51,6 +51,10 @@ impl<'a> Space for Host<'a> {
         self.pass.reduces
     }
 
+    fn rounds_residuals(&self) -> bool {
+        self.pass.rounds_residuals()
+    }
+
     fn kernel(&self, reduced: bool) -> &str {
         if reduced { self.pass.reduced.name } else { self.pass.exact.name }
     }

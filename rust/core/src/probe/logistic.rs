@@ -38,7 +38,7 @@ pub struct Fit<M> {
     pub stop: Stop,
     /// Passes over the training rows; the search for a start counts as its fraction.
     pub passes: f64,
-    /// Those of them whose factors were rounded.
+    /// Those of them that rounded.
     pub reduced_passes: f64,
     /// Kernel of the exact passes.
     pub kernel: String,
@@ -75,17 +75,19 @@ pub fn fit_logistic(
     let exact = choose(Precision::Exact)?;
     let may_round = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
     let reduced = if may_round { choose(Precision::Bf16)? } else { exact };
-    let pass = KernelPass {
+    let mut pass = KernelPass {
         matrix: training.matrix(),
         rows: training.rows(),
         targets: targets(training, design)?,
         design,
         exact,
         reduced,
-        reduces: may_round && (reduced.precision == Precision::Bf16 || rounding::pays(design, settings.tol)),
+        reduces: false,
         n_threads: run.n_threads,
         control: run.control,
     };
+    let rounds = || pass.rounds_residuals() && rounding::pays(design, settings.tol);
+    pass.reduces = may_round && (reduced.precision == Precision::Bf16 || rounds());
     let space = Host { pass, model };
     install(run.n_threads, || fit_in(&space, design, start, settings))
 }

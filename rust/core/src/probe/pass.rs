@@ -58,8 +58,7 @@ pub(super) struct KernelPass<'a> {
     pub control: &'a Control,
 }
 
-/// Rows summed in float32 before they are added to the float64 gradient, in passes that decide and in rounded ones,
-/// whose factors keep 8 bits.
+/// Rows summed in float32 before they are added to the float64 gradient, in passes that decide and in rounded ones.
 const FLUSH_ROWS: usize = 1 << 12;
 const REDUCED_FLUSH_ROWS: usize = 1 << 15;
 /// Products that a second moment of the sampled predictions may cost, and their number.
@@ -280,6 +279,21 @@ impl KernelPass<'_> {
         }
     }
 
+    /// Bytes of the float32 sum of a thread.
+    fn sum_bytes(&self) -> usize {
+        size_of::<f32>() * panels_len(self.design.n_features(), self.n_classes())
+    }
+
+    /// Threads that have a sum of their own.
+    fn n_runs(&self) -> usize {
+        (SUMS_BYTES / self.sum_bytes()).clamp(1, self.n_threads.max(1))
+    }
+
+    /// Whether small residuals can be rounded: there is a product for what is left, and room for its sum beside the other.
+    pub fn rounds_residuals(&self) -> bool {
+        SparseProduct::suits(self.reduced) && 2 * self.sum_bytes() * self.n_runs() <= SUMS_BYTES
+    }
+
     /// The probe for products on rows as they lie, where the kernel has them and rows are of one type; else packed.
     fn weights(&self, kernel: &Kernel, point: &[f64], work: Work) -> (Weights, Vec<f32>) {
         let affine = &self.design.affine;
@@ -317,10 +331,9 @@ impl KernelPass<'_> {
             Rounding::Rounded { small } => (self.reduced, small, REDUCED_FLUSH_ROWS),
         };
         let (d, k) = (self.design.n_features(), self.n_classes());
-        let sum_bytes = size_of::<f32>() * panels_len(d, k);
-        let n_runs = (SUMS_BYTES / sum_bytes).clamp(1, self.n_threads.max(1));
+        let n_runs = self.n_runs();
         let work = if n_runs < self.n_threads { Work::Spread } else { Work::Here };
-        let is_sparse = small > 0.0 && sum_bytes * 2 * n_runs <= SUMS_BYTES;
+        let is_sparse = small > 0.0 && self.rounds_residuals();
         let (weights, intercept) = self.weights(kernel, point, work);
         let block = self.block_of(&weights, work);
         let of_products = (self.rows.len() * k).div_ceil(SAMPLE_PRODUCTS / k);

@@ -61,6 +61,11 @@ pub trait Space: Sync {
     /// Whether there are faster evaluations that round.
     fn reduces(&self) -> bool;
 
+    /// Whether those round residuals below a size ([`Rounding::Rounded`]).
+    fn rounds_residuals(&self) -> bool {
+        false
+    }
+
     /// Name of what takes the products of such evaluations, or of exact ones.
     fn kernel(&self, reduced: bool) -> &str;
 

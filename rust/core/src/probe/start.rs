@@ -78,7 +78,7 @@ fn scaled_discriminant<S: Space>(solver: &mut Solver<'_, S>) -> Result<S::Vector
 
 /// What the first pass may round, from the objective on a sample that costs next to nothing.
 fn prepare_rounding<S: Space>(solver: &mut Solver<'_, S>, point: &S::Vector) -> Result<()> {
-    if solver.reduced && solver.space.n_rows() >= SAMPLED_ROWS {
+    if solver.reduced && solver.space.rounds_residuals() && solver.space.n_rows() >= SAMPLED_ROWS {
         let values = objectives_by_factor(solver, point, &[1.0])?;
         solver.round_at(values[0]);
     }

@@ -244,7 +244,8 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// As [`Self::stage`].
     pub fn add_rows(&self, rows: &[u32], sums: &mut [f32]) -> Result<()> {
-        let ahead = SCAN_AHEAD.div_ceil(self.n_features * size_of::<f16>()).min(rows.len());
+        let row_bytes = self.n_features * self.value_bytes().unwrap_or(size_of::<f32>());
+        let ahead = SCAN_AHEAD.div_ceil(row_bytes).min(rows.len());
         let mut later = self.values_of(&rows[ahead..])?;
         for row in self.values_of(rows)? {
             let later = later.next().unwrap_or(row).address();

@@ -49,9 +49,10 @@ impl SparseProduct {
         kernel.layout != Layout::SplitTiles
     }
 
-    /// For rows of this kernel; `None` unless it [`Self::suits`].
-    pub fn new(kernel: &Kernel, d: usize, k: usize) -> Option<Self> {
-        Self::suits(kernel).then(|| Self {
+    /// For rows of a kernel that it [`Self::suits`].
+    pub fn new(kernel: &Kernel, d: usize, k: usize) -> Self {
+        debug_assert!(Self::suits(kernel), "a word for each feature or two");
+        Self {
             layout: kernel.layout,
             d,
             sum: vec![Part::default(); d.div_ceil(FEATURES) * k],
@@ -60,7 +61,7 @@ impl SparseProduct {
             entries: Vec::new(),
             found: Vec::new(),
             tile: Vec::new(),
-        })
+        }
     }
 
     fn n_classes(&self) -> usize {
@@ -222,41 +223,48 @@ fn prefetch_part(sums: &Part) {
     }
 }
 
-/// `sum += r · x` over the entries of each class, for words of two features.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
-    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
+/// `sum += r · x` over the entries of each class; `add_row` adds the words of one row.
+#[inline(always)]
+fn add_entries<const WORDS: usize>(
+    tile: &[[u32; WORDS]],
+    entries: &[(u32, f32)],
+    starts: &[usize],
+    sums: &mut [Part],
+    add_row: impl Fn(&mut Part, &[[u32; LANES]], f32),
+) {
     for (total, ends) in sums.iter_mut().zip(starts.windows(2)) {
         prefetch_part(total);
         let mut sum = *total; // in registers
         for &(row, r) in &entries[ends[0]..ends[1]] {
-            let words = tile[row as usize].as_chunks::<LANES>().0;
-            for ([low, high], words) in sum.as_chunks_mut::<2>().0.iter_mut().zip(words) {
-                for ((low, high), &word) in low.iter_mut().zip(high).zip(words) {
-                    *low = add_product(is_fused, f32::from_bits(word << 16), r, *low);
-                    *high = add_product(is_fused, f32::from_bits(word & 0xffff_0000), r, *high);
-                }
-            }
+            add_row(&mut sum, tile[row as usize].as_chunks().0, r);
         }
         *total = sum;
     }
 }
 
-/// As [`add_pairs`], for words of one feature.
+/// [`add_entries`] for words of two features.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
+    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
+    add_entries(tile, entries, starts, sums, |sum, words, r| {
+        for ([low, high], words) in sum.as_chunks_mut::<2>().0.iter_mut().zip(words) {
+            for ((low, high), &word) in low.iter_mut().zip(high).zip(words) {
+                *low = add_product(is_fused, f32::from_bits(word << 16), r, *low);
+                *high = add_product(is_fused, f32::from_bits(word & 0xffff_0000), r, *high);
+            }
+        }
+    });
+}
+
+/// [`add_entries`] for words of one feature.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
     let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
-    for (total, ends) in sums.iter_mut().zip(starts.windows(2)) {
-        prefetch_part(total);
-        let mut sum = *total; // in registers
-        for &(row, r) in &entries[ends[0]..ends[1]] {
-            let words = tile[row as usize].as_chunks::<LANES>().0;
-            for (sum, words) in sum.iter_mut().zip(words) {
-                for (sum, &word) in sum.iter_mut().zip(words) {
-                    *sum = add_product(is_fused, f32::from_bits(word), r, *sum);
-                }
+    add_entries(tile, entries, starts, sums, |sum, words, r| {
+        for (sum, words) in sum.iter_mut().zip(words) {
+            for (sum, &word) in sum.iter_mut().zip(words) {
+                *sum = add_product(is_fused, f32::from_bits(word), r, *sum);
             }
         }
-        *total = sum;
-    }
+    });
 }

@@ -2,13 +2,9 @@
 
 use super::*;
 
-/// Kernels of this machine, and the model of AMX's, whose words come in whole tiles.
-fn kernels() -> Vec<&'static Kernel> {
-    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] // only x86-64 has the model
-    let mut kernels = usable().to_vec();
-    #[cfg(target_arch = "x86_64")]
-    kernels.extend([&model::EXACT, &model::BF16]);
-    kernels
+/// Kernels and models of those that this machine need not have, whose rows suit.
+fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    tests::with_models().into_iter().filter(|kernel| SparseProduct::suits(kernel))
 }
 
 /// A residual of row i and class c: none for most of them.
@@ -43,7 +39,7 @@ fn entries_give_the_product_of_all_bit_for_bit_on_small_integers() {
             }
             let mut buffer = RowBuffer::default();
             let rows = Rows::new(kernel, &x, n, d, stride, &mut buffer);
-            let Some(mut sparse) = SparseProduct::new(kernel, d, k) else { continue };
+            let mut sparse = SparseProduct::new(kernel, d, k);
             for _ in 0..2 {
                 assert!(sparse.round(&residuals(n, k, residual), &numbers, 0.0), "{}", kernel.name);
                 sparse.add(&rows);
@@ -66,7 +62,7 @@ fn entries_give_the_product_of_all_bit_for_bit_on_small_integers() {
 fn small_residuals_are_right_on_average_and_large_ones_stay() {
     let kernel = choose(Precision::Exact).unwrap();
     let (n, k, small) = (512, 48, 1.0 / 128.0);
-    let mut sparse = SparseProduct::new(kernel, 1, k).unwrap();
+    let mut sparse = SparseProduct::new(kernel, 1, k);
     // of each size one class in sixteen; three are negative
     let sizes = [0.0, 0.1, 0.35, 0.9, 1.0, 20.0].map(|v| v * small);
     let value =
@@ -107,7 +103,7 @@ fn small_residuals_are_right_on_average_and_large_ones_stay() {
 fn residuals_that_are_not_sparse_are_refused() {
     let numbers: Vec<u32> = (0..64).collect();
     for kernel in kernels() {
-        let Some(mut sparse) = SparseProduct::new(kernel, 3, 40) else { continue };
+        let mut sparse = SparseProduct::new(kernel, 3, 40);
         assert!(!sparse.round(&residuals(64, 40, |_, _| 0.5), &numbers, 0.01), "{}", kernel.name);
     }
 }

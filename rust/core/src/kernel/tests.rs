@@ -13,6 +13,10 @@ fn runnable(names: &mut Vec<&'static str>) -> Vec<&'static Kernel> {
         }
         names.push(name);
     }
+    with_models()
+}
+
+pub(super) fn with_models() -> Vec<&'static Kernel> {
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))] // only x86-64 has models of AMX
     let mut kernels = usable().to_vec();
     #[cfg(target_arch = "x86_64")]

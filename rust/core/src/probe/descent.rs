@@ -189,7 +189,7 @@ impl<S: Space> Solver<'_, S> {
         self.space.metric(curvature, self.settings.alpha)
     }
 
-    /// Whether the limit on passes leaves none, but for the exact one that ends a fit in rounded ones.
+    /// Whether the limit on passes leaves none, but for the exact one that must follow rounded ones.
     fn is_spent(&self) -> bool {
         self.passes.floor() + f64::from(u8::from(self.reduced)) >= self.settings.max_passes as f64
     }

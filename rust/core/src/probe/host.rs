@@ -24,6 +24,8 @@ const FEATURES: usize = 8;
 pub(super) struct Host<'a> {
     pub pass: KernelPass<'a>,
     pub model: &'a ClassModel,
+    /// Whether there are passes that round.
+    pub reduces: bool,
 }
 
 impl Host<'_> {
@@ -48,7 +50,7 @@ impl<'a> Space for Host<'a> {
     }
 
     fn reduces(&self) -> bool {
-        self.pass.reduces
+        self.reduces
     }
 
     fn rounds_residuals(&self) -> bool {

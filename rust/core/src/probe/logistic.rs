@@ -75,20 +75,19 @@ pub fn fit_logistic(
     let exact = choose(Precision::Exact)?;
     let may_round = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
     let reduced = if may_round { choose(Precision::Bf16)? } else { exact };
-    let mut pass = KernelPass {
+    let pass = KernelPass {
         matrix: training.matrix(),
         rows: training.rows(),
         targets: targets(training, design)?,
         design,
         exact,
         reduced,
-        reduces: false,
         n_threads: run.n_threads,
         control: run.control,
     };
     let rounds = || pass.rounds_residuals() && rounding::pays(design, settings.tol);
-    pass.reduces = may_round && (reduced.precision == Precision::Bf16 || rounds());
-    let space = Host { pass, model };
+    let reduces = may_round && (reduced.precision == Precision::Bf16 || rounds());
+    let space = Host { pass, model, reduces };
     install(run.n_threads, || fit_in(&space, design, start, settings))
 }
 

@@ -52,8 +52,6 @@ pub(super) struct KernelPass<'a> {
     /// Of passes that decide, and of those that round, which may be the same.
     pub exact: &'static Kernel,
     pub reduced: &'static Kernel,
-    /// Whether there are passes that round.
-    pub reduces: bool,
     pub n_threads: usize,
     pub control: &'a Control,
 }
@@ -349,7 +347,7 @@ impl KernelPass<'_> {
                     z: vec![0.0; block * padded(k)],
                     columns: Panels::default(),
                     residual: Panels::default(),
-                    sparse: SparseProduct::new(kernel, d, k).filter(|_| is_sparse).map(Box::new),
+                    sparse: is_sparse.then(|| Box::new(SparseProduct::new(kernel, d, k))),
                 },
                 Weights::Few(few, _) => {
                     Products::Few { scores: vec![0.0; FEW_CLASSES * block], sum: few.zeros() }

@@ -42,7 +42,6 @@ fn sums(
         design,
         exact: kernel,
         reduced: kernel,
-        reduces: true,
         n_threads: threads,
         control: &control,
     };
@@ -120,7 +119,7 @@ fn passes_that_round_small_residuals_are_right_but_for_their_variance() {
     let design = moments.design(&[0], Scaling::Standardize).unwrap();
     // scores near each other: every residual but the label's is about 1/40
     let small = 0.5;
-    for kernel in usable().iter().filter(|kernel| SparseProduct::new(kernel, D, k).is_some()) {
+    for kernel in usable().iter().filter(|kernel| SparseProduct::suits(kernel)) {
         let of = |rounding, threads| sums(&matrix, &design, &labels, kernel, threads, rounding);
         let want = of(Rounding::Exact, 1);
         let got = of(Rounding::Rounded { small }, 1);

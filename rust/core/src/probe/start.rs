@@ -45,18 +45,12 @@ impl<M: Clone> Start<'_, M> {
         let (space, design) = (solver.space, solver.design);
         let (point, memory) = match self {
             Self::Discriminant => (scaled_discriminant(solver)?, space.memory()?),
-            Self::Probe(probe) => {
-                let point = space.vector(probe.for_design(design)?)?;
-                prepare_rounding(solver, &point)?;
-                (point, space.memory()?)
-            }
+            Self::Probe(probe) => (given(solver, probe)?, space.memory()?),
             Self::Continue(probe, from) => {
                 let same = probe.affine == design.affine && from.priors == present_priors(design);
                 let mut memory = if same { from.memory.clone() } else { space.memory()? };
                 space.add_penalty(&mut memory, solver.settings.alpha - from.alpha)?;
-                let point = space.vector(probe.for_design(design)?)?;
-                prepare_rounding(solver, &point)?;
-                (point, memory)
+                (given(solver, probe)?, memory)
             }
         };
         // softmax does not see it, the penalty does, and the metric has no steps there
@@ -76,13 +70,15 @@ fn scaled_discriminant<S: Space>(solver: &mut Solver<'_, S>) -> Result<S::Vector
     solver.space.scaled(factors[best], &point)
 }
 
-/// What the first pass may round, from the objective on a sample that costs next to nothing.
-fn prepare_rounding<S: Space>(solver: &mut Solver<'_, S>, point: &S::Vector) -> Result<()> {
-    if solver.reduced && solver.space.rounds_residuals() && solver.space.n_rows() >= SAMPLED_ROWS {
-        let values = objectives_by_factor(solver, point, &[1.0])?;
+/// A given probe; what its first pass may round follows from the objective on a sample that costs next to nothing.
+fn given<S: Space>(solver: &mut Solver<'_, S>, probe: &Linear) -> Result<S::Vector> {
+    let space = solver.space;
+    let point = space.vector(probe.for_design(solver.design)?)?;
+    if solver.reduced && space.rounds_residuals() && space.n_rows() >= SAMPLED_ROWS {
+        let values = objectives_by_factor(solver, &point, &[1.0])?;
         solver.round_at(values[0]);
     }
-    Ok(())
+    Ok(point)
 }
 
 /// F on a sample of the rows at `T · point`, for each factor `T`.

@@ -196,7 +196,7 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// As [`Self::stage`], where a row is taken.
-    pub fn values_of(&self, rows: &[u32]) -> Result<impl Iterator<Item = Values<'a>>> {
+    pub fn values_of(&self, rows: &[u32]) -> Result<impl Iterator<Item = Values<'a>> + Clone> {
         self.check()?;
         let mut s = 0;
         Ok(rows.iter().map(move |&row| {
@@ -246,8 +246,9 @@ impl<'a> Matrix<'a> {
     pub fn add_rows(&self, rows: &[u32], sums: &mut [f32]) -> Result<()> {
         let row_bytes = self.n_features * self.value_bytes().unwrap_or(size_of::<f32>());
         let ahead = SCAN_AHEAD.div_ceil(row_bytes).min(rows.len());
-        let mut later = self.values_of(&rows[ahead..])?;
-        for row in self.values_of(rows)? {
+        let values = self.values_of(rows)?;
+        let mut later = values.clone().skip(ahead);
+        for row in values {
             let later = later.next().unwrap_or(row).address();
             match row {
                 Values::F16(row) => add_halves(row, later, sums),

@@ -4,8 +4,11 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, LANES, Panels, Symmetric, all_finite};
+use crate::kernel::{Kernel, LANES, Panels, Symmetric, all_finite, prefetch};
 use crate::rows::Matrix;
+
+/// Rows that are asked for ahead.
+const ROWS_AHEAD: usize = 16;
 
 /// Statistics of the rows of one cell, about the shift of its [`Moments`].
 ///
@@ -81,7 +84,7 @@ impl Cell {
             let mut labels = labels;
             for block in blocks {
                 let (own, rest) = labels.split_at(block.n);
-                add_sums(block.panel(p), own, sums, range);
+                add_sums(&block.x, p * LANES, own, sums, range);
                 labels = rest;
             }
         });
@@ -150,12 +153,6 @@ impl Block {
         }
         Ok(())
     }
-
-    /// Features `16 p ..` of every row.
-    fn panel(&self, p: usize) -> impl Iterator<Item = &[f32]> {
-        let d = self.x.len() / self.n;
-        self.x.chunks_exact(d).map(move |row| &row[p * LANES..((p + 1) * LANES).min(d)])
-    }
 }
 
 /// `row − shift`, in place.
@@ -166,10 +163,23 @@ fn subtract(row: &mut [f32], shift: &[f32]) {
     }
 }
 
-/// Add one panel's rows to the sums of their classes `(k, 16)` and to the ranges `(2, 16)`.
-fn add_sums<'a>(rows: impl Iterator<Item = &'a [f32]>, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
+/// Add up to 16 features from `first` on of rows `x` to the sums of their classes `(k, 16)` and to the ranges `(2, 16)`.
+///
+/// From one row to the next lie more bytes than the CPU reads ahead by itself, and classes come in any order: both are
+/// asked for ahead, or most of the time is waiting.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn add_sums(x: &[f32], first: usize, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
+    let d = x.len() / labels.len().max(1);
+    let columns = first..(first + LANES).min(d);
     let (least, largest) = range.split_at_mut(LANES);
-    for (row, &label) in rows.zip(labels) {
+    for (i, (row, &label)) in x.chunks_exact(d.max(1)).zip(labels).enumerate() {
+        prefetch(row.as_ptr().wrapping_add(ROWS_AHEAD * d + first));
+        if let Some(&later) = labels.get(i + ROWS_AHEAD) {
+            let sums = &sums[later as usize * LANES..];
+            prefetch(&raw const sums[0]);
+            prefetch(&raw const sums[LANES / 2]);
+        }
+        let row = &row[columns.clone()];
         let sums = &mut sums[label as usize * LANES..][..LANES];
         for (((s, &v), a), b) in sums.iter_mut().zip(row).zip(least.iter_mut()).zip(largest.iter_mut()) {
             *s += f64::from(v);

@@ -105,8 +105,13 @@ impl Memory {
         });
     }
 
-    /// −H g, where H agrees with the remembered pairs and is γ P⁻¹ (`metric`) elsewhere.
-    pub(super) fn direction(&self, gradient: &[f64], metric: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f64> {
+    /// −H g, where H agrees with the remembered pairs and is γ P⁻¹ elsewhere: `solve(v)` is P⁻¹ v, `square(v)` vᵀ P⁻¹ v.
+    pub(super) fn direction(
+        &self,
+        gradient: &[f64],
+        solve: impl Fn(&[f32]) -> Vec<f32>,
+        square: impl Fn(&[f32]) -> f64,
+    ) -> Vec<f64> {
         let penalized = self.penalized;
         let mut q: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
         let mut coefficients = Vec::with_capacity(self.pairs.len());
@@ -118,10 +123,10 @@ impl Memory {
         let gamma = self.pairs.back().map_or(1.0, |held| {
             let mut change = vec![0.0; q.len()];
             held.add_change(&mut change, 1.0, penalized);
-            let scaled = dot(&change, &metric(&change));
+            let scaled = square(&change);
             if scaled > 0.0 { 1.0 / (held.rho * scaled) } else { 1.0 }
         });
-        let mut r = metric(&q);
+        let mut r = solve(&q);
         r.iter_mut().for_each(|v| *v *= gamma as f32);
         for (held, a) in self.pairs.iter().zip(coefficients.into_iter().rev()) {
             let b = held.rho * held.change_dot(&r, penalized);
@@ -146,6 +151,11 @@ fn axpy(y: &mut [f32], a: f64, x: &[f32]) {
 mod tests {
     use super::*;
 
+    /// A direction in the metric of the coordinates.
+    fn plain(memory: &Memory, gradient: &[f64]) -> Vec<f64> {
+        memory.direction(gradient, <[f32]>::to_vec, |v| dot(v, v))
+    }
+
     /// A quadratic's minimum is one direction away once the pairs span the space, whatever the metric.
     #[test]
     fn pairs_that_span_the_space_give_newtons_direction() {
@@ -158,7 +168,7 @@ mod tests {
             memory.push((&to, &[0.0; 3]), (&gradient(&to), &[0.0; 3]));
         }
         let point = [1.0, -2.0, 3.0];
-        let direction = memory.direction(&gradient(&point), <[f32]>::to_vec);
+        let direction = plain(&memory, &gradient(&point));
         for (d, p) in direction.iter().zip(point) {
             assert!((d + p).abs() < 1e-5, "{d} {p}");
         }
@@ -166,11 +176,11 @@ mod tests {
         let before = memory.clone();
         memory.add_penalty(1.0);
         let stiffer: Vec<f64> = point.iter().zip(&curvatures).map(|(w, c)| w * (c + 1.0)).collect();
-        for (d, p) in memory.direction(&stiffer, <[f32]>::to_vec).iter().zip(point) {
+        for (d, p) in plain(&memory, &stiffer).iter().zip(point) {
             assert!((d + p).abs() < 1e-5, "{d} {p}");
         }
         // of which the pairs that it shares know nothing
-        let direction = before.direction(&gradient(&point), <[f32]>::to_vec);
+        let direction = plain(&before, &gradient(&point));
         assert!(direction.iter().zip(point).all(|(d, p)| (d + p).abs() < 1e-5));
     }
 
@@ -179,7 +189,7 @@ mod tests {
         let mut memory = Memory::new(2, 2);
         memory.push((&[1.0, 0.0], &[0.0; 2]), (&[-1.0, 0.0], &[0.0; 2]));
         memory.push((&[0.0; 2], &[0.0; 2]), (&[0.0; 2], &[0.0; 2]));
-        assert_eq!(memory.direction(&[1.0, 2.0], <[f32]>::to_vec), [-1.0, -2.0]);
+        assert_eq!(plain(&memory, &[1.0, 2.0]), [-1.0, -2.0]);
     }
 
     #[test]

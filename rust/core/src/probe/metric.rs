@@ -26,7 +26,9 @@ use faer::{Accum, Mat, MatMut, MatRef, Side, get_global_parallelism};
 use rayon::prelude::*;
 
 use super::pass::Curvature;
-use super::vectors::{add_multiple, dot_f32_f64, four_dots, multiple_of_product, remove_mean, transpose};
+use super::vectors::{
+    add_multiple, dot_f32, dot_f32_f64, four_dots, multiple_of_product, remove_mean, transpose,
+};
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
@@ -214,24 +216,18 @@ impl<'a> Metric<'a> {
     /// P⁻¹ v for a vector `(d + 1, k′)`, without the part that is the same for all classes: softmax does not
     /// see it, so the Hessian has next to nothing there (a tenth fewer passes on a bank of 10 classes).
     pub fn solve(&self, v: &[f32]) -> Vec<f32> {
-        let (d, k) = (self.model.n_features(), self.model.means.ncols());
+        let (d, k) = self.shape();
         let (weights, intercept) = v.split_at(d * k);
-        let mut rotated = vec![0.0; d * k]; // in the eigenbasis, by class
-        match &self.model.basis {
-            None => transpose(weights, (d, k), &mut rotated),
-            Some(basis) => {
-                let to = MatMut::from_column_major_slice_mut(&mut rotated, d, k);
-                let from = MatRef::from_row_major_slice(weights, d, k);
-                matmul(to, Accum::Replace, basis.transpose(), from, 1.0, get_global_parallelism());
-            }
-        }
+        let mut rotated = self.rotated(weights);
         let mut out = vec![0.0; (d + 1) * k];
         let (out_weights, out_intercept) = out.split_at_mut(d * k);
         let of_classes = rotated.par_chunks_mut(d).zip(intercept).zip(out_intercept);
-        let room = || (vec![0.0; d], vec![0.0; d]);
-        of_classes.enumerate().for_each_init(room, |room, (c, ((column, &intercept), out))| {
-            *out = self.blocks[c].solve(&self.model.means, column, intercept, room);
-        });
+        of_classes.enumerate().for_each_init(
+            || Room::new(d),
+            |room, (c, ((column, &intercept), out))| {
+                *out = self.blocks[c].solve(&self.model.means, column, intercept, room);
+            },
+        );
         match &self.model.basis {
             None => transpose(&rotated, (k, d), out_weights),
             Some(basis) => {
@@ -242,6 +238,53 @@ impl<'a> Metric<'a> {
         }
         out.par_chunks_mut(k).for_each(remove_mean);
         out
+    }
+
+    /// vᵀ P⁻¹ v for a vector `(d + 1, k′)` whose sum over the classes is zero: in the eigenbasis, without the way back.
+    pub fn square(&self, v: &[f32]) -> f64 {
+        let (d, k) = self.shape();
+        let (weights, intercept) = v.split_at(d * k);
+        let rotated = self.rotated(weights);
+        let room = || (vec![0.0; d], Room::new(d));
+        let of_classes = rotated.par_chunks(d).zip(intercept).enumerate();
+        let squares = of_classes.map_init(room, |(solved, room), (c, (column, &intercept))| {
+            solved.copy_from_slice(column);
+            let out = self.blocks[c].solve(&self.model.means, solved, intercept, room);
+            dot_f32(column, solved) + f64::from(intercept) * f64::from(out)
+        });
+        squares.collect::<Vec<f64>>().into_iter().sum()
+    }
+
+    /// Features and classes.
+    fn shape(&self) -> (usize, usize) {
+        (self.model.n_features(), self.model.means.ncols())
+    }
+
+    /// Weights `(d, k′)` in the eigenbasis, by class.
+    fn rotated(&self, weights: &[f32]) -> Vec<f32> {
+        let (d, k) = self.shape();
+        let mut rotated = vec![0.0; d * k];
+        match &self.model.basis {
+            None => transpose(weights, (d, k), &mut rotated),
+            Some(basis) => {
+                let to = MatMut::from_column_major_slice_mut(&mut rotated, d, k);
+                let from = MatRef::from_row_major_slice(weights, d, k);
+                matmul(to, Accum::Replace, basis.transpose(), from, 1.0, get_global_parallelism());
+            }
+        }
+        rotated
+    }
+}
+
+/// Memory for the vector of one class.
+struct Room {
+    u: Vec<f64>,
+    update: Vec<f64>,
+}
+
+impl Room {
+    fn new(d: usize) -> Self {
+        Self { u: vec![0.0; d], update: vec![0.0; d] }
     }
 }
 
@@ -270,14 +313,9 @@ impl Block {
         Self { inverse, top, core }
     }
 
-    /// One class: `v` in the eigenbasis, in place, with `room` for two such vectors; returns the intercept's entry.
-    fn solve(
-        &self,
-        means: &Mat<f32>,
-        v: &mut [f32],
-        intercept: f32,
-        (u, update): &mut (Vec<f64>, Vec<f64>),
-    ) -> f32 {
+    /// One class: `v` in the eigenbasis, in place; returns the intercept's entry.
+    fn solve(&self, means: &Mat<f32>, v: &mut [f32], intercept: f32, room: &mut Room) -> f32 {
+        let Room { u, update } = room;
         let d = v.len();
         let (inverse, last) = (&self.inverse[..d], self.inverse[d]);
         for ((u, &v), i) in u.iter_mut().zip(v.iter()).zip(inverse) {
@@ -391,5 +429,62 @@ mod tests {
         wider.offset = vec![0.0; 2];
         let model = ClassModel::new(Arc::new(wider), Some(&first)).unwrap();
         assert_eq!(basis(&model).nrows(), 2);
+    }
+
+    /// P_c as the module's documentation says, intercept last.
+    fn dense(model: &ClassModel, curvature: &Curvature, alpha: f64, c: usize) -> Mat<f64> {
+        let (d, mass) = (model.n_features(), curvature.mass[c]);
+        let axes = model.basis.as_ref().expect("features correlate");
+        let rest = mass - curvature.heaviest[c].iter().map(|(_, h)| h).sum::<f64>();
+        let own = model.row_size * curvature.squares[c] / mass;
+        let mut along = Mat::<f64>::zeros(d + 1, d + 1);
+        for j in 0..d {
+            let row = own * model.row_shares[j];
+            along[(j, j)] = mass * model.variances[j] + rest * model.between[j] + row + alpha;
+        }
+        along[(d, d)] = rest.max(0.01 * mass);
+        for &(class, h) in &curvature.heaviest[c] {
+            let mean =
+                Mat::from_fn(d + 1, 1, |j, _| if j < d { f64::from(model.means[(j, class)]) } else { 1.0 });
+            along += faer::Scale(h) * &mean * mean.transpose();
+        }
+        let turn = Mat::from_fn(d + 1, d + 1, |i, j| match (i < d, j < d) {
+            (true, true) => f64::from(axes[(i, j)]),
+            (false, false) => 1.0,
+            _ => 0.0,
+        });
+        &turn * along * turn.transpose()
+    }
+
+    #[test]
+    fn the_metric_is_the_inverse_of_its_definition() {
+        let mut of_classes = (*design(0.5, [1.0, 2.0, 3.0, 4.0])).clone();
+        of_classes.means = vec![0.3, -0.2, 0.5, 0.1, -0.3, 0.2, -0.5, -0.1];
+        let model = ClassModel::new(Arc::new(of_classes), None).unwrap();
+        let curvature = Curvature {
+            mass: vec![0.2, 0.15],
+            squares: vec![0.03, 0.02],
+            heaviest: vec![vec![(1, 0.1), (0, 0.06)], vec![(0, 0.05)]],
+        };
+        let (d, k, alpha) = (4, 2, 1e-3);
+        let metric = Metric::new(&model, &curvature, alpha);
+        let v: Vec<f32> =
+            (0..(d + 1) * k).map(|i| [1.0, -1.0][i % 2] * (1.0 + 0.3 * (i / 2) as f32)).collect();
+        let mut solved = Mat::<f64>::zeros(d + 1, k);
+        for c in 0..k {
+            let own = Mat::from_fn(d + 1, 1, |j, _| f64::from(v[j * k + c]));
+            let block = dense(&model, &curvature, alpha, c).llt(Side::Lower).unwrap().solve(own);
+            solved.col_mut(c).copy_from(block.col(0));
+        }
+        let mut square = 0.0;
+        for (j, row) in metric.solve(&v).chunks_exact(k).enumerate() {
+            let mean = (0..k).map(|c| solved[(j, c)]).sum::<f64>() / k as f64;
+            for (c, &got) in row.iter().enumerate() {
+                let want = solved[(j, c)] - mean;
+                assert!((f64::from(got) - want).abs() < 1e-4 * want.abs().max(1.0), "{j} {c}: {got} {want}");
+                square += f64::from(v[j * k + c]) * solved[(j, c)];
+            }
+        }
+        assert!((metric.square(&v) - square).abs() < 1e-5 * square);
     }
 }

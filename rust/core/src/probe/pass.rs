@@ -1,5 +1,7 @@
 //! A pass of the logistic objective by the kernels of this CPU.
 
+use rayon::prelude::*;
+
 use super::rounding::Rounding;
 use super::space::{Collect, HEAVIEST};
 use super::sums::{Confusions, SharedGradient};
@@ -180,6 +182,9 @@ impl Kept {
         for (i, (row, &target)) in z.chunks_exact_mut(padded(k)).zip(targets).enumerate() {
             for (g, &r) in self.intercept.iter_mut().zip(row.iter()) {
                 *g += f64::from(r);
+            }
+            if let (Some(confusions), Some(&next)) = (keep.confusions, targets.get(i + 1)) {
+                confusions.prefetch(next as usize);
             }
             self.add_row(i, &mut row[..k], target, keep);
         }
@@ -405,7 +410,7 @@ impl KernelPass<'_> {
             }
             Ok(())
         })?;
-        runs.iter_mut().for_each(|run| flush(run, 0));
+        runs.par_iter_mut().enumerate().for_each(|(t, run)| flush(run, t));
         Ok(self.combine(runs, shared))
     }
 

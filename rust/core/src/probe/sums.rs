@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use multiversion::multiversion;
+use rayon::prelude::*;
 
-use crate::kernel::{LANES, padded};
+use crate::kernel::{LANES, padded, prefetch};
 use crate::moments::Design;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,6 +113,8 @@ pub(super) enum Confusions {
 /// Classes up to which all pairs have a place (32 MB).
 const DENSE_CLASSES: usize = 2048;
 const MAPS: usize = 64;
+/// Sums of a cache line.
+const LINE_UNITS: usize = 8;
 /// Classes up to which every residual counts; with more, those below `SMALL` of the row's largest go into the total
 /// only. Of the row's largest, since rows that are separated have small residuals only, and a metric without their pairs
 /// takes half as many passes more (0003).
@@ -126,6 +129,14 @@ impl Confusions {
             Self::Dense((0..k).map(|_| Mutex::new(vec![0; k])).collect())
         } else {
             Self::Sparse((0..MAPS).map(|_| Mutex::default()).collect())
+        }
+    }
+
+    /// Ask for the memory to which rows of true class `j` are added.
+    pub fn prefetch(&self, j: usize) {
+        if let Self::Dense(rows) = self {
+            let row = locked(&rows[j]);
+            row.iter().step_by(LINE_UNITS).for_each(|units| prefetch(units));
         }
     }
 
@@ -163,11 +174,15 @@ impl Confusions {
             }
         }
         by_class
-            .into_iter()
+            .into_par_iter()
             .map(|mut pairs| {
                 pairs.retain(|&(_, units)| units > 0);
-                pairs.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-                pairs.truncate(most);
+                let order = |a: &(usize, u64), b: &(usize, u64)| b.1.cmp(&a.1).then(a.0.cmp(&b.0));
+                if most < pairs.len() {
+                    pairs.select_nth_unstable_by(most, order);
+                    pairs.truncate(most);
+                }
+                pairs.sort_unstable_by(order);
                 pairs.into_iter().map(|(j, units)| (j, units as f64 / ONE)).collect()
             })
             .collect()

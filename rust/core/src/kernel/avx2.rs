@@ -2,13 +2,14 @@
 //!
 //! Registers   6 × 2 or 5 × 2 accumulators, 2 for a panel's words of one step, one broadcast
 //! Rounding    float32 sums
-//! Needs       avx2, fma
+//! Needs       avx2, fma; f16c, which every such CPU has
 //! Defined by  [`super::portable`]; tested in `kernel::tests`
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
+use super::few_avx2;
 use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
@@ -19,10 +20,14 @@ pub(super) const F32: Kernel = Kernel {
     one: panel,
     two,
     four: None,
-    few: None,
+    few: Some(few_avx2::FEW),
     state: None,
     registers: Some(registers),
-    detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+    detect: || {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+    },
     pays: || false,
     opt_in: false,
 };

@@ -15,9 +15,13 @@ mod avx512;
 mod choice;
 mod few;
 #[cfg(target_arch = "x86_64")]
+mod few_avx2;
+#[cfg(target_arch = "x86_64")]
 mod few_avx512;
 #[cfg(test)]
 mod few_tests;
+#[cfg(target_arch = "x86_64")]
+mod few_x86;
 mod gram;
 mod layout;
 #[cfg(test)]

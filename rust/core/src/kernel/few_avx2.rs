@@ -1,0 +1,107 @@
+//! Products on rows as they lie ([`super::few`]), on AVX2: eight features in a register, twelve accumulators at most.
+//!
+//! Needs       avx2, fma, f16c
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::array::from_fn;
+use std::ops::Range;
+use std::slice::from_mut;
+
+use super::few::{Backward, Block, Forward, Micro};
+use super::few_x86::{CHUNK, GROUP, LINE, few_products};
+use super::layout::LANES;
+
+/// Values of a register.
+const WIDTH: usize = 8;
+
+few_products! {
+    "avx2,fma,f16c", __m256,
+    2 2 4, 3 3 3, 4 4 2, 5 5 2, 6 6 2, 8 8 1, 10 10 1, 12 12 1, 16 8 1
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn zero() -> __m256 {
+    _mm256_setzero_ps()
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast(value: f32) -> __m256 {
+    _mm256_set1_ps(value)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
+    _mm256_fmadd_ps(a, b, c)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_of(values: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps::<1>(values));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// # Safety
+/// Eight values on half a cache line.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn read(at: *const f32) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe { _mm256_load_ps(at) }
+}
+
+/// `a + b` to `at`.
+///
+/// # Safety
+/// As [`read`]'s.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn write_sum(at: *mut f32, a: __m256, b: __m256) {
+    // SAFETY: the caller's.
+    unsafe { _mm256_store_ps(at, _mm256_add_ps(a, b)) }
+}
+
+/// `(x − shift) · scale`.
+///
+/// # Safety
+/// As [`read`]'s, for both.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn shifted(x: __m256, shift: *const f32, scale: *const f32) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe { _mm256_mul_ps(_mm256_sub_ps(x, read(shift)), read(scale)) }
+}
+
+/// # Safety
+/// Eight values of a row from `first` on are readable.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn load<const HALF: bool>(row: *const u8, first: usize) -> __m256 {
+    // SAFETY: the caller's.
+    unsafe {
+        if HALF {
+            _mm256_cvtph_ps(_mm_loadu_si128(row.add(2 * first).cast()))
+        } else {
+            _mm256_loadu_ps(row.add(4 * first).cast())
+        }
+    }
+}
+
+/// # Safety
+/// `n` values of a row from `first` on are readable, fewer than eight.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn load_rest<const HALF: bool>(row: *const u8, first: usize, n: usize) -> __m256 {
+    let size = if HALF { 2 } else { 4 };
+    let mut values = [0_u8; 4 * WIDTH];
+    // SAFETY: the caller's; `n` values are fewer than there is room for.
+    unsafe {
+        std::ptr::copy_nonoverlapping(row.add(size * first), values.as_mut_ptr(), size * n);
+        load::<HALF>(values.as_ptr(), 0)
+    }
+}

@@ -75,9 +75,10 @@ impl<S: Space> Solver<'_, S> {
         self.space.evaluate(point, self.settings.alpha, collect, rounding)
     }
 
-    /// Let the next rounded passes round residuals below the size that suits where F is `objective`.
-    pub fn round_at(&mut self, objective: f64) {
-        self.small = small_residual(self.design, self.settings.tol, objective);
+    /// Let the next rounded passes round residuals below the size that suits where F is `objective`, about `gap` above its
+    /// minimum.
+    pub fn round_at(&mut self, objective: f64, gap: f64) {
+        self.small = small_residual(self.design, self.settings.tol, objective, gap);
     }
 
     /// Go down from `point` until a rule says stop, which only an exact pass may: when those that round have done
@@ -202,8 +203,8 @@ impl<S: Space> Solver<'_, S> {
         direction: &S::Vector,
         collect: Collect,
     ) -> Result<Step<S>> {
-        self.round_at(at.objective);
         let slope = self.space.dot(direction, &at.gradient)?;
+        self.round_at(at.objective, -0.5 * slope);
         let mut length = 1.0;
         for _ in 0..MAX_HALVINGS {
             let next = self.space.step(point, length, direction)?;

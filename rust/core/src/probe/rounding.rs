@@ -22,22 +22,40 @@ pub(super) const ROUNDED_TOL: f64 = 1e-4;
 /// tolerance. Twice as much ended fits above it (docs/decisions/0015-sparse-residuals.md).
 const SMALL: f64 = 0.4;
 const LARGEST: f64 = 1.0 / 256.0;
+/// Share of the gap before a step that may stand in place of the tolerance after it, and the largest size then: while much
+/// is left to gain, coarser gradients lead as far (the same decision).
+const FAR_SHARE: f64 = 0.1;
+const LARGEST_FAR: f64 = 1.0 / 64.0;
+/// Share of F that the discriminant's gap is taken for.
+const START_SHARE: f64 = 0.3;
 /// Size at F = ln k from which rounding residuals alone pays, where factors are not rounded: below, most of them stay.
 const PAYS: f32 = 1.0 / 512.0;
 
-/// Size below which residuals may be rounded where F is `objective`.
+/// Size below which residuals may be rounded where F is `objective` and was about `gap` above its minimum before the step.
+pub(super) fn small_residual(design: &Design, tol: f64, objective: f64, gap: f64) -> f32 {
+    let near = size(design, tol.max(ROUNDED_TOL) * objective).min(LARGEST);
+    let far = size(design, FAR_SHARE * gap).min(LARGEST_FAR);
+    near.max(far) as f32
+}
+
+/// What is taken for the gap of the linear discriminant, where F is `objective`.
+pub(super) fn gap_at_start(objective: f64) -> f64 {
+    START_SHARE * objective
+}
+
+/// Size at which gradients are off by about 0.4 of `worth`.
 ///
 /// A residual r that becomes 0 or ± s has a variance of up to |r| s, so that gradients of `d k` weights are off by a gap of
 /// d k · s · share / 2n, where `share` is that of the curvature in such residuals, at most near 3.2 √s.
-pub(super) fn small_residual(design: &Design, tol: f64, objective: f64) -> f32 {
+fn size(design: &Design, worth: f64) -> f64 {
     let weights = (design.n_features() * design.classes.len()) as f64;
-    let small = SMALL * (tol.max(ROUNDED_TOL) * objective * design.n as f64 / weights).powf(2.0 / 3.0);
-    if small.is_finite() { small.min(LARGEST) as f32 } else { 0.0 }
+    let size = SMALL * (worth * design.n as f64 / weights).powf(2.0 / 3.0);
+    if size.is_finite() { size } else { 0.0 }
 }
 
 /// Whether rounding residuals alone pays.
 pub(super) fn pays(design: &Design, tol: f64) -> bool {
-    small_residual(design, tol, (design.classes.len() as f64).ln()) >= PAYS
+    small_residual(design, tol, (design.classes.len() as f64).ln(), 0.0) >= PAYS
 }
 
 #[cfg(test)]
@@ -62,15 +80,21 @@ mod tests {
     #[test]
     fn sizes_grow_with_tolerance_and_rows_and_stay_in_bounds() {
         let (few, many) = (design(1_000, 64, 50), design(100_000, 64, 50));
-        assert!(small_residual(&few, 1e-3, 1.0) < small_residual(&few, 1e-2, 1.0));
-        assert!(small_residual(&few, 1e-3, 1.0) < small_residual(&many, 1e-3, 1.0));
+        let at = |design: &Design, tol: f64, objective: f64| small_residual(design, tol, objective, 0.0);
+        assert!(at(&few, 1e-3, 1.0) < at(&few, 1e-2, 1.0));
+        assert!(at(&few, 1e-3, 1.0) < at(&many, 1e-3, 1.0));
         // 0.4 (1e-3 · 1 · 1000 / 3200)^(2/3)
-        assert!((small_residual(&few, 1e-3, 1.0) - 1.842e-3).abs() < 1e-6);
-        assert_eq!(small_residual(&few, 1e-15, 1.0), small_residual(&few, ROUNDED_TOL, 1.0));
-        assert_eq!(f64::from(small_residual(&many, 10.0, 1.0)), LARGEST);
+        assert!((at(&few, 1e-3, 1.0) - 1.842e-3).abs() < 1e-6);
+        assert_eq!(at(&few, 1e-15, 1.0), at(&few, ROUNDED_TOL, 1.0));
+        assert_eq!(f64::from(at(&many, 10.0, 1.0)), LARGEST);
         for objective in [0.0, f64::NAN, f64::INFINITY, -1.0] {
-            assert_eq!(small_residual(&few, 1e-3, objective), 0.0);
+            assert_eq!(at(&few, 1e-3, objective), 0.0);
         }
+        // ten times the tolerance above the minimum, and far above it; what is no number counts as nothing
+        assert_eq!(small_residual(&few, 1e-3, 1.0, 1e-2), at(&few, 1e-3, 1.0));
+        assert_eq!(small_residual(&few, 1e-4, 1.0, 1e-2), at(&few, 1e-3, 1.0));
+        assert_eq!(f64::from(small_residual(&many, 1e-3, 1.0, 1.0)), LARGEST_FAR);
+        assert_eq!(small_residual(&few, 1e-3, 1.0, f64::NAN), at(&few, 1e-3, 1.0));
         assert!(pays(&many, 1e-3) && !pays(&design(500, 500, 100), 1e-3));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Linear;
 use super::descent::Solver;
+use super::rounding::gap_at_start;
 use super::space::Space;
 use crate::error::Result;
 use crate::moments::Design;
@@ -66,7 +67,7 @@ fn scaled_discriminant<S: Space>(solver: &mut Solver<'_, S>) -> Result<S::Vector
     let best = (0..values.len())
         .min_by(|&a, &b| values[a].total_cmp(&values[b]))
         .expect("an objective for each factor");
-    solver.round_at(values[best]);
+    solver.round_at(values[best], gap_at_start(values[best]));
     solver.space.scaled(factors[best], &point)
 }
 
@@ -76,7 +77,7 @@ fn given<S: Space>(solver: &mut Solver<'_, S>, probe: &Linear) -> Result<S::Vect
     let point = space.vector(probe.for_design(solver.design)?)?;
     if solver.reduced && space.rounds_residuals() && space.n_rows() >= SAMPLED_ROWS {
         let values = objectives_by_factor(solver, &point, &[1.0])?;
-        solver.round_at(values[0]);
+        solver.round_at(values[0], 0.0);
     }
     Ok(point)
 }

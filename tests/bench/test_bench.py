@@ -1,9 +1,11 @@
 """The benchmark harness at its smallest size: rows of ours are right, a wrong answer fails its row. No times."""
 
 import csv
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +68,18 @@ def test_rivals_stand_beside_ours_or_are_said_to_be_missing(tmp_path):
     by_name = {r["who"]: r for r in rows if r["goal"] == "one penalty"}
     assert float(by_name["scikit-learn Ridge cholesky float32"]["ratio"]) > 0
     assert any(name.startswith("scikit-learn-intelex") for name in by_name)
+
+
+def test_a_rival_is_timed_and_its_passes_counted_where_it_arrives(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    jobs, contract, rows = (importlib.import_module(name) for name in ("jobs", "contract", "rows"))
+    answer = contract.Answer([8.0], {}, {"passes": 40}, [(2.0, 3.0), (4.0, 1.5), (6.0, 1.009), (8.0, 1.0005)])
+    row = rows.Row("logistic", "alpha", "smoke", "SGD", 2)
+    steps = jobs._rival_steps(SimpleNamespace(errors=lambda *_: None), row, answer, 1.0, 1.0005)
+    steps = {step.goal: step for step in steps}
+    assert (steps["alpha to 0.01"].seconds_min, steps["alpha to 0.01"].passes) == (6.0, 30)
+    assert (steps["alpha to 0.001"].seconds_min, steps["alpha to 0.001"].passes) == (8.0, 40)
+    assert steps["alpha to 0.0001"].status == "not reached"
 
 
 def test_processes_of_their_own_have_their_memory_measured(tmp_path):

@@ -4,13 +4,8 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
-use std::array::from_fn;
-use std::ops::Range;
-use std::slice::from_mut;
 
-use super::few::{Backward, Block, Forward, Micro};
-use super::few_x86::{CHUNK, GROUP, LINE, few_products};
-use super::layout::LANES;
+use super::few_x86::few_products;
 
 /// Values of a register.
 const WIDTH: usize = 8;

@@ -23,7 +23,19 @@ fn with<'a>(halves: &'a [f16], singles: &'a [f32], is_half: bool, d: usize) -> F
 fn products_on_rows_as_they_lie_agree_with_float64() {
     let mut seen = 0;
     for kernel in usable() {
-        for (n, d) in [(1, 1), (3, 15), (5, 16), (7, 17), (33, 31), (40, 64), (97, 129), (18, 200)] {
+        for (n, d) in [
+            (1, 1),
+            (3, 15),
+            (5, 16),
+            (7, 17),
+            (33, 31),
+            (40, 64),
+            (97, 129),
+            (18, 200),
+            (9, 511),
+            (9, 513),
+            (10, 1029),
+        ] {
             for k in 2..=FEW_CLASSES {
                 let shift: Vec<f32> = (0..d).map(|j| (j % 7) as f32 * 0.37).collect();
                 let scale: Vec<f32> = (0..d).map(|j| (j % 5) as f32 * 0.8).collect();

@@ -8,8 +8,6 @@
 /// those of all features would come from the second for each row (51 kB at 1280 features and ten classes).
 pub(super) const GROUP: usize = 8;
 pub(super) const CHUNK: usize = 512;
-/// Bytes of a cache line.
-pub(super) const LINE: usize = 64;
 
 /// `FEW`, the products on registers of type `$vector`. `$classes, $part, $rows`: of a probe of so many classes a part
 /// at a time, for as many rows (or groups of features) as have their accumulators in registers.
@@ -19,6 +17,17 @@ pub(super) const LINE: usize = 64;
 /// of `WIDTH` features and `load_rest::<HALF>(row, first, n)` of n features and zeros.
 macro_rules! few_products {
     ($features:literal, $vector:ty, $($classes:literal $part:literal $rows:literal),*) => {
+        use std::array::from_fn;
+        use std::ops::Range;
+        use std::slice::from_mut;
+
+        use super::few::{Backward, Block, Forward, Micro};
+        use super::few_x86::{CHUNK, GROUP};
+        use super::layout::LANES;
+        use super::prefetch::LINE_BYTES;
+
+        const _: () = assert!(LANES % WIDTH == 0);
+
         pub(super) const FEW: Micro = Micro { forward, backward };
 
         /// Where class 0 has its value of the first of `WIDTH` features, those of group `s`, where classes are `k`.
@@ -136,7 +145,7 @@ macro_rules! few_products {
                         let mut x = [zero(); R];
                         for ((x, &row), &next) in x.iter_mut().zip(&rows).zip(&next) {
                             *x = features::<HALF>(&t.block, row, s, rest);
-                            if part == 0 && s % (LINE / (WIDTH * bytes)) == 0 {
+                            if part == 0 && s % (LINE_BYTES / (WIDTH * bytes)) == 0 {
                                 _mm_prefetch::<_MM_HINT_T1>(next.add(s * WIDTH * bytes).cast());
                             }
                         }
@@ -159,6 +168,7 @@ macro_rules! few_products {
         /// As [`backward`]'s.
         #[target_feature(enable = $features)]
         unsafe fn backward_of<const HALF: bool, const K: usize, const C: usize, const G: usize>(t: &Backward<'_>) {
+            const { assert!(K % C == 0) }
             let (whole, rest) = (t.block.n_features / WIDTH, t.block.n_features % WIDTH);
             // SAFETY: groups of features below `whole` are whole, the last has `rest`.
             unsafe {

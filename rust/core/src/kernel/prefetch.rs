@@ -1,5 +1,8 @@
 //! Memory asked for before it is read.
 
+/// Of a cache line.
+pub const LINE_BYTES: usize = 64;
+
 /// Ask for the cache line at `address`, so that a read soon after does not wait for memory. A hint: any address is
 /// allowed, and where the CPU has none nothing happens.
 #[inline(always)]

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, LANES, Panels, Symmetric, all_finite, prefetch};
+use crate::kernel::{Kernel, LANES, LINE_BYTES, Panels, Symmetric, all_finite, prefetch};
 use crate::rows::Matrix;
 
 /// Rows that are asked for ahead.
@@ -176,8 +176,7 @@ fn add_sums(x: &[f32], first: usize, labels: &[u32], sums: &mut [f64], range: &m
         prefetch(row.as_ptr().wrapping_add(ROWS_AHEAD * d + first));
         if let Some(&later) = labels.get(i + ROWS_AHEAD) {
             let sums = &sums[later as usize * LANES..];
-            prefetch(&raw const sums[0]);
-            prefetch(&raw const sums[LANES / 2]);
+            sums[..LANES].iter().step_by(LINE_BYTES / size_of::<f64>()).for_each(|sum| prefetch(sum));
         }
         let row = &row[columns.clone()];
         let sums = &mut sums[label as usize * LANES..][..LANES];

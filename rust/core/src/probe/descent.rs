@@ -103,7 +103,9 @@ impl<S: Space> Solver<'_, S> {
             let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
             let mut direction = space.direction(&memory, &at.gradient, &metric)?;
             let mut slope = space.dot(&direction, &at.gradient)?;
+            let mut decrement = -0.5 * slope;
             if slope >= 0.0 {
+                decrement = 0.0; // a gradient says nothing of the gap
                 space.forget(&mut memory)?;
                 direction = space.scaled(-1.0, &at.gradient)?;
                 slope = space.dot(&direction, &at.gradient)?;
@@ -137,7 +139,7 @@ impl<S: Space> Solver<'_, S> {
                     curvature: REFRESH.contains(&iteration) || at.objective < FALLEN * metric_objective,
                     covariance: weights_gap <= NEAR * tolerance,
                 };
-                match self.search(&point, &at, &direction, collect)? {
+                match self.search(&point, &at, &direction, decrement, collect)? {
                     Step::To { point: next, at: there, gain } => {
                         space.remember(&mut memory, (&next, &point), (&there.gradient, &at.gradient))?;
                         (point, at) = (next, there);
@@ -195,16 +197,17 @@ impl<S: Space> Solver<'_, S> {
         self.passes.floor() + f64::from(u8::from(self.reduced)) >= self.settings.max_passes as f64
     }
 
-    /// First point along `direction` with sufficient decrease, step 1 first.
+    /// First point along `direction` with sufficient decrease, step 1 first; `decrement` is about what F is above its minimum.
     fn search(
         &mut self,
         point: &S::Vector,
         at: &EvaluationIn<S>,
         direction: &S::Vector,
+        decrement: f64,
         collect: Collect,
     ) -> Result<Step<S>> {
         let slope = self.space.dot(direction, &at.gradient)?;
-        self.round_at(at.objective, -0.5 * slope);
+        self.round_at(at.objective, decrement);
         let mut length = 1.0;
         for _ in 0..MAX_HALVINGS {
             let next = self.space.step(point, length, direction)?;

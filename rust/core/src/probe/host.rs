@@ -205,7 +205,7 @@ impl<'a> Space for Host<'a> {
     }
 
     fn direction(&self, memory: &Memory, gradient: &Vec<f64>, metric: &Metric<'a>) -> Result<Vec<f64>> {
-        Ok(memory.direction(gradient, |v| metric.solve(v), |v| metric.square(v)))
+        Ok(memory.direction(gradient, |v| metric.solve(v), |v| metric.norm_square(v)))
     }
 }
 

@@ -105,12 +105,13 @@ impl Memory {
         });
     }
 
-    /// −H g, where H agrees with the remembered pairs and is γ P⁻¹ elsewhere: `solve(v)` is P⁻¹ v, `square(v)` vᵀ P⁻¹ v.
+    /// −H g, where H agrees with the remembered pairs and is γ P⁻¹ elsewhere: `solve(v)` is P⁻¹ v,
+    /// `norm_square(v)` vᵀ P⁻¹ v, both up to what is the same for all classes.
     pub(super) fn direction(
         &self,
         gradient: &[f64],
         solve: impl Fn(&[f32]) -> Vec<f32>,
-        square: impl Fn(&[f32]) -> f64,
+        norm_square: impl Fn(Vec<f32>) -> f64,
     ) -> Vec<f64> {
         let penalized = self.penalized;
         let mut q: Vec<f32> = gradient.iter().map(|&g| g as f32).collect();
@@ -123,7 +124,7 @@ impl Memory {
         let gamma = self.pairs.back().map_or(1.0, |held| {
             let mut change = vec![0.0; q.len()];
             held.add_change(&mut change, 1.0, penalized);
-            let scaled = square(&change);
+            let scaled = norm_square(change);
             if scaled > 0.0 { 1.0 / (held.rho * scaled) } else { 1.0 }
         });
         let mut r = solve(&q);
@@ -153,7 +154,7 @@ mod tests {
 
     /// A direction in the metric of the coordinates.
     fn plain(memory: &Memory, gradient: &[f64]) -> Vec<f64> {
-        memory.direction(gradient, <[f32]>::to_vec, |v| dot(v, v))
+        memory.direction(gradient, <[f32]>::to_vec, |v| dot(&v, &v))
     }
 
     /// A quadratic's minimum is one direction away once the pairs span the space, whatever the metric.

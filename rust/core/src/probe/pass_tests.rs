@@ -76,7 +76,7 @@ fn rows_as_they_lie_give_the_sums_of_staged_rows() {
             assert_eq!(matrix.value_bytes().is_none(), kind == "both");
             for (few, threads) in with_few.iter().flat_map(|few| [(few, 1), (few, 2)]) {
                 let got = sums(&matrix, &design, &labels, few, threads, Rounding::Exact);
-                assert_eq!(got.errors, want.errors, "{k} {kind} {threads}");
+                assert_eq!(got.errors, want.errors, "{} {k} {kind} {threads}", few.name);
                 // float32 sums of 37 features and of up to 4096 rows in another order, next to sums of n terms near 1
                 let near = |a: f64, b: f64, size: f64| (a - b).abs() <= 2e-6 * size;
                 let n = all.len() as f64;
@@ -85,7 +85,7 @@ fn rows_as_they_lie_give_the_sums_of_staged_rows() {
                 );
                 assert_eq!(got.gradient.len(), (D + 1) * k);
                 for (at, (&a, &b)) in got.gradient.iter().zip(&want.gradient).enumerate() {
-                    assert!(near(a, b, n), "{k} {kind} {threads} {at}: {a} {b}");
+                    assert!(near(a, b, n), "{} {k} {kind} {threads} {at}: {a} {b}", few.name);
                 }
                 let (a, b) = (got.curvature.unwrap(), want.curvature.as_ref().unwrap());
                 for (a, b) in a.mass.iter().chain(&a.squares).zip(b.mass.iter().chain(&b.squares)) {

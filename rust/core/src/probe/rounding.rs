@@ -18,16 +18,14 @@ pub enum Rounding {
 /// Tolerance that rounded passes are good for at best: on standardized features gradients in bfloat16 stall at
 /// 2e-5 of the objective or above.
 pub(super) const ROUNDED_TOL: f64 = 1e-4;
-/// Size of residuals at tolerance · F · n / (d k) = 1, and the largest: the gap that they are worth is then about 0.4 of the
-/// tolerance. Twice as much ended fits above it (docs/decisions/0015-sparse-residuals.md).
+/// Size of residuals at worth · n / (d k) = 1: the gap that they make is then about 0.4 of `worth`. Twice as much ended
+/// fits above their tolerance (docs/decisions/0015-sparse-residuals.md). And the largest near the minimum.
 const SMALL: f64 = 0.4;
 const LARGEST: f64 = 1.0 / 256.0;
 /// Share of the gap before a step that may stand in place of the tolerance after it, and the largest size then: while much
 /// is left to gain, coarser gradients lead as far (the same decision).
 const FAR_SHARE: f64 = 0.1;
-const LARGEST_FAR: f64 = 1.0 / 64.0;
-/// Share of F that the discriminant's gap is taken for.
-const START_SHARE: f64 = 0.3;
+const LARGEST_FAR: f64 = 1.0 / 32.0;
 /// Size at F = ln k from which rounding residuals alone pays, where factors are not rounded: below, most of them stay.
 const PAYS: f32 = 1.0 / 512.0;
 
@@ -38,12 +36,7 @@ pub(super) fn small_residual(design: &Design, tol: f64, objective: f64, gap: f64
     near.max(far) as f32
 }
 
-/// What is taken for the gap of the linear discriminant, where F is `objective`.
-pub(super) fn gap_at_start(objective: f64) -> f64 {
-    START_SHARE * objective
-}
-
-/// Size at which gradients are off by about 0.4 of `worth`.
+/// Size at which gradients are off by a gap of about 0.4 of `worth`.
 ///
 /// A residual r that becomes 0 or ± s has a variance of up to |r| s, so that gradients of `d k` weights are off by a gap of
 /// d k · s · share / 2n, where `share` is that of the curvature in such residuals, at most near 3.2 √s.

@@ -2,7 +2,6 @@
 
 use super::Linear;
 use super::descent::Solver;
-use super::rounding::gap_at_start;
 use super::space::Space;
 use crate::error::Result;
 use crate::moments::Design;
@@ -67,7 +66,8 @@ fn scaled_discriminant<S: Space>(solver: &mut Solver<'_, S>) -> Result<S::Vector
     let best = (0..values.len())
         .min_by(|&a, &b| values[a].total_cmp(&values[b]))
         .expect("an objective for each factor");
-    solver.round_at(values[best], gap_at_start(values[best]));
+    // F bounds the gap; it is half of F and more where features tell classes apart
+    solver.round_at(values[best], values[best]);
     solver.space.scaled(factors[best], &point)
 }
 

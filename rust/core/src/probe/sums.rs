@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::kernel::{LANES, padded, prefetch};
+use crate::kernel::{LANES, LINE_BYTES, padded, prefetch};
 use crate::moments::Design;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -113,8 +113,6 @@ pub(super) enum Confusions {
 /// Classes up to which all pairs have a place (32 MB).
 const DENSE_CLASSES: usize = 2048;
 const MAPS: usize = 64;
-/// Sums of a cache line.
-const LINE_UNITS: usize = 8;
 /// Classes up to which every residual counts; with more, those below `SMALL` of the row's largest go into the total
 /// only. Of the row's largest, since rows that are separated have small residuals only, and a metric without their pairs
 /// takes half as many passes more (0003).
@@ -132,11 +130,12 @@ impl Confusions {
         }
     }
 
-    /// Ask for the memory to which rows of true class `j` are added.
+    /// Ask for the memory to which rows of true class `j` are added, unless a thread is adding one.
     pub fn prefetch(&self, j: usize) {
-        if let Self::Dense(rows) = self {
-            let row = locked(&rows[j]);
-            row.iter().step_by(LINE_UNITS).for_each(|units| prefetch(units));
+        if let Self::Dense(rows) = self
+            && let Ok(row) = rows[j].try_lock()
+        {
+            row.iter().step_by(LINE_BYTES / size_of::<u64>()).for_each(|units| prefetch(units));
         }
     }
 

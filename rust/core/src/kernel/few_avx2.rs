@@ -4,6 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    _mm256_add_ps as add, _mm256_fmadd_ps as multiply_add, _mm256_load_ps as read, _mm256_mul_ps as multiply,
+    _mm256_set1_ps as broadcast, _mm256_setzero_ps as zero, _mm256_store_ps as write,
+    _mm256_sub_ps as subtract,
+};
 
 use super::few_x86::few_products;
 
@@ -17,59 +22,10 @@ few_products! {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn zero() -> __m256 {
-    _mm256_setzero_ps()
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn broadcast(value: f32) -> __m256 {
-    _mm256_set1_ps(value)
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_add(a: __m256, b: __m256, c: __m256) -> __m256 {
-    _mm256_fmadd_ps(a, b, c)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
 fn sum_of(values: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(values), _mm256_extractf128_ps::<1>(values));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-}
-
-/// # Safety
-/// Eight values on half a cache line.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn read(at: *const f32) -> __m256 {
-    // SAFETY: the caller's.
-    unsafe { _mm256_load_ps(at) }
-}
-
-/// `a + b` to `at`.
-///
-/// # Safety
-/// As [`read`]'s.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn write_sum(at: *mut f32, a: __m256, b: __m256) {
-    // SAFETY: the caller's.
-    unsafe { _mm256_store_ps(at, _mm256_add_ps(a, b)) }
-}
-
-/// `(x − shift) · scale`.
-///
-/// # Safety
-/// As [`read`]'s, for both.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn shifted(x: __m256, shift: *const f32, scale: *const f32) -> __m256 {
-    // SAFETY: the caller's.
-    unsafe { _mm256_mul_ps(_mm256_sub_ps(x, read(shift)), read(scale)) }
 }
 
 /// # Safety

@@ -4,6 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    _mm512_add_ps as add, _mm512_fmadd_ps as multiply_add, _mm512_load_ps as read, _mm512_mul_ps as multiply,
+    _mm512_reduce_add_ps as sum_of, _mm512_set1_ps as broadcast, _mm512_setzero_ps as zero,
+    _mm512_store_ps as write, _mm512_sub_ps as subtract,
+};
 
 use super::few_x86::few_products;
 
@@ -13,61 +18,6 @@ const WIDTH: usize = 16;
 few_products! {
     "avx512f,avx512bw,avx512vl", __m512,
     2 2 4, 3 3 4, 4 4 4, 5 5 4, 6 6 4, 8 8 2, 10 10 2, 12 12 2, 16 16 1
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn zero() -> __m512 {
-    _mm512_setzero_ps()
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn broadcast(value: f32) -> __m512 {
-    _mm512_set1_ps(value)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
-    _mm512_fmadd_ps(a, b, c)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn sum_of(values: __m512) -> f32 {
-    _mm512_reduce_add_ps(values)
-}
-
-/// # Safety
-/// Sixteen values on a cache line.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn read(at: *const f32) -> __m512 {
-    // SAFETY: the caller's.
-    unsafe { _mm512_load_ps(at) }
-}
-
-/// `a + b` to `at`.
-///
-/// # Safety
-/// As [`read`]'s.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn write_sum(at: *mut f32, a: __m512, b: __m512) {
-    // SAFETY: the caller's.
-    unsafe { _mm512_store_ps(at, _mm512_add_ps(a, b)) }
-}
-
-/// `(x − shift) · scale`.
-///
-/// # Safety
-/// As [`read`]'s, for both.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn shifted(x: __m512, shift: *const f32, scale: *const f32) -> __m512 {
-    // SAFETY: the caller's.
-    unsafe { _mm512_mul_ps(_mm512_sub_ps(x, read(shift)), read(scale)) }
 }
 
 /// # Safety

@@ -9,12 +9,23 @@
 pub(super) const GROUP: usize = 8;
 pub(super) const CHUNK: usize = 512;
 
+/// Call `$function::<half, classes, part, rows>` for the type and the width of a block.
+macro_rules! by_width {
+    ($t:expr, $function:ident, $($classes:literal $part:literal $rows:literal),*) => {
+        match ($t.block.is_half, $t.block.width) {
+            $((true, $classes) => $function::<true, $classes, $part, $rows>($t),)*
+            $((false, $classes) => $function::<false, $classes, $part, $rows>($t),)*
+            _ => unreachable!("a width that there is code for"),
+        }
+    };
+}
+
 /// `FEW`, the products on registers of type `$vector`. `$classes, $part, $rows`: of a probe of so many classes a part
 /// at a time, for as many rows (or groups of features) as have their accumulators in registers.
 ///
-/// Around it stand `WIDTH`, values of a register, and with the features `zero()`, `broadcast(f32)`, `multiply_add(a, b,
-/// c)` (a b + c), `sum_of(register)`, `shifted(x, shift, scale)`, aligned `read` and `write_sum`, `load::<HALF>(row, first)`
-/// of `WIDTH` features and `load_rest::<HALF>(row, first, n)` of n features and zeros.
+/// Around it stand `WIDTH`, values of a register; the instructions `zero`, `broadcast`, `add`, `subtract`, `multiply`,
+/// `multiply_add` (a b + c), and aligned `read` and `write`; with the features `sum_of(register)`, `load::<HALF>(row, first)` of
+/// `WIDTH` features and `load_rest::<HALF>(row, first, n)` of n features and zeros.
 macro_rules! few_products {
     ($features:literal, $vector:ty, $($classes:literal $part:literal $rows:literal),*) => {
         use std::array::from_fn;
@@ -22,7 +33,7 @@ macro_rules! few_products {
         use std::slice::from_mut;
 
         use super::few::{Backward, Block, Forward, Micro};
-        use super::few_x86::{CHUNK, GROUP};
+        use super::few_x86::{CHUNK, GROUP, by_width};
         use super::layout::LANES;
         use super::prefetch::LINE_BYTES;
 
@@ -40,26 +51,14 @@ macro_rules! few_products {
         /// The CPU has the features; the addresses are valid as [`Forward`] says.
         unsafe fn forward(t: &Forward<'_>) {
             // SAFETY: the caller's.
-            unsafe {
-                match (t.block.is_half, t.block.width) {
-                    $((true, $classes) => forward_of::<true, $classes, $part, $rows>(t),)*
-                    $((false, $classes) => forward_of::<false, $classes, $part, $rows>(t),)*
-                    _ => unreachable!("a width that there is code for"),
-                }
-            }
+            unsafe { by_width!(t, forward_of, $($classes $part $rows),*) }
         }
 
         /// # Safety
         /// The CPU has the features; the addresses are valid as [`Backward`] says.
         unsafe fn backward(t: &Backward<'_>) {
             // SAFETY: the caller's.
-            unsafe {
-                match (t.block.is_half, t.block.width) {
-                    $((true, $classes) => backward_of::<true, $classes, $part, $rows>(t),)*
-                    $((false, $classes) => backward_of::<false, $classes, $part, $rows>(t),)*
-                    _ => unreachable!("a width that there is code for"),
-                }
-            }
+            unsafe { by_width!(t, backward_of, $($classes $part $rows),*) }
         }
 
         /// Features of group `s`, shifted and scaled; the last `rest` of a row where there are fewer than `WIDTH`.
@@ -73,7 +72,8 @@ macro_rules! few_products {
             // SAFETY: the caller's.
             unsafe {
                 let x = if rest == 0 { load::<HALF>(row, first) } else { load_rest::<HALF>(row, first, rest) };
-                shifted(x, block.shift.as_ptr().add(first), block.scale.as_ptr().add(first))
+                let (shift, scale) = (block.shift.as_ptr().add(first), block.scale.as_ptr().add(first));
+                multiply(subtract(x, read(shift)), read(scale))
             }
         }
 
@@ -216,7 +216,7 @@ macro_rules! few_products {
                 for (g, sums) in sums.iter().enumerate() {
                     for (c, &sum) in sums.iter().enumerate() {
                         let out = t.sum.add(place(s + g, K) + (part + c) * LANES);
-                        write_sum(out, sum, read(out));
+                        write(out, add(sum, read(out)));
                     }
                 }
             }
@@ -224,4 +224,4 @@ macro_rules! few_products {
     };
 }
 
-pub(super) use few_products;
+pub(super) use {by_width, few_products};

@@ -46,7 +46,7 @@ pub use few::{FEW_CLASSES, Few, FewRows, Lines};
 pub use gram::Symmetric;
 pub use layout::LANES;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
-pub(crate) use prefetch::{LINE_BYTES, prefetch};
+pub(crate) use prefetch::{LINE_BYTES, prefetch, prefetch_all};
 pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual, softmax_residual_by_class};
 pub use sparse::SparseProduct;

@@ -16,3 +16,9 @@ pub fn prefetch<T>(address: *const T) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
 }
+
+/// Ask for the cache lines of values; where they do not begin on one, the last line may be left out.
+#[inline(always)]
+pub fn prefetch_all<T>(values: &[T]) {
+    values.iter().step_by(LINE_BYTES / size_of::<T>()).for_each(|value| prefetch(value));
+}

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::kernel::{Kernel, LANES, LINE_BYTES, Panels, Symmetric, all_finite, prefetch};
+use crate::kernel::{Kernel, LANES, Panels, Symmetric, all_finite, prefetch, prefetch_all};
 use crate::rows::Matrix;
 
 /// Rows that are asked for ahead.
@@ -169,14 +169,13 @@ fn subtract(row: &mut [f32], shift: &[f32]) {
 /// asked for ahead, or most of the time is waiting.
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn add_sums(x: &[f32], first: usize, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
-    let d = x.len() / labels.len().max(1);
+    let d = x.len() / labels.len();
     let columns = first..(first + LANES).min(d);
     let (least, largest) = range.split_at_mut(LANES);
-    for (i, (row, &label)) in x.chunks_exact(d.max(1)).zip(labels).enumerate() {
+    for (i, (row, &label)) in x.chunks_exact(d).zip(labels).enumerate() {
         prefetch(row.as_ptr().wrapping_add(ROWS_AHEAD * d + first));
         if let Some(&later) = labels.get(i + ROWS_AHEAD) {
-            let sums = &sums[later as usize * LANES..];
-            sums[..LANES].iter().step_by(LINE_BYTES / size_of::<f64>()).for_each(|sum| prefetch(sum));
+            prefetch_all(&sums[later as usize * LANES..][..LANES]);
         }
         let row = &row[columns.clone()];
         let sums = &mut sums[label as usize * LANES..][..LANES];

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::kernel::{LANES, LINE_BYTES, padded, prefetch};
+use crate::kernel::{LANES, padded, prefetch_all};
 use crate::moments::Design;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,7 +135,7 @@ impl Confusions {
         if let Self::Dense(rows) = self
             && let Ok(row) = rows[j].try_lock()
         {
-            row.iter().step_by(LINE_BYTES / size_of::<u64>()).for_each(|units| prefetch(units));
+            prefetch_all(&row);
         }
     }
 

@@ -170,21 +170,32 @@ fn subtract(row: &mut [f32], shift: &[f32]) {
 #[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn add_sums(x: &[f32], first: usize, labels: &[u32], sums: &mut [f64], range: &mut [f32]) {
     let d = x.len() / labels.len();
-    let columns = first..(first + LANES).min(d);
-    let (least, largest) = range.split_at_mut(LANES);
+    let (sums, _) = sums.as_chunks_mut::<LANES>();
+    let ([least, largest], []) = range.as_chunks_mut::<LANES>() else {
+        unreachable!("a range of 16 features")
+    };
+    // arrays of their own: compilers know what does not overlap, and use vector instructions everywhere
+    let (mut low, mut high) = (*least, *largest);
     for (i, (row, &label)) in x.chunks_exact(d).zip(labels).enumerate() {
         prefetch(row.as_ptr().wrapping_add(ROWS_AHEAD * d + first));
         if let Some(&later) = labels.get(i + ROWS_AHEAD) {
-            prefetch_all(&sums[later as usize * LANES..][..LANES]);
+            prefetch_all(&sums[later as usize]);
         }
-        let row = &row[columns.clone()];
-        let sums = &mut sums[label as usize * LANES..][..LANES];
-        for (((s, &v), a), b) in sums.iter_mut().zip(row).zip(least.iter_mut()).zip(largest.iter_mut()) {
+        let row = &row[first..];
+        let line = row.first_chunk().copied().unwrap_or_else(|| {
+            let mut line = [0.0; LANES]; // nobody reads what is beyond the last feature
+            line[..row.len()].copy_from_slice(row);
+            line
+        });
+        for (s, v) in sums[label as usize].iter_mut().zip(line) {
             *s += f64::from(v);
+        }
+        for ((a, b), v) in low.iter_mut().zip(&mut high).zip(line) {
             *a = if v < *a { v } else { *a };
             *b = if v > *b { v } else { *b };
         }
     }
+    (*least, *largest) = (low, high);
 }
 
 pub(super) fn add_into<T: Copy + std::ops::AddAssign>(a: &mut [T], b: &[T]) {

@@ -1,11 +1,28 @@
 //! Sums of products and transposition of the vectors of a fit. Sums are float64, in thirty-two parts at a time: the
 //! compiler may not reorder one, and with fewer parts each addition waits for the last.
 
+use std::ops::AddAssign;
+
 use multiversion::multiversion;
 
 use crate::kernel::LANES;
 
 const PARTS: usize = 32;
+
+/// The sum of a power of two of parts, half and half: in their order compilers would leave the vector registers, and not
+/// enter them for what came before.
+#[inline(always)]
+fn total<T: Copy + AddAssign, const N: usize>(mut parts: [T; N]) -> T {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            let part = parts[i + width];
+            parts[i] += part;
+        }
+        width /= 2;
+    }
+    parts[0]
+}
 
 macro_rules! dot {
     ($name:ident, $a:ty, $b:ty) => {
@@ -22,14 +39,7 @@ macro_rules! dot {
             for ((s, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
                 *s += f64::from(a) * f64::from(b);
             }
-            let mut width = PARTS / 2;
-            while width > 0 {
-                for i in 0..width {
-                    sums[i] += sums[i + width];
-                }
-                width /= 2;
-            }
-            sums[0]
+            total(sums)
         }
     };
 }
@@ -60,7 +70,7 @@ pub(super) fn two_dots(a: &[f32], b: &[f32], v: &[f32]) -> (f64, f64) {
         }
     }
     let rest = |a: &[f32]| a.iter().zip(v_rest).map(|(&a, &v)| f64::from(a) * f64::from(v)).sum::<f64>();
-    (of_a.iter().sum::<f64>() + rest(a_rest), of_b.iter().sum::<f64>() + rest(b_rest))
+    (total(of_a) + rest(a_rest), total(of_b) + rest(b_rest))
 }
 
 /// a · b for four b.
@@ -77,7 +87,7 @@ pub(super) fn four_dots(a: &[f64], b: [&[f64]; 4]) -> [f64; 4] {
         }
     }
     let rest = b.map(|(_, b_rest)| a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>());
-    std::array::from_fn(|q| sums[q].iter().sum::<f64>() + rest[q])
+    std::array::from_fn(|q| total(sums[q]) + rest[q])
 }
 
 /// `y += t · x`, float32.
@@ -134,7 +144,7 @@ pub(super) fn remove_mean(v: &mut [f32]) {
             *s += v;
         }
     }
-    let sum: f32 = sums.iter().chain(rest).sum();
+    let sum = total(sums) + rest.iter().sum::<f32>();
     let mean = sum / v.len() as f32;
     v.iter_mut().for_each(|v| *v -= mean);
 }

@@ -73,7 +73,7 @@ wheel: $(VENV)/.deps ## a wheel for Python 3.10 and newer (abi3) in dist/
 wheel-test: wheel ## install that wheel into an empty environment and run the demo and a decomposition there
 	UV=$(abspath $(UV)) PYTHON_OF=$(PYTHON) scripts/test_wheel.sh dist/*.whl
 
-portable: ## the Rust core as a CPU that is no x86 sees it: check and test without the x86 kernels
+portable: ## the Rust core as a CPU without kernels of its own sees it: check and test without the x86 kernels
 	scripts/test_portable.sh
 
 deny: ## licences, sources and duplicates of the crates (needs `cargo install --locked cargo-deny`)

@@ -2,9 +2,8 @@
 # Compile and test the Rust core without its x86 code, on an x86 machine.
 #
 # A copy of the sources is made in which no condition on the architecture holds, so that the compiler sees what it
-# sees on aarch64: every use of an x86 kernel outside such a condition is an error, and so is code that is then
-# unused. Which is less than a build for aarch64 (no other pointer or alignment, no other intrinsics): the CI
-# workflow has that.
+# sees on a CPU that has no kernels here: every use of one outside such a condition is an error, and so is code that is
+# then unused. aarch64 has kernels of its own: scripts/test_aarch64.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 copy=target/portable/src

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::portable;
 use super::self_test::passes_self_test;
 use super::tile::{Kernel, Precision};
@@ -21,6 +23,8 @@ pub(super) static KERNELS: &[Kernel] = &[
     avx512::BF16,
     #[cfg(target_arch = "x86_64")]
     avx2::F32,
+    #[cfg(target_arch = "aarch64")]
+    neon::F32,
     portable::F32,
     portable::BF16,
 ];

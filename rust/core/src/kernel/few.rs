@@ -43,6 +43,8 @@ impl Lines {
 /// What a kernel has for rows as they lie.
 #[derive(Clone, Copy)]
 pub(super) struct Micro {
+    /// Most classes with which they are faster than tiles, at most [`FEW_CLASSES`].
+    pub classes: usize,
     /// Scores of rows.
     pub forward: unsafe fn(&Forward<'_>),
     /// Adds rows times their residuals.
@@ -50,6 +52,7 @@ pub(super) struct Micro {
 }
 
 /// Rows of one type and what scales them.
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 pub(super) struct Block<'a> {
     /// First value of each row, float16 or float32; `n_features` of them are readable.
     pub rows: &'a [*const u8],
@@ -62,6 +65,7 @@ pub(super) struct Block<'a> {
     pub width: usize,
 }
 
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(super) struct Forward<'a> {
     pub block: Block<'a>,
     /// Weight of feature `16 s + l` and class c at `(s · width + c) · 16 + l`.
@@ -71,6 +75,7 @@ pub(super) struct Forward<'a> {
     pub stride: usize,
 }
 
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 pub(super) struct Backward<'a> {
     pub block: Block<'a>,
     /// Residual of row i and class c at `residuals[c · stride + i]`.
@@ -97,7 +102,7 @@ impl Few {
     /// If shift and scale differ in length.
     pub fn new(kernel: &Kernel, shift: &[f32], scale: &[f32], n_classes: usize) -> Option<Self> {
         assert!(shift.len() == scale.len(), "shift and scale");
-        let micro = kernel.few?;
+        let micro = kernel.few.filter(|few| n_classes <= few.classes)?;
         let width = WIDTHS.into_iter().find(|&width| width >= n_classes)?;
         let padded = |values: &[f32]| {
             let mut lines = Lines::zeros(values.len());

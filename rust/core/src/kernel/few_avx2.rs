@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm256_sub_ps as subtract,
 };
 
-use super::few_x86::few_products;
+use super::few_loops::{few_products, with_zeros};
 
 /// Values of a register.
 const WIDTH: usize = 8;
@@ -48,11 +48,6 @@ unsafe fn load<const HALF: bool>(row: *const u8, first: usize) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 unsafe fn load_rest<const HALF: bool>(row: *const u8, first: usize, n: usize) -> __m256 {
-    let size = if HALF { 2 } else { 4 };
-    let mut values = [0_u8; 4 * WIDTH];
-    // SAFETY: the caller's; `n` values are fewer than there is room for.
-    unsafe {
-        std::ptr::copy_nonoverlapping(row.add(size * first), values.as_mut_ptr(), size * n);
-        load::<HALF>(values.as_ptr(), 0)
-    }
+    // SAFETY: the caller's; float16 values fill half of the room.
+    unsafe { load::<HALF>(with_zeros::<HALF, { 4 * WIDTH }>(row, first, n).as_ptr(), 0) }
 }

@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm512_store_ps as write, _mm512_sub_ps as subtract,
 };
 
-use super::few_x86::few_products;
+use super::few_loops::few_products;
 
 /// Values of a register.
 const WIDTH: usize = 16;

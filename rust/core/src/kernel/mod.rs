@@ -18,15 +18,19 @@ mod few;
 mod few_avx2;
 #[cfg(target_arch = "x86_64")]
 mod few_avx512;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod few_loops;
+#[cfg(target_arch = "aarch64")]
+mod few_neon;
 #[cfg(test)]
 mod few_tests;
-#[cfg(target_arch = "x86_64")]
-mod few_x86;
 mod gram;
 mod layout;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod model;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod panels;
 pub mod parallel;
 mod portable;
@@ -45,6 +49,8 @@ pub use choice::{AMX_VARIABLE, Availability, FORCE_VARIABLE, choose, list, usabl
 pub use few::{FEW_CLASSES, Few, FewRows, Lines};
 pub use gram::Symmetric;
 pub use layout::LANES;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::widen_four;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
 pub(crate) use prefetch::{LINE_BYTES, prefetch, prefetch_all};
 pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};

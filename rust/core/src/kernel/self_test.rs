@@ -13,7 +13,7 @@ use crate::rows::Values;
 /// Exact kernels get factors of more bits than bfloat16 has, on one side at a time: the product of two low
 /// parts, which [`super::layout::Layout::SplitTiles`] leaves out, is zero.
 pub(super) fn passes_self_test(kernel: &Kernel) -> bool {
-    tiles_are_right(kernel) && (kernel.few.is_none() || few_are_right(kernel))
+    tiles_are_right(kernel) && kernel.few.is_none_or(|few| few_are_right(kernel, few.classes))
 }
 
 fn tiles_are_right(kernel: &Kernel) -> bool {
@@ -53,7 +53,7 @@ fn tiles_are_right(kernel: &Kernel) -> bool {
 }
 
 /// Products on rows as they lie, for every number of classes and both types of rows.
-fn few_are_right(kernel: &Kernel) -> bool {
+fn few_are_right(kernel: &Kernel, classes: usize) -> bool {
     const N: usize = 21; // neither whole groups of rows
     const D: usize = 3 * LANES + 5; // nor whole registers of features
     let value = |at: usize| ((at * 7 + 3) % 17) as f32 - 8.0;
@@ -61,7 +61,7 @@ fn few_are_right(kernel: &Kernel) -> bool {
     let halves: Vec<half::f16> = singles.iter().map(|&v| half::f16::from_f32(v)).collect();
     let (shift, scale): (Vec<f32>, Vec<f32>) = (0..D).map(|j| (value(j + 5), value(j + 9))).unzip();
     let x = |i: usize, j: usize| (singles[i * D + j] - shift[j]) * scale[j];
-    (2..=FEW_CLASSES).all(|k| {
+    (2..=classes).all(|k| {
         let Some(few) = Few::new(kernel, &shift, &scale, k) else { return false };
         let weights: Vec<f64> = (0..D * k).map(|at| f64::from(value(at + 1000))).collect();
         let packed = few.pack(&weights);

@@ -4,9 +4,6 @@
 //! left, a few in a hundred, is multiplied entry by entry. With x in bfloat16 an entry costs four times what it costs in
 //! the product of all (docs/decisions/0015-sparse-residuals.md).
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m512i, _mm512_test_epi32_mask};
-
 use multiversion::{multiversion, target::match_target};
 
 use super::layout::{LANES, Layout};
@@ -187,19 +184,20 @@ fn round_row(
     let lines = row.as_chunks::<LANES>().0.iter().zip(of_classes.as_chunks::<LANES>().0);
     for (first, (line, of_classes)) in (0_u32..).step_by(LANES).zip(lines) {
         let mut kept = [0.0_f32; LANES];
-        for ((kept, &r), of_class) in kept.iter_mut().zip(line).zip(of_classes) {
+        let mut bits = [0_u32; LANES];
+        // bits in place of branches: vector instructions everywhere
+        for (i, (((kept, bit), &r), of_class)) in
+            (0..).zip(kept.iter_mut().zip(&mut bits).zip(line).zip(of_classes))
+        {
             let chance = of_row.wrapping_add(*of_class);
             let size = r.abs();
             let is_kept = size > unit * ((chance >> 8) as i32 as f32);
-            *kept = if is_kept { size.max(small).copysign(r) } else { 0.0 };
+            let larger = if size > small { size } else { small };
+            let signed = larger.to_bits() | (r.to_bits() & 1 << 31);
+            *kept = f32::from_bits(signed & 0_u32.wrapping_sub(u32::from(is_kept)));
+            *bit = if is_kept { 1 << i } else { 0 };
         }
-        let mut mask = match_target! {
-            "x86_64+avx512f" => {
-                let kept: __m512i = bytemuck::cast(kept);
-                _mm512_test_epi32_mask(kept, kept)
-            }
-            _ => kept.iter().rev().fold(0_u16, |mask, &v| mask << 1 | u16::from(v != 0.0)),
-        };
+        let mut mask = bits.iter().fold(0, |mask, bit| mask | bit);
         while mask != 0 {
             let c = mask.trailing_zeros();
             found.push((number, first + c, kept[c as usize]));
@@ -245,7 +243,7 @@ fn add_entries<const WORDS: usize>(
 /// [`add_entries`] for words of two features.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
-    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
+    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => cfg!(target_arch = "aarch64") };
     add_entries(tile, entries, starts, sums, |sum, words, r| {
         for ([low, high], words) in sum.as_chunks_mut::<2>().0.iter_mut().zip(words) {
             for ((low, high), &word) in low.iter_mut().zip(high).zip(words) {
@@ -259,7 +257,7 @@ fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usi
 /// [`add_entries`] for words of one feature.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
-    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => false };
+    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => cfg!(target_arch = "aarch64") };
     add_entries(tile, entries, starts, sums, |sum, words, r| {
         for (sum, words) in sum.iter_mut().zip(words) {
             for (sum, &word) in sum.iter_mut().zip(words) {

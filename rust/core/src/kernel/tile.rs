@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::few;
 use super::layout::{LANES, Layout, Left, Right};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::prefetch::prefetch;
 
 /// What the products of a kernel keep of their factors.
@@ -50,7 +50,7 @@ pub(super) struct Tile {
     pub steps: usize,
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 impl Tile {
     /// Ask for the results of `rows` rows from `first` on and of `panels` panels, which lie in a far cache: they are there
     /// when the sums over all steps are added to them.

@@ -7,6 +7,8 @@ use half::f16;
 use multiversion::{multiversion, target::match_target};
 
 use crate::kernel::prefetch;
+#[cfg(target_arch = "aarch64")]
+use crate::kernel::widen_four;
 
 /// float16 to float32, exactly.
 ///
@@ -17,12 +19,27 @@ pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to = match_target! {
             "x86_64+avx2+f16c" => bytemuck::cast(_mm256_cvtph_ps(bytemuck::cast(*from))),
-            _ => from.map(f16::to_f32),
+            _ => widen_some(*from),
         };
     }
     for (to, from) in to_rest.iter_mut().zip(from_rest) {
         *to = from.to_f32();
     }
+}
+
+/// A whole number of four values, as every CPU of an architecture can.
+#[inline(always)]
+fn widen_some<const N: usize>(halves: [f16; N]) -> [f32; N] {
+    #[cfg(target_arch = "aarch64")]
+    {
+        let mut wide = [0.0; N];
+        for (wide, halves) in wide.as_chunks_mut::<4>().0.iter_mut().zip(halves.as_chunks::<4>().0) {
+            *wide = bytemuck::cast(widen_four(bytemuck::cast(*halves)));
+        }
+        wide
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    halves.map(f16::to_f32)
 }
 
 /// `sums += row`, in float32; as many bytes from `later` on are asked for meanwhile.
@@ -37,7 +54,7 @@ pub(super) fn add_halves(row: &[f16], later: *const u8, sums: &mut [f32]) {
                 let halves: [__m128i; 2] = bytemuck::cast(*row);
                 bytemuck::cast(halves.map(|v| _mm256_cvtph_ps(v)))
             }
-            _ => row.map(f16::to_f32),
+            _ => widen_some(*row),
         };
         for (s, v) in sums.iter_mut().zip(wide) {
             *s += v;

@@ -1,4 +1,4 @@
-//! The products of [`super::few`] on registers of an instruction set: the loops that AVX-512 and AVX2 share.
+//! The products of [`super::few`] on registers of an instruction set: the loops that AVX-512, AVX2 and NEON share.
 //!
 //! Registers   rows × classes accumulators forward, groups of features × classes backward; the rows' features
 //! Rounding    float32 sums
@@ -8,6 +8,27 @@
 /// those of all features would come from the second for each row (51 kB at 1280 features and ten classes).
 pub(super) const GROUP: usize = 8;
 pub(super) const CHUNK: usize = 512;
+
+/// The `n` values of a row from `first` on, fewer than there is room for, then zeros.
+///
+/// # Safety
+/// They are readable.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) unsafe fn with_zeros<const HALF: bool, const BYTES: usize>(
+    row: *const u8,
+    first: usize,
+    n: usize,
+) -> [u8; BYTES] {
+    let size = if HALF { 2 } else { 4 };
+    debug_assert!(size * n < BYTES, "fewer than there is room for");
+    let mut values = [0; BYTES];
+    // SAFETY: the caller's.
+    unsafe {
+        std::ptr::copy_nonoverlapping(row.add(size * first), values.as_mut_ptr(), size * n);
+    }
+    values
+}
 
 /// Call `$function::<half, classes, part, rows>` for the type and the width of a block.
 macro_rules! by_width {
@@ -33,13 +54,16 @@ macro_rules! few_products {
         use std::slice::from_mut;
 
         use super::few::{Backward, Block, Forward, Micro};
-        use super::few_x86::{CHUNK, GROUP, by_width};
+        use super::few_loops::{CHUNK, GROUP, by_width};
         use super::layout::LANES;
-        use super::prefetch::LINE_BYTES;
+        use super::prefetch::{LINE_BYTES, prefetch};
 
         const _: () = assert!(LANES % WIDTH == 0);
 
-        pub(super) const FEW: Micro = Micro { forward, backward };
+        /// Numbers of classes that there is code for.
+        const CLASSES: &[usize] = &[$($classes),*];
+
+        pub(super) const FEW: Micro = Micro { classes: CLASSES[CLASSES.len() - 1], forward, backward };
 
         /// Where class 0 has its value of the first of `WIDTH` features, those of group `s`, where classes are `k`.
         const fn place(s: usize, k: usize) -> usize {
@@ -146,7 +170,7 @@ macro_rules! few_products {
                         for ((x, &row), &next) in x.iter_mut().zip(&rows).zip(&next) {
                             *x = features::<HALF>(&t.block, row, s, rest);
                             if part == 0 && s % (LINE_BYTES / (WIDTH * bytes)) == 0 {
-                                _mm_prefetch::<_MM_HINT_T1>(next.add(s * WIDTH * bytes).cast());
+                                prefetch(next.add(s * WIDTH * bytes));
                             }
                         }
                         let weights = t.weights.as_ptr().add(place(s, K) + part * LANES);

@@ -15,8 +15,8 @@ use crate::rows::Values;
 /// Classes of a probe up to which its products can be taken on rows as they lie.
 pub const FEW_CLASSES: usize = 16;
 
-/// Numbers of classes that there is code for; others are filled up with classes of weight 0.
-const WIDTHS: [usize; 9] = [2, 3, 4, 5, 6, 8, 10, 12, 16];
+/// Numbers of classes that kernels have code for, or the first of them; others are filled up with classes of weight 0.
+pub(super) const WIDTHS: [usize; 9] = [2, 3, 4, 5, 6, 8, 10, 12, 16];
 
 /// Sixteen values on a cache line: loads of 64 bytes that cross one take twice as long.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -65,7 +65,7 @@ pub(super) struct Block<'a> {
     pub width: usize,
 }
 
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 pub(super) struct Forward<'a> {
     pub block: Block<'a>,
     /// Weight of feature `16 s + l` and class c at `(s · width + c) · 16 + l`.
@@ -75,7 +75,7 @@ pub(super) struct Forward<'a> {
     pub stride: usize,
 }
 
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 pub(super) struct Backward<'a> {
     pub block: Block<'a>,
     /// Residual of row i and class c at `residuals[c · stride + i]`.

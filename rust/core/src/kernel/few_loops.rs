@@ -53,15 +53,22 @@ macro_rules! few_products {
         use std::ops::Range;
         use std::slice::from_mut;
 
-        use super::few::{Backward, Block, Forward, Micro};
+        use super::few::{Backward, Block, Forward, Micro, WIDTHS};
         use super::few_loops::{CHUNK, GROUP, by_width};
         use super::layout::LANES;
         use super::prefetch::{LINE_BYTES, prefetch};
 
         const _: () = assert!(LANES % WIDTH == 0);
 
-        /// Numbers of classes that there is code for.
+        /// Numbers of classes that there is code for: the first of [`WIDTHS`].
         const CLASSES: &[usize] = &[$($classes),*];
+        const _: () = {
+            let mut at = 0;
+            while at < CLASSES.len() {
+                assert!(CLASSES[at] == WIDTHS[at]);
+                at += 1;
+            }
+        };
 
         pub(super) const FEW: Micro = Micro { classes: CLASSES[CLASSES.len() - 1], forward, backward };
 

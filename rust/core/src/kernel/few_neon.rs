@@ -15,7 +15,7 @@ use super::neon::widen_four;
 /// Values of a register.
 const WIDTH: usize = 4;
 
-// with more than twelve classes, tiles of sixteen multiply faster
+// with more than twelve classes tiles should be faster (by a model: docs/decisions/0016-neon.md)
 few_products! {
     "neon", float32x4_t,
     2 2 4, 3 3 4, 4 4 4, 5 5 4, 6 6 4, 8 8 2, 10 10 2, 12 12 2

@@ -39,7 +39,14 @@ fn products_on_rows_as_they_lie_agree_with_float64() {
             for k in 2..=FEW_CLASSES {
                 let shift: Vec<f32> = (0..d).map(|j| (j % 7) as f32 * 0.37).collect();
                 let scale: Vec<f32> = (0..d).map(|j| (j % 5) as f32 * 0.8).collect();
-                let Some(few) = Few::new(kernel, &shift, &scale, k) else { continue };
+                let few = Few::new(kernel, &shift, &scale, k);
+                assert_eq!(
+                    few.is_some(),
+                    kernel.few.is_some_and(|few| k <= few.classes),
+                    "{} {k}",
+                    kernel.name
+                );
+                let Some(few) = few else { continue };
                 seen += 1;
                 let singles: Vec<f32> = (0..n * d).map(|at| value(at / d, at % d)).collect();
                 let halves: Vec<f16> = singles.iter().map(|&v| f16::from_f32(v)).collect();

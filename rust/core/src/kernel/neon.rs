@@ -34,8 +34,8 @@ const WIDTH: usize = 4;
 /// Sixteen columns of a row.
 type Line = [float32x4_t; LANES / WIDTH];
 
-/// Rows of a block: as many as have their accumulators in registers, and sixteen chains hide the latency of four FMAs a
-/// cycle.
+/// Rows of a block: their words of a step fill a register, and their sixteen accumulators are as many chains as hide the
+/// latency of four FMAs a cycle.
 const ROWS: usize = WIDTH;
 
 /// # Safety

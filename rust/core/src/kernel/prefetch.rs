@@ -16,7 +16,7 @@ pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "aarch64")]
     // SAFETY: the instruction reads nothing that the program sees and never faults; every aarch64 CPU has it.
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags));
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;

@@ -193,8 +193,7 @@ fn round_row(
             let size = r.abs();
             let is_kept = size > unit * ((chance >> 8) as i32 as f32);
             let larger = if size > small { size } else { small };
-            let signed = larger.to_bits() | (r.to_bits() & 1 << 31);
-            *kept = f32::from_bits(signed & 0_u32.wrapping_sub(u32::from(is_kept)));
+            *kept = f32::from_bits(larger.to_bits() | (r.to_bits() & 1 << 31));
             *bit = if is_kept { 1 << i } else { 0 };
         }
         let mut mask = bits.iter().fold(0, |mask, bit| mask | bit);

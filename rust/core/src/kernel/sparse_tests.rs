@@ -107,3 +107,31 @@ fn residuals_that_are_not_sparse_are_refused() {
         assert!(!sparse.round(&residuals(64, 40, |_, _| 0.5), &numbers, 0.01), "{}", kernel.name);
     }
 }
+
+/// What comes of values at the edges: nothing of zeros and of what is no number, themselves from `small` on, else a chance.
+#[test]
+fn values_at_the_edges_keep_their_place_and_sign() {
+    let small = 1.0 / 128.0;
+    let values = [0.0, -0.0, f32::NAN, small, -small, f32::INFINITY, -1.0, 1e-40, -1e-40];
+    let (n, k) = (64, 64); // one value in each row: few enough
+    let at = |i: usize| (i * 37 % k, values[i % values.len()]);
+    let z = residuals(n, k, |i, c| if at(i).0 == c { at(i).1 } else { 0.0 });
+    let mut sparse = SparseProduct::new(choose(Precision::Exact).unwrap(), 1, k);
+    assert!(sparse.round(&z, &(0..n as u32).collect::<Vec<_>>(), small));
+    let mut found = vec![None; n];
+    for (c, entries) in sparse.by_class() {
+        for &(i, r) in entries {
+            assert_eq!(at(i as usize).0, c);
+            assert_eq!(found[i as usize].replace(r), None);
+        }
+    }
+    for (i, found) in found.into_iter().enumerate() {
+        let value = at(i).1;
+        match value.abs() {
+            size if size >= small => assert_eq!(found, Some(value)),
+            // a chance of 1e-38: only the row whose hash begins with 24 zeros has it
+            size if size > 0.0 => assert!(found.is_none_or(|r| r == small.copysign(value)), "{i}: {found:?}"),
+            _ => assert_eq!(found, None, "{value}"),
+        }
+    }
+}

@@ -31,7 +31,8 @@ pub enum Precision {
 /// Addresses of one tile product; see the module's documentation.
 pub(super) struct Tile {
     /// Word (i, s) is `a[i / 16 * a_block + i % 16 * a_row + s / 16 * a_group + s % 16 * a_step]`. Kernels of a
-    /// layout that is not tiled may rely on `a_group = 16 * a_step`, those of a tiled one on `a_step = 1`.
+    /// layout that is not tiled may rely on `a_group = 16 * a_step` and on a 1 among `a_row` and `a_step`, those of a
+    /// tiled one on `a_step = 1`.
     pub a: *const u32,
     pub a_row: usize,
     pub a_step: usize,
@@ -144,7 +145,10 @@ impl Session<'_> {
                 "whole tiles of the left operand"
             );
         } else {
-            assert!(a.group == LANES * a.step, "left operand in steps");
+            assert!(
+                a.group == LANES * a.step && (a.row == 1 || a.step == 1),
+                "left operand in steps, its rows or its steps side by side"
+            );
         }
         let end = (steps - 1) / LANES * a.group + (steps - 1) % LANES * a.step;
         assert!(a.words.len() > (blocks - 1) * a.block + last * a.row + end, "left operand");

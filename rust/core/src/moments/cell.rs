@@ -19,7 +19,7 @@ pub(super) struct Cell {
     pub counts: Vec<u64>,
     /// Σ (x − c) by class, `(panels, k, 16)`.
     pub sums: Vec<f64>,
-    /// Least and largest x − c, `(panels, 2, 16)`.
+    /// Least and largest x − c, `(panels, 2, 16)`; those beyond the last feature are unspecified.
     pub ranges: Vec<f32>,
     /// Σ (x−c)(x−c)ᵀ, `(d, d)`.
     pub gram: Symmetric,
@@ -183,7 +183,7 @@ fn add_sums(x: &[f32], first: usize, labels: &[u32], sums: &mut [f64], range: &m
         }
         let row = &row[first..];
         let line = row.first_chunk().copied().unwrap_or_else(|| {
-            let mut line = [0.0; LANES]; // nobody reads what is beyond the last feature
+            let mut line = [0.0; LANES]; // what is reported reads nothing beyond the last feature
             line[..row.len()].copy_from_slice(row);
             line
         });

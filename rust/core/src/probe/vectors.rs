@@ -9,10 +9,11 @@ use crate::kernel::LANES;
 
 const PARTS: usize = 32;
 
-/// The sum of a power of two of parts, half and half: in their order compilers would leave the vector registers, and not
-/// enter them for what came before.
+/// The sum of a power of two of parts, half and half: added one after the other, they would keep compilers from
+/// vectorizing this sum and the loop before it.
 #[inline(always)]
 fn total<T: Copy + AddAssign, const N: usize>(mut parts: [T; N]) -> T {
+    const { assert!(N.is_power_of_two()) }
     let mut width = N / 2;
     while width > 0 {
         for i in 0..width {

@@ -27,9 +27,10 @@ pub(crate) fn widen(from: &[f16], to: &mut [f32]) {
     }
 }
 
-/// A whole number of four values, as every CPU of an architecture can.
+/// float16 to float32 by what every CPU of this architecture has; N is a multiple of four.
 #[inline(always)]
 fn widen_some<const N: usize>(halves: [f16; N]) -> [f32; N] {
+    const { assert!(N.is_multiple_of(4)) }
     #[cfg(target_arch = "aarch64")]
     {
         let mut wide = [0.0; N];

@@ -52,7 +52,6 @@ pub(super) struct Micro {
 }
 
 /// Rows of one type and what scales them.
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 pub(super) struct Block<'a> {
     /// First value of each row, float16 or float32; `n_features` of them are readable.
     pub rows: &'a [*const u8],
@@ -65,7 +64,6 @@ pub(super) struct Block<'a> {
     pub width: usize,
 }
 
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 pub(super) struct Forward<'a> {
     pub block: Block<'a>,
     /// Weight of feature `16 s + l` and class c at `(s · width + c) · 16 + l`.
@@ -75,7 +73,6 @@ pub(super) struct Forward<'a> {
     pub stride: usize,
 }
 
-#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 pub(super) struct Backward<'a> {
     pub block: Block<'a>,
     /// Residual of row i and class c at `residuals[c · stride + i]`.

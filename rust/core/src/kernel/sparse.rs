@@ -205,6 +205,17 @@ fn round_row(
     }
 }
 
+/// Whether the CPU that a version of a function is for multiplies and adds in one instruction.
+macro_rules! is_fused {
+    () => {
+        match_target! {
+            "x86_64+avx512f+fma" => true,
+            "x86_64+avx2+fma" => true,
+            _ => cfg!(target_arch = "aarch64"),
+        }
+    };
+}
+
 /// `x r + sum`, rounded once where the CPU has an instruction for it.
 #[inline(always)]
 fn add_product(is_fused: bool, x: f32, r: f32, sum: f32) -> f32 {
@@ -242,7 +253,7 @@ fn add_entries<const WORDS: usize>(
 /// [`add_entries`] for words of two features.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
-    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => cfg!(target_arch = "aarch64") };
+    let is_fused = is_fused!();
     add_entries(tile, entries, starts, sums, |sum, words, r| {
         for ([low, high], words) in sum.as_chunks_mut::<2>().0.iter_mut().zip(words) {
             for ((low, high), &word) in low.iter_mut().zip(high).zip(words) {
@@ -256,7 +267,7 @@ fn add_pairs(tile: &[[u32; FEATURES / 2]], entries: &[(u32, f32)], starts: &[usi
 /// [`add_entries`] for words of one feature.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn add_singles(tile: &[[u32; FEATURES]], entries: &[(u32, f32)], starts: &[usize], sums: &mut [Part]) {
-    let is_fused = match_target! { "x86_64+avx512f+fma" => true, "x86_64+avx2+fma" => true, _ => cfg!(target_arch = "aarch64") };
+    let is_fused = is_fused!();
     add_entries(tile, entries, starts, sums, |sum, words, r| {
         for (sum, words) in sum.iter_mut().zip(words) {
             for (sum, &word) in sum.iter_mut().zip(words) {

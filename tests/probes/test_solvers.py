@@ -379,6 +379,29 @@ def test_what_a_pass_raises_ends_the_fit(monkeypatch: pytest.MonkeyPatch):
         _core.fit_logistic_in(space, design, 1e-3)
 
 
+def test_a_direction_upwards_says_nothing_of_the_gap(monkeypatch: pytest.MonkeyPatch):
+    """Down the gradient instead, whose square is no Newton decrement: a small one does not end a fit."""
+    x, y = features()
+    solver = TorchSolver(Features.of_arrays(x), [torch.device("cpu")])
+    rows = np.arange(N, dtype=np.uint32)
+    design = solver.moments(rows, y, K).design()
+    space = TorchSpace(
+        solver.shares, rows, np.searchsorted(design.classes, y), design, ClassModel(design, torch.device("cpu"))
+    )
+
+    def evaluate(point, *_):  # F falls as a geometric series that has next to nothing left
+        objective, gradient = 1.0 + 1e-3 * 0.5 ** next(passes), torch.full_like(point, 1e-6)
+        return objective, 0.0, 0.0, gradient, 1.0, np.full(len(design.classes), 0.1), object(), None
+
+    monkeypatch.setattr(space, "evaluate", evaluate)
+    monkeypatch.setattr(space, "metric", lambda *_: None)
+    monkeypatch.setattr(space, "dual_square", lambda *_: 1e6)
+    for sign, stop in [(-1.0, "estimated"), (1.0, "max_passes")]:
+        passes = iter(range(100))
+        monkeypatch.setattr(space, "direction", lambda _, gradient, __, sign=sign: sign * gradient)
+        assert _core.fit_logistic_in(space, design, 1e-3, max_passes=30, reduced=False).stop == stop
+
+
 def test_the_users_choice_of_products_comes_back(make):
     x, y = features()
     before = torch.get_float32_matmul_precision()

@@ -51,6 +51,26 @@ impl Design {
     }
 }
 
+#[cfg(test)]
+impl Design {
+    /// Of `k` equally frequent classes with the same mean, and features of variance 1 that do not correlate.
+    pub(crate) fn plain(n: usize, d: usize, k: usize) -> Self {
+        let mut covariance = vec![0.0; d * d];
+        covariance.iter_mut().step_by(d + 1).for_each(|variance| *variance = 1.0);
+        Self {
+            n,
+            n_classes: k,
+            affine: Affine { shift: vec![0.0; d], scale: vec![1.0; d] },
+            classes: (0..k).collect(),
+            priors: vec![1.0 / k as f64; k],
+            means: vec![0.0; k * d],
+            covariance,
+            offset: vec![0.0; d],
+            sums: Sums::Float64,
+        }
+    }
+}
+
 impl Moments {
     /// Everything a solver needs about the union of `cells`, in scaled coordinates; on the threads of the current pool.
     ///

@@ -102,15 +102,14 @@ impl<S: Space> Solver<'_, S> {
             let tolerance = tol * at.objective;
             let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
             let mut direction = space.direction(&memory, &at.gradient, &metric)?;
-            let mut slope = space.dot(&direction, &at.gradient)?;
-            let mut decrement = -0.5 * slope;
-            if slope >= 0.0 {
-                decrement = 0.0; // a gradient says nothing of the gap
+            let slope = space.dot(&direction, &at.gradient)?;
+            // what F is above its minimum, if the metric were the Hessian; a direction upwards says nothing of it
+            let decrement = (slope <= 0.0).then_some(-0.5 * slope);
+            if slope.is_nan() || slope >= 0.0 {
                 space.forget(&mut memory)?;
                 direction = space.scaled(-1.0, &at.gradient)?;
-                slope = space.dot(&direction, &at.gradient)?;
             }
-            let estimate = history.estimated_gap(-0.5 * slope, tol);
+            let estimate = decrement.and_then(|decrement| history.estimated_gap(decrement, tol));
             let mut leave = false;
             if self.reduced {
                 leave = self.is_spent() || history.leaves_reduced(gap, estimate, tolerance);
@@ -139,7 +138,7 @@ impl<S: Space> Solver<'_, S> {
                     curvature: REFRESH.contains(&iteration) || at.objective < FALLEN * metric_objective,
                     covariance: weights_gap <= NEAR * tolerance,
                 };
-                match self.search(&point, &at, &direction, decrement, collect)? {
+                match self.search(&point, &at, &direction, decrement.unwrap_or(0.0), collect)? {
                     Step::To { point: next, at: there, gain } => {
                         space.remember(&mut memory, (&next, &point), (&there.gradient, &at.gradient))?;
                         (point, at) = (next, there);
@@ -154,7 +153,9 @@ impl<S: Space> Solver<'_, S> {
                     Step::None | Step::Spent if self.reduced => leave = true,
                     Step::Spent => return Ok(End { point, at, gap, stop: Stop::MaxPasses, memory }),
                     Step::None if fresh_metric => {
-                        let stop = without_decrease(-0.5 * slope, at.objective, tolerance);
+                        let stop = decrement.map_or(Stop::Stalled, |decrement| {
+                            without_decrease(decrement, at.objective, tolerance)
+                        });
                         return Ok(End { point, at, gap, stop, memory });
                     }
                     Step::None => {

@@ -370,7 +370,6 @@ fn weighted_gram(model: &ClassModel, top: &[(usize, f64)], inverse: &[f64]) -> M
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::{Affine, Sums};
 
     /// Two classes whose features 0 and 1 correlate by `r` within classes, of four.
     fn design(r: f64, variances: [f64; 4]) -> Arc<Design> {
@@ -380,17 +379,7 @@ mod tests {
         }
         covariance[1] = r * (variances[0] * variances[1]).sqrt();
         covariance[4] = covariance[1];
-        Arc::new(Design {
-            n: 1000,
-            n_classes: 2,
-            affine: Affine { shift: vec![0.0; 4], scale: vec![1.0; 4] },
-            classes: vec![0, 1],
-            priors: vec![0.5; 2],
-            means: vec![0.0; 8],
-            covariance,
-            offset: vec![0.0; 4],
-            sums: Sums::Float64,
-        })
+        Arc::new(Design { covariance, ..Design::plain(1000, 4, 2) })
     }
 
     fn basis(model: &ClassModel) -> &Arc<Mat<f32>> {
@@ -425,11 +414,7 @@ mod tests {
     #[test]
     fn a_basis_of_other_features_is_left_alone() {
         let first = ClassModel::new(design(0.5, [1.0, 2.0, 3.0, 4.0]), None).unwrap();
-        let mut wider = (*design(0.5, [1.0, 2.0, 3.0, 4.0])).clone();
-        wider.affine = Affine { shift: vec![0.0; 2], scale: vec![1.0; 2] };
-        wider.covariance = vec![1.0, 0.5, 0.5, 1.0];
-        wider.means = vec![0.0; 4];
-        wider.offset = vec![0.0; 2];
+        let wider = Design { covariance: vec![1.0, 0.5, 0.5, 1.0], ..Design::plain(1000, 2, 2) };
         let model = ClassModel::new(Arc::new(wider), Some(&first)).unwrap();
         assert_eq!(basis(&model).nrows(), 2);
     }

@@ -54,25 +54,10 @@ pub(super) fn pays(design: &Design, tol: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::{Affine, Sums};
-
-    fn design(n: usize, d: usize, k: usize) -> Design {
-        Design {
-            n,
-            n_classes: k,
-            affine: Affine { shift: vec![0.0; d], scale: vec![1.0; d] },
-            classes: (0..k).collect(),
-            priors: vec![1.0 / k as f64; k],
-            means: Vec::new(),
-            covariance: Vec::new(),
-            offset: Vec::new(),
-            sums: Sums::Float64,
-        }
-    }
 
     #[test]
     fn sizes_grow_with_tolerance_and_rows_and_stay_in_bounds() {
-        let (few, many) = (design(1_000, 64, 50), design(100_000, 64, 50));
+        let (few, many) = (Design::plain(1_000, 64, 50), Design::plain(100_000, 64, 50));
         let at = |design: &Design, tol: f64, objective: f64| small_residual(design, tol, objective, 0.0);
         assert!(at(&few, 1e-3, 1.0) < at(&few, 1e-2, 1.0));
         assert!(at(&few, 1e-3, 1.0) < at(&many, 1e-3, 1.0));
@@ -88,6 +73,6 @@ mod tests {
         assert_eq!(small_residual(&few, 1e-4, 1.0, 1e-2), at(&few, 1e-3, 1.0));
         assert_eq!(f64::from(small_residual(&many, 1e-3, 1.0, 1.0)), LARGEST_FAR);
         assert_eq!(small_residual(&few, 1e-3, 1.0, f64::NAN), at(&few, 1e-3, 1.0));
-        assert!(pays(&many, 1e-3) && !pays(&design(500, 500, 100), 1e-3));
+        assert!(pays(&many, 1e-3) && !pays(&Design::plain(500, 500, 100), 1e-3));
     }
 }

@@ -223,24 +223,13 @@ fn largest_of(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moments::{Affine, Sums};
 
     fn design(d: usize, k: usize, n: usize) -> Design {
         let mut covariance = vec![0.0; d * d];
         for j in 0..d {
             covariance[j * d + j] = 4.0_f64.powi(j as i32 % 7 - 3);
         }
-        Design {
-            n,
-            n_classes: k,
-            affine: Affine { shift: vec![0.0; d], scale: vec![1.0; d] },
-            classes: (0..k).collect(),
-            priors: vec![1.0 / k as f64; k],
-            means: vec![0.0; d * k],
-            covariance,
-            offset: vec![0.0; d],
-            sums: Sums::Float64,
-        }
+        Design { covariance, ..Design::plain(n, d, k) }
     }
 
     #[test]

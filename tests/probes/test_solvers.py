@@ -356,14 +356,18 @@ def test_a_device_that_is_lost_names_what_is_safe(monkeypatch: pytest.MonkeyPatc
         solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=9)
 
 
-def test_what_a_pass_raises_ends_the_fit(monkeypatch: pytest.MonkeyPatch):
+def space_of_all_rows() -> tuple[TorchSpace, _core.Design]:
+    """The space of a fit on all rows, and their design."""
     x, y = features()
     solver = TorchSolver(Features.of_arrays(x), [torch.device("cpu")])
-    design = solver.moments(np.arange(N, dtype=np.uint32), y, K).design()
     rows = np.arange(N, dtype=np.uint32)
-    space = TorchSpace(
-        solver.shares, rows, np.searchsorted(design.classes, y), design, ClassModel(design, torch.device("cpu"))
-    )
+    design = solver.moments(rows, y, K).design()
+    model = ClassModel(design, torch.device("cpu"))
+    return TorchSpace(solver.shares, rows, np.searchsorted(design.classes, y), design, model), design
+
+
+def test_what_a_pass_raises_ends_the_fit(monkeypatch: pytest.MonkeyPatch):
+    space, design = space_of_all_rows()
 
     def broken(*_):
         raise LookupError("this pass is broken")
@@ -381,13 +385,7 @@ def test_what_a_pass_raises_ends_the_fit(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_direction_upwards_says_nothing_of_the_gap(monkeypatch: pytest.MonkeyPatch):
     """Down the gradient instead, whose square is no Newton decrement: a small one does not end a fit."""
-    x, y = features()
-    solver = TorchSolver(Features.of_arrays(x), [torch.device("cpu")])
-    rows = np.arange(N, dtype=np.uint32)
-    design = solver.moments(rows, y, K).design()
-    space = TorchSpace(
-        solver.shares, rows, np.searchsorted(design.classes, y), design, ClassModel(design, torch.device("cpu"))
-    )
+    space, design = space_of_all_rows()
 
     def evaluate(point, *_):  # F falls as a geometric series that has next to nothing left
         objective, gradient = 1.0 + 1e-3 * 0.5 ** next(passes), torch.full_like(point, 1e-6)

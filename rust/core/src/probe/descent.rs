@@ -105,7 +105,7 @@ impl<S: Space> Solver<'_, S> {
             let slope = space.dot(&direction, &at.gradient)?;
             // what F is above its minimum, if the metric were the Hessian; a direction upwards says nothing of it
             let decrement = (slope <= 0.0).then_some(-0.5 * slope);
-            if slope.is_nan() || slope >= 0.0 {
+            if decrement.is_none_or(|decrement| decrement <= 0.0) {
                 space.forget(&mut memory)?;
                 direction = space.scaled(-1.0, &at.gradient)?;
             }

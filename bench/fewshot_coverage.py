@@ -171,7 +171,7 @@ def replicate(job: tuple[str, str, int, int, tuple[float, ...]]) -> dict[str, An
             t = float(stdtrit(shot.draws - 1, 0.975))
             found[shot.size.name, quantity] = (
                 e.estimate, e.se, e.low, e.high, 1.96 * v.rows**0.5, t * (v.between / shot.draws) ** 0.5,
-                shot.draws, shot.overlap,
+                shot.draws, shot.overlap.share,
             )  # fmt: skip
     curve = result.label_curve
     if curve is not None:

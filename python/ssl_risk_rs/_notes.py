@@ -97,7 +97,7 @@ _TEMPLATES = {
     # few-shot
     "shots_left_out": "Few-shot size {size} is left out: {reason}.",
     "draws_overlap": "{size}: the pool is too small for disjoint draws; {draws} draws overlap, each takes "
-    "{percent:.0f} % of it, and intervals are widened for that.",
+    "{percent:.0f} % of it, classes counted alike, and intervals are widened for that.",
     "fewer_draws": "{size}: there are {draws} disjoint draws instead of {asked}.",
     "draws_untuned": "{size}: a draw has one row of each class, on which no penalty can be tuned; it is {alpha:g}.",
     "draws_one_fold": "{size}: the penalty of each draw was tuned on one of its {folds} folds, because all would take "

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from ssl_risk_rs.decomposition.fewshot import AUTO_SHOTS
 from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, predict
 from ssl_risk_rs.decomposition.shotfits import Shot, _axes, _Plain, _Rotated, fold_rows
 from ssl_risk_rs.results import Run, ShotSize
-from ssl_risk_rs.results.fewshot import parse_shots
+from ssl_risk_rs.results.fewshot import DISJOINT, Overlap, parse_shots
 from ssl_risk_rs.results.frames import draws_frame
 from ssl_risk_rs.results.record import Method
 
@@ -77,7 +77,7 @@ def plan(y, size="5", groups=None, ids=None, draws=None, seed=0):
 def test_draws_are_disjoint_of_equal_counts_and_from_half_of_each_class(size):
     y = np.repeat([0, 1, 2], (300, 240, 401))
     p = plan(y, size)
-    assert p.disjoint and p.overlap == 0 and p.first == 10
+    assert p.disjoint and p.overlap == DISJOINT and p.first == 10
     assert np.bincount(y[p.pool]).tolist() == [150, 120, 200]
     draws = p.rows(p.most)
     assert len(np.unique(np.concatenate(draws))) == sum(map(len, draws))
@@ -102,12 +102,23 @@ def test_draws_overlap_where_the_pool_is_small():
     y = np.repeat([0, 1], (40, 60))  # pools of 20 and 30
     p = plan(y, "5")
     assert not p.disjoint and p.first == 10 and p.most == MOST_DRAWS
-    assert p.overlap == pytest.approx(10 / 50)
+    assert p.overlap.share == pytest.approx((1 / 20 + 1 / 30) / (1 / 5 + 1 / 5))
+    assert p.overlap.df == pytest.approx((1 / 20 + 1 / 30) ** 2 / (1 / 20**2 / 19 + 1 / 30**2 / 29))
     draws = p.rows(10)
     assert len({draw.tobytes() for draw in draws}) == 10
     assert all(np.bincount(y[draw]).tolist() == [5, 5] and np.isin(draw, p.pool).all() for draw in draws)
     assert set(p.judged(10, 100)) == set(range(100)) - set(p.pool.tolist())
     assert plan(y, "4").disjoint  # five disjoint draws are enough
+
+
+def test_a_class_of_few_rows_decides_what_pools_add():
+    """By all rows of the pool ρ was 0.04 here, and intervals covered 63 to 72 %."""
+    p = plan(np.repeat([0, 1], (400, 10)), "4")  # pools of 200 and 5
+    assert p.overlap.share == pytest.approx((1 / 200 + 1 / 5) / (2 / 4))
+    assert p.overlap.factor(10) == pytest.approx(1 / 10 + (1 / 200 + 1 / 5) / (2 / 4 - 1 / 200 - 1 / 5))
+    assert 3 < p.overlap.degrees(10) < 4 < p.overlap.df < 5
+    assert DISJOINT.degrees(10) == 9 and DISJOINT.factor(10) == 1 / 10
+    assert Overlap.of(np.array([2.0]), np.array([2.0])).share == 1
 
 
 def test_draws_are_those_of_the_ids_whatever_the_order_and_the_numbers_of_classes():
@@ -140,7 +151,7 @@ def test_a_group_belongs_to_one_draw_or_is_judged(mixed, size):
         of = [set(groups[draw]) for draw in draws]
         assert sum(map(len, of)) == len(set.union(*of))
     else:
-        assert 0 < p.overlap < 1
+        assert 0 < p.overlap.share < 1
 
 
 def test_folds_of_a_draw():
@@ -245,7 +256,7 @@ def check(shot, drawn, theirs, exact):
 def test_against_the_reference(probe, name, shots, draws):
     x, y, xt, yt = world(name)
     result = decompose(x, y, xt, yt, probe=probe, shots=shots, draws=draws, n_threads=1, tol=1e-7, midpoint=False)
-    assert probe == "logistic" or {shot.overlap > 0 for shot in result.shots} == {False, True}
+    assert probe == "logistic" or {shot.overlap.share > 0 for shot in result.shots} == {False, True}
     for shot in result.shots:
         drawn = reference.probes_of_draws(
             x, y, xt, yt, list(shot.outcomes.draws), *folds_of(shot, x, y), shot.outcomes.judged, probe=probe
@@ -255,7 +266,7 @@ def test_against_the_reference(probe, name, shots, draws):
         same = np.isclose(tuned, drawn.alphas)
         assert same.mean() >= 0.75, (tuned, drawn.alphas)
         theirs = reference.shot_estimates(
-            drawn, y, yt, shot.outcomes.judged, result.judgements.af.wrong.astype(float), overlap=shot.overlap
+            drawn, y, yt, shot.outcomes.judged, result.judgements.af.wrong.astype(float), overlap=astuple(shot.overlap)
         )
         check(shot, drawn, theirs, exact=probe == "ridge" and same.all())
 
@@ -269,7 +280,7 @@ def test_intervals_by_group_against_the_reference(mixed, size):
     drawn = reference.Drawn(shot.outcomes.wrong_train, shot.outcomes.wrong_test, [])
     theirs = reference.shot_estimates(
         drawn, y, yt, shot.outcomes.judged, result.judgements.af.wrong.astype(float),
-        overlap=shot.overlap, groups=(g, gt),
+        overlap=astuple(shot.overlap), groups=(g, gt),
     )  # fmt: skip
     check(shot, drawn, theirs, exact=True)
     assert shot.estimates["risk_us"].n_groups == 30

@@ -122,6 +122,16 @@ def test_the_objective_of_separated_rows_is_that_of_float64(alpha: float) -> Non
     assert fit.converged and -1e-5 < fit.objective / best - 1 < 3e-4
 
 
+@pytest.mark.parametrize("alpha", [1e-12, 1e-13, 1e-14])
+def test_no_bound_is_below_what_sums_of_tiny_residuals_can_show(alpha: float) -> None:
+    """At an objective of 1e-12 a bound of 6e-8 was once "certified" where the gap was 1e-5 to 4e-5."""
+    rng = np.random.default_rng(1)
+    y = (np.arange(300) % 2).astype(np.uint32)
+    x = (3 * rng.normal(size=(2, 10))[y] + rng.normal(size=(300, 10))).astype(np.float32)
+    fit = fit_of(x, y, design_of(x, y, "standardize"), alpha, tol=1e-6, max_passes=300)
+    assert fit.stop != "certified" and fit.gap >= 2.0**-48 / fit.objective
+
+
 @pytest.mark.parametrize("alpha", [1e-5, 1e-7, 1e-8])
 @pytest.mark.parametrize("decades", [3, 4, 5])
 def test_estimated_fits_on_features_of_many_decades_are_near_their_minimum(decades: int, alpha: float) -> None:

@@ -86,13 +86,13 @@ def shot_estimates(
     judged: np.ndarray,
     af: np.ndarray,
     *,
-    overlap: float = 0.0,
+    overlap: tuple[float, float | None] = (0.0, None),
     groups: tuple[np.ndarray, np.ndarray] | None = None,
     confidence: float = 0.95,
 ) -> dict[str, ReferenceShot]:
     """R_AS, R_US, probe and encoder generalization at one size.
 
-    af : (N,) errors of the full run's floor fit on S_tr; overlap : ρ.
+    af : (N,) errors of the full run's floor fit on S_tr; overlap : ρ and the degrees of freedom of what pools add.
     """
     n, m_te = len(train_y), len(test_y)
     shares = {c: float(np.mean(train_y == c)) for c in np.unique(train_y)}
@@ -142,13 +142,19 @@ def shot_estimates(
             rows += variance
             if variance > 0:
                 below += variance**2 / df
-        of_draws = max(0.0, between - m * interaction) * (1 / m + overlap / (1 - overlap))
+        rho, pool_df = overlap
+        shown, of_pools = 1 / m, rho / (1 - rho)
+        of_draws = max(0.0, between - m * interaction) * (shown + of_pools)
         total = of_draws + rows
-        df = float(m - 1)
+        spread = 2 / (m - 1)  # relative variance of S², and of how far pools differ
+        if pool_df is not None:
+            spread += 2 / pool_df * (of_pools / (shown + of_pools)) ** 2
+        least = 2 / spread
+        df = least
         if total < between / m:
             total = between / m
         else:
-            below += of_draws**2 / (m - 1)
+            below += of_draws**2 / least
             if below > 0:
                 df = max(df, total**2 / below)
         value = float(np.mean(e))

@@ -8,9 +8,10 @@ are groups), and s_u² the variance over draws of a unit's part of the quantity,
     V_int = (1/m) Σ_u s_u²
     V     = max(0, S² − m V_int) (1/m + ρ/(1−ρ)) + V_row,   at least S²/m
 
-ρ is 0 for disjoint draws, else the share of the pool that a draw takes: draws from one pool are alike, and do not show
-how much pools differ. Intervals are t with Satterthwaite's degrees of freedom, at least m − 1; 1/n² is added for each
-set of rows that a quantity is judged on, so that an interval of few rows is not too short.
+ρ is 0 for disjoint draws, else the share of the pool that a draw takes (`Overlap`): draws from one pool are alike, and
+do not show how much pools differ. Intervals are t with Satterthwaite's degrees of freedom, at least those of the first
+term (m − 1 for disjoint draws); 1/n² is added for each set of rows that a quantity is judged on, so that an interval of
+few rows is not too short.
 """
 
 import math
@@ -22,7 +23,7 @@ import numpy as np
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, class_shares, common_groups, spans_classes
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.estimate import Estimate, Grade
-from ssl_risk_rs.results.fewshot import DrawVariance, ShotOutcomes
+from ssl_risk_rs.results.fewshot import DrawVariance, Overlap, ShotOutcomes
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import QUANTITIES, estimated
 
@@ -60,7 +61,7 @@ class Crossed:
     """Risks of one few-shot size from the outcomes of its draws; `judged` is of the full run."""
 
     def __init__(
-        self, judged: Judgements, outcomes: ShotOutcomes, *, overlap: float, random_counts: bool = False
+        self, judged: Judgements, outcomes: ShotOutcomes, *, overlap: Overlap, random_counts: bool = False
     ) -> None:
         self.judged, self.outcomes, self.overlap = judged, outcomes, overlap
         self.k, self.n, self.n_test = len(judged.class_names), len(judged.train_labels), len(judged.test_labels)
@@ -174,12 +175,13 @@ class Crossed:
         by_set = {s: max(0.0, float(vector @ c @ vector)) for s, c in self.covariance.items()}
         rows = sum(by_set.values())
         between, inner = float(self.by_draw(weights).var(ddof=1)), self.interaction(weights)
-        of_draws = max(0.0, between - self.m * inner) * (1 / self.m + self.overlap / (1 - self.overlap))
-        total, df = of_draws + rows, float(self.m - 1)
+        of_draws = max(0.0, between - self.m * inner) * self.overlap.factor(self.m)
+        least = self.overlap.degrees(self.m)
+        total, df = of_draws + rows, least
         if total < between / self.m:
             total = between / self.m
         else:
-            parts = of_draws**2 / (self.m - 1)
+            parts = of_draws**2 / least
             parts += sum(v * v / self._degrees(s, vector) for s, v in by_set.items() if v > 0)
             df = max(df, total * total / parts) if parts > 0 else df
         return _Measured(float(vector @ self.risks), DrawVariance(between, inner, rows, total), df)

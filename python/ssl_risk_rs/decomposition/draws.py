@@ -16,7 +16,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.results.fewshot import ShotSize
+from ssl_risk_rs.results.fewshot import DISJOINT, Overlap, ShotSize
 
 __all__ = ["DRAWS", "LEAST_DISJOINT", "MOST_DRAWS", "DrawPlan", "plan_draws"]
 
@@ -52,7 +52,7 @@ class DrawPlan:
     pool : positions that draws come from, ascending
     disjoint : whether no two draws share a row (or a group)
     first : draws to begin with; most : how many can be made
-    overlap : ρ, the share of the pool's rows (or groups) that a draw takes; 0 for disjoint draws
+    overlap : what draws have in common; of disjoint draws nothing
     fixed : the number of draws was asked for, and is not raised
     """
 
@@ -62,7 +62,7 @@ class DrawPlan:
     disjoint: bool
     first: int
     most: int
-    overlap: float
+    overlap: Overlap
     fixed: bool
     _draws: tuple[np.ndarray, ...]
     _groups: np.ndarray | None
@@ -126,11 +126,11 @@ def plan_draws(task: Task, size: ShotSize, seed: int, draws: int | None = None) 
     if len(disjoint) >= enough:
         first = min(len(disjoint), DRAWS if draws is None else draws)
         return DrawPlan(
-            size, wanted, pool, True, first, len(disjoint), 0.0, draws is not None, tuple(disjoint), rows.groups
+            size, wanted, pool, True, first, len(disjoint), DISJOINT, draws is not None, tuple(disjoint), rows.groups
         )
     overlapping = [_from_pool(rows, pool, wanted, seed, j) for j in range(most)]
     overlap = _overlap(rows, pool, overlapping)
-    if overlap >= 1:
+    if overlap.share >= 1:
         raise ParameterError(
             f"{size.title}: half of the training rows is just one draw, so that all draws would be the same "
             f"{len(pool):,} rows. Ask for fewer shots"
@@ -248,10 +248,14 @@ def _of_groups(
     return np.sort(np.concatenate(taken)).astype(np.int32)
 
 
-def _overlap(rows: _Rows, pool: np.ndarray, draws: list[np.ndarray]) -> float:
-    """Share of the pool's independent units that a draw takes."""
-    if rows.groups is None:
-        return len(draws[0]) / len(pool)
-    of_pool = len(np.unique(rows.groups[pool]))
-    groups = rows.groups
-    return float(np.mean([len(np.unique(groups[draw])) for draw in draws])) / of_pool
+def _overlap(rows: _Rows, pool: np.ndarray, draws: list[np.ndarray]) -> Overlap:
+    """From the rows of each class, or the groups that have some, in the pool and, on average, in a draw."""
+    units = np.arange(len(rows.labels)) if rows.groups is None else rows.groups
+
+    def of(positions: np.ndarray) -> np.ndarray:
+        pairs = np.unique(np.stack([rows.labels[positions], units[positions]]), axis=1)
+        return np.bincount(pairs[0], minlength=int(rows.labels.max()) + 1)
+
+    in_pool, in_draw = of(pool), np.mean([of(draw) for draw in draws], axis=0)
+    there = in_draw > 0
+    return Overlap.of(in_draw[there], in_pool[there])

@@ -257,7 +257,7 @@ def _notes(
 ) -> Iterator[Note]:
     size = plan.size.title
     if not plan.disjoint:
-        values: Values = {"size": size, "draws": count, "percent": 100 * plan.overlap}
+        values: Values = {"size": size, "draws": count, "percent": 100 * plan.overlap.share}
         yield Note("draws_overlap", values)
     elif asked is not None and count < asked:
         yield Note("fewer_draws", {"size": size, "draws": count, "asked": asked})

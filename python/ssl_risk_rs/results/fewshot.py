@@ -142,6 +142,46 @@ class ShotOutcomes:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """What draws from one pool have in common, where they are not disjoint.
+
+    A draw's effect is a sum over classes, where s_c rows of a class have a variance in proportion to 1/s_c. Draws from
+    a pool of N_c rows show 1/s_c − 1/N_c of it, and pools differ by 1/N_c. So ρ/(1−ρ), what pools add over what draws
+    show, is Σ 1/N_c over Σ (1/s_c − 1/N_c); it rests on N_c − 1 degrees of freedom in each class. With groups, s_c and
+    N_c are groups that have rows of the class.
+
+    Attributes
+    ----------
+    share : ρ = Σ 1/N_c / Σ 1/s_c, in [0, 1]; 0 of disjoint draws
+    df : degrees of freedom of what pools add: (Σ 1/N_c)² / Σ 1/(N_c² (N_c − 1)), with 1 for N_c − 1 where N_c is 1;
+        None of disjoint draws, and in runs of earlier versions, whose ρ is the share of all rows of the pool
+    """
+
+    share: float = 0.0
+    df: float | None = None
+
+    @classmethod
+    def of(cls, drawn: np.ndarray, pool: np.ndarray) -> "Overlap":
+        """From s_c and N_c, both positive."""
+        added = 1 / pool
+        df = added.sum() ** 2 / (added**2 / np.maximum(pool - 1, 1)).sum()
+        return cls(float(added.sum() / (1 / drawn).sum()), float(df))
+
+    def factor(self, m: int) -> float:
+        """What the variance over m draws is multiplied with: 1/m + ρ/(1−ρ)."""
+        return 1 / m + self.share / (1 - self.share)
+
+    def degrees(self, m: int) -> float:
+        """Degrees of freedom of the variance over m draws times `factor`."""
+        of_pool = 1 - 1 / m / self.factor(m)
+        return 1 / (1 / (m - 1) + (0 if self.df is None else of_pool**2 / self.df))
+
+
+#: of draws that have no row in common
+DISJOINT = Overlap()
+
+
+@dataclass(frozen=True, slots=True)
 class DrawVariance:
     """Of what the variance of a quantity is made: V = max(0, between − m · interaction)(1/m + ρ/(1−ρ)) + rows.
 
@@ -161,7 +201,7 @@ class FewShot:
     Attributes
     ----------
     size : what was asked for; labels : rows of one draw; shots : the fewest and most rows of a class in it
-    draws : m; overlap : ρ, the share of the pool that one draw takes where draws overlap, 0 where they are disjoint
+    draws : m; overlap : what they have in common
     pool : training rows that draws come from; judged_train, judged_test : rows that every probe is judged on
     folds : that the penalty of a draw is tuned on; folds_judged : how many of them are judged
     penalties : of each draw
@@ -174,7 +214,7 @@ class FewShot:
     labels: int
     shots: tuple[int, ...]
     draws: int
-    overlap: float
+    overlap: Overlap
     pool: int
     judged_train: int
     judged_test: int

@@ -304,6 +304,8 @@ def _with_df(estimates: Mapping[str, Any]) -> dict[str, Any]:
 def _read_shot(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) -> FewShot:
     own = f"{prefix}.shots.{from_json(ShotSize, found['size']).name}."
     outcomes = {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
+    if not isinstance(found["overlap"], Mapping):  # earlier runs have the share alone
+        found = {**found, "overlap": {"share": found["overlap"]}}
     return from_json(
         FewShot,
         {**found, "estimates": _with_df(found["estimates"])},

@@ -16,6 +16,10 @@ use crate::error::Result;
 
 /// Share of the objective that the values of a float32 pass cannot resolve: no gap is said to be smaller.
 pub(super) const RESOLUTION: f64 = 1.0 / (1 << 24) as f64;
+/// What the gradient cannot resolve in nats, whatever the objective: its sums are whole numbers of 2⁻⁵⁰ of the largest there can
+/// be, which enter times weights of some scores' size. It is more than a tolerance below an objective of 1e-8 or so, where all rows
+/// are separated and a penalty is 1e-11 of the mean variance or less.
+const GRAIN: f64 = 1.0 / (1_u64 << 48) as f64;
 
 /// The bound at `point`, whose evaluation is given; ≥ the true gap up to float32 rounding of the pass. `priors` are π.
 pub(super) fn gap_bound<S: Space>(
@@ -43,5 +47,5 @@ pub(super) fn gap_bound<S: Space>(
     };
     let dual_square = space.dual_square(point, &at.gradient, excess, epsilon, alpha)?;
     let dual = (1.0 - epsilon) * at.entropy + epsilon * entropy_t - dual_square / (2.0 * alpha);
-    Ok((at.objective - dual).max(RESOLUTION * at.objective))
+    Ok((at.objective - dual).max(RESOLUTION * at.objective).max(GRAIN))
 }

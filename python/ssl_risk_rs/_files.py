@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -50,10 +51,20 @@ def beside(target: Path) -> Iterator[Path]:
 
 
 def publish(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside the target, bring it to disk, rename it over the target."""
+    """Write a file beside the target, bring it to disk, rename it over the target.
+
+    Raises
+    ------
+    OSError with the name of the target, also where the writer's own says nothing of a file (a full disk).
+    """
     with beside(target) as temporary:
-        write(temporary)
-        _sync(temporary)
+        try:
+            write(temporary)
+            _sync(temporary)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         temporary.replace(target)
     _sync_folder(target.parent)
 
@@ -80,10 +91,20 @@ def publish_exclusive(target: Path, write: Callable[[Path], object]) -> bool:
     return True
 
 
-def replace_folder(temporary: Path, target: Path) -> None:
-    """Rename a finished folder into place; what was there before goes once the new one stands."""
-    if not target.exists():
-        temporary.rename(target)
+def replace_folder(temporary: Path, target: Path, *, force: bool = True) -> None:
+    """Rename a finished folder into place; what was there before goes once the new one stands.
+
+    Raises
+    ------
+    FileExistsError where `force` is not set and there is something, however shortly before it appeared.
+    """
+    if not force or not target.exists():
+        try:
+            temporary.rename(target)  # refused by the system where a folder holds something
+        except OSError as error:
+            if not target.exists():
+                raise
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         return
     with beside(target) as old:
         target.rename(old)

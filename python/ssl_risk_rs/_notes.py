@@ -71,6 +71,8 @@ _TEMPLATES = {
     "usability is not identified, and neither is where it ends and probe generalization begins.",
     "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "
     "is judged on: R_AF, and with it usability, is optimistic.",
+    "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
+    "same images, the test error is too low (--overlap refuse stops there).",
     "floor_sensitivity": "Usability rests on the floor of the penalty: R_AF is {at_floor:.2f} % at {floor:g} and "
     "{above:.2f} % one decade above.",
     "midpoint": "The mean of R_AF and of the error on held-out rows at the same floor is {midpoint:.2f} %: "

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -75,6 +76,12 @@ def records(*arguments: object) -> list[dict]:
     return json.loads(run(*arguments, "--format", "json").stdout)
 
 
+def parsed(text: str) -> list[dict]:
+    """Rows of JSON, which has null where a normal interval has infinite degrees of freedom."""
+    rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    return [{**row, "df": math.inf if row["df"] is None else row["df"]} for row in rows]
+
+
 def complaint(*arguments: object, code: int = 1) -> str:
     """The message of a command that fails: one, on stderr alone, with nothing left at --out."""
     before = {*os.listdir(), "store", "cache"}
@@ -121,7 +128,7 @@ def save(name: str = "feats.npz", **changed: np.ndarray) -> str:
 
 def test_run_writes_what_it_prints(banks):
     result = run("run", "-m", "demo_ssl", *SMALL, "--probe", "both", "--format", "json", "--store", banks, "--out", "r")
-    rows = json.loads(result.stdout)
+    rows = parsed(result.stdout)
     assert "The record is in r." in result.stderr
     for probe in ("logistic", "ridge"):
         found = values(rows, probe)
@@ -229,7 +236,7 @@ def test_data_from_the_environment(monkeypatch):
 def test_decompose_four_arrays_without_torch():
     done = process("decompose", save(), "--probe", "both", "--format", "json", "--out", "r")
     assert done.returncode == 0 and done.stderr.endswith("The record is in r.\n")
-    rows = json.loads(done.stdout)
+    rows = parsed(done.stdout)
     for probe in ("logistic", "ridge"):
         found = values(rows, probe)
         assert abs(found["approx_usability"] + found["probe_gen"] + found["enc_gen"] - found["agg_risk"]) <= ROUNDING
@@ -397,7 +404,7 @@ def test_cuda_without_cuda(monkeypatch):
         (("run", "--batch-size", "0"), "'0' is neither auto nor a whole number from 1"),
         (("decompose",), "name the features once"),
         (("decompose", "f.npz", "--features", "f.npz"), "name the features once"),
-        (("decompose", "f.npz", "--ci", "95"), "95.0 is not in the range 0<x<1"),
+        (("decompose", "f.npz", "--ci", "95"), "95.0 is not in the range 0<x<=0.999999"),
         (("decompose", "f.npz", "--splits", "4"), "4 is not in the range 1<=x<=3"),
     ],
 )
@@ -739,3 +746,41 @@ def test_beside_an_encoder_a_gpu_gets_probes_where_it_pays(device, probes):
 
     asked = Asked(("ridge",), {"device": device, "seed": 3}, None)
     assert asked.beside_an_encoder().fields == {"device": probes, "seed": 3}
+
+
+def test_a_result_that_cannot_be_recorded_is_printed(monkeypatch):
+    """A full disk after hours of fits, and a folder that another run has made meanwhile."""
+    for error, reason in (
+        (OSError(28, "No space left on device"), "r: No space left on device"),
+        (None, "another run"),
+    ):
+
+        def fail(*_, error=error, **__):
+            if error is not None:
+                raise error
+            raise FileExistsError(17, "File exists", "r")
+
+        monkeypatch.setattr("ssl_risk_rs.results.run.replace_folder", fail)
+        result = run("decompose", save(), "--probe", "ridge", "--out", "r", code=1)
+        assert "aggregated risk" in result.stdout and "The record is in" not in result.stdout
+        assert "the result above has no record" in result.stderr and reason in result.stderr
+    assert not Path("r").exists()
+
+
+@pytest.mark.parametrize("words", [("--ci", "nan"), ("--tol", "inf"), ("--seed", 2**64), ("--threads", 10**6),
+                                   ("--metric", "bogus"), ("--shots", "abc")])  # fmt: skip
+def test_values_that_no_run_can_have_are_misuse(words):
+    assert complaint("decompose", "f.npz", *words, code=2)
+
+
+def test_equal_rows_in_train_and_test_are_said_and_refused_when_asked():
+    with np.load(save()) as arrays:
+        given = dict(arrays)
+    given["X_test"] = np.concatenate([given["X_test"][:-7], given["X_train"][:7]])
+    np.savez("same.npz", **given)
+    said = f"7 of {len(given['X_test'])} test rows are equal to a training row in every feature"
+    assert said in " ".join(run("decompose", "same.npz", "--probe", "ridge", "--out", "r").stdout.split())
+    assert said in complaint("decompose", "same.npz", "--probe", "ridge", "--overlap", "refuse")
+    given["X_train"][:], given["X_test"][:] = 1, 2
+    np.savez("same.npz", **given)
+    assert "features are constant on the training rows" in complaint("decompose", "same.npz", "--probe", "ridge")

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import ssl_risk_rs
 from click.testing import CliRunner
 from ssl_risk_rs import import_bank
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.results.explain import NoGap
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.explain import explain
 
@@ -114,6 +116,13 @@ def test_rows_of_csv_and_json_are_those_of_the_frame():
     assert [r["section"] for r in rows] == wanted["section"].to_list()
     assert [float(r["estimate"]) for r in rows] == wanted["estimate"].to_list()
     assert "The probe errs on" in result.stderr
+    parts = wanted.filter(pl.col("section") == "class")
+    of = {part.name: part for part in explained.classes}
+    for row in parts.iter_rows(named=True):
+        part = of[row["name"]]
+        rows_judged = {"train": part.n_train, "subset": part.n_subset, "test": part.n_test}
+        assert row["n"] == rows_judged[QUANTITIES[row["quantity"]].rows]
+    assert parts["less_all"].null_count() == parts["carried"].null_count() == 0
 
 
 @pytest.mark.parametrize(("given", "said"), [("nothing.npz", "nothing.npz"), ("runs/none", "runs/none")])

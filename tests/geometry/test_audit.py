@@ -178,7 +178,7 @@ def test_the_command_lists_pairs_and_changes(tmp_path):
     def run(*options, code=0):
         result = CliRunner().invoke(main, ["data", "audit", str(tmp_path / "f.npz"), *options])
         assert result.exit_code == code, result.output
-        return result.output
+        return result.output if code else result.stdout
 
     table = run("--probe", "ridge")
     assert (
@@ -196,3 +196,14 @@ def test_the_command_lists_pairs_and_changes(tmp_path):
     np.savez(tmp_path / "f.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test)
     assert "Nothing is decomposed, because no test row is listed." in run("--threshold", "0.99999")
     assert "give one of them" in run("--threshold", "0.9", "--false-share", "0.1", code=2)
+
+
+def test_too_few_rows_for_the_share_are_said(tmp_path):
+    x, y, x_test, y_test = world(300, 60)
+    x_test[:5] = x[:5] + 1e-5
+    np.savez(tmp_path / "f.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test)
+    line = ["data", "audit", str(tmp_path / "f.npz"), "--probe", "none"]
+    found = CliRunner().invoke(main, line)
+    assert "only exact copies can be listed" in found.stdout and "--false-share 0.004" in found.stdout
+    found = CliRunner().invoke(main, [*line, "--false-share", "0.004"])
+    assert "only exact copies" not in found.stdout and "test rows are listed" in found.stdout

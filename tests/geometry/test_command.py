@@ -107,3 +107,12 @@ def test_numbers_for_a_report(tmp_path):
     assert found["effective_rank"].n == 60
     several = CliRunner().invoke(main, ["stats", str(file), str(file), "--out", str(out)])
     assert several.exit_code == 2 and "one representation" in several.stderr
+
+
+def test_a_file_is_replaced_only_by_force(files):
+    folder, _, _ = files
+    before = (folder / "a.npz").read_bytes()
+    assert "a.npz exists; name another file" in run(folder / "a.npz", "--out", folder / "a.npz", code=1)
+    assert (folder / "a.npz").read_bytes() == before
+    run(folder / "a.npz", "--out", folder / "g.parquet")
+    run(folder / "a.npz", "--out", folder / "g.parquet", "--force")

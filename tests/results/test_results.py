@@ -209,6 +209,22 @@ def test_another_run_is_replaced_only_by_force(tmp_path, result, alone):
     assert set(pl.read_parquet(tmp_path / "r" / "results.parquet")["probe"]) == {"logistic"}
 
 
+def test_a_run_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch, result, alone):
+    """Two programs that write the same folder at once: the second to finish is told."""
+
+    def made_meanwhile(self):
+        if not (tmp_path / "r").exists():
+            monkeypatch.undo()
+            save_run(tmp_path / "r", [alone])
+        return {}
+
+    monkeypatch.setattr("ssl_risk_rs.results.run.Run._arrays", made_meanwhile)
+    with pytest.raises(ResultError, match="r was made by another run meanwhile"):
+        save_run(tmp_path / "r", [result])
+    assert os.listdir(tmp_path) == ["r"]
+    assert set(pl.read_parquet(tmp_path / "r" / "results.parquet")["probe"]) == {"logistic"}
+
+
 def test_force_replaces_nothing_but_runs(tmp_path, result):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
@@ -229,7 +245,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, result, alone, l
         save_run(tmp_path / "r", [alone])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(f"ssl_risk_rs.results.run.{last}", fail)

@@ -82,6 +82,22 @@ def test_a_tidy_table_of_results_becomes_wide(planted, tmp_path):
         read_table([tmp_path / "none.parquet"])
 
 
+def test_other_metrics_and_other_data_sets_are_left_out(planted, tmp_path):
+    tidy = pl.DataFrame(
+        {
+            "encoder": ["a", "a", "b"], "data": ["x", "x", "y"], "quantity": "agg_risk",
+            "metric": ["error", "log_loss", "error"], "estimate": [0.2, 0.9, 0.3],
+        }
+    )  # fmt: skip
+    tidy.write_parquet(tmp_path / "runs.parquet")
+    with pytest.raises(DataError, match=r"rows are of 2 data sets \(x, y\); choose one \(--data\)"):
+        read_table([tmp_path / "runs.parquet"])
+    frame, _ = read_table([tmp_path / "runs.parquet"], data="x")
+    assert frame["encoder"].to_list() == ["a"] and frame["agg_risk"].to_list() == [0.2]
+    with pytest.raises(DataError, match="no row is of the data set 'z'; there are x, y"):
+        read_table([tmp_path / "runs.parquet"], data="z")
+
+
 def test_several_files(planted, tmp_path):
     planted.write_csv(tmp_path / "a.csv")
     planted.with_columns(z_dim=pl.lit("big"), extra=1).write_csv(tmp_path / "b.csv")

@@ -163,7 +163,7 @@ def test_outcomes_that_no_probe_gives_are_found(made: Path, tmp_path: Path):
     """Features beside the outcomes of another run: new probes disagree."""
     other = save_features(tmp_path / "other.npz", seed=5)
     noise = np.load(other)
-    np.savez(other, **{**noise, "X_train": noise["X_train"] * 0 + 1, "X_test": noise["X_test"]})
+    np.savez(other, **{**noise, "X_train": noise["X_train"][::-1].copy(), "X_test": noise["X_test"]})
     write_pack([made / "runs/a"], tmp_path / "p", evidence=Evidence.FEATURES, tasks=tasks_of(["-"], [str(other)]))
     (tmp_path / "t.tex").write_text(to_latex(Run.load(made / "runs/a")))
     verdicts = {c.verdict for c in verify_table(tmp_path / "t.tex", tmp_path / "p").cells}

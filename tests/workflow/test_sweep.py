@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs.cli import main
@@ -66,6 +67,9 @@ def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     again = sweep(*shlex.split(line)[2:], "--format", "json")
     assert [row["state"] for row in json.loads(again.stdout)] == ["done"]
     assert {record["state"] for record in records(out).values()} == {"done"}
+    table = pl.read_csv(out / "sweep.csv")
+    assert set(table["encoder"]) == {name, "demo_ssl"}  # one line of two, and yet the table of both
+    assert {"risk_af", "train_rows", "test_rows", "z_dim"} <= set(table.columns)
     # the built encoder tells what it is: the same line makes nothing, changed code makes a new run
     shown = seen(tmp_path, "mine")
     kept = {e: r["run"] for e, r in records(out).items()}

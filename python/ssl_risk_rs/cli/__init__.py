@@ -31,6 +31,8 @@ COMMANDS: dict[str, str] = {
 
 
 HELP = ["-h", "--help"]
+#: commands that go on where they were interrupted; the others write nothing before they are done
+GO_ON = ("run", "demo", "extract", "sweep")
 
 
 class LazyGroup(click.Group):
@@ -60,7 +62,8 @@ class LazyGroup(click.Group):
             from ssl_risk_rs.cli._options import command_line
 
             line = command_line()
-            click.echo(f"\ninterrupted; what is done is kept. To go on:\n{line}", err=True)
+            said = "what is done is kept. To go on" if ctx.invoked_subcommand in GO_ON else "this line begins anew"
+            click.echo(f"\ninterrupted; {said}:\n{line}", err=True)
             raise click.exceptions.Exit(130) from None
 
 

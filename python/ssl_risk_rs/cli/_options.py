@@ -1,5 +1,6 @@
 """Options that several commands share, and how commands speak to the user."""
 
+import math
 import os
 import shlex
 import shutil
@@ -10,6 +11,10 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
+    "CONFIDENCE",
+    "SEED",
+    "THREADS",
+    "FiniteRange",
     "columns_options",
     "command_line",
     "data_option",
@@ -41,6 +46,24 @@ DATA_VARIABLE = "SSL_RISK_DATA"
 
 #: options that say how a checkpoint's images are prepared
 PREPARATION = ("mean", "std", "resize", "interpolation")
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, without NaN and infinity, which comparisons let pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
+#: more threads than any machine has would only wait for each other
+THREADS = click.IntRange(1, 1024)
+#: what the keys of splits hold
+SEED = click.IntRange(0, 2**64 - 1)
+#: nearer to 1, quantiles are beyond what float64 tells apart
+CONFIDENCE = FiniteRange(0, 0.999999, min_open=True)
 
 
 class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
@@ -338,12 +361,17 @@ def _showable(text: str, stream: Any) -> str:
     return text
 
 
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN; null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def print_rows(rows: list[dict[str, Any]], form: str) -> None:
     """Rows with the same keys on stdout, as aligned columns, JSON or CSV."""
     if form == "json":
         import json
 
-        show(json.dumps(rows, indent=2, ensure_ascii=False))
+        show(json.dumps([{k: _finite(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False))
         return
     columns = list(rows[0]) if rows else []
     cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]

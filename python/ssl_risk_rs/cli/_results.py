@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssl_risk_rs.cli import _options as opt
-from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.decomposition.targets import Target
@@ -50,7 +50,10 @@ class Asked:
         """Complain about what cannot be asked for before images are encoded, not after."""
         from ssl_risk_rs.workflow.probes import settings_of
 
-        settings_of(self.probes, self.fields)
+        try:
+            settings_of(self.probes, self.fields)
+        except ParameterError as error:
+            raise click.UsageError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +72,35 @@ class Ending:
         check_target(self.out if self.out is not None else default_folder("run"), force=self.force)
 
     def finish(self, run: "Run", failure: "SslRiskError | None") -> None:
-        """Write the record, then print what the terminal can show, and say where the record is."""
+        """Write the record, then print what the terminal can show, and say where the record is.
+
+        Where it cannot be written, the result is printed all the same.
+        """
         run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
-        folder = run.save(self.out or default_folder(run.provenance.encoder), force=self.force)
+        target = self.out or default_folder(run.provenance.encoder)
+        from ssl_risk_rs.results import ResultError
+
+        unsaved, folder = "", None
+        try:
+            folder = run.save(target, force=self.force)
+        except (OSError, ResultError) as error:
+            reason = str(error) if isinstance(error, ResultError) else f"{target}: {error.strerror or error}"
+            unsaved = f"the result above has no record ({reason}); make room or name another folder, and run it again"
         try:
             self._print(run, folder)
         except OSError as error:  # a closed pipe, or a stdout that was never there
-            opt.say(f"The result cannot be printed ({error.strerror or error}); it is in {folder}.")
+            there = "" if folder is None else f"; it is in {folder}"
+            opt.say(f"The result cannot be printed ({error.strerror or error}){there}.")
             # what is still in the buffer would fail again when the interpreter ends
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         if failure is not None:
-            raise click.ClickException(f"{failure}\nWhat was finished before is in {folder}.")
+            where = unsaved or f"What was finished before is in {folder}."
+            raise click.ClickException(f"{failure}\n{where}")
+        if unsaved:
+            raise click.ClickException(unsaved)
         self.judge_fits(run)
 
-    def _print(self, run: "Run", folder: Path) -> None:
+    def _print(self, run: "Run", folder: "Path | None") -> None:
         from ssl_risk_rs.report.sentences import notes
         from ssl_risk_rs.report.shots import forecast_sentences
         from ssl_risk_rs.report.text import render
@@ -91,7 +109,8 @@ class Ending:
             opt.show(render(run, opt.width()))
             self._print_published(run)
             draws = ", draws_*.parquet" if any(d.shots for d in run.decompositions) else ""
-            opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
+            if folder is not None:
+                opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
         else:
             opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
@@ -99,7 +118,8 @@ class Ending:
             for d in run.decompositions:
                 for sentence in [*forecast_sentences(d), *(n.sentence() for shot in d.shots for n in shot.notes)]:
                     opt.say(f"{d.method.probe} probe: {sentence}")
-            opt.say(f"The record is in {folder}.")
+            if folder is not None:
+                opt.say(f"The record is in {folder}.")
 
     def _print_published(self, run: "Run") -> None:
         """The published numbers of the encoder beside its own, if there are any on this machine."""
@@ -213,7 +233,7 @@ def probe_options(command: Command) -> Command:
         click.option(
             "--overlap", type=click.Choice(["refuse", "warn"]),
             help="Test images that are training images are refused, or warned of. The default is refuse, under the "
-            "paper's protocol warn.",
+            "paper's protocol warn. Of features without images, equal rows are warned of, and refused if asked.",
         ),
         click.option(
             "--splits", "n_subsets", type=click.IntRange(1, 3),
@@ -241,16 +261,16 @@ def probe_options(command: Command) -> Command:
             "measured sizes.",
         ),
         click.option(
-            "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
+            "--ci", "confidence", type=opt.CONFIDENCE, default=0.95,
             show_default=True, help="This is the confidence of the intervals.",
         ),
         click.option(
-            "--seed", type=click.IntRange(0), help="Splits are drawn by sample id and this seed. The default is 0."
+            "--seed", type=opt.SEED, help="Splits are drawn by sample id and this seed. The default is 0."
         ),
-        click.option("--tol", type=click.FloatRange(0, min_open=True),
+        click.option("--tol", type=opt.FiniteRange(0, 1, min_open=True),
                      help="Logistic fits end at this relative suboptimality. The default is 1e-6 for small data, else "
                      "3e-4, and 1e-3 for fits that only tune."),
-        click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores."),
+        click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores."),
         click.option(
             "--device", default="auto", show_default=True,
             help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1. With an encoder, and with "

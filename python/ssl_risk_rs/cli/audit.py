@@ -30,8 +30,8 @@ PAGE = 80
     help="This probe is decomposed with and without the listed rows; none only lists them.",
 )  # fmt: skip
 @click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws training rows, and splits.")
-@click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
+@click.option("--seed", type=opt.SEED, default=0, show_default=True, help="Draws training rows, and splits.")
+@click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores.")
 @opt.columns_options
 @opt.store_option
 @opt.format_option
@@ -127,6 +127,13 @@ def _heading(found: "Audit") -> Iterator[str]:
             "more similar to another one"
         )
     yield f"  {rule} (nearest neighbours of {matches.null_rows:,} training rows, leave-one-out)"
+    if matches.threshold >= 1 and matches.false_share * (matches.null_rows + 1) < 1:
+        least = 1 / (matches.null_rows + 1)
+        yield (
+            f"  only exact copies can be listed: {matches.null_rows:,} training rows do not show what a share "
+            f"{matches.false_share:g} of them exceeds. Give --false-share {math.ceil(1000 * least) / 1000:g} or more, "
+            "or --threshold"
+        )
     n = len(found.pairs)
     yield (
         f"  {n:,} test row{' is' if n == 1 else 's are'} listed ({100 * n / matches.n_queries:.2f} %); "

@@ -29,11 +29,11 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
 @click.option("--shared-groups", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
 @click.option("--overlap", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
 @click.option("--splits", "n_subsets", type=click.IntRange(1, 3), help="Held-out training subsets. As above.")
-@click.option("--seed", type=click.IntRange(0), help="Seed of the splits. As above.")
-@click.option("--tol", type=click.FloatRange(0, min_open=True), help="As in `decompose`.")
-@click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
+@click.option("--seed", type=opt.SEED, help="Seed of the splits. As above.")
+@click.option("--tol", type=opt.FiniteRange(0, 1, min_open=True), help="As in `decompose`.")
+@click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores.")
 @click.option(
-    "--ci", "confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    "--ci", "confidence", type=opt.CONFIDENCE,
     help="This is the confidence of intervals and ranks. The default is that of the first run.",
 )  # fmt: skip
 @opt.columns_options

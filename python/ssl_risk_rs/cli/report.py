@@ -48,6 +48,7 @@ def report(
     if html is None and md is None and latex is None and figures is None:
         html = Path("report.html")
     files.check_files((html, md, latex), force=force)
+    files.check_figures(figures, force=force)
     material = gather(runs, geometry=geometry, say=opt.say)
     page = build_page(material, made_by=opt.command_line())
     drawn = files.write_figures(page.figures(), figures) if figures is not None else {}

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -31,20 +32,21 @@ LEAST_COLUMN = 10
     "--split", type=click.Choice(["train", "test", "all"]), default="train", show_default=True,
     help="These rows are measured.",
 )  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the rows of uniformity.")
+@click.option("--seed", type=opt.SEED, default=0, show_default=True, help="Draws the rows of uniformity.")
 @click.option(
     "--uniformity-rows",
     type=click.IntRange(2),
     metavar="N",
     help="Uniformity is over pairs of N rows.  [default: 4096]",
 )
-@click.option("--threads", "n_threads", type=click.IntRange(1), help="The default is all cores.")
+@click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores.")
 @opt.columns_options
 @opt.store_option
 @click.option(
     "--out", metavar="FILE",
     help="The numbers of one representation are written as parquet, with the spectrum, for `report --geometry`.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="A file that is there is replaced.")
 @opt.format_option
 def stats(
     targets: tuple[str, ...],
@@ -58,6 +60,7 @@ def stats(
     drop_unlabelled: bool,
     store: str | None,
     out: str | None,
+    force: bool,
     form: str,
 ) -> None:
     """Measure the geometry of representations: ranks, spectrum, uniformity, classes, views. No probe is fitted.
@@ -71,9 +74,11 @@ def stats(
     if out is not None and len(targets) > 1:
         raise click.UsageError(f"--out is for one representation, and {len(targets)} are named")
     from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS
+    from ssl_risk_rs.report.files import check_files
     from ssl_risk_rs.workflow.compare import Reading
     from ssl_risk_rs.workflow.stats import measure_targets
 
+    check_files([out if out is None else Path(out).expanduser()], force=force)
     found = measure_targets(
         targets,
         views=views,

@@ -45,6 +45,7 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
     metavar="COLUMN",
     help="Rows with the same value are not independent. The default is objective, where there is one.",
 )
+@click.option("--data", metavar="NAME", help="Of tables with several data sets, the rows of this one are studied.")
 @click.option("--metadata", metavar="FILE", help="The authors' metadata.yaml, if it is not beside their table.")
 @click.option("--percent", is_flag=True, help="Risks of tables that are not the authors' are percent.")
 @click.option(
@@ -66,7 +67,7 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
 @click.option(
     "--ci",
     "confidence",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=opt.CONFIDENCE,
     default=0.95,
     show_default=True,
     help="This is the confidence of the intervals.",
@@ -77,7 +78,11 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
 @click.option(
     "--html", metavar="FILE", help="A page of effects, held-out errors and trade-offs is written to this file."
 )
-@click.option("--force", is_flag=True, help="A page that is there is replaced.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="A page or a law that is there is replaced, and figures are written into a folder that holds files.",
+)
 @click.option("--save-law", metavar="FILE", help="The fitted laws of label counts are written to this file, as JSON.")
 @opt.format_option
 def study(**given: Any) -> None:
@@ -101,13 +106,13 @@ def study(**given: Any) -> None:
     from ssl_risk_rs.study.study import differences
     from ssl_risk_rs.study.text import render, render_differences
 
-    page = None
-    if given["html"]:
-        from ssl_risk_rs.report.files import check_files, write_html
+    page, law, drawings = (Path(given[name]) if given[name] else None for name in ("html", "save_law", "figures"))
+    if page or law or drawings:
+        from ssl_risk_rs.report.files import check_figures, check_files
 
-        page = Path(given["html"])
-        check_files([page], force=given["force"])
-    reading = {"metadata": given["metadata"], "percent": given["percent"]}
+        check_files([page, law], force=given["force"])
+        check_figures(drawings, force=given["force"])
+    reading = {"metadata": given["metadata"], "percent": given["percent"], "data": given["data"]}
     naming = {
         "choices": [parse_choice(text) for text in given["choices"]],
         "only": _names(given["only"]),
@@ -131,21 +136,22 @@ def study(**given: Any) -> None:
         plain, _ = read_table(given["tables"], as_published=True, **reading)
         theirs = published_effects(study_table(plain, **naming), confidence=settings.confidence)
         different = differences(theirs, result.effects)
-    if given["figures"]:
+    if drawings is not None:
         from ssl_risk_rs.study.figures import write_figures
 
-        paths = write_figures(result, given["figures"])
-        opt.say(f"{len(paths)} figures are in {given['figures']}.")
+        paths = write_figures(result, drawings)
+        opt.say(f"{len(paths)} files with figures are in {drawings}.")
     if page is not None:
+        from ssl_risk_rs.report.files import write_html
         from ssl_risk_rs.study.page import study_page
 
         write_html(study_page(result, made_by=opt.command_line()), page)
         opt.say(f"The page is in {page}.")
-    if given["save_law"]:
+    if law is not None:
         if result.laws is None:
             raise ParameterError(f"no law can be saved: {result.no_laws}")
-        write_laws(given["save_law"], result.laws.logit, ", ".join(map(str, given["tables"])))
-        opt.say(f"The laws of label counts are in {given['save_law']}.")
+        write_laws(law, result.laws.logit, ", ".join(map(str, given["tables"])))
+        opt.say(f"The laws of label counts are in {law}.")
     form, shown = given["form"], given["show"]
     if form == "table" and shown in (None, "differences"):
         if shown is None:

@@ -216,8 +216,7 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             report=report if alone else None,
         )
     opt.print_rows(board.rows(records, form), form)
-    if not alone:  # one that belongs to a larger sweep leaves the table to it
-        write_table(made.folder.records(), made.folder)
+    write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
         opt.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "

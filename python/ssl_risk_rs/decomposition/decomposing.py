@@ -19,6 +19,7 @@ from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
 from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
+from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
@@ -166,6 +167,11 @@ def decompose_task(
         protocol = strict if settings.protocol == "strict" else paper
         judged = protocol(task, twin, settings, method, report, solvers)
     sizes = judged.sizes
+    if sizes.features and sizes.constant_features == sizes.features:
+        raise ParameterError(
+            f"all {sizes.features:,} features are constant on the training rows: no probe can tell the rows apart. "
+            "Look at how they were made"
+        )
     crowded: tuple[str, ...] = ()
     if task.targets is None:
         crowded = crowded_risks(method.probe, sizes.classes, sizes.features, sizes.twin_features)
@@ -282,6 +288,16 @@ def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
                 "low. Remove them (ssl-risk-rs data check lists them), or give --overlap warn"
             )
         notes.append(Note("overlap", {"count": task.overlap}))
+    if isinstance(task.features.source, list):  # of a bank's images it is known
+        count = repeated_rows(task.features.source, task.train_rows, task.test_rows)
+        total = len(task.test_rows)
+        if count and settings.overlap == "refuse":
+            raise ParameterError(
+                f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
+                "be too low if they are the same images. Remove them, or give --overlap warn"
+            )
+        if count:
+            notes.append(Note("repeated_rows", {"count": count, "total": total}))
     return notes
 
 

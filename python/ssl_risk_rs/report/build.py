@@ -9,7 +9,7 @@ from ssl_risk_rs.report.geometry import Statistic
 from ssl_risk_rs.report.geometry import section as geometry
 from ssl_risk_rs.report.overview import components, facts, name_of
 from ssl_risk_rs.report.page import Chapter, Missing, Page, Section
-from ssl_risk_rs.report.sentences import short
+from ssl_risk_rs.report.sentences import place, short
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.counterpart import Counterpart
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -67,7 +67,7 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
                 title = name_of(run, d) if len(runs) == 1 else f"{called[i]}, {d.method.probe}"
                 chapters.append(Chapter(_key(i, d), title, of_one))
     else:
-        where = "RUN" if runs[0].path is None else str(runs[0].path)
+        where = place(runs[0])
         missing.append(
             Missing(
                 "details", "Each encoder by itself",
@@ -95,7 +95,7 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
         if len(each.encoders) > 2:
             found.append(several.ranks(each))
     if not material.comparisons:
-        where = "RUN" if runs[0].path is None else str(runs[0].path)
+        where = place(runs[0])
         command = f"ssl-risk-rs report {where} OTHER" if len(runs) == 1 else "ssl-risk-rs compare A B"
         found.append(Missing("compare", "Against another encoder", material.not_compared, command))
     if probes:

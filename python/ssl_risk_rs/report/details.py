@@ -4,6 +4,7 @@ Each function gives its section, or says why there is none and which command add
 """
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 
 from ssl_risk_rs.report import charts
@@ -12,7 +13,7 @@ from ssl_risk_rs.report.numbers import count, interval, percent, points, share
 from ssl_risk_rs.report.overview import mark_notes, name_of
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.sentences import MARKS, place, short
 from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results.counterpart import Counterpart
 from ssl_risk_rs.results.estimate import Estimate
@@ -248,7 +249,7 @@ def published(run: Run, result: Decomposition, found: Counterpart | None, why: s
     title = "Beside the published encoders"
     if found is None:
         command = (
-            "ssl-risk-rs paper fetch" if "paper fetch" in why else f"ssl-risk-rs paper show {_where(run)} --as NAME"
+            "ssl-risk-rs paper fetch" if "paper fetch" in why else f"ssl-risk-rs paper show {place(run)} --as NAME"
         )
         return Missing(f"{key}-published", title, why, command)
     blocks: list[Sentences | Table | Figure] = []
@@ -314,11 +315,7 @@ _SOURCES = ("test", "train", "probe", "floor")
 def features_of(run: Run) -> str:
     """What a command is given to use the same features: the bank where it is known."""
     bank = run.provenance.banks.get("encoder")
-    return "FEATURES" if bank is None else bank.path
-
-
-def _where(run: Run) -> str:
-    return "RUN" if run.path is None else str(run.path)
+    return "FEATURES" if bank is None else shlex.quote(bank.path)
 
 
 def _again(run: Run) -> str:

@@ -305,7 +305,9 @@ def _probes(found: Explanation) -> Iterator[str]:
     contrast = found.probes
     assert contrast is not None
     labels = [QUANTITIES[b.quantity].label for b in contrast.bottlenecks]
-    if contrast.agree:
+    if not contrast.identified:
+        yield "  Which part is the largest is not told of both: a probe separates the training rows."
+    elif contrast.agree:
         yield f"  Ridge and logistic probes agree that {labels[0]} is the largest part."
     else:
         yield (

@@ -13,7 +13,7 @@ from ssl_risk_rs.report.markdown import render_markdown
 from ssl_risk_rs.report.page import Figure, Page
 from ssl_risk_rs.report.svg import WIDE, png, svg
 
-__all__ = ["check_files", "write_figures", "write_html", "write_markdown", "write_text"]
+__all__ = ["check_figures", "check_files", "write_figures", "write_html", "write_markdown", "write_text"]
 
 
 def check_files(paths: Iterable["Path | None"], *, force: bool) -> None:
@@ -27,9 +27,24 @@ def check_files(paths: Iterable["Path | None"], *, force: bool) -> None:
         if path is None:
             continue
         if path.is_dir():
-            raise ParameterError(f"{path} is a folder; name a file, for example {path / 'report.html'}")
+            raise ParameterError(f"{path} is a folder; name a file in it")
         if path.exists() and not force:
             raise ParameterError(f"{path} exists; name another file, or give --force to replace it")
+
+
+def check_figures(folder: "Path | None", *, force: bool) -> None:
+    """As `check_files`, of a folder for figures: one that holds something is not written into.
+
+    Raises
+    ------
+    ParameterError if it does and `force` is not set, or is a file.
+    """
+    if folder is None or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ParameterError(f"{folder} is a file; name a folder for the figures")
+    if any(folder.iterdir()) and not force:
+        raise ParameterError(f"{folder} holds files; name another folder, or give --force to write figures into it")
 
 
 def write_html(page: Page, path: Path) -> None:

@@ -10,6 +10,7 @@ from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Table
+from ssl_risk_rs.report.sentences import place
 from ssl_risk_rs.results.run import Run
 
 __all__ = ["FILE", "Statistic", "read_statistics", "section"]
@@ -61,10 +62,9 @@ def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missi
     """The statistics as a table, and the spectrum as a curve where eigenvalues are among them."""
     title = "Geometry of the representation"
     if not found:
-        where = "RUN" if run.path is None else str(run.path)
         return Missing(
             f"{key}-geometry", title, f"There is no {FILE} beside the run.",
-            f"ssl-risk-rs stats FEATURES --out {where}/{FILE}",
+            f"ssl-risk-rs stats FEATURES --out {place(run, FILE)}",
         )  # fmt: skip
     spectrum = sorted((int(m[2]), s) for s in found if (m := _SPECTRUM.fullmatch(s.name)))
     others = [s for s in found if not _SPECTRUM.fullmatch(s.name)]

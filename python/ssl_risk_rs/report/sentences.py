@@ -1,5 +1,6 @@
 """What belongs to the numbers of a decomposition: checks, and sentences that a first reader understands."""
 
+import shlex
 from dataclasses import dataclass
 
 from ssl_risk_rs._notes import Note, Values
@@ -7,9 +8,9 @@ from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import FitRecord
-from ssl_risk_rs.results.run import Decomposition
+from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["MARKS", "Check", "checks", "notes", "short", "targets"]
+__all__ = ["MARKS", "Check", "checks", "notes", "place", "short", "targets"]
 
 #: mark behind an interval → what it says
 MARKS: dict[Grade, tuple[str, str]] = {
@@ -85,6 +86,11 @@ def _few_shot_fits(result: Decomposition) -> list[Check]:
     return [Check(True, f"{count:,} few-shot fits reached their tolerance")]
 
 
+def place(run: Run, below: str = "") -> str:
+    """A run's folder, or a file in it, as a shell takes it; RUN where there is none."""
+    return f"RUN/{below}".rstrip("/") if run.path is None else shlex.quote(str(run.path / below))
+
+
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     """Everything a reader should know, each once."""
     said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
@@ -100,7 +106,8 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
         said.append(Note("not_pretrained_here", {"pretraining": provenance.pretraining_data or "other data"}))
     if result.control is None and provenance.no_control:
         said.append(Note("no_control", {"reason": provenance.no_control}))
-    if "floor" in result.penalties and not result.floor.separable:
+    moved = f"{100 * result.estimate('risk_af'):.2f}" != f"{100 * result.floor.risk_above:.2f}"
+    if "floor" in result.penalties and not result.floor.separable and moved:
         values = {
             "at_floor": 100 * result.estimate("risk_af"),
             "above": 100 * result.floor.risk_above,

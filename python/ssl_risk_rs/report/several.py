@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, p_value, percent, points, probability
 from ssl_risk_rs.report.overview import bar_of, mark_notes
 from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.sentences import MARKS, place, short
 from ssl_risk_rs.results.compare import Comparison, Rank
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.quantities import QUANTITIES, components
@@ -170,7 +169,7 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
     if len(runs) < _LEAST:
         return Missing(
             "shapes", title, f"A radar chart and stacked areas are read over {_LEAST} encoders or more.",
-            f"ssl-risk-rs report {' '.join(map(_folder, runs))}" + " OTHER" * (_LEAST - len(runs)),
+            f"ssl-risk-rs report {' '.join(map(place, runs))}" + " OTHER" * (_LEAST - len(runs)),
         )  # fmt: skip
     own = {name: _of(run, probe) for name, run in zip(called, runs, strict=True)}
     parts = _common_parts(list(own.values()))
@@ -241,10 +240,6 @@ def _least(called: Sequence[str], own: Sequence[Decomposition], found: Compariso
 def _layer(run: Run) -> str:
     bank = run.provenance.banks.get("encoder")
     return "" if bank is None or bank.feature is None else bank.feature
-
-
-def _folder(run: Run) -> str:
-    return "RUN" if run.path is None else str(Path(run.path))
 
 
 def _rank(rank: Rank) -> str:

@@ -132,11 +132,14 @@ class Comparison:
         return tuple(d for d in self.differences if d.encoder == encoder)
 
     def difference(self, encoder: str, quantity: str) -> Difference:
-        """One difference; KeyError if there is none."""
+        """One difference; KeyError with the names that there are if there is none."""
         for d in self.differences:
             if (d.encoder, d.quantity) == (encoder, quantity):
                 return d
-        raise KeyError(f"{quantity} of {encoder}")
+        others, names = self.encoders[1:], dict.fromkeys(d.quantity for d in self.differences)
+        raise KeyError(
+            f"there is no {quantity} of {encoder}; encoders: {', '.join(others)}; quantities: {', '.join(names)}"
+        )
 
     def frame(self) -> "pl.DataFrame":
         """A row for each difference: `probe`, `protocol`, then the fields of `Difference`."""
@@ -417,6 +420,10 @@ def quantile(probability: float, df: float) -> float:
     return float(stdtrit(df, probability))
 
 
+#: decimals of a fraction from which on estimates are equal: differences of the same counts differ by rounding
+RANK_DIGITS = 12
+
+
 def rank_intervals(estimates: Sequence[float], apart: np.ndarray) -> list[tuple[int, int, int]]:
     """Rank of each estimate, the least first, and the ranks that differences found do not exclude.
 
@@ -432,7 +439,7 @@ def rank_intervals(estimates: Sequence[float], apart: np.ndarray) -> list[tuple[
     n = len(estimates)
     if apart.shape != (n, n):
         raise ParameterError(f"differences of {n} estimates need an array ({n}, {n}), got {apart.shape}")
-    values = np.asarray(estimates)
+    values = np.round(np.asarray(estimates), RANK_DIGITS)
     return [
         (1 + int((values < values[i]).sum()), 1 + int(apart[:, i].sum()), n - int(apart[i].sum())) for i in range(n)
     ]

@@ -12,6 +12,7 @@ from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.explain_published import PublishedTraits
 from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import Bottleneck
 from ssl_risk_rs.results.run import Decomposition
 
@@ -103,6 +104,11 @@ class ProbeContrast:
 
     differences: tuple[Difference, ...]
     bottlenecks: tuple[Bottleneck, Bottleneck]
+
+    @property
+    def identified(self) -> bool:
+        """Whether both can tell which component is the largest: not where a probe separates its training rows."""
+        return all(b.probability is not None for b in self.bottlenecks)
 
     @property
     def agree(self) -> bool:
@@ -200,7 +206,8 @@ class Explanation:
 
     def frame(self) -> "pl.DataFrame":
         """A row for each number: `section`, `name`, `quantity`, `estimate`, `low`, `high`, `n`, `p`, `p_holm`,
-        `grade`; fractions."""
+        `grade`; fractions. Of classes and groups also `less_all` and `carried` (`Part`). `n` counts the rows that the
+        quantity is judged on."""
         import polars as pl
 
         rows: list[dict[str, object]] = []
@@ -222,14 +229,13 @@ class Explanation:
                 for e in layer.estimates
             ]
         for part in (*self.classes, *self.groups):
-            n = part.n_train + part.n_test
-            rows.append(
-                _row(part.kind, part.name, part.quantity, part.estimate, part.low, part.high, n, part.p, part.p_holm,
-                     part.grade)
-            )  # fmt: skip
+            n = {"train": part.n_train, "subset": part.n_subset, "test": part.n_test}[QUANTITIES[part.quantity].rows]
+            row = _row(part.kind, part.name, part.quantity, part.estimate, part.low, part.high, n, part.p, part.p_holm,
+                       part.grade)  # fmt: skip
+            rows.append({**row, "less_all": part.difference, "carried": part.carried})
         types = {"section": pl.String, "name": pl.String, "quantity": pl.String, "estimate": pl.Float64,
                  "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "p": pl.Float64, "p_holm": pl.Float64,
-                 "grade": pl.String}  # fmt: skip
+                 "grade": pl.String, "less_all": pl.Float64, "carried": pl.Float64}  # fmt: skip
         return pl.DataFrame(rows, schema=types)
 
     def to_dict(self) -> dict[str, object]:

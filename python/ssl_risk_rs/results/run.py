@@ -197,7 +197,10 @@ class Run:
             for i, whole in enumerate(self.decompositions):
                 if whole.shots:
                     draws_frame(whole).write_parquet(temporary / f"draws_{i}_{whole.method.probe}.parquet")
-            replace_folder(temporary, place)
+            try:
+                replace_folder(temporary, place, force=force)
+            except FileExistsError as error:
+                raise ResultError(f"{target} was made by another run meanwhile; choose another folder") from error
         return target
 
     @classmethod
@@ -324,7 +327,7 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
     target = Path(path).expanduser()
     if target.exists():
         if not force:
-            raise ResultError(f"{target} exists; choose another --out, or give --force to replace it")
+            raise ResultError(f"{target} exists; choose another --out, or give --force (force=True) to replace it")
         if not (target / "run.json").is_file() and not (target.is_dir() and not any(target.iterdir())):
             raise ResultError(f"{target} is no run folder, so --force does not replace it; choose another --out")
     above = next(folder for folder in target.absolute().parents if folder.exists())

@@ -122,6 +122,7 @@ def read_table(
     metadata: str | Path | None = None,
     percent: bool = False,
     as_published: bool = False,
+    data: str | None = None,
 ) -> tuple[pl.DataFrame, tuple[Correction, ...]]:
     """Read results and join them: csv, parquet or json files, or the authors' `all_results.csv`.
 
@@ -132,6 +133,7 @@ def read_table(
     metadata : the authors' `metadata.yaml`; by default the file of that name beside their table, if it is there
     percent : risks of the files that are not the authors' are percent
     as_published : the authors' table is not corrected
+    data : rows of other data sets are left out, where a column `data` says which a row is of
 
     Returns
     -------
@@ -153,7 +155,19 @@ def read_table(
         else:
             frames.append(_other(path, percent))
     frame = frames[0] if len(frames) == 1 else _joined(frames)
-    return frame, found
+    return _of_one_data_set(frame, data), found
+
+
+def _of_one_data_set(frame: pl.DataFrame, data: str | None) -> pl.DataFrame:
+    """The rows of one data set: errors on different data are no runs of one design."""
+    names = frame["data"].drop_nulls().unique(maintain_order=True).to_list() if "data" in frame.columns else []
+    if data is not None:
+        if data not in names:
+            raise DataError(f"no row is of the data set {data!r}; there are {', '.join(map(str, names)) or 'no names'}")
+        return frame.filter(pl.col("data").is_null() | (pl.col("data") == data))
+    if len(names) > 1:
+        raise DataError(f"the rows are of {len(names)} data sets ({', '.join(map(str, names))}); choose one (--data)")
+    return frame
 
 
 def _other(path: Path, percent: bool) -> pl.DataFrame:
@@ -182,6 +196,8 @@ def _wide(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """A tidy table of results as one row an encoder; columns that differ between its rows are left out."""
     if "group" in frame.columns:
         frame = frame.filter(pl.col("group") == "all")
+    if "metric" in frame.columns:
+        frame = frame.filter(pl.col("metric") == "error").drop("metric")
     keys = [k for k in ("run", "encoder", "data", "probe", "protocol") if k in frame.columns]
     if not keys:
         raise DataError(f"{path} has a column quantity but none that says which encoder a row is of (encoder, run)")

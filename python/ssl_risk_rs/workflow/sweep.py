@@ -360,6 +360,11 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
                 "agg_risk": total.estimate,
                 "low": total.low,
                 "high": total.high,
+                **({"risk_af": d.estimate("risk_af")} if "risk_af" in d.estimates else {}),
+                **{f"agg_risk@{shot.size.name}": shot.estimate("agg_risk") for shot in d.shots},
+                "train_rows": d.sizes.train,
+                "test_rows": d.sizes.test,
+                "z_dim": d.sizes.features,
             }
         )
     return rows
@@ -376,7 +381,7 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> Path:
     for record in records:
         head = {"encoder": record.encoder, "data": record.data, "layer": record.layer}
         choices = _choices(record.encoder) if record.state is State.DONE else {}
-        rows += [{**head, **found, **choices} for found in totals(record, folder)]
+        rows += [{**head, **choices, **found} for found in totals(record, folder)]
     target = folder.root / "sweep.csv"
     folder.root.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame({"encoder": []})

@@ -162,7 +162,8 @@ def test_formats_hold_the_same_numbers(banks):
     as_csv = list(csv.DictReader(io.StringIO(run(*common, "--format", "csv").stdout)))
     assert [(r["quantity"], float(r["estimate"])) for r in as_csv] == [(r["quantity"], r["estimate"]) for r in rows]
     table = run(*common, "--out", "here/r").stdout
-    assert "The record is in here/r (run.json" in table.splitlines()[-1]
+    assert "The record is in here/r (run.json" in table.splitlines()[-2]
+    assert table.splitlines()[-1].strip() == "A page of it:  ssl-risk-rs report here/r --html report.html"
     assert (
         "demo_ssl on digits · ridge probe (strict protocol)" in table and "200 training rows · 200 test rows" in table
     )
@@ -202,7 +203,7 @@ def test_demo_is_run_without_arguments(banks):
     assert "twin: demo_supervised" in demo.stdout and "demo_random" in demo.stdout
     plain = run("run", "--store", banks, "--out", "r")
     assert "no model named: the bundled example demo_ssl" in plain.stderr
-    assert plain.stdout.splitlines()[:-1] == demo.stdout.splitlines()[:-1]  # the last line names the folder
+    assert plain.stdout.splitlines()[:-2] == demo.stdout.splitlines()[:-2]  # the last two lines name the folder
     found = {name: pl.read_parquet(f"{name}/results.parquet").drop("run") for name in "dr"}
     assert found["d"].equals(found["r"])
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
-from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core
+from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, stats
 from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, make_task, strict, tuning
 from ssl_risk_rs.results.quantities import components
 
@@ -245,6 +245,16 @@ def bank(small, tmp_path):
         for part in (rows[:333], rows[333:]):
             writer.append(part, features[part])
     return FeatureBank.open(tmp_path / "bank")
+
+
+def test_the_one_bank_of_an_extraction_is_taken_and_paths_are_answered(bank):
+    given = {"n_threads": 1, "probe": "ridge", "midpoint": False}
+    assert decompose({"avg": bank}, **given).estimate("risk_us") == decompose(bank, **given).estimate("risk_us")
+    with pytest.raises(ParameterError, match=r"features holds 2 features \(avg, cls\): hand over one"):
+        decompose({"avg": bank, "cls": bank})
+    for call in (decompose, stats):
+        with pytest.raises(ParameterError, match=r"features is a path: open a bank with FeatureBank.open\('x/y'\)"):
+            call("x/y")
 
 
 @pytest.mark.parametrize("probe", ["ridge", "logistic"])

@@ -465,3 +465,9 @@ def test_a_terminal_is_not_overrun(result, width):
 def test_the_table_can_be_shown_in_plain_characters(result, alone):
     text = str(Run.of(result, alone, provenance=PROVENANCE)).translate(PLAIN)
     assert text.encode("ascii")
+
+
+def test_a_result_draws_its_components(result):
+    pytest.importorskip("altair")
+    drawn = json.dumps(result.plot(500).to_dict())
+    assert result.name in drawn and '"probe gen."' in drawn

@@ -7,6 +7,7 @@ without this package.
 
 import contextlib
 import json
+import os
 import platform
 import re
 from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["FeatureBank", "PartArrays", "fits_float16", "in_float16_range", "is_bank"]
+__all__ = ["FeatureBank", "PartArrays", "fits_float16", "in_float16_range", "is_bank", "only_one"]
 
 #: data of a part's `.npy` files begin here (docs/bank-format.md)
 HEADER_BYTES = 128
@@ -364,6 +365,25 @@ class FeatureBank:
 def is_bank(path: "str | os.PathLike[str]") -> bool:
     """Whether the folder holds a feature bank."""
     return (Path(path) / "bank.json").is_file()
+
+
+def only_one(features: Any, name: str) -> Any:
+    """The features themselves, or the one bank of a dictionary, as `extract` gives one.
+
+    Raises
+    ------
+    ParameterError for a dictionary of several banks, and for a path, with what to do.
+    """
+    if isinstance(features, Mapping):
+        if len(features) != 1:
+            listed = ", ".join(map(str, features)) or "nothing"
+            raise ParameterError(f"{name} holds {len(features)} features ({listed}): hand over one, as banks[NAME]")
+        return next(iter(features.values()))
+    if isinstance(features, (str, os.PathLike)):
+        raise ParameterError(
+            f"{name} is a path: open a bank with FeatureBank.open({str(features)!r}), or read a file with load_features"
+        )
+    return features
 
 
 def in_float16_range(features: npt.ArrayLike) -> bool:

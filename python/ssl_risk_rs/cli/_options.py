@@ -93,7 +93,8 @@ def model_option(required: bool = True, multiple: bool = False) -> Callable[[Com
         "--model",
         required=required,
         multiple=multiple,
-        help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, file.py:function, random:ARCH.",
+        help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, hf:REPO, openclip:ARCH, hub:REPO:ENTRY, "
+        "file.py:function, random:ARCH, pixels:N.",
     )
 
 

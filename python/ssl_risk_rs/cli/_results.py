@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -111,6 +112,7 @@ class Ending:
             draws = ", draws_*.parquet" if any(d.shots for d in run.decompositions) else ""
             if folder is not None:
                 opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
+                opt.show(f"  A page of it:  ssl-risk-rs report {shlex.quote(str(folder))} --html report.html")
         else:
             opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):

@@ -72,7 +72,7 @@ def decompose(
 
     Parameters
     ----------
-    features : FeatureBank, or array of shape (n_train, n_features)
+    features : FeatureBank (or what `extract` gives, if it is one), or array of shape (n_train, n_features)
         Representations; float16 and float32 are used as they lie, other numbers are converted to float32.
     y : array of shape (n_train,); X_test : (n_test, n_features); y_test : (n_test,)
         With arrays only. A label is a name: whole numbers or text. Every test class needs a training row. Arrays
@@ -111,8 +111,13 @@ def decompose(
     -----
     Dubois et al. 2023 (arXiv 2302.03068), section 3; docs/decomposition.md.
     """
+    from ssl_risk_rs.bank import only_one
+
     settings = settings or Settings(**options)
     settings.validate()
+    features, supervised = only_one(features, "features"), only_one(supervised, "supervised")
+    if not isinstance(control, tuple):
+        control = only_one(control, "control")
     numbers = None
     if y is not None and y_test is not None and (numbers := with_arrays(y, y_test, target_kind)) is not None:
         y, y_test = np.zeros(len(np.asarray(y)), int), np.zeros(len(np.asarray(y_test)), int)

@@ -86,8 +86,9 @@ def stats(
     -----
     Time n·d² and memory O(d² + k·d): nothing is n × n, and features are not copied. docs/geometry.md.
     """
-    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank import FeatureBank, only_one
 
+    features = only_one(features, "features")
     if isinstance(features, FeatureBank):
         if y is not None:
             raise ParameterError("a feature bank holds its labels: give no y")

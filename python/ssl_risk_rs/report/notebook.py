@@ -1,16 +1,29 @@
-"""The table of a run as HTML, for notebooks."""
+"""The table of a run as HTML, and its drawing, for notebooks."""
 
 import math
 from html import escape
+from typing import TYPE_CHECKING
 
 from ssl_risk_rs.report.metrics import metric_lines
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import shot_lines
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["render_html"]
+if TYPE_CHECKING:
+    import altair as alt
+
+__all__ = ["draw", "render_html"]
+
+
+def draw(run: Run, result: Decomposition, width: int) -> "alt.LayerChart":
+    """The parts of an error as an Altair chart, which notebooks show and `save` writes."""
+    from ssl_risk_rs.report.overview import figure
+
+    drawn = figure(run, result, "components")
+    chart: alt.LayerChart = drawn.draw(width).properties(title=drawn.title)
+    return chart
 
 
 def render_html(run: Run) -> str:

@@ -13,7 +13,7 @@ from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["bar_of", "components", "facts", "mark_notes", "name_of", "verdict"]
+__all__ = ["bar_of", "components", "facts", "figure", "mark_notes", "name_of", "verdict"]
 
 #: component → what it means that it is the largest
 _MEANING = {
@@ -94,7 +94,7 @@ def components(run: Run, result: Decomposition, key: str) -> Section:
         "Where the error comes from",
         (
             Sentences(verdict(result, run.provenance), "verdict"),
-            _figure(run, result, key),
+            figure(run, result, key),
             _table(run, result),
             *_checked(result),
             *_noted(notes(result, run.provenance)),
@@ -107,7 +107,8 @@ def mark_notes(grades: Sequence[Grade]) -> tuple[str, ...]:
     return tuple(f"{mark} {_capital(text)}." for grade, (mark, text) in MARKS.items() if grade in set(grades))
 
 
-def _figure(run: Run, result: Decomposition, key: str) -> Figure:
+def figure(run: Run, result: Decomposition, key: str) -> Figure:
+    """One bar of all parts, and each part with its interval."""
     bar = bar_of(charts.part_label("agg_risk"), result)
     dots = [
         charts.Dot(charts.part_label(name), e.estimate, e.low, e.high, charts.PARTS[name][1])

@@ -34,6 +34,7 @@ from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, Sizes
 
 if TYPE_CHECKING:
+    import altair as alt
     import polars as pl
 
 __all__ = ["Decomposition", "ResultError", "Run", "check_target"]
@@ -126,6 +127,17 @@ class Decomposition:
     def save(self, path: "os.PathLike[str] | str", *, force: bool = False) -> "Path":
         """Write a run folder; see `Run.save`."""
         return Run.of(self).save(path, force=force)
+
+    def plot(self, width: int = 700) -> "alt.LayerChart":
+        """The components as an Altair chart: a bar of all, and each with its interval; `width` in pixels.
+
+        Raises
+        ------
+        ParameterError if the extra `report` is not installed.
+        """
+        from ssl_risk_rs.report.notebook import draw
+
+        return draw(Run.of(self), self, width)
 
     def __str__(self) -> str:
         return str(Run.of(self))

@@ -180,7 +180,7 @@ def audit_task(
             strict=True,
         )
     )  # fmt: skip
-    fields = {**(settings or {}), "n_threads": n_threads, "overlap": "warn"}
+    fields = {**(settings or {}), "n_threads": n_threads, "overlap": "warn", "shared_groups": "warn"}
     wanted = Settings(**fields, probe=probe or "logistic")
     result: Decomposition | None = None
     changes: tuple[Change, ...] = ()

@@ -251,7 +251,7 @@ def fit_with_package(x: np.ndarray, y: np.ndarray, probe: Probe, alpha: float) -
 
 
 def _reference() -> None:
-    """Make tests/reference importable in a process that runs without pytest (bench/reference.py is another module)."""
+    """Make tests/reference importable in a process that runs without pytest."""
     if hasattr(sys.modules.get("reference"), "__path__"):
         return
     folder = Path(__file__).resolve().parents[1] / "tests" / "reference"

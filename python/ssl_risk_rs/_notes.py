@@ -58,13 +58,15 @@ _TEMPLATES = {
     "the test error is too low for new groups.",
     "few_groups": "The {rows} rows have {groups} groups only: intervals are marked.",
     "one_group_decides": "One group makes {percent:.0f} % of the variance of the {rows} rows: "
-    "one group decides the interval.",
+    "the interval rests on it more than on any other.",
     # features
     "augmented_view": "Features are of augmented view {view} of every image, not of the images as they are.",
+    "features_all_constant": "All {total:,} features are constant on the training rows: every probe guesses, and the "
+    "parts say nothing of the representation. Look at how the features were made.",
     "constant_features": "{count:,} of {total:,} features are constant on the training rows and carry nothing.",
     "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
     # penalties
-    "penalty_at_edge": "The {penalty} penalty ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
+    "penalty_at_edge": "{penalty} ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
     "crowded": "There are more classes ({classes:,}) than features. Intervals of a ridge probe's training errors are "
     "then too short (80 to 85 % instead of 95 % in simulation), and marked.",
     "separable": "A probe separates the training rows at the penalty's floor: with this many features "

@@ -259,6 +259,6 @@ def test_on_the_command_line(data, tmp_path):
     assert [m.metric for m in first.metrics] == ["balanced", "log_loss"]
     assert [m.metric for m in second.metrics] == ["balanced"]
     refused = call("--probe", "ridge", "--metric", "ece", "--force")
-    assert refused.exit_code == 1 and "needs probabilities" in refused.output
+    assert refused.exit_code == 2 and "needs probabilities" in refused.output
     unknown = call("--metric", "f1", "--force")
-    assert unknown.exit_code == 1 and "'f1' is no metric" in unknown.output
+    assert unknown.exit_code == 2 and "'f1' is no metric" in unknown.output

@@ -417,9 +417,6 @@ def fits_float16(features: npt.ArrayLike) -> bool:
     return bool(np.all((error <= spread / 64) | (spread <= noise)))
 
 
-_COLUMNS = ("row", "split", "sample_id", "label", "path")
-
-
 def _document(path: Path) -> BankDocument:
     return BankDocument.read(path / "bank.json")
 

@@ -103,8 +103,9 @@ class FeatureStore:
             raise BankError(
                 f"{str(name)!r} is the beginning of {len(found)} keys in {self.root} ({some}); type more of it"
             )
+        there = "" if Path(name).exists() else ", and no file or folder is there"
         raise BankError(
-            f"{str(name)!r} is neither a bank's folder nor a key. {self.where()} It holds {len(banks)} banks; "
+            f"{str(name)!r} is neither a bank's folder nor a key{there}. {self.where()} It holds {len(banks)} banks; "
             "`ssl-risk-rs store ls` lists them"
         )
 

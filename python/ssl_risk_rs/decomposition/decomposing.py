@@ -172,11 +172,6 @@ def decompose_task(
         protocol = strict if settings.protocol == "strict" else paper
         judged = protocol(task, twin, settings, method, report, solvers)
     sizes = judged.sizes
-    if sizes.features and sizes.constant_features == sizes.features:
-        raise ParameterError(
-            f"all {sizes.features:,} features are constant on the training rows: no probe can tell the rows apart. "
-            "Look at how they were made"
-        )
     crowded: tuple[str, ...] = ()
     if task.targets is None:
         crowded = crowded_risks(method.probe, sizes.classes, sizes.features, sizes.twin_features)
@@ -193,10 +188,9 @@ def decompose_task(
         notes.append(Note("crowded", {"classes": judged.sizes.classes}))
     metrics, left_out = measure_metrics(judged.judgements, parse_metrics(settings.metrics), method, crowded)
     notes += [*judged.notes, *found.notes, *planned.notes, *left_out]
-    if judged.sizes.constant_features:
-        notes.append(
-            Note("constant_features", {"count": judged.sizes.constant_features, "total": judged.sizes.features})
-        )
+    if sizes.constant_features:
+        code = "features_all_constant" if sizes.constant_features == sizes.features else "constant_features"
+        notes.append(Note(code, {"count": sizes.constant_features, "total": sizes.features}))
     if judged.sizes.constant_twin_features:
         count, total = judged.sizes.constant_twin_features, judged.sizes.twin_features or 0
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))

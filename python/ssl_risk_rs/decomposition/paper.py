@@ -99,7 +99,7 @@ def paper(
         sup_on_test=None if of_twin is None else of_twin.test,
     )
     notes = [Note("paper_protocol")]
-    notes += [penalty_note(_RISK[name], p) for name, p in penalties.items() if not p.inside]
+    notes += [penalty_note(f"The penalty {_RISK[name]}", p) for name, p in penalties.items() if not p.inside]
     return Judged(
         judgements,
         sizes_of(task, judgements, 0, 0, design, of_twin),

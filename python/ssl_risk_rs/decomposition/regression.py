@@ -227,7 +227,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
     if planned.folds_judged < folds:
         notes.append(Note("few_folds_judged", {"judged": planned.folds_judged, "folds": folds}))
     if not tuned.inside:
-        notes.append(penalty_note("tuned", tuned))
+        notes.append(penalty_note("The tuned penalty", tuned))
     return Judged(
         judgements,
         replace(

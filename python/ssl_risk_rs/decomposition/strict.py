@@ -127,7 +127,7 @@ def strict(
         "floor": Penalty(settings.floor, floor.absolute),
     }
     if not penalties["tuned"].inside:
-        notes.append(penalty_note("tuned", penalties["tuned"]))
+        notes.append(penalty_note("The tuned penalty", penalties["tuned"]))
     separable = not at_floor.wrong.any()
     return Judged(
         judgements,

@@ -24,7 +24,6 @@ __all__ = [
 ]  # fmt: skip
 
 INK, FAINT, RULE = "#1d232b", "#5b6470", "#dfe3e8"
-ACCENT = "#2e7f8c"
 #: a row of data as Vega takes it: names, numbers, None
 Row: TypeAlias = dict[str, Any]
 #: part → label and colour, each darker than the one before

@@ -315,7 +315,7 @@ def _probes(found: Explanation) -> Iterator[str]:
             "the ridge probe's. Ridge fits one-hot targets, which can move its components by points; read the "
             "logistic ones."
         )
-    yield f"  {'ridge less logistic':<26}{'points':>9}"
+    yield f"  {'ridge less logistic':<26}{'points':>9}   {'interval':^17}  p (Holm)"
     for d in contrast.differences:
         yield _difference(QUANTITIES[d.quantity].label, d)
 
@@ -327,7 +327,7 @@ def _gap(found: Explanation) -> Iterator[str]:
         yield f"  Whether a linear layer is enough was not tested: {reason}."
         return
     yield f"  {_gap_sentence(gap)}"
-    yield f"  {'non-linear less linear':<26}{'points':>9}"
+    yield f"  {'non-linear less linear':<26}{'points':>9}   {'interval':^17}  p (Holm)"
     for d in gap.differences:
         yield _difference(QUANTITIES[d.quantity].label, d)
     yield (
@@ -339,18 +339,22 @@ def _gap(found: Explanation) -> Iterator[str]:
 
 def _gap_sentence(gap: UsabilityGap) -> str:
     d = gap.difference("agg_risk")
-    ends = f"interval {100 * -d.high:.2f} to {100 * -d.low:.2f}"
+    ends = f"interval of the gain {100 * -d.high:.2f} to {100 * -d.low:.2f}, by itself"
     if d.high < 0:
         return (
             f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less ({ends}). "
             "That much is in the representation, and not linearly readable."
         )
     if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
-        return f"A linear layer is enough here: a non-linear probe gains {100 * -d.difference:.2f} points ({ends})."
+        return f"A linear layer is enough here: a non-linear probe errs {_more_or_less(d.difference)} ({ends})."
     return (
-        f"These rows are too few to tell whether a linear layer is enough: a non-linear probe gains "
-        f"{100 * -d.difference:.2f} points ({ends})."
+        "These rows are too few to tell whether a linear layer is enough: a non-linear probe errs "
+        f"{_more_or_less(d.difference)} ({ends})."
     )
+
+
+def _more_or_less(difference: float) -> str:
+    return f"{abs(100 * difference):.2f} points {'less' if difference < 0 else 'more'}"
 
 
 def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) -> Iterator[str]:

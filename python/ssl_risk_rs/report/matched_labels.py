@@ -48,7 +48,8 @@ def _sentence(found: MatchedLabels, encoder: str) -> str:
     """What the parts of the total say."""
     p = next(p for p in found.parts if p.encoder == encoder and p.part.quantity == "agg_risk")
     at = found.levels[-1].n
-    labels = "part of the gap goes with the number of training rows" if _apart(p.part) else (
+    goes = "part of the gap goes" if _apart(p.matched) else "the gap goes"
+    labels = f"{goes} with the number of training rows" if _apart(p.part) else (
         "the data do not show that any of the gap goes with the number of training rows"
     )  # fmt: skip
     if p.matched.low == p.matched.high == 0:

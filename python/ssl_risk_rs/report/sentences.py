@@ -61,14 +61,18 @@ def checks(result: Decomposition) -> list[Check]:
 
 def _fits(result: Decomposition) -> Check:
     if result.method.probe == "ridge":
-        return Check(all(fit.converged for fit in result.fits), f"{len(result.fits)} fits are solved in closed form")
+        return Check(
+            all(fit.converged for fit in result.fits),
+            f"{len(result.fits)} {'fit is' if len(result.fits) == 1 else 'fits are'} solved in closed form",
+        )
     by_stop: dict[str, list[FitRecord]] = {}
     for fit in result.fits:
         by_stop.setdefault(fit.stop if fit.converged else "missed", []).append(fit)
     parts = []
     if proven := by_stop.pop("certified", []):
         worst = max(fit.gap or 0.0 for fit in proven)
-        parts.append(f"{len(proven)} fits are proven to be within {worst:.0e} of their optimum")
+        are, their = ("fit is", "its") if len(proven) == 1 else ("fits are", "their")
+        parts.append(f"{len(proven)} {are} proven to be within {worst:.0e} of {their} optimum")
     if missed := by_stop.pop("missed", []):
         parts.append(f"{len(missed)} missed their tolerance")
     if rest := sum(map(len, by_stop.values())):

@@ -2,7 +2,7 @@
 
 The authors clip components at 0, so twelve rows do not sum to their total; 23 rows have no supervised twin; one row
 is of another checkpoint than its name says; some cells of the hyper-parameters are wrong. Every cell that is changed
-or doubted here stands in `Published.faults` with what was published, what is used, and why. Numbers are of
+here stands in `Published.faults` with what was published, what is used, and why. Numbers are of
 ImageNet-1K, one seed, a logistic probe (fitted by SGD), without intervals.
 """
 
@@ -73,13 +73,11 @@ class Fault(str, Enum):
     OTHER_CHECKPOINT = "other_checkpoint"
     #: a hyper-parameter is wrong, and the right one is known
     WRONG_CELL = "wrong_cell"
-    #: a hyper-parameter is doubtful, and the right one is not known
-    DOUBTED_CELL = "doubted_cell"
 
 
 @dataclass(frozen=True, slots=True)
 class _Correction:
-    """A cell of the encoders that match a pattern; `value` None: doubted, not changed."""
+    """A cell of the encoders that match a pattern, as it should be."""
 
     encoders: str
     column: str
@@ -94,13 +92,22 @@ _CORRECTIONS = (
     _Correction("msn_vitl16_ep600*", "epochs", 600, "its name and its authors say 600 epochs"),
     _Correction("mugs_vitl16_ep250*", "epochs", 250, "its name and its authors say 250 epochs"),
     _Correction("clip_rn50x4", "z_dim", 2560, "its attention pool is used without the projection to 640"),
-    _Correction("clip_rn*", "n_parameters", None, "the projection that is removed is counted"),
+    *(
+        _Correction(name, "n_parameters", value, "the projection that is removed is counted")
+        for name, value in (
+            ("clip_rn50", 36_218_720),
+            ("clip_rn101", 55_210_848),
+            ("clip_rn50x4", 85_498_040),
+            ("clip_rn50x16", 164_968_848),
+            ("clip_rn50x64", 416_185_024),
+        )
+    ),
     _Correction("ibot_vits16_extracts", "n_parameters", 21_665_664, "the number given is that of a ViT-B/16"),
     _Correction("dissl_resnet50_dnone*", "n_parameters", _RESNET50, "it is a ResNet-50 without a wider last block"),
     _Correction("speccl_*", "n_parameters", _RESNET50, "it is a ResNet-50 without a wider last block"),
-    _Correction("vicregl_convnexts_*", "n_parameters", 49_450_000, "ConvNeXt-S without its head has 49.45 million"),
-    _Correction("vicregl_convnextb_*", "n_parameters", 87_570_000, "ConvNeXt-B without its head has 87.57 million"),
-    _Correction("vicregl_convnextxl_*", "n_parameters", 348_150_000, "ConvNeXt-XL without its head has 348.15 million"),
+    _Correction("vicregl_convnexts_*", "n_parameters", 49_454_688, "the file has a rounded number"),
+    _Correction("vicregl_convnextb_*", "n_parameters", 87_566_464, "the file has a rounded number"),
+    _Correction("vicregl_convnextxl_*", "n_parameters", 348_147_968, "the file has a rounded number"),
     *(
         _Correction(pattern, "license", _NON_COMMERCIAL, "its authors' repository says so")
         for pattern in ("simsiam_rn50_bs*_ep100", "dc2_*", "selav2_*")
@@ -121,7 +128,7 @@ class Published:
     frame : a row for each encoder: `encoder`; errors as fractions, signed and additive (`approx`, `usability`, which
         are null without a twin, `approx_usability`, `probe_gen`, `enc_gen`, `agg_risk`, `risk_30_shots`, …);
         `trusted`, false where the row is of another checkpoint; then the published columns under their own names
-    faults : `encoder`, `column`, `published`, `used`, `fault`, `reason`: cells that were changed or are doubted.
+    faults : `encoder`, `column`, `published`, `used`, `fault`, `reason`: cells that were changed.
         Errors are fractions here, too
     """
 
@@ -252,7 +259,7 @@ def _mended(
 
 
 def _correct(names: Sequence[str], typed: dict[str, list[object]], faults: list[dict[str, object]]) -> None:
-    """Replace wrong hyper-parameters and mark doubted ones."""
+    """Replace wrong hyper-parameters."""
     for correction in _CORRECTIONS:
         if correction.column not in typed:
             continue
@@ -260,10 +267,9 @@ def _correct(names: Sequence[str], typed: dict[str, list[object]], faults: list[
         for i, encoder in enumerate(names):
             if not fnmatchcase(encoder, correction.encoders) or values[i] == correction.value:
                 continue
-            used = values[i] if correction.value is None else correction.value
-            fault = Fault.DOUBTED_CELL if correction.value is None else Fault.WRONG_CELL
-            faults.append(_fault(encoder, correction.column, _text(values[i]), _text(used), fault, correction.reason))
-            values[i] = used
+            was, used = _text(values[i]), _text(correction.value)
+            faults.append(_fault(encoder, correction.column, was, used, Fault.WRONG_CELL, correction.reason))
+            values[i] = correction.value
 
 
 def _fault(

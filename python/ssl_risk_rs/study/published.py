@@ -97,9 +97,9 @@ _KNOWN = (
     _Known("ibot_vits16_extracts", "n_parameters", 21_665_664, "it is a ViT-S, as the rows beside it"),
     _Known("dissl_resnet50_dnone_e400_m2", "n_parameters", 23_508_032, "it is a plain ResNet-50"),
     _Known("speccl_resnet50_bs384_ep100", "n_parameters", 23_508_032, "it is a plain ResNet-50"),
-    _Known("vicregl_convnexts", "n_parameters", 49_450_000, "the file has a rounded number"),
-    _Known("vicregl_convnextb", "n_parameters", 87_570_000, "the file has a rounded number"),
-    _Known("vicregl_convnextxl", "n_parameters", 348_150_000, "the file has a rounded number"),
+    _Known("vicregl_convnexts", "n_parameters", 49_454_688, "the file has a rounded number"),
+    _Known("vicregl_convnextb", "n_parameters", 87_566_464, "the file has a rounded number"),
+    _Known("vicregl_convnextxl", "n_parameters", 348_147_968, "the file has a rounded number"),
 )
 
 #: rows whose design choices are those of another encoder

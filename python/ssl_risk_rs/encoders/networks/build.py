@@ -94,8 +94,9 @@ def timm_network(name: str, options: Mapping[str, Any], *, pretrained: bool = Fa
 
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        close = nearest(base, timm.list_models()) or ["resnet50", "vit_small_patch16_224"]
-        raise EncoderError(f"timm {timm.__version__} has no model {base}; nearest: {', '.join(close)}")
+        close = nearest(base, timm.list_models())
+        hint = f"nearest: {', '.join(close)}" if close else "its names: timm.list_models()"
+        raise EncoderError(f"timm {timm.__version__} has no model {base}; {hint}")
     tags = timm.list_pretrained(f"{base}*")
     tags = [t for t in tags if t.partition(".")[0] == base]
     if tag and name not in tags:

@@ -41,7 +41,7 @@ def decompose(
     \b
     ssl-risk-rs decompose feats.npz --probe both
     """
-    if (path is None) == (features is None):
+    if (path is None) == (features is None) or not (path or features):
         raise click.UsageError("name the features once: ssl-risk-rs decompose feats.npz")
     given = engine_options_of(engine_options)
     if engine == "local" and (parts is not None or given):

@@ -1,6 +1,8 @@
 """How a decomposition is asked for."""
 
+import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 from ssl_risk_rs.errors import ParameterError
@@ -24,6 +26,8 @@ TOL = 3e-4
 TUNING_TOL = 1e-3
 FLOOR = 1e-5
 N_FOLDS = 5
+#: more threads than any machine has would only wait for each other; nearer to 1, quantiles are beyond float64
+MOST_THREADS, MOST_CONFIDENCE = 1024, 0.999999
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,17 @@ class Settings:
             raise ParameterError(f"at least 2 folds are needed to tune a penalty, got {self.n_folds}")
         if self.tuning_folds is not None and not 1 <= self.tuning_folds <= self.n_folds:
             raise ParameterError(f"{self.tuning_folds} folds cannot be judged: there are {self.n_folds}")
-        if not 0 < self.confidence < 1:
-            raise ParameterError(f"confidence must lie between 0 and 1, got {self.confidence}")
-        if not self.floor > 0:
+        for name, value, most in (("seed", self.seed, 2**64 - 1), ("n_threads", self.n_threads, MOST_THREADS),
+                                  ("max_passes", self.max_passes, 2**31 - 1)):  # fmt: skip
+            least = 0 if name == "seed" else 1
+            if value is not None and not (isinstance(value, Integral) and least <= value <= most):
+                raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
+        if not 0 < self.confidence <= MOST_CONFIDENCE:
+            raise ParameterError(f"confidence must lie between 0 and {MOST_CONFIDENCE}, got {self.confidence}")
+        if not 0 < self.floor < math.inf:
             raise ParameterError(f"the floor must be positive, got {self.floor}")
-        if self.tol is not None and not self.tol > 0:
-            raise ParameterError(f"tol must be positive, got {self.tol}")
+        if self.tol is not None and not 0 < self.tol < 1:
+            raise ParameterError(f"tol must lie between 0 and 1, got {self.tol}")
         refuse_probabilities(self.probe, parse_metrics(self.metrics))
         self._validate_shots()
         if self.protocol == "paper":

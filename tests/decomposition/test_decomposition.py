@@ -310,7 +310,7 @@ def test_missing_pieces_are_named(small):
         ({"n_subsets": 4}, "splits must be 1, 2 or 3, got 4"),
         ({"n_folds": 1}, "at least 2 folds"),
         ({"tuning_folds": 6}, "6 folds cannot be judged"),
-        ({"confidence": 1.0}, "between 0 and 1"),
+        ({"confidence": 1.0}, "between 0 and 0.999999"),
         ({"floor": 0.0}, "floor must be positive"),
         ({"tol": 0.0}, "tol must lie between 0 and 1"),
         ({"tol": float("inf")}, "tol must lie between 0 and 1"),

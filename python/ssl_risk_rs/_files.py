@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -61,12 +62,21 @@ def publish(target: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
             _sync(temporary)
-        except OSError as error:
-            if error.errno is None:
+        except Exception as error:
+            number = _system_error(error)
+            if number is None:
                 raise
-            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
+            raise OSError(number, os.strerror(number), str(target)) from error
         temporary.replace(target)
     _sync_folder(target.parent)
+
+
+def _system_error(error: Exception) -> int | None:
+    """The system's number of an error; None for others. Polars' own errors have it in their text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__module__.startswith("polars") else None
+    return None if found is None else int(found[1])
 
 
 def publish_exclusive(target: Path, write: Callable[[Path], object]) -> bool:

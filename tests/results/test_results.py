@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs import Note
+from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.intervals import quantify
 from ssl_risk_rs.report.text import PLAIN, render_one
@@ -471,3 +472,15 @@ def test_a_result_draws_its_components(result):
     pytest.importorskip("altair")
     drawn = json.dumps(result.plot(500).to_dict())
     assert result.name in drawn and '"probe gen."' in drawn
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left"), pl.exceptions.ComputeError("write failed: No space left (os error 28)")]
+)
+def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, error):
+    def write(_):
+        raise error
+
+    with pytest.raises(OSError, match=r"No space left on device.*x\.parquet"):
+        publish(tmp_path / "x.parquet", write)
+    assert not os.listdir(tmp_path)

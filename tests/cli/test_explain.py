@@ -128,3 +128,13 @@ def test_rows_of_csv_and_json_are_those_of_the_frame():
 @pytest.mark.parametrize(("given", "said"), [("nothing.npz", "nothing.npz"), ("runs/none", "runs/none")])
 def test_what_is_not_there_is_named(given, said):
     assert said in run("explain", given, code=1).stderr
+
+
+def test_groups_on_both_sides_are_refused_and_warned_of_when_asked():
+    with np.load(save("a.npz")) as arrays:
+        given = dict(arrays)
+    groups = {f"patient_{part}": np.arange(len(given[f"y_{part}"])) // 3 for part in ("train", "test")}
+    np.savez("g.npz", **given, **groups)
+    line = ("explain", "g.npz", "--probe", "ridge", "--group", "patient", "--no-gap")
+    assert "groups have training and test rows" in run(*line, code=1).stderr
+    assert "The probe errs on" in " ".join(run(*line, "--shared-groups", "warn").stdout.split())

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     help="This probe is fitted where a target is not decomposed yet. Run folders keep theirs.",
 )  # fmt: skip
 @click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together.")
+@click.option("--shared-groups", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
+@click.option("--overlap", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
 @click.option(
     "--gap/--no-gap", default=None,
     help="A non-linear probe is fitted beside the linear one: is a linear layer enough? The default is yes where the "
@@ -32,6 +34,8 @@ def explain(
     targets: tuple[str, ...],
     probe: str,
     group: str | None,
+    shared_groups: str | None,
+    overlap: str | None,
     gap: bool | None,
     features_columns: str | None,
     drop_unlabelled: bool,
@@ -60,6 +64,7 @@ def explain(
             group=group,
             reading=Reading(features_columns, drop_unlabelled, store),
             gap=gap,
+            settings={"shared_groups": shared_groups, "overlap": overlap},
             keep=keeper(out),
             report=report,
         )

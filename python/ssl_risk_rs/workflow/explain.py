@@ -1,6 +1,6 @@
 """Run folders, banks and feature files → an explanation: what the error is made of, for whom, and beside what."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ def explain(
     group: str | None = None,
     reading: Reading | None = None,
     gap: bool | None = None,
+    settings: Mapping[str, Any] | None = None,
     keep: Callable[[Run, str], Run] = lambda run, _: run,
     report: Report | None = None,
 ) -> Explanation:
@@ -73,6 +74,7 @@ def explain(
     probes : of what is decomposed here; a run folder's logistic probe is explained where it has one
     group : column of groups, for what is decomposed here
     gap : whether a non-linear probe is fitted; None: where it takes a minute at most
+    settings : further fields of `Settings`, for what is decomposed here
     keep : called with each new run and its target; returns the run as it was kept
 
     Raises
@@ -85,7 +87,7 @@ def explain(
     if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
         raise ParameterError("a target is named twice: layers are compared with other layers")
     reading = reading or Reading()
-    opened = [_open(target, probes, group, reading, keep, report) for target in targets]
+    opened = [_open(target, probes, group, reading, settings or {}, keep, report) for target in targets]
     first = opened[0]
     result = _main(first.run)
     untrained = _untrained(first.run.provenance)
@@ -117,6 +119,7 @@ def _open(
     probes: Sequence[str],
     group: str | None,
     reading: Reading,
+    settings: Mapping[str, Any],
     keep: Callable[[Run, str], Run],
     report: Report | None,
 ) -> _Target:
@@ -133,6 +136,7 @@ def _open(
         drop_unlabelled=reading.drop_unlabelled,
         store=reading.store,
         probes=probes,
+        settings=settings,
         report=report,
     )
     run = keep(run, target)

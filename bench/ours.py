@@ -26,7 +26,7 @@ def _moments(loaded: Loaded, request: Request):
 
     rows, labels = _inputs(loaded)
     moments = _core.Moments(loaded.d, loaded.k, shift=_core.choose_shift(loaded.x, rows))
-    moments.update(loaded.x, rows, labels, np.zeros(len(rows), np.uint8), n_threads=_threads(request))
+    moments.update(loaded.x, labels, rows, np.zeros(len(rows), np.uint8), n_threads=_threads(request))
     return moments
 
 

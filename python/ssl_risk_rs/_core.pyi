@@ -356,9 +356,9 @@ class Moments:
     def update(
         self,
         features: _Features,
-        rows: NDArray[np.uint32],
-        labels: NDArray[np.uint32],
-        cells: NDArray[np.uint8],
+        labels: NDArray[np.uint32] | NDArray[np.int64],
+        rows: NDArray[np.uint32] | None = None,
+        cells: NDArray[np.uint8] | None = None,
         *,
         n_threads: int | None = None,
     ) -> None:
@@ -367,9 +367,9 @@ class Moments:
         Parameters
         ----------
         features : n rows
-        rows : uint32 array of shape (m,), rows of `features` to add
-        labels : uint32 array of shape (n,), class of each row of `features`
-        cells : uint8 array of shape (n,), cell of each row of `features`
+        labels : uint32 or int64 array of shape (n,), class of each row of `features`, from 0
+        rows : uint32 array of shape (m,), rows of `features` to add; default all
+        cells : uint8 array of shape (n,), cell of each row of `features`; default 0
         n_threads : default all cores; the same number gives the same bits
 
         Raises

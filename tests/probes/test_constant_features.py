@@ -22,7 +22,7 @@ def design_of(x, y, *, scaling="standardize", precision="auto", shift=True, n_cl
     rows = np.arange(len(x), dtype=np.uint32)
     chosen = _core.choose_shift(x, rows) if shift else None
     moments = _core.Moments(x.shape[1], n_classes, shift=chosen, precision=precision)
-    moments.update(x, rows, y, np.zeros(len(x), np.uint8))
+    moments.update(x, y, rows, np.zeros(len(x), np.uint8))
     return moments.design(scaling=scaling)
 
 
@@ -103,7 +103,7 @@ def test_float16_and_banks_are_judged_alike(tmp_path, dtype):
     bank = _core.Bank.open(tmp_path / "bank")
     for features in (x, bank):
         moments = _core.Moments(9, 2, shift=_core.choose_shift(features, rows))
-        moments.update(features, rows, y, np.zeros(300, np.uint8))
+        moments.update(features, y, rows, np.zeros(300, np.uint8))
         assert moments.design(scaling="standardize").constant.tolist() == [2, 5]
         assert _core.feature_scaling(features, rows[:8], scaling="standardize").constant.tolist() == [2, 5]
 

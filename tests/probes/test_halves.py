@@ -95,7 +95,7 @@ def share(x: np.ndarray, y: np.ndarray, device: "torch.device", scaling: str) ->
     features = Features.of_arrays(x)
     rows = np.arange(0, N, dtype=np.uint32)[::-1].copy()  # in no order that memory has
     moments = _core.Moments(D, K, shift=_core.choose_shift(features.source, rows))
-    moments.update(features.source, rows, y, np.zeros(N, np.uint8))
+    moments.update(features.source, y, rows, np.zeros(N, np.uint8))
     design = moments.design(scaling=scaling)
     held = DeviceRows(features, device, block_rows=401)
     model = ClassModel(design, device)

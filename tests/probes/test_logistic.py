@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 def design_of(x: NDArray[Any], y: NDArray[np.uint32], scaling: Literal["none", "standardize"]) -> _core.Design:
     rows = np.arange(len(x), dtype=np.uint32)
     moments = _core.Moments(x.shape[1], int(y.max()) + 1, shift=_core.choose_shift(x, rows))
-    moments.update(x, rows, y, np.zeros(len(x), np.uint8), n_threads=1)
+    moments.update(x, y, rows, np.zeros(len(x), np.uint8), n_threads=1)
     return moments.design(scaling=scaling)
 
 
@@ -223,7 +223,7 @@ def test_directions_of_nearly_the_same_rows_move_no_probe(scaling: Literal["none
     x = ((rng.standard_normal((6, 24)) * 0.4)[y] + rng.standard_normal((3000, 24)) @ mixing).astype(np.float32)
     rows, cells = np.arange(3000, dtype=np.uint32), (np.arange(3000) >= 1500).astype(np.uint8)
     moments = _core.Moments(24, 6, n_cells=2, shift=_core.choose_shift(x, rows))
-    moments.update(x, rows, y, cells, n_threads=1)
+    moments.update(x, y, rows, cells, n_threads=1)
     unrelated = rng.standard_normal((3000, 24)).astype(np.float32)
     narrow = np.ascontiguousarray(x[:, :7])
     fits = [

@@ -71,7 +71,7 @@ def rows_of(x: np.ndarray) -> np.ndarray:
 def moments_of(x, y, *, k=None, threads=1, rows=None) -> Moments:
     rows = rows_of(x) if rows is None else np.ascontiguousarray(rows)
     moments = Moments(x.shape[1], k or int(y.max()) + 1, n_cells=FOLDS, shift=choose_shift(x, rows_of(x)))
-    moments.update(x, rows, y, folds(len(x)), n_threads=threads)
+    moments.update(x, y, rows, folds(len(x)), n_threads=threads)
     return moments
 
 
@@ -120,7 +120,7 @@ def test_how_products_are_summed_changes_nothing_else(tmp_path, monkeypatch):
     files = {}
     for precision in ("auto", "float64", "float32", "bfloat16"):
         moments = Moments(x.shape[1], 4, n_cells=FOLDS, shift=choose_shift(x, rows_of(x)), precision=precision)
-        moments.update(x, rows_of(x), y, folds(len(x)))
+        moments.update(x, y, rows_of(x), folds(len(x)))
         moments.save(tmp_path / "m")
         files[precision] = load_file(tmp_path / "m")
         floor = {"auto": 1e-10, "float64": 1e-10, "float32": 1e-5, "bfloat16": 1e-2}[precision]
@@ -148,7 +148,7 @@ def test_the_roughest_sums_decide(tmp_path):
         for precision in ("float64", "float32")
     )
     for moments in (fine, rough):
-        moments.update(x, rows_of(x), y, np.zeros(len(x), np.uint8))
+        moments.update(x, y, rows_of(x), np.zeros(len(x), np.uint8))
     assert fine.design().alpha_floor < 1e-4 * rough.design().alpha_floor
     fine.merge(rough)
     assert fine.design().alpha_floor == pytest.approx(1e-5 * fine.design().mean_variance)
@@ -179,7 +179,7 @@ def test_sizes_are_told_while_an_update_runs():
     done = threading.Event()
 
     def update():
-        moments.update(x, rows_of(x), y, np.zeros(len(x), np.uint8), n_threads=1)
+        moments.update(x, y, rows_of(x), np.zeros(len(x), np.uint8), n_threads=1)
         done.set()
 
     thread = threading.Thread(target=update)
@@ -210,7 +210,7 @@ def test_updates_merges_and_differences_are_one_pass(dtype):
     whole = moments_of(x, y)
     halves = [moments_of(x, y, rows=rows_of(x)[half::2]) for half in (0, 1)]
     grown = moments_of(x, y, rows=rows_of(x)[:300])
-    grown.update(x, rows_of(x)[300:], y, folds(len(x)), n_threads=2)
+    grown.update(x, y, rows_of(x)[300:], folds(len(x)), n_threads=2)
     merged = halves[0]
     merged.merge(halves[1])
     alpha = [1e-3]
@@ -243,7 +243,7 @@ def test_a_saved_file_gives_the_same_bits(tmp_path):
             strict=True,
         ):
             assert all(np.array_equal(u, v) for u, v in zip(a.__reduce__()[1], b.__reduce__()[1], strict=True))
-    back.update(x, rows_of(x), y, folds(len(x)), n_threads=1)  # and goes on
+    back.update(x, y, rows_of(x), folds(len(x)), n_threads=1)  # and goes on
     assert back.design().n_samples == 800
     back.save(path)
     assert Moments.load(path).design().n_samples == 800
@@ -330,18 +330,18 @@ def test_bad_input_is_named_and_changes_nothing():
         broken = x.copy()
         broken[17, 5] = value
         with pytest.raises(ParameterError, match=f"row 17, feature 5 is {name}"):
-            moments.update(broken, rows_of(x), y, cells)
+            moments.update(broken, y, rows_of(x), cells)
     with pytest.raises(ParameterError, match="label 9"):
-        moments.update(x, rows_of(x), np.where(rows_of(x) == 3, 9, y).astype(np.uint32), cells)
+        moments.update(x, np.where(rows_of(x) == 3, 9, y).astype(np.uint32), rows_of(x), cells)
     with pytest.raises(ParameterError, match="cell 4"):
-        moments.update(x, rows_of(x), y, cells + np.uint8(1))
+        moments.update(x, y, rows_of(x), cells + np.uint8(1))
     with pytest.raises(ParameterError, match="row 400"):
-        moments.update(x, np.array([400], np.uint32), y, cells)
+        moments.update(x, y, np.array([400], np.uint32), cells)
     with pytest.raises(ShapeError):
-        moments.update(x[:, :5].copy(), rows_of(x), y, cells)
+        moments.update(x[:, :5].copy(), y, rows_of(x), cells)
     with pytest.raises(ShapeError):
-        moments.update(x, rows_of(x), y[:-1].copy(), cells[:-1].copy())
-    moments.update(x, np.array([], np.uint32), y, cells)  # no rows: nothing to add
+        moments.update(x, y[:-1].copy(), rows_of(x), cells[:-1].copy())
+    moments.update(x, y, np.array([], np.uint32), cells)  # no rows: nothing to add
     for alpha in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ParameterError, match="alpha must be positive"):
             moments.solve([1e-2, alpha])
@@ -371,3 +371,15 @@ def test_a_cell_named_twice_is_refused():
     for call in (lambda: moments.solve([1e-3], [0, 1, 0]), lambda: moments.design([2, 2])):
         with pytest.raises(ParameterError, match="named twice"):
             call()
+
+
+def test_labels_alone_are_rows_of_one_cell():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 5)).astype(np.float32), np.arange(60) % 3
+    short, long = Moments(5, 3), Moments(5, 3)
+    short.update(x, y, n_threads=1)
+    long.update(x, y.astype(np.uint32), np.arange(60, dtype=np.uint32), np.zeros(60, np.uint8), n_threads=1)
+    one, other = (m.solve([1e-2])[0].scores(x, np.arange(60, dtype=np.uint32)) for m in (short, long))
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(ParameterError, match="label -1 of row 2 is no class"):
+        short.update(x, np.where(np.arange(60) == 2, -1, y))

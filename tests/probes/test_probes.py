@@ -57,7 +57,7 @@ def core(x, y, n_classes=None, scaling="none", n_threads=1):
     """(rows, labels, design) as the solvers take them."""
     rows, labels = np.arange(len(x), dtype=np.uint32), y.astype(np.uint32)
     moments = _core.Moments(x.shape[1], n_classes or int(y.max()) + 1, shift=_core.choose_shift(x, rows))
-    moments.update(x, rows, labels, np.zeros(len(x), np.uint8), n_threads=n_threads)
+    moments.update(x, labels, rows, np.zeros(len(x), np.uint8), n_threads=n_threads)
     return rows, labels, moments.design(scaling=scaling)
 
 
@@ -334,7 +334,7 @@ y = np.arange(1200, dtype=np.uint32) % 40
 x = (rng.normal(0, 1, (40, 24))[y] + rng.normal(0, 0.8, (1200, 24))).astype(np.float16)
 rows = np.arange(1200, dtype=np.uint32)
 moments = _core.Moments(24, 40)
-moments.update(x, rows, y, np.zeros(1200, np.uint8))
+moments.update(x, y, rows, np.zeros(1200, np.uint8))
 design = moments.design(scaling="standardize")
 for tol in (1e-3, 1e-6):
     for reduced in (False, True):
@@ -365,7 +365,7 @@ def test_a_fit_goes_on_from_the_last_penalty():
     # of other rows: only the probe counts
     few = rows[:900]
     moments = _core.Moments(24, 5)
-    moments.update(x, few, labels, np.zeros(len(x), np.uint8), n_threads=1)
+    moments.update(x, labels, few, np.zeros(len(x), np.uint8), n_threads=1)
     other = moments.design(scaling="standardize")
     source = _core.fit_logistic(x, few, labels, other, 1e-2, **options)
     mixed = _core.fit_logistic(x, rows, labels, design, 1e-2, start=source, **options)
@@ -560,7 +560,7 @@ def test_bad_input_to_the_solvers_is_named_and_never_a_panic():
         _core.judge(x.astype(np.float64), rows, labels, [fit.probe])
     moments = _core.Moments(20, 4)
     with pytest.raises(ParameterError, match="cell 3"):
-        moments.update(x, rows, labels, np.full(len(x), 3, np.uint8))
+        moments.update(x, labels, rows, np.full(len(x), 3, np.uint8))
     with pytest.raises(ParameterError, match="two classes"):
         moments.design()
     with pytest.raises(ParameterError, match="cell 7"):

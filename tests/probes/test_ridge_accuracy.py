@@ -42,7 +42,7 @@ def design_of(x, y, precision="auto", scaling="standardize", n_classes=None):
     moments = _core.Moments(
         x.shape[1], n_classes or int(y.max()) + 1, shift=_core.choose_shift(x, rows), precision=precision
     )
-    moments.update(x, rows, y, np.zeros(len(x), np.uint8))
+    moments.update(x, y, rows, np.zeros(len(x), np.uint8))
     return rows, moments.design(scaling=scaling)
 
 
@@ -135,7 +135,7 @@ def test_the_race_chooses_what_counting_every_error_chooses(d, k, n_alphas):
     keys = _core.sample_keys([str(i) for i in rows], 0)
     folds = _core.assign_cells(keys, rows, y, n_folds=5, n_subsets=0, subset_size=0)
     moments = _core.Moments(d, k, n_cells=5, shift=_core.choose_shift(x, rows))
-    moments.update(x, rows, y, folds)
+    moments.update(x, y, rows, folds)
     slow, by_fold = np.zeros(n_alphas, np.int64), []
     for fold in range(5):
         design = moments.design([f for f in range(5) if f != fold])

@@ -26,7 +26,7 @@ def objective(n_threads: int) -> float:
     x = (rng.normal(0, 1, (k, d))[y] + rng.normal(0, 1, (n, d))).astype(np.float32)
     rows = np.arange(n, dtype=np.uint32)
     moments = _core.Moments(d, k, shift=_core.choose_shift(x, rows))
-    moments.update(x, rows, y, np.zeros(n, np.uint8), n_threads=n_threads)
+    moments.update(x, y, rows, np.zeros(n, np.uint8), n_threads=n_threads)
     design = moments.design(scaling="standardize", n_threads=n_threads)
     design.solve_ridge([1e-2, 1e-1], n_threads=n_threads)
     fit = _core.fit_logistic(x, rows, y, design, 1e-2, n_threads=n_threads)

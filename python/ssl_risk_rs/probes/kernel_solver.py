@@ -70,7 +70,7 @@ class KernelSolver:
         cells, n_cells = cells_of(rows, labels, cells, n_cells)
         shift = _core.choose_shift(self.features.source, rows)
         moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift, precision=precision)
-        moments.update(self.features.source, rows, labels, cells, n_threads=self.n_threads)
+        moments.update(self.features.source, labels, rows, cells, n_threads=self.n_threads)
         return moments
 
     def solve_ridge(

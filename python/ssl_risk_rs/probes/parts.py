@@ -93,7 +93,7 @@ class Holder:
         moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift, precision=precision)
         placed, cell_of = self._placed(labels), self._placed(cells)
         with self._counted():
-            moments.update(self.features.source, self._rows(rows), placed, cell_of, n_threads=self.n_threads)
+            moments.update(self.features.source, placed, self._rows(rows), cell_of, n_threads=self.n_threads)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "part.moments")
             moments.save(file)

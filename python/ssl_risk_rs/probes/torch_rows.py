@@ -232,7 +232,7 @@ class DeviceRows:
         """Raise what the CPU's kernels say of a row whose features are not finite."""
         one = np.array([row], np.uint32)
         moments = _core.Moments(self.features.n_features, int(labels.max()) + 1)
-        moments.update(self.features.source, one, labels, np.zeros(len(labels), np.uint8), n_threads=1)
+        moments.update(self.features.source, labels, one, np.zeros(len(labels), np.uint8), n_threads=1)
 
 
 def _spans(n: int, step: int) -> list[slice]:

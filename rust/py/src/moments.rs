@@ -1,5 +1,6 @@
 //! Moments of rows.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -12,7 +13,7 @@ use ssl_risk_core::{Result, Run, moments};
 
 use crate::arguments::{scaling_from, sums_from, threads};
 use crate::design::Design;
-use crate::error::to_py;
+use crate::error::{ParameterError, to_py};
 use crate::features::{Features, slice};
 use crate::geometry::{Totals, totals};
 use crate::interrupt;
@@ -24,7 +25,7 @@ use crate::linear::LinearProbe;
 /// ranges and Σ (x−c)(x−c)ᵀ with the shift c (`choose_shift`), summed in float64 where an update has few products,
 /// else blocks of rows in float32, across blocks in float64.
 ///
-/// update(features, rows, labels, cells): add rows, in one pass
+/// update(features, labels, rows=None, cells=None): add rows, in one pass
 /// merge(other), subtract(other): add or take away what another object saw
 /// solve(alphas, cells=None, *, scaling="none"): a ridge probe for each penalty,
 ///     min_W,b  (1/2n) ‖X W + 1bᵀ − Y‖² + (α/2) ‖W‖²
@@ -66,6 +67,30 @@ impl Moments {
 
     fn copy(&self) -> moments::Moments {
         self.lock().clone()
+    }
+}
+
+/// The class of each row of features.
+#[derive(FromPyObject)]
+enum Labels<'py> {
+    Codes(PyReadonlyArray1<'py, u32>),
+    Integers(PyReadonlyArray1<'py, i64>),
+}
+
+impl Labels<'_> {
+    fn codes(&self) -> PyResult<Cow<'_, [u32]>> {
+        match self {
+            Self::Codes(array) => Ok(slice(array, "labels")?.into()),
+            Self::Integers(array) => slice(array, "labels")?
+                .iter()
+                .enumerate()
+                .map(|(row, &label)| {
+                    u32::try_from(label).map_err(|_| {
+                        ParameterError::new_err(format!("label {label} of row {row} is no class"))
+                    })
+                })
+                .collect(),
+        }
     }
 }
 
@@ -112,20 +137,28 @@ impl Moments {
         self.n_cells
     }
 
-    #[pyo3(signature = (features, rows, labels, cells, *, n_threads=None))]
+    #[pyo3(signature = (features, labels, rows=None, cells=None, *, n_threads=None))]
     fn update(
         &self,
         py: Python<'_>,
         features: Features<'_>,
-        rows: PyReadonlyArray1<'_, u32>,
-        labels: PyReadonlyArray1<'_, u32>,
-        cells: PyReadonlyArray1<'_, u8>,
+        labels: Labels<'_>,
+        rows: Option<PyReadonlyArray1<'_, u32>>,
+        cells: Option<PyReadonlyArray1<'_, u8>>,
         n_threads: Option<usize>,
     ) -> PyResult<()> {
         let n_threads = threads(n_threads)?;
         let slices = features.slices()?;
-        let (rows, labels, cells) =
-            (slice(&rows, "rows")?, slice(&labels, "labels")?, slice(&cells, "cells")?);
+        let labels = &*labels.codes()?;
+        let rows = match &rows {
+            Some(rows) => Cow::Borrowed(slice(rows, "rows")?),
+            None => (0..labels.len() as u32).collect(),
+        };
+        let cells = match &cells {
+            Some(cells) => Cow::Borrowed(slice(cells, "cells")?),
+            None => vec![0; labels.len()].into(),
+        };
+        let (rows, cells) = (&*rows, &*cells);
         if cells.len() != labels.len() {
             return Err(crate::error::ShapeError::new_err(format!(
                 "cells has {} entries, expected {} (labels)",

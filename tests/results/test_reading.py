@@ -138,6 +138,16 @@ def test_damaged_runs_are_named_and_left_out_only_when_asked(runs):
     assert set(frame["run"]) == {"c"}
 
 
+def test_a_table_of_another_run_is_refused(runs):
+    shutil.copy(runs / "a" / "results.parquet", runs / "b")
+    with pytest.raises(ResultError, match=r"b: results.parquet and run.json are not of the same run"):
+        read_results(runs)
+    file = runs / "b" / "results.parquet"
+    pl.read_parquet(file).drop("estimate").write_parquet(file)
+    with pytest.raises(ResultError, match="not of the same run"):
+        read_results(runs / "b")
+
+
 def test_a_later_version_is_refused(runs):
     file = runs / "a" / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"schema_version": 99}), encoding="utf-8")

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import polars as pl
 import pytest
@@ -50,6 +51,12 @@ def result() -> Decomposition:
 def alone() -> Decomposition:
     """Without twin and control."""
     return make(supervised=None, control=None, probe="logistic")
+
+
+@pytest.fixture(scope="module")
+def few_shot() -> Decomposition:
+    """With a few-shot size and another metric."""
+    return make(shots="5", draws=3, metrics="balanced")
 
 
 def with_estimates(result: Decomposition, bottleneck: str = "usability", p: float = 0.5, **percent) -> Decomposition:
@@ -191,6 +198,101 @@ def test_what_is_no_run_is_said(tmp_path, result):
     archive = (folder / "outcomes.npz").read_bytes()
     (folder / "outcomes.npz").write_bytes(archive[: len(archive) // 2])
     with pytest.raises(ResultError, match="damaged"):
+        Run.load(folder)
+
+
+@pytest.fixture
+def unchecked_arrays(monkeypatch):
+    """Arrays of any shape reach the package, as they do outside of the tests."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def change_estimate(document: dict) -> None:
+    document["decompositions"][0]["estimates"]["agg_risk"]["estimate"] += 1e-3
+
+
+def lose_estimate(document: dict) -> None:
+    document["decompositions"][0]["estimates"]["risk_as"]["estimate"] = None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"0.us.predicted": lambda a: a + 1000}, "predictions of R_US lie between 1000"),
+        ({"0.us.predicted": lambda a: a[:-1]}, "predictions of R_US are"),
+        ({"0.us.rank": lambda a: a.astype(float) * -1}, "ranks of R_US are float64"),
+        ({"0.us.rank": lambda a: a[:, None]}, r"ranks of R_US are uint32\(45, 1\)"),
+        ({"0.us.loss": lambda a: a * np.nan}, "losses of R_US are not all finite"),
+        ({"0.af.rank": lambda a: 1 - np.minimum(a, 1)}, "risk_af .* by the outcomes"),
+        ({"0.cs_0.rank": lambda a: 1 - np.minimum(a, 1)}, "risk_cs .* by the outcomes"),
+        ({"0.control.us.rank": lambda a: 1 - np.minimum(a, 1)}, "of the control encoder, risk_us"),
+        ({"0.test_ids": lambda a: a[:-1]}, "ids of test rows are"),
+        ({"0.test_labels": lambda a: a + 77}, "labels of test rows lie between 77 and 79"),
+        ({"0.class_names": lambda a: a[:1]}, "labels of training rows lie between 0 and 2"),
+        ({"0.fold": lambda a: a + 1}, "folds lie between 0"),
+        ({"0.subset": lambda a: np.where(a == -1, -1, 0).astype(a.dtype)}, "held-out subsets have"),
+        ({"0.fold_losses": lambda a: a[:, :3]}, "losses of the folds are"),
+        ({"0.covariance": lambda a: a[:2, :2]}, "the covariance has the shape"),
+        ({"0.shots.5.draws": lambda a: a + 120}, "draws of 5 shots lie between"),
+        ({"0.shots.5.wrong_test": lambda a: ~a}, r"risk_us \(5 shots\) .* by the outcomes"),
+        (change_estimate, "agg_risk .* is recorded as"),
+        (lose_estimate, "risk_as has no finite estimate"),
+        (lambda document: document["decompositions"][0]["method"].update(confidence=2.0), "confidence 2.0"),
+        (lambda document: document["decompositions"][0]["metrics"][0].update(metric="zz"), "metric 'zz'"),
+        (lambda document: document["decompositions"][0]["estimates"].pop("enc_gen"), "no enc_gen is recorded"),
+    ],
+)
+def test_files_of_different_runs_are_no_run(few_shot, tmp_path, unchecked_arrays, change, said):
+    folder = few_shot.save(tmp_path / "r")
+    if callable(change):
+        document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        change(document)
+        (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
+    else:
+        with np.load(folder / "outcomes.npz") as archive:
+            arrays = dict(archive)
+        np.savez(folder / "outcomes.npz", **arrays | {name: f(arrays[name]) for name, f in change.items()})
+    with pytest.raises(
+        ResultError, match=f"r: run.json and outcomes.npz are not of the same run.*{said}.*run it again"
+    ):
+        Run.load(folder)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"protocol": "paper", "probe": "logistic"},
+        {"order": "both", "random_counts": True},
+        {"order": "alternative", "shots": "5", "draws": 3},
+        {"groups": True, "midpoint": True},
+        {"probe": "logistic", "metrics": "balanced,log_loss,ece"},
+    ],
+)
+def test_runs_of_every_kind_agree_with_their_outcomes(tmp_path, options):
+    if options.get("groups"):
+        options = {**options, "groups": (np.arange(120) // 2, 1000 + np.arange(45))}
+    made = make(**options)
+    assert str(Run.load(made.save(tmp_path / "r"))) == str(made)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_runs_of_numbers_and_labels_agree_with_their_outcomes(tmp_path, kind):
+    (x, _), (x_test, _) = rows(120, 0), rows(45, 1)
+    y, y_test = (np.ascontiguousarray(part[:, :2] + part[:, 1:3]) for part in (x, x_test))
+    if kind == "labels":
+        y, y_test = (y > 0).astype(np.uint8), (y_test > 0).astype(np.uint8)
+    made = decompose(x, y, x_test, y_test, probe="ridge", target_kind=kind)
+    assert str(Run.load(made.save(tmp_path / "r"))) == str(made)
+
+
+def test_a_run_without_decompositions_is_no_run(tmp_path, result):
+    folder = result.save(tmp_path / "r")
+    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(document | {"decompositions": []}), encoding="utf-8")
+    with pytest.raises(ResultError, match="holds no decomposition"):
+        Run.load(folder)
+    (folder / "run.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ResultError, match="RecursionError"):
         Run.load(folder)
 
 

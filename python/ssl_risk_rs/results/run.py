@@ -24,6 +24,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
+from ssl_risk_rs.results.agreement import disagreements
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotOutcomes, ShotSize
 from ssl_risk_rs.results.frames import draws_frame, tidy
@@ -221,7 +222,7 @@ class Run:
 
         Raises
         ------
-        ResultError if there is no run, it is damaged, or a later release wrote it.
+        ResultError if there is no run, it is damaged, its files are of different runs, or a later release wrote it.
         """
         folder = Path(path).expanduser()
         file = folder / "run.json"
@@ -238,16 +239,27 @@ class Run:
             if found["schema_version"] != 1:
                 with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
                     arrays = {name: archive[name] for name in archive.files}
-            return from_json(cls, found, decompositions=_read_all(found["decompositions"], arrays), path=folder,
-                             provenance=from_json(Provenance, found))  # fmt: skip
+            run = from_json(cls, found, decompositions=_read_all(found["decompositions"], arrays), path=folder,
+                            provenance=from_json(Provenance, found))  # fmt: skip
         except FileNotFoundError as error:
             raise ResultError(f"{folder} is no run folder: {error.filename} is not there") from None
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile
+        ) as error:  # fmt: skip
             if isinstance(error, ResultError) or (
                 isinstance(error, SslRiskError) and not isinstance(error, ShapeError)
             ):
                 raise
             raise ResultError(f"{folder} is damaged, or no run folder: {type(error).__name__} {error}") from error
+        if not run.decompositions:
+            raise ResultError(f"{file} holds no decomposition: run it again")
+        for d in run.decompositions:
+            for problem in disagreements(d):
+                raise ResultError(
+                    f"{folder}: run.json and outcomes.npz are not of the same run, or one of them was changed: "
+                    f"{problem}. Take both files of one run, or run it again"
+                )
+        return run
 
     def _document(self) -> dict[str, Any]:
         head = {"schema_version": SCHEMA_VERSION, **to_json(self, without=("decompositions", "provenance", "path"))}

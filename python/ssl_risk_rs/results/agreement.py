@@ -1,0 +1,153 @@
+"""Whether the record of a decomposition and its outcomes are of the same run."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.fewshot import FewShot, ShotOutcomes
+from ssl_risk_rs.results.judgements import NO_SUBSET, Judgements, Outcome
+from ssl_risk_rs.results.metrics import HEADLINES, METRICS, Metric, risk_of
+from ssl_risk_rs.results.quantities import QUANTITIES, components
+from ssl_risk_rs.results.record import Sizes
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["disagreements"]
+
+#: of a recorded number: sums of a million float64 terms in another order stay below it, one row of a million does not
+TOLERANCE = 1e-9
+
+
+def disagreements(d: "Decomposition") -> Iterator[str]:
+    """What is wrong with a decomposition that was read; what comes later takes for granted what came before.
+
+    Risks that are plain means are computed again; R_AS, which has a control variate, is taken as it is recorded.
+    """
+    yield from _record(d)
+    if d.judgements is not None:
+        yield from _rows(d.judgements, d.sizes)
+        if d.covariance.shape != (len(d.covariance_of),) * 2:
+            yield f"the covariance has the shape {d.covariance.shape}, for {len(d.covariance_of)} risks"
+        yield from _numbers(d.judgements, HEADLINES[d.method.metric], d.estimates)
+        for other in d.metrics:
+            yield from _numbers(d.judgements, METRICS[other.metric], other.estimates)
+    for shot in d.shots:
+        if shot.outcomes is not None:
+            yield from _draws(shot, shot.outcomes, d.sizes)
+    if d.control is not None:
+        for problem in disagreements(d.control):
+            yield f"of the control encoder, {problem}"
+
+
+def _record(d: "Decomposition") -> Iterator[str]:
+    if not 0 < d.method.confidence < 1:
+        yield f"confidence {d.method.confidence} is not between 0 and 1"
+    if d.method.metric not in HEADLINES:
+        yield f"metric {d.method.metric!r} is none of this release"
+    for other in d.metrics:
+        if other.metric not in METRICS:
+            yield f"metric {other.metric!r} is none of this release"
+    of_draws = components(supervised=d.supervised)  # whatever the order: draws have no R_UF
+    for estimates, names in (
+        (d.estimates, d.component_names),
+        *((other.estimates, d.component_names) for other in d.metrics),
+        *((shot.estimates, of_draws) for shot in d.shots),
+    ):
+        for name, e in estimates.items():
+            if name not in QUANTITIES or e.quantity != name:
+                yield f"{name!r}, recorded as {e.quantity!r}, is no quantity"
+            if not math.isfinite(e.estimate):
+                yield f"{name} has no finite estimate"
+        if missing := [name for name in (*names, "agg_risk") if name not in estimates]:
+            yield f"no {missing[0]} is recorded"
+
+
+def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
+    n, m, k = sizes.train, sizes.test, len(j.class_names)
+    for array, name, length in (
+        (j.train_ids, "ids of training rows", n), (j.test_ids, "ids of test rows", m),
+        (j.train_groups, "groups of training rows", n), (j.test_groups, "groups of test rows", m),
+    ):  # fmt: skip
+        if array is not None and (array.shape != (length,) or array.dtype.kind != "S"):
+            yield f"{name} are {array.dtype}{array.shape}, expected {length} names"
+    yield from _integers(j.train_labels, "labels of training rows", (n,), 0, k)
+    yield from _integers(j.test_labels, "labels of test rows", (m,), 0, k)
+    yield from _integers(j.subset, "held-out subsets", (n,), NO_SUBSET, sizes.subsets)
+    yield from _integers(j.fold, "folds", (n,), -1, sizes.folds)
+    in_subset = tuple(np.bincount(j.subset[j.in_subset], minlength=sizes.subsets).tolist())
+    if in_subset != sizes.subset_rows or len(j.cs) != sizes.subsets:
+        yield f"held-out subsets have {in_subset} rows, {sizes.subset_rows} are recorded"
+    held = sum(in_subset)
+    outcomes: dict[str, tuple[Outcome | None, int]] = {
+        "R_AF": (j.af, n), "the probe at α* on training rows": (j.at_alpha, n), "R_ΦF": (j.sup, n),
+        "R_AS": (j.held_out, held), "held-out rows at the floor": (j.held_out_floor, held),
+        "R_US": (j.us, m), "R_UF": (j.uf, m), "the floor probe on test rows": (j.floor_on_test, m),
+        "the twin on test rows": (j.sup_on_test, m), **{f"R_CS, subset {i}": (o, m) for i, o in enumerate(j.cs)},
+    }  # fmt: skip
+    for name, (outcome, length) in outcomes.items():
+        if outcome is not None:
+            yield from _integers(outcome.predicted, f"predictions of {name}", (length,), 0, k)
+            yield from _integers(outcome.rank, f"ranks of {name}", (length,), 0, k)
+            yield from _floats(outcome.loss, f"losses of {name}", (length,))
+            yield from _floats(outcome.margin, f"margins of {name}", (length,))
+    folds = (sizes.folds_judged, m)
+    for array, name in ((j.fold_margins, "margins of the folds"), (j.fold_losses, "losses of the folds")):
+        if array is not None:
+            yield from _floats(array, name, folds)
+    if j.fold_ranks is not None:
+        yield from _integers(j.fold_ranks, "ranks of the folds", folds, 0, k)
+
+
+def _integers(array: np.ndarray, name: str, shape: tuple[int, ...], low: int, end: int) -> Iterator[str]:
+    if array.shape != shape or array.dtype.kind not in "iu":
+        yield f"{name} are {array.dtype}{array.shape}, expected integers {shape}"
+    elif array.size and not low <= int(array.min()) <= int(array.max()) < end:
+        yield f"{name} lie between {array.min()} and {array.max()}, expected {low} to {end - 1}"
+
+
+def _floats(array: np.ndarray, name: str, shape: tuple[int, ...]) -> Iterator[str]:
+    if array.shape != shape or array.dtype.kind != "f":
+        yield f"{name} are {array.dtype}{array.shape}, expected floats {shape}"
+    elif not np.isfinite(array).all():
+        yield f"{name} are not all finite"
+
+
+def _numbers(j: Judgements, metric: Metric, estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    """Recorded numbers that are not the outcomes'."""
+    if metric.mean == "bins":  # a row at the edge of a bin may fall to either side on another machine
+        return
+    k = len(j.class_names)
+    outcomes: dict[str, tuple[Sequence[Outcome | None], np.ndarray]] = {
+        "risk_af": ([j.af], j.train_labels), "risk_sup": ([j.sup], j.train_labels), "risk_us": ([j.us], j.test_labels),
+        "risk_cs": (j.cs, j.test_labels), "risk_uf": ([j.uf], j.test_labels),
+    }  # fmt: skip
+    risks: dict[str, float] = {}
+    for name, (found, labels) in outcomes.items():
+        if judged := [risk_of(metric, outcome, labels, k) for outcome in found if outcome is not None]:
+            risks[name] = min(max(float(np.mean(judged)), 0.0), metric.high)
+    yield from _sums(risks, estimates, metric.label)
+
+
+def _sums(risks: Mapping[str, float], estimates: Mapping[str, Estimate], title: str) -> Iterator[str]:
+    """Numbers that are not what these risks, and those that are recorded alone, make."""
+    recorded = {name: e.estimate for name, e in estimates.items() if QUANTITIES[name].kind == "risk"}
+    known = {**recorded, **risks}
+    for name, e in estimates.items():
+        weights = QUANTITIES[name].weights
+        if set(weights) <= set(known):
+            value = sum(weight * known[risk] for risk, weight in weights.items())
+            if abs(value - e.estimate) > TOLERANCE * max(1.0, abs(value)):
+                yield f"{name} ({title}) is recorded as {e.estimate:.6g}, and {value:.6g} by the outcomes"
+
+
+def _draws(shot: FewShot, outcomes: ShotOutcomes, sizes: Sizes) -> Iterator[str]:
+    title = shot.size.title
+    yield from _integers(outcomes.draws, f"draws of {title}", (shot.draws, shot.labels), 0, sizes.train)
+    yield from _integers(outcomes.judged, f"judged rows of {title}", (shot.judged_train,), 0, sizes.train)
+    if outcomes.wrong_test.shape != (shot.draws, sizes.test):
+        yield f"test rows of {title} have the shape {outcomes.wrong_test.shape}, expected {(shot.draws, sizes.test)}"
+    yield from _sums({"risk_us": float(outcomes.wrong_test.mean())}, shot.estimates, title)

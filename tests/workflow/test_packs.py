@@ -1,5 +1,8 @@
 """Packs and tables: every number is found again, every changed byte and digit is found."""
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import zipfile
@@ -189,19 +192,84 @@ def test_equal_runs_give_equal_packs_and_hostile_ones_are_refused(made: Path, tm
         write_pack([made / "runs/a"], tmp_path / "r", evidence=Evidence.FEATURES, tasks=task)
     with pytest.raises(PackError, match="names no feature bank"):
         tasks_of([made / "runs/a"])
-    import hashlib
-
-    hostile = tmp_path / "hostile"  # whoever makes a pack can hash it rightly
-    with zipfile.ZipFile(hostile, "w") as archive:
-        archive.writestr("../outside", b"x")
-        archive.comment = b"sha256:" + b"0" * 64
-    body = hostile.read_bytes()[:-64]
-    hostile.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
-    with pytest.raises(PackError, match="which no pack holds"), open_pack(hostile):
-        pass
-    assert not (tmp_path.parent / "outside").exists()
     with pytest.raises(PackError, match="too short"):
         verify_table(made / "table.tex", save_empty(tmp_path))
+
+
+def seal(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    """A pack of these files: whoever makes one can hash it rightly."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.comment = b"sha256:" + b"0" * 64
+    body = path.read_bytes()[:-64]
+    path.write_bytes(body + hashlib.sha256(body).hexdigest().encode())
+    return path
+
+
+def members_of(file: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_sealed_pack_is_one(made: Path, tmp_path: Path):
+    write_pack([made / "runs/a"], tmp_path / "p")
+    with open_pack(seal(tmp_path / "q", members_of(tmp_path / "p"))) as pack:
+        assert pack.run(pack.runs[0]).path.name == "0"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"folder": "/tmp"}, "names a folder '/tmp'"),
+        ({"folder": "runs/0/../../.."}, "names a folder"),
+        ({"folder": 3}, "is no pack: TypeError"),
+        ({"files": []}, "is no pack: AttributeError"),
+        ({"files": None}, "is no pack: AttributeError"),
+        ({"files": {}}, "lists no run.json of runs/0"),
+        ({"evidence": "moments"}, "lists no features.npz of runs/0"),
+        ({"evidence": "all"}, "is no pack: ValueError"),
+    ],
+)
+def test_runs_outside_of_the_pack_are_refused(made: Path, tmp_path: Path, change: dict, said: str):
+    write_pack([made / "runs/a"], tmp_path / "p")
+    members = members_of(tmp_path / "p")
+    document = json.loads(members["manifest.json"])
+    document["runs"][0] |= change
+    members["manifest.json"] = json.dumps(document).encode()
+    with pytest.raises(PackError, match=said), open_pack(seal(tmp_path / "q", members)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("members", "compression", "said"),
+    [
+        ({"../outside": b"x"}, zipfile.ZIP_STORED, "which no pack holds"),
+        ({"runs/0/zeros": b"0" * 1_000_000}, zipfile.ZIP_DEFLATED, "runs/0/zeros is compressed"),
+        ({"runs/0/zeros": b"0" * 1_000_000}, zipfile.ZIP_LZMA, "runs/0/zeros is compressed"),
+        ({"manifest.json": b"[" * 100_000}, zipfile.ZIP_STORED, "is no pack: RecursionError"),
+        ({"manifest.json": b"[]"}, zipfile.ZIP_STORED, "is no pack: TypeError"),
+        ({"runs/0/run.json": b"{}"}, zipfile.ZIP_STORED, "is no pack: KeyError"),
+    ],
+)
+def test_what_is_no_pack_is_refused_before_it_is_unpacked(
+    tmp_path: Path, members: dict[str, bytes], compression: int, said: str
+):
+    (tmp_path / "p").mkdir()
+    with pytest.raises(PackError, match=said), open_pack(seal(tmp_path / "p" / "hostile", members, compression)):
+        pass
+    assert os.listdir(tmp_path) == ["p"]
+
+
+def test_a_run_that_was_changed_in_a_pack_is_named(made: Path, tmp_path: Path):
+    write_pack([made / "runs/a"], tmp_path / "p")
+    members = members_of(tmp_path / "p")
+    members["runs/0/run.json"] = members["runs/0/run.json"].replace(b'"confidence": 0.95', b'"confidence": 9.95')
+    document = json.loads(members["manifest.json"])
+    document["runs"][0]["files"]["run.json"] = hashlib.sha256(members["runs/0/run.json"]).hexdigest()
+    members["manifest.json"] = json.dumps(document).encode()
+    with pytest.raises(PackError, match=r"the pack's run 'a' cannot be read: runs/0: .*confidence 9.95"):
+        verify_table(made / "table.tex", seal(tmp_path / "q", members))
 
 
 def save_empty(folder: Path) -> Path:

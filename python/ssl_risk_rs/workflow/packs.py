@@ -23,8 +23,9 @@ from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.metrics import ERROR
-from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.results.run import Decomposition, ResultError, Run
 from ssl_risk_rs.workflow.features import open_features
 
 __all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "open_pack", "tasks_of", "write_pack"]
@@ -34,6 +35,9 @@ _COMMENT = b"sha256:"
 _BLOCK = 1 << 22
 #: what a member may be called: nothing leads out of the folder that it is unpacked into
 _NAME = re.compile(r"manifest\.json|runs/\d+/[A-Za-z0-9_][A-Za-z0-9_.%-]*")
+_FOLDER = re.compile(r"runs/\d+")
+#: what every run in a pack has
+_OWN = ("run.json", "outcomes.npz")
 #: dates would make two packs of the same runs differ
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -78,8 +82,17 @@ class Pack:
     folder: Path = field(repr=False)
 
     def run(self, packed: PackedRun) -> Run:
-        """The run as it was saved."""
-        return Run.load(self.folder / packed.folder)
+        """The run as it was saved.
+
+        Raises
+        ------
+        PackError if it cannot be read.
+        """
+        try:
+            return Run.load(self.folder / packed.folder)
+        except ResultError as error:  # the folder is a temporary one
+            said = str(error).replace(f"{self.folder / packed.folder}", packed.folder)
+            raise PackError(f"the pack's run {packed.name!r} cannot be read: {said}") from error
 
     def file(self, packed: PackedRun, name: str) -> Path:
         """One of its files."""
@@ -256,25 +269,40 @@ def open_pack(path: "str | Path") -> Iterator[Pack]:
         folder = Path(scratch)
         try:
             with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if not _NAME.fullmatch(name):
-                        raise PackError(f"{path} holds a file {name!r}, which no pack holds")
-                    archive.extract(name, folder)
-            document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+                _check_members(path, archive.infolist())
+                archive.extractall(folder)
+                document = json.loads(archive.read("manifest.json"))
             if document["format"] != FORMAT:
                 raise PackError(f"{path} has format {document['format']}; this release reads {FORMAT}: upgrade it")
-            runs = tuple(PackedRun(**{**run, "evidence": Evidence(run["evidence"])}) for run in document["runs"])
+            runs = tuple(from_json(PackedRun, run) for run in document["runs"])
             _check_files(path, folder, runs)
             created_by = str(document["created_by"])
-        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        except (zipfile.BadZipFile, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if isinstance(error, SslRiskError):
                 raise
             raise PackError(f"{path} is no pack: {type(error).__name__} {error}") from error
         yield Pack(declared, runs, created_by, folder)
 
 
+def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Before anything is unpacked: names, and that no member takes more room than it has in the archive."""
+    for member in members:
+        if not _NAME.fullmatch(member.filename):
+            raise PackError(f"{path} holds a file {member.filename!r}, which no pack holds")
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise PackError(f"{path}: {member.filename} is compressed; members of a pack are stored as they are")
+    if sum(member.file_size for member in members) > path.stat().st_size:  # members that share their bytes
+        raise PackError(f"{path} is no pack: its members are larger than the file")
+
+
 def _check_files(path: Path, folder: Path, runs: Sequence[PackedRun]) -> None:
-    """Whoever writes the last hash anew must write those of the manifest anew as well."""
+    """Each run lies in the pack, and whoever writes the last hash anew must write those of the manifest as well."""
+    for run in runs:
+        if not _FOLDER.fullmatch(run.folder):
+            raise PackError(f"{path}: its manifest names a folder {run.folder!r}, which is none of a pack's")
+        needed = _OWN if run.evidence is Evidence.OUTCOMES else (*_OWN, "features.npz")
+        if missing := [name for name in needed if name not in run.files]:
+            raise PackError(f"{path}: its manifest lists no {missing[0]} of {run.folder}: pack the run again")
     listed = {f"{run.folder}/{name}": digest for run in runs for name, digest in run.files.items()}
     there = {f"{file.relative_to(folder)}" for file in folder.rglob("*") if file.is_file()} - {"manifest.json"}
     if there != set(listed):

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import ParameterError, decompose, read_results, to_latex
@@ -77,6 +78,62 @@ def test_csv_tables_hold_to_all_digits(made: Path, tmp_path: Path):
     first = frame.filter(quantity="risk_us")["estimate"][0]
     table.write_text(table.read_text().replace(f"{first}", f"{first + 1e-6}", 1))
     assert not verify_table(table, file).holds
+
+
+def table_of(made: Path, target: Path, **changed: object) -> Path:
+    """The CSV of a run, with columns that say something else."""
+    frame = read_results(made / "runs/a")
+    frame.with_columns(pl.lit(value).alias(name) for name, value in changed.items()).write_csv(target)
+    return target
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"se": 9.9}, {"n": 7}, {"n_groups": 7}, {"df": 3.0}, {"grade": "none"}, {"unit": "nats"}, {"split": "zzz"},
+        {"low": 0.0001, "high": float("nan")}, {"low": None, "high": 0.0001}, {"low": 0.0001, "high": None},
+        {"low": float("nan"), "high": float("nan")}, {"estimate": "5e-1", "low": None, "high": None},
+        {"estimate": float("inf")}, {"estimate": float("nan")},
+    ],
+)  # fmt: skip
+def test_every_changed_column_of_a_csv_table_is_found(made: Path, tmp_path: Path, changed: dict):
+    file = pack(made, "outcomes", tmp_path / "p")
+    assert verify_table(table_of(made, tmp_path / "t.csv"), file).holds
+    found = verify_table(table_of(made, tmp_path / "t.csv", **changed), file)
+    # one value may be that of a cell here and there
+    assert sum(c.verdict is Verdict.OTHER_NUMBER for c in found.cells) > 0.6 * len(found.cells)
+
+
+def test_a_csv_table_may_be_rounded_and_lack_columns(made: Path, tmp_path: Path):
+    file, e = pack(made, "outcomes", tmp_path / "p"), Run.load(made / "runs/a").decompositions[0].estimates["agg_risk"]
+    head = "\ufeffencoder,probe,quantity,estimate,high,n\n"  # as a spreadsheet writes it
+    (tmp_path / "t.csv").write_text(f"{head}a.npz,logistic,agg_risk,{e.estimate:.2e}, {e.high:.3f},{e.n}\n", "utf-8")
+    assert verify_table(tmp_path / "t.csv", file).holds
+    (tmp_path / "t.csv").write_text(f"{head}a.npz,logistic,agg_risk,{e.estimate:.2e},0.9999,{e.n}\n", "utf-8")
+    assert "high=0.9999" in run("verify", tmp_path / "t.csv", file, code=1).stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("encoder,quantity,estimate\na,agg_risk\n", "line 2: it has 2 cells, the head 3"),
+        ("encoder,quantity,estimate\n\na,agg_risk,0.1,7\n", "line 3: it has 4 cells, the head 3"),
+        (f"encoder,quantity,estimate\na,agg_risk,{'9' * 200_000}\n", "line 2: field larger"),
+        ("encoder,quantity,estimate\na,agg_risk,1_0.0\n", "line 2: estimate '1_0.0' is no number"),
+        (f"encoder,quantity,estimate\na,agg_risk,1e-{'9' * 5000}\n", "line 2: estimate .* is no number"),
+        ("encoder,quantity,estimate\na,agg_risk,\n", "line 2: estimate '' is no number"),
+        ("encoder,quantity,estimate,se\na,agg_risk,0.1,x\n", "line 2: se 'x' is no number"),
+        ("encoder,quantity,estimate,estimate\na,agg_risk,0.1,0.2\n", "two columns 'estimate'"),
+        ("encoder,quantity,estimate,points\na,agg_risk,0.1,9\n", "column 'points' cannot be verified"),
+        ("encoder,quantity,estimate,difference\na,agg_risk,0.1,0\n", "a table of differences"),
+        ("encoder,quantity\na,agg_risk\n", "no columns encoder, quantity and estimate"),
+        ("", "no columns encoder"),
+    ],
+)
+def test_a_csv_table_that_cannot_be_read_whole_is_refused(made: Path, tmp_path: Path, text: str, said: str):
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ParameterError, match=said):
+        verify_table(tmp_path / "t.csv", made / "not read")
 
 
 def test_other_metrics_and_the_other_order_hold_too(made: Path, tmp_path: Path):
@@ -259,6 +316,26 @@ def test_what_is_no_pack_is_refused_before_it_is_unpacked(
     with pytest.raises(PackError, match=said), open_pack(seal(tmp_path / "p" / "hostile", members, compression)):
         pass
     assert os.listdir(tmp_path) == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"train": np.zeros((5, 8), np.float32)}, "'test is not a file"),
+        ({"train": np.zeros((5, 8), np.float32), "test": np.zeros((90, 8), np.float32)}, "are of 5 training and 90"),
+    ],
+)
+def test_features_of_other_rows_are_refused(made: Path, tmp_path: Path, arrays: dict, said: str):
+    features = tasks_of(["-"], [str(made / "a.npz")])
+    write_pack([made / "runs/a"], tmp_path / "p", evidence=Evidence.FEATURES, tasks=features)
+    members = members_of(tmp_path / "p")
+    np.savez(tmp_path / "f.npz", **arrays)
+    members["runs/0/features.npz"] = (tmp_path / "f.npz").read_bytes()
+    document = json.loads(members["manifest.json"])
+    document["runs"][0]["files"]["features.npz"] = hashlib.sha256(members["runs/0/features.npz"]).hexdigest()
+    members["manifest.json"] = json.dumps(document).encode()
+    with pytest.raises(PackError, match=said):
+        verify_table(made / "table.tex", seal(tmp_path / "q", members))
 
 
 def test_a_run_that_was_changed_in_a_pack_is_named(made: Path, tmp_path: Path):

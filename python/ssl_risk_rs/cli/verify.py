@@ -20,9 +20,9 @@ def verify(table: str, pack: str, sha256: str | None, form: str) -> None:
     """Compute every number of a printed table again from a pack.
 
     TABLE is a .tex file as `report --latex` writes it, also edited by hand, or a .csv file as --format csv prints it.
-    A number holds if the outcomes in the pack give its digits, and probes that are fitted again, where the pack has
-    moments or features, agree within its interval. What has to be taken on trust is said. Exits with 1 if any number
-    does not hold.
+    A number holds if the outcomes in the pack give its digits, and what its row says of it (standard error, rows,
+    groups, degrees of freedom, grade, unit), and probes that are fitted again, where the pack has moments or features,
+    agree within its interval. What has to be taken on trust is said. Exits with 1 if any number does not hold.
 
     \b
     ssl-risk-rs verify table.tex table.pack
@@ -45,17 +45,22 @@ def verify(table: str, pack: str, sha256: str | None, form: str) -> None:
 
 
 def _row(checked: "Checked", keys: Sequence[str]) -> dict[str, Any]:
+    from ssl_risk_rs.report.printed import decimals
+
     cell, e = checked.cell, checked.computed
-    digits = max((len(n.partition(".")[2]) for n in cell.numbers), default=2)
+    digits = min(max(0, *map(decimals, cell.numbers)), 20) if cell.numbers else 2
+    beside, others = dict(cell.beside), checked.others
 
     def shown(value: float | None) -> str | None:
         return None if value is None else f"{cell.scale * value:.{digits}f}"
 
+    printed = [*cell.numbers, *(f"{name}={beside[name]}" for name in others)]
+    computed = [] if e is None else [*filter(None, map(shown, (e.estimate, e.low, e.high)))]
     return {
         **{key: dict(cell.keys).get(key) for key in keys},
         "quantity": cell.quantity,
-        "printed": " ".join(cell.numbers) or cell.text,
-        "computed": None if e is None else " ".join(filter(None, map(shown, (e.estimate, e.low, e.high)))),
+        "printed": " ".join(printed) or cell.text,
+        "computed": " ".join([*computed, *(f"{name}={value}" for name, value in others.items())]) or None,
         "again": shown(checked.again),
         "verdict": checked.verdict.value,
     }

@@ -3,23 +3,29 @@
 import csv
 import io
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.latex import escape
 from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.reading import RESULT_COLUMNS
 
-__all__ = ["KEYS", "PrintedCell", "PrintedTable", "read_table"]
+__all__ = ["KEYS", "PrintedCell", "PrintedTable", "decimals", "read_table"]
 
 #: columns that say which result a row is of
 KEYS = ("encoder", "data", "probe", "protocol", "shots", "metric", "target")
+#: columns beside an estimate that say something of it
+_BESIDE = ("low", "high", "se", "n", "n_groups", "df", "grade", "unit", "split")
+_WORDS = ("grade", "unit", "split")
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _CELL = re.compile(rf"(?P<value>{_NUMBER})(?:\^\S*)?(?:\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\])?")
 #: LaTeX that changes how a number looks and not what it is
 _LOOKS = re.compile(
     r"\\(?:scriptsize|footnotesize|small|textbf|mathbf|underline|bfseries|emph|,|;|!)(?![A-Za-z])|[${}~]"
 )
+_FLOAT = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,4})?|nan|inf)", re.IGNORECASE)
 _MARK = re.compile(r"\^\{[^}]*\}")
 _RULES = re.compile(
     r"\\(?:toprule|midrule|bottomrule|hline|cmidrule(?:\([lr]+\))?\{[^}]*\}|addlinespace(?:\[[^\]]*\])?)"
@@ -32,6 +38,8 @@ class PrintedCell:
 
     keys : which result it is of, by column; quantity : name in `QUANTITIES`
     text : the cell; numbers : estimate, or estimate, low and high, as text; scale : printed number of an error of 1
+    beside : what else the row says of it, by column: an end of the interval that stands alone, standard error, rows,
+        groups, degrees of freedom, grade, unit, split
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -39,6 +47,7 @@ class PrintedCell:
     text: str
     numbers: tuple[str, ...]
     scale: float
+    beside: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ def read_table(path: "str | Path") -> PrintedTable:
     """
     path = Path(path).expanduser()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before the text
     except UnicodeDecodeError as error:
         raise ParameterError(f"{path} is not UTF-8 text: give a .tex or .csv file") from error
     table = _csv(text, path) if path.suffix.lower() in (".csv", ".tsv") else _latex(text, path)
@@ -67,24 +76,59 @@ def read_table(path: "str | Path") -> PrintedTable:
     return table
 
 
+def decimals(number: str) -> int:
+    """Decimal places that a number is written with; below 0 where its last digit stands for tens.
+
+    >>> [decimals(number) for number in ("0.50", "5e-1", "5", "1.5e3")]
+    [2, 1, 0, -2]
+    """
+    digits, _, power = number.strip().lower().partition("e")
+    return len(digits.partition(".")[2]) - int(power or 0)
+
+
 def _csv(text: str, path: Path) -> PrintedTable:
-    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
-    if not rows or not {"encoder", "quantity", "estimate"} <= set(rows[0]):
-        raise ParameterError(f"{path} has no columns encoder, quantity and estimate: give what --format csv prints")
+    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    try:
+        lines = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ParameterError(f"{path}, line {reader.line_num}: {error}; give what --format csv prints") from error
+    head = lines[0][1] if lines else []
+    _check_head(head, path)
     cells = []
-    for i, row in enumerate(rows):
-        if row["quantity"] not in QUANTITIES:
-            raise ParameterError(f"{path}, line {i + 2}: {row['quantity']!r} is no quantity")
-        group = [("group", row["group"])] if row.get("group") else []
-        keys = tuple([(name, row[name]) for name in KEYS if row.get(name)] + group)
-        ends = [row[name] for name in ("low", "high") if row.get(name) not in (None, "", "nan", "NaN")]
-        numbers = tuple([row["estimate"], *(ends if len(ends) == 2 else [])])
-        try:
-            [float(number) for number in numbers]
-        except ValueError as error:
-            raise ParameterError(f"{path}, line {i + 2}: {error}") from error
-        cells.append(PrintedCell(keys, row["quantity"], ", ".join(numbers), numbers, 1.0))
+    for line, row in lines[1:]:
+        if len(row) != len(head):
+            raise ParameterError(f"{path}, line {line}: it has {len(row)} cells, the head {len(head)}")
+        cells.append(_csv_cell(dict(zip(head, row, strict=True)), f"{path}, line {line}"))
     return PrintedTable(tuple(cells), ())
+
+
+def _check_head(head: list[str], path: Path) -> None:
+    if "difference" in head:
+        raise ParameterError(
+            f"{path} is a table of differences, which cannot be verified: give the table of each run, as "
+            "ssl-risk-rs decompose --format csv or report --latex prints it"
+        )
+    if not {"encoder", "quantity", "estimate"} <= set(head):
+        raise ParameterError(f"{path} has no columns encoder, quantity and estimate: give what --format csv prints")
+    for name in head:
+        if name not in RESULT_COLUMNS:
+            raise ParameterError(f"{path}: column {name!r} cannot be verified: remove it")
+        if head.count(name) > 1:
+            raise ParameterError(f"{path} has two columns {name!r}: remove one of them")
+
+
+def _csv_cell(row: Mapping[str, str], place: str) -> PrintedCell:
+    if row["quantity"] not in QUANTITIES:
+        raise ParameterError(f"{place}: {row['quantity']!r} is no quantity")
+    said = {name: row[name].strip() for name in ("estimate", *_BESIDE) if name in row}
+    beside = {name: text for name, text in said.items() if text and name != "estimate"}
+    for name in ("estimate", *beside):
+        if name not in _WORDS and not _FLOAT.fullmatch(said[name]):
+            raise ParameterError(f"{place}: {name} {said[name][:40]!r} is no number")
+    keys = tuple((name, row[name]) for name in (*KEYS, "group") if row.get(name))
+    ends = (beside.pop("low"), beside.pop("high")) if {"low", "high"} <= set(beside) else ()
+    numbers = (said["estimate"], *ends)
+    return PrintedCell(keys, row["quantity"], ", ".join(numbers), numbers, 1.0, tuple(beside.items()))
 
 
 def _latex(text: str, path: Path) -> PrintedTable:

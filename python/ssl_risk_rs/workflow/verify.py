@@ -1,8 +1,9 @@
 """A printed table against a pack: every number is computed again from what the pack holds."""
 
 import math
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from ssl_risk_rs.decomposition.strict import in_row_order
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.report.latex import escape
-from ssl_risk_rs.report.printed import PrintedCell, read_table
+from ssl_risk_rs.report.printed import PrintedCell, decimals, read_table
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot
 from ssl_risk_rs.results.judgements import Judgements, Outcome
-from ssl_risk_rs.results.metrics import METRICS
+from ssl_risk_rs.results.metrics import HEADLINES, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, PackError, cells_of, open_pack
@@ -46,12 +47,16 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A printed cell, what the outcomes give for it, and what new probes give, where the pack allows any."""
+    """A printed cell, what the outcomes give for it, and what new probes give, where the pack allows any.
+
+    others : what the outcomes give for each column beside the number that says something else
+    """
 
     cell: PrintedCell
     verdict: Verdict
     computed: Estimate | None = None
     again: float | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +172,7 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     if d.judgements is None or not (packed.evidence is Evidence.FEATURES or moments.exists()):
         return {}
     say(f"{packed.name}: {d.method.probe} probes are fitted again from the pack's {packed.evidence.value}")
-    with np.load(pack.file(packed, "features.npz"), allow_pickle=False) as arrays:
-        features = Features.of_arrays(np.ascontiguousarray(arrays["train"]), np.ascontiguousarray(arrays["test"]))
+    features = _features(pack, packed, d.judgements)
     if packed.evidence is Evidence.FEATURES:
         new = decompose_task(_task(features, d.judgements), settings=_settings(d))
         # without the twin's features, R_AF is a component of its own
@@ -180,6 +184,22 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     estimates = _from_outcomes(d)
     there = [name for name in estimates if set(QUANTITIES[name].weights) <= set(moved)]
     return {n: estimates[n].estimate + sum(w * moved[r] for r, w in QUANTITIES[n].weights.items()) for n in there}
+
+
+def _features(pack: Pack, packed: PackedRun, judged: Judgements) -> Features:
+    """Features of the rows that probes are fitted and judged on: with moments, of those that are held out."""
+    n = int(judged.in_subset.sum()) if packed.evidence is Evidence.MOMENTS else len(judged.train_labels)
+    try:
+        with np.load(pack.file(packed, "features.npz"), allow_pickle=False) as arrays:
+            train, test = np.ascontiguousarray(arrays["train"]), np.ascontiguousarray(arrays["test"])
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise PackError(f"features of the pack's run {packed.name!r} cannot be read: {error}") from error
+    if (len(train), len(test)) != (n, len(judged.test_labels)):
+        raise PackError(
+            f"features of the pack's run {packed.name!r} are of {len(train)} training and {len(test)} test rows, its "
+            f"outcomes of {n} and {len(judged.test_labels)}: pack the run again"
+        )
+    return Features.of_arrays(train, test)
 
 
 def _plain_risks(judged: Judgements) -> dict[str, float]:
@@ -273,17 +293,38 @@ def _check(cell: PrintedCell, results: list[_Result]) -> Checked:
         return Checked(cell, Verdict.NOT_FOUND)
     e, again = found[0].estimates[cell.quantity], found[0].again.get(cell.quantity)
     values = (e.estimate, e.low, e.high)[: len(cell.numbers)]
-    if not all(_prints_as(cell.scale * v, text) for v, text in zip(values, cell.numbers, strict=True)):
-        return Checked(cell, Verdict.OTHER_NUMBER, e, again)
+    beside = _beside(e, found[0].keys["metric"])
+    others = {name: f"{beside[name]}" for name, text in cell.beside if not _agrees(beside[name], text)}
+    if others or not all(_prints_as(cell.scale * v, text) for v, text in zip(values, cell.numbers, strict=True)):
+        return Checked(cell, Verdict.OTHER_NUMBER, e, again, others)
     inside = again is None or math.isnan(e.low) or e.low <= again <= e.high
     return Checked(cell, Verdict.HOLDS if inside else Verdict.NOT_REPRODUCED, e, again)
 
 
+def _beside(e: Estimate, metric: str) -> dict[str, float | str | None]:
+    """What a table may say of an estimate, by column."""
+    unit = {**METRICS, **HEADLINES}[metric].unit
+    return {
+        "low": e.low, "high": e.high, "se": e.se, "n": e.n, "n_groups": e.n_groups, "df": e.df,
+        "grade": e.grade.value, "unit": unit, "split": QUANTITIES[e.quantity].rows,
+    }  # fmt: skip
+
+
+def _agrees(value: float | str | None, text: str) -> bool:
+    if value is None or isinstance(value, str):
+        return value == text
+    return _prints_as(value, text)
+
+
 def _prints_as(value: float, text: str) -> bool:
     """Whether a value rounds to the printed digits; to all digits that a float has, where there are more than ten."""
-    digits = len(text.partition(".")[2])
-    off = abs(value - float(text))
-    return off <= 0.5 * 10.0**-digits * (1 + 1e-9) if digits <= 10 else off <= 1e-9 * max(1.0, abs(value))
+    printed = float(text)
+    if not (math.isfinite(value) and math.isfinite(printed)):
+        return value == printed or (math.isnan(value) and math.isnan(printed))
+    digits, off = decimals(text), abs(value - printed)
+    if digits > 10:
+        return off <= 1e-9 * max(1.0, abs(value))
+    return off <= float(f"5e{-digits - 1}") * (1 + 1e-9)
 
 
 def _trusted(packed: PackedRun, run: Run) -> Iterator[str]:

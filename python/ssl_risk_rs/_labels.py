@@ -17,7 +17,15 @@ from ssl_risk_rs._class_names import in_order, is_whole, likely_cause, nearly_eq
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import DataError, ShapeError
 
-__all__ = ["MAX_CLASSES", "EncodedLabels", "check_codes", "check_test_classes", "encode_labels"]
+__all__ = [
+    "MAX_CLASSES",
+    "EncodedLabels",
+    "check_codes",
+    "check_test_classes",
+    "encode_labels",
+    "label_vector",
+    "refuse_unlabelled",
+]
 
 #: A class beyond is a damaged column: the weights of so many classes of 64 features fill 4 GB
 MAX_CLASSES = 1 << 24
@@ -59,7 +67,7 @@ def encode_labels(
     class_names : name of each class, if known: numbers are then positions in it, texts are names of it
     where : what the labels are called in messages, for all parts or for each
     rows : of each part, the number of each row in the user's file, for messages; default 0 … n-1
-    drop_unlabelled : leave rows out that have no label (-1, NaN, null, empty text) instead of refusing them
+    drop_unlabelled : leave rows out that have no label (-1, NaN, null, masked, empty text) instead of refusing them
 
     Returns
     -------
@@ -196,7 +204,7 @@ def _used(part: _Part) -> list[int]:
 
 def _read(labels: npt.ArrayLike, place: _Place) -> _Part:
     """Distinct names and codes of one part."""
-    y = _vector(labels, place)
+    y = label_vector(labels, place.name)
     missing = np.zeros(len(y), bool)
     if isinstance(y, np.ma.MaskedArray):
         missing, y = np.ma.getmaskarray(y), y.data
@@ -224,30 +232,60 @@ def _read(labels: npt.ArrayLike, place: _Place) -> _Part:
     return _merged(names, codes, kind not in "US", place)
 
 
-def _vector(labels: npt.ArrayLike, place: _Place) -> np.ndarray:
-    """The labels as (n,)."""
-    if isinstance(labels, np.ndarray):
-        y = labels
-    else:
-        try:
-            y = np.asarray(labels)
-        except Exception as error:  # whatever a foreign object's __array__ raises
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"{place.name} cannot be read as a vector of labels: {reason}") from None
-        if y.dtype.kind == "U" and isinstance(labels, (list, tuple)) and not all(isinstance(v, str) for v in labels):
-            y = np.empty(len(labels), object)  # numbers beside text: NumPy would make text of None and NaN
-            y[:] = labels
+def label_vector(labels: npt.ArrayLike, where: str) -> np.ndarray:
+    """The labels as (n,), with their mask if they have one, and None and NaN among text as they are.
+
+    Raises
+    ------
+    ShapeError for labels that are no vector; DataError for what is no array.
+    """
+    y = _array(labels, where)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2 and y.dtype.kind in "biuf" and y.shape[1] > 1:
         one_hot = bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
         what = "one-hot rows" if one_hot else "scores or several labels a row"
         raise ShapeError(
-            f"{place.name} have shape {y.shape}, {what}; give one class a row: labels.argmax(axis=1)"
+            f"{where} have shape {y.shape}, {what}; give one class a row: labels.argmax(axis=1)"
             f"{' undoes one-hot' if one_hot else ' takes the highest score'}"
         )
     if y.ndim != 1:
-        raise ShapeError(f"{place.name} have shape {y.shape}, expected (n_samples,): one class a row")
+        raise ShapeError(f"{where} have shape {y.shape}, expected (n_samples,): one class a row")
+    return y
+
+
+def refuse_unlabelled(labels: npt.ArrayLike, where: str) -> None:
+    """Refuse labels some of which are masked, None or NaN, before a conversion makes classes of them.
+
+    Raises
+    ------
+    DataError naming the first such row.
+    """
+    y = _array(labels, where)
+    missing = np.ma.getmaskarray(y)
+    if y.dtype.kind == "f":
+        missing = missing | np.isnan(np.ma.getdata(y))
+    elif y.dtype.kind == "O":
+        missing = missing | np.array([_is_null(value) for value in y.ravel()], bool).reshape(y.shape)
+    if y.ndim and missing.any():
+        rows = missing.reshape(len(y), -1).any(1)
+        raise DataError(
+            f"{where}: {int(rows.sum())} of {len(y)} rows have no label (NaN, null or masked; the first is row "
+            f"{int(rows.argmax())}); give them a class, or leave those rows out"
+        )
+
+
+def _array(labels: npt.ArrayLike, where: str) -> np.ndarray:
+    """The labels as an array that keeps masks, and None and NaN among text."""
+    if isinstance(labels, np.ma.MaskedArray):
+        return labels
+    try:
+        y = np.asarray(labels)
+        if y.dtype.kind in "US" and not isinstance(labels, np.ndarray):
+            y = np.array(labels, dtype=object)  # numbers beside text: NumPy would make text of None and NaN
+    except Exception as error:  # whatever a foreign object's __array__ raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{where} cannot be read as a vector of labels: {reason}") from None
     return y
 
 
@@ -302,9 +340,13 @@ def _read_objects(y: np.ndarray, missing: np.ndarray, place: _Place) -> _Part:
 
 
 def _is_null(value: Any) -> bool:
-    if isinstance(value, (float, np.floating)):
+    if isinstance(value, (float, np.floating)) and not np.ma.is_masked(value):
         return math.isnan(value)
-    return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas' NA has no truth value
+    return value is None or type(value).__name__ in (
+        "NAType",
+        "NaTType",
+        "MaskedConstant",
+    )  # pandas' NA has no truth value
 
 
 def _hashable(value: object, row: int, place: _Place) -> object:
@@ -367,7 +409,7 @@ def _unlabelled(parts: dict[str, _Part]) -> DataError:
     said = [f"{part.place.name}: {count} of {len(part.codes)} rows" for part, count in counts if count]
     first = next(part for part, count in counts if count)
     return DataError(
-        f"{', '.join(said)} have no label (-1, NaN, null or empty text; the first is row "
+        f"{', '.join(said)} have no label (-1, NaN, null, masked or empty text; the first is row "
         f"{first.place.number(int((first.codes < 0).argmax()))}); "
         "give them a class, or leave them out with --drop-unlabelled (drop_unlabelled=True)"
     )

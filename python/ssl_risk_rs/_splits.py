@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, Integer, UInt64
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["encode_groups", "sample_keys", "stratified_cut", "take_at_most"]
+__all__ = ["encode_groups", "is_no_group", "sample_keys", "stratified_cut", "take_at_most"]
 
 
 def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n"]:
@@ -26,15 +26,20 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], Int64[np.ndarray
 
     Raises
     ------
-    ParameterError if a row has no group (None, NaN or empty text).
+    ParameterError if a row has no group (None, NaN, masked or empty text).
     """
-    missing = sum(group is None or group != group or group == "" for group in groups)
+    missing = sum(map(is_no_group, groups))
     if missing:
         raise ParameterError(
             f"{missing:,} of {len(groups):,} rows have no group; give each row one, or drop those rows"
         )
     names, codes = np.unique(np.array([str(group) for group in groups], dtype=str), return_inverse=True)
     return names.tolist(), codes.astype(np.int64).ravel()
+
+
+def is_no_group(value: object) -> bool:
+    """Whether a value of a column of groups names none: None, NaN, masked or empty text."""
+    return value is None or value is np.ma.masked or value != value or value == ""
 
 
 def stratified_cut(

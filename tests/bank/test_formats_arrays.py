@@ -164,6 +164,19 @@ def test_what_is_no_matrix_of_features(npz, arrays, value, error, match):
         load_features(npz(X_train=value(arrays["X_train"])))
 
 
+def test_features_that_float32_cannot_tell_apart(npz, arrays):
+    far = {name: arrays[name].astype(np.float64) + 3e7 for name in ("X_train", "X_test")}
+    with pytest.raises(ParameterError, match=r"f\.npz: X_train: feature 0 has mean 3e\+07 .*steps of 2 there"):
+        load_features(npz(**far))
+    test = np.repeat(arrays["X_test"][:1].astype(np.float64), 12, axis=0)  # spread is that of the training rows
+    assert len(load_features(npz(X_test=test + 1e-9 * np.arange(12)[:, None])).X_test) == 12
+
+
+def test_a_single_value_is_no_vector_of_labels(npz):
+    with pytest.raises(ShapeError, match=r"f\.npz: y_train is a single value \(3\), expected a label for each of 20"):
+        load_features(npz(y_train=np.array(3)))
+
+
 def test_a_sum_beyond_float32_is_no_infinite_value(npz, arrays):
     x = np.full_like(arrays["X_train"], 3e38)
     assert np.array_equal(load_features(npz(X_train=x)).X_train, x)

@@ -153,6 +153,8 @@ def test_classes_that_only_training_rows_have_are_noted():
         obj("0", "1", float("nan"), "0"),
         np.ma.array([0, 1, 5, 0], mask=[0, 0, 1, 0]),
         ["0", "1", None, "0"],
+        [["0"], ["1"], [float("nan")], ["0"]],
+        obj("0", "1", np.ma.masked, "0"),
     ],
 )
 def test_rows_without_label(labels):

@@ -1,5 +1,7 @@
 """The decomposition against scikit-learn, its identities, and its two kinds of input."""
 
+import warnings
+
 import numpy as np
 import polars as pl
 import pytest
@@ -330,6 +332,64 @@ def test_missing_pieces_are_named(small):
 def test_settings_out_of_range_or_without_effect_are_refused(small, option, said):
     with pytest.raises(ParameterError, match=said):
         decompose(*small, **option)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("kind", ["masked", "text and NaN", "text and None"])
+def test_rows_without_label_are_refused_or_left_out(small, part, kind):
+    x, y, xt, yt = small
+    labels = {"train": y, "test": yt}
+    if kind == "masked":
+        labels[part] = np.ma.MaskedArray(labels[part], mask=labels[part] == 0)
+    else:
+        gap = float("nan") if kind == "text and NaN" else None
+        text = [f"digit {label}" for label in range(10)]
+        labels = {name: [text[label] for label in own] for name, own in labels.items()}
+        labels[part] = [gap if label == text[0] else label for label in labels[part]]
+    without = int(((y if part == "train" else yt) == 0).sum())
+    with pytest.raises(DataError, match=f"y_{part}: {without} of .* rows have no label"):
+        decompose(x, labels["train"], xt, labels["test"], probe="ridge", n_threads=1)
+    if part == "test":
+        run = decompose(x, labels["train"], xt, labels["test"], probe="ridge", n_threads=1, drop_unlabelled=True)
+        assert run.sizes.test == 300 - without
+
+
+@pytest.mark.parametrize("where", ["X_train", "X_test"])
+def test_masked_features_are_refused(small, where):
+    x, y, xt, yt = small
+    masked = np.ma.MaskedArray(x if where == "X_train" else xt, mask=False)
+    masked[3, 2] = np.ma.masked
+    with pytest.raises(ParameterError, match=f"{where}: row 3, feature 2 is masked"):
+        decompose(*((masked, y, xt) if where == "X_train" else (x, y, masked)), yt)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_features_that_float32_cannot_tell_apart_are_refused(small, kind):
+    x, y, xt, yt = ((part * 4).astype(kind) if part.ndim == 2 else part for part in small)
+    far = np.zeros(x.shape[1], kind)
+    far[9] = 10**9
+    with pytest.raises(ParameterError, match=r"X_train: feature 9 has mean 1e\+09 .*\(1 of 22 .*subtract"):
+        decompose(x + far, y, xt + far, yt, probe="ridge", n_threads=1)
+    near = decompose(x + far - far, y, xt + far - far, yt, probe="ridge", n_threads=1)
+    assert near.estimate("agg_risk") == decompose(x, y, xt, yt, probe="ridge", n_threads=1).estimate("agg_risk")
+
+
+def test_features_that_only_rounding_moves_are_constant_and_no_fault(small):
+    x, y, xt, yt = (part.astype(np.float64) if part.ndim == 2 else part for part in small)
+    rng = np.random.default_rng(0)
+    x[:, 3] = 0.1 + 1e-16 * rng.integers(0, 3, len(x))  # of float64
+    x[:, 4] = np.float32(0.1) + np.spacing(np.float32(0.1)) * rng.integers(0, 3, len(x))  # of float32
+    assert decompose(x, y, xt, yt, probe="ridge", n_threads=1).estimate("agg_risk") < 1
+
+
+@pytest.mark.parametrize("where", ["X_train", "X_test"])
+def test_features_beyond_float32_are_named(small, where):
+    x, y, xt, yt = (part.astype(np.float64) if part.ndim == 2 else part for part in small)
+    (x if where == "X_train" else xt)[5, 1] = 1e300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ParameterError, match=rf"{where}: row 5, feature 1 is 1e\+300: beyond .* float32"):
+            decompose(x, y, xt, yt)
 
 
 @pytest.mark.parametrize("where", ["train", "test"])

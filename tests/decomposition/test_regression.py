@@ -283,6 +283,9 @@ def test_what_is_refused(numbers, labels):
     with pytest.raises(DataError, match="the target '1' has no value in row 3"):
         decompose(x, gap, x_test, y_test, **ridge)
     assert decompose(x, gap, x_test, y_test, drop_unlabelled=True, **ridge).sizes.train == N - 1
+    masked = np.ma.MaskedArray(y, mask=np.isnan(gap))
+    with pytest.raises(DataError, match="the target '1' has no value in row 3"):
+        decompose(x, masked, x_test, y_test, **ridge)
     gap[3, 1] = np.inf
     with pytest.raises(DataError, match="is inf in row 3, which is not finite"):
         decompose(x, gap, x_test, y_test, **ridge)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from ssl_risk_rs import NumericalError, ParameterError, ShapeError, _core
+from ssl_risk_rs import DataError, NumericalError, ParameterError, ShapeError, _core
 from ssl_risk_rs.probes.estimators import LogisticProbe, RidgeProbe, RidgeProbeCV, alpha_from_c, alpha_from_ridge
 
 
@@ -523,6 +524,36 @@ def test_bad_input_is_named(probe):
         probe.predict(x[:, :5])
     with pytest.raises(ValueError, match="NaN"):
         probe.predict(bad)
+
+
+@pytest.mark.parametrize("probe", EVERY, ids=["ridge", "ridge with a choice", "logistic"])
+def test_values_that_a_conversion_would_hide_are_named(probe):
+    x, y = mixture()
+    hidden = np.ma.MaskedArray(x, mask=False)
+    hidden[5, 2] = np.ma.masked
+    for call in (lambda: probe.fit(hidden, y), lambda: probe.fit(x, y).predict(hidden)):
+        with pytest.raises(ParameterError, match="X: row 5, feature 2 is masked"):
+            call()
+    names = ["abcd"[label] for label in y]
+    for labels in (
+        np.ma.MaskedArray(y, mask=y == 0),
+        [float("nan") if name == "a" else name for name in names],
+        [None if name == "a" else name for name in names],
+        np.where(y == 0, np.nan, y),
+    ):
+        with pytest.raises(DataError, match=f"y: {(y == 0).sum()} of 600 rows have no label .* row {y.argmin()}\\)"):
+            probe.fit(x, labels)
+    far = x.astype(np.float64) + 1e9
+    with pytest.raises(ParameterError, match=r"X: feature 0 has mean 1e\+09 .*20 of 20 features"):
+        probe.fit(far, y)
+    assert np.array_equal(probe.fit(far - 1e9, y).predict(far[:1] - 1e9), probe.predict(x[:1]))
+    large = x.astype(np.float64)
+    large[7, 3] = -1e300
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for call in (lambda: probe.fit(large, y), lambda: probe.fit(x, y).predict(large)):
+            with pytest.raises(ParameterError, match=r"X: row 7, feature 3 is -1e\+300: beyond"):
+                call()
 
 
 def test_bad_input_to_the_solvers_is_named_and_never_a_panic():

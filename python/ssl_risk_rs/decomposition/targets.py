@@ -247,7 +247,7 @@ def with_arrays(
     ------
     ShapeError for other shapes, or rows that may be one-hot classes as well as labels.
     """
-    parts = [np.asarray(y), np.asarray(y_test)]
+    parts = [_with_gaps(y), _with_gaps(y_test)]
     several = parts[0].ndim == 2 and parts[0].shape[1] > 1
     if kind == "classes" or (kind == "auto" and (not several or parts[0].dtype.kind not in "biuf")):
         return None
@@ -269,6 +269,13 @@ def with_arrays(
             "target_kind='labels' if a row could have several"
         )
     return both, "labels" if binary else "numbers"
+
+
+def _with_gaps(y: "ArrayLike") -> np.ndarray:
+    """An array of targets in which masked numbers are NaN: they have no value."""
+    if isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "biuf":
+        return np.asarray(np.ma.filled(y.astype(float), np.nan))
+    return np.asarray(y)
 
 
 def refuse_for_targets(task: Task, settings: Settings) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 import numpy as np
 from jaxtyping import Float64, Int64, UInt32
 
-from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._labels import encode_labels, label_vector
 from ssl_risk_rs._notes import Note, augmented_view
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.errors import ParameterError, ShapeError
@@ -131,10 +131,10 @@ def _of_arrays(
     groups: tuple[Sequence[object], Sequence[object]] | None,
     drop_unlabelled: bool,
 ) -> Task:
-    train_x, test_x = as_float_rows(features, "X_train"), as_float_rows(X_test, "X_test")
+    train_x, test_x = as_float_rows(features, "X_train"), as_float_rows(X_test, "X_test", spread=False)
     if train_x.shape[1] != test_x.shape[1]:
         raise ShapeError(f"X_train has {train_x.shape[1]} features, X_test has {test_x.shape[1]}")
-    given = {"train": np.asarray(y).ravel(), "test": np.asarray(y_test).ravel()}
+    given = {"train": label_vector(y, "y_train"), "test": label_vector(y_test, "y_test")}
     for part, x in (("train", train_x), ("test", test_x)):
         if len(x) != len(given[part]):
             raise ShapeError(f"y_{part} has {len(given[part])} labels, X_{part} has {len(x)} rows")
@@ -209,7 +209,7 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
         raise ShapeError(f"{role} has {len(x)} rows, expected {n_train} (training rows)")
     if test is None:
         return Features.of_arrays(x)
-    t = as_float_rows(test, f"{role}_test")
+    t = as_float_rows(test, f"{role}_test", spread=False)
     expected = len(task.labels) - n_train
     if len(t) != expected:
         raise ShapeError(f"{role}_test has {len(t)} rows, expected {expected} (test rows)")

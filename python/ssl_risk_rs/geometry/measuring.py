@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from ssl_risk_rs import _core
-from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._labels import encode_labels, label_vector
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.geometry import formulas
 from ssl_risk_rs.geometry.definitions import STATISTICS
@@ -185,7 +185,7 @@ def _array_labels(y: "ArrayLike | None", n: int) -> tuple[np.ndarray, int]:
     """Codes of labels, and how many classes there are: none without labels."""
     if y is None:
         return np.zeros(n, np.uint32), 0
-    given = np.asarray(y).ravel()
+    given = label_vector(y, "y")
     if len(given) != n:
         raise ShapeError(f"y has {len(given)} labels, features have {n} rows")
     encoded = encode_labels({"train": given}, where={"train": "y"})

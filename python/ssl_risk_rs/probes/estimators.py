@@ -16,9 +16,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ssl_risk_rs import _core
+from ssl_risk_rs._float32 import refuse_masked
+from ssl_risk_rs._labels import refuse_unlabelled
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
+from ssl_risk_rs.probes.features import as_float_rows
 from ssl_risk_rs.probes.solver import Precision, Solver
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
@@ -29,8 +32,6 @@ Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16]
 #: row numbers, or the class of each row
 Indices: TypeAlias = NDArray[np.uint32]
 
-#: used as they lie; others become the first
-DTYPES = [np.float32, np.float16]
 #: penalties that `RidgeProbeCV` tries, in units of the mean feature variance: half decades from the floor on
 ALPHA_GRID = tuple(10.0 ** (i / 2) for i in range(-10, 3))
 #: products n · d² that ridge sums in float64 for a penalty below what float32 sums bear: a quarter of a minute
@@ -87,11 +88,13 @@ class _Probe(ClassifierMixin, BaseEstimator):
     def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, Indices, Indices]:
         """Checked rows, their numbers, and encoded labels."""
         # values are checked where the rows are read anyway, by a message that names the row
+        refuse_masked(X, "X")
+        refuse_unlabelled(y, "y")
         checked, y = validate_data(
             self,
             X,
             y,
-            dtype=DTYPES,
+            dtype="numeric",
             order="C",
             ensure_all_finite=False,
             ensure_min_samples=2,
@@ -101,7 +104,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ParameterError(f"y has {len(self.classes_)} class: a probe needs at least two")
         labels = np.ascontiguousarray(encoded.ravel(), np.uint32)
-        features = cast(Features, checked)
+        features = cast(Features, as_float_rows(checked, "X"))
         return features, np.arange(len(features), dtype=np.uint32), labels
 
     def _ridge_moments(
@@ -144,7 +147,9 @@ class _Probe(ClassifierMixin, BaseEstimator):
 
     def _checked(self, X: ArrayLike) -> Features:
         check_is_fitted(self)
-        return cast(Features, validate_data(self, X, reset=False, dtype=DTYPES, order="C"))
+        refuse_masked(X, "X")
+        checked = validate_data(self, X, reset=False, dtype="numeric", order="C")
+        return cast(Features, as_float_rows(checked, "X", spread=False))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
         """Scores of the classes.
@@ -246,7 +251,8 @@ class RidgeProbe(_Probe):
 
         Raises
         ------
-        ParameterError for one class, NaN, infinity, or a penalty out of range; ValueError for shapes.
+        ParameterError for one class, NaN, infinity, masked values, features that float32 cannot tell apart, or a
+        penalty out of range; DataError for rows without label; ValueError for shapes.
         """
         alphas = [_positive(self.alpha, "alpha")]
         features, rows, labels = self._prepare(X, y)
@@ -341,7 +347,7 @@ class RidgeProbeCV(_Probe):
 
         Raises
         ------
-        ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
+        As `RidgeProbe.fit`, and ParameterError for a setting out of range.
         """
         alphas = self._checked_settings()
         features, rows, labels = self._prepare(X, y)
@@ -489,7 +495,7 @@ class LogisticProbe(_Probe):
 
         Raises
         ------
-        ParameterError for one class, NaN, infinity, or a setting out of range; ValueError for shapes.
+        As `RidgeProbe.fit`, and ParameterError for a setting out of range.
         """
         alpha = _positive(self.alpha, "alpha")
         max_passes = _whole(self.max_passes, "max_passes", 1)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ssl_risk_rs import _core
+from ssl_risk_rs._float32 import refuse_lost_spread, refuse_masked, refuse_overflow
 from ssl_risk_rs.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
@@ -64,20 +65,32 @@ def in_line(numbers: np.ndarray) -> bool:
     return int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers) and bool((np.diff(numbers) == 1).all())
 
 
-def as_float_rows(x: object, name: str) -> Float[np.ndarray, "n d"]:
+def as_float_rows(x: object, name: str, *, spread: bool = True) -> Float[np.ndarray, "n d"]:
     """A C-contiguous float16 or float32 array (n, d); float16 and float32 are not copied where they lie so.
+
+    Parameters
+    ----------
+    spread : whether each feature must keep its spread in float32: of rows that a probe is fitted to, not of a few
+        that it judges
 
     Raises
     ------
-    ShapeError unless it has two dimensions; ParameterError unless it holds numbers.
+    ShapeError unless it has two dimensions; ParameterError unless it holds numbers, none of them masked, that float32
+    can tell apart.
     """
     if hasattr(x, "tocsr"):
         raise ParameterError(f"{name} is a sparse matrix; representations are dense: pass {name}.toarray()")
-    array = np.asanyarray(x)
+    refuse_masked(x, name)
+    array = np.asarray(x)
     if array.ndim != 2:
         raise ShapeError(f"{name} has shape {array.shape}, expected (n_samples, n_features)")
     if array.dtype not in (np.float16, np.float32):
         if array.dtype.kind not in "fiub":
             raise ParameterError(f"{name} has dtype {array.dtype}, expected numbers")
-        array = array.astype(np.float32)
+        given = array
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = given.astype(np.float32)
+        refuse_overflow(given, array, name)
+        if spread:
+            refuse_lost_spread(given, name)
     return np.ascontiguousarray(array)

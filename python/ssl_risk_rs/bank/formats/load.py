@@ -167,6 +167,7 @@ def read_source(
     for table, mask in zip(found.tables, kept, strict=True):
         rows = None if mask.all() else np.flatnonzero(mask)
         blocks.append(FeatureBlock(np.asanyarray(table.x), table.x_name, table.feature_names, rows))
+    _check_spread(blocks, is_test)
     return FeatureSource(tuple(blocks), labels, is_test, ids, encoded.class_names, columns, tuple(notes), found.files)
 
 
@@ -199,7 +200,9 @@ def _check(table: FeatureTable) -> None:
     x = np.asanyarray(table.x)
     check_matrix(x, table.x_name)
     y = table.y if isinstance(table.y, np.ndarray) else np.asarray(table.y, dtype=object)
-    if y.ndim and len(y) != len(x):
+    if y.ndim == 0:
+        raise ShapeError(f"{table.y_name} is a single value ({y}), expected a label for each of {len(x)} rows")
+    if len(y) != len(x):
         raise ShapeError(f"{table.y_name}: {len(x)} representations, {len(y)} labels; each row needs one")
 
 
@@ -217,6 +220,14 @@ def _check_widths(tables: Sequence[FeatureTable]) -> None:
         raise DataError(
             f"{one.x_name} has feature column {a!r} where {other.x_name} has {b!r}; name the columns of both alike"
         )
+
+
+def _check_spread(blocks: Sequence[FeatureBlock], is_test: np.ndarray) -> None:
+    """Refuse features whose training rows float32 does not tell apart."""
+    first = 0
+    for block in blocks:
+        block.check_spread(np.flatnonzero(~is_test[first : first + len(block)]))
+        first += len(block)
 
 
 def _encoded(found: FeatureFile, drop_unlabelled: bool) -> tuple[EncodedLabels, dict[str, tuple[int, np.ndarray]]]:

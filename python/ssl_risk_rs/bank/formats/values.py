@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_risk_rs._float32 import drawn, refuse_lost_spread
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
 
 __all__ = ["FeatureBlock", "check_matrix"]
@@ -63,6 +64,20 @@ class FeatureBlock:
             if not _finite(out[start:stop]):
                 raise self._refusal()
         return out
+
+    def check_spread(self, which: np.ndarray | None = None) -> None:
+        """Refuse features that float32 makes all but constant.
+
+        Parameters
+        ----------
+        which : ascending positions among the block's rows, of those that a probe is fitted to; all if None
+        """
+        if self.values.dtype.kind == "f" and self.values.dtype.itemsize <= 4:
+            return
+        rows = np.arange(len(self.values)) if self.rows is None else self.rows
+        rows = rows if which is None else rows[which]
+        if len(rows):
+            refuse_lost_spread(self.values[drawn(rows)], self.name, self.feature_names)
 
     def beyond_float16(self) -> ParameterError:
         """The error for a block that was to be float16."""

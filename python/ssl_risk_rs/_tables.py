@@ -1,7 +1,8 @@
 """Tables that people write: csv and tsv files of any spreadsheet, parquet files, as frames."""
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,19 @@ from ssl_risk_rs.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CSV_SUFFIXES", "PARQUET_SUFFIXES", "read_csv", "read_parquet", "read_table", "unreadable"]
+__all__ = [
+    "CSV_SUFFIXES",
+    "PARQUET_SUFFIXES",
+    "find_column",
+    "has_no_text",
+    "numbers_or_text",
+    "read_csv",
+    "read_parquet",
+    "read_table",
+    "refuse_repeated",
+    "text_column",
+    "unreadable",
+]
 
 CSV_SUFFIXES: tuple[str, ...] = (".csv", ".tsv")
 PARQUET_SUFFIXES: tuple[str, ...] = (".parquet", ".pq")
@@ -23,6 +36,11 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 #: bytes that hold the line of names
 _HEAD = 1 << 20
+
+#: the one way to write a whole number, and numbers without exponent or leading zeros
+_WHOLE, _PLAIN = r"^(0|-?[1-9][0-9]*)$", r"^-?(0|[1-9][0-9]*)(\.[0-9]*)?$"
+#: floats up to here tell neighbouring whole numbers apart
+_EXACT = 2.0**53
 
 
 def read_table(path: Path) -> "pl.DataFrame":
@@ -47,16 +65,24 @@ def read_csv(path: Path, is_text: Callable[[str], bool]) -> "pl.DataFrame":
     Parameters
     ----------
     is_text : whether the column of this name is text whatever it holds; the types of others follow from all values
+
+    Raises
+    ------
+    DataError if it is damaged, no UTF-8, or has two columns of one name or the line of names among its rows.
     """
     import polars as pl
 
     try:
-        separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path)
+        separator = _separator(path)
+        first = pl.read_csv(path, separator=separator, n_rows=1, has_header=False, infer_schema=False)
+        refuse_repeated(first.row(0), path)
         names = pl.read_csv(path, separator=separator, n_rows=0).columns
         as_text = {name: pl.String for name in names if is_text(name)}
-        return pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=as_text)
+        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=as_text)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _no_utf8(path) or unreadable(path, error) from None
+    _refuse_names_among_rows(frame, path)
+    return frame
 
 
 def read_parquet(path: Path) -> "pl.DataFrame":
@@ -69,28 +95,122 @@ def read_parquet(path: Path) -> "pl.DataFrame":
         raise unreadable(path, error) from None
 
 
+def find_column(columns: Sequence[str], names: Sequence[str], path: Path) -> str | None:
+    """The column that has the first of these names (in lower case) that is there, in any case; None if none is.
+
+    Raises
+    ------
+    DataError where two columns differ in case alone: which one is meant is not known.
+    """
+    for name in names:
+        found = [column for column in columns if column.lower() == name]
+        if len(found) > 1:
+            raise DataError(
+                f"{path} has columns {' and '.join(map(repr, found))}; keep one of them, or rename the others"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+def has_no_text(dtype: "pl.DataType") -> bool:
+    """Whether values of this type cannot be written as text: lists, structs, durations, objects."""
+    import polars as pl
+
+    return dtype.is_nested() or isinstance(dtype, (pl.Duration, pl.Object))
+
+
+def text_column(column: "pl.Series", where: str) -> "pl.Series":
+    """A column as text, for identifiers, paths, splits and labels.
+
+    Raises
+    ------
+    DataError for a type that has no text, or bytes that are no UTF-8.
+    """
+    import polars as pl
+
+    if has_no_text(column.dtype):
+        raise DataError(f"{where} is {column.dtype}; write text or whole numbers there")
+    try:
+        text: pl.Series = column.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{where} is {column.dtype} that is no UTF-8 text; write text there") from None
+    return text
+
+
+def numbers_or_text(column: "pl.Series") -> "pl.Series":
+    """A column of text as numbers where each text is the plain spelling of one, else as it is.
+
+    Whole numbers as Python writes them become int64: 01 and 1 are two texts, and so are 1e3 and 1000. With a decimal
+    point in some, all become float64, in which 1 and 1.0 are one number. `nan` beside numbers is an empty field.
+    """
+    import polars as pl
+
+    filled = pl.select(pl.when(column.str.to_lowercase() != "nan").then(column).alias(column.name)).to_series()
+    if filled.str.contains(_WHOLE).all():
+        whole = filled.cast(pl.Int64, strict=False)
+        return column if whole.null_count() > filled.null_count() else whole  # beyond int64: the digits stay
+    if filled.str.contains(_PLAIN).all():
+        numbers = filled.cast(pl.Float64)
+        return numbers if bool((numbers.abs() < _EXACT).all()) else column
+    return column
+
+
 def unreadable(path: Path, error: BaseException) -> DataError:
     """The error to raise for a file that a library cannot read."""
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"{path} cannot be read: {error.strerror}")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = str(error).splitlines()[0] if str(error) else ""
+    if len(reason.split()) < 2:  # the bare key of a KeyError tells nothing
+        return DataError(f"{path} is damaged or no {path.suffix} file ({type(error).__name__} in its reader)")
     return DataError(f"{path} is damaged or no {path.suffix} file: {reason}")
 
 
 def _separator(path: Path) -> str:
+    """What divides the columns, from the line of names."""
     with path.open("rb") as file:
-        names = file.read(_HEAD).split(b"\n", 1)[0]
+        head = file.read(_HEAD)
+    if head.startswith(_UTF16):
+        raise DataError(f"{path} is UTF-16 text; save it as UTF-8:  iconv -f UTF-16 -t UTF-8 {path}")
+    if b"\r" in head and b"\n" not in head:
+        raise DataError(
+            f"{path} ends its lines by carriage returns alone; convert it:  tr '\\r' '\\n' < {path} > new.csv"
+        )
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    names = head.split(b"\n", 1)[0]
     outside_quotes = re.sub(rb'"[^"]*"', b"", names)
     return max(SEPARATORS, key=lambda separator: outside_quotes.count(separator.encode()))
+
+
+def refuse_repeated(names: Sequence[object], path: Path, what: str = "columns") -> None:
+    """Refuse names of columns, or members of an archive, that hold one twice; some without name may be several."""
+    twice = [str(name) for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise DataError(
+            f"{path} has {Counter(names)[twice[0]]} {what} called {twice[0]!r}; keep one of them, or rename the others"
+        )
+
+
+def _refuse_names_among_rows(frame: "pl.DataFrame", path: Path) -> None:
+    """Refuse a table in which the line of names occurs again: files that were joined."""
+    import polars as pl
+
+    named = [name for name in frame.columns if not re.fullmatch(r"[-+.0-9]*", name)]
+    if len(named) < 2 or any(frame.schema[name] != pl.String for name in named):
+        return
+    again = frame.select(pl.all_horizontal(pl.col(name) == name for name in named)).to_series()
+    if again.any():
+        raise DataError(
+            f"{path}: row {int(again.arg_max() or 0)} is the line of names once more ({int(again.sum())} such rows); "
+            "remove it"
+        )
 
 
 def _no_utf8(path: Path) -> DataError | None:
     """The error that names the first line which is no UTF-8 text, if there is one."""
     try:
         with path.open("rb") as file:
-            if file.read(2) in _UTF16:
-                return DataError(f"{path} is UTF-16 text; save it as UTF-8:  iconv -f UTF-16 -t UTF-8 {path}")
-            file.seek(0)
             for number, line in enumerate(file, start=1):
                 try:
                     line.decode("utf-8")

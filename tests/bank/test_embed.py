@@ -189,6 +189,14 @@ def test_identifiers_of_digits_stay_text_and_a_file_without_split_is_cut():
     assert "007" in [*found.train_ids, *found.test_ids] and [note.code for note in found.notes] == ["cut_made"]
 
 
+def test_labels_and_groups_of_embeddings_are_told_apart_by_their_text(slides):
+    folder_of_npy(slides)
+    names = [("01", "1", "2")[i % 3] for i in range(N)]
+    pl.DataFrame({"slide_id": list(slides), "grade": names, "site": names[::-1]}).write_csv("l.csv", separator=";")
+    found = load_features("embed:npy?labels=l.csv&label=grade&group=site&pool=mean")
+    assert found.class_names == ["01", "1", "2"] and set(found.train_columns["site"]) <= set(names)
+
+
 def test_a_cut_keeps_the_patches_of_a_slide_together(slides):
     folder_of_npy(slides)
     pl.DataFrame({"slide_id": list(slides), "label": [i % 3 for i in range(N)]}).write_csv("l.csv")

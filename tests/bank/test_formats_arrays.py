@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zipfile
 
 import numpy as np
 import polars as pl
@@ -366,6 +367,20 @@ def test_ids_and_columns_of_arrays(npz, tmp_path, arrays):
     assert sorted(map(int, [*found.train_ids, *found.test_ids])) == list(range(N))
 
 
+def test_a_member_that_occurs_twice(npz):
+    path = npz()
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("X_train.npy", archive.read("X_test.npy"))
+    with pytest.raises(DataError, match=r"f\.npz has 2 members called 'X_train\.npy'; keep one"):
+        load_features(path)
+
+
+def test_text_that_is_called_a_torch_file(tmp_path):
+    (tmp_path / "f.pt").write_bytes(b"hi" * 100)
+    with pytest.raises(DataError, match=r"f\.pt is damaged or no \.pt file \(KeyError in its reader\)"):
+        load_features(tmp_path / "f.pt")
+
+
 def test_identifiers_that_do_not_fit(npz):
     ids, test = np.arange(N), np.arange(12)
     with pytest.raises(DataError, match="identifiers of one part only; add ids_test"):
@@ -376,6 +391,8 @@ def test_identifiers_that_do_not_fit(npz):
         load_features(npz(ids_train=ids[:19], ids_test=test))
     with pytest.raises(DataError, match=r"ids_train: row 1 is 1\.5"):
         load_features(npz(ids_train=ids * 1.5, ids_test=test))
+    with pytest.raises(DataError, match="ids_train: row 3 is inf; an identifier is"):
+        load_features(npz(ids_train=np.where(ids == 3, np.inf, ids), ids_test=test))
     assert load_features(npz(ids_train=ids * 1.0, ids_test=test)).train_ids[1] == "1"
 
 

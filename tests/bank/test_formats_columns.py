@@ -1,5 +1,6 @@
 """Files of columns: which are features, which are not, and what is said of them."""
 
+import datetime
 import re
 
 import numpy as np
@@ -238,6 +239,25 @@ def test_a_column_of_lists_is_the_features(tmp_path, frame):
             assert found.notes[0].values["columns"] == "age" and repr(name) in found.notes[0].sentence()
 
 
+@pytest.mark.parametrize("name", ["bbox", "soft_labels"])
+def test_a_column_of_lists_beside_a_family_needs_a_choice(tmp_path, frame, name):
+    path = tmp_path / "f.parquet"
+    frame.with_columns(pl.Series(name, [[i % 2, 1 - i % 2] for i in range(N)])).write_parquet(path)
+    with pytest.raises(DataError, match=rf"lists \({name}\) and columns f0 to f11; name .*--features-columns 'f\*'"):
+        load_features(path)
+    found = load_features(path, features_columns="f*")
+    assert np.array_equal(x_of(found), features(frame)) and found.notes[0].values["columns"] == name
+
+
+def test_lists_that_tell_what_a_row_is_are_no_features(tmp_path, frame):
+    path = tmp_path / "f.parquet"
+    frame.with_columns(patient=pl.Series([[i] for i in range(N)])).write_parquet(path)
+    found = load_features(path)
+    assert np.array_equal(x_of(found), features(frame)) and found.notes[0].values["columns"] == "patient"
+    lists(frame, "features").with_columns(frame["f0"], frame["f1"]).write_parquet(path)  # the name decides
+    assert np.array_equal(x_of(load_features(path)), features(frame))
+
+
 def test_two_columns_of_lists_need_a_choice(tmp_path, frame):
     path = tmp_path / "f.parquet"
     lists(frame, "one").hstack(lists(frame, "two").select("two")).write_parquet(path)
@@ -310,7 +330,104 @@ def test_types_of_parquet_columns(tmp_path, frame):
     assert bank.samples["dose"].to_list()[:2] == [None, 7] and bank.samples["site"].to_list()[:2] == [None, "a"]
 
 
+@pytest.mark.parametrize("role", ["label", "sample_id", "split"])
+def test_columns_without_text_have_no_role(tmp_path, frame, role):
+    path = tmp_path / "f.parquet"
+    frame.with_columns(pl.Series(role, [datetime.timedelta(i) for i in range(N)])).write_parquet(path)
+    with pytest.raises(DataError, match=rf"f\.parquet: column '{role}' is Duration.*write text"):
+        load_features(path)
+
+
+def test_durations_are_left_out(tmp_path, frame):
+    path = tmp_path / "f.parquet"
+    frame.with_columns(patient=pl.Series([datetime.timedelta(i) for i in range(N)])).write_parquet(path)
+    found = load_features(path)
+    assert found.notes[0].code == "columns_left_out" and found.notes[0].values["columns"] == "patient"
+
+
+def test_whole_numbers_far_from_0_lose_their_spread(tmp_path, frame):
+    path = tmp_path / "f.parquet"
+    frame.with_columns(f3=pl.Series(range(N)) + 2**60).write_parquet(path)
+    with pytest.raises(ParameterError, match=r"f\.parquet: column 'f3' has mean 1\.15\d+e\+18"):
+        load_features(path)
+
+
+@pytest.mark.parametrize("other", ["Label", "LABEL"])
+def test_names_that_differ_in_case_are_refused(save, frame, other):
+    with pytest.raises(DataError, match=f"has columns 'label' and '{other}'; keep one"):
+        load_features(save(frame.with_columns(pl.col("label").reverse().alias(other))))
+
+
+def test_rows_without_group_are_named(save, frame):
+    for empty in (None, float("nan")):
+        values = [empty if i == 5 else i // 3 + 0.5 for i in range(N)]
+        path = save(frame.with_columns(visit=pl.Series(values, strict=False)))
+        with pytest.raises(DataError, match=rf"{path.name}: column 'visit' is empty, or NaN, in 1 rows .*row 5\)"):
+            load_features(path, group="visit")
+
+
 # csv only
+
+
+def csv_of(frame, path, **columns):
+    """A csv file with these texts."""
+    table = frame.with_columns(
+        pl.Series(name, [texts[i % len(texts)] for i in range(N)]) for name, texts in columns.items()
+    )
+    table.write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("texts", "names"),
+    [
+        (["01", "1", "2"], ["01", "1", "2"]),
+        (["1e3", "1000", "7"], ["1000", "1e3", "7"]),
+        (["9223372036854775808", "9223372036854775809"], ["9223372036854775808", "9223372036854775809"]),
+        (["9007199254740993", "9007199254740992", "7.0"], ["7.0", "9007199254740992", "9007199254740993"]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740992", "9007199254740993"]),
+        (["1", "1.0", "2"], ["1", "2"]),
+        (["10", "9", "2"], ["2", "9", "10"]),
+        (["true", "false"], ["false", "true"]),
+        (["NaN", "NA"], ["NA", "NaN"]),
+    ],
+)
+def test_labels_of_a_csv_file_are_names_unless_all_are_numbers_plainly_written(tmp_path, frame, texts, names):
+    assert load_features(csv_of(frame, tmp_path / "f.csv", label=texts)).class_names == names
+
+
+@pytest.mark.parametrize("empty", ["nan", "NaN", "", None, "-1"])
+def test_numbers_of_a_csv_file_that_are_none_are_no_label(tmp_path, frame, empty):
+    path = csv_of(frame, tmp_path / "f.csv", label=["0", "1", empty])
+    with pytest.raises(DataError, match=r"train rows: 5 of 16 rows, .* have no label .*row 2"):
+        load_features(path)
+    assert set(load_features(path, drop_unlabelled=True).y_train) == {0, 1}
+
+
+def test_groups_of_a_csv_file_are_told_apart_by_their_text(tmp_path, frame):
+    path = csv_of(frame, tmp_path / "f.csv", patient=["01", "1", "2"], slide=["1", "2"], scene=["0.5", "7"])
+    found = load_features(path)
+    assert found.train_columns["patient"].tolist()[:3] == ["01", "1", "2"]
+    assert found.train_columns["slide"].tolist()[:2] == [1, 2] and found.train_columns["scene"].tolist()[:2] == [0.5, 7]
+
+
+@pytest.mark.parametrize("name", ["label", "split", "f2"])
+def test_a_name_that_occurs_twice_in_a_csv_file(tmp_path, frame, name):
+    path = tmp_path / "f.csv"
+    frame.with_columns(twice=pl.col(name)).write_csv(path)
+    path.write_text(path.read_text().replace("twice", name, 1))
+    with pytest.raises(DataError, match=f"has 2 columns called '{name}'; keep one"):
+        load_features(path)
+
+
+def test_the_line_of_names_among_the_rows(tmp_path, frame):
+    path = tmp_path / "f.csv"
+    text = frame.write_csv()
+    path.write_text(text + text)
+    with pytest.raises(DataError, match=rf"f\.csv: row {N} is the line of names once more"):
+        load_features(path)
+    names = ["label", "split"]  # are classes here
+    assert load_features(csv_of(frame, path, label=names)).class_names == names
 
 
 def test_csv_says_what_is_wrong(tmp_path, frame):
@@ -329,6 +446,12 @@ def test_csv_says_what_is_wrong(tmp_path, frame):
         load_features(path)
     path.write_text("label,f0,f1\nk\u00e4se,1,2\n", encoding="utf-16")
     with pytest.raises(DataError, match=r"is UTF-16 text; .*iconv -f UTF-16"):
+        load_features(path)
+    path.write_text(",".join(["label", "f0", "f1"]) + "\n" + "k\u00e4se,1,2\n" * 400, encoding="utf-16")
+    with pytest.raises(DataError, match=r"is UTF-16 text; .*iconv -f UTF-16"):
+        load_features(path)
+    path.write_bytes(b"label,f0,f1\r0,1,2\r1,2,3\r")
+    with pytest.raises(DataError, match=r"ends its lines by carriage returns alone; .*tr"):
         load_features(path)
     path.write_text("label,f0,f1\n" + "0,1,2\n1,2,3\n" * 5 + "0,1\n")
     with pytest.raises(DataError, match="row 10, column 'f1' is empty"):

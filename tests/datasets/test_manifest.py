@@ -99,6 +99,8 @@ def test_ids_are_the_column_of_that_name_else_the_path(tmp_path):
         (["10", "9", "2"] * 4, ["2", "9", "10"]),
         ([1.0, 2.0, 3.0] * 4, ["1", "2", "3"]),
         (["007", "7", "x"] * 4, ["007", "7", "x"]),
+        (["1e3", "1000", "7.0"] * 4, ["1000", "1e3", "7.0"]),
+        (["a", "a\0", "b"] * 4, ["a", "a\0", "b"]),
         ([True, False] * 6, None),
         ([-1, 1] * 6, ["-1", "1"]),
     ],
@@ -120,6 +122,7 @@ def test_labels_of_any_type(tmp_path, labels, names, suffix):
     [
         (["ant", "", "bee", None] * 3, r"column 'label' is empty, or -1, in 6 rows of 12: row 1, 3, 5, 7, 9, …"),
         ([0, 1, -1] * 4, r"is empty, or -1, in 4 rows of 12: row 2, 5, 8, 11"),
+        (["0", "1", "nan"] * 4, r"is empty, or -1, in 4 rows of 12: row 2, 5, 8, 11"),
         ([0.5, 1.0, 2.0] * 4, r"row 0 has label 0\.5 .*classes are whole numbers or text"),
         ([datetime.date(2020, 1, 1 + i % 3) for i in range(12)], r"holds dates, such as 2020-01-0\d, which are no"),
     ],
@@ -170,6 +173,47 @@ def test_tables_that_are_no_manifest(tmp_path):
         create_dataset(f"manifest:{tmp_path}")
     with pytest.raises(DataError, match="names no file"):
         create_dataset("manifest:")
+
+
+@pytest.mark.parametrize("role", ["path", "label", "split", "sample_id"])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([datetime.timedelta(i) for i in range(12)], "Duration"),
+        ([[i] for i in range(12)], "List"),
+        ([b"\xff%d" % i for i in range(12)], "Binary that is no UTF-8 text"),
+    ],
+    ids=["durations", "lists", "bytes"],
+)
+def test_columns_without_text_have_no_role(tmp_path, role, values, kind):
+    table = frame(tmp_path, **{role: values})
+    with pytest.raises(DataError, match=rf"rows\.parquet: column '{role}' is {kind}"):
+        len(create_dataset(saved(table, tmp_path / "rows.parquet")))
+
+
+def test_further_columns_beyond_int64_and_durations(tmp_path):
+    large = pl.Series("site", [2**63 + i for i in range(12)], pl.UInt64)
+    table = frame(tmp_path).with_columns(large, stay=pl.Series([datetime.timedelta(i) for i in range(12)]))
+    dataset = create_dataset(saved(table, tmp_path / "rows.parquet"))
+    assert dataset.samples["site"][0] == str(2**63) and any("not kept (1): stay" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("name", ["label", "split"])
+def test_names_that_occur_twice(tmp_path, name):
+    twice = frame(tmp_path).with_columns(pl.col(name).reverse().alias(name.title()))
+    for suffix in ("csv", "parquet"):
+        with pytest.raises(DataError, match=f"has columns '{name}' and '{name.title()}'; keep one"):
+            len(create_dataset(saved(twice, tmp_path / f"rows.{suffix}")))
+    path = tmp_path / "rows.csv"
+    path.write_text(twice.write_csv().replace(name.title(), name, 1))
+    with pytest.raises(DataError, match=f"has 2 columns called '{name}'; keep one"):
+        len(create_dataset(f"manifest:{path}"))
+
+
+def test_a_manifest_in_utf16(tmp_path):
+    (tmp_path / "rows.csv").write_text(frame(tmp_path).write_csv(), encoding="utf-16")
+    with pytest.raises(DataError, match=r"is UTF-16 text; .*iconv -f UTF-16"):
+        len(create_dataset(f"manifest:{tmp_path / 'rows.csv'}"))
 
 
 def test_a_file_of_a_spreadsheet(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._labels import encode_labels
-from ssl_risk_rs._tables import read_table
+from ssl_risk_rs._tables import find_column, has_no_text, numbers_or_text, read_table, text_column
 from ssl_risk_rs.datasets.parts import chosen_parts
 from ssl_risk_rs.datasets.pixels import open_picture
 from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, counted, existing_file, some, text
@@ -28,7 +28,6 @@ LABELS = ("label", "class", "target", "y")
 IDS = ("sample_id", "id")
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
@@ -86,17 +85,16 @@ class ManifestSource:
             frame = read_table(self.file)
             if not frame.height:
                 raise DataError(f"{self.file} has no rows; give {self.wanted}")
-            spelled = {name.lower(): name for name in reversed(frame.columns)}
-            path_column, label_column = self._column(spelled, PATHS), self._column(spelled, LABELS)
-            id_column = next((spelled[name] for name in IDS if name in spelled), None)
+            path_column, label_column = self._column(frame, PATHS), self._column(frame, LABELS)
+            id_column = find_column(frame.columns, IDS, self.file)
+            split_column = find_column(frame.columns, ("split",), self.file)
             names, paths = self._paths(frame[path_column])
             labels, class_names = labels_of(frame[label_column], f"{self.file}: column {label_column!r}")
             ids = names if id_column is None else self._ids(frame[id_column])
-            taken = {path_column, label_column, id_column}
+            taken = {path_column, label_column, id_column, split_column}
             order, n_train = np.arange(frame.height), None
-            if "split" in spelled:
-                taken.add(spelled["split"])
-                order, n_train = self._parts(frame[spelled["split"]])
+            if split_column is not None:
+                order, n_train = self._parts(frame[split_column])
             listing = Listing(
                 np.array([os.fsencode(name) for name in ids]),
                 labels,
@@ -110,12 +108,12 @@ class ManifestSource:
             self._loaded = class_names, listing
         return self._loaded
 
-    def _column(self, spelled: dict[str, str], names: tuple[str, ...]) -> str:
-        found = next((spelled[name] for name in names if name in spelled), None)
+    def _column(self, frame: "pl.DataFrame", names: tuple[str, ...]) -> str:
+        found = find_column(frame.columns, names, self.file)
         if found is None:
             others = " or ".join(names[1:])
             raise DataError(
-                f"{self.file} has no column {names[0]} (nor {others}); it has {', '.join(reversed(spelled.values()))}. "
+                f"{self.file} has no column {names[0]} (nor {others}); it has {', '.join(frame.columns)}. "
                 "Rename the column that holds it"
             )
         return found
@@ -155,10 +153,8 @@ class ManifestSource:
         return ids
 
     def _filled(self, column: "pl.Series") -> list[str]:
-        """A column as text; DataError if it is empty somewhere."""
-        import polars as pl
-
-        values: list[str | None] = column.cast(pl.String, strict=False).to_list()
+        """A column as text; DataError if it is empty somewhere, or holds no text."""
+        values: list[str | None] = text_column(column, f"{self.file}: column {column.name!r}").to_list()
         empty = [i for i, value in enumerate(values) if not value]
         if empty:
             raise DataError(
@@ -176,9 +172,8 @@ class ManifestSource:
 
     def _parts(self, column: "pl.Series") -> tuple[np.ndarray, int]:
         """Rows of the training and then of the test part, and how many are training rows."""
-        import polars as pl
-
-        used, test = chosen_parts(column.cast(pl.String).to_list(), str(self.file))
+        parts = text_column(column, f"{self.file}: column {column.name!r}").to_list()
+        used, test = chosen_parts(parts, str(self.file))
         rows = np.array(used)
         if left := len(column) - len(rows):
             self._notes.append(f"{self.file.name} has {counted(left, 'row')} of the part val, not used beside test")
@@ -208,10 +203,12 @@ def column_array(column: "pl.Series") -> np.ndarray | None:
     """
     import polars as pl
 
-    if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object) or column.null_count() == len(column):
+    if has_no_text(column.dtype) or column.dtype == pl.Binary or column.null_count() == len(column):
         return None
     if column.dtype.is_integer() and not column.null_count():
-        return np.asarray(column.cast(pl.Int64).to_numpy())
+        whole = column.cast(pl.Int64, strict=False)
+        if not whole.null_count():  # beyond int64 the digits are kept
+            return np.asarray(whole.to_numpy())
     if column.dtype.is_float() and not column.null_count():
         return np.asarray(column.cast(pl.Float64).to_numpy())
     values = column.cast(pl.String).to_list()
@@ -233,31 +230,31 @@ def labels_of(column: "pl.Series", where: str) -> tuple[np.ndarray, list[str]]:
     """
     import polars as pl
 
-    values = column
-    if column.dtype.is_temporal():
+    if column.dtype.is_temporal() and column.dtype != pl.Duration:
         raise _dates(where, str(column[0]))
-    if column.dtype in (pl.Categorical, pl.Enum) or column.dtype.is_decimal():
-        values = column.cast(pl.String)
-    as_text = values.cast(pl.String, strict=False).fill_null("")
+    as_text = text_column(column, where)
+    is_number = column.dtype.is_float() or column.dtype.is_integer() or column.dtype == pl.Boolean
+    is_plain = is_number and str(column.dtype) not in ("Int128", "UInt128")  # those have no NumPy type
+    values = column if is_plain else numbers_or_text(as_text)
+    as_text = as_text.fill_null("")
     none = (
         {"", "-1", "-1.0"} if set(as_text.unique()) - {"-1", "-1.0", "1", "1.0"} else {""}
     )  # -1 and 1 are two classes
-    empty = as_text.is_in(list(none))
+    empty = as_text.is_in(list(none)) | values.is_null()
+    if values.dtype.is_float():
+        empty |= values.is_nan().fill_null(False)
     if empty.any():
         rows = [str(i) for i in empty.arg_true().to_list()]
         raise DataError(
             f"{where} is empty, or -1, in {counted(len(rows), 'row')} of {len(column):,}: row {some(rows)}; give each "
             "a class, or remove the rows"
         )
-    given: np.ndarray = values.to_numpy()
     if values.dtype == pl.String:
         distinct = values.unique().to_list()
         if all(_DATE.fullmatch(name) for name in distinct):
             raise _dates(where, distinct[0])
-        if any("." in name for name in distinct) and all(_DECIMAL.fullmatch(name) for name in distinct):
-            given = values.cast(pl.Float64).to_numpy()
-        else:
-            given = np.array(values.to_list())
+    # objects: NumPy's own texts end before a NUL, which would make one class of two
+    given = np.array(values.to_list(), dtype=object) if values.dtype == pl.String else values.to_numpy()
     encoded = encode_labels({"all": given}, where=where)
     codes = encoded.codes["all"]
     return codes, encoded.class_names or [str(code) for code in range(int(codes.max()) + 1)]

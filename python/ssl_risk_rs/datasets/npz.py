@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs._tables import refuse_repeated
 from ssl_risk_rs.datasets.sources import (
     COLUMNS,
     GROUP,
@@ -58,6 +59,7 @@ class NpzSource(DropsArrays[_Arrays]):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 keys = [name.removesuffix(".npy") for name in archive.namelist()]
+                refuse_repeated(keys, self.path, "arrays")
         except (zipfile.BadZipFile, NotImplementedError) as error:
             raise DataError(f"{self.path} is no .npz file ({error}); give {self.wanted}") from error
         train, test = _pair(keys, "train"), _pair(keys, "test")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_table
+from ssl_risk_rs._tables import CSV_SUFFIXES, PARQUET_SUFFIXES, find_column, read_table, text_column
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES, chosen_parts
 from ssl_risk_rs.datasets.sources import DataFile, Listing, counted, existing_file, some, text
 from ssl_risk_rs.errors import DataError
@@ -156,21 +156,18 @@ def _lines(path: Path) -> tuple[list[str], list[str | None] | None]:
 
 
 def _columns(path: Path) -> tuple[list[str], list[str | None] | None]:
-    import polars as pl
-
     frame = read_table(path)
-    spelled = {name.lower(): name for name in reversed(frame.columns)}
-    name = next((spelled[name] for name in IDS if name in spelled), None)
+    name, split = find_column(frame.columns, IDS, path), find_column(frame.columns, ("split",), path)
     if name is None:
         raise DataError(f"{path} has no column {', '.join(IDS)}; it has {', '.join(frame.columns)}. Give {WANTED}")
-    ids = frame[name].cast(pl.String)
+    ids = text_column(frame[name], f"{path}: column {name!r}")
     if ids.null_count():
         raise DataError(
             f"{path} has {counted(ids.null_count(), 'row')} without {name}, the first is row "
             f"{int(ids.is_null().arg_max() or 0)}; remove them"
         )
-    if "split" in spelled:
-        return ids.to_list(), frame[spelled["split"]].cast(pl.String).to_list()
+    if split is not None:
+        return ids.to_list(), text_column(frame[split], f"{path}: column {split!r}").to_list()
     if frame.width > 1:
         raise DataError(f"{path} has no column split; it has {', '.join(frame.columns)}. Give {WANTED}")
     return ids.to_list(), None

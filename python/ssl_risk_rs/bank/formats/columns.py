@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._float32 import refuse_lost_spread
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs._tables import find_column, has_no_text, text_column
 from ssl_risk_rs.bank.formats.rows import as_ids, texts
 from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, some
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "IDS", "LABELS", "features_of_columns", "further_columns", "plain_column", "splits_of_column", "table_of_columns",
+    "IDS", "LABELS", "features_of_columns", "further_columns", "plain_column", "says_what_rows_are",
+    "splits_of_column", "table_of_columns",
 ]  # fmt: skip
 
 LABELS = ("label", "y", "target")
@@ -73,10 +76,11 @@ def table_of_columns(frame: "pl.DataFrame", path: Path, chosen: str | Sequence[s
         notes.append(Note("columns_left_out", values))
     ids = None
     if roles.ids is not None:
-        ids = as_ids(plain_column(frame[roles.ids]), frame.height, f"{path}: column {roles.ids!r}")
+        where = f"{path}: column {roles.ids!r}"
+        ids = as_ids(plain_column(frame[roles.ids], where), frame.height, where)
     table = FeatureTable(
         x,
-        plain_column(frame[roles.label]),
+        plain_column(frame[roles.label], f"{path}: column {roles.label!r}"),
         f"{path}: column {names[0]!r}" if single else str(path),
         f"{path}: column {roles.label!r}",
         None if roles.split is None else splits_of_column(frame[roles.split], path),
@@ -97,14 +101,14 @@ def features_of_columns(frame: "pl.DataFrame", path: Path, chosen: str | Sequenc
 
 
 def further_columns(frame: "pl.DataFrame", names: Iterable[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Columns of plain values as arrays, and the names of those that are none (nested, or empty)."""
+    """Columns of plain values as arrays, and the names of those that are none (nested, durations, or empty)."""
     columns, left_out = {}, []
     for name in names:
         column = frame[name]
-        if column.dtype.is_nested() or column.null_count() == len(column):
+        if has_no_text(column.dtype) or column.null_count() == len(column):
             left_out.append(name)
         else:
-            columns[name] = plain_column(column)
+            columns[name] = plain_column(column, f"column {name!r}")
     return columns, [name for name in left_out if name.lower() != "path"]
 
 
@@ -121,12 +125,8 @@ class _Roles:
 
     @classmethod
     def of(cls, frame: "pl.DataFrame", path: Path) -> "_Roles":
-        spelled: dict[str, str] = {}
-        for name in frame.columns:
-            spelled.setdefault(name.lower(), name)
-
         def find(*names: str) -> str | None:
-            return next((spelled[name] for name in names if name in spelled), None)
+            return find_column(frame.columns, names, path)
 
         label = find(*LABELS)
         if label is None:
@@ -175,13 +175,20 @@ class _Roles:
 
     def found(self) -> list[str]:
         """The columns that are features without a doubt."""
-        lists = self._lists()
+        lists, families = self._feature_lists(), self._families()
         vector = next((name for name in lists if name.lower() in VECTORS), None)
-        if vector is not None or len(lists) == 1:
-            return [vector or lists[0]]
+        if vector is not None:
+            return [vector]
+        if lists and families:
+            prefix, members = max(families.items(), key=lambda family: len(family[1]))
+            raise self._ask(
+                f"has a column of lists ({some(lists)}) and columns {members[min(members)]} to {members[max(members)]}",
+                [f"{prefix}*"],
+            )
+        if len(lists) == 1:
+            return lists
         if lists:
             raise self._ask(f"has {len(lists)} columns of lists ({some(lists)})", [lists[0]])
-        families = self._families()
         if len(families) == 1:
             prefix, members = next(iter(families.items()))
             return self._checked_family(prefix, members)
@@ -203,6 +210,11 @@ class _Roles:
     def _lists(self) -> list[str]:
         return [name for name, dtype in self.frame.schema.items() if _is_list(dtype) and name != self.label]
 
+    def _feature_lists(self) -> list[str]:
+        """Columns of lists whose name does not say that they tell what a row is."""
+        taken = {self.label, self.split, self.ids, self.row}
+        return [name for name in self._lists() if name not in taken and not says_what_rows_are(name)]
+
     def _families(self) -> dict[str, dict[int, str]]:
         """prefix → number → column, of two numeric columns at least, that begin at 0 or 1."""
         taken = {self.label, self.split, self.ids, self.row}
@@ -211,7 +223,7 @@ class _Roles:
             match = re.fullmatch(r"(.*?)([0-9]+)", name, re.DOTALL)
             if match is None or name in taken:
                 continue
-            if _NO_FEATURES.fullmatch(match[1].strip("_-. ")):
+            if says_what_rows_are(match[1]):
                 continue
             families.setdefault(match[1], {}).setdefault(int(match[2]), name)
         numeric = set(self.numeric())
@@ -253,6 +265,11 @@ class _Roles:
         return DataError(f"{text}; remove the column or those rows")
 
 
+def says_what_rows_are(name: str) -> bool:
+    """Whether a column's name, or the prefix of a family, is that of labels, groups and the like."""
+    return bool(_NO_FEATURES.fullmatch(name.strip("_-. ")))
+
+
 def _is_list(dtype: "pl.DataType") -> bool:
     import polars as pl
 
@@ -264,13 +281,20 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
-def plain_column(column: "pl.Series") -> np.ndarray:
-    """A column as numbers, or as an object array where it holds text or gaps."""
+def plain_column(column: "pl.Series", where: str) -> np.ndarray:
+    """A column as numbers, or as an object array where it holds text or gaps.
+
+    Raises
+    ------
+    DataError for a type that has no text.
+    """
     import polars as pl
 
     dtype = column.dtype
     if dtype.is_nested():
         return np.asarray(column.to_list(), dtype=object) if not column.null_count() else texts(column.to_list())
+    if has_no_text(dtype):
+        raise DataError(f"{where} is {dtype}; write text or whole numbers there")
     if dtype.is_numeric() and (dtype.is_decimal() or str(dtype) in ("Int128", "UInt128")):
         column = column.cast(pl.Float64)
     if column.null_count() == 0 and (dtype.is_numeric() or dtype == pl.Boolean):
@@ -284,12 +308,10 @@ def plain_column(column: "pl.Series") -> np.ndarray:
 
 def splits_of_column(column: "pl.Series", path: Path) -> np.ndarray:
     """A column of train and test, as text."""
-    import polars as pl
-
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
         raise DataError(f"{path}: split is empty in row {row}; write train or test")
-    text = column.cast(pl.String)
+    text = text_column(column, f"{path}: column {column.name!r}")
     other = set(text.unique().to_list()) - {"train", "test"}
     if other:
         raise DataError(f"{path}: split {min(other)!r} is neither train nor test; drop those rows")
@@ -308,6 +330,9 @@ def _matrix_of_columns(frame: "pl.DataFrame", names: list[str], path: Path) -> n
                 f"{path}: row {row}, column {name!r} is empty ({picked[name].null_count():,} rows of it are); each "
                 "feature needs a value: fill it, or remove the row"
             )
+        if picked[name].dtype.is_integer() and str(picked[name].dtype) not in ("Int128", "UInt128"):
+            # beside floats they become float64, which rounds them beyond 2⁵³
+            refuse_lost_spread(picked[name].to_numpy()[:, None], str(path), (name,))
     odd = [
         name for name in names if picked[name].dtype.is_decimal() or str(picked[name].dtype) in ("Int128", "UInt128")
     ]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs._tables import unreadable
+from ssl_risk_rs._tables import read_parquet, unreadable
 from ssl_risk_rs.bank.formats.columns import (
     LABELS,
     features_of_columns,
@@ -29,6 +29,7 @@ from ssl_risk_rs.bank.formats.columns import (
     plain_column,
     splits_of_column,
 )
+from ssl_risk_rs.bank.formats.csv import read_frame
 from ssl_risk_rs.bank.formats.rows import as_ids
 from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, some
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
@@ -178,7 +179,7 @@ class _Labels:
 
 
 def _label_table(asked: Embedding) -> tuple[_Labels, str]:
-    frame = _read_frame(asked.labels, asked.id)
+    frame = _read_frame(asked.labels, asked.id, (asked.label, asked.group))
 
     def column(given: str | None, usual: Sequence[str], what: str) -> str | None:
         if given is not None:
@@ -197,34 +198,29 @@ def _label_table(asked: Embedding) -> tuple[_Labels, str]:
                 f"{some(frame.columns)})"
             )
     assert identifier is not None and label is not None
-    ids = as_ids(plain_column(frame[identifier]), frame.height, f"{asked.labels}: column {identifier!r}")
+    where = f"{asked.labels}: column {identifier!r}"
+    ids = as_ids(plain_column(frame[identifier], where), frame.height, where)
     if len(set(ids)) < len(ids):
         twice = next(name for i, name in enumerate(ids) if name in ids[:i])
         raise DataError(f"{asked.labels}: {twice!r} is in two rows of column {identifier!r}; each has one label")
     rest = [name for name in frame.columns if name not in (identifier, label, split)]
     columns, _ = further_columns(frame, rest)
     splits = None if split is None else splits_of_column(frame[split], asked.labels)
-    return _Labels(ids, label, plain_column(frame[label]), splits, columns), identifier
+    labels = plain_column(frame[label], f"{asked.labels}: column {label!r}")
+    return _Labels(ids, label, labels, splits, columns), identifier
 
 
-def _read_frame(path: Path, identifier: str | None) -> "pl.DataFrame":
+def _read_frame(path: Path, identifier: str | None, labels: Sequence[str | None] = ()) -> "pl.DataFrame":
     """A csv, tsv or parquet file; identifiers stay text (007 is no number)."""
-    import polars as pl
-
     if path.suffix.lower() not in _TABLES:
         raise DataError(f"{path} is no file of columns; use one of {', '.join(_TABLES)}")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    try:
-        if path.suffix.lower() == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            names = pl.read_csv(path, separator=separator, n_rows=0).columns
-            as_text = {name: pl.String for name in names if name == identifier or name in _IDS}
-            frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=as_text)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise unreadable(path, error) from None
+    if path.suffix.lower() == ".parquet":
+        frame = read_parquet(path)
+    else:
+        usual = () if identifier is None else (identifier,)
+        frame = read_frame(path, (*usual, *_IDS), [name for name in labels if name is not None])
     if not frame.height:
         raise DataError(f"{path} has no rows")
     return frame
@@ -316,7 +312,8 @@ def _columns(
     name = next((n for n in (identifier, *_IDS) if n in frame.columns), None)
     if name is None:
         raise DataError(f"{path} has no identifier ({', '.join(_IDS)}); name it: &id=COLUMN")
-    ids = as_ids(plain_column(frame[name]), frame.height, f"{path}: column {name!r}")
+    where = f"{path}: column {name!r}"
+    ids = as_ids(plain_column(frame[name], where), frame.height, where)
     return path, ids, features_of_columns(frame.drop(name), path, chosen)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_risk_rs._labels import EncodedLabels, check_test_classes, encode_labels
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs._splits import stratified_cut
+from ssl_risk_rs._splits import is_no_group, stratified_cut
 from ssl_risk_rs.bank.formats.read import read_file
 from ssl_risk_rs.bank.formats.rows import joined
 from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, some
@@ -89,7 +89,8 @@ def load_features(
     path : .npz, .safetensors, .parquet, .csv, .tsv, .pt or .pth file; a folder of .npy files; or a pair
         `X.npy,y.npy`. Arrays are X_train, y_train, X_test, y_test (or X, y), perhaps ids_train, ids_test and
         further vectors NAME_train, NAME_test, for instance groups. A file of columns has `label`, the features (a
-        column of lists `features`, or numbered columns f0, f1, …), and perhaps `split`, `sample_id` and others.
+        column of lists `features`, or numbered columns f0, f1, …), and perhaps `split`, `sample_id` and others. Labels
+        and groups of a csv file are text unless all are numbers plainly written: 01 and 1 are two classes.
     test : the test rows, if they are in a file of their own; both files then hold `X, y`
     seed, test_fraction : of the stratified cut where the file does not tell train from test
     features_columns : names or patterns of the feature columns of a parquet or csv file: "f*", "a,b,c", or a
@@ -147,6 +148,7 @@ def read_source(
     encoded, parts = _encoded(found, drop_unlabelled)
     labels, kept, is_test = _scattered(found.tables, encoded, parts)
     notes = [*found.notes, *encoded.notes]
+    _check_groups(found.tables, kept, group, path, test)
     columns = _columns(found.tables, kept, notes)
     ids = _given_ids(found.tables, kept)
     if is_test is None:
@@ -283,6 +285,28 @@ def _columns(tables: Sequence[FeatureTable], kept: Sequence[np.ndarray], notes: 
     }
 
 
+def _check_groups(
+    tables: Sequence[FeatureTable],
+    kept: Sequence[np.ndarray],
+    group: str | None,
+    path: str | os.PathLike[str],
+    test: str | os.PathLike[str] | None,
+) -> None:
+    """Refuse rows that the column of groups says nothing of."""
+    for table, mask in zip(tables, kept, strict=True):
+        if group is None or group not in table.columns:
+            continue
+        values = table.columns[group].tolist()
+        without = [row for row in np.flatnonzero(mask).tolist() if is_no_group(values[row])]
+        if without:
+            file = path if test is None or table.split == "train" else test
+            part = f", {table.split} rows" if test is None and isinstance(table.split, str) else ""
+            raise DataError(
+                f"{file}{part}: column {group!r} is empty, or NaN, in {len(without):,} rows (the first is row "
+                f"{without[0]}); each row needs its group: fill the column in, or remove those rows"
+            )
+
+
 def _given_ids(tables: Sequence[FeatureTable], kept: Sequence[np.ndarray]) -> list[str] | None:
     ids: list[str] = []
     for table, mask in zip(tables, kept, strict=True):
@@ -325,8 +349,6 @@ def _cut(
         if group not in columns:
             raise DataError(f"{path} has no column {group!r} to group by; it has {some(sorted(columns)) or 'none'}")
         groups = columns[group].tolist()
-        if None in groups:
-            raise DataError(f"{path}: column {group!r} is empty in {groups.count(None)} rows; each needs its group")
     names = ids if ids is not None else [str(row) for row in range(len(labels))]
     is_test = stratified_cut(labels, names, share=share, seed=seed, groups=groups)
     values: dict[str, str | int | float] = {"file": os.fspath(path), "n_test": int(is_test.sum()), "n": len(labels)}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._tables import unreadable
+from ssl_risk_rs._tables import refuse_repeated, unreadable
 from ssl_risk_rs.bank.formats.arrays import Unusable, tables_of_arrays
 from ssl_risk_rs.bank.formats.npy import OBJECTS
 from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
+from ssl_risk_rs.errors import DataError
 
 __all__ = ["SUFFIXES", "read"]
 
@@ -22,11 +23,14 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     arrays: dict[str, np.ndarray | Unusable] = {}
     try:
         with zipfile.ZipFile(path) as members, np.load(path, allow_pickle=False) as archive:
+            refuse_repeated(members.namelist(), path, "members")
             for name in archive.files:
                 member = name if name in members.namelist() else f"{name}.npy"
                 with members.open(member) as file:
                     objects = _holds_objects(file.read(1 << 16))
                 arrays[name] = OBJECTS if objects else archive[name]
+    except DataError:
+        raise
     except Exception as error:  # zipfile, zlib and NumPy's parsers let many kinds out of a damaged file
         raise unreadable(path, error) from None
     return tables_of_arrays(arrays, path)

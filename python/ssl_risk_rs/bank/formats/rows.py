@@ -38,7 +38,7 @@ def as_ids(values: np.ndarray, n: int, name: str) -> list[str]:
     if len(column) != n:
         raise ShapeError(f"{name} has {len(column)} rows, the features have {n}; each row needs one")
     if column.dtype.kind == "f":
-        wrong = ~(column == np.round(column))
+        wrong = ~((column == np.round(column)) & np.isfinite(column))
         if wrong.any():
             row = int(wrong.argmax())
             raise DataError(f"{name}: row {row} is {column[row]}; an identifier is text or a whole number")

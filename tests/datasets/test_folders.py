@@ -53,6 +53,25 @@ def test_images_outside_the_class_folders_are_counted(tmp_path):
     assert any("1 file is not used" in note and "labels.csv" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (
+            ("val", "validation"),
+            ["val is not used: test/ is the test part", "validation is not used: test/ is the test"],
+        ),
+        (
+            ("training", "testing"),
+            ["testing is not used: test/ is the", "training is not used: train/ is the training"],
+        ),
+    ],
+)
+def test_folders_called_like_parts_that_are_not_used_are_told(tmp_path, others, said):
+    dataset = create_dataset(write(tmp_path, ("a", "b"), parts=("train", "test", *others)))
+    assert len(dataset) == 12 and len(dataset.notes) == 2
+    assert all(part in note for part, note in zip(said, dataset.notes, strict=True))
+
+
 def test_a_limit_that_classes_cannot_fill_is_told(tmp_path):
     uri = write(tmp_path, ("ant", "bee"), n=3)
     write(tmp_path, ("cat",), n=9)

@@ -110,6 +110,12 @@ def test_braces(pattern, names):
     assert expand(pattern) == names
 
 
+def test_patterns_of_too_many_shards_are_refused_before_they_are_written_out():
+    for pattern in ("a-{0..99999999999}.tar", "{0..999}/{0..999}/{a,b}.tar"):
+        with pytest.raises(DataError, match=r"names [0-9,]+ shards, more than 1,000,000; write the range"):
+            expand(pattern)
+
+
 @pytest.mark.parametrize(
     ("label", "names"),
     [
@@ -266,6 +272,7 @@ def test_samples_that_are_none_are_counted_by_name(tmp_path):
         ({"x": {"cls": b"1"}, "y": {"cls": b"0"}}, r"2 samples with a label and no image: x in s\.tar, y in s\.tar"),
         ({"x": {"png": b"1", "jpg": b"2", "cls": b"1"}}, "1 sample with several images: x"),
         ({"x": {"png": png()[0], "txt": b"c" * 300}}, "1 sample without label"),
+        ({"x": {"png": png()[0], "json": b"[" * 100_000}}, r"1 sample without label: x in s\.tar"),
     ]:
         shard(tmp_path / "s.tar", {**good, **more})
         with pytest.raises(DataError, match=message):

@@ -81,15 +81,25 @@ class FolderSource:
             self.parts = ("",)
         else:
             raise DataError(self._no_parts())
-        if len(present) > 1:
-            self._notes.append(f"{self.root / present[1]} is not used: {present[0]}/ is the test part")
+        for name in self._other_parts():
+            is_train = name.lower() in TRAIN_NAMES
+            self._notes.append(
+                f"{self.root / name} is not used: {self.parts[0 if is_train else 1]}/ is the "
+                f"{'training' if is_train else 'test'} part"
+            )
+
+    def _other_parts(self) -> list[str]:
+        """Folders that are called as a part is, and are none of this data set."""
+        if len(self.parts) < 2:  # class folders alone: none of them is called so
+            return []
+        folders = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+        return [name for name in folders if name.lower() in _spellings() and name not in self.parts]
 
     def _has_class_folders(self) -> bool:
         """Whether the root holds folders, none of them called as a part is: two parts taken for two classes would give
         results that look sound."""
         folders = [entry.name for entry in self.root.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
-        spelled = {*TRAIN_NAMES, *(name for names in TEST_NAMES for name in names)}
-        return bool(folders) and not any(name.lower() in spelled for name in folders)
+        return bool(folders) and not any(name.lower() in _spellings() for name in folders)
 
     def _no_parts(self) -> str:
         looked = f"{self.scheme}:{self.root} needs train/ and {' or '.join(p + '/' for p in self.test_names)}"
@@ -308,6 +318,11 @@ class ImageNetSource(FolderSource):
         if found != self.size:
             full = f"{self.size[0]:,} + {self.size[1]:,}"
             self._notes.append(f"{found[0]:,} + {found[1]:,} images; the full ImageNet has {full}")
+
+
+def _spellings() -> set[str]:
+    """What parts are called."""
+    return {*TRAIN_NAMES, *(name for names in TEST_NAMES for name in names)}
 
 
 def _layout(location: str, scheme: str) -> tuple[str, Layout]:

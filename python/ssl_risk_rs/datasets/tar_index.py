@@ -165,7 +165,7 @@ def _label(ending: str, content: bytes) -> bytes:
     if ending == "json":
         try:
             fields = json.loads(said)
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets within brackets by the thousand are no label either
             return b""
         found = next((fields[name] for name in FIELDS if name in fields), None) if isinstance(fields, dict) else fields
         said = str(found) if isinstance(found, (str, int)) and not isinstance(found, bool) else ""

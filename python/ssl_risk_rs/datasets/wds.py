@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import os
 import re
 from collections import Counter
@@ -32,6 +33,10 @@ THREADS = 4
 _STAR = "*"
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_BRACES = re.compile(r"\{([^}]*)\}")
+
+#: shards of a pattern: the largest public sets have some hundred thousand
+MOST_SHARDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +234,26 @@ def _grouped(index: ShardIndex) -> Iterator[tuple[bytes, int, str, str]]:
 
 
 def expand(pattern: str) -> list[str]:
-    """`a-{00..02}.{x,y}` → a-00.x, a-00.y, a-01.x, …, as a shell expands braces."""
+    """`a-{00..02}.{x,y}` → a-00.x, a-00.y, a-01.x, …, as a shell expands braces.
+
+    Raises
+    ------
+    DataError for a pattern of more than `MOST_SHARDS` names.
+    """
+    count = math.prod(map(_n_choices, _BRACES.findall(pattern)))
+    if count > MOST_SHARDS:
+        raise DataError(
+            f"wds:{pattern} names {count:,} shards, more than {MOST_SHARDS:,}; write the range of those that are there"
+        )
+    return _expanded(pattern)
+
+
+def _n_choices(inside: str) -> int:
+    numbers = _RANGE.fullmatch(inside)
+    return inside.count(",") + 1 if numbers is None else max(0, int(numbers[2]) - int(numbers[1]) + 1)
+
+
+def _expanded(pattern: str) -> list[str]:
     start = pattern.find("{")
     end = pattern.find("}", start)
     if start < 0 or end < 0:
@@ -242,7 +266,7 @@ def expand(pattern: str) -> list[str]:
         first, last = numbers.groups()
         width = len(first) if first.startswith("0") or len(first) == len(last) else 0
         choices = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
-    return [pattern[:start] + choice + rest for choice in choices for rest in expand(pattern[end + 1 :])]
+    return [pattern[:start] + choice + rest for choice in choices for rest in _expanded(pattern[end + 1 :])]
 
 
 def _split_at_commas(location: str) -> list[str]:

@@ -397,3 +397,17 @@ def test_core_bank_is_what_solvers_get(tmp_path):
     assert (bank.core.n_rows, bank.core.n_features, bank.core.dtype) == (10, 5, "float16")
     (part,) = bank.core.parts()
     assert (part.name, part.rows, part.blocks) == ("a", 10, 3)
+
+
+@pytest.mark.parametrize("ending", ["bank.json", ".journal", "0.npy", ".rows.npy"])
+def test_a_file_that_cannot_be_read_is_told(tmp_path, ending):
+    path = tmp_path / "bank"
+    bank = create(path, 4, 2, "float32")
+    with bank.writer("p0") as writer:
+        writer.append(np.arange(4, dtype=np.uint64), features_of(np.arange(4), 2))
+    (name,) = [file.name for file in path.iterdir() if file.name.endswith(ending)]
+    (path / name).unlink()
+    (path / name).symlink_to(name)
+    for call in (FeatureBank.open, FeatureBank.verify_path):
+        with pytest.raises(BankError, match=rf"{re.escape(name)}.*cannot be read: Too many levels of symbolic links"):
+            call(path)

@@ -212,4 +212,8 @@ def test_a_promise_of_four_billion_rows_costs_nothing(tmp_path):
     with bank.writer("a") as writer:  # and memory grows with what is written
         writer.append(np.array([2**32 - 2], np.uint64), np.zeros((1, 5), np.float32))
     bank = FeatureBank.open(tmp_path)
-    assert bank.n_missing == 2**32 - 2 and bank.verify().rows == 1  # there is no hash to hold the samples against
+    assert bank.n_missing == 2**32 - 2
+    with pytest.raises(BankError, match=r"damaged in 1 place.*\n.*bank\.json has no samples_sha256"):
+        bank.verify()  # samples that no reader takes
+    (tmp_path / "samples.parquet").unlink()
+    assert bank.verify().rows == 1  # a bank without samples

@@ -35,8 +35,6 @@ from ssl_risk_rs.bank.samples import (
 from ssl_risk_rs.errors import BankError, ParameterError
 
 if TYPE_CHECKING:
-    import os
-
     import polars as pl
 
 __all__ = ["FeatureBank", "PartArrays", "fits_float16", "in_float16_range", "is_bank", "only_one"]
@@ -75,7 +73,7 @@ class FeatureBank:
     @classmethod
     def create(
         cls,
-        path: "str | os.PathLike[str]",
+        path: str | os.PathLike[str],
         header: Mapping[str, Any] | BankHeader,
         samples: "pl.DataFrame",
         *,
@@ -137,7 +135,7 @@ class FeatureBank:
         return cls.open(path) if bank._repair_headers() else bank
 
     @classmethod
-    def open(cls, path: "str | os.PathLike[str]") -> "FeatureBank":
+    def open(cls, path: str | os.PathLike[str]) -> "FeatureBank":
         """Open the bank in the folder `path`; complete or not.
 
         Reads `bank.json`, journals and row indexes; `samples.parquet` is read, and its hash compared, when samples
@@ -145,10 +143,10 @@ class FeatureBank:
 
         Raises
         ------
-        BankError if there is no bank, or a file is damaged; `verify_path` then says what is.
+        BankError if there is no bank, or a file is damaged or cannot be read; `verify_path` then says what is.
         """
         path = Path(path)
-        core = _core.Bank.open(path)  # checks the manifest as far as it concerns the rows
+        core = _core_bank(path)  # checks the manifest as far as it concerns the rows
         return cls(path, _document(path), core)
 
     @property
@@ -191,7 +189,7 @@ class FeatureBank:
     def core(self) -> _core.Bank:
         """The mapped rows, for the solvers. Opened again as long as rows are missing, so it is up to date."""
         if not self._core.complete:
-            self._core = _core.Bank.open(self.path)
+            self._core = _core_bank(self.path)
         return self._core
 
     @property
@@ -318,7 +316,7 @@ class FeatureBank:
 
     @staticmethod
     def verify_path(
-        path: "str | os.PathLike[str]", progress: Callable[[int], Any] | None = None
+        path: str | os.PathLike[str], progress: Callable[[int], Any] | None = None
     ) -> _core.BankVerification:
         """Read everything again and compare it with the hashes taken when it was written.
 
@@ -334,7 +332,10 @@ class FeatureBank:
         BankError naming part, block and rows of all that is damaged.
         """
         path = Path(path)
-        found = _core.Bank.verify_path(path, progress)
+        try:
+            found = _core.Bank.verify_path(path, progress)
+        except OSError as error:
+            raise _unreadable(path, error) from error
         lines = _samples_damage(path) + [_describe(path, damage) for damage in found.damage]
         if lines:
             shown = "".join(f"\n  {line}" for line in lines[:LISTED])
@@ -362,7 +363,7 @@ class FeatureBank:
         )
 
 
-def is_bank(path: "str | os.PathLike[str]") -> bool:
+def is_bank(path: str | os.PathLike[str]) -> bool:
     """Whether the folder holds a feature bank."""
     return (Path(path) / "bank.json").is_file()
 
@@ -421,9 +422,22 @@ def _document(path: Path) -> BankDocument:
     return BankDocument.read(path / "bank.json")
 
 
+def _core_bank(path: Path) -> _core.Bank:
+    """The bank's rows; BankError, as for a damaged file, where one cannot be read."""
+    try:
+        return _core.Bank.open(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> BankError:
+    reason = re.sub(r" \(os error \d+\)$", "", error.strerror or str(error))
+    return BankError(f"{error.filename or path} cannot be read: {reason}; copy the file again, or allow it to be read")
+
+
 def _same_document(path: Path, asked: BankDocument) -> None:
     """Raise unless the bank that is there is the one that is meant."""
-    _core.Bank.open(path)  # a damaged manifest gets its own message
+    _core_bank(path)  # a damaged manifest gets its own message
     differences = "".join(f"\n  {line}" for line in _document(path).differences(asked))
     if differences:
         raise BankError(f"{path} holds another bank{differences}\nuse another folder, or remove this one")
@@ -432,9 +446,9 @@ def _same_document(path: Path, asked: BankDocument) -> None:
 def _samples_damage(path: Path) -> list[str]:
     """What is wrong with the samples: no line, or one."""
     try:
-        document = _document(path)
-        if document.samples_sha256 is not None:  # else the bank was made without samples, or without their hash
-            read_samples(path / "samples.parquet", document)
+        document, samples = _document(path), path / "samples.parquet"
+        if document.samples_sha256 is not None or os.path.lexists(samples):  # else the bank was made without samples
+            read_samples(samples, document)
     except BankError as error:
         return [str(error)]
     return []

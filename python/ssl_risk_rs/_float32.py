@@ -42,8 +42,9 @@ def refuse_overflow(x: np.ndarray, converted: np.ndarray, name: str) -> None:
     ------
     ParameterError naming the first row and feature.
     """
-    if np.isfinite(converted).all():
-        return
+    with np.errstate(invalid="ignore"):
+        if np.isfinite(converted.sum(dtype=np.float64)):  # one read without temporaries
+            return
     wrong = np.isinf(converted) & np.isfinite(x)
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()

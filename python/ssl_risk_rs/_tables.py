@@ -17,6 +17,7 @@ __all__ = [
     "find_column",
     "has_no_text",
     "numbers_or_text",
+    "numbers_unless_merged",
     "read_csv",
     "read_parquet",
     "read_table",
@@ -154,6 +155,20 @@ def numbers_or_text(column: "pl.Series") -> "pl.Series":
         numbers = filled.cast(pl.Float64)
         return numbers if bool((numbers.abs() < _EXACT).all()) else column
     return column
+
+
+def numbers_unless_merged(column: "pl.Series") -> "pl.Series":
+    """A column of text as numbers, or as booleans, where each text is one and no two become the same; else as it is."""
+    import polars as pl
+
+    plain = numbers_or_text(column)
+    if plain.dtype != pl.String or column.str.contains(_WHOLE).all():  # beyond int64 the digits stay
+        return plain
+    for dtype in (pl.Int64, pl.Float64):
+        numbers = column.cast(dtype, strict=False)
+        if numbers.null_count() == column.null_count():
+            return numbers if numbers.n_unique() == column.n_unique() else column
+    return column == "true" if column.is_in(["true", "false"]).all() else column
 
 
 def unreadable(path: Path, error: BaseException) -> DataError:

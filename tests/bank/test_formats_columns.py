@@ -157,7 +157,7 @@ def test_a_cut_by_group(save, frame):
     found = load_features(path, group="patient", test_fraction=0.3)
     assert not set(found.train_columns["patient"]) & set(found.test_columns["patient"])
     assert found.notes[-1].code == "cut_made_by_group" and "whole groups of 'patient'" in found.notes[-1].sentence()
-    with pytest.raises(DataError, match="no column 'slide' to group by; it has patient"):
+    with pytest.raises(DataError, match="no column 'slide' of text or numbers to group by; it has patient"):
         load_features(path, group="slide")
 
 
@@ -343,6 +343,9 @@ def test_durations_are_left_out(tmp_path, frame):
     frame.with_columns(patient=pl.Series([datetime.timedelta(i) for i in range(N)])).write_parquet(path)
     found = load_features(path)
     assert found.notes[0].code == "columns_left_out" and found.notes[0].values["columns"] == "patient"
+    frame.drop("split").with_columns(patient=pl.Series([datetime.timedelta(i) for i in range(N)])).write_parquet(path)
+    with pytest.raises(DataError, match="no column 'patient' of text or numbers to group by"):
+        load_features(path, group="patient")
 
 
 def test_whole_numbers_far_from_0_lose_their_spread(tmp_path, frame):
@@ -409,6 +412,27 @@ def test_groups_of_a_csv_file_are_told_apart_by_their_text(tmp_path, frame):
     found = load_features(path)
     assert found.train_columns["patient"].tolist()[:3] == ["01", "1", "2"]
     assert found.train_columns["slide"].tolist()[:2] == [1, 2] and found.train_columns["scene"].tolist()[:2] == [0.5, 7]
+
+
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [
+        (["01", "1", "2"], ["01", "1", "2"]),
+        (["1e3", "1000", "2"], ["1e3", "1000", "2"]),
+        (["9223372036854775809", "9223372036854775808"], ["9223372036854775809", "9223372036854775808"]),
+        (["007", "008"], [7, 8]),
+        (["1e-05", "0.5", "1"], [1e-5, 0.5, 1.0]),
+        (["1", "1.0", "2"], [1.0, 1.0, 2.0]),
+        (["-3", "4"], [-3, 4]),
+        (["true", "false"], [True, False]),
+        (["a", "1"], ["a", "1"]),
+    ],
+)
+def test_further_columns_of_a_csv_file_are_numbers_unless_two_texts_are_one(tmp_path, frame, texts, values):
+    path = csv_of(frame, tmp_path / "f.csv", site=texts)
+    assert load_features(path).train_columns["site"].tolist()[: len(values)] == values
+    named = load_features(path, features_columns="f*").train_columns["site"]
+    assert named.tolist()[: len(values)] == values
 
 
 @pytest.mark.parametrize("name", ["label", "split", "f2"])

@@ -1,6 +1,7 @@
 """Folders that are not quite what one thinks: whatever is merged, left out or clamped is counted in a note."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -186,6 +187,15 @@ def test_npz_columns(tmp_path):
 def test_npz_groups_that_cannot_be_used(tmp_path, extra, message):
     with pytest.raises(DataError, match=message):
         len(create_dataset(npz(tmp_path, **extra)))
+
+
+def test_an_npz_array_that_occurs_twice(tmp_path):
+    images = RNG.integers(0, 256, (6, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "f.npz", x_train=images, y_train=[0, 1] * 3, x_test=images, y_test=[0, 1] * 3)
+    with zipfile.ZipFile(tmp_path / "f.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("y_test.npy", archive.read("y_train.npy"))
+    with pytest.raises(DataError, match=r"f\.npz has 2 arrays called 'y_test'; keep one"):
+        create_dataset(f"npz:{tmp_path / 'f.npz'}")
 
 
 def test_npz_without_test_part_cuts_whole_groups(tmp_path):

@@ -354,6 +354,13 @@ def test_rows_without_label_are_refused_or_left_out(small, part, kind):
         assert run.sizes.test == 300 - without
 
 
+def test_masked_groups_are_no_groups(small):
+    x, y, xt, yt = small
+    masked = np.ma.MaskedArray(np.arange(600) // 3, mask=np.arange(600) < 2)
+    with pytest.raises(ParameterError, match="2 of 900 rows have no group"):
+        decompose(x, y, xt, yt, groups=(masked, 1000 + np.arange(300)), probe="ridge", n_threads=1)
+
+
 @pytest.mark.parametrize("where", ["X_train", "X_test"])
 def test_masked_features_are_refused(small, where):
     x, y, xt, yt = small

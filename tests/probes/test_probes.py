@@ -543,6 +543,8 @@ def test_values_that_a_conversion_would_hide_are_named(probe):
     ):
         with pytest.raises(DataError, match=f"y: {(y == 0).sum()} of 600 rows have no label .* row {y.argmin()}\\)"):
             probe.fit(x, labels)
+        with pytest.raises(DataError, match="rows have no label"):
+            probe.fit(x, y).score(x, labels)
     far = x.astype(np.float64) + 1e9
     with pytest.raises(ParameterError, match=r"X: feature 0 has mean 1e\+09 .*20 of 20 features"):
         probe.fit(far, y)

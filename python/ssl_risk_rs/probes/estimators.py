@@ -184,6 +184,16 @@ class _Probe(ClassifierMixin, BaseEstimator):
         predicted: NDArray[np.generic] = self.classes_[np.concatenate(best)]
         return predicted
 
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Share of rows that are predicted rightly, each by its weight.
+
+        Raises
+        ------
+        DataError for rows without label; as `decision_function`.
+        """
+        refuse_unlabelled(y, "y")
+        return float(super().score(X, y, sample_weight))
+
 
 class RidgeProbe(_Probe):
     """Linear probe by ridge regression on one-hot labels, in closed form.

@@ -151,7 +151,9 @@ def task_of_arrays(loaded: FeatureArrays, group: str | None) -> Task:
     if group is not None:
         if group not in loaded.train_columns or group not in loaded.test_columns:
             there = ", ".join(loaded.train_columns) or "none"
-            raise ParameterError(f"there is no column {group!r} to take groups from; further columns are: {there}")
+            raise ParameterError(
+                f"there is no column {group!r} of text or numbers to take groups from; further columns are: {there}"
+            )
         values = [*loaded.train_columns[group].tolist(), *loaded.test_columns[group].tolist()]
         found, groups = encode_groups(values)
         group_names = tuple(found)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "IDS", "LABELS", "features_of_columns", "further_columns", "plain_column", "says_what_rows_are",
+    "IDS", "LABELS", "chosen_names", "features_of_columns", "further_columns", "plain_column", "says_what_rows_are",
     "splits_of_column", "table_of_columns",
 ]  # fmt: skip
 
@@ -146,8 +146,7 @@ class _Roles:
 
     def named_by_caller(self, chosen: str | Sequence[str]) -> list[str]:
         """The columns that names and patterns select; those of a pattern in the order of the numbers in their names."""
-        wanted = [part.strip() for part in chosen.split(",")] if isinstance(chosen, str) else list(chosen)
-        wanted = [name for name in wanted if name]
+        wanted = chosen_names(chosen)
         if not wanted:
             raise ParameterError("--features-columns (features_columns) names no column")
         names: list[str] = []
@@ -263,6 +262,12 @@ class _Roles:
                 row = int(wrong.arg_max() or 0)
                 text += f": row {row} has {column[row]!r}"
         return DataError(f"{text}; remove the column or those rows")
+
+
+def chosen_names(chosen: str | Sequence[str] | None) -> list[str]:
+    """Names and patterns of the feature columns, as a caller gives them."""
+    wanted = [part.strip() for part in chosen.split(",")] if isinstance(chosen, str) else list(chosen or ())
+    return [name for name in wanted if name]
 
 
 def says_what_rows_are(name: str) -> bool:

@@ -1,11 +1,13 @@
 """`.csv`, `.tsv`: a table of columns as text; the first line names them."""
 
+import re
 from collections.abc import Container, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs._tables import CSV_SUFFIXES, numbers_or_text, read_csv
-from ssl_risk_rs.bank.formats.columns import IDS, says_what_rows_are, table_of_columns
+from ssl_risk_rs._tables import CSV_SUFFIXES, numbers_or_text, numbers_unless_merged, read_csv
+from ssl_risk_rs.bank.formats.columns import IDS, chosen_names, says_what_rows_are, table_of_columns
 from ssl_risk_rs.bank.formats.table import FeatureFile
 from ssl_risk_rs.errors import DataError
 
@@ -20,7 +22,7 @@ SUFFIXES = CSV_SUFFIXES
 def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     """The table of a file of values in UTF-8 that commas, semicolons or tabs divide. Row 0 is the line below the
     names."""
-    frame = read_frame(path)
+    frame = read_frame(path, columns)
     if frame.width < 2:
         raise DataError(
             f"{path} has one column ({frame.columns[0] if frame.columns else 'nothing'}); separate columns by "
@@ -29,15 +31,22 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     return table_of_columns(frame, path, columns)
 
 
-def read_frame(path: Path, ids: Container[str] = (), labels: Container[str] = ()) -> "pl.DataFrame":
-    """The columns of a file: identifiers are text (007 is not 7), and labels and groups are, unless all of them are
-    numbers plainly written.
+def read_frame(
+    path: Path, columns: str | Sequence[str] | None = None, ids: Container[str] = (), labels: Container[str] = ()
+) -> "pl.DataFrame":
+    """The columns of a file; only those that may be features are numbers from the start.
+
+    Identifiers are text (007 is not 7). Labels and groups are text unless all of them are numbers plainly written, and
+    other columns unless all are numbers, of which no two texts are the same.
 
     Parameters
     ----------
+    columns : names or patterns of the feature columns, if the caller gives them
     ids, labels : names of columns that are such beside the usual names
     """
     import polars as pl
+
+    chosen = chosen_names(columns)
 
     def is_id(name: str) -> bool:
         return name in ids or name.lower() in IDS
@@ -45,6 +54,18 @@ def read_frame(path: Path, ids: Container[str] = (), labels: Container[str] = ()
     def is_label(name: str) -> bool:
         return not is_id(name) and (name in labels or says_what_rows_are(name))
 
-    frame = read_csv(path, lambda name: is_id(name) or is_label(name))
-    found = [name for name, dtype in frame.schema.items() if is_label(name) and dtype == pl.String]
-    return frame.with_columns(numbers_or_text(frame[name]) for name in found)
+    def may_be_feature(name: str) -> bool:
+        if is_id(name) or is_label(name):
+            return False
+        family = re.fullmatch(r"(.*?)[0-9]+", name, re.DOTALL)
+        if family is not None and not says_what_rows_are(family[1]):
+            return True
+        return name in chosen or any(fnmatchcase(name, pattern) for pattern in chosen)
+
+    frame = read_csv(path, lambda name: not may_be_feature(name))
+    beside = [name for name, dtype in frame.schema.items() if dtype == pl.String and not is_id(name)]
+    return frame.with_columns(
+        numbers_or_text(frame[name]) if is_label(name) else numbers_unless_merged(frame[name])
+        for name in beside
+        if not may_be_feature(name)
+    )

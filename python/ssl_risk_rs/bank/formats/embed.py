@@ -210,7 +210,12 @@ def _label_table(asked: Embedding) -> tuple[_Labels, str]:
     return _Labels(ids, label, labels, splits, columns), identifier
 
 
-def _read_frame(path: Path, identifier: str | None, labels: Sequence[str | None] = ()) -> "pl.DataFrame":
+def _read_frame(
+    path: Path,
+    identifier: str | None,
+    labels: Sequence[str | None] = (),
+    columns: str | Sequence[str] | None = None,
+) -> "pl.DataFrame":
     """A csv, tsv or parquet file; identifiers stay text (007 is no number)."""
     if path.suffix.lower() not in _TABLES:
         raise DataError(f"{path} is no file of columns; use one of {', '.join(_TABLES)}")
@@ -220,7 +225,7 @@ def _read_frame(path: Path, identifier: str | None, labels: Sequence[str | None]
         frame = read_parquet(path)
     else:
         usual = () if identifier is None else (identifier,)
-        frame = read_frame(path, (*usual, *_IDS), [name for name in labels if name is not None])
+        frame = read_frame(path, columns, (*usual, *_IDS), [name for name in labels if name is not None])
     if not frame.height:
         raise DataError(f"{path} has no rows")
     return frame
@@ -308,7 +313,7 @@ def _npz(path: Path, key: str) -> tuple[Path, list[str], np.ndarray]:
 def _columns(
     path: Path, identifier: str | None, chosen: str | Sequence[str] | None
 ) -> tuple[Path, list[str], np.ndarray]:
-    frame = _read_frame(path, identifier)
+    frame = _read_frame(path, identifier, columns=chosen)
     name = next((n for n in (identifier, *_IDS) if n in frame.columns), None)
     if name is None:
         raise DataError(f"{path} has no identifier ({', '.join(_IDS)}); name it: &id=COLUMN")

@@ -339,22 +339,19 @@ def _gap(found: Explanation) -> Iterator[str]:
 
 def _gap_sentence(gap: UsabilityGap) -> str:
     d = gap.difference("agg_risk")
-    ends = f"interval of the gain {100 * -d.high:.2f} to {100 * -d.low:.2f}, by itself"
     if d.high < 0:
         return (
-            f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less ({ends}). "
+            f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less "
+            f"(interval {100 * -d.high:.2f} to {100 * -d.low:.2f}). "
             "That much is in the representation, and not linearly readable."
         )
-    if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
-        return f"A linear layer is enough here: a non-linear probe errs {_more_or_less(d.difference)} ({ends})."
-    return (
-        "These rows are too few to tell whether a linear layer is enough: a non-linear probe errs "
-        f"{_more_or_less(d.difference)} ({ends})."
+    differs = (
+        f"the error of a non-linear probe differs by {100 * d.difference:+.2f} points "
+        f"(interval {100 * d.low:+.2f} to {100 * d.high:+.2f})."
     )
-
-
-def _more_or_less(difference: float) -> str:
-    return f"{abs(100 * difference):.2f} points {'less' if difference < 0 else 'more'}"
+    if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
+        return f"A linear layer is enough here: {differs}"
+    return f"These rows are too few to tell whether a linear layer is enough: {differs}"
 
 
 def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) -> Iterator[str]:

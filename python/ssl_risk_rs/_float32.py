@@ -11,7 +11,7 @@ SAMPLE_ROWS = 4096
 #: a feature whose standard deviation is fewer steps of float32 than this, and whose values merge, has lost its spread
 LEAST_STEPS = 16.0
 #: relative to its size, the spread of a feature that is constant up to rounding in float64
-NO_SPREAD = 2.0**-40
+NO_SPREAD = 2.0**-32
 #: float32 holds every whole number up to here
 _EXACT = 2**24
 
@@ -81,6 +81,7 @@ def refuse_lost_spread(x: np.ndarray, name: str, feature_names: tuple[str, ...] 
         spread = _from_lowest(sample).std(0)
         step = np.spacing(size.astype(np.float32)).astype(np.float64)
         varies = spread > (0.0 if sample.dtype.kind in "iu" else NO_SPREAD) * size
+        varies &= size >= np.finfo(np.float32).tiny  # below it a feature is 0, and said to be constant
         close = np.flatnonzero(varies & (spread < LEAST_STEPS * step)).tolist()
     lost = [j for j in close if _distinct(sample[:, j].astype(np.float32)) < _distinct(sample[:, j])]
     if not lost:

@@ -40,6 +40,8 @@ _HEAD = 1 << 20
 
 #: the one way to write a whole number, and numbers without exponent or leading zeros
 _WHOLE, _PLAIN = r"^(0|-?[1-9][0-9]*)$", r"^-?(0|[1-9][0-9]*)(\.[0-9]*)?$"
+#: a number with an exponent
+_EXPONENT = r"^[-+]?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]+$"
 #: floats up to here tell neighbouring whole numbers apart
 _EXACT = 2.0**53
 
@@ -75,7 +77,9 @@ def read_csv(path: Path, is_text: Callable[[str], bool]) -> "pl.DataFrame":
 
     try:
         separator = _separator(path)
-        first = pl.read_csv(path, separator=separator, n_rows=1, has_header=False, infer_schema=False)
+        first = pl.read_csv(
+            path, separator=separator, n_rows=1, has_header=False, infer_schema=False, truncate_ragged_lines=True
+        )
         refuse_repeated(first.row(0), path)
         names = pl.read_csv(path, separator=separator, n_rows=0).columns
         as_text = {name: pl.String for name in names if is_text(name)}
@@ -154,6 +158,10 @@ def numbers_or_text(column: "pl.Series") -> "pl.Series":
     if filled.str.contains(_PLAIN).all():
         numbers = filled.cast(pl.Float64)
         return numbers if bool((numbers.abs() < _EXACT).all()) else column
+    if filled.str.contains(_EXPONENT).all():  # all of them, as numpy.savetxt writes
+        numbers = filled.cast(pl.Float64)
+        apart = numbers.n_unique() == filled.n_unique()
+        return numbers if apart and bool((numbers.abs() < _EXACT).all()) else column
     return column
 
 

@@ -505,3 +505,17 @@ def test_arrays_have_no_columns_to_name(tmp_path):
 def test_a_target_that_is_no_bank_is_told_first(tmp_path):
     with pytest.raises(BankError, match="is no bank"):
         import_bank(tmp_path / "none.csv", tmp_path, force=True)
+
+
+def test_labels_that_savetxt_writes_are_numbers(tmp_path):
+    """With exponents in all of them: −1 is no label there either. A blank line may come before the names."""
+    rng = np.random.default_rng(0)
+    y, x = np.arange(60) % 3, rng.standard_normal((60, 3))
+    given = {"delimiter": ",", "header": "label,f0,f1,f2", "comments": ""}
+    np.savetxt(tmp_path / "a.csv", np.c_[y, x], **given)
+    (tmp_path / "b.csv").write_text("\n" + (tmp_path / "a.csv").read_text())
+    for name in ("a.csv", "b.csv"):
+        assert load_features(tmp_path / name).class_names is None
+    np.savetxt(tmp_path / "c.csv", np.c_[np.where(y == 0, -1, y), x], **given)
+    with pytest.raises(DataError, match="20 of 60 rows have no label"):
+        load_features(tmp_path / "c.csv")

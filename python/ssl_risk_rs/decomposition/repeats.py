@@ -26,7 +26,7 @@ def repeated_rows(blocks: Sequence[np.ndarray], train_rows: np.ndarray, test_row
 def _keys(blocks: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
     """Each row with some of its features, as bytes."""
     for first, block, own in _of_blocks(blocks, rows):
-        step = -(-block.shape[1] // LOOKED_AT)
+        step = max(1, -(-block.shape[1] // LOOKED_AT))
         few = np.ascontiguousarray(block[:, ::step], np.float32)[own]
         yield from zip((first + own).tolist(), map(bytes, few), strict=True)
 

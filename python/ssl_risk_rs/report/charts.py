@@ -33,6 +33,8 @@ PARTS: dict[str, tuple[str, str]] = {
     "approx_usability": ("approx. + usability", "#e2a63b"),
     "probe_gen": ("probe gen.", "#37848f"),
     "enc_gen": ("encoder gen.", "#22355a"),
+    "enc_gen_alt": ("encoder gen., other order", "#22355a"),
+    "probe_gen_alt": ("probe gen., other order", "#37848f"),
     "agg_risk": ("aggregated risk", INK),
     # variance of an interval
     "test": ("test rows", "#d3d8e0"),

@@ -64,7 +64,7 @@ def publish(target: Path, write: Callable[[Path], object]) -> None:
             _sync(temporary)
         except Exception as error:
             number = _system_error(error)
-            if number is None:
+            if number is None or getattr(error, "filename", None) not in (None, str(temporary)):
                 raise
             raise OSError(number, os.strerror(number), str(target)) from error
         temporary.replace(target)

@@ -155,14 +155,12 @@ def numbers_or_text(column: "pl.Series") -> "pl.Series":
     if filled.str.contains(_WHOLE).all():
         whole = filled.cast(pl.Int64, strict=False)
         return column if whole.null_count() > filled.null_count() else whole  # beyond int64: the digits stay
-    if filled.str.contains(_PLAIN).all():
-        numbers = filled.cast(pl.Float64)
-        return numbers if bool((numbers.abs() < _EXACT).all()) else column
-    if filled.str.contains(_EXPONENT).all():  # all of them, as numpy.savetxt writes
-        numbers = filled.cast(pl.Float64)
-        apart = numbers.n_unique() == filled.n_unique()
-        return numbers if apart and bool((numbers.abs() < _EXACT).all()) else column
-    return column
+    plain = filled.str.contains(_PLAIN).all()
+    if not plain and not filled.str.contains(_EXPONENT).all():  # all of them, as numpy.savetxt writes
+        return column
+    numbers = filled.cast(pl.Float64)
+    apart = plain or numbers.n_unique() == filled.n_unique()
+    return numbers if apart and bool((numbers.abs() < _EXACT).all()) else column
 
 
 def numbers_unless_merged(column: "pl.Series") -> "pl.Series":

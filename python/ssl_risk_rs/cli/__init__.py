@@ -31,8 +31,8 @@ COMMANDS: dict[str, str] = {
 
 
 HELP = ["-h", "--help"]
-#: commands that go on where they were interrupted; the others write nothing before they are done
-GO_ON = ("run", "demo", "extract", "sweep")
+#: commands that go on where they were interrupted: images that are encoded are kept
+GO_ON = ("run", "demo", "extract", "fewshot", "sweep")
 
 
 class LazyGroup(click.Group):

@@ -362,17 +362,14 @@ def _showable(text: str, stream: Any) -> str:
     return text
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN; null stands for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def print_rows(rows: list[dict[str, Any]], form: str) -> None:
     """Rows with the same keys on stdout, as aligned columns, JSON or CSV."""
     if form == "json":
         import json
 
-        show(json.dumps([{k: _finite(v) for k, v in row.items()} for row in rows], indent=2, ensure_ascii=False))
+        from ssl_risk_rs.results._json import to_json
+
+        show(json.dumps(to_json(rows), indent=2, ensure_ascii=False, allow_nan=False))
         return
     columns = list(rows[0]) if rows else []
     cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]

@@ -77,10 +77,10 @@ class Ending:
 
         Where it cannot be written, the result is printed all the same.
         """
-        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
-        target = self.out or default_folder(run.provenance.encoder)
         from ssl_risk_rs.results import ResultError
 
+        run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
+        target = self.out or default_folder(run.provenance.encoder)
         unsaved, folder = "", None
         try:
             folder = run.save(target, force=self.force)

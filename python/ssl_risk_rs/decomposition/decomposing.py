@@ -191,8 +191,8 @@ def decompose_task(
     if sizes.constant_features:
         code = "features_all_constant" if sizes.constant_features == sizes.features else "constant_features"
         notes.append(Note(code, {"count": sizes.constant_features, "total": sizes.features}))
-    if judged.sizes.constant_twin_features:
-        count, total = judged.sizes.constant_twin_features, judged.sizes.twin_features or 0
+    if sizes.constant_twin_features:
+        count, total = sizes.constant_twin_features, sizes.twin_features or 0
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
     if task.targets is None:
         notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)

@@ -154,7 +154,7 @@ SLOW = frozenset(
         "tests/extraction/test_shard.py::test_the_command_says_what_is_filled_and_fills_it",
         "tests/extraction/test_shard.py::test_two_processes_at_once_one_killed_then_filled",
         "tests/probes/test_fused.py::test_the_kernels_give_what_torch_gives",
-        "tests/probes/test_logistic.py::test_passes_in_bfloat16_do_not_stall",
+        "tests/probes/test_logistic.py::test_rounded_passes_do_not_stall",
         "tests/probes/test_moments.py::test_sizes_are_told_while_an_update_runs",
         "tests/probes/test_probes.py::test_an_interrupt_ends_a_fit_soon",
         "tests/probes/test_probes.py::test_logistic_predictions_and_probabilities_are_those_of_scikit_learn",

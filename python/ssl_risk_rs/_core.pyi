@@ -857,8 +857,8 @@ class Kernel:
         """As in the environment variable SSL_RISK_KERNEL."""
 
     @property
-    def precision(self) -> Literal["exact", "bfloat16"]:
-        """What it keeps of its factors."""
+    def precision(self) -> Literal["exact", "bfloat16", "fixed"]:
+        """What it keeps of its factors; "fixed" has products of whole numbers, for scores that may be rounded."""
 
     @property
     def availability(self) -> Literal["usable", "off", "missing"]:

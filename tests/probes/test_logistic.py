@@ -64,7 +64,7 @@ def minimum(z: Floats, y: NDArray[np.uint32], alpha: float, w: Floats, b: Floats
     return float(min(found.fun, at(start)[0]))
 
 
-BFLOAT16 = """
+ROUNDED = """
 import itertools, json, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
@@ -86,19 +86,20 @@ print(json.dumps(found))
 """
 
 
-def test_passes_in_bfloat16_do_not_stall() -> None:
+@pytest.mark.parametrize("kernel", ["portable_bf16", "portable_i16"])
+def test_rounded_passes_do_not_stall(kernel: str) -> None:
     """Plain Gaussian classes: twenty of ninety such fits once ran into 300 passes where exact ones need eight.
 
     Kernels in plain Rust, so that every CPU takes the same steps.
     """
-    environment = os.environ | {"SSL_RISK_KERNEL": "portable,portable_bf16"}
-    line = [sys.executable, "-c", BFLOAT16, os.path.dirname(__file__)]
+    environment = os.environ | {"SSL_RISK_KERNEL": f"portable,{kernel}"}
+    line = [sys.executable, "-c", ROUNDED, os.path.dirname(__file__)]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=500)
     assert done.returncode == 0, done.stderr
     fits = json.loads(done.stdout)
     exact, rounded = fits[::2], fits[1::2]
     for a, b in zip(exact, rounded, strict=True):
-        assert a[1] == 0 and a[5] is None and b[1] > 0 and b[5] == "portable_bf16"
+        assert a[1] == 0 and a[5] is None and b[1] > 0 and b[5] == kernel
         assert b[4] in ("certified", "estimated") and b[0] < 100
         # what is returned rests on an exact pass: sums of float32 losses, 1e-7 each
         assert abs(b[2] / b[3] - 1) < 2e-6

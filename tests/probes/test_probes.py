@@ -324,7 +324,7 @@ def test_logistic_predictions_and_probabilities_are_those_of_scikit_learn():
     assert np.allclose(ours.predict_proba(x), softmax(ours.decision_function(x), 1), atol=1e-6)
 
 
-@pytest.mark.parametrize("kernels", ["portable,portable_bf16", "portable"])
+@pytest.mark.parametrize("kernels", ["portable,portable_bf16", "portable,portable_i16", "portable"])
 def test_rounded_passes_end_at_the_exact_optimum(kernels):
     """With 40 classes factors are rounded where the CPU gains by it, small residuals everywhere; forced here."""
     code = """

@@ -1,7 +1,7 @@
 //! Which kernels this machine has, and which it uses.
 
 use pyo3::prelude::*;
-use ssl_risk_core::kernel::{Availability, Precision, choose, list};
+use ssl_risk_core::kernel::{Availability, Precision, choose, choose_rounding, list};
 
 use crate::error::to_py;
 
@@ -23,13 +23,14 @@ impl Kernel {
 
 #[pyfunction]
 pub fn kernels() -> PyResult<Vec<Kernel>> {
-    let chosen = |precision| choose(precision).map(|kernel| kernel.name).map_err(to_py);
-    let chosen = [chosen(Precision::Exact)?, chosen(Precision::Bf16)?];
+    let (scores, others) = choose_rounding().map_err(to_py)?;
+    let chosen = [choose(Precision::Exact).map_err(to_py)?, scores, others].map(|kernel| kernel.name);
     let kernel = |(name, precision, availability)| Kernel {
         name,
         precision: match precision {
             Precision::Exact => "exact",
             Precision::Bf16 => "bfloat16",
+            Precision::Fixed => "fixed",
         },
         availability: match availability {
             Availability::Usable => "usable",

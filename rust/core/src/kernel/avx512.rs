@@ -9,6 +9,7 @@
 use std::arch::x86_64::*;
 use std::hint::black_box;
 
+use super::cpu::{Cpu, cpu};
 use super::few_avx512;
 use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
@@ -50,13 +51,7 @@ pub(super) const BF16: Kernel = Kernel {
 /// Zen 4 and 5 do as many `vdpbf16ps` as float32 FMA in a cycle, twice the products. On the Intel Xeon at hand
 /// (AVX-512, bf16 and AMX) registers alone give 121 Gflop/s in bfloat16 and 250 in float32.
 fn is_amd() -> bool {
-    #[allow(unused_unsafe)] // Rust 1.89, which we support, calls it unsafe; later ones do not
-    let leaf = || {
-        // SAFETY: every x86-64 CPU has leaf 0.
-        unsafe { __cpuid(0) }
-    };
-    let leaf = leaf();
-    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+    matches!(cpu(), Cpu::Amd { .. })
 }
 
 /// A block of `$rows` × `$panels` accumulators at a time, over all steps.

@@ -8,7 +8,7 @@ use super::portable;
 use super::self_test::passes_self_test;
 use super::tile::{Kernel, Precision};
 #[cfg(target_arch = "x86_64")]
-use super::{amx, avx2, avx512};
+use super::{amx, avx2, avx512, fixed_avx2, fixed_avx512};
 use crate::error::{Error, Result};
 
 /// Fastest first within a precision, as far as instruction sets tell.
@@ -22,11 +22,18 @@ pub(super) static KERNELS: &[Kernel] = &[
     #[cfg(target_arch = "x86_64")]
     avx512::BF16,
     #[cfg(target_arch = "x86_64")]
+    fixed_avx512::I16,
+    #[cfg(target_arch = "x86_64")]
     avx2::F32,
+    #[cfg(target_arch = "x86_64")]
+    fixed_avx2::VNNI,
+    #[cfg(target_arch = "x86_64")]
+    fixed_avx2::I16,
     #[cfg(target_arch = "aarch64")]
     neon::F32,
     portable::F32,
     portable::BF16,
+    portable::I16,
 ];
 
 /// Environment variable that names the kernel of every product, or one for each precision (`a,b`).
@@ -68,18 +75,33 @@ pub fn list() -> Vec<(&'static str, Precision, Availability)> {
 }
 
 /// The kernel for products that may lose what `precision` says: of those that `SSL_RISK_KERNEL` names the first
-/// of this precision (the first at all if there is none), else the first that this CPU can run. A bfloat16 kernel is
-/// chosen only on CPUs known to be faster with it, else the exact one. Nothing is timed: equal processes choose
-/// equally.
+/// of this precision (one of another if there is none), else the first that this CPU can run. A bfloat16 kernel, or one of
+/// whole numbers, is chosen only on CPUs known to be faster with it, else the exact one. One of whole numbers stands in for
+/// no other. Nothing is timed: equal processes choose equally.
 ///
 /// # Errors
 /// [`Error::Parameter`] if the variable names a kernel that does not exist or that this CPU cannot run.
 pub fn choose(precision: Precision) -> Result<&'static Kernel> {
     let forced = forced()?;
-    if let Some(&first) = forced.first() {
-        return Ok(forced.into_iter().find(|k| k.precision == precision).unwrap_or(first));
-    }
-    Ok(choose_among(usable(), precision))
+    let of = |wanted: Precision| forced.iter().copied().find(|k| k.precision == wanted);
+    let floats = || of(Precision::Exact).or_else(|| of(Precision::Bf16));
+    let named = match precision {
+        Precision::Exact => floats(),
+        Precision::Bf16 => of(Precision::Bf16).or_else(floats),
+        Precision::Fixed => of(Precision::Fixed).or_else(floats),
+    };
+    Ok(named.unwrap_or_else(|| choose_among(usable(), precision)))
+}
+
+/// The kernels of scores and of other products that may round: where bfloat16 does not pay, whole numbers may, of scores
+/// ([`super::FixedScores`]).
+///
+/// # Errors
+/// Those of [`choose`].
+pub fn choose_rounding() -> Result<(&'static Kernel, &'static Kernel)> {
+    let others = choose(Precision::Bf16)?;
+    let scores = if others.precision == Precision::Exact { choose(Precision::Fixed)? } else { others };
+    Ok((scores, others))
 }
 
 pub(super) fn choose_among(usable: &[&'static Kernel], precision: Precision) -> &'static Kernel {
@@ -87,7 +109,7 @@ pub(super) fn choose_among(usable: &[&'static Kernel], precision: Precision) -> 
     let exact = first(Precision::Exact).next().expect("portable is always usable");
     match precision {
         Precision::Exact => exact,
-        Precision::Bf16 => first(Precision::Bf16).find(|k| (k.pays)()).unwrap_or(exact),
+        Precision::Bf16 | Precision::Fixed => first(precision).find(|k| (k.pays)()).unwrap_or(exact),
     }
 }
 

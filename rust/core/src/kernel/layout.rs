@@ -3,6 +3,12 @@
 /// Rows of a tile, and columns of a panel.
 pub const LANES: usize = 16;
 
+/// The largest size of a whole number in [`Layout::Fixed`], and words along the contraction whose products fit together
+/// into 32 bits whatever they hold.
+pub const FIXED_LARGEST: i32 = (1 << 12) - 1;
+pub const FIXED_STEPS: usize = 64;
+const _: () = assert!(2 * FIXED_STEPS as i64 * (FIXED_LARGEST as i64).pow(2) <= i32::MAX as i64);
+
 /// What is in the words of a kernel's operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // only AMX has tiles
@@ -11,6 +17,9 @@ pub(super) enum Layout {
     F32,
     /// Two values rounded to bfloat16, neighbours along the contraction, the first in the low half.
     Pairs,
+    /// Two whole numbers of 16 bits, at most [`FIXED_LARGEST`] in size, neighbours along the contraction, the first in the
+    /// low half.
+    Fixed,
     /// Pairs in whole groups of 16 words, filled up with zeros; left operands have the words of a group side by
     /// side, so that 16 rows are a tile of 16 × 16 words.
     Tiles,
@@ -24,7 +33,7 @@ impl Layout {
     pub fn steps(self, n: usize) -> usize {
         match self {
             Self::F32 => n,
-            Self::Pairs => n.div_ceil(2),
+            Self::Pairs | Self::Fixed => n.div_ceil(2),
             Self::Tiles => n.div_ceil(2 * LANES) * LANES,
             Self::SplitTiles => n.div_ceil(2 * LANES) * 2 * LANES,
         }

@@ -13,6 +13,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod choice;
+#[cfg(target_arch = "x86_64")]
+mod cpu;
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))] // no kernel reads it
 mod few;
 #[cfg(target_arch = "x86_64")]
@@ -25,6 +27,13 @@ mod few_loops;
 mod few_neon;
 #[cfg(test)]
 mod few_tests;
+mod fixed;
+#[cfg(target_arch = "x86_64")]
+mod fixed_avx2;
+#[cfg(target_arch = "x86_64")]
+mod fixed_avx512;
+#[cfg(test)]
+mod fixed_tests;
 mod gram;
 mod layout;
 #[cfg(test)]
@@ -46,8 +55,9 @@ mod sparse_tests;
 mod tests;
 mod tile;
 
-pub use choice::{AMX_VARIABLE, Availability, FORCE_VARIABLE, choose, list, usable};
+pub use choice::{AMX_VARIABLE, Availability, FORCE_VARIABLE, choose, choose_rounding, list, usable};
 pub use few::{FEW_CLASSES, Few, FewRows, Lines};
+pub use fixed::{FixedRows, FixedScores};
 pub use gram::Symmetric;
 pub use layout::LANES;
 #[cfg(target_arch = "aarch64")]

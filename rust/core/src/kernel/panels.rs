@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use multiversion::multiversion;
 
-use super::layout::{LANES, Layout, Left, Right};
+use super::layout::{FIXED_LARGEST, LANES, Layout, Left, Right};
 use super::tile::Kernel;
 
 /// Words of a line of 16 values, two in each.
@@ -67,6 +67,11 @@ impl Panels {
                         pair_line(row(2 * s), row(2 * s + 1), out);
                     }
                 }
+                Layout::Fixed => {
+                    for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
+                        fixed_line(row(2 * s), row(2 * s + 1), out);
+                    }
+                }
                 Layout::SplitTiles => {
                     let (high, low) = out.split_at_mut(LANES * LANES);
                     let lines = high.chunks_exact_mut(LANES).zip(low.chunks_exact_mut(LANES));
@@ -89,7 +94,7 @@ impl Panels {
         };
         match layout {
             Layout::F32 => self.pack(kernel, bytemuck::cast_slice(rows.words), n, m, rows.stride),
-            Layout::Pairs | Layout::Tiles => self.fill(layout, (n, m), |p, first, out| {
+            Layout::Pairs | Layout::Tiles | Layout::Fixed => self.fill(layout, (n, m), |p, first, out| {
                 for (out, s) in out.chunks_exact_mut(LANES).zip(first..) {
                     line(out, s, p * HALF..(p + 1) * HALF);
                 }
@@ -225,14 +230,26 @@ fn copy_line(values: &[f32], out: &mut [u32]) {
 /// 16 words of bfloat16 pairs; missing values are zero.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn pair_line(low: &[f32], high: &[f32], out: &mut [u32]) {
+    line_of(low, high, out, bf16_pair);
+}
+
+/// 16 words of two whole numbers; missing values are zero.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+fn fixed_line(low: &[f32], high: &[f32], out: &mut [u32]) {
+    line_of(low, high, out, fixed_pair);
+}
+
+/// 16 words of two values each; missing values are zero.
+#[inline(always)]
+fn line_of(low: &[f32], high: &[f32], out: &mut [u32], pair: impl Fn(f32, f32) -> u32) {
     if let (Ok(low), Ok(high)) = (<&[f32; LANES]>::try_from(low), <&[f32; LANES]>::try_from(high)) {
         for ((o, &low), &high) in out.iter_mut().zip(low).zip(high) {
-            *o = bf16_pair(low, high);
+            *o = pair(low, high);
         }
     } else {
         out.fill(0);
         for (j, &low) in low.iter().enumerate() {
-            out[j] = bf16_pair(low, high.get(j).copied().unwrap_or(0.0));
+            out[j] = pair(low, high.get(j).copied().unwrap_or(0.0));
         }
     }
 }
@@ -255,6 +272,21 @@ fn interleave(low: &[u32], high: &[u32], out: &mut [u32]) {
 #[inline(always)]
 pub(super) fn bf16_pair(low: f32, high: f32) -> u32 {
     (bf16_bits(low) >> 16) | (bf16_bits(high) & 0xffff_0000)
+}
+
+/// Two values rounded to the nearest whole number (ties to even), the first in the low half; what is larger than
+/// [`FIXED_LARGEST`] is cut off.
+#[inline(always)]
+fn fixed_pair(low: f32, high: f32) -> u32 {
+    (fixed_bits(low) & 0xffff) | (fixed_bits(high) << 16)
+}
+
+/// A whole number in the low 16 bits: adding 1.5 · 2²³ rounds to it, and it then stands in the low bits.
+#[inline(always)]
+fn fixed_bits(v: f32) -> u32 {
+    const LARGEST: f32 = FIXED_LARGEST as f32;
+    const ROUND: f32 = 12_582_912.0;
+    (v.clamp(-LARGEST, LARGEST) + ROUND).to_bits()
 }
 
 /// Bits of the nearest bfloat16 (ties to even) in the high half; finite input.
@@ -340,21 +372,34 @@ impl<'a> Rows<'a> {
         stride: usize,
         buffer: &'a mut RowBuffer,
     ) -> Self {
-        let steps = kernel.layout.steps(m);
-        let padded = n.next_multiple_of(LANES);
         let pack = match kernel.layout {
             Layout::F32 => {
-                return Self { words: bytemuck::cast_slice(&values[..padded * stride]), stride, steps, n, m };
+                let words = bytemuck::cast_slice(&values[..n.next_multiple_of(LANES) * stride]);
+                return Self { words, stride, steps: m, n, m };
             }
             Layout::Pairs | Layout::Tiles => pairs_of,
+            Layout::Fixed => fixed_of,
             Layout::SplitTiles => split_pairs_of,
         };
-        let width = row_stride(steps);
-        let words = buffer.0.get(padded * width);
-        for (row, out) in values.chunks_exact(stride).zip(words.chunks_exact_mut(width)).take(n) {
-            pack(&row[..m], &mut out[..steps]);
+        let rows = values.chunks_exact(stride).take(n).map(|row| &row[..m]);
+        Self::pack(kernel, rows, (n, m), buffer, pack)
+    }
+
+    /// Of `n` rows of `m` values, whose words `pack` makes.
+    pub(super) fn pack<'v>(
+        kernel: &Kernel,
+        rows: impl Iterator<Item = &'v [f32]>,
+        (n, m): (usize, usize),
+        buffer: &'a mut RowBuffer,
+        mut pack: impl FnMut(&[f32], &mut [u32]),
+    ) -> Self {
+        let steps = kernel.layout.steps(m);
+        let stride = row_stride(steps);
+        let words = buffer.0.get(n.next_multiple_of(LANES) * stride);
+        for (row, out) in rows.zip(words.chunks_exact_mut(stride)) {
+            pack(row, &mut out[..steps]);
         }
-        Self { words, stride: width, steps, n, m }
+        Self { words, stride, steps, n, m }
     }
 
     pub(super) fn n(&self) -> usize {
@@ -380,14 +425,26 @@ impl<'a> Rows<'a> {
 /// A row in [`Layout::Pairs`]; what is left of `out` becomes zero.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
 fn pairs_of(row: &[f32], out: &mut [u32]) {
+    neighbours_of(row, out, bf16_pair);
+}
+
+/// A row in [`Layout::Fixed`].
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+pub(super) fn fixed_of(row: &[f32], out: &mut [u32]) {
+    neighbours_of(row, out, fixed_pair);
+}
+
+/// A row as words of two neighbours; what is left of `out` becomes zero.
+#[inline(always)]
+fn neighbours_of(row: &[f32], out: &mut [u32], pair: impl Fn(f32, f32) -> u32) {
     let (pairs, rest) = row.as_chunks::<2>();
     let (out, padding) = out.split_at_mut(row.len().div_ceil(2));
     padding.fill(0);
     for (o, &[first, second]) in out.iter_mut().zip(pairs) {
-        *o = bf16_pair(first, second);
+        *o = pair(first, second);
     }
     if let [last] = rest {
-        out[pairs.len()] = bf16_pair(*last, 0.0);
+        out[pairs.len()] = pair(*last, 0.0);
     }
 }
 

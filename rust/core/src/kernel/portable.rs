@@ -47,6 +47,33 @@ pub(super) const BF16: Kernel = Kernel {
     opt_in: false,
 };
 
+/// Slow: it exists to define and test products of whole numbers.
+pub(super) const I16: Kernel = Kernel {
+    name: "portable_i16",
+    precision: Precision::Fixed,
+    layout: Layout::Fixed,
+    one: |t| {
+        // SAFETY: passed on from the caller.
+        unsafe { tile::<1>(t, fixed_dot) }
+    },
+    two: |t| {
+        // SAFETY: passed on from the caller.
+        unsafe { tile::<2>(t, fixed_dot) }
+    },
+    four: None,
+    few: None,
+    state: None,
+    registers: None,
+    detect: || true,
+    pays: || false,
+    opt_in: false,
+};
+
+fn fixed_dot(a: u32, b: u32) -> f32 {
+    let (low, high) = (|w: u32| i32::from(w as i16), |w: u32| i32::from((w >> 16) as i16));
+    (low(a) * low(b) + high(a) * high(b)) as f32
+}
+
 fn bf16_dot(a: u32, b: u32) -> f32 {
     let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xffff_0000));
     low(a) * low(b) + high(a) * high(b)

@@ -10,7 +10,7 @@ use crate::rows::Values;
 /// Integers with few bits have exact products and sums: the answer must be bit-exact, both from rows as they
 /// lie and from panels, for every shape of tile.
 ///
-/// Exact kernels get factors of more bits than bfloat16 has, on one side at a time: the product of two low
+/// Others than bfloat16's get factors of more bits than it has, on one side at a time: the product of two low
 /// parts, which [`super::layout::Layout::SplitTiles`] leaves out, is zero.
 pub(super) fn passes_self_test(kernel: &Kernel) -> bool {
     tiles_are_right(kernel) && kernel.few.is_none_or(|few| few_are_right(kernel, few.classes))
@@ -21,7 +21,7 @@ fn tiles_are_right(kernel: &Kernel) -> bool {
     const M: usize = 2 * LANES;
     let value = |at: usize, scale: f32| scale * (((at * 7 + 3) % 17) as f32 - 8.0);
     let scales: &[(f32, f32)] = match kernel.precision {
-        Precision::Exact => &[(257.0, 1.0), (1.0, 257.0)],
+        Precision::Exact | Precision::Fixed => &[(257.0, 1.0), (1.0, 257.0)],
         Precision::Bf16 => &[(1.0, 1.0)],
     };
     scales.iter().all(|&(left, right)| {

@@ -41,9 +41,9 @@ pub struct SparseProduct {
 }
 
 impl SparseProduct {
-    /// Whether there is one for rows of this kernel: not where a feature is more than a word.
+    /// Whether there is one for rows of this kernel: not where a feature is more than a word, or a whole number.
     pub fn suits(kernel: &Kernel) -> bool {
-        kernel.layout != Layout::SplitTiles
+        !matches!(kernel.layout, Layout::SplitTiles | Layout::Fixed)
     }
 
     /// For rows of a kernel that it [`Self::suits`].
@@ -159,7 +159,7 @@ impl SparseProduct {
 /// What an entry costs, in entries of the product of all.
 fn entry_cost(layout: Layout) -> usize {
     match layout {
-        Layout::F32 | Layout::Pairs => 4,
+        Layout::F32 | Layout::Pairs | Layout::Fixed => 4,
         Layout::Tiles | Layout::SplitTiles => 32,
     }
 }

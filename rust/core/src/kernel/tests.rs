@@ -161,6 +161,7 @@ fn every_kernel_agrees_with_float64() {
         let tolerance = match kernel.precision {
             Precision::Exact => 4.0 * f64::from(f32::EPSILON) * 1025.0_f64.sqrt(),
             Precision::Bf16 => 8e-3,
+            Precision::Fixed => continue, // rounds to whole numbers: `fixed_tests` has values in their units
         };
         for (class, f) in classes {
             for (n, d, k) in [(97, 65, 10), (600, 33, 37), (1025, 129, 5)] {
@@ -206,7 +207,7 @@ fn every_kernel_agrees_with_float64() {
 
 #[test]
 fn exact_and_rounded_choices_are_usable() {
-    for precision in [Precision::Exact, Precision::Bf16] {
+    for precision in [Precision::Exact, Precision::Bf16, Precision::Fixed] {
         let kernel = choose(precision).unwrap();
         assert!(usable().iter().any(|k| k.name == kernel.name));
     }
@@ -286,13 +287,18 @@ fn the_choice_follows_from_the_kernels_that_are_there() {
         KERNELS.iter().filter(|k| names.contains(&k.name)).collect()
     };
     let chosen = |names: &[&str], precision| choose_among(&named(names), precision).name;
-    let plain = ["portable", "portable_bf16"];
-    assert_eq!(chosen(&plain, Precision::Exact), "portable");
-    assert_eq!(chosen(&plain, Precision::Bf16), "portable"); // portable_bf16 defines results, slowly
+    let plain = ["portable", "portable_bf16", "portable_i16"];
+    for precision in [Precision::Exact, Precision::Bf16, Precision::Fixed] {
+        assert_eq!(chosen(&plain, precision), "portable"); // the others define results, slowly
+    }
     #[cfg(target_arch = "x86_64")]
     {
         let xeon = ["amx_bf16", "avx512_f32", "avx512_bf16", "portable", "portable_bf16"];
         assert_eq!(chosen(&xeon, Precision::Exact), "avx512_f32");
         assert_eq!(chosen(&xeon, Precision::Bf16), "amx_bf16");
+        assert_eq!(chosen(&xeon, Precision::Fixed), "avx512_f32");
+        let laptop = ["avx2_f32", "avx2_vnni_i16", "avx2_i16", "portable"];
+        assert_eq!(chosen(&laptop, Precision::Bf16), "avx2_f32");
+        assert_eq!(chosen(&laptop, Precision::Fixed), "avx2_vnni_i16");
     }
 }

@@ -6,8 +6,8 @@
 //! c[i, j] += Σ_s a[i, s] · b[s, j]        16 or 32 rows i, 16 or 32 columns j
 //! ```
 //!
-//! over *words* of 32 bits: one float32 value, or two bfloat16 values that are neighbours along s. The
-//! addresses are the same for both, so one driver serves all kernels; only packing ([`super::panels`]) knows
+//! over *words* of 32 bits: one float32 value, or two bfloat16 values or two whole numbers that are neighbours along s. The
+//! addresses are the same for all, so one driver serves all kernels; only packing ([`super::panels`]) knows
 //! what is in a word ([`super::layout`]). Which kernels this CPU can run, and which runs, is decided in
 //! [`super::choice`].
 
@@ -26,6 +26,9 @@ pub enum Precision {
     Exact,
     /// Factors rounded to bfloat16 (8 bits), float32 sums.
     Bf16,
+    /// Factors rounded to whole numbers of 12 bits and a sign, larger ones cut off: for [`super::FixedScores`], which chooses
+    /// their units. Sums of 128 products are exact, those of all float32.
+    Fixed,
 }
 
 /// Addresses of one tile product; see the module's documentation.

@@ -49,6 +49,14 @@ impl Design {
         let d = self.n_features();
         mean_variance((0..d).map(|j| self.covariance[j * d + j]), &self.affine.scale)
     }
+
+    /// Deviation of each feature, and 3 % of what is common on top: one is rounded by what its variance is rounded by, and one
+    /// of zero is no unit. Positive.
+    pub fn deviations(&self) -> impl Iterator<Item = f64> {
+        let d = self.n_features();
+        let least = 0.03 * self.mean_variance().max(f64::from(f32::MIN_POSITIVE)).sqrt();
+        (0..d).map(move |j| self.covariance[j * d + j].max(0.0).sqrt() + least)
+    }
 }
 
 #[cfg(test)]

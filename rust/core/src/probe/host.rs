@@ -58,7 +58,7 @@ impl<'a> Space for Host<'a> {
     }
 
     fn kernel(&self, reduced: bool) -> &str {
-        if reduced { self.pass.reduced.name } else { self.pass.exact.name }
+        if reduced { self.pass.scores.name } else { self.pass.exact.name }
     }
 
     fn discriminant(&self) -> Result<Vec<f64>> {

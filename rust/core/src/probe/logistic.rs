@@ -3,8 +3,8 @@
 //! Start ([`super::start`]): linear discriminant at its best scale, a given probe, or where a fit on the same rows
 //! ended, with what it learned of the curvature. Each iteration ([`super::descent`]) is one pass over the rows
 //! ([`super::pass`]); the metric ([`super::metric`]) is refreshed a few times early on. Passes round until
-//! their gains stop ([`super::rounding`]): factors to bfloat16 where the CPU multiplies it faster, and small residuals; the
-//! passes that decide are exact.
+//! their gains stop ([`super::rounding`]): factors to bfloat16 or, in scores, to whole numbers, where the CPU multiplies those
+//! faster, and small residuals; the passes that decide are exact.
 //!
 //! The fit stops ([`super::stop`]) when the bound of [`super::certificate`] is below the tolerance ("certified"), or,
 //! where a weak penalty makes every strict bound loose, when objective and training error stand still ("estimated").
@@ -22,7 +22,7 @@ use super::{ABSENT_SCORE, Linear, check_alpha, rounding};
 use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
-use crate::kernel::{Precision, REDUCED_CLASSES, choose};
+use crate::kernel::{Precision, REDUCED_CLASSES, choose, choose_rounding};
 use crate::moments::Design;
 use crate::rows::TrainingRows;
 
@@ -74,7 +74,7 @@ pub fn fit_logistic(
     training.matrix().check_features(design.n_features())?;
     let exact = choose(Precision::Exact)?;
     let may_round = settings.reduced && design.classes.len() >= REDUCED_CLASSES;
-    let reduced = if may_round { choose(Precision::Bf16)? } else { exact };
+    let (scores, reduced) = if may_round { choose_rounding()? } else { (exact, exact) };
     let pass = KernelPass {
         matrix: training.matrix(),
         rows: training.rows(),
@@ -82,11 +82,12 @@ pub fn fit_logistic(
         design,
         exact,
         reduced,
+        scores,
         n_threads: run.n_threads,
         control: run.control,
     };
     let rounds = || pass.rounds_residuals() && rounding::pays(design, settings.tol);
-    let reduces = may_round && (reduced.precision == Precision::Bf16 || rounds());
+    let reduces = may_round && (scores.precision != Precision::Exact || rounds());
     let space = Host { pass, model, reduces };
     install(run.n_threads, || fit_in(&space, design, start, settings))
 }

@@ -9,9 +9,9 @@ use crate::control::Control;
 use crate::error::Result;
 use crate::kernel::parallel::{fold_blocks, fold_runs};
 use crate::kernel::{
-    Columns, FEW_CLASSES, Few, FewRows, Kernel, LANES, Lines, Panels, Residual, RowBuffer, Rows,
-    SparseProduct, Work, add_curvature, backward_add_by, block_rows, curvature, forward_by, padded,
-    panels_len, row_stride, softmax_residual, softmax_residual_by_class,
+    Columns, FEW_CLASSES, Few, FewRows, FixedRows, FixedScores, Kernel, LANES, Lines, Panels, Precision,
+    Residual, RowBuffer, Rows, SparseProduct, Work, add_curvature, backward_add_by, block_rows, curvature,
+    forward_by, padded, panels_len, row_stride, softmax_residual, softmax_residual_by_class,
 };
 use crate::moments::Design;
 use crate::rows::Matrix;
@@ -54,6 +54,8 @@ pub(super) struct KernelPass<'a> {
     /// Of passes that decide, and of those that round, which may be the same.
     pub exact: &'static Kernel,
     pub reduced: &'static Kernel,
+    /// Of scores in passes that round: the same as `reduced`, or one of whole numbers.
+    pub scores: &'static Kernel,
     pub n_threads: usize,
     pub control: &'a Control,
 }
@@ -75,11 +77,12 @@ const FEW_BYTES: usize = 1 << 18;
 struct Block {
     x: Vec<f32>,
     buffer: RowBuffer,
+    fixed: FixedRows,
 }
 
 impl Block {
     fn new(rows: usize, d: usize) -> Self {
-        Self { x: vec![0.0; rows * row_stride(d)], buffer: RowBuffer::default() }
+        Self { x: vec![0.0; rows * row_stride(d)], buffer: RowBuffer::default(), fixed: FixedRows::default() }
     }
 }
 
@@ -87,7 +90,7 @@ impl Block {
 #[derive(Clone, Copy)]
 struct Scoring<'a> {
     kernel: &'static Kernel,
-    weights: &'a Panels,
+    weights: &'a Staged,
     intercept: &'a [f32],
     work: Work,
 }
@@ -95,15 +98,23 @@ struct Scoring<'a> {
 /// A probe as the products want it.
 enum Weights {
     /// Of rows that are staged.
-    Staged(Panels),
+    Staged(Staged),
     /// Of few classes, on rows as they lie.
     Few(Few, Lines),
+}
+
+/// Weights for rows that are staged.
+enum Staged {
+    /// For the kernel of the other products.
+    Floats(Panels),
+    /// For whole numbers.
+    Fixed(Box<FixedScores>),
 }
 
 /// What a thread has for the products of a block.
 enum Products {
     Staged {
-        block: Block,
+        block: Box<Block>,
         /// Scores, then residuals.
         z: Vec<f32>,
         columns: Panels,
@@ -232,13 +243,20 @@ impl KernelPass<'_> {
         self.design.classes.len()
     }
 
-    /// Weights `(d, k)` packed, and the intercept.
-    fn pack(&self, kernel: &Kernel, point: &[f64]) -> (Panels, Vec<f32>) {
+    /// Weights `(d, k)` packed for scores by a kernel, and the intercept.
+    fn pack(&self, kernel: &'static Kernel, point: &[f64]) -> (Staged, Vec<f32>) {
         let (d, k) = (self.design.n_features(), self.n_classes());
         let point: Vec<f32> = point.iter().map(|&v| v as f32).collect();
-        let mut weights = Panels::default();
-        weights.pack(kernel, &point[..d * k], d, k, k);
-        (weights, point[d * k..].to_vec())
+        let (weights, intercept) = point.split_at(d * k);
+        let weights = if kernel.precision == Precision::Fixed {
+            let deviations: Vec<f32> = self.design.deviations().map(|s| s as f32).collect();
+            Staged::Fixed(Box::new(FixedScores::new(kernel, weights, &deviations)))
+        } else {
+            let mut panels = Panels::default();
+            panels.pack(kernel, weights, d, k, k);
+            Staged::Floats(panels)
+        };
+        (weights, intercept.to_vec())
     }
 
     /// Rows to scaled features, which are given back as operands, and their scores `z`.
@@ -257,7 +275,12 @@ impl KernelPass<'_> {
         self.matrix.stage(rows, x, stride)?;
         self.design.affine.apply(x, stride);
         let operand = Rows::new(kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
-        forward_by(work, kernel, &operand, weights, intercept, z);
+        match weights {
+            Staged::Floats(weights) => forward_by(work, kernel, &operand, weights, intercept, z),
+            Staged::Fixed(scores) => {
+                scores.forward(work, &block.x, (rows.len(), stride), intercept, &mut block.fixed, z)
+            }
+        }
         Ok(operand)
     }
 
@@ -298,9 +321,9 @@ impl KernelPass<'_> {
     }
 
     /// The probe for products on rows as they lie, where the kernel has them and rows are of one type; else packed.
-    fn weights(&self, kernel: &Kernel, point: &[f64], work: Work) -> (Weights, Vec<f32>) {
+    fn weights(&self, scores: &'static Kernel, point: &[f64], work: Work) -> (Weights, Vec<f32>) {
         let affine = &self.design.affine;
-        let few = Few::new(kernel, &affine.shift, &affine.scale, self.n_classes());
+        let few = Few::new(scores, &affine.shift, &affine.scale, self.n_classes());
         match few {
             Some(few) if work == Work::Here && self.matrix.value_bytes().is_some() => {
                 let (weights, intercept) = point.split_at(self.design.n_features() * self.n_classes());
@@ -308,7 +331,7 @@ impl KernelPass<'_> {
                 (Weights::Few(few, weights), intercept.iter().map(|&v| v as f32).collect())
             }
             _ => {
-                let (weights, intercept) = self.pack(kernel, point);
+                let (weights, intercept) = self.pack(scores, point);
                 (Weights::Staged(weights), intercept)
             }
         }
@@ -329,15 +352,15 @@ impl KernelPass<'_> {
 
     /// Sums at `point`, on the threads of the current pool.
     pub fn sums(&self, point: &[f64], collect: Collect, rounding: Rounding) -> Result<Sums> {
-        let (kernel, small, flush_rows) = match rounding {
-            Rounding::Exact => (self.exact, 0.0, FLUSH_ROWS),
-            Rounding::Rounded { small } => (self.reduced, small, REDUCED_FLUSH_ROWS),
+        let (kernel, scores, small, flush_rows) = match rounding {
+            Rounding::Exact => (self.exact, self.exact, 0.0, FLUSH_ROWS),
+            Rounding::Rounded { small } => (self.reduced, self.scores, small, REDUCED_FLUSH_ROWS),
         };
         let (d, k) = (self.design.n_features(), self.n_classes());
         let n_runs = self.n_runs();
         let work = if n_runs < self.n_threads { Work::Spread } else { Work::Here };
         let is_sparse = small > 0.0 && self.rounds_residuals();
-        let (weights, intercept) = self.weights(kernel, point, work);
+        let (weights, intercept) = self.weights(scores, point, work);
         let block = self.block_of(&weights, work);
         let of_products = (self.rows.len() * k).div_ceil(SAMPLE_PRODUCTS / k);
         let stride = of_products.max((self.rows.len() * k).div_ceil(SAMPLE_VALUES)).max(1);
@@ -348,7 +371,7 @@ impl KernelPass<'_> {
         let init = || Run {
             products: match &weights {
                 Weights::Staged(_) => Products::Staged {
-                    block: Block::new(block, d),
+                    block: Box::new(Block::new(block, d)),
                     z: vec![0.0; block * padded(k)],
                     columns: Panels::default(),
                     residual: Panels::default(),

@@ -39,18 +39,13 @@ impl SharedGradient {
     pub fn new(design: &Design) -> Self {
         let (d, k) = (design.n_features(), design.classes.len());
         let wide = padded(d);
-        let variance = |j: usize| design.covariance[j * d + j].max(0.0);
-        // a deviation is rounded by what its variance is rounded by, and zero ones have no unit
-        let least = 0.03 * design.mean_variance().max(f64::from(f32::MIN_POSITIVE)).sqrt();
-        let unit = |j: usize| {
-            let deviation = if j < d { variance(j).sqrt() } else { 0.0 };
-            LARGEST / (design.n as f64 * (deviation + least))
-        };
+        let mut units: Vec<f64> = design.deviations().map(|s| LARGEST / (design.n as f64 * s)).collect();
+        units.resize(wide, LARGEST); // sums of padding are zero
         let per_panel = wide.div_ceil(STRIPE);
         let stripes = (0..padded(k) / LANES * per_panel)
             .map(|s| Mutex::new(vec![0; (wide - s % per_panel * STRIPE).min(STRIPE) * LANES]))
             .collect();
-        Self { stripes, per_panel, units: (0..wide).map(unit).collect() }
+        Self { stripes, per_panel, units }
     }
 
     /// Add a float32 sum in panels ([`crate::kernel::panels_len`]) and clear it; `from` staggers the threads.

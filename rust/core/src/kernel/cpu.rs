@@ -1,0 +1,27 @@
+//! What the CPU says it is.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::__cpuid;
+
+/// Maker and number of an x86 CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cpu {
+    Amd { family: u32 },
+    Intel { family: u32, model: u32 },
+    Other,
+}
+
+#[allow(unused_unsafe)] // Rust 1.89, which we support, calls `__cpuid` unsafe; later ones do not
+pub(super) fn cpu() -> Cpu {
+    // SAFETY: every x86-64 CPU has leaves 0 and 1.
+    let [maker, version] = [0, 1].map(|leaf| unsafe { __cpuid(leaf) });
+    let maker = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes);
+    let field = |first: u32, bits: u32| version.eax >> first & ((1 << bits) - 1);
+    let (base, more) = (field(8, 4), field(20, 8));
+    let family = if base == 0xf { base + more } else { base };
+    match maker.as_flattened() {
+        b"AuthenticAMD" => Cpu::Amd { family },
+        b"GenuineIntel" => Cpu::Intel { family, model: field(4, 4) | field(16, 4) << 4 },
+        _ => Cpu::Other,
+    }
+}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs.cli import main
@@ -73,6 +74,15 @@ def test_options(zoo):
     said = run(zoo, "--method", "lineal")
     assert said.exit_code == 1 and "'lineal' is no method of a study; take controlled, linear, trees" in said.output
     assert "is not COLUMN=N" in run(zoo, "--shots", "a").output
+
+
+def test_one_of_several_probes_is_studied(planted, tmp_path):
+    both = pl.concat([planted.with_columns(probe=pl.lit(name)) for name in ("logistic", "ridge")])
+    both.write_csv(tmp_path / "sweep.csv")
+    refused = run(tmp_path / "sweep.csv")
+    assert refused.exit_code == 1 and "choose one (--probe)" in refused.output
+    chosen = run(tmp_path / "sweep.csv", "--probe", "ridge")
+    assert chosen.exit_code == 0 and "Study of 96 encoders" in chosen.stdout
 
 
 def test_errors_name_the_next_step(zoo, tmp_path):

@@ -98,6 +98,32 @@ def test_other_metrics_and_other_data_sets_are_left_out(planted, tmp_path):
         read_table([tmp_path / "runs.parquet"], data="z")
 
 
+def test_probes_of_one_encoder_are_not_two_encoders(planted, tmp_path):
+    both = pl.concat([planted.with_columns(probe=pl.lit(name)) for name in ("logistic", "ridge")])
+    both = both.with_columns(agg_risk=pl.col("agg_risk") + 0.01 * (pl.col("probe") == "ridge"))
+    both.write_csv(tmp_path / "sweep.csv")
+    with pytest.raises(DataError, match=r"rows are of 2 probes \(logistic, ridge\); choose one \(--probe\)"):
+        read_table([tmp_path / "sweep.csv"])
+    with pytest.raises(DataError, match="no row is of the probe 'knn'; there are logistic, ridge"):
+        read_table([tmp_path / "sweep.csv"], probe="knn")
+    frame, _ = read_table([tmp_path / "sweep.csv"], probe="logistic")
+    assert frame.drop("source", "probe").equals(planted)
+    # a choice is made before files are joined, and rows that name no probe stay
+    planted.write_csv(tmp_path / "other.csv")
+    frame, _ = read_table([tmp_path / "sweep.csv", tmp_path / "other.csv"], probe="ridge")
+    assert frame.height == 192 and frame["probe"].null_count() == 96
+
+
+@pytest.mark.parametrize("column", ["layer", "protocol", "run"])
+def test_an_encoder_counts_once(planted, tmp_path, column):
+    twice = pl.concat([planted.with_columns(pl.lit(name).alias(column)) for name in ("a", "b")])
+    twice.write_csv(tmp_path / "twice.csv")
+    with pytest.raises(DataError, match=rf"192 rows name .*'e0', which differ in {column}\).* keep one row of each"):
+        read_table([tmp_path / "twice.csv"])
+    twice.with_columns(encoder=pl.col("encoder") + "/" + pl.col(column)).write_csv(tmp_path / "named.csv")
+    assert read_table([tmp_path / "named.csv"])[0].height == 192
+
+
 def test_several_files(planted, tmp_path):
     planted.write_csv(tmp_path / "a.csv")
     planted.with_columns(z_dim=pl.lit("big"), extra=1).write_csv(tmp_path / "b.csv")

@@ -46,6 +46,7 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
     help="Rows with the same value are not independent. The default is objective, where there is one.",
 )
 @click.option("--data", metavar="NAME", help="Of tables with several data sets, the rows of this one are studied.")
+@click.option("--probe", metavar="NAME", help="Of tables with several probes, the rows of this one are studied.")
 @click.option("--metadata", metavar="FILE", help="The authors' metadata.yaml, if it is not beside their table.")
 @click.option("--percent", is_flag=True, help="Risks of tables that are not the authors' are percent.")
 @click.option(
@@ -112,7 +113,8 @@ def study(**given: Any) -> None:
 
         check_files([page, law], force=given["force"])
         check_figures(drawings, force=given["force"])
-    reading = {"metadata": given["metadata"], "percent": given["percent"], "data": given["data"]}
+    reading = {"metadata": given["metadata"], "percent": given["percent"]}
+    reading |= {"data": given["data"], "probe": given["probe"]}
     naming = {
         "choices": [parse_choice(text) for text in given["choices"]],
         "only": _names(given["only"]),

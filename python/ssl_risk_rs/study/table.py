@@ -18,6 +18,8 @@ COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen", "agg_risk")
 _FEW_SHOT = re.compile(r"agg_risk@\d+(\.\d+)?%?")
 #: columns that identify a row or say where it is from
 _IDENTITY = ("encoder", "source", EXCLUDED)
+#: columns in which rows of one encoder may differ
+_VARIANTS = ("layer", "protocol", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ def read_table(
     percent: bool = False,
     as_published: bool = False,
     data: str | None = None,
+    probe: str | None = None,
 ) -> tuple[pl.DataFrame, tuple[Correction, ...]]:
     """Read results and join them: csv, parquet or json files, or the authors' `all_results.csv`.
 
@@ -134,6 +137,7 @@ def read_table(
     percent : risks of the files that are not the authors' are percent
     as_published : the authors' table is not corrected
     data : rows of other data sets are left out, where a column `data` says which a row is of
+    probe : rows of other probes are left out, where a column `probe` says which a row is of
 
     Returns
     -------
@@ -141,7 +145,8 @@ def read_table(
 
     Raises
     ------
-    DataError if a file cannot be read, or two sources name the same encoder twice.
+    DataError if a file cannot be read, if the rows are of several data sets or probes and none is chosen, or if a
+    source names an encoder twice.
     """
     frames: list[pl.DataFrame] = []
     found: tuple[Correction, ...] = ()
@@ -155,19 +160,41 @@ def read_table(
         else:
             frames.append(_other(path, percent))
     frame = frames[0] if len(frames) == 1 else _joined(frames)
-    return _of_one_data_set(frame, data), found
+    frame = _of_one(_of_one(frame, "data", "data set", data), "probe", "probe", probe)
+    _refuse_encoders_twice(frame)
+    return frame, found
 
 
-def _of_one_data_set(frame: pl.DataFrame, data: str | None) -> pl.DataFrame:
-    """The rows of one data set: errors on different data are no runs of one design."""
-    names = frame["data"].drop_nulls().unique(maintain_order=True).to_list() if "data" in frame.columns else []
-    if data is not None:
-        if data not in names:
-            raise DataError(f"no row is of the data set {data!r}; there are {', '.join(map(str, names)) or 'no names'}")
-        return frame.filter(pl.col("data").is_null() | (pl.col("data") == data))
+def _of_one(frame: pl.DataFrame, column: str, noun: str, chosen: str | None) -> pl.DataFrame:
+    """The rows of one data set or probe: errors on different data, or of different probes, are no runs of one design,
+    and both probes of one encoder are no two encoders."""
+    names = frame[column].drop_nulls().unique(maintain_order=True).to_list() if column in frame.columns else []
+    if chosen is not None:
+        if chosen not in names:
+            raise DataError(f"no row is of the {noun} {chosen!r}; there are {', '.join(map(str, names)) or 'no names'}")
+        return frame.filter(pl.col(column).is_null() | (pl.col(column) == chosen))
     if len(names) > 1:
-        raise DataError(f"the rows are of {len(names)} data sets ({', '.join(map(str, names))}); choose one (--data)")
+        raise DataError(f"the rows are of {len(names)} {noun}s ({', '.join(map(str, names))}); choose one (--{column})")
     return frame
+
+
+def _refuse_encoders_twice(frame: pl.DataFrame) -> None:
+    """Refuse rows that would count one encoder twice."""
+    if "encoder" not in frame.columns:
+        return
+    named = frame.filter(pl.col("encoder").is_not_null())
+    twice = named.filter(named.select("encoder", "source").is_duplicated())
+    if not twice.height:
+        return
+    first = twice.row(0, named=True)
+    rows = twice.filter(pl.col("encoder") == first["encoder"], pl.col("source") == first["source"])
+    differing = [name for name in _VARIANTS if name in rows.columns and rows[name].n_unique() > 1]
+    beside = f", which differ in {' and '.join(differing)}" if differing else ""
+    raise DataError(
+        f"{twice.height} rows name an encoder that another row of the same source names too (for example "
+        f"{first['encoder']!r}{beside}), so that it would count more than once; keep one row of each, or give each a "
+        "name of its own (a file that is named twice counts twice, too)"
+    )
 
 
 def _other(path: Path, percent: bool) -> pl.DataFrame:
@@ -229,14 +256,7 @@ def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
             common[name] = pl.Float64
         else:
             common[name] = pl.String
-    joined = pl.concat([f.cast({n: t for n, t in common.items() if n in f.columns}) for f in frames], how="diagonal")
-    twice = joined.filter(joined.select("encoder", "source").is_duplicated()) if "encoder" in joined.columns else None
-    if twice is not None and twice.height:
-        raise DataError(
-            f"{twice.height} rows name an encoder that another row of the same source names too (for example "
-            f"{twice['encoder'][0]!r}); name each file once"
-        )
-    return joined
+    return pl.concat([f.cast({n: t for n, t in common.items() if n in f.columns}) for f in frames], how="diagonal")
 
 
 def _fractions(frame: pl.DataFrame, components: Sequence[str]) -> pl.DataFrame:

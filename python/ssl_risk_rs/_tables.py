@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,13 @@ SEPARATORS = (",", ";", "\t")
 #: how a text begins that is UTF-16, which some spreadsheets call Unicode
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
-#: bytes that hold the line of names
+#: bytes that hold the line of names as a rule
 _HEAD = 1 << 20
 
 #: the one way to write a whole number, and numbers without exponent or leading zeros
 _WHOLE, _PLAIN = r"^(0|-?[1-9][0-9]*)$", r"^-?(0|[1-9][0-9]*)(\.[0-9]*)?$"
+#: what no number begins with that someone measured: 007 is an identifier
+_LEADING_ZERO = r"^[-+]?0[0-9]"
 #: a number with an exponent
 _EXPONENT = r"^[-+]?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]+$"
 #: floats up to here tell neighbouring whole numbers apart
@@ -57,17 +59,18 @@ def read_table(path: Path) -> "pl.DataFrame":
     if suffix in PARQUET_SUFFIXES:
         return read_parquet(path)
     if suffix in CSV_SUFFIXES:
-        return read_csv(path, lambda _: True)
+        return read_csv(path, list)
     raise DataError(f"{path} ends in {suffix or 'nothing'}; a table is {', '.join(CSV_SUFFIXES + PARQUET_SUFFIXES)}")
 
 
-def read_csv(path: Path, is_text: Callable[[str], bool]) -> "pl.DataFrame":
+def read_csv(path: Path, texts: Callable[[list[str]], Collection[str]]) -> "pl.DataFrame":
     """Comma-, semicolon- or tab-separated values in UTF-8, with or without a byte-order mark; row 0 is the line
     below the names.
 
     Parameters
     ----------
-    is_text : whether the column of this name is text whatever it holds; the types of others follow from all values
+    texts : from the names of all columns, those of columns that are text whatever they hold; the types of others
+        follow from all values
 
     Raises
     ------
@@ -76,13 +79,14 @@ def read_csv(path: Path, is_text: Callable[[str], bool]) -> "pl.DataFrame":
     import polars as pl
 
     try:
-        separator = _separator(path)
+        head = _head(path)
+        separator = _separator(head, path)
         first = pl.read_csv(
-            path, separator=separator, n_rows=1, has_header=False, infer_schema=False, truncate_ragged_lines=True
+            head, separator=separator, n_rows=1, has_header=False, infer_schema=False, truncate_ragged_lines=True
         )
         refuse_repeated(first.row(0), path)
-        names = pl.read_csv(path, separator=separator, n_rows=0).columns
-        as_text = {name: pl.String for name in names if is_text(name)}
+        names = pl.read_csv(head, separator=separator, n_rows=0).columns
+        as_text = dict.fromkeys(texts(names), pl.String)
         frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=as_text)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _no_utf8(path) or unreadable(path, error) from None
@@ -164,12 +168,17 @@ def numbers_or_text(column: "pl.Series") -> "pl.Series":
 
 
 def numbers_unless_merged(column: "pl.Series") -> "pl.Series":
-    """A column of text as numbers, or as booleans, where each text is one and no two become the same; else as it is."""
+    """A column of text as numbers, or as booleans, where each text is one and no two become the same; else as it is.
+
+    With a leading zero in some it stays text, because 007 of one file and 7 of another are two identifiers.
+    """
     import polars as pl
 
     plain = numbers_or_text(column)
     if plain.dtype != pl.String or column.str.contains(_WHOLE).all():  # beyond int64 the digits stay
         return plain
+    if column.str.contains(_LEADING_ZERO).any():
+        return column
     for dtype in (pl.Int64, pl.Float64):
         numbers = column.cast(dtype, strict=False)
         if numbers.null_count() == column.null_count():
@@ -187,10 +196,14 @@ def unreadable(path: Path, error: BaseException) -> DataError:
     return DataError(f"{path} is damaged or no {path.suffix} file: {reason}")
 
 
-def _separator(path: Path) -> str:
-    """What divides the columns, from the line of names."""
+def _head(path: Path) -> bytes:
+    """The first lines of a file, each of them whole."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        return file.read(_HEAD) + file.readline()
+
+
+def _separator(head: bytes, path: Path) -> str:
+    """What divides the columns, from the line of names."""
     if head.startswith(_UTF16):
         raise DataError(f"{path} is UTF-16 text; save it as UTF-8:  iconv -f UTF-16 -t UTF-8 {path}")
     if b"\r" in head and b"\n" not in head:

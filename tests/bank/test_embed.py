@@ -246,3 +246,13 @@ def test_mistakes_are_named(slides, labels):
         load_features("embed:h5?labels=labels.csv")
     with pytest.raises(DataError, match=r"joined to its labels: embed:h5/s000\.h5\?labels=FILE\.csv"):
         load_features("h5/s000.h5")
+
+
+def test_a_file_of_labels_has_no_features(slides, labels, tmp_path):
+    """Its numbered columns keep their texts apart."""
+    x = np.stack([patches[0] for patches in slides.values()])
+    np.savez("vectors.npz", X=x, ids=np.array(list(slides)))
+    sites = pl.Series("site1", ["01", "1", "2"] * (N // 3))
+    pl.read_csv(labels).with_columns(sites, site2=pl.lit("7")).write_csv("sites.csv")
+    found = load_features("embed:vectors.npz?labels=sites.csv")
+    assert set(found.train_columns["site1"].tolist()) == {"01", "1", "2"}

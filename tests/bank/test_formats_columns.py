@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -392,6 +393,9 @@ def csv_of(frame, path, **columns):
         (["1", "1.0", "2"], ["1", "2"]),
         (["10", "9", "2"], ["2", "9", "10"]),
         (["true", "false"], ["false", "true"]),
+        (["True", "False"], ["False", "True"]),
+        (["TRUE", "True", "FALSE"], ["FALSE", "TRUE", "True"]),
+        (["True", "1"], ["1", "True"]),
         (["NaN", "NA"], ["NA", "NaN"]),
     ],
 )
@@ -420,11 +424,12 @@ def test_groups_of_a_csv_file_are_told_apart_by_their_text(tmp_path, frame):
         (["01", "1", "2"], ["01", "1", "2"]),
         (["1e3", "1000", "2"], ["1e3", "1000", "2"]),
         (["9223372036854775809", "9223372036854775808"], ["9223372036854775809", "9223372036854775808"]),
-        (["007", "008"], [7, 8]),
+        (["007", "008"], ["007", "008"]),
         (["1e-05", "0.5", "1"], [1e-5, 0.5, 1.0]),
         (["1", "1.0", "2"], [1.0, 1.0, 2.0]),
         (["-3", "4"], [-3, 4]),
         (["true", "false"], [True, False]),
+        (["True", "False"], ["True", "False"]),
         (["a", "1"], ["a", "1"]),
     ],
 )
@@ -433,6 +438,56 @@ def test_further_columns_of_a_csv_file_are_numbers_unless_two_texts_are_one(tmp_
     assert load_features(path).train_columns["site"].tolist()[: len(values)] == values
     named = load_features(path, features_columns="f*").train_columns["site"]
     assert named.tolist()[: len(values)] == values
+
+
+@pytest.mark.parametrize("name", ["hospital1", "site", "patient_2"])
+@pytest.mark.parametrize("texts", [["01", "1", "2", "3"], ["1e3", "1000", "2", "3"], ["true", "True", "x", "y"]])
+def test_any_column_that_groups_keeps_its_texts_apart(tmp_path, frame, name, texts):
+    """A name that ends in a digit makes no feature of a column, and nothing reads it as numbers."""
+    found = load_features(csv_of(frame, tmp_path / "f.csv", **{name: texts}), group=name)
+    assert set(found.train_columns[name].tolist()) == set(texts)
+
+
+def test_columns_that_the_caller_does_not_select_keep_their_texts_apart(tmp_path, frame):
+    """A second family beside the features has to be left out by name."""
+    path = csv_of(frame, tmp_path / "f.csv", site1=["01", "1"], site2=["7", "8"])
+    found = load_features(path, features_columns="f*", group="site1")
+    assert set(found.train_columns["site1"].tolist()) == {"01", "1"}
+    assert set(found.train_columns["site2"].tolist()) == {7, 8}
+
+
+def test_groups_of_two_files_are_told_apart_by_their_text(tmp_path, frame):
+    train = csv_of(frame.drop("split"), tmp_path / "train.csv", site=["01", "02"])
+    test = csv_of(frame.drop("split"), tmp_path / "test.csv", site=["1", "2"])
+    found = load_features(train, test, group="site")
+    assert set(found.train_columns["site"].tolist()) == {"01", "02"}
+    assert set(found.test_columns["site"].tolist()) == {"1", "2"}
+
+
+def test_a_csv_file_is_opened_twice(tmp_path, frame, monkeypatch):
+    """Once for its line of names, once for its rows."""
+    path = csv_of(frame, tmp_path / "f.csv")
+    opened = []
+    read, open_ = pl.read_csv, Path.open
+    monkeypatch.setattr(pl, "read_csv", lambda source, **o: [opened.append(source), read(source, **o)][1])
+    monkeypatch.setattr(Path, "open", lambda self, *a, **o: [opened.append(self), open_(self, *a, **o)][1])
+    load_features(path)
+    assert opened.count(path) == 2
+
+
+@pytest.mark.parametrize("how", ["a line of names beyond 1 MiB", "a text across 1 MiB"])
+def test_the_line_of_names_of_a_large_csv_file(tmp_path, frame, how):
+    path = tmp_path / "f.csv"
+    if "names" in how:
+        wide = "n" * 600_000
+        frame.rename({"f0": f"{wide}0", "f1": f"{wide}1"}).with_columns(patient=pl.lit("01")).write_csv(path)
+        chosen = "n*"
+    else:
+        lines = "\n" * 700_000
+        frame.with_columns(note=pl.lit(lines), patient=pl.lit("01")).write_csv(path)
+        chosen = "f*"
+    found = load_features(path, features_columns=chosen)
+    assert found.train_columns["patient"].tolist() == ["01"] * len(found.y_train)
 
 
 @pytest.mark.parametrize("name", ["label", "split", "f2"])

@@ -37,16 +37,13 @@ def read_frame(
     """The columns of a file; only those that may be features are numbers from the start.
 
     Identifiers are text (007 is not 7). Labels and groups are text unless all of them are numbers plainly written, and
-    other columns unless all are numbers, of which no two texts are the same.
+    other columns unless all are numbers, of which none has a leading zero and no two texts are the same.
 
     Parameters
     ----------
-    columns : names or patterns of the feature columns, if the caller gives them
+    columns : names or patterns of the feature columns, if the caller gives them; () if there are none in the file
     ids, labels : names of columns that are such beside the usual names
     """
-    import polars as pl
-
-    chosen = chosen_names(columns)
 
     def is_id(name: str) -> bool:
         return name in ids or name.lower() in IDS
@@ -54,18 +51,27 @@ def read_frame(
     def is_label(name: str) -> bool:
         return not is_id(name) and (name in labels or says_what_rows_are(name))
 
-    def may_be_feature(name: str) -> bool:
-        if is_id(name) or is_label(name):
-            return False
-        family = re.fullmatch(r"(.*?)[0-9]+", name, re.DOTALL)
-        if family is not None and not says_what_rows_are(family[1]):
-            return True
-        return name in chosen or any(fnmatchcase(name, pattern) for pattern in chosen)
+    def beside(names: Sequence[str]) -> set[str]:
+        """All but what may be features."""
+        taken = {name for name in names if is_id(name) or is_label(name)}
+        return taken | (set(names) - _possible_features(names, columns))
 
-    frame = read_csv(path, lambda name: not may_be_feature(name))
-    beside = [name for name, dtype in frame.schema.items() if dtype == pl.String and not is_id(name)]
+    frame = read_csv(path, beside)
     return frame.with_columns(
         numbers_or_text(frame[name]) if is_label(name) else numbers_unless_merged(frame[name])
-        for name in beside
-        if not may_be_feature(name)
+        for name in beside(frame.columns)
+        if not is_id(name)
     )
+
+
+def _possible_features(names: Sequence[str], columns: str | Sequence[str] | None) -> set[str]:
+    """The columns that the caller selects, else the members of numbered families."""
+    if columns is not None:
+        chosen = chosen_names(columns)
+        return {name for name in names if any(name == one or fnmatchcase(name, one) for one in chosen)}
+    families: dict[str, set[str]] = {}
+    for name in names:
+        member = re.fullmatch(r"(.*?)[0-9]+", name, re.DOTALL)
+        if member is not None and not says_what_rows_are(member[1]):
+            families.setdefault(member[1], set()).add(name)
+    return {name for family in families.values() if len(family) > 1 for name in family}

@@ -179,7 +179,7 @@ class _Labels:
 
 
 def _label_table(asked: Embedding) -> tuple[_Labels, str]:
-    frame = _read_frame(asked.labels, asked.id, (asked.label, asked.group))
+    frame = _read_frame(asked.labels, asked.id, (asked.label, asked.group), columns=())
 
     def column(given: str | None, usual: Sequence[str], what: str) -> str | None:
         if given is not None:

@@ -90,8 +90,8 @@ def load_features(
         `X.npy,y.npy`. Arrays are X_train, y_train, X_test, y_test (or X, y), perhaps ids_train, ids_test and
         further vectors NAME_train, NAME_test, for instance groups. A file of columns has `label`, the features (a
         column of lists `features`, or numbered columns f0, f1, …), and perhaps `split`, `sample_id` and others. Labels
-        and groups of a csv file are text unless all are numbers plainly written: 01 and 1 are two classes; further
-        columns are numbers unless two of their texts are one number.
+        and groups of a csv file are text unless all are numbers plainly written: 01 and 1 are two classes, 1 and 1.0
+        are one. Further columns are text where one has a leading zero, or two texts are one number otherwise written.
     test : the test rows, if they are in a file of their own; both files then hold `X, y`
     seed, test_fraction : of the stratified cut where the file does not tell train from test
     features_columns : names or patterns of the feature columns of a parquet or csv file: "f*", "a,b,c", or a

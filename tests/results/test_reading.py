@@ -148,6 +148,53 @@ def test_a_table_of_another_run_is_refused(runs):
         read_results(runs / "b")
 
 
+@pytest.fixture(scope="module")
+def full(tmp_path_factory) -> Path:
+    """A run with everything that rows tell of: few-shot sizes, another metric, a control."""
+    whole = make(shots="5", draws=3, metrics="balanced").with_control(make(2))
+    folder = tmp_path_factory.mktemp("full") / "run"
+    return Run.of(whole, provenance=Provenance(encoder="one", data="toy", control="pixels")).save(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"se": pl.col("se") * 2}, "se of one toy ridge strict all 5 error"),
+        ({"low": pl.col("low") - 0.1}, "low of "),
+        ({"high": pl.lit(None, pl.Float64)}, "high of .* is None, and 0"),
+        ({"n": pl.col("n") + 1}, "n of "),
+        ({"n_groups": pl.lit(7)}, "n_groups of .* is 7, and None is recorded"),
+        ({"df": pl.lit(9.0)}, "df of "),
+        ({"grade": pl.lit("none")}, "grade of .* is none"),
+        ({"metric": pl.lit("error")}, "numbers of its own"),
+        ({"shots": pl.lit(None, pl.String)}, "numbers of its own"),
+        ({"group": pl.lit("all")}, "numbers of its own"),
+        ({"target": pl.lit("age")}, "numbers of its own"),
+        ({"encoder": pl.lit("one")}, "numbers of its own"),
+        ({"estimate": pl.when(pl.col("group") == "control").then(0.5).otherwise("estimate")}, "estimate of pixels"),
+        ({"estimate": pl.when(pl.col("metric") == "balanced").then(0.5).otherwise("estimate")}, "of .*balanced"),
+        ({"estimate": pl.when(pl.col("shots") == "5").then(0.5).otherwise("estimate")}, "estimate of one toy .* 5 "),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)  # fmt: skip
+def test_whatever_a_row_says_is_that_of_the_record(full, tmp_path, change, said):
+    folder = tmp_path / "run"
+    shutil.copytree(full, folder)
+    assert read_results(folder).height == pl.read_parquet(folder / "results.parquet").height
+    pl.read_parquet(full / "results.parquet").with_columns(**change).write_parquet(folder / "results.parquet")
+    with pytest.raises(ResultError, match=f"run: results.parquet and run.json are not of the same run.*: .*{said}"):
+        read_results(folder)
+
+
+def test_a_table_with_values_of_another_kind_is_damaged(full, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(full, folder)
+    rows = pl.read_parquet(full / "results.parquet")
+    rows.with_columns(estimate=pl.lit("much")).write_parquet(folder / "results.parquet")
+    with pytest.raises(ResultError, match=r"is damaged: results.parquet has values of another kind \(.*much"):
+        read_results(folder)
+
+
 def test_a_later_version_is_refused(runs):
     file = runs / "a" / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"schema_version": 99}), encoding="utf-8")

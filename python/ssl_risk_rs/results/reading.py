@@ -4,13 +4,15 @@ import glob
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.frames import COLUMNS
+from ssl_risk_rs.results.metrics import ERROR
 from ssl_risk_rs.results.run import SCHEMA_VERSION, ResultError, Run
+from ssl_risk_rs.results.written import recorded_rows, row_disagreement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +181,7 @@ def _read(folder: Path) -> "pl.DataFrame":
     try:
         document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         schema, created = document["schema_version"], document["created"]
-        recorded = _recorded(document) if schema == SCHEMA_VERSION else []
+        recorded = recorded_rows(document) if schema == SCHEMA_VERSION else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(f"{folder} is damaged: {type(error).__name__} {error}") from error
     if schema != SCHEMA_VERSION:
@@ -191,41 +193,22 @@ def _read(folder: Path) -> "pl.DataFrame":
             raise ResultError(f"{folder} is damaged: results.parquet cannot be read ({error})") from error
     if unknown := [name for name in rows.columns if name not in COLUMNS]:
         raise ResultError(f"{folder} has a column that this release does not know: {unknown[0]}; upgrade it")
-    if schema == SCHEMA_VERSION and _written(rows) != recorded:
-        raise ResultError(
-            f"{folder}: results.parquet and run.json are not of the same run, or one of them was changed. Take both "
-            "files of one run, or run it again"
-        )
     if "metric" not in rows.columns:  # until there were others, every number was a 0-1 error
-        rows = rows.with_columns(pl.lit("error").alias("metric"))
+        rows = rows.with_columns(pl.lit(ERROR.name).alias("metric"))
+    types = _types()
+    try:
+        rows = rows.cast({name: types[name] for name in rows.columns})
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise ResultError(f"{folder} is damaged: results.parquet has values of another kind ({reason})") from error
+    if schema == SCHEMA_VERSION and (problem := row_disagreement(rows, recorded)) is not None:
+        raise ResultError(
+            f"{folder}: results.parquet and run.json are not of the same run, or one of them was changed: {problem}. "
+            "Take both files of one run, or run it again"
+        )
     rows = rows.with_columns(
         pl.lit(str(folder)).alias("path"), pl.lit(str(created)).alias("created"), pl.lit(schema).alias("schema")
     )
-    types = _types()
     return rows.select(
         [(pl.col(name) if name in rows.columns else pl.lit(None)).cast(types[name]).alias(name) for name in types]
     )
-
-
-#: columns that say whether rows are of a record
-_IDENTITY = ("encoder", "data", "probe", "protocol", "quantity", "estimate")
-
-
-def _recorded(document: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """The identity of each number of all labels in a run.json, in its order."""
-    found = []
-    for d in document["decompositions"]:
-        head = (document["encoder"], document["data"], d["method"]["probe"], d["method"]["protocol"])
-        for part in (d, *d.get("metrics", ())):
-            found += [(*head, e["quantity"], e["estimate"]) for e in part["estimates"].values()]
-    return found
-
-
-def _written(rows: "pl.DataFrame") -> "list[tuple[Any, ...]] | None":
-    """The same of a results.parquet; None where it lacks a column."""
-    if not {*_IDENTITY, "group"} <= set(rows.columns):
-        return None
-    whole = rows.filter(group="all")
-    if "shots" in whole.columns:
-        whole = whole.filter(whole["shots"].is_null())
-    return whole.with_columns(whole["estimate"].fill_nan(None)).select(_IDENTITY).rows()

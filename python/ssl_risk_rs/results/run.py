@@ -254,7 +254,7 @@ class Run:
         if not run.decompositions:
             raise ResultError(f"{file} holds no decomposition: run it again")
         for d in run.decompositions:
-            for problem in disagreements(d):
+            if (problem := next(disagreements(d), None)) is not None:
                 raise ResultError(
                     f"{folder}: run.json and outcomes.npz are not of the same run, or one of them was changed: "
                     f"{problem}. Take both files of one run, or run it again"

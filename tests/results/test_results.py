@@ -177,6 +177,10 @@ def test_runs_of_version_1_are_read(tmp_path):
     assert loaded.frame().height == len(values)
     loaded.save(tmp_path / "new")  # and is written as the present version
     assert number(str(Run.load(tmp_path / "new")), "probe generalization") == 7.0
+    old["decompositions"][0]["sizes"]["subsets"] = 10**12
+    (folder / "run.json").write_text(json.dumps(old), encoding="utf-8")
+    with pytest.raises(ResultError, match=r"old is damaged.*1000000000000 held-out subsets are recorded"):
+        Run.load(folder)
 
 
 def test_what_is_no_run_is_said(tmp_path, result):
@@ -215,6 +219,19 @@ def lose_estimate(document: dict) -> None:
     document["decompositions"][0]["estimates"]["risk_as"]["estimate"] = None
 
 
+def at(*place):
+    """Puts the last of `place` where the others lead in the record of a decomposition."""
+    *there, name, value = place
+
+    def change(document: dict) -> None:
+        found = document["decompositions"][0]
+        for step in there:
+            found = found[step]
+        found[name] = value
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -236,6 +253,21 @@ def lose_estimate(document: dict) -> None:
         ({"0.shots.5.draws": lambda a: a + 120}, "draws of 5 shots lie between"),
         ({"0.shots.5.wrong_test": lambda a: ~a}, r"risk_us \(5 shots\) .* by the outcomes"),
         (change_estimate, "agg_risk .* is recorded as"),
+        (at("sizes", "subsets", 10**12), "1000000000000 held-out subsets are recorded, and a run has at most 127"),
+        (at("sizes", "subsets", -1), "-1 held-out subsets"),
+        (at("sizes", "folds", 10**25), "10000000000000000000000000 folds are recorded"),
+        (at("estimates", "risk_af", "n", 10**25), "risk_af is recorded as judged on 10000000000000000000000000 rows"),
+        (at("estimates", "risk_af", "n", -1), "risk_af is recorded as judged on -1 rows"),
+        (at("estimates", "risk_af", "n_groups", 10**20), "risk_af is recorded as judged on 100000000000000000000 gr"),
+        (at("metrics", 0, "estimates", "risk_us", "n_groups", 2**63), "risk_us is recorded as judged on"),
+        (at("shots", 0, "estimates", "risk_us", "n", 2**63), "risk_us is recorded as judged on"),
+        (at("control", "sizes", "subsets", 10**12), "of the control encoder, 1000000000000 held-out subsets"),
+        (at("estimates", "probe_gen", "se", 1e308), "probe_gen is .* with a standard error of 1e.308, which no error"),
+        (at("penalties", "tuned", "value", 7.0), "the penalty tuned is 7, which is none of the values tried"),
+        (at("penalties", "tuned", "rows", [0]), "the penalty tuned has 1 numbers of rows for"),
+        (at("penalties", "tuned", "rows", 0, 0), "values of the penalty tuned are recorded as judged on 0 to"),
+        (at("notes", [{"code": "zz", "values": {}}]), "the note 'zz' cannot be read"),
+        (at("notes", [{"code": "cut_made", "values": {"file": "f"}}]), "the note 'cut_made' cannot be read"),
         (lose_estimate, "risk_as has no finite estimate"),
         (lambda document: document["decompositions"][0]["method"].update(confidence=2.0), "confidence 2.0"),
         (lambda document: document["decompositions"][0]["metrics"][0].update(metric="zz"), "metric 'zz'"),
@@ -255,6 +287,15 @@ def test_files_of_different_runs_are_no_run(few_shot, tmp_path, unchecked_arrays
     with pytest.raises(
         ResultError, match=f"r: run.json and outcomes.npz are not of the same run.*{said}.*run it again"
     ):
+        Run.load(folder)
+
+
+def test_outcomes_of_more_rows_than_there_are_bits_are_damaged(few_shot, tmp_path, unchecked_arrays):
+    folder = few_shot.save(tmp_path / "r")
+    with np.load(folder / "outcomes.npz") as archive:
+        arrays = dict(archive)
+    np.savez(folder / "outcomes.npz", **arrays | {"0.shots.5.n_test": np.array(10**12)})
+    with pytest.raises(ResultError, match=r"r is damaged.* wrong_test are \(3, 6\), too few for 1000000000000 rows"):
         Run.load(folder)
 
 

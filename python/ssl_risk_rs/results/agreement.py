@@ -1,25 +1,33 @@
 """Whether the record of a decomposition and its outcomes are of the same run."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, ShotOutcomes
 from ssl_risk_rs.results.judgements import NO_SUBSET, Judgements, Outcome
 from ssl_risk_rs.results.metrics import HEADLINES, METRICS, Metric, risk_of
 from ssl_risk_rs.results.quantities import QUANTITIES, components
-from ssl_risk_rs.results.record import Sizes
+from ssl_risk_rs.results.record import Penalty, Sizes
 
 if TYPE_CHECKING:
     from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["disagreements"]
+__all__ = ["MOST_PARTS", "disagreements", "unreadable_notes"]
 
 #: of a recorded number: sums of a million float64 terms in another order stay below it, one row of a million does not
 TOLERANCE = 1e-9
+#: floats count exactly up to here, and no table has more rows
+MOST_ROWS = 2**53
+#: subsets and folds are numbered in int8
+MOST_PARTS = 127
+#: the square of a number up to here is finite
+LARGEST = 1e100
 
 
 def disagreements(d: "Decomposition") -> Iterator[str]:
@@ -51,6 +59,11 @@ def _record(d: "Decomposition") -> Iterator[str]:
     for other in d.metrics:
         if other.metric not in METRICS:
             yield f"metric {other.metric!r} is none of this release"
+    yield from _sizes(d.sizes)
+    for name, penalty in d.penalties.items():
+        yield from _penalty(name, penalty)
+    notes = (d.notes, *(other.notes for other in d.metrics), *(shot.notes for shot in d.shots))
+    yield from unreadable_notes(chain(*notes))
     of_draws = components(supervised=d.supervised)  # whatever the order: draws have no R_UF
     for estimates, names in (
         (d.estimates, d.component_names),
@@ -62,8 +75,39 @@ def _record(d: "Decomposition") -> Iterator[str]:
                 yield f"{name!r}, recorded as {e.quantity!r}, is no quantity"
             if not math.isfinite(e.estimate):
                 yield f"{name} has no finite estimate"
+            if abs(e.estimate) > LARGEST or e.se > LARGEST:
+                yield f"{name} is {e.estimate:g} with a standard error of {e.se:g}, which no error is"
+            for number, what in ((e.n, "rows"), (e.n_groups, "groups")):
+                if number is not None and not 0 <= number <= MOST_ROWS:
+                    yield f"{name} is recorded as judged on {number} {what}"
         if missing := [name for name in (*names, "agg_risk") if name not in estimates]:
             yield f"no {missing[0]} is recorded"
+
+
+def _sizes(sizes: Sizes) -> Iterator[str]:
+    for number, what in ((sizes.subsets, "held-out subsets"), (sizes.folds, "folds"), (sizes.folds_judged, "folds")):
+        if not 0 <= number <= MOST_PARTS:
+            yield f"{number} {what} are recorded, and a run has at most {MOST_PARTS}"
+
+
+def _penalty(name: str, p: Penalty) -> Iterator[str]:
+    """What was tried: each value has its cost, and the best is one of them."""
+    for costs, what in ((p.errors, "errors"), (p.losses, "losses"), (p.rows, "numbers of rows")):
+        if costs and len(costs) != len(p.grid):
+            yield f"the penalty {name} has {len(costs)} {what} for {len(p.grid)} values"
+    if p.grid and p.value not in p.grid:
+        yield f"the penalty {name} is {p.value:g}, which is none of the values tried"
+    if any(not 0 < rows <= MOST_ROWS for rows in p.rows):
+        yield f"values of the penalty {name} are recorded as judged on {min(p.rows)} to {max(p.rows)} rows"
+
+
+def unreadable_notes(notes: Iterable[Note]) -> Iterator[str]:
+    """Notes that are none of this release, or lack what their sentence says."""
+    for note in notes:
+        try:
+            note.sentence()
+        except (KeyError, TypeError, ValueError, OverflowError):
+            yield f"the note {note.code!r} cannot be read"
 
 
 def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:

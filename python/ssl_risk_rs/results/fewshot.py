@@ -136,6 +136,8 @@ class ShotOutcomes:
         judged, n_test = arrays["judged"], int(arrays["n_test"])
 
         def bits(name: str, count: int) -> np.ndarray:
+            if arrays[name].ndim != 2 or not 0 <= count <= 8 * arrays[name].shape[1]:
+                raise ShapeError(f"few-shot outcomes {name} are {arrays[name].shape}, too few for {count} rows")
             return np.asarray(np.unpackbits(arrays[name], axis=1, count=count).astype(bool))
 
         return cls(arrays["draws"], judged, bits("wrong_train", len(judged)), bits("wrong_test", n_test))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
-from ssl_risk_rs.results.agreement import disagreements
+from ssl_risk_rs.results.agreement import disagreements, unreadable_notes
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotOutcomes, ShotSize
 from ssl_risk_rs.results.frames import draws_frame, tidy
@@ -253,12 +254,12 @@ class Run:
             raise ResultError(f"{folder} is damaged, or no run folder: {type(error).__name__} {error}") from error
         if not run.decompositions:
             raise ResultError(f"{file} holds no decomposition: run it again")
-        for d in run.decompositions:
-            if (problem := next(disagreements(d), None)) is not None:
-                raise ResultError(
-                    f"{folder}: run.json and outcomes.npz are not of the same run, or one of them was changed: "
-                    f"{problem}. Take both files of one run, or run it again"
-                )
+        problems = chain(unreadable_notes(run.provenance.notes), *map(disagreements, run.decompositions))
+        if (problem := next(problems, None)) is not None:
+            raise ResultError(
+                f"{folder}: run.json and outcomes.npz are not of the same run, or one of them was changed: {problem}. "
+                "Take both files of one run, or run it again"
+            )
         return run
 
     def _document(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Their outcomes had no labels: numbers are read, judged rows are not.
 from collections.abc import Mapping
 from typing import Any
 
+from ssl_risk_rs.results.agreement import MOST_PARTS
 from ssl_risk_rs.results.quantities import QUANTITIES
 
 __all__ = ["upgraded"]
@@ -22,6 +23,8 @@ def upgraded(found: Mapping[str, Any]) -> dict[str, Any]:
 def _decomposition(found: Mapping[str, Any]) -> dict[str, Any]:
     settings, sizes, control = found["settings"], found["sizes"], found.get("control")
     paper = settings["protocol"] == "paper"
+    if not 0 <= sizes["subsets"] <= MOST_PARTS:
+        raise ValueError(f"{sizes['subsets']} held-out subsets are recorded")
     return {
         **found,
         "method": {

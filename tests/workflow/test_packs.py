@@ -147,6 +147,24 @@ def test_other_metrics_and_the_other_order_hold_too(made: Path, tmp_path: Path):
     assert found.holds and {("balanced", "agg_risk"), ("error", "enc_gen_alt")} <= quantities
 
 
+def test_metrics_of_the_control_hold_too(made: Path, tmp_path: Path):
+    with np.load(made / "a.npz") as arrays:
+        given = [arrays[name] for name in ("X_train", "y_train", "X_test", "y_test")]
+    narrow = [array[:, :2].copy() if array.ndim == 2 else array for array in given]
+    result, control = (decompose(*arrays, probe="ridge", metrics="balanced") for arrays in (given, narrow))
+    result.with_control(control).save(tmp_path / "run")
+    read_results(tmp_path / "run").write_csv(tmp_path / "t.csv")
+    write_pack([tmp_path / "run"], tmp_path / "p")
+    found = verify_table(tmp_path / "t.csv", tmp_path / "p")
+    assert found.holds and ("control", "balanced") in {
+        (dict(c.cell.keys)["group"], dict(c.cell.keys)["metric"]) for c in found.cells
+    }
+    wrong = pl.when(group="control", metric="balanced").then(0.123).otherwise("estimate")
+    read_results(tmp_path / "run").with_columns(estimate=wrong).write_csv(tmp_path / "t.csv")
+    found = verify_table(tmp_path / "t.csv", tmp_path / "p")
+    assert {c.verdict for c in found.cells} == {Verdict.HOLDS, Verdict.OTHER_NUMBER}
+
+
 def test_ten_thousand_changed_bytes_are_all_found(made: Path, tmp_path: Path):
     file = tmp_path / "p"
     write_pack([made / "runs/a"], file)

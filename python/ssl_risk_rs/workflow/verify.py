@@ -127,16 +127,22 @@ def _computed(
         "protocol": d.method.protocol, "shots": "", "group": "all", "metric": d.method.metric,
         "target": run.provenance.target or "",
     }  # fmt: skip
-    yield _Result(keys, _from_outcomes(d), _again(pack, packed, i, d, say))
+    yield from _of_all_labels(d, keys, _again(pack, packed, i, d, say))
+    for shot in d.shots:
+        yield _Result({**keys, "shots": shot.size.name}, _few_shot(d, shot), {})
+    if d.control is not None:
+        yield from _of_all_labels(
+            d.control, {**keys, "encoder": run.provenance.control or "control", "group": "control"}, {}
+        )
+
+
+def _of_all_labels(d: Decomposition, keys: Mapping[str, str], again: Mapping[str, float]) -> Iterator[_Result]:
+    """The estimates in the 0-1 error, and in the other metrics that the record names."""
+    yield _Result(keys, _from_outcomes(d), again)
     if d.metrics and d.judgements is not None:
         metrics = [METRICS[measured.metric] for measured in d.metrics]
         for measured in measure_metrics(d.judgements, metrics, d.method, _crowded(d))[0]:
             yield _Result({**keys, "metric": measured.metric}, measured.estimates, {})
-    for shot in d.shots:
-        yield _Result({**keys, "shots": shot.size.name}, _few_shot(d, shot), {})
-    if d.control is not None:
-        control = {**keys, "encoder": run.provenance.control or "control", "group": "control"}
-        yield _Result(control, _from_outcomes(d.control), {})
 
 
 def _from_outcomes(d: Decomposition) -> Mapping[str, Estimate]:

@@ -768,8 +768,8 @@ def test_a_result_that_cannot_be_recorded_is_printed(monkeypatch):
     assert not Path("r").exists()
 
 
-@pytest.mark.parametrize("words", [("--ci", "nan"), ("--tol", "inf"), ("--seed", 2**64), ("--threads", 10**6),
-                                   ("--metric", "bogus"), ("--shots", "abc")])  # fmt: skip
+@pytest.mark.parametrize("words", [("--ci", "nan"), ("--tol", "inf"), ("--tol", 1), ("--seed", 2**64),
+                                   ("--threads", 10**6), ("--metric", "bogus"), ("--shots", "abc")])  # fmt: skip
 def test_values_that_no_run_can_have_are_misuse(words):
     assert complaint("decompose", "f.npz", *words, code=2)
 

@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
+from ssl_risk_rs._limits import MOST_CONFIDENCE, MOST_SEED, MOST_SUBSETS, MOST_THREADS, TOLERANCE_BELOW
+
 __all__ = [
     "CONFIDENCE",
     "SEED",
+    "SPLITS",
     "THREADS",
+    "TOLERANCE",
     "FiniteRange",
     "columns_options",
     "command_line",
@@ -58,12 +62,11 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-#: more threads than any machine has would only wait for each other
-THREADS = click.IntRange(1, 1024)
-#: what the keys of splits hold
-SEED = click.IntRange(0, 2**64 - 1)
-#: nearer to 1, quantiles are beyond what float64 tells apart
-CONFIDENCE = FiniteRange(0, 0.999999, min_open=True)
+THREADS = click.IntRange(1, MOST_THREADS)
+SEED = click.IntRange(0, MOST_SEED)
+SPLITS = click.IntRange(1, MOST_SUBSETS)
+CONFIDENCE = FiniteRange(0, MOST_CONFIDENCE, min_open=True)
+TOLERANCE = FiniteRange(0, TOLERANCE_BELOW, min_open=True, max_open=True)
 
 
 class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2

@@ -238,7 +238,7 @@ def probe_options(command: Command) -> Command:
             "paper's protocol warn. Of features without images, equal rows are warned of, and refused if asked.",
         ),
         click.option(
-            "--splits", "n_subsets", type=click.IntRange(1, 3),
+            "--splits", "n_subsets", type=opt.SPLITS,
             help="R_AS is averaged over this many held-out training subsets. The default is 3, or 1 where a fit takes "
             "minutes.",
         ),
@@ -269,7 +269,7 @@ def probe_options(command: Command) -> Command:
         click.option(
             "--seed", type=opt.SEED, help="Splits are drawn by sample id and this seed. The default is 0."
         ),
-        click.option("--tol", type=opt.FiniteRange(0, 1, min_open=True),
+        click.option("--tol", type=opt.TOLERANCE,
                      help="Logistic fits end at this relative suboptimality. The default is 1e-6 for small data, else "
                      "3e-4, and 1e-3 for fits that only tune."),
         click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores."),

@@ -28,9 +28,9 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
 @click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together. As above.")
 @click.option("--shared-groups", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
 @click.option("--overlap", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
-@click.option("--splits", "n_subsets", type=click.IntRange(1, 3), help="Held-out training subsets. As above.")
+@click.option("--splits", "n_subsets", type=opt.SPLITS, help="Held-out training subsets. As above.")
 @click.option("--seed", type=opt.SEED, help="Seed of the splits. As above.")
-@click.option("--tol", type=opt.FiniteRange(0, 1, min_open=True), help="As in `decompose`.")
+@click.option("--tol", type=opt.TOLERANCE, help="As in `decompose`.")
 @click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores.")
 @click.option(
     "--ci", "confidence", type=opt.CONFIDENCE,

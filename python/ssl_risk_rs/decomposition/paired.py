@@ -20,6 +20,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.intervals import FEW_DF, FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, MUCH_TOO_OPTIMISTIC
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
@@ -174,8 +175,7 @@ def compare(
     check_methods(chosen, labels)
     method = chosen[0].method
     confidence = method.confidence if confidence is None else confidence
-    if not 0 < confidence < 1:
-        raise ParameterError(f"confidence must lie between 0 and 1, got {confidence}")
+    check_confidence(confidence)
     judged = common_rows([j for d in chosen if (j := d.judgements) is not None], labels)
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
     encoders = [

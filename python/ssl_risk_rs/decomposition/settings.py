@@ -2,9 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Literal
 
+from ssl_risk_rs._limits import (
+    MOST_PARTS,
+    MOST_PASSES,
+    MOST_ROWS,
+    MOST_SEED,
+    MOST_SUBSETS,
+    MOST_THREADS,
+    TOLERANCE_BELOW,
+    check_confidence,
+    check_positive,
+    check_whole,
+)
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, parse_shots
 from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
@@ -26,8 +37,11 @@ TOL = 3e-4
 TUNING_TOL = 1e-3
 FLOOR = 1e-5
 N_FOLDS = 5
-#: more threads than any machine has would only wait for each other; nearer to 1, quantiles are beyond float64
-MOST_THREADS, MOST_CONFIDENCE = 1024, 0.999999
+#: whole numbers that may be None → least and most
+_OPTIONAL = {
+    "tuning_folds": (1, MOST_PARTS), "n_subsets": (1, MOST_SUBSETS), "subset_size": (1, MOST_ROWS),
+    "seed": (0, MOST_SEED), "n_threads": (1, MOST_THREADS),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +110,17 @@ class Settings:
             raise ParameterError(f"scaling must be 'none', 'standardize' or 'minmax', got {self.scaling!r}")
         if self.order not in ("paper", "alternative", "both"):
             raise ParameterError(f"order must be 'paper', 'alternative' or 'both', got {self.order!r}")
-        if self.n_subsets is not None and not 1 <= self.n_subsets <= 3:
-            raise ParameterError(f"splits must be 1, 2 or 3, got {self.n_subsets}")
-        if self.n_folds < 2:
-            raise ParameterError(f"at least 2 folds are needed to tune a penalty, got {self.n_folds}")
-        if self.tuning_folds is not None and not 1 <= self.tuning_folds <= self.n_folds:
+        check_whole("n_folds", self.n_folds, 2, MOST_PARTS)
+        check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
+        for name, (least, most) in _OPTIONAL.items():
+            if (value := getattr(self, name)) is not None:
+                check_whole(name, value, least, most)
+        if self.tuning_folds is not None and self.tuning_folds > self.n_folds:
             raise ParameterError(f"{self.tuning_folds} folds cannot be judged: there are {self.n_folds}")
-        for name, value, most in (("seed", self.seed, 2**64 - 1), ("n_threads", self.n_threads, MOST_THREADS),
-                                  ("max_passes", self.max_passes, 2**31 - 1)):  # fmt: skip
-            least = 0 if name == "seed" else 1
-            if value is not None and not (isinstance(value, Integral) and least <= value <= most):
-                raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
-        if not 0 < self.confidence <= MOST_CONFIDENCE:
-            raise ParameterError(f"confidence must lie between 0 and {MOST_CONFIDENCE}, got {self.confidence}")
-        if not 0 < self.floor < math.inf:
-            raise ParameterError(f"the floor must be positive, got {self.floor}")
-        if self.tol is not None and not 0 < self.tol < 1:
-            raise ParameterError(f"tol must lie between 0 and 1, got {self.tol}")
+        check_confidence(self.confidence)
+        check_positive("floor", self.floor, math.inf)
+        if self.tol is not None:
+            check_positive("tol", self.tol, TOLERANCE_BELOW)
         refuse_probabilities(self.probe, parse_metrics(self.metrics))
         self._validate_shots()
         if self.protocol == "paper":
@@ -125,6 +133,8 @@ class Settings:
             return
         if self.shots != "auto":
             parse_shots(self.shots)
+        if self.draws is not None:
+            check_whole("draws", self.draws, 0, MOST_ROWS)
         if self.draws is not None and self.draws < 2:
             count = f"{self.draws} draw{'' if self.draws == 1 else 's'}"
             raise ParameterError(

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ssl_risk_rs import _core
 from ssl_risk_rs._float32 import refuse_masked
 from ssl_risk_rs._labels import refuse_unlabelled
+from ssl_risk_rs._limits import MOST_PASSES, MOST_ROWS, MOST_SEED, check_whole
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
@@ -58,13 +59,6 @@ def alpha_from_ridge(ridge_alpha: float, n_samples: int) -> float:
     ParameterError unless both are positive and finite.
     """
     return _positive(ridge_alpha, "ridge_alpha") / _positive(n_samples, "n_samples")
-
-
-def _whole(value: int, name: str, low: int, high: int | None = None) -> int:
-    if not isinstance(value, (int, np.integer)) or value < low or (high is not None and value > high):
-        limits = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ParameterError(f"{name} must be a whole number, {limits}, got {value!r}")
-    return int(value)
 
 
 def _positive(value: float, name: str) -> float:
@@ -410,9 +404,9 @@ class RidgeProbeCV(_Probe):
 
     def _checked_settings(self) -> list[float]:
         """The penalties, none for the default."""
-        n_folds = _whole(self.n_folds, "n_folds", 2, 254)
-        _whole(self.max_judged, "max_judged", n_folds)
-        _whole(self.random_state, "random_state", 0)
+        check_whole("n_folds", self.n_folds, 2, 254)  # cells that the core numbers in a byte
+        check_whole("max_judged", self.max_judged, self.n_folds, MOST_ROWS)
+        check_whole("random_state", self.random_state, 0, MOST_SEED)
         if self.alphas is None:
             return []
         if len(alphas := np.atleast_1d(self.alphas)) == 0:
@@ -508,14 +502,14 @@ class LogisticProbe(_Probe):
         As `RidgeProbe.fit`, and ParameterError for a setting out of range.
         """
         alpha = _positive(self.alpha, "alpha")
-        max_passes = _whole(self.max_passes, "max_passes", 1)
+        check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         features, rows, labels = self._prepare(X, y)
         # but for the variances to standardize with, products of features only shape the solver's steps
         precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
         solver = self._open(features)
         moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
         design = moments.design(scaling=self.scaling, n_threads=self.n_threads)
-        fit = solver.fit_logistic(rows, labels, design, alpha, tol=float(self.tol), max_passes=max_passes)
+        fit = solver.fit_logistic(rows, labels, design, alpha, tol=float(self.tol), max_passes=int(self.max_passes))
         self._keep(fit.probe)
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop
         self.converged_, self.n_passes_ = fit.converged, fit.passes

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._limits import MOST_PARTS, MOST_ROWS
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, ShotOutcomes
@@ -18,14 +19,10 @@ from ssl_risk_rs.results.record import Penalty, Sizes
 if TYPE_CHECKING:
     from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["MOST_PARTS", "disagreements", "unreadable_notes"]
+__all__ = ["disagreements", "unreadable_notes"]
 
 #: of a recorded number: sums of a million float64 terms in another order stay below it, one row of a million does not
 TOLERANCE = 1e-9
-#: floats count exactly up to here, and no table has more rows
-MOST_ROWS = 2**53
-#: subsets and folds are numbered in int8
-MOST_PARTS = 127
 #: the square of a number up to here is finite
 LARGEST = 1e100
 

@@ -6,7 +6,7 @@ Their outcomes had no labels: numbers are read, judged rows are not.
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_risk_rs.results.agreement import MOST_PARTS
+from ssl_risk_rs._limits import MOST_PARTS
 from ssl_risk_rs.results.quantities import QUANTITIES
 
 __all__ = ["upgraded"]

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ssl_risk_rs._files import publish
+from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.labels import LabelPoints
 
@@ -129,8 +130,7 @@ class LogitLaw:
 
     def quantile(self, confidence: float) -> float:
         """The scaled residual that this share of new objectives' points stays below; the grid is rounded up."""
-        if not 0 < confidence < 1:
-            raise ParameterError(f"a confidence of {confidence:g} is not between 0 and 1")
+        check_confidence(confidence)
         place = math.ceil(round(100 * confidence, 9)) - 1
         return self.quantiles[place] if place < len(self.quantiles) else math.inf
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.advice import Advice, advise
 from ssl_risk_rs.study.choices import Choice
@@ -47,8 +48,7 @@ class Settings:
     shots: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence < 1:
-            raise ParameterError(f"a confidence of {self.confidence:g} is not between 0 and 1")
+        check_confidence(self.confidence)
         if unknown := [m for m in self.methods if m not in get_args(Method)]:
             raise ParameterError(f"{unknown[0]!r} is no method of a study; take {', '.join(get_args(Method))}")
 

@@ -1,0 +1,48 @@
+"""Bounds of what may be asked for, which the library and the command line share."""
+
+from math import inf
+from numbers import Integral, Real
+from typing import Final
+
+from ssl_risk_rs.errors import ParameterError
+
+__all__ = [
+    "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
+    "TOLERANCE_BELOW", "check_confidence", "check_positive", "check_whole",
+]  # fmt: skip
+
+#: more threads than any machine has would only wait for each other
+MOST_THREADS: Final = 1024
+#: what the keys of splits hold
+MOST_SEED: Final = 2**64 - 1
+#: nearer to 1, quantiles are beyond what float64 tells apart
+MOST_CONFIDENCE: Final = 0.999999
+#: of a fit over its rows, which takes a few hundred where it takes many
+MOST_PASSES: Final = 2**31 - 1
+#: held-out subsets: together at most a fifth of the training rows
+MOST_SUBSETS: Final = 3
+#: folds, and subsets: records number them in int8
+MOST_PARTS: Final = 127
+#: floats count exactly up to here, and no table has more rows
+MOST_ROWS: Final = 2**53
+#: a relative tolerance of 1 asks for nothing
+TOLERANCE_BELOW: Final = 1
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raise ParameterError unless a value is a whole number in this range; True is none."""
+    if isinstance(value, bool) or not (isinstance(value, Integral) and least <= int(value) <= most):
+        raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
+
+
+def check_positive(name: str, value: object, below: float) -> None:
+    """Raise ParameterError unless a value is a number between 0 and `below`, perhaps infinity; True is none."""
+    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < below):
+        wanted = "be positive and finite" if below == inf else f"lie between 0 and {below:g}"
+        raise ParameterError(f"{name} must {wanted}, got {value!r}")
+
+
+def check_confidence(value: object) -> None:
+    """Raise ParameterError unless a value is a level of confidence that intervals can have."""
+    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) <= MOST_CONFIDENCE):
+        raise ParameterError(f"confidence must lie between 0 and 1, at most {MOST_CONFIDENCE}, got {value!r}")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 __all__ = ["in_order", "is_whole", "likely_cause", "nearly_equal", "shown"]
 
-_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+#: with more digits than int() reads in one, a name is text
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,999}")
 _SHOWN = 8
 #: factors at which labels are scaled on purpose: percent, 8-bit images
 _USUAL_FACTORS = (10, 100, 255, 1000)

@@ -1,4 +1,4 @@
-"""Bounds of what may be asked for, which the library and the command line share."""
+"""Bounds of what may be asked for, which the library and the command line share; whole numbers that texts write."""
 
 from math import inf
 from numbers import Integral, Real
@@ -8,7 +8,7 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TOLERANCE_BELOW", "check_confidence", "check_positive", "check_whole",
+    "TOLERANCE_BELOW", "check_confidence", "check_positive", "check_whole", "whole_number",
 ]  # fmt: skip
 
 #: more threads than any machine has would only wait for each other
@@ -25,6 +25,8 @@ MOST_SUBSETS: Final = 3
 MOST_PARTS: Final = 127
 #: floats count exactly up to here, and no table has more rows
 MOST_ROWS: Final = 2**53
+#: digits of a number that int64 holds whatever they are
+_DIGITS: Final = 18
 #: a relative tolerance of 1 asks for nothing
 TOLERANCE_BELOW: Final = 1
 
@@ -33,6 +35,11 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
     """Raise ParameterError unless a value is a whole number in this range; True is none."""
     if isinstance(value, bool) or not (isinstance(value, Integral) and least <= int(value) <= most):
         raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
+
+
+def whole_number(text: str) -> int | None:
+    """The number that decimal digits write; None for other texts, and for more digits than any count has."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def check_positive(name: str, value: object, below: float) -> None:

@@ -490,6 +490,16 @@ def test_the_line_of_names_of_a_large_csv_file(tmp_path, frame, how):
     assert found.train_columns["patient"].tolist() == ["01"] * len(found.y_train)
 
 
+def test_numbers_of_thousands_of_digits_in_names(tmp_path, frame):
+    """int() reads 4300 digits and no more."""
+    digits = "9" * 5000
+    path = csv_of(frame, tmp_path / "f.csv", label=[digits, f"8{digits}"])
+    assert load_features(path).class_names == [f"8{digits}", digits]
+    path = csv_of(frame.rename({"f0": f"f0{digits}"}), tmp_path / "g.csv")
+    assert load_features(path).notes[0].code == "columns_not_features"  # f1 to f11 are the family
+    assert load_features(path, features_columns="f*").X_train.shape == (16, D)
+
+
 @pytest.mark.parametrize("name", ["label", "split", "f2"])
 def test_a_name_that_occurs_twice_in_a_csv_file(tmp_path, frame, name):
     path = tmp_path / "f.csv"

@@ -774,6 +774,36 @@ def test_values_that_no_run_can_have_are_misuse(words):
     assert complaint("decompose", "f.npz", *words, code=2)
 
 
+DIGITS = "9" * 5000  # int() reads 4300 and no more
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("run", "-m", "pixels:8", "-d", "digits", "--limit", DIGITS), 1, "neither N nor N/class"),
+        (("run", "-m", f"pixels:{DIGITS}", "-d", "digits"), 1, "the grid is a positive number"),
+        (("run", "-m", "pixels:²", "-d", "digits"), 1, "the grid is a positive number"),
+        (("run", "-m", f"random:resnet18?size={DIGITS}", "-d", "digits"), 1, "does not take the options"),
+        (("extract", "-m", "pixels:8", "-d", "digits", "--shard", f"0/{DIGITS}"), 2, "is not i/n"),
+        (("decompose", "feats.npz", "--shots", DIGITS), 2, "is neither a number of rows of each class"),
+        (("compare", "feats.npz", "f.npz", "--match-dim", DIGITS), 1, "names no dimensions"),
+        (("compare", "feats.npz", "f.npz", "--match-dim", f"2..{DIGITS}"), 1, "names no dimensions"),
+        (("compare", "feats.npz", "f.npz", "--match-labels", DIGITS), 1, "names no numbers of training rows"),
+        (("models", "list", "--dim", f"2..{DIGITS}"), 2, "is no number of features"),
+        (("study", "t.csv", "--shots", f"agg_risk@5={DIGITS}"), 2, "is not COLUMN=N"),
+        (("study", "t.csv", "--shots", "agg_risk@5=²"), 2, "is not COLUMN=N"),
+        (("sweep", "-m", "pixels:8", "-d", "digits", "--engine", "ray", "--engine-option", f"cpus={DIGITS}"), 1,
+         "a whole number of CPUs"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_numbers_of_thousands_of_digits_end_in_a_sentence(words, code, said):
+    save()
+    Path("t.csv").write_text("encoder,agg_risk,agg_risk@5,z_dim\na,0.1,0.2,8\nb,0.2,0.3,9\n")
+    result = run(*words, code=code)
+    assert said in result.stderr and "Traceback" not in result.stderr
+
+
 def test_equal_rows_in_train_and_test_are_said_and_refused_when_asked():
     with np.load(save()) as arrays:
         given = dict(arrays)

@@ -114,6 +114,16 @@ def test_patterns_of_too_many_shards_are_refused_before_they_are_written_out():
     for pattern in ("a-{0..99999999999}.tar", "{0..999}/{0..999}/{a,b}.tar"):
         with pytest.raises(DataError, match=r"names [0-9,]+ shards, more than 1,000,000; write the range"):
             expand(pattern)
+    for digits in (19, 5000):  # int() reads 4300 and no more
+        with pytest.raises(DataError, match="is a range whose ends have more than 18 digits"):
+            expand(f"a-{{0..{'9' * digits}}}.tar")
+
+
+def test_a_pattern_may_be_longer_than_the_name_of_a_file(tmp_path):
+    shards(tmp_path, "a", n_shards=1)
+    names = ",".join(["a-0", *(f"b{i:050}" for i in range(6))])
+    with pytest.raises(DataError, match="6 shards of 7 cannot be found"):
+        create_dataset(f"wds:{tmp_path}/{{{names}}}.tar")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.cli._options import offline_option, say
 from ssl_risk_rs.cli._options import show as show_text
 
@@ -92,9 +93,10 @@ def _is_like(value: object, wanted: str | None) -> bool:
 def _range(dim: str | None) -> tuple[int, int]:
     """`2048` or `512..1024`."""
     first, dots, last = (dim or "0").partition("..")
-    if not (first.isdecimal() and (last if dots else first).isdecimal()):
+    low, high = whole_number(first), whole_number(last if dots else first)
+    if low is None or high is None:
         raise click.BadParameter(f"{dim!r} is no number of features: write 2048, or 512..1024", param_hint="--dim")
-    return int(first), int(last if dots else first)
+    return low, high
 
 
 def _facts(name: str) -> Row:

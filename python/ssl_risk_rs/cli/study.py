@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.cli import _options as opt
 
 #: what one table of the result holds → options that are needed for it
@@ -182,10 +183,10 @@ def _names(text: str | None) -> list[str]:
 def _shots(text: str) -> list[tuple[str, int]]:
     pairs = []
     for part in _names(text):
-        column, _, number = part.partition("=")
-        if not number.isdigit():
+        column, _, count = part.partition("=")
+        if (number := whole_number(count)) is None:
             raise click.BadParameter(f"{part!r} is not COLUMN=N", param_hint="--shots")
-        pairs.append((column, int(number)))
+        pairs.append((column, number))
     return pairs
 
 

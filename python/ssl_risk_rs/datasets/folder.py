@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
 from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, split_options
@@ -335,8 +336,8 @@ def _layout(location: str, scheme: str) -> tuple[str, Layout]:
             classes = "nested" if value == "nested" else "top"
         elif key == "group" and value == "parent":
             group = "parent"
-        elif key == "group" and value.isdecimal() and int(value) > 0:
-            group = int(value)
+        elif key == "group" and (level := whole_number(value)):
+            group = level
         else:
             item = f"{key}={value}" if value else key
             raise DataError(

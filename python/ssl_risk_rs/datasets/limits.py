@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs._splits import take_at_most
 from ssl_risk_rs.datasets.sources import Listing, text
 from ssl_risk_rs.errors import ParameterError
@@ -29,9 +30,10 @@ class Limit:
         if isinstance(value, Limit):
             return value
         number, slash, unit = str(value).replace(",", "").partition("/")
-        if not number.strip().isdecimal() or int(number) < 1 or (slash and unit.strip() != "class"):
+        count = whole_number(number.strip())
+        if not count or (slash and unit.strip() != "class"):
             raise ParameterError(f"limit {value!r} is neither N nor N/class, for example 5000 or 100/class")
-        return cls(int(number), per_class=bool(slash))
+        return cls(count, per_class=bool(slash))
 
     def __str__(self) -> str:
         return f"{self.count}/class" if self.per_class else str(self.count)

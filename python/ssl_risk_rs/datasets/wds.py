@@ -16,6 +16,7 @@ import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
 from ssl_risk_rs.datasets.sources import DataFile, Listing, Picture, counted, some, split_options, text
 from ssl_risk_rs.datasets.tar_index import LABELS, ShardIndex, index_of
@@ -238,7 +239,7 @@ def expand(pattern: str) -> list[str]:
 
     Raises
     ------
-    DataError for a pattern of more than `MOST_SHARDS` names.
+    DataError for a pattern of more than `MOST_SHARDS` names, or ends of a range that are no usual numbers.
     """
     count = math.prod(map(_n_choices, _BRACES.findall(pattern)))
     if count > MOST_SHARDS:
@@ -250,7 +251,15 @@ def expand(pattern: str) -> list[str]:
 
 def _n_choices(inside: str) -> int:
     numbers = _RANGE.fullmatch(inside)
-    return inside.count(",") + 1 if numbers is None else max(0, int(numbers[2]) - int(numbers[1]) + 1)
+    if numbers is None:
+        return inside.count(",") + 1
+    first, last = (whole_number(end) for end in numbers.groups())
+    if first is None or last is None:
+        raise DataError(
+            f"wds: {{{inside[:40]}…}} is a range whose ends have more than 18 digits; write the range of those "
+            "that are there"
+        )
+    return max(0, last - first + 1)
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -276,7 +285,7 @@ def _split_at_commas(location: str) -> list[str]:
 
 def _shards(pattern: str) -> list[Path]:
     """Existing files of a pattern, in its order; DataError that names those that are missing."""
-    if Path(pattern).is_file():
+    if os.path.isfile(pattern):  # Path.is_file raises for a pattern that is longer than a name may be
         return [Path(pattern)]
     paths: list[str] = []
     missing: list[str] = []

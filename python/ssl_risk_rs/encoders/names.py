@@ -13,6 +13,7 @@ from glob import glob
 from pathlib import Path
 from typing import Literal
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.errors import EncoderError
 
 __all__ = ["EncoderName", "expand_names", "is_pattern", "parse_name", "parse_options", "prepared_name"]
@@ -50,7 +51,7 @@ def parse_name(text: str) -> EncoderName:
                 raise EncoderError(f"{text}: no file named; write ckpt:FILE@ARCH, such as ckpt:swav.pth.tar@resnet50")
             return EncoderName(text, "checkpoint", str(Path(path).expanduser()), target, options)
         if scheme == "pixels":
-            if target and not (target.isdigit() and int(target) > 0):
+            if target and not whole_number(target):
                 raise EncoderError(f"{text}: the grid is a positive number, such as pixels:8")
             return EncoderName(text, "pixels", target or "8", "", options)
         if not target:
@@ -126,7 +127,7 @@ def parse_options(query: str, text: str) -> dict[str, object]:
             raise EncoderError(f"{text}: options are key=value, joined by &; got {item!r}")
         try:
             options[key] = json.loads(value.lower() if value in ("True", "False") else value)
-        except json.JSONDecodeError:
+        except ValueError:  # no JSON, or a number of thousands of digits
             options[key] = value
     return options
 

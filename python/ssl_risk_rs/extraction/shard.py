@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Filled", "Shard", "shards_filled"]
 
-_TEXT = re.compile(r"(\d+)/(\d+)", re.ASCII)
-_PART = re.compile(r"shard-(\d+)-of-(\d+)", re.ASCII)
+_TEXT = re.compile(r"(\d{1,18})/(\d{1,18})", re.ASCII)
+_PART = re.compile(r"shard-(\d{1,18})-of-(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.results.estimate import Estimate
@@ -59,13 +60,14 @@ class ShotSize:
                     "from half of the training rows"
                 )
             return cls(share=share)
-        if not text.isdecimal():
+        shots = whole_number(text)
+        if shots is None:
             raise wrong
-        if int(text) < 1:
+        if shots < 1:
             raise ParameterError(
                 f"few-shot size {text}: a probe needs at least one row of each class; ask for 1 or more"
             )
-        return cls(shots=int(text))
+        return cls(shots=shots)
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.bank.formats.embed import is_embedding
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
@@ -198,11 +199,12 @@ def parse_numbers(text: str, what: str) -> list[int]:
     """
     first, dots, last = text.partition("..")
     parts = [first, last] if dots else text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    given = [number for part in parts if (number := whole_number(part.strip()))]
+    if len(given) < len(parts):
         raise ParameterError(f"{text!r} names no {what}: write 64..2048, or 64,100,512")
-    numbers = sorted({int(part) for part in parts})
+    numbers = sorted(set(given))
     if dots:
-        low, high = int(first), int(last)
+        low, high = given
         if low > high:
             raise ParameterError(f"{text!r} goes down: write {last}..{first}")
         numbers = sorted({low, high, *(2**i for i in range(high.bit_length()) if low <= 2**i <= high)})

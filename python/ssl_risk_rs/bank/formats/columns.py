@@ -219,7 +219,7 @@ class _Roles:
         taken = {self.label, self.split, self.ids, self.row}
         families: dict[str, dict[int, str]] = {}
         for name in self.frame.columns:
-            match = re.fullmatch(r"(.*?)([0-9]+)", name, re.DOTALL)
+            match = re.fullmatch(r"(.*?)([0-9]{1,18})", name, re.DOTALL)
             if match is None or name in taken:
                 continue
             if says_what_rows_are(match[1]):
@@ -283,7 +283,7 @@ def _is_list(dtype: "pl.DataType") -> bool:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Sorting key in which f2 comes before f10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name) if part]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", name) if part]
 
 
 def plain_column(column: "pl.Series", where: str) -> np.ndarray:

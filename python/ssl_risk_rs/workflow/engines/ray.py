@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.workflow.engines.engine import ATTEMPTS, Change, Line
 from ssl_risk_rs.workflow.engines.process import start, stop
@@ -39,11 +40,11 @@ class RayEngine:
             if name not in _OPTIONS:
                 raise ParameterError(f"the ray engine has no option {name!r}; it has {', '.join(_OPTIONS)}")
         cpus = options.get("cpus", "1")
-        if not cpus.isdecimal() or int(cpus) < 1:
+        if not (number := whole_number(cpus)):
             raise ParameterError(f"cpus={cpus}: a place has a whole number of CPUs from 1")
         imported()
         self.address = options.get("address")
-        self.cpus = int(cpus)
+        self.cpus = number
         self.jobs = jobs
         self.device = device
 

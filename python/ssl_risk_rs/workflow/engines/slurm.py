@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.workflow.engines.engine import ATTEMPTS, Change, Line
 
@@ -41,8 +42,9 @@ class SlurmEngine:
         self.jobs = jobs
         self.parameters = {**_DEFAULTS, **({"gpus_per_node": 0} if device == "cpu" else {})}
         for name, value in given.items():
-            number = int(value) if value.isdecimal() else value
-            self.parameters[name if name in _SHARED or name.startswith("slurm_") else f"slurm_{name}"] = number
+            number = whole_number(value)
+            full = name if name in _SHARED or name.startswith("slurm_") else f"slurm_{name}"
+            self.parameters[full] = value if number is None else number
         if self.cluster == "local":
             self.parameters["gpus_per_node"] = int(given.get("gpus_per_node", 0))
 

@@ -23,8 +23,10 @@ __all__ = [
     "check_codes",
     "check_test_classes",
     "encode_labels",
+    "is_row",
     "label_vector",
     "refuse_unlabelled",
+    "row_of_labels",
 ]
 
 #: A class beyond is a damaged column: the weights of so many classes of 64 features fill 4 GB
@@ -242,8 +244,11 @@ def label_vector(labels: npt.ArrayLike, where: str) -> np.ndarray:
     y = _array(labels, where)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim == 2 and y.dtype.kind in "biuf" and y.shape[1] > 1:
-        one_hot = bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+    several = y.ndim == 2 and y.dtype.kind in "biuf" and y.shape[1] > 1
+    one_hot = several and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+    if is_row(y) and not one_hot:
+        raise row_of_labels(y.shape, where)
+    if several:
         what = "one-hot rows" if one_hot else "scores or several labels a row"
         raise ShapeError(
             f"{where} have shape {y.shape}, {what}; give one class a row: labels.argmax(axis=1)"
@@ -252,6 +257,18 @@ def label_vector(labels: npt.ArrayLike, where: str) -> np.ndarray:
     if y.ndim != 1:
         raise ShapeError(f"{where} have shape {y.shape}, expected (n_samples,): one class a row")
     return y
+
+
+def is_row(y: np.ndarray) -> bool:
+    """Whether labels have the shape (1, n): a vector that lies on its side, where n is more than 1."""
+    return y.ndim == 2 and y.shape[0] == 1 < y.shape[1]
+
+
+def row_of_labels(shape: tuple[int, ...], where: str) -> ShapeError:
+    """The error to raise for labels of the shape (1, n)."""
+    return ShapeError(
+        f"{where} have shape {shape}, one row of {shape[1]} labels; expected (n_samples,): labels.ravel() makes it that"
+    )
 
 
 def refuse_unlabelled(labels: npt.ArrayLike, where: str) -> None:

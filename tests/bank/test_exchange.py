@@ -213,6 +213,7 @@ def test_what_cannot_be_used_is_named(tmp_path, arrays):
             load_features(tmp_path / name)
 
     refuse(ShapeError, r"shape \(30, 5, 1\)", X_train=arrays["X_train"][:, :, None])
+    refuse(ShapeError, r"y_train have shape \(1, 30\), one row of 30 labels.*ravel", y_train=arrays["y_train"][None])
     refuse(ShapeError, "30 representations, 29 labels", y_train=arrays["y_train"][:29])
     refuse(ShapeError, "argmax", y_train=np.eye(3)[arrays["y_train"]])
     refuse(ShapeError, "5 and 4 features", X_test=arrays["X_test"][:, :4])

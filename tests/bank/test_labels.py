@@ -103,13 +103,22 @@ def test_large_integers_are_names():
 
 @pytest.mark.parametrize(
     ("shape", "match"),
-    [((4, 3), r"argmax\(axis=1\)"), ((4, 2, 2), r"expected \(n_samples,\)"), ((), r"expected \(n_samples,\)")],
+    [
+        ((4, 3), r"argmax\(axis=1\)"),
+        ((1, 4), r"one row of 4 labels; expected \(n_samples,\): labels\.ravel\(\)"),
+        ((4, 2, 2), r"expected \(n_samples,\)"),
+        ((), r"expected \(n_samples,\)"),
+    ],
 )
 def test_shapes(shape, match):
     with pytest.raises(ShapeError, match=match):
         encode(np.ones(shape))
     with pytest.raises(ShapeError, match=r"one-hot rows.*argmax"):
         encode(np.eye(3))
+    with pytest.raises(ShapeError, match=r"one-hot rows.*argmax"):
+        encode(np.eye(3)[:1])
+    with pytest.raises(ShapeError, match=r"labels\.ravel\(\)"):
+        encode(np.array([["a", "b", "a"]]))
     with pytest.raises(DataError, match="cannot be read as a vector of labels"):
         encode([[1], [1, 2]])
 

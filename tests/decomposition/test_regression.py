@@ -297,6 +297,12 @@ def test_what_is_refused(numbers, labels):
         decompose(x, y, x_test, y_test[:, :2], **ridge)
     with pytest.raises(ShapeError, match="one-hot rows"):
         decompose(x, np.eye(3)[np.arange(N) % 3], x_test, np.eye(3)[np.arange(M) % 3], **ridge)
+    row = np.arange(N)[None] % 3
+    for kind in ("auto", "numbers", "classes"):
+        with pytest.raises(ShapeError, match=rf"y_train have shape \(1, {N}\), one row of .*labels\.ravel\(\)"):
+            decompose(x, row, x_test, row[:, :M], target_kind=kind, **ridge)
+        with pytest.raises(ShapeError, match=rf"y_test have shape \(1, {M}\), one row of .*labels\.ravel\(\)"):
+            decompose(x, row[0], x_test, row[:, :M], target_kind=kind, **ridge)
     _, has, _, has_test = labels
     none = has.copy()
     none[:, 1] = 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._labels import encode_labels, is_row, row_of_labels
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings
 from ssl_risk_rs.decomposition.task import TargetKind, Task
@@ -251,6 +251,10 @@ def with_arrays(
     several = parts[0].ndim == 2 and parts[0].shape[1] > 1
     if kind == "classes" or (kind == "auto" and (not several or parts[0].dtype.kind not in "biuf")):
         return None
+    if is_row(parts[0]):
+        raise row_of_labels(parts[0].shape, "y_train")
+    if not several and is_row(parts[1]):
+        raise row_of_labels(parts[1].shape, "y_test")
     for name, part in zip(("y", "y_test"), parts, strict=True):
         if part.ndim not in (1, 2) or part.dtype.kind not in "biuf":
             raise ShapeError(

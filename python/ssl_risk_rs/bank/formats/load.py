@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._labels import EncodedLabels, check_test_classes, encode_labels
+from ssl_risk_rs._labels import EncodedLabels, check_test_classes, encode_labels, is_row, row_of_labels
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs._splits import is_no_group, stratified_cut
 from ssl_risk_rs.bank.formats.read import read_file
@@ -205,6 +205,8 @@ def _check(table: FeatureTable) -> None:
     y = table.y if isinstance(table.y, np.ndarray) else np.asarray(table.y, dtype=object)
     if y.ndim == 0:
         raise ShapeError(f"{table.y_name} is a single value ({y}), expected a label for each of {len(x)} rows")
+    if is_row(y) and len(x) > 1:
+        raise row_of_labels(y.shape, table.y_name)
     if len(y) != len(x):
         raise ShapeError(f"{table.y_name}: {len(x)} representations, {len(y)} labels; each row needs one")
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import jaxtyping
 import numpy as np
 import polars as pl
 import pytest
-from ssl_risk_rs import Note
+from ssl_risk_rs import Note, compare, to_latex
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.intervals import quantify
@@ -420,6 +421,7 @@ def test_a_failed_replacement_puts_the_old_run_back(tmp_path, monkeypatch, resul
 def test_a_killed_process_leaves_no_folder_that_looks_finished(tmp_path):
     program = f"""
 import os
+import re
 import numpy as np
 from ssl_risk_rs.results import Run
 from ssl_risk_rs.decomposition import decompose
@@ -516,6 +518,32 @@ def test_without_a_twin_the_first_two_rows_are_one(alone):
     assert "There is no supervised twin, so approximation and usability are one row" in table
     assert "There is no control encoder: none was asked for." in table
     assert "fits are proven to be within" in table and "missed their tolerance" not in table
+
+
+def test_what_rounds_to_zero_has_no_sign(few_shot):
+    tiny = -1e-7
+
+    def small(estimates):
+        """Components; a risk is at least 0."""
+        changed = {
+            name: replace(e, estimate=tiny, low=tiny, high=tiny)
+            for name, e in estimates.items()
+            if QUANTITIES[name].kind != "risk"
+        }
+        return {**estimates, **changed}
+
+    d = replace(
+        few_shot,
+        estimates=small(few_shot.estimates),
+        metrics=tuple(replace(m, estimates=small(m.estimates)) for m in few_shot.metrics),
+        shots=tuple(replace(s, estimates=small(s.estimates)) for s in few_shot.shots),
+    )
+    d = d.with_control(replace(d.control, estimates=small(d.control.estimates)))
+    run = Run.of(d, provenance=PROVENANCE)
+    pairs = compare([few_shot, replace(few_shot, name="same")])
+    same = replace(pairs, differences=tuple(replace(p, difference=tiny, low=tiny) for p in pairs.differences))
+    for shown in (str(run), run._repr_html_(), to_latex(run), str(same), to_latex(same)):
+        assert "0.00" in shown and not re.search(r"[-−]0\.0+(?![0-9])", shown)
 
 
 def test_checks_can_fail(alone):

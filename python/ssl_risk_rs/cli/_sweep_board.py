@@ -65,6 +65,8 @@ class Board:
 
     def rows(self, records: list[Record], form: str) -> list[dict[str, Any]]:
         """A row for each pair and probe: in percent for people, as fractions for programs."""
+        from ssl_risk_rs.report.numbers import hundred
+
         every = [
             (record, found)
             for record in records
@@ -84,7 +86,7 @@ class Board:
             encoder, data, layer = self.names[record.id]
             head = {"encoder": encoder, "data": data, "layer": layer, "probe": found.get("probe")}
             if form == "table":
-                percent = {name: f"{100 * found[name]:.2f}" if name in found else "" for name in shown}
+                percent = {name: f"{hundred(found[name]):.2f}" if name in found else "" for name in shown}
                 interval = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]" if found else record.state.value
                 rows.append({**{k: v for k, v in head.items() if varies.get(k, True)}, **percent, "interval": interval})
             else:

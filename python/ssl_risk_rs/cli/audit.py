@@ -162,6 +162,7 @@ def _pairs(found: "Audit") -> Iterator[str]:
 
 def _changes(found: "Audit") -> Iterator[str]:
     from ssl_risk_rs.decomposition.intervals import FEW_ROWS
+    from ssl_risk_rs.report.numbers import hundred
     from ssl_risk_rs.report.text import between
     from ssl_risk_rs.results.quantities import QUANTITIES
 
@@ -176,8 +177,9 @@ def _changes(found: "Audit") -> Iterator[str]:
     yield f"  {'':24}{'all test rows':>13}{'without them':>14}{'change':>9}   {interval:^17}"
     for change in found.changes:
         yield (
-            f"  {QUANTITIES[change.quantity].label:24}{100 * change.all_rows.estimate:13.2f}"
-            f"{100 * change.without.estimate:14.2f}{100 * change.change:+9.2f}   {between(change.low, change.high)}"
+            f"  {QUANTITIES[change.quantity].label:24}{hundred(change.all_rows.estimate):13.2f}"
+            f"{hundred(change.without.estimate):14.2f}{hundred(change.change):+9.2f}   "
+            f"{between(change.low, change.high)}"
         )
     if found.wrong < FEW_ROWS:
         yield f"  The probe judges {found.wrong} of the listed rows wrongly: the intervals are indicative."
@@ -186,5 +188,5 @@ def _changes(found: "Audit") -> Iterator[str]:
     if not math.isnan(beside):
         yield (
             f"  Rows near a training row are easier, copies or not: leaving out the {n:,} next most similar test rows "
-            f"instead changes the aggregated risk by {100 * beside:+.2f}."
+            f"instead changes the aggregated risk by {hundred(beside):+.2f}."
         )

@@ -128,7 +128,9 @@ def rank(by: str, top: int | None, form: str) -> None:
 
 def _shown(row: dict[str, Any], by: str) -> dict[str, Any]:
     """A row for people: percent, and a mark instead of a flag."""
-    percent = {f"{name} %": f"{100 * row[name]:.2f}" for name in dict.fromkeys([by, "agg_risk"])}
+    from ssl_risk_rs.report.numbers import hundred
+
+    percent = {f"{name} %": f"{hundred(row[name]):.2f}" for name in dict.fromkeys([by, "agg_risk"])}
     left = {name: value for name, value in row.items() if name not in ("rank", "encoder", by, "agg_risk", "trusted")}
     mark = None if row["trusted"] else "of another checkpoint than its name says"
     return {"rank": row["rank"], "encoder": row["encoder"], **percent, **left, "mark": mark}

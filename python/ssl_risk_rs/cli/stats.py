@@ -161,6 +161,7 @@ def _table(every: "Sequence[Geometry]", names: dict[str, str], label: int, colum
 def _number(value: float) -> str:
     if math.isnan(value):
         return "-"
+    value += 0.0  # −0 is 0
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 

@@ -45,6 +45,7 @@ def verify(table: str, pack: str, sha256: str | None, form: str) -> None:
 
 
 def _row(checked: "Checked", keys: Sequence[str]) -> dict[str, Any]:
+    from ssl_risk_rs.report.numbers import rounded
     from ssl_risk_rs.report.printed import decimals
 
     cell, e = checked.cell, checked.computed
@@ -52,7 +53,7 @@ def _row(checked: "Checked", keys: Sequence[str]) -> dict[str, Any]:
     beside, others = dict(cell.beside), checked.others
 
     def shown(value: float | None) -> str | None:
-        return None if value is None else f"{cell.scale * value:.{digits}f}"
+        return None if value is None else f"{rounded(cell.scale * value, digits):.{digits}f}"
 
     printed = [*cell.numbers, *(f"{name}={beside[name]}" for name in others)]
     computed = [] if e is None else [*filter(None, map(shown, (e.estimate, e.low, e.high)))]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison, Difference, Matched, Rank
@@ -49,15 +50,15 @@ def render_matched(found: Matched, width: int | None = None) -> str:
             mark = MARKS[part.grade][0] if part.grade in MARKS else " "
             p = "" if math.isnan(part.p) else "< 0.001" if part.p < 0.001 else f"{part.p:.3f}"
             lines.append(
-                f"  {QUANTITIES[part.quantity].label:<26}{100 * part.full:+13.2f}{100 * part.matched:+12.2f}"
-                f"{100 * part.part:+14.2f}   {between(part.low, part.high):<17}{mark} {p:>7}"
+                f"  {QUANTITIES[part.quantity].label:<26}{hundred(part.full):+13.2f}{hundred(part.matched):+12.2f}"
+                f"{hundred(part.part):+14.2f}   {between(part.low, part.high):<17}{mark} {p:>7}"
             )
     wide = max(10, *(len(short(n)) + 2 for n in names))
     lines += ["", "aggregated risk in percent, on leading principal and (in brackets) on random directions"]
     lines.append(f"  {'dimension':>9}" + "".join(f"{short(n):>{wide + 8}}" for n in names))
     for m, leading, random in zip(found.dimensions, found.leading, found.random, strict=True):
         lines.append(f"  {m:>9,}" + "".join(_totals(leading, random, n, wide) for n in names))
-    lines.append(f"  {'all':>9}" + "".join(f"{100 * _total(full, n):>{wide}.2f}{'':8}" for n in names))
+    lines.append(f"  {'all':>9}" + "".join(f"{hundred(_total(full, n)):>{wide}.2f}{'':8}" for n in names))
     used = {part.grade for part in found.parts}
     lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
@@ -68,7 +69,7 @@ def _total(found: Comparison, encoder: str) -> float:
 
 
 def _totals(leading: Comparison, random: Comparison, encoder: str, wide: int) -> str:
-    return f"{100 * _total(leading, encoder):>{wide}.2f} ({100 * _total(random, encoder):5.2f})"
+    return f"{hundred(_total(leading, encoder)):>{wide}.2f} ({hundred(_total(random, encoder)):5.2f})"
 
 
 def _heading(found: Comparison) -> Iterator[str]:
@@ -98,8 +99,8 @@ def _against(found: Comparison, encoder: str, *, both: bool) -> Iterator[str]:
 def _row(d: Difference, *, both: bool) -> str:
     quantity = QUANTITIES[d.quantity]
     label = f"  {quantity.label}" if quantity.kind == "detail" else quantity.label
-    errors = f"{100 * d.estimate_baseline:8.2f}{100 * d.estimate:8.2f}" if both else ""
-    start = f"  {label:<26}{errors}{100 * d.difference:+12.2f}   "
+    errors = f"{hundred(d.estimate_baseline):8.2f}{hundred(d.estimate):8.2f}" if both else ""
+    start = f"  {label:<26}{errors}{hundred(d.difference):+12.2f}   "
     if d.identical:
         return f"{start}{'equal on every row':<17}"
     mark = MARKS[d.grade][0] if d.grade in MARKS else " "
@@ -126,13 +127,13 @@ def _waterfall(steps: Sequence[Difference], total: Difference, found: Comparison
     def place(value: float) -> int:
         return round(max(0.0, value) * scale)
 
-    yield f"  {short(found.baseline)[:26]:<26}{100 * levels[0]:8.2f}  {_LEVEL * place(levels[0])}"
+    yield f"  {short(found.baseline)[:26]:<26}{hundred(levels[0]):8.2f}  {_LEVEL * place(levels[0])}"
     for d, before, after in zip(steps, levels, levels[1:], strict=False):
         low, high = sorted((place(before), place(after)))
         sign = _LESS if d.difference < 0 else _MORE
         label = QUANTITIES[d.quantity].label
-        yield f"  {label:<26}{100 * d.difference:+8.2f}  {' ' * low}{sign * (high - low)}"
-    yield f"  {short(encoder)[:26]:<26}{100 * levels[-1]:8.2f}  {_LEVEL * place(levels[-1])}"
+        yield f"  {label:<26}{hundred(d.difference):+8.2f}  {' ' * low}{sign * (high - low)}"
+    yield f"  {short(encoder)[:26]:<26}{hundred(levels[-1]):8.2f}  {_LEVEL * place(levels[-1])}"
 
 
 def _ranks(found: Comparison) -> Iterator[str]:

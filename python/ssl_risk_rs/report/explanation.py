@@ -7,6 +7,7 @@ an encoder that was never trained: with random weights, too, most of the error i
 import math
 from collections.abc import Iterator, Sequence
 
+from ssl_risk_rs.report.numbers import hundred, rounded
 from ssl_risk_rs.report.published import label as published_label
 from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.report.text import between, folded
@@ -93,7 +94,7 @@ def verdict_sentences(found: Explanation) -> list[str]:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    return f"{hundred(value, 1):.1f} %"
 
 
 def _total(found: Explanation) -> str:
@@ -266,17 +267,17 @@ def _numbers(found: Explanation) -> Iterator[str]:
     yield f"{'':28}{'error %':>9}   {ends:^17}{heading}"
     for name in (*result.component_names, "agg_risk"):
         e = result.estimates[name]
-        beside = "" if control is None or name not in control else f"{100 * control[name].estimate:10.2f}"
+        beside = "" if control is None or name not in control else f"{hundred(control[name].estimate):10.2f}"
         mark = MARKS[e.grade][0] if e.grade in MARKS else " "
-        yield f"  {QUANTITIES[name].label:<26}{100 * e.estimate:9.2f}   {between(e.low, e.high):<17}{mark}{beside}"
-    yield f"  {'guessing':<26}{100 * result.sizes.chance:9.2f}"
+        yield f"  {QUANTITIES[name].label:<26}{hundred(e.estimate):9.2f}   {between(e.low, e.high):<17}{mark}{beside}"
+    yield f"  {'guessing':<26}{hundred(result.sizes.chance):9.2f}"
 
 
 def _difference(label: str, d: Difference) -> str:
     if d.identical:
         return f"  {label:<26}{'equal on every row':>20}"
     mark = MARKS[d.grade][0] if d.grade in MARKS else " "
-    return f"  {label:<26}{100 * d.difference:+9.2f}   {between(d.low, d.high):<17}{mark} {_p(d.p_holm)}"
+    return f"  {label:<26}{hundred(d.difference):+9.2f}   {between(d.low, d.high):<17}{mark} {_p(d.p_holm)}"
 
 
 def _p(p: float | None) -> str:
@@ -296,7 +297,7 @@ def _layers(layers: Sequence[Layer], confidence: float) -> Iterator[str]:
     heads = {"approx_usability": "approx+usab", "agg_risk": "total", "probe_gen": "probe gen", "enc_gen": "enc gen"}
     yield f"  {'layer':<{wide}}{'features':>9}" + "".join(f"{heads.get(n, n):>13}" for n in names) + f"{'rank':>10}"
     for layer in layers:
-        cells = "".join(f"{100 * e.estimate:13.2f}" for e in layer.estimates)
+        cells = "".join(f"{hundred(e.estimate):13.2f}" for e in layer.estimates)
         rank = f"{layer.rank} [{layer.low}, {layer.high}]"
         yield f"  {layer.name:<{wide}}{layer.n_features:>9,}{cells}{rank:>10}"
 
@@ -341,13 +342,13 @@ def _gap_sentence(gap: UsabilityGap) -> str:
     d = gap.difference("agg_risk")
     if d.high < 0:
         return (
-            f"A linear layer is not enough: a non-linear probe errs {100 * -d.difference:.2f} points less "
-            f"(interval {100 * -d.high:.2f} to {100 * -d.low:.2f}). "
+            f"A linear layer is not enough: a non-linear probe errs {hundred(-d.difference):.2f} points less "
+            f"(interval {hundred(-d.high):.2f} to {hundred(-d.low):.2f}). "
             "That much is in the representation, and not linearly readable."
         )
     differs = (
-        f"the error of a non-linear probe differs by {100 * d.difference:+.2f} points "
-        f"(interval {100 * d.low:+.2f} to {100 * d.high:+.2f})."
+        f"the error of a non-linear probe differs by {hundred(d.difference):+.2f} points "
+        f"(interval {hundred(d.low):+.2f} to {hundred(d.high):+.2f})."
     )
     if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
         return f"A linear layer is enough here: {differs}"
@@ -385,10 +386,10 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     for part in parts[:ROWS]:
         p = "< 0.001" if part.p_holm < 0.001 else f"{part.p_holm:.3f}"
         mark = MARKS[part.grade][0] if part.grade in MARKS else " "
-        carries = f"{100 * part.carried:9.2f}" if wide else ""
+        carries = f"{hundred(part.carried):9.2f}" if wide else ""
         yield (
-            f"  {part.name[: name - 1]:<{name}}{_short(part.quantity):<14}{100 * part.estimate:7.2f}  "
-            f"{between(part.low, part.high):<17}{mark} {100 * part.difference:+8.2f} {p:>8}{carries}  "
+            f"  {part.name[: name - 1]:<{name}}{_short(part.quantity):<14}{hundred(part.estimate):7.2f}  "
+            f"{between(part.low, part.high):<17}{mark} {hundred(part.difference):+8.2f} {p:>8}{carries}  "
             f"{part.n_train:,}+{part.n_test:,}"
         )
     meaning = "less all: difference from all rows, in points. rows: training + test."
@@ -420,7 +421,7 @@ def _published(found: PublishedTraits) -> Iterator[str]:
         if trait.correlation is not None:
             more = "more" if trait.correlation > 0 else "less"
             yield (
-                f"  · larger {choice} goes with {more} of it (rank correlation {trait.correlation:+.2f}, "
+                f"  · larger {choice} goes with {more} of it (rank correlation {rounded(trait.correlation):+.2f}, "
                 f"{trait.n} encoders, {_p(trait.p_holm)})"
             )
         elif trait.least is not None and trait.most is not None:

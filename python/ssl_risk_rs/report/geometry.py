@@ -102,4 +102,5 @@ def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missi
 def _number(value: float) -> str:
     if math.isnan(value):
         return "–"
+    value += 0.0  # −0 is 0
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.metrics import HEADLINES
@@ -133,11 +134,11 @@ def _cell(row: Mapping[str, Any] | None, intervals: bool, digits: int, *, signed
     sign = "+" if signed else ""
     mark = _MARKS.get(Grade(row["grade"])) if row.get("grade") else None
     power = "" if mark is None else f"^{{{mark}}}"
-    value = f"${100 * row['estimate']:{sign}.{digits}f}{power}$"
+    value = f"${hundred(row['estimate'], digits):{sign}.{digits}f}{power}$"
     low, high = row.get("low"), row.get("high")
     if not intervals or low is None or high is None or math.isnan(low) or math.isnan(high):
         return value
-    return rf"{value} {{\scriptsize $[{100 * low:.{digits}f}, {100 * high:.{digits}f}]$}}"
+    return rf"{value} {{\scriptsize $[{hundred(low, digits):.{digits}f}, {hundred(high, digits):.{digits}f}]$}}"
 
 
 def _table(heads: Sequence[str], body: Sequence[Sequence[str]], n_text: int, *, comment: str, grades: set[str]) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
@@ -76,7 +77,7 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
             below |= value < 0
         ends = [round(edge / most * BARS) for edge in edges]
         drawn = "".join(fill * (b - a) for fill, a, b in zip(FILLS, ends, ends[1:], strict=False))
-        yield f"  {label[:wide]:<{wide}} {drawn} {100 * d.estimate('agg_risk'):.2f}"
+        yield f"  {label[:wide]:<{wide}} {drawn} {hundred(d.estimate('agg_risk')):.2f}"
     if below:
         yield "  Components below zero have no part in a bar, which is then longer than the aggregated risk."
 
@@ -88,7 +89,7 @@ def _of(d: Decomposition, name: str) -> Estimate:
 
 def _with_half(e: Estimate) -> str:
     half = "none" if math.isnan(e.low) else f"{50 * (e.high - e.low):.2f}"
-    return f"{100 * e.estimate:.2f} ±{half:>5}"
+    return f"{hundred(e.estimate):.2f} ±{half:>5}"
 
 
 def _steps(steps: list[Comparison]) -> Iterator[str]:
@@ -105,7 +106,7 @@ def _steps(steps: list[Comparison]) -> Iterator[str]:
             mark = MARKS[d.grade][0] if d.grade in MARKS else " "
             p = "" if d.p_holm is None else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
             label = d.encoder[:wide] if d is step.differences[0] else ""
-            change = f"{100 * d.difference:+8.2f}   {between(d.low, d.high):<17}{mark} {p:>7}"
+            change = f"{hundred(d.difference):+8.2f}   {between(d.low, d.high):<17}{mark} {p:>7}"
             yield f"  {label:<{wide}} {_HEADS[d.quantity]:<11}{change}"
     yield from (f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used)
 
@@ -133,6 +134,6 @@ def _layer_row(found: Layers, entry: Entry, d: Decomposition) -> str:
     e = d.estimates["agg_risk"]
     mark = MARKS[e.grade][0] if e.grade in MARKS else " "
     return (
-        f"{d.sizes.features:>6} {100 * found.fold_errors[probe][entry.name]:9.2f} {found.rank(entry.name, probe):>5} "
-        f"{100 * e.estimate:10.2f}   {between(e.low, e.high):<17}{mark}"
+        f"{d.sizes.features:>6} {hundred(found.fold_errors[probe][entry.name]):9.2f} "
+        f"{found.rank(entry.name, probe):>5} {hundred(e.estimate):10.2f}   {between(e.low, e.high):<17}{mark}"
     )

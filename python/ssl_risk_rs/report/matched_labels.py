@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.sentences import MARKS, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.matched_labels import Gap, MatchedLabels
@@ -28,8 +29,9 @@ def render_matched_labels(found: MatchedLabels, width: int | None = None) -> str
         lines.append(f"{'':28}{'all rows':>9}{f'at {at:,}':>11}  {ends:^17}  {'by labels':>9}  {ends:^17}")
         for p in (p for p in found.parts if p.encoder == encoder):
             lines.append(
-                f"  {QUANTITIES[p.part.quantity].label:<26}{100 * p.full.value:+9.2f}{100 * p.matched.value:+11.2f}  "
-                f"{_interval(p.matched)} {100 * p.part.value:+9.2f}  {_interval(p.part)}"
+                f"  {QUANTITIES[p.part.quantity].label:<26}{hundred(p.full.value):+9.2f}"
+                f"{hundred(p.matched.value):+11.2f}  {_interval(p.matched)} "
+                f"{hundred(p.part.value):+9.2f}  {_interval(p.part)}"
             )
         lines.append(f"  {_sentence(found, encoder)}")
     lines += ["", *_curves(found, names)]
@@ -77,4 +79,4 @@ def _curves(found: MatchedLabels, names: list[str]) -> Iterator[str]:
 
 
 def _cell(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.2f}"
+    return "" if math.isnan(value) else f"{hundred(value):.2f}"

@@ -5,6 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.report.metrics import metric_lines
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
 from ssl_risk_rs.report.shots import shot_lines
 from ssl_risk_rs.results.metrics import HEADLINES
@@ -37,9 +38,9 @@ def render_html(run: Run) -> str:
             quantity = QUANTITIES[name]
             if quantity.kind not in ("component", "detail", "total"):
                 continue
-            interval = "" if math.isnan(e.low) else f"{100 * e.low:.2f} to {100 * e.high:.2f}"
+            interval = "" if math.isnan(e.low) else f"{hundred(e.low):.2f} to {hundred(e.high):.2f}"
             mark = MARKS[e.grade][0] if e.grade in MARKS else ""
-            cells = (quantity.label, f"{100 * e.estimate:.2f}{mark}", interval)
+            cells = (quantity.label, f"{hundred(e.estimate):.2f}{mark}", interval)
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
         said += [note.sentence() for note in notes(result, run.provenance)]

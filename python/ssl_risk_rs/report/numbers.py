@@ -2,11 +2,27 @@
 
 import math
 
-__all__ = ["MINUS", "count", "interval", "p_value", "percent", "points", "probability", "share"]
+__all__ = [
+    "MINUS", "count", "hundred", "interval", "p_value", "percent", "points", "probability", "rounded", "share",
+]  # fmt: skip
 
 MINUS = "−"
 #: what stands where there is no number
 NONE = "–"
+
+
+def rounded(value: float, digits: int = 2) -> float:
+    """A number with so many decimals, for tables of plain characters: what rounds to zero has no sign.
+
+    >>> f"{-0.004:.2f}", f"{rounded(-0.004):.2f}"
+    ('-0.00', '0.00')
+    """
+    return round(value, digits) + 0.0  # −0 + 0 = 0
+
+
+def hundred(value: float, digits: int = 2) -> float:
+    """A fraction in percent, or a difference in points, as `rounded`."""
+    return rounded(100 * value, digits)
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -1,5 +1,6 @@
 """The two orders of a decomposition: rows of the table, and a sentence on how far the order matters."""
 
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.run import Decomposition
 
@@ -19,11 +20,11 @@ def order_sentence(result: Decomposition) -> str:
     if effect is None:
         return ""
     first, other = result.estimate("enc_gen"), result.estimate("enc_gen_alt")
-    interval = f"{100 * effect.low:.2f} to {100 * effect.high:.2f}" if effect.low == effect.low else "no interval"
+    interval = f"{hundred(effect.low):.2f} to {hundred(effect.high):.2f}" if effect.low == effect.low else "no interval"
     moved = (
-        f"The order matters by {100 * abs(effect.estimate):.2f} points ({100 * result.method.confidence:g} % interval "
-        f"of the signed difference: {interval}): encoder generalization is {100 * first:.2f} in the paper's order and "
-        f"{100 * other:.2f} in the other, and probe generalization takes the rest"
+        f"The order matters by {hundred(abs(effect.estimate)):.2f} points ({100 * result.method.confidence:g} % "
+        f"interval of the signed difference: {interval}): encoder generalization is {hundred(first):.2f} in the "
+        f"paper's order and {hundred(other):.2f} in the other, and probe generalization takes the rest"
     )
     if result.estimate("risk_uf") == 0:
         return (

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.counterpart import Counterpart, fault_notes
 from ssl_risk_rs.results.published import CONFIDENCE, FEW_SHOT, RISKS, Place, Published, place
@@ -69,8 +70,8 @@ def _beside(found: Counterpart, n_published: int) -> Iterator[str]:
             interval = between(row.low, row.high)
             both = f"{'not known':>12} {'':>11}"
             if row.published is not None and row.difference is not None:
-                both = f"{100 * row.published:12.2f} {100 * row.difference:+11.2f}"
-            yield f"  {label(row.quantity):<26}{100 * row.measured:9.2f}   {interval:<17} {both}"
+                both = f"{hundred(row.published):12.2f} {hundred(row.difference):+11.2f}"
+            yield f"  {label(row.quantity):<26}{hundred(row.measured):9.2f}   {interval:<17} {both}"
         for note in found.reasons:
             yield f"  note  {note.sentence()}"
     else:
@@ -83,8 +84,8 @@ def _beside(found: Counterpart, n_published: int) -> Iterator[str]:
 
 def _standing(name: str, value: float, row: Mapping[str, float | int | None]) -> str:
     above = row["below"]
-    of = "" if above is None else f"{100 * (1 - above):5.0f} % of {row['n']} others"
-    return f"  {label(name):<26}{100 * value:9.2f}   {of}"
+    of = "" if above is None else f"{hundred(1 - above, 0):5.0f} % of {row['n']} others"
+    return f"  {label(name):<26}{hundred(value):9.2f}   {of}"
 
 
 def _place(found: Place, *, standings: bool) -> Iterator[str]:
@@ -92,11 +93,11 @@ def _place(found: Place, *, standings: bool) -> Iterator[str]:
         for row in found.standings.iter_rows(named=True):
             ends = f"{'':10}"
             if row["below_low"] is not None and row["below_high"] is not None:
-                ends = f"[{100 * (1 - row['below_high']):3.0f}, {100 * (1 - row['below_low']):3.0f}]"
-            yield f"    {label(row['quantity']):<26}{100 * (1 - row['below']):5.0f} %   {ends}   of {row['n']}"
+                ends = f"[{hundred(1 - row['below_high'], 0):3.0f}, {hundred(1 - row['below_low'], 0):3.0f}]"
+            yield f"    {label(row['quantity']):<26}{hundred(1 - row['below'], 0):5.0f} %   {ends}   of {row['n']}"
     if found.nearest.height:
         near = ", ".join(
-            f"{row['encoder']} ({100 * row['distance']:.1f})" for row in found.nearest.iter_rows(named=True)
+            f"{row['encoder']} ({hundred(row['distance'], 1):.1f})" for row in found.nearest.iter_rows(named=True)
         )
         yield f"  nearest published encoders (distance of their components, in points): {near}"
     if found.residuals.height:
@@ -112,6 +113,6 @@ def _residuals(rows: "pl.DataFrame") -> Iterator[str]:
     for row in rows.iter_rows(named=True):
         interval = between(row["low"], row["high"])
         yield (
-            f"    {label(row['quantity']):<26} expected {100 * row['expected']:6.2f} {interval}   "
-            f"residual {100 * row['residual']:+6.2f}"
+            f"    {label(row['quantity']):<26} expected {hundred(row['expected']):6.2f} {interval}   "
+            f"residual {hundred(row['residual']):+6.2f}"
         )

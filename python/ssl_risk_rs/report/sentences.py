@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -110,7 +111,7 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
         said.append(Note("not_pretrained_here", {"pretraining": provenance.pretraining_data or "other data"}))
     if result.control is None and provenance.no_control:
         said.append(Note("no_control", {"reason": provenance.no_control}))
-    moved = f"{100 * result.estimate('risk_af'):.2f}" != f"{100 * result.floor.risk_above:.2f}"
+    moved = f"{hundred(result.estimate('risk_af')):.2f}" != f"{hundred(result.floor.risk_above):.2f}"
     if "floor" in result.penalties and not result.floor.separable and moved:
         values = {
             "at_floor": 100 * result.estimate("risk_af"),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.sentences import MARKS
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import BackTest, LabelCurve, LabelsNeeded
@@ -52,8 +53,8 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
     for d in curve.doublings:
         beyond = ", an extrapolation" if d.extrapolates else ""
         yield (
-            f"Twice the labels, {d.labels:,} → {2 * d.labels:,}: {100 * d.change:+.2f} points of error "
-            f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]{beyond}."
+            f"Twice the labels, {d.labels:,} → {2 * d.labels:,}: {hundred(d.change):+.2f} points of error "
+            f"[{hundred(d.low):+.2f}, {hundred(d.high):+.2f}]{beyond}."
         )
     for need in curve.needed:
         yield _need(need, curve)
@@ -78,8 +79,8 @@ def _cells(estimates: Mapping[str, Estimate]) -> str:
 
 def _cell(e: Estimate) -> str:
     mark = MARKS[e.grade][0] if e.grade in MARKS else " "
-    interval = "no interval" if math.isnan(e.low) else f"[{100 * e.low:.1f}, {100 * e.high:.1f}]"
-    return f"{100 * e.estimate:>6.2f} {interval:>12}{mark}"
+    interval = "no interval" if math.isnan(e.low) else f"[{hundred(e.low, 1):.1f}, {hundred(e.high, 1):.1f}]"
+    return f"{hundred(e.estimate):>6.2f} {interval:>12}{mark}"
 
 
 def _need(need: LabelsNeeded, curve: LabelCurve) -> str:
@@ -98,4 +99,4 @@ def _need(need: LabelsNeeded, curve: LabelCurve) -> str:
 
 
 def _tested(test: BackTest) -> str:
-    return f"{test.name} {100 * test.measured:.1f} ({100 * test.low:.1f} to {100 * test.high:.1f})"
+    return f"{test.name} {hundred(test.measured, 1):.1f} ({hundred(test.low, 1):.1f} to {hundred(test.high, 1):.1f})"

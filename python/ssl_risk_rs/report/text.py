@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterator
 
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
+from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.orders import order_rows, order_sentence
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, targets
 from ssl_risk_rs.report.shots import marks_of, shot_lines
@@ -66,7 +67,7 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
         facts.append(f"{sizes.features:,} features")
     facts.append(targets(result))
     if math.isfinite(sizes.chance):
-        facts.append(f"chance level {100 * sizes.chance:.2f} %")
+        facts.append(f"chance level {hundred(sizes.chance):.2f} %")
     if method.device != "cpu":
         facts.append(f"probes on {method.device}")
     yield "  " + " · ".join(facts)
@@ -117,12 +118,12 @@ def _shown(result: Decomposition, name: str) -> bool:
 def _row(label: str, e: Estimate, rest: str = "") -> str:
     interval = between(e.low, e.high)
     mark = MARKS[e.grade][0] if e.grade in MARKS else " "
-    return f"  {label:<26}{100 * e.estimate:9.2f}   {interval:<17}{mark} {rest}"
+    return f"  {label:<26}{hundred(e.estimate):9.2f}   {interval:<17}{mark} {rest}"
 
 
 def between(low: float, high: float) -> str:
     """An interval in percent."""
-    return "no interval" if math.isnan(low) else f"[{100 * low:6.2f}, {100 * high:6.2f}]"
+    return "no interval" if math.isnan(low) else f"[{hundred(low):6.2f}, {hundred(high):6.2f}]"
 
 
 def folded(line: str, width: int) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ssl_risk_rs.report.numbers import MINUS, count, interval, p_value, percent, points, probability
+from ssl_risk_rs.report.numbers import MINUS, count, interval, p_value, percent, points, probability, rounded
 from ssl_risk_rs.report.page import Block, Chapter, Column, Figure, Missing, Page, Section, Sentences, Table
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.study.advice import Support
@@ -106,7 +106,7 @@ def _laws(study: Study) -> Section | Missing:
         command = "ssl-risk-rs study TABLE --shots COLUMN=N --labels N"
         return Missing("laws", "Law of label counts", f"{why}.", command)
     rows = [
-        (h.left_out, h.law, percent(h.rmse), "–" if math.isnan(h.r2) else f"{h.r2:.3f}".replace("-", MINUS),
+        (h.left_out, h.law, percent(h.rmse), "–" if math.isnan(h.r2) else f"{rounded(h.r2, 3):.3f}".replace("-", MINUS),
          "–" if math.isnan(h.coverage) else f"{percent(h.coverage, 1)} %", count(h.n), count(h.groups))
         for h in study.laws.held_out
     ]  # fmt: skip
@@ -207,4 +207,4 @@ def _p(value: float) -> str:
 
 
 def _rho(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", MINUS)
+    return "–" if math.isnan(value) else f"{rounded(value):.2f}".replace("-", MINUS)

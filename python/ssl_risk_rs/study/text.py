@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
+from ssl_risk_rs.report.numbers import hundred, rounded
 from ssl_risk_rs.study.advice import Support
 from ssl_risk_rs.study.controlled import YARDSTICK
 from ssl_risk_rs.study.effects import Effect, Status
@@ -138,7 +139,7 @@ def _trees(study: Study) -> Iterator[str]:
         )
     for part in study.contributions:
         top = sorted((e for e in part.effects if e.level == "importance"), key=lambda e: -e.effect)[:5]
-        said = ", ".join(f"{e.choice} {100 * e.effect:.2f} {_interval(e)}" for e in top)
+        said = ", ".join(f"{e.choice} {hundred(e.effect):.2f} {_interval(e)}" for e in top)
         yield f"  {part.component}: largest mean contributions {said}"
         strong = [i for i in part.interactions if i.h2 >= 0.01][:3]
         if strong:
@@ -168,7 +169,8 @@ def _laws(study: Study) -> Iterator[str]:
                 f"weight for each {h.left_out}), mean width {100 * h.width:.1f} points"
             )
         left = f"each {h.left_out}" if h.left_out in get_args(By) else h.left_out
-        yield f"  {left:<28}{h.law:<22}{100 * h.rmse:>7.2f}{h.r2:>7.3f}{h.n:>6}{h.groups:>8}   {covered}".rstrip()
+        r2 = rounded(h.r2, 3)
+        yield f"  {left:<28}{h.law:<22}{100 * h.rmse:>7.2f}{r2:>7.3f}{h.n:>6}{h.groups:>8}   {covered}".rstrip()
     yield "  One measured point at few labels is worth more than any law: see the lines that are given one."
 
 
@@ -187,9 +189,10 @@ def _tradeoffs(study: Study, every: bool) -> Iterator[str]:
     shown = [t for t in study.tradeoffs if every or t.second in ("probe_gen", few)]
     for t in shown:
         among = f"{t.by} {t.stratum}" if t.by else "all"
-        interval = f"[{t.low:5.2f}, {t.high:5.2f}]" if math.isfinite(t.low) else "no interval"
+        rho, low, high = map(rounded, (t.rho, t.low, t.high))
+        interval = f"[{low:5.2f}, {high:5.2f}]" if math.isfinite(t.low) else "no interval"
         yield (
-            f"  {t.first + ', ' + t.second:<28}{_cut(among, 23):<24}{t.rho:>6.2f}  {interval:<16}{t.n:>6}{t.groups:>8}"
+            f"  {t.first + ', ' + t.second:<28}{_cut(among, 23):<24}{rho:>6.2f}  {interval:<16}{t.n:>6}{t.groups:>8}"
         )
 
 
@@ -199,7 +202,7 @@ def _fronts(study: Study) -> Iterator[str]:
         for m in front.members:
             chance = f"   on the front in {m.chance:.0%} of draws" if math.isfinite(m.chance) else ""
             if m.on_front:
-                yield f"  {_cut(m.encoder, 40):<42}{100 * m.first:>7.2f}{100 * m.second:>7.2f}{chance}"
+                yield f"  {_cut(m.encoder, 40):<42}{hundred(m.first):>7.2f}{hundred(m.second):>7.2f}{chance}"
         near = [m for m in front.members if not m.on_front]
         if near:
             yield f"  {len(near)} more are there in 5 % or more of draws from the sampling error"
@@ -213,11 +216,11 @@ def _advice(study: Study) -> Iterator[str]:
         for a in (a for a in study.advice if a.goal == goal):
             if a.support is Support.BEST:
                 sure = f", the best of all in {a.chance:.0%} of draws" if math.isfinite(a.chance) else ""
-                yield f"    {a.level}: {100 * a.effect:.2f} %{sure}"
+                yield f"    {a.level}: {hundred(a.effect):.2f} %{sure}"
             else:
                 shown = ", ".join(a.encoders) or "no encoder"
                 yield (
-                    f"    {a.choice}: {a.level}, {100 * a.effect:+.2f} points, {a.support.value} support "
+                    f"    {a.choice}: {a.level}, {hundred(a.effect):+.2f} points, {a.support.value} support "
                     f"({', '.join(a.methods)}); realized by {shown}"
                 )
         if not any(a.goal == goal and a.support is not Support.BEST for a in study.advice):
@@ -251,11 +254,11 @@ def render_differences(found: Sequence[Difference], *, every: bool = False) -> s
 
 
 def _points(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:+.2f}"
+    return "–" if math.isnan(value) else f"{hundred(value):+.2f}"
 
 
 def _interval(e: Effect) -> str:
-    return "no interval" if math.isnan(e.low) else f"[{100 * e.low:.2f}, {100 * e.high:.2f}]"
+    return "no interval" if math.isnan(e.low) else f"[{hundred(e.low):.2f}, {hundred(e.high):.2f}]"
 
 
 def _p(value: float) -> str:

@@ -26,6 +26,7 @@ from ssl_risk_rs.events import Report, once, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_bank
 from ssl_risk_rs.extraction.facts import library_versions
 from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.report.numbers import rounded
 from ssl_risk_rs.workflow.doctor import Finding
 
 if TYPE_CHECKING:
@@ -243,8 +244,8 @@ def autocast_finding(
     return Finding(
         "half precision",
         "fault" if fault else "ok",
-        f"Products in bfloat16 move the aggregated risk of a ridge probe by {drift:+.2f} points "
-        f"([{low:.2f}, {high:.2f}], {d.discordant} of {d.n:,} test rows are judged otherwise).",
+        f"Products in bfloat16 move the aggregated risk of a ridge probe by {rounded(drift):+.2f} points "
+        f"([{rounded(low):.2f}, {rounded(high):.2f}], {d.discordant} of {d.n:,} test rows are judged otherwise).",
         "Encode in float32: --amp off." if fault else "",
         {"drift_points": drift, "low_points": low, "high_points": high, "discordant": d.discordant, "test_rows": d.n},
     )

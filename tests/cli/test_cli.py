@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import math
 import os
 import pickle
 import re
@@ -21,7 +20,7 @@ import click
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import CliRunner
+from cli_helpers import parsed, run
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
@@ -64,22 +63,8 @@ def banks(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("banks")
 
 
-def run(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.stderr
-    return result
-
-
 def records(*arguments: object) -> list[dict]:
     return json.loads(run(*arguments, "--format", "json").stdout)
-
-
-def parsed(text: str) -> list[dict]:
-    """Rows of JSON, which has null where a normal interval has infinite degrees of freedom."""
-    rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    return [{**row, "df": math.inf if row["df"] is None else row["df"]} for row in rows]
 
 
 def complaint(*arguments: object, code: int = 1) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from cli_helpers import run
 from ssl_risk_rs import ParameterError, compare
-from ssl_risk_rs.cli import main
 from ssl_risk_rs.results import NotComparableError, Run
 from ssl_risk_rs.workflow import compare as workflow
 from ssl_risk_rs.workflow.compare import compare_targets
@@ -27,14 +26,6 @@ def save(name: str, columns: int = 8, n: int = 150, **more: np.ndarray) -> str:
     (x, y), (x_test, y_test) = rows(n, 0, columns), rows(60, 1, columns)
     np.savez(name, X_train=x, y_train=y, X_test=x_test, y_test=y_test, **more)
     return name
-
-
-def run(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.stderr
-    return result
 
 
 def made() -> list[str]:

@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 import ssl_risk_rs
-from click.testing import CliRunner
+from cli_helpers import run
 from ssl_risk_rs import import_bank
-from ssl_risk_rs.cli import main
 from ssl_risk_rs.results.explain import NoGap
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Run
@@ -28,14 +27,6 @@ def save(name: str, columns: int = 8, shift: float = 0.0) -> str:
         parts |= {f"X_{part}": (x[:, :columns] + shift).astype(np.float32), f"y_{part}": y}
     np.savez(name, **parts)
     return name
-
-
-def run(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.stderr
-    return result
 
 
 def folders() -> list[Path]:

@@ -1,15 +1,12 @@
 """The command `fewshot`, and the few-shot options of `decompose` and `run`, end to end."""
 
-import json
-import math
 import os
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import CliRunner
-from ssl_risk_rs.cli import main
+from cli_helpers import parsed, run
 from ssl_risk_rs.results import Run
 
 
@@ -29,14 +26,6 @@ def features(tmp_path, monkeypatch) -> str:
     return "feats.npz"
 
 
-def run(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.stderr
-    return result
-
-
 def test_fewshot_prints_and_records_every_size():
     result = run("fewshot", "feats.npz", "--probe", "both", "--out", "r", "--labels-for", "25,1")
     assert result.stdout.count("Each size is the mean over draws") == 2 and "draws_*.parquet" in result.stdout
@@ -53,7 +42,7 @@ def test_fewshot_prints_and_records_every_size():
 def test_rows_of_every_size_are_printed_and_predictions_said():
     result = run("decompose", "feats.npz", "--probe", "ridge", "--shots", "5,3", "--draws", "6", "--out", "r",
                  "--format", "json")  # fmt: skip
-    rows = [{**row, "df": math.inf if row["df"] is None else row["df"]} for row in json.loads(result.stdout)]
+    rows = parsed(result.stdout)
     assert {r["shots"] for r in rows} == {None, "3", "5"}
     assert rows == pl.read_parquet("r/results.parquet").to_dicts()
     assert "ridge probe: Twice the labels, 12 → 24:" in result.stderr

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from cli_helpers import run
 from ssl_risk_rs import DataError
-from ssl_risk_rs.cli import main
 from ssl_risk_rs.cli.paper import BY
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.results import Provenance, Run
@@ -87,14 +86,6 @@ def served(folder: Path, monkeypatch):
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def run(*arguments: object, code: int = 0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.stderr
-    return result
 
 
 # --- fetch

@@ -46,7 +46,7 @@ DESIGNS = (
 
 
 def replicate(job: tuple[Design, str, int]) -> np.ndarray:
-    """(quantities, 7): estimate, se, low, high, marked, draws, ρ; degrees of freedom of ρ in the last column."""
+    """(quantities, 8): estimate, se, low, high, marked, draws, ρ, degrees of freedom of ρ."""
     from ssl_risk_rs import decompose
 
     warnings.simplefilter("ignore")

@@ -24,6 +24,8 @@ from cli_helpers import parsed, run
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
+from ssl_risk_rs.results import Run
 
 COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen")
 #: four terms below 1, each rounded once, and their sum
@@ -201,9 +203,22 @@ def test_twin_and_control_can_be_left_out(banks):
     assert abs(sum(found[n] for n in ("approx_usability", "probe_gen", "enc_gen")) - found["agg_risk"]) <= ROUNDING
 
 
+def test_the_table_says_that_no_data_were_named(banks, monkeypatch):
+    words = ("run", "-m", "pixels:8", *SMALL[2:], "--probe", "ridge", "--control", "none", "--store", banks)
+    done = run(*words, "--out", "r")
+    heading = done.stdout.splitlines()
+    assert heading[0].startswith("pixels:8 on digits") and heading[1] == f"  {DIGITS_STAND_IN}"
+    assert DIGITS_STAND_IN in done.stderr and DIGITS_STAND_IN in str(Run.load("r"))
+    assert DIGITS_STAND_IN not in run(*words, "-d", "digits", "--out", "named").stdout
+    few = run("fewshot", *words[1:7], "--store", banks, "--shots", "3", "--draws", "3", "--out", "few")
+    assert few.stdout.splitlines()[1] == f"  {DIGITS_STAND_IN}"
+    monkeypatch.setenv("SSL_RISK_DATA", "digits")
+    assert DIGITS_STAND_IN not in run(*words, "--out", "variable").stdout
+
+
 def test_without_data_the_bundled_digits_are_used_and_said():
     result = run("run", "-m", "swav", "--limit", "2/class", code=1)
-    assert "no data named: the bundled digits. For ImageNet add  -d imagenet:" in result.stderr
+    assert DIGITS_STAND_IN in result.stderr
     assert result.stdout == "" and "Traceback" not in result.stderr
     message = result.stderr.splitlines()[-1]
     assert message.startswith("Error: the weights of swav_rn50 cannot be downloaded from https://")

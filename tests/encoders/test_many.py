@@ -19,6 +19,7 @@ from ssl_risk_rs.encoders.spec import choose_features
 from ssl_risk_rs.encoders.weights.epochs import epoch_in_file, epoch_in_name, epoch_of
 from ssl_risk_rs.errors import EncoderError
 from ssl_risk_rs.report.many import render_curve
+from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
 from ssl_risk_rs.results import Run
 from ssl_risk_rs.results.compare import holm
 from ssl_risk_rs.results.many import Curve, Entry
@@ -203,6 +204,16 @@ def test_layers_and_poolings_come_from_one_pass_and_one_is_marked():
     assert errors[chosen[0]] == min(errors.values()) and set(errors) == set(features)
     assert run("-m", VIT, "--layers", "all", "--pool", "cls,mean", "--out", "out").stdout == result.stdout
     assert len(list(Path("banks").rglob("bank.json"))) == 6
+
+
+def test_tables_of_several_say_that_no_data_were_named(checkpoints):
+    os.remove("ck/ep99.pth")
+    words = (["-m", NAMES, "--out", "curve"], ["-m", VIT, "--layers", "cls,avg", "--out", "layers"])
+    for given in words:
+        first = CliRunner().invoke(main, ["run", *given, *COMMON[2:]])
+        assert first.stdout.splitlines()[0].endswith(" on digits · ridge probe (strict protocol)"), first.stderr
+        assert first.stdout.splitlines()[1] == f"  {DIGITS_STAND_IN}"
+        assert run(*given).stderr.count("was finished before") >= 2  # with -d digits they are the same runs
 
 
 def test_extracting_several_poolings_again_gives_all_of_them():

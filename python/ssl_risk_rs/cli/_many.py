@@ -90,7 +90,8 @@ def _folder(
     """--out, else a folder that the same line finds again."""
     if ending.out is not None:
         return Path(ending.out).expanduser()
-    what = repr((named, data, asked, {key: value for key, value in options.items() if key != "store"}))
+    left = {key: value for key, value in options.items() if key not in ("store", "data_named")}
+    what = repr((named, data, asked, left))
     return Path("runs") / f"{kind}_{hashlib.sha256(what.encode()).hexdigest()[:8]}"
 
 

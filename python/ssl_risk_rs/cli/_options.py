@@ -29,6 +29,7 @@ __all__ = [
     "extraction_settings",
     "features_options",
     "format_option",
+    "is_named",
     "model_option",
     "named_data",
     "offline_option",
@@ -111,13 +112,18 @@ def data_option(command: Command) -> Command:
     )(command)
 
 
+def is_named(data: str | None) -> bool:
+    """Whether a data set was named, in the option or the environment."""
+    return bool(data or os.environ.get(DATA_VARIABLE))
+
+
 def named_data(data: str | None) -> str:
     """The data set that was named, in the option or the environment, else `digits`, said on stderr."""
-    if data:
-        return data
-    if os.environ.get(DATA_VARIABLE):
-        return os.environ[DATA_VARIABLE]
-    say("no data named: the bundled digits. For ImageNet add  -d imagenet:/path/to/imagenet")
+    if is_named(data):
+        return data or os.environ[DATA_VARIABLE]
+    from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
+
+    say(DIGITS_STAND_IN)
     return "digits"
 
 

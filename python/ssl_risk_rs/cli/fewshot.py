@@ -63,6 +63,7 @@ def fewshot(
         control="none",
         store=store,
         extraction=extraction,
+        data_named=opt.is_named(data),
     )
 
 

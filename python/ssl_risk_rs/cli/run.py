@@ -75,17 +75,20 @@ def run(
         opt.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
         data = "digits"
     several = _several(models, extraction)
-    given = {"supervised": supervised, "control": control, "store": store, "extraction": extraction}
+    given: dict[str, Any] = {"supervised": supervised, "control": control, "store": store, "extraction": extraction}
+    named = opt.named_data(data)
     if dry_run:
         if several == "models":
             raise click.UsageError("--dry-run of run is for one encoder; ssl-risk-rs sweep --dry-run takes several")
-        _print_forecast(models[0], opt.named_data(data), asked, ending.form, **given)
-    elif several is None:
-        evaluate_and_print(models[0], opt.named_data(data), asked, ending, **given)
+        _print_forecast(models[0], named, asked, ending.form, **given)
+        return
+    given["data_named"] = opt.is_named(data)
+    if several is None:
+        evaluate_and_print(models[0], named, asked, ending, **given)
     elif isinstance(several, tuple):
-        run_layers(models[0], opt.named_data(data), several, asked, ending, **given)
+        run_layers(models[0], named, several, asked, ending, **given)
     else:
-        run_checkpoints(models, opt.named_data(data), asked, ending, **given)
+        run_checkpoints(models, named, asked, ending, **given)
 
 
 def _several(models: tuple[str, ...], extraction: dict[str, Any]) -> "tuple[str, ...] | Literal['models'] | None":

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.sentences import MARKS, short, stand_in
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate
@@ -57,6 +57,7 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     names = [*parts, "agg_risk"]
     data, protocol = entries[0].run.provenance.data, first.method.protocol
     yield f"{len(entries)} encoders on {data} · {probe} probe ({protocol} protocol)"
+    yield from stand_in(entries[0].run.provenance)
     yield f"  errors in %, ± half of the {100 * first.method.confidence:g} % interval"
     with_epochs = all(e.epoch is not None for e in entries)
     labels = [f"{e.epoch:g}" if with_epochs else e.name for e in entries]
@@ -117,6 +118,7 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
     first = decomposition_of(entries[0].run, probe)
     where = best.run.provenance
     yield f"{len(entries)} features of {short(where.encoder)} on {where.data} · {probe} probe (strict protocol)"
+    yield from stand_in(where)
     yield f"  errors in %; aggregated risk with its {100 * first.method.confidence:g} % interval"
     wide = max(7, *(len(e.name) for e in entries))
     yield f"    {'feature':<{wide}} {'dim.':>6} {'on folds':>9} {'rank':>5} {'agg. risk':>10}   {'interval':^17}"

@@ -40,7 +40,8 @@ def facts(runs: Sequence[Run]) -> tuple[str, ...]:
     """A few words each: data, sizes, protocol; of several runs on the same data, what they have in common."""
     run, first = runs[0], runs[0].decompositions[0]
     sizes = first.sizes
-    said = [run.provenance.data, f"{count(sizes.train)} training rows", f"{count(sizes.test)} test rows"]
+    data = run.provenance.data if run.provenance.data_named else f"{run.provenance.data}, since no data were named"
+    said = [data, f"{count(sizes.train)} training rows", f"{count(sizes.test)} test rows"]
     if sizes.groups_test is not None:
         said.append(f"{count(sizes.groups_test)} test groups")
     said.append(targets(first))

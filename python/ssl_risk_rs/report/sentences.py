@@ -1,6 +1,7 @@
 """What belongs to the numbers of a decomposition: checks, and sentences that a first reader understands."""
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ssl_risk_rs._notes import Note, Values
@@ -11,7 +12,7 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["MARKS", "Check", "checks", "notes", "place", "short", "targets"]
+__all__ = ["DIGITS_STAND_IN", "MARKS", "Check", "checks", "notes", "place", "short", "stand_in", "targets"]
 
 #: mark behind an interval → what it says
 MARKS: dict[Grade, tuple[str, str]] = {
@@ -39,6 +40,16 @@ def short(name: str) -> str:
         return f"ckpt:{rest.rpartition('/')[2]}"
     file, _, function = name.rpartition(":")
     return f"{file.rpartition('/')[2]}:{function}" if file.endswith(".py") else name
+
+
+#: what is said on stderr, and below a table's heading
+DIGITS_STAND_IN = "No data were named, so these are the bundled digits. For ImageNet add  -d imagenet:/path/to/imagenet"
+
+
+def stand_in(provenance: Provenance) -> Iterator[str]:
+    """The line below a heading where the bundled digits stood in for data that were not named."""
+    if not provenance.data_named:
+        yield f"  {DIGITS_STAND_IN}"
 
 
 def targets(result: Decomposition) -> str:

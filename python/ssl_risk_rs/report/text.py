@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.orders import order_rows, order_sentence
-from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, targets
+from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, stand_in, targets
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.provenance import Provenance
@@ -62,6 +62,7 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     sizes, method = result.sizes, result.method
     data = provenance.data + (f", target {provenance.target}" if provenance.target else "")
     yield f"{short(provenance.encoder)} on {data} · {method.probe} probe ({method.protocol} protocol)"
+    yield from stand_in(provenance)
     facts = [f"{sizes.train:,} training rows", f"{sizes.test:,} test rows"]
     if sizes.features:
         facts.append(f"{sizes.features:,} features")

@@ -50,6 +50,7 @@ class Provenance:
     banks : role (encoder, supervised, control) → bank
     notes : on the data and the encoder
     request : hash of what was asked for, by which a sweep finds a run again; None for other runs
+    data_named : False where the bundled digits stood in, because no data were named
     """
 
     encoder: str = "features"
@@ -65,3 +66,4 @@ class Provenance:
     banks: Mapping[str, BankFacts] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     request: str | None = None
+    data_named: bool = True

@@ -44,6 +44,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     bank: "FeatureBank | None" = None,
     ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
+    data_named: bool = True,
 ) -> tuple[Run, SslRiskError | None]:
     """Encode what is missing, then decompose with each probe.
 
@@ -62,6 +63,7 @@ def evaluate(
     settings : fields of `Settings` but the probe
     bank : the encoder's bank, where it is at hand
     ensure : finds or makes banks; default `ensure_banks`
+    data_named : False where `data` are the bundled digits because none were named, which the record and the table say
 
     Returns
     -------
@@ -109,6 +111,7 @@ def evaluate(
     provenance = Provenance(
         encoder=encoder,
         data=data_name,
+        data_named=data_named,
         supervised=twin_name,
         control=control_name,
         no_control=no_control,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Item", "Kept", "RunFolder", "question_of", "run_each"]
 
 INDEX = "index.json"
-#: settings that say how fast a run is made, not what it is
-_HOW = ("device", "n_threads")
+#: settings that say how fast a run is made, or why on these data, not what it is
+_HOW = ("device", "n_threads", "data_named")
 
 
 @dataclass(frozen=True, slots=True)

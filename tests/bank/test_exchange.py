@@ -87,6 +87,17 @@ def test_every_kind_of_file(tmp_path, arrays, kind):
     assert np.array_equal(np.sort(np.concatenate([bank.rows("train"), bank.rows("test")])), np.arange(41))
 
 
+def test_a_safetensors_file_that_holds_a_name_twice_is_refused(tmp_path):
+    """The library keeps the last of them, and says nothing."""
+    X = '"X": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}'
+    y = '"y": {"dtype": "I64", "shape": [2], "data_offsets": [16, 32]}'
+    for header, name in ((f"{{{X}, {y}, {y}}}", "y"), (f'{{"__metadata__": {{"a": "1", "a": "2"}}, {X}, {y}}}', "a")):
+        text = header.encode()
+        (tmp_path / "f.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(32))
+        with pytest.raises(DataError, match=rf"f\.safetensors: its header has '{name}' twice"):
+            load_features(tmp_path / "f.safetensors")
+
+
 @pytest.mark.parametrize("kind", ["folder", "safetensors"])
 def test_export_comes_back(tmp_path, arrays, kind, monkeypatch):
     monkeypatch.setattr(convert_module, "BLOCK_BYTES", 3 * D * 4)  # several blocks

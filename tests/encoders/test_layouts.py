@@ -8,12 +8,14 @@ import argparse
 import collections
 import datetime
 import functools
+import io
 import json
 import pathlib
 import pickle
 import re
 import sys
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -664,6 +666,22 @@ def test_files_of_other_kinds_say_what_to_do(tmp_path, name, head, message):
     (tmp_path / name).write_bytes(head)
     with pytest.raises(EncoderError, match=message):
         create_encoder(f"ckpt:{tmp_path / name}@resnet50")
+
+
+def test_a_name_that_a_file_holds_twice_is_refused(tmp_path):
+    """Readers keep the last of them, and say nothing."""
+    entry = '"conv1.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    header = f"{{{entry}, {entry}}}".encode()
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(EncoderError, match=r"w\.safetensors: its header has 'conv1\.weight' twice"):
+        create_encoder(f"ckpt:{tmp_path}/w.safetensors@resnet50")
+    array = io.BytesIO()
+    np.save(array, np.zeros(3, np.float32))
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        for _ in range(2):
+            archive.writestr("conv1.weight.npy", array.getvalue())
+    with pytest.raises(EncoderError, match=r"its archive holds conv1\.weight\.npy twice"):
+        create_encoder(f"ckpt:{tmp_path}/w.npz@resnet50")
 
 
 def test_shards_that_are_missing_are_named(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_risk_rs._safetensors import read_header, repeated_key
 from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
@@ -37,11 +38,12 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     try:
         with safe_open(path, framework="numpy") as checked:
             metadata: dict[str, str] = checked.metadata() or {}
-        with path.open("rb") as raw:
-            length = int.from_bytes(raw.read(8), "little")
-            header = json.loads(raw.read(length))
+        text = read_header(path)
+        header, twice = json.loads(text), repeated_key(text)
     except (OSError, ValueError, SafetensorError) as error:
         raise unreadable(path, error) from None
+    if twice is not None:
+        raise DataError(f"{path}: its header has {twice!r} twice, so that one hides the other; write the file again")
     arrays: dict[str, np.ndarray | Unusable] = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -56,7 +58,7 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
         if 0 in shape:
             arrays[name] = np.zeros(shape, dtype)
             continue
-        array = np.memmap(path, dtype, "r", 8 + length + entry["data_offsets"][0], shape)
+        array = np.memmap(path, dtype, "r", 8 + len(text) + entry["data_offsets"][0], shape)
         arrays[name] = _widen(array) if entry["dtype"] == "BF16" else array
     arrays = _with_texts(arrays, path)
     if "class_names" in metadata:

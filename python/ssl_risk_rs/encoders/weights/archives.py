@@ -9,9 +9,11 @@ import json
 import pickle
 import struct
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ssl_risk_rs._safetensors import read_header, repeated_key
 from ssl_risk_rs.encoders.weights.inert import load_pickle, read_legacy, storage_from
 from ssl_risk_rs.errors import EncoderError
 
@@ -114,6 +116,8 @@ def _read_nested(raw: bytes, nesting: int) -> object:
 
 def _read_zip(archive: zipfile.ZipFile, nesting: int) -> object:
     names = archive.namelist()
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise EOFError(f"its archive holds {twice[0]} twice")
     if any(name.endswith(".npy") for name in names):
         return _read_npz(archive)
     found = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
@@ -153,9 +157,15 @@ def _read_safetensors(path: Path) -> "dict[str, Tensor]":
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
+        twice = repeated_key(read_header(path))
     except SafetensorError as error:
         raise EncoderError(f"{path} is no intact safetensors file ({error}); copy or download it again") from error
+    if twice is not None:
+        raise EncoderError(
+            f"{path}: its header has {twice!r} twice, so that one hides the other; download it again, or write it anew"
+        )
+    return tensors
 
 
 def _in_folder(path: Path) -> Path:

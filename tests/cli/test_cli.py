@@ -347,9 +347,11 @@ def command_lines(group: click.Group = main, above: tuple[str, ...] = ()) -> lis
 
 @pytest.mark.parametrize("words", command_lines(), ids=" ".join)
 def test_help_ends_with_a_line_to_paste(words):
-    before, _, options = run(*words, "--help").stdout.partition("Options:")
-    sentence, *_, example = [line.strip() for line in before.splitlines()[1:] if line.strip()]
-    assert re.search(r"[a-z]", sentence) and options
+    before, _, after = run(*words, "--help").stdout.partition("Options:")
+    sentence, *rest = [line.strip() for line in before.splitlines()[1:] if line.strip()]
+    *options, blank, example = [line.strip() for line in after.splitlines()]
+    assert re.search(r"[a-z]", sentence) and options and blank == ""
+    assert not any(line.startswith("ssl-risk-rs") for line in rest)
     program, *pasted = shlex.split(example)
     assert program == "ssl-risk-rs" and tuple(pasted[: len(words)]) == words
     named = main

@@ -5,6 +5,7 @@ from importlib import import_module
 
 import click
 
+from ssl_risk_rs.cli._help import NAMES, prepare_help
 from ssl_risk_rs.errors import SslRiskError
 
 #: command → module that defines it under the same name; imported when it is called or listed
@@ -30,7 +31,6 @@ COMMANDS: dict[str, str] = {
 }
 
 
-HELP = ["-h", "--help"]
 #: commands that go on where they were interrupted: images that are encoded are kept
 GO_ON = ("run", "demo", "extract", "fewshot", "sweep")
 
@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
-        _with_help(command)
+        prepare_help(command)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -67,15 +67,7 @@ class LazyGroup(click.Group):
             raise click.exceptions.Exit(130) from None
 
 
-def _with_help(command: click.Command) -> None:
-    """Let a command and all below it know -h too, however its context comes about: Click keeps the first."""
-    command.context_settings.setdefault("help_option_names", HELP)
-    if isinstance(command, click.Group):
-        for below in command.commands.values():
-            _with_help(below)
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": HELP})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": NAMES})
 @click.version_option(package_name="ssl-risk-rs")
 def main() -> None:
     """Evaluate self-supervised encoders by where their error comes from.
@@ -83,3 +75,6 @@ def main() -> None:
     \b
     ssl-risk-rs demo
     """
+
+
+prepare_help(main)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._help import prepare_help
 
 #: commands of the group that lie in modules of their own, imported when they are called; absent ones are not listed
 ELSEWHERE: dict[str, str] = {"model": "ssl_risk_rs.cli.doctor_model"}
@@ -21,7 +22,7 @@ class _Doctor(click.Group):
         if cmd_name not in ELSEWHERE or not find_spec(ELSEWHERE[cmd_name]):
             return super().get_command(ctx, cmd_name)
         command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
-        command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+        prepare_help(command)
         return command
 
 

@@ -93,7 +93,7 @@ class Ending:
             there = "" if folder is None else f"; it is in {folder}"
             opt.say(f"The result cannot be printed ({error.strerror or error}){there}.")
             # what is still in the buffer would fail again when the interpreter ends
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the interpreter ends
         if failure is not None:
             where = unsaved or f"What was finished before is in {folder}."
             raise click.ClickException(f"{failure}\n{where}")
@@ -294,7 +294,7 @@ def probe_options(command: Command) -> Command:
     wrapped: Any = typed
     for option in reversed(options):
         wrapped = option(wrapped)
-    return wrapped  # type: ignore[no-any-return]
+    return wrapped  # type: ignore[no-any-return]  # it stands for the command in other arguments
 
 
 def decomposition_options(command: Command) -> Command:
@@ -314,7 +314,7 @@ def decomposition_options(command: Command) -> Command:
     wrapped: Any = typed
     for option in reversed(options):
         wrapped = option(wrapped)
-    return probe_options(wrapped)  # type: ignore[no-any-return]
+    return probe_options(wrapped)  # type: ignore[no-any-return]  # as above
 
 
 def keeper(out: str | None) -> "Callable[[Run, str], Run]":

@@ -109,7 +109,8 @@ def write_golden(path: Path, facts: GoldenFacts, features: "Mapping[str, np.ndar
 
     def write(target: Path) -> None:
         with target.open("wb") as file:
-            np.savez(file, facts=np.array(json.dumps(asdict(facts))), **arrays)  # type: ignore[arg-type]
+            written = np.array(json.dumps(asdict(facts)))
+            np.savez(file, facts=written, **arrays)  # type: ignore[arg-type]  # the names are arrays, no option
 
     path.parent.mkdir(parents=True, exist_ok=True)
     publish(path, write)

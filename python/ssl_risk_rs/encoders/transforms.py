@@ -92,7 +92,7 @@ class InColourBytes(ByteTransform, InColour):
 
     def pixels(self, image: "Image") -> Tensor:
         """See `ByteTransform`."""
-        *steps, _, _ = self.transform.transforms  # type: ignore[attr-defined]
+        *steps, _, _ = self.transform.transforms  # type: ignore[attr-defined]  # a `Compose`, as its class says
         image = self.coloured(image)
         for step in steps:
             image = step(image)
@@ -100,7 +100,7 @@ class InColourBytes(ByteTransform, InColour):
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """See `ByteTransform`."""
-        last = self.transform.transforms[-1]  # type: ignore[attr-defined]
+        last = self.transform.transforms[-1]  # type: ignore[attr-defined]  # as above
         return _normalized(pixels, last.mean, last.std)
 
 

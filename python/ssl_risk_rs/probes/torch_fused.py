@@ -16,6 +16,7 @@ SMALLEST = tl.constexpr(-87.0)
 HELD = 2048
 
 
+# Triton has no annotations, and compiles functions whose arguments have none: hence what is ignored below
 @triton.jit  # type: ignore[untyped-decorator]
 def _softmax_row(z_ptr, target_ptr, loss_ptr, entropy_ptr, wrong_ptr, k, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     row = tl.program_id(0).to(tl.int64)

@@ -23,6 +23,7 @@ KEPT_BYTES = 4096
 HELD, PROGRAMS = 2048, 1056
 
 
+# Triton has no annotations, and compiles functions whose arguments have none: hence what is ignored below
 @triton.jit  # type: ignore[untyped-decorator]
 def _multiply(  # type: ignore[no-untyped-def]
     a_ptr, a_low_ptr, b_ptr, b_low_ptr, out_ptr, m, n, terms, chunk, a_m, a_t, b_t, b_n, out_chunk, out_m,

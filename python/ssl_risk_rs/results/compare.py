@@ -361,7 +361,7 @@ def _renumbered(judged: Judgements, classes: list[str]) -> Judgements:
             changed[f.name] = replace(value, predicted=place[value.predicted])
     changed["cs"] = tuple(replace(outcome, predicted=place[outcome.predicted]) for outcome in judged.cs)
     changed["train_labels"], changed["test_labels"] = place[judged.train_labels], place[judged.test_labels]
-    return replace(judged, class_names=tuple(classes), **changed)  # type: ignore[arg-type]
+    return replace(judged, class_names=tuple(classes), **changed)  # type: ignore[arg-type]  # by field
 
 
 def _check_rows(one: Judgements, other: Judgements, names: tuple[str, str]) -> None:

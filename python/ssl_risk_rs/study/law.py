@@ -385,9 +385,10 @@ def _law(cell: Mapping[str, object]) -> LogitLaw:
     values = dict(cell)
     for name in ("slope", "curvature", "knots", "scales"):
         values[name] = tuple(map(float, values[name]))  # type: ignore[call-overload]  # checked by float
+    # what is no number or no table raises, and the caller says so
     values["quantiles"] = tuple(math.inf if q is None else float(q) for q in values["quantiles"])  # type: ignore[attr-defined]
     values["ranges"] = {n: (float(a), float(b)) for n, (a, b) in values["ranges"].items()}  # type: ignore[attr-defined]
-    return LogitLaw(**values)  # type: ignore[arg-type]
+    return LogitLaw(**values)  # type: ignore[arg-type]  # the fields by name
 
 
 def imagenet_laws() -> tuple[LogitLaw, ...]:

@@ -100,7 +100,10 @@ def evaluate_layers(
     )  # fmt: skip
     if len(banks) < 2:
         raise ParameterError(f"{model} has one feature, {next(iter(banks))}: there is nothing to choose")
-    items = [Item(name, model, lambda bank=bank: bank, name) for name, bank in _by_depth(banks)]  # type: ignore[misc]
+    items = [
+        Item(name, model, lambda bank=bank: bank, name)  # type: ignore[misc]  # a default has no annotation in a lambda
+        for name, bank in _by_depth(banks)
+    ]
 
     def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
         return evaluate(model, data, bank=bank, say=say, **options)

@@ -51,7 +51,7 @@ def offered_features(network: nn.Module) -> tuple[str, ...]:
     if _is_vit(network):
         if not _final_norm_on_tokens(network):
             return (own,)
-        depth = len(network.blocks)  # type: ignore[arg-type]
+        depth = len(network.blocks)  # type: ignore[arg-type]  # torch types submodules as Tensor or Module
         own = "avg" if own == "avgpool" else own
         if getattr(network, "cls_token", None) is None:
             return tuple(dict.fromkeys([own, "avg", *(f"blocks.{i}:avg" for i in range(depth - 1))]))
@@ -123,7 +123,7 @@ class VitFeatures(nn.Module):
         own = _own_pooling(backbone)
         self.own = "avg" if own == "avgpool" and _final_norm_on_tokens(backbone) else own
         self.n_prefix = int(getattr(backbone, "num_prefix_tokens", 0))
-        depth = len(backbone.blocks)  # type: ignore[arg-type]
+        depth = len(backbone.blocks)  # type: ignore[arg-type]  # as above
         blocks = {int(f.split(":")[0].removeprefix("blocks.")) for f in wanted if ":" in f}
         if "4xcls" in wanted:
             blocks |= set(range(depth - 4, depth))

@@ -59,9 +59,9 @@ class HfFeatures(nn.Module):
             pooled = getattr(out, "pooler_output", None)
             return tokens.mean((2, 3)) if pooled is None else pooled.flatten(1)
         if pooling == "pooler":
-            return out.pooler_output  # type: ignore[no-any-return]
+            return out.pooler_output  # type: ignore[no-any-return]  # `out` is of a class of the user's package
         if pooling == "proj":
-            return self.projection(out.pooler_output)  # type: ignore[misc, no-any-return]
+            return self.projection(out.pooler_output)  # type: ignore[misc, no-any-return]  # None without `proj`
         return tokens[:, 0] if pooling == "cls" else tokens[:, self.n_prefix :].mean(1)
 
     def _run(self, images: Tensor, *, blocks: bool) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "Bank",
@@ -356,9 +356,9 @@ class Moments:
     def update(
         self,
         features: _Features,
-        labels: NDArray[np.uint32] | NDArray[np.int64],
-        rows: NDArray[np.uint32] | None = None,
-        cells: NDArray[np.uint8] | None = None,
+        labels: ArrayLike,
+        rows: ArrayLike | None = None,
+        cells: ArrayLike | None = None,
         *,
         n_threads: int | None = None,
     ) -> None:
@@ -367,9 +367,9 @@ class Moments:
         Parameters
         ----------
         features : n rows
-        labels : uint32 or int64 array of shape (n,), class of each row of `features`, from 0
-        rows : uint32 array of shape (m,), rows of `features` to add; default all
-        cells : uint8 array of shape (n,), cell of each row of `features`; default 0
+        labels : whole numbers of shape (n,), class of each row of `features`, from 0; uint32 arrays are not copied
+        rows : whole numbers of shape (m,), rows of `features` to add; uint32 arrays are not copied; default all
+        cells : whole numbers of shape (n,), cell of each row of `features`; uint8 arrays are not copied; default 0
         n_threads : default all cores; the same number gives the same bits
 
         Raises

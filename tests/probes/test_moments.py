@@ -381,5 +381,38 @@ def test_labels_alone_are_rows_of_one_cell():
     long.update(x, y.astype(np.uint32), np.arange(60, dtype=np.uint32), np.zeros(60, np.uint8), n_threads=1)
     one, other = (m.solve([1e-2])[0].scores(x, np.arange(60, dtype=np.uint32)) for m in (short, long))
     np.testing.assert_array_equal(one, other)
-    with pytest.raises(ParameterError, match="label -1 of row 2 is no class"):
+    with pytest.raises(ParameterError, match="label -1 at position 2 is out of range"):
         short.update(x, np.where(np.arange(60) == 2, -1, y))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64", ">i4"])
+def test_labels_rows_and_cells_are_whole_numbers_of_any_type(dtype):
+    x, y = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32), np.arange(60) % 3
+    rows, cells = np.arange(0, 60, 2), np.arange(60) % 2
+    plain, other = Moments(5, 3, n_cells=2), Moments(5, 3, n_cells=2)
+    plain.update(x, y.astype(np.uint32), rows.astype(np.uint32), cells.astype(np.uint8))
+    other.update(x, *(values.astype(dtype) for values in (y, rows, cells)))
+    for one, two in zip(plain.solve([1e-2]), other.solve([1e-2]), strict=True):
+        np.testing.assert_array_equal(one.raw()[0], two.raw()[0])
+    listed = Moments(5, 3)
+    listed.update(x, y.tolist(), rows.tolist())
+    both = [moments.solve([1e-2])[0].raw()[0] for moments in (plain, listed)]
+    np.testing.assert_allclose(*both, rtol=1e-9)  # the same rows in cells, and in one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ((np.zeros(60),), ParameterError, "labels must be whole numbers, not float64"),
+        ((np.zeros(60, bool),), ParameterError, "labels must be whole numbers, not bool"),
+        ((np.zeros((1, 60), int),), ShapeError, r"labels must be a vector, not an array of shape \(1, 60\)"),
+        ((np.ma.masked_equal(np.zeros(60, np.uint32), 0),), ParameterError, "labels are masked"),
+        ((np.zeros(60, int), np.array([0, 2**40])), ParameterError, "row 1099511627776 at position 1"),
+        ((np.zeros(60, int), None, np.full(60, 256)), ParameterError, "cell 256 at position 0"),
+        ((np.full(60, 2**63, np.uint64),), ParameterError, "label 9223372036854775808 at position 0"),
+    ],
+)
+def test_what_is_no_whole_number_is_named(arguments, error, says):
+    x = np.zeros((60, 5), np.float32)
+    with pytest.raises(error, match=says):
+        Moments(5, 3).update(x, *arguments)

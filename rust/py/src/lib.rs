@@ -18,6 +18,7 @@ mod moments;
 mod python_space;
 mod ridge_race;
 mod splits;
+mod whole;
 
 use pyo3::prelude::*;
 

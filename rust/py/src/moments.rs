@@ -1,6 +1,5 @@
 //! Moments of rows.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -13,11 +12,12 @@ use ssl_risk_core::{Result, Run, moments};
 
 use crate::arguments::{scaling_from, sums_from, threads};
 use crate::design::Design;
-use crate::error::{ParameterError, to_py};
+use crate::error::to_py;
 use crate::features::{Features, slice};
 use crate::geometry::{Totals, totals};
 use crate::interrupt;
 use crate::linear::LinearProbe;
+use crate::whole::Whole;
 
 /// Sufficient statistics of rows, by cell: one pass serves every complement, fold, scaling and penalty.
 ///
@@ -70,30 +70,6 @@ impl Moments {
     }
 }
 
-/// The class of each row of features.
-#[derive(FromPyObject)]
-enum Labels<'py> {
-    Codes(PyReadonlyArray1<'py, u32>),
-    Integers(PyReadonlyArray1<'py, i64>),
-}
-
-impl Labels<'_> {
-    fn codes(&self) -> PyResult<Cow<'_, [u32]>> {
-        match self {
-            Self::Codes(array) => Ok(slice(array, "labels")?.into()),
-            Self::Integers(array) => slice(array, "labels")?
-                .iter()
-                .enumerate()
-                .map(|(row, &label)| {
-                    u32::try_from(label).map_err(|_| {
-                        ParameterError::new_err(format!("label {label} of row {row} is no class"))
-                    })
-                })
-                .collect(),
-        }
-    }
-}
-
 #[pymethods]
 impl Moments {
     #[new]
@@ -142,23 +118,24 @@ impl Moments {
         &self,
         py: Python<'_>,
         features: Features<'_>,
-        labels: Labels<'_>,
-        rows: Option<PyReadonlyArray1<'_, u32>>,
-        cells: Option<PyReadonlyArray1<'_, u8>>,
+        labels: &Bound<'_, PyAny>,
+        rows: Option<&Bound<'_, PyAny>>,
+        cells: Option<&Bound<'_, PyAny>>,
         n_threads: Option<usize>,
     ) -> PyResult<()> {
         let n_threads = threads(n_threads)?;
         let slices = features.slices()?;
-        let labels = &*labels.codes()?;
-        let rows = match &rows {
-            Some(rows) => Cow::Borrowed(slice(rows, "rows")?),
-            None => (0..labels.len() as u32).collect(),
+        let labels = Whole::<u32>::new(labels, "labels", "label")?;
+        let labels = labels.values("labels")?;
+        let rows = match rows {
+            Some(rows) => Whole::new(rows, "rows", "row")?,
+            None => Whole::Converted((0..labels.len() as u32).collect()),
         };
-        let cells = match &cells {
-            Some(cells) => Cow::Borrowed(slice(cells, "cells")?),
-            None => vec![0; labels.len()].into(),
+        let cells = match cells {
+            Some(cells) => Whole::new(cells, "cells", "cell")?,
+            None => Whole::Converted(vec![0_u8; labels.len()]),
         };
-        let (rows, cells) = (&*rows, &*cells);
+        let (rows, cells) = (rows.values("rows")?, cells.values("cells")?);
         if cells.len() != labels.len() {
             return Err(crate::error::ShapeError::new_err(format!(
                 "cells has {} entries, expected {} (labels)",

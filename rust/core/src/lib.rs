@@ -20,6 +20,7 @@ pub mod risk;
 pub mod rows;
 pub mod sampling;
 pub mod scaling;
+mod values;
 
 pub use control::{Control, Run};
 pub use error::{Error, Result};

@@ -25,3 +25,30 @@ pub(super) fn cpu() -> Cpu {
         _ => Cpu::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the operating system reads the same registers.
+    #[test]
+    fn the_cpu_is_that_of_the_system() {
+        let Ok(text) = std::fs::read_to_string("/proc/cpuinfo") else {
+            println!("not run: no /proc/cpuinfo");
+            return;
+        };
+        let of = |name: &str| {
+            let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
+            line.and_then(|line| line.split(':').nth(1))
+                .map(|value| value.trim().to_string())
+                .unwrap_or_default()
+        };
+        let number = |name: &str| of(name).parse().expect("a number");
+        let want = match &*of("vendor_id") {
+            "AuthenticAMD" => Cpu::Amd { family: number("cpu family") },
+            "GenuineIntel" => Cpu::Intel { family: number("cpu family"), model: number("model") },
+            _ => Cpu::Other,
+        };
+        assert_eq!(cpu(), want);
+    }
+}

@@ -10,7 +10,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Kernel;
 use super::layout::LANES;
-use crate::rows::Values;
+use crate::values::Values;
 
 /// Classes of a probe up to which its products can be taken on rows as they lie.
 pub const FEW_CLASSES: usize = 16;

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::few::{FEW_CLASSES, Few, FewRows};
 use super::{LANES, panels_len, usable};
-use crate::rows::Values;
+use crate::values::Values;
 
 fn value(i: usize, j: usize) -> f32 {
     f16::from_f32(((i * 31 + j * 17) % 101) as f32 / 16.0 - 3.0).to_f32()

@@ -5,7 +5,7 @@ use super::layout::LANES;
 use super::panels::{Panels, RowBuffer, Rows, row_stride};
 use super::product::panels_len;
 use super::tile::{Kernel, Precision};
-use crate::rows::Values;
+use crate::values::Values;
 
 /// Integers with few bits have exact products and sums: the answer must be bit-exact, both from rows as they
 /// lie and from panels, for every shape of tile.

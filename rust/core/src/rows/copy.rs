@@ -3,11 +3,12 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, Values, ValuesMut};
+use super::matrix::{Matrix, ValuesMut};
 use super::widen::widen;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
+use crate::values::Values;
 
 /// Bytes that a thread copies between two looks at the control and the guards.
 const BLOCK_BYTES: usize = 1 << 20;

@@ -7,43 +7,10 @@ use half::f16;
 use super::widen::{add_halves, add_singles, widen};
 use crate::error::{Error, Result};
 use crate::kernel::all_finite;
+use crate::values::Values;
 
 /// Bytes that [`Matrix::add_rows`] asks for before it adds them: the CPU's own read-ahead ends with a page.
 const SCAN_AHEAD: usize = 8192;
-
-/// The values of a segment, row-major without holes.
-#[derive(Debug, Clone, Copy)]
-pub enum Values<'a> {
-    /// IEEE binary16.
-    F16(&'a [f16]),
-    /// IEEE binary32.
-    F32(&'a [f32]),
-}
-
-impl Values<'_> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::F16(v) => v.len(),
-            Self::F32(v) => v.len(),
-        }
-    }
-
-    fn address(self) -> *const u8 {
-        match self {
-            Self::F16(v) => v.as_ptr().cast(),
-            Self::F32(v) => v.as_ptr().cast(),
-        }
-    }
-}
-
-impl<'a> Values<'a> {
-    pub(super) fn slice(self, range: Range<usize>) -> Self {
-        match self {
-            Self::F16(v) => Self::F16(&v[range]),
-            Self::F32(v) => Self::F32(&v[range]),
-        }
-    }
-}
 
 /// Checked before rows of a segment are read: a mapped file may have shrunk since it was opened.
 pub trait Guard: Sync {

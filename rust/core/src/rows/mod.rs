@@ -10,6 +10,8 @@ mod training;
 mod widen;
 
 pub(crate) use copy::{fill_blocks, too_narrow};
-pub use matrix::{Guard, Matrix, Segment, Values, ValuesMut};
+pub use matrix::{Guard, Matrix, Segment, ValuesMut};
 pub use training::TrainingRows;
 pub(crate) use widen::widen;
+
+pub use crate::values::Values;

@@ -12,7 +12,9 @@ from pathlib import Path
 ISA_FLAGS = (
     "avx2",
     "f16c",
+    "avx_vnni",
     "avx512f",
+    "avx512_vnni",
     "avx512_bf16",
     "avx512_fp16",
     "amx_tile",
@@ -23,6 +25,8 @@ ISA_FLAGS = (
 )
 #: power and clocks of a GPU, by nvidia-smi's names
 GPU_STATE = ("name", "driver_version", "pstate", "clocks.sm", "clocks.max.sm", "power.draw", "power.limit")
+#: variables that take instructions away, ours and other libraries'
+LIMITS = ("SSL_RISK_KERNEL", "SSL_RISK_AMX", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 HERE = Path(__file__).parent
 
 
@@ -50,6 +54,7 @@ def describe(packages: Iterable[str]) -> str:
         facts |= {
             f"gpu_{i}_at_the_end": f"{state} ({', '.join(GPU_STATE)})" for i, state in enumerate(gpus.splitlines())
         }
+    facts |= {name: os.environ[name] for name in LIMITS if name in os.environ}
     facts |= {name: version(name) for name in packages}
     return "".join(f"{name}: {value}\n" for name, value in facts.items())
 

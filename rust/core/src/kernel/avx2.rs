@@ -14,22 +14,14 @@ use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
-    name: "avx2_f32",
-    precision: Precision::Exact,
-    layout: Layout::F32,
-    one: panel,
-    two,
-    four: None,
     few: Some(few_avx2::FEW),
-    state: None,
     registers: Some(registers),
     detect: || {
         is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
     },
-    pays: || false,
-    opt_in: false,
+    ..Kernel::plain("avx2_f32", Precision::Exact, Layout::F32, panel, two)
 };
 
 /// # Safety

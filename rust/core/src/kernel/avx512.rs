@@ -15,37 +15,21 @@ use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
 pub(super) const F32: Kernel = Kernel {
-    name: "avx512_f32",
-    precision: Precision::Exact,
-    layout: Layout::F32,
-    one: f32_one,
-    two: f32_two,
-    four: None,
     few: Some(few_avx512::FEW),
-    state: None,
     registers: Some(f32_registers),
     detect: || {
         is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
     },
-    pays: || false,
-    opt_in: false,
+    ..Kernel::plain("avx512_f32", Precision::Exact, Layout::F32, f32_one, f32_two)
 };
 
 pub(super) const BF16: Kernel = Kernel {
-    name: "avx512_bf16",
-    precision: Precision::Bf16,
-    layout: Layout::Pairs,
-    one: bf16_one,
-    two: bf16_two,
-    four: None,
-    few: None,
-    state: None,
     registers: Some(bf16_registers),
     detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
     pays: is_amd,
-    opt_in: false,
+    ..Kernel::plain("avx512_bf16", Precision::Bf16, Layout::Pairs, bf16_one, bf16_two)
 };
 
 /// Zen 4 and 5 do as many `vdpbf16ps` as float32 FMA in a cycle, twice the products. On the Intel Xeon at hand

@@ -84,12 +84,7 @@ pub fn list() -> Vec<(&'static str, Precision, Availability)> {
 pub fn choose(precision: Precision) -> Result<&'static Kernel> {
     let forced = forced()?;
     let of = |wanted: Precision| forced.iter().copied().find(|k| k.precision == wanted);
-    let floats = || of(Precision::Exact).or_else(|| of(Precision::Bf16));
-    let named = match precision {
-        Precision::Exact => floats(),
-        Precision::Bf16 => of(Precision::Bf16).or_else(floats),
-        Precision::Fixed => of(Precision::Fixed).or_else(floats),
-    };
+    let named = of(precision).or_else(|| of(Precision::Exact)).or_else(|| of(Precision::Bf16));
     Ok(named.unwrap_or_else(|| choose_among(usable(), precision)))
 }
 

@@ -14,33 +14,17 @@ use super::layout::{FIXED_STEPS, LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
 pub(super) const I16: Kernel = Kernel {
-    name: "avx2_i16",
-    precision: Precision::Fixed,
-    layout: Layout::Fixed,
-    one: madd_one,
-    two: madd_two,
-    four: None,
-    few: None,
-    state: None,
     registers: Some(madd_registers),
     detect: || is_x86_feature_detected!("avx2"),
     pays: || !is_x86_feature_detected!("avx512f") && multiplies_twice(cpu()),
-    opt_in: false,
+    ..Kernel::plain("avx2_i16", Precision::Fixed, Layout::Fixed, madd_one, madd_two)
 };
 
 pub(super) const VNNI: Kernel = Kernel {
-    name: "avx2_vnni_i16",
-    precision: Precision::Fixed,
-    layout: Layout::Fixed,
-    one: vnni_one,
-    two: vnni_two,
-    four: None,
-    few: None,
-    state: None,
     registers: Some(vnni_registers),
     detect: || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni"),
     pays: || true,
-    opt_in: false,
+    ..Kernel::plain("avx2_vnni_i16", Precision::Fixed, Layout::Fixed, vnni_one, vnni_two)
 };
 
 /// Whether `vpmaddwd` runs twice a cycle, as FMA does: not on Haswell, Broadwell and AMD's CPUs before Zen 3, where it takes

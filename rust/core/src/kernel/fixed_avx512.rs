@@ -13,18 +13,10 @@ use super::layout::{FIXED_STEPS, LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
 pub(super) const I16: Kernel = Kernel {
-    name: "avx512_vnni_i16",
-    precision: Precision::Fixed,
-    layout: Layout::Fixed,
-    one: rows::<16, 1>,
-    two: rows::<8, 2>,
-    four: None,
-    few: None,
-    state: None,
     registers: Some(registers),
     detect: || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"),
     pays: || true,
-    opt_in: false,
+    ..Kernel::plain("avx512_vnni_i16", Precision::Fixed, Layout::Fixed, rows::<16, 1>, rows::<8, 2>)
 };
 
 /// `R` rows × `P` panels at a time.

@@ -11,45 +11,25 @@ use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
 pub(super) static EXACT: Kernel = Kernel {
-    name: "model_amx_exact",
-    precision: Precision::Exact,
-    layout: Layout::SplitTiles,
-    one: exact_one,
-    two: |t| {
-        // SAFETY: passed on from the caller.
-        unsafe { twice(exact_one, t) }
-    },
     four: Some(|t| {
         // SAFETY: passed on from the caller.
         unsafe { run(EXACT_FOUR, Layout::SplitTiles, t) }
     }),
-    few: None,
-    state: None,
-    registers: None,
-    detect: || true,
-    pays: || false,
-    opt_in: false,
+    ..Kernel::plain("model_amx_exact", Precision::Exact, Layout::SplitTiles, exact_one, |t| {
+        // SAFETY: passed on from the caller.
+        unsafe { twice(exact_one, t) }
+    })
 };
 
 pub(super) static BF16: Kernel = Kernel {
-    name: "model_amx_bf16",
-    precision: Precision::Bf16,
-    layout: Layout::Tiles,
-    one: bf16_one,
-    two: |t| {
-        // SAFETY: passed on from the caller.
-        unsafe { twice(bf16_one, t) }
-    },
     four: Some(|t| {
         // SAFETY: passed on from the caller.
         unsafe { run(BF16_FOUR, Layout::Tiles, t) }
     }),
-    few: None,
-    state: None,
-    registers: None,
-    detect: || true,
-    pays: || false,
-    opt_in: false,
+    ..Kernel::plain("model_amx_bf16", Precision::Bf16, Layout::Tiles, bf16_one, |t| {
+        // SAFETY: passed on from the caller.
+        unsafe { twice(bf16_one, t) }
+    })
 };
 
 /// # Safety

@@ -4,70 +4,53 @@
 use super::layout::{LANES, Layout};
 use super::tile::{Kernel, Precision, Tile};
 
-pub(super) const F32: Kernel = Kernel {
-    name: "portable",
-    precision: Precision::Exact,
-    layout: Layout::F32,
-    one: |t| {
+pub(super) const F32: Kernel = Kernel::plain(
+    "portable",
+    Precision::Exact,
+    Layout::F32,
+    |t| {
         // SAFETY: passed on from the caller.
-        unsafe { tile::<1>(t, |a, b| f32::from_bits(a) * f32::from_bits(b)) }
+        unsafe { tile::<1>(t, f32_product) }
     },
-    two: |t| {
+    |t| {
         // SAFETY: passed on from the caller.
-        unsafe { tile::<2>(t, |a, b| f32::from_bits(a) * f32::from_bits(b)) }
+        unsafe { tile::<2>(t, f32_product) }
     },
-    four: None,
-    few: None,
-    state: None,
-    registers: None,
-    detect: || true,
-    pays: || false,
-    opt_in: false,
-};
+);
 
 /// Slow: it exists to define and test bfloat16 products where the CPU has none.
-pub(super) const BF16: Kernel = Kernel {
-    name: "portable_bf16",
-    precision: Precision::Bf16,
-    layout: Layout::Pairs,
-    one: |t| {
+pub(super) const BF16: Kernel = Kernel::plain(
+    "portable_bf16",
+    Precision::Bf16,
+    Layout::Pairs,
+    |t| {
         // SAFETY: passed on from the caller.
         unsafe { tile::<1>(t, bf16_dot) }
     },
-    two: |t| {
+    |t| {
         // SAFETY: passed on from the caller.
         unsafe { tile::<2>(t, bf16_dot) }
     },
-    four: None,
-    few: None,
-    state: None,
-    registers: None,
-    detect: || true,
-    pays: || false,
-    opt_in: false,
-};
+);
 
 /// Slow: it exists to define and test products of whole numbers.
-pub(super) const I16: Kernel = Kernel {
-    name: "portable_i16",
-    precision: Precision::Fixed,
-    layout: Layout::Fixed,
-    one: |t| {
+pub(super) const I16: Kernel = Kernel::plain(
+    "portable_i16",
+    Precision::Fixed,
+    Layout::Fixed,
+    |t| {
         // SAFETY: passed on from the caller.
         unsafe { tile::<1>(t, fixed_dot) }
     },
-    two: |t| {
+    |t| {
         // SAFETY: passed on from the caller.
         unsafe { tile::<2>(t, fixed_dot) }
     },
-    four: None,
-    few: None,
-    state: None,
-    registers: None,
-    detect: || true,
-    pays: || false,
-    opt_in: false,
-};
+);
+
+fn f32_product(a: u32, b: u32) -> f32 {
+    f32::from_bits(a) * f32::from_bits(b)
+}
 
 fn fixed_dot(a: u32, b: u32) -> f32 {
     let (low, high) = (|w: u32| i32::from(w as i16), |w: u32| i32::from((w >> 16) as i16));

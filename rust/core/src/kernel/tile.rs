@@ -192,6 +192,30 @@ impl Session<'_> {
 }
 
 impl Kernel {
+    /// One that every CPU can run and none prefers, without more than it needs.
+    pub(super) const fn plain(
+        name: &'static str,
+        precision: Precision,
+        layout: Layout,
+        one: Micro,
+        two: Micro,
+    ) -> Self {
+        Self {
+            name,
+            precision,
+            layout,
+            one,
+            two,
+            four: None,
+            few: None,
+            state: None,
+            registers: None,
+            detect: || true,
+            pays: || false,
+            opt_in: false,
+        }
+    }
+
     /// Set up this thread for products.
     pub(super) fn session(&self) -> Session<'_> {
         if let Some(state) = &self.state {

@@ -2,24 +2,36 @@
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["read_header", "repeated_key"]
-
-
-def read_header(path: Path) -> bytes:
-    """The JSON text of the header; it begins at byte 8 of the file, and the tensors lie behind it."""
-    with path.open("rb") as file:
-        return file.read(int.from_bytes(file.read(8), "little"))
+__all__ = ["Header", "read_header"]
 
 
-def repeated_key(header: bytes) -> str | None:
-    """A key that an object of the header holds twice, of which the library keeps the last; None if none does.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a header says.
+
+    n_bytes : of its JSON text, which begins at byte 8 of the file; the tensors lie behind it
+    entries : name → what JSON holds of it
+    repeated : a key that an object holds twice, of which the library keeps the last; None if none does
+    """
+
+    n_bytes: int
+    entries: dict[str, Any]
+    repeated: str | None
+
+
+def read_header(path: Path) -> Header:
+    """Read and parse the header.
 
     Raises
     ------
-    ValueError for what is no JSON.
+    OSError; ValueError for what is no JSON.
     """
+    with path.open("rb") as file:
+        text = file.read(int.from_bytes(file.read(8), "little"))
     found: list[str] = []
 
     def keep(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -28,5 +40,5 @@ def repeated_key(header: bytes) -> str | None:
             found.append(Counter(key for key, _ in pairs).most_common(1)[0][0])
         return kept
 
-    json.loads(header, object_pairs_hook=keep)
-    return found[0] if found else None
+    entries = json.loads(text, object_pairs_hook=keep)
+    return Header(len(text), entries, found[0] if found else None)

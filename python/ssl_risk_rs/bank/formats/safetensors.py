@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._safetensors import read_header, repeated_key
+from ssl_risk_rs._safetensors import read_header
 from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
@@ -38,14 +38,15 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     try:
         with safe_open(path, framework="numpy") as checked:
             metadata: dict[str, str] = checked.metadata() or {}
-        text = read_header(path)
-        header, twice = json.loads(text), repeated_key(text)
+        header = read_header(path)
     except (OSError, ValueError, SafetensorError) as error:
         raise unreadable(path, error) from None
-    if twice is not None:
-        raise DataError(f"{path}: its header has {twice!r} twice, so that one hides the other; write the file again")
+    if header.repeated is not None:
+        raise DataError(
+            f"{path}: its header has {header.repeated!r} twice, so that one hides the other; write the file again"
+        )
     arrays: dict[str, np.ndarray | Unusable] = {}
-    for name, entry in header.items():
+    for name, entry in header.entries.items():
         if name == "__metadata__":
             continue
         if entry["dtype"] not in _TYPES:
@@ -58,7 +59,7 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
         if 0 in shape:
             arrays[name] = np.zeros(shape, dtype)
             continue
-        array = np.memmap(path, dtype, "r", 8 + len(text) + entry["data_offsets"][0], shape)
+        array = np.memmap(path, dtype, "r", 8 + header.n_bytes + entry["data_offsets"][0], shape)
         arrays[name] = _widen(array) if entry["dtype"] == "BF16" else array
     arrays = _with_texts(arrays, path)
     if "class_names" in metadata:

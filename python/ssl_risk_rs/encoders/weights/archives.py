@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ssl_risk_rs._safetensors import read_header, repeated_key
+from ssl_risk_rs._safetensors import read_header
 from ssl_risk_rs.encoders.weights.inert import load_pickle, read_legacy, storage_from
 from ssl_risk_rs.errors import EncoderError
 
@@ -158,7 +158,7 @@ def _read_safetensors(path: Path) -> "dict[str, Tensor]":
 
     try:
         tensors: dict[str, Tensor] = load_file(path)
-        twice = repeated_key(read_header(path))
+        twice = read_header(path).repeated
     except SafetensorError as error:
         raise EncoderError(f"{path} is no intact safetensors file ({error}); copy or download it again") from error
     if twice is not None:

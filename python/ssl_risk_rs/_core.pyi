@@ -898,12 +898,13 @@ class LogisticFit:
 
     @property
     def converged(self) -> bool:
-        """Whether a rule found the tolerance reached: `stop` is "certified" or "estimated"."""
+        """Whether a rule found what was asked for reached: `stop` is "certified", "estimated" or "error_estimated"."""
 
     @property
-    def stop(self) -> Literal["certified", "estimated", "stalled", "max_passes"]:
-        """What ended the fit: the bound; objective and training error stand still; float32 shows no decrease any
-        more though more than the tolerance seems to be left; the limit."""
+    def stop(self) -> Literal["certified", "estimated", "error_estimated", "stalled", "max_passes"]:
+        """What ended the fit: the bound; objective and training error stand still; the training error alone, where
+        `error_tol` asked for no more; float32 shows no decrease any more though more than the tolerance seems to be left;
+        the limit."""
 
     @property
     def passes(self) -> float:
@@ -938,6 +939,7 @@ def fit_logistic(
     *,
     tol: float = 1e-3,
     max_passes: int = 200,
+    error_tol: float | None = None,
     start: LinearProbe | LogisticFit | None = None,
     reduced: bool = True,
     n_threads: int | None = None,
@@ -957,8 +959,11 @@ def fit_logistic(
     alpha : penalty on the mean loss; scikit-learn's C = 1/(m α)
     tol : relative suboptimality to reach
     max_passes : passes over the rows at most; an exact one must follow rounded ones
-    start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit
-        on the same rows at another penalty also hands over what it learned of the curvature; they share its memory.
+    error_tol : where only the training error is wanted: how far it may be from that of the minimum, by an estimate from its
+        last steps. The fit may then end before `tol` is reached
+    start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit on the same
+        rows, or on others like them, also hands over what it learned of the curvature; they share its memory. Others are
+        like them if classes are the same, and their shares, the features' scales and means nearly are.
     reduced : whether passes may round, with 32 classes or more: factors to bfloat16 where the CPU is faster at it, and
         residuals below a size that follows from `tol`, by chance, to 0 or that size. The last ones, which decide, are
         exact.
@@ -992,6 +997,7 @@ def fit_logistic_in(
     *,
     tol: float = 1e-3,
     max_passes: int = 200,
+    error_tol: float | None = None,
     start: LinearProbe | LogisticFit | None = None,
     reduced: bool = True,
     progress: Callable[[int], Any] | None = None,

@@ -363,14 +363,58 @@ def test_a_fit_goes_on_from_the_last_penalty():
     assert (again.passes, again.objective) == (after.passes, after.objective)
     for fit in (after, again):
         assert abs(fit.objective / alone.objective - 1) < 2e-6  # tol, and as much for what they differ by
-    # of other rows: only the probe counts
-    few = rows[:900]
-    moments = _core.Moments(24, 5)
-    moments.update(x, labels, few, np.zeros(len(x), np.uint8), n_threads=1)
-    other = moments.design(scaling="standardize")
-    source = _core.fit_logistic(x, few, labels, other, 1e-2, **options)
-    mixed = _core.fit_logistic(x, rows, labels, design, 1e-2, start=source, **options)
-    assert abs(mixed.objective / alone.objective - 1) < 2e-6
+
+
+def test_a_fit_goes_on_from_one_of_fewer_rows():
+    """From rows like these with what it learned of the curvature; from other features only the probe counts."""
+    x, y = mixture(n=6000, d=24, k=5, spread=0.4)
+    options = {"tol": 1e-7, "max_passes": 1000, "n_threads": 1}
+    rows, labels, design = core(x, y, scaling="standardize")
+    alone = _core.fit_logistic(x, rows, labels, design, 1e-3, **options)
+
+    def moved(by):  # passes from a fit on other features of the same rows, with its steps and without
+        moments = _core.Moments(24, 5)
+        other = (x + by).astype(np.float32)
+        few = rows[: len(rows) // 2]
+        moments.update(other, labels, few, np.zeros(len(x), np.uint8), n_threads=1)
+        source = _core.fit_logistic(other, few, labels, moments.design(scaling="standardize"), 1e-3, **options)
+        fits = [_core.fit_logistic(x, rows, labels, design, 1e-3, start=s, **options) for s in (source, source.probe)]
+        for fit in fits:
+            assert abs(fit.objective / alone.objective - 1) < 2e-7  # tol of each
+        return [fit.passes for fit in fits]
+
+    with_steps, without = moved(0.0)
+    assert with_steps < without
+    with_steps, without = moved(np.where(np.arange(24) % 2, 0.5, 0.0) * x.std(0))  # means half a deviation away
+    assert with_steps == without
+    with_steps, without = moved(np.where(np.arange(24) % 2, 0.3, 0.0) * (x - x.mean(0)))  # scales by 1.3
+    assert with_steps == without
+
+
+def test_a_fit_may_end_when_the_training_error_stands_still():
+    """Within what was asked for of its error at the minimum, in fewer passes, and it says so."""
+    ended = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        n, d, k = 20_000, 96, 40
+        y = rng.integers(0, k, n).astype(np.uint32)
+        modes = rng.normal(0, 0.3, (k, 3, d)) + rng.normal(0, 0.15, (k, 1, d))
+        noise = (
+            rng.normal(size=(n, d)) * np.exp(0.5 * rng.normal(size=(k, d)))[y] * np.exp(0.4 * rng.normal(size=(n, 1)))
+        )
+        x = np.maximum(modes[y, rng.integers(0, 3, n)] + noise, 0).astype(np.float32)
+        rows, labels, design = core(x, y, scaling="standardize")
+        options = {"max_passes": 600, "n_threads": 2}
+        whole = _core.fit_logistic(x, rows, labels, design, 1e-5, tol=1e-4, **options)
+        best = _core.fit_logistic(x, rows, labels, design, 1e-5, tol=1e-6, start=whole, **options)
+        fit = _core.fit_logistic(x, rows, labels, design, 1e-5, tol=1e-4, error_tol=5e-4, **options)
+        assert fit.converged and fit.passes <= whole.passes
+        assert abs(fit.train_error - best.train_error) <= 5e-4
+        ended.append((fit.stop, fit.passes / whole.passes))
+    assert ("error_estimated", True) in [(stop, share < 0.8) for stop, share in ended], ended
+    for bad in (0.0, -1e-3, float("nan")):
+        with pytest.raises(ParameterError, match="error_tol must be positive"):
+            _core.fit_logistic(x, rows, labels, design, 1e-5, error_tol=bad)
 
 
 def float64_point(design_x, fit, shift_to):

@@ -20,7 +20,7 @@ from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.repeats import repeated_rows
-from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
+from ssl_risk_rs.decomposition.settings import ERROR_TOL, SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
     Target,
@@ -261,6 +261,7 @@ def _method(task: Task, settings: Settings) -> Method:
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
+        error_tol=None if settings.tol or products < SMALL_PRODUCTS else ERROR_TOL,
         metric={"classes": "error", "numbers": "r2", "labels": "auroc"}[task.target_kind],
         order=settings.order,
     )

@@ -75,11 +75,13 @@ class Fitter:
         *,
         judged: bool = True,
         absolute: bool = False,
+        by_error: bool = False,
     ) -> Fitted:
         """One probe; `start` must have been fitted on a subset of `rows`.
 
         judged : rows are judged by it; otherwise the looser tolerance of tuning is enough
         absolute : `alpha` is as the solver takes it
+        by_error : only the training error is wanted of it
         """
         taken = self._taken(alpha if absolute else alpha * _unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
@@ -95,6 +97,7 @@ class Fitter:
             taken,
             tol=self.method.tol if judged else self.method.tuning_tol,
             max_passes=self.method.max_passes,
+            error_tol=self.method.error_tol if by_error else None,
             start=start,
             progress=lambda seen: self.report(Event("fit", seen / len(rows), detail=f"{role}, α = {alpha:g}")),
         )
@@ -169,10 +172,11 @@ def floor_fits(
     start: Start | None,
     tuned: float | None,
 ) -> tuple[Fitted, Fitted]:
-    """Probes one decade above the floor and at it, by a path of decades from the tuned penalty on."""
+    """Probes one decade above the floor and at it, by a path of decades from the tuned penalty on; their training errors
+    are what is wanted of them."""
     above = floor * 10
     path = [a for a in DECADES if above < a and (tuned is None or a < tuned)]
     for alpha in path if fitter.method.probe == "logistic" else ():
         start = fitter.fit(f"{role}_path", design, rows, alpha, start, judged=False).start
-    upper = fitter.fit(f"{role}_above", design, rows, above, start)
-    return upper, fitter.fit(role, design, rows, floor, upper.start)
+    upper = fitter.fit(f"{role}_above", design, rows, above, start, by_error=True)
+    return upper, fitter.fit(role, design, rows, floor, upper.start, by_error=True)

@@ -74,7 +74,7 @@ def strict(
     curve = tune(paths)
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
-    start: Start = paths[0].probe(alpha)
+    start = paths[0].start(alpha)
     # of rows that every further fit has; ridge has no use for it
     like = paths[0].design if method.probe == "logistic" else None
     del paths
@@ -91,7 +91,7 @@ def strict(
         if plan.midpoint:
             _, weak = floor_fits(fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha)
             held_floor.append(fitter.outcome(weak.probe, own))
-        last = complement.probe
+        last = complement.start
     design = moments.design(every, scaling=method.scaling, like=like, n_threads=method.n_threads)
     full = fitter.fit("full", design, train, alpha, last)
     us = fitter.outcome(full.probe, test)

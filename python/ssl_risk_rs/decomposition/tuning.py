@@ -80,6 +80,7 @@ class FoldPath:
         )
         self.probes: dict[float, _core.LinearProbe] = {}
         self.last: Start | None = None
+        self._fewest: tuple[int, float, Start] | None = None
 
     def wrong(self, alpha: float) -> np.ndarray:
         """Whether each row of the held-out fold is predicted wrongly at a penalty."""
@@ -90,11 +91,21 @@ class FoldPath:
             return wrong
         fitted = self.fitter.fit(self.role, self.design, self.rows, alpha, self.last, judged=False)
         self.probes[alpha], self.last = fitted.probe, fitted.start
-        return self.fitter.outcome(fitted.probe, self.held).wrong
+        wrong = self.fitter.outcome(fitted.probe, self.held).wrong
+        if self._fewest is None or wrong.sum() < self._fewest[0]:
+            self._fewest = int(wrong.sum()), alpha, fitted.start
+        return wrong
 
     def restart(self, alpha: float) -> None:
         """The next penalty starts from this one."""
-        self.last = self.probes.get(alpha)
+        self.last = self.start(alpha) if alpha in self.probes else None
+
+    def start(self, alpha: float) -> Start:
+        """What fits on these rows and others start from: the fit at a penalty that was tried, with the steps that it
+        remembers, if it had the fewest errors here; else its probe. Steps of all would take gigabytes."""
+        if self._fewest is not None and self._fewest[1] == alpha:
+            return self._fewest[2]
+        return self.probe(alpha)
 
     def probe(self, alpha: float) -> "_core.LinearProbe":
         """The probe of a penalty that was tried."""

@@ -96,6 +96,7 @@ class KernelSolver:
         *,
         tol: float,
         max_passes: int,
+        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
@@ -108,6 +109,7 @@ class KernelSolver:
             alpha,
             tol=tol,
             max_passes=max_passes,
+            error_tol=error_tol,
             start=start,
             reduced=len(rows) * self.features.n_features * design.n_classes >= ROUNDED_PRODUCTS,
             n_threads=self.n_threads,

@@ -101,6 +101,7 @@ class Solver(Protocol):
         *,
         tol: float,
         max_passes: int,
+        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":

@@ -144,6 +144,7 @@ class TorchSolver:
         *,
         tol: float,
         max_passes: int,
+        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
@@ -157,6 +158,7 @@ class TorchSolver:
                 alpha,
                 tol=tol,
                 max_passes=max_passes,
+                error_tol=error_tol,
                 start=start,
                 progress=progress,
             )

@@ -5,7 +5,7 @@ use super::intercept::newton_step;
 use super::rounding::{ROUNDED_TOL, Rounding, small_residual};
 use super::settings::LogisticSettings;
 use super::space::{Collect, EvaluationIn, Space};
-use super::stop::{Gain, History, Stop, without_decrease};
+use super::stop::{Gain, History, Stop, is_far, without_decrease};
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
@@ -24,6 +24,10 @@ const CANCELLATION: f64 = 1e-3;
 const SLOPE_FALL: f64 = 0.5;
 /// How many times the tolerance the bound on the weights' part may be when a step on the intercept is prepared.
 const NEAR: f64 = 100.0;
+/// After an exact pass rounded ones go on where what they hid is at most this share of what the exact gradient says is
+/// left, and at most so often: it was a poor step that ended them, and an exact pass costs two to three of theirs.
+const HINDRANCE: f64 = 0.02;
+const RETURNS: usize = 3;
 /// Halvings before a line search gives up.
 const MAX_HALVINGS: usize = 12;
 const FRESH: Collect = Collect { curvature: true, covariance: true };
@@ -82,7 +86,8 @@ impl<S: Space> Solver<'_, S> {
     }
 
     /// Go down from `point` until a rule says stop, which only an exact pass may: when those that round have done
-    /// what they can, an exact one at the same point begins the history anew.
+    /// what they can, an exact one at the same point begins the history anew. Where it finds much left, and next to nothing
+    /// of that hidden by rounding, rounded ones go on.
     pub fn descend(&mut self, mut point: S::Vector, mut memory: S::Memory) -> Result<End<S>> {
         let space = self.space;
         if self.is_spent() {
@@ -97,6 +102,9 @@ impl<S: Space> Solver<'_, S> {
         let mut fresh_metric = true;
         let mut metric_objective = at.objective;
         let mut iteration = 0;
+        // the rounded passes that the one exact pass since has judged
+        let mut left: Option<(EvaluationIn<S>, History)> = None;
+        let mut returns = 0;
         loop {
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
             let tolerance = tol * at.objective;
@@ -110,21 +118,27 @@ impl<S: Space> Solver<'_, S> {
                 direction = space.scaled(-1.0, &at.gradient)?;
             }
             let estimate = decrement.and_then(|decrement| history.estimated_gap(decrement, tol));
+            let by_rule = if gap <= tolerance {
+                Some(Stop::Certified)
+            } else {
+                estimate.and_then(|left| history.arrived(left, tolerance, self.settings.error_tol))
+            };
             let mut leave = false;
             if self.reduced {
-                leave = self.is_spent() || history.leaves_reduced(gap, estimate, tolerance);
+                leave = self.is_spent() || history.leaves_reduced(by_rule, tolerance);
             } else {
-                let stop = if gap <= tolerance {
-                    Some(Stop::Certified)
-                } else if estimate.is_some_and(|gap| gap <= tolerance) {
-                    Some(Stop::Estimated)
-                } else if self.is_spent() {
-                    Some(Stop::MaxPasses)
-                } else {
-                    None
-                };
-                if let Some(stop) = stop {
+                if let Some(stop) = by_rule.or(self.is_spent().then_some(Stop::MaxPasses)) {
                     return Ok(End { point, at, gap, stop, memory });
+                }
+                if let Some((rounded, before)) = left.take()
+                    && returns < RETURNS
+                    && let Some(decrement) = decrement.filter(|decrement| is_far(*decrement, tolerance))
+                    && self.hidden(&rounded, &at, &memory, &metric)? <= HINDRANCE * decrement
+                {
+                    returns += 1;
+                    self.reduced = true;
+                    (at, history) = (rounded, before.trusted());
+                    continue;
                 }
             }
             if !leave {
@@ -168,12 +182,28 @@ impl<S: Space> Solver<'_, S> {
             }
             if leave {
                 self.reduced = false;
-                at = self.evaluate(&point, FRESH)?;
-                metric = self.metric_at(&at)?;
+                let exact = self.evaluate(&point, FRESH)?;
+                metric = self.metric_at(&exact)?;
                 fresh_metric = true;
-                history = history.exact_from(at.objective, at.train_error, self.settings.tol);
+                metric_objective = exact.objective;
+                let since = history.exact_from(exact.objective, exact.train_error, self.settings.tol);
+                left = Some((std::mem::replace(&mut at, exact), std::mem::replace(&mut history, since)));
             }
         }
+    }
+
+    /// What rounding hid at a point, as a gain: of the objective, or by the step that the gradient asks for.
+    fn hidden(
+        &self,
+        rounded: &EvaluationIn<S>,
+        exact: &EvaluationIn<S>,
+        memory: &S::Memory,
+        metric: &S::Metric,
+    ) -> Result<f64> {
+        let of_gradient = self.space.step(&exact.gradient, -1.0, &rounded.gradient)?;
+        let step = self.space.direction(memory, &of_gradient, metric)?;
+        let by_gradient = -0.5 * self.space.dot(&step, &of_gradient)?;
+        Ok(by_gradient.max((exact.objective - rounded.objective).abs()))
     }
 
     /// The bound if the intercept were at its optimum: ‖∇_W F‖² / 2α.

@@ -106,6 +106,9 @@ pub fn fit_in<S: Space>(
     if settings.tol.is_nan() || settings.tol <= 0.0 {
         return Err(Error::Parameter(format!("tol must be positive, got {}", settings.tol)));
     }
+    if settings.error_tol.is_some_and(|tol| tol.is_nan() || tol <= 0.0) {
+        return Err(Error::Parameter("error_tol must be positive".into()));
+    }
     if design.n != space.n_rows() {
         return Err(Error::Shape { what: "number of rows", got: space.n_rows(), expected: design.n });
     }

@@ -7,6 +7,9 @@ pub struct LogisticSettings {
     pub alpha: f64,
     /// Relative suboptimality to reach, `(F − min F) / F`.
     pub tol: f64,
+    /// How far the training error may be from that of the minimum, where nothing else is wanted of the probe: a fit may then
+    /// end before `tol` is reached.
+    pub error_tol: Option<f64>,
     /// Passes over the training rows at most; an exact one must follow those that round.
     pub max_passes: usize,
     /// Whether iterations may round their factors and small residuals ([`super::Rounding`]). What is returned never rests on

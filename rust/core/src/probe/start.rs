@@ -5,6 +5,7 @@ use super::descent::Solver;
 use super::space::Space;
 use crate::error::Result;
 use crate::moments::Design;
+use crate::scaling::Affine;
 
 /// Where a fit begins, in a space whose memory is `M`.
 pub enum Start<'a, M> {
@@ -12,26 +13,68 @@ pub enum Start<'a, M> {
     Discriminant,
     /// A probe fitted on a subset of the training rows.
     Probe(&'a Linear),
-    /// Where a fit on the same rows ended, at another penalty.
+    /// Where a fit ended, on these rows at another penalty or on a subset of them.
     Continue(&'a Linear, &'a Continuation<M>),
 }
 
-/// What a fit learned of the objective's curvature; for further fits on the same rows. They share its memory.
+/// What a fit learned of the objective's curvature; for further fits on the same rows, or on these and others like
+/// them. They share its memory.
 pub struct Continuation<M> {
     pub(super) memory: M,
     pub(super) alpha: f64,
-    /// Classes and their shares; steps between other classes mean nothing.
-    pub(super) priors: Vec<(usize, f64)>,
+    /// Where it learned it.
+    coordinates: Coordinates,
 }
 
 impl<M> Continuation<M> {
     pub(super) fn new(memory: M, alpha: f64, design: &Design) -> Self {
-        Self { memory, alpha, priors: present_priors(design) }
+        Self { memory, alpha, coordinates: Coordinates::of(design) }
     }
 }
 
-fn present_priors(design: &Design) -> Vec<(usize, f64)> {
-    design.classes.iter().copied().zip(design.priors.iter().copied()).collect()
+/// What weights are multiplied with, and the classes that they tell apart.
+struct Coordinates {
+    affine: Affine,
+    classes: Vec<usize>,
+    priors: Vec<f64>,
+}
+
+/// How far, in root mean square over what they are of, scales and class shares may differ by their ratio, and means in
+/// deviations, where steps and changes of the gradient still say what they said: a fold and all rows differ by less, other
+/// features by more.
+const ALIKE: f64 = 0.1;
+
+impl Coordinates {
+    fn of(design: &Design) -> Self {
+        let Design { affine, classes, priors, .. } = design;
+        Self { affine: affine.clone(), classes: classes.clone(), priors: priors.clone() }
+    }
+
+    /// Whether steps in these coordinates mean nearly the same in those of `design`.
+    fn are_like(&self, design: &Design) -> bool {
+        let (scale, shift) = (&self.affine.scale, &self.affine.shift);
+        if self.classes != design.classes || scale.len() != design.n_features() {
+            return false;
+        }
+        // a feature that varied and is constant now would get weights; one that was constant has none
+        if scale.iter().zip(&design.affine.scale).any(|(&was, &is)| was != 0.0 && is == 0.0) {
+            return false;
+        }
+        let ratio = |was: f64, is: f64| was / is - 1.0;
+        let scales = scale.iter().zip(&design.affine.scale).filter(|(was, _)| **was != 0.0);
+        let shares = self.priors.iter().zip(&design.priors);
+        let moved = shift.iter().zip(&design.affine.shift).map(|(was, is)| f64::from(was - is));
+        let moved = moved.zip(design.deviations()).zip(&design.affine.scale);
+        root_mean_square(scales.map(|(&was, &is)| ratio(f64::from(was), f64::from(is)))) <= ALIKE
+            && root_mean_square(shares.map(|(&was, &is)| ratio(was, is))) <= ALIKE
+            && root_mean_square(moved.map(|((by, deviation), &scale)| by * f64::from(scale) / deviation))
+                <= ALIKE
+    }
+}
+
+fn root_mean_square(values: impl Iterator<Item = f64>) -> f64 {
+    let (n, sum) = values.fold((0.0, 0.0), |(n, sum), v| (n + 1.0, sum + v * v));
+    if n == 0.0 { 0.0 } else { f64::sqrt(sum / n) }
 }
 
 /// Rows on which the scale of the starting discriminant is searched, and from how many on such a sample costs next to
@@ -47,8 +90,8 @@ impl<M: Clone> Start<'_, M> {
             Self::Discriminant => (scaled_discriminant(solver)?, space.memory()?),
             Self::Probe(probe) => (given(solver, probe)?, space.memory()?),
             Self::Continue(probe, from) => {
-                let same = probe.affine == design.affine && from.priors == present_priors(design);
-                let mut memory = if same { from.memory.clone() } else { space.memory()? };
+                let alike = from.coordinates.are_like(design);
+                let mut memory = if alike { from.memory.clone() } else { space.memory()? };
                 space.add_penalty(&mut memory, solver.settings.alpha - from.alpha)?;
                 (given(solver, probe)?, memory)
             }

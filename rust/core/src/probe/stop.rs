@@ -9,6 +9,8 @@ pub enum Stop {
     Certified,
     /// Objective and training error no longer move; the bound is too loose to say more.
     Estimated,
+    /// The training error no longer moves, which was all that was asked for.
+    ErrorEstimated,
     /// Float32 shows no decrease any more, though more than the tolerance seems to be left.
     Stalled,
     /// The limit on passes.
@@ -21,6 +23,7 @@ impl Stop {
         match self {
             Self::Certified => "certified",
             Self::Estimated => "estimated",
+            Self::ErrorEstimated => "error_estimated",
             Self::Stalled => "stalled",
             Self::MaxPasses => "max_passes",
         }
@@ -28,7 +31,7 @@ impl Stop {
 
     /// Whether the tolerance was reached, by either rule.
     pub fn converged(self) -> bool {
-        matches!(self, Self::Certified | Self::Estimated)
+        matches!(self, Self::Certified | Self::Estimated | Self::ErrorEstimated)
     }
 }
 
@@ -50,10 +53,14 @@ const PROMISE: f64 = 0.25;
 const REDUCED_NOISE: f64 = 1e-5;
 /// The least share of the objective that rounded steps can say is left.
 const REDUCED_LEFT: f64 = 2e-5;
-/// Rounded steps for which the estimate is waited for after the gains have said that little is left.
-const PATIENCE: usize = 1;
+/// Rounded steps for which the estimate is waited for after the gains have said that little is left: the training error then
+/// stands still.
+const PATIENCE: usize = 2;
+/// Tolerances, by the decrement, above which it is worth while to go on with rounded passes after an exact one.
+const FAR: f64 = 2.0;
 
 /// What the steps of a fit did, all in one precision.
+#[derive(Clone)]
 pub(super) struct History {
     /// Objective at the start less what the steps gained.
     objectives: Vec<f64>,
@@ -62,8 +69,12 @@ pub(super) struct History {
     empty_step: bool,
     /// What the rounded passes before the first point have left, by their own gains.
     left: Option<f64>,
+    /// How the training error moved with the objective in those passes.
+    slope: Option<f64>,
     /// Rounded steps after which the gains said that little is left.
-    arrived: usize,
+    little: usize,
+    /// Rounded steps that are yet to be taken whatever they gain, since rounding was seen to be no hindrance.
+    trust: usize,
 }
 
 /// A step: its change of the objective, and what the slopes at both of its ends say of it.
@@ -83,21 +94,30 @@ impl History {
             errors: vec![train_error],
             empty_step: false,
             left: None,
-            arrived: 0,
+            slope: None,
+            little: 0,
+            trust: 0,
         }
     }
 
     /// Of exact passes that begin where these rounded ones ended, at the same point. What these say of the steps before
     /// holds on, if the training error is the same; the exact gradient says what their rounding has hidden.
-    pub fn exact_from(mut self, objective: f64, train_error: f64, tol: f64) -> Self {
-        if self.empty_step {
+    pub fn exact_from(&self, objective: f64, train_error: f64, tol: f64) -> Self {
+        let mut before = self.clone();
+        if before.empty_step {
             // what it gained is rounding, and its series ends there
-            self.objectives.pop();
-            self.errors.pop();
+            before.objectives.pop();
+            before.errors.pop();
         }
-        self.errors.push(train_error);
-        let left = self.ahead_if_still(tol).map(|ahead| ahead.max(REDUCED_LEFT * objective.abs()));
-        Self { left, ..Self::new(objective, train_error) }
+        let slope = before.error_slope(); // among themselves: the exact error differs by what rounding does to it
+        before.errors.push(train_error);
+        let left = before.ahead_if_still(tol, 2).map(|ahead| ahead.max(REDUCED_LEFT * objective.abs()));
+        Self { left, slope, ..Self::new(objective, train_error) }
+    }
+
+    /// Of rounded passes that go on where these ended: rounding was seen to be no hindrance.
+    pub fn trusted(self) -> Self {
+        Self { empty_step: false, little: 0, trust: WINDOW, ..self }
     }
 
     /// Record a step. Where the objective's rounding may hide a gain, the larger of both measures of it counts: no
@@ -109,8 +129,29 @@ impl History {
         let gained = if hidden { gain.measured.max(gain.by_slopes) } else { gain.measured };
         self.objectives.push(last - gained.max(0.0));
         self.errors.push(train_error);
+        self.trust = self.trust.saturating_sub(1);
         let least = (PROMISE * gain.promised).max(REDUCED_NOISE * objective.abs());
         self.empty_step = hidden && gain.measured < least;
+    }
+
+    /// The rule that ends a fit to `tolerance` where `left` is still to gain; or, where only the training error is wanted,
+    /// that leaves less than `error_tol` of it to move, if it goes on moving with the objective as in the last span.
+    pub fn arrived(&self, left: f64, tolerance: f64, error_tol: Option<f64>) -> Option<Stop> {
+        if left <= tolerance {
+            return Some(Stop::Estimated);
+        }
+        let ahead = left * self.error_slope()?;
+        (ahead <= error_tol?).then_some(Stop::ErrorEstimated)
+    }
+
+    /// How far the training error was from where it is now in the last span of steps, for what that gained; the first exact
+    /// steps after rounded passes go by what those did.
+    fn error_slope(&self) -> Option<f64> {
+        let Some(first) = self.objectives.len().checked_sub(SPAN + 1) else { return self.slope };
+        let gained = self.objectives[first] - self.objectives[self.objectives.len() - 1];
+        let now = self.errors[self.errors.len() - 1];
+        let moved = self.errors[first..].iter().map(|e| (e - now).abs()).fold(0.0, f64::max);
+        (gained > 0.0).then(|| moved / gained)
     }
 
     /// What is left to gain, judged by the last steps and the Newton decrement in the metric; `None` while the
@@ -125,15 +166,15 @@ impl History {
             Some(left) if self.objectives.len() <= WINDOW => {
                 self.is_still(tol).then(|| left.max(self.gained()))
             }
-            _ => self.ahead_if_still(tol),
+            _ => self.ahead_if_still(tol, WINDOW),
         };
         let resolved = RESOLUTION * self.objectives.last()?.abs();
         Some(ahead?.max(DECREMENT_FACTOR * decrement).max(resolved))
     }
 
-    /// What the series of the gains has left, where the training error stands still.
-    fn ahead_if_still(&self, tol: f64) -> Option<f64> {
-        if self.errors.len() > WINDOW && self.is_still(tol) { self.ahead() } else { None }
+    /// What the series of `fewest` gains or more has left, where the training error stands still.
+    fn ahead_if_still(&self, tol: f64, fewest: usize) -> Option<f64> {
+        if self.errors.len() > WINDOW && self.is_still(tol) { self.ahead(fewest) } else { None }
     }
 
     /// Whether the training error has not moved in the last steps.
@@ -148,11 +189,17 @@ impl History {
         self.objectives[0] - self.objectives[self.objectives.len() - 1]
     }
 
-    /// What the series of the gains has left.
-    fn ahead(&self) -> Option<f64> {
+    /// What the series of `fewest` gains or more has left.
+    fn ahead(&self, fewest: usize) -> Option<f64> {
+        if self.objectives.len() <= fewest {
+            return None;
+        }
         let back = |steps: usize| self.objectives.len().checked_sub(steps + 1).map(|i| self.objectives[i]);
         let gain = |from: usize, to: usize| Some((back(from)? - back(to)?).max(0.0));
-        let rate = (gain(1, 0)? / gain(2, 1)?).max((gain(1, 0)? / gain(3, 2)?).sqrt());
+        let mut rate = gain(1, 0)? / gain(2, 1)?;
+        if let Some(before) = gain(3, 2) {
+            rate = rate.max((gain(1, 0)? / before).sqrt());
+        }
         let mut ahead = series(gain(1, 0)?, rate);
         if let Some(before) = gain(2 * SPAN, SPAN) {
             let now = gain(SPAN, 0)?;
@@ -161,15 +208,20 @@ impl History {
         Some(ahead)
     }
 
-    /// Whether rounded passes have done what they can for a fit to `tolerance`, where `gap` is the bound and
-    /// `estimate` that of [`Self::estimated_gap`]: one of them says that little is left; the gains alone have said so
-    /// twice, and what keeps the estimate away may be rounding; or the gains stop, since below some gap (2e-5 to 1e-4
-    /// of the objective) they see rounding only. This decides nothing but the precision of the next passes.
-    pub fn leaves_reduced(&mut self, gap: f64, estimate: Option<f64>, tolerance: f64) -> bool {
-        self.arrived += usize::from(self.ahead().is_some_and(|ahead| ahead <= tolerance));
-        let estimated = estimate.is_some_and(|left| left <= tolerance);
-        gap <= tolerance || estimated || self.arrived > PATIENCE || self.empty_step
+    /// Whether rounded passes have done what they can for a fit to `tolerance`: a rule says that it has arrived; the gains
+    /// alone have said three times that little is left, and what keeps the estimate away may be rounding; or the gains
+    /// stop, since below some gap (2e-5 to 1e-4 of the objective) they see rounding only. This decides nothing but the
+    /// precision of the next passes.
+    pub fn leaves_reduced(&mut self, by_rule: Option<Stop>, tolerance: f64) -> bool {
+        self.little += usize::from(self.ahead(WINDOW).is_some_and(|ahead| ahead <= tolerance));
+        let done = by_rule.is_some() || self.little > PATIENCE || self.empty_step;
+        by_rule == Some(Stop::Certified) || self.trust == 0 && done
     }
+}
+
+/// Whether a fit to `tolerance` surely has steps before it, by the Newton decrement.
+pub(super) fn is_far(decrement: f64, tolerance: f64) -> bool {
+    DECREMENT_FACTOR * decrement > FAR * tolerance
 }
 
 /// The rule that ends a fit when a search along a fresh metric's direction finds no decrease of the objective.
@@ -256,18 +308,49 @@ mod tests {
     fn rounding_is_left_when_gains_stop_or_little_is_left() {
         let tolerance = 1e-4;
         let mut near = falling(16, 0.5); // 6e-5 left
-        assert!(
-            !near.leaves_reduced(1.0, Some(1e-2), tolerance)
-                && near.leaves_reduced(1.0, Some(1e-2), tolerance)
-        );
+        let leaves: Vec<bool> = (0..3).map(|_| near.leaves_reduced(None, tolerance)).collect();
+        assert_eq!(leaves, [false, false, true]);
         let mut history = falling(6, 0.5);
-        assert!(!history.leaves_reduced(1.0, Some(1e-2), tolerance));
-        assert!(!history.leaves_reduced(1.0, None, tolerance)); // the training error moves
-        assert!(history.leaves_reduced(0.5 * tolerance, None, tolerance)); // the bound is there
-        assert!(history.leaves_reduced(1.0, Some(0.5 * tolerance), tolerance));
+        assert!(!history.leaves_reduced(None, tolerance));
+        for rule in [Stop::Certified, Stop::Estimated, Stop::ErrorEstimated] {
+            assert!(history.leaves_reduced(Some(rule), tolerance));
+        }
         // gains stop far above the tolerance; an estimate could not tell it from having arrived
-        history.push(&Gain { measured: 1e-6, by_slopes: 1e-3, promised: 1e-3 }, 1.03, 0.25);
-        assert!(history.leaves_reduced(1.0, Some(1e-2), tolerance));
+        let empty = Gain { measured: 1e-6, by_slopes: 1e-3, promised: 1e-3 };
+        history.push(&empty, 1.03, 0.25);
+        assert!(history.leaves_reduced(None, tolerance));
+        // rounding was no hindrance: three steps are taken whatever they gain, unless the bound is there
+        let mut trusted = history.trusted();
+        for _ in 0..2 {
+            assert!(!trusted.leaves_reduced(Some(Stop::Estimated), tolerance));
+            trusted.push(&empty, 1.03, 0.25);
+            assert!(!trusted.leaves_reduced(None, tolerance));
+        }
+        assert!(trusted.leaves_reduced(Some(Stop::Certified), tolerance));
+        trusted.push(&empty, 1.03, 0.25);
+        assert!(trusted.leaves_reduced(None, tolerance));
+    }
+
+    #[test]
+    fn the_training_error_ends_a_fit_by_what_it_still_may_move() {
+        // in five steps F gained 0.31, while the training error was up to 1e-3 from where it is now
+        let mut history = History::new(1.0, 0.251);
+        for (gain, error) in [(0.16, 0.2505), (0.08, 0.2498), (0.04, 0.25), (0.02, 0.2501)] {
+            history.push(&Gain { measured: gain, by_slopes: gain, promised: gain }, 0.0, error);
+        }
+        assert_eq!(history.arrived(0.01, 1e-3, Some(1e-4)), None); // too few steps
+        history.push(&Gain { measured: 0.01, by_slopes: 0.01, promised: 0.01 }, 0.0, 0.25);
+        let ahead = 1e-3 * 0.01 / 0.31;
+        assert_eq!(history.arrived(0.01, 1e-3, Some(1.01 * ahead)), Some(Stop::ErrorEstimated));
+        assert_eq!(history.arrived(0.01, 1e-3, Some(0.99 * ahead)), None);
+        assert_eq!(history.arrived(0.01, 1e-3, None), None); // more is wanted than the training error
+        assert_eq!(history.arrived(1e-3, 1e-3, Some(1e-9)), Some(Stop::Estimated));
+        assert_eq!(history.arrived(f64::INFINITY, 1e-3, Some(1e-4)), None);
+        // the exact passes after them go by their movement
+        let exact = history.exact_from(0.69, 0.25, 1e-3);
+        assert_eq!(exact.arrived(0.01, 1e-3, Some(1.01 * ahead)), Some(Stop::ErrorEstimated));
+        // nothing was gained, and the error moved: no slope
+        assert_eq!(of(&[1.0; 8], 0.25).arrived(0.01, 1e-3, Some(1e-4)), None);
     }
 
     #[test]
@@ -297,7 +380,8 @@ mod tests {
         assert!(empty.empty_step && (slow(empty) - slow(falling(9, 0.8))).abs() < 1e-12);
         // little is left by gains that rounding cannot tell from nothing
         assert_eq!(slow(of(&[1.0; 8], 0.25)), REDUCED_LEFT);
-        // too few rounded steps
-        assert_eq!(falling(3, 0.5).exact_from(1.25, 0.25, tol).estimated_gap(0.0, tol), None);
+        // two rounded steps have a rate, one has none
+        assert_eq!(falling(3, 0.5).exact_from(1.25, 0.25, tol).estimated_gap(0.0, tol), Some(0.5));
+        assert_eq!(falling(2, 0.5).exact_from(1.5, 0.25, tol).estimated_gap(0.0, tol), None);
     }
 }

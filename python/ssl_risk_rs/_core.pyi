@@ -903,8 +903,8 @@ class LogisticFit:
     @property
     def stop(self) -> Literal["certified", "estimated", "error_estimated", "stalled", "max_passes"]:
         """What ended the fit: the bound; objective and training error stand still; the training error alone, where
-        `error_tol` asked for no more; float32 shows no decrease any more though more than the tolerance seems to be left;
-        the limit."""
+        `error_tol` asked for no more; float32 shows no decrease any more though more than the tolerance seems to be
+        left; the limit."""
 
     @property
     def passes(self) -> float:
@@ -959,11 +959,11 @@ def fit_logistic(
     alpha : penalty on the mean loss; scikit-learn's C = 1/(m α)
     tol : relative suboptimality to reach
     max_passes : passes over the rows at most; an exact one must follow rounded ones
-    error_tol : where only the training error is wanted: how far it may be from that of the minimum, by an estimate from its
-        last steps. The fit may then end before `tol` is reached
-    start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit on the same
-        rows, or on others like them, also hands over what it learned of the curvature; they share its memory. Others are
-        like them if classes are the same, and their shares, the features' scales and means nearly are.
+    error_tol : where only the training error is wanted: how far it may be from that of the minimum, by an estimate from
+        its last steps. The fit may then end before `tol` is reached
+    start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit on the
+        same rows, or on others like them, also hands over what it learned of the curvature; they share its memory.
+        Others are like them if classes are the same, and their shares, the features' scales and means nearly are.
     reduced : whether passes may round, with 32 classes or more: factors to bfloat16 where the CPU is faster at it, and
         residuals below a size that follows from `tol`, by chance, to 0 or that size. The last ones, which decide, are
         exact.

@@ -67,6 +67,25 @@ def test_logistic_risks_are_those_of_scikit_learn(digits, logistic):
     assert {f.stop for f in logistic.fits} <= {"certified", "estimated"}
 
 
+def test_large_fits_at_the_floor_end_by_the_training_error():
+    """From 1e8 products on, unless a tolerance is asked for; and R_AF is that of the minimum to 0.05 points."""
+    rng = np.random.default_rng(3)
+    n, d, k = 18_000, 128, 64
+    y = rng.integers(0, k, n)
+    modes = rng.normal(0, 0.4, (k, 3, d)) + rng.normal(0, 0.15, (k, 1, d))
+    spread = np.exp(0.5 * rng.normal(size=(k, d)))[y] * np.exp(0.4 * rng.normal(size=(n, 1)))
+    x = np.maximum(modes[y, rng.integers(0, 3, n)] + rng.normal(size=(n, d)) * spread, 0).astype(np.float32)
+    arrays, how = (x[:16_500], y[:16_500], x[16_500:], y[16_500:]), {"tuning_folds": 1, "n_subsets": 1, "n_threads": 2}
+    by_error, by_tol = decompose(*arrays, **how), decompose(*arrays, tol=1e-4, **how)
+    assert by_error.method.error_tol == 2.5e-4 and by_tol.method.error_tol is None
+    ended = {f.role: f.stop for f in by_error.fits}
+    assert [role for role, stop in ended.items() if stop == "error_estimated"] == ["floor_above", "floor"]
+    assert "error_estimated" not in {f.stop for f in by_tol.fits}
+    assert abs(by_error.estimate("risk_af") - by_tol.estimate("risk_af")) <= 5e-4
+    assert sum(f.passes for f in by_error.fits) < sum(f.passes for f in by_tol.fits) and by_error.converged
+    assert "stopped where the training error stands still" in str(by_error)
+
+
 def test_ridge_risks_are_those_of_scikit_learn(small, ridge):
     x, y, xt, yt = standardized(small)
     alpha = ridge.penalties["tuned"].value

@@ -223,6 +223,16 @@ def test_one_more_pass_at_the_same_point_agrees_to_1e_6(make):
     assert other.kernel in ("torch-float32", "torch-float16x2")
 
 
+def test_a_fit_ends_by_the_training_error_where_that_is_asked_for(make):
+    x, y = features()
+    solver, rows = make(Features.of_arrays(x)), np.arange(N, dtype=np.uint32)
+    design = solver.moments(rows, y, K).design(scaling="standardize")
+    stops = [
+        solver.fit_logistic(rows, y, design, 1e-5, tol=1e-9, max_passes=60, error_tol=tol).stop for tol in (0.9, None)
+    ]
+    assert stops[0] == "error_estimated" != stops[1]
+
+
 def test_judgements_are_those_of_the_kernels(make):
     x, y = features()
     f = Features.of_arrays(x)

@@ -87,6 +87,17 @@ def test_a_decomposition_in_parts_is_that_of_one_process(probe):
             assert right.objective == pytest.approx(left.objective, rel=1e-6), left.role
 
 
+def test_a_fit_in_parts_ends_by_the_training_error_where_that_is_asked_for():
+    pytest.importorskip("torch")
+    x, y = rows()
+    solver, every = PartsSolver(in_parts(x, 3)), np.arange(N, dtype=np.uint32)
+    design = solver.moments(every, y, K).design(scaling="standardize")
+    stops = [
+        solver.fit_logistic(every, y, design, 1e-5, tol=1e-9, max_passes=60, error_tol=tol).stop for tol in (0.9, None)
+    ]
+    assert stops[0] == "error_estimated" != stops[1]
+
+
 def test_a_part_names_the_row_that_is_wrong():
     x, y = rows("float32")
     x[1000, 2] = np.nan

@@ -249,6 +249,7 @@ def _method(task: Task, settings: Settings) -> Method:
     products = len(task.train_rows) * task.features.n_features * task.n_classes
     tol = settings.tol or (TIGHT_TOL if products < SMALL_PRODUCTS else TOL)
     paper_runs = settings.protocol == "paper"
+    has_floor = settings.probe == "logistic" and not paper_runs
     return Method(
         probe=settings.probe,
         protocol=settings.protocol,
@@ -261,7 +262,7 @@ def _method(task: Task, settings: Settings) -> Method:
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
-        error_tol=None if settings.tol or products < SMALL_PRODUCTS else ERROR_TOL,
+        error_tol=ERROR_TOL if has_floor and not settings.tol and products >= SMALL_PRODUCTS else None,
         metric={"classes": "error", "numbers": "r2", "labels": "auroc"}[task.target_kind],
         order=settings.order,
     )

@@ -171,12 +171,16 @@ def floor_fits(
     floor: float,
     start: Start | None,
     tuned: float | None,
+    *,
+    by_error: bool = True,
 ) -> tuple[Fitted, Fitted]:
-    """Probes one decade above the floor and at it, by a path of decades from the tuned penalty on; their training errors
-    are what is wanted of them."""
+    """Probes one decade above the floor and at it, by a path of decades from the tuned penalty on.
+
+    by_error : their training errors are what is wanted of them
+    """
     above = floor * 10
     path = [a for a in DECADES if above < a and (tuned is None or a < tuned)]
     for alpha in path if fitter.method.probe == "logistic" else ():
         start = fitter.fit(f"{role}_path", design, rows, alpha, start, judged=False).start
-    upper = fitter.fit(f"{role}_above", design, rows, above, start, by_error=True)
-    return upper, fitter.fit(role, design, rows, floor, upper.start, by_error=True)
+    upper = fitter.fit(f"{role}_above", design, rows, above, start, by_error=by_error)
+    return upper, fitter.fit(role, design, rows, floor, upper.start, by_error=by_error)

@@ -35,8 +35,8 @@ TIGHT_TOL = 1e-6
 TOL = 3e-4
 #: of larger fits that only choose a penalty or lead to the floor
 TUNING_TOL = 1e-3
-#: training error by which larger fits at the floor and a decade above may miss that of the minimum, by estimate: nothing else
-#: is wanted of them, and there the objective goes on falling long after it (decision 19)
+#: training error by which larger fits at the floor and a decade above may miss that of the minimum, by estimate:
+#: nothing else is wanted of them, and there the objective goes on falling long after it (decision 19)
 ERROR_TOL = 2.5e-4
 FLOOR = 1e-5
 N_FOLDS = 5

@@ -70,7 +70,10 @@ def strict(
     notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
     fitter = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     moments = fitter.moments(train, cells)
-    paths = [FoldPath(fitter, moments, train, cells, fold, folds, task.groups) for fold in range(plan.folds_judged)]
+    paths = [
+        FoldPath(fitter, moments, train, cells, fold, folds, task.groups, hands_on=fold == 0)
+        for fold in range(plan.folds_judged)
+    ]
     curve = tune(paths)
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
@@ -89,7 +92,8 @@ def strict(
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
         if plan.midpoint:
-            _, weak = floor_fits(fitter, f"complement_{j}_floor", design, rows, settings.floor, complement.start, alpha)
+            role = f"complement_{j}_floor"
+            _, weak = floor_fits(fitter, role, design, rows, settings.floor, complement.start, alpha, by_error=False)
             held_floor.append(fitter.outcome(weak.probe, own))
         last = complement.start
     design = moments.design(every, scaling=method.scaling, like=like, n_threads=method.n_threads)

@@ -55,7 +55,11 @@ class PenaltyPath(Protocol):
 
 
 class FoldPath:
-    """Probes on all folds but one, along the penalties, each started from the last."""
+    """Probes on all folds but one, along the penalties, each started from the last.
+
+    hands_on : whether fits on these rows and others start from this path: it keeps the steps that its best fit
+        remembers, gigabytes if all paths did
+    """
 
     def __init__(
         self,
@@ -66,8 +70,11 @@ class FoldPath:
         fold: int,
         n_folds: int,
         groups: np.ndarray | None = None,
+        *,
+        hands_on: bool = False,
     ) -> None:
         self.fitter = fitter
+        self.hands_on = hands_on
         self.role = f"fold_{fold}"
         own = cells[train]
         self.rows = train[(own < n_folds) & (own != fold)]
@@ -92,7 +99,7 @@ class FoldPath:
         fitted = self.fitter.fit(self.role, self.design, self.rows, alpha, self.last, judged=False)
         self.probes[alpha], self.last = fitted.probe, fitted.start
         wrong = self.fitter.outcome(fitted.probe, self.held).wrong
-        if self._fewest is None or wrong.sum() < self._fewest[0]:
+        if self.hands_on and (self._fewest is None or wrong.sum() < self._fewest[0]):
             self._fewest = int(wrong.sum()), alpha, fitted.start
         return wrong
 
@@ -101,8 +108,8 @@ class FoldPath:
         self.last = self.start(alpha) if alpha in self.probes else None
 
     def start(self, alpha: float) -> Start:
-        """What fits on these rows and others start from: the fit at a penalty that was tried, with the steps that it
-        remembers, if it had the fewest errors here; else its probe. Steps of all would take gigabytes."""
+        """What further fits start from at a penalty that was tried: the fit with the steps that it remembers, if they
+        were kept, else its probe."""
         if self._fewest is not None and self._fewest[1] == alpha:
             return self._fewest[2]
         return self.probe(alpha)

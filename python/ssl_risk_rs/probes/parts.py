@@ -293,6 +293,7 @@ class PartsSolver:
         *,
         tol: float,
         max_passes: int,
+        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
@@ -304,7 +305,14 @@ class PartsSolver:
             self._model = (design, class_model(design))
         space = parts_space(self.holders, self._picked(rows), rows, labels, design, self._model[1])
         return _core.fit_logistic_in(
-            space, design, alpha, tol=tol, max_passes=max_passes, start=start, progress=progress
+            space,
+            design,
+            alpha,
+            tol=tol,
+            max_passes=max_passes,
+            error_tol=error_tol,
+            start=start,
+            progress=progress,
         )
 
     def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:

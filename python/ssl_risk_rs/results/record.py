@@ -21,8 +21,8 @@ class Method:
     device : what the rows lay on, "cpu" or names of GPUs
     metric : what errors are: "error", the 0-1 error of classes, "r2" (1 − R²) of numbers, "auroc" (1 − AUROC) of labels
     order : of the decomposition: "paper", "alternative" or "both"
-    error_tol : training error by which logistic fits at the floor may miss that of the minimum, by estimate; None where they
-        end by `tol` alone
+    error_tol : training error by which logistic fits at the floor may miss that of the minimum, by estimate; None where
+        they end by `tol` alone
     """
 
     probe: str

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, stats
-from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, make_task, strict, tuning
+from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, decomposing, make_task, strict, tuning
 from ssl_risk_rs.results.quantities import components
 
 FAST = {"n_threads": 1, "tol": 1e-2}
@@ -79,7 +79,11 @@ def test_large_fits_at_the_floor_end_by_the_training_error():
     by_error, by_tol = decompose(*arrays, **how), decompose(*arrays, tol=1e-4, **how)
     assert by_error.method.error_tol == 2.5e-4 and by_tol.method.error_tol is None
     ended = {f.role: f.stop for f in by_error.fits}
-    assert [role for role, stop in ended.items() if stop == "error_estimated"] == ["floor_above", "floor"]
+    assert ended["floor"] == "error_estimated"
+    assert {role for role, stop in ended.items() if stop == "error_estimated"} <= {"floor_above", "floor"}
+    for other in ({"metrics": "log_loss"}, {"order": "both"}, {"probe": "ridge"}, {"protocol": "paper"}):
+        settings = Settings(**other)  # they want more than the training error of the floor, or have none
+        assert decomposing._method(make_task(*arrays), settings).error_tol is None, other
     assert "error_estimated" not in {f.stop for f in by_tol.fits}
     assert abs(by_error.estimate("risk_af") - by_tol.estimate("risk_af")) <= 5e-4
     assert sum(f.passes for f in by_error.fits) < sum(f.passes for f in by_tol.fits) and by_error.converged

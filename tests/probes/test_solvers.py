@@ -410,6 +410,31 @@ def test_a_direction_upwards_says_nothing_of_the_gap(monkeypatch: pytest.MonkeyP
         assert _core.fit_logistic_in(space, design, 1e-3, max_passes=30, reduced=False).stop == stop
 
 
+@pytest.mark.parametrize(("hidden", "goes_on"), [(0.0, True), (1.0, False)])
+def test_rounded_passes_go_on_where_rounding_hid_nothing(monkeypatch: pytest.MonkeyPatch, hidden, goes_on):
+    """After a step that gained nothing one exact pass judges, at the same point, what the rounded ones have hidden."""
+    space, design = space_of_all_rows()
+    space.reduces, rounded = True, []
+
+    def evaluate(point, alpha, with_curvature, with_sample, reduced, control):
+        rounded.append(reduced)
+        falls = [1.0, 0.9, 0.9 - 3e-6, 0.9 - 3e-6]  # the second step gains nothing; the fourth pass is the exact one
+        objective = falls[len(rounded) - 1] if len(rounded) <= 4 else 0.8 * 0.97 ** len(rounded)
+        gradient = torch.full_like(point, 0.01)
+        if not reduced:
+            gradient[0] += hidden
+        return objective, 0.0, 0.0, gradient, 1.0, np.full(len(design.classes), 0.1), object(), None
+
+    monkeypatch.setattr(space, "evaluate", evaluate)
+    monkeypatch.setattr(space, "metric", lambda *_: None)
+    monkeypatch.setattr(space, "dual_square", lambda *_: 1e6)
+    monkeypatch.setattr(space, "remember", lambda memory, *_: memory)
+    monkeypatch.setattr(space, "direction", lambda _, gradient, __: -gradient)
+    _core.fit_logistic_in(space, design, 1e-3, max_passes=12)
+    assert rounded[:5] == [True, True, True, False, goes_on]
+    assert len(rounded) == 12 and not rounded[-1]
+
+
 def test_the_users_choice_of_products_comes_back(make):
     x, y = features()
     before = torch.get_float32_matmul_precision()

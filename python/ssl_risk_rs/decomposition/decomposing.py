@@ -249,7 +249,15 @@ def _method(task: Task, settings: Settings) -> Method:
     products = len(task.train_rows) * task.features.n_features * task.n_classes
     tol = settings.tol or (TIGHT_TOL if products < SMALL_PRODUCTS else TOL)
     paper_runs = settings.protocol == "paper"
-    has_floor = settings.probe == "logistic" and not paper_runs
+    # the floor's training error is all that is wanted of it: no loss, no difference to a fit that ends by its objective
+    by_error = (
+        settings.probe == "logistic"
+        and not paper_runs
+        and not settings.tol
+        and products >= SMALL_PRODUCTS
+        and len(parse_metrics(settings.metrics)) == 1
+        and settings.order == "paper"
+    )
     return Method(
         probe=settings.probe,
         protocol=settings.protocol,
@@ -262,7 +270,7 @@ def _method(task: Task, settings: Settings) -> Method:
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
-        error_tol=ERROR_TOL if has_floor and not settings.tol and products >= SMALL_PRODUCTS else None,
+        error_tol=ERROR_TOL if by_error else None,
         metric={"classes": "error", "numbers": "r2", "labels": "auroc"}[task.target_kind],
         order=settings.order,
     )

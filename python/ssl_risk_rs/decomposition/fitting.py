@@ -24,7 +24,8 @@ DECADES = (1e-2, 1e-3)
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A probe, what the next fit on the same rows starts from, and its error on its own rows where it was counted."""
+    """A probe, what fits on these rows, or on these and others, start from, and its error on its own rows where it was
+    counted."""
 
     probe: "_core.LinearProbe"
     start: Start

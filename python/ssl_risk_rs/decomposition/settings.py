@@ -61,7 +61,7 @@ class Settings:
     floor : penalty of R_AF and R_ΦF, in units of the mean variance of the scaled features: an infimum over all
         probes has no minimizer to tune for
     midpoint : also fit the complements at the floor, for the midpoint of R_AF and of the error on held-out rows
-    tol : relative suboptimality of logistic fits; max_passes : of each over the rows
+    tol : relative suboptimality of logistic fits, of those at the floor too; max_passes : of each over the rows
     confidence : of the intervals
     metrics : the quantities are given in these as well as in the 0-1 error, which penalties are tuned on: "balanced",
         "top5", "log_loss", "ece", as a sequence or joined by commas

@@ -96,8 +96,11 @@ def strict(
             _, weak = floor_fits(fitter, role, design, rows, settings.floor, complement.start, alpha, by_error=False)
             held_floor.append(fitter.outcome(weak.probe, own))
         last = complement.start
+        del complement  # and the steps that it remembers, which the next fit drops one by one
+    del start
     design = moments.design(every, scaling=method.scaling, like=like, n_threads=method.n_threads)
     full = fitter.fit("full", design, train, alpha, last)
+    del last
     us = fitter.outcome(full.probe, test)
     above, floor = floor_fits(fitter, "floor", design, train, settings.floor, full.start, alpha)
     at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)

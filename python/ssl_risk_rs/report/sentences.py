@@ -88,7 +88,9 @@ def _fits(result: Decomposition) -> Check:
     if missed := by_stop.pop("missed", []):
         parts.append(f"{len(missed)} missed their tolerance")
     if of_error := by_stop.pop("error_estimated", []):
-        parts.append(f"{len(of_error)} {'fits ' if not parts else ''}stopped where the training error stands still")
+        parts.append(
+            f"{len(of_error)} {'fits ' if not parts else ''}stopped where the training error stands still (no proof)"
+        )
     if rest := sum(map(len, by_stop.values())):
         parts.append(f"{rest} {'fits ' if not parts else ''}stopped where nothing is left to gain (no proof)")
     return Check(all(fit.converged for fit in result.fits), ", ".join(parts))

@@ -239,7 +239,7 @@ def _settings(d: Decomposition) -> Settings:
     probe: Probe = "ridge" if method.probe == "ridge" else "logistic"
     common = Settings(
         probe=probe,
-        tol=method.tol,
+        tol=method.tol if method.error_tol is None else None,  # by size, as it was
         max_passes=method.max_passes,
         confidence=method.confidence,
         random_counts=method.random_counts,

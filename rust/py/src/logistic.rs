@@ -49,7 +49,7 @@ enum Continuation {
     Python(probe::Continuation<PythonMemory>),
 }
 
-/// A probe, or the fit before on the same rows.
+/// A probe, or the fit before on the same rows or some of them.
 #[derive(FromPyObject)]
 pub enum Start<'py> {
     Fit(PyRef<'py, LogisticFit>),

@@ -98,13 +98,13 @@ impl<S: Space> Solver<'_, S> {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
         let mut metric = self.metric_at(&at)?;
-        let mut history = History::new(at.objective, at.train_error);
+        let mut history = History::new(at.objective, at.train_error).of_rows(space.n_rows());
         let mut fresh_metric = true;
         let mut metric_objective = at.objective;
         let mut iteration = 0;
         // the rounded passes that the one exact pass since has judged
         let mut left: Option<(EvaluationIn<S>, History)> = None;
-        let mut returns = 0;
+        let (mut returns, mut resumed) = (0, None);
         loop {
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
             let tolerance = tol * at.objective;
@@ -132,10 +132,13 @@ impl<S: Space> Solver<'_, S> {
                 }
                 if let Some((rounded, before)) = left.take()
                     && returns < RETURNS
+                    && resumed != Some(iteration) // a search that fails would fail again
+                    && self.leaves_a_step()
                     && let Some(decrement) = decrement.filter(|decrement| is_far(*decrement, tolerance))
                     && self.hidden(&rounded, &at, &memory, &metric)? <= HINDRANCE * decrement
                 {
                     returns += 1;
+                    resumed = Some(iteration);
                     self.reduced = true;
                     (at, history) = (rounded, before.trusted());
                     continue;
@@ -187,7 +190,9 @@ impl<S: Space> Solver<'_, S> {
                 fresh_metric = true;
                 metric_objective = exact.objective;
                 let since = history.exact_from(exact.objective, exact.train_error, self.settings.tol);
-                left = Some((std::mem::replace(&mut at, exact), std::mem::replace(&mut history, since)));
+                let before = (std::mem::replace(&mut at, exact), std::mem::replace(&mut history, since));
+                // where their bound was there, and the exact one is not, rounding is what is in the way
+                left = (by_rule != Some(Stop::Certified)).then_some(before);
             }
         }
     }
@@ -203,7 +208,9 @@ impl<S: Space> Solver<'_, S> {
         let of_gradient = self.space.step(&exact.gradient, -1.0, &rounded.gradient)?;
         let step = self.space.direction(memory, &of_gradient, metric)?;
         let by_gradient = -0.5 * self.space.dot(&step, &of_gradient)?;
-        Ok(by_gradient.max((exact.objective - rounded.objective).abs()))
+        let of_objective = (exact.objective - rounded.objective).abs();
+        // a step upwards, and what is no number, say nothing
+        Ok(if by_gradient >= 0.0 { by_gradient.max(of_objective) } else { f64::INFINITY })
     }
 
     /// The bound if the intercept were at its optimum: ‖∇_W F‖² / 2α.
@@ -226,6 +233,11 @@ impl<S: Space> Solver<'_, S> {
     /// Whether the limit on passes leaves none, but for the exact one that must follow rounded ones.
     fn is_spent(&self) -> bool {
         self.passes.floor() + f64::from(u8::from(self.reduced)) >= self.settings.max_passes as f64
+    }
+
+    /// Whether the limit on passes leaves a rounded step and the exact pass after it.
+    fn leaves_a_step(&self) -> bool {
+        self.passes.floor() + 2.0 <= self.settings.max_passes as f64
     }
 
     /// First point along `direction` with sufficient decrease, step 1 first; `decrement` is about what F is above its minimum.

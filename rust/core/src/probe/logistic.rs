@@ -1,7 +1,7 @@
 //! Multinomial logistic probe: streaming L-BFGS in a class-curvature metric, stopped by a certificate.
 //!
-//! Start ([`super::start`]): linear discriminant at its best scale, a given probe, or where a fit on the same rows
-//! ended, with what it learned of the curvature. Each iteration ([`super::descent`]) is one pass over the rows
+//! Start ([`super::start`]): linear discriminant at its best scale, a given probe, or where a fit on these rows or some
+//! of them ended, with what it learned of the curvature. Each iteration ([`super::descent`]) is one pass over the rows
 //! ([`super::pass`]); the metric ([`super::metric`]) is refreshed a few times early on. Passes round until
 //! their gains stop ([`super::rounding`]): factors to bfloat16 or, in scores, to whole numbers, where the CPU multiplies those
 //! faster, and small residuals; the passes that decide are exact.
@@ -46,7 +46,7 @@ pub struct Fit<M> {
     pub reduced_kernel: Option<String>,
     /// 0-1 error on the training rows.
     pub train_error: f64,
-    /// For further fits on the same rows.
+    /// For further fits on the same rows, or on these and others like them.
     pub continuation: Continuation<M>,
 }
 

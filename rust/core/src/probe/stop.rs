@@ -9,7 +9,7 @@ pub enum Stop {
     Certified,
     /// Objective and training error no longer move; the bound is too loose to say more.
     Estimated,
-    /// The training error no longer moves, which was all that was asked for.
+    /// Next to nothing is left for the training error to move, which was all that was asked for.
     ErrorEstimated,
     /// Float32 shows no decrease any more, though more than the tolerance seems to be left.
     Stalled,
@@ -29,7 +29,7 @@ impl Stop {
         }
     }
 
-    /// Whether the tolerance was reached, by either rule.
+    /// Whether what was asked for was reached, by any of the rules.
     pub fn converged(self) -> bool {
         matches!(self, Self::Certified | Self::Estimated | Self::ErrorEstimated)
     }
@@ -73,6 +73,8 @@ pub(super) struct History {
     slope: Option<f64>,
     /// Rounded steps after which the gains said that little is left.
     little: usize,
+    /// What one row is of the training error.
+    row: f64,
     /// Rounded steps that are yet to be taken whatever they gain, since rounding was seen to be no hindrance.
     trust: usize,
 }
@@ -96,8 +98,14 @@ impl History {
             left: None,
             slope: None,
             little: 0,
+            row: 0.0,
             trust: 0,
         }
+    }
+
+    /// Whose training error is that of `n` rows: it is never taken to move by less than one of them.
+    pub fn of_rows(self, n: usize) -> Self {
+        Self { row: 1.0 / n as f64, ..self }
     }
 
     /// Of exact passes that begin where these rounded ones ended, at the same point. What these say of the steps before
@@ -112,7 +120,7 @@ impl History {
         let slope = before.error_slope(); // among themselves: the exact error differs by what rounding does to it
         before.errors.push(train_error);
         let left = before.ahead_if_still(tol, 2).map(|ahead| ahead.max(REDUCED_LEFT * objective.abs()));
-        Self { left, slope, ..Self::new(objective, train_error) }
+        Self { left, slope, row: self.row, ..Self::new(objective, train_error) }
     }
 
     /// Of rounded passes that go on where these ended: rounding was seen to be no hindrance.
@@ -150,7 +158,7 @@ impl History {
         let Some(first) = self.objectives.len().checked_sub(SPAN + 1) else { return self.slope };
         let gained = self.objectives[first] - self.objectives[self.objectives.len() - 1];
         let now = self.errors[self.errors.len() - 1];
-        let moved = self.errors[first..].iter().map(|e| (e - now).abs()).fold(0.0, f64::max);
+        let moved = self.errors[first..].iter().map(|e| (e - now).abs()).fold(self.row, f64::max);
         (gained > 0.0).then(|| moved / gained)
     }
 
@@ -334,7 +342,7 @@ mod tests {
     #[test]
     fn the_training_error_ends_a_fit_by_what_it_still_may_move() {
         // in five steps F gained 0.31, while the training error was up to 1e-3 from where it is now
-        let mut history = History::new(1.0, 0.251);
+        let mut history = History::new(1.0, 0.251).of_rows(10_000);
         for (gain, error) in [(0.16, 0.2505), (0.08, 0.2498), (0.04, 0.25), (0.02, 0.2501)] {
             history.push(&Gain { measured: gain, by_slopes: gain, promised: gain }, 0.0, error);
         }
@@ -349,6 +357,11 @@ mod tests {
         // the exact passes after them go by their movement
         let exact = history.exact_from(0.69, 0.25, 1e-3);
         assert_eq!(exact.arrived(0.01, 1e-3, Some(1.01 * ahead)), Some(Stop::ErrorEstimated));
+        // an error that stands still may move by a row yet
+        let still = falling(12, 0.5).of_rows(100);
+        let gained = 0.5_f64.powi(6) - 0.5_f64.powi(11);
+        assert_eq!(still.arrived(1.01 * gained, 1e-3, Some(0.01)), None);
+        assert_eq!(still.arrived(0.99 * gained, 1e-3, Some(0.01)), Some(Stop::ErrorEstimated));
         // nothing was gained, and the error moved: no slope
         assert_eq!(of(&[1.0; 8], 0.25).arrived(0.01, 1e-3, Some(1e-4)), None);
     }

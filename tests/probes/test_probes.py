@@ -363,6 +363,14 @@ def test_a_fit_goes_on_from_the_last_penalty():
     assert (again.passes, again.objective) == (after.passes, after.objective)
     for fit in (after, again):
         assert abs(fit.objective / alone.objective - 1) < 2e-6  # tol, and as much for what they differ by
+    # from some of the rows
+    few = rows[:900]
+    moments = _core.Moments(24, 5)
+    moments.update(x, labels, few, np.zeros(len(x), np.uint8), n_threads=1)
+    other = moments.design(scaling="standardize")
+    source = _core.fit_logistic(x, few, labels, other, 1e-2, **options)
+    mixed = _core.fit_logistic(x, rows, labels, design, 1e-2, start=source, **options)
+    assert abs(mixed.objective / alone.objective - 1) < 2e-6
 
 
 def test_a_fit_goes_on_from_one_of_fewer_rows():

@@ -87,12 +87,11 @@ def _fits(result: Decomposition) -> Check:
         parts.append(f"{len(proven)} {are} proven to be within {worst:.0e} of {their} optimum")
     if missed := by_stop.pop("missed", []):
         parts.append(f"{len(missed)} missed their tolerance")
-    if of_error := by_stop.pop("error_estimated", []):
-        parts.append(
-            f"{len(of_error)} {'fits ' if not parts else ''}stopped where the training error stands still (no proof)"
-        )
-    if rest := sum(map(len, by_stop.values())):
-        parts.append(f"{rest} {'fits ' if not parts else ''}stopped where nothing is left to gain (no proof)")
+    by_error = len(by_stop.pop("error_estimated", []))
+    rest = sum(map(len, by_stop.values()))
+    for count, where in ((by_error, "the training error stands still"), (rest, "nothing is left to gain")):
+        if count:
+            parts.append(f"{count} {'fits ' if not parts else ''}stopped where {where} (no proof)")
     return Check(all(fit.converged for fit in result.fits), ", ".join(parts))
 
 

@@ -133,7 +133,7 @@ impl<S: Space> Solver<'_, S> {
                 if let Some((rounded, before)) = left.take()
                     && returns < RETURNS
                     && resumed != Some(iteration) // a search that fails would fail again
-                    && self.leaves_a_step()
+                    && !self.would_be_spent(true)
                     && let Some(decrement) = decrement.filter(|decrement| is_far(*decrement, tolerance))
                     && self.hidden(&rounded, &at, &memory, &metric)? <= HINDRANCE * decrement
                 {
@@ -232,12 +232,12 @@ impl<S: Space> Solver<'_, S> {
 
     /// Whether the limit on passes leaves none, but for the exact one that must follow rounded ones.
     fn is_spent(&self) -> bool {
-        self.passes.floor() + f64::from(u8::from(self.reduced)) >= self.settings.max_passes as f64
+        self.would_be_spent(self.reduced)
     }
 
-    /// Whether the limit on passes leaves a rounded step and the exact pass after it.
-    fn leaves_a_step(&self) -> bool {
-        self.passes.floor() + 2.0 <= self.settings.max_passes as f64
+    /// The same if passes rounded or did not.
+    fn would_be_spent(&self, reduced: bool) -> bool {
+        self.passes.floor() + f64::from(u8::from(reduced)) >= self.settings.max_passes as f64
     }
 
     /// First point along `direction` with sufficient decrease, step 1 first; `decrement` is about what F is above its minimum.

@@ -31,7 +31,7 @@ from ssl_risk_rs.decomposition import strict, tuning
 from ssl_risk_rs.decomposition.decomposing import decompose
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
-from ssl_risk_rs.probes.solver import Solver
+from ssl_risk_rs.probes.solver import Goal, Solver
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_products import full_float32
 from ssl_risk_rs.probes.torch_solver import TorchSolver, targets_of
@@ -158,7 +158,7 @@ def fits(loaded: Loaded, name: str, alpha: float, limit: float, *, cpu_too: bool
         began = time.perf_counter()
         solver = make()
         design = solver.moments(rows, labels, loaded.k).design(scaling="standardize")
-        fit = solver.fit_logistic(rows, labels, design, alpha, tol=tol, max_passes=300)
+        fit = solver.fit_logistic(rows, labels, design, alpha, Goal(tol, 300))
         seconds = time.perf_counter() - began
         (outcome,) = solver.judge([fit.probe], test, labels)
         note = f"tol {tol:g}, {fit.stop}, {fit.reduced_passes:.0f} rounded, bound {fit.gap:.1e}"

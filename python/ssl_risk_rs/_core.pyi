@@ -894,7 +894,8 @@ class LogisticFit:
 
     @property
     def gap(self) -> float:
-        """Upper bound on (F − min F)/F, up to float32 rounding of a pass."""
+        """Upper bound on (F − min F)/F, up to float32 rounding of a pass; infinite for a draft that ended on a
+        rounded one."""
 
     @property
     def converged(self) -> bool:
@@ -940,6 +941,7 @@ def fit_logistic(
     tol: float = 1e-3,
     max_passes: int = 200,
     error_tol: float | None = None,
+    draft: bool = False,
     start: LinearProbe | LogisticFit | None = None,
     reduced: bool = True,
     n_threads: int | None = None,
@@ -961,6 +963,7 @@ def fit_logistic(
     max_passes : passes over the rows at most; an exact one must follow rounded ones
     error_tol : where only the training error is wanted: how far it may be from that of the minimum, by an estimate from
         its last steps. The fit may then end before `tol` is reached
+    draft : whether a look is all that is wanted: the fit may end on a pass that rounds, which proves nothing
     start : a probe of the same task to begin with; default, the linear discriminant at its best scale. A fit on the
         same rows, or on others like them, also hands over what it learned of the curvature; they share its memory.
         Others are like them if classes are the same, and their shares, the features' scales and means nearly are.
@@ -998,6 +1001,7 @@ def fit_logistic_in(
     tol: float = 1e-3,
     max_passes: int = 200,
     error_tol: float | None = None,
+    draft: bool = False,
     start: LinearProbe | LogisticFit | None = None,
     reduced: bool = True,
     progress: Callable[[int], Any] | None = None,

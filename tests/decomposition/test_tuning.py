@@ -1,26 +1,46 @@
 """The choice of a penalty on folds, on folds whose wrong rows are given."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from ssl_risk_rs.decomposition.tuning import Tried, as_penalty, best_of, tune
+from ssl_risk_rs import _core, decompose
+from ssl_risk_rs.decomposition import decomposing
+from ssl_risk_rs.decomposition.fitting import Fitter
+from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.task import make_task
+from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, Leaves, Tried, as_penalty, best_of, tune
 
 FOLD = 400
 
 
 class GivenFold:
-    """Wrong rows of each penalty: `errors` of them, spread so that penalties share as many as they can."""
+    """Wrong rows of each penalty: `errors` of them, spread so that penalties share as many as they can.
 
-    def __init__(self, errors: dict[float, int], rows: int = FOLD, groups: np.ndarray | None = None) -> None:
+    unfinished : wrong rows of fits that are looked at before their end; those of `errors` where nothing is given
+    """
+
+    def __init__(
+        self,
+        errors: dict[float, int],
+        rows: int = FOLD,
+        groups: np.ndarray | None = None,
+        unfinished: dict[float, int] | None = None,
+    ) -> None:
         self.errors, self.rows, self.groups = errors, rows, groups
+        self.unfinished = errors | (unfinished or {})
         self.judged: list[float] = []
-        self.restarted: list[float] = []
+        self.looked: dict[float, bool] = {}
 
-    def wrong(self, alpha: float) -> np.ndarray:
+    def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
         self.judged.append(alpha)
+        if leaves is not None:
+            first = np.arange(self.rows) < self.unfinished[alpha]
+            self.looked[alpha] = leaves(first)
+            if self.looked[alpha]:
+                return first
         return np.arange(self.rows) < self.errors[alpha]
-
-    def restart(self, alpha: float) -> None:
-        self.restarted.append(alpha)
 
 
 def folds(errors: dict[float, int], n: int = 5, rows: int = FOLD) -> list[GivenFold]:
@@ -49,7 +69,6 @@ def test_the_strong_end_is_followed_until_a_stronger_one_is_clearly_worse():
     curve = tune(paths)
     assert curve == {1e-2: Tried(200, 2000), 1e-3: Tried(160, 800), 1e-1: Tried(150, 2000), 1.0: Tried(180, 800)}
     assert best_of(curve) == 1e-1
-    assert all(path.restarted == [1e-2] for path in paths)
 
 
 def test_few_rows_and_small_differences_let_every_penalty_stay():
@@ -83,3 +102,85 @@ def test_rows_of_one_group_count_as_one():
     assert tuned(100)[1e-3] == Tried(160, 800)
     # fewer than 20 groups show nothing, whatever the rows
     assert {tried.rows for tried in tuned(3).values()} == {2000}
+
+
+def test_one_fold_is_looked_at_before_its_fits_end():
+    errors = {1e-3: 80, 1e-2: 120, 1e-4: 84, 1e-5: 200}
+    only = GivenFold(errors, rows=1000, unfinished={1e-2: 130, 1e-4: 88})
+    curve = tune([only], FROM_THE_MIDDLE)
+    # of 1000 rows: 50 more are clearly more than half a point, 50 − 5 > 3 √50; 8 are not, and the fit goes on
+    assert only.looked == {1e-2: True, 1e-4: False, 1e-5: True}
+    assert curve == {1e-3: Tried(80, 1000), 1e-2: Tried(130, 1000), 1e-4: Tried(84, 1000), 1e-5: Tried(200, 1000)}
+    assert best_of(curve) == 1e-3
+
+
+def test_a_clear_difference_below_half_a_point_waits_for_the_end():
+    errors = {1e-3: 1000, 1e-2: 1150, 1e-4: 1040}
+    only = GivenFold(errors, rows=40_000)
+    tune([only], FROM_THE_MIDDLE)
+    assert only.looked[1e-2] is False  # 150 > 3 √150, and not after 200 rows that it may still lose
+    assert only.judged == [1e-3, 1e-2, 1e-4]  # 40 > 3 √40: the finished fit is clearly worse
+
+
+def test_several_folds_and_strong_penalties_are_not_looked_at():
+    paths = folds({1e-2: 40, 1e-3: 80, 1e-1: 30, 1.0: 90})
+    tune(paths)
+    assert not any(path.looked for path in paths)
+    only = GivenFold({1e-2: 40, 1e-3: 80, 1e-1: 30, 1.0: 90, 1e-4: 99, 1e-5: 99}, rows=1000)
+    tune([only], FROM_THE_MIDDLE)
+    assert only.judged == [1e-3, 1e-2, 1e-1, 1.0]  # what is weaker than one that is out is left out
+    assert only.looked == {1e-2: False}
+
+
+def test_a_penalty_that_wins_in_the_middle_has_both_neighbours_tried():
+    only = GivenFold({1e-3: 10, 1e-2: 100, 1e-4: 100}, rows=1000)
+    assert best_of(tune([only], FROM_THE_MIDDLE)) == 1e-3
+    assert only.judged == [1e-3, 1e-2, 1e-4]
+
+
+def mixture() -> tuple[np.ndarray, np.ndarray]:
+    """32,000 rows of 96 features and 40 classes: enough for passes that round."""
+    rng = np.random.default_rng(6)
+    y = rng.integers(0, 40, 32_000).astype(np.uint32)
+    return (rng.normal(0, 0.3, (40, 96))[y] + rng.normal(size=(len(y), 96))).astype(np.float32), y
+
+
+@pytest.mark.parametrize("is_out", [True, False])
+def test_a_fit_that_is_left_is_recorded_as_such_and_others_go_on(is_out):
+    x, y = mixture()
+    task = make_task(x[:28_000], y[:28_000], x[28_000:], y[28_000:])
+    method = replace(decomposing._method(task, Settings(n_threads=2)), tuning_tol=1e-3)
+
+    def fitted(leaves: Callable[["_core.LinearProbe"], bool] | None) -> Fitter:
+        fitter = Fitter(task.features, task.labels, task.n_classes, method, lambda _: None)
+        design = fitter.moments(task.train_rows).design(scaling="standardize")
+        fitter.fit("fold_0", design, task.train_rows, 1e-4, judged=False, leaves=leaves)
+        return fitter
+
+    seen: list[_core.LinearProbe] = []
+
+    def leaves(probe: "_core.LinearProbe") -> bool:
+        seen.append(probe)
+        return is_out
+
+    (whole,), (record,) = fitted(None).fits, fitted(leaves).fits
+    assert len(seen) == 1 and not record.missed and not whole.missed
+    if is_out:
+        assert (record.stop, record.converged, record.gap) == ("left", False, None)
+        assert record.passes < whole.passes
+    else:
+        assert record.stop == whole.stop and record.gap is not None
+        assert record.objective == pytest.approx(whole.objective, rel=2e-3)  # tol of each
+        assert record.passes > whole.passes - 1  # both legs are counted
+    assert record.reduced_passes > 1 and record.seconds > 0
+
+
+def test_a_decomposition_says_which_fits_were_left(tmp_path):
+    x, y = mixture()
+    found = decompose(x[:28_000], y[:28_000], x[28_000:], y[28_000:], n_threads=2, tuning_folds=1, n_subsets=1)
+    left = replace(found.fits[0], stop="left", converged=False, gap=None)
+    told = replace(found, fits=(left, *found.fits[1:]))
+    assert found.converged and told.converged
+    assert "1 that tuned was left as clearly worse" in str(told) and "left as clearly" not in str(found)
+    missed = replace(found, fits=(replace(left, stop="max_passes"), *found.fits[1:]))
+    assert not missed.converged and "1 missed their tolerance" in str(missed)

@@ -425,6 +425,24 @@ def test_a_fit_may_end_when_the_training_error_stands_still():
             _core.fit_logistic(x, rows, labels, design, 1e-5, error_tol=bad)
 
 
+def test_a_draft_may_end_on_a_rounded_pass():
+    """Near the minimum and without a bound; other fits end on an exact pass."""
+    rng = np.random.default_rng(4)
+    n, d, k = 20_000, 96, 40
+    y = rng.integers(0, k, n).astype(np.uint32)
+    x = (rng.normal(0, 0.3, (k, d))[y] + rng.normal(size=(n, d))).astype(np.float32)
+    rows, labels, design = core(x, y, scaling="standardize")
+    options = {"max_passes": 600, "n_threads": 2}
+    strong = _core.fit_logistic(x, rows, labels, design, 1e-1, tol=1e-3, **options)
+    whole = _core.fit_logistic(x, rows, labels, design, 1e-3, tol=1e-2, start=strong, **options)
+    draft = _core.fit_logistic(x, rows, labels, design, 1e-3, tol=1e-2, draft=True, start=strong, **options)
+    assert whole.passes - whole.reduced_passes >= 1 and np.isfinite(whole.gap)
+    assert draft.passes - draft.reduced_passes < 1 and draft.gap == np.inf  # a start is searched on a few rows
+    assert draft.passes < whole.passes
+    best = _core.fit_logistic(x, rows, labels, design, 1e-3, tol=1e-6, start=draft, **options)
+    assert best.converged and 0 <= draft.objective / best.objective - 1 < 1e-2
+
+
 def float64_point(design_x, fit, shift_to):
     """(W, b) of a probe in the coordinates z = (x − mean)/sd, from its raw weights."""
     coef, intercept = fit.probe.raw()

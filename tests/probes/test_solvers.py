@@ -12,7 +12,7 @@ from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError, Shap
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
-from ssl_risk_rs.probes.solver import Solver
+from ssl_risk_rs.probes.solver import Goal, Solver
 
 torch = pytest.importorskip("torch")
 from ssl_risk_rs.probes import torch_judge, torch_moments, torch_passes, torch_softmax, torch_space  # noqa: E402
@@ -197,8 +197,8 @@ def test_logistic_fits_are_those_of_the_kernels(make, alpha, tol, dtype):
     f = Features.of_arrays(x[:100], x[100:])
     ours, theirs = make(f), KernelSolver(f)
     a, b, rows = designs(theirs, ours, y)
-    one = theirs.fit_logistic(rows, y, a, alpha, tol=tol, max_passes=300)
-    other = ours.fit_logistic(rows, y, b, alpha, tol=tol, max_passes=300)
+    one = theirs.fit_logistic(rows, y, a, alpha, Goal(tol, 300))
+    other = ours.fit_logistic(rows, y, b, alpha, Goal(tol, 300))
     assert one.converged and other.converged
     assert other.objective == pytest.approx(one.objective, rel=max(SAME_OBJECTIVE, 2 * tol))
     _, test, _ = train_and_test()
@@ -214,9 +214,9 @@ def test_one_more_pass_at_the_same_point_agrees_to_1e_6(make):
     f = Features.of_arrays(x)
     ours, theirs = make(f), KernelSolver(f)
     a, b, rows = designs(theirs, ours, y)
-    first = theirs.fit_logistic(rows, y, a, 1e-3, tol=1e-3, max_passes=300)
-    one = theirs.fit_logistic(rows, y, a, 1e-3, tol=1e-9, max_passes=1, start=first)
-    other = ours.fit_logistic(rows, y, b, 1e-3, tol=1e-9, max_passes=1, start=first)
+    first = theirs.fit_logistic(rows, y, a, 1e-3, Goal(1e-3, 300))
+    one = theirs.fit_logistic(rows, y, a, 1e-3, Goal(1e-9, 1), start=first)
+    other = ours.fit_logistic(rows, y, b, 1e-3, Goal(1e-9, 1), start=first)
     assert other.objective == pytest.approx(one.objective, rel=SAME_OBJECTIVE)
     assert other.gap == pytest.approx(one.gap, rel=1e-2)  # a small difference of two values that round
     assert other.train_error == pytest.approx(one.train_error, abs=1 / len(rows))
@@ -227,10 +227,20 @@ def test_a_fit_ends_by_the_training_error_where_that_is_asked_for(make):
     x, y = features()
     solver, rows = make(Features.of_arrays(x)), np.arange(N, dtype=np.uint32)
     design = solver.moments(rows, y, K).design(scaling="standardize")
-    stops = [
-        solver.fit_logistic(rows, y, design, 1e-5, tol=1e-9, max_passes=60, error_tol=tol).stop for tol in (0.9, None)
-    ]
+    stops = [solver.fit_logistic(rows, y, design, 1e-5, Goal(1e-9, 60, error_tol=tol)).stop for tol in (0.9, None)]
     assert stops[0] == "error_estimated" != stops[1]
+
+
+def test_a_draft_ends_early_without_a_bound_and_is_gone_on_from(make):
+    x, y = features()
+    solver, rows = make(Features.of_arrays(x)), np.arange(N, dtype=np.uint32)
+    design = solver.moments(rows, y, K).design(scaling="standardize")
+    draft = solver.fit_logistic(rows, y, design, 1e-4, Goal(1e-2, 60, draft=True))
+    whole = solver.fit_logistic(rows, y, design, 1e-4, Goal(1e-4, 300))
+    after = solver.fit_logistic(rows, y, design, 1e-4, Goal(1e-4, 300), start=draft)
+    assert draft.gap == np.inf and draft.stop == "estimated" and draft.passes < whole.passes
+    assert draft.objective == pytest.approx(whole.objective, rel=2e-2)
+    assert after.converged and after.objective == pytest.approx(whole.objective, rel=2e-4)  # tol of each
 
 
 def test_judgements_are_those_of_the_kernels(make):
@@ -239,7 +249,7 @@ def test_judgements_are_those_of_the_kernels(make):
     theirs = KernelSolver(f)
     a, _, rows = designs(theirs, theirs, y)
     probes = [
-        theirs.fit_logistic(rows, y, a, 1e-2, tol=1e-3, max_passes=50).probe,
+        theirs.fit_logistic(rows, y, a, 1e-2, Goal(1e-3, 50)).probe,
         *theirs.solve_ridge(a, [1e-2]),
         _core.LinearProbe(np.zeros((K, D)), np.zeros(K)),  # all scores equal: the lowest class is predicted
     ]
@@ -298,7 +308,7 @@ def test_what_does_not_fit_together_is_refused(make):
     solver = make(f)
     design = solver.moments(np.arange(1000, dtype=np.uint32), y, K).design()
     with pytest.raises(ParameterError, match="of other rows"):
-        solver.fit_logistic(np.arange(1, 1001, dtype=np.uint32), y, design, 1e-3, tol=1e-3, max_passes=9)
+        solver.fit_logistic(np.arange(1, 1001, dtype=np.uint32), y, design, 1e-3, Goal(1e-3, 9))
     with pytest.raises(ShapeError, match="classes"):
         solver.judge([_core.LinearProbe(np.ones((2, D)), np.zeros(2))], np.arange(50, dtype=np.uint32), y)
     with pytest.raises(ShapeError, match="features"):
@@ -322,9 +332,9 @@ def test_memory_that_does_not_suffice_makes_blocks_smaller(monkeypatch: pytest.M
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         torch_softmax.softmax_residual(z, targets, sums)
 
-    fit = solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=60)
+    fit = solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, Goal(1e-4, 60))
     monkeypatch.setattr(torch_passes, "softmax_residual", scarce)
-    again = solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=60)
+    again = solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, Goal(1e-4, 60))
     assert {1024, 512, 256} <= set(sizes) and sizes[-1] <= 256
     assert again.objective == pytest.approx(fit.objective, rel=SAME_OBJECTIVE)
 
@@ -333,7 +343,7 @@ def test_memory_that_does_not_suffice_makes_blocks_smaller(monkeypatch: pytest.M
 
     monkeypatch.setattr(torch_passes, "softmax_residual", none_at_all)
     with pytest.raises(DeviceError, match="no memory for 64 rows of 33 features"):
-        solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=60)
+        solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, Goal(1e-4, 60))
 
 
 def test_rows_that_do_not_fit_a_device_are_streamed(monkeypatch: pytest.MonkeyPatch):
@@ -363,7 +373,7 @@ def test_a_device_that_is_lost_names_what_is_safe(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch_passes, "softmax_residual", lost)
     design = solver.moments(np.arange(N, dtype=np.uint32), y, K).design()
     with pytest.raises(DeviceError, match=r"unspecified launch failure.*run the same line again, or with --device cpu"):
-        solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, tol=1e-4, max_passes=9)
+        solver.fit_logistic(np.arange(N, dtype=np.uint32), y, design, 1e-2, Goal(1e-4, 9))
 
 
 def space_of_all_rows() -> tuple[TorchSpace, _core.Design]:

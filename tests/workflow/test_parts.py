@@ -12,6 +12,7 @@ from ssl_risk_rs.probes.devices import open_solver
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.parts import Holder, LocalHolders, PartedFeatures, PartsSolver, spans_of
+from ssl_risk_rs.probes.solver import Goal
 from ssl_risk_rs.workflow.features import decompose_features
 
 N, D, K = 2400, 24, 6
@@ -92,10 +93,10 @@ def test_a_fit_in_parts_ends_by_the_training_error_where_that_is_asked_for():
     x, y = rows()
     solver, every = PartsSolver(in_parts(x, 3)), np.arange(N, dtype=np.uint32)
     design = solver.moments(every, y, K).design(scaling="standardize")
-    stops = [
-        solver.fit_logistic(every, y, design, 1e-5, tol=1e-9, max_passes=60, error_tol=tol).stop for tol in (0.9, None)
-    ]
+    stops = [solver.fit_logistic(every, y, design, 1e-5, Goal(1e-9, 60, error_tol=tol)).stop for tol in (0.9, None)]
     assert stops[0] == "error_estimated" != stops[1]
+    draft = solver.fit_logistic(every, y, design, 1e-3, Goal(1e-2, 60, draft=True))
+    assert draft.gap == np.inf and draft.stop == "estimated"
 
 
 def test_a_part_names_the_row_that_is_wrong():

@@ -144,7 +144,7 @@ class Ending:
     def judge_fits(self, run: "Run") -> None:
         """Say which fits missed their tolerance; complain where --strict-convergence is asked for."""
         fits = [(d, f) for d in run.decompositions for f in (*d.fits, *(f for shot in d.shots for f in shot.fits))]
-        missed = [f for _, f in fits if not f.converged]
+        missed = [f for _, f in fits if f.missed]
         if missed:
             opt.say(f"{len(missed)} fits did not reach their tolerance: {', '.join(f.role for f in missed)}.")
         tuning = sum(shot.tuning_missed for d in run.decompositions for shot in d.shots)

@@ -1,7 +1,7 @@
 """Fits and judges probes on the rows of one encoder's features, and keeps the record of each fit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
-from ssl_risk_rs.probes.solver import Start, Trial
+from ssl_risk_rs.probes.solver import Goal, Start, Trial
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
 
@@ -20,6 +20,8 @@ __all__ = ["Fitted", "Fitter", "Start", "floor_fits"]
 MAX_PRINTED_ROWS = 100_000
 #: penalties on the way to the floor
 DECADES = (1e-2, 1e-3)
+#: relative suboptimality of a fit that is looked at before it goes on
+DRAFT_TOL = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,14 @@ class Fitter:
         judged: bool = True,
         absolute: bool = False,
         by_error: bool = False,
+        leaves: Callable[["_core.LinearProbe"], bool] | None = None,
     ) -> Fitted:
         """One probe; `start` must have been fitted on a subset of `rows`.
 
         judged : rows are judged by it; otherwise the looser tolerance of tuning is enough
         absolute : `alpha` is as the solver takes it
         by_error : only the training error is wanted of it
+        leaves : whether no more is wanted of it, asked once when it is within a hundredth of its minimum by estimate
         """
         taken = self._taken(alpha if absolute else alpha * _unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
@@ -91,30 +95,47 @@ class Fitter:
             probe = self.solver.solve_ridge(design, [taken], reuse=False)[0]
             self._keep_ridge(role, taken, len(rows), began)
             return Fitted(probe, probe, taken)
-        fit = self.solver.fit_logistic(
-            rows,
-            self.labels,
-            design,
-            taken,
-            tol=self.method.tol if judged else self.method.tuning_tol,
-            max_passes=self.method.max_passes,
-            error_tol=self.method.error_tol if by_error else None,
-            start=start,
-            progress=lambda seen: self.report(Event("fit", seen / len(rows), detail=f"{role}, α = {alpha:g}")),
+        goal = Goal(
+            self.method.tol if judged else self.method.tuning_tol,
+            self.method.max_passes,
+            self.method.error_tol if by_error else None,
         )
+        spent: list[_core.LogisticFit] = []
+
+        def go_on(goal: Goal, start: Start | None) -> "_core.LogisticFit":
+            before = sum(fit.passes for fit in spent)
+            detail = f"{role}, α = {alpha:g}"
+            spent.append(
+                self.solver.fit_logistic(
+                    rows,
+                    self.labels,
+                    design,
+                    taken,
+                    goal,
+                    start=start,
+                    progress=lambda seen: self.report(Event("fit", before + seen / len(rows), detail=detail)),
+                )
+            )
+            return spent[-1]
+
+        left = False
+        if leaves is not None and goal.tol < DRAFT_TOL:
+            start = go_on(Goal(DRAFT_TOL, goal.max_passes, draft=True), start)
+            left = leaves(start.probe)
+        fit = spent[0] if left else go_on(goal, start)
         self.fits.append(
             FitRecord(
                 role=role,
                 probe="logistic",
                 alpha=taken,
                 n=len(rows),
-                converged=fit.converged,
-                stop=fit.stop,
-                passes=fit.passes,
-                reduced_passes=fit.reduced_passes,
-                gap=fit.gap,
+                converged=fit.converged and not left,
+                stop="left" if left else fit.stop,
+                passes=sum(leg.passes for leg in spent),
+                reduced_passes=sum(leg.reduced_passes for leg in spent),
+                gap=None if left else fit.gap,
                 objective=fit.objective,
-                seconds=fit.seconds,
+                seconds=sum(leg.seconds for leg in spent),
             )
         )
         return Fitted(fit.probe, fit, taken, fit.train_error)

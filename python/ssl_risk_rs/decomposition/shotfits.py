@@ -12,7 +12,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
-from ssl_risk_rs.decomposition.tuning import FoldPath, PenaltyPath, as_penalty, best_of, tune
+from ssl_risk_rs.decomposition.tuning import FoldPath, Leaves, PenaltyPath, as_penalty, best_of, nearest, tune
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.record import FitRecord, Method, Penalty
@@ -131,7 +131,7 @@ def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged
         Penalty(alpha, absolute) if penalty is None else replace(penalty, absolute=absolute),
         fitted.records[-1],
         len(tuning),
-        sum(not record.converged for record in tuning),
+        sum(record.missed for record in tuning),
     )
 
 
@@ -307,14 +307,10 @@ class _SpanPath:
     def __init__(self, role: str, span: _Span, groups: np.ndarray | None) -> None:
         self.role, self.span, self.groups = role, span, groups
         self.starts: dict[float, Start] = {}
-        self.last: Start | None = None
 
-    def wrong(self, alpha: float) -> np.ndarray:
-        """Whether each row of the held-out fold is predicted wrongly at a penalty."""
-        fitted = self.span.fit(self.role, alpha, self.last, judged=False)
-        self.starts[alpha] = self.last = fitted.start
+    def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
+        """See `PenaltyPath`; `leaves` is not asked: fits are small."""
+        start = self.starts[nearest(alpha, self.starts)] if self.starts else None
+        fitted = self.span.fit(self.role, alpha, start, judged=False)
+        self.starts[alpha] = fitted.start
         return self.span.fitter.outcome(fitted.probe, self.span.held).wrong
-
-    def restart(self, alpha: float) -> None:
-        """The next penalty starts from this one."""
-        self.last = self.starts[alpha]

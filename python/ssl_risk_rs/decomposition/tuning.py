@@ -7,11 +7,16 @@ both were judged on, it errs more by more than three standard errors of the diff
 
 as in the race of ridge penalties. Where rows come in groups, b + c is Σ (b_g − c_g)² over the groups. Errors of those
 that stay are counted on all folds.
+
+Where one fold alone is judged, a penalty may leave before its fit has ended: once that seems to be within a hundredth
+of its minimum, if the difference is clearly more than half a point, which the error may yet move by (measured: 0.4).
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,16 +24,31 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
 from ssl_risk_rs.results.record import Penalty
 
-__all__ = ["FoldPath", "PenaltyPath", "Tried", "as_penalty", "best_of", "tune"]
+__all__ = [
+    "ALPHAS",
+    "FROM_THE_MIDDLE",
+    "STRONGEST",
+    "FoldPath",
+    "PenaltyPath",
+    "Tried",
+    "as_penalty",
+    "best_of",
+    "tune",
+]
 
-#: penalties tried first, strong to weak, in units of the mean variance; extended while the strong end wins
+#: penalties tried first, strong to weak, in units of the mean variance; weaker ones are left out where the weakest so
+#: far is out, stronger ones added while the strongest wins
 ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
+#: the same for one fold: both neighbours of the first may leave early
+FROM_THE_MIDDLE = (1e-3, 1e-2, 1e-4, 1e-5)
 #: where the extended grid ends: stronger leaves only the intercept
 STRONGEST = 1e3
 #: ridge tunes on at most this many held-out rows of a fold: judging costs n·d·k for each penalty
 MAX_TUNING_ROWS = 20_000
 #: rows, and groups of rows, before a penalty may leave; standard errors of a difference that are taken for clear
 FIRST_LOOK, FEWEST_GROUPS, CLEAR = 500, 20, 3.0
+#: how far the held-out error may fall in the rest of a fit that was looked at
+UNFINISHED = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +59,25 @@ class Tried:
     rows: int
 
 
+#: whether a penalty is out by the held-out rows that an unfinished fit predicts wrongly, bool (m,)
+Leaves: TypeAlias = Callable[[np.ndarray], bool]
+
+
 class PenaltyPath(Protocol):
-    """Probes along the penalties, each started from the last.
+    """Probes along the penalties, each started from the nearest before it.
 
     groups : group of each held-out row, int (m,); None where rows are independent
     """
 
     groups: np.ndarray | None
 
-    def wrong(self, alpha: float) -> np.ndarray:
-        """Whether each held-out row is predicted wrongly at a penalty, bool (m,)."""
-
-    def restart(self, alpha: float) -> None:
-        """The next penalty starts from this one."""
+    def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
+        """Whether each held-out row is predicted wrongly at a penalty, bool (m,); where `leaves` says of an unfinished
+        fit that it is out, by that one."""
 
 
 class FoldPath:
-    """Probes on all folds but one, along the penalties, each started from the last.
+    """Probes on all folds but one, along the penalties, each started from the nearest before it.
 
     hands_on : whether fits on these rows and others start from this path: it keeps the steps that its best fit
         remembers, gigabytes if all paths did
@@ -86,32 +108,44 @@ class FoldPath:
             [f for f in range(n_folds) if f != fold], scaling=fitter.method.scaling, n_threads=fitter.method.n_threads
         )
         self.probes: dict[float, _core.LinearProbe] = {}
-        self.last: Start | None = None
+        # fits with the steps that they remember: at the weakest penalty so far, and where fewest rows are wrong
+        self._weakest: tuple[float, Start] | None = None
         self._fewest: tuple[int, float, Start] | None = None
 
-    def wrong(self, alpha: float) -> np.ndarray:
-        """Whether each row of the held-out fold is predicted wrongly at a penalty."""
+    def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
+        """See `PenaltyPath`."""
         if self.fitter.method.probe == "ridge":  # solved in closed form: nothing starts from it
             wrong, probe = self.fitter.try_ridge(self.role, self.design, self.rows, alpha, self.held)
             if probe is not None:
                 self.probes[alpha] = probe
             return wrong
-        fitted = self.fitter.fit(self.role, self.design, self.rows, alpha, self.last, judged=False)
-        self.probes[alpha], self.last = fitted.probe, fitted.start
-        wrong = self.fitter.outcome(fitted.probe, self.held).wrong
+        fitted = self.fitter.fit(
+            self.role,
+            self.design,
+            self.rows,
+            alpha,
+            self.start(nearest(alpha, self.probes)) if self.probes else None,
+            judged=False,
+            leaves=None if leaves is None else lambda probe: leaves(self._judged(probe)),
+        )
+        self.probes[alpha] = fitted.probe
+        if self._weakest is None or alpha < self._weakest[0]:
+            self._weakest = alpha, fitted.start
+        wrong = self._judged(fitted.probe)
         if self.hands_on and (self._fewest is None or wrong.sum() < self._fewest[0]):
             self._fewest = int(wrong.sum()), alpha, fitted.start
         return wrong
 
-    def restart(self, alpha: float) -> None:
-        """The next penalty starts from this one."""
-        self.last = self.start(alpha) if alpha in self.probes else None
+    def _judged(self, probe: "_core.LinearProbe") -> np.ndarray:
+        return self.fitter.outcome(probe, self.held).wrong
 
     def start(self, alpha: float) -> Start:
         """What further fits start from at a penalty that was tried: the fit with the steps that it remembers, if they
         were kept, else its probe."""
         if self._fewest is not None and self._fewest[1] == alpha:
             return self._fewest[2]
+        if self._weakest is not None and self._weakest[0] == alpha:
+            return self._weakest[1]
         return self.probe(alpha)
 
     def probe(self, alpha: float) -> "_core.LinearProbe":
@@ -121,18 +155,20 @@ class FoldPath:
         return self.probes[alpha]
 
 
+def nearest(alpha: float, tried: Iterable[float]) -> float:
+    """The penalty that was tried whose ratio to this one is nearest to 1."""
+    return min(tried, key=lambda other: abs(math.log(other / alpha)))
+
+
 def tune(
     paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS, strongest: float = STRONGEST
 ) -> dict[float, Tried]:
-    """Held-out errors by penalty: decades from strong to weak until weaker ones are clearly worse, then stronger
-    ones as long as the strongest is the best, up to `strongest`."""
+    """Held-out errors by penalty: `alphas` in turn, but for those weaker than one that is out, then stronger ones as
+    long as the strongest is the best, up to `strongest`."""
     race = _Race(paths)
     for alpha in alphas:
-        stays = race.judge(alpha)
-        if not stays or _rose_twice([tried.errors for tried in race.curve().values()]):
-            break
-    for path in paths:
-        path.restart(max(race.judged))
+        if not race.leaves_out(alpha):
+            race.judge(alpha, early=True)
     while best_of(race.curve()) == max(race.judged) < strongest:
         race.judge(max(race.judged) * 10)
     return race.curve()
@@ -145,19 +181,36 @@ class _Race:
         self.paths = paths
         self.judged: dict[float, np.ndarray] = {}
 
-    def judge(self, alpha: float) -> bool:
-        """Fit and judge a penalty; whether it stayed until the last fold."""
+    def judge(self, alpha: float, *, early: bool = False) -> None:
+        """Fit and judge a penalty.
+
+        early : whether it may leave before its only fit has ended; strong ones take few passes and move far in the last
+        """
         finished = self.curve()
         best = self.judged[best_of(finished)] if finished else None
         wrong = np.zeros(0, bool)
-        stays = True
         for path in self.paths:
-            wrong = np.concatenate([wrong, path.wrong(alpha)])
-            stays = best is None or not _is_clearly_worse(wrong, best[: len(wrong)], self._groups(len(wrong)))
-            if not stays:
+            look = None
+            if early and best is not None and len(self.paths) == 1:
+                look = partial(_is_clearly_worse, best=best, groups=self._groups(len(best)), by=UNFINISHED)
+            wrong = np.concatenate([wrong, path.wrong(alpha, look)])
+            if best is not None and self._is_out(wrong, best):
                 break
         self.judged[alpha] = wrong
-        return stays
+
+    def leaves_out(self, alpha: float) -> bool:
+        """Whether a penalty need not be tried: all before it are stronger, and the weakest of them is clearly worse
+        than the best, or errors rose twice on the way to it. Weak ones cost most passes."""
+        if not self.judged or alpha > min(self.judged):
+            return False
+        curve = self.curve()
+        best, weakest = self.judged[best_of(curve)], self.judged[min(curve)]
+        rates = [curve[a].errors / curve[a].rows for a in sorted(curve, reverse=True)]
+        return self._is_out(weakest, best) or _rose_twice(rates)
+
+    def _is_out(self, wrong: np.ndarray, best: np.ndarray) -> bool:
+        n = min(len(wrong), len(best))
+        return _is_clearly_worse(wrong[:n], best[:n], self._groups(n))
 
     def _groups(self, n: int) -> np.ndarray | None:
         """Groups of the first `n` held-out rows."""
@@ -169,13 +222,14 @@ class _Race:
         return {alpha: Tried(int(wrong.sum()), len(wrong)) for alpha, wrong in self.judged.items()}
 
 
-def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None) -> bool:
+def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None, by: float = 0.0) -> bool:
+    """Whether the error is higher than the best one, by `by` and three standard errors of the difference."""
     more = wrong.astype(np.int64) - best
     if groups is not None:
         more = np.bincount(np.unique(groups, return_inverse=True)[1].ravel(), more)
     if len(wrong) < FIRST_LOOK or len(more) < FEWEST_GROUPS:
         return False
-    return bool(more.sum() > CLEAR * np.sqrt((more**2).sum()))
+    return bool(more.sum() - by * len(wrong) > CLEAR * np.sqrt((more**2).sum()))
 
 
 def as_penalty(curve: Mapping[float, Tried], absolute: float) -> Penalty:
@@ -192,6 +246,6 @@ def best_of(curve: Mapping[float, Tried]) -> float:
     return min(stayed, key=lambda alpha: (curve[alpha].errors, -alpha))
 
 
-def _rose_twice(errors: list[int]) -> bool:
-    """Whether still weaker penalties can be left out, which cost most passes: `errors`, strong to weak, rose twice."""
+def _rose_twice(errors: list[float]) -> bool:
+    """Whether `errors`, strong to weak, rose twice in the end."""
     return len(errors) > 2 and errors[-1] > errors[-2] > errors[-3]

@@ -23,7 +23,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
 from ssl_risk_rs.probes.features import as_float_rows
-from ssl_risk_rs.probes.solver import Precision, Solver
+from ssl_risk_rs.probes.solver import Goal, Precision, Solver
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
 
@@ -509,7 +509,7 @@ class LogisticProbe(_Probe):
         solver = self._open(features)
         moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
         design = moments.design(scaling=self.scaling, n_threads=self.n_threads)
-        fit = solver.fit_logistic(rows, labels, design, alpha, tol=float(self.tol), max_passes=int(self.max_passes))
+        fit = solver.fit_logistic(rows, labels, design, alpha, Goal(float(self.tol), int(self.max_passes)))
         self._keep(fit.probe)
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop
         self.converged_, self.n_passes_ = fit.converged, fit.passes

@@ -6,7 +6,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, Trial, cells_of, tried_here
+from ssl_risk_rs.probes.solver import Goal, Judged, Precision, Start, Trial, cells_of, tried_here
 
 __all__ = ["KernelRace", "KernelSolver"]
 
@@ -93,10 +93,8 @@ class KernelSolver:
         labels: np.ndarray,
         design: "_core.Design",
         alpha: float,
+        goal: Goal,
         *,
-        tol: float,
-        max_passes: int,
-        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
@@ -107,9 +105,10 @@ class KernelSolver:
             labels,
             design,
             alpha,
-            tol=tol,
-            max_passes=max_passes,
-            error_tol=error_tol,
+            tol=goal.tol,
+            max_passes=goal.max_passes,
+            error_tol=goal.error_tol,
+            draft=goal.draft,
             start=start,
             reduced=len(rows) * self.features.n_features * design.n_classes >= ROUNDED_PRODUCTS,
             n_threads=self.n_threads,

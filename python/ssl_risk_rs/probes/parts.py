@@ -18,7 +18,7 @@ import numpy as np
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.solver import Goal, Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
 
 __all__ = ["Holder", "Holders", "LocalHolders", "PartedFeatures", "PartsSolver", "spans_of"]
 
@@ -290,10 +290,8 @@ class PartsSolver:
         labels: np.ndarray,
         design: "_core.Design",
         alpha: float,
+        goal: Goal,
         *,
-        tol: float,
-        max_passes: int,
-        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
@@ -308,9 +306,10 @@ class PartsSolver:
             space,
             design,
             alpha,
-            tol=tol,
-            max_passes=max_passes,
-            error_tol=error_tol,
+            tol=goal.tol,
+            max_passes=goal.max_passes,
+            error_tol=goal.error_tol,
+            draft=goal.draft,
             start=start,
             progress=progress,
         )

@@ -1,6 +1,7 @@
 """One way to fit and judge probes, wherever the rows lie: by the kernels of this CPU, or on a GPU through torch."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ssl_risk_rs import _core
 
 __all__ = [
+    "Goal",
     "Judged",
     "Precision",
     "Race",
@@ -29,6 +31,21 @@ Trial: TypeAlias = tuple[np.ndarray, _core.LinearProbe | None]
 
 #: products n · d² that moments sum in float64 unless asked otherwise, as the core's
 CHEAP_PRODUCTS = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """When a logistic fit may end, as `_core.fit_logistic`.
+
+    tol : relative suboptimality; max_passes : the limit on passes
+    error_tol : how far the training error may be from that of the minimum, where it alone is wanted
+    draft : whether a look is all that is wanted, which a rounded pass may end
+    """
+
+    tol: float
+    max_passes: int
+    error_tol: float | None = None
+    draft: bool = False
 
 
 class Race(Protocol):
@@ -98,10 +115,8 @@ class Solver(Protocol):
         labels: np.ndarray,
         design: "_core.Design",
         alpha: float,
+        goal: Goal,
         *,
-        tol: float,
-        max_passes: int,
-        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":

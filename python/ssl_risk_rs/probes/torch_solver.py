@@ -13,7 +13,7 @@ import torch
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.solver import Goal, Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
 from ssl_risk_rs.probes.torch_judge import judge_rows, wrong_rows
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_moments import add_rows
@@ -141,10 +141,8 @@ class TorchSolver:
         labels: np.ndarray,
         design: "_core.Design",
         alpha: float,
+        goal: Goal,
         *,
-        tol: float,
-        max_passes: int,
-        error_tol: float | None = None,
         start: Start | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> "_core.LogisticFit":
@@ -156,9 +154,10 @@ class TorchSolver:
                 space,
                 design,
                 alpha,
-                tol=tol,
-                max_passes=max_passes,
-                error_tol=error_tol,
+                tol=goal.tol,
+                max_passes=goal.max_passes,
+                error_tol=goal.error_tol,
+                draft=goal.draft,
                 start=start,
                 progress=progress,
             )

@@ -79,7 +79,7 @@ def _fits(result: Decomposition) -> Check:
         )
     by_stop: dict[str, list[FitRecord]] = {}
     for fit in result.fits:
-        by_stop.setdefault(fit.stop if fit.converged else "missed", []).append(fit)
+        by_stop.setdefault("missed" if fit.missed else fit.stop, []).append(fit)
     parts = []
     if proven := by_stop.pop("certified", []):
         worst = max(fit.gap or 0.0 for fit in proven)
@@ -88,18 +88,21 @@ def _fits(result: Decomposition) -> Check:
     if missed := by_stop.pop("missed", []):
         parts.append(f"{len(missed)} missed their tolerance")
     by_error = len(by_stop.pop("error_estimated", []))
+    left = len(by_stop.pop("left", []))
     rest = sum(map(len, by_stop.values()))
     for count, where in ((by_error, "the training error stands still"), (rest, "nothing is left to gain")):
         if count:
             parts.append(f"{count} {'fits ' if not parts else ''}stopped where {where} (no proof)")
-    return Check(all(fit.converged for fit in result.fits), ", ".join(parts))
+    if left:
+        parts.append(f"{left} that tuned {'was' if left == 1 else 'were'} left as clearly worse")
+    return Check(not missed, ", ".join(parts))
 
 
 def _few_shot_fits(result: Decomposition) -> list[Check]:
     if not result.shots:
         return []
     count = sum(shot.tuning_fits + len(shot.fits) for shot in result.shots)
-    missed = sum(shot.tuning_missed + sum(not fit.converged for fit in shot.fits) for shot in result.shots)
+    missed = sum(shot.tuning_missed + sum(fit.missed for fit in shot.fits) for shot in result.shots)
     if missed:
         return [Check(False, f"{missed} of {count:,} few-shot fits missed their tolerance")]
     return [Check(True, f"{count:,} few-shot fits reached their tolerance")]

@@ -90,7 +90,8 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class FitRecord:
-    """What is known of one fit; `alpha` as the solver took it, `stop` the rule that ended it."""
+    """What is known of one fit; `alpha` as the solver took it, `stop` the rule that ended it, or "left": a fit that
+    only tuned and was clearly worse than another before its end."""
 
     role: str
     probe: str
@@ -103,6 +104,11 @@ class FitRecord:
     gap: float | None
     objective: float | None
     seconds: float
+
+    @property
+    def missed(self) -> bool:
+        """Whether it ended before what was wanted of it."""
+        return not self.converged and self.stop != "left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,9 @@ class Decomposition:
 
     @property
     def converged(self) -> bool:
-        """Whether every fit reached its tolerance."""
-        few = all(not shot.tuning_missed and all(fit.converged for fit in shot.fits) for shot in self.shots)
-        return few and all(fit.converged for fit in self.fits)
+        """Whether every fit reached its tolerance, or was left as clearly worse than another."""
+        few = not any(shot.tuning_missed or any(fit.missed for fit in shot.fits) for shot in self.shots)
+        return few and not any(fit.missed for fit in self.fits)
 
     def estimate(self, quantity: str) -> float:
         """Point estimate of a quantity."""
@@ -181,7 +181,7 @@ class Run:
 
     @property
     def converged(self) -> bool:
-        """Whether every fit reached its tolerance."""
+        """Whether every fit reached its tolerance, or was left as clearly worse than another."""
         return all(d.converged for d in self.decompositions)
 
     def frame(self) -> "pl.DataFrame":

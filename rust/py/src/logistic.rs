@@ -57,8 +57,8 @@ pub enum Start<'py> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (features, rows, labels, design, alpha, *, tol=1e-3, max_passes=200, error_tol=None, start=None,
-                    reduced=true, n_threads=None, progress=None))]
+#[pyo3(signature = (features, rows, labels, design, alpha, *, tol=1e-3, max_passes=200, error_tol=None, draft=false,
+                    start=None, reduced=true, n_threads=None, progress=None))]
 #[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
 pub fn fit_logistic(
     py: Python<'_>,
@@ -70,6 +70,7 @@ pub fn fit_logistic(
     tol: f64,
     max_passes: usize,
     error_tol: Option<f64>,
+    draft: bool,
     start: Option<Start<'_>>,
     reduced: bool,
     n_threads: Option<usize>,
@@ -78,7 +79,7 @@ pub fn fit_logistic(
     let n_threads = threads(n_threads)?;
     let slices = features.slices()?;
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
-    let settings = probe::LogisticSettings { alpha, tol, error_tol, max_passes, reduced };
+    let settings = probe::LogisticSettings { alpha, tol, error_tol, draft, max_passes, reduced };
     let start = start_in(start.as_ref(), |fit| match &fit.continuation {
         Continuation::Host(continuation) => Some(continuation),
         Continuation::Python(_) => None,
@@ -121,8 +122,8 @@ impl LogisticFit {
 
 /// [`fit_logistic`] in a space that Python made, whose rows are those of `design`.
 #[pyfunction]
-#[pyo3(signature = (space, design, alpha, *, tol=1e-3, max_passes=200, error_tol=None, start=None, reduced=true,
-                    progress=None))]
+#[pyo3(signature = (space, design, alpha, *, tol=1e-3, max_passes=200, error_tol=None, draft=false,
+                    start=None, reduced=true, progress=None))]
 #[allow(clippy::too_many_arguments)] // the keyword arguments of one Python function
 pub fn fit_logistic_in(
     py: Python<'_>,
@@ -132,11 +133,12 @@ pub fn fit_logistic_in(
     tol: f64,
     max_passes: usize,
     error_tol: Option<f64>,
+    draft: bool,
     start: Option<Start<'_>>,
     reduced: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<LogisticFit> {
-    let settings = probe::LogisticSettings { alpha, tol, error_tol, max_passes, reduced };
+    let settings = probe::LogisticSettings { alpha, tol, error_tol, draft, max_passes, reduced };
     let start = start_in(start.as_ref(), |fit| match &fit.continuation {
         Continuation::Host(_) => None,
         Continuation::Python(continuation) => Some(continuation),

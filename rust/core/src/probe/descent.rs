@@ -5,7 +5,7 @@ use super::intercept::newton_step;
 use super::rounding::{ROUNDED_TOL, Rounding, small_residual};
 use super::settings::LogisticSettings;
 use super::space::{Collect, EvaluationIn, Space};
-use super::stop::{Gain, History, Stop, is_far, without_decrease};
+use super::stop::{Gain, History, Stop, is_far, is_near, without_decrease};
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
@@ -85,7 +85,7 @@ impl<S: Space> Solver<'_, S> {
         self.small = small_residual(self.design, self.settings.tol, objective, gap);
     }
 
-    /// Go down from `point` until a rule says stop, which only an exact pass may: when those that round have done
+    /// Go down from `point` until a rule says stop, which only an exact pass may, but for a draft: when those that round have done
     /// what they can, an exact one at the same point begins the history anew. Where it finds much left, and next to nothing
     /// of that hidden by rounding, rounded ones go on.
     pub fn descend(&mut self, mut point: S::Vector, mut memory: S::Memory) -> Result<End<S>> {
@@ -123,6 +123,9 @@ impl<S: Space> Solver<'_, S> {
             } else {
                 estimate.and_then(|left| history.arrived(left, tolerance, self.settings.error_tol))
             };
+            if self.settings.draft && decrement.is_some_and(|decrement| is_near(decrement, tolerance)) {
+                return Ok(End { point, at, gap: f64::INFINITY, stop: Stop::Estimated, memory });
+            }
             let mut leave = false;
             if self.reduced {
                 leave = self.is_spent() || history.leaves_reduced(by_rule, tolerance);

@@ -232,6 +232,11 @@ pub(super) fn is_far(decrement: f64, tolerance: f64) -> bool {
     DECREMENT_FACTOR * decrement > FAR * tolerance
 }
 
+/// Whether a fit seems to be within a tolerance, by the Newton decrement alone: enough for a look at it.
+pub(super) fn is_near(decrement: f64, tolerance: f64) -> bool {
+    DECREMENT_FACTOR * decrement <= tolerance
+}
+
 /// The rule that ends a fit when a search along a fresh metric's direction finds no decrease of the objective.
 pub(super) fn without_decrease(decrement: f64, objective: f64, tolerance: f64) -> Stop {
     let left = (DECREMENT_FACTOR * decrement).max(RESOLUTION * objective);

@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -207,6 +210,69 @@ def test_rm(store, tmp_path, monkeypatch):
     writer.close()
     run("rm", "cc", "--yes")
     assert sorted(path.name for path in store.root.iterdir()) == ["notes"]
+
+
+def age(path: Path, days: float) -> None:
+    """As if nothing there had changed for so many days."""
+    then = time.time() - days * 24 * 3600
+    for each in (path, *(path.rglob("*") if path.is_dir() else ())):
+        os.utime(each, (then, then), follow_symlinks=False)
+
+
+def test_gc_removes_what_nobody_will_use(store, monkeypatch):
+    make(store, "full")
+    make(store, "damaged")
+    (store.root / "damaged" / "bank.json").write_text("{")
+    for key in ("old", "young", "busy", "linked"):
+        make(store, key, written=4, encoder="swav", data="toy")
+    writer = FeatureBank.open(store.root / "busy").writer("other")
+    outside = store.root.parent / "elsewhere"
+    (store.root / "linked").rename(outside)
+    (store.root / "linked").symlink_to(outside)
+    store.remember({"model": "a"}, "full")
+    store.remember({"model": "b"}, "gone")
+    (store.root / "requests" / "bad.json").write_text("[")
+    killed, cut, unknown = (store.root / name for name in (".x.12-0123abcd.tmp", ".y.12-0123abcd.removed", ".mine"))
+    inside = store.root / "full" / ".bank.json.12-0123abcd.tmp"
+    cut.mkdir()
+    for file in (killed, cut / "data.npy", unknown, inside):
+        file.write_bytes(bytes(1000))
+    before = sorted(store.root.rglob("*"))
+    for path in store.root.iterdir():
+        if path.name != "young":
+            age(path, 40)
+    age(outside, 40)
+    dry = json.loads(run("gc", "--dry-run", "--format", "json").stdout)
+    assert sorted(store.root.rglob("*")) == before
+    assert {(each["kind"], Path(each["path"]).name.split(".json")[0]) for each in dry if each["kind"] != "request"} == {
+        ("incomplete", "old"), ("temporary", killed.name), ("temporary", cut.name), ("temporary", ".bank"),
+    }  # fmt: skip
+    whys = {each["why"] for each in dry}
+    assert {"leads to bank gone, which is gone", "cannot be read", "swav on toy: 2 of 6 rows are missing"} <= whys
+    assert len(dry) == 6 and all(each["bytes"] > 0 and each["modified"] for each in dry)
+    refused = run("gc", code=2)
+    assert "6 things of" in refused.stderr and "add --yes" in refused.stderr
+    monkeypatch.setattr("ssl_risk_rs.cli.store._can_ask", lambda: True)
+    declined = CliRunner().invoke(main, ["store", "gc"], input="n\n")
+    assert declined.exit_code == 1 and "Remove 6 things of" in declined.stderr
+    assert sorted(store.root.rglob("*")) == before
+    assert "6 things" in run("gc", "--yes").stderr
+    assert {bank.key for bank in store.banks()} == {"full", "damaged", "young", "busy", "linked"}
+    assert unknown.exists() and not any(path.exists() for path in (killed, cut, inside))
+    assert store.find({"model": "a"}) is not None
+    assert "Nothing is left over" in run("gc").stderr
+    assert json.loads(run("gc", "--format", "json").stdout) == []
+    younger = json.loads(run("gc", "--older-than", "0", "--dry-run", "--format", "json").stdout)
+    assert {Path(each["path"]).name for each in younger} == {"young"}  # a link stays whatever its age
+    writer.close()
+
+
+def test_gc_leaves_what_is_being_written(store):
+    store.remember({"model": "b"}, "coming")
+    (store.root / ".x.12-0123abcd.tmp").write_bytes(b"")
+    assert json.loads(run("gc", "--dry-run", "--format", "json").stdout) == []
+    elsewhere = run("gc", "--store", store.root / "none")
+    assert "Nothing is left over" in elsewhere.stderr and not (store.root / "none").exists()
 
 
 def test_a_removal_that_dies_leaves_no_half_bank(store, monkeypatch):

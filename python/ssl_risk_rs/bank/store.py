@@ -16,13 +16,14 @@ from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import FeatureBank, is_bank
 from ssl_risk_rs.errors import BankError, ParameterError
 
-__all__ = ["STORE_VARIABLE", "BankSummary", "FeatureStore", "bank_key"]
+__all__ = ["REQUESTS", "STORE_VARIABLE", "BankSummary", "FeatureStore", "bank_key", "part_at_work"]
 
 #: environment variable with the store's folder
 STORE_VARIABLE = "SSL_RISK_STORE"
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_REQUESTS = "requests"
+#: folder of the index
+REQUESTS = "requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class FeatureStore:
 
     def path_for(self, key: str) -> Path:
         """Folder of the bank with this key, whether it exists or not."""
-        if not _KEY.fullmatch(key) or key == _REQUESTS:
+        if not _KEY.fullmatch(key) or key == REQUESTS:
             raise ParameterError(f"{key!r} is no bank key; `bank_key(facts)` makes one")
         return self.root / key
 
@@ -123,7 +124,7 @@ class FeatureStore:
         if folder.is_symlink():
             raise BankError(f"{folder} is a link to {folder.resolve()}; remove that bank, and then the link")
         folder = folder.resolve()
-        if part := _part_at_work(folder):
+        if part := part_at_work(folder):
             raise BankError(f"{folder} has a writer at work on its part {part!r}; stop it first")
         remove_folder(folder)
         return folder
@@ -159,7 +160,7 @@ class FeatureStore:
         publish(path, lambda file: file.write_text(text, encoding="utf-8"))
 
     def _request_path(self, request: Mapping[str, Any]) -> Path:
-        return self.root / _REQUESTS / f"{bank_key(request)}.json"
+        return self.root / REQUESTS / f"{bank_key(request)}.json"
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.root)!r})"
@@ -225,7 +226,7 @@ def _canonical(facts: Mapping[str, Any]) -> str:
         raise ParameterError(f"facts cannot be written as JSON: {error}") from None
 
 
-def _part_at_work(folder: Path) -> str | None:
+def part_at_work(folder: Path) -> str | None:
     """A part whose lock a writer holds, as far as this system tells."""
     return next((journal.stem for journal in sorted(folder.glob("*.journal")) if has_writer(journal)), None)
 

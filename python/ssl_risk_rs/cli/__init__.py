@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "models": "ssl_risk_rs.cli.models",
     "paper": "ssl_risk_rs.cli.paper",
     "study": "ssl_risk_rs.cli.study",
+    "bench": "ssl_risk_rs.cli.bench",
     "doctor": "ssl_risk_rs.cli.doctor",
     "pack": "ssl_risk_rs.cli.pack",
     "verify": "ssl_risk_rs.cli.verify",

@@ -1,4 +1,4 @@
-"""`ssl-risk-rs store`: list, check, import and export feature banks."""
+"""`ssl-risk-rs store`: list, check, import, export and remove feature banks."""
 
 import contextlib
 import json
@@ -187,6 +187,50 @@ def rm(banks: tuple[str, ...], yes: bool, store: str | None, form: str) -> None:
         for bank in summaries
     ]
     print_rows(rows, form)
+
+
+@store.command()
+@click.option("--older-than", "days", type=click.FloatRange(0), default=30.0, show_default=True, metavar="DAYS",
+              help="Incomplete banks that changed since stay.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@store_option
+@format_option
+def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> None:
+    """Remove what is left of runs that ended early.
+
+    Incomplete banks that nobody has gone on with for 30 days; after a day, temporary files and folders of processes
+    that died, and entries of the index whose bank is gone. Complete banks stay, and so do damaged ones, which
+    `store ls` names and `store rm` removes. Prints what it found and asks; where nobody can answer, --yes is needed.
+
+    \b
+    ssl-risk-rs store gc --dry-run
+    """
+    from ssl_risk_rs.bank.leftovers import find_leftovers, remove_leftover
+    from ssl_risk_rs.bank.store import FeatureStore
+
+    found = FeatureStore(store)
+    left = find_leftovers(found, days=days)
+    if left or form == "json":
+        rows = [{**asdict(one), "path": str(one.path)} for one in left]
+        if form == "table":
+            rows = [{"kind": one.kind, "size": _size(one.bytes), "modified": one.modified[:10], "path": str(one.path),
+                     "what": one.why} for one in left]  # fmt: skip
+        print_rows(rows, form)
+    whole = f"{len(left)} {'thing' if len(left) == 1 else 'things'} of {_size(sum(one.bytes for one in left))}"
+    if not left:
+        say(f"{found.where()} Nothing is left over in it.")
+        return
+    if dry_run:
+        say(f"{whole} would be removed; nothing was.")
+        return
+    if not yes:
+        if not _can_ask():
+            raise click.UsageError(f"{whole} would be removed, and nobody can be asked: add --yes")
+        click.confirm(f"Remove {whole}?", abort=True, err=True)
+    for one in left:
+        remove_leftover(found, one)
+    say(f"{whole} went.")
 
 
 @store.command("import")

@@ -75,6 +75,9 @@ def test_what_cannot_be_timed_is_named():
     for option in ("--rows", "--features", "--classes"):
         assert option.strip("-") in run(*SMALL, option, "1", code=1).stderr
     assert run("--device", "cpu", "-m", "nothing", code=1).stderr.splitlines()[-1].startswith("Error: no encoder")
+    assert "give fewer: 1,048,576 in all" in run(*SMALL, "--rows", "9000000", "--features", "512", code=1).stderr
+    with pytest.raises(ParameterError, match="n_features"):
+        list(bench_machine(n_features=0))
     with pytest.raises(ParameterError, match="n_rows"):
         list(bench_machine(n_rows=1))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.option("-m", "--model", default="random:resnet50", show_default=True, help="Encoder that is timed.")
 @click.option("-d", "--data", help="Images that are decoded; default, 64 drawn JPEGs of ImageNet's size.")
 @click.option("--device", default="auto", show_default=True, help="Encoder and probes run on auto, cpu, cuda, cuda:1 …")
-@click.option("--threads", type=click.IntRange(1), help="Threads of the probes' kernels; default, all cores.")
+@click.option("--threads", "n_threads", type=opt.THREADS, help="Threads of the probes' kernels; default, all cores.")
 @click.option("--rows", type=int, default=32_768, show_default=True, help="Rows of the drawn features.")
 @click.option("--features", type=int, help="Features of each row; default, as many as the encoder has.")
 @click.option("--classes", type=int, default=1000, show_default=True, help="Classes of the rows.")
@@ -24,7 +24,7 @@ def bench(
     model: str,
     data: str | None,
     device: str,
-    threads: int | None,
+    n_threads: int | None,
     rows: int,
     features: int | None,
     classes: int,
@@ -44,7 +44,7 @@ def bench(
 
     measured = list(
         bench_machine(
-            model=model, data=data, device=device, encoder_device=opt.encoder_device(device), n_threads=threads,
+            model=model, data=data, device=device, encoder_device=opt.encoder_device(device), n_threads=n_threads,
             n_rows=rows, n_features=features, n_classes=classes, say=opt.say,
         )
     )  # fmt: skip

@@ -26,6 +26,8 @@ __all__ = ["MODEL", "Measured", "bench_machine"]
 MODEL = "random:resnet50"
 #: rows of the drawn features, and their number and that of classes where nothing says otherwise: those of ImageNet
 ROWS, FEATURES, CLASSES = 32_768, 2048, 1000
+#: values that are drawn at most: 2 GB in float32, and half of that again for the rows as they are kept
+MOST_VALUES = 1 << 29
 #: images of ImageNet, and those of them that are training images
 IMAGENET, IMAGENET_TRAIN = 1_331_167, 1_281_167
 #: passes over all rows of a logistic decomposition of that size, those over a fold counted by its rows, and how many
@@ -87,8 +89,14 @@ def bench_machine(
     ParameterError for a number out of its range or a device that is not there; DataError, EncoderError for images or an
     encoder that cannot be used.
     """
-    for name, value in (("n_rows", n_rows), ("n_features", n_features or FEATURES), ("n_classes", n_classes)):
-        check_whole(name, value, 2, 1 << 24)
+    given = FEATURES if n_features is None else n_features
+    for name, value in (("n_rows", n_rows), ("n_features", given), ("n_classes", n_classes)):
+        check_whole(name, value, 2, MOST_VALUES)
+    if (n_rows + n_classes) * given > MOST_VALUES:
+        raise ParameterError(
+            f"{n_rows:,} rows and {n_classes:,} classes of {given:,} features are too many to be drawn; give fewer: "
+            f"{MOST_VALUES // given:,} in all"
+        )
     if n_rows < 2 * n_classes:
         raise ParameterError(f"{n_rows:,} rows are too few for {n_classes:,} classes: give two for each, or more")
     own = FEATURES
@@ -100,7 +108,8 @@ def bench_machine(
             yield measured
     rows: list[Measured] = []
     say("Features are drawn, summed, scored and fitted …")
-    for measured in _rows(n_rows, n_features or own, n_classes, device, n_threads):
+    width = own if n_features is None else n_features
+    for measured in _rows(n_rows, width, n_classes, device, n_threads):
         rows.append(measured)
         yield measured
     yield from _on_imagenet(images, rows)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import BankError, FeatureBank, FeatureStore, ParameterError, bank_key
+from ssl_risk_rs.bank.leftovers import find_leftovers, remove_leftovers
 from ssl_risk_rs.cli import main
 
 
@@ -265,6 +266,52 @@ def test_gc_removes_what_nobody_will_use(store, monkeypatch):
     younger = json.loads(run("gc", "--older-than", "0", "--dry-run", "--format", "json").stdout)
     assert {Path(each["path"]).name for each in younger} == {"young"}  # a link stays whatever its age
     writer.close()
+
+
+def test_gc_keeps_what_changed_since_it_looked(store):
+    old = make(store, "old", written=4)
+    make(store, "kept", written=4)
+    store.remember({"model": "b"}, "late")
+    for path in store.root.iterdir():
+        age(path, 40)
+    left = find_leftovers(store, days=30)
+    assert len(left) == 3
+    with old.writer("rest") as writer:  # the line that began it goes on
+        writer.append(np.arange(4, 6, dtype=np.uint64), np.ones((2, 3), np.float32))
+    make(store, "late")
+    gone = remove_leftovers(store, left, days=30)
+    assert [one.path.name for one in gone] == ["kept"]
+    assert {bank.key: bank.state for bank in store.banks()} == {"old": "complete", "late": "complete"}
+    assert store.find({"model": "b"}) is not None
+    assert remove_leftovers(store, left, days=30) == []  # all are gone or in use
+
+
+def test_gc_judges_by_what_it_can_tell(store, monkeypatch):
+    make(store, "young", written=4)
+    for bad in (float("nan"), -1.0):
+        with pytest.raises(ParameterError, match="no number from 0"):
+            find_leftovers(store, days=bad)
+    assert "no number from 0" in run("gc", "--older-than", "nan", "--yes", code=1).stderr
+    assert len(find_leftovers(store, days=0)) == 1
+    monkeypatch.setattr("ssl_risk_rs.bank.leftovers.has_writer", lambda _: None)
+    assert find_leftovers(store, days=0) == []  # where nobody can tell, a writer may be at work
+    age(store.root / "young", 2)
+    assert len(find_leftovers(store, days=0)) == 1
+
+
+def test_gc_takes_nothing_odd_for_its_own(store, tmp_path):
+    whole = make(store, "whole").path
+    whole.rename(store.root / ".whole.12-0123abcd.tmp")  # a replacement that died between its two renames
+    requests = store.root / "requests"
+    (requests / "folder.json").mkdir(parents=True)
+    (requests / "loop.json").symlink_to(requests / "loop.json")
+    (requests / "up.json").write_text('{"key": ".."}')
+    (store.root / "unmounted").symlink_to(tmp_path / "disk")
+    store.remember({"model": "a"}, "unmounted")
+    for path in store.root.iterdir():
+        if not path.is_symlink():
+            age(path, 40)
+    assert [(one.path.name, one.why) for one in find_leftovers(store, days=0)] == [("up.json", "cannot be read")]
 
 
 def test_gc_leaves_what_is_being_written(store):

@@ -37,8 +37,8 @@ def test_every_stage_is_timed_and_imagenet_follows_from_the_rates():
     decode, encode, gram, judge, gone = (row["per_second"] for row in rows[:5])
     assert min(decode, encode, gram, judge, gone) > 0 and all(row["seconds"] > 0 for row in rows)
     images, ridge, probe = rows[6:]
-    assert images["seconds"] == pytest.approx(1_331_167 / min(decode, encode))
-    assert ("decode" if decode < encode else "encode") in images["how"] and images["per_second"] is None
+    assert images["seconds"] == pytest.approx(1_331_167 * (1 / decode + 1 / encode))  # they share the cores
+    assert "same cores" in images["how"] and images["per_second"] is None
     assert ridge["seconds"] == pytest.approx(1_281_167 * (1 / gram + bench.SCORED / judge))
     assert probe["seconds"] == pytest.approx(1_281_167 * bench.PASSES / gone)
     assert "600 × 16" in rows[2]["how"]  # the encoder's features
@@ -53,6 +53,19 @@ def test_the_table_and_csv_hold_the_same_stages():
     assert "images" in lines[1] and "rows" in lines[3] and "600 × 32" in lines[3]
     table = list(csv.DictReader(io.StringIO(run(*SMALL, "--format", "csv").stdout)))
     assert [row["stage"] for row in table][:6] == STAGES
+
+
+def test_beside_a_gpu_the_slower_of_both_counts():
+    speeds = [speed.Speed(1000, 1.0, "decode"), speed.Speed(4000, 1.0, "encode", on_cpu=False)]
+    rows = [Measured(stage, 1e5, 1.0, "") for stage in ("gram", "judge", "pass")]
+    images, *_ = bench._on_imagenet(speeds, rows)
+    assert images.seconds == pytest.approx(1331.167) and images.how.endswith("wait for: decode")
+
+
+def test_few_rows_are_said_not_to_show_the_time_of_a_pass():
+    rows = list(bench._rows(64, 16, 32, "cpu", 1))
+    found = next(row for row in rows if row.stage == "pass")
+    assert found.per_second < 1e9 and "besides" in found.how
 
 
 def test_photographs_are_drawn_where_no_data_are_named(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from ssl_risk_rs.decomposition import decomposing
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
-from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, Leaves, Tried, as_penalty, best_of, tune
+from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, Leaves, Tried, as_penalty, best_of, tune
 
 FOLD = 400
 
@@ -107,7 +107,7 @@ def test_rows_of_one_group_count_as_one():
 def test_one_fold_is_looked_at_before_its_fits_end():
     errors = {1e-3: 80, 1e-2: 120, 1e-4: 84, 1e-5: 200}
     only = GivenFold(errors, rows=1000, unfinished={1e-2: 130, 1e-4: 88})
-    curve = tune([only], FROM_THE_MIDDLE)
+    curve = tune([only], FROM_THE_MIDDLE, early=True)
     # of 1000 rows: 50 more are clearly more than half a point, 50 − 5 > 3 √50; 8 are not, and the fit goes on
     assert only.looked == {1e-2: True, 1e-4: False, 1e-5: True}
     assert curve == {1e-3: Tried(80, 1000), 1e-2: Tried(130, 1000), 1e-4: Tried(84, 1000), 1e-5: Tried(200, 1000)}
@@ -117,7 +117,7 @@ def test_one_fold_is_looked_at_before_its_fits_end():
 def test_a_clear_difference_below_half_a_point_waits_for_the_end():
     errors = {1e-3: 1000, 1e-2: 1150, 1e-4: 1040}
     only = GivenFold(errors, rows=40_000)
-    tune([only], FROM_THE_MIDDLE)
+    tune([only], FROM_THE_MIDDLE, early=True)
     assert only.looked[1e-2] is False  # 150 > 3 √150, and not after 200 rows that it may still lose
     assert only.judged == [1e-3, 1e-2, 1e-4]  # 40 > 3 √40: the finished fit is clearly worse
 
@@ -127,14 +127,20 @@ def test_several_folds_and_strong_penalties_are_not_looked_at():
     tune(paths)
     assert not any(path.looked for path in paths)
     only = GivenFold({1e-2: 40, 1e-3: 80, 1e-1: 30, 1.0: 90, 1e-4: 99, 1e-5: 99}, rows=1000)
-    tune([only], FROM_THE_MIDDLE)
+    tune([only], FROM_THE_MIDDLE, early=True)
     assert only.judged == [1e-3, 1e-2, 1e-1, 1.0]  # what is weaker than one that is out is left out
     assert only.looked == {1e-2: False}
 
 
+def test_one_fold_of_a_few_shot_fit_is_not_looked_at():
+    only = GivenFold({10.0: 400, 1.0: 300, 0.1: 200, 1e-2: 100, 1e-3: 200, 1e-4: 300, 100.0: 400}, rows=1000)
+    tune([only], (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4), 100.0)
+    assert not only.looked
+
+
 def test_a_penalty_that_wins_in_the_middle_has_both_neighbours_tried():
     only = GivenFold({1e-3: 10, 1e-2: 100, 1e-4: 100}, rows=1000)
-    assert best_of(tune([only], FROM_THE_MIDDLE)) == 1e-3
+    assert best_of(tune([only], FROM_THE_MIDDLE, early=True)) == 1e-3
     assert only.judged == [1e-3, 1e-2, 1e-4]
 
 
@@ -173,6 +179,38 @@ def test_a_fit_that_is_left_is_recorded_as_such_and_others_go_on(is_out):
         assert record.objective == pytest.approx(whole.objective, rel=2e-3)  # tol of each
         assert record.passes > whole.passes - 1  # both legs are counted
     assert record.reduced_passes > 1 and record.seconds > 0
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(3, 0), (12, 1)])
+def test_a_draft_that_met_the_limit_is_not_asked_about(limit, asked):
+    x, y = mixture()
+    task = make_task(x[:28_000], y[:28_000], x[28_000:], y[28_000:])
+    method = replace(decomposing._method(task, Settings(n_threads=2)), tuning_tol=1e-9, max_passes=limit)
+    fitter = Fitter(task.features, task.labels, task.n_classes, method, lambda _: None)
+    design = fitter.moments(task.train_rows).design(scaling="standardize")
+    seen: list[_core.LinearProbe] = []
+
+    def leaves(probe: "_core.LinearProbe") -> bool:
+        seen.append(probe)
+        return False
+
+    fitter.fit("fold_0", design, task.train_rows, 1e-4, judged=False, leaves=leaves)
+    (record,) = fitter.fits
+    assert len(seen) == asked and record.stop == "max_passes" and record.missed
+    assert limit <= record.passes < limit + 2  # of both legs together
+
+
+def test_a_path_hands_on_the_stronger_of_equal_penalties():
+    x, y = mixture()
+    task = make_task(x[:28_000], y[:28_000], x[28_000:], y[28_000:])
+    fitter = Fitter(task.features, task.labels, task.n_classes, decomposing._method(task, Settings()), lambda _: None)
+    cells = np.zeros(len(y), np.uint8)
+    cells[::5] = 1
+    path = FoldPath(fitter, fitter.moments(task.train_rows, cells), task.train_rows, cells, 1, 2, hands_on=True)
+    path._judged = lambda probe: np.zeros(9, bool)
+    for alpha in (1e-1, 1.0, 1e-2):
+        path.wrong(alpha)
+    assert isinstance(path.start(1.0), _core.LogisticFit)  # where `best_of` lets a tie fall
 
 
 def test_a_decomposition_says_which_fits_were_left(tmp_path):

@@ -3,32 +3,36 @@
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 from ssl_risk_rs._files import remove_folder
+from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import is_bank
-from ssl_risk_rs.bank.store import REQUESTS, FeatureStore, part_at_work
+from ssl_risk_rs.bank.store import REQUESTS, FeatureStore, summarize
+from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["Leftover", "find_leftovers", "remove_leftover"]
+__all__ = ["Leftover", "find_leftovers", "remove_leftovers"]
 
 #: names of files and folders that are written beside their target, and of folders that are being removed
 _TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.(tmp|removed)")
-#: seconds after which nobody writes a temporary file any more, nor makes the bank of a request: both take seconds
-_ABANDONED = 24 * 3600.0
-_DAY = 24 * 3600
+_DAY = 24 * 3600.0
+#: seconds after which nobody writes a temporary file any more, makes the bank of a request, or leaves a part unchanged
+#: that it is at work on: all take seconds
+_ABANDONED = _DAY
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that nothing will use.
+    """Something that nobody has gone on with.
 
     Attributes
     ----------
-    kind : "incomplete" bank, "temporary" file or folder, "request" that leads to no bank
+    kind : "incomplete" bank, which the line that began it would fill; "temporary" file or folder; "request" that leads
+        to no bank
     path : where it lies
     bytes : on the disk
     modified : when it last changed, ISO 8601, UTC
@@ -44,34 +48,42 @@ class Leftover:
 
 def find_leftovers(store: FeatureStore, *, days: float) -> list[Leftover]:
     """Incomplete banks that have not changed for so many days and have no writer; what processes that died a day ago
-    left beside their files; requests whose bank is gone for a day. Complete banks and damaged ones never are."""
+    left beside their files; requests whose bank is gone for a day. Complete banks and damaged ones never are.
+
+    Raises
+    ------
+    ParameterError unless `days` is a number from 0.
+    """
+    if not days >= 0:  # NaN too
+        raise ParameterError(f"an age of {days:g} days is no number from 0")
     if not store.root.is_dir():
         return []
     found = [*_incomplete(store, days), *_temporary(store.root), *_requests(store)]
     return sorted(found, key=lambda left: (left.kind, left.modified, left.path))
 
 
-def remove_leftover(store: FeatureStore, left: Leftover) -> None:
-    """Remove one; what is gone already is none the worse.
-
-    Raises
-    ------
-    BankError for a bank that a writer has begun to work on since.
-    """
-    if left.kind == "incomplete":
-        store.remove(left.path)
-    elif left.path.is_dir():
-        remove_folder(left.path)
-    else:
-        left.path.unlink(missing_ok=True)
+def remove_leftovers(store: FeatureStore, left: Sequence[Leftover], *, days: float) -> list[Leftover]:
+    """Remove those that still are what they were when they were found, and say which went."""
+    gone, still = [], set(find_leftovers(store, days=days))
+    for one in left:
+        if one not in still or (one.kind == "incomplete" and one not in _incomplete(store, days)):
+            continue  # gone on with meanwhile, or gone
+        if one.path.is_dir():
+            remove_folder(one.path)
+        else:
+            one.path.unlink(missing_ok=True)
+        gone.append(one)
+    return gone
 
 
 def _incomplete(store: FeatureStore, days: float) -> Iterator[Leftover]:
-    before = time.time() - days * _DAY
+    now = time.time()
     for bank in store.banks():
-        if bank.state != "incomplete" or datetime.fromisoformat(bank.modified).timestamp() > before:
+        changed = datetime.fromisoformat(bank.modified).timestamp()
+        if bank.state != "incomplete" or not changed <= now - days * _DAY or bank.path.is_symlink():
             continue
-        if bank.path.is_symlink() or part_at_work(bank.path):
+        writers = {has_writer(journal) for journal in bank.path.glob("*.journal")}
+        if True in writers or (None in writers and changed > now - _ABANDONED):  # None: nobody can tell
             continue
         why = f"{bank.encoder or '?'} on {bank.data or '?'}: {bank.missing:,} of {bank.n_rows:,} rows are missing"
         yield Leftover("incomplete", bank.path, bank.bytes, bank.modified, why)
@@ -84,26 +96,35 @@ def _temporary(root: Path) -> Iterator[Leftover]:
             continue
         try:
             changed, size = _extent(path)
-        except FileNotFoundError:  # its process was alive
+        except OSError:  # its process was alive
             continue
-        if changed < time.time() - _ABANDONED:
-            why = "a removal that was cut off" if path.name.endswith(".removed") else "a file that was never finished"
-            yield Leftover("temporary", path, size, _iso(changed), why)
+        if changed > time.time() - _ABANDONED:
+            continue
+        removed = path.name.endswith(".removed")
+        if not removed and is_bank(path) and summarize(path).state == "complete":
+            continue  # one that was to be replaced, and was not
+        yield Leftover(
+            "temporary", path, size, _iso(changed), f"a {'removal that was cut off' if removed else 'write that died'}"
+        )
 
 
 def _requests(store: FeatureStore) -> Iterator[Leftover]:
     for path in sorted((store.root / REQUESTS).glob("*.json")):
         try:
-            stat = path.stat()
-            key = json.loads(path.read_text(encoding="utf-8"))["key"]
-            there = is_bank(store.root / key)
-        except FileNotFoundError:
+            stat = path.lstat()
+            text = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        except OSError:  # not ours to judge
             continue
-        except (OSError, ValueError, KeyError, TypeError):
-            key, there = "", False
-        if not there and stat.st_mtime < time.time() - _ABANDONED:
-            why = f"leads to bank {key}, which is gone" if key else "cannot be read"
-            yield Leftover("request", path, stat.st_size, _iso(stat.st_mtime), why)
+        if text is None or stat.st_mtime > time.time() - _ABANDONED:
+            continue
+        try:
+            key = json.loads(text)["key"]
+            bank = store.path_for(key)
+        except (ValueError, KeyError, TypeError, ParameterError):
+            yield Leftover("request", path, stat.st_size, _iso(stat.st_mtime), "cannot be read")
+            continue
+        if not bank.is_symlink() and not bank.exists():
+            yield Leftover("request", path, stat.st_size, _iso(stat.st_mtime), f"leads to bank {key}, which is gone")
 
 
 def _extent(path: Path) -> tuple[float, int]:

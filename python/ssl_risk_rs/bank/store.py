@@ -16,7 +16,7 @@ from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import FeatureBank, is_bank
 from ssl_risk_rs.errors import BankError, ParameterError
 
-__all__ = ["REQUESTS", "STORE_VARIABLE", "BankSummary", "FeatureStore", "bank_key", "part_at_work"]
+__all__ = ["REQUESTS", "STORE_VARIABLE", "BankSummary", "FeatureStore", "bank_key"]
 
 #: environment variable with the store's folder
 STORE_VARIABLE = "SSL_RISK_STORE"
@@ -124,7 +124,7 @@ class FeatureStore:
         if folder.is_symlink():
             raise BankError(f"{folder} is a link to {folder.resolve()}; remove that bank, and then the link")
         folder = folder.resolve()
-        if part := part_at_work(folder):
+        if part := _part_at_work(folder):
             raise BankError(f"{folder} has a writer at work on its part {part!r}; stop it first")
         remove_folder(folder)
         return folder
@@ -226,7 +226,7 @@ def _canonical(facts: Mapping[str, Any]) -> str:
         raise ParameterError(f"facts cannot be written as JSON: {error}") from None
 
 
-def part_at_work(folder: Path) -> str | None:
+def _part_at_work(folder: Path) -> str | None:
     """A part whose lock a writer holds, as far as this system tells."""
     return next((journal.stem for journal in sorted(folder.glob("*.journal")) if has_writer(journal)), None)
 

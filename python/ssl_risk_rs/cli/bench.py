@@ -34,8 +34,8 @@ def bench(
 
     Each stage runs by itself for some seconds, on images and features that are drawn unless others are named; nothing
     is kept. The last rows say what a run on ImageNet would take at these rates: the images, which wait for the slower
-    of decoding and encoding, and the decomposition by each probe. A whole run on your own data is timed by
-    `run --dry-run`.
+    of decoding and encoding (on a CPU for both), and the decomposition by each probe. A whole run on your own data is
+    timed by `run --dry-run`.
 
     \b
     ssl-risk-rs bench -m timm:vit_small_patch14_dinov2 -d folder:imgs

@@ -206,7 +206,7 @@ def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> N
     \b
     ssl-risk-rs store gc --dry-run
     """
-    from ssl_risk_rs.bank.leftovers import find_leftovers, remove_leftover
+    from ssl_risk_rs.bank.leftovers import find_leftovers, remove_leftovers
     from ssl_risk_rs.bank.store import FeatureStore
 
     found = FeatureStore(store)
@@ -228,9 +228,8 @@ def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> N
         if not _can_ask():
             raise click.UsageError(f"{whole} would be removed, and nobody can be asked: add --yes")
         click.confirm(f"Remove {whole}?", abort=True, err=True)
-    for one in left:
-        remove_leftover(found, one)
-    say(f"{whole} went.")
+    gone = remove_leftovers(found, left, days=days)
+    say(f"{whole} went." if gone == left else f"{len(gone)} of {whole} went; the others have changed meanwhile.")
 
 
 @store.command("import")

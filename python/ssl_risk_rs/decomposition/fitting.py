@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,29 +100,33 @@ class Fitter:
             self.method.max_passes,
             self.method.error_tol if by_error else None,
         )
-        spent: list[_core.LogisticFit] = []
+        detail = f"{role}, α = {alpha:g}"
 
-        def go_on(goal: Goal, start: Start | None) -> "_core.LogisticFit":
-            before = sum(fit.passes for fit in spent)
-            detail = f"{role}, α = {alpha:g}"
-            spent.append(
-                self.solver.fit_logistic(
-                    rows,
-                    self.labels,
-                    design,
-                    taken,
-                    goal,
-                    start=start,
-                    progress=lambda seen: self.report(Event("fit", before + seen / len(rows), detail=detail)),
-                )
+        def solve(goal: Goal, start: Start | None, before: float) -> "_core.LogisticFit":
+            return self.solver.fit_logistic(
+                rows,
+                self.labels,
+                design,
+                taken,
+                goal,
+                start=start,
+                progress=lambda seen: self.report(Event("fit", before + seen / len(rows), detail=detail)),
             )
-            return spent[-1]
 
+        passes = reduced_passes = seconds = 0.0
         left = False
+        fit: _core.LogisticFit | None = None
         if leaves is not None and goal.tol < DRAFT_TOL:
-            start = go_on(Goal(DRAFT_TOL, goal.max_passes, draft=True), start)
-            left = leaves(start.probe)
-        fit = spent[0] if left else go_on(goal, start)
+            fit = solve(replace(goal, tol=DRAFT_TOL, draft=True), start, passes)
+            passes, reduced_passes, seconds = fit.passes, fit.reduced_passes, fit.seconds
+            left = fit.converged and leaves(fit.probe)
+            if fit.converged and not left:
+                goal = replace(goal, max_passes=max(goal.max_passes - int(passes), 1))
+                start, fit = fit, None
+        if fit is None:
+            fit = solve(goal, start, passes)
+            passes, seconds = passes + fit.passes, seconds + fit.seconds
+            reduced_passes += fit.reduced_passes
         self.fits.append(
             FitRecord(
                 role=role,
@@ -131,11 +135,11 @@ class Fitter:
                 n=len(rows),
                 converged=fit.converged and not left,
                 stop="left" if left else fit.stop,
-                passes=sum(leg.passes for leg in spent),
-                reduced_passes=sum(leg.reduced_passes for leg in spent),
+                passes=passes,
+                reduced_passes=reduced_passes,
                 gap=None if left else fit.gap,
                 objective=fit.objective,
-                seconds=sum(leg.seconds for leg in spent),
+                seconds=seconds,
             )
         )
         return Fitted(fit.probe, fit, taken, fit.train_error)

@@ -12,7 +12,7 @@ from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.fitting import Fitter, Start, floor_fits
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.decomposition.tuning import ALPHAS, FROM_THE_MIDDLE, FoldPath, as_penalty, best_of, tune
+from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, as_penalty, best_of, tune
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
@@ -74,7 +74,7 @@ def strict(
         FoldPath(fitter, moments, train, cells, fold, folds, task.groups, hands_on=fold == 0)
         for fold in range(plan.folds_judged)
     ]
-    curve = tune(paths, FROM_THE_MIDDLE if len(paths) == 1 else ALPHAS)
+    curve = tune(paths, FROM_THE_MIDDLE, early=True) if len(paths) == 1 else tune(paths)
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     start = paths[0].start(alpha)

@@ -132,8 +132,9 @@ class FoldPath:
         if self._weakest is None or alpha < self._weakest[0]:
             self._weakest = alpha, fitted.start
         wrong = self._judged(fitted.probe)
-        if self.hands_on and (self._fewest is None or wrong.sum() < self._fewest[0]):
-            self._fewest = int(wrong.sum()), alpha, fitted.start
+        errors = int(wrong.sum())
+        if self.hands_on and (self._fewest is None or (errors, -alpha) < (self._fewest[0], -self._fewest[1])):
+            self._fewest = errors, alpha, fitted.start
         return wrong
 
     def _judged(self, probe: "_core.LinearProbe") -> np.ndarray:
@@ -161,14 +162,22 @@ def nearest(alpha: float, tried: Iterable[float]) -> float:
 
 
 def tune(
-    paths: Sequence[PenaltyPath], alphas: Sequence[float] = ALPHAS, strongest: float = STRONGEST
+    paths: Sequence[PenaltyPath],
+    alphas: Sequence[float] = ALPHAS,
+    strongest: float = STRONGEST,
+    *,
+    early: bool = False,
 ) -> dict[float, Tried]:
     """Held-out errors by penalty: `alphas` in turn, but for those weaker than one that is out, then stronger ones as
-    long as the strongest is the best, up to `strongest`."""
+    long as the strongest is the best, up to `strongest`.
+
+    early : `alphas` but the first may leave before their fits have ended; for fits on one fold, of 1e-2 and weaker:
+        those of stronger ones take few passes, and their errors move far in the last
+    """
     race = _Race(paths)
     for alpha in alphas:
         if not race.leaves_out(alpha):
-            race.judge(alpha, early=True)
+            race.judge(alpha, early=early)
     while best_of(race.curve()) == max(race.judged) < strongest:
         race.judge(max(race.judged) * 10)
     return race.curve()
@@ -184,14 +193,14 @@ class _Race:
     def judge(self, alpha: float, *, early: bool = False) -> None:
         """Fit and judge a penalty.
 
-        early : whether it may leave before its only fit has ended; strong ones take few passes and move far in the last
+        early : whether it may leave before a fit has ended
         """
         finished = self.curve()
         best = self.judged[best_of(finished)] if finished else None
         wrong = np.zeros(0, bool)
         for path in self.paths:
             look = None
-            if early and best is not None and len(self.paths) == 1:
+            if early and best is not None:
                 look = partial(_is_clearly_worse, best=best, groups=self._groups(len(best)), by=UNFINISHED)
             wrong = np.concatenate([wrong, path.wrong(alpha, look)])
             if best is not None and self._is_out(wrong, best):

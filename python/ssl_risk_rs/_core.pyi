@@ -894,8 +894,8 @@ class LogisticFit:
 
     @property
     def gap(self) -> float:
-        """Upper bound on (F − min F)/F, up to float32 rounding of a pass; infinite for a draft that ended on a
-        rounded one."""
+        """Upper bound on (F − min F)/F, up to float32 rounding of a pass; infinite for a draft that was
+        near its end."""
 
     @property
     def converged(self) -> bool:

@@ -9,9 +9,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 __all__ = [
-    "OFFLINE", "beside", "cache_folder", "is_offline", "publish", "publish_exclusive", "remove_folder",
+    "OFFLINE", "beside", "cache_folder", "is_offline", "passing_kind", "publish", "publish_exclusive", "remove_folder",
     "replace_folder",
 ]  # fmt: skip
 
@@ -20,6 +21,8 @@ OFFLINE = "SSL_RISK_OFFLINE"
 
 #: end of the name of a folder that is being removed
 _REMOVED = ".removed"
+#: names that `beside` and `remove_folder` give
+_PASSING = re.compile(rf"\..+\.\d+-[0-9a-f]{{8}}(\.tmp|{re.escape(_REMOVED)})")
 
 
 def is_offline() -> bool:
@@ -134,6 +137,13 @@ def remove_folder(folder: Path) -> None:
     _sync_folder(folder.parent)
     for left in folder.parent.glob(f".*{_REMOVED}"):
         shutil.rmtree(left, ignore_errors=True)  # another process may be at it
+
+
+def passing_kind(name: str) -> Literal["written", "removed"] | None:
+    """What a process does with a file or folder of this name, written beside its target or on its way out; None for
+    other names. If the process died, nobody will ever use it."""
+    found = _PASSING.fullmatch(name)
+    return None if found is None else "removed" if found[1] == _REMOVED else "written"
 
 
 def _sync(path: Path) -> None:

@@ -1,24 +1,21 @@
 """What runs that ended early, and banks that went, have left in a store."""
 
 import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from ssl_risk_rs._files import remove_folder
+from ssl_risk_rs._files import passing_kind, remove_folder
 from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import is_bank
-from ssl_risk_rs.bank.store import REQUESTS, FeatureStore, summarize
+from ssl_risk_rs.bank.store import REQUESTS, FeatureStore, iso_utc, summarize
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = ["Leftover", "find_leftovers", "remove_leftovers"]
 
-#: names of files and folders that are written beside their target, and of folders that are being removed
-_TEMPORARY = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.(tmp|removed)")
 _DAY = 24 * 3600.0
 #: seconds after which nobody writes a temporary file any more, makes the bank of a request, or leaves a part unchanged
 #: that it is at work on: all take seconds
@@ -92,7 +89,8 @@ def _incomplete(store: FeatureStore, days: float) -> Iterator[Leftover]:
 def _temporary(root: Path) -> Iterator[Leftover]:
     """Beside banks, and in them and in the folders of requests and scans."""
     for path in (*root.glob(".*"), *root.glob("*/.*")):
-        if not _TEMPORARY.fullmatch(path.name) or path.is_symlink():
+        kind = passing_kind(path.name)
+        if kind is None or path.is_symlink():
             continue
         try:
             changed, size = _extent(path)
@@ -100,12 +98,10 @@ def _temporary(root: Path) -> Iterator[Leftover]:
             continue
         if changed > time.time() - _ABANDONED:
             continue
-        removed = path.name.endswith(".removed")
-        if not removed and is_bank(path) and summarize(path).state == "complete":
+        if kind == "written" and is_bank(path) and summarize(path).state == "complete":
             continue  # one that was to be replaced, and was not
-        yield Leftover(
-            "temporary", path, size, _iso(changed), f"a {'removal that was cut off' if removed else 'write that died'}"
-        )
+        why = "a removal that was cut off" if kind == "removed" else "a write that died"
+        yield Leftover("temporary", path, size, iso_utc(changed), why)
 
 
 def _requests(store: FeatureStore) -> Iterator[Leftover]:
@@ -121,17 +117,13 @@ def _requests(store: FeatureStore) -> Iterator[Leftover]:
             key = json.loads(text)["key"]
             bank = store.path_for(key)
         except (ValueError, KeyError, TypeError, ParameterError):
-            yield Leftover("request", path, stat.st_size, _iso(stat.st_mtime), "cannot be read")
+            yield Leftover("request", path, stat.st_size, iso_utc(stat.st_mtime), "cannot be read")
             continue
         if not bank.is_symlink() and not bank.exists():
-            yield Leftover("request", path, stat.st_size, _iso(stat.st_mtime), f"leads to bank {key}, which is gone")
+            yield Leftover("request", path, stat.st_size, iso_utc(stat.st_mtime), f"leads to bank {key}, which is gone")
 
 
 def _extent(path: Path) -> tuple[float, int]:
     """When something last changed, and its bytes, with all that is in it."""
     stats = [path.lstat(), *(inner.lstat() for inner in (path.rglob("*") if path.is_dir() else ()))]
     return max(stat.st_mtime for stat in stats), sum(stat.st_size for stat in stats)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")

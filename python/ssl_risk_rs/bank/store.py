@@ -183,7 +183,7 @@ def summarize(folder: Path) -> BankSummary:
     files = [file.stat() for file in folder.iterdir() if file.is_file()]
     modified = max((stat.st_mtime for stat in files), default=0.0)
     n_bytes = sum(stat.st_size for stat in files)
-    when = datetime.fromtimestamp(modified, timezone.utc).isoformat(timespec="seconds")
+    when = iso_utc(modified)
     try:
         bank = FeatureBank.open(folder)
     except (BankError, OSError) as error:
@@ -217,6 +217,11 @@ def summarize(folder: Path) -> BankSummary:
         modified=when,
         path=folder,
     )
+
+
+def iso_utc(seconds: float) -> str:
+    """A time of the file system in ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def _canonical(facts: Mapping[str, Any]) -> str:

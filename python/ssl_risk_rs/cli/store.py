@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,14 +168,15 @@ def rm(banks: tuple[str, ...], yes: bool, store: str | None, form: str) -> None:
     found = FeatureStore(store)
     # all names are looked up before anything is removed
     summaries = [summarize(folder) for folder in dict.fromkeys(found.resolve(name) for name in banks)]
-    if not yes:
-        if not _can_ask():
-            raise click.UsageError(f"{len(summaries)} bank(s) would be removed, and nobody can be asked: add --yes")
-        for bank in summaries:
-            say(f"{bank.path}: {bank.encoder or '?'} on {bank.data or '?'}, {bank.n_rows:,} rows, {_size(bank.bytes)}")
-        click.confirm(
-            f"Remove {'this bank' if len(summaries) == 1 else f'these {len(summaries)} banks'}?", abort=True, err=True
-        )
+    _agree(
+        yes,
+        f"{len(summaries)} bank(s)",
+        "this bank" if len(summaries) == 1 else f"these {len(summaries)} banks",
+        [
+            f"{bank.path}: {bank.encoder or '?'} on {bank.data or '?'}, {bank.n_rows:,} rows, {_size(bank.bytes)}"
+            for bank in summaries
+        ],
+    )
     for bank in summaries:
         found.remove(bank.path)
     rows: list[dict[str, Any]] = [
@@ -224,10 +225,7 @@ def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> N
     if dry_run:
         say(f"{whole} would be removed; nothing was.")
         return
-    if not yes:
-        if not _can_ask():
-            raise click.UsageError(f"{whole} would be removed, and nobody can be asked: add --yes")
-        click.confirm(f"Remove {whole}?", abort=True, err=True)
+    _agree(yes, whole, whole)
     gone = remove_leftovers(found, left, days=days)
     say(f"{whole} went." if gone == left else f"{len(gone)} of {whole} went; the others have changed meanwhile.")
 
@@ -340,6 +338,17 @@ def _visits(bank: Path) -> int | None:
     except BankError:
         return None
     return 2 * (opened.n_rows - opened.n_missing)
+
+
+def _agree(yes: bool, counted: str, named: str, before: Iterable[str] = ()) -> None:
+    """Go on where --yes was given or a person says so, who is told `before`."""
+    if yes:
+        return
+    if not _can_ask():
+        raise click.UsageError(f"{counted} would be removed, and nobody can be asked: add --yes")
+    for sentence in before:
+        say(sentence)
+    click.confirm(f"Remove {named}?", abort=True, err=True)
 
 
 def _can_ask() -> bool:

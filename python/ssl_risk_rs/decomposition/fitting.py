@@ -113,20 +113,16 @@ class Fitter:
                 progress=lambda seen: self.report(Event("fit", before + seen / len(rows), detail=detail)),
             )
 
-        passes = reduced_passes = seconds = 0.0
+        legs: list[_core.LogisticFit] = []
         left = False
-        fit: _core.LogisticFit | None = None
         if leaves is not None and goal.tol < DRAFT_TOL:
-            fit = solve(replace(goal, tol=DRAFT_TOL, draft=True), start, passes)
-            passes, reduced_passes, seconds = fit.passes, fit.reduced_passes, fit.seconds
-            left = fit.converged and leaves(fit.probe)
-            if fit.converged and not left:
-                goal = replace(goal, max_passes=max(goal.max_passes - int(passes), 1))
-                start, fit = fit, None
-        if fit is None:
-            fit = solve(goal, start, passes)
-            passes, seconds = passes + fit.passes, seconds + fit.seconds
-            reduced_passes += fit.reduced_passes
+            legs.append(solve(replace(goal, tol=DRAFT_TOL, draft=True), start, 0.0))
+            start = legs[0]
+            left = start.converged and leaves(start.probe)
+            goal = replace(goal, max_passes=max(goal.max_passes - int(start.passes), 1))
+        if not legs or (legs[0].converged and not left):
+            legs.append(solve(goal, start, sum(leg.passes for leg in legs)))
+        fit = legs[-1]
         self.fits.append(
             FitRecord(
                 role=role,
@@ -135,11 +131,11 @@ class Fitter:
                 n=len(rows),
                 converged=fit.converged and not left,
                 stop="left" if left else fit.stop,
-                passes=passes,
-                reduced_passes=reduced_passes,
+                passes=sum(leg.passes for leg in legs),
+                reduced_passes=sum(leg.reduced_passes for leg in legs),
                 gap=None if left else fit.gap,
                 objective=fit.objective,
-                seconds=seconds,
+                seconds=sum(leg.seconds for leg in legs),
             )
         )
         return Fitted(fit.probe, fit, taken, fit.train_error)

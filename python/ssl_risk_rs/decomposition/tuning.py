@@ -119,6 +119,12 @@ class FoldPath:
             if probe is not None:
                 self.probes[alpha] = probe
             return wrong
+        looked: list[tuple[_core.LinearProbe, np.ndarray]] = []
+
+        def look(probe: "_core.LinearProbe") -> bool:
+            looked.append((probe, self._judged(probe)))
+            return leaves is not None and leaves(looked[0][1])
+
         fitted = self.fitter.fit(
             self.role,
             self.design,
@@ -126,12 +132,13 @@ class FoldPath:
             alpha,
             self.start(nearest(alpha, self.probes)) if self.probes else None,
             judged=False,
-            leaves=None if leaves is None else lambda probe: leaves(self._judged(probe)),
+            leaves=None if leaves is None else look,
         )
         self.probes[alpha] = fitted.probe
         if self._weakest is None or alpha < self._weakest[0]:
             self._weakest = alpha, fitted.start
-        wrong = self._judged(fitted.probe)
+        is_judged = bool(looked) and looked[0][0] is fitted.probe  # it left
+        wrong = looked[0][1] if is_judged else self._judged(fitted.probe)
         errors = int(wrong.sum())
         if self.hands_on and (self._fewest is None or (errors, -alpha) < (self._fewest[0], -self._fewest[1])):
             self._fewest = errors, alpha, fitted.start
@@ -201,7 +208,7 @@ class _Race:
         for path in self.paths:
             look = None
             if early and best is not None:
-                look = partial(_is_clearly_worse, best=best, groups=self._groups(len(best)), by=UNFINISHED)
+                look = partial(self._is_out, best=best, by=UNFINISHED)
             wrong = np.concatenate([wrong, path.wrong(alpha, look)])
             if best is not None and self._is_out(wrong, best):
                 break
@@ -217,9 +224,9 @@ class _Race:
         rates = [curve[a].errors / curve[a].rows for a in sorted(curve, reverse=True)]
         return self._is_out(weakest, best) or _rose_twice(rates)
 
-    def _is_out(self, wrong: np.ndarray, best: np.ndarray) -> bool:
+    def _is_out(self, wrong: np.ndarray, best: np.ndarray, by: float = 0.0) -> bool:
         n = min(len(wrong), len(best))
-        return _is_clearly_worse(wrong[:n], best[:n], self._groups(n))
+        return _is_clearly_worse(wrong[:n], best[:n], self._groups(n), by)
 
     def _groups(self, n: int) -> np.ndarray | None:
         """Groups of the first `n` held-out rows."""
@@ -231,7 +238,7 @@ class _Race:
         return {alpha: Tried(int(wrong.sum()), len(wrong)) for alpha, wrong in self.judged.items()}
 
 
-def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None, by: float = 0.0) -> bool:
+def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None, by: float) -> bool:
     """Whether the error is higher than the best one, by `by` and three standard errors of the difference."""
     more = wrong.astype(np.int64) - best
     if groups is not None:

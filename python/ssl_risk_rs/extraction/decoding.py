@@ -35,6 +35,9 @@ __all__ = [
 #: images a worker decodes at a time: small against a batch, so that the first batch is soon there
 CHUNK = 32
 
+#: workers at most beside a GPU
+MOST_WORKERS = 32
+
 #: chunks waiting for the encoder, for each worker
 AHEAD = 2
 

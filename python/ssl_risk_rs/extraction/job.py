@@ -16,6 +16,7 @@ from ssl_risk_rs.events import Event
 from ssl_risk_rs.extraction.batches import MOST, WORTH_SEARCHING, BatchSize
 from ssl_risk_rs.extraction.decoding import (
     CHUNK,
+    MOST_WORKERS,
     CorruptImage,
     Decoded,
     Decoder,
@@ -181,7 +182,7 @@ class Job:
         cpus = count_cpus()
         # a CPU encoder takes all cores, and decoding an image costs a few per cent of encoding it; small encoders wait
         # for decoding, so a few threads are there for them: they stop when enough images are ahead
-        return min(cpus, 32) if self.device.type == "cuda" else max(min(cpus, 3), cpus // 4)
+        return min(cpus, MOST_WORKERS) if self.device.type == "cuda" else max(min(cpus, 3), cpus // 4)
 
     def _scan(self, dataset: "ImageDataset") -> list[CorruptImage]:
         total = len(dataset)

@@ -11,7 +11,7 @@ import numpy as np
 from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs.encoders.byte_transform import in_two_steps
 from ssl_risk_rs.errors import DataError
-from ssl_risk_rs.extraction.decoding import Decoder, decode
+from ssl_risk_rs.extraction.decoding import MOST_WORKERS, Decoder, decode
 from ssl_risk_rs.extraction.forward import Amp, Features, Forward, choose_device, choose_precision
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ __all__ = ["Speed", "decoding_speed", "encoding_speed"]
 #: seconds after which a stage is no longer timed, and images that it decodes at most
 SECONDS = 4.0
 MOST_IMAGES = 16_384
-#: workers of a run at most
-MOST_WORKERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +62,16 @@ def decoding_speed(
             for image in decoded.corrupt:
                 raise DataError(f"{image.where}: {image.reason}; ssl-risk-rs data check lists such images")
             ended = time.perf_counter()
-            if chunk is None and len(decoded.rows) < len(rows):
+            if chunk is None:  # the workers are there now
                 chunk, began = decoded.images, ended
                 continue
-            chunk = decoded.images
             done += len(decoded.rows)
             if ended - began > seconds:
                 break
     if chunk is None:
         raise DataError(f"{dataset.uri} has no images")
     of = "worker" if workers == 1 else "workers"
-    return Speed(done, ended - began, f"{len(dataset):,} images of {dataset.uri}, {workers} {of}"), chunk
+    return Speed(done, ended - began, f"{workers} {of}"), chunk
 
 
 def encoding_speed(

@@ -18,7 +18,18 @@ import numpy as np
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Goal, Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.solver import (
+    Goal,
+    Judged,
+    Precision,
+    Start,
+    Trial,
+    WholeRace,
+    cells_of,
+    fit_in_space,
+    summed_in,
+    tried_here,
+)
 
 __all__ = ["Holder", "Holders", "LocalHolders", "PartedFeatures", "PartsSolver", "spans_of"]
 
@@ -302,17 +313,7 @@ class PartsSolver:
             self._model = None  # its memory is free for the next
             self._model = (design, class_model(design))
         space = parts_space(self.holders, self._picked(rows), rows, labels, design, self._model[1])
-        return _core.fit_logistic_in(
-            space,
-            design,
-            alpha,
-            tol=goal.tol,
-            max_passes=goal.max_passes,
-            error_tol=goal.error_tol,
-            draft=goal.draft,
-            start=start,
-            progress=progress,
-        )
+        return fit_in_space(space, design, alpha, goal, start, progress)
 
     def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
         """See `Solver`."""

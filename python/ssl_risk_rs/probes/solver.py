@@ -18,6 +18,7 @@ __all__ = [
     "Trial",
     "WholeRace",
     "cells_of",
+    "fit_in_space",
     "summed_in",
     "tried_here",
 ]
@@ -140,6 +141,28 @@ class WholeRace:
         for i, alpha in enumerate(alphas):
             self.errors[i] += int(self._solver.try_ridge(design, alpha, rows, labels)[0].sum())
             self.judged[i] += len(rows)
+
+
+def fit_in_space(
+    space: object,
+    design: "_core.Design",
+    alpha: float,
+    goal: Goal,
+    start: Start | None,
+    progress: Callable[[int], None] | None,
+) -> "_core.LogisticFit":
+    """`Solver.fit_logistic` where a space holds the rows, as `_core.fit_logistic_in`."""
+    return _core.fit_logistic_in(
+        space,
+        design,
+        alpha,
+        tol=goal.tol,
+        max_passes=goal.max_passes,
+        error_tol=goal.error_tol,
+        draft=goal.draft,
+        start=start,
+        progress=progress,
+    )
 
 
 def tried_here(solver: Solver, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:

@@ -13,7 +13,18 @@ import torch
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Goal, Judged, Precision, Start, Trial, WholeRace, cells_of, summed_in, tried_here
+from ssl_risk_rs.probes.solver import (
+    Goal,
+    Judged,
+    Precision,
+    Start,
+    Trial,
+    WholeRace,
+    cells_of,
+    fit_in_space,
+    summed_in,
+    tried_here,
+)
 from ssl_risk_rs.probes.torch_judge import judge_rows, wrong_rows
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_moments import add_rows
@@ -150,17 +161,7 @@ class TorchSolver:
         targets = targets_of(rows, labels, design)
         with self._device_errors():
             space = TorchSpace(self.shares, rows, targets, design, self._class_model(design))
-            return _core.fit_logistic_in(
-                space,
-                design,
-                alpha,
-                tol=goal.tol,
-                max_passes=goal.max_passes,
-                error_tol=goal.error_tol,
-                draft=goal.draft,
-                start=start,
-                progress=progress,
-            )
+            return fit_in_space(space, design, alpha, goal, start, progress)
 
     def _class_model(self, design: "_core.Design") -> ClassModel:
         """That of a design, made by the first fit on its rows; the last one is kept."""

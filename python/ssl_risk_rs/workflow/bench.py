@@ -134,10 +134,8 @@ def _images(
     width = encoder.num_features[encoder.spec.features[0]]
     say("Images are decoded and encoded …")
     decoded, chunk = decoding_speed(dataset, encoder)
-    if data is None:  # instead of a folder that is gone
-        drawn = f"{IMAGES} drawn JPEGs of {SIZE[0]} × {SIZE[1]}"
-        decoded = replace(decoded, how=decoded.how.replace(f"{len(dataset):,} images of {dataset.uri}", drawn))
-    yield "decode", decoded, width
+    source = f"{len(dataset):,} images of {data}" if data else f"{IMAGES} drawn JPEGs of {SIZE[0]} × {SIZE[1]}"
+    yield "decode", replace(decoded, how=f"{source}, {decoded.how}"), width
     yield "encode", encoding_speed(encoder, chunk, device=device), width
 
 
@@ -186,14 +184,14 @@ def _rows(n: int, d: int, k: int, place: str, n_threads: int | None) -> Iterator
     fit = solver.fit_logistic(rows, labels, design, alpha, Goal(TOL, MAX_PASSES))
     few = rows[: max(int(SHARE * n), k)]
     fewer = solver.moments(few, labels, k).design(scaling="standardize", n_threads=n_threads)
-    cut = [
+    _, on_few, on_all = (
         solver.fit_logistic(r, labels, of, alpha, Goal(1e-9, CUT), start=probe)
-        for r, of in ((rows, design), (few, fewer), (few, fewer), (rows, design))  # the first of each makes its model
-    ]
-    took, gone = cut[3].seconds, cut[3].passes * n
+        for r, of in ((few, fewer), (few, fewer), (rows, design))  # the first on a design makes its model
+    )
+    took, gone = on_all.seconds, on_all.passes * n
     besides = "with what a fit takes besides, which so few rows do not show"
-    if took - cut[2].seconds > CLEAR * took:
-        took, gone, besides = took - cut[2].seconds, gone - cut[2].passes * len(few), "without what a fit takes besides"
+    if took - on_few.seconds > CLEAR * took:
+        took, gone, besides = took - on_few.seconds, gone - on_few.passes * len(few), "without what a fit takes besides"
     yield Measured("pass", gone / took, took, f"{where}, {k:,} classes, {CUT - 1} of {CUT} rounded at most, {besides}")
     how = f"{where}, {k:,} classes, α {ALPHA:g}: to {TOL:g} in {fit.passes:.0f} passes"
     yield Measured("logistic", None, fit.seconds, how)

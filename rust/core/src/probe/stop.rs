@@ -229,7 +229,7 @@ impl History {
 
 /// Whether a fit to `tolerance` surely has steps before it, by the Newton decrement.
 pub(super) fn is_far(decrement: f64, tolerance: f64) -> bool {
-    DECREMENT_FACTOR * decrement > FAR * tolerance
+    !is_near(decrement, FAR * tolerance)
 }
 
 /// Whether a fit seems to be within a tolerance, by the Newton decrement alone: enough for a look at it.

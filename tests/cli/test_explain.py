@@ -92,6 +92,15 @@ def test_layers_of_two_encoders_are_no_layers(tmp_path):
     assert "layers of one encoder, and these are of moco, swav" in said and "ssl-risk-rs compare" in said
 
 
+def test_a_target_that_is_no_class_is_refused(rng):
+    x = rng.standard_normal((200, 5)).astype(np.float32)
+    ssl_risk_rs.decompose(
+        x[:140], x[:140, 0] ** 2, x[140:], x[140:, 0] ** 2, probe="ridge", target_kind="numbers"
+    ).save("numbers")
+    said = run("explain", "numbers", code=1).stderr
+    assert "predicts numbers or labels" in said and "ssl-risk-rs report" in said
+
+
 def test_rows_of_csv_and_json_are_those_of_the_frame():
     run("explain", save("a.npz"), "--probe", "ridge")
     folder = folders()[0]

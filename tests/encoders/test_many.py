@@ -264,6 +264,24 @@ def test_the_chosen_feature_is_judged_on_rows_outside_the_folds(rng):
     assert unseen.notes[-1].values == {"rows": int(held.sum()), "train": 300}
 
 
+def test_everything_of_the_chosen_feature_is_of_the_same_rows(rng):
+    y, y_test = np.arange(300) % 3, np.arange(90) % 3
+    x, t = ((rng.standard_normal((len(v), 8)) + v[:, None]).astype(np.float32) for v in (y, y_test))
+    noise = rng.standard_normal((390, 4)).astype(np.float32)
+    whole = decompose(x, y, t, y_test, control=(noise[:300], noise[300:]), probe="ridge", order="alternative",
+                      metrics="balanced", n_subsets=1)  # fmt: skip
+    unseen = on_unseen_rows(whole)
+    held = int(whole.judgements.in_subset.sum())
+    assert unseen.bottleneck.quantity in unseen.component_names  # those of the alternative order
+    for made, before in ((unseen, whole), (unseen.control, whole.control)):
+        for estimates in (made.estimates, *(m.estimates for m in made.metrics)):
+            assert estimates["risk_af"].n == held < before.estimates["risk_af"].n
+    balanced, of_all = (d.metric("balanced").estimates for d in (unseen, whole))
+    # classes are of equal size in every set: the balanced error is the error
+    assert balanced["risk_af"].estimate == pytest.approx(unseen.estimate("risk_af"), abs=1e-12)  # rounding of doubles
+    assert balanced["risk_us"] == of_all["risk_us"]
+
+
 def test_equal_fold_errors_go_to_fewer_features(rng):
     y = np.arange(150) % 3
     x = (rng.standard_normal((150, 4)) * 0.01 + np.eye(4)[y] * 9).astype(np.float32)

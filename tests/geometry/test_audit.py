@@ -135,6 +135,17 @@ def test_changes_are_those_of_a_decomposition_without_the_rows():
     assert total.beside == pytest.approx(other.estimate("agg_risk") - whole.estimate("agg_risk"), abs=1e-12)  # as above
 
 
+def test_changes_are_found_in_both_orders():
+    x, y, x_test, y_test = world(d=8)
+    x_test[:30], y_test[:30] = x[:30] + 1e-3, y[:30]
+    task = make_task(x, y, x_test, y_test)
+    plain, both = (
+        audit_task(task, probe="ridge", false_share=0.01, settings={"order": order}) for order in ("paper", "both")
+    )
+    assert both.decomposition.judgements.uf is not None
+    assert [c.change for c in both.changes] == [c.change for c in plain.changes] != []
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_interval_of_a_change_covers(grouped):
     rng = np.random.default_rng(0)

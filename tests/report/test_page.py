@@ -22,10 +22,10 @@ from ssl_risk_rs.report.numbers import interval, p_value, percent, points, proba
 from ssl_risk_rs.report.overview import verdict
 from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
-from ssl_risk_rs.results import Run
+from ssl_risk_rs.results import Provenance, Run
 from ssl_risk_rs.workflow.published import beside, load_published
 
-from .conftest import make
+from .conftest import make, rows
 
 ONE = ("components", "labels", "classes", "groups", "tuning", "uncertainty", "published", "geometry")
 
@@ -66,6 +66,43 @@ def test_a_plain_run_names_what_it_lacks_and_the_command_that_adds_it():
     assert missing["Fewer labels"] == "ssl-risk-rs fewshot FEATURES --shots 30,5,3"
     assert missing["By group"] == "ssl-risk-rs decompose FEATURES --group COLUMN"
     assert "classes" in sections(page)["run1-ridge-classes"].key
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_a_run_in_the_alternative_order_is_told_in_its_own_parts(supervised):
+    twin = {"supervised": rows(360, 0)[0][:, :5]} if supervised else {}
+    run = make("other", probe="logistic", order="alternative", **twin)
+    d = run.decompositions[0]
+    page = page_of(run)
+    for key in ("components", "classes"):
+        table = next(b for b in sections(page)[f"run1-logistic-{key}"].blocks if isinstance(b, Table))
+        said = " ".join(" ".join(row) for row in table.rows) + " ".join(c.head for c in table.columns)
+        assert "other order" in said, key
+    assert "encoder gen., other order" in render_markdown(page)
+    # the class parts of each class sum to its error, and the variance of a training error on test rows is theirs
+    for part in by_class(d.judgements, 0.95, "alternative"):
+        assert sum(part.components.values()) == pytest.approx(part.error, abs=1e-12)  # rounding of doubles
+    made = {b.quantity: b for b in budget(d)}["probe_gen_alt"]
+    # R_US less R_UF: on test rows alone, but for the probe's own variation
+    assert made.train == pytest.approx(0, abs=1e-12) and made.test > 0  # rounding of doubles
+    uf = d.estimate("risk_uf")
+    assert made.floor == pytest.approx((d.floor.risk_above - d.estimate("risk_af")) ** 2 / 12) and uf > 0
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_a_target_that_is_no_class_is_not_told_as_one(kind):
+    (x, y), (x_test, y_test) = rows(360, 0), rows(150, 1)
+    groups = np.arange(360) // 9, 1000 + np.arange(150) // 5
+    of = (lambda y: 1.5 * y) if kind == "numbers" else (lambda y: np.eye(3)[y])
+    result = decompose(x, of(y), x_test, of(y_test), probe="ridge", groups=groups, target_kind=kind)
+    page = page_of(Run.of(result, provenance=Provenance(encoder="e", data="d")))
+    missing = {m.title: m for m in page.missing}
+    for title in ("By class", "By group"):
+        assert "neither right nor wrong" in missing[title].why and missing[title].command is None
+    said = render_markdown(page)
+    for wrong in ("None", "errs on", "tell these classes", "most frequent"):
+        assert wrong not in said, wrong
+    assert f"1 − {'R²' if kind == 'numbers' else 'AUROC'} of a ridge probe on e is" in said
 
 
 def test_what_is_missing_of_several_runs_says_of_which(three):

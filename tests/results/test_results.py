@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import jaxtyping
@@ -119,6 +119,32 @@ def test_every_number_can_be_computed_again_from_the_folder(tmp_path, which, req
     again = quantify(back.judgements, probe=back.method.probe, corrected=True, confidence=back.method.confidence)
     assert repr(again.estimates) == repr(dict(whole.estimates))
     assert np.array_equal(again.covariance, whole.covariance)
+
+
+def test_some_of_the_judged_rows_are_those_of_every_field(rng):
+    """Against each field by itself; the rows that a field has are told by its length."""
+    groups = np.arange(120) // 4, 1000 + np.arange(45) // 3
+    judged = make(order="both", groups=groups, probe="logistic").judgements
+    train, test = rng.permutation(120)[:70], rng.permutation(45)[:30]
+    some = judged.take(train, test)
+    held = np.flatnonzero(judged.in_subset)  # the row of each held-out outcome
+    taken = [held.tolist().index(row) for row in train[judged.in_subset[train]]]
+    rows = {120: train, 45: test, len(held): taken}
+    assert len(rows) == 3 and all(v is not None for v in (some.uf, some.sup, some.fold_margins, some.train_groups))
+    for f in fields(judged):
+        before, now = getattr(judged, f.name), getattr(some, f.name)
+        if f.name == "class_names" or before is None:
+            assert now == before
+        elif f.name.startswith("fold_"):
+            np.testing.assert_array_equal(now, before[:, test], err_msg=f.name)
+        else:
+            pairs = zip(before, now, strict=True) if f.name == "cs" else [(before, now)]
+            for one, other in pairs:
+                parts = fields(one) if is_dataclass(one) else ()
+                arrays = [(getattr(one, p.name), getattr(other, p.name)) for p in parts] or [(one, other)]
+                for was, there in arrays:
+                    np.testing.assert_array_equal(there, was[rows[len(was)]], err_msg=f.name)
+    assert judged.take(np.arange(120), np.arange(45)) is judged
 
 
 def test_a_run_with_groups_comes_back(tmp_path):

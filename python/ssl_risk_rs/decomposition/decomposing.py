@@ -14,9 +14,9 @@ import numpy as np
 
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.fewshot import few_shot, plan_shots
-from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
+from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
-from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
+from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.repeats import repeated_rows
@@ -36,7 +36,7 @@ from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
-from ssl_risk_rs.results.metrics import HEADLINES, parse_metrics
+from ssl_risk_rs.results.metrics import parse_metrics
 from ssl_risk_rs.results.record import Method
 from ssl_risk_rs.results.run import Decomposition
 
@@ -172,21 +172,10 @@ def decompose_task(
         protocol = strict if settings.protocol == "strict" else paper
         judged = protocol(task, twin, settings, method, report, solvers)
     sizes = judged.sizes
-    crowded: tuple[str, ...] = ()
-    if task.targets is None:
-        crowded = crowded_risks(method.probe, sizes.classes, sizes.features, sizes.twin_features)
-    found = quantify(
-        judged.judgements,
-        probe=method.probe,
-        corrected=settings.protocol == "strict",
-        confidence=method.confidence,
-        random_counts=method.random_counts,
-        crowded=crowded,
-        metric=HEADLINES[method.metric],
-    )
-    if crowded:
-        notes.append(Note("crowded", {"classes": judged.sizes.classes}))
-    metrics, left_out = measure_metrics(judged.judgements, parse_metrics(settings.metrics), method, crowded)
+    found = quantify_by(judged.judgements, method, sizes)
+    if crowded_risks(method, sizes):
+        notes.append(Note("crowded", {"classes": sizes.classes}))
+    metrics, left_out = measure_metrics(judged.judgements, parse_metrics(settings.metrics), method, sizes)
     notes += [*judged.notes, *found.notes, *planned.notes, *left_out]
     if sizes.constant_features:
         code = "features_all_constant" if sizes.constant_features == sizes.features else "constant_features"
@@ -226,11 +215,7 @@ def decompose_task(
     )
     if control is None:
         return result
-    beside = Task(
-        control, task.labels, task.train_rows, task.test_rows, task.sample_ids, task.class_names,
-        task.groups, task.group_names, overlap=task.overlap, target=task.target, target_kind=task.target_kind,
-        targets=task.targets, target_names=task.target_names,
-    )  # fmt: skip
+    beside = replace(task, features=control, notes=())
 
     def of_control(event: Event) -> None:
         report(Event(event.stage, event.done, event.total, detail=f"control: {event.detail}"))

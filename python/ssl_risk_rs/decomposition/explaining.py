@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.results.compare import Difference, chosen_rows, holm, quantile
+from ssl_risk_rs.results.compare import Difference, holm, quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
@@ -137,7 +137,7 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
         if min(held, len(train) - held, len(test)) < LEAST_ROWS:
             left_out += 1
             continue
-        estimates = _quantified(result, own)
+        estimates = quantify_by(own, result.method, result.sizes).estimates
         n = (len(train), held, len(test))
         for name in (*result.component_names, _TOTAL):
             found.append(_class_part(result, judged.class_names[c], name, estimates, n, shares[:, c]))
@@ -251,25 +251,11 @@ def _rows_by_class(judged: Judgements) -> Iterator[tuple[int, np.ndarray, np.nda
 def _restricted(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
     """The judged rows of one class, which becomes the only one."""
     return replace(
-        chosen_rows(judged, train, test),
+        judged.take(train, test),
         class_names=(judged.class_names[int(judged.train_labels[train[0]])],),
         train_labels=np.zeros(len(train), np.uint32),
         test_labels=np.zeros(len(test), np.uint32),
     )
-
-
-def _quantified(result: Decomposition, judged: Judgements) -> dict[str, Estimate]:
-    method = result.method
-    crowded = [risk for risk, e in result.estimates.items() if risk in ("risk_af", "risk_sup", "risk_uf")
-               and method.probe == "ridge" and result.sizes.classes > result.sizes.features
-               and e.grade is Grade.INDICATIVE]  # fmt: skip
-    return quantify(
-        judged,
-        probe=method.probe,
-        corrected=method.protocol == "strict",
-        confidence=method.confidence,
-        crowded=crowded,
-    ).estimates
 
 
 # --- other probes, other layers

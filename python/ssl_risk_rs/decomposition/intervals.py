@@ -26,11 +26,11 @@ from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.metrics import ERROR, Metric
+from ssl_risk_rs.results.metrics import ERROR, HEADLINES, Metric
 from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order, components, estimated
-from ssl_risk_rs.results.record import Bottleneck, Floor
+from ssl_risk_rs.results.record import Bottleneck, Floor, Method, Sizes
 
-__all__ = ["Uncertainty", "quantify"]
+__all__ = ["Uncertainty", "crowded_risks", "find_bottleneck", "quantify", "quantify_by"]
 
 #: with fewer rows that decide a number, the normal approximation is rough
 FEW_ROWS = 10
@@ -111,6 +111,28 @@ def quantify(
         estimates[name] = _interval(rows, name, value, variance, df, confidence, grade)
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
+
+
+def quantify_by(judged: Judgements, method: Method, sizes: Sizes, metric: Metric | None = None) -> Uncertainty:
+    """:func:`quantify` as a decomposition by `method` of rows and features of `sizes` asks for it, in its own metric or
+    another."""
+    return quantify(
+        judged,
+        probe=method.probe,
+        corrected=method.protocol == "strict",
+        confidence=method.confidence,
+        random_counts=method.random_counts,
+        crowded=crowded_risks(method, sizes),
+        metric=metric or HEADLINES[method.metric],
+    )
+
+
+def crowded_risks(method: Method, sizes: Sizes) -> tuple[str, ...]:
+    """Training errors of a ridge probe with more classes than features, whose intervals are too short."""
+    if method.probe != "ridge" or method.metric != ERROR.name:
+        return ()
+    widths = {"risk_af": sizes.features, "risk_uf": sizes.features, "risk_sup": sizes.twin_features or sizes.classes}
+    return tuple(risk for risk, width in widths.items() if sizes.classes > width)
 
 
 def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ssl_risk_rs._notes import Note, Values
-from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import (
@@ -17,10 +17,10 @@ from ssl_risk_rs.results.metrics import (
     parse_metrics,
     refuse_probabilities,
 )
-from ssl_risk_rs.results.record import Method
+from ssl_risk_rs.results.record import Method, Sizes
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["crowded_risks", "measure_metrics", "with_metrics"]
+__all__ = ["measure_metrics", "with_metrics"]
 
 
 def with_metrics(result: Decomposition, metrics: "str | Sequence[str]") -> Decomposition:
@@ -47,27 +47,19 @@ def with_metrics(result: Decomposition, metrics: "str | Sequence[str]") -> Decom
             f"the run of {result.name} holds no judged rows (schema version 1), so that only its 0-1 error is known: "
             "decompose the features again"
         )
-    if result.method.metric != ERROR.name:
+    if not result.predicts_classes:
         raise ParameterError(f"the target of {result.name} is no class: it has no other metrics than its own")
     there = [found.metric for found in result.metrics]
     wanted = [metric for metric in parse_metrics(metrics) if metric.name not in there]
     refuse_probabilities(result.method.probe, wanted)
-    sizes = result.sizes
-    crowded = crowded_risks(result.method.probe, sizes.classes, sizes.features, sizes.twin_features)
-    found, notes = measure_metrics(result.judgements, wanted, result.method, crowded)
+    found, notes = measure_metrics(result.judgements, wanted, result.method, result.sizes)
     control = None if result.control is None else with_metrics(result.control, metrics)
     more = tuple(note for note in notes if note not in result.notes)
     return replace(result, metrics=(*result.metrics, *found), notes=(*result.notes, *more), control=control)
 
 
-def crowded_risks(probe: str, classes: int, features: int, twin_features: int | None) -> tuple[str, ...]:
-    """Training errors of a ridge probe with more classes than features, whose intervals are too short."""
-    widths = {"risk_af": features, "risk_uf": features, "risk_sup": twin_features or classes}
-    return tuple(risk for risk, width in widths.items() if probe == "ridge" and classes > width)
-
-
 def measure_metrics(
-    judged: Judgements, metrics: Sequence[Metric], method: Method, crowded: Sequence[str]
+    judged: Judgements, metrics: Sequence[Metric], method: Method, sizes: Sizes
 ) -> tuple[tuple[MetricEstimates, ...], tuple[Note, ...]]:
     """Estimates in each metric but the 0-1 error, and notes on what was left out."""
     found: list[MetricEstimates] = []
@@ -81,15 +73,7 @@ def measure_metrics(
             values: Values = {"label": metric.label, "classes": classes, "least": metric.least_classes}
             notes.append(Note("metric_left_out", values))
             continue
-        of_metric = quantify(
-            judged,
-            probe=method.probe,
-            corrected=method.protocol == "strict",
-            confidence=method.confidence,
-            random_counts=method.random_counts,
-            crowded=crowded,
-            metric=metric,
-        )
+        of_metric = quantify_by(judged, method, sizes, metric)
         own: list[Note] = []
         if metric.mean == "bins":
             chance = calibrated_by_chance(judged.us)

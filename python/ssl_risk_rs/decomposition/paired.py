@@ -22,7 +22,14 @@ import numpy as np
 
 from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.intervals import FEW_DF, FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, MUCH_TOO_OPTIMISTIC
+from ssl_risk_rs.decomposition.intervals import (
+    FEW_DF,
+    FEW_ROWS,
+    INDICATIVE_GROUPS,
+    LEAST_GROUPS,
+    MUCH_TOO_OPTIMISTIC,
+    crowded_risks,
+)
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
 from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
 from ssl_risk_rs.errors import ParameterError
@@ -300,7 +307,7 @@ def _choose(results: Sequence[Run | Decomposition], labels: Sequence[str], probe
 
 def _of_probe(result: Run | Decomposition, probe: str, label: str) -> Decomposition:
     for d in _decompositions(result):
-        if d.method.probe == probe and d.method.metric != "error":
+        if d.method.probe == probe and not d.predicts_classes:
             raise NotComparableError("metric", f"{label} predicts numbers or labels, and only classes are compared")
         if d.method.probe == probe:
             return d
@@ -324,13 +331,12 @@ def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None)
 def _encoder(
     label: str, result: Decomposition, judged: Judgements, difficulty: np.ndarray, *, corrected: bool
 ) -> _Encoder:
-    method, sizes = result.method, result.sizes
+    method = result.method
     rows = RowScores(judged, corrected=corrected, random_counts=method.random_counts, difficulty=difficulty)
     logistic = method.probe == "logistic"
     factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
-    widths = {"risk_af": sizes.features, "risk_sup": sizes.twin_features or 0}
-    crowded = {risk for risk, width in widths.items() if not logistic and 0 < width < sizes.classes}
-    return _Encoder(label, judged, rows, factors, frozenset(crowded), ProbeScores(judged))
+    crowded = frozenset(crowded_risks(method, result.sizes))
+    return _Encoder(label, judged, rows, factors, crowded, ProbeScores(judged))
 
 
 def _notes(

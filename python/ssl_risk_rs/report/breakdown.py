@@ -8,13 +8,10 @@ import numpy as np
 
 from ssl_risk_rs.results import estimate
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES
+from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES, Order
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Budget", "Part", "budget", "by_class", "by_group", "wilson"]
-
-#: risks that are judged on test rows
-_ON_TEST = ("risk_cs", "risk_us", "risk_us_mix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
     return estimate.wilson(wrong / n, 0.0, n, NormalDist().inv_cdf(0.5 + confidence / 2))
 
 
-def by_class(judged: Judgements, confidence: float) -> list[Part]:
+def by_class(judged: Judgements, confidence: float, order: Order = "paper") -> list[Part]:
     """Errors and components of each class that has test rows, the shortest intervals first.
 
     Means over the rows of a class, without the correction that the whole's R_AS has: parts weighted by their rows need
@@ -92,6 +89,9 @@ def by_class(judged: Judgements, confidence: float) -> list[Part]:
     risk_af = _rate(np.bincount(judged.train_labels, judged.af.wrong, minlength=k), n_train)
     risk_as = _rate(np.bincount(judged.train_labels[held], judged.held_out.wrong, minlength=k), n_held)
     components = {"probe_gen": risk_as - risk_af, "enc_gen": risk_us - risk_as}
+    if order == "alternative" and judged.uf is not None:
+        risk_uf = _rate(np.bincount(judged.test_labels, judged.uf.wrong, minlength=k), n_test)
+        components = {"enc_gen_alt": risk_uf - risk_af, "probe_gen_alt": risk_us - risk_uf}
     if judged.sup is None:
         components = {"approx_usability": risk_af, **components}
     else:
@@ -135,7 +135,7 @@ def budget(result: Decomposition) -> list[Budget]:
     of = result.covariance_of
     own = 0.0 if math.isnan(result.probe_variance) else result.probe_variance
     moved = np.array([name in PROBE_RISKS for name in of], float)
-    on_test = np.array([name in _ON_TEST for name in of], float)
+    on_test = np.array([QUANTITIES[name].rows == "test" for name in of], float)
     rows = np.asarray(result.covariance, float) - own * np.outer(moved, moved)
     found = []
     for name in (*result.component_names, "agg_risk"):
@@ -155,9 +155,11 @@ def _moves(result: Decomposition, quantity: str) -> float:
     """How far a quantity moves when the floor is one decade higher."""
     weights, floor = QUANTITIES[quantity].weights, result.floor
     moved = 0.0
-    for risk, above in (("risk_af", floor.risk_above), ("risk_sup", floor.sup_above)):
-        if risk in weights and risk in result.estimates and math.isfinite(above):
-            moved += weights[risk] * (above - result.estimates[risk].estimate)
+    # R_UF is of the same floor, and moves as R_AF does
+    for risks, above in ((("risk_af", "risk_uf"), floor.risk_above), (("risk_sup",), floor.sup_above)):
+        if risks[0] in result.estimates and math.isfinite(above):
+            rise = above - result.estimates[risks[0]].estimate
+            moved += sum(weights.get(risk, 0.0) for risk in risks) * rise
     return moved
 
 

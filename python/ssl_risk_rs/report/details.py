@@ -48,7 +48,7 @@ def labels(run: Run, result: Decomposition, key: str) -> Section | Missing:
             cells.append(_with_ends(e))
         rows.append((name, count(n), count(draws), *cells, count(judged)))
     heads = [Column(f"{charts.part_label(quantity)}, %") for quantity in _CURVES]
-    same = [QUANTITIES[name].label for name in result.component_names if name not in _CURVES]
+    same = [QUANTITIES[name].label for name in result.component_names if QUANTITIES[name].rows == "train"]
     table = Table(
         f"The error and its parts at each number of labelled rows, with {100 * result.method.confidence:g} % intervals",
         (Column("size", False), Column("labels"), Column("draws"), *heads, Column("n, test rows")),
@@ -77,9 +77,11 @@ def labels(run: Run, result: Decomposition, key: str) -> Section | Missing:
 def classes(run: Run, result: Decomposition, key: str) -> Section | Missing:
     """Errors and components of each class."""
     title = "By class"
+    if not result.predicts_classes:
+        return Missing(f"{key}-classes", title, _NO_CLASSES, None)
     if result.judgements is None:
         return Missing(f"{key}-classes", title, _NO_ROWS, _again(run))
-    parts = by_class(result.judgements, result.method.confidence)
+    parts = by_class(result.judgements, result.method.confidence, result.method.order)
     total = result.estimate("agg_risk")
     names = list(parts[0].components)
     rows = [
@@ -108,6 +110,8 @@ def groups(run: Run, result: Decomposition, key: str) -> Section | Missing:
     """The error on each test group."""
     title = "By group"
     judged = result.judgements
+    if not result.predicts_classes:
+        return Missing(f"{key}-groups", title, _NO_CLASSES, None)
     if judged is None:
         return Missing(f"{key}-groups", title, _NO_ROWS, _again(run))
     parts = by_group(judged, result.method.confidence)
@@ -308,6 +312,7 @@ def published(run: Run, result: Decomposition, found: Counterpart | None, why: s
 
 # --- what they share
 
+_NO_CLASSES = "The target is numbers or labels, whose rows have a loss and are neither right nor wrong."
 _NO_ROWS = "The record holds no judged rows, because an early version wrote it."
 _SOURCES = ("test", "train", "probe", "floor")
 

@@ -25,7 +25,8 @@ def render_markdown(page: Page, figures: Mapping[str, str] | None = None) -> str
     if page.missing:
         lines += ["## Not in this report", ""]
         for m in page.missing:
-            lines += [f"- **{_plain(m.title)}**: {_plain(m.why)} `{m.command}`"]
+            command = "" if m.command is None else f" `{m.command}`"
+            lines += [f"- **{_plain(m.title)}**: {_plain(m.why)}{command}"]
         lines.append("")
     if page.made_by:
         lines.append(f"Written by `{page.made_by}`.")

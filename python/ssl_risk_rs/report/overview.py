@@ -9,6 +9,7 @@ from ssl_risk_rs.report.numbers import count, interval, percent, probability, sh
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
+from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -25,6 +26,25 @@ _MEANING = {
     "probe_gen": "the probe would err less with more labels, or on a representation that needs fewer",
     "enc_gen": "test rows are harder than training rows for a probe of the same labels: the encoder has seen the "
     "training rows, or the two sets differ",
+}
+_MEANING["enc_gen_alt"] = _MEANING["enc_gen"]
+_MEANING["probe_gen_alt"] = _MEANING["probe_gen"]
+#: the same where the target is numbers or labels
+_OF_TARGETS = {
+    **dict.fromkeys(
+        ("usability", "approx_usability"),
+        "a linear probe cannot read the target from this representation, however many rows it gets",
+    ),
+    **dict.fromkeys(
+        ("probe_gen", "probe_gen_alt"),
+        "the probe would err less with more rows, or on a representation that needs fewer",
+    ),
+}
+#: metric → what guessing costs
+_GUESSES = {
+    "error": "Always predicting the most frequent training class errs on {} % of the test rows.",
+    "r2": "Predicting the mean of the training rows has 1 − R² of {} % on the test rows.",
+    "auroc": "Scores that know nothing have 1 − AUROC of {} % on the test rows.",
 }
 #: probability from which the largest part is named without reserve
 _SURE = 0.9
@@ -55,9 +75,12 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
     """What the decomposition says, as sentences that can be quoted."""
     total = result.estimates["agg_risk"]
     ends = "" if math.isnan(total.low) else f" ({100 * result.method.confidence:g} % interval {_ends(total)})"
+    probe = f"{result.method.probe} probe on {short(provenance.encoder)}"
     said = [
-        f"A {result.method.probe} probe on {short(provenance.encoder)} errs on {percent(total.estimate)} % of the "
-        f"test rows of {provenance.data}{ends}."
+        f"A {probe} errs on {percent(total.estimate)} % of the test rows of {provenance.data}{ends}."
+        if result.predicts_classes
+        else f"{HEADLINES[result.method.metric].label} of a {probe} is {percent(total.estimate)} % on the test rows of "
+        f"{provenance.data}{ends}."
     ]
     largest, p = result.bottleneck.quantity, result.bottleneck.probability
     if p is None:
@@ -70,7 +93,8 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
     size = f"{percent(e.estimate)} points"
     if total.estimate > 0:
         size += f", {share(e.estimate / total.estimate)} of the error"
-    label, meaning = QUANTITIES[largest].label, _MEANING[largest]
+    meanings = _MEANING if result.predicts_classes else {**_MEANING, **_OF_TARGETS}
+    label, meaning = QUANTITIES[largest].label, meanings[largest]
     if p >= _SURE:
         said.append(f"Its largest part is {label} ({size}; probability {probability(p)}): {meaning}.")
     else:
@@ -170,7 +194,7 @@ def _table(run: Run, result: Decomposition) -> Table:
         said.append(f"Approximation is the training error on the supervised twin, {twin}.")
     if math.isfinite(result.sizes.chance):
         chance = percent(result.sizes.chance)
-        said.append(f"Always predicting the most frequent training class errs on {chance} % of the test rows.")
+        said.append(_GUESSES[result.method.metric].format(chance))
     return Table(
         f"Parts of the error in percent, {result.method.probe} probe "
         f"({count(result.sizes.train)} training rows, {count(result.sizes.test)} test rows)",

@@ -95,12 +95,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A section that is not there: why, as a sentence, and the command that adds it."""
+    """A section that is not there: why, as a sentence, and the command that adds it, where one does."""
 
     key: str
     title: str
     why: str
-    command: str
+    command: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ How differences are estimated: `decomposition.paired`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
-    "chosen_rows", "common_rows", "holm", "quantile", "rank_intervals",
+    "common_rows", "holm", "quantile", "rank_intervals",
 ]  # fmt: skip
 
 #: fields of `Method` that must be equal, and what each is called
@@ -282,7 +282,7 @@ def common_rows(judged: Sequence[Judgements], names: Sequence[str]) -> list[Judg
     for j, name in zip(judged, names, strict=True):
         train = _matching("train", first, j, (names[0], name))
         test = _matching("test", first, j, (names[0], name))
-        found.append(_renumbered(chosen_rows(j, train, test), classes))
+        found.append(_renumbered(j.take(train, test), classes))
     for j, name in zip(found[1:], names[1:], strict=True):
         _check_rows(found[0], j, (names[0], name))
     return found
@@ -317,36 +317,6 @@ def _matching(part: str, first: Judgements, other: Judgements, names: tuple[str,
     found = np.empty(len(one), np.int64)
     found[order_one] = order_two
     return found
-
-
-def chosen_rows(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
-    """Judged training rows `train` and test rows `test`, in that order; not all need be chosen."""
-    every = (np.arange(len(judged.train_labels)), np.arange(len(judged.test_labels)))
-    if np.array_equal(train, every[0]) and np.array_equal(test, every[1]):
-        return judged
-    held_place = np.cumsum(judged.in_subset) - 1
-    held = held_place[train[judged.in_subset[train]]]
-
-    def of(outcome: Outcome | None, rows: np.ndarray) -> Outcome | None:
-        return None if outcome is None else _map(outcome, lambda values: values[rows])
-
-    def take(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-        return None if values is None else values[rows]
-
-    changed: dict[str, object] = {
-        **{name: of(getattr(judged, name), train) for name in ("af", "at_alpha", "sup")},
-        **{name: of(getattr(judged, name), test) for name in ("us", "floor_on_test", "sup_on_test", "uf")},
-        **{name: of(getattr(judged, name), held) for name in ("held_out", "held_out_floor")},
-        "cs": tuple(of(outcome, test) for outcome in judged.cs),
-        **{name: take(getattr(judged, name), train) for name in ("train_ids", "train_labels", "subset", "fold")},
-        **{name: take(getattr(judged, name), test) for name in ("test_ids", "test_labels", "test_groups")},
-        "train_groups": take(judged.train_groups, train),
-        **{
-            name: None if (values := getattr(judged, name)) is None else values[:, test]
-            for name in ("fold_margins", "fold_losses", "fold_ranks")
-        },
-    }
-    return replace(judged, **changed)  # type: ignore[arg-type]  # each under its own field's name
 
 
 def _renumbered(judged: Judgements, classes: list[str]) -> Judgements:
@@ -392,10 +362,6 @@ def _check_rows(one: Judgements, other: Judgements, names: tuple[str, str]) -> N
             f"{names[0]} and {names[1]} were cut otherwise: {int((one.subset != other.subset).sum()):,} training rows "
             "are held out in one and not in the other; decompose both with the same version",
         )
-
-
-def _map(outcome: Outcome, change: Callable[[np.ndarray], np.ndarray]) -> Outcome:
-    return Outcome(*(change(getattr(outcome, f.name)) for f in fields(Outcome)))
 
 
 # --- several differences at once

@@ -1,7 +1,7 @@
 """What the probes of a decomposition did on every row they were judged on: enough to compute each number again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,14 @@ class Outcome:
         return np.asarray(np.exp(-np.maximum(above, 0.0)))  # float32 leaves −1e-8 for 0
 
 
+#: which rows a field of `Judgements` has: training rows, test rows, or those of the held-out subsets
+_ROWS = {
+    **dict.fromkeys(("train_ids", "train_labels", "train_groups", "subset", "fold", "af", "at_alpha", "sup"), "train"),
+    **dict.fromkeys(("test_ids", "test_labels", "test_groups", "us", "floor_on_test", "sup_on_test", "uf"), "test"),
+    **dict.fromkeys(("held_out", "held_out_floor"), "held"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Judgements:
     """Every judged row with the outcome of every probe that the estimates use.
@@ -98,13 +106,11 @@ class Judgements:
     fold_ranks: UInt16[np.ndarray, "folds n_te"] | None = None
 
     def __post_init__(self) -> None:
-        n, m, held = len(self.train_labels), len(self.test_labels), int(self.in_subset.sum())
-        expected = {"af": n, "at_alpha": n, "sup": n, "us": m, "floor_on_test": m, "sup_on_test": m}
-        expected |= {"held_out": held, "held_out_floor": held, "uf": m}
-        for name, rows in expected.items():
+        expected = {"train": len(self.train_labels), "test": len(self.test_labels), "held": int(self.in_subset.sum())}
+        for name, part in _ROWS.items():
             outcome = getattr(self, name)
-            if outcome is not None and len(outcome.rank) != rows:
-                raise ShapeError(f"outcomes {name} have {len(outcome.rank)} rows, expected {rows}")
+            if isinstance(outcome, Outcome) and len(outcome.rank) != expected[part]:
+                raise ShapeError(f"outcomes {name} have {len(outcome.rank)} rows, expected {expected[part]}")
 
     @property
     def in_subset(self) -> np.ndarray:
@@ -115,6 +121,20 @@ class Judgements:
     def n_subsets(self) -> int:
         """m"""
         return len(self.cs)
+
+    def take(self, train: np.ndarray, test: np.ndarray) -> "Judgements":
+        """The judged training rows `train` and test rows `test` (positions, in that order); not all need be taken."""
+        if np.array_equal(train, np.arange(len(self.train_labels))) and np.array_equal(
+            test, np.arange(len(self.test_labels))
+        ):
+            return self
+        place = np.cumsum(self.in_subset) - 1
+        rows = {"train": train, "test": test, "held": place[train[self.in_subset[train]]]}
+        changed: dict[str, Any] = {name: _of_rows(getattr(self, name), rows[part]) for name, part in _ROWS.items()}
+        for name in ("fold_margins", "fold_losses", "fold_ranks"):
+            values = getattr(self, name)
+            changed[name] = None if values is None else values[:, test]
+        return replace(self, **changed, cs=tuple(_of_rows(outcome, test) for outcome in self.cs))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays, none of objects, for `numpy.savez`."""
@@ -147,6 +167,13 @@ class Judgements:
             elif f.name in arrays:
                 found[f.name] = arrays[f.name]
         return cls(**found)
+
+
+def _of_rows(values: Any, rows: np.ndarray) -> Any:  # a type comes back as it went in
+    """Of an array, an outcome or nothing, these rows."""
+    if isinstance(values, Outcome):
+        return Outcome(*(getattr(values, f.name)[rows] for f in fields(Outcome)))
+    return None if values is None else values[rows]
 
 
 def _spread(name: str, outcome: Outcome) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotOutcomes, ShotSize
 from ssl_risk_rs.results.frames import draws_frame, tidy
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.metrics import MetricEstimates
+from ssl_risk_rs.results.metrics import ERROR, MetricEstimates
 from ssl_risk_rs.results.provenance import Host, Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, Sizes
@@ -82,6 +82,12 @@ class Decomposition:
     def supervised(self) -> bool:
         """Whether a twin gave the approximation error."""
         return "approx" in self.estimates
+
+    @property
+    def predicts_classes(self) -> bool:
+        """Whether its errors are those of a predicted class; else the target is numbers or labels, rows of which have a
+        loss alone."""
+        return self.method.metric == ERROR.name
 
     @property
     def component_names(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
-from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.decomposition.scores import common_groups
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
@@ -19,7 +19,7 @@ from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.geometry import Matches, find_matches
 from ssl_risk_rs.geometry.nearest import FALSE_SHARE
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.judgements import Judgements, Outcome
+from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
 from ssl_risk_rs.workflow.compare import Reading
@@ -216,13 +216,7 @@ def _changes(result: Decomposition, matches: Matches, listed: np.ndarray) -> tup
     others = np.flatnonzero(~listed & ~np.isnan(matches.nearest))
     near = others[np.argsort(-matches.nearest[others], kind="stable")][: int(listed.sum())]
     beside = np.isin(np.arange(len(listed)), near) if len(near) == listed.sum() < (~listed).sum() else None
-    without = quantify(
-        _kept(judged, ~listed),
-        probe=method.probe,
-        corrected=True,
-        confidence=method.confidence,
-        random_counts=method.random_counts,
-    ).estimates
+    without = restricted(result, np.arange(len(judged.train_labels)), np.flatnonzero(~listed)).estimates
     _, groups = common_groups(judged)
     found = []
     for name in _MOVED:
@@ -273,26 +267,3 @@ def _change(
     df = max(1.0, sum(parts) ** 2 / spread) if spread > 0 else math.inf
     quantile = NormalDist().inv_cdf if math.isinf(df) else lambda p: float(stdtrit(df, p))
     return float(weights @ errors), quantile(0.5 + confidence / 2) * math.sqrt((summed**2).sum() + 1 / m**2)
-
-
-def _kept(judged: Judgements, kept: np.ndarray) -> Judgements:
-    """The judgements with these test rows only."""
-
-    def of(outcome: Outcome) -> Outcome:
-        return Outcome(outcome.predicted[kept], outcome.rank[kept], outcome.loss[kept], outcome.margin[kept])
-
-    return replace(
-        judged,
-        test_ids=judged.test_ids[kept],
-        test_labels=judged.test_labels[kept],
-        test_groups=None if judged.test_groups is None else judged.test_groups[kept],
-        us=of(judged.us),
-        cs=tuple(of(outcome) for outcome in judged.cs),
-        floor_on_test=None if judged.floor_on_test is None else of(judged.floor_on_test),
-        sup_on_test=None if judged.sup_on_test is None else of(judged.sup_on_test),
-        **{
-            name: values[:, kept]
-            for name in ("fold_margins", "fold_losses", "fold_ranks")
-            if (values := getattr(judged, name)) is not None
-        },
-    )

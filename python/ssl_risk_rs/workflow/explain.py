@@ -90,6 +90,11 @@ def explain(
     opened = [_open(target, probes, group, reading, settings or {}, keep, report) for target in targets]
     first = opened[0]
     result = _main(first.run)
+    if not result.predicts_classes:
+        raise ParameterError(
+            f"{first.name} predicts numbers or labels, and what explain says is of predicted classes: ssl-risk-rs "
+            "report shows its parts"
+        )
     untrained = _untrained(first.run.provenance)
     spread = None if first.task is None else spread_of(first.task.features, first.task.train_rows)
     control = first.run.provenance.control or "control"

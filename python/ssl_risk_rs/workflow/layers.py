@@ -8,14 +8,14 @@ intervals cover: docs/encoders.md, "Several layers".
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.intervals import find_bottleneck, quantify
+from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
 from ssl_risk_rs.encoders import create_encoder, describe_encoder
 from ssl_risk_rs.encoders.names import parse_name
@@ -24,9 +24,7 @@ from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
 from ssl_risk_rs.events import torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_banks
-from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.many import Entry, Failed, Layers, decomposition_of
-from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.many import Item, RunFolder, question_of, run_each
@@ -133,52 +131,10 @@ def on_unseen_rows(d: Decomposition) -> Decomposition:
     judged = d.judgements
     if judged is None:
         raise ParameterError(f"{d.name} holds no judged rows: make it again")
-    kept = judged.in_subset
-
-    def of(outcome: Outcome | None) -> Outcome | None:
-        return None if outcome is None else Outcome(*(getattr(outcome, f.name)[kept] for f in fields(Outcome)))
-
-    af = of(judged.af)
-    assert af is not None
-    rows = replace(
-        judged,
-        train_ids=judged.train_ids[kept],
-        train_labels=judged.train_labels[kept],
-        train_groups=None if judged.train_groups is None else judged.train_groups[kept],
-        subset=judged.subset[kept],
-        fold=judged.fold[kept],
-        af=af,
-        at_alpha=of(judged.at_alpha),
-        sup=of(judged.sup),
-    )
-    widths = {"risk_af": d.sizes.features, "risk_sup": d.sizes.twin_features or 0}
-    ridge = d.method.probe == "ridge"
-    found = quantify(
-        rows,
-        probe=d.method.probe,
-        corrected=True,
-        confidence=d.method.confidence,
-        random_counts=d.method.random_counts,
-        crowded=[risk for risk, width in widths.items() if ridge and 0 < width < d.sizes.classes],
-    )
-    return replace(
-        d,
-        judgements=rows,
-        estimates={name: d.estimates[name] if _of_test_rows(name) else e for name, e in found.estimates.items()},
-        covariance=found.covariance,
-        covariance_of=found.covariance_of,
-        beta=found.beta,
-        probe_variance=found.probe_variance,
-        bottleneck=find_bottleneck(found, d.floor, seed=d.method.seed),
-        shots=(),
-        label_curve=None,
-        notes=(*d.notes, Note("unseen_rows", {"rows": int(kept.sum()), "train": len(kept)})),
-    )
-
-
-def _of_test_rows(quantity: str) -> bool:
-    """Whether a quantity is judged on test rows alone, so that its interval stays as it is."""
-    return all(QUANTITIES[risk].rows == "test" for risk in QUANTITIES[quantity].weights)
+    kept = np.flatnonzero(judged.in_subset)
+    note = Note("unseen_rows", {"rows": len(kept), "train": len(judged.subset)})
+    found = restricted(d, kept, np.arange(len(judged.test_labels)))
+    return replace(found, notes=(*d.notes, note))
 
 
 def fold_error(d: Decomposition) -> float:

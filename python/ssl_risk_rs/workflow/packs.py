@@ -24,7 +24,6 @@ from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.results._json import from_json
-from ssl_risk_rs.results.metrics import ERROR
 from ssl_risk_rs.results.run import Decomposition, ResultError, Run
 from ssl_risk_rs.workflow.features import open_features
 
@@ -183,7 +182,7 @@ def _check_outcomes(run: Run, folder: Path) -> None:
             raise PackError(
                 f"{folder} holds no outcomes of its {d.method.probe} probe (an older release wrote it): run it again"
             )
-        if d.method.metric != ERROR.name:
+        if not d.predicts_classes:
             raise PackError(f"{folder} is of a target that is no class; packs hold runs of classes only")
 
 

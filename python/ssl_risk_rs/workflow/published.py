@@ -149,7 +149,7 @@ def beside(
     name = published_encoder(published, encoder or run.provenance.encoder)
     if encoder is not None and name is None:
         raise ParameterError(f"{encoder!r} is not among the {len(published.names())} published encoders")
-    if run.provenance.target is not None or any(d.method.metric != "error" for d in run.decompositions):
+    if run.provenance.target is not None or any(not d.predicts_classes for d in run.decompositions):
         return []
     found = [
         counterpart(published, d, run.provenance, encoder=name, architecture=architecture) for d in run.decompositions

@@ -13,8 +13,8 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.fitting import Fitter
-from ssl_risk_rs.decomposition.intervals import quantify
-from ssl_risk_rs.decomposition.metrics import crowded_risks, measure_metrics
+from ssl_risk_rs.decomposition.intervals import quantify_by
+from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.settings import Probe, Scaling, Settings
 from ssl_risk_rs.decomposition.strict import in_row_order
 from ssl_risk_rs.decomposition.task import Task
@@ -141,7 +141,7 @@ def _of_all_labels(d: Decomposition, keys: Mapping[str, str], again: Mapping[str
     yield _Result(keys, _from_outcomes(d), again)
     if d.metrics and d.judgements is not None:
         metrics = [METRICS[measured.metric] for measured in d.metrics]
-        for measured in measure_metrics(d.judgements, metrics, d.method, _crowded(d))[0]:
+        for measured in measure_metrics(d.judgements, metrics, d.method, d.sizes)[0]:
             yield _Result({**keys, "metric": measured.metric}, measured.estimates, {})
 
 
@@ -149,18 +149,7 @@ def _from_outcomes(d: Decomposition) -> Mapping[str, Estimate]:
     """Estimates from the outcomes of every row: those of the record are not looked at."""
     if d.judgements is None:
         return {}
-    return quantify(
-        d.judgements,
-        probe=d.method.probe,
-        corrected=d.method.protocol == "strict",
-        confidence=d.method.confidence,
-        random_counts=d.method.random_counts,
-        crowded=_crowded(d),
-    ).estimates
-
-
-def _crowded(d: Decomposition) -> tuple[str, ...]:
-    return crowded_risks(d.method.probe, d.sizes.classes, d.sizes.features, d.sizes.twin_features)
+    return quantify_by(d.judgements, d.method, d.sizes).estimates
 
 
 def _few_shot(d: Decomposition, shot: FewShot) -> Mapping[str, Estimate]:

@@ -98,6 +98,9 @@ _TEMPLATES = {
     "{rows:,} test rows by chance.",
     "balanced_without_classes": "{classes} of {total} classes have no test row: the class-balanced error on test rows "
     "is that of the others.",
+    "variation_without_classes": "{classes} classes have training rows in one fold only, and the probe fitted without "
+    "it does not know them: how much the {label} on their test rows varies with the probe is taken from the other "
+    "folds, and may be too small.",
     # few-shot
     "shots_left_out": "Few-shot size {size} is left out: {reason}.",
     "draws_overlap": "{size}: the pool is too small for disjoint draws; {draws} draws overlap, each takes "
@@ -116,6 +119,9 @@ _TEMPLATES = {
     "not_pretrained_here": "The encoder was pretrained on {pretraining}, not on these images. "
     "Encoder generalization is then the shift between train and test, and usability absorbs the rest.",
     "no_control": "There is no control encoder: {reason}.",
+    "paper_cuts_groups": "The paper's protocol cuts rows and not groups: {cut:,} of the {total:,} groups of training "
+    "rows are on both sides of its cut, so that held-out rows are easier than rows of new groups (--protocol strict "
+    "keeps groups whole).",
     "paper_protocol": "Under the paper's protocol penalties are tuned on the evaluation rows: errors are optimistic.",
     # the published table
     "published_other_data": "The published numbers are of ImageNet-1K and this run is of {data}: they are shown as "

@@ -33,8 +33,17 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], Int64[np.ndarray
         raise ParameterError(
             f"{missing:,} of {len(groups):,} rows have no group; give each row one, or drop those rows"
         )
-    names, codes = np.unique(np.array([str(group) for group in groups], dtype=str), return_inverse=True)
+    names, codes = np.unique(np.array([_group_name(group) for group in groups], dtype=str), return_inverse=True)
     return names.tolist(), codes.astype(np.int64).ravel()
+
+
+def _group_name(value: object) -> str:
+    """A group's id as text, as a file of another type has it: 30, 30.0, "30" and b"30" are one group."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def is_no_group(value: object) -> bool:

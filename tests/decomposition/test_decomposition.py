@@ -10,6 +10,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, stats
 from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, decomposing, make_task, strict, tuning
+from ssl_risk_rs.report.sentences import notes
+from ssl_risk_rs.results import Grade, Provenance
 from ssl_risk_rs.results.quantities import components
 
 FAST = {"n_threads": 1, "tol": 1e-2}
@@ -484,6 +486,81 @@ def test_groups_stay_whole(small, probe):
     assert "class_mix" in result.estimates  # groups hold several classes: their shares are a draw too
     total = sum(result.estimate(name) for name in result.component_names)
     assert abs(total - result.estimate("agg_risk")) <= 1e-12
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_a_probe_that_says_one_class_has_an_interval(probe):
+    """Its variance within classes is none but for rounding: the interval is that of its rows, and not a point."""
+    y = (np.arange(1000) < 50).astype(int)
+    for seed in range(3):
+        x, x_test = np.random.default_rng(seed).standard_normal((2, 1000, 5)).astype(np.float32)
+        result = decompose(x, y, x_test, y, probe=probe, n_threads=1)
+        for name in ("risk_us", "risk_af", "risk_as"):
+            e = result.estimates[name]
+            assert e.estimate == pytest.approx(0.05) and e.low < 0.04 and e.high > 0.06, (seed, name)
+        assert "negative" not in {note.code for note in notes(result, Provenance())}  # −7e-18
+
+
+def test_the_protocol_of_the_paper_says_that_it_cuts_groups(small):
+    x, y, x_test, y_test = small[0], small[1], small[2][:200], small[3][:200]
+    groups, groups_test = with_groups(small)
+    result = decompose(x, y, x_test, y_test, groups=(groups, groups_test[:200]), protocol="paper", probe="ridge")
+    judged, of_rows = result.judgements, np.array(groups)
+    cut = [name for name in set(groups) if 0 < judged.in_subset[of_rows == name].mean() < 1]
+    (note,) = (note for note in result.notes if note.code == "paper_cuts_groups")
+    assert note.values == {"cut": len(cut), "total": 100} and len(cut) > 50
+    assert "whole groups" not in str(result) and "rows of new groups" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("y", "y_test", "said"),
+    [
+        (np.r_[np.repeat(np.arange(11), 20), 11], np.repeat(np.arange(10), 5), "class 11 has one training row"),
+        (np.repeat(np.arange(20), 10), np.arange(15), "rows of each of 20 classes, and there are 15"),
+    ],
+)
+def test_what_the_protocol_of_the_paper_cannot_cut_is_said(y, y_test, said, rng):
+    x, x_test = (rng.standard_normal((len(v), 6)).astype(np.float32) for v in (y, y_test))
+    with pytest.raises(ParameterError, match=f"{said}.*use --protocol strict"):
+        decompose(x, y, x_test, y_test, protocol="paper", probe="ridge")
+
+
+def test_classes_too_small_for_the_subsets_are_left_out_of_them(rng):
+    """Largest remainders gave a class of three rows one in each of three subsets, which was refused."""
+    y = np.r_[np.full(252, 500), np.repeat([3, 4, *range(6, 18)], 3), np.full(45, 5)]
+    x, x_test = rng.standard_normal((len(y), 5)), rng.standard_normal((100, 5))
+    result = decompose(x, y, x_test, np.repeat([500, 5], [80, 20]), probe="ridge", n_threads=1)
+    judged = result.judgements
+    assert [int((judged.subset == j).sum()) for j in range(3)] == list(result.sizes.subset_rows)
+    assert set(judged.train_labels[~judged.in_subset].tolist()) == set(range(16))  # each class keeps a row
+    (note,) = (note for note in result.notes if note.code == "uncovered_classes")
+    assert note.values["classes"] == 14
+
+
+def test_few_degrees_of_freedom_are_marked_without_groups():
+    rng = np.random.default_rng(5)
+    y, y_test = np.arange(60) % 3, np.arange(6000) % 3
+    means = 0.5 * rng.standard_normal((3, 40))
+    x, x_test = ((means[v] + rng.standard_normal((len(v), 40))).astype(np.float32) for v in (y, y_test))
+    e = decompose(x, y, x_test, y_test, probe="ridge", n_threads=1).estimates["risk_us"]
+    assert e.df < 5 and e.grade is Grade.INDICATIVE
+
+
+@pytest.mark.parametrize("other", [float, "S", "float32"])
+def test_groups_of_two_types_are_the_same_groups(small, other, rng):
+    groups, groups_test = rng.integers(0, 40, len(small[0])), rng.integers(30, 60, len(small[2]))
+    with pytest.raises(ParameterError, match="10 groups have training and test rows"):
+        decompose(*small, groups=(groups, groups_test.astype(other)), probe="ridge")
+
+
+def test_rows_that_are_dropped_need_no_group(small):
+    x, y, x_test, y_test = small
+    groups, groups_test = with_groups(small)
+    unlabelled = y.astype(float)
+    unlabelled[:7] = np.nan
+    found = decompose(x, unlabelled, x_test, y_test, groups=([None] * 7 + groups[7:], groups_test), probe="ridge",
+                      drop_unlabelled=True, n_threads=1)  # fmt: skip
+    assert found.sizes.train == len(x) - 7
 
 
 def test_a_group_on_both_sides_is_refused_or_counted(small):

@@ -233,6 +233,50 @@ def test_log_losses_next_to_0_have_intervals():
     assert result.metric("log_loss").estimates["risk_us"].estimate > 1e3 * e.estimate
 
 
+def test_a_fold_that_lacks_a_class_does_not_make_the_log_loss_vary(rng):
+    """Its probe gives the class a probability of e^-10000, whose logarithm made half-intervals of 1,000 nats."""
+    y, y_test = np.r_[np.arange(400) % 4, 4], np.r_[np.arange(150) % 4, [4] * 5]
+    means = rng.standard_normal((5, 6))
+    x, x_test = ((means[v] + rng.standard_normal((len(v), 6))).astype(np.float32) for v in (y, y_test))
+    found = decompose(x, y, x_test, y_test, metrics="log_loss", n_threads=1).metric("log_loss")
+    known = y_test < 4
+    plain = decompose(x, y, x_test[known], y_test[known], metrics="log_loss", n_threads=1).metric("log_loss")
+    for name in ("risk_us", "risk_as", "probe_gen"):
+        assert found.estimates[name].se < 3 * plain.estimates[name].se, name
+    (note,) = found.notes
+    assert note.code == "variation_without_classes" and note.values["classes"] == 1 and not plain.notes
+
+
+def test_intervals_of_the_balanced_error_do_not_know_the_order_of_rows(rng):
+    """Groups of several classes: each counted as one of the class of its last row."""
+    n, m, k = 300, 120, 3
+    y, y_test = (rng.choice(k, size, p=[0.6, 0.3, 0.1]) for size in (n, m))
+    groups, groups_test = np.arange(n) // 10, 1000 + np.arange(m) // 10
+    means = rng.standard_normal((k, 6))
+    x, x_test = ((means[v] + rng.standard_normal((len(v), 6))).astype(np.float32) for v in (y, y_test))
+
+    def made(train, test):
+        ids = [f"r{i}" for i in train] + [f"r{n + i}" for i in test]
+        return decompose(x[train], y[train], x_test[test], y_test[test], groups=(groups[train], groups_test[test]),
+                         probe="ridge", sample_ids=ids, metrics="balanced", n_threads=1).metric("balanced")  # fmt: skip
+
+    one, other = made(np.arange(n), np.arange(m)), made(rng.permutation(n), rng.permutation(m))
+    for name, e in one.estimates.items():
+        there = other.estimates[name]
+        # sums of float32 in another order
+        assert (e.df, e.low, e.high) == pytest.approx((there.df, there.low, there.high), rel=1e-6), name
+
+
+def test_groups_of_one_effective_unit_a_class_have_an_interval_of_the_balanced_error():
+    rng = np.random.default_rng(396)  # a class of one test group, shared with others: its degrees were 0
+    n, m, k = 60, 30, 3
+    y, y_test = rng.choice(k, n), rng.choice(k, m)
+    groups = rng.integers(0, 12, n), 1000 + rng.integers(0, 4, m)
+    x, x_test = rng.normal(size=(n, 3)).astype(np.float32), rng.normal(size=(m, 3)).astype(np.float32)
+    found = decompose(x, y, x_test, y_test, probe="ridge", groups=groups, metrics="balanced", n_threads=1)
+    assert found.metric("balanced").estimates["risk_us"].df >= 1
+
+
 def test_classes_without_test_rows_are_said(data):
     x, y, x_test, y_test = data
     some = y_test > 0

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+import scipy.optimize
 from reference import geometry as reference
 from ssl_risk_rs import stats
 from ssl_risk_rs.bank import FeatureBank
@@ -264,6 +265,34 @@ def test_the_frame_has_a_row_for_each_statistic():
     assert found.frame().equals(frame.head(len(found.statistics)))
     assert np.all(np.diff(found.spectrum) <= 0)
     assert all(s.better in Direction for s in STATISTICS.values())
+
+
+@pytest.mark.parametrize("offset", [100, 1000])
+def test_the_evidence_is_that_of_the_best_of_several_maxima(offset):
+    """Against a search over both precisions; a rare class and a mean make a maximum at w = 0 beside another."""
+    rng = np.random.default_rng(3)
+    y = rng.choice(4, 300, p=[0.6, 0.3, 0.09, 0.01])
+    z = (rng.standard_normal((4, 20))[y] + rng.standard_normal((300, 20))).astype(np.float32) + np.float32(offset)
+    wide = z.astype(np.float64)
+    values, vectors = np.linalg.eigh(wide.T @ wide)
+
+    def evidence(c: int) -> float:
+        target = (y == c).astype(float)
+        along = vectors.T @ (wide.T @ target)
+
+        def best_at(log_t: float) -> float:
+            t = math.exp(log_t)
+            w = along / (t + values)
+            left = target @ target - 2 * w @ along + w @ (values * w) + t * (w @ w)
+            return 0.5 * (np.log(t / (t + values)).sum() - 300 * (np.log(2 * math.pi * left / 300) + 1)) / 300
+
+        grid = np.linspace(math.log(1e-8), math.log(1e14), 2001)
+        near = grid[int(np.argmax([best_at(t) for t in grid]))]
+        return -scipy.optimize.minimize_scalar(lambda t: -best_at(t), bounds=(near - 0.1, near + 0.1), method="bounded",
+                                               options={"xatol": 1e-9}).fun  # fmt: skip
+
+    # moments of features with a mean far from 0 are float32 sums: they move the evidence by 1e-4
+    assert stats(z, y).value("logme") == pytest.approx(np.mean([evidence(c) for c in range(4)]), abs=1e-4)
 
 
 def test_a_class_that_features_tell_nothing_of_has_the_evidence_of_no_weights():

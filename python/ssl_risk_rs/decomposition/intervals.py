@@ -215,12 +215,12 @@ def _grade(rows: RowScores, name: str, df: float, factor: float) -> Grade:
         fewest = min(_groups(rows, which) or 0 for which in used)
         if fewest < LEAST_GROUPS:
             return Grade.NONE
-        if fewest < INDICATIVE_GROUPS or df < FEW_DF:
+        if fewest < INDICATIVE_GROUPS:
             return Grade.INDICATIVE
-        if fewest < FEW_GROUPS:
-            return Grade.FEW_GROUPS
-    if factor > MUCH_TOO_OPTIMISTIC:
+    if df < FEW_DF or factor > MUCH_TOO_OPTIMISTIC:
         return Grade.INDICATIVE
+    if rows.grouped and fewest < FEW_GROUPS:
+        return Grade.FEW_GROUPS
     few = _deciding(rows, name) < FEW_ROWS
     return Grade.FEW_ROWS if few else Grade.SOUND
 

@@ -121,6 +121,14 @@ def check_targets(task: Task) -> None:
     """Raise ParameterError for a target that is constant on the training rows, as a label is that none or all have."""
     assert task.targets is not None  # a task of classes has none
     train = task.targets[task.train_rows]
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        spread = train.var(0)
+    if (extreme := np.flatnonzero(~np.isfinite(spread) | ((spread == 0) & (train.min(0) < train.max(0))))).size:
+        name, size = task.target_names[extreme[0]], np.abs(train[:, extreme[0]]).max()
+        raise ParameterError(
+            f"the target {name!r} has values of up to {size:g}, whose squares are no double precision numbers: give "
+            "it in another unit"
+        )
     still = np.flatnonzero(train.min(0) == train.max(0))  # the mean of equal numbers rounds: their variance is not 0
     if not len(still):
         return

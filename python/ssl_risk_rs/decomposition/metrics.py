@@ -1,5 +1,6 @@
 """The quantities of a decomposition in other metrics than the 0-1 error, from the rows that were judged anyway."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.intervals import quantify_by
+from ssl_risk_rs.decomposition.variation import lacked_classes
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import (
@@ -80,5 +82,7 @@ def measure_metrics(
             own.append(Note("calibrated_by_chance", {"percent": 100 * chance, "rows": len(judged.test_labels)}))
         if metric.mean == "classes" and absent:
             own.append(Note("balanced_without_classes", {"classes": absent, "total": classes}))
+        if math.isinf(metric.high) and (lacked := lacked_classes(judged)):
+            own.append(Note("variation_without_classes", {"label": metric.label, "classes": lacked}))
         found.append(MetricEstimates(metric.name, of_metric.estimates, tuple(own)))
     return tuple(found), tuple(notes)

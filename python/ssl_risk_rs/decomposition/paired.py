@@ -482,10 +482,12 @@ def _grade(contrast: _Contrast, quantity: Quantity, df: float, discordant: int, 
         fewest = min((rows.groups_train or 0) if s == "train" else rows.sets[s].n_units for s in used)
         if fewest < LEAST_GROUPS:
             return Grade.NONE
-        if fewest < INDICATIVE_GROUPS or df < FEW_DF:
+        if fewest < INDICATIVE_GROUPS:
             return Grade.INDICATIVE
-        if fewest < FEW_GROUPS:
-            return Grade.FEW_GROUPS
+    if df < FEW_DF:
+        return Grade.INDICATIVE
+    if rows.grouped and fewest < FEW_GROUPS:
+        return Grade.FEW_GROUPS
     if in_sample:
         factors = [e.factors[risk] for e in contrast.encoders for risk in quantity.weights]
         crowded = frozenset[str]().union(*(e.crowded for e in contrast.encoders))

@@ -98,7 +98,7 @@ def paper(
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,
     )
-    notes = [Note("paper_protocol")]
+    notes = [Note("paper_protocol"), *_notes_on_groups(task, in_subset)]
     notes += [penalty_note(f"The penalty {_RISK[name]}", p) for name, p in penalties.items() if not p.inside]
     return Judged(
         judgements,
@@ -110,13 +110,39 @@ def paper(
     )
 
 
+def _notes_on_groups(task: Task, in_subset: np.ndarray) -> list[Note]:
+    if task.groups is None:
+        return []
+    groups = task.groups[task.train_rows]
+    cut = np.intersect1d(groups[in_subset], groups[~in_subset])
+    return [Note("paper_cuts_groups", {"cut": len(cut), "total": len(np.unique(groups))})] if len(cut) else []
+
+
 _RISK = {"tuned_af": "of R_AF", "tuned_as": "of R_AS", "tuned_us": "of R_US", "tuned_sup": "of R_ΦF"}
 
 
 def _split(task: Task, rows: np.ndarray, size: int | float) -> tuple[np.ndarray, np.ndarray]:
-    """Rest and stratified part of `rows`, as the authors draw them."""
+    """Rest and stratified part of `rows`, as the authors draw them.
+
+    Raises
+    ------
+    ParameterError where a class has a single row, or a part has fewer rows than there are classes.
+    """
     from sklearn.model_selection import train_test_split
 
+    classes, counts = np.unique(task.labels[rows], return_counts=True)
+    if counts.min() < 2:
+        name = task.class_names[int(classes[counts.argmin()])]
+        raise ParameterError(
+            f"the paper's protocol cuts the rows of each class in two, and class {name} has one training row; use "
+            "--protocol strict"
+        )
+    smallest = min(size, len(rows) - size) if size >= 1 else int(size * len(rows))
+    if smallest < len(classes):
+        raise ParameterError(
+            f"the paper's protocol sets aside rows of each of {len(classes)} classes, and there are {smallest} to set "
+            "aside (as many as test rows, or half of a class); use --protocol strict"
+        )
     rest, part = train_test_split(rows, stratify=task.labels[rows], test_size=size, random_state=PAPER_SEED)
     return np.sort(rest), np.sort(part)
 

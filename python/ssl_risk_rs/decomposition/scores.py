@@ -46,6 +46,7 @@ class RowScores:
         groups, groups_test = common_groups(judged)
         spans = groups is not None and groups_test is not None and spans_classes(groups, y, groups_test, y_test)
         self.grouped = groups is not None
+        self.spans = spans
         # where every class weighs the same, drawing other class shares changes nothing
         self.mixed = (spans or (random_counts and not self.grouped)) and metric.mean != "classes"
         self.sets = {
@@ -153,7 +154,7 @@ class RowScores:
     def degrees(self, name: str, weights: np.ndarray) -> float:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""
         units = self.sets[name]
-        if self.mixed:
+        if self.mixed or self.spans:  # a group of several classes is of no stratum
             return max(units.whole - 1, 1e-9)
         # equal scores give parts of ±1e-21; those below zero would make the degrees 0
         part = np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0)

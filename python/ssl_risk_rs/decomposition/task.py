@@ -154,7 +154,10 @@ def _of_arrays(
         for part, of_part, rows in (("train", groups[0], n), ("test", groups[1], m)):
             if len(of_part) != rows:
                 raise ShapeError(f"groups of the {part} rows have {len(of_part)} entries, expected {rows}")
-        group_names, codes = _groups([*groups[0], *groups[1]])
+        every = [*groups[0], *groups[1]]
+        group_names, of_kept = _groups([every[row] for row in np.flatnonzero(kept).tolist()])
+        codes = np.zeros(n + m, np.int64)
+        codes[kept] = of_kept
     names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
     return Task(
         Features.of_arrays(train_x, test_x),

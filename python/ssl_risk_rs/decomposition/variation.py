@@ -11,16 +11,17 @@ from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, risk_of, row_values, row_weights
 
-__all__ = ["ProbeScores", "contrast_probe_variance", "optimism", "probe_variance"]
+__all__ = ["ProbeScores", "contrast_probe_variance", "lacked_classes", "optimism", "probe_variance"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Replicates:
-    """Probes that each lack a part of the training rows, judged on the test rows, and what makes their variance that
-    of a probe of all rows."""
+    """Probes that each lack a part of the training rows, judged on the test rows, what makes their variance that of a
+    probe of all rows, and the classes that each lacks altogether: bool (probes, k)."""
 
     outcomes: tuple[Outcome, ...]
     scale: float
+    lacks: np.ndarray
 
 
 def probe_variance(judged: Judgements, units: Units, metric: Metric = ERROR) -> tuple[float, float]:
@@ -101,7 +102,22 @@ def _of_folds(judged: Judgements, metric: Metric) -> _Replicates | None:
     predicted = np.zeros(margins.shape[1], np.uint32)  # no metric reads it
     count, n, folded = len(margins), len(judged.train_labels), int((judged.subset < 0).sum())
     outcomes = tuple(Outcome(predicted, *arrays) for arrays in zip(wrong, losses, margins, strict=True))
-    return _Replicates(outcomes, (count - 1) ** 2 / count * folded / n)
+    return _Replicates(outcomes, (count - 1) ** 2 / count * folded / n, _lacked_by_folds(judged, count))
+
+
+def _lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
+    """Classes without a row among those that a fold's probe was fitted on: bool (count, k)."""
+    k = len(judged.class_names)
+    fitted = [judged.train_labels[~judged.in_subset & (judged.fold != fold)] for fold in range(count)]
+    return np.stack([np.bincount(labels, minlength=k) == 0 for labels in fitted])
+
+
+def lacked_classes(judged: Judgements) -> int:
+    """Classes with test rows that some fold's probe was fitted without."""
+    if judged.fold_margins is None:
+        return 0
+    there = np.bincount(judged.test_labels, minlength=len(judged.class_names)) > 0
+    return int((_lacked_by_folds(judged, len(judged.fold_margins)).any(0) & there).sum())
 
 
 def _of_complements(judged: Judgements) -> _Replicates | None:
@@ -109,12 +125,19 @@ def _of_complements(judged: Judgements) -> _Replicates | None:
         return None
     n = len(judged.train_labels)
     size = float(np.mean(np.bincount(judged.subset[judged.in_subset])))
-    return _Replicates(judged.cs, (n - size) ** 2 / (size * n))
+    k = len(judged.class_names)
+    fitted = [judged.train_labels[judged.subset != j] for j in range(judged.n_subsets)]
+    lacks = np.stack([np.bincount(labels, minlength=k) == 0 for labels in fitted])
+    return _Replicates(judged.cs, (n - size) ** 2 / (size * n), lacks)
 
 
 def _smoothed(judged: Judgements, replicates: _Replicates, metric: Metric) -> np.ndarray | None:
     """Scores of the probes on the test rows, (probes, n_te), whose means over the rows are their risks; errors are
-    smoothed. None where all margins are equal."""
+    smoothed. None where all margins are equal.
+
+    A probe that was fitted without a class gives its rows a probability of nearly 0. A sample of these class counts has
+    the class: where losses have no bound, such rows vary as far as the other probes do, whose mean stands in.
+    """
     n = len(judged.test_labels)
     weights = row_weights(metric, judged.test_labels, len(judged.class_names))
     spread = float(np.std(judged.us.margin)) * n ** (-1 / 5)
@@ -126,7 +149,13 @@ def _smoothed(judged: Judgements, replicates: _Replicates, metric: Metric) -> np
     for outcome in replicates.outcomes:
         wrong = ndtr(-outcome.margin.astype(np.float64) / spread) if metric.smoothed else None
         found.append(n * weights * row_values(metric, outcome, weights, wrong))
-    return np.stack(found)
+    scores = np.stack(found)
+    if math.isfinite(metric.high):
+        return scores
+    lacking = replicates.lacks[:, judged.test_labels]
+    others = (~lacking).sum(0)
+    mean = np.where(lacking, 0.0, scores).sum(0) / np.maximum(others, 1)
+    return np.where(lacking, mean, scores)
 
 
 def _between(smooth: np.ndarray, units: Units) -> float:

@@ -1,6 +1,7 @@
 """Statistics as formulas of eigenvalues, class means and sums; float64. Definitions and sources: docs/geometry.md."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,6 +18,11 @@ LEAST_POINTS = 5
 #: relative change of the ratio of precisions at which the evidence is at its maximum
 EVIDENCE_TOL = 1e-10
 EVIDENCE_STEPS = 2000
+#: share of ‖y‖² below which a residual is rounding
+EXACT = 1e-10
+#: least and largest t, in units of the largest eigenvalue; points of the grid between them; golden sections, which
+#: leave 0.618^24 of two of its steps: 1.5e-5 in log t, of which the evidence next to a maximum has the square
+EDGES, STARTS, SECTIONS = (1e-10, 1e10), 61, 24
 
 
 def entropy_rank(values: np.ndarray, epsilon: float = 0.0) -> float:
@@ -96,10 +102,12 @@ def log_evidence(
 
     With prior precision a, noise precision b and t = a/b, in the eigenbasis of FᵀF (λ, and z = Vᵀ Fᵀ y):
 
-        w = z/(t + λ)      γ = Σ λ/(t + λ)      r² = ‖y‖² − Σ z²/λ + Σ (z²/λ)(t/(t + λ))²
-        a = γ/‖w‖²         b = (n − γ)/r²       (repeated until t stays)
-        (where F tells nothing of y, t grows without bound: w = 0 is best, and L has its limit)
+        w = z/(t + λ)      γ = Σ λ/(t + λ)      r² = ‖y‖² − Σ z²/λ + Σ (z²/λ)(t/(t + λ))²      b = n/(r² + t ‖w‖²)
         L = ½ (Σ log a − Σ log(a + b λ) + n log b − b r² − a ‖w‖² − n log 2π)
+
+    L may have several maxima over t, one of them at infinity, where w = 0: t is the best of a grid, made precise
+    between its neighbours. Where F fits y exactly L has no bound towards t = 0; the maximum that there may be elsewhere
+    is the point where t = γ/‖w‖² · r²/(n − γ), looked for from t = 1.
 
     Parameters
     ----------
@@ -108,24 +116,63 @@ def log_evidence(
     z2 = along**2
     explained = z2 / eigenvalues
     unexplained = np.maximum(counts - explained.sum(1), 0.0)
-    most = 1e10 * eigenvalues.max()
-    t = np.full(len(along), 1.0)
-    done = np.zeros(len(along), bool)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for _ in range(EVIDENCE_STEPS):
-            gamma, square, residual = _precision_terms(eigenvalues, z2, explained, unexplained, t)
-            after = np.where(done, t, np.minimum(gamma / square * residual / (n - gamma), most))
-            done |= np.abs(after - t) <= EVIDENCE_TOL * t
-            t = after
-            if done.all():
-                break
-        gamma, square, residual = _precision_terms(eigenvalues, z2, explained, unexplained, t)
-        b = (n - gamma) / residual
+    bounded = unexplained > EXACT * counts
+
+    def at(t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _precision_terms(eigenvalues, z2, explained, unexplained, t)
+
+    def evidence(t: np.ndarray) -> np.ndarray:
+        _, square, residual = at(t)
         shrunk = np.log(t[:, None] / (t[:, None] + eigenvalues)).sum(1)  # Σ log a − log(a + b λ)
-        found = shrunk + n * np.log(b / (2 * math.pi)) - b * (residual + t * square)
+        return np.asarray(shrunk + n * np.log(n / (2 * math.pi * (residual + t * square))) - n)
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        least, most = (edge * eigenvalues.max() for edge in EDGES)
+        grid = np.geomspace(least, most, STARTS)
+        best = np.argmax([_at_one(t, eigenvalues, z2, explained, unexplained, n) for t in grid], axis=0)
+        t = np.exp(_highest(lambda log_t: evidence(np.exp(log_t)), np.log(grid), best))
+        stationary, done = _stationary(at, n, most, ~bounded)
+        t = np.where(bounded, t, stationary)
+        found, residual = evidence(t), at(t)[2]
     # residuals that are rounding of ‖y‖²: the labels are fitted exactly, and the evidence has no bound
-    exact = ~np.isfinite(found) | (residual <= 1e-10 * counts)
+    exact = ~np.isfinite(found) | (residual <= EXACT * counts)
     return np.where(exact, math.nan, found / (2 * n)), done | exact
+
+
+def _at_one(
+    t: float, eigenvalues: np.ndarray, z2: np.ndarray, explained: np.ndarray, unexplained: np.ndarray, n: int
+) -> np.ndarray:
+    """The evidence of every class at one t, (k,), but for what does not depend on t."""
+    below = t + eigenvalues
+    left = unexplained + explained @ (t / below) ** 2 + t * (z2 @ below**-2.0)
+    return np.asarray(np.log(t / below).sum() - n * np.log(left))
+
+
+def _highest(value: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Where each of k functions is highest, by golden sections between the neighbours of the best point of a grid."""
+    left, right = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, len(grid) - 1)]
+    golden = (math.sqrt(5) - 1) / 2
+    for _ in range(SECTIONS):
+        one, other = right - golden * (right - left), left + golden * (right - left)
+        rises = value(one) < value(other)
+        left, right = np.where(rises, one, left), np.where(rises, right, other)
+    middle = (left + right) / 2
+    return np.asarray(np.where(value(grid[best]) > value(middle), grid[best], middle))
+
+
+def _stationary(
+    at: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]], n: int, most: float, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """t from 1 on, repeated until it stays, of the classes wanted; and which have settled or are not wanted."""
+    t, done = np.full(len(wanted), 1.0), ~wanted
+    for _ in range(EVIDENCE_STEPS):
+        if done.all():
+            break
+        gamma, square, residual = at(t)
+        after = np.where(done, t, np.minimum(gamma / square * residual / (n - gamma), most))
+        done = done | (np.abs(after - t) <= EVIDENCE_TOL * t)
+        t = after
+    return t, done
 
 
 def _precision_terms(

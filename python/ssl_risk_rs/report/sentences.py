@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.report.numbers import hundred
+from ssl_risk_rs.results.compare import RANK_DIGITS
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -118,7 +119,7 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
-        if quantity.below_zero and e.estimate < 0:
+        if quantity.below_zero and round(e.estimate, RANK_DIGITS) < 0:
             weight = "its interval holds 0" if not e.high < 0 else "more than chance explains"
             values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
             said.append(Note("negative", values))

@@ -74,9 +74,11 @@ def _heading(result: Decomposition, provenance: Provenance) -> Iterator[str]:
     yield "  " + " · ".join(facts)
     if sizes.groups_train is not None:
         column = f" of {provenance.group}" if provenance.group else ""
+        strict = method.protocol == "strict"  # the paper's protocol cuts rows
+        whole, held = ("whole groups", "of them held out") if strict else ("groups", "with held-out rows")
         yield (
-            f"  whole groups{column}: {sizes.groups_train:,} in the training rows ({sizes.groups_subset:,} of them "
-            f"held out), {sizes.groups_test:,} in the test rows"
+            f"  {whole}{column}: {sizes.groups_train:,} in the training rows ({sizes.groups_subset:,} {held}), "
+            f"{sizes.groups_test:,} in the test rows"
         )
 
 

@@ -7,6 +7,10 @@ from enum import Enum
 __all__ = ["Estimate", "Grade", "wilson"]
 
 
+#: share of the variance of n independent rows below which a variance is the rounding of none
+ROUNDING = 1e-9
+
+
 class Grade(str, Enum):
     """How far an interval can be trusted."""
 
@@ -47,9 +51,9 @@ class Estimate:
 
 
 def wilson(p: float, variance: float, n: float, quantile: float) -> tuple[float, float]:
-    """Wilson's interval of a risk with n_eff = p(1 − p)/variance rows, `n` where either is 0."""
+    """Wilson's interval of a risk with n_eff = p(1 − p)/variance rows, `n` where either is 0 but for rounding."""
     spread = p * (1 - p)
-    n_eff = spread / variance if variance > 0 and spread > 0 else n
+    n_eff = spread / variance if spread > 0 and variance > ROUNDING * spread / n else n
     shrink = 1 + quantile**2 / n_eff
     centre = (p + quantile**2 / (2 * n_eff)) / shrink
     half = quantile / shrink * math.sqrt(spread / n_eff + quantile**2 / (4 * n_eff**2))

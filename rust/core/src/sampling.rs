@@ -23,8 +23,8 @@ pub fn sample_keys<S: AsRef<str>>(ids: &[S], seed: u64) -> Vec<u64> {
 /// `keys` and `labels` are indexed by row, as is the result ([`NO_CELL`] outside `rows`).
 ///
 /// # Errors
-/// [`Error::Parameter`] if the subsets would take more than half of the rows, a class would lose all of its
-/// rows to them, or there are more than 254 cells.
+/// [`Error::Parameter`] if the subsets would take more than half of the rows, or all rows of some class, or there are
+/// more than 254 cells.
 pub fn assign_cells(
     keys: &[u64],
     rows: &[u32],
@@ -51,7 +51,7 @@ pub fn assign_cells(
     }
     // the order of the classes: by their smallest key
     members.sort_unstable_by_key(|class| (keys[class[0] as usize], class[0]));
-    let quotas = quotas(&members, labels, subset_size, n_subsets)?;
+    let quotas = quotas(&members, subset_size, n_subsets)?;
     let mut cells = vec![NO_CELL; labels.len()];
     let mut dealt = 0;
     for (class, quota) in members.iter().zip(quotas) {
@@ -76,23 +76,31 @@ fn check_cells(n_folds: usize, n_subsets: usize) -> Result<()> {
     Ok(())
 }
 
-/// Rows of each class in one subset: largest remainders of its share, equal ones in the order of `members`.
-fn quotas(members: &[Vec<u32>], labels: &[u32], subset_size: usize, n_subsets: usize) -> Result<Vec<usize>> {
+/// Rows of each class in one subset: largest remainders of its share, equal ones in the order of `members`. A class keeps
+/// a row outside of the subsets: what it has not for them is taken from those with the next remainders.
+fn quotas(members: &[Vec<u32>], subset_size: usize, n_subsets: usize) -> Result<Vec<usize>> {
     let n: usize = members.iter().map(Vec::len).sum();
     let share = |c: usize| members[c].len() * subset_size;
-    let mut quotas: Vec<usize> = (0..members.len()).map(|c| share(c) / n.max(1)).collect();
+    let most = |c: usize| (members[c].len() - 1) / n_subsets.max(1);
+    let mut quotas: Vec<usize> = (0..members.len()).map(|c| (share(c) / n.max(1)).min(most(c))).collect();
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by_key(|&c| (std::cmp::Reverse(share(c) % n.max(1)), c));
-    let missing = subset_size.min(n) - quotas.iter().sum::<usize>();
-    for &c in order.iter().take(missing) {
-        quotas[c] += 1;
-    }
-    if let Some(c) = (0..members.len()).find(|&c| quotas[c] * n_subsets >= members[c].len()) {
-        return Err(Error::Parameter(format!(
-            "class {} has {} training rows, too few for {n_subsets} held-out subsets; use fewer or smaller ones",
-            labels[members[c][0] as usize],
-            members[c].len()
-        )));
+    let mut missing = subset_size.min(n) - quotas.iter().sum::<usize>();
+    while missing > 0 {
+        let before = missing;
+        for &c in &order {
+            if missing > 0 && quotas[c] < most(c) {
+                quotas[c] += 1;
+                missing -= 1;
+            }
+        }
+        if missing == before {
+            return Err(Error::Parameter(format!(
+                "{n} rows of {} classes give no {n_subsets} held-out subsets of {subset_size} rows that leave a row of \
+                 each class; use fewer or smaller ones",
+                members.len()
+            )));
+        }
     }
     Ok(quotas)
 }

@@ -115,7 +115,8 @@ _TEMPLATES = {
     "draws_uncovered": "{size}: {classes} classes have no training row left to judge on; R_AS is that of the others.",
     # components
     "negative": "{label} is negative ({weight}): {meaning}.",
-    "no_twin": "There is no supervised twin, so approximation and usability are one row (--supervised names one).",
+    "no_twin": "There is no supervised twin, so approximation and usability are one row (--supervised names one, "
+    "--supervised-features beside features).",
     "not_pretrained_here": "The encoder was pretrained on {pretraining}, not on these images. "
     "Encoder generalization is then the shift between train and test, and usability absorbs the rest.",
     "no_control": "There is no control encoder: {reason}.",

@@ -58,11 +58,12 @@ def test_modes_sizes_and_orientation(tmp_path):
     uri = write(tmp_path)
     Image.new("L", (300, 200)).save(tmp_path / "train/ant/0.png")
     Image.new("RGBA", (2, 2)).save(tmp_path / "train/ant/1.png")
+    Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(tmp_path / "train/ant/2.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (9, 9)).save(tmp_path / "train/bee/x.jpg", exif=exif)
     found = findings("data", "check", uri)
-    assert found["modes"][0]["values"] == {"RGB": 23, "L": 1, "RGBA": 1}
+    assert found["modes"][0]["values"] == {"RGB": 22, "L": 1, "RGBA": 1, "I;16": 1}
     assert found["pixels"][0]["values"]["largest_width"] == 300 and found["pixels"][0]["values"]["smallest_width"] == 2
     (orientation,) = found["orientation"]
     assert orientation["status"] == "note" and orientation["values"] == {"oriented": 1}

@@ -1,6 +1,7 @@
 """Manifests: what a table lists is what the data set holds, and each fault of a table is counted by name."""
 
 import datetime
+import math
 import os
 import pickle
 import shutil
@@ -10,7 +11,9 @@ import polars as pl
 import pytest
 from PIL import Image
 from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.decomposition.targets import Target, bank_values, kind_of
 from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.extraction.cached import ensure_bank
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +46,7 @@ def saved(table: pl.DataFrame, path) -> str:
 def test_rows_labels_parts_and_further_columns(tmp_path, suffix):
     table = frame(
         tmp_path, group=[f"p{i // 2}" for i in range(12)], age=list(range(12)), note=["x", None] * 6,
-        code=["007", "12"] * 6, weight=[0.5 + i for i in range(12)],
+        code=["007", "12"] * 6, weight=[0.5 + i for i in range(12)], dose=[None, 2.5, 3.0] * 4, visits=[None, 3] * 6,
     ).sample(fraction=1, shuffle=True, seed=1)  # fmt: skip
     dataset = create_dataset(saved(table, tmp_path / f"rows.{suffix}"), group="group")
     samples = dataset.samples
@@ -58,7 +61,10 @@ def test_rows_labels_parts_and_further_columns(tmp_path, suffix):
             listed[name] for name in ("group", "age", "note", "code")
         )
         assert np.array_equal(np.asarray(dataset.load(row["row"])), np.asarray(Image.open(row["path"])))
-    assert samples.schema["age"] == pl.Int64 and samples.schema["code"] == pl.String
+        assert row["weight"] == listed["weight"] and row["visits"] == listed["visits"]
+        assert row["dose"] == listed["dose"] or (math.isnan(row["dose"]) and listed["dose"] is None)
+    assert samples.schema["age"] == samples.schema["visits"] == pl.Int64 and samples.schema["code"] == pl.String
+    assert samples.schema["weight"] == samples.schema["dose"] == pl.Float64
     again = pickle.loads(pickle.dumps(dataset))
     assert again.samples.equals(samples) and again.where(3) == dataset.where(3)
 
@@ -226,6 +232,17 @@ def test_a_file_of_a_spreadsheet(tmp_path):
     (tmp_path / "rows.csv").write_text("\n".join(lines).removeprefix("\ufeff"), encoding="latin-1")
     with pytest.raises(DataError, match=r"line 2 is no UTF-8 text .*iconv -f LATIN1"):
         len(create_dataset(f"manifest:{tmp_path / 'rows.csv'}"))
+
+
+def test_a_target_and_a_bank_are_the_same_from_csv_and_parquet(tmp_path):
+    """Decimals of a csv were text: three doses were three classes, and each file refused the other's bank."""
+    table = frame(tmp_path, dose=[0.5, 1.0, 1.5] * 4, age=[20.25 + i for i in range(12)])
+    banks, kinds = [], []
+    for suffix in ("csv", "parquet"):
+        uri = saved(table, tmp_path / f"rows.{suffix}")
+        banks.append(ensure_bank("pixels:2", uri, store=tmp_path / "store"))
+        kinds.append([kind_of(bank_values(banks[-1], Target(name))) for name in ("dose", "age")])
+    assert banks[0].path == banks[1].path and kinds == [["numbers", "numbers"]] * 2
 
 
 def test_columns_that_are_not_kept_are_named(tmp_path):

@@ -681,7 +681,7 @@ def test_several_layers_from_one_pass(tmp_path):
         ),
         (
             ["extract", "-m", "random:tiny_convnet", "-d", "digits", "--limit", "x"],
-            1,
+            2,
             "neither N nor N/class",
         ),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,6 +117,31 @@ def test_another_spelling_of_a_path_finds_the_bank(tmp_path, monkeypatch):
     banks = [ensure_bank(f"ckpt:{name}", "digits", store=tmp_path / "s", limit=LIMIT) for name in names]
     assert len({bank.path for bank in banks}) == 1
     assert Path(banks[0].header["encoder_spec"]["random_twin"].removeprefix("ckpt:")).is_absolute()
+
+
+def test_a_run_is_named_as_it_was_asked_for_though_a_bank_of_copies_serves(tmp_path, monkeypatch):
+    from ssl_risk_rs.encoders.facts import bundled_path
+    from ssl_risk_rs.workflow.evaluate import evaluate
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for data in ("one", "two"):
+        Path(f"{data}.safetensors").write_bytes(bundled_path("demo_ssl").read_bytes())
+    for part, count in (("train", 20), ("test", 5)):
+        for label in "ab":
+            folder = Path("one", part, label)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    shutil.copytree("one", "two")  # sizes and times too
+    runs, said = [], []
+    for name in ("one", "two"):
+        model, data = f"ckpt:{name}.safetensors", f"folder:{tmp_path / name}"
+        run, _ = evaluate(model, data, probes=("ridge",), control="none", store=tmp_path / "s", say=said.append)
+        runs.append(run.provenance)
+    assert [(r.encoder, r.data) for r in runs] == [(f"ckpt:{n}.safetensors", n) for n in ("one", "two")]
+    assert runs[0].banks["encoder"].path == runs[1].banks["encoder"].path
+    assert sum("it is used" in sentence for sentence in said) == 1 and f"folder:{tmp_path / 'one'}" in said[-1]
 
 
 def test_options_of_an_architecture_are_told_apart(tmp_path):

@@ -19,6 +19,13 @@ def test_columns_are_told_apart(planted):
     assert study_table(planted.drop("encoder")).frame["encoder"][0] == "row 1"
 
 
+def test_a_column_without_values_is_no_text(planted, tmp_path):
+    """As a csv has it: sweeps of one's own encoders know no epochs and no batch size."""
+    table = planted.with_columns(epochs=pl.lit(None, pl.String), batch_size=pl.lit(None, pl.String))
+    found = study_table(table).frame
+    assert found["epochs"].null_count() == found["batch_size"].null_count() == found.height
+
+
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [

@@ -224,6 +224,23 @@ def test_tables_edited_by_hand(made: Path, tmp_path: Path):
             verify_table(table, file)
 
 
+def test_the_table_of_a_report_of_several_runs_holds(made: Path, tmp_path: Path):
+    """It has the runs and their differences, which are results of no run."""
+    run("report", made / "runs/a", made / "runs/b", "--latex", tmp_path / "t.tex")
+    text = (tmp_path / "t.tex").read_text()
+    assert text.count(r"\begin{tabular}") > 1
+    write_pack([made / "runs/a", made / "runs/b"], tmp_path / "p")
+    found = run("verify", tmp_path / "t.tex", tmp_path / "p")
+    assert "numbers are differences of encoders, which are passed over" in found.stderr
+    # a digit of a run is found as ever; differences alone are no table of results
+    changed = re.sub(r"\$(\d+\.\d)(\d)", lambda m: f"${m[1]}{(int(m[2]) + 1) % 10}", text, count=1)
+    (tmp_path / "changed.tex").write_text(changed)
+    run("verify", tmp_path / "changed.tex", tmp_path / "p", code=1)
+    tables = re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", text, re.DOTALL)
+    (tmp_path / "differences.tex").write_text("\n".join(t for t in tables if "$+" in t))
+    assert "a table of differences" in run("verify", tmp_path / "differences.tex", tmp_path / "p", code=1).stderr
+
+
 def test_the_record_is_not_believed(made: Path, tmp_path: Path):
     """A record whose estimates were changed, packed again with right hashes: the outcomes tell."""
     shutil.copytree(made / "runs/a", tmp_path / "a")

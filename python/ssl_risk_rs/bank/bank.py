@@ -96,7 +96,7 @@ class FeatureBank:
         BankError if another bank is there, naming what differs; ParameterError for samples or a header that
         a bank cannot have.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         checked = header_of(header)
         names = checked.class_names
         samples = checked_samples(samples, None if names is None else len(names))
@@ -145,7 +145,7 @@ class FeatureBank:
         ------
         BankError if there is no bank, or a file is damaged or cannot be read; `verify_path` then says what is.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         core = _core_bank(path)  # checks the manifest as far as it concerns the rows
         return cls(path, _document(path), core)
 
@@ -331,7 +331,7 @@ class FeatureBank:
         ------
         BankError naming part, block and rows of all that is damaged.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         try:
             found = _core.Bank.verify_path(path, progress)
         except OSError as error:

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ssl_risk_rs._limits import MOST_CONFIDENCE, MOST_SEED, MOST_SUBSETS, MOST_THREADS, TOLERANCE_BELOW
 
 __all__ = [
     "CONFIDENCE",
+    "LIMIT",
+    "PREPARATION",
     "SEED",
     "SPLITS",
     "THREADS",
@@ -35,6 +38,7 @@ __all__ = [
     "offline_option",
     "prepared_model",
     "print_rows",
+    "refuse_encoding",
     "refuse_shard",
     "say",
     "shard_option",
@@ -217,10 +221,41 @@ def offline_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+class LimitParam(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
+    """`N` or `N/class`, checked and handed over as text."""
+
+    name = "N|N/class"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ssl_risk_rs.datasets.limits import Limit
+        from ssl_risk_rs.errors import ParameterError
+
+        try:
+            Limit.parse(value)
+        except ParameterError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+LIMIT = LimitParam()
+
+
+def refuse_encoding(*more: str) -> None:
+    """Refuse options on the command line that say how images are encoded, and those named, beside features."""
+    ctx = click.get_current_context()
+    names = {param.name for param in extraction_options(click.Command("")).params} - {"offline"} | set(more)
+    for param in ctx.command.params:
+        if param.name in names and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
+            also = "; --supervised-features names the twin's" if param.name == "supervised" else ""
+            raise click.UsageError(
+                f"{param.opts[-1]} is of images that are encoded here, and --features are encoded already{also}"
+            )
+
+
 def extraction_options(command: Command) -> Command:
     """Options that say what the encoder sees and how it runs; `extraction_settings` reads them, and a `device`."""
     options = [
-        click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class."),
+        click.option("--limit", type=LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."),
         split_option,
         click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
         click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
@@ -330,10 +365,13 @@ def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
 
     named = [field.name for field in fields(ExtractionSettings) if field.name != "view"]  # `extract --views` sets it
     settings = ExtractionSettings(**{name: options.pop(name) for name in named})
-    layers = options.pop("layers")
+    named_layers = options.pop("layers")
+    layers = None if named_layers is None else [layer.strip() for layer in named_layers.split(",") if layer.strip()]
+    if layers == []:
+        raise click.UsageError("--layers names no layer; leave it out for the encoder's own, or say all")
     return {
         "settings": settings,
-        "layers": [layer.strip() for layer in layers.split(",") if layer.strip()] if layers else None,
+        "layers": layers,
         **{name: options.pop(name) for name in ("limit", "split", "img_size", "pool")},
     }
 

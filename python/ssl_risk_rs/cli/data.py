@@ -40,7 +40,9 @@ def list_(form: str) -> None:
 
 
 _group = click.option("--group", metavar="COLUMN", help="Column of groups: patients, slides, scenes.")
-_limit = click.option("--limit", metavar="N|N/class", help="Fewer images of each split, or of each class.")
+_limit = click.option(
+    "--limit", type=opt.LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."
+)
 
 
 @data.command()

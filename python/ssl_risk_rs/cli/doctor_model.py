@@ -13,7 +13,9 @@ LIMIT = "50/class"
 @click.command()
 @click.argument("name")
 @click.option("-d", "--data", help="Half precision is measured on these images; without them it is not.")
-@click.option("--limit", metavar="N|N/class", default=LIMIT, show_default=True, help="Fewer images of each split.")
+@click.option(
+    "--limit", type=opt.LIMIT, metavar="N|N/class", default=LIMIT, show_default=True, help="Fewer images of each split."
+)
 @opt.store_option
 @opt.device_option
 @opt.offline_option

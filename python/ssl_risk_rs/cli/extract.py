@@ -106,8 +106,8 @@ def extract(
             opt.say(f"{row['feature']}: {filled}.")
     opt.print_rows(rows, form)
     if views is not None and all(bank.complete for bank in found):
-        for feature in dict.fromkeys(bank.header["feature"] for bank in found):
-            first, *others = (bank.path for bank in found if bank.header["feature"] == feature)
+        for feature in dict.fromkeys(bank.header.feature for bank in found):
+            first, *others = (bank.path for bank in found if bank.header.feature == feature)
             line = ["ssl-risk-rs", "stats", str(first)]
             for path in others:
                 line += ["--views", str(path)]
@@ -115,12 +115,12 @@ def extract(
 
 
 def _row(bank: "FeatureBank") -> dict[str, Any]:
-    view = bank.header["view"]
+    view = bank.header.view
     return {
-        "encoder": bank.header["encoder"],
-        "feature": bank.header["feature"],
+        "encoder": bank.header.encoder,
+        "feature": bank.header.feature,
         **({} if view is None else {"view": view}),
-        "data": bank.header["data"],
+        "data": bank.header.data,
         "rows": bank.n_rows,
         "n_features": bank.n_features,
         "dtype": bank.dtype,

@@ -41,12 +41,13 @@ def fewshot(
     """
     asked = replace(asked, fields=_with_sizes(asked.fields))
     options["device"] = opt.encoder_device(asked.fields["device"])
-    prepared = opt.prepared_model(model or "", options)
+    said = {key: options.pop(key) for key in opt.PREPARATION}
     extraction = opt.extraction_settings(options)
     named = path or features
     if named is not None:
         if (path is not None and features is not None) or model is not None or data is not None:
             raise click.UsageError("name the features once: PATH, --features, or -m and -d")
+        opt.refuse_encoding()
         decompose_features(named, store, asked, ending, **options)
         return
     if any(options.values()):
@@ -56,7 +57,7 @@ def fewshot(
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
     evaluate_and_print(
-        prepared,
+        opt.prepared_model(model, said),
         opt.named_data(data),
         asked.beside_an_encoder(),
         ending,

@@ -55,19 +55,20 @@ def run(
     """
     options["device"] = opt.encoder_device(asked.fields["device"])
     said = {key: options.pop(key) for key in opt.PREPARATION}
-    models = tuple(opt.prepared_model(name, dict(said)) for name in model or (DEMO_MODEL,))
     extraction = opt.extraction_settings(options)
     if features is not None:
         if dry_run:
             raise click.UsageError("--dry-run tells what encoding takes, and --features are encoded already")
         if model or data is not None:
             raise click.UsageError("--features stands instead of --model and --data: give one or the other")
+        opt.refuse_encoding("supervised", "control")
         decompose_features(features, store, asked, ending, **options)
         return
     if any(options.values()):
         raise click.UsageError(
             "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with --features"
         )
+    models = tuple(opt.prepared_model(name, dict(said)) for name in model or (DEMO_MODEL,))
     asked = asked.beside_an_encoder()
     if not model:
         if data not in (None, "digits"):

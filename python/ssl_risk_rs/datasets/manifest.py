@@ -11,7 +11,14 @@ import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._labels import encode_labels
-from ssl_risk_rs._tables import find_column, has_no_text, numbers_or_text, read_table, text_column
+from ssl_risk_rs._tables import (
+    find_column,
+    has_no_text,
+    numbers_or_text,
+    numbers_unless_merged,
+    read_table,
+    text_column,
+)
 from ssl_risk_rs.datasets.parts import chosen_parts
 from ssl_risk_rs.datasets.pixels import open_picture
 from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, counted, existing_file, some, text
@@ -29,7 +36,6 @@ IDS = ("sample_id", "id")
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ].*)?")
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 class ManifestSource:
@@ -197,28 +203,30 @@ class ManifestSource:
 
 
 def column_array(column: "pl.Series") -> np.ndarray | None:
-    """A column as int64, float64, str, or objects where values are absent; None if it is empty or holds no values.
+    """A column as int64, float64 (NaN where a value is absent), str, or objects where values of the others are; None if
+    it is empty or holds no values.
 
-    Text that holds whole numbers only, as Python writes them, is int64.
+    Text that holds numbers only is numbers, as in a file of features (`numbers_unless_merged`).
     """
     import polars as pl
 
     if has_no_text(column.dtype) or column.dtype == pl.Binary or column.null_count() == len(column):
         return None
-    if column.dtype.is_integer() and not column.null_count():
-        whole = column.cast(pl.Int64, strict=False)
-        if not whole.null_count():  # beyond int64 the digits are kept
-            return np.asarray(whole.to_numpy())
-    if column.dtype.is_float() and not column.null_count():
+    if column.dtype == pl.String:
+        column = numbers_unless_merged(column)
+    if column.dtype.is_float():
         return np.asarray(column.cast(pl.Float64).to_numpy())
-    values = column.cast(pl.String).to_list()
-    if None in values:
-        array = np.empty(len(values), object)
-        array[:] = values
+    if column.dtype.is_integer():
+        whole = column.cast(pl.Int64, strict=False)
+        if whole.null_count() == column.null_count():  # beyond int64 the digits are kept
+            column = whole
+    else:
+        column = column.cast(pl.String)
+    if column.null_count():
+        array = np.empty(len(column), object)
+        array[:] = column.to_list()
         return array
-    if all(_WHOLE.fullmatch(value) for value in values):
-        return np.array([int(value) for value in values], np.int64)
-    return np.array(values)
+    return np.asarray(column.to_numpy()) if column.dtype == pl.Int64 else np.array(column.cast(pl.String).to_list())
 
 
 def labels_of(column: "pl.Series", where: str) -> tuple[np.ndarray, list[str]]:

@@ -53,7 +53,7 @@ def open_picture(file: str | bytes | Path | BinaryIO) -> Picture:
     try:
         with Image.open(os.fsdecode(file) if isinstance(file, (str, bytes, Path)) else file) as image:
             image.load()  # decode now: a truncated file must fail here, not in the transform
-            return Picture(eight_bit(image), _orientation(image))
+            return Picture(eight_bit(image), _orientation(image), image.mode)
     except Image.DecompressionBombError as error:
         raise DataError(
             f"it has more pixels than Pillow opens ({2 * (Image.MAX_IMAGE_PIXELS or 0):,}, against decompression "

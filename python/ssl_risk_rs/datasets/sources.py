@@ -85,10 +85,12 @@ class Listing:
 
 
 class Picture(NamedTuple):
-    """A decoded image as its file has it, in an 8-bit mode, and the orientation its EXIF data ask for (1: none)."""
+    """A decoded image in an 8-bit mode, the orientation that its EXIF data ask for (1: none), and the mode that its
+    file has; "" for that of the image."""
 
     image: "Image.Image"
     orientation: int = 1
+    mode: str = ""
 
 
 class Source(Protocol):

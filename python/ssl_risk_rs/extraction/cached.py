@@ -7,7 +7,7 @@ whether there is anything left to encode.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -132,7 +132,9 @@ def ensure_banks(
     say = say or (lambda _: None)
     asked = _look_up(model, data, store, layers, pool, img_size, limit, group, split, settings, say)
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
-        return {bank.header["feature"]: bank for bank in asked.found if bank is not None}
+        there = {bank.header.feature or "": bank for bank in asked.found if bank is not None}
+        _say_whose(model, asked.dataset, there, say)
+        return there
     from ssl_risk_rs.encoders.spec import choose_features
 
     encoder = _encoder(model, asked, layers, pool, img_size, shard, kept or KeptEncoder(), say)
@@ -147,7 +149,23 @@ def ensure_banks(
         if request is not None:
             feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]
             asked.store.remember(request, banks[feature].path.name)
+    _say_whose(model, asked.dataset, banks, say)
     return banks
+
+
+def _say_whose(
+    model: str, dataset: "ImageDataset", banks: "Mapping[str, FeatureBank]", say: Callable[[str], None]
+) -> None:
+    """Say that a bank was made from other files, whose content is the same."""
+    from ssl_risk_rs.encoders.names import parse_name
+
+    of_file = parse_name(model).kind in ("checkpoint", "code")
+    for bank in banks.values():
+        header = bank.header
+        if header.data not in (None, dataset.uri):
+            say(f"{bank.path} was made from {header.data}, whose images are those of {dataset.uri}: it is used.")
+        elif of_file and header.encoder not in (None, model):
+            say(f"{bank.path} was made by {header.encoder}, whose weights are those of {model}: it is used.")
 
 
 def forecast_banks(

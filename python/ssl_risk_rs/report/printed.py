@@ -52,10 +52,12 @@ class PrintedCell:
 
 @dataclass(frozen=True, slots=True)
 class PrintedTable:
-    """The cells of a table, and how many dashes stand for results that are not there."""
+    """The cells of a table, the dashes that stand for results that are not there, and how many numbers are differences
+    of encoders, which are no results of a run."""
 
     cells: tuple[PrintedCell, ...]
     dashes: tuple[tuple[tuple[tuple[str, str], ...], str], ...]
+    differences: int = 0
 
 
 def read_table(path: "str | Path") -> PrintedTable:
@@ -72,6 +74,8 @@ def read_table(path: "str | Path") -> PrintedTable:
         raise ParameterError(f"{path} is not UTF-8 text: give a .tex or .csv file") from error
     table = _csv(text, path) if path.suffix.lower() in (".csv", ".tsv") else _latex(text, path)
     if not table.cells:
+        if table.differences:
+            raise _only_differences(path)
         raise ParameterError(f"{path} holds no number of a table that could be verified")
     return table
 
@@ -102,12 +106,16 @@ def _csv(text: str, path: Path) -> PrintedTable:
     return PrintedTable(tuple(cells), ())
 
 
+def _only_differences(path: Path) -> ParameterError:
+    return ParameterError(
+        f"{path} is a table of differences, which cannot be verified: give the table of each run, as "
+        "ssl-risk-rs decompose --format csv or report --latex prints it"
+    )
+
+
 def _check_head(head: list[str], path: Path) -> None:
     if "difference" in head:
-        raise ParameterError(
-            f"{path} is a table of differences, which cannot be verified: give the table of each run, as "
-            "ssl-risk-rs decompose --format csv or report --latex prints it"
-        )
+        raise _only_differences(path)
     if not {"encoder", "quantity", "estimate"} <= set(head):
         raise ParameterError(f"{path} has no columns encoder, quantity and estimate: give what --format csv prints")
     for name in head:
@@ -133,6 +141,7 @@ def _csv_cell(row: Mapping[str, str], place: str) -> PrintedCell:
 
 def _latex(text: str, path: Path) -> PrintedTable:
     text = re.sub(r"(?<!\\)%.*", "", text)
+    differences = 0
     found = re.findall(r"\\begin\{tabular[*x]?\}.*?\\end\{tabular[*x]?\}", text, re.DOTALL)
     if not found:
         raise ParameterError(f"{path} holds no tabular: give a table as ssl-risk-rs report --latex writes it")
@@ -143,6 +152,11 @@ def _latex(text: str, path: Path) -> PrintedTable:
         lines = [line.strip() for line in re.split(r"\\\\(?:\[[^\]]*\])?", _RULES.sub("", body))]
         head, *rows = [_split(line) for line in lines if line]
         columns = [_column(cell, path) for cell in head]
+        if any(
+            _is_difference(kind, name, cell) for row in rows for (kind, name), cell in zip(columns, row, strict=False)
+        ):
+            differences += sum(kind == "quantity" for kind, _ in columns) * len(rows)
+            continue
         for row in rows:
             if len(row) != len(columns):
                 raise ParameterError(f"{path}: a row has {len(row)} cells, its head {len(columns)}: {' & '.join(row)}")
@@ -156,7 +170,14 @@ def _latex(text: str, path: Path) -> PrintedTable:
                     dashes.append((keys, name))
                 else:
                     cells.append(_cell(keys, name, cell, path))
-    return PrintedTable(tuple(cells), tuple(dashes))
+    return PrintedTable(tuple(cells), tuple(dashes), differences)
+
+
+def _is_difference(kind: str, quantity: str, cell: str) -> bool:
+    """Whether a cell is of a table of differences: those have signs, and a total below zero is no error."""
+    value = _LOOKS.sub("", _MARK.sub("", cell)).strip()
+    below_zero = value.startswith("-") and value[1:2].isdigit()  # dashes are of results that are not there
+    return kind == "quantity" and (value.startswith("+") or (quantity == "agg_risk" and below_zero))
 
 
 def _split(line: str) -> list[str]:

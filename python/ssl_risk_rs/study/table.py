@@ -278,6 +278,9 @@ def _fractions(frame: pl.DataFrame, components: Sequence[str]) -> pl.DataFrame:
 def _checked(frame: pl.DataFrame, choices: Iterable[Choice]) -> pl.DataFrame:
     for choice in choices:
         dtype = frame.schema[choice.name]
+        if choice.kind != "category" and frame[choice.name].null_count() == frame.height:
+            frame = frame.with_columns(pl.col(choice.name).cast(pl.Float64))  # a csv has no type for what is empty
+            continue
         if choice.kind != "category" and not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
             raise DataError(
                 f"the column {choice.name!r} holds {dtype}, and is examined as a {choice.kind}; "

@@ -121,7 +121,7 @@ def _decode(
                 found.corrupt.append(f"{dataset.where(row)}: {type(error).__name__}: {error}")
             else:
                 found.sizes.append(picture.image.size)
-                found.modes[picture.image.mode] += 1
+                found.modes[picture.mode or picture.image.mode] += 1
                 found.n_oriented += picture.orientation != 1
         found.seconds = time.perf_counter() - clock
         return found

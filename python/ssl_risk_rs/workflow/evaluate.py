@@ -8,6 +8,7 @@ from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
+from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report, once
 from ssl_risk_rs.results.provenance import Provenance
@@ -16,7 +17,7 @@ from ssl_risk_rs.workflow.facts import bank_facts
 from ssl_risk_rs.workflow.probes import decompose_each
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank import BankHeader, FeatureBank
 
 __all__ = ["choose_control", "choose_twin", "evaluate"]
 
@@ -88,7 +89,7 @@ def evaluate(
     bank = bank_of(model) if bank is None else bank
     header = bank.header
     spec = header.encoder_spec or {}
-    encoder, data_name = header.encoder or model, header.data_name or data
+    encoder, data_name = _encoder_name(model, header), _data_name(data, header)
     own = {"layers": None, "pool": None}  # twin and control choose their own features
     twin_name = choose_twin(spec, header.data_id, supervised, say)
     twin = None if twin_name is None else bank_of(twin_name, **own)
@@ -123,6 +124,21 @@ def evaluate(
         notes=tuple(Note("text", {"text": _sentence(note)}) for note in header.data_notes or ()),
     )
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
+
+
+def _encoder_name(model: str, header: "BankHeader") -> str:
+    """The encoder as the table names it. The bank of a file may have been made from a copy of it."""
+    return model if parse_name(model).kind in ("checkpoint", "code") else header.encoder or model
+
+
+def _data_name(data: str, header: "BankHeader") -> str:
+    """The data as the table names them. The bank may have been made from a copy of them."""
+    from ssl_risk_rs.datasets import create_dataset
+
+    try:
+        return create_dataset(data).name
+    except SslRiskError:  # elsewhere: a bank that another machine has filled
+        return header.data_name or data
 
 
 def _check_columns(data: str, target: Target) -> None:

@@ -75,6 +75,8 @@ def read_checkpoint(path: Path) -> object:
     hint = next((text for start, text in _FOREIGN.items() if head.lstrip().startswith(start)), None)
     if hint is None and len(head) == 64 and _is_tar(path):
         hint = "it is a tar archive (torch wrote such files before release 0.2): unpack it or load it with an old torch"
+    if not Path(path).stat().st_size:
+        raise EncoderError(f"{path} is empty: a copy or download of it ended early")
     raise EncoderError(f"{path} is neither a torch checkpoint nor a safetensors file" + (f"; {hint}" if hint else ""))
 
 

@@ -20,7 +20,6 @@ from ssl_risk_rs.errors import DataError, ShapeError
 __all__ = [
     "MAX_CLASSES",
     "EncodedLabels",
-    "check_codes",
     "check_test_classes",
     "encode_labels",
     "is_row",
@@ -105,31 +104,6 @@ def encode_labels(
     notes += _name_notes(codes.values(), names, everywhere)
     plain = class_names is None and names == [str(code) for code in range(len(names))]
     return EncodedLabels(codes, None if plain else names, kept, n_dropped, tuple(notes))
-
-
-def check_codes(labels: npt.ArrayLike, n_classes: int | None, where: str) -> np.ndarray:
-    """Class codes as int64 (n,), each from 0 to n_classes - 1.
-
-    Parameters
-    ----------
-    n_classes : number of classes, or None: any up to `MAX_CLASSES`
-    where : what the labels are called in a message
-
-    Raises
-    ------
-    ShapeError for labels that are no vector; DataError naming the first row that is no class.
-    """
-    codes = np.asarray(labels)
-    if codes.ndim != 1:
-        raise ShapeError(f"{where} have shape {codes.shape}, expected (n_samples,)")
-    if codes.dtype.kind not in "iu":
-        raise DataError(f"{where} are {codes.dtype}, expected whole numbers from 0")
-    wrong = (codes < 0) | (codes >= (MAX_CLASSES if n_classes is None else n_classes))
-    if wrong.any():
-        row = int(wrong.argmax())
-        known = "classes are numbered from 0" if n_classes is None else f"there are {n_classes} classes, from 0"
-        raise DataError(f"{where}: row {row} has class {codes[row]}; {known}")
-    return codes.astype(np.int64, copy=False)
 
 
 def check_test_classes(train: np.ndarray, test: np.ndarray, names: Sequence[str] | None, where_test: str) -> list[Note]:

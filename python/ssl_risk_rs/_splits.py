@@ -98,7 +98,6 @@ def take_at_most(
     count: int,
     *,
     per_class: bool,
-    seed: int = 0,
     groups: Sequence[object] | None = None,
 ) -> Bool[np.ndarray, " n"]:
     """Mask bool (n,) of at most `count` rows, or of `count` rows of each class: those with the smallest keys.
@@ -109,14 +108,14 @@ def take_at_most(
     labels = np.unique(labels, return_inverse=True)[1].ravel()
     if groups is None:
         strata = labels if per_class else np.zeros_like(labels)
-        return _rank_within(strata, sample_keys(sample_ids, seed)) < count
+        return _rank_within(strata, sample_keys(sample_ids)) < count
     names, codes = encode_groups(groups)
     strata = labels if per_class else np.zeros_like(labels)
     members = np.zeros((len(names), int(strata.max(initial=0)) + 1), np.int64)
     np.add.at(members, (codes, strata), 1)
     left = np.full(members.shape[1], count)
     taken = np.zeros(len(names), bool)
-    for group in np.argsort(sample_keys(names, seed), kind="stable"):
+    for group in np.argsort(sample_keys(names), kind="stable"):
         if (members[group] <= left).all():
             left -= members[group]
             taken[group] = True

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ssl_risk_rs._labels import check_codes, check_test_classes, encode_labels
+from ssl_risk_rs._labels import check_test_classes, encode_labels
 from ssl_risk_rs._notes import _TEMPLATES, Note
 from ssl_risk_rs.errors import DataError, ShapeError
 
@@ -212,21 +212,6 @@ def test_class_names():
 def test_names_that_look_alike_are_noted():
     (note,) = encode(["cat", "cat ", "dog"], ["cat", "cat ", "dog"], where="y").notes
     assert note.code == "class_names_nearly_equal" and "'cat' and 'cat '" in note.sentence()
-
-
-def test_check_codes():
-    assert check_codes(np.array([2, 0], np.uint8), 3, "y").dtype == np.int64
-    for value in (-1, 3, 2**32):
-        with pytest.raises(DataError, match=f"y: row 1 has class {value}; there are 3 classes"):
-            check_codes(np.array([0, value]), 3, "y")
-    with pytest.raises(DataError, match="row 0 has class 4294967296; classes are numbered from 0"):
-        check_codes(np.array([2**32]), None, "y")
-    with pytest.raises(DataError, match=f"row 0 has class {2**63 + 5}"):
-        check_codes(np.array([2**63 + 5], np.uint64), None, "y")
-    with pytest.raises(DataError, match="y are float64"):
-        check_codes(np.array([0.0]), 3, "y")
-    with pytest.raises(ShapeError, match=r"shape \(1, 1\)"):
-        check_codes(np.array([[0]]), 3, "y")
 
 
 def test_an_empty_part_is_no_matter_of_classes():

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from reference.described import best_by_setting, best_by_year, geometry, kendall, rank_change
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.study import Settings, read_table, run_study, study_table
 from ssl_risk_rs.study.advice import Support, advise
 from ssl_risk_rs.study.controlled import controlled_effects
-from ssl_risk_rs.study.describe import best_by_setting, best_by_year, geometry, kendall, rank_change, ranks
 from ssl_risk_rs.study.effects import adjusted
 from ssl_risk_rs.study.linear import linear_effects
-from ssl_risk_rs.study.tradeoffs import best_chances, front, spearman, tradeoffs
+from ssl_risk_rs.study.tradeoffs import best_chances, front, ranks, spearman, tradeoffs
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs._files import publish
-from ssl_risk_rs.encoders.weights.download import cache_dir
+from ssl_risk_rs._files import cache_folder, publish
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def images_digest() -> str:
 def golden_path(name: str) -> Path:
     """Where the golden vectors of an encoder lie, or would lie."""
     readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:60]
-    return cache_dir() / "golden" / f"{readable}--{sha256(name.encode()).hexdigest()[:12]}.npz"
+    return cache_folder() / "golden" / f"{readable}--{sha256(name.encode()).hexdigest()[:12]}.npz"
 
 
 def read_golden(path: Path) -> "tuple[GoldenFacts, dict[str, np.ndarray]] | None":

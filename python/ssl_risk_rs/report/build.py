@@ -11,7 +11,7 @@ from ssl_risk_rs.report.overview import components, facts, name_of
 from ssl_risk_rs.report.page import Chapter, Missing, Page, Section
 from ssl_risk_rs.report.sentences import place, short
 from ssl_risk_rs.results.compare import Comparison
-from ssl_risk_rs.results.counterpart import Counterpart
+from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["Material", "build_page"]
@@ -37,7 +37,7 @@ class Material:
     comparisons: tuple[Comparison, ...] = ()
     not_compared: str = "The report has one run."
     published: Mapping[tuple[int, str], Counterpart] = field(default_factory=dict)
-    not_published: Mapping[int, str] = field(default_factory=dict)
+    not_published: Mapping[int, NotPublished] = field(default_factory=dict)
     statistics: Mapping[int, tuple[Statistic, ...]] = field(default_factory=dict)
 
 
@@ -106,7 +106,7 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
 def _of_one(material: Material, i: int, d: Decomposition) -> list[Section | Missing]:
     run, key = material.runs[i], _key(i, d)
     beside = material.published.get((i, d.method.probe))
-    why = material.not_published.get(i, "The published table was not asked for; paper fetch brings it.")
+    why = material.not_published.get(i, NotPublished.NOT_FETCHED)
     return [
         components(run, d, key),
         details.labels(run, d, key),

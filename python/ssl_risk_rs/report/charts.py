@@ -50,6 +50,8 @@ _LETTER, _VALUE = 6.6, 36
 #: by how much of its width a text may be wider than it is measured
 _WIDER = 0.18
 _SIZE = 12
+#: pixels of a drawing over encoders
+_HEIGHT = 300
 #: pixels from the middle of a bar to its interval
 _BELOW = 14
 
@@ -263,7 +265,7 @@ def _whiskers(alt: ModuleType, ends: Sequence[Row], y: "Y", scale: "Scale", titl
 
 def lines(
     curves: Sequence[Line], width: int, *, x_title: str, y_title: str, percent_y: bool = True, log_y: bool = False,
-    ticks: Sequence[float] = (), zero: bool = False, height: int = 280,
+    ticks: Sequence[float] = (), height: int = 280,
 ) -> "LayerChart":  # fmt: skip
     """Curves over a logarithmic axis, each with its name at its right end, its own dashes and points."""
     alt = require("altair")
@@ -281,10 +283,7 @@ def lines(
             })  # fmt: skip
         tags.append({"curve": curve.label, "x": curve.x[-1], "y": factor * curve.y[-1]})
     seen = [v for r in rows for v in (r["y"], r["low"], r["high"]) if v is not None]
-    if log_y:
-        scale_y = alt.Scale(type="log", nice=False)
-    else:
-        scale_y = alt.Scale(domain=_domain(seen if not zero else [0, *seen]), nice=False)
+    scale_y = alt.Scale(type="log", nice=False) if log_y else alt.Scale(domain=_domain(seen), nice=False)
     _spread(tags, (max(seen) - min(seen)) * 22 / height if not log_y else 0)
     xs = sorted({row["x"] for row in rows})
     axis = alt.Axis(values=list(ticks) or xs, format=",~g", labelOverlap=True, grid=False, tickColor=FAINT)
@@ -324,7 +323,7 @@ def lines(
     return _finished(alt, layers, width, height, right=right, above=y_title)
 
 
-def area(columns: Sequence[Bar], width: int, *, height: int = 300) -> "LayerChart":
+def area(columns: Sequence[Bar], width: int) -> "LayerChart":
     """Stacked areas over encoders, least error first: each boundary is a sum of parts."""
     alt = require("altair")
     names = list(dict.fromkeys(name for bar in columns for name, _ in bar.parts))
@@ -349,7 +348,7 @@ def area(columns: Sequence[Bar], width: int, *, height: int = 300) -> "LayerChar
     totals = [{"at": i, "a": 100 * bar.total} for i, bar in enumerate(columns)]
     points_of = _values(alt, totals).mark_point(shape="circle", size=40, filled=True, color=INK, opacity=1)
     layers.append(points_of.encode(x=x, y="a:Q"))
-    return _finished(alt, layers, width, height, left=44, above="error, %")
+    return _finished(alt, layers, width, _HEIGHT, left=44, above="error, %")
 
 
 def radar(shapes: Mapping[str, Mapping[str, float]], width: int) -> "LayerChart":

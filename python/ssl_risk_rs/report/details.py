@@ -15,7 +15,7 @@ from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences,
 from ssl_risk_rs.report.published import label as published_label
 from ssl_risk_rs.report.sentences import MARKS, place, short
 from ssl_risk_rs.report.shots import forecast_sentences
-from ssl_risk_rs.results.counterpart import Counterpart
+from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import Penalty
@@ -248,14 +248,24 @@ def uncertainty(run: Run, result: Decomposition, key: str) -> Section:
     return Section(f"{key}-uncertainty", "What the intervals are made of", tuple(blocks))
 
 
-def published(run: Run, result: Decomposition, found: Counterpart | None, why: str, key: str) -> Section | Missing:
+_NOT_PUBLISHED = {
+    NotPublished.NOT_FETCHED: "The published table is not on this machine; paper fetch brings it.",
+    NotPublished.UNREADABLE: "The published table on this machine cannot be read; paper fetch brings it again.",
+    NotPublished.NOT_AMONG: "{encoder} is not among the published encoders, and {data} is not ImageNet-1K, of which "
+    "their numbers are.",
+}
+
+
+def published(
+    run: Run, result: Decomposition, found: Counterpart | None, why: NotPublished, key: str
+) -> Section | Missing:
     """The decomposition beside the published table; `why` there is nothing, where `found` is None."""
     title = "Beside the published encoders"
     if found is None:
-        command = (
-            "ssl-risk-rs paper fetch" if "paper fetch" in why else f"ssl-risk-rs paper show {place(run)} --as NAME"
-        )
-        return Missing(f"{key}-published", title, why, command)
+        among = why is NotPublished.NOT_AMONG
+        command = f"ssl-risk-rs paper show {place(run)} --as NAME" if among else "ssl-risk-rs paper fetch"
+        said = _NOT_PUBLISHED[why].format(encoder=run.provenance.encoder, data=run.provenance.data)
+        return Missing(f"{key}-published", title, said, command)
     blocks: list[Sentences | Table | Figure] = []
     if found.encoder is not None:
         rows = [

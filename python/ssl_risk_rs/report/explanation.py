@@ -33,7 +33,6 @@ _CHOICES = {
 }  # fmt: skip
 _NO_GAP = {
     NoGap.DECLINED: "it was declined (--no-gap)",
-    NoGap.NO_FEATURES: "the features are not at hand",
     NoGap.FILES: "the record does not name the files of the features; explain the files themselves",
     NoGap.BANK_GONE: "the feature bank of this run cannot be opened any more; extract it again",
     NoGap.TOO_LARGE: "it would take more than a minute, or more than 4 GB (--gap fits it where memory allows)",
@@ -324,7 +323,8 @@ def _probes(found: Explanation) -> Iterator[str]:
 def _gap(found: Explanation) -> Iterator[str]:
     gap = found.gap
     if gap is None:
-        reason = _NO_GAP[found.no_gap or NoGap.NO_FEATURES]
+        assert found.no_gap is not None  # there is a gap, or the reason why not
+        reason = _NO_GAP[found.no_gap]
         yield f"  Whether a linear layer is enough was not tested: {reason}."
         return
     yield f"  {_gap_sentence(gap)}"

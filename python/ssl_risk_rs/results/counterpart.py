@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from statistics import NormalDist
 
 from ssl_risk_rs._identity import data_id
@@ -21,10 +22,21 @@ from ssl_risk_rs.results.published import (
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["Beside", "Counterpart", "counterpart", "fault_notes"]
+__all__ = ["Beside", "Counterpart", "NotPublished", "counterpart", "fault_notes"]
 
 #: of the interval that the test rows of the published totals leave
 CONFIDENCE = 0.95
+
+
+class NotPublished(str, Enum):
+    """Why a run is not shown beside the published table."""
+
+    #: the table is not on this machine
+    NOT_FETCHED = "not_fetched"
+    #: it is damaged
+    UNREADABLE = "unreadable"
+    #: neither encoder nor data are published
+    NOT_AMONG = "not_among"
 
 
 @dataclass(frozen=True, slots=True)

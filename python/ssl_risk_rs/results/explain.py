@@ -57,8 +57,6 @@ class NoGap(str, Enum):
     """Why no non-linear probe was fitted."""
 
     DECLINED = "declined"
-    #: the record does not lead to features
-    NO_FEATURES = "no_features"
     #: features in files that the record does not name
     FILES = "files"
     #: the bank is not there any more

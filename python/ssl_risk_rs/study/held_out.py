@@ -54,9 +54,9 @@ def summary(law: str, left_out: str, points: LabelPoints, predicted: Float64[np.
     return HeldOut(law, left_out, math.sqrt(float(np.mean(off**2))), by, len(points), groups, r2)
 
 
-def held_out_paper(points: LabelPoints, by: By, *, judged: LabelPoints | None = None) -> HeldOut:
-    """The paper's law on left-out encoders or objectives: fitted on `points`, judged on `judged` (few-shot points)."""
-    judged = points.take(points.n_labels < points.n_full) if judged is None else judged
+def held_out_paper(points: LabelPoints, by: By) -> HeldOut:
+    """The paper's law on left-out encoders or objectives: fitted on all points, judged on the few-shot ones."""
+    judged = points.take(points.n_labels < points.n_full)
     groups = np.array(judged.encoder if by == "encoder" else judged.objective)
     fitted_on = np.array(points.encoder if by == "encoder" else points.objective)
     predicted = np.empty(len(judged))

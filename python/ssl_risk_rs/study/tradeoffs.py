@@ -9,9 +9,8 @@ import polars as pl
 from jaxtyping import Bool, Float64
 
 from ssl_risk_rs.study._extra import require
-from ssl_risk_rs.study.describe import ranks
 
-__all__ = ["IMAGENET_ROWS", "Front", "Member", "Tradeoff", "best_chances", "front", "tradeoffs"]
+__all__ = ["IMAGENET_ROWS", "Front", "Member", "Tradeoff", "best_chances", "front", "ranks", "tradeoffs"]
 
 #: rows that each published risk is judged on; components are differences of such risks
 IMAGENET_ROWS = 50_000
@@ -68,6 +67,13 @@ class Front:
     second: str
     members: tuple[Member, ...]
     n: int
+
+
+def ranks(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Ranks from 1; ties share their mean."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + 1 + ends) / 2)[place]
 
 
 def spearman(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> float:

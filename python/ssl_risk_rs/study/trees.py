@@ -21,17 +21,13 @@ from ssl_risk_rs.study.effects import Effect
 from ssl_risk_rs.study.table import StudyTable
 
 __all__ = [
-    "FEATURES", "METHOD", "Contributions", "Inputs", "Interaction", "Parameters", "TreeReport", "contributions",
+    "METHOD", "Contributions", "Inputs", "Interaction", "Parameters", "TreeReport", "contributions",
     "fit_trees", "inputs_of", "tree_report",
 ]  # fmt: skip
 
 METHOD = "trees"
-#: what the authors' smaller set of features has
-FEATURES = (
-    "objective", "architecture", "patch_size", "epochs", "pretraining_data", "projection2_arch", "nviews", "z_dim",
-    "family", "ssl_mode", "n_parameters", "n_augmentations", "optimizer", "projection_nparameters",
-)  # fmt: skip
 _ROUNDS = (50, 100, 200)
+_PAIRS_OF = 5  # choices whose interactions are told
 _LEAST = 20  # rows below which folds of folds are empty
 
 
@@ -126,11 +122,10 @@ class Contributions:
     interactions: tuple[Interaction, ...]
 
 
-def inputs_of(table: StudyTable, names: Sequence[str] | None = None) -> Inputs:
-    """The features of a table: by default all examined choices that vary."""
-    wanted = [c for c in table.choices if names is None or c.name in names]
+def inputs_of(table: StudyTable) -> Inputs:
+    """The features of a table: all examined choices that vary."""
     found, levels, cells = [], [], []
-    for choice in wanted:
+    for choice in table.choices:
         series = values(table.frame, choice)
         if choice.kind == "category":
             known = sorted(series.drop_nulls().unique().to_list())
@@ -213,7 +208,6 @@ def tree_report(
     table: StudyTable,
     component: str,
     *,
-    features: Sequence[str] | None = None,
     n_folds: int = 10,
     inner_folds: int = 4,
     by_group: bool = False,
@@ -223,14 +217,13 @@ def tree_report(
 
     Parameters
     ----------
-    features : names of the choices to split on; by default all that are examined
     by_group : folds are whole values of the table's column of groups (objectives), as inner folds are
 
     Raises
     ------
     ParameterError if there are fewer than twenty encoders with this component, or fewer than three groups.
     """
-    inputs = inputs_of(table, features)
+    inputs = inputs_of(table)
     rows, x, y, groups = _data(table, component, inputs)
     count = len(np.unique(groups))
     if len(y) < _LEAST:
@@ -288,9 +281,7 @@ def contributions(
     component: str,
     chosen: Parameters,
     *,
-    features: Sequence[str] | None = None,
     confidence: float = 0.95,
-    pairs_of: int = 5,
 ) -> Contributions:
     """Contributions of each choice to one component, from a fit on all rows.
 
@@ -299,9 +290,9 @@ def contributions(
     `effects` has for each choice its mean absolute contribution (level "importance"), for each level of a category the
     mean contribution of its encoders less that of the reference, and for a number the slope of the contributions.
     Intervals leave out each group (objective) in turn and fit again; contributions describe the model, and no p-value
-    belongs to them. `interactions` are Friedman's H² between the `pairs_of` choices that matter most.
+    belongs to them. `interactions` are Friedman's H² between the five choices that matter most.
     """
-    inputs = inputs_of(table, features)
+    inputs = inputs_of(table)
     rows, x, y, groups = _data(table, component, inputs)
     booster = fit_trees(x, y, inputs.categories, chosen)
     found = _contribution(booster, x)
@@ -318,7 +309,7 @@ def contributions(
         _effect(key, value, [j.get(key, math.nan) for j in jackknife], component, len(y), count, confidence)
         for key, value in whole.items()
     )
-    order = np.argsort(-np.abs(found[:, :-1]).mean(axis=0))[:pairs_of]
+    order = np.argsort(-np.abs(found[:, :-1]).mean(axis=0))[:_PAIRS_OF]
     return Contributions(
         component, inputs, rows, found[:, :-1], float(found[0, -1]), effects,
         tuple(_interactions(booster, x, inputs, [int(i) for i in order], component)),

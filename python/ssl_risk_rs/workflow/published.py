@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_risk_rs._files import OFFLINE, is_offline, publish
+from ssl_risk_rs._files import OFFLINE, cache_folder, is_offline, publish
 from ssl_risk_rs.encoders.catalogue import published_entry
-from ssl_risk_rs.encoders.weights.download import cache_dir
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.results.counterpart import Counterpart, counterpart
 from ssl_risk_rs.results.published import Published, read_published
@@ -48,7 +47,7 @@ class Fetched:
 
 def paper_folder() -> Path:
     """Where the files lie, or would lie."""
-    return cache_dir() / "paper" / COMMIT
+    return cache_folder() / "paper" / COMMIT
 
 
 def is_fetched() -> bool:

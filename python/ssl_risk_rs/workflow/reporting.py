@@ -10,7 +10,7 @@ from ssl_risk_rs.report.build import Material
 from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results.compare import Comparison, NotComparableError
-from ssl_risk_rs.results.counterpart import Counterpart
+from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.reading import run_folders
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow import published
@@ -48,7 +48,7 @@ def gather(
     comparisons, why = _compared(runs)
     if len(runs) > 1 and why:
         say(f"The runs are not compared row by row: {why}")
-    found, missing = _published(runs)
+    found, missing = _published(runs, say)
     return Material(
         runs,
         comparisons,
@@ -72,26 +72,20 @@ def _compared(runs: Sequence[Run]) -> tuple[tuple[Comparison, ...], str]:
         return (), f"{error}."
 
 
-def _published(runs: Sequence[Run]) -> tuple[dict[tuple[int, str], Counterpart], dict[int, str]]:
+def _published(
+    runs: Sequence[Run], say: Callable[[str], None]
+) -> tuple[dict[tuple[int, str], Counterpart], dict[int, NotPublished]]:
     """Each run beside the published table, or why not."""
-    absent = "The published table is not on this machine; paper fetch brings it."
     if not published.is_fetched():
-        return {}, dict.fromkeys(range(len(runs)), absent)
+        return {}, dict.fromkeys(range(len(runs)), NotPublished.NOT_FETCHED)
     try:
         table = published.load_published()
     except DataError as error:
-        return {}, dict.fromkeys(range(len(runs)), f"{error}.")
-    found: dict[tuple[int, str], Counterpart] = {}
-    why: dict[int, str] = {}
-    for i, run in enumerate(runs):
-        beside = published.beside(run, table)
-        found |= {(i, each.probe): each for each in beside}
-        if not beside:
-            why[i] = (
-                f"{run.provenance.encoder} is not among the {table.frame.height} published encoders, and "
-                f"{run.provenance.data} is not ImageNet-1K, of which their numbers are."
-            )
-    return found, why
+        say(f"{error}.")
+        return {}, dict.fromkeys(range(len(runs)), NotPublished.UNREADABLE)
+    found = {(i, each.probe): each for i, run in enumerate(runs) for each in published.beside(run, table)}
+    there = {i for i, _ in found}
+    return found, {i: NotPublished.NOT_AMONG for i in range(len(runs)) if i not in there}
 
 
 def _statistics(folder: Path, given: "str | os.PathLike[str] | None") -> tuple[Statistic, ...]:

@@ -19,15 +19,10 @@ from ssl_risk_rs._files import OFFLINE, cache_folder, is_offline
 from ssl_risk_rs.encoders.catalogue.tables import Address
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["cache_dir", "cached_path", "fetch", "url_of"]
+__all__ = ["cached_path", "fetch", "url_of"]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30  # seconds without a byte: long for a slow host, short for a machine without a network
-
-
-def cache_dir() -> Path:
-    """`$SSL_RISK_CACHE`, else the user's cache folder."""
-    return cache_folder()
 
 
 def url_of(address: str) -> str:
@@ -45,7 +40,7 @@ def cached_path(place: Address) -> Path:
     Several encoders are made of one file; it is there once.
     """
     host_name = unquote(PurePosixPath(urlsplit(url_of(place.address)).path).name)
-    return cache_dir() / "encoders" / f"{place.file}--{host_name}"
+    return cache_folder() / "encoders" / f"{place.file}--{host_name}"
 
 
 def fetch(

@@ -279,7 +279,6 @@ def _candidates(
     found: list[_Candidate] = []
     rank: tuple[int, ...]
     for prefix in _prefixes(held.tensors, required):
-        n_fit = 0
         tensors = {name: held.tensors[prefix + name] for name in wanted if prefix + name in held.tensors}
         n_fit = _count_fitting(tensors, wanted, required, positions)
         rank = (-n_fit, *_preference(prefix, choice.average), len(prefix))

@@ -1,4 +1,4 @@
-"""What a table of encoders shows before any model: best by year and by setting, rank changes, geometry against risk."""
+"""What the authors' table shows before any model: best by year and by setting, rank changes, geometry against risk."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from jaxtyping import Float64
-
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.ols import factor
+from ssl_risk_rs.study.tradeoffs import ranks
 
-__all__ = ["RankChange", "Regression", "best_by_setting", "best_by_year", "geometry", "kendall", "rank_change", "ranks"]
+__all__ = ["RankChange", "Regression", "best_by_setting", "best_by_year", "geometry", "kendall", "rank_change"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,6 @@ def best_by_setting(frame: pl.DataFrame, columns: Sequence[str], count: int = 1)
         top = frame.filter(pl.col(column).is_not_null()).sort(column, "encoder").head(count)
         found[column] = list(zip(top["encoder"].to_list(), top[column].to_list(), strict=True))
     return found
-
-
-def ranks(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Ranks from 1; ties share their mean."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return ((ends - counts + 1 + ends) / 2)[place]
 
 
 def kendall(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> float:

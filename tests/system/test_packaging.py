@@ -33,7 +33,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         "encoders/catalogue/files.tsv",
         "encoders/catalogue/dialects.tsv",
         "encoders/catalogue/published.tsv",
-        "encoders/catalogue/corrections.tsv",
+        "corrections.tsv",
         "encoders/weights/demo_ssl.safetensors",
         "encoders/weights/demo_supervised.safetensors",
         "encoders/weights/demo_random.safetensors",

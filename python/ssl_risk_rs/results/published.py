@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._corrections import OTHER_CHECKPOINT, RISK_AF, corrections
 from ssl_risk_rs.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ __all__ = [
     "CONFIDENCE", "DATA", "FEW_SHOT", "PUBLISHED_TEST", "PUBLISHED_TRAIN", "RISKS", "Fault", "Place", "Published",
     "nearest", "place", "ranked", "read_published", "residuals", "standings",
 ]  # fmt: skip
-
-Cell: TypeAlias = float | str | None
 
 #: canonical id of the data that every number is of, and how many rows and classes they have
 DATA = "imagenet-1k"
@@ -55,10 +53,6 @@ _SUMS = 1e-9
 #: of the intervals of what is expected given architecture and dimension
 CONFIDENCE = 0.95
 
-#: R_AF in percent where two components were clipped, so that the row alone does not tell how much of each; from the
-#: authors' earlier table (commit 62e24d4 of their repository)
-_RISK_AF = {"dissl_resnet50_d4096_e100_m2": 0.49064643681049}
-
 
 class Fault(str, Enum):
     """What is known to be wrong with a cell."""
@@ -73,50 +67,6 @@ class Fault(str, Enum):
     OTHER_CHECKPOINT = "other_checkpoint"
     #: a hyper-parameter is wrong, and the right one is known
     WRONG_CELL = "wrong_cell"
-
-
-@dataclass(frozen=True, slots=True)
-class _Correction:
-    """A cell of the encoders that match a pattern, as it should be."""
-
-    encoders: str
-    column: str
-    value: Cell
-    reason: str
-
-
-_RESNET50 = 23_508_032
-_NON_COMMERCIAL = "Creative Commons Attribution-NonCommercial 4.0 International License"
-_CORRECTIONS = (
-    _Correction("dissl_resnet50_d8192_e800_m8", "epochs", 800, "its name and its authors say 800 epochs"),
-    _Correction("msn_vitl16_ep600*", "epochs", 600, "its name and its authors say 600 epochs"),
-    _Correction("mugs_vitl16_ep250*", "epochs", 250, "its name and its authors say 250 epochs"),
-    _Correction("clip_rn50x4", "z_dim", 2560, "its attention pool is used without the projection to 640"),
-    *(
-        _Correction(name, "n_parameters", value, "the projection that is removed is counted")
-        for name, value in (
-            ("clip_rn50", 36_218_720),
-            ("clip_rn101", 55_210_848),
-            ("clip_rn50x4", 85_498_040),
-            ("clip_rn50x16", 164_968_848),
-            ("clip_rn50x64", 416_185_024),
-        )
-    ),
-    _Correction("ibot_vits16_extracts", "n_parameters", 21_665_664, "the number given is that of a ViT-B/16"),
-    _Correction("dissl_resnet50_dnone*", "n_parameters", _RESNET50, "it is a ResNet-50 without a wider last block"),
-    _Correction("speccl_*", "n_parameters", _RESNET50, "it is a ResNet-50 without a wider last block"),
-    _Correction("vicregl_convnexts_*", "n_parameters", 49_454_688, "the file has a rounded number"),
-    _Correction("vicregl_convnextb_*", "n_parameters", 87_566_464, "the file has a rounded number"),
-    _Correction("vicregl_convnextxl_*", "n_parameters", 348_147_968, "the file has a rounded number"),
-    *(
-        _Correction(pattern, "license", _NON_COMMERCIAL, "its authors' repository says so")
-        for pattern in ("simsiam_rn50_bs*_ep100", "dc2_*", "selav2_*")
-    ),
-)
-#: encoders whose row is of another checkpoint, and which
-_OTHER_CHECKPOINT = {
-    "deepcluster_rn50_bs512_ep200_mmselfsup": "the address that its authors published serves a SimCLR checkpoint",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +134,7 @@ def read_published(text: str) -> Published:
     faults: list[dict[str, object]] = []
     errors = _errors(names, {ours: typed.pop(theirs) for theirs, ours in _ERRORS.items()}, faults)
     _correct(names, typed, faults)
-    trusted = [name not in _OTHER_CHECKPOINT for name in names]
+    trusted = [name not in OTHER_CHECKPOINT for name in names]
     frame = pl.DataFrame({"encoder": names, **errors, "trusted": trusted, **typed})
     types = dict.fromkeys(("encoder", "column", "published", "used", "fault", "reason"), pl.String)
     return Published(frame, pl.DataFrame(faults, schema=types))
@@ -221,8 +171,8 @@ def _errors(
         for name in RISKS:
             value = row[name]
             found[name].append(None if value is None else value / 100)
-        if encoder in _OTHER_CHECKPOINT:
-            reason = _OTHER_CHECKPOINT[encoder]
+        if encoder in OTHER_CHECKPOINT:
+            reason = OTHER_CHECKPOINT[encoder]
             faults.append(_fault(encoder, "encoder", encoder, encoder, Fault.OTHER_CHECKPOINT, reason))
     return found
 
@@ -249,8 +199,8 @@ def _mended(
     if excess > 0 and len(clipped) == 1:
         reason = "the authors set negative components to 0; this value makes the four sum to the total again"
         yield clipped[0], 0.0, -excess, Fault.CLIPPED, reason
-    elif excess > 0 and clipped == ["usability", "enc_gen"] and encoder in _RISK_AF:
-        risk_af = _RISK_AF[encoder]
+    elif excess > 0 and clipped == ["usability", "enc_gen"] and encoder in RISK_AF:
+        risk_af = RISK_AF[encoder]
         reason = "the authors set two negative components to 0; their earlier table tells R_AF, and with it both"
         yield "usability", 0.0, risk_af - approx, Fault.CLIPPED, reason
         yield "enc_gen", 0.0, total - probe_gen - risk_af, Fault.CLIPPED, reason
@@ -260,16 +210,16 @@ def _mended(
 
 def _correct(names: Sequence[str], typed: dict[str, list[object]], faults: list[dict[str, object]]) -> None:
     """Replace wrong hyper-parameters."""
-    for correction in _CORRECTIONS:
-        if correction.column not in typed:
+    place = {name: i for i, name in enumerate(names)}
+    for correction in corrections():
+        i, values = place.get(correction.encoder.lower()), typed.get(correction.column)
+        if i is None or values is None:
             continue
-        values = typed[correction.column]
-        for i, encoder in enumerate(names):
-            if not fnmatchcase(encoder, correction.encoders) or values[i] == correction.value:
-                continue
-            was, used = _text(values[i]), _text(correction.value)
-            faults.append(_fault(encoder, correction.column, was, used, Fault.WRONG_CELL, correction.reason))
-            values[i] = correction.value
+        (right,) = _typed([correction.corrected])
+        if values[i] != right:
+            was, used = _text(values[i]), _text(right)
+            faults.append(_fault(names[i], correction.column, was, used, Fault.WRONG_CELL, correction.reason))
+            values[i] = right
 
 
 def _fault(

@@ -11,6 +11,9 @@ from typing import Literal
 
 import polars as pl
 
+from ssl_risk_rs._corrections import OTHER_CHECKPOINT, RISK_AF
+from ssl_risk_rs._corrections import Correction as WrongCell
+from ssl_risk_rs._corrections import corrections as wrong_cells
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["EXCLUDED", "Correction", "corrections", "is_published", "load_published"]
@@ -67,51 +70,6 @@ class Correction:
     corrected: str
     reason: str
     kind: Literal["value", "clipped", "excluded"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A correction that is known in advance: lower-case names begin with `prefix`."""
-
-    prefix: str
-    column: str
-    value: int
-    reason: str
-
-
-#: parameters of the CLIP ResNets without the projection that their features do not use
-_CLIP_PARAMETERS = {
-    "clip_rn50": 36_218_720,
-    "clip_rn101": 55_210_848,
-    "clip_rn50x4": 85_498_040,
-    "clip_rn50x16": 164_968_848,
-    "clip_rn50x64": 416_185_024,
-}
-
-_NAMED_EPOCHS = "the name of the checkpoint, and its source, say so"
-_KNOWN = (
-    _Known("dissl_resnet50_d8192_e800_m8", "epochs", 800, _NAMED_EPOCHS),
-    _Known("msn_vitl16_ep600", "epochs", 600, _NAMED_EPOCHS),
-    _Known("mugs_vitl16_ep250", "epochs", 250, _NAMED_EPOCHS),
-    _Known("clip_rn50x4", "z_dim", 2560, "the evaluated features have 2560 columns; 640 is the removed projection"),
-    _Known("ibot_vits16_extracts", "n_parameters", 21_665_664, "it is a ViT-S, as the rows beside it"),
-    _Known("dissl_resnet50_dnone_e400_m2", "n_parameters", 23_508_032, "it is a plain ResNet-50"),
-    _Known("speccl_resnet50_bs384_ep100", "n_parameters", 23_508_032, "it is a plain ResNet-50"),
-    _Known("vicregl_convnexts", "n_parameters", 49_454_688, "the file has a rounded number"),
-    _Known("vicregl_convnextb", "n_parameters", 87_566_464, "the file has a rounded number"),
-    _Known("vicregl_convnextxl", "n_parameters", 348_147_968, "the file has a rounded number"),
-)
-
-#: rows whose design choices are those of another encoder
-_EXCLUDED = {
-    "deepcluster_rn50_bs512_ep200_mmselfsup": "its address serves a SimCLR checkpoint (batch 4096, 200 epochs): the "
-    "risks are SimCLR's, the design choices DeepCluster's",
-}
-
-#: components that were both set to 0, so that the aggregated risk alone does not tell them apart, in percent: the
-#: authors' unclipped risks
-_TWICE_CLIPPED = {"dissl_resnet50_d4096_e100_m2": {"usability": -0.354443, "enc_gen": -0.147998}}
-_ENC_GEN = {name: parts["enc_gen"] for name, parts in _TWICE_CLIPPED.items()}
 
 
 def is_published(path: str | Path) -> bool:
@@ -187,8 +145,9 @@ def _read(path: str | Path) -> pl.DataFrame:
     ]
     percent = [(pl.col(name).cast(pl.Float64) / 100).alias(new) for name, new in _RISKS.items()]
     rest = [name for name in names if name not in _RISKS and name != "key"]
-    enc_gen = pl.col("key").replace_strict(_ENC_GEN, default=pl.col("enc_gen"), return_dtype=pl.Float64)
-    risk_af = (pl.col("train_test") - pl.col("probe_gen") - enc_gen) / 100  # R_AF was never clipped
+    # R_AF was never set to 0, but where two components were it is not their rest
+    rest_of = pl.col("train_test") - pl.col("probe_gen") - pl.col("enc_gen")
+    risk_af = pl.col("key").replace_strict(RISK_AF, default=rest_of, return_dtype=pl.Float64) / 100
     return frame.with_columns(flags).select(
         pl.col("key").alias("encoder"),
         pl.lit("published").alias("source"),
@@ -227,18 +186,17 @@ def _spelled(frame: pl.DataFrame, path: str | Path) -> pl.DataFrame:
 
 
 def _corrections(frame: pl.DataFrame) -> Iterator[Correction]:
+    wrong: dict[str, list[WrongCell]] = {}
+    for each in wrong_cells():
+        wrong.setdefault(each.encoder.lower(), []).append(each)
     for row in frame.iter_rows(named=True):
         name: str = row["encoder"]
         key = name.lower()
-        if key in _EXCLUDED:
-            yield Correction(name, EXCLUDED, "", _EXCLUDED[key], _EXCLUDED[key], "excluded")
-        for known in _KNOWN:
-            if key.startswith(known.prefix) and row[known.column] != known.value:
-                old = str(row[known.column])
-                yield Correction(name, known.column, old, str(known.value), known.reason, "value")
-        if key in _CLIP_PARAMETERS:
-            old, new = str(row["n_parameters"]), str(_CLIP_PARAMETERS[key])
-            yield Correction(name, "n_parameters", old, new, "the removed projection was counted", "value")
+        if reason := OTHER_CHECKPOINT.get(key):
+            yield Correction(name, EXCLUDED, "", reason, reason, "excluded")
+        for known in wrong.get(key, ()):
+            if known.column in row and str(row[known.column]) != known.corrected:
+                yield Correction(name, known.column, str(row[known.column]), known.corrected, known.reason, "value")
         yield from _clipped(name, row)
 
 
@@ -251,11 +209,14 @@ def _clipped(name: str, row: dict[str, float | None]) -> Iterator[Correction]:
         return
     reason = "it had been set to 0; with this value the components sum to the aggregated risk"
     zero = [part for part in ("usability", "probe_gen", "enc_gen") if parts[part] == 0]  # approximation is an error
-    known = _TWICE_CLIPPED.get(name.lower())
+    known: dict[str, float] = {}
     if len(zero) == 1:
-        known = {zero[0]: 100 * (total - sum(values))}
-    for part, value in (known or {}).items():
-        yield Correction(name, part, "0.0", repr(value / 100), reason, "clipped")
+        known = {zero[0]: total - sum(values)}
+    elif risk_af := RISK_AF.get(name.lower()):
+        approx, _, probe_gen, _ = values
+        known = {"usability": risk_af / 100 - approx, "enc_gen": total - probe_gen - risk_af / 100}
+    for part, value in known.items():
+        yield Correction(name, part, "0.0", repr(value), reason, "clipped")
 
 
 def _apply(frame: pl.DataFrame, found: list[Correction]) -> pl.DataFrame:

@@ -4,7 +4,8 @@ encoders.tsv     a line for each name: file, architecture, feature, preprocessin
 files.tsv        a line for each address of a file: the original first, then mirrors, each with its dialect
 dialects.tsv     a line for each rule that translates another library's names of tensors
 published.tsv    the paper's hyper-parameters and metadata, under its own names and categories, as printed
-corrections.tsv  cells of published.tsv that are known to be wrong, with what is right and why
+
+Cells of published.tsv that are known to be wrong stand in the package's corrections.tsv (`_corrections`).
 
 Nothing here imports torch.
 """
@@ -18,6 +19,7 @@ from functools import cache
 from importlib.resources import files as package_files
 from importlib.util import find_spec
 
+from ssl_risk_rs._corrections import corrections_text
 from ssl_risk_rs.errors import EncoderError
 
 __all__ = [
@@ -238,8 +240,9 @@ class Catalogue:
 def catalogue() -> Catalogue:
     """The tables of this package."""
     folder = package_files(__package__)
-    names = ("encoders", "files", "dialects", "published", "corrections")
-    return Catalogue.read({name: (folder / f"{name}.tsv").read_text(encoding="utf-8") for name in names})
+    names = ("encoders", "files", "dialects", "published")
+    texts = {name: (folder / f"{name}.tsv").read_text(encoding="utf-8") for name in names}
+    return Catalogue.read({**texts, "corrections": corrections_text()})
 
 
 def resolve_alias(name: str) -> str:

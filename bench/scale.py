@@ -23,6 +23,7 @@ import ray
 from machine import describe
 from ray.cluster_utils import Cluster
 from ssl_risk_rs import FeatureBank
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.probes.parts import Holder, LocalHolders, PartedFeatures, spans_of
 from ssl_risk_rs.results import Decomposition
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
@@ -163,7 +164,7 @@ def timed(work: Callable[[], Decomposition | None], repeats: int) -> tuple[list[
 
 def decomposed(bank: FeatureBank, probe: str, spread: Callable[[FeatureBank], PartedFeatures] | None = None):
     """A decomposition by one thread; `spread` as in `decompose_features`."""
-    settings = {"device": "cpu", "n_threads": 1, "n_subsets": 1, "tuning_folds": 1, "midpoint": False, "tol": 1e-3}
+    settings = Settings(device="cpu", n_threads=1, n_subsets=1, tuning_folds=1, midpoint=False, tol=1e-3)
     run, _ = decompose_features(str(bank.path), probes=(probe,), settings=settings, spread=spread)
     return run.decompositions[0]
 

@@ -175,6 +175,8 @@ def attempt(job: Job, how: How) -> Outcome:
 def through_banks(job: Job, how: How) -> "Run":
     """As `ssl-risk-rs run` does it, by feature banks."""
     from ssl_risk_rs import evaluate
+    from ssl_risk_rs.decomposition import Settings
+    from ssl_risk_rs.extraction import Encoding
 
     run, failure = evaluate(
         f"{ENCODERS}:{job.encoder}",
@@ -183,8 +185,8 @@ def through_banks(job: Job, how: How) -> "Run":
         supervised="none" if job.twin is None else f"{ENCODERS}:{job.twin}",
         control="none",  # random weights are rows of their own
         store=how.store,
-        extraction={} if how.limit is None else {"limit": how.limit},
-        settings={"n_threads": how.threads, "shots": job.shots},
+        encoding=Encoding(limit=how.limit),
+        settings=Settings(n_threads=how.threads, shots=job.shots),
     )
     if failure is not None:
         raise failure

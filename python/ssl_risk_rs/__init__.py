@@ -22,6 +22,7 @@ _LAZY: dict[str, str] = {
     "Decomposition": "ssl_risk_rs.results",
     "Encoder": "ssl_risk_rs.encoders",
     "EncoderSpec": "ssl_risk_rs.encoders",
+    "Encoding": "ssl_risk_rs.extraction.settings",
     "FeatureBank": "ssl_risk_rs.bank",
     "FeatureStore": "ssl_risk_rs.bank.store",
     "Geometry": "ssl_risk_rs.geometry",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import list_encoders as list_encoders
     from ssl_risk_rs.extraction import ensure_bank as ensure_bank
     from ssl_risk_rs.extraction import extract as extract
+    from ssl_risk_rs.extraction.settings import Encoding as Encoding
     from ssl_risk_rs.geometry import Geometry as Geometry
     from ssl_risk_rs.geometry import geometry_frame as geometry_frame
     from ssl_risk_rs.geometry import stats as stats

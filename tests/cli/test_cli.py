@@ -755,9 +755,10 @@ def test_without_a_stdout_the_record_is_there():
 )  # fmt: skip
 def test_beside_an_encoder_a_gpu_gets_probes_where_it_pays(device, probes):
     from ssl_risk_rs.cli._results import Asked
+    from ssl_risk_rs.decomposition import Settings
 
-    asked = Asked(("ridge",), {"device": device, "seed": 3}, None)
-    assert asked.beside_an_encoder().fields == {"device": probes, "seed": 3}
+    asked = Asked(("ridge",), Settings(device=device, seed=3), None)
+    assert asked.beside_an_encoder().settings == Settings(device=probes, seed=3)
 
 
 def test_a_result_that_cannot_be_recorded_is_printed(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, Run, decompose, import_bank
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.decomposition import Settings
 from ssl_risk_rs.decomposition.targets import MAX_WHOLE, Target, kind_of, retargeted
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.workflow.evaluate import evaluate
@@ -89,7 +90,7 @@ def test_images_are_encoded_once_for_every_target(tmp_path):
     labels = {part: np.arange(len(s)) % 4 for part, s in site.items()}
     file = tmp_path / "images.npz"
     np.savez(file, **{f"{a}_{p}": v[p] for a, v in (("x", images), ("y", labels), ("site", site)) for p in v})
-    settings = {"n_threads": 1}
+    settings = Settings(n_threads=1)
     options = {"store": tmp_path / "store", "probes": ("ridge",), "settings": settings, "control": "none"}
     run, _ = evaluate("pixels:4", f"npz:{file}", target=Target("site"), **options)
     assert run.decompositions[0].estimate("agg_risk") < 0.1  # the site is its brightness

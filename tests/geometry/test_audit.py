@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import decompose
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.geometry import SampleRows, find_matches
@@ -140,7 +141,7 @@ def test_changes_are_found_in_both_orders():
     x_test[:30], y_test[:30] = x[:30] + 1e-3, y[:30]
     task = make_task(x, y, x_test, y_test)
     plain, both = (
-        audit_task(task, probe="ridge", false_share=0.01, settings={"order": order}) for order in ("paper", "both")
+        audit_task(task, probe="ridge", false_share=0.01, settings=Settings(order=order)) for order in ("paper", "both")
     )
     assert both.decomposition.judgements.uf is not None
     assert [c.change for c in both.changes] == [c.change for c in plain.changes] != []

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.probes import opened
 from ssl_risk_rs.probes.features import Features
@@ -82,7 +83,7 @@ def test_both_probes_share_the_sums_and_give_what_each_gives_alone(summed, proto
     task = make_task(*arrays())
     twin = Features.of_arrays(*(part + 1 for part in (arrays()[0], arrays()[2])))
     fields = {"protocol": protocol, **(FIELDS if protocol == "strict" else {})}
-    options = {"fields": fields, "twin": twin, "control": None, "name": "x", "report": None}
+    options = {"settings": Settings(**fields), "twin": twin, "control": None, "name": "x", "report": None}
     both = decompose_each(task, probes=("logistic", "ridge"), **options).decompositions
     together, summed[:] = list(summed), []
     assert sums is None or together == sums  # the encoder's and the twin's, once each

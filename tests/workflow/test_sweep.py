@@ -15,10 +15,15 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.decomposition import Settings
+from ssl_risk_rs.decomposition.targets import Target
+from ssl_risk_rs.extraction import Encoding
 from ssl_risk_rs.results import Run, read_results
 from ssl_risk_rs.workflow import sweep_records
 from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
+from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.sweep import Sweep, run_sweep
 from ssl_risk_rs.workflow.sweep_plan import Pair, expand_models
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, is_held
@@ -158,6 +163,33 @@ def test_layers_of_one_pass_are_runs_of_their_own(tmp_path):
     assert sorted(bool(pair["encoded"]) for pair in document["pairs"]) == [False, True]  # one pass for both
 
 
+def test_a_split_file_is_that_of_every_run(tmp_path):
+    """It was taken by the command line and by nothing else."""
+    ids = create_dataset("digits", limit="40/class").samples["sample_id"].to_list()
+    (tmp_path / "test.txt").write_text("\n".join(ids[::4]))
+    sweep("-m", "pixels:4", *SMALL, "--split", str(tmp_path / "test.txt"), "--out", str(tmp_path / "out"))
+    (record,) = records(tmp_path / "out").values()
+    assert Run.load(tmp_path / "out" / record["run"]).decompositions[0].sizes.test == len(ids[::4])
+
+
+def test_a_question_has_the_same_key_as_long_as_its_answer_is_the_same():
+    plain = Question(("ridge",), Settings(seed=1))
+    same = (
+        Question(("ridge",), Settings(probe="ridge", seed=1, n_threads=2, device="cuda")),
+        Question(("ridge",), Settings(seed=1), encoding=Encoding(layers=("a",))),  # the bank's key says which
+    )
+    other = (
+        Question(("logistic",), Settings(seed=1)), Question(("ridge",)), replace(plain, group="site"),
+        replace(plain, target=Target("age")), replace(plain, target=Target("age", "numbers")),
+        replace(plain, control="none"), replace(plain, supervised="none"),
+        replace(plain, settings=Settings(seed=1, metrics="balanced")),
+    )  # fmt: skip
+    assert {q.key() for q in same} == {plain.key()}
+    assert len({q.key() for q in (plain, *other)}) == 1 + len(other)
+    assert plain.key("a") != plain.key() != plain.key("b")
+    assert Settings().asked() == {} and Settings(seed=1, n_threads=3).asked() == {"seed": 1}
+
+
 def test_a_process_that_dies_is_named_with_its_log(tmp_path):
     out = tmp_path / "out"
     name = slow(tmp_path, "mine", 0)
@@ -266,7 +298,7 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, words, said):
     (tmp_path / "arun").mkdir()
     (tmp_path / "arun" / "run.json").write_text("{}")
     code, _, stderr = invoke(*words, *(() if "-d" in words else ("-d", "digits")))
-    assert code == 1 and said in stderr and "Traceback" not in stderr
+    assert code == (2 if "--limit" in words else 1) and said in stderr and "Traceback" not in stderr
     assert not (tmp_path / "sweep").exists()
 
 

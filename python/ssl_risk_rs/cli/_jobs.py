@@ -1,7 +1,7 @@
 """The jobs that several commands do: parse, call one library function, print."""
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._results import Asked, Ending
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.bank import FeatureBank
     from ssl_risk_rs.probes.features import Features
+    from ssl_risk_rs.workflow.question import Question
 
     Spread = Callable[[FeatureBank], Features]
 
@@ -25,18 +26,18 @@ DEMO_MODEL = "demo_ssl"
 _HERE: "AbstractContextManager[Spread | None]" = nullcontext()
 
 
-def evaluate_and_print(model: str, data: str, asked: Asked, ending: Ending, **options: Any) -> None:
+def evaluate_and_print(
+    model: str, data: str, question: "Question", ending: Ending, *, store: str | None, data_named: bool
+) -> None:
     """Encode what is missing, decompose, print the result."""
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.workflow.evaluate import evaluate
 
-    asked.check()
     ending.check()
     with EventDisplay() as report:
         done, failure = evaluate(
-            model, data, probes=asked.probes, settings=asked.fields, group=asked.group, target=asked.target,
-            say=opt.say, report=report, **options,
-        )  # fmt: skip
+            model, data, store=store, data_named=data_named, say=opt.say, report=report, **question.arguments()
+        )
     ending.finish(done, failure)
 
 
@@ -65,11 +66,9 @@ def decompose_features(
             supervised=supervised_features,
             group=asked.group,
             target=asked.target,
-            features_columns=features_columns,
-            drop_unlabelled=drop_unlabelled,
-            store=store,
+            reading=features.Reading(features_columns, drop_unlabelled, store),
             probes=asked.probes,
-            settings=asked.fields,
+            settings=asked.settings,
             report=report,
             spread=spread,
         )

@@ -1,6 +1,5 @@
 """How several runs of one line leave: checkpoints as a curve, features of one encoder as a table."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,28 +7,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
-from ssl_risk_rs.cli._results import Asked, Ending
+from ssl_risk_rs.cli._results import Ending
 
 if TYPE_CHECKING:
     import polars as pl
 
     from ssl_risk_rs.results.many import Curve, Failed, Layers
+    from ssl_risk_rs.workflow.question import Question
 
 __all__ = ["run_checkpoints", "run_layers"]
 
 
-def run_checkpoints(models: tuple[str, ...], data: str, asked: Asked, ending: Ending, **options: Any) -> None:
+def run_checkpoints(
+    models: tuple[str, ...], data: str, question: "Question", ending: Ending, *, store: str | None, data_named: bool
+) -> None:
     """Evaluate several encoders, print their curve."""
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.report.many import render_curve
     from ssl_risk_rs.workflow.checkpoints import evaluate_checkpoints
 
-    asked.check()
-    folder = _folder("checkpoints", ending, models, data, asked, options)
+    folder = _folder("checkpoints", ending, models, data, question)
     with EventDisplay() as report:
         curve = evaluate_checkpoints(
-            models, data, folder=folder, force=ending.force, command=opt.command_line(), say=opt.say, report=report,
-            probes=asked.probes, settings=asked.fields, group=asked.group, **options,
+            models, data, question, folder=folder, force=ending.force, command=opt.command_line(), store=store,
+            say=opt.say, report=report, data_named=data_named,
         )  # fmt: skip
     files = {}
     if curve.entries:
@@ -51,19 +52,21 @@ def run_checkpoints(models: tuple[str, ...], data: str, asked: Asked, ending: En
     _end(curve, folder, [*files], ending)
 
 
-def run_layers(model: str, data: str, features: tuple[str, ...], asked: Asked, ending: Ending, **options: Any) -> None:
+def run_layers(
+    model: str, data: str, features: tuple[str, ...], question: "Question", ending: Ending, *, store: str | None,
+    data_named: bool,
+) -> None:  # fmt: skip
     """Evaluate several features of an encoder, print them in one table and the chosen one in full."""
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.report.many import render_layers
     from ssl_risk_rs.report.text import render_one
     from ssl_risk_rs.workflow.layers import evaluate_layers
 
-    asked.check()
-    folder = _folder("layers", ending, (model, *features), data, asked, options)
+    folder = _folder("layers", ending, (model, *features), data, question)
     with EventDisplay() as report:
         found = evaluate_layers(
-            model, data, features, folder=folder, force=ending.force, command=opt.command_line(), say=opt.say,
-            report=report, probes=asked.probes, settings=asked.fields, group=asked.group, **options,
+            model, data, features, question, folder=folder, force=ending.force, command=opt.command_line(),
+            store=store, say=opt.say, report=report, data_named=data_named,
         )  # fmt: skip
     files = {"layers.parquet": found.frame()} if found.entries else {}
     _write(folder, files)
@@ -84,15 +87,11 @@ def run_layers(model: str, data: str, features: tuple[str, ...], asked: Asked, e
     _end(found, folder, [*files], ending)
 
 
-def _folder(
-    kind: str, ending: Ending, named: tuple[str, ...], data: str, asked: Asked, options: dict[str, Any]
-) -> Path:
+def _folder(kind: str, ending: Ending, named: tuple[str, ...], data: str, question: "Question") -> Path:
     """--out, else a folder that the same line finds again."""
     if ending.out is not None:
         return Path(ending.out).expanduser()
-    left = {key: value for key, value in options.items() if key not in ("store", "data_named")}
-    what = repr((named, data, asked, left))
-    return Path("runs") / f"{kind}_{hashlib.sha256(what.encode()).hexdigest()[:8]}"
+    return Path("runs") / f"{kind}_{question.key(named, data, question.encoding.content())[:8]}"
 
 
 def _write(folder: Path, frames: "dict[str, pl.DataFrame]") -> None:

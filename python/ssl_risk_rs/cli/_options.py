@@ -6,12 +6,15 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from ssl_risk_rs._limits import MOST_CONFIDENCE, MOST_SEED, MOST_SUBSETS, MOST_THREADS, TOLERANCE_BELOW
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.extraction.settings import Encoding
 
 __all__ = [
     "CONFIDENCE",
@@ -28,8 +31,8 @@ __all__ = [
     "device_option",
     "dry_run_option",
     "encoder_device",
+    "encoding_of",
     "extraction_options",
-    "extraction_settings",
     "features_options",
     "format_option",
     "is_named",
@@ -253,7 +256,7 @@ def refuse_encoding(*more: str) -> None:
 
 
 def extraction_options(command: Command) -> Command:
-    """Options that say what the encoder sees and how it runs; `extraction_settings` reads them, and a `device`."""
+    """Options that say what the encoder sees and how it runs; `encoding_of` reads them, and a `device`."""
     options = [
         click.option("--limit", type=LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."),
         split_option,
@@ -357,23 +360,21 @@ def prepared_model(model: str, options: dict[str, Any]) -> str:
     return prepared_name(model, **{key: options.pop(key) for key in PREPARATION})
 
 
-def extraction_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the values of `extraction_options` out of `options` as keyword arguments of `ensure_banks`."""
+def encoding_of(options: dict[str, Any]) -> "Encoding":
+    """Take the values of `extraction_options` and `device` out of `options`."""
     from dataclasses import fields
 
-    from ssl_risk_rs.extraction.settings import ExtractionSettings
+    from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
 
-    named = [field.name for field in fields(ExtractionSettings) if field.name != "view"]  # `extract --views` sets it
-    settings = ExtractionSettings(**{name: options.pop(name) for name in named})
+    # `extract --views` sets the view
+    how = [field.name for field in fields(ExtractionSettings) if field.name != "view"]
+    settings = ExtractionSettings(**{name: options.pop(name) for name in how})
     named_layers = options.pop("layers")
     layers = None if named_layers is None else [layer.strip() for layer in named_layers.split(",") if layer.strip()]
     if layers == []:
         raise click.UsageError("--layers names no layer; leave it out for the encoder's own, or say all")
-    return {
-        "settings": settings,
-        "layers": layers,
-        **{name: options.pop(name) for name in ("limit", "split", "img_size", "pool")},
-    }
+    named = {name: options.pop(name) for name in ("limit", "split", "img_size", "pool")}
+    return Encoding(None if layers is None else tuple(layers), settings=settings, **named)
 
 
 def command_line() -> str:

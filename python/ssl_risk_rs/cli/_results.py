@@ -4,7 +4,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +16,12 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
+    from ssl_risk_rs.decomposition.settings import Settings
     from ssl_risk_rs.decomposition.targets import Target
     from ssl_risk_rs.errors import SslRiskError
+    from ssl_risk_rs.extraction.settings import Encoding
     from ssl_risk_rs.results import Run
+    from ssl_risk_rs.workflow.question import Question
 
 __all__ = ["Asked", "Ending", "decomposition_options", "default_folder", "keeper", "probe_options"]
 
@@ -33,26 +36,32 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be computed: probes, other fields of `Settings`, the column of groups, that of another target."""
+    """What is to be computed: probes, their settings, the column of groups, that of another target."""
 
     probes: tuple[str, ...]
-    fields: Mapping[str, Any]
+    settings: "Settings"
     group: str | None
     target: "Target | None" = None
 
     def beside_an_encoder(self) -> "Asked":
         """The same where --device is the encoder's first of all: probes go to that GPU where they pay for it."""
-        device = str(self.fields["device"])
+        device = self.settings.device
         if not device.startswith("cuda"):
             return self
-        return replace(self, fields={**self.fields, "device": f"auto:{device}"})
+        return replace(self, settings=replace(self.settings, device=f"auto:{device}"))
+
+    def question(self, encoding: "Encoding", *, supervised: str = "auto", control: str = "auto") -> "Question":
+        """The same of an encoder on data."""
+        from ssl_risk_rs.workflow.question import Question
+
+        return Question(self.probes, self.settings, self.group, self.target, supervised, control, encoding)
 
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""
         from ssl_risk_rs.workflow.probes import settings_of
 
         try:
-            settings_of(self.probes, self.fields)
+            settings_of(self.probes, self.settings)
         except ParameterError as error:
             raise click.UsageError(str(error)) from error
 
@@ -282,10 +291,12 @@ def probe_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def typed(**given: Any) -> Any:
+        from ssl_risk_rs.decomposition.settings import Settings
+
         probe = given.pop("probe")
         asked = Asked(
             probes=("logistic", "ridge") if probe == "both" else (probe,),
-            fields={name: given.pop(name) for name in _FIELDS},
+            settings=Settings(**{name: given.pop(name) for name in _FIELDS}),
             group=given.pop("group"),
             target=_target(given.pop("target"), given.pop("target_kind")),
         )

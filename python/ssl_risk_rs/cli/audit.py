@@ -58,9 +58,10 @@ def audit(
     ssl-risk-rs data audit feats.npz
     """
     from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.decomposition.settings import Settings
     from ssl_risk_rs.geometry.nearest import FALSE_SHARE
     from ssl_risk_rs.workflow.audit import audit_target
-    from ssl_risk_rs.workflow.compare import Reading
+    from ssl_risk_rs.workflow.features import Reading
 
     if false_share is not None and threshold is not None:
         raise click.UsageError("--threshold takes the place of --false-share: give one of them")
@@ -73,7 +74,7 @@ def audit(
             false_share=FALSE_SHARE if false_share is None else false_share,
             threshold=threshold,
             probe=None if probe == "none" else probe,
-            settings={"seed": seed},
+            settings=Settings(seed=seed),
             seed=seed,
             n_threads=n_threads,
             report=report,

@@ -79,7 +79,8 @@ def compare(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.report.comparison import render_matched
     from ssl_risk_rs.report.matched_labels import render_matched_labels
-    from ssl_risk_rs.workflow.compare import Reading, compare_targets, match_target_labels, match_targets
+    from ssl_risk_rs.workflow.compare import compare_targets, match_target_labels, match_targets
+    from ssl_risk_rs.workflow.features import Reading
 
     reading = Reading(features_columns, drop_unlabelled, store)
     settings = {name: options.pop(name) for name in _FIELDS}

@@ -49,5 +49,5 @@ def decompose(
     if engine == "ray":
         from ssl_risk_rs.workflow.engines.ray_parts import spread_on_ray
 
-        options["spreading"] = spread_on_ray(given, parts=parts, n_threads=asked.fields["n_threads"])
+        options["spreading"] = spread_on_ray(given, parts=parts, n_threads=asked.settings.n_threads)
     decompose_features(str(path or features), store, asked, ending, **options)

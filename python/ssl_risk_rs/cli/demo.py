@@ -18,4 +18,7 @@ def demo(store: str | None, asked: Asked, ending: Ending) -> None:
     \b
     ssl-risk-rs demo
     """
-    evaluate_and_print(DEMO_MODEL, "digits", asked, ending, store=store)
+    from ssl_risk_rs.extraction.settings import Encoding
+
+    asked.check()
+    evaluate_and_print(DEMO_MODEL, "digits", asked.question(Encoding()), ending, store=store, data_named=True)

@@ -32,11 +32,11 @@ def model(name: str, data: str | None, store: str | None, form: str, **options: 
     """
     from ssl_risk_rs.cli._findings import finish, print_findings
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.extraction.settings import ExtractionSettings
+    from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
     from ssl_risk_rs.workflow.doctor_model import examine_model
 
-    extraction = {"limit": options["limit"], "settings": ExtractionSettings(device=options["device"])}
+    encoding = Encoding(limit=options["limit"], settings=ExtractionSettings(device=options["device"]))
     with EventDisplay() as report:
-        found = examine_model(name, data, store=store, extraction=extraction, say=opt.say, report=report)
+        found = examine_model(name, data, store=store, encoding=encoding, say=opt.say, report=report)
         done = print_findings(found, form)
     finish(done)

@@ -1,7 +1,7 @@
 """`ssl-risk-rs explain`."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -34,8 +34,8 @@ def explain(
     targets: tuple[str, ...],
     probe: str,
     group: str | None,
-    shared_groups: str | None,
-    overlap: str | None,
+    shared_groups: Literal["refuse", "warn"] | None,
+    overlap: Literal["refuse", "warn"] | None,
     gap: bool | None,
     features_columns: str | None,
     drop_unlabelled: bool,
@@ -54,8 +54,9 @@ def explain(
     ssl-risk-rs explain runs/20260101-120000_swav
     """
     from ssl_risk_rs.cli._progress import EventDisplay
+    from ssl_risk_rs.decomposition.settings import Settings
     from ssl_risk_rs.workflow import explain as explaining
-    from ssl_risk_rs.workflow.compare import Reading
+    from ssl_risk_rs.workflow.features import Reading
 
     with EventDisplay() as report:
         found = explaining.explain(
@@ -64,7 +65,7 @@ def explain(
             group=group,
             reading=Reading(features_columns, drop_unlabelled, store),
             gap=gap,
-            settings={"shared_groups": shared_groups, "overlap": overlap},
+            settings=Settings(shared_groups=shared_groups, overlap=overlap),
             keep=keeper(out),
             report=report,
         )

@@ -66,28 +66,28 @@ def extract(
     from ssl_risk_rs.extraction.cached import KeptEncoder, forecast_banks
 
     model = opt.prepared_model(model, options)
-    settings = opt.extraction_settings(options)
+    encoding = opt.encoding_of(options)
     data = opt.named_data(data)
     several = shards is not None or engine != "local" or jobs is not None
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
-    seen = [settings.pop("settings")]
+    seen = [encoding]
     say, kept = once(opt.say), KeptEncoder()  # each view would say the same of encoder and data, and build it
     if views is not None:
-        seen = [replace(seen[0], view=view) for view in range(1, views + 1)]
+        seen = [replace(encoding, settings=replace(encoding.settings, view=view)) for view in range(1, views + 1)]
     if dry_run:
         forecasts = [
             forecast
             for one in seen
             for forecast in forecast_banks(
-                model, data, store=store, group=group, shard=shard, kept=kept, say=say, settings=one, **settings
+                model, data, store=store, group=group, shard=shard, kept=kept, say=say, **one.arguments()
             )
         ]
         print_forecasts(forecasts, form)
     if several:
         run_shards(
             context, model, data, store, engine=engine, engine_options=engine_options, jobs=jobs, shards=shards,
-            device=seen[0].device, dry_run=dry_run,
+            device=encoding.settings.device, dry_run=dry_run,
         )  # fmt: skip
     if dry_run:
         return
@@ -96,7 +96,7 @@ def extract(
         for one in seen:
             found += ensure_banks(
                 model, data, store=store, group=group, shard=shard, kept=kept, say=say, progress=progress,
-                settings=one, **settings,
+                **one.arguments(),
             ).values()  # fmt: skip
     rows = [_row(bank) for bank in found]
     if shard is not None:

@@ -1,6 +1,5 @@
 """`ssl-risk-rs fewshot`."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,10 +38,10 @@ def fewshot(
     \b
     ssl-risk-rs fewshot feats.npz --shots 30,5,3 --labels-for 10
     """
-    asked = replace(asked, fields=_with_sizes(asked.fields))
-    options["device"] = opt.encoder_device(asked.fields["device"])
+    asked = replace(asked, settings=replace(asked.settings, shots=asked.settings.shots or "auto"))
+    options["device"] = opt.encoder_device(asked.settings.device)
     said = {key: options.pop(key) for key in opt.PREPARATION}
-    extraction = opt.extraction_settings(options)
+    encoding = opt.encoding_of(options)
     named = path or features
     if named is not None:
         if (path is not None and features is not None) or model is not None or data is not None:
@@ -56,17 +55,13 @@ def fewshot(
         )
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
+    asked = asked.beside_an_encoder()
+    asked.check()
     evaluate_and_print(
         opt.prepared_model(model, said),
         opt.named_data(data),
-        asked.beside_an_encoder(),
+        asked.question(encoding, control="none"),
         ending,
-        control="none",
         store=store,
-        extraction=extraction,
         data_named=opt.is_named(data),
     )
-
-
-def _with_sizes(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {**fields, "shots": fields["shots"] or "auto"}

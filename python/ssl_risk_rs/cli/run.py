@@ -1,6 +1,6 @@
 """`ssl-risk-rs run`."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -8,6 +8,10 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._jobs import DEMO_MODEL, decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._many import run_checkpoints, run_layers
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.extraction.settings import Encoding
+    from ssl_risk_rs.workflow.question import Question
 
 
 @click.command()
@@ -53,9 +57,9 @@ def run(
     \b
     ssl-risk-rs run -m swav -d imagenet:/data/imagenet
     """
-    options["device"] = opt.encoder_device(asked.fields["device"])
+    options["device"] = opt.encoder_device(asked.settings.device)
     said = {key: options.pop(key) for key in opt.PREPARATION}
-    extraction = opt.extraction_settings(options)
+    encoding = opt.encoding_of(options)
     if features is not None:
         if dry_run:
             raise click.UsageError("--dry-run tells what encoding takes, and --features are encoded already")
@@ -75,36 +79,36 @@ def run(
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")
         opt.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
         data = "digits"
-    several = _several(models, extraction)
-    given: dict[str, Any] = {"supervised": supervised, "control": control, "store": store, "extraction": extraction}
+    asked.check()
+    several = _several(models, encoding)
+    question = asked.question(encoding, supervised=supervised, control=control)
     named = opt.named_data(data)
     if dry_run:
         if several == "models":
             raise click.UsageError("--dry-run of run is for one encoder; ssl-risk-rs sweep --dry-run takes several")
-        _print_forecast(models[0], named, asked, ending.form, **given)
+        _print_forecast(models[0], named, question, store, ending.form)
         return
-    given["data_named"] = opt.is_named(data)
+    data_named = opt.is_named(data)
     if several is None:
-        evaluate_and_print(models[0], named, asked, ending, **given)
+        evaluate_and_print(models[0], named, question, ending, store=store, data_named=data_named)
     elif isinstance(several, tuple):
-        run_layers(models[0], named, several, asked, ending, **given)
+        run_layers(models[0], named, several, question, ending, store=store, data_named=data_named)
     else:
-        run_checkpoints(models, named, asked, ending, **given)
+        run_checkpoints(models, named, question, ending, store=store, data_named=data_named)
 
 
-def _several(models: tuple[str, ...], extraction: dict[str, Any]) -> "tuple[str, ...] | Literal['models'] | None":
+def _several(models: tuple[str, ...], encoding: "Encoding") -> "tuple[str, ...] | Literal['models'] | None":
     """What there are several of: models, or features (their names); None for one run."""
     from ssl_risk_rs.encoders.names import is_pattern
     from ssl_risk_rs.workflow.layers import named_features
 
     if len(models) > 1 or is_pattern(models[0]):
         return "models"
-    return named_features(models[0], extraction["layers"], extraction["pool"], opt.say)
+    return named_features(models[0], encoding.layers, encoding.pool, opt.say)
 
 
-def _print_forecast(model: str, data: str, asked: Asked, form: str, **given: Any) -> None:
+def _print_forecast(model: str, data: str, question: "Question", store: str | None, form: str) -> None:
     from ssl_risk_rs.cli._forecast import print_forecasts
     from ssl_risk_rs.workflow.forecast import forecast_run
 
-    asked.check()
-    print_forecasts(forecast_run(model, data, group=asked.group, say=opt.say, **given), form, fits=True)
+    print_forecasts(forecast_run(model, data, question=question, store=store, say=opt.say), form, fits=True)

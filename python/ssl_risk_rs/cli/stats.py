@@ -75,7 +75,7 @@ def stats(
         raise click.UsageError(f"--out is for one representation, and {len(targets)} are named")
     from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS
     from ssl_risk_rs.report.files import check_files
-    from ssl_risk_rs.workflow.compare import Reading
+    from ssl_risk_rs.workflow.features import Reading
     from ssl_risk_rs.workflow.stats import measure_targets
 
     check_files([out if out is None else Path(out).expanduser()], force=force)

@@ -1,5 +1,6 @@
 """`ssl-risk-rs sweep`."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -75,23 +76,15 @@ def sweep(
     from ssl_risk_rs.workflow.sweep_records import SweepFolder
 
     asked.check()
-    device = str(asked.fields["device"])
+    device = asked.settings.device
     options["device"] = opt.encoder_device(device)
     prepared = {key: options.pop(key) for key in ("mean", "std", "resize", "interpolation")}
-    extraction = opt.extraction_settings(options)
-    layers = extraction["layers"]
+    encoding = opt.encoding_of(options)
+    layers = encoding.layers
     settings = SweepSettings(
-        probes=asked.probes,
-        settings=asked.beside_an_encoder().fields,
-        group=asked.group,
-        supervised=supervised,
-        control=control,
+        asked.beside_an_encoder().question(replace(encoding, layers=None), supervised=supervised, control=control),
         store=str(FeatureStore(store).root.absolute()),
         layers=None if layers is None else tuple(dict.fromkeys(layers)),
-        pool=extraction["pool"],
-        img_size=extraction["img_size"],
-        limit=extraction["limit"],
-        extraction=extraction["settings"],
     )
     folder = SweepFolder(out)
     folder.check()

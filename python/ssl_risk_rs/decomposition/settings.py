@@ -1,8 +1,8 @@
 """How a decomposition is asked for."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from ssl_risk_rs._limits import (
     MOST_PARTS,
@@ -103,6 +103,12 @@ class Settings:
     device: str = "auto"
     n_threads: int | None = None
 
+    def asked(self) -> dict[str, Any]:
+        """What differs from the defaults and changes numbers, but the probe: a new field changes no old question."""
+        how = ("probe", "device", "n_threads")
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in how}
+        return {name: value for name, value in given.items() if value != getattr(_DEFAULTS, name)}
+
     def validate(self) -> None:
         """Raise ParameterError for a field out of its range, or one that the protocol would ignore."""
         if self.probe not in ("logistic", "ridge"):
@@ -165,3 +171,6 @@ class Settings:
                 raise ParameterError(
                     f"--protocol paper fixes {name} ({reason}): leave it out, or use --protocol strict"
                 )
+
+
+_DEFAULTS = Settings()

@@ -7,7 +7,9 @@ Importing this package imports neither torch nor the encoders.
 
 from ssl_risk_rs.extraction.cached import ensure_bank, ensure_banks
 from ssl_risk_rs.extraction.job import extract
-from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
 from ssl_risk_rs.extraction.shard import Filled, Shard, shards_filled
 
-__all__ = ["ExtractionSettings", "Filled", "Shard", "ensure_bank", "ensure_banks", "extract", "shards_filled"]
+__all__ = [
+    "Encoding", "ExtractionSettings", "Filled", "Shard", "ensure_bank", "ensure_banks", "extract", "shards_filled",
+]  # fmt: skip

@@ -1,13 +1,13 @@
 """Checked settings of an extraction."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ssl_risk_rs.datasets.views import check_view
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
 
-__all__ = ["ExtractionSettings", "StorageDtype"]
+__all__ = ["Encoding", "ExtractionSettings", "StorageDtype"]
 
 StorageDtype = Literal["auto", "float16", "float32"]
 
@@ -64,3 +64,38 @@ class ExtractionSettings:
         if self.view is None:
             del values["view"]
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Which features of which images are encoded, and how: what banks are asked for beside encoder, data and groups.
+
+    Attributes
+    ----------
+    layers : layers or feature names, one pass for all; None is the encoder's default feature
+    pool : pooling of layers that name none; img_size : side of the images, None is the encoder's own
+    limit : `N` or `"N/class"`; split : file that tells training from test images
+    settings : how
+    """
+
+    layers: tuple[str, ...] | None = None
+    pool: str | None = None
+    img_size: int | None = None
+    limit: str | None = None
+    split: str | None = None
+    settings: ExtractionSettings = field(default_factory=ExtractionSettings)
+
+    def of_default_feature(self) -> "Encoding":
+        """The same for an encoder that chooses its own feature, as twins and controls do."""
+        return replace(self, layers=None, pool=None)
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `ensure_banks` and `forecast_banks`."""
+        return {
+            "layers": self.layers, "pool": self.pool, "img_size": self.img_size, "limit": self.limit,
+            "split": self.split, "settings": self.settings,
+        }  # fmt: skip
+
+    def content(self) -> dict[str, Any]:
+        """What changes numbers, JSON-ready."""
+        return {**self.arguments(), "settings": self.settings.content()}

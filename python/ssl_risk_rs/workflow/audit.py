@@ -1,8 +1,7 @@
 """Near-duplicates between the training and test rows of a bank, and the decomposition with and without them."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,8 +21,7 @@ from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
-from ssl_risk_rs.workflow.compare import Reading
-from ssl_risk_rs.workflow.features import open_features
+from ssl_risk_rs.workflow.features import Reading, open_features
 from ssl_risk_rs.workflow.stats import split_rows
 
 if TYPE_CHECKING:
@@ -122,13 +120,7 @@ def audit_target(
     **options: Any,
 ) -> Audit:
     """:func:`audit_task` on a bank, its key in a store, or feature files; arguments as in `open_features`."""
-    reading = reading or Reading()
-    columns = {
-        "features_columns": reading.features_columns,
-        "group": group,
-        "drop_unlabelled": reading.drop_unlabelled,
-    }
-    opened = open_features(target, test, columns, reading.store)
+    opened = open_features(target, reading or Reading(), test=test, group=group)
     return audit_task(opened.task, name=opened.encoder, data=opened.data, **options)
 
 
@@ -140,7 +132,7 @@ def audit_task(
     false_share: float = FALSE_SHARE,
     threshold: float | None = None,
     probe: Literal["logistic", "ridge"] | None = "logistic",
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     seed: int = 0,
     n_threads: int | None = None,
     report: Report | None = None,
@@ -151,7 +143,7 @@ def audit_task(
     ----------
     false_share, threshold, seed : as in `find_matches`
     probe : that is decomposed, under `strict`; None leaves the decomposition out
-    settings : fields of `Settings` but probe, protocol and overlap
+    settings : but for probe, threads, overlap and shared groups, which are only said
     n_threads : default all cores
 
     Raises
@@ -180,8 +172,9 @@ def audit_task(
             strict=True,
         )
     )  # fmt: skip
-    fields = {**(settings or {}), "n_threads": n_threads, "overlap": "warn", "shared_groups": "warn"}
-    wanted = Settings(**fields, probe=probe or "logistic")
+    wanted = replace(
+        settings or Settings(), probe=probe or "logistic", n_threads=n_threads, overlap="warn", shared_groups="warn"
+    )
     result: Decomposition | None = None
     changes: tuple[Change, ...] = ()
     wrong = 0

@@ -6,18 +6,20 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.encoders.names import expand_names, parse_name
 from ssl_risk_rs.encoders.weights.epochs import epoch_of
 from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.events import Report
 from ssl_risk_rs.extraction.cached import ensure_bank
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.evaluate import evaluate
-from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, question_of, run_each
+from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, run_each
+from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -28,12 +30,15 @@ __all__ = ["evaluate_checkpoints", "short_names"]
 def evaluate_checkpoints(
     models: Sequence[str],
     data: str,
+    question: Question,
     *,
     folder: Path,
     force: bool = False,
     command: str = "",
+    store: "Path | str | None" = None,
     say: Callable[[str], None] = lambda _: None,
-    **options: Any,
+    report: Report | None = None,
+    data_named: bool = True,
 ) -> Curve:
     """Evaluate several encoders on the same data, and pair each with the one before it.
 
@@ -43,7 +48,7 @@ def evaluate_checkpoints(
     folder : gets a run folder for each; what is finished there is not made again
     force : make all of them again
     command : that is recorded with each run
-    options : keyword arguments of `evaluate`
+    store, say, report, data_named : as for `evaluate`
 
     Returns
     -------
@@ -56,8 +61,10 @@ def evaluate_checkpoints(
     names = expand_names(models)
     if len(names) < 2:
         raise ParameterError(f"a curve needs at least two encoders, got {', '.join(names) or 'none'}")
-    asked = {key: value for key, value in options.items() if key not in ("store", "report", "extraction")}
-    runs = RunFolder(folder, question_of(asked.pop("settings", {}), asked), force=force)
+    layers = question.encoding.layers or ()
+    if len(layers) > 1:
+        raise ParameterError("several encoders take one of their features: name one layer, or one encoder")
+    runs = RunFolder(folder, question.key(), force=force)
     called = dict(zip(names, short_names(names), strict=True))
     epochs = {name: _epoch(name, runs.kept.get(called[name])) for name in names}
     _say_epochs({called[name]: epoch for name, epoch in epochs.items()}, say)
@@ -65,13 +72,11 @@ def evaluate_checkpoints(
         names.sort(key=lambda name: epochs[name][0] or 0.0)  # the sort is stable: the order of names among equals
 
     def bank_of(name: str) -> "Callable[[], FeatureBank]":
-        given = {**options.get("extraction", {}), "store": options.get("store"), "group": options.get("group")}
-        layers, pool = given.pop("layers", None), given.pop("pool", None)
-        if layers is not None and len(layers) > 1:
-            raise ParameterError("several encoders take one of their features: name one layer, or one encoder")
+        given = question.encoding.of_default_feature().arguments()
+        del given["layers"]
         return lambda: ensure_bank(
-            name, data, feature=layers[0] if layers else None, pool=pool, say=say, progress=options.get("report"),
-            **given,
+            name, data, store=store, group=question.group, feature=layers[0] if layers else None, say=say,
+            progress=report, **{**given, "pool": question.encoding.pool},
         )  # fmt: skip
 
     items = [
@@ -79,7 +84,10 @@ def evaluate_checkpoints(
     ]
 
     def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
-        return evaluate(item.model, data, bank=bank, say=say, **options)
+        return evaluate(
+            item.model, data, bank=bank, store=store, say=say, report=report, data_named=data_named,
+            **question.arguments(),
+        )  # fmt: skip
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return Curve(tuple(entries), tuple(failed), _steps(entries, say))

@@ -18,20 +18,11 @@ from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
 from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.features import decompose_features, find_bank, open_features
+from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
 
 __all__ = [
-    "Compared", "Reading", "compare_targets", "match_target_labels", "match_targets", "parse_numbers",
+    "Compared", "compare_targets", "match_target_labels", "match_targets", "parse_numbers",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How feature files are read, as in `load_features`; `store`: folder in which keys of banks are looked up."""
-
-    features_columns: str | None = None
-    drop_unlabelled: bool = False
-    store: "Path | str | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +79,9 @@ def compare_targets(
             target,
             group=asked.group,
             target=asked.target,
-            features_columns=reading.features_columns,
-            drop_unlabelled=reading.drop_unlabelled,
-            store=reading.store,
+            reading=reading,
             probes=asked.probes,
-            settings=asked.fields,
+            settings=asked.settings,
             report=report,
         )
         runs[target] = keep(run, target)
@@ -223,19 +212,14 @@ def _features_of(target: str) -> str:
 
 def task_of(path: str, group: str | None, reading: Reading) -> tuple[Task, str]:
     """The task of a bank or of feature files, and the encoder's name."""
-    columns = {
-        "features_columns": reading.features_columns,
-        "group": group,
-        "drop_unlabelled": reading.drop_unlabelled,
-    }
-    opened = open_features(path, None, columns, reading.store)
+    opened = open_features(path, reading, group=group)
     return opened.task, opened.encoder
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     probes: tuple[str, ...]
-    fields: Mapping[str, Any]
+    settings: Settings
     group: str | None
     target: Target | None = None
 
@@ -278,7 +262,7 @@ def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[s
     """How the missing runs are made: as the first loaded one was, where nothing else is asked for."""
     fields = {name: value for name, value in given.items() if value is not None}
     if not loaded:
-        return _Asked(tuple(probes or ("logistic",)), fields, group)
+        return _Asked(tuple(probes or ("logistic",)), Settings(**fields), group)
     first = loaded[0].decompositions[0]
     alike: dict[str, Any] = {"protocol": first.method.protocol}
     if first.method.protocol == "strict":
@@ -291,7 +275,7 @@ def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[s
     provenance = loaded[0].provenance
     target = None if provenance.target is None else Target(provenance.target, "classes")
     chosen = tuple(probes or common_probes(loaded))
-    return _Asked(chosen, {**alike, **fields}, group or provenance.group, target)
+    return _Asked(chosen, Settings(**{**alike, **fields}), group or provenance.group, target)
 
 
 def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:

@@ -2,10 +2,10 @@
 says, the same as before, and what half precision costs."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.events import Report, once, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_bank
 from ssl_risk_rs.extraction.facts import library_versions
-from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.report.numbers import rounded
 from ssl_risk_rs.workflow.doctor import Finding
 
@@ -51,7 +51,7 @@ def examine_model(
     data: str | None = None,
     *,
     store: "Path | str | None" = None,
-    extraction: Mapping[str, Any] | None = None,
+    encoding: Encoding | None = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
 ) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def examine_model(
     Parameters
     ----------
     model, data : names, as `create_encoder` and `create_dataset` take them
-    extraction : keyword arguments of `ensure_bank` (limit, settings)
+    encoding : which images, and how
 
     Raises
     ------
@@ -75,7 +75,7 @@ def examine_model(
             "half precision", "note", "It was not measured what half precision changes.", "Name data: -d URI."
         )
         return
-    yield autocast_finding(model, data, store=store, extraction=extraction or {}, say=say, report=report)
+    yield autocast_finding(model, data, store=store, encoding=encoding or Encoding(), say=say, report=report)
 
 
 def examine_encoder(encoder: "Encoder") -> Iterator[Finding]:
@@ -223,18 +223,22 @@ def autocast_finding(
     data: str,
     *,
     store: "Path | str | None",
-    extraction: Mapping[str, Any],
+    encoding: Encoding,
     say: Callable[[str], None],
     report: Report | None,
 ) -> Finding:
     """What products in bfloat16 change: the aggregated risk of a ridge probe, paired by row."""
-    settings = extraction.get("settings") or ExtractionSettings()
-    given = {key: value for key, value in extraction.items() if key != "settings"}
     say_once = once(say)  # both banks are of the same images
     runs = []
     for amp in ("off", "bf16"):
         bank = ensure_bank(
-            model, data, store=store, settings=replace(settings, amp=amp), say=say_once, progress=report, **given
+            model,
+            data,
+            store=store,
+            limit=encoding.limit,
+            settings=replace(encoding.settings, amp=amp),
+            say=say_once,
+            progress=report,
         )
         runs.append(decompose(bank, probe="ridge", overlap="warn", name=amp, report=report))
     d = compare(runs, names=["float32", "bfloat16"]).difference("bfloat16", "agg_risk")

@@ -1,11 +1,13 @@
 """From the name of an encoder and of a data set to a run: the main job."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.encoders.names import parse_name
@@ -18,8 +20,9 @@ from ssl_risk_rs.workflow.probes import decompose_each
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import BankHeader, FeatureBank
+    from ssl_risk_rs.extraction.settings import Encoding
 
-__all__ = ["choose_control", "choose_twin", "evaluate"]
+__all__ = ["choose_control", "choose_twin", "evaluate", "for_control"]
 
 #: images up to which a control encoder is encoded without being asked for: seconds to a minute
 CHEAP_IMAGES = 20_000
@@ -41,8 +44,8 @@ def evaluate(
     store: "str | Path | None" = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
-    extraction: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
+    encoding: "Encoding | None" = None,
+    settings: Settings | None = None,
     bank: "FeatureBank | None" = None,
     ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
     data_named: bool = True,
@@ -60,8 +63,8 @@ def evaluate(
         then none
     store : folder of the feature banks
     say, report : receive sentences, and events of extraction and fits
-    extraction : keyword arguments of `ensure_banks`
-    settings : fields of `Settings` but the probe
+    encoding : which features of which images, and how
+    settings : of each probe, whatever probe they name
     bank : the encoder's bank, where it is at hand
     ensure : finds or makes banks; default `ensure_banks`
     data_named : False where `data` are the bundled digits because none were named, which the record and the table say
@@ -69,16 +72,24 @@ def evaluate(
     Returns
     -------
     the run, and why a later probe is missing from it
+
+    Raises
+    ------
+    Those of `create_encoder`, `create_dataset`, `extract` and `decompose`.
     """
     from ssl_risk_rs.extraction.cached import ensure_banks
+    from ssl_risk_rs.extraction.settings import Encoding
 
     say_once = once(say)  # twin and control are of the same data
     if target is not None and supervised == "auto":
         supervised = "none"  # the twin that an encoder names was trained on the labels
 
-    def bank_of(name: str, **options: Any) -> "FeatureBank":
-        given = {**(extraction or {}), **options}
-        banks = (ensure or ensure_banks)(name, data, store=store, group=group, say=say_once, progress=report, **given)
+    asked = encoding or Encoding()
+
+    def bank_of(name: str, encoding: "Encoding") -> "FeatureBank":
+        banks = (ensure or ensure_banks)(
+            name, data, store=store, group=group, say=say_once, progress=report, **encoding.arguments()
+        )
         if len(banks) > 1:
             first, *others = banks
             say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(others)}.")
@@ -86,23 +97,22 @@ def evaluate(
 
     if target is not None:
         _check_columns(data, target)
-    bank = bank_of(model) if bank is None else bank
+    bank = bank_of(model, asked) if bank is None else bank
     header = bank.header
     spec = header.encoder_spec or {}
     encoder, data_name = _encoder_name(model, header), _data_name(data, header)
-    own = {"layers": None, "pool": None}  # twin and control choose their own features
+    own = asked.of_default_feature()
     twin_name = choose_twin(spec, header.data_id, supervised, say)
-    twin = None if twin_name is None else bank_of(twin_name, **own)
+    twin = None if twin_name is None else bank_of(twin_name, own)
     control_name, no_control = choose_control(spec, data, bank.n_rows, control)
-    any_size = {"img_size": None} if control_name is not None and control_name.startswith("pixels") else {}
-    blind = None if control_name is None else bank_of(control_name, **own, **any_size)
+    blind = None if control_name is None else bank_of(control_name, for_control(control_name, own))
     task = make_task(bank, groups=group)
     if target is not None:
         task = retargeted(task, bank_values(bank, target), target)
     finished = decompose_each(
         task,
         probes=probes,
-        fields=settings or {},
+        settings=settings or Settings(),
         twin=None if twin is None else other_features(task, twin, None, "supervised"),
         control=None if blind is None else other_features(task, blind, None, "control"),
         name=encoder,
@@ -168,6 +178,11 @@ def choose_twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: 
         say(f"No supervised twin is used: {error}")
         return None
     return name
+
+
+def for_control(name: str, encoding: "Encoding") -> "Encoding":
+    """How a control is encoded: a grid of pixels is of its own size."""
+    return replace(encoding, img_size=None) if name.startswith("pixels") else encoding
 
 
 def choose_control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> tuple[str | None, str | None]:

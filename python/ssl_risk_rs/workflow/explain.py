@@ -1,6 +1,6 @@
 """Run folders, banks and feature files → an explanation: what the error is made of, for whom, and beside what."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ssl_risk_rs.decomposition.explaining import (
     spread_of,
 )
 from ssl_risk_rs.decomposition.nystrom import gap_bytes, usability_gap
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task, make_task
 from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts
 from ssl_risk_rs.encoders.names import parse_name
@@ -27,8 +28,8 @@ from ssl_risk_rs.results.explain_published import PublishedTraits, published_tra
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow import published
-from ssl_risk_rs.workflow.compare import Reading, task_of
-from ssl_risk_rs.workflow.features import decompose_features
+from ssl_risk_rs.workflow.compare import task_of
+from ssl_risk_rs.workflow.features import Reading, decompose_features
 
 __all__ = ["explain"]
 
@@ -62,7 +63,7 @@ def explain(
     group: str | None = None,
     reading: Reading | None = None,
     gap: bool | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     keep: Callable[[Run, str], Run] = lambda run, _: run,
     report: Report | None = None,
 ) -> Explanation:
@@ -74,7 +75,7 @@ def explain(
     probes : of what is decomposed here; a run folder's logistic probe is explained where it has one
     group : column of groups, for what is decomposed here
     gap : whether a non-linear probe is fitted; None: where it takes a minute at most
-    settings : further fields of `Settings`, for what is decomposed here
+    settings : of each probe, whatever probe they name, for what is decomposed here
     keep : called with each new run and its target; returns the run as it was kept
 
     Raises
@@ -87,7 +88,7 @@ def explain(
     if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
         raise ParameterError("a target is named twice: layers are compared with other layers")
     reading = reading or Reading()
-    opened = [_open(target, probes, group, reading, settings or {}, keep, report) for target in targets]
+    opened = [_open(target, probes, group, reading, settings or Settings(), keep, report) for target in targets]
     first = opened[0]
     result = _main(first.run)
     if not result.predicts_classes:
@@ -124,7 +125,7 @@ def _open(
     probes: Sequence[str],
     group: str | None,
     reading: Reading,
-    settings: Mapping[str, Any],
+    settings: Settings,
     keep: Callable[[Run, str], Run],
     report: Report | None,
 ) -> _Target:
@@ -137,9 +138,7 @@ def _open(
     run, failure = decompose_features(
         target,
         group=group,
-        features_columns=reading.features_columns,
-        drop_unlabelled=reading.drop_unlabelled,
-        store=reading.store,
+        reading=reading,
         probes=probes,
         settings=settings,
         report=report,

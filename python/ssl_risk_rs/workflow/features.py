@@ -1,9 +1,8 @@
 """Features that exist already, a bank or files → a run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
 from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
@@ -23,7 +23,16 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import bank_facts
 from ssl_risk_rs.workflow.probes import decompose_each
 
-__all__ = ["decompose_features", "find_bank", "open_features", "task_of_arrays"]
+__all__ = ["Reading", "decompose_features", "find_bank", "open_features", "task_of_arrays"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How feature files are read, as in `load_features`; `store`: folder in which keys of banks are looked up."""
+
+    features_columns: str | None = None
+    drop_unlabelled: bool = False
+    store: "Path | str | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +53,9 @@ def decompose_features(
     supervised: str | None = None,
     group: str | None = None,
     target: Target | None = None,
-    features_columns: str | None = None,
-    drop_unlabelled: bool = False,
-    store: "Path | str | None" = None,
+    reading: Reading | None = None,
     probes: Sequence[str] = ("logistic",),
-    settings: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     report: Report | None = None,
     spread: Callable[[FeatureBank], Features] | None = None,
 ) -> tuple[Run, SslRiskError | None]:
@@ -61,36 +68,33 @@ def decompose_features(
     supervised : the twin's features, in the same rows
     group : column whose groups are kept whole
     target : column that is predicted instead of the labels
-    features_columns, drop_unlabelled : as in `load_features`
-    store : folder in which keys are looked up
-    settings : fields of `Settings` but the probe
+    settings : of each probe, whatever probe they name
     spread : gives the rows of a bank to processes that hold them, as `engines.parts` does; for banks only
 
     Returns
     -------
     the run, and why a later probe is missing from it
     """
-    fields = dict(settings or {})
+    reading, settings = reading or Reading(), settings or Settings()
     if is_embedding(path):
         group = group or parse_embedding(path).group
-    columns = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
-    opened = open_features(path, test, columns, store)
+    opened = open_features(path, reading, test=test, group=group)
     if target is not None:
         values = _columns_of(opened, path, target)
-        opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=drop_unlabelled))
-    twin = None if supervised is None else _twin(opened, path, test, supervised, columns, store)
+        opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=reading.drop_unlabelled))
+    twin = None if supervised is None else _twin(opened, path, test, supervised, group, reading)
     task = opened.task
     if spread is not None:
         if opened.bank is None:
             raise ParameterError(f"{path} is no feature bank, whose rows an engine can hold: ssl-risk-rs store import")
-        if fields.get("shots"):
+        if settings.shots:
             raise ParameterError("few-shot fits need all rows in one process: leave out --shots, or --engine")
         task = replace(task, features=spread(opened.bank))
-        other = None if supervised is None else find_bank(supervised, store)
+        other = None if supervised is None else find_bank(supervised, reading.store)
         twin = twin if other is None else spread(other)
     try:
         finished = decompose_each(
-            task, probes=probes, fields=fields, twin=twin, control=None, name=opened.encoder, report=report
+            task, probes=probes, settings=settings, twin=twin, control=None, name=opened.encoder, report=report
         )
     except ParameterError as error:  # the solvers do not know what the rows are called
         raise ParameterError(f"{path}: {error}") from error
@@ -106,19 +110,21 @@ def decompose_features(
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
-def open_features(path: str, test: str | None, columns: Mapping[str, Any], store: "Path | str | None") -> _Opened:
-    """Open a bank or feature files; `columns` are keyword arguments of `load_features`."""
-    bank = find_bank(path, store)
+def open_features(path: str, reading: Reading, *, test: str | None = None, group: str | None = None) -> _Opened:
+    """Open a bank or feature files."""
+    bank = find_bank(path, reading.store)
     if bank is None:
-        loaded = load_features(path, test, **columns)
+        loaded = load_features(
+            path, test, features_columns=reading.features_columns, group=group, drop_unlabelled=reading.drop_unlabelled
+        )
         name = parse_embedding(path).path.name if is_embedding(path) else Path(path.split(",")[0]).name
-        return _Opened(task_of_arrays(loaded, columns["group"]), name, f"the rows of {name}", arrays=loaded)
+        return _Opened(task_of_arrays(loaded, group), name, f"the rows of {name}", arrays=loaded)
     if test is not None:
         raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
-    if columns["features_columns"] is not None:
+    if reading.features_columns is not None:
         raise ParameterError(f"{path} is a feature bank, whose features are known: leave out --features-columns")
     name = bank.header.encoder or Path(path).name
-    return _Opened(make_task(bank, groups=columns["group"]), name, bank.header.data_name or path, bank=bank)
+    return _Opened(make_task(bank, groups=group), name, bank.header.data_name or path, bank=bank)
 
 
 def _columns_of(opened: _Opened, path: str, target: Target) -> dict[str, np.ndarray]:
@@ -177,10 +183,10 @@ def _twin(
     path: str,
     test: str | None,
     supervised: str,
-    columns: Mapping[str, Any],
-    store: "Path | str | None",
+    group: str | None,
+    reading: Reading,
 ) -> Features:
-    bank = find_bank(supervised, store)
+    bank = find_bank(supervised, reading.store)
     if (bank is None) != (opened.bank is None):
         one, other = (path, supervised) if bank is None else (supervised, path)
         raise ParameterError(
@@ -189,7 +195,9 @@ def _twin(
     if bank is not None:
         return other_features(opened.task, bank, None, "supervised")
     # where the test rows are in a file of their own, all rows of the twin's file are training rows
-    beside = load_features(supervised, None if test is None else supervised, **{**columns, "features_columns": None})
+    beside = load_features(
+        supervised, None if test is None else supervised, group=group, drop_unlabelled=reading.drop_unlabelled
+    )
     _same_rows(supervised, beside, opened.arrays)
     if test is not None:
         return Features.of_arrays(beside.X_train)

@@ -10,7 +10,7 @@ intervals cover: docs/encoders.md, "Several layers".
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +22,13 @@ from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
-from ssl_risk_rs.events import torch_is_loading
+from ssl_risk_rs.events import Report, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.many import Entry, Failed, Layers, decomposition_of
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.evaluate import evaluate
-from ssl_risk_rs.workflow.many import Item, RunFolder, question_of, run_each
+from ssl_risk_rs.workflow.many import Item, RunFolder, run_each
+from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -64,12 +65,15 @@ def evaluate_layers(
     model: str,
     data: str,
     features: Sequence[str],
+    question: Question,
     *,
     folder: Path,
     force: bool = False,
     command: str = "",
+    store: "Path | str | None" = None,
     say: Callable[[str], None] = lambda _: None,
-    **options: Any,
+    report: Report | None = None,
+    data_named: bool = True,
 ) -> Layers:
     """Evaluate several features of an encoder from one forward pass, and choose one on folds of the training rows.
 
@@ -77,25 +81,22 @@ def evaluate_layers(
     ----------
     features : names as `named_features` gives them; empty for all that the user's own code returns
     folder, force, command : as for `evaluate_checkpoints`
-    options : keyword arguments of `evaluate`
+    store, say, report, data_named : as for `evaluate`
 
     Raises
     ------
     ParameterError under the paper's protocol, which has no such folds; those of `ensure_banks`.
     """
-    settings: Mapping[str, Any] = options.get("settings") or {}
-    if settings.get("protocol") == "paper":
+    if question.settings.protocol == "paper":
         raise ParameterError(
             "features are chosen on folds of the training rows, which the paper's protocol does not have: leave out "
             "--protocol paper, or name one feature"
         )
-    asked = {key: value for key, value in options.items() if key not in ("store", "report", "extraction", "settings")}
-    runs = RunFolder(folder, question_of(settings, asked), force=force)
-    extraction = {**(options.get("extraction") or {}), "layers": list(features) or None, "pool": None}
+    runs = RunFolder(folder, question.key(), force=force)
+    encoding = replace(question.encoding, layers=tuple(features) or None, pool=None)
     banks = ensure_banks(
-        model, data, store=options.get("store"), group=options.get("group"), say=say, progress=options.get("report"),
-        **extraction,
-    )  # fmt: skip
+        model, data, store=store, group=question.group, say=say, progress=report, **encoding.arguments()
+    )
     if len(banks) < 2:
         raise ParameterError(f"{model} has one feature, {next(iter(banks))}: there is nothing to choose")
     items = [
@@ -104,7 +105,9 @@ def evaluate_layers(
     ]
 
     def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
-        return evaluate(model, data, bank=bank, say=say, **options)
+        return evaluate(
+            model, data, bank=bank, store=store, say=say, report=report, data_named=data_named, **question.arguments()
+        )
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return choose_layer(entries, failed)

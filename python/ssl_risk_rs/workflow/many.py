@@ -4,10 +4,9 @@ The folder holds a run folder for each, and `index.json`, which says what each w
 only what is missing, or what has other features since.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -21,11 +20,9 @@ from ssl_risk_rs.results.run import ResultError, Run, check_target
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Item", "Kept", "RunFolder", "question_of", "run_each"]
+__all__ = ["Item", "Kept", "RunFolder", "run_each"]
 
 INDEX = "index.json"
-#: settings that say how fast a run is made, or why on these data, not what it is
-_HOW = ("device", "n_threads", "data_named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +113,6 @@ def _read_index(file: Path) -> dict[str, Kept]:
         return {name: Kept(**line) for name, line in json.loads(file.read_text(encoding="utf-8")).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ResultError(f"{file} is no index of runs ({error}); choose another --out") from error
-
-
-def question_of(*parts: object) -> str:
-    """A short hash of what is asked; settings that only say how fast are left out."""
-    without = [
-        {key: value for key, value in part.items() if key not in _HOW} if isinstance(part, Mapping) else part
-        for part in parts
-    ]
-    return hashlib.sha256(json.dumps(without, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def run_each(

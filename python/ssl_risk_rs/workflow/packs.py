@@ -25,7 +25,7 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.run import Decomposition, ResultError, Run
-from ssl_risk_rs.workflow.features import open_features
+from ssl_risk_rs.workflow.features import Reading, open_features
 
 __all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "open_pack", "tasks_of", "write_pack"]
 
@@ -116,8 +116,9 @@ def tasks_of(
             if bank is None:
                 raise PackError(f"{folder} names no feature bank: give its features with --features PATH")
             path = bank.path
-        columns = {"features_columns": None, "group": None, "drop_unlabelled": True}  # rows are found by their ids
-        found.append(open_features(path, None, columns, store).task)
+        found.append(
+            open_features(path, Reading(drop_unlabelled=True, store=store)).task
+        )  # rows are found by their ids
     return found
 
 

@@ -1,14 +1,14 @@
 """One decomposition for each probe that is asked for; what is finished is kept when a later one fails."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
-from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.settings import Probe, Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
@@ -26,8 +26,8 @@ class Finished:
     failure: SslRiskError | None = None
 
 
-def settings_of(probes: Sequence[str], fields: Mapping[str, Any]) -> list[tuple[Settings, tuple[Note, ...]]]:
-    """The settings of each probe, checked, with a note on metrics that it lacks and another of the probes has.
+def settings_of(probes: Sequence[str], asked: Settings) -> list[tuple[Settings, tuple[Note, ...]]]:
+    """The settings of each probe, as asked but for it, checked; with a note on metrics that it lacks and another has.
 
     Raises
     ------
@@ -35,41 +35,47 @@ def settings_of(probes: Sequence[str], fields: Mapping[str, Any]) -> list[tuple[
     """
     found: list[tuple[Settings, tuple[Note, ...]]] = []
     for probe in probes:
-        settings, notes = Settings(**{**fields, "probe": probe}), tuple[Note, ...]()
+        settings, notes = replace(asked, probe=_probe(probe)), tuple[Note, ...]()
         if probe == "ridge" and len(probes) > 1:
-            asked = parse_metrics(settings.metrics)
-            lacking = [metric.name for metric in asked if metric.probabilities]
+            metrics = parse_metrics(settings.metrics)
+            lacking = [metric.name for metric in metrics if metric.probabilities]
             if lacking:
-                settings = replace(settings, metrics=tuple(m.name for m in asked if not m.probabilities))
+                settings = replace(settings, metrics=tuple(m.name for m in metrics if not m.probabilities))
                 notes = (Note("metric_needs_probabilities", {"metrics": ", ".join(lacking)}),)
         settings.validate()
         found.append((settings, notes))
     return found
 
 
+def _probe(name: str) -> Probe:
+    if name not in ("logistic", "ridge"):
+        raise ParameterError(f"probe must be 'logistic' or 'ridge', got {name!r}")
+    return cast(Probe, name)
+
+
 def decompose_each(
     task: Task,
     *,
     probes: Sequence[str],
-    fields: Mapping[str, Any],
+    settings: Settings,
     twin: Features | None,
     control: Features | None,
     name: str,
     report: Report | None,
 ) -> Finished:
-    """Decompose with each probe; `fields` are those of `Settings` but the probe.
+    """Decompose with each probe, as `settings` ask but for it.
 
     Raises
     ------
     What the first probe raises; a failure of a later one is handed over with what was finished.
     """
-    every = settings_of(probes, fields)
+    every = settings_of(probes, settings)
     solvers = Solvers(keeps_sums=len(every) > 1)
     found: list[Decomposition] = []
-    for settings, left_out in every:
+    for of_probe, left_out in every:
         try:
             done = decompose_task(
-                task, twin=twin, control=control, name=name, settings=settings, report=report, solvers=solvers
+                task, twin=twin, control=control, name=name, settings=of_probe, report=report, solvers=solvers
             )
             found.append(replace(done, notes=(*done.notes, *left_out)))
         except SslRiskError as error:

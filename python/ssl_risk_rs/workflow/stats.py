@@ -13,8 +13,7 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.geometry import Agreement, Geometry, SampleRows, geometry_frame, linear_cka, measure
 from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS, Split
-from ssl_risk_rs.workflow.compare import Reading
-from ssl_risk_rs.workflow.features import open_features
+from ssl_risk_rs.workflow.features import Reading, open_features
 
 if TYPE_CHECKING:
     import polars as pl
@@ -119,12 +118,7 @@ def split_rows(task: Task, split: Split) -> SampleRows:
 
 
 def _open(target: str, split: Split, reading: Reading) -> _Target:
-    columns = {
-        "features_columns": reading.features_columns,
-        "group": None,
-        "drop_unlabelled": reading.drop_unlabelled,
-    }
-    opened = open_features(target, None, columns, reading.store)
+    opened = open_features(target, reading)
     return _Target(opened.encoder, opened.data, opened.task, split_rows(opened.task, split))
 
 

@@ -256,11 +256,12 @@ def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None)
 
 def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch", say: Say) -> Record:
     asked, folder = sweep.asked, sweep.folder
-    given = {"settings": asked.extraction, "pool": asked.pool, "img_size": asked.img_size, "limit": asked.limit}
+    question = asked.question
     ensure = _one_at_a_time(FeatureStore(asked.store), say)
-    layers = [layer for one in job.pairs if (layer := one.layer) is not None] or None
+    layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
+    every = replace(question.encoding, layers=layers)
     banks = ensure(
-        pair.encoder, pair.data, store=asked.store, group=asked.group, say=say, progress=watch, layers=layers, **given
+        pair.encoder, pair.data, store=asked.store, group=question.group, say=say, progress=watch, **every.arguments()
     )
     key = pair.key
     if key is None:  # only now is it known what the encoder is
@@ -269,19 +270,15 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
         record = replace(record, key=key)
         if (there := folder.finished().get(key)) is not None:
             return replace(record, state=State.DONE, run=there.name)
+    own = replace(question.encoding, layers=None if pair.layer is None else (pair.layer,))
     run, failure = evaluate(
         pair.encoder,
         pair.data,
-        probes=asked.probes,
-        supervised=asked.supervised,
-        control=asked.control,
-        group=asked.group,
         store=asked.store,
         say=say,
         report=watch.report,
-        extraction={**given, "layers": None if pair.layer is None else [pair.layer]},
-        settings=asked.settings,
         ensure=ensure,
+        **replace(question, encoding=own).arguments(),
     )
     request = None if failure is not None else key  # a run that lacks a probe is kept and is not finished
     run = replace(run, provenance=replace(run.provenance, command=sweep.command, request=request))

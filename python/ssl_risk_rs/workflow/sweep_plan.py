@@ -16,32 +16,28 @@ from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
 from ssl_risk_rs.errors import EncoderError, ParameterError
 from ssl_risk_rs.extraction.cached import request_of
-from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.extraction.settings import Encoding
+from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.sweep_records import Record
 
 __all__ = ["Job", "Pair", "Plan", "SweepSettings", "expand_models", "plan_sweep", "preview", "run_key"]
 
-#: fields that change how fast a run is made, not what is in it
-_HOW = ("device", "n_threads")
 #: bytes of a stored number where features fit float16
 _BYTES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """What is done with every encoder on all data: the arguments of `evaluate` but model and data."""
+    """What is done with every encoder on all data, for each of the layers, which `question` does not name."""
 
-    probes: tuple[str, ...] = ("logistic",)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    group: str | None = None
-    supervised: str = "auto"
-    control: str = "auto"
+    question: Question = field(default_factory=Question)
     store: str | None = None
     layers: tuple[str, ...] | None = None
-    pool: str | None = None
-    img_size: int | None = None
-    limit: str | None = None
-    extraction: ExtractionSettings = field(default_factory=ExtractionSettings)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Which images are encoded, and how."""
+        return self.question.encoding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +101,11 @@ def plan_sweep(
     sets: dict[str, ImageDataset] = {}
     for uri in data:
         dataset = create_dataset(
-            uri, limit=asked.limit, group=asked.group, exif_orientation=asked.extraction.exif_orientation
+            uri,
+            limit=asked.encoding.limit,
+            split=asked.encoding.split,
+            group=asked.question.group,
+            exif_orientation=asked.encoding.settings.exif_orientation,
         )
         len(dataset)  # what is not there, or empty, is told now
         if dataset.uri in sets:
@@ -113,7 +113,8 @@ def plan_sweep(
         sets.setdefault(dataset.uri, dataset)
     jobs = []
     for dataset in sets.values():
-        fingerprint = dataset.fingerprint(asked.extraction.hash_content)  # looks at every file: once for all encoders
+        # looks at every file: once for all encoders
+        fingerprint = dataset.fingerprint(asked.encoding.settings.hash_content)
         jobs += [_job(encoder, dataset, fingerprint, asked) for encoder in encoders]
     return Plan(tuple(jobs), tuple(notes), dead)
 
@@ -122,7 +123,13 @@ def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSett
     pairs = []
     for layer in asked.layers or (None,):
         request = request_of(
-            encoder, dataset, layer, asked.pool, asked.img_size, asked.extraction, fingerprint=fingerprint
+            encoder,
+            dataset,
+            layer,
+            asked.encoding.pool,
+            asked.encoding.img_size,
+            asked.encoding.settings,
+            fingerprint=fingerprint,
         )
         if request is not None:  # a new release of a library makes other banks, not other questions
             del request["versions"]
@@ -138,18 +145,9 @@ def run_key(subject: Mapping[str, object], asked: SweepSettings) -> str:
 
 
 def _asked(asked: SweepSettings) -> dict[str, object]:
-    settings = {name: value for name, value in asked.settings.items() if name not in _HOW and value is not None}
-    return {
-        "probes": sorted(asked.probes),
-        "settings": settings,
-        "group": asked.group,
-        "supervised": asked.supervised,
-        "control": asked.control,
-        "pool": asked.pool,
-        "img_size": asked.img_size,
-        "limit": asked.limit,
-        "extraction": asked.extraction.content(),
-    }
+    content = asked.encoding.content()
+    del content["layers"]  # a run is of one of them
+    return {**asked.question.content(), "encoding": content}
 
 
 # --- names
@@ -273,7 +271,7 @@ def preview(job: Job, asked: SweepSettings, records: Sequence[Record], open_pair
     weights, download = _weights(job.encoder)
     missing = [pair for pair in open_pairs if not _has_bank(pair, asked)]
     rates = [r.images_per_second for r in records if r.encoder == job.encoder and r.images_per_second]
-    width = _dimension(job.encoder) if asked.layers is None and asked.pool is None else None
+    width = _dimension(job.encoder) if asked.layers is None and asked.encoding.pool is None else None
     return Preview(
         job=job,
         weights=weights,

@@ -8,7 +8,8 @@ import timm
 import torch
 from reference_networks import resnet_weights
 from ssl_risk_rs.encoders import create_encoder
-from ssl_risk_rs.encoders.weights.matching import Choice, find_encoder
+from ssl_risk_rs.encoders.weights.match import Choice
+from ssl_risk_rs.encoders.weights.matching import find_encoder
 from ssl_risk_rs.errors import EncoderError, ParameterError
 from test_families import close, heads, images, other, prefixed, swav
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from ssl_risk_rs.encoders.networks.build import build_network
 from ssl_risk_rs.encoders.networks.features import name_features
-from ssl_risk_rs.encoders.weights.matching import Choice, load_encoder
+from ssl_risk_rs.encoders.weights.match import Choice
+from ssl_risk_rs.encoders.weights.matching import load_encoder
 
 transformers = pytest.importorskip("transformers")
 

@@ -168,7 +168,7 @@ def _network(
 ) -> "nn.Module":
     """The network with its weights."""
     from ssl_risk_rs.encoders.networks.build import build_network, timm_network
-    from ssl_risk_rs.encoders.weights.matching import Choice
+    from ssl_risk_rs.encoders.weights.match import Choice
 
     if name.kind == "timm":
         return timm_network(name.target, options, pretrained=True)

@@ -15,7 +15,7 @@ from ssl_risk_rs.errors import EncoderError
 if TYPE_CHECKING:
     from torch import nn
 
-    from ssl_risk_rs.encoders.weights.matching import Choice
+    from ssl_risk_rs.encoders.weights.match import Choice
 
 __all__ = ["Copy", "describe_published", "fetch_copies", "fill", "published_file"]
 

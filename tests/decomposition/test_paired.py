@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from ssl_risk_rs import ParameterError
+from ssl_risk_rs._inference import holm
 from ssl_risk_rs.decomposition import compare, decompose
 from ssl_risk_rs.decomposition.intervals import FEW_DF
 from ssl_risk_rs.decomposition.paired import common_probes
@@ -14,7 +15,7 @@ from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_vari
 from ssl_risk_rs.report.comparison import render_comparison
 from ssl_risk_rs.report.text import PLAIN
 from ssl_risk_rs.results import NotComparableError, Provenance, Run
-from ssl_risk_rs.results.compare import holm, rank_intervals
+from ssl_risk_rs.results.compare import rank_intervals
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.quantities import QUANTITIES
 

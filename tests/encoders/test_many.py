@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from ssl_risk_rs import decompose
+from ssl_risk_rs._inference import holm
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.encoders.names import expand_names
@@ -21,7 +22,6 @@ from ssl_risk_rs.errors import EncoderError
 from ssl_risk_rs.report.many import render_curve
 from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
 from ssl_risk_rs.results import Run
-from ssl_risk_rs.results.compare import holm
 from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.workflow.checkpoints import short_names
 from ssl_risk_rs.workflow.layers import choose_layer, fold_error, on_unseen_rows

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from ssl_risk_rs._inference import holm
 from ssl_risk_rs.study import frame, published_effects, study_table
 from ssl_risk_rs.study.choices import parse_choice
 from ssl_risk_rs.study.controlled import controlled_effects, yardsticks
-from ssl_risk_rs.study.effects import Effect, Status, adjusted, holm
+from ssl_risk_rs.study.effects import Effect, Status, adjusted
 from ssl_risk_rs.study.linear import linear_effects
 from ssl_risk_rs.study.study import differences
 

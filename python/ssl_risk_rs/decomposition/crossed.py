@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, class_shares, common_groups, spans_classes
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.estimate import Estimate, Grade
@@ -223,15 +224,13 @@ class Crossed:
         return found, variances
 
     def _interval(self, name: str, measured: _Measured, confidence: float) -> Estimate:
-        from scipy.special import stdtrit
-
         weights = QUANTITIES[name].weights
         sizes = {"judged": int(self.in_j.sum()), "test": self.n_test}
         used = [
             s for s, risks in (("judged", {"risk_as"}), ("test", {"risk_us", "risk_us_mix"})) if risks & set(weights)
         ]
         guard = sum(1 / sizes[s] ** 2 for s in used)
-        half = float(stdtrit(measured.df, 0.5 + confidence / 2)) * math.sqrt(measured.variance.total + guard)
+        half = quantile(0.5 + confidence / 2, measured.df) * math.sqrt(measured.variance.total + guard)
         low, high = measured.value - half, measured.value + half
         if len(weights) == 1:  # a risk
             low, high = max(0.0, low), min(1.0, high)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ssl_risk_rs._inference import holm, quantile, two_sided
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.results.compare import Difference, holm, quantile
+from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
@@ -163,7 +164,7 @@ def _class_part(
     # cov(class, all) = share · V(class)
     variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2
     difference = e.estimate - whole.estimate
-    p = _p(difference, math.sqrt(variance), min(e.df, whole.df))
+    p = two_sided(difference, math.sqrt(variance), min(e.df, whole.df))
     return Part("class", class_name, name, e.estimate, e.low, e.high, *n, float(carried), difference,
                 math.sqrt(variance), p, p, e.grade)  # fmt: skip
 
@@ -202,7 +203,7 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
             low, high = wilson(value, variance, n, z) if name == _TOTAL else (value - half, value + half)
             se = math.sqrt(spread / n + 1 / n**2)  # under no difference, the rows vary as all do
             n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, n, 0)
-            p = _p(value - whole, se, math.inf)
+            p = two_sided(value - whole, se, math.inf)
             found.append(
                 Part("group", names[i].decode(errors="replace"), name, value, low, high, *n_of, value * n / len(errors),
                      value - whole, se, p, p, Grade.SOUND)
@@ -219,15 +220,6 @@ def _surest(parts: Sequence[Part]) -> tuple[Part, ...]:
         return part.p_holm, math.inf if math.isnan(width) else width, part.name, part.quantity
 
     return tuple(sorted(corrected, key=order))
-
-
-def _p(difference: float, se: float, df: float) -> float:
-    """Two-sided, of no difference."""
-    if not se > 0:
-        return math.nan
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(min(df, 1e9), -abs(difference) / se))  # scipy has no t of infinitely many degrees
 
 
 def _shares(judged: Judgements) -> np.ndarray:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
-from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, HEADLINES, Metric

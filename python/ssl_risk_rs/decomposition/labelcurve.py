@@ -20,10 +20,10 @@ class has fewer than three rows are left out, since their penalty can hardly be 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs.decomposition.crossed import row_covariance
 from ssl_risk_rs.decomposition.scores import class_shares, common_groups, spans_classes
 from ssl_risk_rs.decomposition.units import Units
@@ -196,7 +196,7 @@ def label_curve(
 ) -> LabelCurve:
     """The curve and its predictions; `errors` that labels are wanted for, default up to three round ones."""
     p = len(measured.labels)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = quantile(0.5 + confidence / 2, math.inf)
     inflation = STEPS if measured.grouped else 1.0
     tested: list[tuple[float, float]] = []
     for _ in range(DOUBLINGS if p > 2 else 0):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_risk_rs._inference import quantile, two_sided
 from ssl_risk_rs.decomposition.intervals import FEW_ROWS, MUCH_TOO_OPTIMISTIC
 from ssl_risk_rs.decomposition.scores import RowScores
 from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
-from ssl_risk_rs.results.compare import quantile
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.matched_labels import Gap
@@ -90,7 +90,8 @@ def gap(pairs: Sequence[tuple[float, Judge, Judge]], quantity: str, confidence: 
         MUCH_TOO_OPTIMISTIC
     ):
         grade = Grade.INDICATIVE
-    return Gap(quantity, value, math.sqrt(variance), value - half, value + half, _p(value, total, df), grade)
+    p = two_sided(value, total, df) if total > 0 else 1.0  # no row tells them apart
+    return Gap(quantity, value, math.sqrt(variance), value - half, value + half, p, grade)
 
 
 def _guard(judges: Sequence[Judge], quantity: str) -> float:
@@ -116,11 +117,3 @@ def _of_probes(first: Judge, second: Judge) -> list[tuple[float, float]]:
             contrast_probe_variance([p], (1,), j.rows.test_units) for p, j in zip(probes, (first, second), strict=True)
         ]
     return [(variance, df) for variance, df in found if variance > 0]  # NaN: it could not be estimated
-
-
-def _p(value: float, se: float, df: float) -> float:
-    if not se > 0:
-        return 1.0 if value == 0 else 0.0
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(min(df, 1e9), -abs(value) / se))

@@ -16,10 +16,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from statistics import NormalDist
 
 import numpy as np
 
+from ssl_risk_rs._inference import below as probability_below
+from ssl_risk_rs._inference import holm, quantile
 from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.intervals import (
@@ -41,8 +42,6 @@ from ssl_risk_rs.results.compare import (
     Rank,
     check_methods,
     common_rows,
-    holm,
-    quantile,
     rank_intervals,
 )
 from ssl_risk_rs.results.estimate import Grade
@@ -406,7 +405,7 @@ def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found
     value = float(contrast.sum(np.array(e.value(quantity)) for e in contrast.encoders))
     half = quantile(0.5 + confidence / 2, df) * math.sqrt(total)
     low, high = value - half, value + half
-    below = _probability(-value / math.sqrt(total), df)
+    below = probability_below(-value / math.sqrt(total), df)
     p = min(1.0, 2 * min(below, 1 - below))
     discordant = _discordant(contrast, quantity)
     grade = _grade(contrast, quantity, df, discordant, in_sample=in_sample)
@@ -494,14 +493,6 @@ def _grade(contrast: _Contrast, quantity: Quantity, df: float, discordant: int, 
         if max(factors) > MUCH_TOO_OPTIMISTIC or not crowded.isdisjoint(quantity.weights):
             return Grade.INDICATIVE
     return Grade.FEW_ROWS if discordant < FEW_ROWS else Grade.SOUND
-
-
-def _probability(t: float, df: float) -> float:
-    if math.isinf(df):
-        return NormalDist().cdf(t)
-    from scipy.special import stdtr
-
-    return float(stdtr(df, t))
 
 
 # --- all of them

@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs.results import estimate
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES, Order
@@ -71,7 +71,7 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
     """
     if n == 0:
         return math.nan, math.nan
-    return estimate.wilson(wrong / n, 0.0, n, NormalDist().inv_cdf(0.5 + confidence / 2))
+    return estimate.wilson(wrong / n, 0.0, n, quantile(0.5 + confidence / 2, math.inf))
 
 
 def by_class(judged: Judgements, confidence: float, order: Order = "paper") -> list[Part]:

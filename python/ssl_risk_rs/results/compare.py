@@ -5,10 +5,8 @@ differs is named and refused: `common_rows` brings every encoder's outcomes into
 How differences are estimated: `decomposition.paired`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
-    "common_rows", "holm", "quantile", "rank_intervals",
+    "common_rows", "rank_intervals",
 ]  # fmt: skip
 
 #: fields of `Method` that must be equal, and what each is called
@@ -365,25 +363,6 @@ def _check_rows(one: Judgements, other: Judgements, names: tuple[str, str]) -> N
 
 
 # --- several differences at once
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: those at most α are together wrong with probability at most α."""
-    order = sorted(range(len(p)), key=lambda i: p[i])
-    found, highest = [0.0] * len(p), 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - place) * p[i]))
-        found[i] = highest
-    return found
-
-
-def quantile(probability: float, df: float) -> float:
-    """Of Student's t; normal where the degrees of freedom are infinite."""
-    if math.isinf(df):
-        return NormalDist().inv_cdf(probability)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, probability))
 
 
 #: decimals of a fraction from which on estimates are equal: differences of the same counts differ by rounding

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from statistics import NormalDist
 
 from ssl_risk_rs._identity import data_id
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.published import (
@@ -192,5 +192,5 @@ def _reasons(
         yield Note("published_twin", {"twin": provenance.supervised})
     yield from fault_notes(published, str(row["encoder"]))
     total = _errors(row)["agg_risk"]
-    half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * math.sqrt(total * (1 - total) / PUBLISHED_TEST)
+    half = quantile(0.5 + CONFIDENCE / 2, math.inf) * math.sqrt(total * (1 - total) / PUBLISHED_TEST)
     yield Note("published_no_interval", {"half": 100 * half})

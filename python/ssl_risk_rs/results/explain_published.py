@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssl_risk_rs.results.compare import holm
+from ssl_risk_rs._inference import holm
 from ssl_risk_rs.results.published import Published
 
 __all__ = ["PublishedTraits", "Trait", "published_traits"]

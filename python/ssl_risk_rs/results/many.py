@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from ssl_risk_rs.results.compare import Comparison, holm
+from ssl_risk_rs._inference import holm
+from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.run import Decomposition, Run
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._corrections import OTHER_CHECKPOINT, RISK_AF, corrections
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -448,10 +449,8 @@ def residuals(
         expected = float(point @ coefficients)
         low = high = math.nan
         if df > 0:
-            from scipy.special import stdtrit
-
             variance = float(((y - design @ coefficients) ** 2).sum()) / df * (1 + float(point @ inverse @ point))
-            half = float(stdtrit(df, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance)
+            half = quantile(0.5 + CONFIDENCE / 2, df) * math.sqrt(variance)
             low, high = expected - half, expected + half
         found.append(
             {

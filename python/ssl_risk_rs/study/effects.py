@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-import numpy as np
 import polars as pl
 
-__all__ = ["COLUMNS", "Effect", "Status", "adjusted", "frame", "holm"]
+from ssl_risk_rs._inference import holm
+
+__all__ = ["COLUMNS", "Effect", "Status", "adjusted", "frame"]
 
 #: columns of the tidy table
 COLUMNS = (
@@ -66,21 +67,6 @@ class Effect:
     reason: str = ""
     influential: str = ""
     effect_without: float = math.nan
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given; NaN stays and is not counted as a test.
-
-    >>> [round(q, 6) for q in holm([0.01, 0.04, 0.03, float("nan")])]
-    [0.03, 0.06, 0.06, nan]
-    """
-    values = np.asarray(p, dtype=np.float64)
-    tested = np.flatnonzero(np.isfinite(values))
-    order = tested[np.argsort(values[tested], kind="stable")]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(values), np.nan)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps)) if len(order) else []
-    return [float(value) for value in adjusted]
 
 
 def adjusted(effects: Sequence[Effect]) -> list[Effect]:

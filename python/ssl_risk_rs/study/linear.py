@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
+from ssl_risk_rs._inference import quantile, two_sided
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
 from ssl_risk_rs.study.design import Column, clusters, columns, known_rows
@@ -205,10 +206,10 @@ def _effects(
 
 def _meaningless(refused: Effect, factored: Factor, fit: Fit, y: Float64[np.ndarray, " n"], place: int) -> Effect:
     """What a pseudo-inverse prints for an effect that is not identified."""
-    special = require("scipy.special")
+    require("scipy.special")
     value, variance = factored.minimum_norm(place, fit, y)
     se = math.sqrt(variance)
-    p = float(2 * special.stdtr(factored.df, -abs(value) / se)) if se > 0 else math.nan
+    p = two_sided(value, se, factored.df)
     return replace(
         refused, effect=value, se=se, df=float(factored.df), p=p,
         reason=f"{refused.reason}; a pseudo-inverse prints this number",
@@ -229,11 +230,11 @@ def judged(
     blank: Effect, factored: Factor, fit: Fit, contrast: Contrast, place: int, encoders: Sequence[str]
 ) -> Effect:
     """The effect with interval and p-value of its t distribution, and the encoder that moves it most."""
-    stats = require("scipy.special")
+    require("scipy.special")
     effect = float(fit.coefficients[place])
     se = math.sqrt(contrast.variance(fit))
-    reach = float(stats.stdtrit(contrast.df, 0.5 + blank.confidence / 2)) * se
-    p = float(2 * stats.stdtr(contrast.df, -abs(effect) / se)) if se > 0 else math.nan
+    reach = quantile(0.5 + blank.confidence / 2, contrast.df) * se
+    p = two_sided(effect, se, contrast.df)
     without = factored.without_row(contrast.weights, fit, effect)
     moved = np.abs(without - effect)
     most = int(np.nanargmax(moved)) if np.isfinite(moved).any() else None

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs.study._extra import require
 
 __all__ = ["IMAGENET_ROWS", "Front", "Member", "Tradeoff", "best_chances", "front", "ranks", "tradeoffs"]
@@ -136,14 +137,14 @@ def _jackknife(
     confidence: float,
 ) -> tuple[float, float]:  # fmt: skip
     """Interval from leaving out each group in turn, on the scale of Fisher's z."""
-    special = require("scipy.special")
+    require("scipy.special")
     count = len(groups)
     without = np.array([spearman(np.delete(a, list(g)), np.delete(b, list(g))) for g in groups])
     if not np.isfinite(rho) or abs(rho) >= 1 or not np.isfinite(without).all() or np.abs(without).max() >= 1:
         return math.nan, math.nan
     z = np.arctanh(without)
     se = math.sqrt((count - 1) / count * float(np.sum((z - z.mean()) ** 2)))
-    reach = float(special.stdtrit(count - 1, 0.5 + confidence / 2)) * se
+    reach = quantile(0.5 + confidence / 2, count - 1) * se
     return math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach)
 
 

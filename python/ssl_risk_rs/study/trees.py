@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
@@ -372,13 +373,13 @@ def _effect(
     groups: int,
     confidence: float,
 ) -> Effect:
-    special = require("scipy.special")
+    require("scipy.special")
     choice, level, reference = key
     known = np.array([v for v in without if math.isfinite(v)])
     low = high = se = math.nan
     if len(known) == len(without) and len(known) >= 3:
         se = math.sqrt((len(known) - 1) / len(known) * float(np.sum((known - known.mean()) ** 2)))
-        reach = float(special.stdtrit(len(known) - 1, 0.5 + confidence / 2)) * se
+        reach = quantile(0.5 + confidence / 2, len(known) - 1) * se
         low, high = value - reach, value + reach
         if level == "importance":
             low = max(low, 0.0)

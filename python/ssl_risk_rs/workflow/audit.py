@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ssl_risk_rs._inference import quantile
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.restricted import restricted
@@ -242,8 +242,6 @@ def _change(
     The kinds are listed and not, units are rows or whole groups. t quantiles with Satterthwaite's degrees of freedom;
     1/m² is added, so that the interval of few rows is not too short.
     """
-    from scipy.special import stdtrit
-
     m = len(errors)
     weights = (~listed) / (~listed).sum() - 1 / m
     units = np.arange(m) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
@@ -258,5 +256,4 @@ def _change(
         degrees.append(max(count - 1, 1))
     spread = sum(v * v / df for v, df in zip(parts, degrees, strict=True))
     df = max(1.0, sum(parts) ** 2 / spread) if spread > 0 else math.inf
-    quantile = NormalDist().inv_cdf if math.isinf(df) else lambda p: float(stdtrit(df, p))
-    return float(weights @ errors), quantile(0.5 + confidence / 2) * math.sqrt((summed**2).sum() + 1 / m**2)
+    return float(weights @ errors), quantile(0.5 + confidence / 2, df) * math.sqrt((summed**2).sum() + 1 / m**2)

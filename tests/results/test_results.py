@@ -353,6 +353,16 @@ def test_runs_of_numbers_and_labels_agree_with_their_outcomes(tmp_path, kind):
     assert str(Run.load(made.save(tmp_path / "r"))) == str(made)
 
 
+@pytest.mark.parametrize(("field", "value"), [("probe", "svm"), ("protocol", "lax"), ("scaling", "none of these")])
+def test_a_choice_that_nobody_has_is_damage(tmp_path, alone, field, value):
+    alone.save(tmp_path / "r")
+    record = json.loads((tmp_path / "r/run.json").read_text())
+    record["decompositions"][0]["method"][field] = value
+    (tmp_path / "r/run.json").write_text(json.dumps(record))
+    with pytest.raises(ResultError, match=value):
+        Run.load(tmp_path / "r")
+
+
 def test_a_run_without_decompositions_is_no_run(tmp_path, result):
     folder = result.save(tmp_path / "r")
     document = json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -30,14 +30,14 @@ from ssl_risk_rs.decomposition.targets import (
     with_arrays,
     with_numbers,
 )
-from ssl_risk_rs.decomposition.task import Representations, Task, check_task, make_task, other_features
+from ssl_risk_rs.decomposition.task import Representations, TargetKind, Task, check_task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.metrics import parse_metrics
-from ssl_risk_rs.results.record import Method
+from ssl_risk_rs.results.record import Headline, Method
 from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
@@ -225,6 +225,9 @@ def decompose_task(
     return result.with_control(of_beside)
 
 
+_HEADLINE_OF: dict[TargetKind, Headline] = {"classes": "error", "numbers": "r2", "labels": "auroc"}
+
+
 def _silent(_: Event) -> None:
     pass
 
@@ -256,7 +259,7 @@ def _method(task: Task, settings: Settings) -> Method:
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
         error_tol=ERROR_TOL if by_error else None,
-        metric={"classes": "error", "numbers": "r2", "labels": "auroc"}[task.target_kind],
+        metric=_HEADLINE_OF[task.target_kind],
         order=settings.order,
     )
 

@@ -51,8 +51,8 @@ def settings_of(result: Decomposition) -> Settings:
     """Settings that cut and fit as a decomposition of the strict protocol was."""
     method, sizes = result.method, result.sizes
     return Settings(
-        probe="ridge" if method.probe == "ridge" else "logistic",
-        scaling=method.scaling,  # type: ignore[arg-type]  # recorded as one of the three
+        probe=method.probe,
+        scaling=method.scaling,
         n_folds=sizes.folds,
         tuning_folds=sizes.folds_judged,
         n_subsets=sizes.subsets if sizes.groups_train is None else None,

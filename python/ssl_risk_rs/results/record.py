@@ -2,10 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ssl_risk_rs.results.quantities import Order
 
-__all__ = ["Bottleneck", "FitRecord", "Floor", "Method", "Penalty", "Sizes"]
+__all__ = ["Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Scaling", "Sizes"]
+
+Probe = Literal["logistic", "ridge"]
+Protocol = Literal["strict", "paper"]
+Scaling = Literal["none", "standardize", "minmax"]
+#: what errors are: the 0-1 error of classes, 1 − R² of numbers, 1 − AUROC of labels
+Headline = Literal["error", "r2", "auroc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +26,15 @@ class Method:
     max_passes : of a logistic fit; confidence : of the intervals
     random_counts : class counts vary from sample to sample; n_threads : None for all cores
     device : what the rows lay on, "cpu" or names of GPUs
-    metric : what errors are: "error", the 0-1 error of classes, "r2" (1 − R²) of numbers, "auroc" (1 − AUROC) of labels
+    metric : what errors are
     order : of the decomposition: "paper", "alternative" or "both"
     error_tol : training error by which logistic fits at the floor may miss that of the minimum, by estimate; None where
         they end by `tol` alone
     """
 
-    probe: str
-    protocol: str
-    scaling: str
+    probe: Probe
+    protocol: Protocol
+    scaling: Scaling
     seed: int
     tol: float
     tuning_tol: float
@@ -36,7 +43,7 @@ class Method:
     random_counts: bool = False
     n_threads: int | None = None
     device: str = "cpu"
-    metric: str = "error"
+    metric: Headline = "error"
     order: Order = "paper"
     error_tol: float | None = None
 

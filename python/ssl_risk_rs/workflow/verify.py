@@ -15,7 +15,7 @@ from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.metrics import measure_metrics
-from ssl_risk_rs.decomposition.settings import Probe, Scaling, Settings
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.strict import in_row_order
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.probes.features import Features
@@ -231,9 +231,8 @@ def _task(features: Features, judged: Judgements) -> Task:
 def _settings(d: Decomposition) -> Settings:
     """What was asked for, as far as it decides numbers."""
     method = d.method
-    probe: Probe = "ridge" if method.probe == "ridge" else "logistic"
     common = Settings(
-        probe=probe,
+        probe=method.probe,
         tol=method.tol if method.error_tol is None else None,  # by size, as it was
         max_passes=method.max_passes,
         confidence=method.confidence,
@@ -242,10 +241,9 @@ def _settings(d: Decomposition) -> Settings:
     )
     if method.protocol == "paper":
         return replace(common, protocol="paper")
-    scalings: dict[str, Scaling] = {"none": "none", "standardize": "standardize", "minmax": "minmax"}
     return replace(
         common,
-        scaling=scalings[method.scaling],
+        scaling=method.scaling,
         n_folds=d.sizes.folds,
         tuning_folds=d.sizes.folds_judged,
         n_subsets=d.sizes.subsets,

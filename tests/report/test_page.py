@@ -103,6 +103,13 @@ def test_a_target_that_is_no_class_is_not_told_as_one(kind):
     for wrong in ("None", "errs on", "tell these classes", "most frequent"):
         assert wrong not in said, wrong
     assert f"1 − {'R²' if kind == 'numbers' else 'AUROC'} of a ridge probe on e is" in said
+    assert "0-1 errors" not in said and "one-hot" not in said
+
+
+def test_runs_without_a_common_probe_say_that_they_are_not_side_by_side():
+    runs = make("a"), make("b", probe="logistic")
+    missing = {m.title: m.why for m in page_of(*runs).missing}
+    assert "No probe is common to all runs" in missing["The encoders side by side"]
 
 
 def test_what_is_missing_of_several_runs_says_of_which(three):

@@ -191,3 +191,30 @@ def test_the_published_table_as_a_user_sees_it(paper, tmp_path):
     assert len(rows) == 5
     shown = json.loads(run(paper / "all_results.csv", "--show", "corrections", "--format", "json").stdout)
     assert len(shown) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--shots", "agg_risk@30=300"), "--shots needs --labels N beside it"),
+        (("--shots", "agg_risk@30=300", "--labels", "200"), "300 labels, which are not fewer than --labels 200"),
+        (("--shots", "agg_risk@5=50", "--labels", "2000"), "no column 'agg_risk@5'; of few shots it has agg_risk@30"),
+        (("--shots", "agg_risk@30=0", "--labels", "2000"), "is not COLUMN=N"),
+    ],
+)
+def test_numbers_of_labels_are_those_of_the_table(planted, tmp_path, words, said):
+    planted.with_columns(**{"agg_risk@30": pl.col("agg_risk") + 0.1}).write_csv(tmp_path / "t.csv")
+    result = run(tmp_path / "t.csv", *words)
+    assert result.exit_code == 2 and said in result.stderr
+
+
+def test_percent_of_text_is_refused_by_name(planted, tmp_path):
+    planted.with_columns(agg_risk=pl.lit("29.6 %")).write_csv(tmp_path / "t.csv")
+    result = run(tmp_path / "t.csv", "--percent")
+    assert result.exit_code == 1 and "'agg_risk' holds String; percent are numbers" in result.stderr
+
+
+def test_the_law_of_the_published_table_is_a_table(paper):
+    rows = list(csv.DictReader(io.StringIO(run(paper / "all_results.csv", "--only", "epochs", "--show", "law",
+                                               "--format", "csv").stdout)))  # fmt: skip
+    assert len(rows) > 5 and {"law", "rmse", "by_labels@30000"} <= set(rows[0])

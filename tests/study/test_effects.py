@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs._inference import holm
+from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study import frame, published_effects, study_table
-from ssl_risk_rs.study.choices import parse_choice
-from ssl_risk_rs.study.controlled import controlled_effects, yardsticks
+from ssl_risk_rs.study.choices import CHOICES, Choice, parse_choice
+from ssl_risk_rs.study.controlled import comparisons, controlled_effects, held_equal, yardsticks
 from ssl_risk_rs.study.effects import Effect, Status, adjusted
 from ssl_risk_rs.study.linear import linear_effects
 from ssl_risk_rs.study.study import differences
@@ -364,3 +365,65 @@ def test_an_effect_on_approximation_is_judged_between_architectures(published, p
     )
     assert e.groups == 14  # encoders of an architecture share their twin
     assert e.p > 1e-3  # 4e-17 by rows that repeat fourteen values
+
+
+def test_what_does_not_vary_beyond_rounding_has_no_test(planted, pick):
+    """Sums of equal numbers differ in the last bit: p was 9e-4 for an effect of 4e-18, and counted in Holm's family."""
+    table = study_table(planted.with_columns(approx=0.0388))
+    effects = adjusted([*controlled_effects(table), *linear_effects(table)])
+    same = [e for e in effects if e.component == "approx" and e.status is Status.ESTIMATED]
+    assert same and all(e.effect == 0 and e.se == 0 and math.isnan(e.p) and math.isnan(e.p_adjusted) for e in same)
+    assert "the same in these rows" in same[0].reason
+    assert math.isfinite(pick(effects, choice="z_dim", component="usability", method="controlled").p)
+
+
+def test_own_choices_are_held_equal_beside_published_rows(planted):
+    """Joined with the published table, encoders with and without dropout were runs of one design."""
+    rng = np.random.default_rng(0)
+    own = pl.DataFrame({
+        "encoder": [f"m{i}" for i in range(16)], "epochs": [100, 400] * 8, "dropout": ([0.0] * 2 + [0.5] * 2) * 4,
+        "source": "own",
+    }).with_columns(agg_risk=0.3 + 0.2 * pl.col("dropout") + pl.Series(rng.normal(0, 1e-3, 16)))  # fmt: skip
+    theirs = planted.with_columns(source=pl.lit("published")).select("encoder", "epochs", "z_dim", "agg_risk", "source")
+    dropout = Choice("dropout", "linear", "dropout")
+    both = study_table(pl.concat([own, theirs], how="diagonal"), choices=[dropout])
+    alone = study_table(own, choices=[dropout])
+    (of_own,) = yardsticks(alone)
+    assert of_own.effect < 0.004
+    mine = [row for row, source in enumerate(both.frame["source"]) if source == "own"]
+    found = comparisons(both, CHOICES["epochs"], [row in mine for row in range(both.frame.height)])
+    cells = both.frame["dropout"].to_list()
+    for group in np.unique(found.groups):
+        assert len({cells[row] for row in found.rows[found.groups == group]}) == 1
+    core, further = held_equal(both, CHOICES["epochs"])
+    assert "dropout" in further and "z_dim" in core and "dropout" not in core
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "match"),
+    [
+        (lambda f: f.with_columns(year=pl.lit("n/a")), {}, DataError, "'year' holds String, and is examined as a"),
+        (lambda f: f.with_columns(is_official=pl.lit("yes")), {}, DataError, "'is_official' holds String"),
+        (lambda f: f.with_columns(tags=pl.Series([["a"]] * 96)), {"choices": [Choice("tags", "category", "tags")]},
+         DataError, "'tags' holds List"),
+        (lambda f: f.head(0), {}, DataError, "the table has no rows"),
+    ],
+)  # fmt: skip
+def test_columns_that_cannot_be_studied_are_named(planted, change, options, error, match):
+    with pytest.raises(error, match=match):
+        study_table(change(planted), **options)
+
+
+def test_confounders_are_those_of_the_table(planted):
+    with pytest.raises(ParameterError, match="no column 'nope' to hold fixed"):
+        linear_effects(study_table(planted), confounders=[Choice("nope", "linear", "nope")])
+    text = planted.with_columns(z_dim=pl.col("z_dim").cast(pl.String))
+    effects = linear_effects(study_table(text, choices=[Choice("z_dim", "category", "z_dim")]))
+    assert {e.status for e in effects if e.choice == "epochs"} == {Status.ESTIMATED}
+
+
+def test_one_name_in_two_sources_is_two_encoders(planted):
+    twice = pl.concat([planted.with_columns(source=pl.lit(s)) for s in ("mine", "published")])
+    names = study_table(twice).frame["encoder"].to_list()
+    assert len(set(names)) == 192 and names[0] == "e0 (mine)" and names[96] == "e0 (published)"
+    assert study_table(planted).frame["encoder"][0] == "e0"

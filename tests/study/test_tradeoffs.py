@@ -9,6 +9,7 @@ from reference.described import best_by_setting, best_by_year, geometry, kendall
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.study import Settings, read_table, run_study, study_table
 from ssl_risk_rs.study.advice import Support, advise
+from ssl_risk_rs.study.choices import Choice
 from ssl_risk_rs.study.controlled import controlled_effects
 from ssl_risk_rs.study.effects import adjusted
 from ssl_risk_rs.study.linear import linear_effects
@@ -84,6 +85,21 @@ def test_advice_names_planted_choices_and_those_who_realize_them(planted):
     assert said["projection2_arch", "mlp"].encoders[0] == best
     assert not any(choice == "optimizer" for choice, _ in said)
     assert sum(a.support is Support.BEST for a in said.values()) == 3
+
+
+def test_advice_knows_levels_called_more_and_less_and_those_of_empty_cells(planted):
+    head = pl.col("projection2_arch")
+    named = planted.with_columns(
+        reg=pl.when(head == "mlp").then(pl.lit("less")).otherwise(pl.lit("more")),
+        finetuning_data=pl.when(head == "identity").then(pl.lit("IN-22k")),
+    ).drop("projection2_arch")
+    table = study_table(named, choices=[Choice("reg", "category", "regularization")])
+    effects = adjusted([*controlled_effects(table), *linear_effects(table)])
+    said = {(a.choice, a.level): a for a in advise(table, effects, ["usability"])}
+    best = named.filter(pl.col("reg") == "less").sort("usability")["encoder"][:3].to_list()
+    assert list(said["reg", "less"].encoders) == best
+    if ("finetuning_data", "none") in said:  # the same rows
+        assert list(said["finetuning_data", "none"].encoders) == best
 
 
 def test_advice_is_silent_below_the_yardstick(planted):

@@ -1,6 +1,7 @@
 """`ssl-risk-rs study`: what design choices do, over many encoders."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ def study(**given: Any) -> None:
         named["confounders"] = tuple(parse_choice(text) for text in given["confounders"])
     if given["shots"]:
         named["shots"] = tuple(_shots(given["shots"]))
+        _check_shots(named["shots"], table.frame.columns, given["n_full"], own=not table.is_published)
     settings = Settings.for_table(table, methods=tuple(_names(given["methods"])), **named)
     result = run_study(table, settings, opt.say)
     different = []
@@ -184,10 +186,25 @@ def _shots(text: str) -> list[tuple[str, int]]:
     pairs = []
     for part in _names(text):
         column, _, count = part.partition("=")
-        if (number := whole_number(count)) is None:
+        if not (number := whole_number(count)):
             raise click.BadParameter(f"{part!r} is not COLUMN=N", param_hint="--shots")
         pairs.append((column, number))
     return pairs
+
+
+def _check_shots(shots: Sequence[tuple[str, int]], columns: Sequence[str], n_full: int | None, *, own: bool) -> None:
+    """Complain about numbers of labels that are not the table's before anything is fitted."""
+    for column, count in shots:
+        wrong = ""
+        if column not in columns:
+            few = ", ".join(name for name in columns if "@" in name) or "none"
+            wrong = f"the table has no column {column!r}; of few shots it has {few}"
+        elif n_full is not None and count >= n_full:
+            wrong = f"{column} has {count:,} labels, which are not fewer than --labels {n_full:,}"
+        if wrong:
+            raise click.BadParameter(wrong, param_hint="--shots")
+    if n_full is None and own:
+        raise click.UsageError("--shots needs --labels N beside it: the training rows behind agg_risk")
 
 
 def _rows(result: Any, different: Any, shown: str) -> list[dict[str, Any]]:
@@ -200,7 +217,9 @@ def _rows(result: Any, different: Any, shown: str) -> list[dict[str, Any]]:
     if shown == "differences":
         return difference_frame(different).to_dicts()
     if shown == "law":
-        return [_plain(asdict(h)) for h in (result.laws.held_out if result.laws else ())]
+        rows = [_plain(asdict(h)) for h in (result.laws.held_out if result.laws else ())]
+        every = list(dict.fromkeys(name for row in rows for name in row))  # sets have other numbers of labels
+        return [{name: row.get(name) for name in every} for row in rows]
     if shown == "trees":
         return [_plain(asdict(r)) for r in result.trees]
     if shown == "fronts":

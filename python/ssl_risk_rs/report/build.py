@@ -87,6 +87,14 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
     runs = material.runs
     found: list[Section | Missing] = []
     probes = [p for p in ("logistic", "ridge") if all(_has(run, p) for run in runs)]
+    if len(runs) > 1 and not probes:
+        found.append(
+            Missing(
+                "beside", "The encoders side by side",
+                "No probe is common to all runs, so that their errors are not those of one kind of probe.",
+                "ssl-risk-rs decompose FEATURES --probe both",
+            )
+        )  # fmt: skip
     if len(runs) > 1:
         by_probe = {each.probe: each for each in material.comparisons}
         found += [several.beside(runs, called, probe, by_probe.get(probe)) for probe in probes]

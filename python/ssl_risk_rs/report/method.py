@@ -21,6 +21,7 @@ BIBTEX = """@inproceedings{dubois2023evaluating,
   year      = {2023}
 }"""
 _PROBES = {"logistic": "multinomial logistic regression", "ridge": "ridge regression on one-hot targets"}
+_ERRORS = {"error": "0-1 errors", "r2": "1 − R²", "auroc": "1 − AUROC, averaged over labels,"}
 _SCALING = {
     "standardize": "Features are standardized from each probe's own training rows.",
     "minmax": "Features are scaled to their range over each probe's own training rows.",
@@ -66,10 +67,11 @@ def provenance(runs: Sequence[Run], called: Sequence[str]) -> Section:
 def _paragraph(d: Decomposition) -> str:
     """What was done, for a method section."""
     m, sizes = d.method, d.sizes
+    probe = _PROBES[m.probe] if d.predicts_classes else "ridge regression on the targets"
     said = [
-        "Errors are 0-1 errors of a linear probe on frozen features, split into signed parts that add up (Dubois, "
-        "Hashimoto and Liang, 2023).",
-        f"The probe is {_PROBES.get(m.probe, m.probe)} with a squared penalty ({m.protocol} protocol).",
+        f"Errors are {_ERRORS[m.metric]} of a linear probe on frozen features, split into signed parts that add up "
+        "(Dubois, Hashimoto and Liang, 2023).",
+        f"The probe is {probe} with a squared penalty ({m.protocol} protocol).",
         _SCALING.get(m.scaling, ""),
     ]
     if sizes.subsets:

@@ -9,6 +9,7 @@ import polars as pl
 
 from ssl_risk_rs.study.controlled import METHOD as CONTROLLED
 from ssl_risk_rs.study.controlled import YARDSTICK
+from ssl_risk_rs.study.design import values
 from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.linear import METHODS
 from ssl_risk_rs.study.table import StudyTable
@@ -96,23 +97,23 @@ def _choices(table: StudyTable, effects: Sequence[Effect], goal: str, yardstick:
         lower = least.effect < 0
         better = (level if lower else reference) if reference else ("more" if lower else "less")
         support = Support.STRONG if sure else Support.FAIR
-        names = _having(table, choice, better, goal)
+        names = _having(table, choice, better, goal, numeric=not reference)
         found.append(
             Advice(goal, choice, better, -abs(least.effect), math.nan, support, tuple(e.method for e in seen), names)
         )
     return found
 
 
-def _having(table: StudyTable, choice: str, better: str, goal: str) -> tuple[str, ...]:
+def _having(table: StudyTable, name: str, better: str, goal: str, *, numeric: bool) -> tuple[str, ...]:
     """The three encoders of least risk that have the level, or are in the better third of a number."""
-    column = pl.col(choice)
-    dtype = table.frame.schema[choice]
-    if better in ("more", "less"):
-        edge = column.cast(pl.Float64).quantile(2 / 3 if better == "more" else 1 / 3)
-        has = column >= edge if better == "more" else column <= edge
-    elif better in ("yes", "no") and (dtype == pl.Boolean or dtype.is_numeric()):
-        has = column.cast(pl.Boolean) == (better == "yes")
+    choice = next(c for c in table.choices if c.name == name)
+    series = values(table.frame, choice)  # an empty cell may stand for a level
+    if numeric:
+        edge = series.quantile(2 / 3 if better == "more" else 1 / 3)
+        has = series >= edge if better == "more" else series <= edge
+    elif choice.kind == "flag":
+        has = series.cast(pl.Boolean) == (better == "yes")
     else:
-        has = column.cast(pl.String) == better
-    rows = table.frame.filter(has).drop_nulls([goal]).sort(goal, "encoder").head(3)
+        has = series == better
+    rows = table.frame.filter(has.fill_null(False)).drop_nulls([goal]).sort(goal, "encoder").head(3)
     return tuple(rows["encoder"].cast(pl.String).to_list())

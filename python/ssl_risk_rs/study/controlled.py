@@ -40,22 +40,17 @@ class Comparisons:
     groups: Int64[np.ndarray, " n"]
 
 
-def held_equal(table: StudyTable, choice: Choice) -> tuple[str, ...]:
-    """The columns that a comparison holds equal: the core choices but this one and those that vary along with it.
+def held_equal(table: StudyTable, choice: Choice) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns that a comparison holds equal: the core choices but this one and those that vary along with it, and
+    those that hold among rows of one's own as well.
 
-    For a table of one's own these are joined by the other examined choices, `seed` and `source`, less those that
-    cannot but vary with this choice. A quantity that follows from others is held equal by holding those equal.
+    The latter are the other examined choices, less those that cannot but vary with this choice. A quantity that follows
+    from others is held equal by holding those equal.
     """
     free = {choice.name, *choice.along}
-    core = [name for name in CORE if name in table.frame.columns]
-    if not _published(table):
-        core += [c.name for c in table.choices if choice.name not in c.along and c.name not in DERIVED]
-    core += [name for name in ("seed", "source") if name in table.frame.columns]
-    return tuple(name for name in dict.fromkeys(core) if name not in free)
-
-
-def _published(table: StudyTable) -> bool:
-    return table.frame["source"].is_in(["published"]).any()
+    core = [name for name in (*CORE, "seed", "source") if name in table.frame.columns]
+    own = [c.name for c in table.choices if c.name not in DERIVED]
+    return tuple(n for n in core if n not in free), tuple(n for n in own if n not in free and n not in core)
 
 
 def comparisons(table: StudyTable, choice: Choice, known: Sequence[bool], *, duplicated: bool = False) -> Comparisons:
@@ -65,7 +60,7 @@ def comparisons(table: StudyTable, choice: Choice, known: Sequence[bool], *, dup
     several times, and p-values are too small.
     """
     level = values(table.frame, replace(choice, else_from=(), missing=None)).to_list()
-    keys = _tuples(table.frame, held_equal(table, choice))
+    keys = _keys(table.frame, *held_equal(table, choice))
     groups: dict[tuple[object, ...], list[int]] = {}
     for row, key in enumerate(keys):
         if known[row] and level[row] is not None:
@@ -79,6 +74,13 @@ def comparisons(table: StudyTable, choice: Choice, known: Sequence[bool], *, dup
         pairs += [(row, number) for row in rows for _ in range(times)]
     array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     return Comparisons(array[:, 0], array[:, 1])
+
+
+def _keys(frame: pl.DataFrame, core: Sequence[str], own: Sequence[str]) -> list[tuple[object, ...]]:
+    """What a row shares with those that it is compared with; published rows have no values of one's own choices."""
+    published = frame["source"] == "published"
+    rows = zip(_tuples(frame, core), _tuples(frame, own), published.to_list(), strict=True)
+    return [(*shared, *(() if theirs else further)) for shared, further, theirs in rows]
 
 
 def _tuples(frame: pl.DataFrame, names: Sequence[str]) -> list[tuple[object, ...]]:
@@ -119,7 +121,8 @@ def _fit(
     fixed = [(compared.groups == g).astype(np.float64) for g in range(count)]
     factored = factor(np.column_stack([*fixed, *(column.values for column in examined)]))
     encoders = rows["encoder"].cast(pl.String).to_list()
-    fits = {c: factored.fit(rows[c].to_numpy().astype(np.float64)) for c in components}
+    outcomes = {c: rows[c].to_numpy().astype(np.float64) for c in components}
+    fits = {c: factored.fit(y) for c, y in outcomes.items()}
     for place, column in enumerate(examined, start=count):
         here = replace(blank, level=column.level, reference=column.reference)
         contrast = factored.contrast(place, "classical") if factored.identified[place] and factored.df else None
@@ -127,7 +130,8 @@ def _fit(
             if contrast is not None:
                 # the rows of a twin are one observation, which pairs cannot tell apart
                 weak = "encoders of one architecture share a twin" if c == "approx" else ""
-                yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders)
+                largest = float(np.abs(outcomes[c]).max())
+                yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders, largest)
             elif factored.identified[place]:
                 why = f"{n} rows in {count} comparisons leave nothing to judge the error by"
                 alone = float(fit.coefficients[place])
@@ -144,9 +148,9 @@ def yardsticks(table: StudyTable, *, confidence: float = 0.95) -> list[Effect]:
     a χ² distribution. An effect that is smaller than that is within what another run of the same design would show.
     """
     stats = require("scipy.special")
-    named = () if _published(table) else tuple(c.name for c in table.choices if c.name not in DERIVED)
-    present = [name for name in dict.fromkeys((*CORE, *named, "source")) if name in table.frame.columns]
-    keys = _tuples(table.frame, [name for name in present if name not in RECIPE])
+    core = [name for name in (*CORE, "source") if name in table.frame.columns and name not in RECIPE]
+    own = [c.name for c in table.choices if c.name not in (*core, *DERIVED, *RECIPE)]
+    keys = _keys(table.frame, core, own)
     found = []
     for component in table.components:
         groups: dict[tuple[object, ...], list[float]] = {}

@@ -115,8 +115,9 @@ _SETS = {
 def held_out_sets(frame: pl.DataFrame, points: LabelPoints, *, seed: int = 0) -> list[HeldOut]:
     """Three laws on the sets that the authors leave out, fitted on the rest.
 
-    The paper's law, the law on the logit scale, and the law of sizes, each on a random 60 % of the points of every
-    encoder and on the sets whose columns the frame has. The law on the logit scale is fitted on the few-shot points.
+    The paper's law, the law on the logit scale, and the law of sizes, each on some 60 % of the points of every
+    encoder, drawn at random, and on the sets whose columns the frame has. The law on the logit scale is fitted on the
+    few-shot points.
     """
     rng = np.random.default_rng(seed)
     names, place = np.unique(np.array(points.encoder), return_inverse=True)
@@ -124,7 +125,7 @@ def held_out_sets(frame: pl.DataFrame, points: LabelPoints, *, seed: int = 0) ->
     for i in range(len(names)):
         here = rng.permutation(np.flatnonzero(place == i))
         out[here[: round(0.6 * len(here))]] = True
-    sets: dict[str, Bool[np.ndarray, " n"]] = {"random 60 %": out}
+    sets: dict[str, Bool[np.ndarray, " n"]] = {f"random {out.mean():.0%}".replace("%", " %"): out}
     for name, (column, value) in _SETS.items():
         if column in frame.columns:
             chosen = set(frame.filter(pl.col(column).cast(pl.String) == value)["encoder"].cast(pl.String).to_list())

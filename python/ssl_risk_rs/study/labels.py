@@ -109,6 +109,8 @@ def label_points(
             if row[column] is not None and None not in inputs:
                 names.append((str(row["encoder"]), str(row["objective"])))
                 numbers.append([float(n), float(row[column]), *map(float, inputs)])
+    if any(row[-1] <= 0 for row in numbers):
+        raise DataError("the law of label counts takes the logarithm of z_dim, which is 0 or less for some encoder")
     if not names:
         raise DataError("no encoder of the table has its components, its dimension and a few-shot risk")
     columns = np.ascontiguousarray(np.array(numbers, dtype=np.float64).T)

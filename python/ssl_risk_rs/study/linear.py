@@ -13,6 +13,7 @@ import polars as pl
 from jaxtyping import Float64, Int64
 
 from ssl_risk_rs._inference import quantile, two_sided
+from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
 from ssl_risk_rs.study.design import Column, clusters, columns, known_rows
@@ -145,17 +146,27 @@ def linear_effects(
     pseudo_inverse : effects that are not identified get the number that a pseudo-inverse prints, as in the authors'
         code; it means nothing, and says so
 
+    Raises
+    ------
+    ParameterError for a confounder that the table lacks.
+
     Returns
     -------
     Effects without Holm's correction: a level beside its reference, a step of a number, or a reason why there is none.
     """
+    if lost := [c.name for c in confounders or () if c.name not in table.frame.columns]:
+        raise ParameterError(
+            f"the table has no column {lost[0]!r} to hold fixed; it has {', '.join(table.frame.columns)}"
+        )
     found: list[Effect] = []
     by_rows: dict[tuple[str, bytes], list[str]] = {}  # components with the same rows and groups share their models
     for component in table.components:
         rows = table.frame[component].is_not_null().to_numpy().tobytes()
         by_rows.setdefault((cluster_of(table, component), rows), []).append(component)
+    # a number of the table may have been named a category
+    own = {c.name: c for c in table.choices if (usual := choice_of(c.name)) is not None and c.kind != usual.kind}
     for choice in table.choices:
-        held = confounders_of(choice, table.frame.columns, confounders)
+        held = tuple(own.get(c.name, c) for c in confounders_of(choice, table.frame.columns, confounders))
         for (cluster, _), components in by_rows.items():
             model = model_of(table, choice, held, components[0])
             for kind in (kind for kind in covariances if kind != "cluster" or cluster):
@@ -201,7 +212,7 @@ def _effects(
         weak = _weak(column, contrast)
         for c in components:
             named = replace(blank, component=c, reason=weak)
-            yield judged(named, factored, fits[c], contrast, place, model.encoders)
+            yield judged(named, factored, fits[c], contrast, place, model.encoders, float(np.abs(outcomes[c]).max()))
 
 
 def _meaningless(refused: Effect, factored: Factor, fit: Fit, y: Float64[np.ndarray, " n"], place: int) -> Effect:
@@ -226,13 +237,23 @@ def _weak(column: Column, contrast: Contrast) -> str:
     return "; ".join(said)
 
 
+#: share of the largest outcome below which an effect and its standard error are rounding
+ROUNDING = 1e-12
+
+
 def judged(
-    blank: Effect, factored: Factor, fit: Fit, contrast: Contrast, place: int, encoders: Sequence[str]
+    blank: Effect, factored: Factor, fit: Fit, contrast: Contrast, place: int, encoders: Sequence[str], largest: float
 ) -> Effect:
-    """The effect with interval and p-value of its t distribution, and the encoder that moves it most."""
+    """The effect with interval and p-value of its t distribution, and the encoder that moves it most.
+
+    An outcome of at most `largest` that nothing moves beyond rounding has the effect 0, and no test.
+    """
     require("scipy.special")
     effect = float(fit.coefficients[place])
     se = math.sqrt(contrast.variance(fit))
+    if max(abs(effect), se) <= ROUNDING * largest:
+        why = "; ".join(text for text in (blank.reason, "the component is the same in these rows") if text)
+        return replace(blank, effect=0.0, se=0.0, low=0.0, high=0.0, df=contrast.df, reason=why)
     reach = quantile(0.5 + blank.confidence / 2, contrast.df) * se
     p = two_sided(effect, se, contrast.df)
     without = factored.without_row(contrast.weights, fit, effect)

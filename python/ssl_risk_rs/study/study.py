@@ -55,7 +55,7 @@ class Settings:
     @staticmethod
     def for_table(table: StudyTable, **given: object) -> "Settings":
         """Settings with the numbers of labels and judged rows of the published table where all rows are from it."""
-        if table.frame["source"].unique().to_list() == ["published"]:
+        if table.is_published:
             given = {"judged_rows": IMAGENET_ROWS, "shots": tuple(IMAGENET_SHOTS.items())} | given
         return Settings(**given)  # type: ignore[arg-type]  # the caller names fields
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from ssl_risk_rs.errors import DataError, ParameterError
-from ssl_risk_rs.study.choices import AUGMENTATIONS, CHOICES, Choice, choice_of
+from ssl_risk_rs.study.choices import AUGMENTATIONS, CHOICES, CONFOUNDERS, Choice, choice_of
 from ssl_risk_rs.study.published import EXCLUDED, Correction, corrections, is_published, load_published
 
 __all__ = ["COMPONENTS", "StudyTable", "read_table", "study_table"]
@@ -44,6 +44,11 @@ class StudyTable:
     corrections: tuple[Correction, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     unknown: tuple[str, ...] = ()
+
+    @property
+    def is_published(self) -> bool:
+        """Whether every row is of the authors' table."""
+        return bool((self.frame["source"] == "published").all())
 
 
 def study_table(
@@ -81,7 +86,9 @@ def study_table(
         raise DataError(
             f"the table has no column of risks; a study needs one or more of {', '.join(COMPONENTS)} or agg_risk@SHOTS"
         )
-    frame = _fractions(frame, present)
+    if not frame.height:
+        raise DataError("the table has no rows: a study needs encoders, one in each")
+    frame = _fractions(frame, [*present, *(("risk_af",) if "risk_af" in frame.columns else ())])
     named = {choice.name: choice for choice in choices}
     for name in (*named, *only, *((cluster,) if cluster else ())):
         if name not in frame.columns:
@@ -98,11 +105,20 @@ def study_table(
             f"the table has no column of a known design choice; name some with --choice NAME:KIND. It has "
             f"{_listing(frame.columns)}"
         )
-    frame = _checked(frame, every.values())
+    held = {name: c for name in (*CONFOUNDERS, "objective") if name in frame.columns and (c := choice_of(name))}
+    frame = _checked(frame, {**held, **every}.values())
     if "encoder" not in frame.columns:
         frame = frame.with_columns(pl.Series("encoder", [f"row {i + 1}" for i in range(frame.height)]))
     if "source" not in frame.columns:
         frame = frame.with_columns(source=pl.lit("table"))
+    # two sources may name an encoder alike, as one's own runs of a published one: they are two rows
+    both = pl.format("{} ({})", pl.col("encoder").cast(pl.String), pl.col("source"))
+    frame = frame.with_columns(
+        pl.when(pl.col("encoder").is_duplicated())
+        .then(both)
+        .otherwise(pl.col("encoder").cast(pl.String))
+        .alias("encoder")
+    )
     left_out: list[tuple[str, str]] = []
     if EXCLUDED in frame.columns:
         gone = frame.filter(pl.col(EXCLUDED).is_not_null())
@@ -215,6 +231,9 @@ def _other(path: Path, percent: bool) -> pl.DataFrame:
         frame = _wide(frame, path)
     if percent:
         risks = [c for c in frame.columns if c in COMPONENTS or c == "risk_af" or _FEW_SHOT.fullmatch(c)]
+        for name in risks:
+            if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Null):
+                raise DataError(f"{path}: the column {name!r} holds {frame.schema[name]}; percent are numbers")
         frame = frame.with_columns(pl.col(c).cast(pl.Float64) / 100 for c in risks)
     return frame if "source" in frame.columns else frame.with_columns(source=pl.lit(path.stem))
 
@@ -278,13 +297,15 @@ def _fractions(frame: pl.DataFrame, components: Sequence[str]) -> pl.DataFrame:
 def _checked(frame: pl.DataFrame, choices: Iterable[Choice]) -> pl.DataFrame:
     for choice in choices:
         dtype = frame.schema[choice.name]
+        if dtype.is_nested():
+            raise DataError(f"the column {choice.name!r} holds {dtype}; a design choice is one value a row")
         if choice.kind != "category" and frame[choice.name].null_count() == frame.height:
             frame = frame.with_columns(pl.col(choice.name).cast(pl.Float64))  # a csv has no type for what is empty
             continue
         if choice.kind != "category" and not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
             raise DataError(
                 f"the column {choice.name!r} holds {dtype}, and is examined as a {choice.kind}; "
-                f"say --choice {choice.name}:category, or give numbers"
+                f"say --choice {choice.name}:category, give numbers, or remove the column"
             )
     floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
     return frame.with_columns(pl.col(name).fill_nan(None) for name in floats)

@@ -37,7 +37,12 @@ def _heading(study: Study) -> Iterator[str]:
     known = ", ".join(f"{c} {frame[c].drop_nulls().len()}" for c in table.components)
     yield f"  encoders that have each risk: {known}"
     if table.cluster:
-        yield f"  {frame[table.cluster].n_unique()} values of {table.cluster} are the groups of the clustered variance"
+        column = frame[table.cluster]
+        alone = f", and {n} encoders without one," if (n := column.null_count()) else ""
+        yield (
+            f"  {column.drop_nulls().n_unique()} values of {table.cluster}{alone} are the groups of the clustered "
+            "variance"
+        )
         if "approx" in table.components and cluster_of(table, "approx") != table.cluster:
             distinct = frame["approx"].drop_nulls().n_unique()
             yield f"  (for approx, which has {distinct} distinct values, they are the values of architecture)"
@@ -171,7 +176,10 @@ def _laws(study: Study) -> Iterator[str]:
         left = f"each {h.left_out}" if h.left_out in get_args(By) else h.left_out
         r2 = rounded(h.r2, 3)
         yield f"  {left:<28}{h.law:<22}{100 * h.rmse:>7.2f}{r2:>7.3f}{h.n:>6}{h.groups:>8}   {covered}".rstrip()
-    yield "  One measured point at few labels is worth more than any law: see the lines that are given one."
+    given = [h.rmse for h in laws.held_out if " given " in h.law]
+    without = [h.rmse for h in laws.held_out if h.left_out == "objective" and " given " not in h.law]
+    if given and without and max(given) < min(without):
+        yield "  One measured point at few labels is worth more than any law: see the lines that are given one."
 
 
 def _law(law: LogitLaw) -> str:

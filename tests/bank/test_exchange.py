@@ -80,7 +80,7 @@ def test_every_kind_of_file(tmp_path, arrays, kind):
     assert found.X_train.dtype == np.float32 and found.y_train.dtype == np.int64
     assert found.class_names is None and found.notes == ()
     bank = import_bank(path, tmp_path / "bank", dtype="float32", header={"encoder": "mine"})
-    assert bank.complete and bank.header["encoder"] == "mine"
+    assert bank.complete and bank.header.encoder == "mine"
     assert np.array_equal(bank.read(bank.rows("train")), arrays["X_train"])
     assert np.array_equal(bank.read(bank.rows("test")), arrays["X_test"])
     assert np.array_equal(bank.labels()[bank.rows("test")], arrays["y_test"])
@@ -160,7 +160,7 @@ def test_the_cut_is_stratified_seeded_and_independent_of_order(tmp_path):
     assert np.array_equal(a.X_test[:, 0], [int(name[3:]) for name in a.test_ids])  # rows go with their ids
     bank = import_bank(tmp_path / "a.npz", tmp_path / "bank", dtype="float32")
     assert set(bank.samples.filter(pl.col("split") == "test")["sample_id"]) == set(a.test_ids)
-    assert np.array_equal(bank.read(bank.rows("test")), a.X_test) and bank.header["notes"][0]["code"] == a.notes[0].code
+    assert np.array_equal(bank.read(bank.rows("test")), a.X_test) and bank.header.notes[0]["code"] == a.notes[0].code
 
 
 def test_pairs_of_npy(tmp_path, arrays):

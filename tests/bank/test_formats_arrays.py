@@ -527,9 +527,9 @@ def test_the_cut_is_that_of_the_package(tmp_path, arrays):
 def test_a_bank_records_the_files_and_the_notes(npz, tmp_path):
     path = npz(mean=np.ones(4))
     bank = import_bank(path, tmp_path / "bank", dtype="float32")
-    (file,) = bank.header["source_files"]
+    (file,) = bank.header.extra["source_files"]
     assert file["name"] == "f.npz" and file["size"] == path.stat().st_size and len(file["sha256"]) == 64
-    assert bank.header["notes"] == [
+    assert list(bank.header.notes) == [
         {"code": "arrays_left_out", "values": {"file": str(path), "count": 1, "arrays": "mean"}}
     ]
     os.utime(path, (1, 1))
@@ -540,4 +540,4 @@ def test_a_bank_records_the_files_and_the_notes(npz, tmp_path):
     assert import_bank(path, tmp_path / "bank", dtype="float32", force=True).complete
     assert json.loads((tmp_path / "bank" / "bank.json").read_text())["header"]["source"] == str(path)
     assert FeatureBank.open(tmp_path / "bank").missing_rows().size == 0
-    assert re.fullmatch("[0-9a-f]{64}", bank.header["source_files"][0]["sha256"])
+    assert re.fullmatch("[0-9a-f]{64}", bank.header.extra["source_files"][0]["sha256"])

@@ -71,7 +71,7 @@ def test_other_numbers_beside_a_family_are_no_features(save, frame, tmp_path, st
     assert stranger in note.sentence() and "f0 to f11" in note.sentence()
     bank = import_bank(path, tmp_path / "bank")
     assert bank.n_features == D and bank.samples[stranger].to_list() == list(range(100, 124))
-    assert bank.header["notes"][0]["code"] == "columns_not_features"
+    assert bank.header.notes[0]["code"] == "columns_not_features"
 
 
 def test_numbers_without_a_family_are_refused_with_the_line_that_selects_them(save, frame):

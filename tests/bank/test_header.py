@@ -132,15 +132,6 @@ def test_header_goes_to_json_and_back():
     assert BankHeader.from_json({"limit": None}) == BankHeader() and BankHeader().to_json() == {}
 
 
-def test_header_as_the_dict_it_was():
-    header = BankHeader(encoder="tiny", class_names=("a",), extra={"mine": 1})
-    assert header["encoder"] == "tiny" and header["mine"] == 1 and header["class_names"] == ["a"]
-    assert header["licence"] is None and header.get("licence", "none") == "none" and header.get("x") is None
-    assert "encoder" in header and "mine" in header and "licence" not in header and 3 not in header
-    with pytest.raises(KeyError, match="x"):
-        header["x"]
-
-
 def test_fields_of_another_type(tmp_path):
     """Kept on reading, since others write banks too; refused where they are made."""
     header = BankHeader.from_json({"transform": "resize 224", "img_size": "224", "encoder": "tiny"})

@@ -302,7 +302,7 @@ def test_extract_verify_export_decompose(workplace):
     (made,) = records("extract", "-m", "demo_ssl", *SMALL)
     assert (made["rows"], made["n_features"]) == (400, 16)
     bank = FeatureBank.open(made["path"])
-    assert bank.complete and bank.path.parent == workplace / "store" and bank.header["encoder"] == "demo_ssl"
+    assert bank.complete and bank.path.parent == workplace / "store" and bank.header.encoder == "demo_ssl"
     (listed,) = records("store", "ls")
     assert (listed["key"], listed["state"], listed["n_rows"]) == (bank.key, "complete", 400)
     info = json.loads(run("store", "info", bank.key[:8], "--format", "json").stdout)

@@ -313,10 +313,10 @@ def test_features_agree_with_a_direct_forward_pass(tmp_path):
         np.testing.assert_allclose(bank.read(np.arange(1797)), expected[name], rtol=2**-11, atol=1e-6)
         assert bank.labels().tolist() == dataset.samples["label"].to_list()
         assert bank.samples.equals(dataset.samples)
-        assert bank.header["class_names"] == dataset.class_names
-        assert (bank.header["encoder"], bank.header["feature"]) == ("two-features", name)
-        assert bank.header["precision"] == "float32" and bank.header["licence"] == "MIT"
-        assert bank.header["versions"]["torch"] and bank.header["key"] == bank.path.name
+        assert list(bank.header.class_names) == dataset.class_names
+        assert (bank.header.encoder, bank.header.feature) == ("two-features", name)
+        assert bank.header.precision == "float32" and bank.header.licence == "MIT"
+        assert bank.header.versions["torch"] and bank.header.key == bank.path.name
     assert list(dict.fromkeys(p.stage for p in seen)) == ["compare", "encode"]
     seen = [p for p in seen if p.stage == "encode"]
     assert [p.done for p in seen] == sorted(p.done for p in seen)
@@ -372,7 +372,7 @@ def test_bf16_is_close_to_float32(tmp_path):
     bank = extract(LocalEncoder(), dataset, store=tmp_path, amp="bf16")["deep"]
     expected = direct(LocalEncoder(), dataset)["deep"]
     error = np.abs(bank.read(np.arange(40)) - expected).max()
-    assert 0 < error < 0.05 and bank.header["precision"] == "bfloat16"  # 8 bits of mantissa
+    assert 0 < error < 0.05 and bank.header.precision == "bfloat16"  # 8 bits of mantissa
 
 
 def test_unknown_feature_is_named(tmp_path):
@@ -468,7 +468,7 @@ def test_skip_corrupt_leaves_them_out_of_the_samples(tmp_path, monkeypatch):
     bank = extract(LocalEncoder(), dataset, **options)["deep"]
     assert bank.complete and bank.n_rows == 28
     assert not set(bank.samples["path"]) & set(spoilt)
-    assert {entry["where"] for entry in bank.header["excluded"]} == set(spoilt)
+    assert {entry.where for entry in bank.header.excluded} == set(spoilt)
     expected = direct(LocalEncoder(), dataset.without(names))["deep"]
     np.testing.assert_allclose(bank.read(np.arange(28)), expected, rtol=2**-11, atol=1e-6)
     assert "scan" in stages
@@ -648,7 +648,7 @@ def test_bank_by_name_has_the_encoders_features(tmp_path):
     encoder, dataset = create_encoder("random:tiny_convnet"), create_dataset("digits", limit="3/class")
     expected = direct(encoder, dataset)[encoder.spec.features[0]]
     np.testing.assert_allclose(bank.read(np.arange(60)), expected, rtol=2**-11, atol=1e-4 * np.abs(expected).max())
-    assert bank.header["weights_hash"] == encoder.weights_hash
+    assert bank.header.weights_hash == encoder.weights_hash
     assert ensure_bank("random:tiny_convnet", "digits", store=tmp_path, limit="3/class").path == bank.path
 
 

@@ -51,7 +51,7 @@ def bank_of(code, store, **options):
 
 def test_a_changed_neighbour_of_the_users_file_gives_another_bank(code, tmp_path):
     first = bank_of(code, tmp_path / "s")
-    assert first.header["code_files"] == ["mine.py", "scale.py"]
+    assert first.header.code_files == ("mine.py", "scale.py")
     assert bank_of(code, tmp_path / "s").path == first.path
     code.with_name("scale.py").write_text("SCALE = 4.0\n")
     second = bank_of(code, tmp_path / "s")
@@ -116,7 +116,7 @@ def test_another_spelling_of_a_path_finds_the_bank(tmp_path, monkeypatch):
     names = [file, "real/w.safetensors", tmp_path / "link/w.safetensors", "~/real/w.safetensors", "copy.safetensors"]
     banks = [ensure_bank(f"ckpt:{name}", "digits", store=tmp_path / "s", limit=LIMIT) for name in names]
     assert len({bank.path for bank in banks}) == 1
-    assert Path(banks[0].header["encoder_spec"]["random_twin"].removeprefix("ckpt:")).is_absolute()
+    assert Path(banks[0].header.encoder_spec["random_twin"].removeprefix("ckpt:")).is_absolute()
 
 
 def test_a_run_is_named_as_it_was_asked_for_though_a_bank_of_copies_serves(tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_options_of_an_architecture_are_told_apart(tmp_path):
     kwargs = dict(store=tmp_path, limit="1/class", img_size=32)
     plain = ensure_bank("random:resnet10t", "digits", **kwargs)
     other = ensure_bank("random:resnet10t?output_stride=8", "digits", **kwargs)
-    assert plain.path != other.path and plain.header["weights_hash"] == other.header["weights_hash"]
+    assert plain.path != other.path and plain.header.weights_hash == other.header.weights_hash
 
 
 # --- what a bank records
@@ -173,23 +173,23 @@ def test_the_header_and_the_samples_hold_identity_groups_and_overlap(tmp_path):
     uri = write(tmp_path / "d", repeat=True)
     bank = ensure_bank("pixels:2", f"{uri}?group=parent", store=tmp_path / "s", say=said.append)
     where = [str(tmp_path / "d/test/bee/p2/0.png"), str(tmp_path / "d/train/ant/p1/1.png")]
-    assert bank.header["overlap"] == {"test_images_in_train": 1, "examples": [where]}
+    assert bank.header.overlap == {"test_images_in_train": 1, "examples": [where]}
     assert any("1 image of the test part" in s and where[0] in s for s in said)
-    assert (bank.header["data_id"], bank.header["data_identity"]) == (None, {"name": "d", "kind": None})
+    assert (bank.header.data_id, bank.header.data_identity) == (None, {"name": "d", "kind": None})
     assert set(bank.samples["group"]) == {"p1", "p2"} and bank.samples.columns[-1] == "group"
-    assert bank.header["exif_orientation"] is False and bank.header["pixels_version"] >= 2
+    assert bank.header.exif_orientation is False and bank.header.pixels_version >= 2
     plain = ensure_bank("pixels:2", uri, store=tmp_path / "s")
     assert plain.path != bank.path and "group" not in plain.samples.columns
     digits = ensure_bank("demo_ssl", "digits", store=tmp_path / "s", limit=LIMIT)
-    assert (digits.header["data_id"], digits.header["pretraining_id"]) == ("digits", "digits")
-    assert digits.header["overlap"]["test_images_in_train"] == 0
+    assert (digits.header.data_id, digits.header.pretraining_id) == ("digits", "digits")
+    assert digits.header.overlap["test_images_in_train"] == 0
 
 
 def test_limits_by_group_are_another_bank(tmp_path):
     uri = write(tmp_path / "d", n=4) + "?group=parent"
     rows = ensure_bank("pixels:2", uri, store=tmp_path / "s", limit="6/class")
     groups = ensure_bank("pixels:2", uri, store=tmp_path / "s", limit="6/class", group="group")
-    assert (rows.n_rows, groups.n_rows) == (24, 16) and groups.header["limit_group"] == "group"
+    assert (rows.n_rows, groups.n_rows) == (24, 16) and groups.header.limit_group == "group"
 
 
 def test_exif_orientation_is_counted_and_can_be_applied(tmp_path):
@@ -206,7 +206,7 @@ def test_exif_orientation_is_counted_and_can_be_applied(tmp_path):
     assert any("4 images ask for another orientation" in s and "--exif-orientation" in s for s in said)
     settings = ExtractionSettings(exif_orientation=True)
     turned = ensure_bank("pixels:2?channels=1", uri, store=tmp_path / "s", settings=settings)
-    assert turned.path != plain.path and turned.header["exif_orientation"] is True
+    assert turned.path != plain.path and turned.header.exif_orientation is True
     np.testing.assert_allclose(plain.read([0])[0], [0, 1, 0, 1], atol=0.02)  # JPEG at Pillow's usual quality
     np.testing.assert_allclose(turned.read([0])[0], [0, 0, 1, 1], atol=0.02)
 
@@ -219,7 +219,7 @@ def test_a_dangling_link_and_a_bad_range_are_left_out_and_counted(tmp_path):
     settings = ExtractionSettings(skip_corrupt=True)
     bank = ensure_bank("pixels:2", uri, store=tmp_path / "s", settings=settings, say=said.append)
     assert bank.n_rows == 16 and "2 images cannot be decoded and are left out" in said
-    reasons = {Path(entry["where"]).name: entry["reason"] for entry in bank.header["excluded"]}
+    reasons = {Path(entry.where).name: entry.reason for entry in bank.header.excluded}
     assert "FileNotFoundError" in reasons["z.png"]
     assert reasons["z.tif"].startswith("it has floating-point pixels from 700 to 700")
 

@@ -127,7 +127,7 @@ def test_a_bank_that_another_shard_made_meanwhile_is_used(tmp_path, monkeypatch)
 
     monkeypatch.setattr(FeatureBank, "create", overtaken)
     bank = extract(LocalEncoder(), dataset, store=tmp_path, shard=Shard(0, 2))["deep"]
-    assert bank.header["device"] == "cuda:3" and bank.n_missing == 10
+    assert bank.header.device == "cuda:3" and bank.n_missing == 10
 
 
 # --- features that do not fit float16

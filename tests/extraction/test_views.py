@@ -68,12 +68,12 @@ def test_a_bank_holds_the_features_of_its_views(tmp_path):
     encoder, dataset = create_encoder("demo_ssl"), create_dataset("digits", limit=LIMIT)
     (bank,) = extract(encoder, dataset, store=tmp_path, view=2, batch_size=7).values()
     (plain,) = extract(encoder, dataset, store=tmp_path).values()
-    assert bank.path != plain.path and (bank.header["view"], plain.header["view"]) == (2, None)
+    assert bank.path != plain.path and (bank.header.view, plain.header.view) == (2, None)
     images = [encoder.transform(dataset.viewed(2).load(i)) for i in range(len(dataset))]
     import torch
 
     with torch.inference_mode():
-        expected = encoder.module(torch.stack(images))[bank.header["feature"]].numpy()
+        expected = encoder.module(torch.stack(images))[bank.header.feature].numpy()
     np.testing.assert_allclose(bank.read(np.arange(len(dataset))), expected, rtol=2e-3, atol=2e-3)
     # what is there already is found again, by what was typed as well
     again = ensure_bank("demo_ssl", "digits", store=tmp_path, limit=LIMIT, settings=ExtractionSettings(view=2))
@@ -185,6 +185,6 @@ def test_shards_of_an_engine_take_views_too(tmp_path):
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["view"] for row in rows] == ["1", "2"]
     banks = [FeatureBank.open(row["path"]) for row in rows]
-    assert all(bank.complete for bank in banks) and [bank.header["view"] for bank in banks] == [1, 2]
+    assert all(bank.complete for bank in banks) and [bank.header.view for bank in banks] == [1, 2]
     # the shards made them, not this process
     assert all(sorted(p.name for p in bank.path.glob("shard-*.npy") if "rows" not in p.name) == PARTS for bank in banks)

@@ -121,21 +121,6 @@ class BankHeader:
         recorded = {name: value for name, value in known.items() if value is not None}
         return recorded | {name: _plain(value) for name, value in self.extra.items()}
 
-    # The header was a dict once; rooms that still read it as one go through these three.
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in _FIELDS and name not in self.extra:
-            raise KeyError(name)
-        return self.get(name)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.get(name) is not None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The field as JSON; the default if it is not recorded."""
-        value = self.to_json().get(name)
-        return default if value is None else value
-
 
 @dataclass(frozen=True, slots=True)
 class BankDocument:

@@ -273,6 +273,7 @@ def import_(
     from ssl_risk_rs.bank.exchange import import_bank
     from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
     from ssl_risk_rs.bank.store import FeatureStore, bank_key
+    from ssl_risk_rs.results._json import from_json
 
     header = {name: value for name, value in (("encoder", encoder), ("data", data)) if value is not None}
     if target is None:
@@ -287,8 +288,8 @@ def import_(
         bank = import_bank(
             source, folder, test=test, dtype=dtype, header=header, seed=seed, force=force, progress=report
         )
-    for note in bank.header.get("notes", ()):
-        say(Note(**note).sentence())
+    for note in bank.header.notes or ():
+        say(from_json(Note, note).sentence())
     record: dict[str, Any] = {
         "path": str(bank.path),
         "n_rows": bank.n_rows,

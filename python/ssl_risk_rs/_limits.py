@@ -8,7 +8,7 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TOLERANCE_BELOW", "check_confidence", "check_positive", "check_whole", "whole_number",
+    "TOLERANCE_BELOW", "check_confidence", "check_positive", "check_threads", "check_whole", "whole_number",
 ]  # fmt: skip
 
 #: more threads than any machine has would only wait for each other
@@ -35,6 +35,12 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
     """Raise ParameterError unless a value is a whole number in this range; True is none."""
     if isinstance(value, bool) or not (isinstance(value, Integral) and least <= int(value) <= most):
         raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
+
+
+def check_threads(n_threads: object) -> None:
+    """Raise ParameterError unless a number of threads is None, for all cores, or one that a machine may have."""
+    if n_threads is not None:
+        check_whole("n_threads", n_threads, 1, MOST_THREADS)
 
 
 def whole_number(text: str) -> int | None:

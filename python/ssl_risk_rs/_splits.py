@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, Integer, UInt64
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["encode_groups", "is_no_group", "sample_keys", "stratified_cut", "take_at_most"]
+__all__ = ["encode_groups", "group_name", "is_no_group", "sample_keys", "stratified_cut", "take_at_most"]
 
 
 def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n"]:
@@ -33,11 +33,11 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], Int64[np.ndarray
         raise ParameterError(
             f"{missing:,} of {len(groups):,} rows have no group; give each row one, or drop those rows"
         )
-    names, codes = np.unique(np.array([_group_name(group) for group in groups], dtype=str), return_inverse=True)
+    names, codes = np.unique(np.array([group_name(group) for group in groups], dtype=str), return_inverse=True)
     return names.tolist(), codes.astype(np.int64).ravel()
 
 
-def _group_name(value: object) -> str:
+def group_name(value: object) -> str:
     """A group's id as text, as a file of another type has it: 30, 30.0, "30" and b"30" are one group."""
     if isinstance(value, np.generic):
         value = value.item()

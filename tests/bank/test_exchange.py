@@ -20,6 +20,7 @@ from ssl_risk_rs import (
     import_bank,
     load_features,
 )
+from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import exchange as convert_module
 
 N_TRAIN, N_TEST, D = 30, 11, 5
@@ -327,3 +328,59 @@ def test_a_killed_import_goes_on(tmp_path):
     bank = FeatureBank.open(tmp_path / "bank")
     assert np.array_equal(bank.read(np.arange(1500)), x) and np.array_equal(bank.labels(), y)
     assert json.loads((tmp_path / "bank" / "bank.json").read_text())["header"]["notes"]
+
+
+def table_with(folder, **columns) -> str:
+    """A parquet file of features with further columns."""
+    rng = np.random.default_rng(0)
+    n = N_TRAIN + N_TEST
+    frame = pl.DataFrame({
+        "label": np.arange(n) % 3, "split": ["train"] * N_TRAIN + ["test"] * N_TEST,
+        "sample_id": [f"s{i}" for i in range(n)], **columns,
+        **{f"feat_{j}": rng.standard_normal(n).astype(np.float32) for j in range(D)},
+    })  # fmt: skip
+    frame.write_parquet(folder / "f.parquet")
+    return str(folder / "f.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (("y",), "the column 'y' .* belong to the file itself"),
+        (("ids",), "the column 'ids' .* belong to the file itself"),
+        (("A", "a"), "the column 'a' .* belong to A"),
+        (("site", "site_valid"), "the column 'site_valid' .* belong to site"),
+    ],
+)
+def test_columns_named_as_arrays_of_a_file_are_refused_there_and_kept_in_a_folder(tmp_path, columns, said):
+    """The column `y` took the place of the labels: a risk of 31 % became 61 % without a word."""
+    n = N_TRAIN + N_TEST
+    given = {name: (np.arange(n) * (i + 2)) % 5 for i, name in enumerate(columns)}
+    bank = import_bank(table_with(tmp_path, **given), tmp_path / "bank")
+    with pytest.raises(BankError, match=said):
+        export_bank(bank, tmp_path / "e.safetensors")
+    assert not (tmp_path / "e.safetensors").exists()
+    export_bank(bank, tmp_path / "e")
+    back = import_bank(str(tmp_path / "e"), tmp_path / "back")
+    for name, values in given.items():
+        assert back.samples[name].to_list() == values.tolist()
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "bool"])
+def test_a_bank_names_groups_as_its_file_does(tmp_path, kind):
+    """Splits are drawn by the names: a bank had 4.0 and true where its file had 4 and True."""
+    n = N_TRAIN + N_TEST
+    values = {"float64": np.arange(n) // 3 * 0.4, "float32": (np.arange(n) // 3 * 0.4).astype(np.float32),
+              "bool": np.arange(n) % 2 == 0}[kind]  # fmt: skip
+    path = table_with(tmp_path, patient=values)
+    bank, loaded = import_bank(path, tmp_path / "bank"), load_features(path)
+    of_file = [*loaded.train_columns["patient"].tolist(), *loaded.test_columns["patient"].tolist()]
+    assert encode_groups(bank.groups("patient"))[0] == encode_groups(of_file)[0]
+
+
+def test_a_group_that_is_no_number_is_none(tmp_path):
+    values = np.arange(N_TRAIN + N_TEST, dtype=float)
+    values[3:6] = np.nan
+    bank = import_bank(table_with(tmp_path, patient=values), tmp_path / "bank")
+    with pytest.raises(ParameterError, match=r"column 'patient' has no value in 3 of 41 rows \(the first is row 3\)"):
+        bank.groups("patient")

@@ -788,3 +788,42 @@ ssl_risk_rs.RidgeProbe()
 assert "sklearn" in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_steps_whose_curvature_is_rounding_end_no_fit(n_threads):
+    """A rare class and few rows: directions collapsed to next to nothing, and the fit ended 48 % above the minimum as
+    estimated."""
+    rng = np.random.default_rng(177)
+    k, d, n = int(rng.choice([5, 10, 20])), int(rng.choice([30, 80, 150])), int(rng.integers(200, 800))
+    rng.choice(3)
+    y = np.unique(rng.choice(k, n, p=rng.dirichlet(np.ones(k) * 0.5)), return_inverse=True)[1]
+    x = (rng.normal(size=(n, d)) + rng.normal(size=(k, d))[y] * rng.choice([0.1, 0.3, 0.5])).astype(np.float32)
+    assert (n, d, len(np.unique(y))) == (421, 80, 19) and np.bincount(y).min() == 1
+    probe = LogisticProbe(alpha=1e-4, scaling="standardize", tol=1e-3, n_threads=n_threads).fit(x, y)
+    z = StandardScaler().fit_transform(x.astype(float))
+    other = LogisticRegression(C=1 / (1e-4 * n), tol=1e-8, max_iter=20_000).fit(z, y)
+    least = -other.predict_log_proba(z)[np.arange(n), y].mean() + 0.5e-4 * (other.coef_**2).sum()
+    assert probe.converged_ and probe.objective_ <= (1 + 2e-3) * least  # an estimate may miss by twice its tolerance
+
+
+@pytest.mark.parametrize("make", [RidgeProbe, RidgeProbeCV, LogisticProbe])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"n_threads": -1}, "n_threads must be a whole number from 1 to 1024, got -1"),
+        ({"n_threads": 8192}, "n_threads must be a whole number from 1 to 1024"),
+        ({"scaling": None}, "scaling must be 'none', 'standardize' or 'minmax', got None"),
+    ],
+)
+def test_what_an_estimator_cannot_take_is_said(make, given, said):
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    with pytest.raises(ParameterError, match=said):
+        make(**given).fit(x, np.arange(40) % 2)
+
+
+@pytest.mark.parametrize("alpha", [None, "1", True, -1.0, np.inf, np.nan])
+def test_a_penalty_is_a_positive_number(alpha):
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    with pytest.raises(ParameterError, match="alpha must be positive and finite"):
+        LogisticProbe(alpha=alpha).fit(x, np.arange(40) % 2)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._files import publish_exclusive
+from ssl_risk_rs._limits import check_threads
 from ssl_risk_rs.bank.header import BankDocument, BankHeader, header_of
 from ssl_risk_rs.bank.samples import (
     SPLITS,
@@ -292,6 +293,7 @@ class FeatureBank:
             raise ParameterError(f"rows must be a vector of integers, got {rows.dtype} of shape {rows.shape}")
         if rows.size and rows.min() < 0:
             raise ParameterError(f"row {rows.min()} asked for; rows count from 0")
+        check_threads(n_threads)
         return self.core.read(rows.astype(np.uint64), dtype=dtype, n_threads=n_threads)
 
     def arrays(self) -> list[PartArrays]:

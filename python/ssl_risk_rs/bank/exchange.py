@@ -17,6 +17,7 @@ from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float1
 from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, read_source
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.formats.safetensors import encode_texts
+from ssl_risk_rs.bank.samples import extra_columns
 from ssl_risk_rs.errors import BankError, ParameterError
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ def _write_safetensors(bank: FeatureBank, path: Path, progress: Progress | None)
     Tensors lie in the order of their alignment: 8 bytes (labels, numbers, offsets of texts), features, single bytes.
     """
     done, offset = 0, 0
+    _refuse_names(bank, path)
     vectors = {f"{name}_{split}": vector for split in SPLITS for name, vector in _vectors(bank, split).items()}
     wide = {name: vector for name, vector in vectors.items() if vector.itemsize == 8}
     narrow = {name: vector for name, vector in vectors.items() if vector.itemsize != 8}
@@ -296,6 +298,20 @@ def _write_safetensors(bank: FeatureBank, path: Path, progress: Progress | None)
             done = _copy(bank, split, file, done, progress)
         for vector in narrow.values():
             file.write(vector.tobytes())
+
+
+def _refuse_names(bank: FeatureBank, path: Path) -> None:
+    """Refuse further columns whose arrays would be those of features, labels, identifiers, or of another column."""
+    taken = {name: "the file itself" for name in ("x", "y", "ids", "sample_ids", "sample_id")}
+    for column in extra_columns(bank.samples):
+        for name in (column, *(f"{column}_{part}" for part in ("valid", "bytes", "offsets"))):
+            other = taken.get(name.lower())
+            if other is not None and other != column:
+                raise BankError(
+                    f"{path} cannot hold the column {column!r} of {bank.path}: arrays of that name belong to {other}. "
+                    "Rename the column, or export to a folder (a target without ending)"
+                )
+            taken[name.lower()] = column
 
 
 def _vectors(bank: FeatureBank, split: Split) -> dict[str, np.ndarray]:

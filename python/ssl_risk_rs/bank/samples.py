@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ssl_risk_rs._splits import group_name
 from ssl_risk_rs.bank.header import BankDocument, short
 from ssl_risk_rs.errors import BankError, ParameterError
 
@@ -122,16 +123,17 @@ def groups_of(samples: "pl.DataFrame", column: str) -> list[str]:
             f"(and {', '.join(COLUMNS)})"
         )
     values = samples[column]
-    if nulls := values.null_count():
-        first = int(values.is_null().arg_max() or 0)
+    absent = values.is_null() | (values.is_nan().fill_null(False) if values.dtype.is_float() else False)
+    if nulls := int(absent.sum()):
+        first = int(absent.arg_max() or 0)
         raise ParameterError(
             f"column {column!r} has no value in {nulls} of {len(values)} rows (the first is row {first}); "
             "a row without group belongs to no patient, scene …: give each a value of its own, or leave them out"
         )
     if values.dtype.is_nested() or values.dtype == pl.Binary or values.dtype == pl.Object:
         raise ParameterError(f"column {column!r} is {values.dtype}; a group is text or a number")
-    texts: list[str] = values.cast(pl.String).to_list()
-    return texts
+    # as the files that a bank was made of name them: splits are drawn by these names
+    return [group_name(value) for value in values.to_list()]
 
 
 def extra_columns(samples: "pl.DataFrame") -> list[str]:

@@ -37,6 +37,8 @@ def choose_device(device: Device, products: float) -> Device:
     except ImportError as error:
         if is_auto and not named:
             return "cpu"
+        if not isinstance(error, ModuleNotFoundError):  # it is there, and broken or half loaded
+            raise ParameterError(f"device {named!r} needs torch, which cannot be loaded here: {error}") from error
         raise ParameterError(
             f"device {named!r} needs torch, which is not installed: pip install torch, or use --device cpu"
         ) from error

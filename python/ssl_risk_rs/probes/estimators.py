@@ -4,9 +4,10 @@ For pipelines, model selection and comparison with other classifiers. The decomp
 itself: it shares statistics between fits, an estimator makes them anew.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ssl_risk_rs import _core
 from ssl_risk_rs._float32 import refuse_masked
 from ssl_risk_rs._labels import refuse_unlabelled
-from ssl_risk_rs._limits import MOST_PASSES, MOST_ROWS, MOST_SEED, check_whole
+from ssl_risk_rs._limits import MOST_PASSES, MOST_ROWS, MOST_SEED, check_positive, check_threads, check_whole
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
@@ -62,8 +63,7 @@ def alpha_from_ridge(ridge_alpha: float, n_samples: int) -> float:
 
 
 def _positive(value: float, name: str) -> float:
-    if not (np.isfinite(value) and value > 0):
-        raise ParameterError(f"{name} must be positive and finite, got {value}")
+    check_positive(name, value, math.inf)
     return float(value)
 
 
@@ -82,6 +82,9 @@ class _Probe(ClassifierMixin, BaseEstimator):
     def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, Indices, Indices]:
         """Checked rows, their numbers, and encoded labels."""
         # values are checked where the rows are read anyway, by a message that names the row
+        check_threads(self.n_threads)
+        if self.scaling not in get_args(Scaling):
+            raise ParameterError(f"scaling must be 'none', 'standardize' or 'minmax', got {self.scaling!r}")
         refuse_masked(X, "X")
         refuse_unlabelled(y, "y")
         checked, y = validate_data(

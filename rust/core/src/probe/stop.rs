@@ -29,6 +29,11 @@ impl Stop {
         }
     }
 
+    /// Whether it needs no estimate: it is a bound, or says that nothing was reached.
+    pub fn is_proven(self) -> bool {
+        matches!(self, Self::Certified | Self::MaxPasses | Self::Stalled)
+    }
+
     /// Whether what was asked for was reached, by any of the rules.
     pub fn converged(self) -> bool {
         matches!(self, Self::Certified | Self::Estimated | Self::ErrorEstimated)

@@ -118,10 +118,11 @@ def test_families_that_are_not_whole_or_name_labels(save, frame):
         load_features(save(from_two, "i"))
 
 
-def test_text_among_the_features_is_named_by_its_row(save, frame):
+@pytest.mark.parametrize("value", ["n/a", "1_000", "nan"])
+def test_text_among_the_features_is_named_by_its_row(save, frame, value):
     text = frame["f3"].cast(pl.String).to_list()
-    text[5] = "n/a"
-    with pytest.raises(DataError, match=r"column 'f3' is String, expected numbers: row 5 has 'n/a'"):
+    text[5] = value
+    with pytest.raises(DataError, match=rf"column 'f3' is String, expected numbers: row 5 has '{value}'"):
         load_features(save(frame.with_columns(f3=pl.Series(text))))
 
 

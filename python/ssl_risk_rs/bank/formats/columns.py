@@ -257,7 +257,9 @@ class _Roles:
         column = self.frame[name]
         text = f"{self.path}: column {name!r} is {column.dtype}, expected numbers"
         if column.dtype == pl.String:
-            wrong = column.cast(pl.Float64, strict=False).is_null() & column.is_not_null()
+            # the text "nan" can be cast to a number, yet it is what made the column one of text
+            finite = column.cast(pl.Float64, strict=False).is_finite().fill_null(False)
+            wrong = ~finite & column.is_not_null()
             if wrong.any():
                 row = int(wrong.arg_max() or 0)
                 text += f": row {row} has {column[row]!r}"

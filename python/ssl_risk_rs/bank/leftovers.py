@@ -11,7 +11,7 @@ from typing import Literal
 from ssl_risk_rs._files import passing_kind, remove_folder
 from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import is_bank
-from ssl_risk_rs.bank.store import REQUESTS, FeatureStore, iso_utc, summarize
+from ssl_risk_rs.bank.store import REQUESTS, BankSummary, FeatureStore, iso_utc, summarize
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = ["Leftover", "find_leftovers", "remove_leftovers"]
@@ -55,7 +55,8 @@ def find_leftovers(store: FeatureStore, *, days: float) -> list[Leftover]:
         raise ParameterError(f"an age of {days:g} days is no number from 0")
     if not store.root.is_dir():
         return []
-    found = [*_incomplete(store, days), *_temporary(store.root), *_requests(store)]
+    incomplete = (_incomplete(bank, days) for bank in store.banks())
+    found = [*filter(None, incomplete), *_temporary(store.root), *_requests(store)]
     return sorted(found, key=lambda left: (left.kind, left.modified, left.path))
 
 
@@ -63,7 +64,7 @@ def remove_leftovers(store: FeatureStore, left: Sequence[Leftover], *, days: flo
     """Remove those that still are what they were when they were found, and say which went."""
     gone, still = [], set(find_leftovers(store, days=days))
     for one in left:
-        if one not in still or (one.kind == "incomplete" and one not in _incomplete(store, days)):
+        if one not in still or (one.kind == "incomplete" and not _is_still(one, days)):
             continue  # gone on with meanwhile, or gone
         if one.path.is_dir():
             remove_folder(one.path)
@@ -73,17 +74,20 @@ def remove_leftovers(store: FeatureStore, left: Sequence[Leftover], *, days: flo
     return gone
 
 
-def _incomplete(store: FeatureStore, days: float) -> Iterator[Leftover]:
-    now = time.time()
-    for bank in store.banks():
-        changed = datetime.fromisoformat(bank.modified).timestamp()
-        if bank.state != "incomplete" or not changed <= now - days * _DAY or bank.path.is_symlink():
-            continue
-        writers = {has_writer(journal) for journal in bank.path.glob("*.journal")}
-        if True in writers or (None in writers and changed > now - _ABANDONED):  # None: nobody can tell
-            continue
-        why = f"{bank.encoder or '?'} on {bank.data or '?'}: {bank.missing:,} of {bank.n_rows:,} rows are missing"
-        yield Leftover("incomplete", bank.path, bank.bytes, bank.modified, why)
+def _is_still(one: Leftover, days: float) -> bool:
+    """Whether an incomplete bank is what it was: others may have been removed for minutes."""
+    return is_bank(one.path) and _incomplete(summarize(one.path), days) == one
+
+
+def _incomplete(bank: BankSummary, days: float) -> Leftover | None:
+    now, changed = time.time(), datetime.fromisoformat(bank.modified).timestamp()
+    if bank.state != "incomplete" or not changed <= now - days * _DAY or bank.path.is_symlink():
+        return None
+    writers = {has_writer(journal) for journal in bank.path.glob("*.journal")}
+    if True in writers or (None in writers and changed > now - _ABANDONED):  # None: nobody can tell
+        return None
+    why = f"{bank.encoder or '?'} on {bank.data or '?'}: {bank.missing:,} of {bank.n_rows:,} rows are missing"
+    return Leftover("incomplete", bank.path, bank.bytes, bank.modified, why)
 
 
 def _temporary(root: Path) -> Iterator[Leftover]:

@@ -1,5 +1,6 @@
 """Bounds of what may be asked for, which the library and the command line share; whole numbers that texts write."""
 
+from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
 from typing import Final
@@ -8,7 +9,8 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TOLERANCE_BELOW", "check_confidence", "check_positive", "check_threads", "check_whole", "whole_number",
+    "TOLERANCE_BELOW", "check_choice", "check_confidence", "check_positive", "check_threads", "check_whole",
+    "whole_number",
 ]  # fmt: skip
 
 #: more threads than any machine has would only wait for each other
@@ -35,6 +37,13 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
     """Raise ParameterError unless a value is a whole number in this range; True is none."""
     if isinstance(value, bool) or not (isinstance(value, Integral) and least <= int(value) <= most):
         raise ParameterError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ParameterError unless a value is one of several choices."""
+    if value not in choices:
+        *before, last = map(repr, choices)
+        raise ParameterError(f"{name} must be {', '.join(before)} or {last}, got {value!r}")
 
 
 def check_threads(n_threads: object) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ssl_risk_rs._limits import (
     MOST_PARTS,
@@ -12,6 +12,7 @@ from ssl_risk_rs._limits import (
     MOST_SUBSETS,
     MOST_THREADS,
     TOLERANCE_BELOW,
+    check_choice,
     check_confidence,
     check_positive,
     check_whole,
@@ -108,14 +109,11 @@ class Settings:
 
     def validate(self) -> None:
         """Raise ParameterError for a field out of its range, or one that the protocol would ignore."""
-        if self.probe not in ("logistic", "ridge"):
-            raise ParameterError(f"probe must be 'logistic' or 'ridge', got {self.probe!r}")
-        if self.protocol not in ("strict", "paper"):
-            raise ParameterError(f"protocol must be 'strict' or 'paper', got {self.protocol!r}")
-        if self.scaling not in (None, "none", "standardize", "minmax"):
-            raise ParameterError(f"scaling must be 'none', 'standardize' or 'minmax', got {self.scaling!r}")
-        if self.order not in ("paper", "alternative", "both"):
-            raise ParameterError(f"order must be 'paper', 'alternative' or 'both', got {self.order!r}")
+        check_choice("probe", self.probe, get_args(Probe))
+        check_choice("protocol", self.protocol, get_args(Protocol))
+        if self.scaling is not None:
+            check_choice("scaling", self.scaling, get_args(Scaling))
+        check_choice("order", self.order, get_args(Order))
         check_whole("n_folds", self.n_folds, 2, MOST_PARTS)
         check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         for name, (least, most) in _OPTIONAL.items():

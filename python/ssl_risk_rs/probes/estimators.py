@@ -19,7 +19,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ssl_risk_rs import _core
 from ssl_risk_rs._float32 import refuse_masked
 from ssl_risk_rs._labels import refuse_unlabelled
-from ssl_risk_rs._limits import MOST_PASSES, MOST_ROWS, MOST_SEED, check_positive, check_threads, check_whole
+from ssl_risk_rs._limits import (
+    MOST_PASSES,
+    MOST_ROWS,
+    MOST_SEED,
+    check_choice,
+    check_positive,
+    check_threads,
+    check_whole,
+)
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
@@ -83,8 +91,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
         """Checked rows, their numbers, and encoded labels."""
         # values are checked where the rows are read anyway, by a message that names the row
         check_threads(self.n_threads)
-        if self.scaling not in get_args(Scaling):
-            raise ParameterError(f"scaling must be 'none', 'standardize' or 'minmax', got {self.scaling!r}")
+        check_choice("scaling", self.scaling, get_args(Scaling))
         refuse_masked(X, "X")
         refuse_unlabelled(y, "y")
         checked, y = validate_data(

@@ -116,9 +116,8 @@ def tasks_of(
             if bank is None:
                 raise PackError(f"{folder} names no feature bank: give its features with --features PATH")
             path = bank.path
-        found.append(
-            open_features(path, Reading(drop_unlabelled=True, store=store)).task
-        )  # rows are found by their ids
+        reading = Reading(drop_unlabelled=True, store=store)  # rows are found by their ids
+        found.append(open_features(path, reading).task)
     return found
 
 

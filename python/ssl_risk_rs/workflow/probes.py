@@ -8,7 +8,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.settings import Probe, Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
@@ -35,7 +35,7 @@ def settings_of(probes: Sequence[str], asked: Settings) -> list[tuple[Settings, 
     """
     found: list[tuple[Settings, tuple[Note, ...]]] = []
     for probe in probes:
-        settings, notes = replace(asked, probe=_probe(probe)), tuple[Note, ...]()
+        settings, notes = replace(asked, probe=cast(Probe, probe)), tuple[Note, ...]()
         if probe == "ridge" and len(probes) > 1:
             metrics = parse_metrics(settings.metrics)
             lacking = [metric.name for metric in metrics if metric.probabilities]
@@ -45,12 +45,6 @@ def settings_of(probes: Sequence[str], asked: Settings) -> list[tuple[Settings, 
         settings.validate()
         found.append((settings, notes))
     return found
-
-
-def _probe(name: str) -> Probe:
-    if name not in ("logistic", "ridge"):
-        raise ParameterError(f"probe must be 'logistic' or 'ridge', got {name!r}")
-    return cast(Probe, name)
 
 
 def decompose_each(

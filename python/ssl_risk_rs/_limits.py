@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from math import inf
 from numbers import Integral, Real
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TOLERANCE_BELOW", "check_choice", "check_confidence", "check_positive", "check_threads", "check_whole",
+    "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_positive", "check_threads", "check_whole",
     "whole_number",
 ]  # fmt: skip
+
+#: of each feature, from the training rows
+Scaling: TypeAlias = Literal["none", "standardize", "minmax"]
 
 #: more threads than any machine has would only wait for each other
 MOST_THREADS: Final = 1024

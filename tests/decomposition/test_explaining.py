@@ -16,6 +16,7 @@ from ssl_risk_rs.decomposition.explaining import (
 from ssl_risk_rs.decomposition.nystrom import _Kernel, _squared, n_landmarks, usability_gap
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.report.explanation import render_explanation, verdict_sentences
+from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.explain import Explanation, NoGap, Verdict
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -263,6 +264,10 @@ def test_a_hard_group_is_found():
     assert (parts[0].name, parts[0].quantity, parts[0].n_test) == ("b0", "agg_risk", 20)
     assert parts[0].p_holm < 0.001 and parts[1].p_holm > 0.01
     assert {p.quantity for p in parts} == {"agg_risk", "probe_gen"}
+    assert parts[0].grade is Grade.FEW_ROWS  # 20 rows, of which fewer than ten are the rarer of right and wrong
+    large = ([f"a{i // 300}" for i in range(1200)], [f"b{i // 100}" for i in range(400)])
+    total, *_ = group_parts(decomposed((x, y), (xt, yt), groups=large))
+    assert total.estimate * total.n_test > 10 and total.grade is Grade.SOUND
     assert group_parts(decomposed((x, y), (xt, yt), probe="ridge")) == ()
 
 

@@ -549,7 +549,7 @@ def test_runs_without_few_shot_results_are_read(tmp_path):
 def test_the_table_says_each_size_and_each_prediction_once(small):
     table = str(Run.of(small))
     lines = table.splitlines()
-    (head,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["labels", "aggregated"]]
+    (head,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["labels", "total"]]
     assert max(map(len, lines[head : head + 4])) < 80  # it fits a terminal as it is
     for shot in small.shots:
         (line,) = [line for line in lines if line.strip().startswith(shot.size.title) and "[" in line]

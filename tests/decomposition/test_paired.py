@@ -9,7 +9,7 @@ import scipy.stats
 from ssl_risk_rs import ParameterError
 from ssl_risk_rs._inference import holm
 from ssl_risk_rs.decomposition import compare, decompose
-from ssl_risk_rs.decomposition.intervals import FEW_DF
+from ssl_risk_rs.decomposition.grading import FEW_DF, grade
 from ssl_risk_rs.decomposition.paired import common_probes
 from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, probe_variance
 from ssl_risk_rs.report.comparison import render_comparison
@@ -421,3 +421,20 @@ def test_marks_follow_discordant_rows_and_training_errors(data, four):
     memorizer = decompose(np.c_[x, wide], y, np.c_[x_test, wide_test], y_test, probe="logistic", name="memorizer")
     found = compare([of(data, slice(0, 8), "logistic", name="a"), memorizer])
     assert found.difference("memorizer", "approx_usability").grade is Grade.INDICATIVE
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Grade.SOUND),
+        ({"deciding": 9}, Grade.FEW_ROWS),
+        ({"groups": 19, "deciding": 9}, Grade.FEW_GROUPS),
+        ({"groups": 19, "factor": 4.1}, Grade.INDICATIVE),  # the worse fault is told
+        ({"groups": 19, "crowded": True}, Grade.INDICATIVE),
+        ({"groups": 9}, Grade.INDICATIVE),
+        ({"df": 4.9}, Grade.INDICATIVE),
+        ({"groups": 3, "factor": 4.1}, Grade.NONE),
+    ],
+)
+def test_of_several_faults_an_interval_is_marked_by_the_worst(given, expected):
+    assert grade(**{"groups": None, "df": math.inf, "deciding": 10, **given}) is expected

@@ -653,11 +653,13 @@ def test_bank_by_name_has_the_encoders_features(tmp_path):
 
 
 def test_several_layers_from_one_pass(tmp_path):
-    from ssl_risk_rs.extraction import ensure_banks
+    from ssl_risk_rs.extraction import Encoding, ensure_banks
 
-    banks = ensure_banks("random:resnet50", "digits", store=tmp_path, limit=2, layers=["last", "layer1"], img_size=32)
+    few = Encoding(limit="2", img_size=32)
+    several = replace(few, layers=("last", "layer1"))
+    banks = ensure_banks("random:resnet50", "digits", several, store=tmp_path)
     assert {name: bank.n_features for name, bank in banks.items()} == {"avgpool": 2048, "layer1:avgpool": 256}
-    alone = ensure_banks("random:resnet50", "digits", store=tmp_path, limit=2, img_size=32)
+    alone = ensure_banks("random:resnet50", "digits", few, store=tmp_path)
     assert alone["avgpool"].path == banks["avgpool"].path
 
 

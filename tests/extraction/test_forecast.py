@@ -9,9 +9,14 @@ from click.testing import CliRunner
 from local_encoder import LocalEncoder, Spike, TwoFeatures, spiky_data
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.datasets import create_dataset
-from ssl_risk_rs.extraction import ExtractionSettings, Shard, extract
+from ssl_risk_rs.decomposition.targets import Target
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.extraction import Encoding, ExtractionSettings, Shard, extract
 from ssl_risk_rs.extraction import forecast as module
 from ssl_risk_rs.extraction.forecast import forecast
+from ssl_risk_rs.workflow.forecast import forecast_run
+from ssl_risk_rs.workflow.others import choose_others
+from ssl_risk_rs.workflow.question import Question
 
 
 def test_rows_and_bytes_are_those_of_the_bank_that_is_made_then(tmp_path):
@@ -92,6 +97,40 @@ def test_the_commands_write_nothing(tmp_path, monkeypatch, command):
     assert not list(tmp_path.iterdir())
     table = CliRunner().invoke(main, args, catch_exceptions=False)
     assert max(map(len, table.stdout.splitlines())) <= 80
+
+
+def _pictures(folder, n):
+    from PIL import Image
+
+    for i in range(n):
+        path = folder / "ab"[i % 2] / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 2 * i, np.uint8)).save(path)
+    return f"folder:{folder}"
+
+
+def test_a_run_is_forecast_on_the_images_that_a_split_names(tmp_path):
+    """Those of a file, where the data by themselves have too few to set a test part aside."""
+    uri = _pictures(tmp_path / "d", 4)
+    split = tmp_path / "split.csv"
+    split.write_text("sample_id,split\n" + "".join(
+        f"{'ab'[i % 2]}/{i:03}.png,{'train' if i < 2 else 'test'}\n" for i in range(4)
+    ))  # fmt: skip
+    args = ["run", "-m", "pixels:4", "-d", uri, "--split", str(split), "--store", str(tmp_path / "s"), "--dry-run"]
+    result = CliRunner().invoke(main, [*args, "--format", "json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    assert [(e["encoder"], e["rows"]) for e in json.loads(result.stdout)] == [("pixels:4", 4), ("pixels:8", 4)]
+
+
+def test_a_target_needs_no_twin_and_must_be_a_column(tmp_path):
+    spec = {"supervised_twin": "demo_supervised", "twin_labels_id": "digits", "random_twin": "demo_random"}
+    asked = {"data_id": "digits", "n_images": 100, "supervised": "auto", "control": "none", "say": print}
+    assert choose_others(spec, "digits", target=None, **asked).twin == "demo_supervised"
+    assert choose_others(spec, "digits", target=Target("pen"), **asked).twin is None
+    assert choose_others(spec, "digits", target=Target("pen"), **{**asked, "supervised": "x"}).twin == "x"
+    question = Question(target=Target("pen"), encoding=Encoding(limit="3/class"))
+    with pytest.raises(ParameterError, match="no further column 'pen'"):
+        forecast_run("pixels:4", "digits", question=question, store=tmp_path)
 
 
 def test_features_need_no_dry_run():

@@ -16,7 +16,7 @@ from ssl_risk_rs.datasets.sources import Picture
 from ssl_risk_rs.datasets.views import view_of
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.extraction import ExtractionSettings, cached, ensure_bank, extract
+from ssl_risk_rs.extraction import Encoding, ExtractionSettings, cached, ensure_bank, extract
 from ssl_risk_rs.extraction.facts import facts
 from ssl_risk_rs.results.compare import NotComparableError
 
@@ -160,9 +160,9 @@ def test_the_encoder_of_all_views_is_built_once(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
     assert built == ["pixels:8"] * 2
     kept = cached.KeptEncoder()
-    first = kept.create("pixels:8", None, None, None, print)
-    assert kept.create("pixels:8", [], None, None, print) is first
-    assert kept.create("pixels:4", None, None, None, print) is not first
+    first = kept.create("pixels:8", Encoding(), print)
+    assert kept.create("pixels:8", Encoding(layers=(), limit="3/class"), print) is first
+    assert kept.create("pixels:4", Encoding(), print) is not first
 
 
 def test_shards_of_views_fill_the_same_banks(tmp_path):

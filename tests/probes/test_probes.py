@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_digits
@@ -569,6 +570,22 @@ def test_float16_is_used_as_it_lies(probe):
     a, b = probe.fit(half, y).coef_, probe.fit(half.astype(np.float32), y).coef_
     assert np.array_equal(a, b)
     assert np.array_equal(probe.predict(half), probe.predict(half.astype(np.float64)))
+
+
+@pytest.mark.parametrize("probe", EVERY, ids=["ridge", "ridge with a choice", "logistic"])
+def test_tensors_are_taken_as_their_values(probe):
+    """With a gradient, and in bfloat16, which numpy lacks: torch's own conversion refuses both."""
+    x, y = mixture()
+    labels = torch.from_numpy(y)
+    expected = probe.fit(x, y).coef_
+    assert np.array_equal(probe.fit(torch.from_numpy(x).requires_grad_(), labels).coef_, expected)
+    rounded = torch.from_numpy(x).bfloat16()
+    expected = probe.fit(rounded.float().numpy(), y).coef_
+    assert np.array_equal(probe.fit(rounded, labels).coef_, expected)
+    assert np.array_equal(probe.predict(rounded), probe.predict(rounded.float().numpy()))
+    assert probe.score(rounded, labels) == probe.score(rounded.float().numpy(), y)
+    with pytest.raises(DataError, match="y are bfloat16, in which whole numbers beyond 256 are rounded"):
+        probe.fit(x, labels.bfloat16())
 
 
 @pytest.mark.parametrize("probe", EVERY, ids=["ridge", "ridge with a choice", "logistic"])

@@ -126,12 +126,12 @@ def test_fonts_of_the_page_are_generic_families_only(html):
 
 
 def test_a_light_part_lies_beside_a_darker_one():
-    from ssl_risk_rs.report.charts import PARTS
+    from ssl_risk_rs.report.charts import COLOURS
 
     for order in (("approx", "usability", "probe_gen", "enc_gen"), ("test", "train", "probe", "floor")):
         grey = []
         for name in order:
-            red, green, blue = (int(PARTS[name][1][i : i + 2], 16) for i in (1, 3, 5))
+            red, green, blue = (int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5))
             grey.append(0.299 * red + 0.587 * green + 0.114 * blue)
         # 30 of 255: told apart side by side on a laser print
         assert all(light - dark > 30 for light, dark in pairwise(grey)), grey

@@ -13,16 +13,8 @@ from ssl_risk_rs.encoders.catalogue import catalogue
 from ssl_risk_rs.report.published import render_beside, render_encoder
 from ssl_risk_rs.results import Provenance
 from ssl_risk_rs.results.counterpart import counterpart, fault_notes
-from ssl_risk_rs.results.published import (
-    RISKS,
-    Fault,
-    nearest,
-    place,
-    ranked,
-    read_published,
-    residuals,
-    standings,
-)
+from ssl_risk_rs.results.place import nearest, place, residuals, standings
+from ssl_risk_rs.results.published import RISKS, Fault, ranked, read_published
 from ssl_risk_rs.study.published import load_published
 
 #: percentages of the file are summed in float64: four terms below 100, each rounded once

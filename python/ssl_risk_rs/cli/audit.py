@@ -162,7 +162,7 @@ def _pairs(found: "Audit") -> Iterator[str]:
 
 
 def _changes(found: "Audit") -> Iterator[str]:
-    from ssl_risk_rs.decomposition.intervals import FEW_ROWS
+    from ssl_risk_rs.decomposition.grading import FEW_ROWS
     from ssl_risk_rs.report.numbers import hundred
     from ssl_risk_rs.report.text import between
     from ssl_risk_rs.results.quantities import QUANTITIES

@@ -79,9 +79,7 @@ def extract(
         forecasts = [
             forecast
             for one in seen
-            for forecast in forecast_banks(
-                model, data, store=store, group=group, shard=shard, kept=kept, say=say, **one.arguments()
-            )
+            for forecast in forecast_banks(model, data, one, store=store, group=group, shard=shard, kept=kept, say=say)
         ]
         print_forecasts(forecasts, form)
     if several:
@@ -95,9 +93,8 @@ def extract(
     with EventDisplay() as progress:
         for one in seen:
             found += ensure_banks(
-                model, data, store=store, group=group, shard=shard, kept=kept, say=say, progress=progress,
-                **one.arguments(),
-            ).values()  # fmt: skip
+                model, data, one, store=store, group=group, shard=shard, kept=kept, say=say, progress=progress
+            ).values()
     rows = [_row(bank) for bank in found]
     if shard is not None:
         for row, bank in zip(rows, found, strict=True):

@@ -11,7 +11,8 @@ from ssl_risk_rs.cli import _options as opt
 
 if TYPE_CHECKING:
     from ssl_risk_rs.results.counterpart import Counterpart
-    from ssl_risk_rs.results.published import Place, Published
+    from ssl_risk_rs.results.place import Place
+    from ssl_risk_rs.results.published import Published
     from ssl_risk_rs.results.run import Run
 
 #: what one can rank by, the paper's numbers first; held by a test against `results.published.RISKS`
@@ -138,7 +139,8 @@ def _shown(row: dict[str, Any], by: str) -> dict[str, Any]:
 
 def _show_encoder(table: "Published", name: str, form: str) -> None:
     from ssl_risk_rs.report.published import render_encoder
-    from ssl_risk_rs.results.published import RISKS, place
+    from ssl_risk_rs.results.place import place
+    from ssl_risk_rs.results.published import RISKS
 
     if form == "table":
         opt.show(render_encoder(table, name, opt.width()))

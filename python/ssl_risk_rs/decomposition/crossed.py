@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs._inference import quantile
-from ssl_risk_rs.decomposition.scores import FEW_GROUPS, class_shares, common_groups, spans_classes
+from ssl_risk_rs._inference import critical_value
+from ssl_risk_rs.decomposition.grading import grade
+from ssl_risk_rs.decomposition.scores import class_shares, common_groups, guard, spans_classes
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import DrawVariance, Overlap, ShotOutcomes
@@ -30,8 +31,6 @@ from ssl_risk_rs.results.quantities import QUANTITIES, estimated
 
 __all__ = ["Crossed", "row_covariance"]
 
-#: as in `intervals`: rows that decide a number, groups, and degrees of freedom below which an interval is marked
-FEW_ROWS, INDICATIVE_GROUPS, LEAST_GROUPS, FEW_DF = 10, 10, 4, 5.0
 #: risks that depend on the draws, and those of the full run
 _OF_DRAWS = ("risk_as", "risk_us", "risk_us_mix")
 _IN_SAMPLE = ("risk_sup", "risk_af")
@@ -191,11 +190,8 @@ class Crossed:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""
         units = self.units[name]
         if self.mixed:
-            return max(units.whole - 1, 1e-9)
-        part = np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = np.where(part > 0, part**2 / (units.effective - 1), 0.0)
-        return float(part.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
+            return units.degrees_of_shares
+        return units.degrees(np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0))
 
     def wanted(self) -> int:
         """Draws with which S²/m would be a quarter of V_row, for R_AS and R_US."""
@@ -229,30 +225,19 @@ class Crossed:
         used = [
             s for s, risks in (("judged", {"risk_as"}), ("test", {"risk_us", "risk_us_mix"})) if risks & set(weights)
         ]
-        guard = sum(1 / sizes[s] ** 2 for s in used)
-        half = quantile(0.5 + confidence / 2, measured.df) * math.sqrt(measured.variance.total + guard)
+        half = critical_value(confidence, measured.df) * math.sqrt(measured.variance.total + guard(used, sizes))
         low, high = measured.value - half, measured.value + half
         if len(weights) == 1:  # a risk
             low, high = max(0.0, low), min(1.0, high)
-        grade = self._grade(used, measured.df)
-        if grade is Grade.NONE:
-            low = high = math.nan
-        last = used[-1]
-        n_groups = self.units[last].n_units if self.grouped else None
-        se = math.sqrt(measured.variance.total)
-        return Estimate(name, measured.value, se, low, high, sizes[last], n_groups, measured.df, grade)
-
-    def _grade(self, used: list[str], df: float) -> Grade:
-        if self.grouped:
-            fewest = min(self.units[s].n_units for s in used)
-            if fewest < LEAST_GROUPS:
-                return Grade.NONE
-            if fewest < INDICATIVE_GROUPS or df < FEW_DF:
-                return Grade.INDICATIVE
-            if fewest < FEW_GROUPS:
-                return Grade.FEW_GROUPS
-        if df < FEW_DF:
-            return Grade.INDICATIVE
         wrong = {"judged": self.outcomes.wrong_train, "test": self.outcomes.wrong_test}
-        deciding = min(int(min(wrong[s].any(0).sum(), (~wrong[s]).any(0).sum())) for s in used)
-        return Grade.FEW_ROWS if deciding < FEW_ROWS else Grade.SOUND
+        groups = [self.units[s].n_units for s in used] if self.grouped else None
+        marked = grade(
+            groups=None if groups is None else min(groups),
+            df=measured.df,
+            deciding=min(int(min(wrong[s].any(0).sum(), (~wrong[s]).any(0).sum())) for s in used),
+        )
+        if marked is Grade.NONE:
+            low = high = math.nan
+        last, n_groups = used[-1], None if groups is None else groups[-1]
+        se = math.sqrt(measured.variance.total)
+        return Estimate(name, measured.value, se, low, high, sizes[last], n_groups, measured.df, marked)

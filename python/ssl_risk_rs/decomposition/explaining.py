@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssl_risk_rs._inference import holm, quantile, two_sided
+from ssl_risk_rs._inference import critical_value, holm, two_sided
+from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
-from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
+from ssl_risk_rs.results.estimate import Estimate, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
@@ -186,7 +187,7 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
          judged.held_out.wrong.astype(float) - judged.af.wrong[held].astype(float)),
     )  # fmt: skip
     level = result.method.confidence
-    z = quantile(0.5 + level / 2, math.inf)
+    z = critical_value(level)
     found = []
     for name, groups, errors in sets:
         whole = float(errors.mean())
@@ -204,9 +205,11 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
             se = math.sqrt(spread / n + 1 / n**2)  # under no difference, the rows vary as all do
             n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, n, 0)
             p = two_sided(value - whole, se, math.inf)
+            changed = float(squares[i]) * n  # errors, or rows that one of two probes judges wrongly
+            marked = grade(groups=None, df=math.inf, deciding=min(changed, n - changed) if name == _TOTAL else changed)
             found.append(
                 Part("group", names[i].decode(errors="replace"), name, value, low, high, *n_of, value * n / len(errors),
-                     value - whole, se, p, p, Grade.SOUND)
+                     value - whole, se, p, p, marked)
             )  # fmt: skip
     return _surest(found)
 

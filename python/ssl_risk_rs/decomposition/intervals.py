@@ -15,14 +15,15 @@ risks, estimate ± t·√(V + Σ 1/n²) for components. How well they cover: doc
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs._inference import quantile
+from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores
+from ssl_risk_rs.decomposition.grading import grade
+from ssl_risk_rs.decomposition.scores import RowScores, guard
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
@@ -32,14 +33,6 @@ from ssl_risk_rs.results.record import Bottleneck, Floor, Method, Sizes
 
 __all__ = ["Uncertainty", "crowded_risks", "find_bottleneck", "quantify", "quantify_by"]
 
-#: with fewer rows that decide a number, the normal approximation is rough
-FEW_ROWS = 10
-#: groups in a set of rows below which its intervals are indicative, and are not given
-INDICATIVE_GROUPS, LEAST_GROUPS = 10, 4
-#: degrees of freedom below which an interval is indicative
-FEW_DF = 5.0
-#: H/R_AF above which the training error is too optimistic to bound
-MUCH_TOO_OPTIMISTIC = 4.0
 #: draws for the probability of the bottleneck
 DRAWS = 4000
 
@@ -93,8 +86,8 @@ def quantify(
     for name in estimated(set(names)):
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in names])
         value = float(weights @ rows.risks)
-        factor = 1.0
-        if set(QUANTITIES[name].weights) <= set(IN_SAMPLE):
+        factor, in_sample = 1.0, set(QUANTITIES[name].weights) <= set(IN_SAMPLE)
+        if in_sample:
             factor = float(factors[weights != 0].max())
             weights = weights * np.sqrt(np.where(np.isfinite(factors), factors, 1.0))
         # scores that are all equal give a variance of -1e-21
@@ -103,12 +96,15 @@ def quantify(
         variance = sum(by_set.values()) + own
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
-            df = _degrees(by_set, {s: rows.degrees(s, weights) for s in by_set}, own, probe_df)
-        grade = _grade(rows, name, df, factor)
-        in_sample = set(QUANTITIES[name].weights) <= set(IN_SAMPLE)
-        if in_sample and grade is not Grade.NONE and not set(crowded).isdisjoint(QUANTITIES[name].weights):
-            grade = Grade.INDICATIVE
-        estimates[name] = _interval(rows, name, value, variance, df, confidence, grade)
+            df = satterthwaite([*((v, rows.degrees(s, weights)) for s, v in by_set.items()), (own, probe_df)])
+        marked = grade(
+            groups=rows.fewest_groups(QUANTITIES[name]),
+            df=df,
+            deciding=_deciding(rows, name),
+            factor=factor,
+            crowded=in_sample and not set(crowded).isdisjoint(QUANTITIES[name].weights),
+        )
+        estimates[name] = _interval(rows, name, value, variance, df, confidence, marked)
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
 
@@ -160,28 +156,21 @@ def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order
     return Bottleneck(largest, float(wins.mean()))
 
 
-def _degrees(by_set: Mapping[str, float], degrees: Mapping[str, float], own: float, probe_df: float) -> float:
-    """Satterthwaite's degrees of freedom of a sum of variances, at least 1."""
-    total = sum(by_set.values()) + own
-    parts = sum(v * v / degrees[s] for s, v in by_set.items()) + own * own / probe_df
-    return max(1.0, total * total / parts) if parts > 0 and total > 0 else math.inf
-
-
 def _interval(
-    rows: RowScores, name: str, value: float, variance: float, df: float, confidence: float, grade: Grade
+    rows: RowScores, name: str, value: float, variance: float, df: float, confidence: float, marked: Grade
 ) -> Estimate:
     quantity, unbounded = QUANTITIES[name], math.isinf(rows.metric.high)
-    n = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}[quantity.rows]
-    n_groups = _groups(rows, quantity.rows)
+    sizes = rows.sizes()
+    n, n_groups = sizes[quantity.rows], rows.n_groups(quantity.rows)
     # rows that weigh alike and make a mean as uncertain as these do: n, unless classes weigh the same
     weighed = {
         "train": _as_many(rows.train_weight), "subset": _as_many(rows.weight), "test": _as_many(rows.test_weight)
-    } if rows.metric.mean == "classes" else {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}  # fmt: skip
-    half = quantile(0.5 + confidence / 2, df) * math.sqrt(variance)
+    } if rows.metric.mean == "classes" else sizes  # fmt: skip
+    critical = critical_value(confidence, df)
+    half = critical * math.sqrt(variance)
     if quantity.guards and not unbounded:
-        sizes = {**weighed, "draws": rows.judged.n_subsets * weighed["test"]}
-        guard = sum(1 / sizes[which] ** 2 for which in quantity.guards)
-        half = quantile(0.5 + confidence / 2, df) * math.sqrt(variance + guard)
+        guarding = {**weighed, "draws": rows.judged.n_subsets * weighed["test"]}
+        half = critical * math.sqrt(variance + guard(quantity.guards, guarding))
     if quantity.guards:
         low, high = value - half, value + half
     elif unbounded:
@@ -192,37 +181,15 @@ def _interval(
     else:
         units = n if n_groups is None else rows.sets["test"].whole if quantity.rows == "test" else n_groups
         units *= weighed[quantity.rows] / n
-        low, high = wilson(value, variance, units, quantile(0.5 + confidence / 2, df))
-    if grade is Grade.NONE:
+        low, high = wilson(value, variance, units, critical)
+    if marked is Grade.NONE:
         low = high = math.nan
-    return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, grade)
+    return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, marked)
 
 
 def _as_many(weights: np.ndarray) -> float:
     """(Σ w)²/Σ w² (Kish)."""
     return float(weights.sum() ** 2 / (weights**2).sum())
-
-
-def _groups(rows: RowScores, which: str) -> int | None:
-    if not rows.grouped:
-        return None
-    return rows.groups_train if which == "train" else rows.sets[which].n_units
-
-
-def _grade(rows: RowScores, name: str, df: float, factor: float) -> Grade:
-    used = {QUANTITIES[risk].rows for risk in QUANTITIES[name].weights}
-    if rows.grouped:
-        fewest = min(_groups(rows, which) or 0 for which in used)
-        if fewest < LEAST_GROUPS:
-            return Grade.NONE
-        if fewest < INDICATIVE_GROUPS:
-            return Grade.INDICATIVE
-    if df < FEW_DF or factor > MUCH_TOO_OPTIMISTIC:
-        return Grade.INDICATIVE
-    if rows.grouped and fewest < FEW_GROUPS:
-        return Grade.FEW_GROUPS
-    few = _deciding(rows, name) < FEW_ROWS
-    return Grade.FEW_ROWS if few else Grade.SOUND
 
 
 def _deciding(rows: RowScores, name: str) -> float:
@@ -234,18 +201,8 @@ def _deciding(rows: RowScores, name: str) -> float:
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in rows.names])
         parts = np.concatenate([(scores @ weights) ** 2 for scores in rows.unit_scores.values()])
         return _as_many(parts) if parts.any() else math.inf
-    outcomes = {
-        "risk_sup": judged.sup,
-        "risk_af": judged.af,
-        "risk_as": judged.held_out,
-        "risk_ah": judged.held_out_floor,
-        "risk_cs": judged.cs[0],
-        "risk_us": judged.us,
-        "risk_us_mix": judged.us,
-        "risk_uf": judged.uf,
-    }
-    used = {risk: metric.score(o) for risk in QUANTITIES[name].weights if (o := outcomes[risk]) is not None}
-    if len({id(outcomes[risk]) for risk in used}) == 1:
+    used = {risk: metric.score(o) for risk in QUANTITIES[name].weights if (o := judged.outcome(risk)) is not None}
+    if len({id(judged.outcome(risk)) for risk in used}) == 1:
         wrong = next(iter(used.values()))
         return float(min(wrong.sum(), len(wrong) - wrong.sum()))
     if len({QUANTITIES[risk].rows for risk in used}) == 1:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs._inference import quantile
+from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.decomposition.crossed import row_covariance
 from ssl_risk_rs.decomposition.scores import class_shares, common_groups, spans_classes
 from ssl_risk_rs.decomposition.units import Units
@@ -196,7 +196,7 @@ def label_curve(
 ) -> LabelCurve:
     """The curve and its predictions; `errors` that labels are wanted for, default up to three round ones."""
     p = len(measured.labels)
-    z = quantile(0.5 + confidence / 2, math.inf)
+    z = critical_value(confidence)
     inflation = STEPS if measured.grouped else 1.0
     tested: list[tuple[float, float]] = []
     for _ in range(DOUBLINGS if p > 2 else 0):

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from ssl_risk_rs._splits import sample_keys
+from ssl_risk_rs.decomposition.contrasts import Judged
 from ssl_risk_rs.decomposition.decomposing import decompose_task
-from ssl_risk_rs.decomposition.loose import Judge, gap
+from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
@@ -60,24 +61,24 @@ def match_labels(
     ordered, common = _ordered(tasks, names, settings.seed or 0)
     most = np.min([[len(rows) for rows in of_task] for of_task in ordered], axis=0)
     grid = sorted({min(count, int(most.sum())) for count in counts} | {int(most.sum())})
-    whole = [Judge.of(_decompose(t, n, settings, report, "all rows")) for t, n in zip(tasks, names, strict=True)]
+    whole = [Judged.of(_decompose(t, n, settings, report, "all rows")) for t, n in zip(tasks, names, strict=True)]
     level = whole[0].result.method.confidence if confidence is None else confidence
     levels, judges = [], list(whole)
     for count in grid:
         per_class = _shared_out(most, count)
         judges = [
-            Judge.of(_decompose(replace(task, train_rows=_first(of_task, per_class)), name, settings, report, count))
+            Judged.of(_decompose(replace(task, train_rows=_first(of_task, per_class)), name, settings, report, count))
             for task, name, of_task in zip(tasks, names, ordered, strict=True)
         ]
         estimates = tuple(tuple(j.result.estimates[q] for q in _QUANTITIES) for j in judges)
-        gaps = tuple(tuple(gap([(1, judges[0], j)], q, level) for q in _QUANTITIES) for j in judges[1:])
+        gaps = tuple(tuple(gap(_less(judges[0], j), q, level) for q in _QUANTITIES) for j in judges[1:])
         levels.append(LabelLevel(count, estimates, gaps))
     parts = [
         LabelPart(
             names[i],
-            gap([(1, whole[0], whole[i])], q, level),
-            gap([(1, judges[0], judges[i])], q, level),
-            gap([(1, whole[0], whole[i]), (-1, judges[0], judges[i])], q, level),
+            gap(_less(whole[0], whole[i]), q, level),
+            gap(_less(judges[0], judges[i]), q, level),
+            gap([*_less(whole[0], whole[i]), *_less(judges[i], judges[0])], q, level),
         )
         for i in range(1, len(tasks))
         for q in _QUANTITIES
@@ -93,6 +94,11 @@ def match_labels(
         levels=tuple(levels),
         parts=tuple(parts),
     )
+
+
+def _less(first: Judged, second: Judged) -> list[tuple[float, Judged]]:
+    """Terms of the second less the first."""
+    return [(-1, first), (1, second)]
 
 
 def _decompose(task: Task, name: str, settings: Settings, report: Report | None, what: object) -> Decomposition:

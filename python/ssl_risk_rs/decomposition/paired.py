@@ -13,26 +13,17 @@ is resampled. How well they cover: docs/coverage.md, "Differences between encode
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
-from ssl_risk_rs._inference import below as probability_below
-from ssl_risk_rs._inference import holm, quantile
+from ssl_risk_rs._inference import holm
 from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.intervals import (
-    FEW_DF,
-    FEW_ROWS,
-    INDICATIVE_GROUPS,
-    LEAST_GROUPS,
-    MUCH_TOO_OPTIMISTIC,
-    crowded_risks,
-)
-from ssl_risk_rs.decomposition.scores import FEW_GROUPS, RowScores, training_error
-from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
+from ssl_risk_rs.decomposition.contrasts import Contrast, Judged
+from ssl_risk_rs.decomposition.scores import RowScores, training_error
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.compare import (
     Comparison,
@@ -44,94 +35,14 @@ from ssl_risk_rs.results.compare import (
     common_rows,
     rank_intervals,
 )
-from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.judgements import Judgements, Outcome
-from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity, components
+from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["common_probes", "compare", "dimension_parts", "paired_differences"]
 
 _DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
 _TOTAL = "agg_risk"
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """One of the encoders: its scores, and the factors of its training errors."""
-
-    label: str
-    judged: Judgements
-    rows: RowScores
-    factors: dict[str, float]
-    crowded: frozenset[str]
-    probes: ProbeScores
-    _terms: dict[tuple[str, bool], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
-    _wrong: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
-
-    def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
-        """Scores of a quantity by set of rows, for each unit; those of the last quantity are kept, since an encoder
-        meets every other."""
-        key = (quantity.name, scaled)
-        if key not in self._terms:
-            weights = self.weights(quantity, scaled=scaled)
-            self._terms.clear()
-            self._terms[key] = {name: self.rows.unit_scores[name] @ weights for name in self.rows.sets}
-        return self._terms[key]
-
-    def wrong(self, risk: str) -> np.ndarray:
-        """Whether the probe of a risk predicts each of its rows wrongly, int8."""
-        if risk not in self._wrong:
-            self._wrong[risk] = _outcome(self.judged, risk).wrong.astype(np.int8)
-        return self._wrong[risk]
-
-    def weights(self, quantity: Quantity, *, scaled: bool) -> np.ndarray:
-        """Coefficients of a quantity on this encoder's risks; `scaled`: times the roots of the factors."""
-        found = np.array([quantity.weights.get(name, 0.0) for name in self.rows.names])
-        if scaled:
-            roots = [math.sqrt(f) if math.isfinite(f := self.factors[name]) else 1.0 for name in self.rows.names]
-            found = found * np.array(roots)
-        return found
-
-    def value(self, quantity: Quantity) -> float:
-        """Point estimate."""
-        return float(self.weights(quantity, scaled=False) @ self.rows.risks)
-
-
-@dataclass(frozen=True)
-class _Contrast:
-    """A signed sum of encoders, such as one less another, and the variance that their probes' own variation adds;
-    `varied`: whether it could be estimated."""
-
-    encoders: tuple[_Encoder, ...]
-    signs: tuple[float, ...]
-    own: float
-    own_df: float
-    varied: bool
-
-    @classmethod
-    def of(cls, encoders: Sequence[_Encoder], signs: Sequence[float]) -> "_Contrast":
-        own, own_df = contrast_probe_variance([e.probes for e in encoders], signs, encoders[0].rows.test_units)
-        varied = not math.isnan(own)
-        return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)
-
-    def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
-        """The signed sum of a term of each encoder."""
-        return np.asarray(sum(sign * term for sign, term in zip(self.signs, terms, strict=True)))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A contrast of one quantity."""
-
-    value: float
-    se: float
-    low: float
-    high: float
-    df: float
-    p: float
-    below: float
-    grade: Grade
-    discordant: int
 
 
 def common_probes(results: Sequence[Run | Decomposition]) -> tuple[str, ...]:
@@ -185,18 +96,19 @@ def compare(
     judged = common_rows([j for d in chosen if (j := d.judgements) is not None], labels)
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
     encoders = [
-        _encoder(label, d, j, difficulty, corrected=method.protocol == "strict")
-        for label, d, j in zip(labels, chosen, judged, strict=True)
+        _judged(d, j, difficulty, corrected=method.protocol == "strict") for d, j in zip(chosen, judged, strict=True)
     ]
     supervised = all(d.supervised for d in chosen)
     family = (*components(supervised=supervised), _TOTAL)
     known = set.intersection(*(set(e.rows.names) for e in encoders))
     details = [name for name in _DETAILS if known.issuperset(QUANTITIES[name].weights)]
     order = [*components(supervised=supervised), *details, _TOTAL]
-    pairs = {
-        (i, j): _Contrast.of((encoders[i], encoders[j]), (-1, 1)) for i, j in combinations(range(len(encoders)), 2)
-    }
-    found = [_difference(pairs[0, i], QUANTITIES[name], confidence) for i in range(1, len(encoders)) for name in order]
+    pairs = {(i, j): Contrast.of((encoders[i], encoders[j]), (-1, 1)) for i, j in combinations(range(len(encoders)), 2)}
+    found = [
+        _difference(pairs[0, i], (labels[0], labels[i]), QUANTITIES[name], confidence)
+        for i in range(1, len(encoders))
+        for name in order
+    ]
     rows = encoders[0].rows
     return Comparison(
         encoders=tuple(labels),
@@ -208,7 +120,9 @@ def compare(
         n_groups=rows.sets["test"].n_units if rows.grouped else None,
         differences=_corrected(found, family),
         ranks=tuple(
-            rank for name in (_TOTAL, *family[:-1]) for rank in _ranks(encoders, pairs, QUANTITIES[name], confidence)
+            rank
+            for name in (_TOTAL, *family[:-1])
+            for rank in _ranks(encoders, labels, pairs, QUANTITIES[name], confidence)
         ),
         notes=tuple(_notes(results, chosen, judged, labels, rows, varied=all(p.varied for p in pairs.values()))),
     )
@@ -227,18 +141,15 @@ def dimension_parts(
     check_methods(every, [*names, *names])
     judged = common_rows([j for d in every if (j := d.judgements) is not None], [*names, *names])
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    encoders = [
-        _encoder(name, d, j, difficulty, corrected=True)
-        for name, d, j in zip([*names, *names], every, judged, strict=True)
-    ]
+    encoders = [_judged(d, j, difficulty, corrected=True) for d, j in zip(every, judged, strict=True)]
     level = whole[0].method.confidence if confidence is None else confidence
     parts = []
     for i in range(1, count):
         four = [encoders[i], encoders[0], encoders[count + i], encoders[count]]
-        contrast = _Contrast.of(four, (1, -1, -1, 1))
+        contrast = Contrast.of(four, (1, -1, -1, 1))
         for name in (*components(supervised=False), _TOTAL):
             quantity = QUANTITIES[name]
-            found = _found(contrast, quantity, level)
+            found = contrast.measure(quantity, level)
             of_whole, of_matched = (a.value(quantity) - b.value(quantity) for a, b in (four[:2], four[2:]))
             parts.append(
                 DimensionPart(
@@ -270,14 +181,13 @@ def paired_differences(
         raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
     encoders = [
-        _encoder(name, d, j, difficulty, corrected=d.method.protocol == "strict")
-        for name, d, j in zip(names, both, judged, strict=True)
+        _judged(d, j, difficulty, corrected=d.method.protocol == "strict") for d, j in zip(both, judged, strict=True)
     ]
-    pair = _Contrast.of(encoders, (-1, 1))
+    pair = Contrast.of(encoders, (-1, 1))
     known = set(encoders[0].rows.names) & set(encoders[1].rows.names)
     shown = [name for name in quantities if known.issuperset(QUANTITIES[name].weights)]
     level = one.method.confidence if confidence is None else confidence
-    return _corrected([_difference(pair, QUANTITIES[name], level) for name in shown], shown)
+    return _corrected([_difference(pair, names, QUANTITIES[name], level) for name in shown], shown)
 
 
 # --- who is compared
@@ -327,15 +237,9 @@ def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None)
     return [name if plain.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(plain)]
 
 
-def _encoder(
-    label: str, result: Decomposition, judged: Judgements, difficulty: np.ndarray, *, corrected: bool
-) -> _Encoder:
-    method = result.method
-    rows = RowScores(judged, corrected=corrected, random_counts=method.random_counts, difficulty=difficulty)
-    logistic = method.probe == "logistic"
-    factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
-    crowded = frozenset(crowded_risks(method, result.sizes))
-    return _Encoder(label, judged, rows, factors, crowded, ProbeScores(judged))
+def _judged(result: Decomposition, judged: Judgements, difficulty: np.ndarray, *, corrected: bool) -> Judged:
+    counts = result.method.random_counts
+    return Judged.of(result, judged=judged, difficulty=difficulty, corrected=corrected, random_counts=counts)
 
 
 def _notes(
@@ -380,119 +284,14 @@ def _counted(ids: np.ndarray) -> bool:
 # --- one difference
 
 
-def _difference(pair: _Contrast, quantity: Quantity, confidence: float) -> Difference:
+def _difference(pair: Contrast, names: tuple[str, str], quantity: Quantity, confidence: float) -> Difference:
     one, other = pair.encoders
-    found = _found(pair, quantity, confidence)
-    n, n_groups = _judged_on(one.rows, quantity)
+    found = pair.measure(quantity, confidence)
+    n, n_groups = one.rows.sizes()[quantity.rows], one.rows.n_groups(quantity.rows)
     return Difference(
-        quantity.name, one.label, other.label, one.value(quantity), other.value(quantity), found.value, found.se,
+        quantity.name, *names, one.value(quantity), other.value(quantity), found.value, found.se,
         found.low, found.high, n, n_groups, found.discordant, found.df, found.p, None, found.below, found.grade,
     )  # fmt: skip
-
-
-def _found(contrast: _Contrast, quantity: Quantity, confidence: float) -> _Found:
-    rows = contrast.encoders[0].rows
-    in_sample = set(quantity.weights) <= set(IN_SAMPLE)
-    by_set, degrees = _variance(contrast, quantity, scaled=in_sample)
-    moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
-    own = contrast.own * moved**2
-    variance = sum(by_set.values()) + own
-    df = math.inf
-    if rows.grouped or own > 0:
-        parts = sum(v * v / degrees[s] for s, v in by_set.items()) + own * own / contrast.own_df
-        df = max(1.0, variance * variance / parts) if parts > 0 and variance > 0 else math.inf
-    total = variance + _guard(rows, quantity)
-    value = float(contrast.sum(np.array(e.value(quantity)) for e in contrast.encoders))
-    half = quantile(0.5 + confidence / 2, df) * math.sqrt(total)
-    low, high = value - half, value + half
-    below = probability_below(-value / math.sqrt(total), df)
-    p = min(1.0, 2 * min(below, 1 - below))
-    discordant = _discordant(contrast, quantity)
-    grade = _grade(contrast, quantity, df, discordant, in_sample=in_sample)
-    if grade is Grade.NONE:
-        low = high = p = below = math.nan
-    return _Found(value, math.sqrt(variance), low, high, df, p, below, grade, discordant)
-
-
-def _variance(contrast: _Contrast, quantity: Quantity, *, scaled: bool) -> tuple[dict[str, float], dict[str, float]]:
-    """V_row of the contrast by set of rows, and the degrees of freedom of each part."""
-    by_set, degrees = {}, {}
-    rows = contrast.encoders[0].rows
-    for name, units in rows.sets.items():
-        squares = contrast.sum(e.terms(quantity, scaled=scaled)[name] for e in contrast.encoders) ** 2
-        by_set[name] = float(squares.sum())
-        if rows.mixed:
-            degrees[name] = max(units.whole - 1, 1e-9)
-            continue
-        parts = np.bincount(units.stratum_of_unit, weights=squares, minlength=units.n_strata)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = np.where(parts > 0, parts**2 / (units.effective - 1), 0.0)
-        degrees[name] = float(parts.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
-    return by_set, degrees
-
-
-def _guard(rows: RowScores, quantity: Quantity) -> float:
-    """Σ 1/n²: one row more on either side, so that an interval of few discordant rows is not too short."""
-    sizes = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}
-    sizes["draws"] = rows.judged.n_subsets * rows.n_test
-    return float(sum(1 / sizes[which] ** 2 for which in quantity.guards or (quantity.rows,)))
-
-
-def _judged_on(rows: RowScores, quantity: Quantity) -> tuple[int, int | None]:
-    n = {"train": rows.n, "subset": rows.n_subset, "test": rows.n_test}[quantity.rows]
-    if not rows.grouped:
-        return n, None
-    return n, rows.groups_train if quantity.rows == "train" else rows.sets[quantity.rows].n_units
-
-
-def _discordant(contrast: _Contrast, quantity: Quantity) -> int:
-    """Rows that decide a contrast: on one set of rows those whose scores do not cancel, else the fewest of those among
-    the risks that are out of sample."""
-
-    def changed(risk: str) -> np.ndarray:
-        return contrast.sum(e.wrong(risk) for e in contrast.encoders)
-
-    if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
-        return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
-    out_of_sample = [risk for risk in quantity.weights if risk not in IN_SAMPLE]
-    return min(int(np.count_nonzero(changed(risk))) for risk in out_of_sample or quantity.weights)
-
-
-def _outcome(judged: Judgements, risk: str) -> Outcome:
-    found = {
-        "risk_sup": judged.sup,
-        "risk_af": judged.af,
-        "risk_as": judged.held_out,
-        "risk_ah": judged.held_out_floor,
-        "risk_cs": judged.cs[0],
-        "risk_us": judged.us,
-        "risk_us_mix": judged.us,
-        "risk_uf": judged.uf,
-    }[risk]
-    if found is None:
-        raise KeyError(risk)
-    return found
-
-
-def _grade(contrast: _Contrast, quantity: Quantity, df: float, discordant: int, *, in_sample: bool) -> Grade:
-    rows = contrast.encoders[0].rows
-    if rows.grouped:
-        used = {QUANTITIES[risk].rows for risk in quantity.weights}
-        fewest = min((rows.groups_train or 0) if s == "train" else rows.sets[s].n_units for s in used)
-        if fewest < LEAST_GROUPS:
-            return Grade.NONE
-        if fewest < INDICATIVE_GROUPS:
-            return Grade.INDICATIVE
-    if df < FEW_DF:
-        return Grade.INDICATIVE
-    if rows.grouped and fewest < FEW_GROUPS:
-        return Grade.FEW_GROUPS
-    if in_sample:
-        factors = [e.factors[risk] for e in contrast.encoders for risk in quantity.weights]
-        crowded = frozenset[str]().union(*(e.crowded for e in contrast.encoders))
-        if max(factors) > MUCH_TOO_OPTIMISTIC or not crowded.isdisjoint(quantity.weights):
-            return Grade.INDICATIVE
-    return Grade.FEW_ROWS if discordant < FEW_ROWS else Grade.SOUND
 
 
 # --- all of them
@@ -507,18 +306,19 @@ def _corrected(found: Sequence[Difference], family: Sequence[str]) -> tuple[Diff
 
 
 def _ranks(
-    encoders: Sequence[_Encoder], pairs: Mapping[tuple[int, int], _Contrast], quantity: Quantity, confidence: float
-) -> list[Rank]:
+    encoders: Sequence[Judged], labels: Sequence[str], pairs: Mapping[tuple[int, int], Contrast], quantity: Quantity,
+    confidence: float,
+) -> list[Rank]:  # fmt: skip
     """Ranks by a quantity, with those that the differences of all pairs (Holm) do not exclude."""
     n = len(encoders)
-    every = [_difference(pair, quantity, confidence) for pair in pairs.values()]
+    every = [pair.measure(quantity, confidence) for pair in pairs.values()]
     p = holm([1.0 if math.isnan(d.p) else d.p for d in every])
     apart = np.zeros((n, n), bool)
     for (i, j), d, adjusted in zip(pairs, every, p, strict=True):
         if adjusted <= 1 - confidence:
-            apart[(i, j) if d.difference > 0 else (j, i)] = True
+            apart[(i, j) if d.value > 0 else (j, i)] = True
     values = [e.value(quantity) for e in encoders]
     return [
-        Rank(e.label, quantity.name, value, *rank)
-        for e, value, rank in zip(encoders, values, rank_intervals(values, apart), strict=True)
+        Rank(label, quantity.name, value, *rank)
+        for label, value, rank in zip(labels, values, rank_intervals(values, apart), strict=True)
     ]

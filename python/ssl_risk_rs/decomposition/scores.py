@@ -1,20 +1,19 @@
 """Risks as sums of row scores, and the covariance of the risks by set of rows; the formulas: `intervals`."""
 
-import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import encode_groups
+from ssl_risk_rs.decomposition.grading import FEW_GROUPS
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, class_shares_of, row_values, row_weights
-from ssl_risk_rs.results.quantities import BASE
+from ssl_risk_rs.results.quantities import BASE, QUANTITIES, Quantity, Rows
 
-__all__ = ["FEW_GROUPS", "RowScores", "class_shares", "common_groups", "spans_classes", "training_error"]
+__all__ = ["RowScores", "class_shares", "common_groups", "guard", "spans_classes", "training_error"]
 
-#: groups in a set of rows below which its intervals are marked
-FEW_GROUPS = 20
 #: share of a set's variance that one group may have before it is said
 ONE_GROUP_SHARE = 0.25
 
@@ -155,12 +154,26 @@ class RowScores:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""
         units = self.sets[name]
         if self.mixed or self.spans:  # a group of several classes is of no stratum
-            return max(units.whole - 1, 1e-9)
+            return units.degrees_of_shares
         # equal scores give parts of ±1e-21; those below zero would make the degrees 0
-        part = np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = np.where(part > 0, part**2 / (units.effective - 1), 0.0)
-        return float(part.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
+        return units.degrees(np.maximum(np.einsum("i,sij,j->s", weights, self.by_stratum[name], weights), 0.0))
+
+    def sizes(self) -> dict[str, int]:
+        """Rows of each set; `draws` are the test rows of all complement probes."""
+        draws = self.judged.n_subsets * self.n_test
+        return {"train": self.n, "subset": self.n_subset, "test": self.n_test, "draws": draws}
+
+    def n_groups(self, which: Rows) -> int | None:
+        """Groups of a set of rows; None for independent rows."""
+        if not self.grouped:
+            return None
+        return self.groups_train if which == "train" else self.sets[which].n_units
+
+    def fewest_groups(self, quantity: Quantity) -> int | None:
+        """Groups of the smallest set of rows that a quantity rests on; None for independent rows."""
+        if not self.grouped:
+            return None
+        return min(self.n_groups(QUANTITIES[risk].rows) or 0 for risk in quantity.weights)
 
     def largest_share(self, name: str, risk: str) -> float:
         """Share of a set's variance of a risk that its largest group has."""
@@ -186,6 +199,11 @@ class RowScores:
             values = {"classes": int((present & ~self.covered).sum()), "total": int(present.sum())}
             notes.append(Note("uncovered_classes", values))
         return notes
+
+
+def guard(which: Iterable[str], sizes: Mapping[str, float]) -> float:
+    """Σ 1/n² over sets of rows: one row more on either side, so that an interval of few rows is not too short."""
+    return sum(1 / sizes[name] ** 2 for name in which)
 
 
 def training_error(judged: Judgements) -> np.ndarray:

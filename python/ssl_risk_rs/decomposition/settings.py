@@ -12,6 +12,7 @@ from ssl_risk_rs._limits import (
     MOST_SUBSETS,
     MOST_THREADS,
     TOLERANCE_BELOW,
+    Scaling,
     check_choice,
     check_confidence,
     check_positive,
@@ -21,9 +22,9 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, parse_shots
 from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
 from ssl_risk_rs.results.quantities import Order
-from ssl_risk_rs.results.record import Probe, Protocol, Scaling
+from ssl_risk_rs.results.record import Probe, Protocol
 
-__all__ = ["Probe", "Protocol", "Scaling", "Settings"]
+__all__ = ["Probe", "Protocol", "Settings"]
 
 #: products n·d·k below which a tight tolerance costs nothing that is noticed. There 3e-4 moved a quantity by half a
 #: standard error in 7 of 21 runs, and 1e-5 still chose another penalty in 2 of 24, by one row; 1e-6 takes as long

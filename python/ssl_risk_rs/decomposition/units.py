@@ -1,5 +1,7 @@
 """Independent units of a set of judged rows (rows, or whole groups) and the strata that they are centred in."""
 
+import math
+
 import numpy as np
 
 __all__ = ["Units"]
@@ -62,6 +64,18 @@ class Units:
             return scores
         columns = [np.bincount(self.unit, weights=scores[:, i], minlength=self.n_units) for i in range(scores.shape[1])]
         return np.stack(columns, axis=1)
+
+    def degrees(self, parts: np.ndarray) -> float:
+        """Degrees of freedom of a variance that is the sum of `parts` (n_strata,), G* − 1 of each; infinite where
+        none is above 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(parts > 0, parts**2 / (self.effective - 1), 0.0)
+        return float(parts.sum() ** 2 / shares.sum()) if shares.sum() > 0 else math.inf
+
+    @property
+    def degrees_of_shares(self) -> float:
+        """Degrees of freedom of the whole set: units are of no stratum, or the shares of the classes are drawn."""
+        return max(self.whole - 1, 1e-9)
 
     def by_stratum(self, summed: np.ndarray) -> np.ndarray:
         """Products of unit scores summed by stratum: (n_strata, r, r)."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ssl_risk_rs.events import Event, torch_is_loading
 from ssl_risk_rs.extraction.decoding import count_images
 from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
-from ssl_risk_rs.extraction.settings import ExtractionSettings
+from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
 from ssl_risk_rs.extraction.shard import Shard, missing_in
 
 if TYPE_CHECKING:
@@ -39,22 +39,15 @@ class KeptEncoder:
         self._asked: tuple[object, ...] | None = None
         self._encoder: Encoder | None = None
 
-    def create(
-        self,
-        model: str,
-        layers: Sequence[str] | None,
-        pool: str | None,
-        img_size: int | None,
-        say: Callable[[str], None],
-    ) -> "Encoder":
+    def create(self, model: str, encoding: Encoding, say: Callable[[str], None]) -> "Encoder":
         """See `create_encoder`."""
         from ssl_risk_rs.encoders import create_encoder
 
-        asked = (model, tuple(layers or ()), pool, img_size)
+        asked = (model, encoding.layers or (), encoding.pool, encoding.img_size)
         if self._encoder is None or asked != self._asked:
             self._encoder = None  # its memory is free for the next
             self._encoder = create_encoder(
-                model, layers=list(asked[1]) or None, pool=pool, img_size=img_size, progress=say
+                model, layers=encoding.layers or None, pool=encoding.pool, img_size=encoding.img_size, progress=say
             )
             self._asked = asked
         return self._encoder
@@ -76,27 +69,36 @@ def ensure_bank(
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "FeatureBank":
-    """The complete bank of one feature; the arguments are those of `ensure_banks`."""
-    layers = None if feature is None else [feature]
-    banks = ensure_banks(
-        model, data, store=store, layers=layers, pool=pool, img_size=img_size, limit=limit, group=group,
-        split=split, settings=settings, shard=shard, say=say, progress=progress,
-    )  # fmt: skip
+    """The complete bank of one feature.
+
+    Parameters
+    ----------
+    model, data, store, group, shard, say, progress : as for `ensure_banks`
+    feature, pool, img_size, limit, split, settings : which feature of which images, and how; see `Encoding`
+
+    Raises
+    ------
+    Those of `create_encoder`, `create_dataset` and `extract`.
+    """
+    encoding = Encoding(
+        layers=None if feature is None else (feature,),
+        pool=pool,
+        img_size=img_size,
+        limit=None if limit is None else str(limit),
+        split=split,
+        settings=settings or ExtractionSettings(),
+    )
+    banks = ensure_banks(model, data, encoding, store=store, group=group, shard=shard, say=say, progress=progress)
     return next(iter(banks.values()))
 
 
 def ensure_banks(
     model: str,
     data: str,
+    encoding: Encoding | None = None,
     *,
     store: "FeatureStore | Path | str | None" = None,
-    layers: Sequence[str] | None = None,
-    pool: str | None = None,
-    img_size: int | None = None,
-    limit: str | int | None = None,
     group: str | None = None,
-    split: str | None = None,
-    settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
     kept: KeptEncoder | None = None,
     say: Callable[[str], None] | None = None,
@@ -107,14 +109,10 @@ def ensure_banks(
     Parameters
     ----------
     model, data : names, as `create_encoder` and `create_dataset` take them
+    encoding : which features of which images, and how; default: the encoder's default feature (all those of a
+        `file.py:function`) of all images
     store : a store or its folder; None is the default store
-    layers : layers or feature names, one pass for all; None is the encoder's default feature (all those of
-        a `file.py:function`)
-    pool : pooling of layers that name none
-    img_size : side of the images the encoder sees; None is the encoder's own
-    limit, group : `N` or `"N/class"`, and the column whose groups it keeps whole, as for `create_dataset`
-    split : file that tells training from test images, as for `create_dataset`
-    settings : how to encode
+    group : column whose groups a limit, and a test part that is set aside, keep whole, as for `create_dataset`
     shard : encode this shard's rows only, as for `extract`
     kept : where the encoder is kept for further calls
     say : called with sentences for the user (a split that was made up, what is about to happen)
@@ -128,26 +126,26 @@ def ensure_banks(
     ------
     Those of `create_encoder`, `create_dataset` and `extract`.
     """
-    settings = settings or ExtractionSettings()
+    encoding = encoding or Encoding()
     say = say or (lambda _: None)
-    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, split, settings, say)
+    asked = _look_up(model, data, encoding, store, group, say)
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
         there = {bank.header.feature or "": bank for bank in asked.found if bank is not None}
         _say_whose(model, asked.dataset, there, say)
         return there
     from ssl_risk_rs.encoders.spec import choose_features
 
-    encoder = _encoder(model, asked, layers, pool, img_size, shard, kept or KeptEncoder(), say)
+    encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), say)
     from ssl_risk_rs.extraction.job import extract
 
     names = encoder.spec.features  # exactly what was asked for
     banks = extract(
         encoder, asked.dataset, store=asked.store, features=names, shard=shard, say=say, progress=progress,
-        **asdict(settings),
+        **asdict(encoding.settings),
     )  # fmt: skip
     for layer, request in zip(asked.typed, asked.requests, strict=True):
         if request is not None:
-            feature = names[0] if layer is None else choose_features(names, [layer], pool)[0]
+            feature = names[0] if layer is None else choose_features(names, [layer], encoding.pool)[0]
             asked.store.remember(request, banks[feature].path.name)
     _say_whose(model, asked.dataset, banks, say)
     return banks
@@ -171,31 +169,26 @@ def _say_whose(
 def forecast_banks(
     model: str,
     data: str,
+    encoding: Encoding | None = None,
     *,
     store: "FeatureStore | Path | str | None" = None,
-    layers: Sequence[str] | None = None,
-    pool: str | None = None,
-    img_size: int | None = None,
-    limit: str | int | None = None,
     group: str | None = None,
-    split: str | None = None,
-    settings: ExtractionSettings | None = None,
     shard: Shard | None = None,
     kept: KeptEncoder | None = None,
     say: Callable[[str], None] | None = None,
 ) -> "list[Forecast]":
     """What `ensure_banks` would take with these arguments; nothing is written, and some batches are encoded."""
-    settings = settings or ExtractionSettings()
+    encoding = encoding or Encoding()
     say = say or (lambda _: None)
-    asked = _look_up(model, data, store, layers, pool, img_size, limit, group, split, settings, say)
+    asked = _look_up(model, data, encoding, store, group, say)
     from ssl_risk_rs.extraction.forecast import forecast, nothing_to_do
 
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
         return [nothing_to_do(bank, shard) for bank in asked.found if bank is not None]
-    encoder = _encoder(model, asked, layers, pool, img_size, shard, kept or KeptEncoder(), say)
+    encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), say)
     return forecast(
-        encoder, asked.dataset, store=asked.store, features=encoder.spec.features, settings=settings, shard=shard,
-        say=say,
+        encoder, asked.dataset, store=asked.store, features=encoder.spec.features, settings=encoding.settings,
+        shard=shard, say=say,
     )  # fmt: skip
 
 
@@ -212,35 +205,25 @@ class _Asked(NamedTuple):
 def _look_up(
     model: str,
     data: str,
+    encoding: Encoding,
     store: "FeatureStore | Path | str | None",
-    layers: Sequence[str] | None,
-    pool: str | None,
-    img_size: int | None,
-    limit: str | int | None,
     group: str | None,
-    split: str | None,
-    settings: ExtractionSettings,
     say: Callable[[str], None],
 ) -> _Asked:
     from ssl_risk_rs.bank.store import FeatureStore
-    from ssl_risk_rs.datasets import create_dataset
 
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    typed: Sequence[str | None] = layers if layers else [None]
+    typed: Sequence[str | None] = encoding.layers or (None,)
     with _said_if_slow(say, f"Looking through the images of {data} …"):
-        dataset = create_dataset(
-            data, limit=limit, group=group, split=split, exif_orientation=settings.exif_orientation
-        )
-        requests = [request_of(model, dataset, layer, pool, img_size, settings) for layer in typed]
+        dataset = encoding.images(data, group)
+        requests = [request_of(model, dataset, layer, encoding) for layer in typed]
     return _Asked(store, dataset, typed, requests, [None if r is None else store.find(r) for r in requests])
 
 
 def _encoder(
     model: str,
     asked: _Asked,
-    layers: Sequence[str] | None,
-    pool: str | None,
-    img_size: int | None,
+    encoding: Encoding,
     shard: Shard | None,
     kept: KeptEncoder,
     say: Callable[[str], None],
@@ -252,7 +235,7 @@ def _encoder(
     say(_what_is_done(model, asked.dataset, asked.found, shard))
     for note in asked.dataset.notes:
         say(note)
-    return kept.create(model, layers, pool, img_size, say)
+    return kept.create(model, encoding, say)
 
 
 @contextmanager
@@ -283,13 +266,11 @@ def request_of(
     model: str,
     dataset: "ImageDataset",
     layer: str | None,
-    pool: str | None,
-    img_size: int | None,
-    settings: ExtractionSettings,
+    encoding: Encoding,
     *,
     fingerprint: str | None = None,
 ) -> dict[str, object] | None:
-    """What was asked for, JSON-ready; None where files cannot tell whether the encoder is still the same.
+    """What was asked for of one layer, JSON-ready; None where files cannot tell whether the encoder is still the same.
 
     fingerprint : of the data, where it is known already: it looks at every file
     """
@@ -302,7 +283,7 @@ def request_of(
     # code may read anything, and other libraries keep their files themselves: those weights are hashed each time
     if name.kind in ("code", "hub", "hf", "openclip"):
         return None
-    if may_be_several(layer, pool):  # which features these are is known when the encoder is built
+    if may_be_several(layer, encoding.pool):  # which features these are is known when the encoder is built
         return None
     file = Path(name.target) if name.kind == "checkpoint" else None
     if name.kind == "registry":
@@ -312,13 +293,13 @@ def request_of(
         "model": model,
         "model_file": None if file is None else _file_facts(file),
         "layer": layer,
-        "pool": pool,
-        "img_size": img_size,
+        "pool": encoding.pool,
+        "img_size": encoding.img_size,
         "data": dataset.uri,
-        "fingerprint": fingerprint or dataset.fingerprint(settings.hash_content),
+        "fingerprint": fingerprint or dataset.fingerprint(encoding.settings.hash_content),
         "limit": None if dataset.limit is None else str(dataset.limit),
         "group": dataset.drawing_group,
-        "settings": settings.content(),
+        "settings": encoding.settings.content(),
         "versions": library_versions(),
     }
 

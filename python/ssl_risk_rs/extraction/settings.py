@@ -1,11 +1,15 @@
 """Checked settings of an extraction."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ssl_risk_rs._limits import check_choice
 from ssl_risk_rs.datasets.views import check_view
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.datasets import ImageDataset
 
 __all__ = ["Encoding", "ExtractionSettings", "StorageDtype"]
 
@@ -45,12 +49,8 @@ class ExtractionSettings:
     view: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("amp", ("auto", "off", "bf16", "fp16")),
-            ("dtype", ("auto", "float16", "float32")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; give one of {', '.join(choices)}")
+        check_choice("amp", self.amp, get_args(Amp))
+        check_choice("dtype", self.dtype, get_args(StorageDtype))
         for name, least in (("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -89,13 +89,16 @@ class Encoding:
         """The same for an encoder that chooses its own feature, as twins and controls do."""
         return replace(self, layers=None, pool=None)
 
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `ensure_banks` and `forecast_banks`."""
-        return {
-            "layers": self.layers, "pool": self.pool, "img_size": self.img_size, "limit": self.limit,
-            "split": self.split, "settings": self.settings,
-        }  # fmt: skip
+    def images(self, data: str, group: str | None = None) -> "ImageDataset":
+        """The images that are encoded, see `create_dataset`; `group` is the column whose groups are kept whole."""
+        from ssl_risk_rs.datasets import create_dataset
+
+        exif_orientation = self.settings.exif_orientation
+        return create_dataset(data, limit=self.limit, group=group, split=self.split, exif_orientation=exif_orientation)
 
     def content(self) -> dict[str, Any]:
         """What changes numbers, JSON-ready."""
-        return {**self.arguments(), "settings": self.settings.content()}
+        return {
+            "layers": self.layers, "pool": self.pool, "img_size": self.img_size, "limit": self.limit,
+            "split": self.split, "settings": self.settings.content(),
+        }  # fmt: skip

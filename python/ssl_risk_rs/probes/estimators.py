@@ -7,7 +7,7 @@ itself: it shares statistics between fits, an estimator makes them anew.
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, cast, get_args
+from typing import TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,11 +23,13 @@ from ssl_risk_rs._limits import (
     MOST_PASSES,
     MOST_ROWS,
     MOST_SEED,
+    Scaling,
     check_choice,
     check_positive,
     check_threads,
     check_whole,
 )
+from ssl_risk_rs._tensors import of_tensor
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
@@ -36,7 +38,6 @@ from ssl_risk_rs.probes.solver import Goal, Precision, Solver
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
 
-Scaling: TypeAlias = Literal["none", "standardize", "minmax"]
 #: (n, d)
 Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16]
 #: row numbers, or the class of each row
@@ -96,8 +97,8 @@ class _Probe(ClassifierMixin, BaseEstimator):
         refuse_unlabelled(y, "y")
         checked, y = validate_data(
             self,
-            X,
-            y,
+            of_tensor(X),
+            of_tensor(y),
             dtype="numeric",
             order="C",
             ensure_all_finite=False,
@@ -152,7 +153,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
     def _checked(self, X: ArrayLike) -> Features:
         check_is_fitted(self)
         refuse_masked(X, "X")
-        checked = validate_data(self, X, reset=False, dtype="numeric", order="C")
+        checked = validate_data(self, of_tensor(X), reset=False, dtype="numeric", order="C")
         return cast(Features, as_float_rows(checked, "X", spread=False))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -196,7 +197,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
         DataError for rows without label; as `decision_function`.
         """
         refuse_unlabelled(y, "y")
-        return float(super().score(X, y, sample_weight))
+        return float(super().score(X, of_tensor(y), of_tensor(sample_weight)))
 
 
 class RidgeProbe(_Probe):
@@ -259,8 +260,8 @@ class RidgeProbe(_Probe):
         Parameters
         ----------
         X : array of shape (n_samples, n_features)
-            float16 and C-contiguous float32 are used as they lie, others converted to float32. Do not write
-            to it during the call.
+            float16 and C-contiguous float32 are used as they lie, others converted to float32; a PyTorch tensor of
+            any device will do. Do not write to it during the call.
         y : array of shape (n_samples,); any labels numpy can sort
 
         Raises
@@ -503,8 +504,8 @@ class LogisticProbe(_Probe):
         Parameters
         ----------
         X : array of shape (n_samples, n_features)
-            float16 and C-contiguous float32 are used as they lie, others converted to float32. Do not write
-            to it during the call.
+            float16 and C-contiguous float32 are used as they lie, others converted to float32; a PyTorch tensor of
+            any device will do. Do not write to it during the call.
         y : array of shape (n_samples,); any labels numpy can sort
 
         Raises

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._float32 import refuse_lost_spread, refuse_masked, refuse_overflow
+from ssl_risk_rs._tensors import of_tensor
 from ssl_risk_rs.errors import ParameterError, ShapeError
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def in_line(numbers: np.ndarray) -> bool:
 
 
 def as_float_rows(x: object, name: str, *, spread: bool = True) -> Float[np.ndarray, "n d"]:
-    """A C-contiguous float16 or float32 array (n, d); float16 and float32 are not copied where they lie so.
+    """A C-contiguous float16 or float32 array (n, d); float16 and float32 are not copied where they lie so. PyTorch
+    tensors are taken from any device.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def as_float_rows(x: object, name: str, *, spread: bool = True) -> Float[np.ndar
     if hasattr(x, "tocsr"):
         raise ParameterError(f"{name} is a sparse matrix; representations are dense: pass {name}.toarray()")
     refuse_masked(x, name)
-    array = np.asarray(x)
+    array = np.asarray(of_tensor(x))
     if array.ndim != 2:
         raise ShapeError(f"{name} has shape {array.shape}, expected (n_samples, n_features)")
     if array.dtype not in (np.float16, np.float32):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs._inference import quantile
+from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.results import estimate
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES, Order
@@ -71,7 +71,7 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
     """
     if n == 0:
         return math.nan, math.nan
-    return estimate.wilson(wrong / n, 0.0, n, quantile(0.5 + confidence / 2, math.inf))
+    return estimate.wilson(wrong / n, 0.0, n, critical_value(confidence))
 
 
 def by_class(judged: Judgements, confidence: float, order: Order = "paper") -> list[Part]:

@@ -142,22 +142,15 @@ def _ranks(found: Comparison) -> Iterator[str]:
         f"ranks, the least error first; in brackets the ranks that the data do not exclude ({100 * found.confidence:g} "
         "% for all encoders at once)"
     )
-    names = [_short_label(name) for name in by]
+    names = [QUANTITIES[name].short for name in by]
     wide = max(18, *(len(short(e)) + 2 for e in found.encoders))
-    yield f"  {'':<{wide}}" + "".join(f"{name:>15}" for name in names)
+    yield f"  {'':<{wide}}" + "".join(f"{name:>16}" for name in names)
     ordered = sorted((r for r in found.ranks if r.quantity == "agg_risk"), key=lambda r: (r.rank, r.encoder))
     for first in ordered:
         cells = [_of(found.ranks, first.encoder, name) for name in by]
-        yield f"  {short(first.encoder):<{wide}}" + "".join(f"{cell:>15}" for cell in cells)
+        yield f"  {short(first.encoder):<{wide}}" + "".join(f"{cell:>16}" for cell in cells)
 
 
 def _of(ranks: Sequence[Rank], encoder: str, quantity: str) -> str:
     found = next(r for r in ranks if (r.encoder, r.quantity) == (encoder, quantity))
     return f"{found.rank} [{found.low}, {found.high}]"
-
-
-def _short_label(quantity: str) -> str:
-    return {
-        "agg_risk": "total", "approx": "approximation", "approx_usability": "approx + usab.", "usability": "usability",
-        "probe_gen": "probe gen.", "enc_gen": "encoder gen.",
-    }[quantity]  # fmt: skip

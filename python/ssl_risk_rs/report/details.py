@@ -212,7 +212,7 @@ def uncertainty(run: Run, result: Decomposition, key: str) -> Section:
         for b in found
     ]  # fmt: skip
     bars = [
-        charts.Bar(charts.part_label(b.quantity), tuple((name, getattr(b, name) / b.total) for name in _SOURCES))
+        charts.Bar(charts.part_label(b.quantity), tuple((name, getattr(b, name) / b.total) for name in charts.SOURCES))
         for b in found
     ]
     table = Table(
@@ -239,7 +239,7 @@ def uncertainty(run: Run, result: Decomposition, key: str) -> Section:
                 f"What the uncertainty of {name_of(run, result)} is made of",
                 f"Stacked bars of shares of the variance. {said}.",
                 lambda width: charts.stacked(bars, width, title="share of the variance, %"),
-                tuple(bar.label for bar in bars) + tuple(charts.part_label(name) for name in _SOURCES),
+                tuple(bar.label for bar in bars) + tuple(charts.part_label(name) for name in charts.SOURCES),
             )
         )
     blocks.append(table)
@@ -301,18 +301,18 @@ def published(
                 tuple(places),
             )
         )
+        errors = ("approx_usability", "probe_gen", "enc_gen", "agg_risk")
         near = [
-            (r["encoder"], points(r["distance"]).lstrip("+"), percent(r["approx_usability"]), percent(r["probe_gen"]),
-             percent(r["enc_gen"]), percent(r["agg_risk"]))
+            (r["encoder"], points(r["distance"]).lstrip("+"), *(percent(r[name]) for name in errors))
             for r in found.place.nearest.iter_rows(named=True)
-        ]  # fmt: skip
+        ]
         if near:
             blocks.append(
                 Table(
                     f"The {len(near)} published encoders whose parts are nearest, in percent",
                     (
-                        Column("encoder", False), Column("distance, points"), Column("approx. + usability"),
-                        Column("probe gen."), Column("encoder gen."), Column("aggregated risk"),
+                        Column("encoder", False), Column("distance, points"),
+                        *(Column(charts.part_label(name)) for name in errors),
                     ),
                     tuple(near),
                 )
@@ -324,7 +324,6 @@ def published(
 
 _NO_CLASSES = "The target is numbers or labels, whose rows have a loss and are neither right nor wrong."
 _NO_ROWS = "The record holds no judged rows, because an early version wrote it."
-_SOURCES = ("test", "train", "probe", "floor")
 
 
 def features_of(run: Run) -> str:
@@ -345,7 +344,7 @@ def _curve(sizes: Sequence[tuple[str, int, int, int, Mapping[str, Estimate]]], q
         tuple(e.estimate for e in found),
         tuple(e.low for e in found),
         tuple(e.high for e in found),
-        colour=charts.PARTS[quantity][1],
+        colour=charts.COLOURS[quantity],
     )
 
 

@@ -291,12 +291,12 @@ def _layers(layers: Sequence[Layer], confidence: float) -> Iterator[str]:
         also = f"{', '.join(ties)} {'is' if len(ties) == 1 else 'are'} not excluded"
         text += f"; {also} ({100 * confidence:g} %, all pairs considered)"
     yield f"  {text}."
-    names = [e.quantity for e in layers[0].estimates]
+    heads = [QUANTITIES[e.quantity].short for e in layers[0].estimates]
+    column = 2 + max(map(len, heads))
     wide = max(12, *(len(layer.name) + 2 for layer in layers))
-    heads = {"approx_usability": "approx+usab", "agg_risk": "total", "probe_gen": "probe gen", "enc_gen": "enc gen"}
-    yield f"  {'layer':<{wide}}{'features':>9}" + "".join(f"{heads.get(n, n):>13}" for n in names) + f"{'rank':>10}"
+    yield f"  {'layer':<{wide}}{'features':>9}" + "".join(f"{head:>{column}}" for head in heads) + f"{'rank':>10}"
     for layer in layers:
-        cells = "".join(f"{hundred(e.estimate):13.2f}" for e in layer.estimates)
+        cells = "".join(f"{hundred(e.estimate):{column}.2f}" for e in layer.estimates)
         rank = f"{layer.rank} [{layer.low}, {layer.high}]"
         yield f"  {layer.name:<{wide}}{layer.n_features:>9,}{cells}{rank:>10}"
 
@@ -380,7 +380,7 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     name = max(9, min(24 if wide else 12, max(len(part.name) for part in parts[:ROWS]) + 1))
     carries = f"{'carries':>9}" if wide else ""
     yield (
-        f"  {kind:<{name}}{'component':<14}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
+        f"  {kind:<{name}}{'component':<16}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
         "rows"
     )
     for part in parts[:ROWS]:
@@ -388,7 +388,7 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
         mark = MARKS[part.grade][0] if part.grade in MARKS else " "
         carries = f"{hundred(part.carried):9.2f}" if wide else ""
         yield (
-            f"  {part.name[: name - 1]:<{name}}{_short(part.quantity):<14}{hundred(part.estimate):7.2f}  "
+            f"  {part.name[: name - 1]:<{name}}{QUANTITIES[part.quantity].short:<16}{hundred(part.estimate):7.2f}  "
             f"{between(part.low, part.high):<17}{mark} {hundred(part.difference):+8.2f} {p:>8}{carries}  "
             f"{part.n_train:,}+{part.n_test:,}"
         )
@@ -398,14 +398,6 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     if (rest := len(parts) - ROWS) > 0:
         meaning += f" {rest:,} more rows: --format csv."
     yield f"  {meaning}"
-
-
-def _short(quantity: str) -> str:
-    return {
-        "agg_risk": "total", "approx": "approximation", "approx_usability": "approx+usab", "usability": "usability",
-        "probe_gen": "probe gen.", "enc_gen": "encoder gen.", "probe_gen_alt": "probe, other",
-        "enc_gen_alt": "encoder, other",
-    }[quantity]  # fmt: skip
 
 
 def _published(found: PublishedTraits) -> Iterator[str]:

@@ -18,11 +18,6 @@ __all__ = ["render_curve", "render_layers"]
 BARS = 46
 #: what stands for each component in a bar, in the order of the components
 FILLS = ("█", "▓", "▒", "░")
-#: headings of components that fit a column
-_HEADS = {
-    "approx": "approx.", "usability": "usability", "approx_usability": "app.+usab.", "probe_gen": "probe gen.",
-    "enc_gen": "enc. gen.", "agg_risk": "agg. risk",
-}  # fmt: skip
 
 
 def render_curve(curve: Curve, width: int | None = None) -> str:
@@ -63,9 +58,11 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     labels = [f"{e.epoch:g}" if with_epochs else e.name for e in entries]
     head = "epoch" if with_epochs else "encoder"
     wide = min(24, max(len(head), *map(len, labels)))
-    yield f"  {head:<{wide}}" + "".join(f"{_HEADS[name]:>13}" for name in names)
+    heads = [QUANTITIES[name].short for name in names]
+    column = 1 + max(13, *map(len, heads))
+    yield f"  {head:<{wide}}" + "".join(f"{text:>{column}}" for text in heads)
     for label, d in zip(labels, every, strict=True):
-        yield f"  {label[:wide]:<{wide}}" + "".join(f"{_with_half(_of(d, name)):>13}" for name in names)
+        yield f"  {label[:wide]:<{wide}}" + "".join(f"{_with_half(_of(d, name)):>{column}}" for name in names)
     yield ""
     yield "  " + "  ".join(f"{fill} {QUANTITIES[n].label}" for fill, n in zip(FILLS, parts, strict=False))
     most = max(max(sum(max(0.0, _of(d, n).estimate) for n in parts) for d in every), 1e-9)
@@ -108,7 +105,7 @@ def _steps(steps: list[Comparison]) -> Iterator[str]:
             p = "" if d.p_holm is None else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
             label = d.encoder[:wide] if d is step.differences[0] else ""
             change = f"{hundred(d.difference):+8.2f}   {between(d.low, d.high):<17}{mark} {p:>7}"
-            yield f"  {label:<{wide}} {_HEADS[d.quantity]:<11}{change}"
+            yield f"  {label:<{wide}} {QUANTITIES[d.quantity].short:<16}{change}"
     yield from (f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used)
 
 

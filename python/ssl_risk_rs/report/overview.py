@@ -136,13 +136,13 @@ def figure(run: Run, result: Decomposition, key: str) -> Figure:
     """One bar of all parts, and each part with its interval."""
     bar = bar_of(charts.part_label("agg_risk"), result)
     dots = [
-        charts.Dot(charts.part_label(name), e.estimate, e.low, e.high, charts.PARTS[name][1])
+        charts.Dot(charts.part_label(name), e.estimate, e.low, e.high, charts.COLOURS[name])
         for name in result.component_names
         if (e := result.estimates[name])
     ]
     if result.control is not None:
         e = result.control.estimates["enc_gen"]
-        dots.append(charts.Dot("control: enc. gen.", e.estimate, e.low, e.high, hollow=True))
+        dots.append(charts.Dot("control: encoder gen.", e.estimate, e.low, e.high, hollow=True))
     said = ", ".join(
         f"{QUANTITIES[name].label} {percent(e.estimate)} ({_ends(e)})"
         for name in (*result.component_names, "agg_risk")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.counterpart import Counterpart, fault_notes
-from ssl_risk_rs.results.published import CONFIDENCE, FEW_SHOT, RISKS, Place, Published, place
+from ssl_risk_rs.results.place import Place, place
+from ssl_risk_rs.results.published import CONFIDENCE, FEW_SHOT, RISKS, Published
 from ssl_risk_rs.results.quantities import QUANTITIES
 
 if TYPE_CHECKING:

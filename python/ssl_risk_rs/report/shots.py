@@ -12,8 +12,8 @@ from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["forecast_sentences", "marks_of", "shot_lines"]
 
-#: quantities of a few-shot row and their heads, in the order of the columns: 79 characters in all
-COLUMNS = {"agg_risk": "aggregated risk", "probe_gen": "probe gen.", "enc_gen": "encoder gen."}
+#: quantities of a few-shot row, in the order of the columns: 79 characters in all
+COLUMNS = ("agg_risk", "probe_gen", "enc_gen")
 
 
 def shot_lines(result: Decomposition) -> Iterator[str]:
@@ -21,7 +21,7 @@ def shot_lines(result: Decomposition) -> Iterator[str]:
     if not result.shots:
         return
     yield ""
-    heads = "".join(f"{head:>20}" for head in COLUMNS.values())
+    heads = "".join(f"{QUANTITIES[name].short:>20}" for name in COLUMNS)
     yield f"  {'':<8}{'labels':>9}{heads}"
     for shot in result.shots:
         yield f"  {shot.size.title:<8}{shot.labels:>9,}{_cells(shot.estimates)}"

@@ -6,26 +6,23 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ssl_risk_rs._identity import data_id
-from ssl_risk_rs._inference import quantile
+from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs.results.place import Place, place
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.published import (
+    CONFIDENCE,
     DATA,
     PUBLISHED_CLASSES,
     PUBLISHED_TEST,
     PUBLISHED_TRAIN,
     RISKS,
-    Place,
     Published,
-    place,
 )
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Beside", "Counterpart", "NotPublished", "counterpart", "fault_notes"]
-
-#: of the interval that the test rows of the published totals leave
-CONFIDENCE = 0.95
 
 
 class NotPublished(str, Enum):
@@ -192,5 +189,5 @@ def _reasons(
         yield Note("published_twin", {"twin": provenance.supervised})
     yield from fault_notes(published, str(row["encoder"]))
     total = _errors(row)["agg_risk"]
-    half = quantile(0.5 + CONFIDENCE / 2, math.inf) * math.sqrt(total * (1 - total) / PUBLISHED_TEST)
+    half = critical_value(CONFIDENCE) * math.sqrt(total * (1 - total) / PUBLISHED_TEST)
     yield Note("published_no_interval", {"half": 100 * half})

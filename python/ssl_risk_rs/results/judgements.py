@@ -122,6 +122,14 @@ class Judgements:
         """m"""
         return len(self.cs)
 
+    def outcome(self, risk: str) -> Outcome | None:
+        """Of the probe that a risk of `BASE` is of, on the rows that judge it (of several complement probes the first);
+        None where it was not fitted."""
+        return {
+            "risk_sup": self.sup, "risk_af": self.af, "risk_as": self.held_out, "risk_ah": self.held_out_floor,
+            "risk_cs": self.cs[0], "risk_us": self.us, "risk_us_mix": self.us, "risk_uf": self.uf,
+        }[risk]  # fmt: skip
+
     def take(self, train: np.ndarray, test: np.ndarray) -> "Judgements":
         """The judged training rows `train` and test rows `test` (positions, in that order); not all need be taken."""
         if np.array_equal(train, np.arange(len(self.train_labels))) and np.array_equal(

@@ -48,6 +48,7 @@ class Quantity:
     guards : sets whose n adds 1/n² to the variance, so that an interval of few rows is not too short; "draws"
         stands for test rows times subsets
     below_zero : what a negative value says; empty where it cannot be negative
+    short : label that heads a narrow column; empty where no table of columns has it
     """
 
     name: str
@@ -57,6 +58,7 @@ class Quantity:
     rows: Rows
     guards: tuple[Literal["train", "subset", "test", "draws"], ...] = ()
     below_zero: str = ""
+    short: str = ""
 
 
 QUANTITIES: dict[str, Quantity] = {
@@ -71,19 +73,23 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("risk_uf", "R_UF", "risk", {"risk_uf": 1}, "test"),
         Quantity("risk_ah", "error on held-out rows at the floor", "risk", {"risk_ah": 1}, "subset"),
         Quantity("risk_af_midpoint", "R_AF, midpoint", "risk", {"risk_af": 0.5, "risk_ah": 0.5}, "train"),
-        Quantity("approx", "approximation", "component", {"risk_sup": 1}, "train"),
+        Quantity("approx", "approximation", "component", {"risk_sup": 1}, "train", short="approximation"),
         Quantity(
             "usability", "representation usability", "component", {"risk_af": 1, "risk_sup": -1}, "train", ("train",),
-            "a probe on this representation fits the training rows better than one on the twin's",
+            "a probe on this representation fits the training rows better than one on the twin's", "usability",
         ),
-        Quantity("approx_usability", "approximation + usability", "component", {"risk_af": 1}, "train"),
+        Quantity(
+            "approx_usability", "approximation + usability", "component", {"risk_af": 1}, "train",
+            short="approx. + usab.",
+        ),
         Quantity(
             "probe_gen", "probe generalization", "component", {"risk_as": 1, "risk_af": -1}, "subset", ("subset",),
             "held-out training rows are predicted better than the rows that the floor probe was fitted on",
+            "probe gen.",
         ),
         Quantity(
             "enc_gen", "encoder generalization", "component", {"risk_us": 1, "risk_as": -1}, "test",
-            ("subset", "test"), "test rows are predicted better than held-out training rows",
+            ("subset", "test"), "test rows are predicted better than held-out training rows", "encoder gen.",
         ),
         Quantity(
             "enc_gen_equal_labels", "at equal label count", "detail", {"risk_cs": 1, "risk_as": -1}, "test",
@@ -93,11 +99,11 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("class_mix", "other class shares", "detail", {"risk_us_mix": 1, "risk_us": -1}, "test", ("test",)),
         Quantity(
             "enc_gen_alt", "encoder gen., other order", "order", {"risk_uf": 1, "risk_af": -1}, "test",
-            ("train", "test"), "a probe fits the test rows better than the training rows",
+            ("train", "test"), "a probe fits the test rows better than the training rows", "encoder, other",
         ),
         Quantity(
             "probe_gen_alt", "probe gen., other order", "order", {"risk_us": 1, "risk_uf": -1}, "test", ("test",),
-            "test rows are predicted better than a probe fits them that has seen them",
+            "test rows are predicted better than a probe fits them that has seen them", "probe, other",
         ),
         Quantity(
             "enc_gen_mean", "encoder gen., mean order", "order",
@@ -111,7 +117,7 @@ QUANTITIES: dict[str, Quantity] = {
             "order_effect", "between the two orders", "order",
             {"risk_us": 1, "risk_as": -1, "risk_uf": -1, "risk_af": 1}, "test", ("train", "subset", "test"),
         ),
-        Quantity("agg_risk", "aggregated risk", "total", {"risk_us": 1}, "test"),
+        Quantity("agg_risk", "aggregated risk", "total", {"risk_us": 1}, "test", short="total"),
     )
 }  # fmt: skip
 

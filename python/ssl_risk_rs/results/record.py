@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ssl_risk_rs._limits import Scaling
 from ssl_risk_rs.results.quantities import Order
 
-__all__ = ["Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Scaling", "Sizes"]
+__all__ = ["Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Sizes"]
 
 Probe = Literal["logistic", "ridge"]
 Protocol = Literal["strict", "paper"]
-Scaling = Literal["none", "standardize", "minmax"]
 #: what errors are: the 0-1 error of classes, 1 − R² of numbers, 1 − AUROC of labels
 Headline = Literal["error", "r2", "auroc"]
 

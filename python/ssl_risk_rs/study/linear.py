@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from ssl_risk_rs._inference import quantile, two_sided
+from ssl_risk_rs._inference import critical_value, two_sided
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
@@ -254,7 +254,7 @@ def judged(
     if max(abs(effect), se) <= ROUNDING * largest:
         why = "; ".join(text for text in (blank.reason, "the component is the same in these rows") if text)
         return replace(blank, effect=0.0, se=0.0, low=0.0, high=0.0, df=contrast.df, reason=why)
-    reach = quantile(0.5 + blank.confidence / 2, contrast.df) * se
+    reach = critical_value(blank.confidence, contrast.df) * se
     p = two_sided(effect, se, contrast.df)
     without = factored.without_row(contrast.weights, fit, effect)
     moved = np.abs(without - effect)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64
 
-from ssl_risk_rs._inference import quantile
+from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.study._extra import require
 
 __all__ = ["IMAGENET_ROWS", "Front", "Member", "Tradeoff", "best_chances", "front", "ranks", "tradeoffs"]
@@ -144,7 +144,7 @@ def _jackknife(
         return math.nan, math.nan
     z = np.arctanh(without)
     se = math.sqrt((count - 1) / count * float(np.sum((z - z.mean()) ** 2)))
-    reach = quantile(0.5 + confidence / 2, count - 1) * se
+    reach = critical_value(confidence, count - 1) * se
     return math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach)
 
 

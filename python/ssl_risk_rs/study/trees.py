@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float64, Int64
 
-from ssl_risk_rs._inference import quantile
+from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
@@ -379,7 +379,7 @@ def _effect(
     low = high = se = math.nan
     if len(known) == len(without) and len(known) >= 3:
         se = math.sqrt((len(known) - 1) / len(known) * float(np.sum((known - known.mean()) ** 2)))
-        reach = quantile(0.5 + confidence / 2, len(known) - 1) * se
+        reach = critical_value(confidence, len(known) - 1) * se
         low, high = value - reach, value + reach
         if level == "importance":
             low = max(low, 0.0)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ssl_risk_rs.encoders.names import expand_names, parse_name
 from ssl_risk_rs.encoders.weights.epochs import epoch_of
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
-from ssl_risk_rs.extraction.cached import ensure_bank
+from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
 from ssl_risk_rs.results.run import Run
@@ -71,16 +72,15 @@ def evaluate_checkpoints(
     if all(epoch is not None for epoch, _ in epochs.values()):
         names.sort(key=lambda name: epochs[name][0] or 0.0)  # the sort is stable: the order of names among equals
 
-    def bank_of(name: str) -> "Callable[[], FeatureBank]":
-        given = question.encoding.of_default_feature().arguments()
-        del given["layers"]
-        return lambda: ensure_bank(
-            name, data, store=store, group=question.group, feature=layers[0] if layers else None, say=say,
-            progress=report, **{**given, "pool": question.encoding.pool},
-        )  # fmt: skip
+    def bank_of(name: str) -> "FeatureBank":
+        (bank, *_) = ensure_banks(
+            name, data, question.encoding, store=store, group=question.group, say=say, progress=report
+        ).values()
+        return bank
 
     items = [
-        Item(called[n], n, bank_of(n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n)) for n in names
+        Item(called[n], n, partial(bank_of, n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n))
+        for n in names
     ]
 
     def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:

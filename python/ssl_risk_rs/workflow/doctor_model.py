@@ -23,7 +23,7 @@ from ssl_risk_rs.encoders.golden import (
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.events import Report, once, torch_is_loading
-from ssl_risk_rs.extraction.cached import ensure_bank
+from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.facts import library_versions
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.report.numbers import rounded
@@ -64,7 +64,7 @@ def examine_model(
 
     Raises
     ------
-    Those of `create_encoder` and of `ensure_bank`.
+    Those of `create_encoder` and of `ensure_banks`.
     """
     check_name(model)
     say(f"{model} is built and examined{torch_is_loading()}")
@@ -231,15 +231,8 @@ def autocast_finding(
     say_once = once(say)  # both banks are of the same images
     runs = []
     for amp in ("off", "bf16"):
-        bank = ensure_bank(
-            model,
-            data,
-            store=store,
-            limit=encoding.limit,
-            settings=replace(encoding.settings, amp=amp),
-            say=say_once,
-            progress=report,
-        )
+        asked = replace(encoding, settings=replace(encoding.settings, amp=amp))
+        (bank, *_) = ensure_banks(model, data, asked, store=store, say=say_once, progress=report).values()
         runs.append(decompose(bank, probe="ridge", overlap="warn", name=amp, report=report))
     d = compare(runs, names=["float32", "bfloat16"]).difference("bfloat16", "agg_risk")
     drift, low, high = 100 * d.difference, 100 * d.low, 100 * d.high

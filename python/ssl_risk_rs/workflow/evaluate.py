@@ -1,9 +1,8 @@
 """From the name of an encoder and of a data set to a run: the main job."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
@@ -13,23 +12,17 @@ from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report, once
+from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import bank_facts
+from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.probes import decompose_each
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import BankHeader, FeatureBank
-    from ssl_risk_rs.extraction.settings import Encoding
 
-__all__ = ["choose_control", "choose_twin", "evaluate", "for_control"]
-
-#: images up to which a control encoder is encoded without being asked for: seconds to a minute
-CHEAP_IMAGES = 20_000
-#: data whose images are small, so that a control is cheap whatever their number
-CHEAP_DATA = ("digits", "idx:", "npz:")
-#: the control where an encoder names none: mean pixels, which cannot have memorized anything
-PIXELS = "pixels:8"
+__all__ = ["check_column", "evaluate"]
 
 
 def evaluate(
@@ -44,7 +37,7 @@ def evaluate(
     store: "str | Path | None" = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
-    encoding: "Encoding | None" = None,
+    encoding: Encoding | None = None,
     settings: Settings | None = None,
     bank: "FeatureBank | None" = None,
     ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
@@ -78,34 +71,29 @@ def evaluate(
     Those of `create_encoder`, `create_dataset`, `extract` and `decompose`.
     """
     from ssl_risk_rs.extraction.cached import ensure_banks
-    from ssl_risk_rs.extraction.settings import Encoding
 
     say_once = once(say)  # twin and control are of the same data
-    if target is not None and supervised == "auto":
-        supervised = "none"  # the twin that an encoder names was trained on the labels
-
     asked = encoding or Encoding()
 
-    def bank_of(name: str, encoding: "Encoding") -> "FeatureBank":
-        banks = (ensure or ensure_banks)(
-            name, data, store=store, group=group, say=say_once, progress=report, **encoding.arguments()
-        )
+    def bank_of(name: str, encoding: Encoding) -> "FeatureBank":
+        banks = (ensure or ensure_banks)(name, data, encoding, store=store, group=group, say=say_once, progress=report)
         if len(banks) > 1:
-            first, *others = banks
-            say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(others)}.")
+            first, *rest = banks
+            say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(rest)}.")
         return next(iter(banks.values()))
 
     if target is not None:
-        _check_columns(data, target)
+        check_column(data, target)
     bank = bank_of(model, asked) if bank is None else bank
     header = bank.header
     spec = header.encoder_spec or {}
     encoder, data_name = _encoder_name(model, header), _data_name(data, header)
-    own = asked.of_default_feature()
-    twin_name = choose_twin(spec, header.data_id, supervised, say)
-    twin = None if twin_name is None else bank_of(twin_name, own)
-    control_name, no_control = choose_control(spec, data, bank.n_rows, control)
-    blind = None if control_name is None else bank_of(control_name, for_control(control_name, own))
+    others = choose_others(
+        spec, data, data_id=header.data_id, n_images=bank.n_rows, supervised=supervised, control=control,
+        target=target, say=say,
+    )  # fmt: skip
+    twin = None if others.twin is None else bank_of(others.twin, others.encoding_of_twin(asked))
+    blind = None if others.control is None else bank_of(others.control, others.encoding_of_control(asked))
     task = make_task(bank, groups=group)
     if target is not None:
         task = retargeted(task, bank_values(bank, target), target)
@@ -123,9 +111,9 @@ def evaluate(
         encoder=encoder,
         data=data_name,
         data_named=data_named,
-        supervised=twin_name,
-        control=control_name,
-        no_control=no_control,
+        supervised=others.twin,
+        control=others.control,
+        no_control=others.no_control,
         pretraining_data=header.pretraining_data,
         saw_training_images=saw(header.pretraining_id, header.data_id),
         group=group,
@@ -151,7 +139,7 @@ def _data_name(data: str, header: "BankHeader") -> str:
         return header.data_name or data
 
 
-def _check_columns(data: str, target: Target) -> None:
+def check_column(data: str, target: Target) -> None:
     """Complain about a column that the data lack before images are encoded, not after."""
     from ssl_risk_rs.datasets import create_dataset
 
@@ -161,37 +149,3 @@ def _check_columns(data: str, target: Target) -> None:
 def _sentence(note: str) -> str:
     """A note of the data as a sentence."""
     return f"{note[:1].upper()}{note[1:]}" + ("" if note.endswith(".") else ".")
-
-
-def choose_twin(spec: Mapping[str, Any], identity: str | None, asked: str, say: Callable[[str], None]) -> str | None:
-    """The supervised twin, if there is one."""
-    if asked != "auto":
-        return None if asked == "none" else asked
-    name, labels = spec.get("supervised_twin"), spec.get("twin_labels_id")
-    if not isinstance(name, str) or not isinstance(labels, str) or saw(labels, identity) is not True:
-        return None
-    from ssl_risk_rs.encoders import describe_encoder
-
-    try:
-        describe_encoder(name)
-    except SslRiskError as error:
-        say(f"No supervised twin is used: {error}")
-        return None
-    return name
-
-
-def for_control(name: str, encoding: "Encoding") -> "Encoding":
-    """How a control is encoded: a grid of pixels is of its own size."""
-    return replace(encoding, img_size=None) if name.startswith("pixels") else encoding
-
-
-def choose_control(spec: Mapping[str, Any], data: str, n_images: int, asked: str) -> tuple[str | None, str | None]:
-    """The control encoder, or why there is none."""
-    if asked == "none":
-        return None, "none was asked for"
-    if asked != "auto":
-        return asked, None
-    if not data.startswith(CHEAP_DATA) and n_images > CHEAP_IMAGES:
-        return None, f"encoding {n_images:,} images once more takes long (--control {PIXELS} adds one)"
-    random_twin = spec.get("random_twin")
-    return (random_twin if isinstance(random_twin, str) and spec.get("source") == "bundled" else PIXELS), None

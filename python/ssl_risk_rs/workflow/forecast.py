@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.workflow.evaluate import choose_control, choose_twin, for_control
+from ssl_risk_rs.workflow.evaluate import check_column
+from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
@@ -23,23 +24,23 @@ def forecast_run(
     say: Callable[[str], None] = lambda _: None,
 ) -> "list[Forecast]":
     """One entry for each bank that `evaluate` would fill with these arguments; nothing is written."""
-    from ssl_risk_rs.datasets import create_dataset
+    from ssl_risk_rs.encoders import describe_encoder
     from ssl_risk_rs.extraction.cached import forecast_banks
 
-    group, own = question.group, question.encoding.of_default_feature()
-
     def of(name: str, encoding: Encoding) -> "list[Forecast]":
-        return forecast_banks(name, data, store=store, group=group, say=say, **encoding.arguments())
+        return forecast_banks(name, data, encoding, store=store, group=question.group, say=say)
 
-    found = of(model, question.encoding)
-    from ssl_risk_rs.encoders import describe_encoder
-
-    spec = describe_encoder(model).to_dict()
-    dataset = create_dataset(data, limit=own.limit, group=group)
-    twin = choose_twin(spec, dataset.identity.kind, question.supervised, say)
-    if twin is not None:
-        found += of(twin, own)
-    blind, _ = choose_control(spec, data, len(dataset), question.control)
-    if blind is not None:
-        found += of(blind, for_control(blind, own))
+    asked = question.encoding
+    if question.target is not None:
+        check_column(data, question.target)
+    found = of(model, asked)
+    images = asked.images(data, question.group)
+    others = choose_others(
+        describe_encoder(model).to_dict(), data, data_id=images.identity.kind, n_images=len(images),
+        supervised=question.supervised, control=question.control, target=question.target, say=say,
+    )  # fmt: skip
+    if others.twin is not None:
+        found += of(others.twin, others.encoding_of_twin(asked))
+    if others.control is not None:
+        found += of(others.control, others.encoding_of_control(asked))
     return found

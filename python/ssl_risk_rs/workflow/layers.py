@@ -94,9 +94,7 @@ def evaluate_layers(
         )
     runs = RunFolder(folder, question.key(), force=force)
     encoding = replace(question.encoding, layers=tuple(features) or None, pool=None)
-    banks = ensure_banks(
-        model, data, store=store, group=question.group, say=say, progress=report, **encoding.arguments()
-    )
+    banks = ensure_banks(model, data, encoding, store=store, group=question.group, say=say, progress=report)
     if len(banks) < 2:
         raise ParameterError(f"{model} has one feature, {next(iter(banks))}: there is nothing to choose")
     items = [

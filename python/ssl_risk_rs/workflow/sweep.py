@@ -16,6 +16,7 @@ from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import evaluate
@@ -260,9 +261,7 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     ensure = _one_at_a_time(FeatureStore(asked.store), say)
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
     every = replace(question.encoding, layers=layers)
-    banks = ensure(
-        pair.encoder, pair.data, store=asked.store, group=question.group, say=say, progress=watch, **every.arguments()
-    )
+    banks = ensure(pair.encoder, pair.data, every, store=asked.store, group=question.group, say=say, progress=watch)
     key = pair.key
     if key is None:  # only now is it known what the encoder is
         bank = _bank_of(banks, pair, job)
@@ -317,10 +316,10 @@ def _one_at_a_time(store: FeatureStore, say: Say) -> "Callable[..., dict[str, Fe
     a control belongs to many pairs."""
     from ssl_risk_rs.extraction.cached import ensure_banks
 
-    def ensure(model: str, data: str, **given: Any) -> "dict[str, FeatureBank]":
-        facts = {"model": model, "data": data, "limit": given.get("limit"), "img_size": given.get("img_size")}
+    def ensure(model: str, data: str, encoding: Encoding, **given: Any) -> "dict[str, FeatureBank]":
+        facts = {"model": model, "data": data, "limit": encoding.limit, "img_size": encoding.img_size}
         with hold(store.root / "locks" / f"{bank_key(facts)}.lock", say) if _lockable(store.root) else nullcontext():
-            return ensure_banks(model, data, **given)
+            return ensure_banks(model, data, encoding, **given)
 
     return ensure
 

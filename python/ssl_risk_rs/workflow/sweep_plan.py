@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
-from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.encoders import describe_encoder, list_encoders
 from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
@@ -100,13 +99,7 @@ def plan_sweep(
     encoders = [prepared_name(encoder, **(prepared or {})) for encoder in encoders]
     sets: dict[str, ImageDataset] = {}
     for uri in data:
-        dataset = create_dataset(
-            uri,
-            limit=asked.encoding.limit,
-            split=asked.encoding.split,
-            group=asked.question.group,
-            exif_orientation=asked.encoding.settings.exif_orientation,
-        )
+        dataset = asked.encoding.images(uri, asked.question.group)
         len(dataset)  # what is not there, or empty, is told now
         if dataset.uri in sets:
             notes.append(f"{uri} is named twice; it is used once.")
@@ -122,15 +115,7 @@ def plan_sweep(
 def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSettings) -> Job:
     pairs = []
     for layer in asked.layers or (None,):
-        request = request_of(
-            encoder,
-            dataset,
-            layer,
-            asked.encoding.pool,
-            asked.encoding.img_size,
-            asked.encoding.settings,
-            fingerprint=fingerprint,
-        )
+        request = request_of(encoder, dataset, layer, asked.encoding, fingerprint=fingerprint)
         if request is not None:  # a new release of a library makes other banks, not other questions
             del request["versions"]
         typed = {"encoder": encoder, "data": dataset.uri, "layer": layer, **_asked(asked)}

@@ -1,0 +1,183 @@
+"""Signed sums of decompositions that were judged on the same rows: their values, variances and marks."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ssl_risk_rs._inference import below as probability_below
+from ssl_risk_rs._inference import critical_value, satterthwaite
+from ssl_risk_rs.decomposition.grading import grade
+from ssl_risk_rs.decomposition.intervals import crowded_risks
+from ssl_risk_rs.decomposition.scores import RowScores, guard
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
+from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity
+from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["Contrast", "Judged", "Measured"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A decomposition with its row scores, made once for all quantities.
+
+    Attributes
+    ----------
+    judged, rows : its outcomes and row scores
+    factors : of each training error, how far it may be too optimistic; crowded : those whose intervals are too short
+    probes : scores of its fold probes
+    """
+
+    result: Decomposition
+    judged: Judgements
+    rows: RowScores
+    factors: dict[str, float]
+    crowded: frozenset[str]
+    probes: ProbeScores
+    _terms: dict[tuple[str, bool], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
+    _wrong: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        result: Decomposition,
+        *,
+        judged: Judgements | None = None,
+        difficulty: np.ndarray | None = None,
+        corrected: bool = True,
+        random_counts: bool = False,
+    ) -> "Judged":
+        """Row scores as `RowScores` takes these; `judged` : the outcomes in another order of rows than the result's."""
+        judged = result.judgements if judged is None else judged
+        assert judged is not None  # who compares has looked
+        rows = RowScores(judged, corrected=corrected, random_counts=random_counts, difficulty=difficulty)
+        logistic = result.method.probe == "logistic"
+        factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
+        crowded = frozenset(crowded_risks(result.method, result.sizes))
+        return cls(result, judged, rows, factors, crowded, ProbeScores(judged))
+
+    def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
+        """Scores of a quantity by set of rows, for each unit; those of the last quantity are kept, since an encoder
+        meets every other."""
+        key = (quantity.name, scaled)
+        if key not in self._terms:
+            weights = self.weights(quantity, scaled=scaled)
+            self._terms.clear()
+            self._terms[key] = {name: self.rows.unit_scores[name] @ weights for name in self.rows.sets}
+        return self._terms[key]
+
+    def wrong(self, risk: str) -> np.ndarray:
+        """Whether the probe of a risk predicts each of its rows wrongly, int8."""
+        if risk not in self._wrong:
+            outcome = self.judged.outcome(risk)
+            assert outcome is not None  # of a risk that the row scores have
+            self._wrong[risk] = outcome.wrong.astype(np.int8)
+        return self._wrong[risk]
+
+    def weights(self, quantity: Quantity, *, scaled: bool) -> np.ndarray:
+        """Coefficients of a quantity on this encoder's risks; `scaled`: times the roots of the factors."""
+        found = np.array([quantity.weights.get(name, 0.0) for name in self.rows.names])
+        if scaled:
+            roots = [math.sqrt(f) if math.isfinite(f := self.factors[name]) else 1.0 for name in self.rows.names]
+            found = found * np.array(roots)
+        return found
+
+    def value(self, quantity: Quantity) -> float:
+        """Point estimate."""
+        return float(self.weights(quantity, scaled=False) @ self.rows.risks)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A contrast of one quantity."""
+
+    value: float
+    se: float
+    low: float
+    high: float
+    df: float
+    p: float
+    below: float
+    grade: Grade
+    discordant: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A signed sum of decompositions, such as one less another, and the variance that their probes' own variation adds;
+    `varied`: whether it could be estimated."""
+
+    encoders: tuple[Judged, ...]
+    signs: tuple[float, ...]
+    own: float
+    own_df: float
+    varied: bool
+
+    @classmethod
+    def of(cls, encoders: Sequence[Judged], signs: Sequence[float]) -> "Contrast":
+        own, own_df = contrast_probe_variance([e.probes for e in encoders], signs, encoders[0].rows.test_units)
+        varied = not math.isnan(own)
+        return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)
+
+    def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
+        """The signed sum of a term of each encoder."""
+        return np.asarray(sum(sign * term for sign, term in zip(self.signs, terms, strict=True)))
+
+    def measure(self, quantity: Quantity, confidence: float) -> Measured:
+        """The contrast of one quantity with its interval."""
+        rows = self.encoders[0].rows
+        in_sample = set(quantity.weights) <= set(IN_SAMPLE)
+        by_set, degrees = self._variance(quantity, scaled=in_sample)
+        moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
+        own = self.own * moved**2
+        variance = sum(by_set.values()) + own
+        df = math.inf
+        if rows.grouped or own > 0:
+            df = satterthwaite([*((v, degrees[s]) for s, v in by_set.items()), (own, self.own_df)])
+        total = variance + guard(quantity.guards or (quantity.rows,), rows.sizes())
+        value = float(self.sum(np.array(e.value(quantity)) for e in self.encoders))
+        half = critical_value(confidence, df) * math.sqrt(total)
+        low, high = value - half, value + half
+        below = probability_below(-value / math.sqrt(total), df)
+        p = min(1.0, 2 * min(below, 1 - below))
+        discordant = self.discordant(quantity)
+        crowded = frozenset[str]().union(*(e.crowded for e in self.encoders))
+        marked = grade(
+            groups=rows.fewest_groups(quantity),
+            df=df,
+            deciding=discordant,
+            factor=max(e.factors[risk] for e in self.encoders for risk in quantity.weights) if in_sample else 1.0,
+            crowded=in_sample and not crowded.isdisjoint(quantity.weights),
+        )
+        if marked is Grade.NONE:
+            low = high = p = below = math.nan
+        return Measured(value, math.sqrt(variance), low, high, df, p, below, marked, discordant)
+
+    def _variance(self, quantity: Quantity, *, scaled: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """V_row of the contrast by set of rows, and the degrees of freedom of each part."""
+        by_set, degrees = {}, {}
+        rows = self.encoders[0].rows
+        for name, units in rows.sets.items():
+            squares = self.sum(e.terms(quantity, scaled=scaled)[name] for e in self.encoders) ** 2
+            by_set[name] = float(squares.sum())
+            if rows.mixed:
+                degrees[name] = units.degrees_of_shares
+            else:
+                parts = np.bincount(units.stratum_of_unit, weights=squares, minlength=units.n_strata)
+                degrees[name] = units.degrees(parts)
+        return by_set, degrees
+
+    def discordant(self, quantity: Quantity) -> int:
+        """Rows that decide a contrast: on one set of rows those whose scores do not cancel, else the fewest of those
+        among the risks that are out of sample."""
+
+        def changed(risk: str) -> np.ndarray:
+            return self.sum(e.wrong(risk) for e in self.encoders)
+
+        if len({QUANTITIES[risk].rows for risk in quantity.weights}) == 1:
+            return int(np.count_nonzero(sum(weight * changed(risk) for risk, weight in quantity.weights.items())))
+        out_of_sample = [risk for risk in quantity.weights if risk not in IN_SAMPLE]
+        return min(int(np.count_nonzero(changed(risk))) for risk in out_of_sample or quantity.weights)

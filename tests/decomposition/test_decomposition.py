@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, stats
 from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, decomposing, make_task, strict, tuning
+from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.report.sentences import notes
 from ssl_risk_rs.results import Grade, Provenance
 from ssl_risk_rs.results.quantities import components
@@ -535,6 +536,30 @@ def test_classes_too_small_for_the_subsets_are_left_out_of_them(rng):
     assert set(judged.train_labels[~judged.in_subset].tolist()) == set(range(16))  # each class keeps a row
     (note,) = (note for note in result.notes if note.code == "uncovered_classes")
     assert note.values["classes"] == 14
+
+
+@pytest.mark.parametrize("protocol", ["strict", "paper"])
+@pytest.mark.parametrize(
+    ("groups", "asked"),
+    [
+        (0, {"subset_size": 30, "n_folds": 4, "tuning_folds": 3, "seed": 5, "floor": 1e-4, "order": "both"}),
+        (0, {"probe": "logistic", "tol": 1e-3, "max_passes": 200, "midpoint": False, "scaling": "minmax"}),
+        (0, {}),
+        (60, {"n_subsets": 1}),
+        (60, {"subset_size": 30}),
+        (9, {}),  # too few groups for three subsets
+    ],
+)
+def test_settings_like_a_result_make_it_again(small, protocol, groups, asked):
+    x, y, xt, yt = small
+    if protocol == "paper":
+        asked = {name: value for name, value in asked.items() if name in ("probe", "tol", "max_passes", "order")}
+    of = ([i % groups for i in range(len(y))], [1000 + i % 20 for i in range(len(yt))]) if groups else None
+    made = decompose(*small, groups=of, **{"probe": "ridge", "protocol": protocol, "n_threads": 1, **asked})
+    if groups == 9 and protocol == "strict":
+        assert made.sizes.planned_subsets == 3 and made.sizes.subsets < 3
+    again = decompose_task(make_task(x, y, xt, yt, groups=of), settings=settings_like(made))
+    assert again.estimates == made.estimates and again.sizes == made.sizes
 
 
 def test_few_degrees_of_freedom_are_marked_without_groups():

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_risk_rs._splits import sample_keys
+from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.paired import paired_differences
-from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
@@ -26,7 +26,7 @@ from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.explain import UsabilityGap
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["gap_bytes", "n_landmarks", "settings_of", "usability_gap"]
+__all__ = ["gap_bytes", "n_landmarks", "usability_gap"]
 
 #: landmarks at most, and at most this share of the training rows: more features than that fit the rows by themselves
 MOST_LANDMARKS, SHARE = 512, 0.25
@@ -45,26 +45,6 @@ def n_landmarks(n_train: int) -> int:
 def gap_bytes(task: Task) -> int:
     """Memory of the features of the non-linear probe."""
     return 4 * len(task.labels) * (task.features.n_features + n_landmarks(len(task.train_rows)))
-
-
-def settings_of(result: Decomposition) -> Settings:
-    """Settings that cut and fit as a decomposition of the strict protocol was."""
-    method, sizes = result.method, result.sizes
-    return Settings(
-        probe=method.probe,
-        scaling=method.scaling,
-        n_folds=sizes.folds,
-        tuning_folds=sizes.folds_judged,
-        n_subsets=sizes.subsets if sizes.groups_train is None else None,
-        floor=result.penalties["floor"].value,
-        midpoint="risk_ah" in result.estimates,
-        confidence=method.confidence,
-        random_counts=method.random_counts,
-        shared_groups="warn",
-        overlap="warn",
-        seed=method.seed,
-        n_threads=method.n_threads,
-    )
 
 
 def usability_gap(task: Task, linear: Decomposition, *, report: Report | None = None) -> UsabilityGap:
@@ -90,7 +70,8 @@ def usability_gap(task: Task, linear: Decomposition, *, report: Report | None = 
     folds = _fold_rows(task, linear)
     kernel = _Kernel.of(task, folds, linear.method.seed)
     wide = replace(task, features=Features.of_arrays(kernel.features(task.features)))
-    found = decompose_task(wide, name="non-linear", settings=settings_of(linear), report=told)
+    settings = replace(settings_like(linear), tol=None, order="paper")  # there are more features
+    found = decompose_task(wide, name="non-linear", settings=settings, report=told)
     differences = paired_differences(linear, found, ("linear", "non-linear"), _QUANTITIES)
     return UsabilityGap(len(kernel.landmarks), kernel.bandwidth, differences, time.perf_counter() - began)
 

@@ -102,7 +102,7 @@ def paper(
     notes += [penalty_note(f"The penalty {_RISK[name]}", p) for name, p in penalties.items() if not p.inside]
     return Judged(
         judgements,
-        sizes_of(task, judgements, 0, 0, design, of_twin),
+        sizes_of(task, judgements, design, of_twin, None),
         penalties,
         Floor(on_test=floor_on_test.error, separable=not at_floor.wrong.any()),
         (*fitter.fits, *(() if of_twin is None else of_twin.fits)),

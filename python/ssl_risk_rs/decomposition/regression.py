@@ -231,7 +231,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
     return Judged(
         judgements,
         replace(
-            sizes_of(task, judgements, folds, planned.folds_judged, design, None),
+            sizes_of(task, judgements, design, None, planned),
             classes=len(task.target_names),
             twin_features=None if twin is None else twin.n_features,
             constant_twin_features=twin_constant,

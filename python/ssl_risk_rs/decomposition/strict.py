@@ -20,7 +20,7 @@ from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty, Sizes
 
-__all__ = ["Judged", "draw_cells", "planned_cells", "strict"]
+__all__ = ["Judged", "Plan", "draw_cells", "planned_cells", "strict"]
 
 #: products of a logistic pass (n·d·k) from which the midpoint of R_AF, one more path to the floor for each subset, is
 #: left out; from which one fold is judged instead of all; from which one subset is held out: seconds on two cores,
@@ -47,9 +47,10 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How many folds are judged, subsets held out, rows in each."""
+class Plan:
+    """How many folds there are and are judged, how many subsets are held out, and rows of each."""
 
+    folds: int
     folds_judged: int
     subsets: int
     subset_size: int
@@ -67,7 +68,7 @@ def strict(
     train, test, folds = task.train_rows, task.test_rows, settings.n_folds
     plan = planned_cells(task, settings, method)
     cells, subsets = draw_cells(task, settings, method, plan)
-    notes = list(_notes_on_cells(task, cells, folds, subsets, plan))
+    notes = list(_notes_on_cells(task, cells, subsets, plan))
     fitter = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     moments = fitter.moments(train, cells)
     paths = [
@@ -138,7 +139,7 @@ def strict(
     separable = not at_floor.wrong.any()
     return Judged(
         judgements,
-        sizes_of(task, judgements, folds, plan.folds_judged, design, of_twin),
+        sizes_of(task, judgements, design, of_twin, plan),
         penalties,
         Floor(
             risk_above=fitter.train_error(above, train),
@@ -203,12 +204,11 @@ def in_row_order(outcomes: Sequence[Outcome], subset_of: np.ndarray) -> Outcome:
 def sizes_of(
     task: Task,
     judged: Judgements,
-    folds: int,
-    folds_judged: int,
     design: "_core.Design",
     twin: "Twin | None",
+    plan: Plan | None,
 ) -> Sizes:
-    """Counts of everything."""
+    """Counts of everything; without a plan, as under the paper's protocol, there are no folds."""
     groups: dict[str, int] = {}
     if judged.train_groups is not None and judged.test_groups is not None:
         groups = {
@@ -224,12 +224,14 @@ def sizes_of(
         features=task.features.n_features,
         subsets=judged.n_subsets,
         subset_rows=tuple(int((judged.subset == j).sum()) for j in range(judged.n_subsets)),
-        folds=folds,
-        folds_judged=folds_judged,
+        folds=0 if plan is None else plan.folds,
+        folds_judged=0 if plan is None else plan.folds_judged,
         twin_features=None if twin is None else twin.n_features,
         constant_features=len(design.constant),
         constant_twin_features=0 if twin is None else twin.constant,
         chance=float((judged.test_labels != frequent).mean()),
+        planned_subsets=None if plan is None else plan.subsets,
+        planned_rows=None if plan is None else plan.subset_size,
         **groups,
     )
 
@@ -275,7 +277,7 @@ def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", 
 # --- cells
 
 
-def planned_cells(task: Task, settings: Settings, method: Method) -> _Plan:
+def planned_cells(task: Task, settings: Settings, method: Method) -> Plan:
     n, m = len(task.train_rows), len(task.test_rows)
     products = n * task.features.n_features * task.n_classes
     costly = method.probe == "logistic"
@@ -283,10 +285,10 @@ def planned_cells(task: Task, settings: Settings, method: Method) -> _Plan:
     judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)
     size = settings.subset_size or min(m, int(MAX_SHARE * n) // subsets)
     midpoint = not (costly and products > MIDPOINT_PRODUCTS) if settings.midpoint is None else settings.midpoint
-    return _Plan(judged, subsets, size, midpoint)
+    return Plan(settings.n_folds, judged, subsets, size, midpoint)
 
 
-def draw_cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> tuple[np.ndarray, int]:
+def draw_cells(task: Task, settings: Settings, method: Method, plan: Plan) -> tuple[np.ndarray, int]:
     """Cell of each row (folds, then subsets), and the number of subsets."""
     train = task.train_rows
     if task.groups is not None:
@@ -312,8 +314,8 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: _Plan) -> t
     return cells, plan.subsets
 
 
-def _notes_on_cells(task: Task, cells: np.ndarray, folds: int, subsets: int, plan: _Plan) -> list[Note]:
-    notes = []
+def _notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: Plan) -> list[Note]:
+    notes, folds = [], plan.folds
     if plan.folds_judged < folds:
         notes.append(Note("few_folds_judged", {"judged": plan.folds_judged, "folds": folds}))
     if subsets < plan.subsets:

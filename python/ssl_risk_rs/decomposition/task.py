@@ -26,7 +26,7 @@ TargetKind: TypeAlias = Literal["classes", "numbers", "labels"]
 Representations: TypeAlias = Union["FeatureBank", "ArrayLike"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """Features of one encoder with labels and the roles of the rows.
 
@@ -109,16 +109,16 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
         notes.append(Note("augmented_view", {"view": bank.header.view}))
     overlap = (bank.header.overlap or {}).get("test_images_in_train")
     return Task(
-        Features.of_bank(bank),
-        labels,
-        train,
-        test,
-        ids,
-        tuple(names),
-        groups,
-        group_names,
-        (*encoded.notes, *notes),
-        overlap if isinstance(overlap, int) else 0,
+        features=Features.of_bank(bank),
+        labels=labels,
+        train_rows=train,
+        test_rows=test,
+        sample_ids=ids,
+        class_names=tuple(names),
+        groups=groups,
+        group_names=group_names,
+        notes=(*encoded.notes, *notes),
+        overlap=overlap if isinstance(overlap, int) else 0,
     )
 
 
@@ -160,15 +160,15 @@ def _of_arrays(
         codes[kept] = of_kept
     names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
     return Task(
-        Features.of_arrays(train_x, test_x),
-        labels,
-        np.flatnonzero(kept[:n]).astype(np.uint32),
-        (n + np.flatnonzero(kept[n:])).astype(np.uint32),
-        ids,
-        tuple(names),
-        codes,
-        group_names,
-        tuple(encoded.notes),
+        features=Features.of_arrays(train_x, test_x),
+        labels=labels,
+        train_rows=np.flatnonzero(kept[:n]).astype(np.uint32),
+        test_rows=(n + np.flatnonzero(kept[n:])).astype(np.uint32),
+        sample_ids=ids,
+        class_names=tuple(names),
+        groups=codes,
+        group_names=group_names,
+        notes=tuple(encoded.notes),
     )
 
 

@@ -69,6 +69,9 @@ class Sizes:
     groups_test: int | None = None
     #: 0-1 error of always predicting the most frequent training class, on the test rows
     chance: float = math.nan
+    #: held-out subsets that were planned, and rows of each: whole groups come only near; None in older records
+    planned_subsets: int | None = None
+    planned_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

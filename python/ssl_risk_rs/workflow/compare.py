@@ -1,12 +1,13 @@
 """Run folders, banks and feature files → comparisons: what is not decomposed yet is decomposed alike, then compared."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.bank.formats.embed import is_embedding
+from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.paired import common_probes, compare
@@ -263,19 +264,13 @@ def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[s
     fields = {name: value for name, value in given.items() if value is not None}
     if not loaded:
         return _Asked(tuple(probes or ("logistic",)), Settings(**fields), group)
-    first = loaded[0].decompositions[0]
-    alike: dict[str, Any] = {"protocol": first.method.protocol}
-    if first.method.protocol == "strict":
-        alike |= {"scaling": first.method.scaling, "seed": first.method.seed}
-        if first.sizes.groups_train is None:  # with groups there may be fewer subsets than were asked for
-            alike["n_subsets"] = first.sizes.subsets
-        alike |= {"floor": first.penalties["floor"].value} if "floor" in first.penalties else {}
-        alike |= {"n_folds": first.sizes.folds} if first.sizes.folds else {}
-    alike["random_counts"] = first.method.random_counts
+    alike = settings_like(loaded[0].decompositions[0])
+    # what depends on the size of features, or was told of other rows, is not taken over
+    alike = replace(alike, probe="logistic", tol=None, overlap=None, shared_groups=None, n_threads=None)
     provenance = loaded[0].provenance
     target = None if provenance.target is None else Target(provenance.target, "classes")
     chosen = tuple(probes or common_probes(loaded))
-    return _Asked(chosen, Settings(**{**alike, **fields}), group or provenance.group, target)
+    return _Asked(chosen, replace(alike, **fields), group or provenance.group, target)
 
 
 def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:

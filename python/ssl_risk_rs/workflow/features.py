@@ -166,15 +166,15 @@ def task_of_arrays(loaded: FeatureArrays, group: str | None) -> Task:
     else:
         notes += [Note("groups_unused", {"column": name}) for name in group_like(list(loaded.train_columns))]
     return Task(
-        Features.of_arrays(loaded.X_train, loaded.X_test),
-        labels,
-        np.arange(n, dtype=np.uint32),
-        np.arange(n, len(labels), dtype=np.uint32),
-        [*loaded.train_ids, *loaded.test_ids],
-        tuple(names),
-        groups,
-        group_names,
-        tuple(notes),
+        features=Features.of_arrays(loaded.X_train, loaded.X_test),
+        labels=labels,
+        train_rows=np.arange(n, dtype=np.uint32),
+        test_rows=np.arange(n, len(labels), dtype=np.uint32),
+        sample_ids=[*loaded.train_ids, *loaded.test_ids],
+        class_names=tuple(names),
+        groups=groups,
+        group_names=group_names,
+        notes=tuple(notes),
     )
 
 

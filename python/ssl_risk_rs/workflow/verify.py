@@ -3,19 +3,19 @@
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 
 from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.metrics import measure_metrics
-from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.strict import in_row_order
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.probes.features import Features
@@ -175,7 +175,7 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     say(f"{packed.name}: {d.method.probe} probes are fitted again from the pack's {packed.evidence.value}")
     features = _features(pack, packed, d.judgements)
     if packed.evidence is Evidence.FEATURES:
-        new = decompose_task(_task(features, d.judgements), settings=_settings(d))
+        new = decompose_task(_task(features, d.judgements), settings=settings_like(d))
         # without the twin's features, R_AF is a component of its own
         return {name: e.estimate for name, e in new.estimates.items() if name not in ("risk_sup", "approx")}
     solved = _solved(_core.Moments.load(str(moments)), features, d, d.judgements)
@@ -217,40 +217,14 @@ def _task(features: Features, judged: Judgements) -> Task:
         found, groups = np.unique(np.concatenate([judged.train_groups, judged.test_groups]), return_inverse=True)
         names = tuple(name.decode() for name in found.tolist())
     return Task(
-        features,
-        np.concatenate([judged.train_labels, judged.test_labels]),
-        np.arange(n, dtype=np.uint32),
-        np.arange(n, n + m, dtype=np.uint32),
-        [name.decode() for name in (*judged.train_ids.tolist(), *judged.test_ids.tolist())],
-        judged.class_names,
-        None if groups is None else groups.ravel().astype(np.int64),
-        names,
-    )
-
-
-def _settings(d: Decomposition) -> Settings:
-    """What was asked for, as far as it decides numbers."""
-    method = d.method
-    common = Settings(
-        probe=method.probe,
-        tol=method.tol if method.error_tol is None else None,  # by size, as it was
-        max_passes=method.max_passes,
-        confidence=method.confidence,
-        random_counts=method.random_counts,
-        shared_groups="warn",
-    )
-    if method.protocol == "paper":
-        return replace(common, protocol="paper")
-    return replace(
-        common,
-        scaling=method.scaling,
-        n_folds=d.sizes.folds,
-        tuning_folds=d.sizes.folds_judged,
-        n_subsets=d.sizes.subsets,
-        floor=d.penalties["floor"].value,
-        midpoint=d.judgements is not None and d.judgements.held_out_floor is not None,
-        seed=method.seed,
-        order=method.order,
+        features=features,
+        labels=np.concatenate([judged.train_labels, judged.test_labels]),
+        train_rows=np.arange(n, dtype=np.uint32),
+        test_rows=np.arange(n, n + m, dtype=np.uint32),
+        sample_ids=[name.decode() for name in (*judged.train_ids.tolist(), *judged.test_ids.tolist())],
+        class_names=judged.class_names,
+        groups=None if groups is None else groups.ravel().astype(np.int64),
+        group_names=names,
     )
 
 

@@ -1,0 +1,43 @@
+"""Settings with which a decomposition would be made again."""
+
+from dataclasses import replace
+
+from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings
+from ssl_risk_rs.results.run import Decomposition
+
+__all__ = ["settings_like"]
+
+
+def settings_like(result: Decomposition) -> Settings:
+    """Settings that cut, tune and fit rows as those of a decomposition were; groups and images on both sides of train
+    and test, of which it has told, are no error. Metrics beside the headline, and few-shot sizes, are not among them.
+    """
+    method, sizes = result.method, result.sizes
+    common = Settings(
+        probe=method.probe,
+        protocol=method.protocol,
+        tol=method.tol if method.error_tol is None else None,  # by size, as it was
+        max_passes=method.max_passes,
+        confidence=method.confidence,
+        random_counts=method.random_counts,
+        order=method.order,
+        shared_groups="warn",
+        overlap="warn",
+        n_threads=method.n_threads,
+    )
+    if method.protocol == "paper":  # which fixes the rest
+        return common
+    planned = sizes.planned_subsets
+    if planned is None and sizes.groups_train is None:  # an older record; of groups there may be fewer than planned
+        planned = sizes.subsets
+    return replace(
+        common,
+        scaling=method.scaling,
+        n_folds=sizes.folds or N_FOLDS,
+        tuning_folds=sizes.folds_judged or None,
+        n_subsets=planned,
+        subset_size=sizes.planned_rows,
+        floor=result.penalties["floor"].value,
+        midpoint=result.judgements is not None and result.judgements.held_out_floor is not None,
+        seed=method.seed,
+    )

@@ -24,7 +24,9 @@ from machine import describe
 from ray.cluster_utils import Cluster
 from ssl_risk_rs import FeatureBank
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.probes.parts import Holder, LocalHolders, PartedFeatures, spans_of
+from ssl_risk_rs.probes.held_rows import Holder, LocalHolders
+from ssl_risk_rs.probes.holders import spans_of
+from ssl_risk_rs.probes.parts import PartedFeatures
 from ssl_risk_rs.results import Decomposition
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.engines.local import LocalEngine

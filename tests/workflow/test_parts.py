@@ -10,8 +10,10 @@ from ssl_risk_rs.decomposition.task import Task, make_task
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.devices import open_solver
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.held_rows import Holder, LocalHolders
+from ssl_risk_rs.probes.holders import spans_of
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
-from ssl_risk_rs.probes.parts import Holder, LocalHolders, PartedFeatures, PartsSolver, spans_of
+from ssl_risk_rs.probes.parts import PartedFeatures, PartsSolver
 from ssl_risk_rs.probes.solver import Goal
 from ssl_risk_rs.workflow.features import decompose_features
 

@@ -4,20 +4,18 @@ Each holder sums the moments of its own rows; the sums add up here, are solved h
 holders, which judge their rows. What comes out is what one machine gives, up to the order in which sums are added.
 """
 
-import contextlib
-import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ssl_risk_rs import _core
-from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.holders import Holders, ask
 from ssl_risk_rs.probes.solver import (
     Goal,
     Judged,
@@ -31,150 +29,10 @@ from ssl_risk_rs.probes.solver import (
     tried_here,
 )
 
-__all__ = ["Holder", "Holders", "LocalHolders", "PartedFeatures", "PartsSolver", "spans_of"]
+__all__ = ["PartedFeatures", "PartsSolver"]
 
 #: rows that `_core.choose_shift` looks at, strided
 SHIFT_ROWS = 2048
-
-Span = tuple[int, int]
-
-
-class Holder:
-    """The rows `begin` to `end` of a data set, in the process that has them.
-
-    Its methods count rows from `begin`; labels and cells are those of its rows. A call needs nothing of an earlier one,
-    so that another process with the same rows can take its place.
-
-    Parameters
-    ----------
-    features : that hold the rows, the first of them at `offset`; of a feature bank only these are read
-    """
-
-    def __init__(self, features: Features, span: Span, *, offset: int = 0, n_threads: int | None = None) -> None:
-        self.features = features
-        self.span = span
-        self.offset = offset
-        self.n_threads = n_threads
-        self._held: Any = None
-
-    @classmethod
-    def of_bank(cls, path: str, span: Span, n_threads: int | None = None) -> "Holder":
-        """A range of a bank's rows."""
-        from ssl_risk_rs.bank import FeatureBank
-
-        return cls(Features.of_bank(FeatureBank.open(path)), span, offset=span[0], n_threads=n_threads)
-
-    def _placed(self, values: np.ndarray) -> np.ndarray:
-        """Values of its rows, by row of `features`; what is not its own is never touched, nor does it take memory."""
-        placed = np.zeros(self.features.n_rows, values.dtype)
-        placed[self.offset : self.offset + len(values)] = values
-        return placed
-
-    def _rows(self, rows: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = rows + np.uint32(self.offset)
-        return moved
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """An error that names a row says where rows are counted from, where that is not row 0."""
-        try:
-            yield
-        except SslRiskError as error:
-            if self.offset == self.span[0]:
-                raise
-            raise type(error)(f"in the rows from {self.span[0]} on, counted from there: {error}") from error
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, (m, n_features): a sample, never all."""
-        out = np.empty((len(rows), self.features.n_features), self.features.dtype)
-        self.features.read_into(self._rows(rows), out)
-        return out
-
-    def moments(
-        self,
-        rows: np.ndarray,
-        labels: np.ndarray,
-        cells: np.ndarray,
-        shift: np.ndarray,
-        n_classes: int,
-        n_cells: int,
-        precision: Precision,
-    ) -> bytes:
-        """Statistics of `rows` by cell, as the bytes of a file of `Moments.save`."""
-        moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift, precision=precision)
-        placed, cell_of = self._placed(labels), self._placed(cells)
-        with self._counted():
-            moments.update(self.features.source, placed, self._rows(rows), cell_of, n_threads=self.n_threads)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "part.moments")
-            moments.save(file)
-            return file.read_bytes()
-
-    def judge(
-        self, rows: np.ndarray, labels: np.ndarray, probes: "Sequence[_core.LinearProbe]"
-    ) -> list[Judged]:  # fmt: skip
-        """What each probe does on `rows`."""
-        placed = self._placed(labels)
-        with self._counted():
-            return _core.judge(self.features.source, self._rows(rows), placed, list(probes), n_threads=self.n_threads)
-
-    def sums(self, part: Any, *arguments: Any) -> Any:
-        """A pass of a logistic fit over its rows; see `torch_parts`."""
-        return self._share(part).sums(*arguments)
-
-    def losses(self, part: Any, *arguments: Any) -> Any:
-        """Losses along a line; see `torch_parts`."""
-        return self._share(part).losses(*arguments)
-
-    def _share(self, part: Any) -> Any:
-        """The rows of a fit, made at its first pass; those of the last fit are kept."""
-        from ssl_risk_rs.probes.torch_parts import HeldShare
-
-        if self._held is None or self._held.token != part.token:
-            self._held = HeldShare(self.features, self.offset, part)
-        return self._held
-
-
-class Reply(Protocol):
-    """What a holder will answer."""
-
-    def result(self) -> Any:
-        """The answer, when it is there; raises what the holder raised."""
-
-
-class Holders(Protocol):
-    """Holders of all rows, wherever they are; `spans` follow each other from row 0 on."""
-
-    spans: tuple[Span, ...]
-
-    def submit(self, index: int, method: str, *arguments: Any) -> Reply:
-        """Call a method of a holder; holders work at the same time."""
-
-    def keep(self, value: Any) -> Any:
-        """What stands for a value in arguments, so that it travels once however often it is an argument."""
-
-
-def ask(holders: Holders, method: str, each: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Call a method of every holder with arguments of its own; the answers in the order of spans."""
-    replies = [holders.submit(i, method, *arguments) for i, arguments in enumerate(each)]
-    return [reply.result() for reply in replies]
-
-
-class LocalHolders:
-    """Holders in this process, a thread for each."""
-
-    def __init__(self, holders: Sequence[Holder]) -> None:
-        self.holders = list(holders)
-        self.spans = tuple(holder.span for holder in holders)
-        self._pool = ThreadPoolExecutor(len(self.holders), thread_name_prefix="holder")
-
-    def submit(self, index: int, method: str, *arguments: Any) -> Reply:
-        """See `Holders`."""
-        return self._pool.submit(getattr(self.holders[index], method), *arguments)
-
-    def keep(self, value: Any) -> Any:
-        """See `Holders`."""
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,19 +54,6 @@ class PartedFeatures(Features):
     def dtype(self) -> "np.dtype[np.generic]":
         """See `Features`."""
         return np.dtype(self.stored)
-
-
-def spans_of(n_rows: int, count: int) -> tuple[Span, ...]:
-    """`count` ranges of nearly equal length, as those of `--shard`.
-
-    Raises
-    ------
-    ParameterError if there are none, or more than rows.
-    """
-    if not 1 <= count <= n_rows:
-        raise ParameterError(f"{n_rows:,} rows can be held in 1 to {n_rows:,} parts, not {count}")
-    edges = [i * n_rows // count for i in range(count + 1)]
-    return tuple(itertools.pairwise(edges))
 
 
 class PartsSolver:

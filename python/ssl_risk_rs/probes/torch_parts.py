@@ -7,22 +7,20 @@ The descent is the core's, its vectors are on this machine's CPU.
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.holders import Holders
 from ssl_risk_rs.probes.torch_metric import ClassModel
 from ssl_risk_rs.probes.torch_passes import Share, Sums
 from ssl_risk_rs.probes.torch_products import full_float32
 from ssl_risk_rs.probes.torch_rows import DeviceRows
 from ssl_risk_rs.probes.torch_solver import targets_of
 from ssl_risk_rs.probes.torch_space import TorchSpace
-
-if TYPE_CHECKING:
-    from ssl_risk_rs.probes.parts import Holders
 
 __all__ = ["FitPart", "HeldShare", "class_model", "parts_space"]
 

@@ -11,7 +11,7 @@ use ssl_risk_core::rows::Values;
 
 use crate::arguments::threads;
 use crate::error::{BankError, ParameterError, ShapeError, to_py};
-use crate::features::into_array;
+use crate::filled::into_array;
 use crate::interrupt;
 
 /// A part of a bank.

@@ -1,7 +1,7 @@
 //! Representations as Python hands them over: a feature bank, or NumPy arrays one after the other.
 
 use half::f16;
-use numpy::{Element, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2, PyUntypedArrayMethods};
+use numpy::{PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use ssl_risk_core::bank::Bank;
 use ssl_risk_core::rows::{Matrix, Segment, Values, ValuesMut};
@@ -9,11 +9,8 @@ use ssl_risk_core::{Control, Result};
 
 use crate::arguments::threads;
 use crate::bank::PyBank;
-use crate::error::{ParameterError, ShapeError, to_py};
-use crate::interrupt;
-
-/// Rows that are read before anyone could press ^C: no thread is started to watch for it.
-const READ_AT_ONCE: usize = 4096;
+use crate::error::{ParameterError, ShapeError};
+use crate::filled::into_array;
 
 /// One array.
 pub enum Array<'py> {
@@ -136,36 +133,6 @@ pub fn read_rows(
     let slices = features.slices()?;
     let rows = slice(&rows, "rows")?;
     into_array(py, rows.len(), out, |out, control| slices.read_into(rows, out, n_threads, control))
-}
-
-/// Let `read` fill an array of Python's, which has `n_rows` rows.
-pub fn into_array(
-    py: Python<'_>,
-    n_rows: usize,
-    out: &Bound<'_, PyAny>,
-    read: impl FnOnce(ValuesMut<'_>, &Control) -> Result<()> + Send,
-) -> PyResult<()> {
-    if let Ok(out) = out.extract::<PyReadwriteArray2<'_, f16>>() {
-        fill(py, n_rows, out, |v, control| read(ValuesMut::F16(v), control))
-    } else if let Ok(out) = out.extract::<PyReadwriteArray2<'_, f32>>() {
-        fill(py, n_rows, out, |v, control| read(ValuesMut::F32(v), control))
-    } else {
-        Err(ParameterError::new_err("out must be a writable 2-D float16 or float32 array"))
-    }
-}
-
-fn fill<T: Element + Send>(
-    py: Python<'_>,
-    n_rows: usize,
-    mut out: PyReadwriteArray2<'_, T>,
-    read: impl FnOnce(&mut [T], &Control) -> Result<()> + Send,
-) -> PyResult<()> {
-    let values = out.as_slice_mut()?;
-    if n_rows <= READ_AT_ONCE {
-        py.detach(|| read(values, &Control::new())).map_err(to_py)
-    } else {
-        interrupt::run(py, None, |control| read(values, control))
-    }
 }
 
 /// A C-contiguous 1-D array as a slice.

@@ -8,6 +8,7 @@ mod bank;
 mod design;
 mod error;
 mod features;
+mod filled;
 mod geometry;
 mod interrupt;
 mod judge;

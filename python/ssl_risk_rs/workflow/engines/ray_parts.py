@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
-from ssl_risk_rs.probes.parts import Holder, PartedFeatures, Reply, spans_of
+from ssl_risk_rs.probes.held_rows import Holder
+from ssl_risk_rs.probes.holders import Reply, spans_of
+from ssl_risk_rs.probes.parts import PartedFeatures
 from ssl_risk_rs.workflow.engines.engine import ATTEMPTS
 from ssl_risk_rs.workflow.engines.ray import connected, imported
 

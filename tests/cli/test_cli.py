@@ -272,6 +272,41 @@ def test_every_way_to_give_the_same_rows_gives_the_same_numbers():
     assert values(through_run, "ridge") == values(as_npz, "ridge")
 
 
+def test_a_bank_has_one_provenance_whatever_command_decomposes_it(banks):
+    """Pretraining data, whether the encoder saw the images, notes on the data: `decompose` left them out."""
+    common = ("--probe", "ridge", "--threads", "1")
+    run(
+        "run",
+        "-m",
+        "demo_ssl",
+        *SMALL,
+        *common,
+        "--store",
+        banks,
+        "--supervised",
+        "none",
+        "--control",
+        "none",
+        "--out",
+        "r",
+    )
+    made = Run.load("r").provenance
+    run("decompose", made.banks["encoder"].path, *common, "--out", "d")
+    again = Run.load("d").provenance
+    assert again.banks == made.banks and again.notes == made.notes
+    assert (again.saw_training_images, again.pretraining_data) == (made.saw_training_images, made.pretraining_data)
+    assert made.saw_training_images is True and made.notes
+
+
+def test_an_import_tells_every_reader_how_its_rows_were_cut():
+    x, y = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32), np.arange(60) % 2
+    np.savez("f.npz", X=x, y=y)
+    run("store", "import", "f.npz", "bank")
+    run("decompose", "bank", "--probe", "ridge", "--threads", "1", "--out", "d")
+    (note,) = (n for n in Run.load("d").provenance.notes if n.code == "cut_made")
+    assert "are set aside as test rows" in note.sentence()
+
+
 def test_decompose_a_bank():
     run("store", "import", save(), "bank", "--encoder", "mine", "--dtype", "float32")
     result = run("decompose", "bank", "--supervised-features", "bank", "--probe", "ridge")

@@ -160,16 +160,18 @@ def test_npz_columns(tmp_path):
     train = [f"p{i // 3}" for i in range(12)]
     dataset = create_dataset(
         npz(tmp_path, groups_train=np.array(train), groups_test=np.array([b"p9"] * 6), age_train=np.arange(12),
-            age_test=np.arange(6), weights_train=np.ones(12), weights_test=np.ones(6), note=np.array("text")),
+            age_test=np.arange(6), weights_train=np.full(12, 0.5), weights_test=np.ones(6), z_train=np.ones(12, complex),
+            z_test=np.ones(6, complex), note=np.array("text")),
         limit=6, group="group",
     )  # fmt: skip
     whole = create_dataset(dataset.uri).samples
     assert whole["group"].to_list() == train + ["p9"] * 6 and whole["age"].to_list() == [*range(12), *range(6)]
+    assert whole["weights"].to_list() == [0.5] * 12 + [1.0] * 6
     assert dataset.samples.filter(dataset.samples["split"] == "train")["group"].value_counts()["count"].to_list() == [
         3,
         3,
     ]
-    assert any("3 arrays are neither" in note and "note, weights_test, weights_train" in note for note in dataset.notes)
+    assert any("3 arrays are neither" in note and "note, z_test, z_train" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize(

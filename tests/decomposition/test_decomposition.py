@@ -538,6 +538,14 @@ def test_classes_too_small_for_the_subsets_are_left_out_of_them(rng):
     assert note.values["classes"] == 14
 
 
+def test_options_replace_fields_of_settings(small):
+    """Beside `settings`, options were ignored."""
+    result = decompose(*small, settings=Settings(n_threads=1, seed=3), probe="ridge", scaling="minmax")
+    assert (result.method.probe, result.method.scaling, result.method.seed) == ("ridge", "minmax", 3)
+    with pytest.raises(TypeError, match="sead"):
+        decompose(*small, settings=Settings(), sead=3)
+
+
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
 @pytest.mark.parametrize(
     ("groups", "asked"),

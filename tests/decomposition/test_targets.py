@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, Run, decompose, import_bank
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.decomposition import Settings
 from ssl_risk_rs.decomposition.targets import MAX_WHOLE, Target, kind_of, retargeted
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.layers import fold_error
 
 N, M, D = 360, 150, 8
 SITES = np.array(["north", "east", "south"])
@@ -102,6 +104,31 @@ def test_images_are_encoded_once_for_every_target(tmp_path):
     with pytest.raises(ParameterError, match="no further column 'scanner' to predict; further columns are: site"):
         evaluate("pixels:5", f"npz:{file}", target=Target("scanner"), **options)
     assert sorted(tmp_path.glob("store/**/bank.json")) == banks  # nothing was encoded in vain
+
+
+def test_decimals_of_npz_images_are_a_target_and_layers_are_chosen_by_it(tmp_path):
+    rng = np.random.default_rng(0)
+    age = {part: 50 * rng.random(n) for part, n in (("train", 80), ("test", 40))}
+    images = {p: (rng.integers(0, 100, (len(a), 8, 8)) + 3 * a[:, None, None]).astype(np.uint8) for p, a in age.items()}
+    labels = {p: np.arange(len(a)) % 4 for p, a in age.items()}
+    old = {p: a > 25 for p, a in age.items()}
+    file = tmp_path / "images.npz"
+    names = (("x", images), ("y", labels), ("age", age), ("old", old))
+    np.savez(file, **{f"{a}_{p}": v[p] for a, v in names for p in v})
+    samples = create_dataset(f"npz:{file}").samples
+    assert samples["age"].to_list() == [*age["train"], *age["test"]]
+    assert samples["old"].to_list() == ["true" if o else "false" for p in old for o in old[p]]
+    args = ["run", "-m", "random:resnet10t", "-d", f"npz:{file}", "--layers", "layer1,layer2", "--img-size", "32",
+            "--target", "age", "--probe", "ridge", "--control", "none", "--store", str(tmp_path / "s"),
+            "--out", str(tmp_path / "out"), "--threads", "1"]  # fmt: skip
+    done = CliRunner().invoke(main, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    runs = [Run.load(tmp_path / "out" / name).decompositions[0] for name in ("layer1_avgpool", "layer2_avgpool")]
+    for d in runs:
+        tuned = d.penalties["tuned"]
+        assert fold_error(d) == tuned.cost == min(tuned.losses) < 0.5
+    chosen = min(range(2), key=lambda i: fold_error(runs[i]))
+    assert f"→ layer{chosen + 1}:avgpool" in done.stdout
 
 
 def test_how_columns_are_read():

@@ -45,8 +45,8 @@ class NpzSource(DropsArrays[_Arrays]):
     names plain `x`, `y`. Labels may be any integers; the classes are their sorted distinct values.
 
     `groups_train`, `groups_test` (or `group_…`) become the column `group` of the samples, and so does any further
-    pair of 1-D arrays of the images' length, integers or strings, under its own name: `site_train`, `site_test` →
-    `site`. Arrays of other shapes are named in a note.
+    pair of 1-D arrays of the images' length, numbers, booleans or strings, under its own name: `site_train`,
+    `site_test` → `site`. Arrays of other shapes are named in a note.
     """
 
     scheme = "npz"
@@ -123,12 +123,13 @@ class NpzSource(DropsArrays[_Arrays]):
         return self._loaded
 
     def _columns(self, file: np.lib.npyio.NpzFile, sizes: list[int]) -> dict[str, np.ndarray]:
-        """Further columns: 1-D integers or strings for each image of each part."""
+        """Further columns: 1-D numbers, booleans or strings for each image of each part."""
         columns: dict[str, np.ndarray] = {}
         used: set[str] = set()
         for name, keys in self._candidates().items():
             values = [_member(file, key, self.path) for key in keys]
-            plain = all(v.ndim == 1 and v.dtype.kind in "iuUS" for v in values)
+            kinds = "iuUS" if name == GROUP else "iufbUS"
+            plain = all(v.ndim == 1 and v.dtype.kind in kinds for v in values)
             if not plain or [len(v) for v in values] != sizes:
                 if name != GROUP:
                     continue
@@ -140,9 +141,7 @@ class NpzSource(DropsArrays[_Arrays]):
             if name in COLUMNS:
                 raise DataError(f"{self.path}: rename {keys[0]}: {name!r} is a column that samples have already")
             used.update(keys)
-            columns[name] = np.concatenate(
-                [_integers_or_text(v, all(v.dtype.kind in "iu" for v in values)) for v in values]
-            )
+            columns[name] = _column(values)
         self._unused = sorted(set(self._others) - used)
         return columns
 
@@ -195,10 +194,20 @@ def _stem(key: str, part: str) -> str | None:
     return key.removeprefix(f"{part}_") or None if key.startswith(f"{part}_") else None
 
 
-def _integers_or_text(values: np.ndarray, integers: bool) -> np.ndarray:
-    if integers:
-        return values.astype(np.int64)
-    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values.astype(str)
+def _column(parts: list[np.ndarray]) -> np.ndarray:
+    """A column as int64, float64 or text, whatever part has which; booleans are text, as in other files."""
+    kinds = {values.dtype.kind for values in parts}
+    if kinds <= set("iu"):
+        return np.concatenate([values.astype(np.int64) for values in parts])
+    if kinds <= set("iuf"):
+        return np.concatenate([values.astype(np.float64) for values in parts])
+    return np.concatenate([_text(values) for values in parts])
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "backslashreplace")
+    return np.where(values, "true", "false") if values.dtype.kind == "b" else values.astype(str)
 
 
 def _pair(keys: list[str], part: str) -> tuple[str, str] | None:

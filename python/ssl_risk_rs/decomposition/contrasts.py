@@ -42,22 +42,25 @@ class Judged:
 
     @classmethod
     def of(
-        cls,
-        result: Decomposition,
-        *,
-        judged: Judgements | None = None,
-        difficulty: np.ndarray | None = None,
-        corrected: bool = True,
-        random_counts: bool = False,
+        cls, result: Decomposition, judged: Judgements | None = None, difficulty: np.ndarray | None = None
     ) -> "Judged":
-        """Row scores as `RowScores` takes these; `judged` : the outcomes in another order of rows than the result's."""
-        judged = result.judgements if judged is None else judged
+        """Row scores as the decomposition's own estimates rest on.
+
+        Parameters
+        ----------
+        judged : its outcomes in another order of rows
+        difficulty : of each class, see `RowScores`
+        """
+        method, judged = result.method, result.judgements if judged is None else judged
         assert judged is not None  # who compares has looked
-        rows = RowScores(judged, corrected=corrected, random_counts=random_counts, difficulty=difficulty)
-        logistic = result.method.probe == "logistic"
-        factors = {name: optimism(judged, name) if logistic else 1.0 for name in rows.names}
-        crowded = frozenset(crowded_risks(result.method, result.sizes))
-        return cls(result, judged, rows, factors, crowded, ProbeScores(judged))
+        rows = RowScores(
+            judged,
+            corrected=method.protocol == "strict",
+            random_counts=method.random_counts,
+            difficulty=difficulty,
+        )
+        factors = {name: optimism(judged, name) if method.probe == "logistic" else 1.0 for name in rows.names}
+        return cls(result, judged, rows, factors, frozenset(crowded_risks(method, result.sizes)), ProbeScores(judged))
 
     def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
         """Scores of a quantity by set of rows, for each unit; those of the last quantity are kept, since an encoder

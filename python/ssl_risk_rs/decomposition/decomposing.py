@@ -90,7 +90,7 @@ def decompose(
     target : column of a bank's samples to predict instead of the labels, or several, joined by commas
     target_kind : how the target is read: "classes", "numbers" (errors are 1 − R²), "labels" (errors are 1 − AUROC, the
         mean over labels); "auto" tells them apart by what they hold, and takes one column of `y` for classes
-    settings : Settings, or its fields as keyword options (probe, protocol, seed, …)
+    settings : Settings, whose fields keyword options (probe, protocol, seed, …) replace
     report : receives an Event for each step
 
     Returns
@@ -113,7 +113,7 @@ def decompose(
     """
     from ssl_risk_rs.bank import only_one
 
-    settings = settings or Settings(**options)
+    settings = replace(settings or Settings(), **options)
     settings.validate()
     features, supervised = only_one(features, "features"), only_one(supervised, "supervised")
     if not isinstance(control, tuple):

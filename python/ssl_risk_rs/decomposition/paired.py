@@ -35,7 +35,6 @@ from ssl_risk_rs.results.compare import (
     common_rows,
     rank_intervals,
 )
-from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
@@ -93,11 +92,7 @@ def compare(
     method = chosen[0].method
     confidence = method.confidence if confidence is None else confidence
     check_confidence(confidence)
-    judged = common_rows([j for d in chosen if (j := d.judgements) is not None], labels)
-    difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    encoders = [
-        _judged(d, j, difficulty, corrected=method.protocol == "strict") for d, j in zip(chosen, judged, strict=True)
-    ]
+    encoders = _judged_alike(chosen, labels)
     supervised = all(d.supervised for d in chosen)
     family = (*components(supervised=supervised), _TOTAL)
     known = set.intersection(*(set(e.rows.names) for e in encoders))
@@ -124,7 +119,7 @@ def compare(
             for name in (_TOTAL, *family[:-1])
             for rank in _ranks(encoders, labels, pairs, QUANTITIES[name], confidence)
         ),
-        notes=tuple(_notes(results, chosen, judged, labels, rows, varied=all(p.varied for p in pairs.values()))),
+        notes=tuple(_notes(results, chosen, labels, rows, varied=all(p.varied for p in pairs.values()))),
     )
 
 
@@ -139,9 +134,7 @@ def dimension_parts(
     """
     every, count = [*whole, *matched], len(whole)
     check_methods(every, [*names, *names])
-    judged = common_rows([j for d in every if (j := d.judgements) is not None], [*names, *names])
-    difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    encoders = [_judged(d, j, difficulty, corrected=True) for d, j in zip(every, judged, strict=True)]
+    encoders = _judged_alike(every, [*names, *names])
     level = whole[0].method.confidence if confidence is None else confidence
     parts = []
     for i in range(1, count):
@@ -175,14 +168,7 @@ def paired_differences(
     ------
     NotComparableError if a judged row differs.
     """
-    both = (one, other)
-    judged = common_rows([j for d in both if (j := d.judgements) is not None], names)
-    if len(judged) < len(both):
-        raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
-    difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    encoders = [
-        _judged(d, j, difficulty, corrected=d.method.protocol == "strict") for d, j in zip(both, judged, strict=True)
-    ]
+    encoders = _judged_alike((one, other), names)
     pair = Contrast.of(encoders, (-1, 1))
     known = set(encoders[0].rows.names) & set(encoders[1].rows.names)
     shown = [name for name in quantities if known.issuperset(QUANTITIES[name].weights)]
@@ -237,15 +223,24 @@ def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None)
     return [name if plain.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(plain)]
 
 
-def _judged(result: Decomposition, judged: Judgements, difficulty: np.ndarray, *, corrected: bool) -> Judged:
-    counts = result.method.random_counts
-    return Judged.of(result, judged=judged, difficulty=difficulty, corrected=corrected, random_counts=counts)
+def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> list[Judged]:
+    """Row scores in one order of rows and with one order of difficulty of the classes.
+
+    Raises
+    ------
+    NotComparableError if a judged row differs, or is not there.
+    """
+    every = [j for d in results if (j := d.judgements) is not None]
+    if len(every) < len(results):
+        raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
+    judged = common_rows(every, names)
+    difficulty = np.mean([training_error(j) for j in judged], axis=0)
+    return [Judged.of(d, j, difficulty) for d, j in zip(results, judged, strict=True)]
 
 
 def _notes(
     results: Sequence[Run | Decomposition],
     chosen: Sequence[Decomposition],
-    judged: Sequence[Judgements],
     labels: Sequence[str],
     rows: RowScores,
     *,
@@ -255,7 +250,7 @@ def _notes(
     without = [label for label, d in zip(labels, chosen, strict=True) if not d.supervised]
     if 0 < len(without) < len(labels):
         notes.append(Note("compared_without_twin", {"encoders": ", ".join(without)}))
-    if _counted(judged[0].train_ids):
+    if _counted(rows.judged.train_ids):
         notes.append(Note("compared_by_number"))
     seen = {
         label: r.provenance.saw_training_images

@@ -97,6 +97,17 @@ class Penalty:
     losses: tuple[float, ...] = ()
     rows: tuple[int, ...] = ()
 
+    @property
+    def cost(self) -> float | None:
+        """What the value cost on the held-out rows that chose it: their error, or mean loss. None where it was not
+        tuned, or an older record does not say how many rows there were."""
+        if self.value not in self.grid:
+            return None
+        place = self.grid.index(self.value)
+        if self.losses:
+            return self.losses[place]
+        return self.errors[place] / self.rows[place] if self.errors and self.rows else None
+
 
 @dataclass(frozen=True, slots=True)
 class FitRecord:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs._identity import saw
-from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
@@ -15,7 +13,7 @@ from ssl_risk_rs.events import Report, once
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.facts import bank_facts
+from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.probes import decompose_each
 
@@ -106,7 +104,6 @@ def evaluate(
         name=encoder,
         report=report,
     )
-    used = {"encoder": bank, "supervised": twin, "control": blind}
     provenance = Provenance(
         encoder=encoder,
         data=data_name,
@@ -114,13 +111,10 @@ def evaluate(
         supervised=others.twin,
         control=others.control,
         no_control=others.no_control,
-        pretraining_data=header.pretraining_data,
-        saw_training_images=saw(header.pretraining_id, header.data_id),
         group=group,
         target=None if target is None else target.column,
-        banks={role: bank_facts(b) for role, b in used.items() if b is not None},
-        notes=tuple(Note("text", {"text": _sentence(note)}) for note in header.data_notes or ()),
     )
+    provenance = with_banks(provenance, {"encoder": bank, "supervised": twin, "control": blind})
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
@@ -144,8 +138,3 @@ def check_column(data: str, target: Target) -> None:
     from ssl_risk_rs.datasets import create_dataset
 
     chosen(target, list(create_dataset(data).source.listing().columns), data)
-
-
-def _sentence(note: str) -> str:
-    """A note of the data as a sentence."""
-    return f"{note[:1].upper()}{note[1:]}" + ("" if note.endswith(".") else ".")

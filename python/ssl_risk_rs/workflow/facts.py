@@ -1,9 +1,16 @@
-"""What a run records of a feature bank."""
+"""What a run records of the feature banks that it used."""
 
-from ssl_risk_rs.bank import FeatureBank
-from ssl_risk_rs.results.provenance import BankFacts
+from collections.abc import Mapping
+from dataclasses import replace
 
-__all__ = ["bank_facts"]
+from ssl_risk_rs._identity import saw
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.bank import BankHeader, FeatureBank
+from ssl_risk_rs.results._json import from_json
+from ssl_risk_rs.results.agreement import unreadable_notes
+from ssl_risk_rs.results.provenance import BankFacts, Provenance
+
+__all__ = ["bank_facts", "with_banks"]
 
 
 def bank_facts(bank: FeatureBank) -> BankFacts:
@@ -23,3 +30,36 @@ def bank_facts(bank: FeatureBank) -> BankFacts:
         licence=header.licence,
         versions=header.versions or {},
     )
+
+
+def with_banks(provenance: Provenance, banks: Mapping[str, FeatureBank | None]) -> Provenance:
+    """The banks by role, and what the header of the encoder's tells of pretraining and of how its rows were made."""
+    there = {role: bank for role, bank in banks.items() if bank is not None}
+    if (encoder := there.get("encoder")) is None:
+        return provenance
+    header = encoder.header
+    return replace(
+        provenance,
+        pretraining_data=header.pretraining_data,
+        saw_training_images=saw(header.pretraining_id, header.data_id),
+        banks={role: bank_facts(bank) for role, bank in there.items()},
+        notes=(*provenance.notes, *_notes(header)),
+    )
+
+
+def _notes(header: BankHeader) -> list[Note]:
+    """Of images the notes of the data, of an import those of its files."""
+    found = [Note("text", {"text": _sentence(text)}) for text in header.data_notes or ()]
+    for document in header.notes or ():
+        try:
+            note = from_json(Note, document)
+        except (KeyError, TypeError, ValueError):
+            note = Note("")
+        if list(unreadable_notes([note])):
+            note = Note("text", {"text": "The feature bank holds a note that this release cannot read."})
+        found.append(note)
+    return found
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}" + ("" if note.endswith(".") else ".")

@@ -20,7 +20,7 @@ from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.facts import bank_facts
+from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.probes import decompose_each
 
 __all__ = ["Reading", "decompose_features", "find_bank", "open_features", "task_of_arrays"]
@@ -82,7 +82,8 @@ def decompose_features(
     if target is not None:
         values = _columns_of(opened, path, target)
         opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=reading.drop_unlabelled))
-    twin = None if supervised is None else _twin(opened, path, test, supervised, group, reading)
+    other = None if supervised is None else find_bank(supervised, reading.store)
+    twin = None if supervised is None else _twin(opened, path, test, supervised, other, group, reading)
     task = opened.task
     if spread is not None:
         if opened.bank is None:
@@ -90,7 +91,6 @@ def decompose_features(
         if settings.shots:
             raise ParameterError("few-shot fits need all rows in one process: leave out --shots, or --engine")
         task = replace(task, features=spread(opened.bank))
-        other = None if supervised is None else find_bank(supervised, reading.store)
         twin = twin if other is None else spread(other)
     try:
         finished = decompose_each(
@@ -105,8 +105,8 @@ def decompose_features(
         no_control="features alone do not tell how their images look without training (ssl-risk-rs run adds one)",
         group=group,
         target=None if target is None else target.column,
-        banks={} if opened.bank is None else {"encoder": bank_facts(opened.bank)},
     )
+    provenance = with_banks(provenance, {"encoder": opened.bank, "supervised": other})
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
@@ -183,10 +183,10 @@ def _twin(
     path: str,
     test: str | None,
     supervised: str,
+    bank: FeatureBank | None,
     group: str | None,
     reading: Reading,
 ) -> Features:
-    bank = find_bank(supervised, reading.store)
     if (bank is None) != (opened.bank is None):
         one, other = (path, supervised) if bank is None else (supervised, path)
         raise ParameterError(

@@ -139,7 +139,7 @@ def on_unseen_rows(d: Decomposition) -> Decomposition:
 
 
 def fold_error(d: Decomposition) -> float:
-    """Error of the tuned penalty's probes on the held-out folds that were judged.
+    """Error, or mean loss of numbers and labels, of the tuned penalty's probes on the held-out folds that were judged.
 
     Raises
     ------
@@ -148,11 +148,10 @@ def fold_error(d: Decomposition) -> float:
     tuned = d.penalties.get("tuned")
     if d.method.protocol != "strict" or tuned is None or d.judgements is None:
         raise ParameterError(f"{d.name} has no held-out folds of training rows to be chosen on: use --protocol strict")
-    chosen = tuned.grid.index(tuned.value)
-    if tuned.rows:
-        return tuned.errors[chosen] / tuned.rows[chosen]
+    if (cost := tuned.cost) is not None:
+        return cost
     sizes = np.bincount(d.judgements.fold[d.judgements.fold >= 0], minlength=d.sizes.folds)[: d.sizes.folds_judged]
     if d.method.probe == "ridge":  # judged on every `step`-th row of a large fold
         steps = np.maximum(1, -(-sizes // MAX_TUNING_ROWS))
         sizes = -(-sizes // steps)
-    return tuned.errors[chosen] / int(sizes.sum())
+    return tuned.errors[tuned.grid.index(tuned.value)] / int(sizes.sum())

@@ -536,7 +536,7 @@ def class_directions(
     rows: NDArray[np.uint32],
     labels: NDArray[np.uint32],
     n_classes: int,
-    centre: NDArray[np.float64],
+    centres: NDArray[np.float64],
     *,
     n_threads: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.uint64], NDArray[np.float64]]:
@@ -544,11 +544,11 @@ def class_directions(
 
     Parameters
     ----------
-    labels : by row of `features`; centre : (d,), a point near the rows
+    labels : by row of `features`; centres : (n_classes, d), of each class a point near its mean
 
     Returns
     -------
-    For each class: Σ ‖x − centre‖² (k,); rows with ‖x‖ > 0 (k,); Σ x/‖x‖ over those (k, d).
+    For each class: Σ ‖x − its centre‖² (k,); rows with ‖x‖ > 0 (k,); Σ x/‖x‖ over those (k, d).
 
     Raises
     ------

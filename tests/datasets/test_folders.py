@@ -160,8 +160,8 @@ def test_npz_columns(tmp_path):
     train = [f"p{i // 3}" for i in range(12)]
     dataset = create_dataset(
         npz(tmp_path, groups_train=np.array(train), groups_test=np.array([b"p9"] * 6), age_train=np.arange(12),
-            age_test=np.arange(6), weights_train=np.full(12, 0.5), weights_test=np.ones(6), z_train=np.ones(12, complex),
-            z_test=np.ones(6, complex), note=np.array("text")),
+            age_test=np.arange(6), weights_train=np.full(12, 0.5), weights_test=np.ones(6),
+            z_train=np.ones(12, complex), z_test=np.ones(6, complex), note=np.array("text")),
         limit=6, group="group",
     )  # fmt: skip
     whole = create_dataset(dataset.uri).samples

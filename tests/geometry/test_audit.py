@@ -53,6 +53,30 @@ def test_matches_are_those_of_all_pairs():
     assert found.p_value.tolist() == expected
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_a_common_mean_hides_no_copy(offset):
+    """Cosines of all pairs lie within 1e-6 and 1e-8: float32 products told none apart, and copies were not listed."""
+    rng = np.random.default_rng(5)
+    x, x_test = (offset + rng.standard_normal((n, 16)) for n in (3000, 150))
+    x, x_test = x.astype(np.float32), x_test.astype(np.float32)
+    x_test[:50] = x[100:150]
+    found = find_matches(rows(x_test), rows(x), false_share=0.01)
+    of_all, among = cosines(x_test, x), cosines(x, x)
+    np.fill_diagonal(among, -1)
+    spread = 1 - of_all.mean()
+    np.testing.assert_allclose(found.nearest, of_all.max(1), rtol=0, atol=2e-5 * spread)
+    np.testing.assert_allclose(found.null, np.sort(among.max(1)), rtol=0, atol=2e-5 * spread)
+    assert found.base[:50].tolist() == list(range(100, 150)) and (found.similarity == 1).sum() == 50
+
+
+def test_a_multiple_of_a_row_is_no_copy():
+    """Its cosine is 1 but for rounding, which decided whether it was listed."""
+    x, _, x_test, _ = world(100, 40)
+    x_test[:5], x_test[5:25] = x[10:15], np.arange(2, 22)[:, None] * x[20:40]
+    found = find_matches(rows(x_test), rows(x))
+    assert found.threshold == 1 and sorted(found.queries.tolist()) == list(range(5))
+
+
 def test_the_share_that_is_listed_by_chance_is_the_one_asked_for():
     """Rows drawn alike: of 40 x 200 test rows a share of 0.05 lies above the threshold, give or take its error."""
     listed = []

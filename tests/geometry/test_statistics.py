@@ -267,7 +267,7 @@ def test_the_frame_has_a_row_for_each_statistic():
     assert all(s.better in Direction for s in STATISTICS.values())
 
 
-@pytest.mark.parametrize("offset", [100, 1000])
+@pytest.mark.parametrize("offset", [100, 1000, 3000])
 def test_the_evidence_is_that_of_the_best_of_several_maxima(offset):
     """Against a search over both precisions; a rare class and a mean make a maximum at w = 0 beside another."""
     rng = np.random.default_rng(3)
@@ -291,8 +291,19 @@ def test_the_evidence_is_that_of_the_best_of_several_maxima(offset):
         return -scipy.optimize.minimize_scalar(lambda t: -best_at(t), bounds=(near - 0.1, near + 0.1), method="bounded",
                                                options={"xatol": 1e-9}).fun  # fmt: skip
 
-    # moments of features with a mean far from 0 are float32 sums: they move the evidence by 1e-4
-    assert stats(z, y).value("logme") == pytest.approx(np.mean([evidence(c) for c in range(4)]), abs=1e-4)
+    # from 1000 on the best ratio of precisions is below 1e-10 of the largest eigenvalue
+    assert stats(z, y).value("logme") == pytest.approx(np.mean([evidence(c) for c in range(4)]), abs=1e-6)
+
+
+@pytest.mark.parametrize("scatter", [1e-2, 1e-4, 1e-5])
+def test_classes_may_be_tight(scatter):
+    """As where they collapse: Σ ‖x − c‖² about one centre for all lost what lies within."""
+    rng = np.random.default_rng(1)
+    y = np.arange(400) % 4
+    z = (rng.standard_normal((4, 32))[y] + scatter * rng.standard_normal((400, 32))).astype(np.float32)
+    wide = z.astype(float)
+    within = np.mean([((wide[y == c] - wide[y == c].mean(0)) ** 2).sum(1).mean() for c in range(4)])
+    assert stats(z, y).value("intra_var") == pytest.approx(within, rel=1e-8)
 
 
 def test_a_class_that_features_tell_nothing_of_has_the_evidence_of_no_weights():

@@ -20,9 +20,10 @@ EVIDENCE_TOL = 1e-10
 EVIDENCE_STEPS = 2000
 #: share of ‖y‖² below which a residual is rounding
 EXACT = 1e-10
-#: least and largest t, in units of the largest eigenvalue; points of the grid between them; golden sections, which
-#: leave 0.618^24 of two of its steps: 1.5e-5 in log t, of which the evidence next to a maximum has the square
-EDGES, STARTS, SECTIONS = (1e-10, 1e10), 61, 24
+#: least t in units of the smallest eigenvalue, largest in units of the largest; points of the grid in a decade; golden
+#: sections, which leave 0.618^24 of two of its steps: 1.5e-5 in log t, of which the evidence next to a maximum has the
+#: square
+LEAST, MOST, IN_DECADE, SECTIONS = 1e-10, 1e10, 3, 24
 
 
 def entropy_rank(values: np.ndarray, epsilon: float = 0.0) -> float:
@@ -127,8 +128,8 @@ def log_evidence(
         return np.asarray(shrunk + n * np.log(n / (2 * math.pi * (residual + t * square))) - n)
 
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        least, most = (edge * eigenvalues.max() for edge in EDGES)
-        grid = np.geomspace(least, most, STARTS)
+        least, most = LEAST * eigenvalues.min(), MOST * eigenvalues.max()
+        grid = np.geomspace(least, most, 1 + math.ceil(IN_DECADE * math.log10(most / least)))
         best = np.argmax([_at_one(t, eigenvalues, z2, explained, unexplained, n) for t in grid], axis=0)
         t = np.exp(_highest(lambda log_t: evidence(np.exp(log_t)), np.log(grid), best))
         stationary, done = _stationary(at, n, most, ~bounded)

@@ -142,7 +142,7 @@ def measure(
     known = labels if labels is not None else np.zeros(features.n_rows, np.uint32)
     sums = sum_rows(features, rows, known, max(n_classes, 1), n_threads=n_threads)
     squares, directed, directions = _core.class_directions(
-        features.source, rows, known, max(n_classes, 1), sums.mean, n_threads=n_threads
+        features.source, rows, known, max(n_classes, 1), sums.class_means(), n_threads=n_threads
     )
     correlation = sums.correlation()
     spectrum, vectors = _spectrum(correlation, min(len(correlation), sums.n - 1), n_threads)
@@ -261,7 +261,7 @@ def _of_classes(
     n, k = sums.n, len(sums.present)
     offsets = sums.class_offsets()
     centred = offsets - offsets.mean(0)
-    intra = float(np.maximum(scatter - (offsets**2).sum(1), 0.0).mean())
+    intra = float(scatter.mean())
     inter = float((centred**2).sum(1).mean())
     one = "there is one class" if k < 2 else "" if inter > 0 else "all class means are equal"
     yield Statistic("intra_var", intra, n)

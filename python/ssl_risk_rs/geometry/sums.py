@@ -63,6 +63,11 @@ class RowSums:
         crossed = np.outer(self.shift, total)
         return np.asarray(self.gram + crossed + crossed.T + self.n * np.outer(self.shift, self.shift))
 
+    def class_means(self) -> np.ndarray:
+        """(k, d); zeros of classes without rows."""
+        counts = np.maximum(self.counts, 1).astype(float)
+        return np.where(self.counts[:, None] > 0, self.sums / counts[:, None] + self.shift, 0.0)
+
     def class_offsets(self) -> np.ndarray:
         """Class means − mean of the classes that have rows, (k′, d)."""
         k = self.present

@@ -68,26 +68,27 @@ fn symmetric_eigen<'py>(
 type Directions<'py> = (Vector<'py>, Bound<'py, PyArray1<u64>>, Square<'py>);
 
 #[pyfunction]
-#[pyo3(signature = (features, rows, labels, n_classes, centre, *, n_threads=None))]
+#[pyo3(signature = (features, rows, labels, n_classes, centres, *, n_threads=None))]
 fn class_directions<'py>(
     py: Python<'py>,
     features: Features<'py>,
     rows: PyReadonlyArray1<'py, u32>,
     labels: PyReadonlyArray1<'py, u32>,
     n_classes: usize,
-    centre: PyReadonlyArray1<'py, f64>,
+    centres: PyReadonlyArray2<'py, f64>,
     n_threads: Option<usize>,
 ) -> PyResult<Directions<'py>> {
     let n_threads = threads(n_threads)?;
     let slices = features.slices()?;
     let (rows, labels) = (slice(&rows, "rows")?, slice(&labels, "labels")?);
-    let centre = slice(&centre, "centre")?;
+    let d = centres.shape()[1];
+    let centres = centres.as_slice()?;
     let found = interrupt::run(py, None, |control| {
         let matrix = slices.matrix()?;
         let rows = TrainingRows::new(&matrix, rows, labels, n_classes)?;
-        geometry::class_directions(rows, centre, Run { n_threads, control })
+        geometry::class_directions(rows, centres, Run { n_threads, control })
     })?;
-    let directions = found.directions.into_pyarray(py).reshape([n_classes, centre.len()])?;
+    let directions = found.directions.into_pyarray(py).reshape([n_classes, d])?;
     Ok((found.squares.into_pyarray(py), found.counts.into_pyarray(py), directions))
 }
 

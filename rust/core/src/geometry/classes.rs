@@ -11,7 +11,7 @@ use crate::rows::TrainingRows;
 /// Sums over the rows of each class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassDirections {
-    /// Σ ‖x − centre‖², `(k)`.
+    /// Σ ‖x − the class's centre‖², `(k)`.
     pub squares: Vec<f64>,
     /// Rows that have a direction (‖x‖ > 0), `(k)`.
     pub counts: Vec<u64>,
@@ -26,22 +26,18 @@ const COLUMNS: usize = 32;
 
 /// Σ ‖x − centre‖² and Σ x/‖x‖ of each class.
 ///
-/// The sums by class are shared: a sum for each thread would be paid for by every core. `centre` is `(d)`; a point
-/// near the rows, so that squares about class means are no small differences of large numbers.
+/// The sums by class are shared: a sum for each thread would be paid for by every core. `centres` is `(k, d)`, of each
+/// class a point near its mean, so that squares about class means are no small differences of large numbers.
 ///
 /// # Errors
-/// [`Error::Shape`] if the centre has another length, [`Error::BadValue`] for NaN or infinity, [`Error::Interrupted`].
+/// [`Error::Shape`] if the centres have another length, [`Error::BadValue`] for NaN or infinity, [`Error::Interrupted`].
 ///
 /// # Accuracy
 /// Float64; the same bits for any number of threads.
-pub fn class_directions(rows: TrainingRows<'_>, centre: &[f64], run: Run<'_>) -> Result<ClassDirections> {
+pub fn class_directions(rows: TrainingRows<'_>, centres: &[f64], run: Run<'_>) -> Result<ClassDirections> {
     let (matrix, d, k) = (rows.matrix(), rows.matrix().n_features(), rows.n_classes());
-    if centre.len() != d {
-        return Err(Error::Shape {
-            what: "number of features of the centre",
-            got: centre.len(),
-            expected: d,
-        });
+    if centres.len() != k * d {
+        return Err(Error::Shape { what: "length of the centres", got: centres.len(), expected: k * d });
     }
     let mut found = ClassDirections { squares: vec![0.0; k], counts: vec![0; k], directions: Vec::new() };
     let panels = d.div_ceil(COLUMNS);
@@ -56,7 +52,7 @@ pub fn class_directions(rows: TrainingRows<'_>, centre: &[f64], run: Run<'_>) ->
                 matrix.stage_finite(ids, &mut block.x, d)?;
                 block.labels.clear();
                 block.labels.extend(ids.iter().map(|&id| rows.label(id)));
-                block.fill(d, centre);
+                block.fill(d, centres);
                 Ok(())
             })?;
             for block in &blocks {
@@ -88,19 +84,19 @@ pub fn class_directions(rows: TrainingRows<'_>, centre: &[f64], run: Run<'_>) ->
 struct Block {
     x: Vec<f32>,
     labels: Vec<usize>,
-    /// ‖x − centre‖²
+    /// ‖x − the class's centre‖²
     squares: Vec<f64>,
     /// 1/‖x‖, or 0 for a row of zeros.
     scales: Vec<f64>,
 }
 
 impl Block {
-    fn fill(&mut self, d: usize, centre: &[f64]) {
+    fn fill(&mut self, d: usize, centres: &[f64]) {
         self.squares.clear();
         self.scales.clear();
-        for row in self.x.chunks_exact(d) {
+        for (row, &label) in self.x.chunks_exact(d).zip(&self.labels) {
             let moved = |(&v, &c): (&f32, &f64)| (f64::from(v) - c).powi(2);
-            self.squares.push(row.iter().zip(centre).map(moved).sum());
+            self.squares.push(row.iter().zip(&centres[label * d..]).map(moved).sum());
             let length = norm(row);
             self.scales.push(if length > 0.0 { length.recip() } else { 0.0 });
         }
@@ -131,11 +127,11 @@ mod tests {
                 x[2 * d..3 * d].fill(0.0);
             }
             let labels: Vec<u32> = (0..n as u32).map(|i| i % 3).collect();
-            let centre: Vec<f64> = (0..d).map(|j| j as f64 / 50.0).collect();
+            let centres: Vec<f64> = (0..4 * d).map(|j| j as f64 / 50.0).collect();
             let (matrix, rows) = (matrix(&x, d), all(n));
             let found = |n_threads| {
                 let rows = TrainingRows::new(&matrix, &rows, &labels, 4).unwrap();
-                class_directions(rows, &centre, Run { n_threads, control: &Control::new() }).unwrap()
+                class_directions(rows, &centres, Run { n_threads, control: &Control::new() }).unwrap()
             };
             let (one, many) = (found(1), found(3));
             assert_eq!(one, many);
@@ -148,7 +144,8 @@ mod tests {
                     .collect();
                 let square: f64 = own
                     .iter()
-                    .flat_map(|row| row.iter().zip(&centre).map(|(&v, &m)| (f64::from(v) - m).powi(2)))
+                    .flat_map(|row| row.iter().zip(&centres[c * d..]))
+                    .map(|(&v, &m)| (f64::from(v) - m).powi(2))
                     .sum();
                 assert!((one.squares[c] - square).abs() <= 1e-12 * square); // sums in another order
                 assert_eq!(one.counts[c], own.iter().filter(|row| norm(row) > 0.0).count() as u64);

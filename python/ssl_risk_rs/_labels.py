@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ssl_risk_rs._class_names import in_order, is_whole, likely_cause, nearly_equal, shown
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs._tensors import is_bfloat16, of_tensor
+from ssl_risk_rs._tensors import is_rounded, of_tensor
 from ssl_risk_rs.errors import DataError, ShapeError
 
 __all__ = [
@@ -271,8 +271,9 @@ def _array(labels: npt.ArrayLike, where: str) -> np.ndarray:
     """The labels as an array that keeps masks, and None and NaN among text."""
     if isinstance(labels, np.ma.MaskedArray):
         return labels
-    if is_bfloat16(labels):
-        raise DataError(f"{where} are bfloat16, in which whole numbers beyond 256 are rounded; give them as integers")
+    if is_rounded(labels):
+        kind = str(getattr(labels, "dtype", "")).removeprefix("torch.")
+        raise DataError(f"{where} are {kind}, in which whole numbers beyond 256 are rounded; give them as integers")
     try:
         y = np.asarray(of_tensor(labels))
         if y.dtype.kind in "US" and not isinstance(labels, np.ndarray):

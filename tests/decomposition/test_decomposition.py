@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
@@ -536,6 +537,22 @@ def test_classes_too_small_for_the_subsets_are_left_out_of_them(rng):
     assert set(judged.train_labels[~judged.in_subset].tolist()) == set(range(16))  # each class keeps a row
     (note,) = (note for note in result.notes if note.code == "uncovered_classes")
     assert note.values["classes"] == 14
+
+
+def test_tensors_are_taken_as_their_values(small):
+    """With a gradient and in bfloat16: torch's own conversion to arrays refuses both."""
+    x, y, xt, yt = small
+    tensors = [torch.from_numpy(np.ascontiguousarray(v)) for v in small]
+    given = [tensors[0].requires_grad_(), tensors[1].double().requires_grad_(), tensors[2].bfloat16(), tensors[3]]
+    found = decompose(*given, probe="ridge", n_threads=1)
+    assert found.estimates == decompose(x, y, given[2].float().numpy(), yt, probe="ridge", n_threads=1).estimates
+    with pytest.raises(DataError, match="y_train are bfloat16, in which whole numbers beyond 256 are rounded"):
+        decompose(x, tensors[1].bfloat16(), xt, yt, probe="ridge")
+    ages = [torch.from_numpy(np.stack([v / 7, v * 0.3], 1)).requires_grad_() for v in (y, yt)]
+    numbers = decompose(x, ages[0], xt, ages[1], probe="ridge", n_threads=1)
+    arrays = [age.detach().numpy() for age in ages]
+    assert numbers.estimates == decompose(x, arrays[0], xt, arrays[1], probe="ridge", n_threads=1).estimates
+    assert stats(given[0], given[1]).frame().equals(stats(x, y).frame())
 
 
 def test_options_replace_fields_of_settings(small):

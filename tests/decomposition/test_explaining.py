@@ -268,6 +268,10 @@ def test_a_hard_group_is_found():
     large = ([f"a{i // 300}" for i in range(1200)], [f"b{i // 100}" for i in range(400)])
     total, *_ = group_parts(decomposed((x, y), (xt, yt), groups=large))
     assert total.estimate * total.n_test > 10 and total.grade is Grade.SOUND
+    result = decomposed((x, y), (xt, yt), groups=groups)
+    table = render_explanation(explained(result), 100)
+    assert "  *     fewer than 10 rows decide this number" in table  # a line for each mark that is in it
+    assert max(map(len, table.splitlines())) <= 100
     assert group_parts(decomposed((x, y), (xt, yt), probe="ridge")) == ()
 
 

@@ -184,7 +184,7 @@ def test_a_curve_with_and_without_twins_has_common_columns():
     without = decompose(x, y, t, y, probe="ridge", name="b")
     entries = tuple(Entry(d.name, d.name, Run.of(d)) for d in (with_twin, without))
     head, *_ = [line for line in render_curve(Curve(entries)).splitlines() if "encoder " in line and "total" in line]
-    assert "approx. + usab." in head and "usability" not in head
+    assert "approx.+usab." in head and "usability" not in head
 
 
 # --- layers

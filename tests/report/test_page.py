@@ -261,7 +261,7 @@ def test_a_twin_of_some_makes_one_part_of_two(rich, three):
     page = page_of(*three[:2], replace(rich, decompositions=rich.decompositions[1:]))
     section = sections(page)["all-ridge"]
     table = next(b for b in section.blocks if isinstance(b, Table))
-    assert [c.head for c in table.columns][1:4] == ["approx. + usab.", "probe gen.", "encoder gen."]
+    assert [c.head for c in table.columns][1:4] == ["approx.+usab.", "probe gen.", "encoder gen."]
     assert "not every encoder here has a supervised twin" in " ".join(table.notes)
 
 

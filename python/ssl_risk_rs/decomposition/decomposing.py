@@ -120,7 +120,7 @@ def decompose(
         control = only_one(control, "control")
     numbers = None
     if y is not None and y_test is not None and (numbers := with_arrays(y, y_test, target_kind)) is not None:
-        y, y_test = np.zeros(len(np.asarray(y)), int), np.zeros(len(np.asarray(y_test)), int)
+        y, y_test = np.zeros(np.shape(y)[0], int), np.zeros(np.shape(y_test)[0], int)
     task = make_task(features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled)
     if numbers is not None:
         values, kind = numbers

@@ -194,19 +194,19 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
         spread = float(errors.var(ddof=1)) if len(errors) > 1 else 0.0
         names, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
         means = np.bincount(codes, weights=errors) / counts
-        squares = np.bincount(codes, weights=errors**2) / counts
+        changed = np.bincount(codes, weights=errors**2)  # errors, or rows that one of two probes judges wrongly
         for i, n in enumerate(counts.tolist()):
             if n < LEAST_ROWS:
                 continue
             value = float(means[i])
-            variance = max(0.0, float(squares[i]) - value**2) / (n - 1)
+            variance = max(0.0, float(changed[i]) / n - value**2) / (n - 1)
             half = z * math.sqrt(variance + 1 / n**2)
             low, high = wilson(value, variance, n, z) if name == _TOTAL else (value - half, value + half)
             se = math.sqrt(spread / n + 1 / n**2)  # under no difference, the rows vary as all do
             n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, n, 0)
             p = two_sided(value - whole, se, math.inf)
-            changed = float(squares[i]) * n  # errors, or rows that one of two probes judges wrongly
-            marked = grade(groups=None, df=math.inf, deciding=min(changed, n - changed) if name == _TOTAL else changed)
+            deciding = min(float(changed[i]), n - float(changed[i])) if name == _TOTAL else float(changed[i])
+            marked = grade(groups=None, df=math.inf, deciding=deciding)
             found.append(
                 Part("group", names[i].decode(errors="replace"), name, value, low, high, *n_of, value * n / len(errors),
                      value - whole, se, p, p, marked)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_risk_rs._labels import encode_labels, is_row, row_of_labels
 from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs._tensors import of_tensor
 from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings
 from ssl_risk_rs.decomposition.task import TargetKind, Task
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
@@ -279,7 +280,7 @@ def _with_gaps(y: "ArrayLike") -> np.ndarray:
     """An array of targets in which masked numbers are NaN: they have no value."""
     if isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "biuf":
         return np.asarray(np.ma.filled(y.astype(float), np.nan))
-    return np.asarray(y)
+    return np.asarray(of_tensor(y))
 
 
 def refuse_for_targets(task: Task, settings: Settings) -> None:

@@ -1,10 +1,9 @@
 """The table of a comparison as plain text in percent: differences, a waterfall, ranks."""
 
-import math
 from collections.abc import Iterator, Sequence
 
-from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.numbers import hundred, p_value, probability
+from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison, Difference, Matched, Rank
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -27,7 +26,7 @@ def render_comparison(found: Comparison, width: int | None = None) -> str:
         lines += ["", *_ranks(found)]
     lines += [f"  note  {note.sentence()}" for note in found.notes]
     used = {d.grade for d in found.differences if not d.identical}
-    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    lines += legend(used)
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
 
@@ -47,11 +46,10 @@ def render_matched(found: Matched, width: int | None = None) -> str:
         lines += ["", f"{short(encoder)} against {short(full.baseline)}: differences in points"]
         lines.append(f"{'':28}{'all features':>13}{f'at {at:,}':>12}{'by dimension':>14}   {ends:^17}  {'p':>7}")
         for part in (p for p in found.parts if p.encoder == encoder):
-            mark = MARKS[part.grade][0] if part.grade in MARKS else " "
-            p = "" if math.isnan(part.p) else "< 0.001" if part.p < 0.001 else f"{part.p:.3f}"
+            sign = mark(part.grade) or " "
             lines.append(
                 f"  {QUANTITIES[part.quantity].label:<26}{hundred(part.full):+13.2f}{hundred(part.matched):+12.2f}"
-                f"{hundred(part.part):+14.2f}   {between(part.low, part.high):<17}{mark} {p:>7}"
+                f"{hundred(part.part):+14.2f}   {between(part.low, part.high):<17}{sign} {p_value(part.p):>7}"
             )
     wide = max(10, *(len(short(n)) + 2 for n in names))
     lines += ["", "aggregated risk in percent, on leading principal and (in brackets) on random directions"]
@@ -60,7 +58,7 @@ def render_matched(found: Matched, width: int | None = None) -> str:
         lines.append(f"  {m:>9,}" + "".join(_totals(leading, random, n, wide) for n in names))
     lines.append(f"  {'all':>9}" + "".join(f"{hundred(_total(full, n)):>{wide}.2f}{'':8}" for n in names))
     used = {part.grade for part in found.parts}
-    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    lines += legend(used)
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
 
@@ -103,15 +101,8 @@ def _row(d: Difference, *, both: bool) -> str:
     start = f"  {label:<26}{errors}{hundred(d.difference):+12.2f}   "
     if d.identical:
         return f"{start}{'equal on every row':<17}"
-    mark = MARKS[d.grade][0] if d.grade in MARKS else " "
-    p = "" if d.p_holm is None or math.isnan(d.p_holm) else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
-    return f"{start}{between(d.low, d.high):<17}{mark} {_probability(d.better):>9}  {p:>7}"
-
-
-def _probability(p: float) -> str:
-    if math.isnan(p):
-        return ""
-    return "> 0.99" if p > 0.99 else "< 0.01" if p < 0.01 else f"{p:.2f}"
+    sign = mark(d.grade) or " "
+    return f"{start}{between(d.low, d.high):<17}{sign} {probability(d.better):>9}  {p_value(d.p_holm):>7}"
 
 
 def _waterfall(steps: Sequence[Difference], total: Difference, found: Comparison, encoder: str) -> Iterator[str]:
@@ -144,11 +135,11 @@ def _ranks(found: Comparison) -> Iterator[str]:
     )
     names = [QUANTITIES[name].short for name in by]
     wide = max(18, *(len(short(e)) + 2 for e in found.encoders))
-    yield f"  {'':<{wide}}" + "".join(f"{name:>16}" for name in names)
+    yield f"  {'':<{wide}}" + "".join(f"{name:>15}" for name in names)
     ordered = sorted((r for r in found.ranks if r.quantity == "agg_risk"), key=lambda r: (r.rank, r.encoder))
     for first in ordered:
         cells = [_of(found.ranks, first.encoder, name) for name in by]
-        yield f"  {short(first.encoder):<{wide}}" + "".join(f"{cell:>16}" for cell in cells)
+        yield f"  {short(first.encoder):<{wide}}" + "".join(f"{cell:>15}" for cell in cells)
 
 
 def _of(ranks: Sequence[Rank], encoder: str, quantity: str) -> str:

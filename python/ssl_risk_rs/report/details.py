@@ -13,7 +13,7 @@ from ssl_risk_rs.report.numbers import count, interval, percent, points, share
 from ssl_risk_rs.report.overview import mark_notes, name_of
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import MARKS, place, short
+from ssl_risk_rs.report.sentences import mark, place, short
 from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.estimate import Estimate
@@ -350,8 +350,7 @@ def _curve(sizes: Sequence[tuple[str, int, int, int, Mapping[str, Estimate]]], q
 
 def _with_ends(e: Estimate) -> str:
     """An estimate with its interval, for a narrow column."""
-    mark = f" {MARKS[e.grade][0]}" if e.grade in MARKS else ""
-    return f"{percent(e.estimate)} ({interval(e.low, e.high, 1)}){mark}"
+    return f"{percent(e.estimate)} ({interval(e.low, e.high, 1)}) {mark(e.grade)}".rstrip()
 
 
 def _of(n: int, shown: int, what: str) -> str:

@@ -7,11 +7,12 @@ an encoder that was never trained: with random weights, too, most of the error i
 import math
 from collections.abc import Iterator, Sequence
 
-from ssl_risk_rs.report.numbers import hundred, rounded
+from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
+from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, Part, UsabilityGap, Verdict
 from ssl_risk_rs.results.explain_published import PublishedTraits
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -66,7 +67,18 @@ def render_explanation(found: Explanation, width: int | None = None) -> str:
         lines += ["", *_parts("group", found.groups, found, wide=columns >= WIDTH)]
     if found.published is not None:
         lines += ["", *_published(found.published)]
+    if below := legend(_grades(found)):
+        lines += ["", *below]
     return "\n".join(folded(line, columns) if line else "" for line in lines)
+
+
+def _grades(found: Explanation) -> Iterator[Grade]:
+    """Of all intervals that are printed."""
+    yield from (found.result.estimates[name].grade for name in (*found.result.component_names, "agg_risk"))
+    for differences in (found.of_control, None if found.probes is None else found.probes.differences,
+                        None if found.gap is None else found.gap.differences):  # fmt: skip
+        yield from (d.grade for d in differences or ())
+    yield from (part.grade for parts in (found.classes, found.groups) for part in parts[:ROWS])
 
 
 # --- the verdict
@@ -267,20 +279,21 @@ def _numbers(found: Explanation) -> Iterator[str]:
     for name in (*result.component_names, "agg_risk"):
         e = result.estimates[name]
         beside = "" if control is None or name not in control else f"{hundred(control[name].estimate):10.2f}"
-        mark = MARKS[e.grade][0] if e.grade in MARKS else " "
-        yield f"  {QUANTITIES[name].label:<26}{hundred(e.estimate):9.2f}   {between(e.low, e.high):<17}{mark}{beside}"
+        sign = mark(e.grade) or " "
+        yield f"  {QUANTITIES[name].label:<26}{hundred(e.estimate):9.2f}   {between(e.low, e.high):<17}{sign}{beside}"
     yield f"  {'guessing':<26}{hundred(result.sizes.chance):9.2f}"
 
 
 def _difference(label: str, d: Difference) -> str:
     if d.identical:
         return f"  {label:<26}{'equal on every row':>20}"
-    mark = MARKS[d.grade][0] if d.grade in MARKS else " "
-    return f"  {label:<26}{hundred(d.difference):+9.2f}   {between(d.low, d.high):<17}{mark} {_p(d.p_holm)}"
+    sign = mark(d.grade) or " "
+    return f"  {label:<26}{hundred(d.difference):+9.2f}   {between(d.low, d.high):<17}{sign} {_p(d.p_holm)}"
 
 
 def _p(p: float | None) -> str:
-    return "" if p is None or math.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}" if text else ""
 
 
 def _layers(layers: Sequence[Layer], confidence: float) -> Iterator[str]:
@@ -292,7 +305,7 @@ def _layers(layers: Sequence[Layer], confidence: float) -> Iterator[str]:
         text += f"; {also} ({100 * confidence:g} %, all pairs considered)"
     yield f"  {text}."
     heads = [QUANTITIES[e.quantity].short for e in layers[0].estimates]
-    column = 2 + max(map(len, heads))
+    column = 1 + max(map(len, heads))
     wide = max(12, *(len(layer.name) + 2 for layer in layers))
     yield f"  {'layer':<{wide}}{'features':>9}" + "".join(f"{head:>{column}}" for head in heads) + f"{'rank':>10}"
     for layer in layers:
@@ -380,16 +393,16 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     name = max(9, min(24 if wide else 12, max(len(part.name) for part in parts[:ROWS]) + 1))
     carries = f"{'carries':>9}" if wide else ""
     yield (
-        f"  {kind:<{name}}{'component':<16}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
+        f"  {kind:<{name}}{'component':<14}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
         "rows"
     )
     for part in parts[:ROWS]:
-        p = "< 0.001" if part.p_holm < 0.001 else f"{part.p_holm:.3f}"
-        mark = MARKS[part.grade][0] if part.grade in MARKS else " "
+        sign = mark(part.grade) or " "
         carries = f"{hundred(part.carried):9.2f}" if wide else ""
+        p = p_value(part.p_holm)
         yield (
-            f"  {part.name[: name - 1]:<{name}}{QUANTITIES[part.quantity].short:<16}{hundred(part.estimate):7.2f}  "
-            f"{between(part.low, part.high):<17}{mark} {hundred(part.difference):+8.2f} {p:>8}{carries}  "
+            f"  {part.name[: name - 1]:<{name}}{QUANTITIES[part.quantity].short:<14}{hundred(part.estimate):7.2f}  "
+            f"{between(part.low, part.high):<17}{sign} {hundred(part.difference):+8.2f} {p:>8}{carries}  "
             f"{part.n_train:,}+{part.n_test:,}"
         )
     meaning = "less all: difference from all rows, in points. rows: training + test."

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.sentences import MARKS, short, stand_in
+from ssl_risk_rs.report.numbers import hundred, p_value
+from ssl_risk_rs.report.sentences import legend, mark, short, stand_in
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate
@@ -57,7 +57,7 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     with_epochs = all(e.epoch is not None for e in entries)
     labels = [f"{e.epoch:g}" if with_epochs else e.name for e in entries]
     head = "epoch" if with_epochs else "encoder"
-    wide = min(24, max(len(head), *map(len, labels)))
+    wide = min(22, max(len(head), *map(len, labels)))  # with four columns, 80 in all
     heads = [QUANTITIES[name].short for name in names]
     column = 1 + max(13, *map(len, heads))
     yield f"  {head:<{wide}}" + "".join(f"{text:>{column}}" for text in heads)
@@ -101,12 +101,11 @@ def _steps(steps: list[Comparison]) -> Iterator[str]:
             if QUANTITIES[d.quantity].kind == "detail":
                 continue
             used.add(d.grade)
-            mark = MARKS[d.grade][0] if d.grade in MARKS else " "
-            p = "" if d.p_holm is None else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
+            sign = mark(d.grade) or " "
             label = d.encoder[:wide] if d is step.differences[0] else ""
-            change = f"{hundred(d.difference):+8.2f}   {between(d.low, d.high):<17}{mark} {p:>7}"
-            yield f"  {label:<{wide}} {QUANTITIES[d.quantity].short:<16}{change}"
-    yield from (f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used)
+            change = f"{hundred(d.difference):+8.2f}   {between(d.low, d.high):<17}{sign} {p_value(d.p_holm):>7}"
+            yield f"  {label:<{wide}} {QUANTITIES[d.quantity].short:<14}{change}"
+    yield from legend(used)
 
 
 def _layers(found: Layers, probe: str) -> Iterator[str]:
@@ -131,8 +130,8 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
 def _layer_row(found: Layers, entry: Entry, d: Decomposition) -> str:
     probe = d.method.probe
     e = d.estimates["agg_risk"]
-    mark = MARKS[e.grade][0] if e.grade in MARKS else " "
+    sign = mark(e.grade) or " "
     return (
         f"{d.sizes.features:>6} {hundred(found.fold_errors[probe][entry.name]):9.2f} "
-        f"{found.rank(entry.name, probe):>5} {hundred(e.estimate):10.2f}   {between(e.low, e.high):<17}{mark}"
+        f"{found.rank(entry.name, probe):>5} {hundred(e.estimate):10.2f}   {between(e.low, e.high):<17}{sign}"
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.sentences import MARKS, short
+from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.matched_labels import Gap, MatchedLabels
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -36,14 +36,14 @@ def render_matched_labels(found: MatchedLabels, width: int | None = None) -> str
         lines.append(f"  {_sentence(found, encoder)}")
     lines += ["", *_curves(found, names)]
     used = {g.grade for p in found.parts for g in (p.matched, p.part) if g.low < g.high}
-    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    lines += legend(used)
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
 
 def _interval(gap: Gap) -> str:
-    mark = MARKS[gap.grade][0] if gap.grade in MARKS and gap.low < gap.high else " "
+    sign = mark(gap.grade) if gap.low < gap.high else ""
     text = "no row differs" if gap.low == gap.high else between(gap.low, gap.high)
-    return f"{text:<17}{mark}"
+    return f"{text:<17}{sign or ' '}"
 
 
 def _sentence(found: MatchedLabels, encoder: str) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from ssl_risk_rs.report.numbers import rounded
-from ssl_risk_rs.report.sentences import MARKS
+from ssl_risk_rs.report.sentences import mark
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.metrics import METRICS, Metric
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -48,4 +48,4 @@ def metric_marks(result: Decomposition) -> set[Grade]:
 def _cell(e: Estimate, metric: Metric) -> str:
     scale, digits = (100, 2) if metric.unit == "fraction" else (1, 3)
     half = "" if math.isnan(e.low) else f"±{scale * (e.high - e.low) / 2:.{digits}f}"
-    return f"{rounded(scale * e.estimate, digits):.{digits}f}{half}{MARKS[e.grade][0] if e.grade in MARKS else ' '}"
+    return f"{rounded(scale * e.estimate, digits):.{digits}f}{half}{mark(e.grade) or ' '}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ssl_risk_rs.report.metrics import metric_lines
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.sentences import MARKS, checks, notes, short
+from ssl_risk_rs.report.sentences import checks, mark, notes, short
 from ssl_risk_rs.report.shots import shot_lines
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -39,8 +39,8 @@ def render_html(run: Run) -> str:
             if quantity.kind not in ("component", "detail", "total"):
                 continue
             interval = "" if math.isnan(e.low) else f"{hundred(e.low):.2f} to {hundred(e.high):.2f}"
-            mark = MARKS[e.grade][0] if e.grade in MARKS else ""
-            cells = (quantity.label, f"{hundred(e.estimate):.2f}{mark}", interval)
+            sign = mark(e.grade)
+            cells = (quantity.label, f"{hundred(e.estimate):.2f}{sign}", interval)
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
         said += [note.sentence() for note in notes(result, run.provenance)]

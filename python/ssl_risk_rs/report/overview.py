@@ -7,7 +7,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, targets
+from ssl_risk_rs.report.sentences import MARKS, checks, mark, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.provenance import Provenance
@@ -129,7 +129,7 @@ def components(run: Run, result: Decomposition, key: str) -> Section:
 
 def mark_notes(grades: Sequence[Grade]) -> tuple[str, ...]:
     """What the marks behind intervals say, of those that are used."""
-    return tuple(f"{mark} {_capital(text)}." for grade, (mark, text) in MARKS.items() if grade in set(grades))
+    return tuple(f"{sign} {_capital(text)}." for grade, (sign, text) in MARKS.items() if grade in set(grades))
 
 
 def figure(run: Run, result: Decomposition, key: str) -> Figure:
@@ -166,8 +166,8 @@ def _table(run: Run, result: Decomposition) -> Table:
 
     def add(label: str, e: Estimate, part: float | None) -> None:
         groups = () if result.sizes.groups_test is None else (count(e.n_groups),)
-        mark = MARKS[e.grade][0] if e.grade in MARKS else ""
-        ends = interval(e.low, e.high) + (f" {mark}" if mark else "")
+        sign = mark(e.grade)
+        ends = interval(e.low, e.high) + (f" {sign}" if sign else "")
         rows.append((label, percent(e.estimate), ends, "" if part is None else share(part), count(e.n), *groups))
         used.append(e.grade)
 

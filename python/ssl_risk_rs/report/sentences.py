@@ -1,7 +1,7 @@
 """What belongs to the numbers of a decomposition: checks, and sentences that a first reader understands."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ssl_risk_rs._notes import Note, Values
@@ -13,15 +13,33 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["DIGITS_STAND_IN", "MARKS", "Check", "checks", "notes", "place", "short", "stand_in", "targets"]
+__all__ = [
+    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "legend", "mark", "notes", "place", "short", "stand_in", "targets",
+]  # fmt: skip
 
 #: mark behind an interval → what it says
 MARKS: dict[Grade, tuple[str, str]] = {
     Grade.FEW_ROWS: ("*", "fewer than 10 rows decide this number, so its interval is rough"),
     Grade.FEW_GROUPS: ("†", "this number rests on fewer than 20 groups in a set of rows"),
-    Grade.INDICATIVE: ("‡", "this interval is indicative only (few groups, or a very optimistic training error)"),
+    Grade.INDICATIVE: (
+        "‡",
+        "this interval is indicative only (few groups or degrees of freedom, or a very optimistic training error)",
+    ),
     Grade.NONE: ("–", "there are too few groups for an interval"),
 }
+
+
+def mark(grade: Grade) -> str:
+    """The sign beside an interval; nothing for a sound one."""
+    return MARKS[grade][0] if grade in MARKS else ""
+
+
+def legend(grades: Iterable[Grade]) -> list[str]:
+    """Lines below a table, of the marks in it."""
+    used = set(grades)
+    return [f"  {sign}     {text}" for grade, (sign, text) in MARKS.items() if grade in used]
+
+
 #: targets that are no classes, by metric: one, several
 _TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
 

@@ -7,7 +7,7 @@ from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, p_value, percent, points, probability
 from ssl_risk_rs.report.overview import bar_of, mark_notes
 from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import MARKS, place, short
+from ssl_risk_rs.report.sentences import mark, place, short
 from ssl_risk_rs.results.compare import Comparison, Rank
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.quantities import QUANTITIES, components
@@ -46,11 +46,10 @@ def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Compar
     for name, run, d in zip(called, runs, own, strict=True):
         total = d.estimates["agg_risk"]
         used.append(total.grade)
-        mark = f" {MARKS[total.grade][0]}" if total.grade in MARKS else ""
         cells = [percent(value) for _, value in _bar(name, d, parts).parts]
         where = () if one else (run.provenance.data,)
-        rows.append((name, *cells, percent(total.estimate), interval(total.low, total.high) + mark, *where,
-                     count(d.sizes.test)))  # fmt: skip
+        ends = f"{interval(total.low, total.high)} {mark(total.grade)}".rstrip()
+        rows.append((name, *cells, percent(total.estimate), ends, *where, count(d.sizes.test)))
     table = Table(
         f"Parts of the error in percent, {probe} probe" + (f", {runs[0].provenance.data}" if one else ""),
         (
@@ -275,8 +274,7 @@ def _differences(found: Comparison, encoder: str) -> Table:
             minor.add(len(rows))
         if quantity.kind == "total":
             sums.add(len(rows))
-        mark = f" {MARKS[d.grade][0]}" if d.grade in MARKS and not d.identical else ""
-        ends = "equal on every row" if d.identical else interval(d.low, d.high) + mark
+        ends = "equal on every row" if d.identical else f"{interval(d.low, d.high)} {mark(d.grade)}".rstrip()
         if not d.identical:
             used.append(d.grade)
         label = f"of it, {quantity.label}" if quantity.kind == "detail" else charts.part_label(d.quantity)

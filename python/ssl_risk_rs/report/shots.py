@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.sentences import MARKS
+from ssl_risk_rs.report.sentences import mark
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import BackTest, LabelCurve, LabelsNeeded
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -78,9 +78,9 @@ def _cells(estimates: Mapping[str, Estimate]) -> str:
 
 
 def _cell(e: Estimate) -> str:
-    mark = MARKS[e.grade][0] if e.grade in MARKS else " "
+    sign = mark(e.grade) or " "
     interval = "no interval" if math.isnan(e.low) else f"[{hundred(e.low, 1):.1f}, {hundred(e.high, 1):.1f}]"
-    return f"{hundred(e.estimate):>6.2f} {interval:>12}{mark}"
+    return f"{hundred(e.estimate):>6.2f} {interval:>12}{sign}"
 
 
 def _need(need: LabelsNeeded, curve: LabelCurve) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.orders import order_rows, order_sentence
-from ssl_risk_rs.report.sentences import MARKS, checks, notes, short, stand_in, targets
+from ssl_risk_rs.report.sentences import checks, legend, mark, notes, short, stand_in, targets
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.provenance import Provenance
@@ -54,7 +54,7 @@ def render_one(result: Decomposition, provenance: Provenance, width: int | None 
     lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
     used = {e.grade for name, e in result.estimates.items() if _shown(result, name)} | marks_of(result)
     used |= metric_marks(result)
-    lines += [f"  {mark}     {text}" for grade, (mark, text) in MARKS.items() if grade in used]
+    lines += legend(used)
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
 
@@ -89,14 +89,14 @@ def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterat
     yield f"{'':24}{error:>13}   {f'{100 * result.method.confidence:g} % interval':^17}"
     for name in result.component_names:
         e = estimates[name]
-        mark = ""
+        note = ""
         p = result.bottleneck.probability
         if name == result.bottleneck.quantity and p is not None:
-            mark = f"← largest, P {'> 0.99' if p > 0.99 else f'= {p:.2f}'}"
+            note = f"← largest, P {'> 0.99' if p > 0.99 else f'= {p:.2f}'}"
         if name == "approx" and provenance.supervised:
-            mark = f"{mark}  twin: {short(provenance.supervised)}".strip()
+            note = f"{note}  twin: {short(provenance.supervised)}".strip()
         filled = bar(e.estimate / total if total > 0 else 0.0, columns)
-        yield _row(QUANTITIES[name].label, e, f"{filled:<{columns}} {mark}")
+        yield _row(QUANTITIES[name].label, e, f"{filled:<{columns}} {note}")
         if name == "enc_gen":
             for detail in ("enc_gen_equal_labels", "label_count", "class_mix"):
                 if detail in estimates:
@@ -120,8 +120,8 @@ def _shown(result: Decomposition, name: str) -> bool:
 
 def _row(label: str, e: Estimate, rest: str = "") -> str:
     interval = between(e.low, e.high)
-    mark = MARKS[e.grade][0] if e.grade in MARKS else " "
-    return f"  {label:<26}{hundred(e.estimate):9.2f}   {interval:<17}{mark} {rest}"
+    sign = mark(e.grade) or " "
+    return f"  {label:<26}{hundred(e.estimate):9.2f}   {interval:<17}{sign} {rest}"
 
 
 def between(low: float, high: float) -> str:

@@ -80,7 +80,7 @@ QUANTITIES: dict[str, Quantity] = {
         ),
         Quantity(
             "approx_usability", "approximation + usability", "component", {"risk_af": 1}, "train",
-            short="approx. + usab.",
+            short="approx.+usab.",
         ),
         Quantity(
             "probe_gen", "probe generalization", "component", {"risk_as": 1, "risk_af": -1}, "subset", ("subset",),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs._inference import critical_value
+from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.restricted import restricted
@@ -254,6 +254,5 @@ def _change(
         summed += own
         parts.append(float((own**2).sum()))
         degrees.append(max(count - 1, 1))
-    spread = sum(v * v / df for v, df in zip(parts, degrees, strict=True))
-    df = max(1.0, sum(parts) ** 2 / spread) if spread > 0 else math.inf
+    df = satterthwaite(zip(parts, degrees, strict=True))
     return float(weights @ errors), critical_value(confidence, df) * math.sqrt((summed**2).sum() + 1 / m**2)

@@ -11,6 +11,12 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 if TYPE_CHECKING:
     from altair import Axis, Chart, LayerChart, Scale, X
 
+__all__ = [
+    "BELOW", "COLOURS", "DASHES", "FAINT", "HEIGHT", "INK", "LETTER", "ON_DARK", "RULE", "SHAPES", "SIZE", "SOURCES",
+    "VALUE", "WIDER", "Row", "chart_of", "domain", "finished", "finite", "in_percent", "names_axis", "part_label",
+    "quoted", "room_for", "scale_of", "spread_apart", "x_axis",
+]  # fmt: skip
+
 INK, FAINT, RULE = "#1d232b", "#5b6470", "#dfe3e8"
 #: a row of data as Vega takes it: names, numbers, None
 Row: TypeAlias = dict[str, Any]
@@ -47,11 +53,13 @@ def part_label(name: str) -> str:
 
 
 def chart_of(alt: ModuleType, rows: Sequence[Row]) -> "Chart":
+    """A chart of these rows, without marks."""
     found: Chart = alt.Chart(alt.Data(values=rows))
     return found
 
 
 def x_axis(alt: ModuleType, field: str, scale: "Scale", title: str) -> "X":
+    """The level axis of a field."""
     found: X = alt.X(f"{field}:Q", scale=scale, title=title, axis=alt.Axis(tickCount=6))
     return found
 
@@ -76,15 +84,18 @@ def domain(values: Sequence[float]) -> list[float]:
 
 
 def scale_of(alt: ModuleType, values: Sequence[float]) -> "Scale":
+    """A scale of zero and these values."""
     found: Scale = alt.Scale(domain=domain([0.0, *values]), nice=False)
     return found
 
 
 def in_percent(value: float) -> float | None:
+    """A fraction in percent; None where there is none."""
     return None if math.isnan(value) else 100 * value
 
 
 def finite(value: float) -> float | None:
+    """A number that can be drawn, or None."""
     return value if math.isfinite(value) else None
 
 

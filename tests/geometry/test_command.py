@@ -83,6 +83,12 @@ def test_mistakes_are_named(files):
     assert "has other rows than a.npz" in run(a, folder / "d.npz", "--cka", code=1)
     np.savez(folder / "e.npz", X_train=made["a"][:80], y_train=y[:80], X_test=made["a"][80:], y_test=y[80:])
     assert "e.npz has 80 rows, a.npz has 90" in run(a, folder / "e.npz", "--cka", code=1)
+    # ids that are numbers tell rows apart like others, unless they count all rows of a file
+    same, ids = np.zeros(len(y), int), np.arange(1000, 1000 + len(y))
+    for name, of in (("f", ids), ("g", np.r_[ids[:90][::-1], ids[90:]])):
+        np.savez(folder / f"{name}.npz", X_train=made["a"][:90], y_train=same[:90], X_test=made["a"][90:],
+                 y_test=same[90:], sample_id_train=of[:90], sample_id_test=of[90:])  # fmt: skip
+    assert "differ first in row 0" in run(folder / "f.npz", folder / "g.npz", "--cka", code=1)
 
 
 def test_one_name_for_two_targets_is_told_apart(files):

@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64, UInt32
 
 from ssl_risk_rs._labels import encode_labels, label_vector
 from ssl_risk_rs._notes import Note, augmented_view
+from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.probes.features import Features, as_float_rows
@@ -234,16 +235,16 @@ def _same_rows(task: Task, bank: "FeatureBank") -> None:
         raise ShapeError(
             f"{bank.path} has {bank.n_rows} rows, the features have {len(task.labels)}: both need the same"
         )
-    differ = np.empty(0, np.int64)
-    if task.target is None:
-        names = bank.class_names or list(task.class_names)
-        differ = np.flatnonzero(np.array(names)[bank.labels()] != np.array(task.class_names)[task.labels])
-    ids = bank.samples["sample_id"].to_list()
-    counted = [str(row) for row in range(len(ids))]  # what a bank has where its source had no ids
-    if not differ.size and counted not in (ids, list(task.sample_ids)):
-        differ = np.flatnonzero(np.array(ids) != np.array(task.sample_ids))
-    if differ.size:
-        raise ShapeError(
-            f"{bank.path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
-            "extract both from one data set"
-        )
+    names = np.array(bank.class_names or task.class_names, object)
+    ids = bank.sample_ids()
+    refuse_other_rows(
+        str(bank.path), RowNames(names[bank.labels()], None if numbered(ids) else ids), "the features", row_names(task)
+    )
+
+
+def row_names(task: Task, rows: np.ndarray | None = None) -> RowNames:
+    """What the rows of a task are known by, or some of them."""
+    rows = np.arange(len(task.labels)) if rows is None else rows
+    labels = np.array(task.class_names, object)[task.labels[rows]] if task.target is None else None
+    every = task.sample_ids
+    return RowNames(labels, None if numbered(every) else [every[row] for row in rows.tolist()])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
@@ -210,12 +211,7 @@ def _same_rows(path: str, twin: FeatureArrays, rows: FeatureArrays | None) -> No
     y, y_rows = twin.y_train, rows.y_train
     if len(y) != len(y_rows):
         raise ShapeError(f"{path} has {len(y)} rows, the features have {len(y_rows)}: the twin needs the same rows")
-    differ = np.flatnonzero(y != y_rows)
-    counted = [str(row) for row in range(len(y))]  # ids of a file that has none
-    if not differ.size and counted not in (twin.train_ids, rows.train_ids):
-        differ = np.flatnonzero(np.array(twin.train_ids) != np.array(rows.train_ids))
-    if differ.size:
-        raise ShapeError(
-            f"{path} has other rows than the features, or another order: they differ first in row {differ[0]}; "
-            "extract both from one data set"
-        )
+    own, theirs = (
+        RowNames(arrays.y_train, None if numbered(arrays.train_ids) else arrays.train_ids) for arrays in (twin, rows)
+    )
+    refuse_other_rows(path, own, "the features", theirs)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs._same_rows import refuse_other_rows
+from ssl_risk_rs.decomposition.task import Task, row_names
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.geometry import Agreement, Geometry, SampleRows, geometry_frame, linear_cka, measure
 from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS, Split
@@ -142,13 +143,4 @@ def _same_samples(one: _Target, other: _Target) -> None:
     a, b = one.rows.rows, other.rows.rows
     if len(a) != len(b):
         raise ShapeError(f"{other.name} has {len(b)} rows, {one.name} has {len(a)}: both need the same samples")
-    names = [np.array(t.task.class_names)[t.task.labels[t.rows.rows]] for t in (one, other)]
-    differ = np.flatnonzero(names[0] != names[1])
-    ids = [[t.task.sample_ids[row] for row in t.rows.rows.tolist()] for t in (one, other)]
-    if not differ.size and ids[0] != ids[1] and not any(all(i.isdecimal() for i in of) for of in ids):
-        differ = np.array([i for i, (x, y) in enumerate(zip(*ids, strict=True)) if x != y])
-    if differ.size:
-        raise ShapeError(
-            f"{other.name} has other rows than {one.name}, or another order: they differ first in row {differ[0]}; "
-            "extract both from one data set"
-        )
+    refuse_other_rows(other.name, row_names(other.task, b), one.name, row_names(one.task, a))

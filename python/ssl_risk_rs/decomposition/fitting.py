@@ -64,6 +64,19 @@ class Fitter:
         self.report(Event("moments", detail=f"{len(rows):,} rows"))
         return self.solvers.moments(self.solver, self.features, rows, self.labels, self.n_classes, cells)
 
+    def design(
+        self, moments: "_core.Moments", cells: Sequence[int] | None = None, *, like: "_core.Design | None" = None
+    ) -> "_core.Design":
+        """Rows of these cells (default all), scaled as the method says.
+
+        like : a design of most of the rows, whose metric a logistic fit takes over; ridge has no use for it
+        """
+        like = like if self.method.probe == "logistic" else None
+        return moments.design(
+            None if cells is None else list(cells), scaling=self.method.scaling, like=like,
+            n_threads=self.method.n_threads,
+        )  # fmt: skip
+
     def _taken(self, absolute: float, design: "_core.Design") -> float:
         """A penalty as the solver takes it: for ridge at least what the sums of this design determine."""
         return max(absolute, design.alpha_floor) if self.method.probe == "ridge" else absolute

@@ -179,12 +179,8 @@ def paired_differences(
 # --- who is compared
 
 
-def _decompositions(result: Run | Decomposition) -> tuple[Decomposition, ...]:
-    return (result,) if isinstance(result, Decomposition) else result.decompositions
-
-
 def _probes(result: Run | Decomposition) -> tuple[str, ...]:
-    return tuple(d.method.probe for d in _decompositions(result))
+    return (result.method.probe,) if isinstance(result, Decomposition) else result.probes
 
 
 def _choose(results: Sequence[Run | Decomposition], labels: Sequence[str], probe: str | None) -> str:
@@ -201,12 +197,12 @@ def _choose(results: Sequence[Run | Decomposition], labels: Sequence[str], probe
 
 
 def _of_probe(result: Run | Decomposition, probe: str, label: str) -> Decomposition:
-    for d in _decompositions(result):
-        if d.method.probe == probe and not d.predicts_classes:
-            raise NotComparableError("metric", f"{label} predicts numbers or labels, and only classes are compared")
-        if d.method.probe == probe:
-            return d
-    raise NotComparableError("probe", f"{label} has no {probe} probe")
+    if probe not in _probes(result):
+        raise NotComparableError("probe", f"{label} has no {probe} probe")
+    found = result if isinstance(result, Decomposition) else result.of_probe(probe)
+    if not found.predicts_classes:
+        raise NotComparableError("metric", f"{label} predicts numbers or labels, and only classes are compared")
+    return found
 
 
 def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None) -> list[str]:

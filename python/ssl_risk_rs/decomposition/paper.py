@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs import _core
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
 from ssl_risk_rs.decomposition.settings import Settings
@@ -57,12 +56,11 @@ def paper(
     curves = _study(fitter, halves, {"af": halves.fitted, "as": halves.other, "us": halves.test})
     best = {name: best_of(curve) for name, curve in curves.items()}
 
-    design = fitter.moments(complement).design(scaling=method.scaling, n_threads=method.n_threads)
-    like = design if method.probe == "logistic" else None
+    like = design = fitter.design(fitter.moments(complement))
     of_complement = fitter.fit("complement_0", design, complement, best["as"], absolute=True)
     held = fitter.outcome(of_complement.probe, subset)
     on_test = fitter.outcome(of_complement.probe, test)
-    design = fitter.moments(train).design(scaling=method.scaling, like=like, n_threads=method.n_threads)
+    design = fitter.design(fitter.moments(train), like=like)
     fitted: dict[str, Fitted] = {}
     start: Start | None = None
     for name in sorted(("af", "us"), key=lambda name: -best[name]):
@@ -79,7 +77,7 @@ def paper(
     if twin is not None:
         beside = Fitter(twin, task.labels, task.n_classes, method, report, solvers)
         curve = _study(beside, halves, {"sup": halves.fitted})["sup"]
-        twin_design = beside.moments(train).design(scaling=method.scaling, n_threads=method.n_threads)
+        twin_design = beside.design(beside.moments(train))
         sup = beside.fit("supervised", twin_design, train, best_of(curve), absolute=True)
         of_twin = twin_of(beside, twin_design, sup.probe, np.nan, task)
         penalties["tuned_sup"] = as_penalty(curve, sup.absolute)
@@ -167,9 +165,7 @@ def _halves(task: Task) -> _Halves:
 
 def _study(fitter: Fitter, halves: _Halves, judged_on: dict[str, np.ndarray]) -> dict[str, dict[float, Tried]]:
     """Errors by penalty of probes fitted on one half, on each set of rows."""
-    design: _core.Design = fitter.moments(halves.fitted).design(
-        scaling=fitter.method.scaling, n_threads=fitter.method.n_threads
-    )
+    design = fitter.design(fitter.moments(halves.fitted))
     lowest = design.alpha_floor if fitter.method.probe == "ridge" else 0.0
     alphas = [a for a in PAPER_ALPHAS if a >= lowest] or [lowest]
     curves: dict[str, dict[float, Tried]] = {name: {} for name in judged_on}

@@ -163,7 +163,7 @@ class _Plain:
 
     def final(self, role: str, alpha: float) -> tuple["_core.LinearProbe", Fitted]:
         """The probe of all rows."""
-        design = self.moments.design(scaling=self.fitter.method.scaling, n_threads=self.fitter.method.n_threads)
+        design = self.fitter.design(self.moments)
         fitted = self.fitter.fit(role, design, self.rows, alpha)
         return fitted.probe, fitted
 

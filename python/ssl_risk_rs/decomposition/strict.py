@@ -79,8 +79,7 @@ def strict(
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     start = paths[0].start(alpha)
-    # of rows that every further fit has; ridge has no use for it
-    like = paths[0].design if method.probe == "logistic" else None
+    like = paths[0].design  # of rows that every further fit has
     del paths
 
     every = list(range(folds + subsets))
@@ -88,7 +87,7 @@ def strict(
     for j in range(subsets):
         kept = [c for c in every if c != folds + j]
         rows, own = train[cells[train] != folds + j], train[cells[train] == folds + j]
-        design = moments.design(kept, scaling=method.scaling, like=like, n_threads=method.n_threads)
+        design = fitter.design(moments, kept, like=like)
         complement = fitter.fit(f"complement_{j}", design, rows, alpha, start)
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
@@ -99,7 +98,7 @@ def strict(
         last = complement.start
         del complement  # and the steps that it remembers, which the next fit drops one by one
     del start
-    design = moments.design(every, scaling=method.scaling, like=like, n_threads=method.n_threads)
+    design = fitter.design(moments, every, like=like)
     full = fitter.fit("full", design, train, alpha, last)
     del last
     us = fitter.outcome(full.probe, test)
@@ -160,7 +159,7 @@ def union_outcome(
     `start` has seen no others, and `like` is the design of the training rows.
     """
     rows = np.sort(np.concatenate([task.train_rows, task.test_rows]))
-    design = fitter.moments(rows).design(scaling=fitter.method.scaling, like=like, n_threads=fitter.method.n_threads)
+    design = fitter.design(fitter.moments(rows), like=like)
     fitted = fitter.fit("union", design, rows, alpha, start, absolute=absolute)
     return fitter.outcome(fitted.probe, task.test_rows)
 
@@ -256,7 +255,7 @@ class Twin:
 
 def _judge_twin(features: Features, task: Task, floor: float, method: Method, report: Report, solvers: Solvers) -> Twin:
     fitter = Fitter(features, task.labels, task.n_classes, method, report, solvers)
-    design = fitter.moments(task.train_rows).design(scaling=method.scaling, n_threads=method.n_threads)
+    design = fitter.design(fitter.moments(task.train_rows))
     above, weak = floor_fits(fitter, "supervised_floor", design, task.train_rows, floor, None, None)
     return twin_of(fitter, design, weak.probe, fitter.train_error(above, task.train_rows), task)
 

@@ -104,9 +104,7 @@ class FoldPath:
         if fitter.method.probe == "ridge":  # strided: rows may be sorted by class
             self.held = np.ascontiguousarray(self.held[:: max(1, -(-len(self.held) // MAX_TUNING_ROWS))])
         self.groups = None if groups is None else groups[self.held]
-        self.design = moments.design(
-            [f for f in range(n_folds) if f != fold], scaling=fitter.method.scaling, n_threads=fitter.method.n_threads
-        )
+        self.design = fitter.design(moments, [f for f in range(n_folds) if f != fold])
         self.probes: dict[float, _core.LinearProbe] = {}
         # fits with the steps that they remember: at the weakest penalty so far, and where fewest rows are wrong
         self._weakest: tuple[float, Start] | None = None

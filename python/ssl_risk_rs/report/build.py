@@ -86,7 +86,7 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
 def _together(material: Material, called: Sequence[str]) -> list[Section | Missing]:
     runs = material.runs
     found: list[Section | Missing] = []
-    probes = [p for p in ("logistic", "ridge") if all(_has(run, p) for run in runs)]
+    probes = [p for p in ("logistic", "ridge") if all(p in run.probes for run in runs)]
     if len(runs) > 1 and not probes:
         found.append(
             Missing(
@@ -150,10 +150,6 @@ def _named(each: Section | Missing, name: str) -> Section | Missing:
 
 def _key(i: int, d: Decomposition) -> str:
     return f"run{i + 1}-{d.method.probe}"
-
-
-def _has(run: Run, probe: str) -> bool:
-    return any(d.method.probe == probe for d in run.decompositions)
 
 
 def _alike(runs: Sequence[Run]) -> bool:

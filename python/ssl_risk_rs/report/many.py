@@ -8,7 +8,7 @@ from ssl_risk_rs.report.sentences import legend, mark, short, stand_in
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.many import Curve, Entry, Layers, decomposition_of
+from ssl_risk_rs.results.many import Curve, Entry, Layers
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.run import Decomposition
 
@@ -23,9 +23,9 @@ FILLS = ("█", "▓", "▒", "░")
 def render_curve(curve: Curve, width: int | None = None) -> str:
     """For each probe: components of every run with half the width of their intervals, bars, and the steps."""
     lines: list[str] = []
-    probes = [d.method.probe for d in curve.entries[0].run.decompositions] if curve.entries else []
+    probes = curve.entries[0].run.probes if curve.entries else ()
     for probe in probes:
-        entries = [e for e in curve.entries if any(d.method.probe == probe for d in e.run.decompositions)]
+        entries = [e for e in curve.entries if probe in e.run.probes]
         lines += [*([""] if lines else []), *_curve(entries, probe)]
         steps = [s for s in curve.steps if s.probe == probe]
         if steps:
@@ -46,7 +46,7 @@ def _folded(lines: list[str], width: int | None) -> str:
 
 
 def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
-    every = [decomposition_of(e.run, probe) for e in entries]
+    every = [e.run.of_probe(probe) for e in entries]
     first = every[0]
     parts = components(supervised=all(d.supervised for d in every))  # one column where a run has no twin
     names = [*parts, "agg_risk"]
@@ -111,7 +111,7 @@ def _steps(steps: list[Comparison]) -> Iterator[str]:
 def _layers(found: Layers, probe: str) -> Iterator[str]:
     errors, best = found.fold_errors[probe], found.chosen(probe)
     entries = [e for e in found.entries if e.name in errors]
-    first = decomposition_of(entries[0].run, probe)
+    first = entries[0].run.of_probe(probe)
     where = best.run.provenance
     yield f"{len(entries)} features of {short(where.encoder)} on {where.data} · {probe} probe (strict protocol)"
     yield from stand_in(where)
@@ -119,7 +119,7 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
     wide = max(7, *(len(e.name) for e in entries))
     yield f"    {'feature':<{wide}} {'dim.':>6} {'on folds':>9} {'rank':>5} {'agg. risk':>10}   {'interval':^17}"
     for entry in entries:
-        d = decomposition_of(entry.run, probe)
+        d = entry.run.of_probe(probe)
         yield f"  {'→' if entry is best else ' '} {entry.name:<{wide}} {_layer_row(found, entry, d)}"
     yield (
         f"  → {best.name} has the fewest errors on held-out folds of the training rows. Test rows and held-out subsets "

@@ -38,7 +38,7 @@ def names(runs: Sequence[Run]) -> list[str]:
 
 def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Comparison | None) -> Section:
     """All runs as bars and as a table, in the order they were given."""
-    own = [_of(run, probe) for run in runs]
+    own = [run.of_probe(probe) for run in runs]
     parts = _common_parts(own)
     bars = [_bar(name, d, parts) for name, d in zip(called, own, strict=True)]
     one = len({run.provenance.data for run in runs}) == 1
@@ -134,7 +134,7 @@ def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
         )  # fmt: skip
     blocks: list[Block] = []
     for n, ((encoder, data), at) in enumerate(several.items()):
-        own = [_of(runs[i], probe) for i in at]
+        own = [runs[i].of_probe(probe) for i in at]
         bars = [bar_of(_layer(runs[i]), d) for i, d in zip(at, own, strict=True)]
         rows = [
             (_layer(runs[i]), percent(d.estimate("agg_risk")), *(percent(d.estimate(p)) for p in d.component_names),
@@ -170,7 +170,7 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             "shapes", title, f"A radar chart and stacked areas are read over {_LEAST} encoders or more.",
             f"ssl-risk-rs report {' '.join(map(place, runs))}" + " OTHER" * (_LEAST - len(runs)),
         )  # fmt: skip
-    own = {name: _of(run, probe) for name, run in zip(called, runs, strict=True)}
+    own = {name: run.of_probe(probe) for name, run in zip(called, runs, strict=True)}
     parts = _common_parts(list(own.values()))
     ordered = sorted(own, key=lambda name: own[name].estimate("agg_risk"))
     bars = [_bar(name, own[name], parts) for name in ordered]
@@ -198,10 +198,6 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             ),
         ),
     )  # fmt: skip
-
-
-def _of(run: Run, probe: str) -> Decomposition:
-    return next(d for d in run.decompositions if d.method.probe == probe)
 
 
 def _common_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:

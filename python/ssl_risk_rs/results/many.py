@@ -11,7 +11,7 @@ from ssl_risk_rs.results.run import Decomposition, Run
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Curve", "Entry", "EpochFrom", "Failed", "Layers", "corrected_steps", "decomposition_of"]
+__all__ = ["Curve", "Entry", "EpochFrom", "Failed", "Layers", "corrected_steps"]
 
 #: where an epoch was read: in the checkpoint itself, or in its name
 EpochFrom = Literal["file", "name"]
@@ -93,7 +93,7 @@ class Layers:
         """The entry with the least error on folds; among equals the one with fewer features, then the first."""
         errors = self.fold_errors[probe]
         among = [e for e in self.entries if e.name in errors]
-        return min(among, key=lambda e: (errors[e.name], decomposition_of(e.run, probe).sizes.features))
+        return min(among, key=lambda e: (errors[e.name], e.run.of_probe(probe).sizes.features))
 
     def rank(self, name: str, probe: str) -> int:
         """Place of a feature by error on folds; equal ones share the smallest."""
@@ -111,7 +111,7 @@ class Layers:
         for probe, errors in self.fold_errors.items():
             best = self.chosen(probe).name
             for entry in (e for e in self.entries if e.name in errors):
-                n_features = decomposition_of(entry.run, probe).sizes.features
+                n_features = entry.run.of_probe(probe).sizes.features
                 rows = {"all": entry.run.frame().filter(pl.col("probe") == probe)}
                 if entry.name == best and probe in self.unseen:
                     rows["unseen"] = replace(entry.run, decompositions=(self.unseen[probe].with_control(None),)).frame()
@@ -128,14 +128,6 @@ class Layers:
                     for which, own in rows.items()
                 ]
         return pl.concat(parts)
-
-
-def decomposition_of(run: Run, probe: str) -> Decomposition:
-    """The decomposition of one probe; KeyError if there is none."""
-    for d in run.decompositions:
-        if d.method.probe == probe:
-            return d
-    raise KeyError(probe)
 
 
 def corrected_steps(steps: Sequence[Comparison]) -> tuple[Comparison, ...]:

@@ -190,6 +190,28 @@ class Run:
         """Whether every fit reached its tolerance, or was left as clearly worse than another."""
         return all(d.converged for d in self.decompositions)
 
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Those that it has decompositions of, in their order."""
+        return tuple(d.method.probe for d in self.decompositions)
+
+    def of_probe(self, probe: str) -> Decomposition:
+        """The decomposition of a probe.
+
+        Raises
+        ------
+        KeyError if there is none.
+        """
+        for d in self.decompositions:
+            if d.method.probe == probe:
+                return d
+        raise KeyError(probe)
+
+    @property
+    def main(self) -> Decomposition:
+        """The decomposition that is told first: of the logistic probe, where there is one."""
+        return self.of_probe("logistic") if "logistic" in self.probes else self.decompositions[0]
+
     def frame(self) -> "pl.DataFrame":
         """One row for each quantity; what results.parquet holds and `--format json` prints."""
         return tidy(self.decompositions, self.provenance, "" if self.path is None else self.path.name)

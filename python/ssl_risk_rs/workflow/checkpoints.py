@@ -141,8 +141,7 @@ def _steps(entries: Sequence[Entry], say: Callable[[str], None]) -> tuple[Compar
     if len(entries) < 2:
         return ()
     found: list[Comparison] = []
-    probes = [d.method.probe for d in entries[0].run.decompositions]
-    for probe in probes:
+    for probe in entries[0].run.probes:
         try:
             found += corrected_steps([
                 compare([one.run, other.run], names=[one.name, other.name], probe=probe)

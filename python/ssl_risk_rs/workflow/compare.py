@@ -238,10 +238,9 @@ def _check_before_work(
 ) -> None:
     """Complain about what cannot be compared in the end before anything is decomposed."""
     for target, run in loaded.items():
-        has = [d.method.probe for d in run.decompositions]
         for probe in probes or ():
-            if probe not in has:
-                raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(has)}")
+            if probe not in run.probes:
+                raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(run.probes)}")
         for name in ("protocol", "scaling", "seed"):
             there = getattr(run.decompositions[0].method, name)
             if given.get(name) not in (None, there):

@@ -90,7 +90,7 @@ def explain(
     reading = reading or Reading()
     opened = [_open(target, probes, group, reading, settings or Settings(), keep, report) for target in targets]
     first = opened[0]
-    result = _main(first.run)
+    result = first.run.main
     if not result.predicts_classes:
         raise ParameterError(
             f"{first.name} predicts numbers or labels, and what explain says is of predicted classes: ssl-risk-rs "
@@ -162,10 +162,6 @@ def _features_of(run: Run) -> tuple[Task | None, NoGap | None]:
         return None, NoGap.BANK_GONE
 
 
-def _main(run: Run) -> Decomposition:
-    return next((d for d in run.decompositions if d.method.probe == "logistic"), run.decompositions[0])
-
-
 def _untrained(provenance: Provenance) -> bool:
     """Whether the encoder's name says that its weights are random, or that it has none."""
     if provenance.encoder in BUNDLED:
@@ -207,7 +203,7 @@ def _layers(opened: Sequence[_Target]) -> tuple[Layer, ...]:
     names = [t.feature or Path(t.name.split(",")[0]).name for t in opened]
     if len(set(names)) < len(names):
         names = [f"{name} ({t.name})" for name, t in zip(names, opened, strict=True)]
-    results = [_main(t.run) for t in opened]
+    results = [t.run.main for t in opened]
     return compare_layers(results, names)
 
 

@@ -24,7 +24,7 @@ from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
 from ssl_risk_rs.events import Report, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_banks
-from ssl_risk_rs.results.many import Entry, Failed, Layers, decomposition_of
+from ssl_risk_rs.results.many import Entry, Failed, Layers
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.many import Item, RunFolder, run_each
@@ -123,7 +123,7 @@ def choose_layer(entries: Sequence[Entry], failed: Sequence[Failed] = ()) -> Lay
         for d in entry.run.decompositions:
             errors.setdefault(d.method.probe, {})[entry.name] = fold_error(d)
     found = Layers(tuple(entries), errors, failed=tuple(failed))
-    unseen = {probe: on_unseen_rows(decomposition_of(found.chosen(probe).run, probe)) for probe in errors}
+    unseen = {probe: on_unseen_rows(found.chosen(probe).run.of_probe(probe)) for probe in errors}
     return replace(found, unseen=unseen)
 
 

@@ -240,13 +240,11 @@ def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: 
     on_subset: list[Outcome] = []
     on_test: list[Outcome] = []
     for j in range(d.sizes.subsets):
-        design = moments.design(
-            [c for c in every if c != folds + j], scaling=d.method.scaling, n_threads=d.method.n_threads
-        )
+        design = fitter.design(moments, [c for c in every if c != folds + j])
         probe = fitter.fit(f"complement_{j}", design, rows, alpha).probe
         on_subset.append(fitter.outcome(probe, in_subset[own_cells == folds + j]))
         on_test.append(fitter.outcome(probe, test))
-    whole = moments.design(list(every), scaling=d.method.scaling, n_threads=d.method.n_threads)
+    whole = fitter.design(moments, every)
     full = fitter.fit("full", whole, rows, alpha).probe
     return {
         "risk_as": in_row_order(on_subset, judged.subset).error,

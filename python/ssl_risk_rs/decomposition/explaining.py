@@ -94,9 +94,7 @@ def beside_control(result: Decomposition, names: tuple[str, str]) -> tuple[Diffe
 def spread_of(features: Features, rows: np.ndarray) -> Spread:
     """How `rows` of a representation fill its space, on a strided sample of them."""
     sample = np.ascontiguousarray(rows[:: max(1, -(-len(rows) // SPREAD_ROWS))])
-    x = np.empty((len(sample), features.n_features), features.dtype)
-    features.read_into(sample, x)
-    wide = x.astype(np.float64)
+    wide = features.read(sample).astype(np.float64)
     mean = wide.mean(0)
     wide -= mean
     variance = np.square(wide).mean(0)

@@ -26,7 +26,6 @@ from ssl_risk_rs.decomposition.shotfits import DrawFit, Shot, fit_shot, fold_row
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
-from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, ShotOutcomes, parse_shots
@@ -221,24 +220,9 @@ class _Drawing:
         judged = min(1, n_folds) if self.one_fold else n_folds
         self.folds, self.folds_judged = max(self.folds, n_folds), max(self.folds_judged, judged)
         self.cut_groups |= cut
-        shot = Shot(_gather(task.features, rows), labels, folds, n_folds, groups)
+        shot = Shot(task.features.read(rows, n_threads=1), labels, folds, n_folds, groups)
         role = f"{self.plan.size.name}_draw_{draw}"
         return fit_shot(shot, task.n_classes, self.method, role, judged, self._listen)
-
-
-def _gather(features: Features, rows: np.ndarray) -> np.ndarray:
-    """A copy of some rows, in the type they are stored in."""
-    source = features.source
-    if isinstance(source, _core.Bank):
-        return np.ascontiguousarray(source.read(rows.astype(np.uint64), dtype=source.dtype, n_threads=1))
-    ends = np.cumsum([len(block) for block in source])
-    block_of = np.searchsorted(ends, rows, side="right")
-    dtype = np.result_type(*source)
-    found = np.empty((len(rows), features.n_features), dtype)
-    for i, block in enumerate(source):
-        own = block_of == i
-        found[own] = block[rows[own] - (ends[i] - len(block))]
-    return found
 
 
 def _judge(fitter: Fitter, probes: "list[_core.LinearProbe]", rows: np.ndarray) -> np.ndarray:

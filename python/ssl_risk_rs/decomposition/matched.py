@@ -45,7 +45,7 @@ class _Axes:
         found = np.empty((features.n_rows, self.directions.shape[1]), np.float32)
         for start in range(0, features.n_rows, BLOCK):
             rows = np.arange(start, min(start + BLOCK, features.n_rows))
-            found[rows] = (_read(features, rows) - self.mean) @ self.directions
+            found[rows] = (features.read(rows).astype(np.float64) - self.mean) @ self.directions
         return found
 
 
@@ -123,22 +123,10 @@ def _unjudged_rows(task: Task, result: Decomposition) -> np.ndarray:
     return task.train_rows[judged.fold >= 0]
 
 
-def _read(features: Features, rows: np.ndarray) -> np.ndarray:
-    """Rows of features as float64, in the order of `rows`, which ascend."""
-    if not isinstance(features.source, list):
-        return np.asarray(features.source.read(rows.astype(np.uint64)), np.float64)
-    parts, start = [], 0
-    for block in features.source:
-        inside = rows[(rows >= start) & (rows < start + len(block))] - start
-        parts.append(block[inside].astype(np.float64))
-        start += len(block)
-    return np.concatenate(parts)
-
-
 def _mean(features: Features, rows: np.ndarray) -> np.ndarray:
     total = np.zeros(features.n_features)
     for start in range(0, len(rows), BLOCK):
-        total += _read(features, rows[start : start + BLOCK]).sum(0)
+        total += features.read(rows[start : start + BLOCK]).astype(np.float64).sum(0)
     return total / len(rows)
 
 
@@ -147,7 +135,7 @@ def _leading(features: Features, rows: np.ndarray) -> _Axes:
     mean = _mean(features, rows)
     products = np.zeros((features.n_features, features.n_features))
     for start in range(0, len(rows), BLOCK):
-        centred = _read(features, rows[start : start + BLOCK]) - mean
+        centred = features.read(rows[start : start + BLOCK]).astype(np.float64) - mean
         products += centred.T @ centred
     _, vectors = np.linalg.eigh(products / len(rows))
     return _Axes(mean, vectors[:, ::-1])

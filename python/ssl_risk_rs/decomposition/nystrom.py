@@ -102,7 +102,7 @@ class _Kernel:
         keys = sample_keys([task.sample_ids[r] for r in rows.tolist()], seed)
         count = n_landmarks(len(task.train_rows))
         chosen = np.sort(rows[np.argsort(keys, kind="stable")[:count]])
-        x = _read(task.features, chosen)
+        x = task.features.read(chosen).astype(np.float64)
         mean, scale = x.mean(0), x.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         landmarks = (x - mean) / scale
@@ -120,17 +120,11 @@ class _Kernel:
         found = np.empty((features.n_rows, d + len(self.landmarks)), np.float32)
         for start in range(0, features.n_rows, BLOCK):
             rows = np.arange(start, min(start + BLOCK, features.n_rows), dtype=np.uint32)
-            x = _read(features, rows)
+            x = features.read(rows).astype(np.float64)
             found[rows, :d] = x
             kernel = np.exp(-_squared((x - self.mean) / self.scale, self.landmarks) / (2 * self.bandwidth**2))
             found[rows, d:] = kernel @ self.root
         return found
-
-
-def _read(features: Features, rows: np.ndarray) -> np.ndarray:
-    x = np.empty((len(rows), features.n_features), features.dtype)
-    features.read_into(rows, x)
-    return x.astype(np.float64)
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:

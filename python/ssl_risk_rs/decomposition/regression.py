@@ -139,9 +139,7 @@ class _Ridge:
         step = max(1, BLOCK_BYTES // (8 * d))
         for begin in range(0, len(rows), step):
             block = np.ascontiguousarray(rows[begin : begin + step])
-            x = np.empty((len(block), d), self.features.dtype)
-            self.features.read_into(block, x)
-            yield block, x.astype(np.float64)
+            yield block, self.features.read(block).astype(np.float64)
 
 
 def _solve(covariance: np.ndarray, alpha: float, cross: np.ndarray) -> np.ndarray:

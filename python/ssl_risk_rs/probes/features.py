@@ -47,6 +47,12 @@ class Features:
         """
         _core.read_rows(self.source, np.ascontiguousarray(rows, np.uint32), out, n_threads=n_threads)
 
+    def read(self, rows: np.ndarray, *, n_threads: int | None = None) -> np.ndarray:
+        """A copy of `rows`, uint32 (m,), as they are stored: (m, n_features) of `dtype`; see `read_into`."""
+        out = np.empty((len(rows), self.n_features), self.dtype)
+        self.read_into(rows, out, n_threads=n_threads)
+        return out
+
     @classmethod
     def of_arrays(cls, *blocks: np.ndarray) -> "Features":
         """Rows of arrays that have the same features, checked by `as_float_rows`."""

@@ -65,9 +65,7 @@ class Holder:
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Some rows, (m, n_features): a sample, never all."""
-        out = np.empty((len(rows), self.features.n_features), self.features.dtype)
-        self.features.read_into(self._rows(rows), out)
-        return out
+        return self.features.read(self._rows(rows))
 
     def moments(
         self,

@@ -227,10 +227,7 @@ def _positions(ids: np.ndarray, task: Task, rows: np.ndarray, folder: Path) -> n
 
 
 def _save_rows(task: Task, train: np.ndarray, test: np.ndarray, scratch: Path) -> Path:
-    arrays = {}
-    for name, rows in (("train", train), ("test", test)):
-        arrays[name] = np.empty((len(rows), task.features.n_features), task.features.dtype)
-        task.features.read_into(rows, arrays[name])
+    arrays = {name: task.features.read(rows) for name, rows in (("train", train), ("test", test))}
     np.savez(scratch / "features.npz", allow_pickle=False, **arrays)
     return scratch / "features.npz"
 

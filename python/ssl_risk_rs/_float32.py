@@ -4,8 +4,10 @@ import numpy as np
 
 from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["drawn", "refuse_lost_spread", "refuse_masked", "refuse_overflow"]
+__all__ = ["FLOAT16_MAX", "drawn", "refuse_lost_spread", "refuse_masked", "refuse_overflow"]
 
+#: largest number of float16
+FLOAT16_MAX = 65504.0
 #: rows, evenly drawn, that tell a feature's spread: the standard deviation of so many is known to 1 %
 SAMPLE_ROWS = 4096
 #: a feature whose standard deviation is fewer steps of float32 than this, and whose values merge, has lost its spread

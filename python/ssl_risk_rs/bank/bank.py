@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._files import publish_exclusive
+from ssl_risk_rs._float32 import FLOAT16_MAX
 from ssl_risk_rs._limits import check_threads
 from ssl_risk_rs.bank.header import BankDocument, BankHeader, header_of
 from ssl_risk_rs.bank.samples import (
@@ -42,7 +43,6 @@ __all__ = ["FeatureBank", "PartArrays", "fits_float16", "in_float16_range", "is_
 
 #: data of a part's `.npy` files begin here (docs/bank-format.md)
 HEADER_BYTES = 128
-FLOAT16_MAX = 65504.0
 #: damaged blocks that a message lists
 LISTED = 20
 

@@ -1,8 +1,7 @@
 """How several runs of one line leave: checkpoints as a curve, features of one encoder as a table."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -44,7 +43,7 @@ def run_checkpoints(
     elif ending.form == "csv":
         opt.print_rows(curve.frame().to_dicts() if curve.entries else [], "csv")
     else:
-        _print_json({
+        opt.print_json({
             "runs": files["curve.parquet"].to_dicts() if curve.entries else [],
             "steps": files["steps.parquet"].to_dicts() if curve.steps else [],
             "failed": [{"name": f.name, "reason": f.reason} for f in curve.failed],
@@ -73,7 +72,7 @@ def run_layers(
     if ending.form == "csv":
         opt.print_rows(found.frame().to_dicts() if found.entries else [], "csv")
     elif ending.form == "json":
-        _print_json({
+        opt.print_json({
             "features": found.frame().to_dicts() if found.entries else [],
             "chosen": {probe: found.chosen(probe).name for probe in found.fold_errors},
             "failed": [{"name": f.name, "reason": f.reason} for f in found.failed],
@@ -99,12 +98,6 @@ def _write(folder: Path, frames: "dict[str, pl.DataFrame]") -> None:
 
     for name, frame in frames.items():
         publish(folder / name, frame.write_parquet)
-
-
-def _print_json(value: Any) -> None:
-    from ssl_risk_rs.results._json import to_json
-
-    opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _end(found: "Curve | Layers", folder: Path, files: list[str], ending: Ending) -> None:

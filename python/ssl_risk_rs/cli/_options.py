@@ -1,5 +1,6 @@
 """Options that several commands share, and how commands speak to the user."""
 
+import json
 import math
 import os
 import shlex
@@ -40,6 +41,7 @@ __all__ = [
     "named_data",
     "offline_option",
     "prepared_model",
+    "print_json",
     "print_rows",
     "refuse_encoding",
     "refuse_shard",
@@ -410,14 +412,17 @@ def _showable(text: str, stream: Any) -> str:
     return text
 
 
+def print_json(value: Any) -> None:
+    """A document of plain values, or of what `to_json` makes plain; NaN is null."""
+    from ssl_risk_rs.results._json import to_json
+
+    show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
 def print_rows(rows: list[dict[str, Any]], form: str) -> None:
     """Rows with the same keys on stdout, as aligned columns, JSON or CSV."""
     if form == "json":
-        import json
-
-        from ssl_risk_rs.results._json import to_json
-
-        show(json.dumps(to_json(rows), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(rows)
         return
     columns = list(rows[0]) if rows else []
     cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]

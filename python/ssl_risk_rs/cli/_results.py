@@ -159,7 +159,7 @@ class Ending:
         tuning = sum(shot.tuning_missed for d in run.decompositions for shot in d.shots)
         if tuning:
             opt.say(f"{tuning} fits that tuned few-shot penalties did not reach their tolerance.")
-        unproven = [f for d, f in fits if f.stop in ("estimated", "error_estimated") and (f.gap or 0) > d.method.tol]
+        unproven = [f for d, f in fits if f.unproven(d.method.tol)]
         if self.strict_convergence and (missed or unproven):
             raise click.ClickException(
                 f"{len(missed) + len(unproven)} fits have no proof of their tolerance (--strict-convergence); the run "

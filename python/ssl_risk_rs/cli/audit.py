@@ -1,6 +1,5 @@
 """`ssl-risk-rs data audit`."""
 
-import json
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -82,7 +81,7 @@ def audit(
     if form == "csv":
         opt.print_rows(found.frame().to_dicts(), form)
     elif form == "json":
-        opt.show(json.dumps(_document(found), indent=2, ensure_ascii=False, allow_nan=False))
+        opt.print_json(_document(found))
     else:
         opt.show("\n".join(_lines(found, opt.width() or PAGE)))
         return

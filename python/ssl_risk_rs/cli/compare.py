@@ -1,6 +1,5 @@
 """`ssl-risk-rs compare`."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -124,7 +123,6 @@ def compare(
 
 def _print_matched(form: str, text: str, rows: "pl.DataFrame", parts: "pl.DataFrame", called: str) -> None:
     """Encoders at equal dimension, or with equal numbers of rows: `rows` are `called` so in JSON."""
-    from ssl_risk_rs.results._json import to_json
 
     if form == "table":
         opt.show(text)
@@ -132,7 +130,7 @@ def _print_matched(form: str, text: str, rows: "pl.DataFrame", parts: "pl.DataFr
         opt.print_rows(rows.to_dicts(), form)
     else:
         value = {"parts": parts.to_dicts(), called: rows.to_dicts()}
-        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+        opt.print_json(value)
 
 
 def _print(found: "Compared", form: str) -> None:
@@ -148,8 +146,7 @@ def _print(found: "Compared", form: str) -> None:
         for note in notes:
             opt.say(note)
         return
-    from ssl_risk_rs.results._json import to_json
 
     ranks = [row for each in found.comparisons for row in each.rank_frame().to_dicts()]
     value = {"differences": rows, "ranks": ranks, "notes": notes}
-    opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+    opt.print_json(value)

@@ -1,6 +1,5 @@
 """`ssl-risk-rs explain`."""
 
-import json
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -74,7 +73,6 @@ def explain(
 
 def _print(found: "Explanation", form: str) -> None:
     from ssl_risk_rs.report.explanation import render_explanation, verdict_sentences
-    from ssl_risk_rs.results._json import to_json
 
     if form == "table":
         opt.show(render_explanation(found, opt.width()))
@@ -84,4 +82,4 @@ def _print(found: "Explanation", form: str) -> None:
             opt.say(sentence)
     else:
         value = {**found.to_dict(), "sentences": verdict_sentences(found), "rows": found.frame().to_dicts()}
-        opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+        opt.print_json(value)

@@ -1,7 +1,5 @@
 """`ssl-risk-rs paper`: the published table of 169 encoders."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +150,7 @@ def _show_encoder(table: "Published", name: str, form: str) -> None:
         opt.print_rows(found.standings.to_dicts(), form)
         return
     faults = table.faults.filter(table.faults["encoder"] == name).to_dicts()
-    _print_json({"encoder": name, "row": row, "faults": faults, **_place(found)})
+    opt.print_json({"encoder": name, "row": row, "faults": faults, **_place(found)})
 
 
 def _show_run(
@@ -173,7 +171,7 @@ def _show_run(
     elif form == "csv":
         opt.print_rows([row for each in found for row in _rows(each)], form)
     else:
-        _print_json(
+        opt.print_json(
             [
                 {
                     "encoder": each.encoder,
@@ -210,9 +208,3 @@ def _place(found: "Place") -> dict[str, list[dict[str, Any]]]:
         "nearest": found.nearest.to_dicts(),
         "residuals": found.residuals.to_dicts(),
     }
-
-
-def _print_json(value: Mapping[str, Any] | list[dict[str, Any]]) -> None:
-    from ssl_risk_rs.results._json import to_json
-
-    opt.show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,6 +1,5 @@
 """`ssl-risk-rs stats`."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -98,7 +97,7 @@ def stats(
     if form == "csv":
         opt.print_rows(rows, form)
     elif form == "json":
-        opt.show(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False))
+        opt.print_json(rows)
     else:
         opt.show("\n".join(_lines(found, opt.width() or PAGE)))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_risk_rs._float32 import FLOAT16_MAX
 from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.errors import BankError
 from ssl_risk_rs.extraction.shard import Shard, missing_in
@@ -27,8 +28,6 @@ WAITING = 4
 
 #: name of the part that an extraction without shard writes
 PART = "extract"
-
-FLOAT16_MAX = 65504.0
 
 
 class Float16Overflow(Exception):

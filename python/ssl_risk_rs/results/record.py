@@ -7,10 +7,12 @@ from typing import Literal
 from ssl_risk_rs._limits import Scaling
 from ssl_risk_rs.results.quantities import Order
 
-__all__ = ["Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Sizes"]
+__all__ = ["Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Sizes", "Stop"]
 
 Probe = Literal["logistic", "ridge"]
 Protocol = Literal["strict", "paper"]
+#: rule that ended a fit; "left": it only tuned, and was clearly worse than another before its end
+Stop = Literal["certified", "estimated", "error_estimated", "stalled", "max_passes", "left", "closed_form"]
 #: what errors are: the 0-1 error of classes, 1 − R² of numbers, 1 − AUROC of labels
 Headline = Literal["error", "r2", "auroc"]
 
@@ -111,15 +113,14 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class FitRecord:
-    """What is known of one fit; `alpha` as the solver took it, `stop` the rule that ended it, or "left": a fit that
-    only tuned and was clearly worse than another before its end."""
+    """What is known of one fit; `alpha` as the solver took it, `stop` the rule that ended it."""
 
     role: str
-    probe: str
+    probe: Probe
     alpha: float
     n: int
     converged: bool
-    stop: str
+    stop: Stop
     passes: float
     reduced_passes: float
     gap: float | None
@@ -130,6 +131,10 @@ class FitRecord:
     def missed(self) -> bool:
         """Whether it ended before what was wanted of it."""
         return not self.converged and self.stop != "left"
+
+    def unproven(self, tol: float) -> bool:
+        """Whether an estimate ended it, and no bound shows that it is within a tolerance of its minimum."""
+        return self.stop in ("estimated", "error_estimated") and (self.gap or 0.0) > tol
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs._float32 import drawn, refuse_lost_spread
+from ssl_risk_rs._float32 import FLOAT16_MAX, drawn, refuse_lost_spread
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
 
 __all__ = ["FeatureBlock", "check_matrix"]
 
 #: values converted at a time: 16 MB of float32
 CHUNK_VALUES = 4 << 20
-FLOAT16_MAX = 65504.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,12 +35,11 @@ from ssl_risk_rs.results.compare import (
     common_rows,
     rank_intervals,
 )
-from ssl_risk_rs.results.quantities import QUANTITIES, Quantity, components
+from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["common_probes", "compare", "dimension_parts", "paired_differences"]
 
-_DETAILS = ("enc_gen_equal_labels", "label_count", "class_mix")
 _TOTAL = "agg_risk"
 
 
@@ -96,7 +95,7 @@ def compare(
     supervised = all(d.supervised for d in chosen)
     family = (*components(supervised=supervised), _TOTAL)
     known = set.intersection(*(set(e.rows.names) for e in encoders))
-    details = [name for name in _DETAILS if known.issuperset(QUANTITIES[name].weights)]
+    details = [name for name in DETAILS if known.issuperset(QUANTITIES[name].weights)]
     order = [*components(supervised=supervised), *details, _TOTAL]
     pairs = {(i, j): Contrast.of((encoders[i], encoders[j]), (-1, 1)) for i, j in combinations(range(len(encoders)), 2)}
     found = [

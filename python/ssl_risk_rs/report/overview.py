@@ -11,7 +11,7 @@ from ssl_risk_rs.report.sentences import MARKS, checks, mark, notes, short, targ
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.provenance import Provenance
-from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["bar_of", "components", "facts", "figure", "mark_notes", "name_of", "verdict"]
@@ -175,7 +175,7 @@ def _table(run: Run, result: Decomposition) -> Table:
         e = result.estimates[name]
         add(QUANTITIES[name].label, e, e.estimate / total if total > 0 else None)
         if name == "enc_gen":
-            for detail in ("enc_gen_equal_labels", "label_count", "class_mix"):
+            for detail in DETAILS:
                 if detail in result.estimates:
                     minor.add(len(rows))
                     add(f"of it, {QUANTITIES[detail].label}", result.estimates[detail], None)

@@ -11,7 +11,7 @@ from ssl_risk_rs.report.sentences import checks, legend, mark, notes, short, sta
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.provenance import Provenance
-from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["bar", "between", "folded", "render", "render_one"]
@@ -98,7 +98,7 @@ def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterat
         filled = bar(e.estimate / total if total > 0 else 0.0, columns)
         yield _row(QUANTITIES[name].label, e, f"{filled:<{columns}} {note}")
         if name == "enc_gen":
-            for detail in ("enc_gen_equal_labels", "label_count", "class_mix"):
+            for detail in DETAILS:
                 if detail in estimates:
                     yield _row(f"  {QUANTITIES[detail].label}", estimates[detail])
     yield f"  {'─' * 56}"

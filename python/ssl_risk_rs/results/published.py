@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs._corrections import OTHER_CHECKPOINT, RISK_AF, corrections
+from ssl_risk_rs._corrections import OTHER_CHECKPOINT, corrections, unclipped
 from ssl_risk_rs.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ FEW_SHOT = ("risk_30_shots", "risk_1_percent", "risk_5_shots", "risk_3_shots")
 RISKS = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk", *FEW_SHOT)
 #: of intervals that are told of published numbers
 CONFIDENCE = 0.95
-#: rounding of the sum of four float64 percentages
-_SUMS = 1e-9
 
 
 class Fault(str, Enum):
@@ -177,21 +175,15 @@ def _mended(
     if approx == 0:
         reason = "the authors assume 0 for networks this large; it was not measured"
         yield "approx", approx, approx, Fault.ASSUMED, reason
-    excess = approx + usability + probe_gen + enc_gen - total
-    if abs(excess) <= _SUMS * max(1.0, total):
-        return
-    # an error rate such as approx is never negative, so it was never clipped
-    clipped = [name for name in ("usability", "probe_gen", "enc_gen") if row[name] == 0]
-    if excess > 0 and len(clipped) == 1:
-        reason = "the authors set negative components to 0; this value makes the four sum to the total again"
-        yield clipped[0], 0.0, -excess, Fault.CLIPPED, reason
-    elif excess > 0 and clipped == ["usability", "enc_gen"] and encoder in RISK_AF:
-        risk_af = RISK_AF[encoder]
-        reason = "the authors set two negative components to 0; their earlier table tells R_AF, and with it both"
-        yield "usability", 0.0, risk_af - approx, Fault.CLIPPED, reason
-        yield "enc_gen", 0.0, total - probe_gen - risk_af, Fault.CLIPPED, reason
-    else:
+    parts = {"approx": approx, "usability": usability, "probe_gen": probe_gen, "enc_gen": enc_gen}
+    found = unclipped(encoder, parts, total)
+    if found is None:
         raise DataError(f"the components of {encoder} do not sum to its total, and the table does not tell why")
+    reason = "the authors set negative components to 0; this value makes the four sum to the total again"
+    if len(found) > 1:
+        reason = "the authors set two negative components to 0; their earlier table tells R_AF, and with it both"
+    for name, value in found.items():
+        yield name, 0.0, value, Fault.CLIPPED, reason
 
 
 def _correct(names: Sequence[str], typed: dict[str, list[object]], faults: list[dict[str, object]]) -> None:

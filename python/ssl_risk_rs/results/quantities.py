@@ -6,6 +6,7 @@ from typing import Literal
 
 __all__ = [
     "BASE",
+    "DETAILS",
     "IN_SAMPLE",
     "PROBE_RISKS",
     "QUANTITIES",
@@ -120,6 +121,9 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("agg_risk", "aggregated risk", "total", {"risk_us": 1}, "test", short="total"),
     )
 }  # fmt: skip
+
+#: parts of encoder generalization, and what lies beside it
+DETAILS = tuple(name for name, q in QUANTITIES.items() if q.kind == "detail")
 
 
 def components(*, supervised: bool, order: Order = "paper") -> tuple[str, ...]:

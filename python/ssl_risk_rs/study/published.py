@@ -11,7 +11,7 @@ from typing import Literal
 
 import polars as pl
 
-from ssl_risk_rs._corrections import OTHER_CHECKPOINT, RISK_AF
+from ssl_risk_rs._corrections import OTHER_CHECKPOINT, RISK_AF, unclipped
 from ssl_risk_rs._corrections import Correction as WrongCell
 from ssl_risk_rs._corrections import corrections as wrong_cells
 from ssl_risk_rs.errors import DataError
@@ -45,10 +45,6 @@ _FLAGS = (
     "is_industry",
     "is_our_extract",
 )
-
-#: sum of the four published components minus the aggregated risk below which nothing was clipped, in percent: sums of
-#: doubles near 30 differ by some 1e-14, the smallest clipped amount is 0.09
-_CLIPPED = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,21 +198,14 @@ def _corrections(frame: pl.DataFrame) -> Iterator[Correction]:
 
 def _clipped(name: str, row: dict[str, float | None]) -> Iterator[Correction]:
     """Components that were negative and stand as 0: the aggregated risk tells what they were."""
-    parts = {part: row[part] for part in ("approx", "usability", "probe_gen", "enc_gen")}
-    values = [value for value in parts.values() if value is not None]
+    names = ("approx", "usability", "probe_gen", "enc_gen")
+    parts = {part: 100 * value for part in names if (value := row[part]) is not None}
     total = row["agg_risk"]
-    if len(values) < len(parts) or total is None or sum(values) - total <= _CLIPPED / 100:
+    if len(parts) < len(names) or total is None:
         return
     reason = "it had been set to 0; with this value the components sum to the aggregated risk"
-    zero = [part for part in ("usability", "probe_gen", "enc_gen") if parts[part] == 0]  # approximation is an error
-    known: dict[str, float] = {}
-    if len(zero) == 1:
-        known = {zero[0]: total - sum(values)}
-    elif risk_af := RISK_AF.get(name.lower()):
-        approx, _, probe_gen, _ = values
-        known = {"usability": risk_af / 100 - approx, "enc_gen": total - probe_gen - risk_af / 100}
-    for part, value in known.items():
-        yield Correction(name, part, "0.0", repr(value), reason, "clipped")
+    for part, percent in (unclipped(name, parts, 100 * total) or {}).items():
+        yield Correction(name, part, "0.0", repr(percent / 100), reason, "clipped")
 
 
 def _apply(frame: pl.DataFrame, found: list[Correction]) -> pl.DataFrame:

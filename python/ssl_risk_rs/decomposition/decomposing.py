@@ -73,7 +73,8 @@ def decompose(
     Parameters
     ----------
     features : FeatureBank (or what `extract` gives, if it is one), or array of shape (n_train, n_features)
-        Representations; float16 and float32 are used as they lie, other numbers are converted to float32.
+        Representations; float16 and float32 are used as they lie, other numbers are converted to float32. Wherever
+        arrays are taken, PyTorch tensors of any device are.
     y : array of shape (n_train,); X_test : (n_test, n_features); y_test : (n_test,)
         With arrays only. A label is a name: whole numbers or text. Every test class needs a training row. Arrays
         (n_train, k), (n_test, k) are k numbers a row, or k labels of 0 and 1, which a ridge probe predicts.

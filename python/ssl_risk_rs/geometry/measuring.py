@@ -58,7 +58,7 @@ def stats(
     Parameters
     ----------
     features : FeatureBank, or array of shape (n, d)
-        float16 and float32 are used as they lie, other numbers are converted to float32.
+        float16 and float32 are used as they lie, other numbers are converted to float32. PyTorch tensors are taken too.
     y : array of shape (n,), optional
         With arrays only. Labels of the rows; without them the statistics of classes are left out.
     views : further views of the same samples, row by row

@@ -13,7 +13,7 @@ from typing import Literal
 
 __all__ = [
     "OFFLINE", "beside", "cache_folder", "is_offline", "passing_kind", "publish", "publish_exclusive", "remove_folder",
-    "replace_folder",
+    "replace_folder", "user_cache",
 ]  # fmt: skip
 
 #: environment variable that forbids downloads, as --offline does
@@ -34,6 +34,11 @@ def cache_folder() -> Path:
     """Where files are kept that can be made or fetched again: `$SSL_RISK_CACHE`, else the user's cache folder."""
     if folder := os.environ.get("SSL_RISK_CACHE"):
         return Path(folder).expanduser()
+    return user_cache()
+
+
+def user_cache() -> Path:
+    """The package's folder where the system keeps the user's caches."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "ssl-risk-rs"
     if sys.platform == "win32":

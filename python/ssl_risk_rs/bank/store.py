@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from ssl_risk_rs._files import publish, remove_folder
+from ssl_risk_rs._files import publish, remove_folder, user_cache
 from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import FeatureBank, is_bank
 from ssl_risk_rs.errors import BankError, ParameterError
@@ -239,10 +238,4 @@ def _part_at_work(folder: Path) -> str | None:
 def _default_root() -> Path:
     if root := os.environ.get(STORE_VARIABLE):
         return Path(root).expanduser()
-    if sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "ssl-risk-rs" / "banks"
+    return user_cache() / "banks"

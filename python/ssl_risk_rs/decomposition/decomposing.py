@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, each_once
 from ssl_risk_rs.decomposition.fewshot import few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
@@ -203,7 +203,7 @@ def decompose_task(
         bottleneck=find_bottleneck(found, judged.floor, seed=method.seed, order=method.order),
         floor=judged.floor,
         fits=judged.fits,
-        notes=tuple(note for i, note in enumerate(notes) if note not in notes[:i]),
+        notes=tuple(each_once(notes)),
         seconds=time.perf_counter() - began,
         judgements=judged.judgements,
         metrics=metrics,

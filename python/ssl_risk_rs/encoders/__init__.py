@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from ssl_risk_rs.encoders.sources import build, describe, list_names
-from ssl_risk_rs.encoders.spec import EncoderSpec
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
 from ssl_risk_rs.errors import EncoderError, ParameterError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _needs_torch(name: str) -> Iterator[None]:
 def create_encoder(
     name: str,
     *,
-    layers: "str | list[str] | tuple[str, ...] | None" = None,
+    layers: Layers = None,
     pool: str | None = None,
     img_size: int | None = None,
     match: Literal["name", "order"] = "name",

@@ -3,11 +3,15 @@
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TypeAlias
 
 from ssl_risk_rs._identity import data_id
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderSpec", "choose_features", "may_be_several", "nearest"]
+__all__ = ["EncoderSpec", "Layers", "choose_features", "may_be_several", "nearest"]
+
+#: layers or features as a caller names them
+Layers: TypeAlias = str | list[str] | tuple[str, ...] | None
 
 #: mean and standard deviation of ImageNet's training pixels (RGB, in [0, 1]), as most checkpoints use them
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -88,9 +92,7 @@ def may_be_several(layer: str | None, pool: str | None) -> bool:
     return "," in (pool or "") or layer == "all" or bool(set("*?[") & set(layer or ""))
 
 
-def choose_features(
-    offered: tuple[str, ...], layers: "str | list[str] | tuple[str, ...] | None", pool: str | None
-) -> tuple[str, ...]:
+def choose_features(offered: tuple[str, ...], layers: Layers, pool: str | None) -> tuple[str, ...]:
     """Turn `layers` and `pool` into names among `offered`.
 
     A layer is "last", a layer's name, a pattern ("blocks.*"; "all" is every layer), or a full feature name; `pool`

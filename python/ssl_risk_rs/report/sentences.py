@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs._notes import Note, Values, each_once
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.compare import RANK_DIGITS
 from ssl_risk_rs.results.estimate import Grade
@@ -157,4 +157,4 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
         said.append(Note("floor_sensitivity", values))
     if "risk_af_midpoint" in result.estimates:
         said.append(Note("midpoint", {"midpoint": 100 * result.estimate("risk_af_midpoint")}))
-    return [note for i, note in enumerate(said) if note not in said[:i]]
+    return each_once(said)

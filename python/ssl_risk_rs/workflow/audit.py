@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ssl_risk_rs._inference import critical_value, satterthwaite
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, each_once
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.decomposition.scores import common_groups
@@ -199,7 +199,7 @@ def audit_task(
         decomposition=result,
         changes=changes,
         wrong=wrong,
-        notes=tuple({note.sentence(): note for note in notes}.values()),
+        notes=tuple(each_once(notes)),
     )
 
 

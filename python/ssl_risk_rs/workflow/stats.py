@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, each_once
 from ssl_risk_rs._same_rows import refuse_other_rows
 from ssl_risk_rs.decomposition.task import Task, row_names
 from ssl_risk_rs.errors import ParameterError, ShapeError
@@ -109,7 +109,7 @@ def measure_targets(
         agreements.append(Agreement(one_name, other_name, one.data, split, value, len(one.rows.rows)))
     beside = ("groups_unused", "augmented_view")  # no probe is fitted, and views are what was asked for
     notes = [note for target in (*opened, *others) for note in target.task.notes if note.code not in beside]
-    return Measured(geometries, tuple(agreements), tuple(_once(notes)))
+    return Measured(geometries, tuple(agreements), tuple(each_once(notes)))
 
 
 def split_rows(task: Task, split: Split) -> SampleRows:
@@ -131,11 +131,6 @@ def _names(opened: Sequence[_Target], targets: Sequence[str]) -> list[str]:
     return [
         f"{name} ({target})" if plain.count(name) > 1 else name for name, target in zip(plain, targets, strict=True)
     ]
-
-
-def _once(notes: Sequence[Note]) -> list[Note]:
-    """Each note once, in order."""
-    return list({note.sentence(): note for note in notes}.values())
 
 
 def _same_samples(one: _Target, other: _Target) -> None:

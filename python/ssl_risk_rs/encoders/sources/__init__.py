@@ -21,7 +21,7 @@ from ssl_risk_rs.encoders.sources.hub import build_hub, describe_hub
 from ssl_risk_rs.encoders.sources.openclip import build_openclip, describe_openclip
 from ssl_risk_rs.encoders.sources.pixels import build_pixels, describe_pixels
 from ssl_risk_rs.encoders.sources.published import Copy, describe_published, fetch_copies, fill, row_options
-from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features, nearest
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["build", "check_name", "describe", "list_names"]
-
-Layers = str | list[str] | tuple[str, ...] | None
 
 
 def list_names(pattern: str = "*", *, recognised: bool = False) -> list[str]:

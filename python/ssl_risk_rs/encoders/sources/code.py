@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders.names import EncoderName
-from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["build_code", "describe_code"]
-
-Layers = str | list[str] | tuple[str, ...] | None
 
 
 def describe_code(name: EncoderName) -> EncoderSpec:
@@ -32,7 +30,7 @@ def describe_code(name: EncoderName) -> EncoderSpec:
 def build_code(
     name: EncoderName,
     *,
-    layers: "str | list[str] | tuple[str, ...] | None",
+    layers: Layers,
     pool: str | None,
     img_size: int | None,
     progress: Callable[[str], None],

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._files import is_offline
 from ssl_risk_rs.encoders.names import EncoderName
-from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["build_hf", "describe_hf", "find_folder"]
-
-Layers = str | list[str] | tuple[str, ...] | None
 
 #: files of a repository that an encoder is made of; weights as pickles only where there are no others
 _FACTS = ("config.json", "preprocessor_config.json")

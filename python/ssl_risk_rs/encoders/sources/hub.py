@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ssl_risk_rs._files import OFFLINE, is_offline
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.sources.checkpoint import with_preprocessing
-from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["build_hub", "describe_hub"]
-
-Layers = str | list[str] | tuple[str, ...] | None
 
 #: options of a name that are not the entry's
 _OWN = ("mean", "std", "resize", "interpolation", "head")

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._files import is_offline
 from ssl_risk_rs.encoders.names import EncoderName
-from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features, nearest
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features, nearest
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["build_openclip", "describe_openclip", "file_of"]
-
-Layers = str | list[str] | tuple[str, ...] | None
 
 
 def describe_openclip(name: EncoderName) -> EncoderSpec:

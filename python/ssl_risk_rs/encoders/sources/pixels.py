@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders.names import EncoderName
-from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def describe_pixels(name: EncoderName) -> EncoderSpec:
     )
 
 
-def build_pixels(
-    name: EncoderName, layers: "str | list[str] | tuple[str, ...] | None", pool: str | None, img_size: int | None
-) -> "Encoder":
+def build_pixels(name: EncoderName, layers: Layers, pool: str | None, img_size: int | None) -> "Encoder":
     """The encoder.
 
     Raises

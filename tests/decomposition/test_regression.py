@@ -265,6 +265,7 @@ def test_columns_of_a_file_and_of_a_bank(numbers, tmp_path):
         ("--target", "t_a,has_a", "--target-kind", "labels", "--probe", "ridge"): "is neither 0 nor 1",
         ("--target", "t_a", "--probe", "ridge", "--shots", "3"): "--shots is about classes",
         ("--target", "t_a", "--probe", "ridge", "--metric", "balanced"): "--metric is about classes",
+        ("--target", "t_a", "--probe", "ridge", "--order", "both"): "--order is about classes",
         ("--target", "t_a,x_*", "--probe", "ridge"): r"no further column 'x_\*' to predict",
     }.items():
         failed = call(file, *more)

@@ -40,6 +40,7 @@ __all__ = [
     "model_option",
     "named_data",
     "offline_option",
+    "on_terminal",
     "prepared_model",
     "print_json",
     "print_rows",
@@ -387,6 +388,11 @@ def command_line() -> str:
 def say(sentence: str) -> None:
     """A sentence for the user, on stderr."""
     click.echo(_showable(sentence, sys.stderr), err=True)
+
+
+def on_terminal() -> bool:
+    """Whether stderr is a terminal; it may be closed."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def show(text: str) -> None:

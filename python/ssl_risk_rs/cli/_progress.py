@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.events import Event, Stage
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class EventDisplay:
         self._said = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        if not sys.stderr.isatty():
+        if not opt.on_terminal():
             self._line(event)
             return
         if self._bar is None:

@@ -1,7 +1,6 @@
 """The table of a sweep: it fills while pairs run, and is printed when they have ended."""
 
 import shutil
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +34,7 @@ class Board:
         self.numbers: dict[str, list[dict[str, Any]]] = {}
         self.since: dict[str, float] = {}
         self.live: Live | None = None
-        if live and sys.stderr.isatty():
+        if live and opt.on_terminal():
             self.live = self._drawn()
 
     def _drawn(self) -> "Live":

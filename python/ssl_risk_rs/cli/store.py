@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_risk_rs.cli._options import format_option, print_rows, say, store_option
+from ssl_risk_rs.cli._options import format_option, on_terminal, print_rows, say, store_option
 from ssl_risk_rs.errors import BankError, DataError
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ def _file_facts(name: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     """A bar on stderr, if a person is looking."""
-    if not sys.stderr.isatty():
+    if not on_terminal():
         yield None
         return
     from rich.console import Console

@@ -298,6 +298,7 @@ def refuse_for_targets(task: Task, settings: Settings) -> None:
     refused = {
         "--protocol paper": settings.protocol != "strict",
         "--shots": settings.shots is not None,
+        "--order": settings.order != "paper",
         "--metric": any(name.strip() != "error" for name in _listed(settings.metrics)),
     }
     for option, given in refused.items():

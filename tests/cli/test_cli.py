@@ -301,10 +301,13 @@ def test_a_bank_has_one_provenance_whatever_command_decomposes_it(banks):
 def test_nothing_is_lost_where_stderr_is_closed(tmp_path, monkeypatch):
     """As in some cron jobs: asking a stream that is not there whether it is a terminal ended the run."""
     save()
-    code = "import sys; sys.stderr = None; from ssl_risk_rs.cli import main; main()"
+    code = (
+        "import sys; sys.stderr = None; from ssl_risk_rs.cli import _progress, main; _progress.LINE_EVERY = 0; main()"
+    )
     args = ["decompose", "feats.npz", "--probe", "ridge", "--threads", "1", "--out", "d"]
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "aggregated risk" in done.stdout and Run.load("d").probes == ("ridge",)
+    assert done.stdout.startswith("feats.npz on")  # no line of progress is among the results
 
 
 def test_an_import_tells_every_reader_how_its_rows_were_cut():

@@ -1,6 +1,5 @@
 """The events of long jobs on stderr."""
 
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -67,7 +66,7 @@ class EventDisplay:
             f"{event.done:,.0f} {unit}" if event.total is None else f"{event.done:,.0f} of {event.total:,.0f} {unit}"
         )
         left = "" if event.seconds_left is None else f"{_clock(event.seconds_left)} left"
-        print(f"{_title(event)}: {', '.join(filter(None, [count, _rate(event), left]))}", file=sys.stderr, flush=True)
+        opt.say(f"{_title(event)}: {', '.join(filter(None, [count, _rate(event), left]))}")
 
     def __enter__(self) -> "EventDisplay":
         return self

@@ -123,7 +123,6 @@ def compare(
 
 def _print_matched(form: str, text: str, rows: "pl.DataFrame", parts: "pl.DataFrame", called: str) -> None:
     """Encoders at equal dimension, or with equal numbers of rows: `rows` are `called` so in JSON."""
-
     if form == "table":
         opt.show(text)
     elif form == "csv":

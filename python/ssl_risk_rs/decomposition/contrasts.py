@@ -26,7 +26,7 @@ class Judged:
 
     Attributes
     ----------
-    judged, rows : its outcomes and row scores
+    result : of which; judged, rows : its outcomes and row scores
     factors : of each training error, how far it may be too optimistic; crowded : those whose intervals are too short
     probes : scores of its fold probes
     """
@@ -95,7 +95,13 @@ class Judged:
 
 @dataclass(frozen=True)
 class Measured:
-    """A contrast of one quantity."""
+    """A contrast of one quantity.
+
+    Attributes
+    ----------
+    value, se, low, high, df, p, grade : as of a `Difference`; below : probability that the true value is below 0
+    discordant : rows that decide it
+    """
 
     value: float
     se: float

@@ -91,6 +91,10 @@ class _Ridge:
                 found.n[cell] += int(some.sum())
         return moments, found
 
+    def design(self, moments: "_core.Moments", cells: Sequence[int]) -> "_core.Design":
+        """Rows of these cells, scaled as the method says."""
+        return moments.design(list(cells), scaling=self.method.scaling, n_threads=self.method.n_threads)
+
     def fit(
         self,
         role: str,
@@ -101,7 +105,7 @@ class _Ridge:
     ) -> list[_Probe]:
         """The probe on some cells at each penalty, in units of the mean variance of the scaled features."""
         self.report(Event("fit", detail=role))
-        design = moments.design(list(cells), scaling=self.method.scaling, n_threads=self.method.n_threads)
+        design = self.design(moments, cells)
         scale = design.scale.astype(np.float64)
         n = float(sums.n[list(cells)].sum())
         centre, mean = sums.x[list(cells)].sum(0) / n, sums.y[list(cells)].sum(0) / n
@@ -189,7 +193,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
     full, above, floor = ridge.fit("full", moments, sums, everything, (alpha, 10 * settings.floor, settings.floor))
     of_train = [outcome_of(scorer.losses(y, train)) for y in ridge.predict([full, above, floor], train)]
     us, floor_on_test = (outcome_of(scorer.losses(y, test)) for y in ridge.predict([full, floor], test))
-    design = moments.design(everything, scaling=method.scaling, n_threads=method.n_threads)
+    design = ridge.design(moments, everything)
     of_twin: list[Outcome] | None = None
     of_twin_fits: tuple[FitRecord, ...] = ()
     twin_constant = 0
@@ -199,7 +203,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
         probes = beside.fit("supervised", twin_moments, twin_sums, [0], (10 * settings.floor, settings.floor))
         of_twin = [outcome_of(scorer.losses(y, train)) for y in beside.predict(probes, train)]
         of_twin_fits = tuple(beside.fits)
-        twin_constant = len(twin_moments.design([0], scaling=method.scaling, n_threads=method.n_threads).constant)
+        twin_constant = len(beside.design(twin_moments, [0]).constant)
 
     cell_of = own.astype(np.int16)
     subset_of = np.where(cell_of >= folds, cell_of - folds, -1).astype(np.int8)

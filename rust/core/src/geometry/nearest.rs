@@ -54,7 +54,7 @@ const CENTRE_ROWS: usize = 2048;
 /// have no direction: they find nothing and are never found.
 ///
 /// # Shapes
-/// `queries` m rows, `base` n rows; time 2·m·n·d floating point operations, memory O(m + block·d).
+/// `queries` m rows, `base` n rows; time 2·m·n·d floating point operations, memory O(m + n + block·d).
 ///
 /// # Errors
 /// [`Error::Shape`] if the matrices differ in features, [`Error::Parameter`] for a row out of range,
@@ -82,13 +82,16 @@ pub fn nearest(
     let mut groups: Vec<Group> = Vec::new();
     install(run.n_threads, || {
         let centre = centre_of(base, base_rows)?;
-        let equal = Equal::new(base, base_rows)?;
+        let mut equal = Equal::default();
         for (b, ids) in base_rows.chunks(BASE_ROWS).enumerate() {
             groups.resize_with(ids.len().div_ceil(GROUP), Group::default);
             groups
                 .par_iter_mut()
                 .zip(ids.par_chunks(GROUP))
                 .try_for_each(|(group, ids)| group.fill(kernel, base, ids, &centre))?;
+            for (position, &hash) in groups.iter().flat_map(|group| &group.hashes).enumerate() {
+                equal.add(hash, (b * BASE_ROWS + position) as u32);
+            }
             best.par_chunks_mut(QUERIES).zip(query_rows.par_chunks(QUERIES)).try_for_each_init(
                 || Scratch::new(d),
                 |scratch, (best, ids)| {
@@ -153,32 +156,18 @@ fn centre_of(base: &Matrix<'_>, base_rows: &[u32]) -> Result<Vec<f64>> {
 }
 
 /// Base rows by a hash of their values: of each, the first two positions.
+#[derive(Default)]
 struct Equal {
     positions: HashMap<u64, [u32; 2]>,
 }
 
 impl Equal {
-    fn new(base: &Matrix<'_>, base_rows: &[u32]) -> Result<Self> {
-        let d = base.n_features();
-        let hashes: Vec<Vec<u64>> = base_rows
-            .par_chunks(GROUP)
-            .map_init(
-                || vec![0.0; GROUP * d],
-                |x, ids| {
-                    let x = &mut x[..ids.len() * d];
-                    base.stage_finite(ids, x, d)?;
-                    Ok(if d == 0 { Vec::new() } else { x.chunks_exact(d).map(hash_of).collect() })
-                },
-            )
-            .collect::<Result<_>>()?;
-        let mut positions: HashMap<u64, [u32; 2]> = HashMap::with_capacity(base_rows.len());
-        for (position, hash) in hashes.into_iter().flatten().enumerate() {
-            let found = positions.entry(hash).or_insert([Nearest::NONE; 2]);
-            if let Some(free) = found.iter_mut().find(|p| **p == Nearest::NONE) {
-                *free = position as u32;
-            }
+    /// The row of the next position, from 0 on.
+    fn add(&mut self, hash: u64, position: u32) {
+        let found = self.positions.entry(hash).or_insert([Nearest::NONE; 2]);
+        if let Some(free) = found.iter_mut().find(|p| **p == Nearest::NONE) {
+            *free = position;
         }
-        Ok(Self { positions })
     }
 
     /// The first base row that equals a row, but `itself`; `b` is memory for a row.
@@ -235,8 +224,10 @@ fn direct(row: &mut [f32], centre: &[f64]) -> bool {
 #[derive(Default)]
 struct Group {
     panels: Panels,
-    /// Half the squared length of each row, less than nothing.
+    /// Minus half the squared length of each row.
     offsets: Vec<f32>,
+    /// Of the rows as they are.
+    hashes: Vec<u64>,
     rows: Vec<u32>,
     /// Positions of rows of zeros.
     empty: Vec<usize>,
@@ -253,6 +244,8 @@ impl Group {
         self.x.resize(n * d, 0.0);
         base.stage_finite(ids, &mut self.x, d)?;
         self.turned.resize(n * d, 0.0);
+        self.hashes.clear();
+        self.hashes.extend(self.x.chunks_exact(d).map(hash_of));
         self.offsets.clear();
         for (i, row) in self.x.chunks_exact_mut(d).enumerate() {
             if !direct(row, centre) {

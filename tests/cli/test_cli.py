@@ -875,3 +875,16 @@ def test_equal_rows_in_train_and_test_are_said_and_refused_when_asked():
     np.savez("same.npz", **given)
     guessed = run("decompose", "same.npz", "--probe", "ridge", "--out", "s").stdout
     assert "features are constant on the training rows: every probe guesses" in " ".join(guessed.split())
+
+
+def test_names_that_are_no_utf8_are_refused_before_any_work(tmp_path, monkeypatch):
+    strange = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff")
+    for arguments in (("run", "-m", "pixels:2", "-d", f"folder:{strange}"), ("decompose", "a.npz", "--out", strange)):
+        assert "is not UTF-8, so that no record could hold it. Rename" in run(*arguments, code=2).stderr
+    monkeypatch.setenv("SSL_RISK_STORE", strange)
+    assert "Give the variable SSL_RISK_STORE another value" in run("store", "ls", code=2).stderr
+    monkeypatch.delenv("SSL_RISK_STORE")
+    os.mkdir(strange)
+    monkeypatch.chdir(strange)
+    assert "work in another" in run("store", "ls", code=2).stderr
+    run("--help")

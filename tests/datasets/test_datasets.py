@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ssl_risk_rs.datasets import Limit, create_dataset, list_datasets
+from ssl_risk_rs.datasets import Limit, create_dataset, find_overlap, list_datasets
 from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.extraction.decoding import find_corrupt
 
 RNG = np.random.default_rng(0)
 
@@ -104,6 +105,43 @@ def test_folder_name_that_is_no_utf8(tmp_path):
     ids = dataset.samples["sample_id"].to_list()
     assert "train/ant/\\xff.png" in ids
     assert dataset.load(ids.index("train/ant/\\xff.png")).size == (7, 5)
+    assert dataset.fingerprint() and dataset.fingerprint(hash_content=True)
+
+
+def test_class_folders_and_groups_whose_names_are_no_utf8_are_spelled_out(tmp_path):
+    write_folder(tmp_path)
+    for part in ("train", "test"):
+        strange = os.fsencode(tmp_path / part) + b"/ant\xff"
+        os.rename(tmp_path / part / "ant", strange)
+        for image in os.listdir(strange):
+            os.makedirs(strange + b"/p\xfe", exist_ok=True)
+            os.rename(strange + b"/" + image, strange + b"/p\xfe/" + image)
+        os.mkdir(tmp_path / part / "bee" / "q")
+        for image in (tmp_path / part / "bee").glob("*.*"):
+            image.rename(image.parent / "q" / image.name)
+    with open(os.fsencode(tmp_path / "train") + b"/\xfd.txt", "w"):
+        pass
+    dataset = create_dataset(f"folder:{tmp_path}?group=parent")
+    assert dataset.class_names[0] == "ant\\xff" and set(dataset.samples["group"]) == {"p\\xfe", "q"}
+    assert all(note.encode() for note in dataset.notes) and any("\\xfd.txt" in note for note in dataset.notes)
+
+
+def test_named_pipes_and_links_to_themselves_are_images_that_cannot_be_decoded(tmp_path):
+    write_folder(tmp_path)
+    os.mkfifo(tmp_path / "train" / "ant" / "pipe.png")
+    os.mkfifo(tmp_path / "test" / "ant" / "pipe.png")
+    (tmp_path / "train" / "ant" / "round.png").symlink_to("round.png")
+    (tmp_path / "train" / "ant" / "round").symlink_to("round")
+    (tmp_path / "train" / "round").symlink_to("round")
+    dataset = create_dataset(f"folder:{tmp_path}")
+    corrupt = find_corrupt(dataset, workers=0)
+    assert [(os.path.basename(image.where), image.reason.partition(":")[0]) for image in corrupt] == [
+        ("pipe.png", "it is a named pipe, a socket or a device, and no file; remove it"),
+        ("round.png", "OSError"),
+        ("pipe.png", "it is a named pipe, a socket or a device, and no file; remove it"),
+    ]
+    assert any("2 files are not used" in note for note in dataset.notes)
+    assert find_overlap(dataset).n_test == 0
     assert dataset.fingerprint() and dataset.fingerprint(hash_content=True)
 
 

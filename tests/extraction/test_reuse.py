@@ -218,7 +218,7 @@ def test_a_dangling_link_and_a_bad_range_are_left_out_and_counted(tmp_path):
     said: list[str] = []
     settings = ExtractionSettings(skip_corrupt=True)
     bank = ensure_bank("pixels:2", uri, store=tmp_path / "s", settings=settings, say=said.append)
-    assert bank.n_rows == 16 and "2 images cannot be decoded and are left out" in said
+    assert bank.n_rows == 16 and "left out, since they cannot be decoded: 2 images" in said
     reasons = {Path(entry.where).name: entry.reason for entry in bank.header.excluded}
     assert "FileNotFoundError" in reasons["z.png"]
     assert reasons["z.tif"].startswith("it has floating-point pixels from 700 to 700")

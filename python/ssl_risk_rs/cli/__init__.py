@@ -1,6 +1,8 @@
 """The command line: parse, call one library function, print."""
 
 import errno
+import os
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -49,7 +51,17 @@ class LazyGroup(click.Group):
         prepare_help(command)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for given in args:
+            _check_encoding(given, ctx, "Rename what it names, or give a link to it (ln -s)")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
+        with suppress(OSError):  # the folder is gone, which whoever needs it says
+            _check_encoding(os.getcwd(), ctx, "Rename this folder, or work in another")
+        for name, value in os.environ.items():
+            if name.startswith("SSL_RISK_"):
+                _check_encoding(value, ctx, f"Give the variable {name} another value")
         try:
             return super().invoke(ctx)
         except SslRiskError as error:  # expected: the message is enough
@@ -66,6 +78,16 @@ class LazyGroup(click.Group):
             said = "what is done is kept. To go on" if ctx.invoked_subcommand in GO_ON else "this line begins anew"
             click.echo(f"\ninterrupted; {said}:\n{line}", err=True)
             raise click.exceptions.Exit(130) from None
+
+
+def _check_encoding(text: str, ctx: click.Context, remedy: str) -> None:
+    """Names that are no UTF-8 are refused before any work: neither a record nor a Parquet file can hold them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(
+            f"{os.fsencode(text)!r} is not UTF-8, so that no record could hold it. {remedy}", ctx
+        ) from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": NAMES})

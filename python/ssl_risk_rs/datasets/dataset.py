@@ -14,7 +14,7 @@ from ssl_risk_rs._labels import check_test_classes
 from ssl_risk_rs._splits import stratified_cut
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.pixels import upright
-from ssl_risk_rs.datasets.sources import GROUP, Glances, Listing, Picture, Source, text
+from ssl_risk_rs.datasets.sources import GROUP, Glances, Listing, Picture, Source, regular_file, text
 from ssl_risk_rs.datasets.split_file import SplitFile
 from ssl_risk_rs.datasets.views import check_view, view_of
 from ssl_risk_rs.errors import DataError
@@ -256,7 +256,7 @@ class ImageDataset:
     def fingerprint(self, hash_content: bool = False) -> str:
         """Hash of the data's files, before any limit: their names (relative to the data's root), sizes and
         modification times, or with `hash_content` their names and contents, which survives a copy. A file that
-        cannot be read (a link that leads nowhere) counts as that: it is told when it is decoded.
+        cannot be read (a link that leads nowhere, a named pipe) counts as that: it is told when it is decoded.
 
         Reads no image unless `hash_content`. 32 hexadecimal digits.
         """
@@ -267,11 +267,13 @@ class ImageDataset:
                 digest.update(f"{text(file.name)}\0{file.mark}\n".encode())
                 continue
             try:
-                stat = os.stat(file.path)
+                stat = regular_file(file.path)
                 mark = _content_hash(file.path) if hash_content else str(stat.st_mtime_ns)
                 facts = f"{stat.st_size}\0{mark}"
             except OSError as error:
                 facts = f"unreadable\0{error.errno}"
+            except DataError:
+                facts = "unreadable"
             digest.update(f"{text(file.name)}\0{facts}\n".encode())
         return digest.hexdigest()
 

@@ -1,5 +1,6 @@
 """Class folders of image files, and ImageNet in the same layout."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
-from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, split_options
+from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, split_options, text
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["FolderSource", "ImageNetSource"]
@@ -54,8 +55,8 @@ class FolderSource:
 
     The classes are the sorted names of the class folders; both parts must have the same ones. Where there are
     both `test/` and `val/`, `test/` is used and a note says so. Names that begin with a dot are skipped; files
-    that are no images by their ending, and images outside the class folders, are counted in notes. A link that
-    leads nowhere is an image that cannot be decoded.
+    that are no images by their ending, and images outside the class folders, are counted in notes. A link that leads
+    nowhere, or back to itself, is an image that cannot be decoded. Bytes of a name that are no UTF-8 are spelled out.
 
     Options follow a question mark: `folder:PATH?classes=nested` takes every folder that holds images for a class;
     `?group=1` (2, …) or `?group=parent` gives each image the column `group`, the folders below its class folder.
@@ -119,7 +120,7 @@ class FolderSource:
 
     def notes(self) -> list[str]:
         self._scan()
-        return list(self._notes)
+        return [text(note) for note in self._notes]
 
     def files(self) -> Iterator[DataFile]:
         listing = self.listing()
@@ -164,9 +165,9 @@ class FolderSource:
             sample_id = np.array([os.fsencode(name) for name in ids])
             root = os.fsencode(self.root) + b"/"
             path = np.char.add(np.array(root), sample_id)
-            columns = {} if groups is None else {GROUP: np.array(groups)}
+            columns = {} if groups is None else {GROUP: np.array([text(group) for group in groups])}
             listing = Listing(sample_id, np.array(labels, dtype=np.int64), n_train, path, columns)
-            self._loaded = names, listing
+            self._loaded = [text(name) for name in names], listing
             self._check_listing(listing)
         return self._loaded
 
@@ -174,8 +175,8 @@ class FolderSource:
         inside = f"{part}/" if part else ""
         with os.scandir(self.root / part) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
-        folders = sorted(entry.name for entry in shown if entry.is_dir())
-        beside = sorted(f"{inside}{entry.name}" for entry in shown if not entry.is_dir())
+        folders = sorted(entry.name for entry in shown if _is_folder(entry))
+        beside = sorted(f"{inside}{entry.name}" for entry in shown if not _is_folder(entry))
         found = _Part({})
         for name in beside:
             (found.outside if _is_image(name) else found.strangers).append(name)
@@ -361,7 +362,7 @@ def _images(root: Path, folder: str) -> tuple[list[str], list[str]]:
                 name = f"{here}/{entry.name}"
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     if entry.is_symlink() and _is_above(entry.path, root / here):
                         others.append(name)  # a link to a folder it lies in: following it would not end
                     else:
@@ -369,6 +370,16 @@ def _images(root: Path, folder: str) -> tuple[list[str], list[str]]:
                 else:
                     (images if _is_image(name) else others).append(name)
     return sorted(images), sorted(others)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that leads back to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def _is_above(folder: str, place: Path) -> bool:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs.datasets.sources import regular_file
+from ssl_risk_rs.errors import DataError
+
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets.dataset import ImageDataset
 
@@ -133,8 +136,8 @@ def _hash_content(dataset: "ImageDataset", row: int) -> bytes:
 def _size(path: str) -> int:
     """Bytes of a file; -1 for one that cannot be read, which is told when it is decoded."""
     try:
-        return os.stat(path).st_size
-    except OSError:
+        return regular_file(path).st_size
+    except (OSError, DataError):
         return -1
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import Picture
+from ssl_risk_rs.datasets.sources import Picture, regular_file
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,12 +46,16 @@ def open_picture(file: str | bytes | Path | BinaryIO) -> Picture:
 
     Raises
     ------
-    DataError for pixels that have no scale, or more of them than Pillow opens; else whatever the decoder raises.
+    DataError for a named pipe or a device, for pixels that have no scale, or for more of them than Pillow opens; else
+    whatever the decoder raises.
     """
     from PIL import Image
 
+    if isinstance(file, (str, bytes, Path)):
+        file = os.fsdecode(file)
+        regular_file(file)
     try:
-        with Image.open(os.fsdecode(file) if isinstance(file, (str, bytes, Path)) else file) as image:
+        with Image.open(file) as image:
             image.load()  # decode now: a truncated file must fail here, not in the transform
             return Picture(eight_bit(image), _orientation(image), image.mode)
     except Image.DecompressionBombError as error:

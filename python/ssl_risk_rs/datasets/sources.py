@@ -1,6 +1,7 @@
 """What every source of images provides, and what several of them share."""
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "counted",
     "existing_file",
     "existing_folder",
+    "regular_file",
     "some",
     "split_options",
     "text",
@@ -170,6 +172,19 @@ def existing_file(path: str, scheme: str, wanted: str) -> Path:
     if not file.is_file():
         raise DataError(f"{scheme}:{path}: {file} {'is a folder' if file.is_dir() else 'is no file'}; give {wanted}")
     return file
+
+
+def regular_file(path: str | bytes | Path) -> os.stat_result:
+    """Facts of a file that can be read to its end.
+
+    Raises
+    ------
+    DataError for a named pipe, whose reading waits for a writer, a socket or a device; OSError where there is nothing.
+    """
+    facts = os.stat(path)
+    if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):  # whoever opens a folder says that it is one
+        raise DataError("it is a named pipe, a socket or a device, and no file; remove it")
+    return facts
 
 
 def split_options(location: str) -> tuple[str, dict[str, str]]:

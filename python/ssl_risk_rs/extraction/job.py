@@ -171,7 +171,7 @@ class Job:
             self.corrupt = self._scan(dataset)
             dataset = dataset.without([dataset.sample_id(image.row) for image in self.corrupt])
             if self.corrupt:
-                self.say(f"{count_images(len(self.corrupt))} cannot be decoded and are left out")
+                self.say(f"left out, since they cannot be decoded: {count_images(len(self.corrupt))}")
         self.dataset = dataset
         self.facts = facts(encoder, dataset, precision=self.precision, fingerprint=self.fingerprint)
         self._forward: Forward | None = None

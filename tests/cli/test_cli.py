@@ -657,8 +657,8 @@ def test_out_is_checked_before_the_work_and_only_runs_are_replaced():
     Path("folder/notes.txt").write_text("mine")
     for out, force, says in (
         ("file", (), "file exists; choose another --out, or give --force"),
-        ("file", ("--force",), "file is no run folder, so --force does not replace it"),
-        ("folder", ("--force",), "folder is no run folder, so --force does not replace it"),
+        ("file", ("--force",), "file is no run folder and is not replaced; remove it"),
+        ("folder", ("--force",), "folder is no run folder and is not replaced; remove it"),
         (".", ("--force",), "no run folder"),
         ("file/run", (), "file is no folder one can write to; choose another --out"),
     ):
@@ -888,3 +888,46 @@ def test_names_that_are_no_utf8_are_refused_before_any_work(tmp_path, monkeypatc
     monkeypatch.chdir(strange)
     assert "work in another" in run("store", "ls", code=2).stderr
     run("--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("extract", "-m", "demo_ssl", "-m", "demo_random"),
+            "-m is given 2 times (demo_ssl, demo_random), and extract",
+        ),
+        (("extract", "-m", "demo_ssl", "-d", "digits", "-d", "idx:x"), "-d is given 2 times (digits, idx:x)"),
+        (("fewshot", "-m", "demo_ssl", "--model", "demo_random"), "ssl-risk-rs sweep takes several"),
+        (("run", "-m", "demo_ssl", "-d", "digits", "-d", "digits"), "and run takes one"),
+        (("doctor", "data", "digits", "-m", "demo_ssl", "-m", "swav"), "and data takes one"),
+        (("doctor", "model", "demo_ssl", "-d", "digits", "-d", "idx:x"), "and model takes one"),
+        (("doctor", "model", "demo_ssl", "--limit", "3/class"), "--limit is of images that half precision is measured"),
+        (("bench", "-m", "demo_ssl", "-m", "swav"), "and bench takes one"),
+        (("extract", "-m", "demo_ssl", "--engine-option", "a=b"), "--engine-option is of Ray or Slurm"),
+        (("store", "import", "a.npz", "--seed", "-1"), "-1 is not in the range"),
+    ],
+)
+def test_options_that_would_be_dropped_in_silence_are_refused(arguments, said):
+    assert said in " ".join(run(*arguments, code=2).stderr.split())
+
+
+def test_import_reads_a_table_as_decompose_does(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "label": [["a", "b", ""][i % 3] for i in range(90)],
+            "first": rng.normal(size=90),
+            "age": rng.normal(size=90),
+            "second": rng.normal(size=90),
+            "patient": [f"p{i // 3 % 10}" for i in range(90)],
+        }
+    )
+    frame.write_csv(tmp_path / "a.csv")
+    line = ("store", "import", tmp_path / "a.csv", tmp_path / "bank", "--features-columns", "first,second")
+    assert "--drop-unlabelled" in run(*line, code=1).stderr
+    (found,) = json.loads(run(*line, "--drop-unlabelled", "--group", "patient", "--format", "json").stdout)
+    assert (found["n_rows"], found["n_features"]) == (60, 2)
+    bank = FeatureBank.open(tmp_path / "bank")
+    groups = np.array(bank.groups("patient"))
+    assert not set(groups[bank.rows("train")]) & set(groups[bank.rows("test")])

@@ -212,3 +212,32 @@ def test_equal_numbers_of_rows_on_the_command_line():
 )
 def test_equal_numbers_of_rows_that_make_no_sense(more, code, said):
     assert said in run("compare", save("a.npz"), save("b.npz", 3), *more, code=code).stderr
+
+
+def test_options_of_run_folders_that_would_change_nothing_are_refused():
+    for name, seed in (("a", 5), ("b", 4)):
+        save(f"{name}.npz", seed)
+        run("decompose", f"{name}.npz", "--probe", "ridge", "--out", name)
+    for options in (("--tol", "1e-3"), ("--drop-unlabelled",), ("--out", "x"), ("--overlap", "warn"),
+                    ("--shared-groups", "warn"), ("--features-columns", "f*")):  # fmt: skip
+        said = " ".join(run("compare", "a", "b", *options, code=2).stderr.split())
+        assert f"{options[0]} is of what is decomposed here, and every target is a run folder" in said
+        if options[0] != "--tol":
+            assert f"{options[0]} is of what is" in " ".join(run("explain", "a", *options, code=2).stderr.split())
+    assert complaint("a", "b", "--group", "site") == "a was made without group, and site is asked for: leave it out"
+    assert complaint("a", "b", "--splits", "2") == "a was made with splits 3, and 2 is asked for: leave it out"
+    run("compare", "a", "b", "--splits", "3", "--threads", "1")
+    assert "a was made without groups, and site is asked for" in run("explain", "a", "--group", "site", code=1).stderr
+    assert "--probe is of what is decomposed" in " ".join(
+        run("explain", "a", "--probe", "ridge", code=2).stderr.split()
+    )
+    assert "--match-dim and --match-labels make none" in run(
+        "compare", "a.npz", "b.npz", "--match-dim", "2", "--out", "x", code=2).stderr  # fmt: skip
+
+
+def test_run_folders_that_differ_are_refused_before_a_third_is_decomposed():
+    save("a.npz")
+    run("decompose", "a.npz", "--probe", "ridge", "--out", "a")
+    run("decompose", "a.npz", "--probe", "ridge", "--seed", "1", "--out", "other")
+    save("b.npz", 4)
+    assert complaint("a", "other", "b.npz").startswith("a and other differ in seed of the splits (0 and 1)")

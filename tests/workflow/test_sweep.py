@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -351,3 +352,16 @@ def test_each_gpu_has_a_process_of_its_own(tmp_path, monkeypatch):
     first = [c.place for c in changes[:2]]
     assert first == ["GPU 3", "GPU 5"]
     assert LocalEngine(jobs=None, device="cpu").gpus == []
+
+
+def test_a_damaged_run_folder_stops_no_other(tmp_path):
+    out = tmp_path / "out"
+    words = ("-m", "demo_ssl,demo_random", *SMALL, "--out", str(out), "--format", "json")
+    rows = json.loads(sweep(*words).stdout)
+    (Path(rows[0]["run"]) / "outcomes.npz").unlink()
+    done = sweep(*words, code=1)
+    assert "Not in sweep.csv: " in done.stderr and f"rm -r {rows[0]['run']}" in done.stderr
+    assert pl.read_csv(out / "sweep.csv")["encoder"].to_list() == ["demo_random"]
+    shutil.rmtree(rows[0]["run"])
+    assert json.loads(sweep(*words).stdout)[0]["agg_risk"] == rows[0]["agg_risk"]
+    assert pl.read_csv(out / "sweep.csv").height == 2

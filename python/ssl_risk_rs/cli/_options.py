@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -41,11 +41,14 @@ __all__ = [
     "named_data",
     "offline_option",
     "on_terminal",
+    "one_option",
     "prepared_model",
     "print_json",
     "print_rows",
+    "refuse_beside_runs",
     "refuse_encoding",
     "refuse_shard",
+    "refuse_typed",
     "say",
     "shard_option",
     "show",
@@ -100,13 +103,29 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in clic
         return number
 
 
+def _the_only(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """The value of an option that other commands take several of; of two, Click would drop the first."""
+    if len(values) > 1:
+        raise click.UsageError(
+            f"{parameter.opts[0]} is given {len(values)} times ({', '.join(values)}), and {context.info_name} takes "
+            "one; ssl-risk-rs sweep takes several"
+        )
+    return values[0] if values else None
+
+
+def one_option(short: str, long: str, **how: Any) -> Callable[[Command], Command]:
+    """An option whose second value is refused, where Click would take it for the only one."""
+    return click.option(short, long, multiple=True, callback=_the_only, **how)
+
+
 def model_option(required: bool = True, multiple: bool = False) -> Callable[[Command], Command]:
     """-m/--model."""
     return click.option(
         "-m",
         "--model",
         required=required,
-        multiple=multiple,
+        multiple=True,
+        callback=None if multiple else _the_only,
         help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, hf:REPO, openclip:ARCH, hub:REPO:ENTRY, "
         "file.py:function, random:ARCH, pixels:N.",
     )
@@ -114,7 +133,7 @@ def model_option(required: bool = True, multiple: bool = False) -> Callable[[Com
 
 def data_option(command: Command) -> Command:
     """-d/--data; `named_data` gives its value a default and says which."""
-    return click.option(
+    return one_option(
         "-d",
         "--data",
         help="Images: imagenet:PATH, folder:PATH, manifest:FILE, hf:NAME, wds:TARS, npz:FILE, idx:PATH, digits. "
@@ -248,14 +267,33 @@ LIMIT = LimitParam()
 
 def refuse_encoding(*more: str) -> None:
     """Refuse options on the command line that say how images are encoded, and those named, beside features."""
+    names = {param.name or "" for param in extraction_options(click.Command("")).params} - {"offline"} | set(more)
+    for param in _typed(names):
+        also = "; --supervised-features names the twin's" if param.name == "supervised" else ""
+        raise click.UsageError(
+            f"{param.opts[-1]} is of images that are encoded here, and --features are encoded already{also}"
+        )
+
+
+def refuse_beside_runs(*names: str) -> None:
+    """Refuse options on the command line that say how features are decomposed, where there are run folders only."""
+    refuse_typed(
+        "is of what is decomposed here, and every target is a run folder: leave it out, or name the features", *names
+    )
+
+
+def refuse_typed(why: str, *names: str) -> None:
+    """Refuse options on the command line, which would have no effect, and say why."""
+    for param in _typed(names):
+        raise click.UsageError(f"{max(param.opts, key=len)} {why}")
+
+
+def _typed(names: Collection[str]) -> Iterator[click.Parameter]:
+    """The options among these that are on the command line."""
     ctx = click.get_current_context()
-    names = {param.name for param in extraction_options(click.Command("")).params} - {"offline"} | set(more)
     for param in ctx.command.params:
-        if param.name in names and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
-            also = "; --supervised-features names the twin's" if param.name == "supervised" else ""
-            raise click.UsageError(
-                f"{param.opts[-1]} is of images that are encoded here, and --features are encoded already{also}"
-            )
+        if param.name in names and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE:
+            yield param
 
 
 def extraction_options(command: Command) -> Command:

@@ -98,8 +98,7 @@ class Board:
     def _numbers(self, record: Record) -> list[dict[str, Any]]:
         try:
             return totals(record, self.folder)
-        except SslRiskError as error:
-            self.say(f"{record.run} cannot be read: {error}")
+        except SslRiskError:  # why, is said at the end
             return []
 
     def _line(self, update: Update) -> str:
@@ -112,7 +111,7 @@ class Board:
         if state is State.FAILED:
             return f"{head} failed: {update.record.error}"
         errors = ", ".join(f"{n['probe']} error {100 * n['agg_risk']:.2f} %" for n in self.numbers[update.pair.id])
-        return f"{head} is done: {errors}"
+        return f"{head} is done: {errors}" if errors else f"{head} is done, and its run folder cannot be read"
 
     def _table(self) -> "Table":
         from rich.box import SIMPLE_HEAD

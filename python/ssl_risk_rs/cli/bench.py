@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-m", "--model", default="random:resnet50", show_default=True, help="Encoder that is timed.")
-@click.option("-d", "--data", help="Images that are decoded; default, 64 drawn JPEGs of ImageNet's size.")
+@opt.one_option("-m", "--model", default=["random:resnet50"], show_default=True, help="Encoder that is timed.")
+@opt.one_option("-d", "--data", help="Images that are decoded; default, 64 drawn JPEGs of ImageNet's size.")
 @click.option("--device", default="auto", show_default=True, help="Encoder and probes run on auto, cpu, cuda, cuda:1 …")
 @click.option("--threads", "n_threads", type=opt.THREADS, help="Threads of the probes' kernels; default, all cores.")
 @click.option("--rows", type=int, default=32_768, show_default=True, help="Rows of the drawn features.")

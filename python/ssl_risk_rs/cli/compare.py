@@ -78,11 +78,13 @@ def compare(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.report.comparison import render_matched
     from ssl_risk_rs.report.matched_labels import render_matched_labels
-    from ssl_risk_rs.workflow.compare import compare_targets, match_target_labels, match_targets
+    from ssl_risk_rs.workflow.compare import compare_targets, is_run, match_target_labels, match_targets
     from ssl_risk_rs.workflow.features import Reading
 
     reading = Reading(features_columns, drop_unlabelled, store)
     settings = {name: options.pop(name) for name in _FIELDS}
+    if out is not None and (counts is not None or dimensions is not None):
+        raise click.UsageError("--out is for run folders, and --match-dim and --match-labels make none")
     if counts is not None:
         if probe == "both" or dimensions is not None:
             raise click.UsageError("--match-labels takes one probe, and no --match-dim beside it")
@@ -106,6 +108,8 @@ def compare(
         _print_matched(form, text, matched.frame(), matched.part_frame(), "differences")
         return
 
+    if all(is_run(target) for target in targets):
+        opt.refuse_beside_runs("shared_groups", "overlap", "tol", "features_columns", "drop_unlabelled", "out")
     probes = {None: None, "both": ("logistic", "ridge")}.get(probe, (str(probe),))
     with EventDisplay() as report:
         found = compare_targets(

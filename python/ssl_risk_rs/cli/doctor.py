@@ -59,7 +59,7 @@ def machine(store: str | None, form: str) -> None:
 
 @doctor.command()
 @click.argument("uri")
-@click.option("-m", "--model", help="Some of the images go through this encoder's transform too.")
+@opt.one_option("-m", "--model", help="Some of the images go through this encoder's transform too.")
 @click.option("--group", metavar="COLUMN", help="Column of groups: patients, slides, scenes.")
 @opt.split_option
 @opt.format_option

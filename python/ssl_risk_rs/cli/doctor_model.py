@@ -12,7 +12,7 @@ LIMIT = "50/class"
 
 @click.command()
 @click.argument("name")
-@click.option("-d", "--data", help="Half precision is measured on these images; without them it is not.")
+@opt.one_option("-d", "--data", help="Half precision is measured on these images; without them it is not.")
 @click.option(
     "--limit", type=opt.LIMIT, metavar="N|N/class", default=LIMIT, show_default=True, help="Fewer images of each split."
 )
@@ -35,6 +35,8 @@ def model(name: str, data: str | None, store: str | None, form: str, **options: 
     from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
     from ssl_risk_rs.workflow.doctor_model import examine_model
 
+    if data is None:
+        opt.refuse_typed("is of images that half precision is measured on: name them with -d", "limit", "store")
     encoding = Encoding(limit=options["limit"], settings=ExtractionSettings(device=options["device"]))
     with EventDisplay() as report:
         found = examine_model(name, data, store=store, encoding=encoding, say=opt.say, report=report)

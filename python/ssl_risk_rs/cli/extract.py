@@ -69,6 +69,8 @@ def extract(
     encoding = opt.encoding_of(options)
     data = opt.named_data(data)
     several = shards is not None or engine != "local" or jobs is not None
+    if engine_options and engine == "local":
+        raise click.UsageError("--engine-option is of Ray or Slurm: name one with --engine")
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
     seen = [encoding]

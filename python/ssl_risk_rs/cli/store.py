@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_risk_rs.cli._options import format_option, on_terminal, print_rows, say, store_option
+from ssl_risk_rs.cli._options import (
+    SEED,
+    columns_options,
+    format_option,
+    on_terminal,
+    print_rows,
+    say,
+    store_option,
+)
 from ssl_risk_rs.errors import BankError, DataError
 
 if TYPE_CHECKING:
@@ -243,7 +251,9 @@ def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> N
     show_default=True,
     help="Type to store; auto takes float16 where it loses nothing a probe uses.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the 80/20 cut where SOURCE has none.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the 80/20 cut where SOURCE has none.")
+@click.option("--group", metavar="COLUMN", help="Column of groups that this cut keeps whole.")
+@columns_options
 @click.option("--force", is_flag=True, help="Replace a bank that is there.")
 @store_option
 @format_option
@@ -255,6 +265,9 @@ def import_(
     data: str | None,
     dtype: Any,
     seed: int,
+    group: str | None,
+    features_columns: str | None,
+    drop_unlabelled: bool,
     force: bool,
     store: str | None,
     form: str,
@@ -276,18 +289,22 @@ def import_(
     from ssl_risk_rs.results._json import from_json
 
     header = {name: value for name, value in (("encoder", encoder), ("data", data)) if value is not None}
+    reading = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
     if target is None:
         names = [str(f) for f in parse_embedding(source).files()] if is_embedding(source) else source.split(",")
         files = [_file_facts(name) for name in (*names, *(test.split(",") if test else ()))]
-        options = {"source": source} if is_embedding(source) else {}  # it says how rows are made of the files
+        options = {name: value for name, value in reading.items() if value}
+        if is_embedding(source):  # it says how rows are made of the files
+            options["source"] = source
         facts = {"import": files, **options, "dtype": dtype, "seed": seed, **header}
         folder = FeatureStore(store).path_for(bank_key(facts))
     else:
         folder = Path(target).expanduser()
     with _progress("import") as report:
         bank = import_bank(
-            source, folder, test=test, dtype=dtype, header=header, seed=seed, force=force, progress=report
-        )
+            source, folder, test=test, dtype=dtype, header=header, seed=seed, force=force, progress=report,
+            features_columns=features_columns, group=group, drop_unlabelled=drop_unlabelled,
+        )  # fmt: skip
     for note in bank.header.notes or ():
         say(from_json(Note, note).sentence())
     record: dict[str, Any] = {

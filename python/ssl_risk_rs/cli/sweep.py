@@ -209,7 +209,9 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             report=report if alone else None,
         )
     opt.print_rows(board.rows(records, form), form)
-    write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
+    unread = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
+    for sentence in unread:
+        opt.say(f"\nNot in sweep.csv: {sentence}")
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
         opt.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
@@ -218,5 +220,5 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             opt.say(f"To try it again:\n{record.retry}")
     done = len(records) - len(failed)
     opt.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
-    if failed:
+    if failed or unread:
         raise click.exceptions.Exit(1)

@@ -38,7 +38,7 @@ from ssl_risk_rs.results.compare import (
 from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["common_probes", "compare", "dimension_parts", "paired_differences"]
+__all__ = ["check_comparable", "common_probes", "compare", "dimension_parts", "paired_differences"]
 
 _TOTAL = "agg_risk"
 
@@ -120,6 +120,18 @@ def compare(
         ),
         notes=tuple(_notes(results, chosen, labels, rows, varied=all(p.varied for p in pairs.values()))),
     )
+
+
+def check_comparable(results: Sequence[Run | Decomposition], names: Sequence[str], probe: str | None = None) -> None:
+    """What `compare` refuses, before anything is computed.
+
+    Raises
+    ------
+    NotComparableError naming the field that differs; ParameterError for a probe that one lacks.
+    """
+    chosen = [_of_probe(r, _choose(results, names, probe), name) for r, name in zip(results, names, strict=True)]
+    check_methods(chosen, names)
+    common_rows([d.judgements for d in chosen if d.judgements is not None], names)
 
 
 def dimension_parts(

@@ -382,7 +382,7 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
         if not force:
             raise ResultError(f"{target} exists; choose another --out, or give --force (force=True) to replace it")
         if not (target / "run.json").is_file() and not (target.is_dir() and not any(target.iterdir())):
-            raise ResultError(f"{target} is no run folder, so --force does not replace it; choose another --out")
+            raise ResultError(f"{target} is no run folder and is not replaced; remove it, or choose another --out")
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")

@@ -10,7 +10,7 @@ from ssl_risk_rs.bank.formats.embed import is_embedding
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
-from ssl_risk_rs.decomposition.paired import common_probes, compare
+from ssl_risk_rs.decomposition.paired import check_comparable, common_probes, compare
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.decomposition.task import Task
@@ -22,7 +22,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
 
 __all__ = [
-    "Compared", "compare_targets", "match_target_labels", "match_targets", "parse_numbers",
+    "Compared", "compare_targets", "is_run", "match_target_labels", "match_targets", "parse_numbers", "task_of",
 ]  # fmt: skip
 
 
@@ -68,9 +68,9 @@ def compare_targets(
     if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
         raise ParameterError("a target is named twice: an encoder does not differ from itself")
     reading = reading or Reading()
-    loaded = {target: Run.load(target) for target in targets if _is_run(target)}
+    loaded = {target: Run.load(target) for target in targets if is_run(target)}
     runs = dict(loaded)
-    _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, reading)
+    _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, group, reading)
     asked = _alike(list(loaded.values()), probes, settings or {}, group)
     made = []
     for target in targets:
@@ -203,7 +203,7 @@ def parse_numbers(text: str, what: str) -> list[int]:
 
 def _features_of(target: str) -> str:
     """Where the features of a target are: a run folder names its bank."""
-    if not _is_run(target):
+    if not is_run(target):
         return target
     bank = Run.load(target).provenance.banks.get("encoder")
     if bank is None or not Path(bank.path).exists():
@@ -225,7 +225,8 @@ class _Asked:
     target: Target | None = None
 
 
-def _is_run(target: str) -> bool:
+def is_run(target: str) -> bool:
+    """Whether it is a run folder."""
     return (Path(target).expanduser() / "run.json").is_file()
 
 
@@ -234,6 +235,7 @@ def _check_before_work(
     others: Sequence[str],
     probes: Sequence[str] | None,
     given: Mapping[str, Any],
+    group: str | None,
     reading: Reading,
 ) -> None:
     """Complain about what cannot be compared in the end before anything is decomposed."""
@@ -241,12 +243,16 @@ def _check_before_work(
         for probe in probes or ():
             if probe not in run.probes:
                 raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(run.probes)}")
-        for name in ("protocol", "scaling", "seed"):
-            there = getattr(run.decompositions[0].method, name)
-            if given.get(name) not in (None, there):
-                raise NotComparableError(
-                    name, f"{target} was made with {name} {there}, and {given[name]} is asked for: leave it out"
-                )
+        result = run.decompositions[0]
+        subsets = result.sizes.planned_subsets or result.sizes.subsets
+        there = {name: getattr(result.method, name) for name in ("protocol", "scaling", "seed")}
+        for name, value in {**there, "splits": subsets, "group": run.provenance.group}.items():
+            wanted = {**given, "splits": given.get("n_subsets"), "group": group}.get(name)
+            if wanted not in (None, value):
+                made = f"without {name}" if value is None else f"with {name} {value}"
+                raise NotComparableError(name, f"{target} was made {made}, and {wanted} is asked for: leave it out")
+    if len(loaded) > 1 and others:
+        check_comparable(list(loaded.values()), list(loaded), (probes or (None,))[0])
     for target in others:
         if is_embedding(target):
             continue

@@ -28,7 +28,7 @@ from ssl_risk_rs.results.explain_published import PublishedTraits, published_tra
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow import published
-from ssl_risk_rs.workflow.compare import task_of
+from ssl_risk_rs.workflow.compare import is_run, task_of
 from ssl_risk_rs.workflow.features import Reading, decompose_features
 
 __all__ = ["explain"]
@@ -129,8 +129,13 @@ def _open(
     keep: Callable[[Run, str], Run],
     report: Report | None,
 ) -> _Target:
-    if (Path(target).expanduser() / "run.json").is_file():
+    if is_run(target):
         run = Run.load(target)
+        if group not in (None, run.provenance.group):
+            made = "without groups" if run.provenance.group is None else f"with group {run.provenance.group}"
+            raise ParameterError(
+                f"{target} was made {made}, and {group} is asked for: leave it out, or name the features"
+            )
         return _Target(target, run, *_features_of(run))
     inside = sorted(Path(target).expanduser().glob("*/run.json"))
     if inside:

@@ -17,7 +17,7 @@ from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.results.run import ResultError, Run
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
@@ -366,23 +366,34 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def write_table(records: Sequence[Record], folder: SweepFolder) -> Path:
+def write_table(records: Sequence[Record], folder: SweepFolder) -> list[str]:
     """Write OUT/sweep.csv: risks of each finished run and probe, and the design choices of its encoder.
 
     The choices are the paper's columns for encoders of its table, as `study` takes them, and what is known of others.
+
+    Returns
+    -------
+    why run folders cannot be read, a sentence for each: they are not in the table
     """
     import polars as pl
 
     rows: list[dict[str, Any]] = []
+    unread = []
     for record in records:
         head = {"encoder": record.encoder, "data": record.data, "layer": record.layer}
         choices = _choices(record.encoder) if record.state is State.DONE else {}
-        rows += [{**head, **choices, **found} for found in totals(record, folder)]
+        try:
+            rows += [{**head, **choices, **found} for found in totals(record, folder)]
+        except ResultError as error:
+            run = shlex.quote(str(folder.root / (record.run or "")))
+            unread.append(
+                f"{error}\nThe same line makes the run of {record.encoder} again once this is removed:  rm -r {run}"
+            )
     target = folder.root / "sweep.csv"
     folder.root.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame({"encoder": []})
     publish(target, frame.write_csv)
-    return target
+    return unread
 
 
 def _choices(encoder: str) -> dict[str, str | int | None]:

@@ -21,6 +21,8 @@ import numpy as np
 import polars as pl
 import pytest
 from cli_helpers import parsed, run
+from click.testing import CliRunner
+from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
@@ -217,7 +219,7 @@ def test_the_table_says_that_no_data_were_named(banks, monkeypatch):
 
 
 def test_without_data_the_bundled_digits_are_used_and_said():
-    result = run("run", "-m", "swav", "--limit", "2/class", code=1)
+    result = run("run", "-m", "swav", "--limit", "20/class", code=1)
     assert DIGITS_STAND_IN in result.stderr
     assert result.stdout == "" and "Traceback" not in result.stderr
     message = result.stderr.splitlines()[-1]
@@ -426,7 +428,10 @@ def test_help_ends_with_a_line_to_paste(words):
         (("-m", "demo_ssl", "-d", "npz:none.npz"), "none.npz is no file; give an .npz file with x_train"),
         (("-m", "demo_ssl", "--limit", "2/class"), "fewer than the 10 classes; give more rows or fewer splits"),
         (("-m", "demo_ssl", *SMALL, "--layers", "none"), "offers no feature none; it offers"),
-        (("-m", "demo_ssl", *SMALL, "--device", "gpu"), "device 'gpu' is unknown to torch; try auto, cpu, cuda"),
+        (
+            ("-m", "demo_ssl", *SMALL, "--device", "gpu"),
+            "device 'gpu' is unknown to torch; probes run on auto, cpu",
+        ),
         (("-m", "demo_ssl", *SMALL, "--supervised", "demo_superv"), "nearest: demo_supervised"),
     ],
 )
@@ -931,3 +936,66 @@ def test_import_reads_a_table_as_decompose_does(tmp_path):
     bank = FeatureBank.open(tmp_path / "bank")
     groups = np.array(bank.groups("patient"))
     assert not set(groups[bank.rows("train")]) & set(groups[bank.rows("test")])
+
+
+@pytest.fixture
+def images(tmp_path):
+    """32 training and 16 test images of two classes, with a site, an age, and a patient that one image lacks."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 32), ("test", 16)):
+        arrays |= {
+            f"x_{part}": rng.integers(0, 256, (n, 8, 8), np.uint8),
+            f"y_{part}": np.arange(n) % 2,
+            f"age_{part}": rng.normal(size=n),
+            f"site_{part}": np.arange(n) % 4,
+        }
+        for i in range(n):
+            Image.fromarray(arrays[f"x_{part}"][i]).save(tmp_path / f"{part}{i}.png")
+    rows = [
+        {
+            "path": f"{part}{i}.png",
+            "label": "ab"[i % 2],
+            "split": part,
+            "patient": None if i == 3 else f"{part}{i // 2}",
+        }
+        for part, n in (("train", 32), ("test", 16))
+        for i in range(n)
+    ]
+    pl.DataFrame(rows).write_csv(tmp_path / "rows.csv")
+    np.savez(tmp_path / "images.npz", **arrays)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--supervised", "demo_sl"), "no encoder 'demo_sl'; nearest: demo_ssl"),
+        (("--control", "ckpt:gone.pth@resnet18"), "there is no file gone.pth"),
+        (("--control", "gone.py:encoder"), "there is no file gone.py"),
+        (("--supervised", "random:resnet18x"), "resnet18x"),
+        (("--target", "age"), "which a ridge probe predicts and a logistic one does not"),
+        (("--target", "age", "--probe", "ridge", "--metric", "log_loss"), "log_loss"),
+        (("--target", "age", "--probe", "ridge", "--shots", "2"), "--shots is about classes"),
+        (("--target", "scanner"), "further columns are: age, site"),
+        (("--shots", "30"), "30 shots: class 0 has 16 training rows"),
+        (("--limit", "2/class"), "give more rows or fewer splits"),
+        (("--protocol", "paper", "--limit", "1/class"), "the paper's protocol"),
+        (("--layers", "all"), "has one feature, output: there is nothing to choose"),
+    ],
+)
+def test_what_labels_and_names_tell_is_refused_before_images_are_encoded(images, monkeypatch, arguments, said):
+    monkeypatch.chdir(images)
+    for command in ("run", "sweep"):
+        if command == "sweep" and ("--layers" in arguments or "--shots" in arguments):
+            continue
+        line = (command, "-m", "demo_random", "-d", "npz:images.npz", "--store", "store", *arguments)
+        result = CliRunner().invoke(main, list(line))
+        assert result.exit_code in (1, 2) and said in " ".join(result.stderr.split()), result.stderr
+        assert not list(Path("store").rglob("bank.json"))
+
+
+def test_a_row_without_group_is_refused_before_images_are_encoded(images):
+    line = ("run", "-m", "demo_random", "-d", f"manifest:{images / 'rows.csv'}", "--store", images / "store")
+    assert "'patient' has no value in 2 of 48 rows" in run(*line, "--group", "patient", code=1).stderr
+    assert not list((images / "store").rglob("bank.json"))

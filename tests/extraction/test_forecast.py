@@ -87,13 +87,13 @@ def test_memory_that_ends_halves_the_batch_that_is_told(tmp_path):
 @pytest.mark.parametrize("command", ["extract", "run"])
 def test_the_commands_write_nothing(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    args = [command, "-m", "pixels:4", "-d", "digits", "--limit", "3/class", "--store", "s", "--dry-run"]
+    args = [command, "-m", "pixels:4", "-d", "digits", "--limit", "20/class", "--store", "s", "--dry-run"]
     result = CliRunner().invoke(main, [*args, "--format", "json"], catch_exceptions=False)
     assert result.exit_code == 0 and "Nothing was written." in result.stderr
     entries = json.loads(result.stdout)
     roles = {"extract": ["pixels:4"], "run": ["pixels:4", "pixels:8"]}[command]
     assert [entry["encoder"] for entry in entries] == roles
-    assert all(entry["missing"] == 60 for entry in entries)
+    assert all(entry["missing"] == 400 for entry in entries)
     assert not list(tmp_path.iterdir())
     table = CliRunner().invoke(main, args, catch_exceptions=False)
     assert max(map(len, table.stdout.splitlines())) <= 80
@@ -110,16 +110,16 @@ def _pictures(folder, n):
 
 
 def test_a_run_is_forecast_on_the_images_that_a_split_names(tmp_path):
-    """Those of a file, where the data by themselves have too few to set a test part aside."""
-    uri = _pictures(tmp_path / "d", 4)
+    """Those of a file, which leaves some out."""
+    uri = _pictures(tmp_path / "d", 40)
     split = tmp_path / "split.csv"
     split.write_text("sample_id,split\n" + "".join(
-        f"{'ab'[i % 2]}/{i:03}.png,{'train' if i < 2 else 'test'}\n" for i in range(4)
+        f"{'ab'[i % 2]}/{i:03}.png,{'train' if i < 30 else 'test'}\n" for i in range(36)
     ))  # fmt: skip
     args = ["run", "-m", "pixels:4", "-d", uri, "--split", str(split), "--store", str(tmp_path / "s"), "--dry-run"]
     result = CliRunner().invoke(main, [*args, "--format", "json"], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
-    assert [(e["encoder"], e["rows"]) for e in json.loads(result.stdout)] == [("pixels:4", 4), ("pixels:8", 4)]
+    assert [(e["encoder"], e["rows"]) for e in json.loads(result.stdout)] == [("pixels:4", 36), ("pixels:8", 36)]
 
 
 def test_a_target_needs_no_twin_and_must_be_a_column(tmp_path):

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ssl_risk_rs._notes import Note, each_once
-from ssl_risk_rs.decomposition.fewshot import few_shot, plan_shots
+from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
 from ssl_risk_rs.decomposition.metrics import measure_metrics
-from ssl_risk_rs.decomposition.paper import PAPER_SEED, paper
+from ssl_risk_rs.decomposition.paper import PAPER_SEED, draw_parts, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import ERROR_TOL, SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
-from ssl_risk_rs.decomposition.strict import strict
+from ssl_risk_rs.decomposition.strict import draw_cells, planned_cells, strict
 from ssl_risk_rs.decomposition.targets import (
     Target,
     bank_values,
@@ -43,7 +43,7 @@ from ssl_risk_rs.results.run import Decomposition
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["decompose", "decompose_task"]
+__all__ = ["check_plan", "decompose", "decompose_task"]
 
 #: H/R_AF from which R_AF is said to be optimistic
 OPTIMISTIC = 1.3
@@ -161,12 +161,8 @@ def decompose_task(
     probe has opened and summed."""
     began = time.perf_counter()
     report, solvers = report or _silent, solvers or Solvers()
-    settings.validate()
-    check_task(task)
-    refuse_for_targets(task, settings)
-    notes = [*task.notes, *_refused_or_noted(task, settings)]
-    method = _method(task, settings)
-    planned = plan_shots(task, settings, method.seed)
+    method, planned, on_both_sides = _plan(task, settings)
+    notes = [*task.notes, *on_both_sides, *_repeated_or_noted(task, settings)]
     if task.targets is not None:
         judged = predict_targets(task, twin, settings, method, report)
     else:
@@ -224,6 +220,28 @@ def decompose_task(
     alone = replace(settings, shots=None, draws=None, labels_for=None)  # few-shot probes would take as long again
     of_beside = decompose_task(beside, name="control", settings=alone, report=of_control, solvers=solvers)
     return result.with_control(of_beside)
+
+
+def check_plan(task: Task, settings: Settings) -> None:
+    """Raise what `decompose_task` raises for rows, labels, groups and settings, before a feature is looked at.
+
+    Of the task's features only the number of rows is used: those of a task may still have to be made.
+    """
+    method, _, _ = _plan(task, settings)
+    if settings.protocol == "strict":
+        draw_cells(task, settings, method, planned_cells(task, settings, method))
+    else:
+        draw_parts(task)
+
+
+def _plan(task: Task, settings: Settings) -> tuple[Method, Planned, list[Note]]:
+    """What will run, few-shot draws, and notes on rows that are on both sides of train and test."""
+    settings.validate()
+    check_task(task)
+    refuse_for_targets(task, settings)
+    notes = _refused_or_noted(task, settings)
+    method = _method(task, settings)
+    return method, plan_shots(task, settings, method.seed), notes
 
 
 _HEADLINE_OF: dict[TargetKind, Headline] = {"classes": "error", "numbers": "r2", "labels": "auroc"}
@@ -286,17 +304,21 @@ def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
                 "low. Remove them (ssl-risk-rs data check lists them), or give --overlap warn"
             )
         notes.append(Note("overlap", {"count": task.overlap}))
-    if isinstance(task.features.source, list):  # of a bank's images it is known
-        count = repeated_rows(task.features.source, task.train_rows, task.test_rows)
-        total = len(task.test_rows)
-        if count and settings.overlap == "refuse":
-            raise ParameterError(
-                f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
-                "be too low if they are the same images. Remove them, or give --overlap warn"
-            )
-        if count:
-            notes.append(Note("repeated_rows", {"count": count, "total": total}))
     return notes
+
+
+def _repeated_or_noted(task: Task, settings: Settings) -> list[Note]:
+    """Test rows that are training rows in every feature."""
+    if not isinstance(task.features.source, list):  # of a bank's images it is known
+        return []
+    count = repeated_rows(task.features.source, task.train_rows, task.test_rows)
+    total = len(task.test_rows)
+    if count and settings.overlap == "refuse":
+        raise ParameterError(
+            f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
+            "be too low if they are the same images. Remove them, or give --overlap warn"
+        )
+    return [Note("repeated_rows", {"count": count, "total": total})] if count else []
 
 
 def _notes_on_floor(separable: bool, on_test: float, risk_af: float) -> list[Note]:

@@ -45,13 +45,7 @@ def paper(
 ) -> Judged:
     """Fit and judge every probe of the paper's protocol."""
     train, test = task.train_rows, task.test_rows
-    if len(test) * 2 > len(train):
-        raise ParameterError(
-            f"the paper's protocol sets aside as many training rows as there are test rows: {len(test)} of "
-            f"{len(train)} are too many; use --protocol strict"
-        )
-    complement, subset = _split(task, train, len(test))
-    halves = _halves(task)
+    complement, subset, halves = draw_parts(task)
     fitter = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     curves = _study(fitter, halves, {"af": halves.fitted, "as": halves.other, "us": halves.test})
     best = {name: best_of(curve) for name, curve in curves.items()}
@@ -117,6 +111,22 @@ def _notes_on_groups(task: Task, in_subset: np.ndarray) -> list[Note]:
 
 
 _RISK = {"tuned_af": "of R_AF", "tuned_as": "of R_AS", "tuned_us": "of R_US", "tuned_sup": "of R_ΦF"}
+
+
+def draw_parts(task: Task) -> tuple[np.ndarray, np.ndarray, _Halves]:
+    """Complement and held-out subset of the training rows, and the rows of the tuning studies.
+
+    Raises
+    ------
+    ParameterError for rows that this protocol cannot cut.
+    """
+    train, test = task.train_rows, task.test_rows
+    if len(test) * 2 > len(train):
+        raise ParameterError(
+            f"the paper's protocol sets aside as many training rows as there are test rows: {len(test)} of "
+            f"{len(train)} are too many; use --protocol strict"
+        )
+    return (*_split(task, train, len(test)), _halves(task))
 
 
 def _split(task: Task, rows: np.ndarray, size: int | float) -> tuple[np.ndarray, np.ndarray]:

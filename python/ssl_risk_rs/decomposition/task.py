@@ -1,7 +1,7 @@
 """What is decomposed: one encoder's features with labels, groups and the roles of the rows, checked once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 import numpy as np
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Representations", "TargetKind", "Task", "check_task", "group_like", "make_task", "other_features"]
+__all__ = [
+    "Representations",
+    "TargetKind",
+    "Task",
+    "check_task",
+    "group_like",
+    "make_task",
+    "other_features",
+    "task_of_rows",
+]
 
 #: what a probe predicts of a row: one class, numbers, or any of several labels
 TargetKind: TypeAlias = Literal["classes", "numbers", "labels"]
@@ -91,35 +100,59 @@ def make_task(
 
 
 def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
-    train, test = bank.rows("train"), bank.rows("test")
     codes = bank.labels()
-    names = bank.class_names or [str(c) for c in range(int(codes.max(initial=0)) + 1)]
-    encoded = encode_labels({"train": codes[train], "test": codes[test]}, class_names=names, where=str(bank.path))
-    labels = np.zeros(bank.n_rows, np.uint32)
-    labels[train], labels[test] = encoded.codes["train"], encoded.codes["test"]
-    names = list(encoded.class_names or names)
-    ids = bank.sample_ids()
-    groups: np.ndarray | None = None
-    group_names: tuple[str, ...] = ()
-    notes: list[Note] = []
-    if column is not None:
-        group_names, groups = _groups(bank.groups(column))
-    else:
-        notes = [Note("groups_unused", {"column": name}) for name in group_like(bank.extra_columns)]
+    notes = [] if column is not None else [Note("groups_unused", {"column": n}) for n in group_like(bank.extra_columns)]
     if bank.header.view is not None:
         notes.append(Note("augmented_view", {"view": bank.header.view}))
     overlap = (bank.header.overlap or {}).get("test_images_in_train")
+    task = task_of_rows(
+        Features.of_bank(bank),
+        codes,
+        bank.class_names or [str(c) for c in range(int(codes.max(initial=0)) + 1)],
+        (bank.rows("train"), bank.rows("test")),
+        bank.sample_ids(),
+        groups=None if column is None else bank.groups(column),
+        where=str(bank.path),
+    )
+    return replace(task, notes=(*task.notes, *notes), overlap=overlap if isinstance(overlap, int) else 0)
+
+
+def task_of_rows(
+    features: Features,
+    codes: np.ndarray,
+    class_names: Sequence[str],
+    rows: tuple[np.ndarray, np.ndarray],
+    sample_ids: Sequence[str],
+    *,
+    groups: Sequence[str] | None,
+    where: str,
+) -> Task:
+    """The task of rows whose labels are numbered already.
+
+    Parameters
+    ----------
+    codes : whole numbers (n,), positions in `class_names`
+    rows : training rows and test rows, uint32, ascending
+    groups : name of the group of each of the n rows; where : what the rows are of, for messages
+    """
+    train, test = rows
+    encoded = encode_labels({"train": codes[train], "test": codes[test]}, class_names=list(class_names), where=where)
+    labels = np.zeros(len(codes), np.uint32)
+    labels[train], labels[test] = encoded.codes["train"], encoded.codes["test"]
+    of_rows: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    if groups is not None:
+        group_names, of_rows = _groups(groups)
     return Task(
-        features=Features.of_bank(bank),
+        features=features,
         labels=labels,
         train_rows=train,
         test_rows=test,
-        sample_ids=ids,
-        class_names=tuple(names),
-        groups=groups,
+        sample_ids=sample_ids,
+        class_names=tuple(encoded.class_names or class_names),
+        groups=of_rows,
         group_names=group_names,
-        notes=(*encoded.notes, *notes),
-        overlap=overlap if isinstance(overlap, int) else 0,
+        notes=tuple(encoded.notes),
     )
 
 

@@ -101,6 +101,7 @@ def ensure_banks(
     group: str | None = None,
     shard: Shard | None = None,
     kept: KeptEncoder | None = None,
+    check: "Callable[[ImageDataset], None] | None" = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
@@ -115,6 +116,7 @@ def ensure_banks(
     group : column whose groups a limit, and a test part that is set aside, keep whole, as for `create_dataset`
     shard : encode this shard's rows only, as for `extract`
     kept : where the encoder is kept for further calls
+    check : called with the images before any of them is encoded; raises for what they are no good for
     say : called with sentences for the user (a split that was made up, what is about to happen)
     progress : as for `extract`
 
@@ -135,7 +137,7 @@ def ensure_banks(
         return there
     from ssl_risk_rs.encoders.spec import choose_features
 
-    encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), say)
+    encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), check, say)
     from ssl_risk_rs.extraction.job import extract
 
     names = encoder.spec.features  # exactly what was asked for
@@ -175,6 +177,7 @@ def forecast_banks(
     group: str | None = None,
     shard: Shard | None = None,
     kept: KeptEncoder | None = None,
+    check: "Callable[[ImageDataset], None] | None" = None,
     say: Callable[[str], None] | None = None,
 ) -> "list[Forecast]":
     """What `ensure_banks` would take with these arguments; nothing is written, and some batches are encoded."""
@@ -185,7 +188,7 @@ def forecast_banks(
 
     if all(bank is not None and not len(missing_in(bank, shard)) for bank in asked.found):
         return [nothing_to_do(bank, shard) for bank in asked.found if bank is not None]
-    encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), say)
+    encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), check, say)
     return forecast(
         encoder, asked.dataset, store=asked.store, features=encoder.spec.features, settings=encoding.settings,
         shard=shard, say=say,
@@ -226,6 +229,7 @@ def _encoder(
     encoding: Encoding,
     shard: Shard | None,
     kept: KeptEncoder,
+    check: "Callable[[ImageDataset], None] | None",
     say: Callable[[str], None],
 ) -> "Encoder":
     """The encoder, after a line that says what it will do: torch takes up to 20 seconds to load."""
@@ -235,6 +239,8 @@ def _encoder(
     say(_what_is_done(model, asked.dataset, asked.found, shard))
     for note in asked.dataset.notes:
         say(note)
+    if check is not None:
+        check(asked.dataset)
     return kept.create(model, encoding, say)
 
 

@@ -18,6 +18,7 @@ from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
 from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
@@ -74,8 +75,9 @@ def evaluate_checkpoints(
 
     def bank_of(name: str) -> "FeatureBank":
         (bank, *_) = ensure_banks(
-            name, data, question.encoding, store=store, group=question.group, say=say, progress=report
-        ).values()
+            name, data, question.encoding, store=store, group=question.group, check=partial(check_question, question),
+            say=say, progress=report,
+        ).values()  # fmt: skip
         return bank
 
     items = [

@@ -1,11 +1,12 @@
 """From the name of an encoder and of a data set to a run: the main job."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
+from ssl_risk_rs.decomposition.targets import Target, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.errors import SslRiskError
@@ -13,14 +14,16 @@ from ssl_risk_rs.events import Report, once
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.probes import decompose_each
+from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import BankHeader, FeatureBank
 
-__all__ = ["check_column", "evaluate"]
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -72,16 +75,18 @@ def evaluate(
 
     say_once = once(say)  # twin and control are of the same data
     asked = encoding or Encoding()
+    question = Question(tuple(probes), settings or Settings(), group, target, supervised, control, asked)
 
     def bank_of(name: str, encoding: Encoding) -> "FeatureBank":
-        banks = (ensure or ensure_banks)(name, data, encoding, store=store, group=group, say=say_once, progress=report)
+        banks = (ensure or ensure_banks)(
+            name, data, encoding, store=store, group=group, check=partial(check_question, question), say=say_once,
+            progress=report,
+        )  # fmt: skip
         if len(banks) > 1:
             first, *rest = banks
             say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(rest)}.")
         return next(iter(banks.values()))
 
-    if target is not None:
-        check_column(data, target)
     bank = bank_of(model, asked) if bank is None else bank
     header = bank.header
     spec = header.encoder_spec or {}
@@ -131,10 +136,3 @@ def _data_name(data: str, header: "BankHeader") -> str:
         return create_dataset(data).name
     except SslRiskError:  # elsewhere: a bank that another machine has filled
         return header.data_name or data
-
-
-def check_column(data: str, target: Target) -> None:
-    """Complain about a column that the data lack before images are encoded, not after."""
-    from ssl_risk_rs.datasets import create_dataset
-
-    chosen(target, list(create_dataset(data).source.listing().columns), data)

@@ -1,11 +1,12 @@
 """What the encoding of a run would take, for the encoder, its twin and the control."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.workflow.evaluate import check_column
+from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
 
@@ -28,11 +29,10 @@ def forecast_run(
     from ssl_risk_rs.extraction.cached import forecast_banks
 
     def of(name: str, encoding: Encoding) -> "list[Forecast]":
-        return forecast_banks(name, data, encoding, store=store, group=question.group, say=say)
+        check = partial(check_question, question)
+        return forecast_banks(name, data, encoding, store=store, group=question.group, check=check, say=say)
 
     asked = question.encoding
-    if question.target is not None:
-        check_column(data, question.target)
     found = of(model, asked)
     images = asked.images(data, question.group)
     others = choose_others(

@@ -9,6 +9,7 @@ intervals cover: docs/encoders.md, "Several layers".
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from ssl_risk_rs.events import Report, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.many import Entry, Failed, Layers
 from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.many import Item, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
@@ -92,11 +94,16 @@ def evaluate_layers(
             "features are chosen on folds of the training rows, which the paper's protocol does not have: leave out "
             "--protocol paper, or name one feature"
         )
+    if len(features) == 1:
+        raise ParameterError(_nothing_to_choose(model, features[0]))
     runs = RunFolder(folder, question.key(), force=force)
     encoding = replace(question.encoding, layers=tuple(features) or None, pool=None)
-    banks = ensure_banks(model, data, encoding, store=store, group=question.group, say=say, progress=report)
+    banks = ensure_banks(
+        model, data, encoding, store=store, group=question.group, check=partial(check_question, question), say=say,
+        progress=report,
+    )  # fmt: skip
     if len(banks) < 2:
-        raise ParameterError(f"{model} has one feature, {next(iter(banks))}: there is nothing to choose")
+        raise ParameterError(_nothing_to_choose(model, next(iter(banks))))
     items = [
         Item(name, model, lambda bank=bank: bank, name)  # type: ignore[misc]  # a default has no annotation in a lambda
         for name, bank in _by_depth(banks)
@@ -109,6 +116,10 @@ def evaluate_layers(
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return choose_layer(entries, failed)
+
+
+def _nothing_to_choose(model: str, feature: str) -> str:
+    return f"{model} has one feature, {feature}: there is nothing to choose; leave out --layers and --pool"
 
 
 def _by_depth(banks: "Mapping[str, FeatureBank]") -> "list[tuple[str, FeatureBank]]":

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.run import ResultError, Run
+from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
@@ -261,7 +263,10 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     ensure = _one_at_a_time(FeatureStore(asked.store), say)
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
     every = replace(question.encoding, layers=layers)
-    banks = ensure(pair.encoder, pair.data, every, store=asked.store, group=question.group, say=say, progress=watch)
+    check = partial(check_question, question)
+    banks = ensure(
+        pair.encoder, pair.data, every, store=asked.store, group=question.group, check=check, say=say, progress=watch
+    )
     key = pair.key
     if key is None:  # only now is it known what the encoder is
         bank = _bank_of(banks, pair, job)

@@ -11,6 +11,7 @@ from ssl_risk_rs.encoders import describe_encoder, list_encoders
 from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
 from ssl_risk_rs.encoders.facts import BUNDLED
 from ssl_risk_rs.encoders.names import expand_names, is_pattern, parse_name, prepared_name
+from ssl_risk_rs.encoders.sources import check_at_hand
 from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
 from ssl_risk_rs.errors import EncoderError, ParameterError
@@ -207,8 +208,8 @@ def _matches(text: str) -> list[str] | None:
 
 def _canonical(text: str) -> str:
     name = parse_name(text)
-    if name.kind in ("checkpoint", "code") and not _is_there(name.target):
-        raise EncoderError(f"{text}: there is no file {name.target}")
+    if name.kind in ("checkpoint", "code"):
+        check_at_hand(text)
     if name.kind != "registry":
         return text
     row = published_entry(name.target)
@@ -216,11 +217,6 @@ def _canonical(text: str) -> str:
         return row.name  # whatever its case, or an alias
     describe_encoder(text)  # a bundled one; else it raises, with the nearest names
     return name.target
-
-
-def _is_there(target: str) -> bool:
-    """Whether a file of weights or code exists; weights may be several files, joined by commas."""
-    return Path(target).is_file() or all(Path(part).expanduser().is_file() for part in target.split(","))
 
 
 def _status(name: str) -> Status | None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.encoders.encoder import Encoder
 
-__all__ = ["build", "check_name", "describe", "list_names"]
+__all__ = ["build", "check_at_hand", "check_name", "describe", "list_names"]
 
 
 def list_names(pattern: str = "*", *, recognised: bool = False) -> list[str]:
@@ -81,6 +81,25 @@ def check_name(text: str) -> None:
     name = parse_name(text)
     if name.kind == "registry" and name.target not in BUNDLED:
         _row(name.target)
+
+
+def check_at_hand(text: str) -> None:
+    """Refuse what can be refused before the encoder is built: a name, an option or a file that is not there.
+
+    Raises
+    ------
+    EncoderError.
+    """
+    name = parse_name(text)
+    if name.kind in ("checkpoint", "code") and not _is_there(name.target):
+        raise EncoderError(f"{text}: there is no file {name.target}")
+    if name.kind not in ("code", "hub", "hf", "openclip"):  # what those are is known when they are built
+        describe(text)
+
+
+def _is_there(target: str) -> bool:
+    """Whether a file of weights or code exists; weights may be a folder, or several files joined by commas."""
+    return Path(target).exists() or all(Path(part).expanduser().is_file() for part in target.split(","))
 
 
 def _row(target: str) -> EncoderRow:

@@ -1,0 +1,44 @@
+"""What would be refused once images are encoded, refused before: labels, ids, groups and names tell it."""
+
+import numpy as np
+
+from ssl_risk_rs.bank.samples import groups_of
+from ssl_risk_rs.datasets import ImageDataset
+from ssl_risk_rs.decomposition.decomposing import check_plan
+from ssl_risk_rs.decomposition.targets import chosen, retargeted
+from ssl_risk_rs.decomposition.task import task_of_rows
+from ssl_risk_rs.encoders.sources import check_at_hand
+from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.workflow.probes import settings_of
+from ssl_risk_rs.workflow.question import Question
+
+__all__ = ["check_question"]
+
+
+def check_question(question: Question, images: ImageDataset) -> None:
+    """Complain about a question that cannot be answered of these images; none of them is read.
+
+    Raises
+    ------
+    EncoderError for a twin or a control that is not there; DataError and ParameterError as `decompose_task`.
+    """
+    for name in (question.supervised, question.control):
+        if name not in ("auto", "none"):
+            check_at_hand(name)
+    samples, n = images.samples, len(images)
+    rows, is_train = np.arange(n, dtype=np.uint32), (samples["split"] == "train").to_numpy()
+    task = task_of_rows(
+        Features.of_arrays(np.zeros((n, 1), np.float32)),  # nothing looks at them
+        samples["label"].to_numpy(),
+        images.class_names,
+        (rows[is_train], rows[~is_train]),
+        samples["sample_id"].to_list(),
+        groups=None if question.group is None else groups_of(samples, question.group),
+        where=images.uri,
+    )
+    if question.target is not None:
+        names = chosen(question.target, list(images.source.listing().columns), images.uri)
+        values = {name: np.array(samples[name].to_list(), dtype=object) for name in names}
+        task = retargeted(task, values, question.target)
+    for settings, _ in settings_of(question.probes, question.settings):
+        check_plan(task, settings)

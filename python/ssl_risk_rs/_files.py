@@ -7,17 +7,22 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from ssl_risk_rs.errors import ParameterError
+
 __all__ = [
-    "OFFLINE", "beside", "cache_folder", "is_offline", "passing_kind", "publish", "publish_exclusive", "remove_folder",
-    "replace_folder", "user_cache",
+    "OFFLINE", "beside", "cache_folder", "check_outputs", "is_offline", "passing_kind", "publish",
+    "publish_exclusive", "remove_folder", "replace_folder", "user_cache",
 ]  # fmt: skip
 
 #: environment variable that forbids downloads, as --offline does
 OFFLINE = "SSL_RISK_OFFLINE"
+
+#: endings of files that nothing reads
+_PAGES = (".html", ".md", ".tex", ".svg", ".png", ".pack")
 
 #: end of the name of a folder that is being removed
 _REMOVED = ".removed"
@@ -49,7 +54,8 @@ def user_cache() -> Path:
 @contextlib.contextmanager
 def beside(target: Path) -> Iterator[Path]:
     """A path in the target's folder that nobody else uses; what is there afterwards is removed."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    # a long name is cut: with the rest it would be too long for the file system
+    temporary = target.with_name(f".{target.name[:48]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
     finally:
@@ -64,19 +70,59 @@ def publish(target: Path, write: Callable[[Path], object]) -> None:
 
     Raises
     ------
-    OSError with the name of the target, also where the writer's own says nothing of a file (a full disk).
+    OSError with the name of the target, also where the writer's own says nothing of a file (a full disk), and for a
+    target that is a pipe or a device, which the rename would take away.
     """
+    if target.exists() and not target.is_file():
+        what = "Is a folder" if target.is_dir() else "Is a pipe or a device, and no file"
+        raise OSError(errno.EEXIST, what, str(target))
     with beside(target) as temporary:
         try:
             write(temporary)
             _sync(temporary)
+            temporary.replace(target)
         except Exception as error:
             number = _system_error(error)
             if number is None or getattr(error, "filename", None) not in (None, str(temporary)):
                 raise
             raise OSError(number, os.strerror(number), str(target)) from error
-        temporary.replace(target)
     _sync_folder(target.parent)
+
+
+def check_outputs(paths: Iterable[Path | None], *, force: bool, inputs: Iterable[str | Path] = ()) -> None:
+    """Complain about files that a command is to write before its work, not after.
+
+    Parameters
+    ----------
+    paths : the files, None for one that is not asked for; force : they may be there already
+    inputs : files and folders that the command reads; a name that is neither (a key, a pattern) is left alone
+
+    Raises
+    ------
+    ParameterError if two are one file, if one is a folder, a pipe or a device, is there and `force` is not set, or is
+    itself read.
+    """
+    read = [given for text in inputs for given in [Path(text).expanduser()] if given.exists()]
+    seen: set[Path] = set()
+    for path in paths:
+        if path is None:
+            continue
+        if (place := path.absolute().resolve()) in seen:
+            raise ParameterError(f"{path} is named for two files; give each its own name")
+        seen.add(place)
+        if path.is_dir():
+            raise ParameterError(f"{path} is a folder; name a file in it")
+        if path.exists() and not path.is_file():
+            raise ParameterError(f"{path} is a pipe or a device, and no file; name a file")
+        if path.exists() and not force:
+            raise ParameterError(f"{path} exists; name another file, or give --force to replace it")
+        if path.exists() and any(_is_of(place, given.resolve()) for given in read):
+            raise ParameterError(f"{path} is read by this command and would be lost; name another file")
+
+
+def _is_of(file: Path, given: Path) -> bool:
+    """Whether a file is the one given, or one below the folder given that holds results; pages and drawings do not."""
+    return file == given or (given in file.parents and file.suffix not in _PAGES and file.name != "geometry.parquet")
 
 
 def _system_error(error: Exception) -> int | None:

@@ -26,6 +26,7 @@ from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.cli._options import print_rows
 from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
 from ssl_risk_rs.results import Run
 
@@ -999,3 +1000,16 @@ def test_a_row_without_group_is_refused_before_images_are_encoded(images):
     line = ("run", "-m", "demo_random", "-d", f"manifest:{images / 'rows.csv'}", "--store", images / "store")
     assert "'patient' has no value in 2 of 48 rows" in run(*line, "--group", "patient", code=1).stderr
     assert not list((images / "store").rglob("bank.json"))
+
+
+def test_csv_keeps_what_divides_rows_within_a_cell_and_has_a_head_without_rows(capsys):
+    print_rows([{"name": "a\rb", "other": None}, {"name": 'c"\n,', "other": "\x1b"}], "csv")
+    text = capsys.readouterr().out
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [["name", "other"], ["a\rb", ""], ['c"\n,', "\x1b"]]
+    assert run("store", "ls", "--store", "nothing", "--format", "csv").stdout.startswith("key,state,encoder,data,view,")
+    assert run("store", "gc", "--store", "nothing", "--format", "csv").stdout.startswith("kind,")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    np.savez("plain.npz", X_train=x[:40], y_train=np.arange(40) % 2, X_test=x[40:], y_test=np.arange(20) % 2)
+    (head,) = run("data", "audit", "plain.npz", "--probe", "none", "--format", "csv").stdout.splitlines()
+    assert head.startswith("test_id,train_id,similarity")

@@ -1,14 +1,22 @@
 """`ssl-risk-rs report`: which files it writes, what it refuses, and that runs of other data are not compared."""
 
+import os
 import re
+import stat
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from ssl_risk_rs._files import publish
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.decomposition import decompose
+from ssl_risk_rs.results import Provenance, Run
 
-from .conftest import make
+from .conftest import make, rows
+
+X, Y = rows(120, 0)
 
 
 def call(*arguments: object, code: int = 0):
@@ -81,3 +89,57 @@ def test_what_is_there_is_not_overwritten(folders):
 def test_no_run_is_said(tmp_path):
     assert "there is no run folder (with run.json) in nowhere" in call("nowhere", "--md", "a.md", code=1).stderr
     assert "Missing argument" in call("--md", "a.md", code=2).stderr
+
+
+def test_no_command_writes_over_what_it_reads(folders, tmp_path):
+    before = (folders[0] / "run.json").read_bytes()
+    for given in (folders[0], folders[0].parent):
+        said = call(given, "--md", folders[0] / "run.json", "--force", code=1).stderr
+        assert "run.json is read by this command and would be lost; name another file" in said
+    assert (folders[0] / "run.json").read_bytes() == before
+    call(folders[0], "--md", folders[0] / "report.md")
+    call(folders[0], "--md", folders[0] / "report.md", "--force")
+    assert "a.md is named for two files" in call(folders[0], "--md", "a.md", "--latex", "./a.md", code=1).stderr
+    pack = CliRunner().invoke(main, ["pack", str(folders[0]), "-o", str(folders[0] / "outcomes.npz"), "--force"])
+    assert pack.exit_code == 1 and "outcomes.npz is read by this command" in pack.stderr
+    np.savez("a.npz", **{f"{a}_{p}": v for p in ("train", "test") for a, v in (("X", X), ("y", Y))})
+    stats = CliRunner().invoke(main, ["stats", "a.npz", "--out", "a.npz", "--force"])
+    assert stats.exit_code == 1 and "a.npz is read by this command" in stats.stderr
+    Path("t.csv").write_text("a,b\n1,2\n")
+    study = CliRunner().invoke(main, ["study", "t.csv", "--save-law", "t.csv", "--force"])
+    assert study.exit_code == 1 and "t.csv is read by this command" in study.stderr
+
+
+def test_a_pipe_or_a_device_is_no_file_to_replace(folders, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "pipe is a pipe or a device, and no file" in call(folders[0], "--md", pipe, "--force", code=1).stderr
+    with pytest.raises(OSError, match="Is a pipe or a device, and no file"):
+        publish(pipe, lambda file: file.write_text("x"))
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_long_name_is_named_in_the_error(folders, tmp_path):
+    name = "x" * 249 + ".md"
+    call(folders[0], "--md", name)
+    assert Path(name).is_file()
+    said = call(folders[0], "--md", f"x{'y' * 260}.md", code=1).stderr
+    assert "yyy.md: File name too long" in said and ".tmp" not in said
+
+
+def test_control_characters_in_names_are_shown_as_replacements(tmp_path):
+    for package in ("altair", "vl_convert", "jinja2"):
+        pytest.importorskip(package)
+    names = np.array(["a\x1b[31m", "b\x01\x00c", "d\x9b\r"])
+    run_ = Run.of(
+        decompose(X, names[Y], X, names[Y], probe="ridge", name="enc\x1b]0;t\x07"),
+        provenance=Provenance(encoder="enc\x1b]0;t\x07", data="d\x02"),
+    )  # fmt: skip
+    folder = run_.save(tmp_path / "runs" / "r")
+    call(folder, "--html", "a.html", "--md", "a.md", "--latex", "a.tex", "--figures", "figs")
+    for file in (Path("a.html"), Path("a.md"), Path("a.tex"), *Path("figs").glob("*.svg")):
+        text = file.read_text(encoding="utf-8")
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text), file
+    assert "enc\N{REPLACEMENT CHARACTER}]0;t\N{REPLACEMENT CHARACTER}" in Path("a.md").read_text(encoding="utf-8")
+    shown = CliRunner().invoke(main, ["explain", str(folder), "--no-gap"])
+    assert shown.exit_code == 0 and "\x1b" not in shown.stdout and "\N{REPLACEMENT CHARACTER}[31m" in shown.stdout

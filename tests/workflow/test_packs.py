@@ -275,7 +275,7 @@ def test_equal_runs_give_equal_packs_and_hostile_ones_are_refused(made: Path, tm
         == write_pack([made / "runs/a"], tmp_path / "q")
         == write_pack([made / "runs/a"], tmp_path / "p", force=True)
     )
-    with pytest.raises(PackError, match="exists"):
+    with pytest.raises(ParameterError, match="exists"):
         write_pack([made / "runs/a"], tmp_path / "p")
     with pytest.raises(ResultError, match="no run folder"):
         write_pack([tmp_path], tmp_path / "r")

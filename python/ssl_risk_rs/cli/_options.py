@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -43,6 +43,7 @@ __all__ = [
     "on_terminal",
     "one_option",
     "prepared_model",
+    "print_csv",
     "print_json",
     "print_rows",
     "refuse_beside_runs",
@@ -445,7 +446,13 @@ def width() -> int | None:
 
 
 def _showable(text: str, stream: Any) -> str:
-    """The text as a stream can show it: plain characters for drawn ones, question marks for the rest."""
+    """The text as a stream can show it: no controls, plain characters for drawn ones, question marks for the rest."""
+    from ssl_risk_rs.report.characters import shown
+
+    return _encodable(shown(text), stream)
+
+
+def _encodable(text: str, stream: Any) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)
@@ -463,21 +470,25 @@ def print_json(value: Any) -> None:
     show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_rows(rows: list[dict[str, Any]], form: str) -> None:
-    """Rows with the same keys on stdout, as aligned columns, JSON or CSV."""
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """Rows of text on stdout as CSV; what divides cells or rows is quoted within them, a lone carriage return too."""
+    import polars as pl
+
+    table = pl.DataFrame([list(row) for row in rows], schema=dict.fromkeys(columns, pl.String), orient="row")
+    click.echo(_encodable(table.write_csv(), sys.stdout), nl=False)
+
+
+def print_rows(rows: list[dict[str, Any]], form: str, *, columns: Sequence[str] = ()) -> None:
+    """Rows with the same keys on stdout, as aligned columns, JSON or CSV; `columns` are their keys, where there may be
+    no row."""
     if form == "json":
         print_json(rows)
         return
-    columns = list(rows[0]) if rows else []
-    cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]
+    columns = list(rows[0]) if rows else list(columns)
     if form == "csv":
-        import csv
-        import io
-
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(cells)
-        show(text.getvalue().removesuffix("\n"))
+        print_csv(columns, [[None if row[c] is None else str(row[c]) for c in columns] for row in rows])
         return
+    cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -79,7 +79,8 @@ def audit(
             report=report,
         )
     if form == "csv":
-        opt.print_rows(found.frame().to_dicts(), form)
+        frame = found.frame()
+        opt.print_rows(frame.to_dicts(), form, columns=frame.columns)
     elif form == "json":
         opt.print_json(_document(found))
     else:

@@ -1,6 +1,5 @@
 """`ssl-risk-rs models`: the encoders one can name."""
 
-import csv
 import io
 import json
 import re
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs._limits import whole_number
-from ssl_risk_rs.cli._options import offline_option, say
+from ssl_risk_rs.cli._options import offline_option, print_csv, say
 from ssl_risk_rs.cli._options import show as show_text
 
 if TYPE_CHECKING:
@@ -282,21 +281,19 @@ def _print_rows(rows: list[Row], form: str) -> None:
     if form == "json":
         show_text(json.dumps(rows, ensure_ascii=False, indent=1))
         return
-    text = io.StringIO()
     if form == "csv":
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([[_text(row.get(key)) for key in columns] for row in rows])
-    else:
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        print_csv(columns, [[_text(row.get(key)) or None for key in columns] for row in rows])
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for row in rows:
-            table.add_row(*(Text(_text(row.get(key))) for key in columns))
-        on_terminal = sys.stdout is not None and sys.stdout.isatty()
-        # a file or a pipe has no width: do not break names
-        Console(file=text, width=shutil.get_terminal_size().columns if on_terminal else 200).print(table)
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(_text(row.get(key))) for key in columns))
+    text = io.StringIO()
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    # a file or a pipe has no width: do not break names
+    Console(file=text, width=shutil.get_terminal_size().columns if on_terminal else 200).print(table)
     show_text(text.getvalue().removesuffix("\n"))

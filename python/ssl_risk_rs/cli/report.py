@@ -40,6 +40,7 @@ def report(
     \b
     ssl-risk-rs report runs/mine --html report.html
     """
+    from ssl_risk_rs._files import check_outputs
     from ssl_risk_rs.report import files
     from ssl_risk_rs.report.build import build_page
     from ssl_risk_rs.report.latex import to_latex
@@ -47,7 +48,7 @@ def report(
 
     if html is None and md is None and latex is None and figures is None:
         html = Path("report.html")
-    files.check_files((html, md, latex), force=force)
+    check_outputs((html, md, latex), force=force, inputs=[*runs, *([] if geometry is None else [geometry])])
     files.check_figures(figures, force=force)
     material = gather(runs, geometry=geometry, say=opt.say)
     page = build_page(material, made_by=opt.command_line())

@@ -72,12 +72,13 @@ def stats(
     """
     if out is not None and len(targets) > 1:
         raise click.UsageError(f"--out is for one representation, and {len(targets)} are named")
+    from ssl_risk_rs._files import check_outputs
     from ssl_risk_rs.geometry.measuring import UNIFORMITY_ROWS
-    from ssl_risk_rs.report.files import check_files
     from ssl_risk_rs.workflow.features import Reading
     from ssl_risk_rs.workflow.stats import measure_targets
 
-    check_files([out if out is None else Path(out).expanduser()], force=force)
+    given = [part.strip() for target in (*targets, *views) for part in (target, *target.split(","))]
+    check_outputs([out if out is None else Path(out).expanduser()], force=force, inputs=given)
     found = measure_targets(
         targets,
         views=views,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def ls(store: str | None, form: str) -> None:
     \b
     ssl-risk-rs store ls --format csv
     """
-    from ssl_risk_rs.bank.store import FeatureStore
+    from ssl_risk_rs.bank.store import BankSummary, FeatureStore
 
     found = FeatureStore(store)
     banks = found.banks()
@@ -72,8 +72,8 @@ def ls(store: str | None, form: str) -> None:
         ]
     else:
         rows = [{**asdict(bank), "path": str(bank.path)} for bank in banks]
-    if rows or form == "json":
-        print_rows(rows, form)
+    if rows or form != "table":
+        print_rows(rows, form, columns=[field.name for field in fields(BankSummary)])
     for bank in banks:
         if bank.problem:
             say(f"damaged: {bank.problem}")
@@ -215,17 +215,17 @@ def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> N
     \b
     ssl-risk-rs store gc --dry-run
     """
-    from ssl_risk_rs.bank.leftovers import find_leftovers, remove_leftovers
+    from ssl_risk_rs.bank.leftovers import Leftover, find_leftovers, remove_leftovers
     from ssl_risk_rs.bank.store import FeatureStore
 
     found = FeatureStore(store)
     left = find_leftovers(found, days=days)
-    if left or form == "json":
+    if left or form != "table":
         rows = [{**asdict(one), "path": str(one.path)} for one in left]
         if form == "table":
             rows = [{"kind": one.kind, "size": _size(one.bytes), "modified": one.modified[:10], "path": str(one.path),
                      "what": one.why} for one in left]  # fmt: skip
-        print_rows(rows, form)
+        print_rows(rows, form, columns=[field.name for field in fields(Leftover)])
     whole = f"{len(left)} {'thing' if len(left) == 1 else 'things'} of {_size(sum(one.bytes for one in left))}"
     if not left:
         say(f"{found.where()} Nothing is left over in it.")

@@ -111,9 +111,10 @@ def study(**given: Any) -> None:
 
     page, law, drawings = (Path(given[name]) if given[name] else None for name in ("html", "save_law", "figures"))
     if page or law or drawings:
-        from ssl_risk_rs.report.files import check_figures, check_files
+        from ssl_risk_rs._files import check_outputs
+        from ssl_risk_rs.report.files import check_figures
 
-        check_files([page, law], force=given["force"])
+        check_outputs([page, law], force=given["force"], inputs=given["tables"])
         check_figures(drawings, force=given["force"])
     reading = {"metadata": given["metadata"], "percent": given["percent"]}
     reading |= {"data": given["data"], "probe": given["probe"]}

@@ -8,32 +8,17 @@ from urllib.parse import quote
 
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.report.characters import shown
 from ssl_risk_rs.report.html import render_page
 from ssl_risk_rs.report.markdown import render_markdown
 from ssl_risk_rs.report.page import Figure, Page
 from ssl_risk_rs.report.svg import WIDE, png, svg
 
-__all__ = ["check_figures", "check_files", "write_figures", "write_html", "write_markdown", "write_text"]
-
-
-def check_files(paths: Iterable["Path | None"], *, force: bool) -> None:
-    """Complain about files that are there before the work, not after.
-
-    Raises
-    ------
-    ParameterError if a file exists and `force` is not set, or is a folder.
-    """
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ParameterError(f"{path} is a folder; name a file in it")
-        if path.exists() and not force:
-            raise ParameterError(f"{path} exists; name another file, or give --force to replace it")
+__all__ = ["check_figures", "write_figures", "write_html", "write_markdown", "write_text"]
 
 
 def check_figures(folder: "Path | None", *, force: bool) -> None:
-    """As `check_files`, of a folder for figures: one that holds something is not written into.
+    """As `check_outputs`, of a folder for figures: one that holds something is not written into.
 
     Raises
     ------
@@ -70,9 +55,9 @@ def write_figures(figures: Iterable[Figure], folder: Path) -> dict[str, Path]:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a text file as UTF-8 with plain line ends, whatever the locale."""
+    """Write a text file as UTF-8 with plain line ends, whatever the locale, and without control characters."""
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    publish(path.absolute(), lambda target: target.write_text(text, encoding="utf-8", newline="\n"))
+    publish(path.absolute(), lambda target: target.write_text(shown(text), encoding="utf-8", newline="\n"))
 
 
 def _write_bytes(content: bytes, target: Path) -> None:

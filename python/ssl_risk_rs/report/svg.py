@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ssl_risk_rs import _extras
+from ssl_risk_rs.report.characters import shown, shown_in
 
 if TYPE_CHECKING:
     import altair as alt
@@ -48,7 +49,7 @@ def svg(figure: "Figure", width: int, *, alone: bool = False) -> str:
         root.set("style", f"max-width:{root.attrib.pop('width')}px")
         _without_ground(root)
     ElementTree.register_namespace("", _SVG)
-    text = ElementTree.tostring(root, encoding="unicode")
+    text = shown(ElementTree.tostring(root, encoding="unicode"))
     return text if alone else text.replace(f' xmlns="{_SVG}"', "")
 
 
@@ -58,7 +59,7 @@ def png(figure: "Figure", width: int) -> bytes:
 
 
 def _spec(chart: "alt.TopLevelMixin") -> object:
-    return chart.to_dict()
+    return shown_in(chart.to_dict())
 
 
 def _convert(chart: "alt.TopLevelMixin", how: str) -> str:

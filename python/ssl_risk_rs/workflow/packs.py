@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_risk_rs._files import publish
+from ssl_risk_rs._files import check_outputs, publish
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import SslRiskError
@@ -140,11 +140,10 @@ def write_pack(
     Raises
     ------
     ResultError if a run cannot be read; PackError if it holds no outcomes, is not of these features, or if the file
-    exists.
+    exists; ParameterError as `check_outputs`.
     """
     path = Path(target).expanduser()
-    if path.exists() and not force:
-        raise PackError(f"{path} exists; choose another --out, or give --force to replace it")
+    check_outputs([path], force=force, inputs=runs)
     with tempfile.TemporaryDirectory(prefix="ssl-risk-pack-") as scratch:
         files: dict[str, Path] = {}
         packed = []

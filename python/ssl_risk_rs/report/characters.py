@@ -1,0 +1,31 @@
+"""Characters that no page, drawing or terminal can take, wherever names bring them in: classes, groups, files."""
+
+import re
+from typing import TypeVar
+
+__all__ = ["shown", "shown_in"]
+
+#: controls but tab and line end, halves of surrogate pairs, and what XML forbids
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+Value = TypeVar("Value")
+
+
+def shown(text: str) -> str:
+    r"""Text with a replacement character for each that cannot be shown.
+
+    >>> shown("a\x1b[31m") == "a\N{REPLACEMENT CHARACTER}[31m"
+    True
+    """
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def shown_in(value: Value) -> Value:
+    """The same of every text in a document of dicts and lists, keys included."""
+    if isinstance(value, str):
+        return shown(value)  # type: ignore[return-value]  # a str is what it was
+    if isinstance(value, dict):
+        return {shown_in(key): shown_in(item) for key, item in value.items()}  # type: ignore[return-value]
+    if isinstance(value, (list, tuple)):
+        return [shown_in(item) for item in value]  # type: ignore[return-value]  # JSON has no tuples
+    return value

@@ -11,6 +11,7 @@ __all__ = [
     "EncoderError",
     "NumericalError",
     "ParameterError",
+    "ResultError",
     "ShapeError",
     "SslRiskError",
 ]
@@ -38,6 +39,10 @@ class DataError(SslRiskError, ValueError):
 
 class EncoderError(SslRiskError, ValueError):
     """An encoder is unknown, or its checkpoint cannot be had or does not fit."""
+
+
+class ResultError(SslRiskError, ValueError):
+    """A run cannot be written or read."""
 
 
 class DeviceError(SslRiskError, RuntimeError):

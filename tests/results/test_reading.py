@@ -17,9 +17,8 @@ from ssl_risk_rs import ParameterError, compare, read_results, to_latex, to_pand
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.report.latex import escape
 from ssl_risk_rs.results import Grade, Provenance, ResultError, Run
-from ssl_risk_rs.results.frames import COLUMNS
+from ssl_risk_rs.results.frames import COLUMNS, RESULT_COLUMNS
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.reading import RESULT_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 TYPES = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
@@ -333,3 +332,32 @@ def test_exports_have_points_where_a_locale_has_commas(runs):
             locale.setlocale(locale.LC_ALL, before)
         return
     pytest.skip("this machine has no locale with decimal commas")
+
+
+def test_every_door_refuses_a_table_of_another_run(runs):
+    shutil.copy(runs / "a" / "results.parquet", runs / "b")
+    with pytest.raises(ResultError, match=r"b: results.parquet and run.json are not of the same run"):
+        Run.load(runs / "b")
+    file = runs / "c" / "results.parquet" if (runs / "c").exists() else runs / "deep" / "c" / "results.parquet"
+    pl.read_parquet(file).clear().write_parquet(file)
+    with pytest.raises(ResultError, match=r"it has 0 numbers of its own"):
+        Run.load(file.parent)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["covariance_of"].__setitem__(1, "x"), "a covariance of 'x' is recorded"),
+        (lambda d: d["estimates"].pop("risk_af"), "no risk_af is recorded"),
+        (lambda d: d["bottleneck"].__setitem__("quantity", "x"), "the largest part is recorded as 'x'"),
+        (lambda d: d["estimates"]["enc_gen"].update(low=0.5, high=0.1), "the interval of enc_gen goes from 0.5 down"),
+    ],
+)
+def test_a_record_that_no_table_could_be_made_of_is_refused(runs, change, said):
+    file = runs / "a" / "run.json"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    change(document["decompositions"][0])
+    file.write_text(json.dumps(document), encoding="utf-8")
+    (runs / "a" / "results.parquet").unlink()
+    with pytest.raises(ResultError, match=said):
+        Run.load(runs / "a")

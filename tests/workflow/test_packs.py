@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import ParameterError, decompose, read_results, to_latex
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.errors import ResultError
 from ssl_risk_rs.results import Run
-from ssl_risk_rs.results.run import ResultError
 from ssl_risk_rs.workflow.packs import Evidence, PackError, open_pack, tasks_of, write_pack
 from ssl_risk_rs.workflow.verify import Verdict, verify_table
 
@@ -248,6 +248,11 @@ def test_the_record_is_not_believed(made: Path, tmp_path: Path):
     total = Run.load(tmp_path / "a").decompositions[0].estimates["agg_risk"]
     text = record.read_text()
     record.write_text(text.replace(f'"high": {total.high!r}', f'"high": {total.high + 0.1!r}'))
+    with pytest.raises(ResultError, match=r"high of .* agg_risk is .* is recorded"):
+        write_pack([tmp_path / "a"], tmp_path / "p")
+    rows = pl.read_parquet(tmp_path / "a/results.parquet")
+    changed = pl.when(pl.col("high") == total.high).then(pl.col("high") + 0.1).otherwise(pl.col("high"))
+    rows.with_columns(changed.alias("high")).write_parquet(tmp_path / "a/results.parquet")
     write_pack([tmp_path / "a"], tmp_path / "p")
     (tmp_path / "t.tex").write_text(to_latex(Run.load(tmp_path / "a")))
     cells = verify_table(tmp_path / "t.tex", tmp_path / "p").cells

@@ -86,7 +86,7 @@ class Ending:
 
         Where it cannot be written, the result is printed all the same.
         """
-        from ssl_risk_rs.results import ResultError
+        from ssl_risk_rs.errors import ResultError
 
         run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
         target = self.out or default_folder(run.provenance.encoder)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.latex import escape
+from ssl_risk_rs.results.frames import RESULT_COLUMNS
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.reading import RESULT_COLUMNS
 
 __all__ = ["KEYS", "PrintedCell", "PrintedTable", "decimals", "read_table"]
 

@@ -74,11 +74,20 @@ def _record(d: "Decomposition") -> Iterator[str]:
                 yield f"{name} has no finite estimate"
             if abs(e.estimate) > LARGEST or e.se > LARGEST:
                 yield f"{name} is {e.estimate:g} with a standard error of {e.se:g}, which no error is"
+            if e.low > e.high:  # never of NaN, which says that there is none
+                yield f"the interval of {name} goes from {e.low:g} down to {e.high:g}"
             for number, what in ((e.n, "rows"), (e.n_groups, "groups")):
                 if number is not None and not 0 <= number <= MOST_ROWS:
                     yield f"{name} is recorded as judged on {number} {what}"
-        if missing := [name for name in (*names, "agg_risk") if name not in estimates]:
+        needed = [*names, "agg_risk", *(risk for name in names for risk in QUANTITIES[name].weights)]
+        if missing := [name for name in needed if name not in estimates]:
             yield f"no {missing[0]} is recorded"
+    if unknown := [name for name in d.covariance_of if name not in QUANTITIES]:
+        yield f"a covariance of {unknown[0]!r} is recorded, which is no risk"
+    if d.label_curve is not None and len(d.label_curve.points) != len(d.shots) + 1:
+        yield f"the curve of error against labels has {len(d.label_curve.points)} points, for {len(d.shots)} sizes"
+    if d.bottleneck.quantity not in d.component_names:
+        yield f"the largest part is recorded as {d.bottleneck.quantity!r}, which is none of the components"
 
 
 def _sizes(sizes: Sizes) -> Iterator[str]:

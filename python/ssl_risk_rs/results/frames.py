@@ -1,7 +1,7 @@
 """Results as one tidy polars frame."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,13 +15,49 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["COLUMNS", "draws_frame", "tidy"]
+__all__ = ["COLUMNS", "RESULT_COLUMNS", "draws_frame", "result_types", "tidy"]
+
+#: column of `read_results` → (type, what it holds); docs/results.md prints it
+RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
+    "path": ("text", "the run folder"),
+    "created": ("text", "when the run was made, ISO 8601 with time zone"),
+    "schema": ("integer", "schema version of its run.json"),
+    "run": ("text", "name of the run folder"),
+    "encoder": ("text", "encoder, in rows of the control the control encoder"),
+    "data": ("text", "data set"),
+    "target": ("text", "column that stood in for the labels; null for the labels themselves"),
+    "probe": ("text", "`logistic` or `ridge`"),
+    "protocol": ("text", "`strict` or `paper`"),
+    "split": ("text", "set of rows it is judged on: `train`, `subset` (held-out training rows) or `test`"),
+    "shots": ("text", "labels a class; null with all labels"),
+    "group": ("text", "`all`, or `control` for the control encoder"),
+    "metric": (
+        "text",
+        "`error` (0-1 error), or another that was asked for: `balanced`, `top5`, `log_loss`, `ece`; `r2` or `auroc` "
+        "where numbers or labels are predicted",
+    ),
+    "quantity": ("text", "risk or component, a name of docs/decomposition.md"),
+    "estimate": ("number", "the error, in the unit of the metric"),
+    "se": ("number", "its standard error"),
+    "low": ("number", "lower end of its interval; NaN where there is none"),
+    "high": ("number", "upper end of its interval; NaN where there is none"),
+    "n": ("integer", "rows it is judged on"),
+    "n_groups": ("integer", "groups of those rows; null where rows have none"),
+    "df": ("number", "degrees of freedom of the t quantile; infinity for a normal interval"),
+    "grade": ("text", "how far the interval can be trusted: `sound`, `few_rows`, `few_groups`, `indicative`, `none`"),
+    "unit": ("text", "`fraction`, or `nats` for `log_loss`"),
+}
 
 #: columns of results.parquet
-COLUMNS = (
-    "run", "encoder", "data", "target", "probe", "protocol", "split", "shots", "group", "metric", "quantity",
-    "estimate", "se", "low", "high", "n", "n_groups", "df", "grade", "unit",
-)  # fmt: skip
+COLUMNS = tuple(name for name in RESULT_COLUMNS if name not in ("path", "created", "schema"))
+
+
+def result_types() -> "dict[str, Any]":
+    """The columns of `RESULT_COLUMNS` with their types in polars."""
+    import polars as pl
+
+    types = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
+    return {name: types[kind] for name, (kind, _) in RESULT_COLUMNS.items()}
 
 
 def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run: str = "") -> "pl.DataFrame":

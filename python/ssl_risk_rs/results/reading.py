@@ -8,48 +8,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.results.frames import COLUMNS
-from ssl_risk_rs.results.metrics import ERROR
-from ssl_risk_rs.results.run import SCHEMA_VERSION, ResultError, Run
-from ssl_risk_rs.results.written import recorded_rows, row_disagreement
+from ssl_risk_rs.errors import ParameterError, ResultError
+from ssl_risk_rs.results.frames import result_types
+from ssl_risk_rs.results.run import SCHEMA_VERSION, Run
+from ssl_risk_rs.results.written import read_rows, recorded_rows, typed
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["RESULT_COLUMNS", "HasFrame", "frame_of", "read_results", "run_folders", "to_pandas"]
-
-#: column of `read_results` → (type, what it holds); docs/results.md prints it
-RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
-    "path": ("text", "the run folder"),
-    "created": ("text", "when the run was made, ISO 8601 with time zone"),
-    "schema": ("integer", "schema version of its run.json"),
-    "run": ("text", "name of the run folder"),
-    "encoder": ("text", "encoder, in rows of the control the control encoder"),
-    "data": ("text", "data set"),
-    "target": ("text", "column that stood in for the labels; null for the labels themselves"),
-    "probe": ("text", "`logistic` or `ridge`"),
-    "protocol": ("text", "`strict` or `paper`"),
-    "split": ("text", "set of rows it is judged on: `train`, `subset` (held-out training rows) or `test`"),
-    "shots": ("text", "labels a class; null with all labels"),
-    "group": ("text", "`all`, or `control` for the control encoder"),
-    "metric": (
-        "text",
-        "`error` (0-1 error), or another that was asked for: `balanced`, `top5`, `log_loss`, `ece`; `r2` or `auroc` "
-        "where numbers or labels are predicted",
-    ),
-    "quantity": ("text", "risk or component, a name of docs/decomposition.md"),
-    "estimate": ("number", "the error, in the unit of the metric"),
-    "se": ("number", "its standard error"),
-    "low": ("number", "lower end of its interval; NaN where there is none"),
-    "high": ("number", "upper end of its interval; NaN where there is none"),
-    "n": ("integer", "rows it is judged on"),
-    "n_groups": ("integer", "groups of those rows; null where rows have none"),
-    "df": ("number", "degrees of freedom of the t quantile; infinity for a normal interval"),
-    "grade": ("text", "how far the interval can be trusted: `sound`, `few_rows`, `few_groups`, `indicative`, `none`"),
-    "unit": ("text", "`fraction`, or `nats` for `log_loss`"),
-}
+__all__ = ["HasFrame", "frame_of", "read_results", "run_folders", "to_pandas"]
 
 
 class HasFrame(Protocol):
@@ -100,7 +68,7 @@ def read_results(
         if damaged == "refuse":
             raise ResultError(f'{said}. damaged="warn" leaves them out')
         warnings.warn(f"{said}. They are left out", stacklevel=2)
-    empty = pl.DataFrame(schema=_types())
+    empty = pl.DataFrame(schema=result_types())
     return pl.concat([empty, *frames])
 
 
@@ -143,13 +111,6 @@ def to_pandas(results: "pl.DataFrame | HasFrame | Sequence[HasFrame]") -> "pd.Da
     return pd.DataFrame(columns)
 
 
-def _types() -> "dict[str, Any]":
-    import polars as pl
-
-    types = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
-    return {name: types[kind] for name, (kind, _) in RESULT_COLUMNS.items()}
-
-
 def run_folders(given: "Sequence[str | os.PathLike[str]]") -> list[Path]:
     """The run folders that paths and patterns stand for, as in `read_results`, in the order of their paths.
 
@@ -184,31 +145,12 @@ def _read(folder: Path) -> "pl.DataFrame":
         recorded = recorded_rows(document) if schema == SCHEMA_VERSION else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(f"{folder} is damaged: {type(error).__name__} {error}") from error
-    if schema != SCHEMA_VERSION:
-        rows = Run.load(folder).frame()  # an older version is brought up to date, a later one refused
-    else:
-        try:
-            rows = pl.read_parquet(folder / "results.parquet")
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ResultError(f"{folder} is damaged: results.parquet cannot be read ({error})") from error
-    if unknown := [name for name in rows.columns if name not in COLUMNS]:
-        raise ResultError(f"{folder} has a column that this release does not know: {unknown[0]}; upgrade it")
-    if "metric" not in rows.columns:  # until there were others, every number was a 0-1 error
-        rows = rows.with_columns(pl.lit(ERROR.name).alias("metric"))
-    types = _types()
-    try:
-        rows = rows.cast({name: types[name] for name in rows.columns})
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise ResultError(f"{folder} is damaged: results.parquet has values of another kind ({reason})") from error
-    if schema == SCHEMA_VERSION and (problem := row_disagreement(rows, recorded)) is not None:
-        raise ResultError(
-            f"{folder}: results.parquet and run.json are not of the same run, or one of them was changed: {problem}. "
-            "Take both files of one run, or run it again"
-        )
+    # an older version is brought up to date, a later one refused
+    rows = read_rows(folder, recorded) if schema == SCHEMA_VERSION else typed(Run.load(folder).frame(), folder)
     rows = rows.with_columns(
         pl.lit(str(folder)).alias("path"), pl.lit(str(created)).alias("created"), pl.lit(schema).alias("schema")
     )
+    types = result_types()
     return rows.select(
         [(pl.col(name) if name in rows.columns else pl.lit(None)).cast(types[name]).alias(name) for name in types]
     )

@@ -22,7 +22,7 @@ import numpy as np
 
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.errors import ShapeError, SslRiskError
+from ssl_risk_rs.errors import ResultError, ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
 from ssl_risk_rs.results.agreement import disagreements, unreadable_notes
@@ -34,6 +34,7 @@ from ssl_risk_rs.results.metrics import ERROR, MetricEstimates
 from ssl_risk_rs.results.provenance import Host, Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, Sizes
+from ssl_risk_rs.results.written import TABLE, read_rows, recorded_rows
 
 if TYPE_CHECKING:
     import altair as alt
@@ -44,10 +45,6 @@ __all__ = ["Decomposition", "ResultError", "Run", "check_target"]
 #: of run.json; raised when a field changes its meaning. Version 1 is still read
 SCHEMA_VERSION = 2
 _LIBRARIES = ("ssl-risk-rs", "numpy", "polars", "pillow", "timm", "torch", "torchvision")
-
-
-class ResultError(SslRiskError, ValueError):
-    """A run cannot be written or read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +231,7 @@ class Run:
             temporary.mkdir()
             text = json.dumps(self._document(), indent=2, ensure_ascii=False, allow_nan=False)
             (temporary / "run.json").write_text(text, encoding="utf-8")
-            replace(self, path=place).frame().write_parquet(temporary / "results.parquet")
+            replace(self, path=place).frame().write_parquet(temporary / TABLE)
             np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **self._arrays())
             for i, whole in enumerate(self.decompositions):
                 if whole.shots:
@@ -256,7 +253,7 @@ class Run:
         folder = Path(path).expanduser()
         file = folder / "run.json"
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            found = document = json.loads(file.read_text(encoding="utf-8"))
             schema = found["schema_version"]
             if schema == 1:
                 found, schema = version1.upgraded(found), SCHEMA_VERSION
@@ -288,6 +285,8 @@ class Run:
                 f"{folder}: run.json and outcomes.npz are not of the same run, or one of them was changed: {problem}. "
                 "Take both files of one run, or run it again"
             )
+        if document["schema_version"] == SCHEMA_VERSION and (folder / TABLE).exists():
+            read_rows(folder, recorded_rows(document))
         return run
 
     def _document(self) -> dict[str, Any]:

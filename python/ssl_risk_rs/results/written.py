@@ -2,16 +2,22 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs.errors import ResultError
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.fewshot import ShotSize
+from ssl_risk_rs.results.frames import COLUMNS, result_types
 from ssl_risk_rs.results.metrics import ERROR
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["recorded_rows", "row_disagreement"]
+__all__ = ["TABLE", "read_rows", "recorded_rows", "row_disagreement", "typed"]
+
+#: the file of a run folder that holds the rows
+TABLE = "results.parquet"
 
 Cell = str | int | float | None
 #: column → cell, of the columns below
@@ -56,6 +62,51 @@ def _of_one(d: Mapping[str, Any], head: Row) -> Iterator[Row]:
         for e in part["estimates"].values():
             values = {name: e.get(name, "sound" if name == "grade" else None) for name in VALUES}
             yield {**head, "shots": shots, "metric": metric, "quantity": e["quantity"], **values}
+
+
+def read_rows(folder: Path, recorded: list[Row]) -> "pl.DataFrame":
+    """The rows of a run folder's results.parquet, which are those that are recorded.
+
+    Columns have the types of `result_types`; those that an older release did not write are not there.
+
+    Raises
+    ------
+    ResultError if it cannot be read, has other columns, or other rows.
+    """
+    import polars as pl
+
+    try:
+        rows = pl.read_parquet(folder / TABLE)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ResultError(f"{folder} is damaged: {TABLE} cannot be read ({error})") from error
+    rows = typed(rows, folder)
+    if (problem := row_disagreement(rows, recorded)) is not None:
+        raise ResultError(
+            f"{folder}: {TABLE} and run.json are not of the same run, or one of them was changed: {problem}. "
+            "Take both files of one run, or run it again"
+        )
+    return rows
+
+
+def typed(rows: "pl.DataFrame", folder: Path) -> "pl.DataFrame":
+    """Rows with the types of their columns.
+
+    Raises
+    ------
+    ResultError for a column that this release does not know, or values of another kind.
+    """
+    import polars as pl
+
+    if unknown := [name for name in rows.columns if name not in COLUMNS]:
+        raise ResultError(f"{folder} has a column that this release does not know: {unknown[0]}; upgrade it")
+    if "metric" not in rows.columns:  # until there were others, every number was a 0-1 error
+        rows = rows.with_columns(pl.lit(ERROR.name).alias("metric"))
+    types = result_types()
+    try:
+        return rows.cast({name: types[name] for name in rows.columns})
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise ResultError(f"{folder} is damaged: {TABLE} has values of another kind ({reason})") from error
 
 
 def row_disagreement(rows: "pl.DataFrame", recorded: list[Row]) -> str | None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs._files import publish
-from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.errors import ResultError, SslRiskError
 from ssl_risk_rs.results.many import Entry, EpochFrom, Failed
-from ssl_risk_rs.results.run import ResultError, Run, check_target
+from ssl_risk_rs.results.run import Run, check_target
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank

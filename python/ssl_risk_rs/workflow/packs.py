@@ -22,9 +22,9 @@ import numpy as np
 from ssl_risk_rs._files import check_outputs, publish
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.errors import ResultError, SslRiskError
 from ssl_risk_rs.results._json import from_json
-from ssl_risk_rs.results.run import Decomposition, ResultError, Run
+from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.features import Reading, open_features
 
 __all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "open_pack", "tasks_of", "write_pack"]

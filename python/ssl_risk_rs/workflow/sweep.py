@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
-from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.errors import ResultError, SslRiskError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.results.run import ResultError, Run
+from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import evaluate

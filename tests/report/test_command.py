@@ -143,3 +143,16 @@ def test_control_characters_in_names_are_shown_as_replacements(tmp_path):
     assert "enc\N{REPLACEMENT CHARACTER}]0;t\N{REPLACEMENT CHARACTER}" in Path("a.md").read_text(encoding="utf-8")
     shown = CliRunner().invoke(main, ["explain", str(folder), "--no-gap"])
     assert shown.exit_code == 0 and "\x1b" not in shown.stdout and "\N{REPLACEMENT CHARACTER}[31m" in shown.stdout
+
+
+def test_statistics_of_another_representation_are_refused_or_told(folders):
+    run_ = Run.load(folders[0])
+    frame = pl.DataFrame({"statistic": ["rank"], "value": [5.5], "n": [360], "encoder": ["wide"], "n_features": [6]})
+    frame.write_parquet("g.parquet")
+    assert run_.provenance.encoder == "wide"
+    assert call(folders[0], "--md", "a.md", "--geometry", "g.parquet").stderr == ""
+    frame.with_columns(encoder=pl.lit("other")).write_parquet("g.parquet")
+    told = call(folders[0], "--md", "b.md", "--geometry", "g.parquet").stderr
+    assert told == "g.parquet was measured on other; the run is of wide.\n"
+    frame.with_columns(n_features=pl.lit(7)).write_parquet(folders[0] / "geometry.parquet")
+    assert "is of 7 features and the run of 6" in call(folders[0], "--md", "c.md", code=1).stderr

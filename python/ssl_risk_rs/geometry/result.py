@@ -88,13 +88,20 @@ class Geometry:
         return geometry_frame([self])
 
     def save(self, path: "os.PathLike[str] | str") -> None:
-        """Write what a report shows of it: parquet with statistic, value and n; the spectrum as `eigenvalue_1`, …"""
+        """Write what a report shows of it, and what it is of: parquet with statistic, value, n, encoder, data and
+        n_features; the spectrum as `eigenvalue_1`, …"""
         import polars as pl
 
         names = [f"eigenvalue_{j}" for j in range(1, len(self.spectrum) + 1)]
         spectrum = pl.DataFrame({"statistic": names, "value": self.spectrum, "n": [self.n_rows] * len(names)})
         rows = self.frame().select("statistic", "value", "n")
-        publish(Path(path).expanduser(), pl.concat([rows, spectrum.cast(rows.schema)]).write_parquet)
+        of = (
+            pl.lit(self.name).alias("encoder"),
+            pl.lit(self.data).alias("data"),
+            pl.lit(self.n_features).alias("n_features"),
+        )
+        whole = pl.concat([rows, spectrum.cast(rows.schema)]).with_columns(of)
+        publish(Path(path).expanduser(), whole.write_parquet)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.report import charts
@@ -13,7 +14,10 @@ from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Table
 from ssl_risk_rs.report.sentences import place
 from ssl_risk_rs.results.run import Run
 
-__all__ = ["FILE", "Statistic", "read_statistics", "section"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["FILE", "Statistic", "check_statistics", "read_statistics", "section"]
 
 #: name of the file beside a run
 FILE = "geometry.parquet"
@@ -37,9 +41,37 @@ def read_statistics(path: "os.PathLike[str] | str") -> tuple[Statistic, ...]:
     ------
     DataError if the file cannot be read, or lacks a column.
     """
+    return tuple(
+        Statistic(name, math.nan if value is None else value, n)
+        for name, value, n in _read(Path(path).expanduser()).select("statistic", "value", "n").iter_rows()
+        if name
+    )
+
+
+def check_statistics(path: "os.PathLike[str] | str", run: Run) -> str | None:
+    """A sentence if statistics name another encoder than the run's; None if they do not, or do not say.
+
+    Raises
+    ------
+    DataError if they are of another number of features: of another representation.
+    """
+    file = Path(path).expanduser()
+    frame = _read(file)
+    features = run.main.sizes.features
+    if "n_features" in frame.columns and set(frame["n_features"].drop_nulls().to_list()) - {features}:
+        raise DataError(
+            f"{file} is of {int(frame['n_features'].drop_nulls()[0]):,} features and the run of {features:,}: these "
+            "are the statistics of another representation"
+        )
+    named = frame["encoder"].drop_nulls().unique().sort().to_list() if "encoder" in frame.columns else []
+    if not named or named == [run.provenance.encoder]:
+        return None
+    return f"{file} was measured on {', '.join(named)}; the run is of {run.provenance.encoder}."
+
+
+def _read(file: Path) -> "pl.DataFrame":
     import polars as pl
 
-    file = Path(path).expanduser()
     try:
         frame = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -50,11 +82,8 @@ def read_statistics(path: "os.PathLike[str] | str") -> tuple[Statistic, ...]:
         )
     if not frame["value"].dtype.is_numeric():
         raise DataError(f"{file}: the column 'value' holds {frame['value'].dtype}, not numbers")
-    rows = frame.select(
+    return frame.with_columns(
         pl.col("statistic").cast(pl.String), pl.col("value").cast(pl.Float64), pl.col("n").cast(pl.Int64, strict=False)
-    )
-    return tuple(
-        Statistic(name, math.nan if value is None else value, n) for name, value, n in rows.iter_rows() if name
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ssl_risk_rs.decomposition.paired import common_probes, compare
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.report.build import Material
-from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
+from ssl_risk_rs.report.geometry import FILE, Statistic, check_statistics, read_statistics
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results.compare import Comparison, NotComparableError
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
@@ -55,7 +55,7 @@ def gather(
         why,
         found,
         missing,
-        {i: read for i, folder in enumerate(folders) if (read := _statistics(folder, geometry))},
+        {i: read for i, run in enumerate(runs) if (read := _statistics(folders[i], run, geometry, say))},
     )
 
 
@@ -88,8 +88,12 @@ def _published(
     return found, {i: NotPublished.NOT_AMONG for i in range(len(runs)) if i not in there}
 
 
-def _statistics(folder: Path, given: "str | os.PathLike[str] | None") -> tuple[Statistic, ...]:
-    if given is not None:
-        return read_statistics(given)
-    file = folder / FILE
-    return read_statistics(file) if file.is_file() else ()
+def _statistics(
+    folder: Path, run: Run, given: "str | os.PathLike[str] | None", say: Callable[[str], None]
+) -> tuple[Statistic, ...]:
+    file = folder / FILE if given is None else Path(given).expanduser()
+    if given is None and not file.is_file():
+        return ()
+    if (other := check_statistics(file, run)) is not None:
+        say(other)
+    return read_statistics(file)

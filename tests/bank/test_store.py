@@ -314,6 +314,37 @@ def test_gc_takes_nothing_odd_for_its_own(store, tmp_path):
     assert [(one.path.name, one.why) for one in find_leftovers(store, days=0)] == [("up.json", "cannot be read")]
 
 
+def test_gc_takes_banks_that_have_lost_their_header(store):
+    make(store, "0" * 32)
+    make(store, "named")
+    make(store, "1" * 32)
+    for key in ("0" * 32, "named"):
+        (store.root / key / "bank.json").unlink()
+    (store.root / ("2" * 32)).mkdir()
+    (store.root / ("2" * 32) / "mine.txt").write_text("x")
+    assert find_leftovers(store, days=0) == []  # it may be on its way
+    for path in store.root.iterdir():
+        age(path, 2)
+    (left,) = find_leftovers(store, days=30)
+    assert (left.kind, left.path.name, left.why) == ("headless", "0" * 32, "a bank whose bank.json is gone")
+    assert remove_leftovers(store, [left], days=30) == [left] and not left.path.exists()
+    assert sorted(path.name for path in store.root.iterdir()) == ["1" * 32, "2" * 32, "named"]
+
+
+def test_a_damaged_bank_is_named_with_the_line_that_removes_it(store):
+    path = make(store, "whole").path
+    store.remember({"model": "a"}, "whole")
+    (path / "samples.parquet").unlink()
+    assert [bank.state for bank in store.banks()] == ["damaged"]
+    with pytest.raises(BankError, match=r"has no samples.parquet.*ssl-risk-rs store rm whole  removes this bank, and"):
+        store.find({"model": "a"})
+    elsewhere = FeatureStore(store.root)
+    with pytest.raises(BankError, match=rf"store rm whole --store {store.root}  removes"):
+        elsewhere.find({"model": "a"})
+    run("rm", "whole", "--yes")
+    assert store.find({"model": "a"}) is None
+
+
 def test_gc_leaves_what_is_being_written(store):
     store.remember({"model": "b"}, "coming")
     (store.root / ".x.12-0123abcd.tmp").write_bytes(b"")

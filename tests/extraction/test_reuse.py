@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
@@ -304,3 +305,17 @@ def test_the_files_are_read_once_for_their_hash(tmp_path, monkeypatch):
     dataset = create_dataset(write(tmp_path / "d"))
     extract(create_encoder("pixels:2"), dataset, store=tmp_path / "s", hash_content=True, skip_corrupt=True)
     assert asked == [(True,)]
+
+
+def test_a_store_that_cannot_be_written_to_gives_its_banks(tmp_path, monkeypatch):
+    first = ensure_bank("pixels:2", "digits", store=tmp_path, limit="2/class")
+    shutil.rmtree(tmp_path / "requests")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "requests"))
+
+    monkeypatch.setattr(FeatureStore, "remember", refuse)
+    said: list[str] = []
+    again = ensure_bank("pixels:2", "digits", store=tmp_path, limit="2/class", say=said.append)
+    assert again.path == first.path
+    assert f"{tmp_path} cannot be written to (Permission denied): the next run has to build pixels:2" in said[-1]

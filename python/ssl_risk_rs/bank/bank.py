@@ -25,6 +25,7 @@ from ssl_risk_rs._float32 import FLOAT16_MAX
 from ssl_risk_rs._limits import check_threads
 from ssl_risk_rs.bank.header import BankDocument, BankHeader, header_of
 from ssl_risk_rs.bank.samples import (
+    SAMPLES,
     SPLITS,
     Split,
     checked_samples,
@@ -109,7 +110,7 @@ class FeatureBank:
         path.mkdir(parents=True, exist_ok=True)
         if (path / "bank.json").exists():
             _same_document(path, asked)
-        samples_path = path / "samples.parquet"
+        samples_path = path / SAMPLES
         written = publish_exclusive(samples_path, lambda file: samples.write_parquet(file, compression="zstd"))
         document = BankDocument(
             n_rows=asked.n_rows,
@@ -240,7 +241,7 @@ class FeatureBank:
         ------
         BankError if the file is damaged or does not belong to the bank.
         """
-        return read_samples(self.path / "samples.parquet", self._document)
+        return read_samples(self.path / SAMPLES, self._document)
 
     def labels(self) -> npt.NDArray[np.int64]:
         """Class of each row: int64 (n_rows,)."""
@@ -448,7 +449,7 @@ def _same_document(path: Path, asked: BankDocument) -> None:
 def _samples_damage(path: Path) -> list[str]:
     """What is wrong with the samples: no line, or one."""
     try:
-        document, samples = _document(path), path / "samples.parquet"
+        document, samples = _document(path), path / SAMPLES
         if document.samples_sha256 is not None or os.path.lexists(samples):  # else the bank was made without samples
             read_samples(samples, document)
     except BankError as error:

@@ -17,7 +17,7 @@ from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float1
 from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, read_source
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.formats.safetensors import encode_texts
-from ssl_risk_rs.bank.samples import extra_columns
+from ssl_risk_rs.bank.samples import SAMPLES, extra_columns
 from ssl_risk_rs.errors import BankError, ParameterError
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _write_folder(bank: FeatureBank, folder: Path, progress: Progress | None) ->
             done = _copy(bank, split, file, done, progress)
     if bank.class_names is not None:
         (folder / "class_names.json").write_text(json.dumps(bank.class_names, ensure_ascii=False), encoding="utf-8")
-    shutil.copyfile(bank.path / "samples.parquet", folder / "samples.parquet")
+    shutil.copyfile(bank.path / SAMPLES, folder / SAMPLES)
 
 
 def _write_safetensors(bank: FeatureBank, path: Path, progress: Progress | None) -> None:

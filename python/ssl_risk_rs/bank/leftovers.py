@@ -1,6 +1,7 @@
 """What runs that ended early, and banks that went, have left in a store."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from typing import Literal
 from ssl_risk_rs._files import passing_kind, remove_folder
 from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import is_bank
+from ssl_risk_rs.bank.samples import SAMPLES
 from ssl_risk_rs.bank.store import REQUESTS, BankSummary, FeatureStore, iso_utc, summarize
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = ["Leftover", "find_leftovers", "remove_leftovers"]
 
+#: a bank's key, unless somebody else named it
+_HASH = re.compile(r"[0-9a-f]{32}")
 _DAY = 24 * 3600.0
 #: seconds after which nobody writes a temporary file any more, makes the bank of a request, or leaves a part unchanged
 #: that it is at work on: all take seconds
@@ -29,14 +33,14 @@ class Leftover:
     Attributes
     ----------
     kind : "incomplete" bank, which the line that began it would fill; "temporary" file or folder; "request" that leads
-        to no bank
+        to no bank; "headless" folder of a bank that has lost its bank.json
     path : where it lies
     bytes : on the disk
     modified : when it last changed, ISO 8601, UTC
     why : what it is, as a user reads it
     """
 
-    kind: Literal["incomplete", "temporary", "request"]
+    kind: Literal["incomplete", "temporary", "request", "headless"]
     path: Path
     bytes: int
     modified: str
@@ -45,7 +49,8 @@ class Leftover:
 
 def find_leftovers(store: FeatureStore, *, days: float) -> list[Leftover]:
     """Incomplete banks that have not changed for so many days and have no writer; what processes that died a day ago
-    left beside their files; requests whose bank is gone for a day. Complete banks and damaged ones never are.
+    left beside their files; requests whose bank is gone for a day, and folders of banks that have no bank.json.
+    Complete banks and other damaged ones never are.
 
     Raises
     ------
@@ -56,7 +61,7 @@ def find_leftovers(store: FeatureStore, *, days: float) -> list[Leftover]:
     if not store.root.is_dir():
         return []
     incomplete = (_incomplete(bank, days) for bank in store.banks())
-    found = [*filter(None, incomplete), *_temporary(store.root), *_requests(store)]
+    found = [*filter(None, incomplete), *_temporary(store.root), *_requests(store), *_headless(store.root)]
     return sorted(found, key=lambda left: (left.kind, left.modified, left.path))
 
 
@@ -106,6 +111,21 @@ def _temporary(root: Path) -> Iterator[Leftover]:
             continue  # one that was to be replaced, and was not
         why = "a removal that was cut off" if kind == "removed" else "a write that died"
         yield Leftover("temporary", path, size, iso_utc(changed), why)
+
+
+def _headless(root: Path) -> Iterator[Leftover]:
+    """Folders with the rows of a bank, under a key that `bank_key` makes, and nothing that says what they are."""
+    for path in root.iterdir():
+        if not _HASH.fullmatch(path.name) or path.is_symlink() or not path.is_dir() or is_bank(path):
+            continue
+        try:
+            names = {file.name for file in path.iterdir()}
+            changed, size = _extent(path)
+        except OSError:  # not ours to judge
+            continue
+        rows = SAMPLES in names or any(name.endswith((".npy", ".journal")) for name in names)
+        if rows and changed <= time.time() - _ABANDONED:
+            yield Leftover("headless", path, size, iso_utc(changed), "a bank whose bank.json is gone")
 
 
 def _requests(store: FeatureStore) -> Iterator[Leftover]:

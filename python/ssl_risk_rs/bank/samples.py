@@ -15,7 +15,13 @@ from ssl_risk_rs.errors import BankError, ParameterError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["COLUMNS", "SPLITS", "Split", "checked_samples", "groups_of", "read_samples", "require_same", "sha256_of"]
+__all__ = [
+    "COLUMNS", "SAMPLES", "SPLITS", "Split", "checked_samples", "groups_of", "read_samples", "require_same",
+    "sha256_of",
+]  # fmt: skip
+
+#: name of the file in a bank's folder
+SAMPLES = "samples.parquet"
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from ssl_risk_rs._files import publish, remove_folder, user_cache
 from ssl_risk_rs.bank.at_work import has_writer
 from ssl_risk_rs.bank.bank import FeatureBank, is_bank
+from ssl_risk_rs.bank.samples import SAMPLES
 from ssl_risk_rs.errors import BankError, ParameterError
 
 __all__ = ["REQUESTS", "STORE_VARIABLE", "BankSummary", "FeatureStore", "bank_key"]
@@ -134,6 +136,22 @@ class FeatureStore:
             return []
         return sorted(folder for folder in self.root.iterdir() if _KEY.fullmatch(folder.name) and is_bank(folder))
 
+    def open(self, path: Path) -> FeatureBank:
+        """Open one of the store's banks, complete or not.
+
+        Raises
+        ------
+        BankError if it is damaged, with the line that removes it.
+        """
+        try:
+            return _opened(path)
+        except BankError as error:
+            store = f" --store {shlex.quote(str(self.root))}" if self.origin == "argument" else ""
+            raise BankError(
+                f"{error}. If it cannot be copied again:  ssl-risk-rs store rm {path.name}{store}  removes this bank, "
+                "and the same line makes it anew"
+            ) from error
+
     def find(self, request: Mapping[str, Any]) -> FeatureBank | None:
         """The bank that an earlier, equal request led to; None if there is none. It may be incomplete.
 
@@ -148,7 +166,7 @@ class FeatureStore:
             path = self.path_for(entry["key"])
         except (OSError, ValueError, KeyError, TypeError):  # an unreadable entry is as good as none
             return None
-        return FeatureBank.open(path) if is_bank(path) else None
+        return self.open(path) if is_bank(path) else None
 
     def remember(self, request: Mapping[str, Any], key: str) -> None:
         """Record that this request leads to the bank `key`; a later word replaces an earlier one."""
@@ -184,7 +202,7 @@ def summarize(folder: Path) -> BankSummary:
     n_bytes = sum(stat.st_size for stat in files)
     when = iso_utc(modified)
     try:
-        bank = FeatureBank.open(folder)
+        bank = _opened(folder)
     except (BankError, OSError) as error:
         return BankSummary(
             key=folder.name,
@@ -216,6 +234,14 @@ def summarize(folder: Path) -> BankSummary:
         modified=when,
         path=folder,
     )
+
+
+def _opened(folder: Path) -> FeatureBank:
+    """The bank, if the file of its samples is there; whether it is damaged is known when it is read."""
+    bank = FeatureBank.open(folder)
+    if not (folder / SAMPLES).is_file():
+        raise BankError(f"{folder} has no {SAMPLES}, which names its rows")
+    return bank
 
 
 def iso_utc(seconds: float) -> str:

@@ -209,8 +209,9 @@ def gc(days: float, dry_run: bool, yes: bool, store: str | None, form: str) -> N
     """Remove what is left of runs that ended early.
 
     Incomplete banks that nobody has gone on with for 30 days; after a day, temporary files and folders of processes
-    that died, and entries of the index whose bank is gone. Complete banks stay, and so do damaged ones, which
-    `store ls` names and `store rm` removes. Prints what it found and asks; where nobody can answer, --yes is needed.
+    that died, entries of the index whose bank is gone, and banks that have lost their bank.json. Complete banks stay,
+    and so do other damaged ones, which `store ls` names and `store rm` removes. Prints what it found and asks; where
+    nobody can answer, --yes is needed.
 
     \b
     ssl-risk-rs store gc --dry-run

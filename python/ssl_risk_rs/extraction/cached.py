@@ -148,7 +148,13 @@ def ensure_banks(
     for layer, request in zip(asked.typed, asked.requests, strict=True):
         if request is not None:
             feature = names[0] if layer is None else choose_features(names, [layer], encoding.pool)[0]
-            asked.store.remember(request, banks[feature].path.name)
+            try:
+                asked.store.remember(request, banks[feature].path.name)
+            except OSError as error:  # the bank is there all the same
+                say(
+                    f"{asked.store.root} cannot be written to ({error.strerror}): the next run has to build {model} "
+                    "again to find this bank."
+                )
     _say_whose(model, asked.dataset, banks, say)
     return banks
 

@@ -290,12 +290,12 @@ class Job:
 
     def in_store(self, name: str) -> "FeatureBank | None":
         """The bank that an earlier run made or began with the features that the encoder gives now."""
-        from ssl_risk_rs.bank import FeatureBank, is_bank
+        from ssl_risk_rs.bank import is_bank
 
         dtypes = ("float16", "float32") if self.settings.dtype == "auto" else (self.settings.dtype,)
         for variant in itertools.count():
             paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in dtypes}
-            banks = {dtype: FeatureBank.open(path) for dtype, path in paths.items() if is_bank(path)}
+            banks = {dtype: self.store.open(path) for dtype, path in paths.items() if is_bank(path)}
             if not banks:
                 break
             if len(banks) == 2 and not banks["float16"].complete:
@@ -336,7 +336,7 @@ class Job:
         One that exists is used whatever its header says of libraries and devices, if it gives the same features
         for a few images: its key is a hash of all that is known to decide its numbers, and this finds the rest.
         """
-        from ssl_risk_rs.bank import FeatureBank, is_bank
+        from ssl_risk_rs.bank import is_bank
 
         for variant in itertools.count():
             key = self._key(name, dtype, variant)
@@ -348,7 +348,7 @@ class Job:
                     if not is_bank(path):
                         raise
                     # another shard was quicker, with another device in its header: as one that was there before
-            bank = FeatureBank.open(path)
+            bank = self.store.open(path)
             columns = [column for column in self.dataset.samples.columns if column != "path"]
             if not set(columns) <= set(bank.samples.columns) or not bank.samples.select(columns).equals(
                 self.dataset.samples.select(columns)

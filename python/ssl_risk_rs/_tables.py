@@ -1,5 +1,6 @@
 """Tables that people write: csv and tsv files of any spreadsheet, parquet files, as frames."""
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -89,7 +90,8 @@ def read_csv(path: Path, texts: Callable[[list[str]], Collection[str]]) -> "pl.D
         as_text = dict.fromkeys(texts(names), pl.String)
         frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=as_text)
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise _no_utf8(path) or unreadable(path, error) from None
+        raise _no_utf8(path) or _malformed(path) or unreadable(path, error) from None
+    _refuse_nul(frame, path)
     _refuse_names_among_rows(frame, path)
     return frame
 
@@ -239,6 +241,42 @@ def _refuse_names_among_rows(frame: "pl.DataFrame", path: Path) -> None:
             f"{path}: row {int(again.arg_max() or 0)} is the line of names once more ({int(again.sum())} such rows); "
             "remove it"
         )
+
+
+def _refuse_nul(frame: "pl.DataFrame", path: Path) -> None:
+    """Refuse text with a NUL character, which nobody sees and which makes another class or group of it."""
+    import polars as pl
+
+    for column in frame.select(pl.col(pl.String)).iter_columns():
+        has = column.str.contains("\0", literal=True)
+        if has.any():
+            row = int(has.arg_max() or 0)
+            raise DataError(
+                f"{path}: row {row}, column {column.name!r} holds a NUL character ({int(has.sum())} rows do); remove "
+                f"it:  tr -d '\\000' < {path} > new.csv"
+            )
+
+
+def _malformed(path: Path) -> DataError | None:
+    """The error that names the first row with too many fields, or with a quote that does not end."""
+    begin = 1
+    try:
+        separator = _separator(_head(path), path)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=separator, strict=True)
+            width, begin = len(next(rows)), rows.line_num + 1
+            for row, fields in enumerate(rows):
+                if len(fields) > width:
+                    return DataError(
+                        f"{path}: row {row} (line {begin}) has {len(fields)} fields, and the line of names has "
+                        f"{width}; put fields that hold {separator!r} into quotes, or remove what is too much"
+                    )
+                begin = rows.line_num + 1
+    except csv.Error as error:
+        return DataError(f"{path}: the row that begins in line {begin} has a quote in the wrong place ({error})")
+    except (OSError, UnicodeDecodeError, StopIteration, DataError):
+        return None
+    return None
 
 
 def _no_utf8(path: Path) -> DataError | None:

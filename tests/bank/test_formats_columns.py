@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from ssl_risk_rs import BankError, DataError, ParameterError, ShapeError, import_bank, load_features
+from ssl_risk_rs import BankError, DataError, ParameterError, Run, ShapeError, import_bank, load_features
+from ssl_risk_rs.errors import ResultError
 
 N, D = 24, 12
 
@@ -585,3 +586,35 @@ def test_labels_that_savetxt_writes_are_numbers(tmp_path):
     np.savetxt(tmp_path / "c.csv", np.c_[np.where(y == 0, -1, y), x], **given)
     with pytest.raises(DataError, match="20 of 60 rows have no label"):
         load_features(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("label,f0,f1\na,1,2\nb,1,2,9\n", r"row 1 \(line 3\) has 4 fields, and the line of names has 3"),
+        ('label,f0,f1\na,1,2\n"b,1,2\nb,2,3\n', r"row that begins in line 3 has a quote in the wrong place"),
+        ("label,f0,f1\na,1,2\na\0,1,2\n", r"row 1, column 'label' holds a NUL character \(1 rows do\)"),
+        ('label,x,f1\na,1,"2,5"\nb,2,3\n', r"Column 'f1' holds decimal commas, such as '2,5', .* write '2.5'"),
+        ("label;f0;f1\na;1,5;2\nb;2;3,5\n", r"Column 'f0' holds decimal commas, such as '1,5'"),
+    ],
+)
+def test_faults_of_a_csv_file_are_named_by_row_or_column(tmp_path, text, said):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        load_features(tmp_path / "a.csv")
+
+
+def test_folders_without_arrays_are_told_by_what_they_are(tmp_path):
+    for name in ("runs/a/run.json", "banks/k/bank.json", "other/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("{}")
+    for name, said in (
+        ("runs/a", "is a run folder, which holds results and no features"),
+        ("runs", "is a folder of 1 run folders: name one, such as .*runs/a"),
+        ("banks", "is a folder of 1 feature banks: name one, such as .*banks/k"),
+        ("other", "holds no .npy file; a folder of features has X_train.npy"),
+    ):
+        with pytest.raises(DataError, match=said):
+            load_features(tmp_path / name)
+    with pytest.raises(ResultError, match="and 1 run folders lie in it, such as .*runs/a"):
+        Run.load(tmp_path / "runs")

@@ -420,3 +420,13 @@ def test_a_run_without_outcomes_is_refused(tmp_path: Path):
     Run.of(replace(result, judgements=None)).save(tmp_path / "old")
     with pytest.raises(PackError, match="holds no outcomes"):
         write_pack([tmp_path / "old"], tmp_path / "p")
+
+
+def test_a_hash_is_taken_as_it_is_printed_and_as_the_pack_ends(made: Path, tmp_path: Path):
+    digest = write_pack([made / "runs/a"], tmp_path / "p")
+    for text in (digest, digest.upper(), f"sha256:{digest}", f" {digest}\n"):
+        assert verify_table(made / "table.tex", tmp_path / "p", sha256=text).sha256 == digest
+    with pytest.raises(PackError, match="is no SHA-256, which has 64 hexadecimal digits"):
+        verify_table(made / "table.tex", tmp_path / "p", sha256="abc")
+    with pytest.raises(PackError, match="another than the one asked for"):
+        verify_table(made / "table.tex", tmp_path / "p", sha256="0" * 64)

@@ -268,7 +268,9 @@ class Run:
             run = from_json(cls, found, decompositions=_read_all(found["decompositions"], arrays), path=folder,
                             provenance=from_json(Provenance, found))  # fmt: skip
         except FileNotFoundError as error:
-            raise ResultError(f"{folder} is no run folder: {error.filename} is not there") from None
+            inside = sorted(folder.glob("*/run.json"))
+            runs = f", and {len(inside)} run folders lie in it, such as {inside[-1].parent}" if inside else ""
+            raise ResultError(f"{folder} is no run folder: {error.filename} is not there{runs}") from None
         except (
             OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile
         ) as error:  # fmt: skip

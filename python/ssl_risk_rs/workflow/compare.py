@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ssl_risk_rs._limits import whole_number
+from ssl_risk_rs.bank import is_bank
 from ssl_risk_rs.bank.formats.embed import is_embedding
+from ssl_risk_rs.bank.formats.folder import refuse_other_folder
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
@@ -257,6 +259,9 @@ def _check_before_work(
         if is_embedding(target):
             continue
         files = [Path(part.strip()).expanduser() for part in target.split(",")]
+        for file in files:
+            if file.is_dir() and not is_bank(file):
+                refuse_other_folder(file)
         if all(file.exists() for file in files):
             continue
         if any(file.suffix for file in files):

@@ -137,9 +137,6 @@ def _open(
                 f"{target} was made {made}, and {group} is asked for: leave it out, or name the features"
             )
         return _Target(target, run, *_features_of(run))
-    inside = sorted(Path(target).expanduser().glob("*/run.json"))
-    if inside:
-        raise DataError(f"{target} is a folder of {len(inside)} run folders: name one, such as {inside[-1].parent}")
     run, failure = decompose_features(
         target,
         group=group,

@@ -27,7 +27,7 @@ from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.features import Reading, open_features
 
-__all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "open_pack", "tasks_of", "write_pack"]
+__all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "hash_of", "open_pack", "tasks_of", "write_pack"]
 
 FORMAT = 1
 _COMMENT = b"sha256:"
@@ -318,6 +318,19 @@ def _declared(path: Path) -> str:
     if not re.fullmatch(_COMMENT + rb"[0-9a-f]{64}", end):
         raise PackError(f"{path} is no pack, or its end was changed or cut off: it does not end with its hash")
     return end[len(_COMMENT) :].decode()
+
+
+def hash_of(text: str) -> str:
+    """The hash that a text names, `HEX` or `sha256:HEX`.
+
+    Raises
+    ------
+    PackError unless it has 64 hexadecimal digits.
+    """
+    digits = text.strip().lower().removeprefix("sha256:").strip()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise PackError(f"{text!r} is no SHA-256, which has 64 hexadecimal digits; `pack` prints it")
+    return digits
 
 
 def _sha256(path: Path, leave: int = 0) -> str:

@@ -27,7 +27,7 @@ from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import HEADLINES, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
-from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, PackError, cells_of, open_pack
+from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, PackError, cells_of, hash_of, open_pack
 
 __all__ = ["Checked", "Verdict", "Verification", "verify_table"]
 
@@ -98,11 +98,11 @@ def verify_table(
 
     Raises
     ------
-    PackError if the pack was changed; ParameterError if the table cannot be read whole.
+    PackError if the pack was changed, or `sha256` is no hash; ParameterError if the table cannot be read whole.
     """
     printed = read_table(table)
     with open_pack(pack) as opened:
-        if sha256 is not None and sha256.strip().lower() != opened.sha256:
+        if sha256 is not None and hash_of(sha256) != opened.sha256:
             raise PackError(f"{pack} has the hash {opened.sha256}, another than the one asked for: it is not that pack")
         results: list[_Result] = []
         trusted: dict[str, None] = {}

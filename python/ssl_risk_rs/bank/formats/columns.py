@@ -201,9 +201,10 @@ class _Roles:
         if not numeric:
             raise DataError(
                 f"{self.path} has no feature columns: no column of lists and none of numbers beside label, split and "
-                f"identifier; it has {some(self.frame.columns)}"
+                f"identifier; it has {some(self.frame.columns)}{self._commas()}"
             )
-        what = f"has {len(numeric)} columns of numbers that may or may not be features ({some(numeric)})"
+        columns = "1 column" if len(numeric) == 1 else f"{len(numeric)} columns"
+        what = f"has {columns} of numbers that may or may not be features ({some(numeric)})"
         raise self._ask(what, numeric if len(numeric) <= 12 else ["*"])
 
     def _lists(self) -> list[str]:
@@ -248,8 +249,25 @@ class _Roles:
         line = ",".join(select)
         return DataError(
             f"{self.path} {what}; name the columns that are features: --features-columns '{line}' "
-            f"(features_columns={line!r})"
+            f"(features_columns={line!r}){self._commas()}"
         )
+
+    def _commas(self) -> str:
+        """What is said of columns whose numbers are text here."""
+        import polars as pl
+
+        for name in self.frame.columns:
+            column = self.frame[name]
+            if name in (self.label, self.ids) or column.dtype != pl.String:
+                continue
+            with_comma = column.str.contains(r"^\s*[-+]?[0-9]+,[0-9]+\s*$")
+            if with_comma.any() and column.str.contains(r"^\s*[-+]?[0-9]+(,[0-9]+)?\s*$").all():
+                example = column[int(with_comma.arg_max() or 0)]
+                return (
+                    f". Column {name!r} holds decimal commas, such as {example!r}, and is text for that: write "
+                    f"{example.replace(',', '.')!r}"
+                )
+        return ""
 
     def _no_number(self, name: str) -> DataError:
         import polars as pl

@@ -15,7 +15,7 @@ from ssl_risk_rs.bank.formats.samples import with_samples
 from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
 from ssl_risk_rs.errors import DataError
 
-__all__ = ["read"]
+__all__ = ["read", "refuse_other_folder"]
 
 
 def read(folder: Path, columns: str | Sequence[str] | None) -> FeatureFile:
@@ -23,6 +23,7 @@ def read(folder: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     refuse_columns(folder, columns)
     if (folder / "bank.json").exists():
         raise DataError(f"{folder} is a feature bank; open it with FeatureBank.open")
+    refuse_other_folder(folder)
     arrays: dict[str, np.ndarray | Unusable] = {}
     files = sorted(folder.glob("*.npy"))
     for file in files:
@@ -39,6 +40,30 @@ def read(folder: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     if not samples.exists():
         return found
     return replace(with_samples(found, read_parquet(samples), samples), files=(*found.files, samples))
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Refuse a folder that holds no arrays, by what it is: a run's, or one of runs or of banks.
+
+    Raises
+    ------
+    DataError.
+    """
+    if next(folder.glob("*.npy"), None) is not None:
+        return
+    if (folder / "run.json").exists():
+        raise DataError(
+            f"{folder} is a run folder, which holds results and no features: name the bank or the file that it was "
+            "made of"
+        )
+    runs, banks = (sorted(folder.glob(f"*/{name}")) for name in ("run.json", "bank.json"))
+    if runs:
+        raise DataError(f"{folder} is a folder of {len(runs)} run folders: name one, such as {runs[-1].parent}")
+    if banks:
+        raise DataError(f"{folder} is a folder of {len(banks)} feature banks: name one, such as {banks[0].parent}")
+    raise DataError(
+        f"{folder} holds no .npy file; a folder of features has X_train.npy, y_train.npy, X_test.npy, y_test.npy"
+    )
 
 
 def _class_names(path: Path) -> list[str]:

@@ -616,5 +616,5 @@ def test_folders_without_arrays_are_told_by_what_they_are(tmp_path):
     ):
         with pytest.raises(DataError, match=said):
             load_features(tmp_path / name)
-    with pytest.raises(ResultError, match="and 1 run folders lie in it, such as .*runs/a"):
+    with pytest.raises(ResultError, match=r"and 1 run folders lie in it, such as .*runs/a"):
         Run.load(tmp_path / "runs")

@@ -31,13 +31,11 @@ def evaluate_and_print(
 ) -> None:
     """Encode what is missing, decompose, print the result."""
     from ssl_risk_rs.cli._progress import EventDisplay
-    from ssl_risk_rs.workflow.evaluate import evaluate
+    from ssl_risk_rs.workflow.evaluate import answer
 
     ending.check()
     with EventDisplay() as report:
-        done, failure = evaluate(
-            model, data, store=store, data_named=data_named, say=opt.say, report=report, **question.arguments()
-        )
+        done, failure = answer(model, data, question, store=store, data_named=data_named, say=opt.say, report=report)
     ending.finish(done, failure)
 
 

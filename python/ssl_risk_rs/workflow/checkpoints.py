@@ -19,7 +19,7 @@ from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.before import check_question
-from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.evaluate import answer
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
 
@@ -86,10 +86,7 @@ def evaluate_checkpoints(
     ]
 
     def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
-        return evaluate(
-            item.model, data, bank=bank, store=store, say=say, report=report, data_named=data_named,
-            **question.arguments(),
-        )  # fmt: skip
+        return answer(item.model, data, question, bank=bank, store=store, say=say, report=report, data_named=data_named)
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return Curve(tuple(entries), tuple(failed), _steps(entries, say))

@@ -23,7 +23,7 @@ from ssl_risk_rs.workflow.question import Question
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import BankHeader, FeatureBank
 
-__all__ = ["evaluate"]
+__all__ = ["answer", "evaluate"]
 
 
 def evaluate(
@@ -40,8 +40,6 @@ def evaluate(
     report: Report | None = None,
     encoding: Encoding | None = None,
     settings: Settings | None = None,
-    bank: "FeatureBank | None" = None,
-    ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
     data_named: bool = True,
 ) -> tuple[Run, SslRiskError | None]:
     """Encode what is missing, then decompose with each probe.
@@ -59,8 +57,6 @@ def evaluate(
     say, report : receive sentences, and events of extraction and fits
     encoding : which features of which images, and how
     settings : of each probe, whatever probe they name
-    bank : the encoder's bank, where it is at hand
-    ensure : finds or makes banks; default `ensure_banks`
     data_named : False where `data` are the bundled digits because none were named, which the record and the table say
 
     Returns
@@ -71,11 +67,36 @@ def evaluate(
     ------
     Those of `create_encoder`, `create_dataset`, `extract` and `decompose`.
     """
+    question = Question(
+        tuple(probes), settings or Settings(), group, target, supervised, control, encoding or Encoding()
+    )
+    return answer(model, data, question, store=store, say=say, report=report, data_named=data_named)
+
+
+def answer(
+    model: str,
+    data: str,
+    question: Question,
+    *,
+    store: "str | Path | None" = None,
+    say: Callable[[str], None] = lambda _: None,
+    report: Report | None = None,
+    bank: "FeatureBank | None" = None,
+    ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
+    data_named: bool = True,
+) -> tuple[Run, SslRiskError | None]:
+    """`evaluate`, of a question that is one value.
+
+    Parameters
+    ----------
+    bank : the encoder's bank, where it is at hand
+    ensure : finds or makes banks; default `ensure_banks`
+    the others : as in `evaluate`
+    """
     from ssl_risk_rs.extraction.cached import ensure_banks
 
     say_once = once(say)  # twin and control are of the same data
-    asked = encoding or Encoding()
-    question = Question(tuple(probes), settings or Settings(), group, target, supervised, control, asked)
+    asked, group, target = question.encoding, question.group, question.target
 
     def bank_of(name: str, encoding: Encoding) -> "FeatureBank":
         banks = (ensure or ensure_banks)(
@@ -92,8 +113,8 @@ def evaluate(
     spec = header.encoder_spec or {}
     encoder, data_name = _encoder_name(model, header), _data_name(data, header)
     others = choose_others(
-        spec, data, data_id=header.data_id, n_images=bank.n_rows, supervised=supervised, control=control,
-        target=target, say=say,
+        spec, data, data_id=header.data_id, n_images=bank.n_rows, supervised=question.supervised,
+        control=question.control, target=target, say=say,
     )  # fmt: skip
     twin = None if others.twin is None else bank_of(others.twin, others.encoding_of_twin(asked))
     blind = None if others.control is None else bank_of(others.control, others.encoding_of_control(asked))
@@ -102,8 +123,8 @@ def evaluate(
         task = retargeted(task, bank_values(bank, target), target)
     finished = decompose_each(
         task,
-        probes=probes,
-        settings=settings or Settings(),
+        probes=question.probes,
+        settings=question.settings,
         twin=None if twin is None else other_features(task, twin, None, "supervised"),
         control=None if blind is None else other_features(task, blind, None, "control"),
         name=encoder,

@@ -28,7 +28,7 @@ from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.many import Entry, Failed, Layers
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.before import check_question
-from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.evaluate import answer
 from ssl_risk_rs.workflow.many import Item, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
 
@@ -110,9 +110,7 @@ def evaluate_layers(
     ]
 
     def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
-        return evaluate(
-            model, data, bank=bank, store=store, say=say, report=report, data_named=data_named, **question.arguments()
-        )
+        return answer(model, data, question, bank=bank, store=store, say=say, report=report, data_named=data_named)
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return choose_layer(entries, failed)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target
@@ -14,7 +13,7 @@ __all__ = ["Question"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The arguments of `evaluate` but model, data and where things are.
+    """What `evaluate` is asked but model, data and where things are.
 
     Attributes
     ----------
@@ -31,13 +30,6 @@ class Question:
     supervised: str = "auto"
     control: str = "auto"
     encoding: Encoding = field(default_factory=Encoding)
-
-    def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `evaluate`."""
-        return {
-            "probes": self.probes, "settings": self.settings, "group": self.group, "target": self.target,
-            "supervised": self.supervised, "control": self.control, "encoding": self.encoding,
-        }  # fmt: skip
 
     def content(self) -> dict[str, object]:
         """What changes the numbers of an answer, JSON-ready; not which features, which a bank's key says."""

@@ -21,7 +21,7 @@ from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
-from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.evaluate import answer
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, hold_if_free, holder, is_held
 
@@ -275,14 +275,14 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
         if (there := folder.finished().get(key)) is not None:
             return replace(record, state=State.DONE, run=there.name)
     own = replace(question.encoding, layers=None if pair.layer is None else (pair.layer,))
-    run, failure = evaluate(
+    run, failure = answer(
         pair.encoder,
         pair.data,
+        replace(question, encoding=own),
         store=asked.store,
         say=say,
         report=watch.report,
         ensure=ensure,
-        **replace(question, encoding=own).arguments(),
     )
     request = None if failure is not None else key  # a run that lacks a probe is kept and is not finished
     run = replace(run, provenance=replace(run.provenance, command=sweep.command, request=request))

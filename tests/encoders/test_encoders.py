@@ -13,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders
-from ssl_risk_rs.encoders.names import parse_name, prepared_name
+from ssl_risk_rs.encoders.names import Preparation, parse_name
 from ssl_risk_rs.encoders.networks import build as networks
 from ssl_risk_rs.encoders.networks.build import build_architecture
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
@@ -157,15 +157,15 @@ def test_name_grammar():
 
 
 def test_preprocessing_joins_the_name_of_a_file():
-    assert prepared_name("swav") == "swav"
-    assert prepared_name("ckpt:w.pth@resnet50", mean="imagenet", resize=248) == (
+    assert Preparation().named("swav") == "swav"
+    assert Preparation(mean="imagenet", resize=248).named("ckpt:w.pth@resnet50") == (
         "ckpt:w.pth@resnet50?mean=imagenet&resize=248"
     )
-    assert prepared_name("ckpt:w@vit_base_patch16_224?ema=true", std="0.5").endswith("?ema=true&std=0.5")
+    assert Preparation(std="0.5").named("ckpt:w@vit_base_patch16_224?ema=true").endswith("?ema=true&std=0.5")
     with pytest.raises(EncoderError, match="swav: std say how images are prepared for a file"):
-        prepared_name("swav", std="half")
+        Preparation(std="half").named("swav")
     with pytest.raises(EncoderError, match="mean is in the name and given apart"):
-        prepared_name("ckpt:w.pth@resnet50?mean=half", mean="half")
+        Preparation(mean="half").named("ckpt:w.pth@resnet50?mean=half")
 
 
 def test_choose_features():

@@ -1,5 +1,6 @@
 """Options that several commands share, and how commands speak to the user."""
 
+import functools
 import json
 import math
 import os
@@ -32,7 +33,7 @@ __all__ = [
     "device_option",
     "dry_run_option",
     "encoder_device",
-    "encoding_of",
+    "encoding_on",
     "extraction_options",
     "features_options",
     "format_option",
@@ -42,7 +43,6 @@ __all__ = [
     "offline_option",
     "on_terminal",
     "one_option",
-    "prepared_model",
     "print_csv",
     "print_json",
     "print_rows",
@@ -62,9 +62,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: environment variable with the data set to use when none is named
 DATA_VARIABLE = "SSL_RISK_DATA"
-
-#: options that say how a checkpoint's images are prepared
-PREPARATION = ("mean", "std", "resize", "interpolation")
 
 
 class FiniteRange(click.FloatRange):
@@ -216,11 +213,6 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
-def encoder_device(device: str) -> str:
-    """The device of the encoder where --device names those of the probes: the first of several."""
-    return device.split(",")[0].removeprefix("auto:").removeprefix("torch:")
-
-
 def _forbid_network(context: click.Context, _: click.Parameter, offline: bool) -> None:
     """For this command, as if $SSL_RISK_OFFLINE were set: whatever downloads asks it."""
     if not offline:
@@ -268,8 +260,7 @@ LIMIT = LimitParam()
 
 def refuse_encoding(*more: str) -> None:
     """Refuse options on the command line that say how images are encoded, and those named, beside features."""
-    names = {param.name or "" for param in extraction_options(click.Command("")).params} - {"offline"} | set(more)
-    for param in _typed(names):
+    for param in _typed((*EXTRACTION, *more)):
         also = "; --supervised-features names the twin's" if param.name == "supervised" else ""
         raise click.UsageError(
             f"{param.opts[-1]} is of images that are encoded here, and --features are encoded already{also}"
@@ -297,56 +288,104 @@ def _typed(names: Collection[str]) -> Iterator[click.Parameter]:
             yield param
 
 
-def extraction_options(command: Command) -> Command:
-    """Options that say what the encoder sees and how it runs; `encoding_of` reads them, and a `device`."""
-    options = [
-        click.option("--limit", type=LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."),
-        split_option,
-        click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
-        click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
-        click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
-        click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
-        click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),
-        click.option("--layers", metavar="A,B|blocks.*|all", help="Layers or features; default: the encoder's own."),
-        click.option("--pool", metavar="cls,mean", help="Poolings of layers that name none."),
-        click.option(
-            "--amp",
-            type=click.Choice(["auto", "off", "bf16", "fp16"]),
-            default="auto",
-            show_default=True,
-            help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
-        ),
-        click.option(
-            "--batch-size",
-            type=AutoInt(1),
-            default="auto",
-            show_default=True,
-            help="Images at a time; auto: the size at which a larger one no longer pays. Halved where the memory ends.",
-        ),
-        click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
-        click.option(
-            "--dtype",
-            type=click.Choice(["auto", "float16", "float32"]),
-            default="auto",
-            show_default=True,
-            help="How features are stored; auto: float16 where they fit.",
-        ),
-        click.option("--compile", is_flag=True, help="Run the encoder through torch.compile."),
-        click.option(
-            "--skip-corrupt",
-            is_flag=True,
-            help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
-        ),
-        click.option("--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."),
-        click.option(
-            "--exif-orientation",
-            is_flag=True,
-            help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
-        ),
-    ]
-    for option in reversed([*options, offline_option]):
+def _with(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
+    """A command with options, which its help lists in this order."""
+    for option in reversed(options):
         command = option(command)
     return command
+
+
+#: options that say what the encoder sees and how it runs
+_EXTRACTION = [
+    click.option("--limit", type=LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."),
+    split_option,
+    click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
+    click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
+    click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
+    click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
+    click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),
+    click.option("--layers", metavar="A,B|blocks.*|all", help="Layers or features; default: the encoder's own."),
+    click.option("--pool", metavar="cls,mean", help="Poolings of layers that name none."),
+    click.option(
+        "--amp",
+        type=click.Choice(["auto", "off", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
+    ),
+    click.option(
+        "--batch-size",
+        type=AutoInt(1),
+        default="auto",
+        show_default=True,
+        help="Images at a time; auto: the size at which a larger one no longer pays. Halved where the memory ends.",
+    ),
+    click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float16", "float32"]),
+        default="auto",
+        show_default=True,
+        help="How features are stored; auto: float16 where they fit.",
+    ),
+    click.option("--compile", is_flag=True, help="Run the encoder through torch.compile."),
+    click.option(
+        "--skip-corrupt",
+        is_flag=True,
+        help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
+    ),
+    click.option("--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."),
+    click.option(
+        "--exif-orientation",
+        is_flag=True,
+        help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
+    ),
+]
+#: those that say how a checkpoint's images are prepared: the fields of `Preparation`
+PREPARATION = ("mean", "std", "resize", "interpolation")
+#: names of all of them
+EXTRACTION = tuple(param.name or "" for param in _with(_EXTRACTION, click.Command("")).params)
+
+
+def extraction_options(command: Command) -> Command:
+    """Options that say which features of which images are encoded, and how: `encoding` (its `device` is that of another
+    option) and, for files of weights, `preparation`."""
+
+    @functools.wraps(command)
+    def typed(**given: Any) -> Any:
+        from ssl_risk_rs.encoders.names import Preparation
+
+        prepared = Preparation(**{name: given.pop(name) for name in PREPARATION})
+        return command(encoding=_encoding(given), preparation=prepared, **given)
+
+    return _with([*_EXTRACTION, offline_option], typed)  # type: ignore[return-value]  # it stands for the command
+
+
+def _encoding(given: dict[str, Any]) -> "Encoding":
+    """Take the values of `extraction_options` out of what was given."""
+    from dataclasses import fields
+
+    from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
+
+    how = {field.name: given.pop(field.name) for field in fields(ExtractionSettings) if field.name in EXTRACTION}
+    named_layers = given.pop("layers")
+    layers = None if named_layers is None else [layer.strip() for layer in named_layers.split(",") if layer.strip()]
+    if layers == []:
+        raise click.UsageError("--layers names no layer; leave it out for the encoder's own, or say all")
+    which = {name: given.pop(name) for name in ("limit", "split", "img_size", "pool")}
+    return Encoding(None if layers is None else tuple(layers), settings=ExtractionSettings(**how), **which)
+
+
+def encoding_on(encoding: "Encoding", device: str) -> "Encoding":
+    """The same on the encoder's device."""
+    from dataclasses import replace
+
+    return replace(encoding, settings=replace(encoding.settings, device=encoder_device(device)))
+
+
+def encoder_device(device: str) -> str:
+    """The device of the encoder where --device names those of the probes: the first of several."""
+    return device.split(",")[0].removeprefix("auto:").removeprefix("torch:")
 
 
 class ShardParam(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2
@@ -393,30 +432,6 @@ def refuse_shard(command: Command) -> Command:
             )
 
     return click.option("--shard", hidden=True, expose_value=False, callback=refuse)(command)
-
-
-def prepared_model(model: str, options: dict[str, Any]) -> str:
-    """The encoder's name with --mean, --std, --resize and --interpolation in it, which are taken out of `options`."""
-    from ssl_risk_rs.encoders.names import prepared_name
-
-    return prepared_name(model, **{key: options.pop(key) for key in PREPARATION})
-
-
-def encoding_of(options: dict[str, Any]) -> "Encoding":
-    """Take the values of `extraction_options` and `device` out of `options`."""
-    from dataclasses import fields
-
-    from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
-
-    # `extract --views` sets the view
-    how = [field.name for field in fields(ExtractionSettings) if field.name != "view"]
-    settings = ExtractionSettings(**{name: options.pop(name) for name in how})
-    named_layers = options.pop("layers")
-    layers = None if named_layers is None else [layer.strip() for layer in named_layers.split(",") if layer.strip()]
-    if layers == []:
-        raise click.UsageError("--layers names no layer; leave it out for the encoder's own, or say all")
-    named = {name: options.pop(name) for name in ("limit", "split", "img_size", "pool")}
-    return Encoding(None if layers is None else tuple(layers), settings=settings, **named)
 
 
 def command_line() -> str:

@@ -11,8 +11,8 @@ from ssl_risk_rs.cli._engines import engine_options_of, words_of
 __all__ = ["run_shards"]
 
 #: options that a shard's line has of its own, or does without
-_OWN = ("model", "data", "store", "engine", "engine_options", "jobs", "shards", "form", "dry_run", "mean", "std",
-        "resize", "interpolation")  # fmt: skip
+_OWN = ("model", "data", "store", "engine", "engine_options", "jobs", "shards", "form", "dry_run",
+        *opt.PREPARATION)  # fmt: skip
 
 
 def run_shards(

@@ -12,7 +12,8 @@ from ssl_risk_rs.cli._shards import run_shards
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
-    from ssl_risk_rs.extraction import Shard
+    from ssl_risk_rs.encoders.names import Preparation
+    from ssl_risk_rs.extraction import Encoding, Shard
 
 
 @click.command()
@@ -47,7 +48,9 @@ def extract(
     jobs: int | None,
     dry_run: bool,
     views: int | None,
-    **options: Any,
+    encoding: "Encoding",
+    preparation: "Preparation",
+    device: str,
 ) -> None:
     """Encode images into a feature bank and print where it is.
 
@@ -65,8 +68,7 @@ def extract(
     from ssl_risk_rs.extraction import ensure_banks, shards_filled
     from ssl_risk_rs.extraction.cached import KeptEncoder, forecast_banks
 
-    model = opt.prepared_model(model, options)
-    encoding = opt.encoding_of(options)
+    model, encoding = preparation.named(model), opt.encoding_on(encoding, device)
     data = opt.named_data(data)
     several = shards is not None or engine != "local" or jobs is not None
     if engine_options and engine == "local":

@@ -1,13 +1,17 @@
 """`ssl-risk-rs fewshot`."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._jobs import decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.encoders.names import Preparation
+    from ssl_risk_rs.extraction.settings import Encoding
 
 
 @click.command()
@@ -25,6 +29,8 @@ def fewshot(
     model: str | None,
     data: str | None,
     store: str | None,
+    encoding: "Encoding",
+    preparation: "Preparation",
     asked: Asked,
     ending: Ending,
     **options: Any,
@@ -39,9 +45,7 @@ def fewshot(
     ssl-risk-rs fewshot feats.npz --shots 30,5,3 --labels-for 10
     """
     asked = replace(asked, settings=replace(asked.settings, shots=asked.settings.shots or "auto"))
-    options["device"] = opt.encoder_device(asked.settings.device)
-    said = {key: options.pop(key) for key in opt.PREPARATION}
-    encoding = opt.encoding_of(options)
+    encoding = opt.encoding_on(encoding, asked.settings.device)
     named = path or features
     if named is not None:
         if (path is not None and features is not None) or model is not None or data is not None:
@@ -58,7 +62,7 @@ def fewshot(
     asked = asked.beside_an_encoder()
     asked.check()
     evaluate_and_print(
-        opt.prepared_model(model, said),
+        preparation.named(model),
         opt.named_data(data),
         asked.question(encoding, control="none"),
         ending,

@@ -10,6 +10,7 @@ from ssl_risk_rs.cli._many import run_checkpoints, run_layers
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
 
 if TYPE_CHECKING:
+    from ssl_risk_rs.encoders.names import Preparation
     from ssl_risk_rs.extraction.settings import Encoding
     from ssl_risk_rs.workflow.question import Question
 
@@ -39,6 +40,8 @@ def run(
     supervised: str,
     control: str,
     store: str | None,
+    encoding: "Encoding",
+    preparation: "Preparation",
     asked: Asked,
     ending: Ending,
     dry_run: bool,
@@ -57,9 +60,7 @@ def run(
     \b
     ssl-risk-rs run -m swav -d imagenet:/data/imagenet
     """
-    options["device"] = opt.encoder_device(asked.settings.device)
-    said = {key: options.pop(key) for key in opt.PREPARATION}
-    encoding = opt.encoding_of(options)
+    encoding = opt.encoding_on(encoding, asked.settings.device)
     if features is not None:
         if dry_run:
             raise click.UsageError("--dry-run tells what encoding takes, and --features are encoded already")
@@ -72,7 +73,7 @@ def run(
         raise click.UsageError(
             "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with --features"
         )
-    models = tuple(opt.prepared_model(name, dict(said)) for name in model or (DEMO_MODEL,))
+    models = tuple(preparation.named(name) for name in model or (DEMO_MODEL,))
     asked = asked.beside_an_encoder()
     if not model:
         if data not in (None, "digits"):

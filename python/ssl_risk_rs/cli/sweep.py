@@ -12,13 +12,14 @@ from ssl_risk_rs.cli._results import Asked, probe_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ssl_risk_rs.encoders.names import Preparation
+    from ssl_risk_rs.extraction.settings import Encoding
     from ssl_risk_rs.workflow.engines import Engine
     from ssl_risk_rs.workflow.sweep import Sweep
     from ssl_risk_rs.workflow.sweep_plan import Preview
 
 #: options that a line of one job has of its own, or does without
-_OWN = ("model", "data", "store", "out", "engine", "jobs", "engine_options", "dry_run", "form", "mean", "std", "resize",
-        "interpolation")  # fmt: skip
+_OWN = ("model", "data", "store", "out", "engine", "jobs", "engine_options", "dry_run", "form", *opt.PREPARATION)
 
 Row = dict[str, Any]
 
@@ -56,9 +57,10 @@ def sweep(
     jobs: int | None,
     supervised: str,
     control: str,
+    encoding: "Encoding",
+    preparation: "Preparation",
     asked: Asked,
     form: str,
-    **options: Any,
 ) -> None:
     """Run every encoder on every data set: a run folder for each pair, and one table.
 
@@ -77,9 +79,7 @@ def sweep(
 
     asked.check()
     device = asked.settings.device
-    options["device"] = opt.encoder_device(device)
-    prepared = {key: options.pop(key) for key in ("mean", "std", "resize", "interpolation")}
-    encoding = opt.encoding_of(options)
+    encoding = opt.encoding_on(encoding, device)
     layers = encoding.layers
     settings = SweepSettings(
         asked.beside_an_encoder().question(replace(encoding, layers=None), supervised=supervised, control=control),
@@ -89,7 +89,7 @@ def sweep(
     folder = SweepFolder(out)
     folder.check()
     runs_on = open_engine(engine, engine_options_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
-    plan = plan_sweep(model, data or (opt.named_data(None),), settings, prepared)
+    plan = plan_sweep(model, data or (opt.named_data(None),), settings, preparation)
     common = [*words_of(context, without=_OWN), "--store", str(settings.store), "--out", str(folder.root)]
     made = Sweep(
         plan, settings, folder, lambda job: ("sweep", "-m", job.encoder, "-d", job.data, *common), opt.command_line()

@@ -8,7 +8,7 @@ Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_p
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from glob import glob
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderName", "expand_names", "is_pattern", "parse_name", "parse_options", "prepared_name"]
+__all__ = ["EncoderName", "Preparation", "expand_names", "is_pattern", "parse_name", "parse_options"]
 
 Kind = Literal["registry", "timm", "random", "checkpoint", "code", "hub", "pixels", "hf", "openclip"]
 
@@ -132,29 +132,38 @@ def parse_options(query: str, text: str) -> dict[str, object]:
     return options
 
 
-def prepared_name(
-    text: str, *, mean: str | None = None, std: str | None = None, resize: int | None = None,
-    interpolation: str | None = None,
-) -> str:  # fmt: skip
-    """The name of a checkpoint with the preprocessing of its images in it; any name where nothing is said.
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How images are prepared for a file of weights; None: as its architecture's usually are.
 
-    Raises
-    ------
-    EncoderError for names of other kinds, whose preprocessing is known.
+    mean, std : of pixels, as names say them ("imagenet", "0.5"); resize : short side before the crop, in pixels;
+    interpolation : "bilinear" or "bicubic"
     """
-    said = {"mean": mean, "std": std, "resize": resize, "interpolation": interpolation}
-    given = {key: value for key, value in said.items() if value is not None}
-    if not given:
-        return text
-    name = parse_name(text)
-    if name.kind not in ("checkpoint", "hub"):
-        raise EncoderError(
-            f"{text}: {', '.join(given)} say how images are prepared for a file of weights, ckpt:FILE@ARCH, and for "
-            "hub:…; what other names stand for has its own preprocessing"
-        )
-    if twice := given.keys() & name.options.keys():
-        raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
-    return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())
+
+    mean: str | None = None
+    std: str | None = None
+    resize: int | None = None
+    interpolation: str | None = None
+
+    def named(self, text: str) -> str:
+        """The name of a checkpoint with this in it; any name where nothing is said.
+
+        Raises
+        ------
+        EncoderError for names of other kinds, whose preprocessing is known.
+        """
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        if not given:
+            return text
+        name = parse_name(text)
+        if name.kind not in ("checkpoint", "hub"):
+            raise EncoderError(
+                f"{text}: {', '.join(given)} say how images are prepared for a file of weights, ckpt:FILE@ARCH, and "
+                "for hub:…; what other names stand for has its own preprocessing"
+            )
+        if twice := given.keys() & name.options.keys():
+            raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
+        return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())
 
 
 def is_pattern(text: str) -> bool:

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.encoders import describe_encoder, list_encoders
 from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
 from ssl_risk_rs.encoders.facts import BUNDLED
-from ssl_risk_rs.encoders.names import expand_names, is_pattern, parse_name, prepared_name
+from ssl_risk_rs.encoders.names import Preparation, expand_names, is_pattern, parse_name
 from ssl_risk_rs.encoders.sources import check_at_hand
 from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
@@ -81,7 +80,7 @@ def plan_sweep(
     models: Sequence[str],
     data: Sequence[str],
     asked: SweepSettings,
-    prepared: Mapping[str, Any] | None = None,
+    preparation: Preparation | None = None,
 ) -> Plan:
     """The jobs of all encoders on all data.
 
@@ -90,14 +89,14 @@ def plan_sweep(
     models : names, shell patterns, several joined by commas; `ckpt:runs/ep*.pth@ARCH` alone; `@FILE` has one of these
         on each line
     data : URIs as `create_dataset` takes them
-    prepared : keyword arguments of `prepared_name`, for files of weights
+    preparation : of images, for files of weights
 
     Raises
     ------
     EncoderError for a pattern that nothing matches, with the nearest names; those of `create_dataset`, now.
     """
     encoders, notes, dead = expand_models(models)
-    encoders = [prepared_name(encoder, **(prepared or {})) for encoder in encoders]
+    encoders = [(preparation or Preparation()).named(encoder) for encoder in encoders]
     sets: dict[str, ImageDataset] = {}
     for uri in data:
         dataset = asked.encoding.images(uri, asked.question.group)

@@ -148,12 +148,9 @@ def test_extract_makes_a_bank_of_each_view_and_prints_the_line_that_measures_the
 
 
 def test_the_encoder_of_all_views_is_built_once(tmp_path, monkeypatch):
-    import ssl_risk_rs.encoders as encoders
 
-    built, create = [], encoders.create_encoder
-    monkeypatch.setattr(
-        encoders, "create_encoder", lambda model, **asked: built.append(model) or create(model, **asked)
-    )
+    built, create = [], cached.create_encoder
+    monkeypatch.setattr(cached, "create_encoder", lambda model, **asked: built.append(model) or create(model, **asked))
     line = ["extract", "-m", "pixels:8", "-d", "digits", "--limit", LIMIT, "--views", "3", "--store", str(tmp_path)]
     for rest in (["--dry-run"], [], ["--format", "csv"]):  # the last one finds the banks
         result = CliRunner().invoke(main, [*line, *rest])

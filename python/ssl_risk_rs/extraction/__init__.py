@@ -2,7 +2,7 @@
 
 `ensure_bank("swav", "folder:imgs")` gives the bank of an encoder on a data set: from the store if it is
 there, else by encoding what is missing. `extract` does the encoding for an encoder and a data set in hand.
-Importing this package imports neither torch nor the encoders.
+Importing this package does not import torch.
 """
 
 from ssl_risk_rs.extraction.cached import ensure_bank, ensure_banks

@@ -13,9 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ssl_risk_rs.encoders import create_encoder
+from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
+from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.sources import check_name
+from ssl_risk_rs.encoders.sources.published import published_file
+from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.events import Event, torch_is_loading
 from ssl_risk_rs.extraction.decoding import count_images
 from ssl_risk_rs.extraction.facts import FACTS_VERSION, library_versions
+from ssl_risk_rs.extraction.job import extract
 from ssl_risk_rs.extraction.settings import Encoding, ExtractionSettings
 from ssl_risk_rs.extraction.shard import Shard, missing_in
 
@@ -41,8 +48,6 @@ class KeptEncoder:
 
     def create(self, model: str, encoding: Encoding, say: Callable[[str], None]) -> "Encoder":
         """See `create_encoder`."""
-        from ssl_risk_rs.encoders import create_encoder
-
         asked = (model, encoding.layers or (), encoding.pool, encoding.img_size)
         if self._encoder is None or asked != self._asked:
             self._encoder = None  # its memory is free for the next
@@ -135,11 +140,7 @@ def ensure_banks(
         there = {bank.header.feature or "": bank for bank in asked.found if bank is not None}
         _say_whose(model, asked.dataset, there, say)
         return there
-    from ssl_risk_rs.encoders.spec import choose_features
-
     encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), check, say)
-    from ssl_risk_rs.extraction.job import extract
-
     names = encoder.spec.features  # exactly what was asked for
     banks = extract(
         encoder, asked.dataset, store=asked.store, features=names, shard=shard, say=say, progress=progress,
@@ -163,8 +164,6 @@ def _say_whose(
     model: str, dataset: "ImageDataset", banks: "Mapping[str, FeatureBank]", say: Callable[[str], None]
 ) -> None:
     """Say that a bank was made from other files, whose content is the same."""
-    from ssl_risk_rs.encoders.names import parse_name
-
     of_file = parse_name(model).kind in ("checkpoint", "code")
     for bank in banks.values():
         header = bank.header
@@ -239,8 +238,6 @@ def _encoder(
     say: Callable[[str], None],
 ) -> "Encoder":
     """The encoder, after a line that says what it will do: torch takes up to 20 seconds to load."""
-    from ssl_risk_rs.encoders.sources import check_name
-
     check_name(model)
     say(_what_is_done(model, asked.dataset, asked.found, shard))
     for note in asked.dataset.notes:
@@ -286,11 +283,6 @@ def request_of(
 
     fingerprint : of the data, where it is known already: it looks at every file
     """
-    from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
-    from ssl_risk_rs.encoders.names import parse_name
-    from ssl_risk_rs.encoders.sources.published import published_file
-    from ssl_risk_rs.encoders.spec import may_be_several
-
     name = parse_name(model)
     # code may read anything, and other libraries keep their files themselves: those weights are hashed each time
     if name.kind in ("code", "hub", "hf", "openclip"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from ssl_risk_rs._cpus import count_cpus
+from ssl_risk_rs.bank import FeatureBank, fits_float16, is_bank
 from ssl_risk_rs.encoders.byte_transform import in_two_steps
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
 from ssl_risk_rs.events import Event
@@ -35,7 +36,6 @@ from ssl_risk_rs.extraction.shard import Shard, missing_in
 from ssl_risk_rs.extraction.writing import PART, BlockWriter, Float16Overflow
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.bank import FeatureBank
     from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
     from ssl_risk_rs.encoders import Encoder
@@ -74,7 +74,7 @@ def extract(
     shard: Shard | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
-) -> "dict[str, FeatureBank]":
+) -> dict[str, FeatureBank]:
     """Encode every image of a data set, one pass for all features, each into its own bank.
 
     Rows that a bank has already are not decoded again: after ^C, `kill -9` or a full disk, the same call goes
@@ -228,7 +228,7 @@ class Job:
             )
         return self._forward
 
-    def run(self) -> "dict[str, FeatureBank]":
+    def run(self) -> dict[str, FeatureBank]:
         """Fill the banks; a feature that turns out not to fit float16 starts again in float32."""
         dtypes = self.stored_dtypes()
         oriented = 0
@@ -288,10 +288,8 @@ class Job:
         bank = self.in_store(name)
         return None if bank is None else bank.dtype
 
-    def in_store(self, name: str) -> "FeatureBank | None":
+    def in_store(self, name: str) -> FeatureBank | None:
         """The bank that an earlier run made or began with the features that the encoder gives now."""
-        from ssl_risk_rs.bank import is_bank
-
         dtypes = ("float16", "float32") if self.settings.dtype == "auto" else (self.settings.dtype,)
         for variant in itertools.count():
             paths = {dtype: self.store.path_for(self._key(name, dtype, variant)) for dtype in dtypes}
@@ -309,16 +307,12 @@ class Job:
         """Features that another shard has found not to fit float16 while this one was writing it."""
         if self.shard is None or self.settings.dtype != "auto":
             return []
-        from ssl_risk_rs.bank import is_bank
-
         narrow = [name for name, dtype in dtypes.items() if dtype == "float16"]
         begun = [name for name in narrow if is_bank(self.store.path_for(self._key(name, "float32")))]
         return [name for name in begun if self._dtype_in_store(name) == "float32"]
 
     def _probe(self) -> dict[str, str]:
         """dtype that the features of a few images, spread over the data set, fit."""
-        from ssl_risk_rs.bank import fits_float16
-
         n = len(self.dataset)
         rows = np.unique(np.linspace(0, n - 1, min(N_PROBE, n)).astype(np.uint64))
         decoded = self._decoder(rows, chunk=len(rows))[0]
@@ -330,14 +324,12 @@ class Job:
         self._probed = _Encoded(decoded.rows, arrays, decoded.oriented)
         return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
 
-    def _bank(self, name: str, dtype: str) -> "FeatureBank":
+    def _bank(self, name: str, dtype: str) -> FeatureBank:
         """The bank of a feature, created or reopened.
 
         One that exists is used whatever its header says of libraries and devices, if it gives the same features
         for a few images: its key is a hash of all that is known to decide its numbers, and this finds the rest.
         """
-        from ssl_risk_rs.bank import is_bank
-
         for variant in itertools.count():
             key = self._key(name, dtype, variant)
             path = self.store.path_for(key)
@@ -371,9 +363,7 @@ class Job:
 
         return SameFeatures(encode, self.precision)
 
-    def _create(self, path: Path, key: str, name: str, dtype: str) -> "FeatureBank":
-        from ssl_risk_rs.bank import FeatureBank
-
+    def _create(self, path: Path, key: str, name: str, dtype: str) -> FeatureBank:
         described = header(
             self.encoder,
             self.dataset,
@@ -397,7 +387,7 @@ class Job:
     def _decoder(self, rows: np.ndarray, chunk: int = CHUNK) -> Decoder:
         return Decoder(self.dataset, self.encoder.transform, rows, chunk, pin=self.device.type == "cuda")
 
-    def _fill(self, banks: "dict[str, FeatureBank]") -> int:
+    def _fill(self, banks: dict[str, FeatureBank]) -> int:
         """Decode, encode and write every row that a bank lacks; how many of these ask for another orientation."""
         writer = BlockWriter(banks, self.shard)
         loop: Loop | None = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from ssl_risk_rs._files import publish
+from ssl_risk_rs.datasets import find_overlap
 from ssl_risk_rs.extraction.decoding import CorruptImage, find_corrupt
 from ssl_risk_rs.extraction.shard import Shard
 
@@ -92,8 +93,6 @@ def known_overlap(
     dataset: "ImageDataset", folder: Path, *, fingerprint: str, progress: Callable[[int], None] | None = None
 ) -> OverlapRecord:
     """Test images of the data set whose content is a training image's, unless `folder` has the answer."""
-    from ssl_risk_rs.datasets import find_overlap
-
     path = _path(folder, "overlap", dataset, fingerprint)
     if path.exists():
         found: OverlapRecord = json.loads(path.read_text(encoding="utf-8"))["overlap"]

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ssl_risk_rs._limits import check_choice
+from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.datasets.views import check_view
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
@@ -91,8 +92,6 @@ class Encoding:
 
     def images(self, data: str, group: str | None = None) -> "ImageDataset":
         """The images that are encoded, see `create_dataset`; `group` is the column whose groups are kept whole."""
-        from ssl_risk_rs.datasets import create_dataset
-
         exif_orientation = self.settings.exif_orientation
         return create_dataset(data, limit=self.limit, group=group, split=self.split, exif_orientation=exif_orientation)
 

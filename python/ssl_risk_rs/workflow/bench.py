@@ -11,6 +11,8 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._limits import check_whole
+from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import choose_device as choose_encoder_device
 from ssl_risk_rs.probes.devices import choose_device, open_solver
@@ -124,8 +126,6 @@ def _images(
     model: str, data: str | None, device: str, folder: Path, say: Callable[[str], None]
 ) -> "Iterator[tuple[str, Speed, int]]":
     """Decoding and encoding, each with the number of the encoder's features."""
-    from ssl_risk_rs.datasets import create_dataset
-    from ssl_risk_rs.encoders import create_encoder
     from ssl_risk_rs.extraction.speed import decoding_speed, encoding_speed
 
     say(f"{model} is built …")
@@ -142,8 +142,6 @@ def _images(
 def _drawn_images(folder: Path) -> "ImageDataset":
     """JPEGs of noise at all scales, half of them for each of two classes, as large as photographs of that size."""
     from PIL import Image
-
-    from ssl_risk_rs.datasets import create_dataset
 
     rng = np.random.default_rng(0)
     for i in range(IMAGES):

@@ -5,12 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report, once
+from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
@@ -93,8 +95,6 @@ def answer(
     ensure : finds or makes banks; default `ensure_banks`
     the others : as in `evaluate`
     """
-    from ssl_risk_rs.extraction.cached import ensure_banks
-
     say_once = once(say)  # twin and control are of the same data
     asked, group, target = question.encoding, question.group, question.target
 
@@ -151,8 +151,6 @@ def _encoder_name(model: str, header: "BankHeader") -> str:
 
 def _data_name(data: str, header: "BankHeader") -> str:
     """The data as the table names them. The bank may have been made from a copy of them."""
-    from ssl_risk_rs.datasets import create_dataset
-
     try:
         return create_dataset(data).name
     except SslRiskError:  # elsewhere: a bank that another machine has filled

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs.encoders import describe_encoder
+from ssl_risk_rs.extraction.cached import forecast_banks
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.workflow.before import check_question
 from ssl_risk_rs.workflow.others import choose_others
@@ -25,8 +27,6 @@ def forecast_run(
     say: Callable[[str], None] = lambda _: None,
 ) -> "list[Forecast]":
     """One entry for each bank that `evaluate` would fill with these arguments; nothing is written."""
-    from ssl_risk_rs.encoders import describe_encoder
-    from ssl_risk_rs.extraction.cached import forecast_banks
 
     def of(name: str, encoding: Encoding) -> "list[Forecast]":
         check = partial(check_question, question)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs.decomposition.targets import Target
+from ssl_risk_rs.encoders import describe_encoder
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.extraction.settings import Encoding
 
@@ -72,8 +73,6 @@ def _twin(
         return None
     if saw(labels, data_id) is not True:
         return None
-    from ssl_risk_rs.encoders import describe_encoder
-
     try:
         describe_encoder(name)
     except SslRiskError as error:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
+from ssl_risk_rs.encoders import describe_encoder
+from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
 from ssl_risk_rs.errors import ResultError, SslRiskError
 from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.before import check_question
@@ -319,7 +322,6 @@ class _Watch:
 def _one_at_a_time(store: FeatureStore, say: Say) -> "Callable[..., dict[str, FeatureBank]]":
     """`ensure_banks`, such that of several processes with the same question one encodes and the others wait: a twin or
     a control belongs to many pairs."""
-    from ssl_risk_rs.extraction.cached import ensure_banks
 
     def ensure(model: str, data: str, encoding: Encoding, **given: Any) -> "dict[str, FeatureBank]":
         facts = {"model": model, "data": data, "limit": encoding.limit, "img_size": encoding.img_size}
@@ -403,9 +405,6 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> list[str]:
 
 def _choices(encoder: str) -> dict[str, str | int | None]:
     """Design choices under the names of the published table."""
-    from ssl_risk_rs.encoders import describe_encoder
-    from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
-
     row = published_entry(encoder)
     if row is not None and row.name in catalogue().published:
         return {name: value for name, value in catalogue().corrected(row.name).items() if name != "name"}

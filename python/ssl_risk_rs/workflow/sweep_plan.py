@@ -15,6 +15,7 @@ from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
 from ssl_risk_rs.errors import EncoderError, ParameterError
 from ssl_risk_rs.extraction.cached import request_of
+from ssl_risk_rs.extraction.facts import library_versions
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.sweep_records import Record
@@ -265,8 +266,6 @@ def preview(job: Job, asked: SweepSettings, records: Sequence[Record], open_pair
 def _has_bank(pair: Pair, asked: SweepSettings) -> bool:
     if pair.request is None:
         return False
-    from ssl_risk_rs.extraction.facts import library_versions
-
     bank = FeatureStore(asked.store).find({**pair.request, "versions": library_versions()})
     return bank is not None and bank.complete
 

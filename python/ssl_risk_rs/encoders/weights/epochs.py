@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from ssl_risk_rs.encoders.facts import read_facts
 from ssl_risk_rs.errors import EncoderError
 
 __all__ = ["epoch_in_file", "epoch_in_name", "epoch_of"]
@@ -25,7 +26,6 @@ def epoch_of(path: Path) -> tuple[float, Literal["file", "name"]] | tuple[None, 
 
 def epoch_in_file(path: Path) -> float | None:
     """The epoch that a file records; None where it records none or cannot be read."""
-    from ssl_risk_rs.encoders.facts import read_facts
     from ssl_risk_rs.encoders.weights.archives import read_checkpoint
 
     facts: Mapping[str, object] = read_facts(path)

@@ -148,7 +148,6 @@ def test_extract_makes_a_bank_of_each_view_and_prints_the_line_that_measures_the
 
 
 def test_the_encoder_of_all_views_is_built_once(tmp_path, monkeypatch):
-
     built, create = [], cached.create_encoder
     monkeypatch.setattr(cached, "create_encoder", lambda model, **asked: built.append(model) or create(model, **asked))
     line = ["extract", "-m", "pixels:8", "-d", "digits", "--limit", LIMIT, "--views", "3", "--store", str(tmp_path)]

@@ -228,9 +228,6 @@ def test_options_of_run_folders_that_would_change_nothing_are_refused():
     assert complaint("a", "b", "--splits", "2") == "a was made with splits 3, and 2 is asked for: leave it out"
     run("compare", "a", "b", "--splits", "3", "--threads", "1")
     assert "a was made without groups, and site is asked for" in run("explain", "a", "--group", "site", code=1).stderr
-    assert "--probe is of what is decomposed" in " ".join(
-        run("explain", "a", "--probe", "ridge", code=2).stderr.split()
-    )
     assert "--match-dim and --match-labels make none" in run(
         "compare", "a.npz", "b.npz", "--match-dim", "2", "--out", "x", code=2).stderr  # fmt: skip
 

@@ -138,3 +138,19 @@ def test_groups_on_both_sides_are_refused_and_warned_of_when_asked():
     line = ("explain", "g.npz", "--probe", "ridge", "--group", "patient", "--no-gap")
     assert "groups have training and test rows" in run(*line, code=1).stderr
     assert "The probe errs on" in " ".join(run(*line, "--shared-groups", "warn").stdout.split())
+
+
+def test_the_probe_that_is_asked_for_is_explained():
+    run("decompose", save("a.npz"), "--probe", "both", "--out", "r")
+    found = {
+        probe: json.loads(run("explain", "r", "--no-gap", "--format", "json", *asked).stdout)
+        for probe, asked in (("default", ()), ("logistic", ("--probe", "logistic")), ("ridge", ("--probe", "ridge")))
+    }
+    assert found["default"] == found["logistic"]
+    kept = {d.method.probe: d.estimate("agg_risk") for d in Run.load("r").decompositions}
+    texts = {probe: run("explain", "r", "--no-gap", "--probe", probe).stdout for probe in kept}
+    for probe, risk in kept.items():
+        assert f"{probe} probe" in texts[probe] and f"{100 * risk:.2f}" in texts[probe]
+    run("decompose", "a.npz", "--probe", "ridge", "--out", "only")
+    assert "only has no logistic probe, only ridge" in run("explain", "only", "--probe", "logistic", code=1).stderr
+    assert "ridge probe" in run("explain", "only", "--no-gap").stdout

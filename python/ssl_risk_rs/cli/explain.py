@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="RUN|FILES...")
 @click.option(
-    "--probe", type=click.Choice(["logistic", "ridge", "both"]), default="logistic", show_default=True,
-    help="This probe is fitted where a target is not decomposed yet. Run folders keep theirs.",
+    "--probe", type=click.Choice(["logistic", "ridge", "both"]),
+    help="This probe is explained, and fitted where a target is not decomposed yet. The default is logistic, or the "
+    "one that a run folder has.",
 )  # fmt: skip
 @click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together.")
 @click.option("--shared-groups", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @opt.format_option
 def explain(
     targets: tuple[str, ...],
-    probe: str,
+    probe: str | None,
     group: str | None,
     shared_groups: Literal["refuse", "warn"] | None,
     overlap: Literal["refuse", "warn"] | None,
@@ -59,11 +60,12 @@ def explain(
     from ssl_risk_rs.workflow.features import Reading
 
     if all(is_run(target) for target in targets):
-        opt.refuse_beside_runs("probe", "shared_groups", "overlap", "features_columns", "drop_unlabelled", "out")
+        opt.refuse_beside_runs("shared_groups", "overlap", "features_columns", "drop_unlabelled", "out")
     with EventDisplay() as report:
         found = explaining.explain(
             targets,
-            probes=("logistic", "ridge") if probe == "both" else (probe,),
+            probes=("logistic", "ridge") if probe == "both" else (probe or "logistic",),
+            probe=None if probe == "both" else probe,
             group=group,
             reading=Reading(features_columns, drop_unlabelled, store),
             gap=gap,

@@ -60,6 +60,7 @@ def explain(
     targets: Sequence[str],
     *,
     probes: Sequence[str] = ("logistic",),
+    probe: str | None = None,
     group: str | None = None,
     reading: Reading | None = None,
     gap: bool | None = None,
@@ -72,7 +73,8 @@ def explain(
     Parameters
     ----------
     targets : run folders, banks (a folder or a key in the store), or feature files with their test rows
-    probes : of what is decomposed here; a run folder's logistic probe is explained where it has one
+    probes : of what is decomposed here
+    probe : the one that is explained; default: logistic, where a target has it
     group : column of groups, for what is decomposed here
     gap : whether a non-linear probe is fitted; None: where it takes a minute at most
     settings : of each probe, whatever probe they name, for what is decomposed here
@@ -90,7 +92,8 @@ def explain(
     reading = reading or Reading()
     opened = [_open(target, probes, group, reading, settings or Settings(), keep, report) for target in targets]
     first = opened[0]
-    result = first.run.main
+    results = [_chosen(target, probe) for target in opened]
+    result = results[0]
     if not result.predicts_classes:
         raise ParameterError(
             f"{first.name} predicts numbers or labels, and what explain says is of predicted classes: ssl-risk-rs "
@@ -113,11 +116,17 @@ def explain(
         classes_left_out=left_out,
         groups=group_parts(result),
         probes=compare_probes(first.run),
-        layers=_layers(opened),
+        layers=_layers(opened, results),
         gap=found,
         no_gap=no_gap,
         published=_published(result),
     )
+
+
+def _chosen(target: _Target, probe: str | None) -> Decomposition:
+    if probe is not None and probe not in target.run.probes:
+        raise ParameterError(f"{target.name} has no {probe} probe, only {', '.join(target.run.probes)}")
+    return target.run.main if probe is None else target.run.of_probe(probe)
 
 
 def _open(
@@ -193,7 +202,7 @@ def _gap(
         return None, NoGap.OTHER_ROWS
 
 
-def _layers(opened: Sequence[_Target]) -> tuple[Layer, ...]:
+def _layers(opened: Sequence[_Target], results: Sequence[Decomposition]) -> tuple[Layer, ...]:
     if len(opened) < 2:
         return ()
     encoders = {t.run.provenance.encoder for t in opened if t.feature is not None}
@@ -205,7 +214,6 @@ def _layers(opened: Sequence[_Target]) -> tuple[Layer, ...]:
     names = [t.feature or Path(t.name.split(",")[0]).name for t in opened]
     if len(set(names)) < len(names):
         names = [f"{name} ({t.name})" for name, t in zip(names, opened, strict=True)]
-    results = [t.run.main for t in opened]
     return compare_layers(results, names)
 
 

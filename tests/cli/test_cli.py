@@ -1006,6 +1006,8 @@ def test_csv_keeps_what_divides_rows_within_a_cell_and_has_a_head_without_rows(c
     print_rows([{"name": "a\rb", "other": None}, {"name": 'c"\n,', "other": "\x1b"}], "csv")
     text = capsys.readouterr().out
     assert list(csv.reader(io.StringIO(text, newline=""))) == [["name", "other"], ["a\rb", ""], ['c"\n,', "\x1b"]]
+    print_rows([{"name": "a\x85\x1b"}], "json")
+    assert json.loads(capsys.readouterr().out) == [{"name": "a\x85\x1b"}]
     assert run("store", "ls", "--store", "nothing", "--format", "csv").stdout.startswith("key,state,encoder,data,view,")
     assert run("store", "gc", "--store", "nothing", "--format", "csv").stdout.startswith("kind,")
     rng = np.random.default_rng(0)

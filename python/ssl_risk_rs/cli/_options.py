@@ -482,7 +482,8 @@ def print_json(value: Any) -> None:
     """A document of plain values, or of what `to_json` makes plain; NaN is null."""
     from ssl_risk_rs.results._json import to_json
 
-    show(json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(_encodable(text, sys.stdout))  # controls are escaped in it, or are what a name holds
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:

@@ -156,3 +156,17 @@ def test_statistics_of_another_representation_are_refused_or_told(folders):
     assert told == "g.parquet was measured on other; the run is of wide.\n"
     frame.with_columns(n_features=pl.lit(7)).write_parquet(folders[0] / "geometry.parquet")
     assert "is of 7 features and the run of 6" in call(folders[0], "--md", "c.md", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"encoder": [7], "n_features": ["6"]}, "was measured on 7; the run is of wide"),
+        ({"encoder": [None], "n_features": ["six"]}, ""),
+        ({"n_features": [[6]]}, "has columns that are no names and numbers"),
+    ],
+)
+def test_columns_of_other_kinds_beside_statistics_end_in_no_traceback(folders, columns, said):
+    pl.DataFrame({"statistic": ["rank"], "value": [5.5], "n": [360], **columns}).write_parquet("g.parquet")
+    result = CliRunner().invoke(main, ["report", str(folders[0]), "--md", "a.md", "--geometry", "g.parquet"])
+    assert isinstance(result.exception, (SystemExit, type(None))) and said in result.stderr

@@ -74,7 +74,7 @@ def _read(file: Path) -> "pl.DataFrame":
 
     try:
         frame = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise DataError(f"{file} cannot be read as a parquet file of statistics: {error}") from error
     if missing := [name for name in ("statistic", "value", "n") if name not in frame.columns]:
         raise DataError(
@@ -82,9 +82,13 @@ def _read(file: Path) -> "pl.DataFrame":
         )
     if not frame["value"].dtype.is_numeric():
         raise DataError(f"{file}: the column 'value' holds {frame['value'].dtype}, not numbers")
-    return frame.with_columns(
-        pl.col("statistic").cast(pl.String), pl.col("value").cast(pl.Float64), pl.col("n").cast(pl.Int64, strict=False)
-    )
+    types = {"statistic": pl.String, "value": pl.Float64, "n": pl.Int64, "encoder": pl.String, "n_features": pl.Int64}
+    try:
+        return frame.select(
+            pl.col(name).cast(kind, strict=False) for name, kind in types.items() if name in frame.columns
+        )
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{file} has columns that are no names and numbers: {str(error).splitlines()[0]}") from error
 
 
 def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missing:

@@ -77,7 +77,7 @@ def read_rows(folder: Path, recorded: list[Row]) -> "pl.DataFrame":
 
     try:
         rows = pl.read_parquet(folder / TABLE)
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # damage can end in a panic
         raise ResultError(f"{folder} is damaged: {TABLE} cannot be read ({error})") from error
     rows = typed(rows, folder)
     if (problem := row_disagreement(rows, recorded)) is not None:

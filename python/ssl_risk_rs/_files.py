@@ -8,6 +8,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +22,9 @@ __all__ = [
 #: environment variable that forbids downloads, as --offline does
 OFFLINE = "SSL_RISK_OFFLINE"
 
-#: endings of files that nothing reads
-_PAGES = (".html", ".md", ".tex", ".svg", ".png", ".pack")
+#: files of run folders, of banks and of folders of features
+_READ = ("run.json", "results.parquet", "outcomes.npz", "draws_*.parquet", "bank.json", "samples.parquet",
+         "class_names.json", "*.npy", "*.journal")  # fmt: skip
 
 #: end of the name of a folder that is being removed
 _REMOVED = ".removed"
@@ -121,8 +123,8 @@ def check_outputs(paths: Iterable[Path | None], *, force: bool, inputs: Iterable
 
 
 def _is_of(file: Path, given: Path) -> bool:
-    """Whether a file is the one given, or one below the folder given that holds results; pages and drawings do not."""
-    return file == given or (given in file.parents and file.suffix not in _PAGES and file.name != "geometry.parquet")
+    """Whether a file is the one given, or one below the folder given that is read there."""
+    return file == given or (given in file.parents and any(fnmatchcase(file.name, pattern) for pattern in _READ))
 
 
 def _system_error(error: Exception) -> int | None:

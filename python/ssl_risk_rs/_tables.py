@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -252,8 +253,8 @@ def _refuse_nul(frame: "pl.DataFrame", path: Path) -> None:
         if has.any():
             row = int(has.arg_max() or 0)
             raise DataError(
-                f"{path}: row {row}, column {column.name!r} holds a NUL character ({int(has.sum())} rows do); remove "
-                f"it:  tr -d '\\000' < {path} > new.csv"
+                f"{path}: row {row}, column {column.name!r} holds a NUL character (in {int(has.sum())} rows); remove "
+                f"it:  tr -d '\\000' < {shlex.quote(str(path))} > new.csv"
             )
 
 
@@ -273,7 +274,9 @@ def _malformed(path: Path) -> DataError | None:
                     )
                 begin = rows.line_num + 1
     except csv.Error as error:
-        return DataError(f"{path}: the row that begins in line {begin} has a quote in the wrong place ({error})")
+        return DataError(
+            f"{path}: the row that begins in line {begin} cannot be read, as if a quote did not end ({error})"
+        )
     except (OSError, UnicodeDecodeError, StopIteration, DataError):
         return None
     return None

@@ -592,8 +592,8 @@ def test_labels_that_savetxt_writes_are_numbers(tmp_path):
     ("text", "said"),
     [
         ("label,f0,f1\na,1,2\nb,1,2,9\n", r"row 1 \(line 3\) has 4 fields, and the line of names has 3"),
-        ('label,f0,f1\na,1,2\n"b,1,2\nb,2,3\n', r"row that begins in line 3 has a quote in the wrong place"),
-        ("label,f0,f1\na,1,2\na\0,1,2\n", r"row 1, column 'label' holds a NUL character \(1 rows do\)"),
+        ('label,f0,f1\na,1,2\n"b,1,2\nb,2,3\n', r"row that begins in line 3 cannot be read, as if a quote did not end"),
+        ("label,f0,f1\na,1,2\na\0,1,2\n", r"row 1, column 'label' holds a NUL character \(in 1 rows\)"),
         ('label,x,f1\na,1,"2,5"\nb,2,3\n', r"Column 'f1' holds decimal commas, such as '2,5', .* write '2.5'"),
         ("label;f0;f1\na;1,5;2\nb;2;3,5\n", r"Column 'f0' holds decimal commas, such as '1,5'"),
     ],

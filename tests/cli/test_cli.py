@@ -27,6 +27,11 @@ from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.cli._options import print_rows
+from ssl_risk_rs.decomposition import Settings
+from ssl_risk_rs.decomposition.decomposing import check_plan
+from ssl_risk_rs.decomposition.task import task_of_rows
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
 from ssl_risk_rs.results import Run
 
@@ -1015,3 +1020,33 @@ def test_csv_keeps_what_divides_rows_within_a_cell_and_has_a_head_without_rows(c
     np.savez("plain.npz", X_train=x[:40], y_train=np.arange(40) % 2, X_test=x[40:], y_test=np.arange(20) % 2)
     (head,) = run("data", "audit", "plain.npz", "--probe", "none", "--format", "csv").stdout.splitlines()
     assert head.startswith("test_id,train_id,similarity")
+
+
+def test_rows_that_corrupt_images_leave_are_not_judged_before_the_scan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 40), ("test", 21)):
+        for i in range(n):
+            file = tmp_path / "d" / part / "ab"[i % 2] / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(file)
+    (tmp_path / "d/test/a/0.png").write_bytes(b"no image")
+    line = ("run", "-m", "pixels:2", "-d", "folder:d", "--protocol", "paper", "--probe", "ridge", "--out", "r")
+    assert "21 of 40 are too many" in run(*line, code=1).stderr
+    run(*line, "--skip-corrupt")
+    assert Run.load("r").main.sizes.test == 20
+
+
+def test_a_plan_that_depends_on_the_number_of_features_is_judged_by_its_least():
+    task = task_of_rows(
+        Features.of_arrays(np.zeros((8142 * 13, 1), np.float32)),
+        np.arange(8142 * 13) % 8142,
+        [str(i) for i in range(8142)],
+        (np.arange(81420, dtype=np.uint32), np.arange(81420, 8142 * 13, dtype=np.uint32)),
+        [str(i) for i in range(8142 * 13)],
+        groups=None,
+        where="rows",
+    )
+    check_plan(task, Settings())
+    with pytest.raises(ParameterError, match="give held-out subsets of 5428 rows"):
+        check_plan(task, Settings(n_subsets=3))

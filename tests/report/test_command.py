@@ -170,3 +170,13 @@ def test_columns_of_other_kinds_beside_statistics_end_in_no_traceback(folders, c
     pl.DataFrame({"statistic": ["rank"], "value": [5.5], "n": [360], **columns}).write_parquet("g.parquet")
     result = CliRunner().invoke(main, ["report", str(folders[0]), "--md", "a.md", "--geometry", "g.parquet"])
     assert isinstance(result.exception, (SystemExit, type(None))) and said in result.stderr
+
+
+def test_own_earlier_outputs_and_features_of_a_pack(folders):
+    for _ in range(2):
+        call(folders[0], "--md", folders[0] / "notes.txt", "--force")
+    np.savez("f.npz", **{f"{a}_{p}": v for p in ("train", "test") for a, v in (("X", X), ("y", Y))})
+    line = ["pack", str(folders[0]), "--with", "features", "--features", "f.npz", "-o", "f.npz", "--force"]
+    packed = CliRunner().invoke(main, line)
+    assert packed.exit_code == 1 and "f.npz is read by this command" in packed.stderr
+    assert np.load("f.npz")["X_train"].shape == X.shape

@@ -361,3 +361,22 @@ def test_a_record_that_no_table_could_be_made_of_is_refused(runs, change, said):
     (runs / "a" / "results.parquet").unlink()
     with pytest.raises(ResultError, match=said):
         Run.load(runs / "a")
+
+
+@pytest.mark.parametrize("shots", ["30,5,1", "5,5%", "auto"])
+def test_runs_whose_curve_leaves_sizes_out_are_read(tmp_path, shots):
+    rng = np.random.default_rng(0)
+    y, y_test = np.arange(300) % 3, np.arange(90) % 3
+    x, x_test = (rng.normal(size=(len(labels), 6)) + labels[:, None] for labels in (y, y_test))
+    result = decompose(x, y, x_test, y_test, probe="ridge", shots=shots, draws=3)
+    folder = Run.of(result).save(tmp_path / "r")
+    assert len(Run.load(folder).main.shots) == len(result.shots) > 0
+
+
+def test_a_record_without_a_name_of_its_data_ends_in_words(runs):
+    file = runs / "a" / "run.json"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    del document["data"]
+    file.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ResultError, match="is damaged, or no run folder: KeyError 'data'"):
+        Run.load(runs / "a")

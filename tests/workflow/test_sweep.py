@@ -361,6 +361,8 @@ def test_a_damaged_run_folder_stops_no_other(tmp_path):
     (Path(rows[0]["run"]) / "outcomes.npz").unlink()
     done = sweep(*words, code=1)
     assert "Not in sweep.csv: " in done.stderr and f"rm -r {rows[0]['run']}" in done.stderr
+    other = sweep("-m", "demo_random", *words[2:])  # a line that has no part in it
+    assert "Not in sweep.csv: " in other.stderr
     assert pl.read_csv(out / "sweep.csv")["encoder"].to_list() == ["demo_random"]
     shutil.rmtree(rows[0]["run"])
     assert json.loads(sweep(*words).stdout)[0]["agg_risk"] == rows[0]["agg_risk"]

@@ -123,7 +123,7 @@ def _headless(root: Path) -> Iterator[Leftover]:
             changed, size = _extent(path)
         except OSError:  # not ours to judge
             continue
-        rows = SAMPLES in names or any(name.endswith((".npy", ".journal")) for name in names)
+        rows = SAMPLES in names and any(name.endswith((".rows.npy", ".journal")) for name in names)
         if rows and changed <= time.time() - _ABANDONED:
             yield Leftover("headless", path, size, iso_utc(changed), "a bank whose bank.json is gone")
 

@@ -494,6 +494,10 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> N
     click.echo(_encodable(table.write_csv(), sys.stdout), nl=False)
 
 
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
 def print_rows(rows: list[dict[str, Any]], form: str, *, columns: Sequence[str] = ()) -> None:
     """Rows with the same keys on stdout, as aligned columns, JSON or CSV; `columns` are their keys, where there may be
     no row."""
@@ -502,9 +506,9 @@ def print_rows(rows: list[dict[str, Any]], form: str, *, columns: Sequence[str] 
         return
     columns = list(rows[0]) if rows else list(columns)
     if form == "csv":
-        print_csv(columns, [[None if row[c] is None else str(row[c]) for c in columns] for row in rows])
+        print_csv(columns, [[_cell(row[c]) or None for c in columns] for row in rows])
         return
-    cells = [columns, *([("" if row[c] is None else str(row[c])) for c in columns] for row in rows)]
+    cells = [columns, *([_cell(row[c]) for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,5 +1,7 @@
 """`ssl-risk-rs pack`."""
 
+from pathlib import Path
+
 import click
 
 from ssl_risk_rs.cli import _options as opt
@@ -31,6 +33,7 @@ def pack(
     \b
     ssl-risk-rs pack runs/a runs/b --out table.pack
     """
+    from ssl_risk_rs._files import check_outputs
     from ssl_risk_rs.workflow.packs import Evidence, tasks_of, write_pack
 
     wanted = Evidence(evidence)
@@ -38,6 +41,8 @@ def pack(
         raise click.UsageError("--features go with --with moments or --with features")
     if features and len(features) != len(runs):
         raise click.UsageError(f"{len(runs)} runs need as many --features, in their order; got {len(features)}")
+    given = [part.strip() for path in features for part in (path, *path.split(","))]
+    check_outputs([Path(out).expanduser()], force=force, inputs=[*runs, *given])
     tasks = () if wanted is Evidence.OUTCOMES else tasks_of(runs, features, store)
     digest = write_pack(runs, out, evidence=wanted, tasks=tasks, force=force)
     opt.say(f"{out} holds {len(runs)} run{'' if len(runs) == 1 else 's'} with {evidence}; print its SHA-256 beside it:")

@@ -210,7 +210,7 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
         )
     opt.print_rows(board.rows(records, form), form)
     unread = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
-    for sentence in unread:
+    for sentence in unread.values():
         opt.say(f"\nNot in sweep.csv: {sentence}")
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
@@ -220,5 +220,5 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             opt.say(f"To try it again:\n{record.retry}")
     done = len(records) - len(failed)
     opt.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
-    if failed or unread:
+    if failed or any(record.id in unread for record in records):
         raise click.exceptions.Exit(1)

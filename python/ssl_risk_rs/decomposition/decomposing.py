@@ -225,10 +225,12 @@ def decompose_task(
 def check_plan(task: Task, settings: Settings) -> None:
     """Raise what `decompose_task` raises for rows, labels, groups and settings, before a feature is looked at.
 
-    Of the task's features only the number of rows is used: those of a task may still have to be made.
+    The task's features may still have to be made. How many subsets are held out depends on their number, so that,
+    unless it is given, the plan that needs the fewest rows is tried: one subset.
     """
     method, _, _ = _plan(task, settings)
     if settings.protocol == "strict":
+        settings = replace(settings, n_subsets=settings.n_subsets or 1)
         draw_cells(task, settings, method, planned_cells(task, settings, method))
     else:
         draw_parts(task)

@@ -84,7 +84,8 @@ def _record(d: "Decomposition") -> Iterator[str]:
             yield f"no {missing[0]} is recorded"
     if unknown := [name for name in d.covariance_of if name not in QUANTITIES]:
         yield f"a covariance of {unknown[0]!r} is recorded, which is no risk"
-    if d.label_curve is not None and len(d.label_curve.points) != len(d.shots) + 1:
+    # sizes of one or two rows a class, and those whose draws equal another's, are no points of it
+    if d.label_curve is not None and not 1 <= len(d.label_curve.points) <= len(d.shots) + 1:
         yield f"the curve of error against labels has {len(d.label_curve.points)} points, for {len(d.shots)} sizes"
     if d.bottleneck.quantity not in d.component_names:
         yield f"the largest part is recorded as {d.bottleneck.quantity!r}, which is none of the components"

@@ -261,6 +261,7 @@ class Run:
                 raise ResultError(
                     f"{file} has schema version {schema}; this release reads 1 to {SCHEMA_VERSION}: upgrade it"
                 )
+            recorded = recorded_rows(document) if document["schema_version"] == SCHEMA_VERSION else None
             arrays: dict[str, np.ndarray] = {}
             if found["schema_version"] != 1:
                 with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
@@ -287,8 +288,8 @@ class Run:
                 f"{folder}: run.json and outcomes.npz are not of the same run, or one of them was changed: {problem}. "
                 "Take both files of one run, or run it again"
             )
-        if document["schema_version"] == SCHEMA_VERSION and (folder / TABLE).exists():
-            read_rows(folder, recorded_rows(document))
+        if recorded is not None and (folder / TABLE).exists():
+            read_rows(folder, recorded)
         return run
 
     def _document(self) -> dict[str, Any]:

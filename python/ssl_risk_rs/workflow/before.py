@@ -25,6 +25,10 @@ def check_question(question: Question, images: ImageDataset) -> None:
     for name in (question.supervised, question.control):
         if name not in ("auto", "none"):
             check_at_hand(name)
+    columns = list(images.source.listing().columns)
+    names = [] if question.target is None else chosen(question.target, columns, images.uri)
+    if question.encoding.settings.skip_corrupt:  # which rows there will be is known when all images are decoded
+        return
     samples, n = images.samples, len(images)
     rows, is_train = np.arange(n, dtype=np.uint32), (samples["split"] == "train").to_numpy()
     task = task_of_rows(
@@ -37,8 +41,7 @@ def check_question(question: Question, images: ImageDataset) -> None:
         where=images.uri,
     )
     if question.target is not None:
-        names = chosen(question.target, list(images.source.listing().columns), images.uri)
         values = {name: np.array(samples[name].to_list(), dtype=object) for name in names}
         task = retargeted(task, values, question.target)
-    for settings, _ in settings_of(question.probes, question.settings):
-        check_plan(task, settings)
+    settings, _ = settings_of(question.probes, question.settings)[0]  # where a later probe fails, the first is kept
+    check_plan(task, settings)

@@ -254,7 +254,8 @@ def _check_before_work(
                 made = f"without {name}" if value is None else f"with {name} {value}"
                 raise NotComparableError(name, f"{target} was made {made}, and {wanted} is asked for: leave it out")
     if len(loaded) > 1 and others:
-        check_comparable(list(loaded.values()), list(loaded), (probes or (None,))[0])
+        for wanted_probe in probes or (None,):
+            check_comparable(list(loaded.values()), list(loaded), wanted_probe)
     for target in others:
         if is_embedding(target):
             continue

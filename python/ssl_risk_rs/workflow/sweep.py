@@ -373,19 +373,19 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def write_table(records: Sequence[Record], folder: SweepFolder) -> list[str]:
+def write_table(records: Sequence[Record], folder: SweepFolder) -> dict[str, str]:
     """Write OUT/sweep.csv: risks of each finished run and probe, and the design choices of its encoder.
 
     The choices are the paper's columns for encoders of its table, as `study` takes them, and what is known of others.
 
     Returns
     -------
-    why run folders cannot be read, a sentence for each: they are not in the table
+    pair → why its run folder cannot be read, so that it is not in the table, and what to do
     """
     import polars as pl
 
     rows: list[dict[str, Any]] = []
-    unread = []
+    unread: dict[str, str] = {}
     for record in records:
         head = {"encoder": record.encoder, "data": record.data, "layer": record.layer}
         choices = _choices(record.encoder) if record.state is State.DONE else {}
@@ -393,8 +393,8 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> list[str]:
             rows += [{**head, **choices, **found} for found in totals(record, folder)]
         except ResultError as error:
             run = shlex.quote(str(folder.root / (record.run or "")))
-            unread.append(
-                f"{error}\nThe same line makes the run of {record.encoder} again once this is removed:  rm -r {run}"
+            unread[record.id] = (
+                f"{error}\nIf it cannot be mended, remove it, and the line that made it makes it anew:  rm -r {run}"
             )
     target = folder.root / "sweep.csv"
     folder.root.mkdir(parents=True, exist_ok=True)

@@ -97,14 +97,16 @@ def check_outputs(paths: Iterable[Path | None], *, force: bool, inputs: Iterable
     Parameters
     ----------
     paths : the files, None for one that is not asked for; force : they may be there already
-    inputs : files and folders that the command reads; a name that is neither (a key, a pattern) is left alone
+    inputs : files and folders that the command reads, several perhaps joined by commas; a name that is neither (a
+        key, a pattern) is left alone
 
     Raises
     ------
     ParameterError if two are one file, if one is a folder, a pipe or a device, is there and `force` is not set, or is
     itself read.
     """
-    read = [given for text in inputs for given in [Path(text).expanduser()] if given.exists()]
+    named = [part.strip() for text in map(str, inputs) for part in (text, *text.split(","))]
+    read = [given for name in named if name and (given := Path(name).expanduser()).exists()]
     seen: set[Path] = set()
     for path in paths:
         if path is None:

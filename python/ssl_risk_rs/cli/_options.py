@@ -462,7 +462,7 @@ def width() -> int | None:
 
 def _showable(text: str, stream: Any) -> str:
     """The text as a stream can show it: no controls, plain characters for drawn ones, question marks for the rest."""
-    from ssl_risk_rs.report.characters import shown
+    from ssl_risk_rs._characters import shown
 
     return _encodable(shown(text), stream)
 

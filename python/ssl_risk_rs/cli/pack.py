@@ -41,8 +41,7 @@ def pack(
         raise click.UsageError("--features go with --with moments or --with features")
     if features and len(features) != len(runs):
         raise click.UsageError(f"{len(runs)} runs need as many --features, in their order; got {len(features)}")
-    given = [part.strip() for path in features for part in (path, *path.split(","))]
-    check_outputs([Path(out).expanduser()], force=force, inputs=[*runs, *given])
+    check_outputs([Path(out).expanduser()], force=force, inputs=(*runs, *features))
     tasks = () if wanted is Evidence.OUTCOMES else tasks_of(runs, features, store)
     digest = write_pack(runs, out, evidence=wanted, tasks=tasks, force=force)
     opt.say(f"{out} holds {len(runs)} run{'' if len(runs) == 1 else 's'} with {evidence}; print its SHA-256 beside it:")

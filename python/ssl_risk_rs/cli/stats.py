@@ -77,8 +77,7 @@ def stats(
     from ssl_risk_rs.workflow.features import Reading
     from ssl_risk_rs.workflow.stats import measure_targets
 
-    given = [part.strip() for target in (*targets, *views) for part in (target, *target.split(","))]
-    check_outputs([out if out is None else Path(out).expanduser()], force=force, inputs=given)
+    check_outputs([out if out is None else Path(out).expanduser()], force=force, inputs=(*targets, *views))
     found = measure_targets(
         targets,
         views=views,

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from ssl_risk_rs._characters import shown
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.report.characters import shown
 from ssl_risk_rs.report.html import render_page
 from ssl_risk_rs.report.markdown import render_markdown
 from ssl_risk_rs.report.page import Figure, Page

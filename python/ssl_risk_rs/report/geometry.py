@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from ssl_risk_rs.results.run import Run
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["FILE", "Statistic", "check_statistics", "read_statistics", "section"]
+__all__ = ["FILE", "Statistic", "read_statistics", "section"]
 
 #: name of the file beside a run
 FILE = "geometry.parquet"
@@ -34,39 +35,41 @@ class Statistic:
     n: int | None
 
 
-def read_statistics(path: "os.PathLike[str] | str") -> tuple[Statistic, ...]:
+def read_statistics(
+    path: "os.PathLike[str] | str", run: Run | None = None, say: Callable[[str], None] = lambda _: None
+) -> tuple[Statistic, ...]:
     """Read a frame of statistics.
+
+    Parameters
+    ----------
+    run : the run that they are to be of; say : receives a sentence where they name another encoder
 
     Raises
     ------
-    DataError if the file cannot be read, or lacks a column.
+    DataError if the file cannot be read, or lacks a column, or is of another number of features than the run.
     """
+    file = Path(path).expanduser()
+    frame = _read(file)
+    if run is not None:
+        _compare(file, frame, run, say)
     return tuple(
         Statistic(name, math.nan if value is None else value, n)
-        for name, value, n in _read(Path(path).expanduser()).select("statistic", "value", "n").iter_rows()
+        for name, value, n in frame.select("statistic", "value", "n").iter_rows()
         if name
     )
 
 
-def check_statistics(path: "os.PathLike[str] | str", run: Run) -> str | None:
-    """A sentence if statistics name another encoder than the run's; None if they do not, or do not say.
-
-    Raises
-    ------
-    DataError if they are of another number of features: of another representation.
-    """
-    file = Path(path).expanduser()
-    frame = _read(file)
+def _compare(file: Path, frame: "pl.DataFrame", run: Run, say: Callable[[str], None]) -> None:
+    """Statistics of another number of features are of another representation; those of another encoder may be."""
     features = run.main.sizes.features
-    if "n_features" in frame.columns and set(frame["n_features"].drop_nulls().to_list()) - {features}:
+    if "n_features" in frame.columns and (other := set(frame["n_features"].drop_nulls().to_list()) - {features}):
         raise DataError(
-            f"{file} is of {int(frame['n_features'].drop_nulls()[0]):,} features and the run of {features:,}: these "
-            "are the statistics of another representation"
+            f"{file} is of {min(other):,} features and the run of {features:,}: these are the statistics of another "
+            "representation"
         )
     named = frame["encoder"].drop_nulls().unique().sort().to_list() if "encoder" in frame.columns else []
-    if not named or named == [run.provenance.encoder]:
-        return None
-    return f"{file} was measured on {', '.join(named)}; the run is of {run.provenance.encoder}."
+    if named and named != [run.provenance.encoder]:
+        say(f"{file} was measured on {', '.join(named)}; the run is of {run.provenance.encoder}.")
 
 
 def _read(file: Path) -> "pl.DataFrame":

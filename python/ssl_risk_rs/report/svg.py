@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ssl_risk_rs import _extras
-from ssl_risk_rs.report.characters import shown, shown_in
+from ssl_risk_rs._characters import shown, shown_in
 
 if TYPE_CHECKING:
     import altair as alt

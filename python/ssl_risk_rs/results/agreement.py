@@ -82,6 +82,11 @@ def _record(d: "Decomposition") -> Iterator[str]:
         needed = [*names, "agg_risk", *(risk for name in names for risk in QUANTITIES[name].weights)]
         if missing := [name for name in needed if name not in estimates]:
             yield f"no {missing[0]} is recorded"
+    yield from _named(d)
+
+
+def _named(d: "Decomposition") -> Iterator[str]:
+    """What names risks, components or sizes: these are there."""
     if unknown := [name for name in d.covariance_of if name not in QUANTITIES]:
         yield f"a covariance of {unknown[0]!r} is recorded, which is no risk"
     # sizes of one or two rows a class, and those whose draws equal another's, are no points of it

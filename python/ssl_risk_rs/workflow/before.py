@@ -1,5 +1,7 @@
 """What would be refused once images are encoded, refused before: labels, ids, groups and names tell it."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ssl_risk_rs.bank.samples import groups_of
@@ -12,16 +14,27 @@ from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.workflow.probes import settings_of
 from ssl_risk_rs.workflow.question import Question
 
-__all__ = ["check_question"]
+__all__ = ["checker"]
 
 
-def check_question(question: Question, images: ImageDataset) -> None:
-    """Complain about a question that cannot be answered of these images; none of them is read.
+def checker(question: Question) -> Callable[[ImageDataset], None]:
+    """What complains about a question that cannot be answered of images, once: encoder, twin and control see the same.
 
-    Raises
-    ------
-    EncoderError for a twin or a control that is not there; DataError and ParameterError as `decompose_task`.
+    It raises EncoderError for a twin or a control that is not there; DataError and ParameterError as `decompose_task`.
     """
+    checked = False
+
+    def check(images: ImageDataset) -> None:
+        nonlocal checked
+        if not checked:
+            _check(question, images)
+        checked = True
+
+    return check
+
+
+def _check(question: Question, images: ImageDataset) -> None:
+    """Look at names, labels, ids and groups; no image is read."""
     for name in (question.supervised, question.control):
         if name not in ("auto", "none"):
             check_at_hand(name)

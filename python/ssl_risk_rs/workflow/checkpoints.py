@@ -18,7 +18,7 @@ from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.before import check_question
+from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.evaluate import answer
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
@@ -73,9 +73,11 @@ def evaluate_checkpoints(
     if all(epoch is not None for epoch, _ in epochs.values()):
         names.sort(key=lambda name: epochs[name][0] or 0.0)  # the sort is stable: the order of names among equals
 
+    check = checker(question)
+
     def bank_of(name: str) -> "FeatureBank":
         (bank, *_) = ensure_banks(
-            name, data, question.encoding, store=store, group=question.group, check=partial(check_question, question),
+            name, data, question.encoding, store=store, group=question.group, check=check,
             say=say, progress=report,
         ).values()  # fmt: skip
         return bank

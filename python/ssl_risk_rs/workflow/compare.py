@@ -245,11 +245,14 @@ def _check_before_work(
         for probe in probes or ():
             if probe not in run.probes:
                 raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(run.probes)}")
-        result = run.decompositions[0]
-        subsets = result.sizes.planned_subsets or result.sizes.subsets
-        there = {name: getattr(result.method, name) for name in ("protocol", "scaling", "seed")}
-        for name, value in {**there, "splits": subsets, "group": run.provenance.group}.items():
-            wanted = {**given, "splits": given.get("n_subsets"), "group": group}.get(name)
+        method, sizes = run.decompositions[0].method, run.decompositions[0].sizes
+        for name, value, wanted in (
+            ("protocol", method.protocol, given.get("protocol")),
+            ("scaling", method.scaling, given.get("scaling")),
+            ("seed", method.seed, given.get("seed")),
+            ("splits", sizes.planned_subsets or sizes.subsets, given.get("n_subsets")),
+            ("group", run.provenance.group, group),
+        ):
             if wanted not in (None, value):
                 made = f"without {name}" if value is None else f"with {name} {value}"
                 raise NotComparableError(name, f"{target} was made {made}, and {wanted} is asked for: leave it out")

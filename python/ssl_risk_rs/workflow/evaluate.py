@@ -1,7 +1,6 @@
 """From the name of an encoder and of a data set to a run: the main job."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.before import check_question
+from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.probes import decompose_each
@@ -95,14 +94,13 @@ def answer(
     ensure : finds or makes banks; default `ensure_banks`
     the others : as in `evaluate`
     """
-    say_once = once(say)  # twin and control are of the same data
+    say_once, check = once(say), checker(question)  # twin and control are of the same data
     asked, group, target = question.encoding, question.group, question.target
 
     def bank_of(name: str, encoding: Encoding) -> "FeatureBank":
         banks = (ensure or ensure_banks)(
-            name, data, encoding, store=store, group=group, check=partial(check_question, question), say=say_once,
-            progress=report,
-        )  # fmt: skip
+            name, data, encoding, store=store, group=group, check=check, say=say_once, progress=report
+        )
         if len(banks) > 1:
             first, *rest = banks
             say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(rest)}.")

@@ -1,14 +1,13 @@
 """What the encoding of a run would take, for the encoder, its twin and the control."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders import describe_encoder
 from ssl_risk_rs.extraction.cached import forecast_banks
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.workflow.before import check_question
+from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
 
@@ -28,8 +27,9 @@ def forecast_run(
 ) -> "list[Forecast]":
     """One entry for each bank that `evaluate` would fill with these arguments; nothing is written."""
 
+    check = checker(question)
+
     def of(name: str, encoding: Encoding) -> "list[Forecast]":
-        check = partial(check_question, question)
         return forecast_banks(name, data, encoding, store=store, group=question.group, check=check, say=say)
 
     asked = question.encoding

@@ -9,7 +9,6 @@ intervals cover: docs/encoders.md, "Several layers".
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from ssl_risk_rs.events import Report, torch_is_loading
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.results.many import Entry, Failed, Layers
 from ssl_risk_rs.results.run import Decomposition, Run
-from ssl_risk_rs.workflow.before import check_question
+from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.evaluate import answer
 from ssl_risk_rs.workflow.many import Item, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
@@ -99,7 +98,7 @@ def evaluate_layers(
     runs = RunFolder(folder, question.key(), force=force)
     encoding = replace(question.encoding, layers=tuple(features) or None, pool=None)
     banks = ensure_banks(
-        model, data, encoding, store=store, group=question.group, check=partial(check_question, question), say=say,
+        model, data, encoding, store=store, group=question.group, check=checker(question), say=say,
         progress=report,
     )  # fmt: skip
     if len(banks) < 2:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ssl_risk_rs.decomposition.paired import common_probes, compare
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.report.build import Material
-from ssl_risk_rs.report.geometry import FILE, Statistic, check_statistics, read_statistics
+from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results.compare import Comparison, NotComparableError
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
@@ -94,6 +94,4 @@ def _statistics(
     file = folder / FILE if given is None else Path(given).expanduser()
     if given is None and not file.is_file():
         return ()
-    if (other := check_statistics(file, run)) is not None:
-        say(other)
-    return read_statistics(file)
+    return read_statistics(file, run, say)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.before import check_question
+from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import answer
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
@@ -266,7 +265,7 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     ensure = _one_at_a_time(FeatureStore(asked.store), say)
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
     every = replace(question.encoding, layers=layers)
-    check = partial(check_question, question)
+    check = checker(question)
     banks = ensure(
         pair.encoder, pair.data, every, store=asked.store, group=question.group, check=check, say=say, progress=watch
     )

@@ -224,10 +224,16 @@ def test_options_of_run_folders_that_would_change_nothing_are_refused():
         assert f"{options[0]} is of what is decomposed here, and every target is a run folder" in said
         if options[0] != "--tol":
             assert f"{options[0]} is of what is" in " ".join(run("explain", "a", *options, code=2).stderr.split())
-    assert complaint("a", "b", "--group", "site") == "a was made without group, and site is asked for: leave it out"
-    assert complaint("a", "b", "--splits", "2") == "a was made with splits 3, and 2 is asked for: leave it out"
+    assert (
+        complaint("a", "b", "--group", "site")
+        == "a was made without group, and site is asked for: leave it out, or name the features"
+    )
+    assert (
+        complaint("a", "b", "--splits", "2")
+        == "a was made with splits 3, and 2 is asked for: leave it out, or name the features"
+    )
     run("compare", "a", "b", "--splits", "3", "--threads", "1")
-    assert "a was made without groups, and site is asked for" in run("explain", "a", "--group", "site", code=1).stderr
+    assert "a was made without group, and site is asked for" in run("explain", "a", "--group", "site", code=1).stderr
     assert "--match-dim and --match-labels make none" in run(
         "compare", "a.npz", "b.npz", "--match-dim", "2", "--out", "x", code=2).stderr  # fmt: skip
 

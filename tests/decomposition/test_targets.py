@@ -1,6 +1,7 @@
 """Another column as the target: the same rows and draws, other labels; and what cannot be one."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -129,6 +130,33 @@ def test_decimals_of_npz_images_are_a_target_and_layers_are_chosen_by_it(tmp_pat
         assert fold_error(d) == tuned.cost == min(tuned.losses) < 0.5
     chosen = min(range(2), key=lambda i: fold_error(runs[i]))
     assert f"→ layer{chosen + 1}:avgpool" in done.stdout
+
+
+def test_images_without_a_value_of_the_target_are_left_out_where_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    parts = {"train": 60, "test": 30}
+    site = {part: np.array([("", "a", "b")[i % 3] for i in range(n)]) for part, n in parts.items()}
+    images = {
+        part: (rng.integers(0, 90, (len(of), 8, 8)) + 100 * (of == "b")[:, None, None]).astype(np.uint8)
+        for part, of in site.items()
+    }
+    names = {"x": images, "y": {part: np.arange(n) % 4 for part, n in parts.items()}, "site": site}
+    np.savez("images.npz", **{f"{name}_{part}": of[part] for name, of in names.items() for part in parts})
+    line = ["-m", "pixels:4", "-d", "npz:images.npz", "--control", "none", "--probe", "ridge", "--store", "store"]
+    for command in ("run", "sweep"):
+        refused = CliRunner().invoke(main, [command, *line, "--target", "site", "--out", "none"])
+        assert refused.exit_code in (1, 2) and "leave them out with --drop-unlabelled" in refused.stderr, refused.stderr
+        assert not list(Path("store").glob("**/bank.json"))  # nothing was encoded in vain
+        aimless = CliRunner().invoke(main, [command, *line, "--drop-unlabelled", "--out", "none"])
+        assert aimless.exit_code == 2 and "without a value of --target" in aimless.stderr
+    for command in ("run", "sweep"):
+        done = CliRunner().invoke(main, [command, *line, "--target", "site", "--drop-unlabelled", "--out", command])
+        assert done.exit_code == 0, done.output
+        (record,) = Path(command).glob("**/run.json")
+        of = Run.load(record.parent).decompositions[0]
+        assert (of.sizes.train, of.sizes.test, of.sizes.classes) == (40, 20, 2) and of.estimate("agg_risk") < 0.1
+        assert "unlabelled_dropped" in {note.code for note in of.notes}
 
 
 def test_how_columns_are_read():

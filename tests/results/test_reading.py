@@ -130,7 +130,9 @@ def test_a_column_that_an_older_release_did_not_have_is_null(runs):
 def test_damaged_runs_are_named_and_left_out_only_when_asked(runs):
     (runs / "a" / "run.json").write_text("{", encoding="utf-8")
     (runs / "b" / "results.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ResultError, match=r"2 of 3 runs cannot be read: .*a is damaged.*b is damaged.*leaves them out"):
+    with pytest.raises(
+        ResultError, match=r"2 of 3 runs cannot be read: .*a is damaged.*b/results.parquet is damaged.*leaves them out"
+    ):
         read_results(runs)
     with pytest.warns(UserWarning, match=r"2 of 3 runs cannot be read.*They are left out"):
         frame = read_results(runs, damaged="warn")

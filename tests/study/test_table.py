@@ -145,14 +145,28 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"none.csv cannot be read"):
         read_table([tmp_path / "none.csv"])
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match=r"is no table that is read here; name a .csv, .parquet or .json file"):
+    with pytest.raises(DataError, match=r"is no table that is read here; name a .csv, .tsv, .parquet or .json file"):
         read_table([tmp_path / "a.txt"])
     (tmp_path / "a.parquet").write_text("x")
-    with pytest.raises(DataError, match=r"a.parquet cannot be read as parquet"):
-        read_table([tmp_path / "a.parquet"])
-    (tmp_path / "a.csv").write_text("")
-    with pytest.raises(DataError, match=r"a.csv cannot be read as csv"):
+    for name, text in (("a.parquet", "x"), ("a.csv", ""), ("a.json", "[{"), ("a.tsv", "encoder\ta\nx\t1\t2\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=rf"{name}( is damaged or no .{name[2:]} file|: row 0 .* has 3 fields)"):
+            read_table([tmp_path / name])
+    (tmp_path / "a.csv").write_bytes("encoder;agg_risk\nä;0.5\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 2 is no UTF-8 text"):
         read_table([tmp_path / "a.csv"])
+
+
+def test_tables_of_any_spreadsheet(planted, tmp_path):
+    planted.write_csv(tmp_path / "comma.csv")
+    planted.write_csv(tmp_path / "semicolon.csv", separator=";", include_bom=True)
+    planted.write_csv(tmp_path / "tab.TSV", separator="\t")
+    comma, *others = (read_table([tmp_path / name])[0] for name in ("comma.csv", "semicolon.csv", "tab.TSV"))
+    for other in others:
+        assert other.drop("source").equals(comma.drop("source"))
+    numbered = planted.with_columns(encoder=pl.format("00{}", pl.int_range(pl.len())))
+    numbered.write_csv(tmp_path / "numbered.csv")
+    assert read_table([tmp_path / "numbered.csv"])[0]["encoder"].to_list()[:2] == ["000", "001"]
 
 
 def test_percent_is_converted_only_when_asked(planted, tmp_path):

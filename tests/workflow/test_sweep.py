@@ -182,7 +182,7 @@ def test_a_question_has_the_same_key_as_long_as_its_answer_is_the_same():
     other = (
         Question(("logistic",), Settings(seed=1)), Question(("ridge",)), replace(plain, group="site"),
         replace(plain, target=Target("age")), replace(plain, target=Target("age", "numbers")),
-        replace(plain, control="none"), replace(plain, supervised="none"),
+        replace(plain, control="none"), replace(plain, supervised="none"), replace(plain, drop_unlabelled=True),
         replace(plain, settings=Settings(seed=1, metrics="balanced")),
     )  # fmt: skip
     assert {q.key() for q in same} == {plain.key()}

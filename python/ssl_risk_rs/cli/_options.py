@@ -31,6 +31,7 @@ __all__ = [
     "command_line",
     "data_option",
     "device_option",
+    "drop_unlabelled_option",
     "dry_run_option",
     "encoder_device",
     "encoding_on",
@@ -104,9 +105,10 @@ class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in clic
 def _the_only(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The value of an option that other commands take several of; of two, Click would drop the first."""
     if len(values) > 1:
+        command = context.command_path.partition(" ")[2]
+        other = "; ssl-risk-rs sweep takes several" if context.info_name in ("run", "fewshot") else ""
         raise click.UsageError(
-            f"{parameter.opts[0]} is given {len(values)} times ({', '.join(values)}), and {context.info_name} takes "
-            "one; ssl-risk-rs sweep takes several"
+            f"{parameter.opts[0]} is given {len(values)} times ({', '.join(values)}), and {command} takes one{other}"
         )
     return values[0] if values else None
 
@@ -171,11 +173,14 @@ split_option = click.option(
 )
 
 
+def drop_unlabelled_option(what: str) -> Callable[[Command], Command]:
+    """--drop-unlabelled; `what` says which rows these are."""
+    return click.option("--drop-unlabelled", is_flag=True, help=what)
+
+
 def columns_options(command: Command) -> Command:
     """Options that say which columns and rows of a table are read."""
-    command = click.option("--drop-unlabelled", is_flag=True, help="Rows labelled -1, NaN or empty are left out.")(
-        command
-    )
+    command = drop_unlabelled_option("Rows labelled -1, NaN or empty are left out.")(command)
     return click.option(
         "--features-columns", metavar="A,B|PATTERN",
         help="These columns of a parquet or csv file are the features, where they are no numbered family.",

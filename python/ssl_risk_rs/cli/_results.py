@@ -50,11 +50,19 @@ class Asked:
             return self
         return replace(self, settings=replace(self.settings, device=f"auto:{device}"))
 
-    def question(self, encoding: "Encoding", *, supervised: str = "auto", control: str = "auto") -> "Question":
+    def question(
+        self, encoding: "Encoding", *, drop_unlabelled: bool = False, supervised: str = "auto", control: str = "auto"
+    ) -> "Question":
         """The same of an encoder on data."""
         from ssl_risk_rs.workflow.question import Question
 
-        return Question(self.probes, self.settings, self.group, self.target, supervised, control, encoding)
+        if drop_unlabelled and self.target is None:
+            raise click.UsageError(
+                "--drop-unlabelled leaves out images without a value of --target, or rows of features; name one of them"
+            )
+        return Question(
+            self.probes, self.settings, self.group, self.target, drop_unlabelled, supervised, control, encoding
+        )
 
     def check(self) -> None:
         """Complain about what cannot be asked for before images are encoded, not after."""

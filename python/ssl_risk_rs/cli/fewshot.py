@@ -53,10 +53,9 @@ def fewshot(
         opt.refuse_encoding()
         decompose_features(named, store, asked, ending, **options)
         return
+    drop_unlabelled = options.pop("drop_unlabelled")
     if any(options.values()):
-        raise click.UsageError(
-            "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with features in PATH"
-        )
+        raise click.UsageError("--test-features, --supervised-features and --features-columns go with features in PATH")
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
     asked = asked.beside_an_encoder()
@@ -64,7 +63,7 @@ def fewshot(
     evaluate_and_print(
         preparation.named(model),
         opt.named_data(data),
-        asked.question(encoding, control="none"),
+        asked.question(encoding, drop_unlabelled=drop_unlabelled, control="none"),
         ending,
         store=store,
         data_named=opt.is_named(data),

@@ -1,7 +1,6 @@
 """`ssl-risk-rs models`: the encoders one can name."""
 
 import io
-import json
 import re
 import shutil
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs._limits import whole_number
-from ssl_risk_rs.cli._options import offline_option, print_csv, say
+from ssl_risk_rs.cli._options import offline_option, print_csv, print_json, say
 from ssl_risk_rs.cli._options import show as show_text
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def show(name: str, form: str) -> None:
     if (row := published_entry(name)) is not None:
         facts |= _catalogue_facts(row.name) | _published_errors(row.name)
     if form == "json":
-        show_text(json.dumps(facts, ensure_ascii=False, indent=1))
+        print_json(facts)
         return
     rows: list[Row] = []
     for key, value in facts.items():
@@ -279,7 +278,7 @@ def _percent(error: object) -> str:
 def _print_rows(rows: list[Row], form: str) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if form == "json":
-        show_text(json.dumps(rows, ensure_ascii=False, indent=1))
+        print_json(rows)
         return
     if form == "csv":
         print_csv(columns, [[_text(row.get(key)) or None for key in columns] for row in rows])

@@ -69,10 +69,9 @@ def run(
         opt.refuse_encoding("supervised", "control")
         decompose_features(features, store, asked, ending, **options)
         return
+    drop_unlabelled = options.pop("drop_unlabelled")
     if any(options.values()):
-        raise click.UsageError(
-            "--test-features, --supervised-features, --features-columns and --drop-unlabelled go with --features"
-        )
+        raise click.UsageError("--test-features, --supervised-features and --features-columns go with --features")
     models = tuple(preparation.named(name) for name in model or (DEMO_MODEL,))
     asked = asked.beside_an_encoder()
     if not model:
@@ -82,7 +81,7 @@ def run(
         data = "digits"
     asked.check()
     several = _several(models, encoding)
-    question = asked.question(encoding, supervised=supervised, control=control)
+    question = asked.question(encoding, drop_unlabelled=drop_unlabelled, supervised=supervised, control=control)
     named = opt.named_data(data)
     if dry_run:
         if several == "models":

@@ -40,6 +40,7 @@ Row = dict[str, Any]
               help="So many pairs at a time. The default is one on each GPU, else one.")  # fmt: skip
 @click.option("--supervised", default="auto", show_default=True, metavar="auto|none|MODEL", help="As in `run`.")
 @click.option("--control", default="auto", show_default=True, metavar="auto|none|MODEL", help="As in `run`.")
+@opt.drop_unlabelled_option("Images without a value of --target are left out.")
 @opt.extraction_options
 @probe_options
 @opt.format_option
@@ -57,6 +58,7 @@ def sweep(
     jobs: int | None,
     supervised: str,
     control: str,
+    drop_unlabelled: bool,
     encoding: "Encoding",
     preparation: "Preparation",
     asked: Asked,
@@ -82,7 +84,9 @@ def sweep(
     encoding = opt.encoding_on(encoding, device)
     layers = encoding.layers
     settings = SweepSettings(
-        asked.beside_an_encoder().question(replace(encoding, layers=None), supervised=supervised, control=control),
+        asked.beside_an_encoder().question(
+            replace(encoding, layers=None), drop_unlabelled=drop_unlabelled, supervised=supervised, control=control
+        ),
         store=str(FeatureStore(store).root.absolute()),
         layers=None if layers is None else tuple(dict.fromkeys(layers)),
     )

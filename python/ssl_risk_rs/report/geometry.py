@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs._tables import read_parquet
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count
@@ -75,10 +76,7 @@ def _compare(file: Path, frame: "pl.DataFrame", run: Run, say: Callable[[str], N
 def _read(file: Path) -> "pl.DataFrame":
     import polars as pl
 
-    try:
-        frame = pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{file} cannot be read as a parquet file of statistics: {error}") from error
+    frame = read_parquet(file)
     if missing := [name for name in ("statistic", "value", "n") if name not in frame.columns]:
         raise DataError(
             f"{file} has no column {missing[0]!r}: a frame of statistics has statistic, value and n, one row a number"

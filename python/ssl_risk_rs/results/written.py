@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_risk_rs.errors import ResultError
+from ssl_risk_rs._tables import read_parquet
+from ssl_risk_rs.errors import DataError, ResultError
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.fewshot import ShotSize
 from ssl_risk_rs.results.frames import COLUMNS, result_types
@@ -73,12 +74,10 @@ def read_rows(folder: Path, recorded: list[Row]) -> "pl.DataFrame":
     ------
     ResultError if it cannot be read, has other columns, or other rows.
     """
-    import polars as pl
-
     try:
-        rows = pl.read_parquet(folder / TABLE)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # damage can end in a panic
-        raise ResultError(f"{folder} is damaged: {TABLE} cannot be read ({error})") from error
+        rows = read_parquet(folder / TABLE)
+    except DataError as error:
+        raise ResultError(f"{error}; take the {TABLE} of this run, or run it again") from error
     rows = typed(rows, folder)
     if (problem := row_disagreement(rows, recorded)) is not None:
         raise ResultError(

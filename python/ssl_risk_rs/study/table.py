@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ssl_risk_rs._tables import CSV_SUFFIXES, PARQUET_SUFFIXES, read_csv, read_parquet, unreadable
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.choices import AUGMENTATIONS, CHOICES, CONFOUNDERS, Choice, choice_of
 from ssl_risk_rs.study.published import EXCLUDED, Correction, corrections, is_published, load_published
@@ -214,19 +215,15 @@ def _refuse_encoders_twice(frame: pl.DataFrame) -> None:
 
 
 def _other(path: Path, percent: bool) -> pl.DataFrame:
-    if path.suffix not in (".csv", ".parquet", ".json"):
-        raise DataError(f"{path} is no table that is read here; name a .csv, .parquet or .json file")
-    try:
-        if path.suffix == ".csv":
-            frame = pl.read_csv(path, infer_schema_length=None)
-        elif path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            frame = pl.read_json(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or 'no such file'})") from error
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from error
+    suffix = path.suffix.lower()
+    if suffix in CSV_SUFFIXES:
+        frame = read_csv(path, lambda names: [name for name in names if name in ("encoder", "source")])
+    elif suffix in PARQUET_SUFFIXES:
+        frame = read_parquet(path)
+    elif suffix == ".json":
+        frame = _read_json(path)
+    else:
+        raise DataError(f"{path} is no table that is read here; name a .csv, .tsv, .parquet or .json file")
     if {"quantity", "estimate"} <= set(frame.columns):
         frame = _wide(frame, path)
     if percent:
@@ -236,6 +233,13 @@ def _other(path: Path, percent: bool) -> pl.DataFrame:
                 raise DataError(f"{path}: the column {name!r} holds {frame.schema[name]}; percent are numbers")
         frame = frame.with_columns(pl.col(c).cast(pl.Float64) / 100 for c in risks)
     return frame if "source" in frame.columns else frame.with_columns(source=pl.lit(path.stem))
+
+
+def _read_json(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_json(path)
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise unreadable(path, error) from None
 
 
 def _wide(frame: pl.DataFrame, path: Path) -> pl.DataFrame:

@@ -55,6 +55,6 @@ def _check(question: Question, images: ImageDataset) -> None:
     )
     if question.target is not None:
         values = {name: np.array(samples[name].to_list(), dtype=object) for name in names}
-        task = retargeted(task, values, question.target)
+        task = retargeted(task, values, question.target, drop_unlabelled=question.drop_unlabelled)
     settings, _ = settings_of(question.probes, question.settings)[0]  # where a later probe fails, the first is kept
     check_plan(task, settings)

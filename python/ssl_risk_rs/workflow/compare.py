@@ -24,7 +24,8 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
 
 __all__ = [
-    "Compared", "compare_targets", "is_run", "match_target_labels", "match_targets", "parse_numbers", "task_of",
+    "Compared", "compare_targets", "is_run", "match_target_labels", "match_targets", "parse_numbers", "refuse_other",
+    "task_of",
 ]  # fmt: skip
 
 
@@ -232,6 +233,16 @@ def is_run(target: str) -> bool:
     return (Path(target).expanduser() / "run.json").is_file()
 
 
+def refuse_other(target: str, field: str, value: object, asked: object) -> None:
+    """Refuse a run folder that was made with another value of a field than is asked for."""
+    if asked in (None, value):
+        return
+    made = f"without {field}" if value is None else f"with {field} {value}"
+    raise NotComparableError(
+        field, f"{target} was made {made}, and {asked} is asked for: leave it out, or name the features"
+    )
+
+
 def _check_before_work(
     loaded: Mapping[str, Run],
     others: Sequence[str],
@@ -253,9 +264,7 @@ def _check_before_work(
             ("splits", sizes.planned_subsets or sizes.subsets, given.get("n_subsets")),
             ("group", run.provenance.group, group),
         ):
-            if wanted not in (None, value):
-                made = f"without {name}" if value is None else f"with {name} {value}"
-                raise NotComparableError(name, f"{target} was made {made}, and {wanted} is asked for: leave it out")
+            refuse_other(target, name, value, wanted)
     if len(loaded) > 1 and others:
         for wanted_probe in probes or (None,):
             check_comparable(list(loaded.values()), list(loaded), wanted_probe)

@@ -36,6 +36,7 @@ def evaluate(
     control: str = "auto",
     group: str | None = None,
     target: Target | None = None,
+    drop_unlabelled: bool = False,
     store: "str | Path | None" = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
@@ -54,6 +55,7 @@ def evaluate(
     group : column of the data's samples whose groups are kept whole
     target : column of the data's samples that is predicted instead of the labels; a twin trained on the labels is
         then none
+    drop_unlabelled : leave rows without a value of the target out instead of refusing them
     store : folder of the feature banks
     say, report : receive sentences, and events of extraction and fits
     encoding : which features of which images, and how
@@ -69,8 +71,9 @@ def evaluate(
     Those of `create_encoder`, `create_dataset`, `extract` and `decompose`.
     """
     question = Question(
-        tuple(probes), settings or Settings(), group, target, supervised, control, encoding or Encoding()
-    )
+        tuple(probes), settings or Settings(), group, target, drop_unlabelled, supervised, control,
+        encoding or Encoding(),
+    )  # fmt: skip
     return answer(model, data, question, store=store, say=say, report=report, data_named=data_named)
 
 
@@ -118,7 +121,7 @@ def answer(
     blind = None if others.control is None else bank_of(others.control, others.encoding_of_control(asked))
     task = make_task(bank, groups=group)
     if target is not None:
-        task = retargeted(task, bank_values(bank, target), target)
+        task = retargeted(task, bank_values(bank, target), target, drop_unlabelled=question.drop_unlabelled)
     finished = decompose_each(
         task,
         probes=question.probes,

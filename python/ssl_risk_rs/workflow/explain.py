@@ -28,7 +28,7 @@ from ssl_risk_rs.results.explain_published import PublishedTraits, published_tra
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow import published
-from ssl_risk_rs.workflow.compare import is_run, task_of
+from ssl_risk_rs.workflow.compare import is_run, refuse_other, task_of
 from ssl_risk_rs.workflow.features import Reading, decompose_features
 
 __all__ = ["explain"]
@@ -140,11 +140,7 @@ def _open(
 ) -> _Target:
     if is_run(target):
         run = Run.load(target)
-        if group not in (None, run.provenance.group):
-            made = "without groups" if run.provenance.group is None else f"with group {run.provenance.group}"
-            raise ParameterError(
-                f"{target} was made {made}, and {group} is asked for: leave it out, or name the features"
-            )
+        refuse_other(target, "group", run.provenance.group, group)
         return _Target(target, run, *_features_of(run))
     run, failure = decompose_features(
         target,

@@ -19,6 +19,7 @@ class Question:
     ----------
     probes : "logistic", "ridge"; settings : of each, whatever probe they name
     group : column of groups; target : column that is predicted instead of the labels
+    drop_unlabelled : leave rows without a value of the target out instead of refusing them
     supervised, control : "auto", "none" or an encoder's name
     encoding : which features of which images, and how
     """
@@ -27,13 +28,14 @@ class Question:
     settings: Settings = field(default_factory=Settings)
     group: str | None = None
     target: Target | None = None
+    drop_unlabelled: bool = False
     supervised: str = "auto"
     control: str = "auto"
     encoding: Encoding = field(default_factory=Encoding)
 
     def content(self) -> dict[str, object]:
         """What changes the numbers of an answer, JSON-ready; not which features, which a bank's key says."""
-        return {
+        content: dict[str, object] = {
             "probes": sorted(self.probes),
             "settings": self.settings.asked(),
             "group": self.group,
@@ -41,6 +43,7 @@ class Question:
             "supervised": self.supervised,
             "control": self.control,
         }
+        return content | ({"drop_unlabelled": True} if self.drop_unlabelled else {})  # keys of older answers stay
 
     def key(self, *more: object) -> str:
         """A short hash of `content` and whatever else tells questions apart."""

@@ -14,6 +14,7 @@ from ssl_risk_rs.errors import (
     EncoderError,
     NumericalError,
     ParameterError,
+    ResultError,
     ShapeError,
     SslRiskError,
 )
@@ -32,6 +33,7 @@ _LAZY: dict[str, str] = {
     "Estimate": "ssl_risk_rs.results",
     "Explanation": "ssl_risk_rs.results.explain",
     "Note": "ssl_risk_rs._notes",
+    "NotComparableError": "ssl_risk_rs.results.compare",
     "RidgeProbe": "ssl_risk_rs.probes.estimators",
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
     "Run": "ssl_risk_rs.results",
@@ -60,6 +62,7 @@ _LAZY: dict[str, str] = {
     "geometry_frame": "ssl_risk_rs.geometry",
     "read_results": "ssl_risk_rs.results",
     "stats": "ssl_risk_rs.geometry",
+    "with_metrics": "ssl_risk_rs.decomposition",
     "to_latex": "ssl_risk_rs.report",
     "to_pandas": "ssl_risk_rs.results",
 }
@@ -70,6 +73,7 @@ __all__ = [
     "EncoderError",
     "NumericalError",
     "ParameterError",
+    "ResultError",
     "ShapeError",
     "SslRiskError",
     *_LAZY,
@@ -79,6 +83,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ssl-risk-rs")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -103,6 +109,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.decomposition import Settings as Settings
     from ssl_risk_rs.decomposition import compare as compare
     from ssl_risk_rs.decomposition import decompose as decompose
+    from ssl_risk_rs.decomposition import with_metrics as with_metrics
     from ssl_risk_rs.encoders import Encoder as Encoder
     from ssl_risk_rs.encoders import EncoderSpec as EncoderSpec
     from ssl_risk_rs.encoders import create_encoder as create_encoder
@@ -126,6 +133,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.results import Run as Run
     from ssl_risk_rs.results import read_results as read_results
     from ssl_risk_rs.results import to_pandas as to_pandas
+    from ssl_risk_rs.results.compare import NotComparableError as NotComparableError
     from ssl_risk_rs.results.explain import Explanation as Explanation
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
     from ssl_risk_rs.workflow.explain import explain as explain

@@ -9,8 +9,8 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_positive", "check_threads", "check_whole",
-    "whole_number",
+    "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_flag", "check_positive", "check_text",
+    "check_threads", "check_whole", "whole_number",
 ]  # fmt: skip
 
 #: of each feature, from the training rows
@@ -47,6 +47,22 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         *before, last = map(repr, choices)
         raise ParameterError(f"{name} must be {', '.join(before)} or {last}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ParameterError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name} must be True or False, got {value!r}")
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise ParameterError unless a value is text that a record can hold: half a surrogate pair is none."""
+    if not isinstance(value, str):
+        raise ParameterError(f"{name} must be text, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ParameterError(f"{name} is {value!r}, which no UTF-8 text can hold") from None
 
 
 def check_threads(n_threads: object) -> None:

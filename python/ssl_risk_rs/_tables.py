@@ -89,7 +89,9 @@ def read_csv(path: Path, texts: Callable[[list[str]], Collection[str]]) -> "pl.D
         refuse_repeated(first.row(0), path)
         names = pl.read_csv(head, separator=separator, n_rows=0).columns
         as_text = dict.fromkeys(texts(names), pl.String)
-        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=as_text)
+        frame = pl.read_csv(  # a name is no pattern: f[1].csv is not f1.csv
+            path, separator=separator, infer_schema_length=None, schema_overrides=as_text, glob=False
+        )
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise _no_utf8(path) or _malformed(path) or unreadable(path, error) from None
     _refuse_nul(frame, path)
@@ -102,7 +104,7 @@ def read_parquet(path: Path) -> "pl.DataFrame":
     import polars as pl
 
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)  # as above
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # damage can end in a panic
         raise unreadable(path, error) from None
 

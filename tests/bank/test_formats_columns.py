@@ -604,6 +604,18 @@ def test_faults_of_a_csv_file_are_named_by_row_or_column(tmp_path, text, said):
         load_features(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_names_are_no_patterns(tmp_path, frame, ending):
+    """f[1] is a pattern that f1 matches, and f* one that both do."""
+    for name, number in (("f[1]", 1.0), ("f1", 2.0), ("f*", 3.0)):
+        table = frame.with_columns(pl.lit(number).alias("f0"))
+        (table.write_csv if ending == "csv" else table.write_parquet)(tmp_path / f"{name}.{ending}")
+    for name, number in (("f[1]", 1.0), ("f1", 2.0), ("f*", 3.0)):
+        loaded = load_features(tmp_path / f"{name}.{ending}")
+        assert set(loaded.X_train[:, 0].tolist()) == {number}
+        assert len(loaded.X_train) + len(loaded.X_test) == frame.height
+
+
 def test_folders_without_arrays_are_told_by_what_they_are(tmp_path):
     for name in ("runs/a/run.json", "banks/k/bank.json", "other/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True)

@@ -14,7 +14,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -844,3 +844,24 @@ def test_a_penalty_is_a_positive_number(alpha):
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     with pytest.raises(ParameterError, match="alpha must be positive and finite"):
         LogisticProbe(alpha=alpha).fit(x, np.arange(40) % 2)
+
+
+@pytest.mark.parametrize(
+    "probe", [RidgeProbe(1e-2), RidgeProbeCV(), LogisticProbe(1e-2)], ids=lambda p: type(p).__name__
+)
+def test_a_fit_that_fails_leaves_no_probe(probe):
+    """Else new classes would be told by the weights of the old ones."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 4)).astype(np.float32), np.arange(60) % 3
+    probe.fit(x, y)
+    with pytest.raises(ValueError, match="NaN"):
+        probe.fit(np.where(x > 1, np.nan, x), np.array(["a", "b", "c"])[y])
+    with pytest.raises(NotFittedError):
+        probe.predict(x)
+    assert set(probe.fit(x, np.array(["a", "b", "c"])[y]).predict(x)) <= {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("tol", ["x", None, 0, float("nan")])
+def test_a_tolerance_that_is_none_is_refused(tol):
+    with pytest.raises(ParameterError, match="tol must be positive and finite"):
+        LogisticProbe(tol=tol).fit(np.eye(4, dtype=np.float32), [0, 1, 0, 1])

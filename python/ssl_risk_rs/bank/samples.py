@@ -45,11 +45,16 @@ def checked_samples(samples: "pl.DataFrame", n_classes: int | None) -> "pl.DataF
     """
     import polars as pl
 
+    if not isinstance(samples, pl.DataFrame):
+        raise ParameterError(
+            f"samples must be a polars frame, got {type(samples).__name__}: polars.from_pandas makes one"
+        )
     if "path" not in samples.columns:
         samples = samples.with_columns(path=pl.lit(None, pl.String))
     missing = [name for name in COLUMNS if name not in samples.columns]
     if missing:
-        raise ParameterError(f"samples lack the columns {missing}; there are {samples.columns}")
+        there = [name for name in samples.columns if name != "path"]
+        raise ParameterError(f"samples lack the columns {', '.join(missing)}; there are {', '.join(there) or 'none'}")
     for name in COLUMNS[:4]:
         if samples[name].null_count():
             raise ParameterError(f"samples have no {name} in line {int(samples[name].is_null().arg_max() or 0)}")

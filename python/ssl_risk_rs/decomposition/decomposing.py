@@ -8,10 +8,11 @@ included. Definitions and names: docs/decomposition.md.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from ssl_risk_rs._limits import check_choice, check_text
 from ssl_risk_rs._notes import Note, each_once
 from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
@@ -94,6 +95,8 @@ def decompose(
     settings : Settings, whose fields keyword options (probe, protocol, seed, …) replace
     report : receives an Event for each step
 
+    name : of the encoder, in tables and records
+
     Returns
     -------
     Decomposition; `print` shows its table.
@@ -116,6 +119,10 @@ def decompose(
 
     settings = replace(settings or Settings(), **options)
     settings.validate()
+    check_text("name", name)
+    check_choice("target_kind", target_kind, ("auto", *get_args(TargetKind)))
+    if supervised is None and supervised_test is not None:
+        raise ParameterError("supervised_test is the twin's test rows: give its training rows too, supervised=")
     features, supervised = only_one(features, "features"), only_one(supervised, "supervised")
     if not isinstance(control, tuple):
         control = only_one(control, "control")

@@ -83,6 +83,10 @@ def compare(
     >>> round(d.difference - (other.estimate("agg_risk") - one.estimate("agg_risk")), 12)
     0.0
     """
+    results = [results] if isinstance(results, (Run, Decomposition)) else list(results)
+    for result in results:
+        if not isinstance(result, (Run, Decomposition)):
+            raise ParameterError(f"{result!r} is neither a run nor a decomposition; Run.load(path) reads a run folder")
     if len(results) < 2:
         raise ParameterError(f"a comparison needs at least two results, got {len(results)}")
     labels = _labels(results, names)

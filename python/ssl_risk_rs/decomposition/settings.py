@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from ssl_risk_rs._limits import (
     MOST_PARTS,
@@ -15,6 +18,7 @@ from ssl_risk_rs._limits import (
     Scaling,
     check_choice,
     check_confidence,
+    check_flag,
     check_positive,
     check_whole,
 )
@@ -102,6 +106,15 @@ class Settings:
     device: str = "auto"
     n_threads: int | None = None
 
+    def __post_init__(self) -> None:
+        """numpy's numbers become Python's, which records hold, and arrays become tuples."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, f.name, value.item())
+            elif isinstance(value, np.ndarray):
+                object.__setattr__(self, f.name, tuple(value.tolist()))
+
     def asked(self) -> dict[str, Any]:
         """What differs from the defaults and changes numbers, but the probe: a new field changes no old question."""
         how = ("probe", "device", "n_threads")
@@ -115,6 +128,12 @@ class Settings:
         if self.scaling is not None:
             check_choice("scaling", self.scaling, get_args(Scaling))
         check_choice("order", self.order, get_args(Order))
+        for name in ("shared_groups", "overlap"):
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), ("refuse", "warn"))
+        check_flag("random_counts", self.random_counts)
+        if self.midpoint is not None:
+            check_flag("midpoint", self.midpoint)
         check_whole("n_folds", self.n_folds, 2, MOST_PARTS)
         check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         for name, (least, most) in _OPTIONAL.items():
@@ -145,11 +164,12 @@ class Settings:
             raise ParameterError(
                 f"{count} of few-shot rows cannot show how much draws differ: at least 2 are needed, and 10 are better"
             )
+        if not isinstance(self.labels_for, (tuple, list, type(None))):
+            raise ParameterError(f"labels_for must be errors, such as (0.2, 0.1), got {self.labels_for!r}")
         for error in self.labels_for or ():
-            if not 0 < error < 1:
-                raise ParameterError(
-                    f"labels are wanted for an error of {100 * error:g} %: it must lie between 0 and 100"
-                )
+            if not (isinstance(error, Real) and 0 < error < 1):
+                shown = f"{100 * error:g} %" if isinstance(error, Real) else repr(error)
+                raise ParameterError(f"labels are wanted for an error of {shown}: it must lie between 0 and 100 %")
 
     def _refuse_what_the_paper_fixes(self) -> None:
         fixed = {

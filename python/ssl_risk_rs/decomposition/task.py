@@ -12,7 +12,7 @@ from ssl_risk_rs._notes import Note, augmented_view
 from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.errors import ParameterError, ShapeError
-from ssl_risk_rs.probes.features import Features, as_float_rows
+from ssl_risk_rs.probes.features import Features, as_float_rows, refuse_other_columns
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -168,6 +168,7 @@ def _of_arrays(
     train_x, test_x = as_float_rows(features, "X_train"), as_float_rows(X_test, "X_test", spread=False)
     if train_x.shape[1] != test_x.shape[1]:
         raise ShapeError(f"X_train has {train_x.shape[1]} features, X_test has {test_x.shape[1]}")
+    refuse_other_columns(features, "X_train", X_test, "X_test")
     given = {"train": label_vector(y, "y_train"), "test": label_vector(y_test, "y_test")}
     for part, x in (("train", train_x), ("test", test_x)):
         if len(x) != len(given[part]):
@@ -239,14 +240,23 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     if isinstance(features, FeatureBank):
         _same_rows(task, features)
         return Features.of_bank(features)
-    n = int(task.test_rows[0]) if len(task.test_rows) else 0
     x = as_float_rows(features, role)
-    n_train = sum(len(block) for block in task.features.source[:1]) if isinstance(task.features.source, list) else n
+    source, n_train = task.features.source, len(task.train_rows)
+    if isinstance(source, list):
+        n_train = len(source[0])
+    elif test is None and len(x) == len(task.labels):
+        return Features.of_arrays(x)  # in the bank's order
+    elif n_train and int(task.train_rows[-1]) + 1 != n_train:
+        raise ShapeError(
+            f"{role} has {len(x)} rows, expected {len(task.labels)}: training and test rows of the bank are mixed, so "
+            f"that {role} must have all of its rows, in its order"
+        )
     if len(x) != n_train:
         raise ShapeError(f"{role} has {len(x)} rows, expected {n_train} (training rows)")
     if test is None:
         return Features.of_arrays(x)
     t = as_float_rows(test, f"{role}_test", spread=False)
+    refuse_other_columns(features, role, test, f"{role}_test")
     expected = len(task.labels) - n_train
     if len(t) != expected:
         raise ShapeError(f"{role}_test has {len(t)} rows, expected {expected} (test rows)")

@@ -113,6 +113,10 @@ def extract(
     """
     from ssl_risk_rs.bank.store import FeatureStore
 
+    if isinstance(encoder, str) or isinstance(dataset, str):
+        raise ParameterError(
+            "extract takes what create_encoder and create_dataset give; ensure_bank(encoder, data) takes names"
+        )
     settings = ExtractionSettings(
         device=device,
         amp=amp,

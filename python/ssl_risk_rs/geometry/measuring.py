@@ -10,6 +10,7 @@ from jaxtyping import UInt32
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._labels import encode_labels, label_vector
+from ssl_risk_rs._limits import MOST_SEED, check_whole
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.geometry import formulas
 from ssl_risk_rs.geometry.definitions import STATISTICS
@@ -88,6 +89,7 @@ def stats(
     """
     from ssl_risk_rs.bank import FeatureBank, only_one
 
+    check_whole("seed", seed, 0, MOST_SEED)
     features = only_one(features, "features")
     if isinstance(features, FeatureBank):
         if y is not None:

@@ -27,6 +27,10 @@ def choose_device(device: Device, products: float) -> Device:
     ------
     ParameterError for a device that is not there, or without torch.
     """
+    if not isinstance(device, str):
+        if type(device).__module__ != "torch":
+            raise ParameterError(f"device must be text, such as 'auto', 'cpu' or 'cuda:1', got {device!r}")
+        device = str(device)  # a torch.device
     first, _, rest = device.partition(":")
     is_auto = first == "auto"
     named = rest if is_auto else device

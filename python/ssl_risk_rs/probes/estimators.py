@@ -90,6 +90,8 @@ class _Probe(ClassifierMixin, BaseEstimator):
 
     def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, Indices, Indices]:
         """Checked rows, their numbers, and encoded labels."""
+        if hasattr(self, "_probe"):
+            del self._probe  # what was fitted before: a fit that fails leaves none
         # values are checked where the rows are read anyway, by a message that names the row
         check_threads(self.n_threads)
         check_choice("scaling", self.scaling, get_args(Scaling))
@@ -151,7 +153,7 @@ class _Probe(ClassifierMixin, BaseEstimator):
         return self._probe.scores(X, rows, n_threads=self.n_threads)
 
     def _checked(self, X: ArrayLike) -> Features:
-        check_is_fitted(self)
+        check_is_fitted(self, "_probe")
         refuse_masked(X, "X")
         checked = validate_data(self, of_tensor(X), reset=False, dtype="numeric", order="C")
         return cast(Features, as_float_rows(checked, "X", spread=False))
@@ -510,9 +512,10 @@ class LogisticProbe(_Probe):
 
         Raises
         ------
-        As `RidgeProbe.fit`, and ParameterError for a setting out of range.
+        As `RidgeProbe.fit`; ParameterError for a setting out of range; NumericalError where F is not finite at the
+        start.
         """
-        alpha = _positive(self.alpha, "alpha")
+        alpha, tol = _positive(self.alpha, "alpha"), _positive(self.tol, "tol")
         check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         features, rows, labels = self._prepare(X, y)
         # but for the variances to standardize with, products of features only shape the solver's steps
@@ -520,7 +523,7 @@ class LogisticProbe(_Probe):
         solver = self._open(features)
         moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
         design = moments.design(scaling=self.scaling, n_threads=self.n_threads)
-        fit = solver.fit_logistic(rows, labels, design, alpha, Goal(float(self.tol), int(self.max_passes)))
+        fit = solver.fit_logistic(rows, labels, design, alpha, Goal(tol, int(self.max_passes)))
         self._keep(fit.probe)
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop
         self.converged_, self.n_passes_ = fit.converged, fit.passes

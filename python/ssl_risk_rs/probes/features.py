@@ -14,7 +14,7 @@ from ssl_risk_rs.errors import ParameterError, ShapeError
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Features", "as_float_rows", "in_line"]
+__all__ = ["Features", "as_float_rows", "in_line", "refuse_other_columns"]
 
 #: what `_core` takes
 Source: TypeAlias = _core.Bank | list[np.ndarray]
@@ -101,4 +101,33 @@ def as_float_rows(x: object, name: str, *, spread: bool = True) -> Float[np.ndar
         refuse_overflow(given, array, name)
         if spread:
             refuse_lost_spread(given, name)
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "A"])  # of a map with an odd offset, values are not aligned
+
+
+def refuse_other_columns(x: object, name: str, other: object, other_name: str) -> None:
+    """Refuse two frames whose columns are not called alike, one after the other; arrays have no names.
+
+    Raises
+    ------
+    ParameterError naming the first column that differs.
+    """
+    names, others = _column_names(x), _column_names(other)
+    if names is None or others is None or names == others:
+        return
+    place = next(
+        (i for i, (a, b) in enumerate(zip(names, others, strict=False)) if a != b), min(map(len, (names, others)))
+    )
+    there = [repr(of[place]) if place < len(of) else "missing" for of in (names, others)]
+    raise ParameterError(
+        f"{name} and {other_name} have other columns, or the same in another order: column {place} is {there[0]} in "
+        f"{name} and {there[1]} in {other_name}; select the same columns in both, or give arrays"
+    )
+
+
+def _column_names(x: object) -> list[str] | None:
+    """Names of a frame's columns; None for what has none, or numbers for names, as pandas gives to an array."""
+    columns = getattr(x, "columns", None)
+    if columns is None:
+        return None
+    names = list(columns)
+    return names if all(isinstance(name, str) for name in names) else None

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs._limits import check_whole
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.compare import Comparison
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["escape", "to_latex"]
 
+#: after the point, more than any estimate is known to
+MOST_DIGITS = 12
 #: columns of a table, where they are in the results
 _SHOWN = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
 _KEYS = ("encoder", "data", "target", "metric", "probe", "protocol", "shots")
@@ -70,6 +73,7 @@ def to_latex(
     """
     if unknown := [name for name in quantities or () if name not in QUANTITIES]:
         raise ParameterError(f"{unknown[0]!r} is no quantity; choose from {', '.join(QUANTITIES)}")
+    check_whole("digits", digits, 0, MOST_DIGITS)
     if isinstance(results, Comparison):
         return _comparison(results, quantities, intervals, digits)
     return _runs(frame_of(results), quantities, intervals, digits)

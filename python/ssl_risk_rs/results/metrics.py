@@ -111,6 +111,8 @@ def parse_metrics(metrics: "str | Sequence[str]") -> tuple[Metric, ...]:
     ------
     ParameterError for a name that is no metric.
     """
+    if not isinstance(metrics, (str, Sequence)):
+        raise ParameterError(f"metrics must be names, such as ('error', 'balanced'), got {metrics!r}")
     names = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
     for name in names:
         if name not in METRICS:

@@ -47,7 +47,7 @@ SCHEMA_VERSION = 2
 _LIBRARIES = ("ssl-risk-rs", "numpy", "polars", "pillow", "timm", "torch", "torchvision")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Decomposition:
     """The decomposition of one probe's error; `components` and `risks` are polars frames."""
 
@@ -57,17 +57,17 @@ class Decomposition:
     penalties: Mapping[str, Penalty]
     estimates: Mapping[str, Estimate]
     #: covariance of the risks named in `covariance_of`
-    covariance: np.ndarray = field(repr=False)
+    covariance: np.ndarray
     covariance_of: tuple[str, ...]
     beta: float
     #: variance that the probe's own variation adds to R_US, R_CS and R_AS; NaN where it could not be estimated
     probe_variance: float
     bottleneck: Bottleneck
     floor: Floor
-    fits: tuple[FitRecord, ...] = field(repr=False)
+    fits: tuple[FitRecord, ...]
     notes: tuple[Note, ...]
     seconds: float
-    judgements: Judgements | None = field(repr=False, default=None)
+    judgements: Judgements | None = None
     control: "Decomposition | None" = None
     #: the decomposition at small numbers of labels, in ascending order of labels
     shots: tuple[FewShot, ...] = ()
@@ -144,8 +144,19 @@ class Decomposition:
 
         return draw(Run.of(self), self, width)
 
+    def frame(self) -> "pl.DataFrame":
+        """One row for each quantity, as `Run.frame`."""
+        return Run.of(self).frame()
+
     def __str__(self) -> str:
         return str(Run.of(self))
+
+    def __repr__(self) -> str:
+        total = self.estimates["agg_risk"]
+        return (
+            f"<Decomposition of {self.name}: {self.method.probe} probe, {self.method.protocol} protocol, aggregated "
+            f"risk {total.estimate:.4f} [{total.low:.4f}, {total.high:.4f}]>"
+        )
 
     def _repr_html_(self) -> str:
         return Run.of(self)._repr_html_()
@@ -222,8 +233,10 @@ class Run:
 
         Raises
         ------
-        Those of `check_target`; OSError.
+        Those of `check_target`; ResultError for a run without decomposition; OSError.
         """
+        if not self.decompositions:
+            raise ResultError("a run without decomposition has nothing to save")
         target = check_target(path, force=force)
         place = target.absolute()
         place.parent.mkdir(parents=True, exist_ok=True)

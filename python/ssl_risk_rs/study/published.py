@@ -130,7 +130,13 @@ def _read(path: str | Path) -> pl.DataFrame:
         names = file.readline().rstrip("\n").split(",")
     names[0] = "key"
     frame = pl.read_csv(
-        path, has_header=False, skip_rows=3, new_columns=names, infer_schema_length=None, null_values=["", "???"]
+        path,
+        has_header=False,
+        skip_rows=3,
+        new_columns=names,
+        infer_schema_length=None,
+        null_values=["", "???"],
+        glob=False,
     )
     if missing := [name for name in (*_RISKS, "objective", "family", "patch_size", "z_dim") if name not in names]:
         raise DataError(f"{path} lacks the columns {', '.join(missing)} of the authors' all_results.csv")

@@ -31,7 +31,7 @@ def evaluate(
     model: str,
     data: str,
     *,
-    probes: Sequence[str] = ("logistic",),
+    probes: str | Sequence[str] = ("logistic",),
     supervised: str = "auto",
     control: str = "auto",
     group: str | None = None,
@@ -49,7 +49,7 @@ def evaluate(
     Parameters
     ----------
     model, data : names, as `create_encoder` and `create_dataset` take them
-    probes : "logistic", "ridge"
+    probes : "logistic", "ridge", or several of them
     supervised, control : "auto", "none" or an encoder's name. `auto` takes the twin that the encoder names if
         the data's labels trained it, and a control encoder where one is cheap.
     group : column of the data's samples whose groups are kept whole
@@ -70,8 +70,9 @@ def evaluate(
     ------
     Those of `create_encoder`, `create_dataset`, `extract` and `decompose`.
     """
+    named = (probes,) if isinstance(probes, str) else tuple(probes)
     question = Question(
-        tuple(probes), settings or Settings(), group, target, drop_unlabelled, supervised, control,
+        named, settings or Settings(), group, target, drop_unlabelled, supervised, control,
         encoding or Encoding(),
     )  # fmt: skip
     return answer(model, data, question, store=store, say=say, report=report, data_named=data_named)

@@ -57,9 +57,9 @@ class _Target:
 
 
 def explain(
-    targets: Sequence[str],
+    targets: str | Sequence[str],
     *,
-    probes: Sequence[str] = ("logistic",),
+    probes: str | Sequence[str] = ("logistic",),
     probe: str | None = None,
     group: str | None = None,
     reading: Reading | None = None,
@@ -68,12 +68,12 @@ def explain(
     keep: Callable[[Run, str], Run] = lambda run, _: run,
     report: Report | None = None,
 ) -> Explanation:
-    """Explain the first target; several targets are layers of one encoder, and are compared.
+    """Explain a target; of several, which are layers of one encoder and are compared, the first.
 
     Parameters
     ----------
     targets : run folders, banks (a folder or a key in the store), or feature files with their test rows
-    probes : of what is decomposed here
+    probes : "logistic", "ridge", or both, of what is decomposed here
     probe : the one that is explained; default: logistic, where a target has it
     group : column of groups, for what is decomposed here
     gap : whether a non-linear probe is fitted; None: where it takes a minute at most
@@ -85,6 +85,8 @@ def explain(
     ParameterError for no target, one named twice, or layers of several encoders; NotComparableError for layers that
     were judged on other rows; those of `decompose_features`.
     """
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    probes = (probes,) if isinstance(probes, str) else tuple(probes)
     if not targets:
         raise ParameterError("name a run folder, a feature bank or a feature file to explain")
     if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):

@@ -8,7 +8,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.settings import Probe, Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
@@ -33,6 +33,8 @@ def settings_of(probes: Sequence[str], asked: Settings) -> list[tuple[Settings, 
     ------
     ParameterError for what cannot be asked for.
     """
+    if not probes:
+        raise ParameterError("no probe is named: logistic, ridge, or both")
     found: list[tuple[Settings, tuple[Note, ...]]] = []
     for probe in probes:
         settings, notes = replace(asked, probe=cast(Probe, probe)), tuple[Note, ...]()

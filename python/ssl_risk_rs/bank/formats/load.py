@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_risk_rs._labels import EncodedLabels, check_test_classes, encode_labels, is_row, row_of_labels
+from ssl_risk_rs._limits import MOST_SEED, check_whole
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs._splits import is_no_group, stratified_cut
 from ssl_risk_rs.bank.formats.read import read_file
@@ -354,6 +355,7 @@ def _cut(
             raise DataError(f"{path} has no column {group!r} of text or numbers to group by; it has {there}")
         groups = columns[group].tolist()
     names = ids if ids is not None else [str(row) for row in range(len(labels))]
+    check_whole("seed", seed, 0, MOST_SEED)
     is_test = stratified_cut(labels, names, share=share, seed=seed, groups=groups)
     values: dict[str, str | int | float] = {"file": os.fspath(path), "n_test": int(is_test.sum()), "n": len(labels)}
     values |= {"share": share, "seed": seed}

@@ -1,0 +1,150 @@
+"""What `decompose` is given by hand: converted, refused in words, or saved as what can be read back."""
+
+import numpy as np
+import polars as pl
+import pytest
+from ssl_risk_rs import (
+    FeatureBank,
+    ParameterError,
+    ResultError,
+    Run,
+    Settings,
+    ShapeError,
+    compare,
+    decompose,
+    explain,
+    import_bank,
+    read_results,
+)
+from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.workflow.evaluate import evaluate
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = np.arange(180) % 3
+    x = (rng.standard_normal((180, 5)) + 2 * np.eye(5)[y]).astype(np.float32)
+    return x[:120], y[:120], x[120:], y[120:]
+
+
+def ridge(rows, **options):
+    return decompose(*rows, probe="ridge", n_threads=1, **options)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_frames_must_have_the_same_columns_in_the_same_order(rows, kind):
+    x, y, x_test, y_test = rows
+    names = [f"f{i}" for i in range(5)]
+    make = {
+        "pandas": lambda values, called: pd.DataFrame(values, columns=called),
+        "polars": lambda values, called: pl.DataFrame(values, schema=called),
+    }[kind]
+    train, test = make(x, names), make(x_test, names)
+    plain = ridge(rows).estimates["agg_risk"]
+    assert ridge((train, y, test, y_test)).estimates["agg_risk"] == plain
+    assert ridge((train, y, x_test, y_test)).estimates["agg_risk"] == plain  # arrays have no names
+    swapped = test[names[::-1]]
+    with pytest.raises(
+        ParameterError, match=r"X_train and X_test have other columns.*column 0 is 'f0' in X_train and 'f4'"
+    ):
+        ridge((train, y, swapped, y_test))
+    with pytest.raises(ParameterError, match="supervised and supervised_test have other columns"):
+        ridge(rows, supervised=train, supervised_test=swapped)
+    with pytest.raises(ParameterError, match="control and control_test have other columns"):
+        ridge(rows, control=(train, swapped))
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(rows, tmp_path):
+    options = {
+        "n_folds": np.int64(4),
+        "n_subsets": np.uint8(2),
+        "confidence": np.float32(0.9),
+        "floor": np.float64(1e-4),
+    }
+    for seed in np.arange(2):
+        found = ridge(rows, seed=seed, random_counts=np.bool_(True), **options)
+        again = Run.load(found.save(tmp_path / str(seed)))
+        assert str(again) == str(found) and again.main.method.seed == int(seed)
+    few = ridge(rows, shots=np.array([5, 3]), draws=np.int64(4), labels_for=np.array([0.3]))
+    assert [shot.size.name for shot in few.shots] == ["3", "5"] or len(few.shots) == 2
+    assert Settings(shots=np.array([5, 3])) == Settings(shots=(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": 5}, "name must be text, got 5"),
+        ({"name": None}, "name must be text"),
+        ({"name": "\ud800"}, "no UTF-8 text can hold"),
+        ({"random_counts": 1}, "random_counts must be True or False, got 1"),
+        ({"midpoint": "no"}, "midpoint must be True or False"),
+        ({"overlap": "ignore"}, "overlap must be 'refuse' or 'warn'"),
+        ({"target_kind": "class"}, "target_kind must be 'auto', 'classes', 'numbers' or 'labels', got 'class'"),
+        ({"device": None}, "device must be text, such as 'auto', 'cpu' or 'cuda:1', got None"),
+        ({"shots": "5", "labels_for": 0.1}, "labels_for must be errors, such as"),
+        ({"shots": "5", "labels_for": ("a",)}, "an error of 'a'"),
+        ({"supervised_test": "nonsense"}, "give its training rows too, supervised="),
+        ({"metrics": None}, "metrics"),
+    ],
+)
+def test_what_no_record_could_hold_is_refused_before_a_fit(rows, options, said):
+    with pytest.raises(SslRiskError, match=said):
+        ridge(rows, **options)
+
+
+def test_a_device_of_torch_is_its_name(rows):
+    torch = pytest.importorskip("torch")
+    assert ridge(rows, device=torch.device("cpu")).estimates == ridge(rows).estimates
+
+
+def test_a_run_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ParameterError, match="no probe is named"):
+        evaluate("pixels:8", "digits", probes=(), store=tmp_path)
+    with pytest.raises(ResultError, match="without decomposition"):
+        Run(()).save(tmp_path / "run")
+
+
+def test_a_result_tells_itself_in_a_line_and_as_a_frame(rows):
+    found = ridge(rows, name="mine")
+    assert repr(found).startswith("<Decomposition of mine: ridge probe, strict protocol, aggregated risk 0.")
+    assert found.frame().equals(Run.of(found).frame())
+
+
+def test_compare_and_explain_say_what_they_take(rows, tmp_path):
+    found = ridge(rows)
+    folder = found.save(tmp_path / "a[1]")
+    ridge(rows, seed=3).save(tmp_path / "a1")
+    assert str(Run.load(folder)) == str(found)  # the name is no pattern that a1 matches
+    assert set(read_results(folder)["run"]) == {"a[1]"}
+    assert explain(str(folder)).result.estimates == found.estimates
+    with pytest.raises(ParameterError, match=r"is neither a run nor a decomposition; Run.load"):
+        compare([str(folder), found])
+    with pytest.raises(ParameterError, match="at least two results, got 1"):
+        compare(found)
+    other = ridge(rows, name="other")
+    assert compare(result for result in (found, other)).encoders == ("features", "other")
+
+
+def test_a_twin_of_arrays_beside_a_bank_whose_parts_are_mixed(rows, tmp_path):
+    x, y = np.concatenate([rows[0], rows[2]]), np.concatenate([rows[1], rows[3]])
+    np.savez(tmp_path / "f.npz", X=x, y=y)
+    bank = import_bank(tmp_path / "f.npz", tmp_path / "bank")
+    assert isinstance(bank, FeatureBank)
+    train, test = bank.rows("train"), bank.rows("test")
+    assert int(train[-1]) + 1 != len(train)
+    whole = decompose(bank, supervised=x, probe="ridge", n_threads=1)
+    apart = decompose(x[train], y[train], x[test], y[test], supervised=x[train], probe="ridge", n_threads=1,
+                      sample_ids=[bank.sample_ids()[i] for i in (*train, *test)])  # fmt: skip
+    assert whole.estimate("approx") == pytest.approx(apart.estimate("approx"), abs=1e-9)
+    with pytest.raises(ShapeError, match="expected 180: training and test rows of the bank are mixed"):
+        decompose(bank, supervised=x[train], probe="ridge")
+
+
+def test_values_at_odd_addresses_are_copied(rows, tmp_path):
+    x, y, x_test, y_test = rows
+    (tmp_path / "x").write_bytes(b"......" + x.tobytes())
+    odd = np.memmap(tmp_path / "x", np.float32, "r", offset=6, shape=x.shape)
+    assert ridge((odd, y, x_test, y_test)).estimates == ridge(rows).estimates

@@ -30,7 +30,11 @@ COLUMNS = ("world", "probe", "metric", *coverage.COLUMNS[4:])
 KEY = COLUMNS[:4]
 #: three classes that are a half, a third and a sixth as large as the first
 UNEQUAL = replace(WORLDS["gauss"], name="gauss_unequal", train=(750, 375, 250, 125), test=(200, 100, 67, 33))
-OWN_WORLDS = {w.name: w for w in (WORLDS["gauss"], UNEQUAL, *(WORLDS[n] for n in ("shift", "fifty", "groups_40_pure")))}
+#: a class of four test rows, which weighs as much as one of 200
+RARE = replace(WORLDS["gauss"], name="gauss_rare", train=(750, 375, 250, 125), test=(200, 100, 67, 4))
+OWN_WORLDS = {
+    w.name: w for w in (WORLDS["gauss"], UNEQUAL, RARE, *(WORLDS[n] for n in ("shift", "fifty", "groups_40_pure")))
+}
 Job = tuple[str, str, int, int, tuple[float, ...]]
 
 

@@ -71,6 +71,8 @@ _TEMPLATES = {
     "then too short (80 to 85 % instead of 95 % in simulation), and marked.",
     "separable": "A probe separates the training rows at the penalty's floor: with this many features "
     "usability is not identified, and neither is where it ends and probe generalization begins.",
+    "interpolated": "A probe predicts its own training rows next to exactly at the penalty's floor: with this many "
+    "features usability is not identified, and neither is where it ends and probe generalization begins.",
     "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "
     "is judged on: R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "

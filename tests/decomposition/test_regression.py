@@ -353,3 +353,25 @@ def test_squared_losses_are_in_units_of_the_training_variance():
     scorer = Squared(y, y.mean(0), y.var(0))
     np.testing.assert_allclose(scorer.losses(np.array([[2.0], [3.0]]), np.arange(2)), [1.0, 0.0])
     assert scorer.chance(np.arange(2)) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_a_probe_that_knows_its_rows_by_heart_has_no_largest_component(kind):
+    rng = np.random.default_rng(0)
+    x, noise = rng.standard_normal((100, 80)).astype(np.float32), rng.standard_normal((100, 2))
+    y = x[:, :2] + noise if kind == "numbers" else (x[:, :2] + noise > 0).astype(int)
+    wide = decompose(x[:60], y[:60], x[60:], y[60:], probe="ridge", target_kind=kind, n_threads=1)
+    assert wide.floor.separable and wide.bottleneck.probability is None
+    assert "interpolated" in {note.code for note in wide.notes} and "next to exactly" in str(wide)
+    narrow = decompose(x[:60, :5], y[:60], x[60:, :5], y[60:], probe="ridge", target_kind=kind, n_threads=1)
+    assert not narrow.floor.separable and narrow.bottleneck.probability is not None
+    assert "interpolated" not in {note.code for note in narrow.notes}
+
+
+def test_an_exact_linear_relation_is_no_interpolation():
+    """It errs as little on test rows."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 5)).astype(np.float32)
+    y = (x @ np.arange(5.0))[:, None] + 1e-3 * rng.standard_normal((300, 1))
+    found = decompose(x[:200], y[:200], x[200:], y[200:], probe="ridge", target_kind="numbers", n_threads=1)
+    assert found.estimate("risk_af") < 1e-3 and not found.floor.separable

@@ -427,3 +427,23 @@ def test_one_name_in_two_sources_is_two_encoders(planted):
     names = study_table(twice).frame["encoder"].to_list()
     assert len(set(names)) == 192 and names[0] == "e0 (mine)" and names[96] == "e0 (published)"
     assert study_table(planted).frame["encoder"][0] == "e0"
+
+
+def test_architecture_stands_in_for_a_missing_family():
+    """Dropout is used with ViTs only, which err 10 points more: nothing of that is dropout's."""
+    rng = np.random.default_rng(0)
+    architecture = rng.choice(["resnet50", "vit_small"], 120)
+    rows = pl.DataFrame(
+        {
+            "encoder": [f"e{i}" for i in range(120)],
+            "objective": rng.choice([f"o{i}" for i in range(12)], 120),
+            "architecture": architecture,
+            "dropout": (architecture == "vit_small") * rng.choice([0, 0.1], 120),
+            "agg_risk": 0.3 + 0.1 * (architecture == "vit_small") + 0.01 * rng.standard_normal(120),
+        }
+    )
+    by_family = rows.with_columns(family=pl.col("architecture").str.slice(0, 3))
+    for table in (rows, by_family, by_family.drop("architecture")):
+        studied = study_table(table, choices=[Choice("dropout", "linear")])
+        (effect,) = (e for e in linear_effects(studied) if e.choice == "dropout" and e.method == "linear/cluster")
+        assert effect.low < 0 < effect.high and abs(effect.effect) < 0.1, effect

@@ -242,7 +242,27 @@ def test_predictions_for_one_encoder():
     assert small.estimate == pytest.approx(given.estimate, abs=1e-3)
 
 
+def test_errors_between_two_known_points_are_not_certain():
+    """Between a measured point and all labels no encoder was measured; there the interval had no width."""
+    some = predict_errors([1_281_167, 900_000, 200_000, 60_000, 31_000, 30_000], measured=(30_000, 0.40), **MINE)
+    width = [p.high - p.low for p in some]
+    assert width[0] < 1e-12 and width[-1] < 1e-12  # known
+    assert all(w > 1e-4 for w in width[1:-1]) and width[4] < width[3] and width[1] < width[2]
+    assert all("n_labels" in p.outside for p in some[1:-1])
+
+
 def test_predictions_that_cannot_be_made():
+    with pytest.raises(
+        ParameterError, match=r"fewer labels than the 1,281,167 behind agg_risk: they do not say what 2,000,000"
+    ):
+        predict_errors([5_000, 2_000_000], **MINE)
+    for name, value, said in (
+        ("agg_risk", 27, "risks are fractions"),
+        ("probe_gen", 19, "components are fractions"),
+        ("z_dim", 0, "z_dim must be a whole number"),
+    ):
+        with pytest.raises(ParameterError, match=said):
+            predict_errors([5_000], **{**MINE, name: value})
     with pytest.raises(
         ParameterError, match=r"no law is made for an error that was measured at 100 of 1,281,167 labels"
     ):

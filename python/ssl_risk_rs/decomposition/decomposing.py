@@ -187,6 +187,8 @@ def decompose_task(
     if sizes.constant_twin_features:
         count, total = sizes.constant_twin_features, sizes.twin_features or 0
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
+    if task.targets is not None and judged.floor.separable:
+        notes.append(Note("interpolated"))
     if task.targets is None:
         notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
     shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report, solvers)

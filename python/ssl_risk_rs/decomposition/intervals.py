@@ -100,7 +100,7 @@ def quantify(
         marked = grade(
             groups=rows.fewest_groups(QUANTITIES[name]),
             df=df,
-            deciding=_deciding(rows, name),
+            deciding=min(_deciding(rows, name), _heavy(rows, name)),
             factor=factor,
             crowded=in_sample and not set(crowded).isdisjoint(QUANTITIES[name].weights),
         )
@@ -185,6 +185,12 @@ def _interval(
     if marked is Grade.NONE:
         low = high = math.nan
     return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, marked)
+
+
+def _heavy(rows: RowScores, name: str) -> float:
+    """Rows (groups) that could decide a class-balanced quantity by what they weigh."""
+    used = {QUANTITIES[risk].rows for risk in QUANTITIES[name].weights}
+    return min((units for of, units in rows.heavy_units.items() if of in used), default=math.inf)
 
 
 def _as_many(weights: np.ndarray) -> float:

@@ -39,6 +39,8 @@ __all__ = ["predict_targets"]
 
 #: bytes of a block of rows in float64
 BLOCK_BYTES = 64_000_000
+#: loss of the floor probe on its own rows, as a share of that on test rows, at which it has only learnt them by heart
+INTERPOLATED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
             risk_above=float(of_train[1].loss.mean()),
             sup_above=np.nan if of_twin is None else float(of_twin[0].loss.mean()),
             on_test=float(floor_on_test.loss.mean()),
+            separable=float(of_train[2].loss.mean()) <= INTERPOLATED * float(floor_on_test.loss.mean()),
         ),
         (*ridge.fits, *of_twin_fits),
         tuple(notes),

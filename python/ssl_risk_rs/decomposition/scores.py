@@ -16,6 +16,8 @@ __all__ = ["RowScores", "class_shares", "common_groups", "guard", "spans_classes
 
 #: share of a set's variance that one group may have before it is said
 ONE_GROUP_SHARE = 0.25
+#: units that could decide a class-balanced risk, below which those that do not differ prove nothing
+FEW_HEAVY = 30
 
 
 class RowScores:
@@ -57,6 +59,9 @@ class RowScores:
         self.groups_train = None if groups is None else len(np.unique(groups))
         self._scores(spans, corrected, counts)
         self._covariance(k)
+        #: by the rows that a risk is judged on: units that could decide it by what they weigh
+        self.heavy_units = self._heavy_units() if metric.mean == "classes" else dict[str, float]()
+        self._raise_where_few_decide()
         self.notes = self._notes(counts)
 
     def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> None:
@@ -149,6 +154,33 @@ class RowScores:
         )
         if j.held_out_floor is not None:
             phi[:, self.names.index("risk_ah")] = self.weight * units.centred(self.e_floor, self.weight)
+
+    def _heavy_units(self) -> dict[str, float]:
+        """(Σ w²)²/Σ w⁴ over the units' weights w: few, where a class of few rows weighs as much as the others."""
+        held = self.judged.in_subset
+        sets = {
+            "train": (("subset", self.train_weight[held]), ("rest", self.train_weight[~held])),
+            "subset": (("subset", self.weight),),
+            "test": (("test", self.test_weight),),
+        }
+        self.squares = {
+            rows: np.concatenate([self.sets[name].summed(w[:, None])[:, 0] ** 2 for name, w in parts])
+            for rows, parts in sets.items()
+        }
+        return {rows: float(w2.sum() ** 2 / (w2**2).sum()) for rows, w2 in self.squares.items()}
+
+    def _raise_where_few_decide(self) -> None:
+        """Raise a variance to p (1 − p) Σ w², that of units which err alike, where few of them decide: they may all be
+        right, or all wrong, by chance, and then they show no variance. Risks on the same rows are raised together, so
+        that their difference is not."""
+        there = np.sum(list(self.covariance.values()), axis=0)
+        for of, units in self.heavy_units.items():
+            if units >= FEW_HEAVY:
+                continue
+            on_these = np.array([QUANTITIES[name].rows == of for name in self.names])
+            least = self.risks * (1 - self.risks) * self.squares[of].sum()
+            roots = np.where(on_these, np.sqrt(np.maximum(0.0, least - np.diag(there))), 0.0)
+            self.covariance["rest" if of == "train" else of] += np.outer(roots, roots)
 
     def degrees(self, name: str, weights: np.ndarray) -> float:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""

@@ -90,6 +90,7 @@ def verdict_sentences(found: Explanation) -> list[str]:
         Verdict.COLLAPSED: _collapsed,
         Verdict.AT_CHANCE: _at_chance,
         Verdict.NOTHING_BEYOND_CONTROL: _nothing_beyond_control,
+        Verdict.CONTROL_NOT_EXCLUDED: _control_not_excluded,
         Verdict.UNTRAINED: _untrained,
         Verdict.NOT_IDENTIFIED: _not_identified,
         Verdict.ARCHITECTURE: _architecture,
@@ -172,15 +173,26 @@ def _at_chance(found: Explanation) -> list[str]:
 def _nothing_beyond_control(found: Explanation) -> list[str]:
     d = found.control("agg_risk")
     assert d is not None  # the verdict rests on it
-    control = found.provenance.control or "the control encoder"
-    beyond = "the pixels" if control.startswith("pixels") else "what random weights give"
     how = "nothing" if d.high >= 0 else "hardly anything"
     return [
-        f"The representation carries {how} beyond {beyond} that this probe can use.",
+        f"The representation carries {how} beyond {_given_for_nothing(found)} that this probe can use.",
         f"{_beside_control(found)} Guessing errs on {_percent(found.result.sizes.chance)}.",
         "Components do not say what to change here: an encoder that was never trained shows the same ones, and more "
         "labels would serve the control as well.",
     ]
+
+
+def _control_not_excluded(found: Explanation) -> list[str]:
+    return [
+        f"These rows are too few to tell whether the representation carries more than {_given_for_nothing(found)}.",
+        f"{_beside_control(found)} Guessing errs on {_percent(found.result.sizes.chance)}.",
+        "Judge it on more test rows. Until then its components may be those of an encoder that was never trained.",
+    ]
+
+
+def _given_for_nothing(found: Explanation) -> str:
+    """What a control has."""
+    return "the pixels" if (found.provenance.control or "").startswith("pixels") else "what random weights give"
 
 
 def _untrained(found: Explanation) -> list[str]:

@@ -37,6 +37,8 @@ class Verdict(str, Enum):
     AT_CHANCE = "at_chance"
     #: an encoder that was never trained does as well, or nearly
     NOTHING_BEYOND_CONTROL = "nothing_beyond_control"
+    #: it does worse in these rows, and that may be chance
+    CONTROL_NOT_EXCLUDED = "control_not_excluded"
     #: the weights are random, as the encoder's name says
     UNTRAINED = "untrained"
     #: a probe separates the training rows: usability and probe generalization are not told apart

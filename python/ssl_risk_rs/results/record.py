@@ -145,7 +145,8 @@ class Floor:
     ----------
     risk_above : R_AF one decade above the floor (NaN where there is no floor)
     on_test : error of the floor probe on the test rows, H; its ratio to R_AF says how optimistic R_AF is
-    separable : the floor probe makes no error on its own rows
+    separable : the floor probe makes no error on its own rows; of numbers and labels, its loss there is next to nothing
+        beside that on test rows
     """
 
     risk_above: float = math.nan

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ssl_risk_rs._files import publish
-from ssl_risk_rs._limits import check_confidence
+from ssl_risk_rs._limits import MOST_ROWS, check_confidence, check_whole
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.labels import LabelPoints
 
@@ -105,7 +105,9 @@ class LogitLaw:
         same, and one more counts as infinitely far off, as in conformal prediction.
         """
         centre = self._logits(points, measured)
-        reach = self._scale(_distance(points)) * self.quantile(confidence)
+        scale = self._scale(_distance(points))
+        with np.errstate(invalid="ignore"):  # an error that is known is so however wide intervals are elsewhere
+            reach = np.where(scale > 0, scale * self.quantile(confidence), 0.0)
         return _expit(centre - reach), _expit(centre + reach)
 
     def predictions(
@@ -147,14 +149,21 @@ class LogitLaw:
         return None if self.measured is None else math.log(self.n_full / self.measured)
 
     def _scale(self, along: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """The scale between knots: 0 where the error is known, beyond the last knot growing as from 0 to it."""
+        """The scale between knots: 0 where the error is known, beyond the last knot growing as from 0 to it. Between a
+        measured point M and all labels, where no knot lies between, it is as the law's own terms are, L (M − L), from
+        the first knot beyond M on."""
         known = [(0.0, 0.0)]
         if (measured := self.measured_distance) is not None:
             known.append((measured, 0.0))
         corners = sorted([*known, *zip(self.knots, self.scales, strict=True)])
         xs, ys = np.array([x for x, _ in corners]), np.array([y for _, y in corners])
         last, top = xs[-1], max(ys[-1], float(np.max(ys)) if self.measured is not None else 0.0)
-        return np.asarray(np.where(along > last, top * along / last, np.interp(along, xs, ys)))
+        scale = np.where(along > last, top * along / last, np.interp(along, xs, ys))
+        if measured is not None and min(self.knots) > measured:
+            x, y = min(zip(self.knots, self.scales, strict=True))
+            between = (along > 0) & (along < measured)
+            scale = np.where(between, y * along * (measured - along) / (x * (x - measured)), scale)
+        return np.asarray(scale)
 
 
 def _inputs(points: LabelPoints, measured: Float64[np.ndarray, " n"] | None) -> Float64[np.ndarray, "n k"]:
@@ -309,10 +318,23 @@ def predict_errors(
 
     Raises
     ------
-    ParameterError if no law is made for the measured point, or a number of labels is not positive.
+    ParameterError if no law is made for the measured point, for a number of labels that is not positive or above
+    `n_full`, risks that are no fractions, a dimension below 1.
     """
     if not all(0 < n < math.inf for n in n_labels):
         raise ParameterError(f"a number of labels is positive and finite; there are {list(n_labels)}")
+    if beyond := [n for n in n_labels if n > n_full]:
+        raise ParameterError(
+            f"the laws are of fewer labels than the {n_full:,} behind agg_risk: they do not say what {beyond[0]:,.0f} "
+            "would bring"
+        )
+    for name, value in (("agg_risk", agg_risk), ("risk_af", risk_af)):
+        if not 0 <= value <= 1:
+            raise ParameterError(f"{name} is {value:g}; risks are fractions, from 0 to 1")
+    for name, value in (("probe_gen", probe_gen), ("enc_gen", enc_gen)):
+        if not -1 <= value <= 1:
+            raise ParameterError(f"{name} is {value:g}; components are fractions, from -1 to 1")
+    check_whole("z_dim", z_dim, 1, MOST_ROWS)
     every = tuple(laws) or imagenet_laws()
     law = _law_for(every, n_full, measured)
     count = len(n_labels)

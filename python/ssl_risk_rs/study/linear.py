@@ -65,15 +65,20 @@ class NoModel:
     groups: int
 
 
+#: what tells the same, and more, where a table lacks a confounder
+_STAND_INS = {"ssl_mode": "objective", "family": "architecture"}
+
+
 def confounders_of(
     choice: Choice, available: Sequence[str], named: Sequence[Choice] | None = None
 ) -> tuple[Choice, ...]:
     """The confounders of a choice: those of the authors that the table has, or the named ones, less what it replaces.
 
-    Where a table has no `ssl_mode`, `objective` takes its place. A second source of rows is a confounder too.
+    Where a table has no `ssl_mode`, `objective` takes its place, and `architecture` that of a missing `family`. A
+    second source of rows is a confounder too.
     """
     if named is None:
-        names = ["objective" if name == "ssl_mode" and "ssl_mode" not in available else name for name in CONFOUNDERS]
+        names = [name if name in available else _STAND_INS.get(name, name) for name in CONFOUNDERS]
         found = [c for name in (*names, "source") if name in available and (c := choice_of(name)) is not None]
     else:
         found = list(named)

@@ -472,6 +472,12 @@ class LogisticProbe(_Probe):
     n_passes_ : float
         Passes over the rows.
 
+    Notes
+    -----
+    `gap_` and `tol` are shares of F. A penalty so strong that F stays near ln k, its value without weights, leaves them
+    little to tell: at α = 100 on standardized features of ten classes a fit to 1e-4 predicts a fifth of the rows
+    otherwise than one to 1e-9. Lower `tol` there.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris

@@ -262,21 +262,21 @@ class BankWriter:
     def committed(self) -> int:
         """Rows committed in this part."""
 
-    def append(self, rows: NDArray[np.uint64], features: NDArray[np.float16 | np.float32]) -> None:
+    def append(self, rows: NDArray[np.uint64 | np.int64], features: NDArray[np.float16 | np.float32]) -> None:
         """Commit a block: on disk when it returns.
 
         Waits for the disk twice: give it a few MB at a time.
 
         Parameters
         ----------
-        rows : uint64 array of shape (m,)
+        rows : uint64 or int64 array of shape (m,)
             Row of the bank for each line of `features`.
         features : float16 or float32 array of shape (m, n_features)
             Rounded to the bank's dtype.
 
         Raises
         ------
-        ShapeError; ParameterError for NaN, infinity, more than float16 holds (naming the row), a row beyond
+        ShapeError; ParameterError for NaN, infinity, more than float16 holds (naming the row), a row below 0 or beyond
         the bank, or one that is there already; OSError, after which the part must be opened again. Nothing of the
         block counts after these.
         BankError in another process, where nothing is written; and if the block's line is in the journal but the

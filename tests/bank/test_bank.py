@@ -411,3 +411,19 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, ending):
     for call in (FeatureBank.open, FeatureBank.verify_path):
         with pytest.raises(BankError, match=rf"{re.escape(name)}.*cannot be read: Too many levels of symbolic links"):
             call(path)
+
+
+def test_rows_are_counted_as_numpy_does(tmp_path):
+    bank = create(tmp_path / "bank", 4, 3)
+    with bank.writer("p") as writer:
+        writer.append(np.arange(2), features_of([0, 1], 3))
+        for wrong, said in ((np.array([-1]), "row -1 is negative"), (np.array([0.5]), "uint64 or int64 array")):
+            with pytest.raises(ParameterError, match=said):
+                writer.append(wrong, features_of([2], 3))
+        writer.append(np.arange(2, 4), features_of([2, 3], 3))
+    assert bank.complete and np.array_equal(bank.read(np.arange(4)), features_of(np.arange(4), 3))
+
+
+def test_samples_of_pandas_are_refused_in_words(tmp_path):
+    with pytest.raises(ParameterError, match=r"must be a polars frame, got list: polars\.from_pandas makes one"):
+        FeatureBank.create(tmp_path / "bank", {}, [], n_features=3, dtype="float32")

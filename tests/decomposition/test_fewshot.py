@@ -15,7 +15,8 @@ from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, plan_draws
 from ssl_risk_rs.decomposition.fewshot import AUTO_SHOTS
 from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, predict
-from ssl_risk_rs.decomposition.shotfits import Shot, _axes, _Plain, _Rotated, fold_rows
+from ssl_risk_rs.decomposition.shotfits import Shot, _Plain, _Rotated, fold_rows
+from ssl_risk_rs.probes.span import axes_of
 from ssl_risk_rs.results import Run, ShotSize
 from ssl_risk_rs.results.fewshot import DISJOINT, Overlap, parse_shots
 from ssl_risk_rs.results.frames import draws_frame
@@ -708,7 +709,7 @@ def test_the_axes_of_a_span_are_orthonormal_span_all_rows_and_diagonalize_what_v
     if case == "constant":
         z = np.zeros_like(z)
     z -= z.mean(0)
-    axes = _axes(z @ z.T, labels)
+    axes = axes_of(z @ z.T, labels)
     basis = z.T @ axes
     if case == "constant":
         assert axes.shape == (len(labels), 1) and not basis.any()

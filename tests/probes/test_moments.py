@@ -12,7 +12,7 @@ import pytest
 import ssl_risk_rs
 from safetensors.numpy import load_file
 from sklearn.linear_model import Ridge
-from ssl_risk_rs import BankError, Moments, ParameterError, ShapeError, choose_shift
+from ssl_risk_rs import BankError, Moments, ParameterError, ShapeError, choose_shift, stats
 
 FOLDS = 4
 
@@ -416,3 +416,13 @@ def test_what_is_no_whole_number_is_named(arguments, error, says):
     x = np.zeros((60, 5), np.float32)
     with pytest.raises(error, match=says):
         Moments(5, 3).update(x, *arguments)
+
+
+def test_more_features_than_memory_holds_are_an_error():
+    """Not the end of the process, and with it of a notebook."""
+    for call in (
+        lambda: Moments(10**7, 2),
+        lambda: stats(np.zeros((4, 10**7), np.float16)),
+    ):
+        with pytest.raises(ParameterError, match="GB, more than there is here: leave features out"):
+            call()

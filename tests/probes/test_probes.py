@@ -865,3 +865,34 @@ def test_a_fit_that_fails_leaves_no_probe(probe):
 def test_a_tolerance_that_is_none_is_refused(tol):
     with pytest.raises(ParameterError, match="tol must be positive and finite"):
         LogisticProbe(tol=tol).fit(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
+def test_few_rows_of_many_features_are_fitted_in_their_span(scaling):
+    """The objective is that of the features: against the solver on them, on float64 weights, and for equal rows."""
+    rng = np.random.default_rng(0)
+    n, d, k = 60, 300, 3
+    y = np.arange(n) % k
+    x = (2 * np.eye(k, d)[y] + rng.standard_normal((n, d)) * rng.uniform(0.2, 3, d) + 5).astype(np.float32)
+    x[:, 7] = 1.5  # constant
+    x[1] = x[0]
+    probe = LogisticProbe(1e-2, scaling=scaling, tol=1e-6, n_threads=1).fit(x, y)
+    assert probe.converged_ and probe.n_constant_features_ == 1 and probe.coef_.shape == (k, d)
+    rows = np.arange(n, dtype=np.uint32)
+    moments = _core.Moments(d, k, shift=_core.choose_shift(x, rows))
+    moments.update(x, y.astype(np.uint32))
+    fit = _core.fit_logistic(x, rows, y.astype(np.uint32), moments.design(scaling=scaling), 1e-2, tol=1e-6)
+    assert probe.objective_ == pytest.approx(fit.objective, rel=2e-5)
+    assert np.allclose(probe.decision_function(x), fit.probe.scores(x, rows), atol=2e-2)
+    new = (2 * np.eye(k, d)[y] + rng.standard_normal((n, d)) + 5).astype(np.float32)
+    assert np.mean(probe.predict(new) != fit.probe.scores(new, rows).argmax(1)) < 0.05
+    plain = log_softmax(x.astype(np.float64) @ probe.coef_.T + probe.intercept_, axis=1)
+    assert np.allclose(probe.predict_log_proba(x), plain, atol=1e-3)
+
+
+def test_more_features_than_a_square_of_them_fits_in_memory():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 60_000)).astype(np.float32), np.arange(20) % 2  # 60,000² in float64 are 29 GB
+    assert LogisticProbe(1.0, scaling="standardize").fit(x, y).score(x, y) == 1.0
+    with pytest.raises(ParameterError, match=r"NaN"):
+        LogisticProbe(1.0).fit(np.where(x > 4, np.nan, x), y)

@@ -6,7 +6,6 @@ Penalties are those of the scaled features: rotation leaves ‖W‖ as it is.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,8 @@ from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
 from ssl_risk_rs.decomposition.tuning import FoldPath, Leaves, PenaltyPath, as_penalty, best_of, nearest, tune
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.span import RowSpan
 from ssl_risk_rs.results.record import FitRecord, Method, Penalty
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 __all__ = ["ALPHAS", "STRONGEST", "UNTUNED", "DrawFit", "Shot", "fit_shot", "fold_rows"]
 
@@ -30,8 +27,6 @@ ALPHAS, STRONGEST = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4), 100.0
 UNTUNED = 1.0
 #: how many folds a draw may have; of those that use as many of its rows, the number next to five
 FOLDS, USUAL = (3, 4, 5, 6, 7), 5
-#: squared lengths along an axis, summed over the rows, below this share of the longest row's square are rounding
-_RANK = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +201,7 @@ class _Rotated:
 
 
 class _Span:
-    """Some rows of a draw in coordinates of the space that they span: Z Zᵀ A, where Zᵀ A is an orthonormal basis of it.
-
-    Z (n, d) are the scaled features less their mean; other rows are projected on the same basis.
-    """
+    """Fits to some rows of a draw in the space that they span."""
 
     def __init__(
         self,
@@ -222,15 +214,13 @@ class _Span:
         method: Method,
         report: Report,
     ) -> None:
-        self.scaled = _core.feature_scaling(shot.x, own.astype(np.uint32), scaling=scaling)
-        unit = self.scaled.mean_variance
+        scaled = _core.feature_scaling(shot.x, own.astype(np.uint32), scaling=scaling)
+        unit = scaled.mean_variance
         self.unit = unit if np.isfinite(unit) and unit > 0 else 1.0
-        self.z = self._coordinates(wide[own])  # (n, d)
-        gram = self.z @ self.z.T
-        self.axes = _axes(gram, shot.labels[own])  # (n, r)
-        coordinates = gram @ self.axes  # (n, r)
-        if len(held):  # (h, d) @ (d, n) @ (n, r)
-            coordinates = np.concatenate([coordinates, self._coordinates(wide[held]) @ self.z.T @ self.axes])
+        self.rows_span = RowSpan(scaled, wide[own], shot.labels[own])
+        coordinates = self.rows_span.coordinates
+        if len(held):
+            coordinates = np.concatenate([coordinates, self.rows_span.project(wide[held])])
         labels = np.concatenate([shot.labels[own], shot.labels[held]])
         features = Features.of_arrays(np.ascontiguousarray(coordinates, dtype=np.float32))
         self.fitter = Fitter(features, labels, n_classes, method, report)
@@ -238,67 +228,13 @@ class _Span:
         self.held = np.arange(len(own), len(labels), dtype=np.uint32)
         self.design = self.fitter.moments(self.rows).design(scaling="none", n_threads=method.n_threads)
 
-    def _coordinates(self, x: np.ndarray) -> np.ndarray:
-        """Scaled features less their mean, in place, float64 (n, d)."""
-        x -= self.scaled.mean
-        x *= self.scaled.scale
-        return x
-
     def fit(self, role: str, alpha: float, start: Start | None, *, judged: bool) -> Fitted:
         """A probe in these coordinates; α in units of the mean variance of the scaled features."""
         return self.fitter.fit(role, self.design, self.rows, alpha * self.unit, start, judged=judged, absolute=True)
 
     def back(self, probe: "_core.LinearProbe") -> "_core.LinearProbe":
         """The same probe on raw features."""
-        coef, intercept = probe.raw()
-        weights = coef @ self.axes.T @ self.z  # (k, r) @ (r, n) @ (n, d), scaled coordinates
-        shift, scale = self.scaled.shift, self.scaled.scale
-        return _core.LinearProbe(weights, intercept - weights @ self.scaled.offset, shift, scale)
-
-
-def _axes(gram: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """A (n, r), float64, from the Gram matrix Z Zᵀ (n, n) of centred rows: Zᵀ A is an orthonormal basis of their span,
-    along which the covariance within classes is diagonal, as the logistic solver's metric wants it.
-
-    First the directions within classes, from the Gram matrix of n − k contrasts of rows of one class; then those of the
-    class means that lie beyond, where nothing varies within classes. Two small eigendecompositions: n − k and k rows.
-    """
-    within, between = _contrasts(labels)
-    least = _RANK * max(float(np.einsum("ii->i", gram).max()), np.finfo(float).tiny)
-    a = within.T @ _roots(within @ gram @ within.T, least)
-    beyond = between.T - a @ (a.T @ (gram @ between.T))
-    a = np.concatenate([a, beyond @ _roots(beyond.T @ gram @ beyond, least)], 1)
-    if not a.shape[1]:  # all features are constant
-        a = np.full((len(gram), 1), 1.0)
-    return np.asarray(a)
-
-
-def _contrasts(labels: np.ndarray) -> "tuple[csr_array, np.ndarray]":
-    """Orthonormal rows: sums over rows of one class that are 0 for equal rows (n − k, n), and class means (k, n)."""
-    from scipy.sparse import csr_array
-
-    classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    between = (class_of.ravel() == np.arange(len(classes))[:, None]) / np.sqrt(counts)[:, None]
-    order = np.argsort(class_of.ravel(), kind="stable")
-    # a row less the mean of those before it, for each but the first of a class
-    before = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    at = np.flatnonzero(before)
-    i = before[at]
-    columns = np.concatenate([order[j - n : j + 1] for j, n in zip(at.tolist(), i.tolist(), strict=True)] or [at])
-    size = 1 / np.sqrt(i * (i + 1.0))
-    ends = np.cumsum(i + 1)
-    values = np.repeat(-size, i + 1)
-    values[ends - 1] = i * size
-    return csr_array((values, columns, np.concatenate([[0], ends])), (len(at), len(labels))), between
-
-
-def _roots(gram: np.ndarray, least: float) -> np.ndarray:
-    """V Λ^(−1/2) (m, r) of a Gram matrix V Λ Vᵀ, without eigenvalues of `least` or below."""
-    if not len(gram):
-        return np.zeros((0, 0))
-    values, vectors = np.linalg.eigh(gram)
-    kept = values > least
-    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+        return self.rows_span.on_features(probe)
 
 
 class _SpanPath:

@@ -35,6 +35,7 @@ from ssl_risk_rs.probes.devices import choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
 from ssl_risk_rs.probes.features import as_float_rows
 from ssl_risk_rs.probes.solver import Goal, Precision, Solver
+from ssl_risk_rs.probes.span import RowSpan
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
 
@@ -474,6 +475,8 @@ class LogisticProbe(_Probe):
 
     Notes
     -----
+    Fewer rows than features are fitted in the space that they span, to which the probe belongs in any case.
+
     `gap_` and `tol` are shares of F. A penalty so strong that F stays near ln k, its value without weights, leaves them
     little to tell: at α = 100 on standardized features of ten classes a fit to 1e-4 predicts a fifth of the rows
     otherwise than one to 1e-9. Lower `tol` there.
@@ -524,13 +527,15 @@ class LogisticProbe(_Probe):
         alpha, tol = _positive(self.alpha, "alpha"), _positive(self.tol, "tol")
         check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         features, rows, labels = self._prepare(X, y)
-        # but for the variances to standardize with, products of features only shape the solver's steps
-        precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
-        solver = self._open(features)
-        moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
-        design = moments.design(scaling=self.scaling, n_threads=self.n_threads)
-        fit = solver.fit_logistic(rows, labels, design, alpha, Goal(tol, int(self.max_passes)))
-        self._keep(fit.probe)
+        goal = Goal(tol, int(self.max_passes))
+        if len(features) < features.shape[1]:
+            scaled = _core.feature_scaling(features, rows, scaling=self.scaling)
+            span = RowSpan(scaled, features.astype(np.float64), labels)
+            fit = self._fit(np.ascontiguousarray(span.coordinates, np.float32), rows, labels, alpha, goal, "none")
+            self._keep(span.on_features(fit.probe))
+        else:
+            fit = self._fit(features, rows, labels, alpha, goal, self.scaling)
+            self._keep(fit.probe)
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop
         self.converged_, self.n_passes_ = fit.converged, fit.passes
         if not fit.converged:
@@ -541,6 +546,16 @@ class LogisticProbe(_Probe):
                 stacklevel=2,
             )
         return self
+
+    def _fit(
+        self, X: Features, rows: Indices, labels: Indices, alpha: float, goal: Goal, scaling: Scaling
+    ) -> "_core.LogisticFit":
+        # but for the variances to standardize with, products of features only shape the solver's steps
+        precision: Precision = "auto" if scaling == "standardize" else "bfloat16"
+        solver = self._open(X)
+        moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
+        design = moments.design(scaling=scaling, n_threads=self.n_threads)
+        return solver.fit_logistic(rows, labels, design, alpha, goal)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities of the classes, softmax of their scores.

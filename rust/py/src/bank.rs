@@ -238,15 +238,8 @@ impl PyBankWriter {
         self.with(py, |writer| Ok(writer.committed()))
     }
 
-    fn append(
-        &self,
-        py: Python<'_>,
-        rows: PyReadonlyArray1<'_, u64>,
-        features: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let rows = rows.as_array();
-        let rows = rows.as_standard_layout();
-        let rows = rows.as_slice().expect("standard layout");
+    fn append(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, features: &Bound<'_, PyAny>) -> PyResult<()> {
+        let rows = &row_numbers(rows)?;
         if let Ok(features) = features.extract::<PyReadonlyArray2<'_, f32>>() {
             self.append_values(py, rows, &features, |v| Values::F32(v))
         } else if let Ok(features) = features.extract::<PyReadonlyArray2<'_, f16>>() {
@@ -302,6 +295,21 @@ impl PyBankWriter {
         let features = features.as_slice().expect("standard layout");
         self.with(py, |writer| writer.append(rows, values(features)))
     }
+}
+
+/// Row numbers as they are stored: uint64, or int64, as numpy counts.
+fn row_numbers(rows: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+    if let Ok(rows) = rows.extract::<PyReadonlyArray1<'_, u64>>() {
+        return Ok(rows.as_array().to_vec());
+    }
+    let Ok(rows) = rows.extract::<PyReadonlyArray1<'_, i64>>() else {
+        return Err(ParameterError::new_err("rows must be a uint64 or int64 array of shape (m,)"));
+    };
+    let numbers = rows.as_array();
+    numbers
+        .iter()
+        .map(|&row| u64::try_from(row).map_err(|_| ParameterError::new_err(format!("row {row} is negative"))))
+        .collect()
 }
 
 /// Add the classes of this file to the module.

@@ -65,7 +65,8 @@ impl Moments {
     /// No rows yet.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are no classes, features or cells, or the shift is not finite.
+    /// [`Error::Parameter`] if there are no classes, features or cells, the shift is not finite, or sums of so many features
+    /// are beyond what memory can be had.
     pub fn new(n_classes: usize, n_cells: usize, shift: Vec<f32>) -> Result<Self> {
         let d = shift.len();
         if d == 0 || n_classes == 0 || n_cells == 0 {
@@ -76,6 +77,7 @@ impl Moments {
         if let Some(j) = shift.iter().position(|c| !c.is_finite()) {
             return Err(Error::Parameter(format!("shift of feature {j} is {}; it must be finite", shift[j])));
         }
+        check_room(d, n_cells)?;
         let cells = vec![Cell::new(d, n_classes); n_cells];
         Ok(Self { n_features: d, n_classes, shift, wanted: None, sums: Sums::Float64, cells })
     }
@@ -272,6 +274,26 @@ impl Moments {
     }
 }
 
+/// Complain where half a covariance for each cell, and a whole one, are more than can be had: an allocation that fails would
+/// end the process.
+fn check_room(d: usize, n_cells: usize) -> Result<()> {
+    let values = d.checked_mul(d).and_then(|square| square.checked_mul(n_cells / 2 + 1));
+    let had = values.is_some_and(|values| {
+        let mut probe = Vec::<f64>::new();
+        let had = probe.try_reserve_exact(values).is_ok();
+        std::hint::black_box(&probe); // an allocation that nobody looks at might be left out
+        had
+    });
+    if had {
+        return Ok(());
+    }
+    let gigabytes = 8e-9 * (d as f64).powi(2) * (n_cells / 2 + 1) as f64;
+    Err(Error::Parameter(format!(
+        "products of {d} features with each other take {gigabytes:.0} GB, more than there is here: leave features out, pool or \
+         project them"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +376,15 @@ mod tests {
         rest.subtract(&all).unwrap();
         assert_eq!(rest, all);
         assert!(rest.subtract(&all).is_ok() && rest.subtract(&all).is_err());
+    }
+
+    #[test]
+    fn more_features_than_memory_holds_are_an_error() {
+        for d in [1 << 24, 1 << 31] {
+            let error = check_room(d, 8).unwrap_err().to_string();
+            assert!(error.contains("GB, more than there is here"), "{error}");
+        }
+        check_room(2048, 8).unwrap();
     }
 
     #[test]

@@ -119,7 +119,9 @@ def test_compare_and_explain_say_what_they_take(rows, tmp_path):
     ridge(rows, seed=3).save(tmp_path / "a1")
     assert str(Run.load(folder)) == str(found)  # the name is no pattern that a1 matches
     assert set(read_results(folder)["run"]) == {"a[1]"}
-    assert explain(str(folder)).result.estimates == found.estimates
+    assert explain(str(folder)).result.estimates == explain(folder).result.estimates == found.estimates
+    with pytest.raises(ParameterError, match=r"is no path; save it first: explain\(result\.save\(folder\)\)"):
+        explain([found])
     with pytest.raises(ParameterError, match=r"is neither a run nor a decomposition; Run.load"):
         compare([str(folder), found])
     with pytest.raises(ParameterError, match="at least two results, got 1"):

@@ -1,5 +1,6 @@
 """Run folders, banks and feature files → an explanation: what the error is made of, for whom, and beside what."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class _Target:
 
 
 def explain(
-    targets: str | Sequence[str],
+    targets: "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]",
     *,
     probes: str | Sequence[str] = ("logistic",),
     probe: str | None = None,
@@ -85,7 +86,11 @@ def explain(
     ParameterError for no target, one named twice, or layers of several encoders; NotComparableError for layers that
     were judged on other rows; those of `decompose_features`.
     """
-    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    targets = (targets,) if isinstance(targets, (str, os.PathLike)) else tuple(targets)
+    for target in targets:
+        if not isinstance(target, (str, os.PathLike)):
+            raise ParameterError(f"{target!r} is no path; save it first: explain(result.save(folder))")
+    targets = tuple(os.fspath(target) for target in targets)
     probes = (probes,) if isinstance(probes, str) else tuple(probes)
     if not targets:
         raise ParameterError("name a run folder, a feature bank or a feature file to explain")

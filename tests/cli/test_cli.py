@@ -26,7 +26,7 @@ from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
-from ssl_risk_rs.cli._options import print_rows
+from ssl_risk_rs.cli._printing import print_rows
 from ssl_risk_rs.decomposition import Settings
 from ssl_risk_rs.decomposition.decomposing import check_plan
 from ssl_risk_rs.decomposition.task import task_of_rows

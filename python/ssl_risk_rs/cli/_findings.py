@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.workflow.doctor import Finding
 
 __all__ = ["finish", "print_findings"]
@@ -36,7 +36,7 @@ def print_findings(findings: Iterable[Finding], form: str) -> list[Finding]:
         rows = [
             {**row, **{key: json.dumps(row[key], ensure_ascii=False) for key in ("values", "examples")}} for row in rows
         ]
-    opt.print_rows(rows, form)
+    printing.print_rows(rows, form)
     return done
 
 
@@ -47,7 +47,7 @@ def finish(findings: Iterable[Finding]) -> None:
 
 
 def _print(finding: Finding) -> None:
-    width = max(opt.width() or WIDTH, 40)
+    width = max(printing.width() or WIDTH, 40)
     head = f"{finding.status:5}  {finding.check:13}  "
     indent = " " * len(head)
 
@@ -55,7 +55,7 @@ def _print(finding: Finding) -> None:
         lines = textwrap.wrap(
             text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
-        opt.show("\n".join(lines) or first.rstrip())
+        printing.show("\n".join(lines) or first.rstrip())
 
     wrap(finding.found, head)
     if finding.do:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
     from ssl_risk_rs.extraction.forecast import Forecast
@@ -16,15 +16,15 @@ def print_forecasts(forecasts: "Sequence[Forecast]", form: str, *, fits: bool = 
     """A line for each bank on stdout, what was timed on stderr. `fits`: fits would follow."""
     for timed in {(entry.encoder, entry.timed): entry for entry in forecasts if entry.timed}.values():
         corrupt = f", {timed.corrupt} of them cannot be decoded" if timed.corrupt else ""
-        opt.say(
+        printing.say(
             f"{timed.encoder}: {timed.timed:,} images were timed on {timed.device} in batches of {timed.batch_size}"
             f"{corrupt}; the others wait for: {timed.bottleneck}."
         )
-    opt.say(f"Nothing was written. The time for start-up{' and fits' if fits else ''} comes on top.")
+    printing.say(f"Nothing was written. The time for start-up{' and fits' if fits else ''} comes on top.")
     if form != "table":
-        opt.print_rows([asdict(entry) for entry in forecasts], form)
+        printing.print_rows([asdict(entry) for entry in forecasts], form)
         return
-    opt.print_rows(
+    printing.print_rows(
         [
             {
                 "encoder": entry.encoder,

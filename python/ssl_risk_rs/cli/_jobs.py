@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._results import Asked, Ending
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def evaluate_and_print(
 
     ending.check()
     with EventDisplay() as report:
-        done, failure = answer(model, data, question, store=store, data_named=data_named, say=opt.say, report=report)
+        done, failure = answer(
+            model, data, question, store=store, data_named=data_named, say=printing.say, report=report
+        )
     ending.finish(done, failure)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._results import Ending
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run_checkpoints(
     with EventDisplay() as report:
         curve = evaluate_checkpoints(
             models, data, question, folder=folder, force=ending.force, command=opt.command_line(), store=store,
-            say=opt.say, report=report, data_named=data_named,
+            say=printing.say, report=report, data_named=data_named,
         )  # fmt: skip
     files = {}
     if curve.entries:
@@ -39,11 +40,11 @@ def run_checkpoints(
     _write(folder, files)
     if ending.form == "table":
         if curve.entries:
-            opt.show(render_curve(curve, opt.width()))
+            printing.show(render_curve(curve, printing.width()))
     elif ending.form == "csv":
-        opt.print_rows(curve.frame().to_dicts() if curve.entries else [], "csv")
+        printing.print_rows(curve.frame().to_dicts() if curve.entries else [], "csv")
     else:
-        opt.print_json({
+        printing.print_json({
             "runs": files["curve.parquet"].to_dicts() if curve.entries else [],
             "steps": files["steps.parquet"].to_dicts() if curve.steps else [],
             "failed": [{"name": f.name, "reason": f.reason} for f in curve.failed],
@@ -65,24 +66,24 @@ def run_layers(
     with EventDisplay() as report:
         found = evaluate_layers(
             model, data, features, question, folder=folder, force=ending.force, command=opt.command_line(),
-            store=store, say=opt.say, report=report, data_named=data_named,
+            store=store, say=printing.say, report=report, data_named=data_named,
         )  # fmt: skip
     files = {"layers.parquet": found.frame()} if found.entries else {}
     _write(folder, files)
     if ending.form == "csv":
-        opt.print_rows(found.frame().to_dicts() if found.entries else [], "csv")
+        printing.print_rows(found.frame().to_dicts() if found.entries else [], "csv")
     elif ending.form == "json":
-        opt.print_json({
+        printing.print_json({
             "features": found.frame().to_dicts() if found.entries else [],
             "chosen": {probe: found.chosen(probe).name for probe in found.fold_errors},
             "failed": [{"name": f.name, "reason": f.reason} for f in found.failed],
         })  # fmt: skip
     elif found.entries:
-        opt.show(render_layers(found, opt.width()))
+        printing.show(render_layers(found, printing.width()))
         for probe in found.fold_errors:
             best = found.chosen(probe)
-            opt.show(f"\nthe chosen feature, {best.name}:")
-            opt.show(render_one(found.unseen[probe], best.run.provenance, opt.width()))
+            printing.show(f"\nthe chosen feature, {best.name}:")
+            printing.show(render_one(found.unseen[probe], best.run.provenance, printing.width()))
     _end(found, folder, [*files], ending)
 
 
@@ -103,7 +104,7 @@ def _write(folder: Path, frames: "dict[str, pl.DataFrame]") -> None:
 def _end(found: "Curve | Layers", folder: Path, files: list[str], ending: Ending) -> None:
     """Say where the records are; exit with 1 where one failed."""
     if found.entries:
-        opt.say(f"The records are in {folder} ({', '.join(files)}, and a run folder for each).")
+        printing.say(f"The records are in {folder} ({', '.join(files)}, and a run folder for each).")
     if found.failed:
         raise click.ClickException(_failures(found.failed))
     for entry in found.entries:

@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.events import Event, Stage
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class EventDisplay:
         self._said = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        if not opt.on_terminal():
+        if not printing.on_terminal():
             self._line(event)
             return
         if self._bar is None:
@@ -66,7 +66,7 @@ class EventDisplay:
             f"{event.done:,.0f} {unit}" if event.total is None else f"{event.done:,.0f} of {event.total:,.0f} {unit}"
         )
         left = "" if event.seconds_left is None else f"{_clock(event.seconds_left)} left"
-        opt.say(f"{_title(event)}: {', '.join(filter(None, [count, _rate(event), left]))}")
+        printing.say(f"{_title(event)}: {', '.join(filter(None, [count, _rate(event), left]))}")
 
     def __enter__(self) -> "EventDisplay":
         return self

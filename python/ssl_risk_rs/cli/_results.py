@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Ending:
             self._print(run, folder)
         except OSError as error:  # a closed pipe, or a stdout that was never there
             there = "" if folder is None else f"; it is in {folder}"
-            opt.say(f"The result cannot be printed ({error.strerror or error}){there}.")
+            printing.say(f"The result cannot be printed ({error.strerror or error}){there}.")
             # what is still in the buffer would fail again when the interpreter ends
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the interpreter ends
         if failure is not None:
@@ -124,21 +125,21 @@ class Ending:
         from ssl_risk_rs.report.text import render
 
         if self.form == "table":
-            opt.show(render(run, opt.width()))
+            printing.show(render(run, printing.width()))
             self._print_published(run)
             draws = ", draws_*.parquet" if any(d.shots for d in run.decompositions) else ""
             if folder is not None:
-                opt.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
-                opt.show(f"  A page of it:  ssl-risk-rs report {shlex.quote(str(folder))} --html report.html")
+                printing.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
+                printing.show(f"  A page of it:  ssl-risk-rs report {shlex.quote(str(folder))} --html report.html")
         else:
-            opt.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
+            printing.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
-                opt.say(note)
+                printing.say(note)
             for d in run.decompositions:
                 for sentence in [*forecast_sentences(d), *(n.sentence() for shot in d.shots for n in shot.notes)]:
-                    opt.say(f"{d.method.probe} probe: {sentence}")
+                    printing.say(f"{d.method.probe} probe: {sentence}")
             if folder is not None:
-                opt.say(f"The record is in {folder}.")
+                printing.say(f"The record is in {folder}.")
 
     def _print_published(self, run: "Run") -> None:
         """The published numbers of the encoder beside its own, if there are any on this machine."""
@@ -146,27 +147,29 @@ class Ending:
 
         if not published.is_fetched():
             if published.is_published(run.provenance.encoder):
-                opt.say("ssl-risk-rs paper fetch downloads the published numbers of this encoder, to show them beside.")
+                printing.say(
+                    "ssl-risk-rs paper fetch downloads the published numbers of this encoder, to show them beside."
+                )
             return
         try:
             table = published.load_published()
         except DataError as error:
-            opt.say(f"The published numbers are not shown: {error}")
+            printing.say(f"The published numbers are not shown: {error}")
             return
         from ssl_risk_rs.report.published import render_beside
 
         for found in published.beside(run, table):
-            opt.show("\n" + render_beside(found, table.frame.height, opt.width()))
+            printing.show("\n" + render_beside(found, table.frame.height, printing.width()))
 
     def judge_fits(self, run: "Run") -> None:
         """Say which fits missed their tolerance; complain where --strict-convergence is asked for."""
         fits = [(d, f) for d in run.decompositions for f in (*d.fits, *(f for shot in d.shots for f in shot.fits))]
         missed = [f for _, f in fits if f.missed]
         if missed:
-            opt.say(f"{len(missed)} fits did not reach their tolerance: {', '.join(f.role for f in missed)}.")
+            printing.say(f"{len(missed)} fits did not reach their tolerance: {', '.join(f.role for f in missed)}.")
         tuning = sum(shot.tuning_missed for d in run.decompositions for shot in d.shots)
         if tuning:
-            opt.say(f"{tuning} fits that tuned few-shot penalties did not reach their tolerance.")
+            printing.say(f"{tuning} fits that tuned few-shot penalties did not reach their tolerance.")
         unproven = [f for d, f in fits if f.unproven(d.method.tol)]
         if self.strict_convergence and (missed or unproven):
             raise click.ClickException(
@@ -342,7 +345,7 @@ def keeper(out: str | None) -> "Callable[[Run, str], Run]":
     def keep(run: "Run", target: str) -> "Run":
         run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
         folder = run.save(default_folder(Path(target.split(",")[0]).stem, out or "runs"))
-        opt.say(f"The record of {target} is in {folder}.")
+        printing.say(f"The record of {target} is in {folder}.")
         return replace(run, path=folder)
 
     return keep

@@ -6,6 +6,7 @@ from typing import Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_options_of, words_of
 
 __all__ = ["run_shards"]
@@ -55,7 +56,7 @@ def run_shards(
     ]
     if dry_run:
         for sentence in runs_on.describe():
-            opt.say(f"{count} shards would run as {sentence}")
+            printing.say(f"{count} shards would run as {sentence}")
         return
     failed: list[Line] = []
 
@@ -69,7 +70,7 @@ def run_shards(
             if change.code == 0
             else f"failed (status {change.code}): {last_line(change.line.log)} (in {change.line.log})",
         }
-        opt.say(f"Shard {change.line.name} {said[change.state]}.")
+        printing.say(f"Shard {change.line.name} {said[change.state]}.")
 
     runs_on.run(lines, tell)
     if failed:

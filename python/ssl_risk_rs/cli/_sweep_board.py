@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.workflow.sweep import Update, totals
 from ssl_risk_rs.workflow.sweep_plan import Plan
@@ -34,7 +34,7 @@ class Board:
         self.numbers: dict[str, list[dict[str, Any]]] = {}
         self.since: dict[str, float] = {}
         self.live: Live | None = None
-        if live and opt.on_terminal():
+        if live and printing.on_terminal():
             self.live = self._drawn()
 
     def _drawn(self) -> "Live":
@@ -53,12 +53,12 @@ class Board:
         if state is State.DONE:
             self.numbers[pair] = self._numbers(update.record)
         if self.live is None and (before is None or before.record.state is not state) and state is not State.WAITING:
-            opt.say(self._line(update))
+            printing.say(self._line(update))
 
     def say(self, sentence: str) -> None:
         """A sentence, above the table."""
         if self.live is None:
-            opt.say(sentence)
+            printing.say(sentence)
         else:
             self.live.console.print(sentence, markup=False, highlight=False)
 

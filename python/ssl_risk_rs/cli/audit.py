@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
     from ssl_risk_rs.workflow.audit import Audit
@@ -80,14 +81,14 @@ def audit(
         )
     if form == "csv":
         frame = found.frame()
-        opt.print_rows(frame.to_dicts(), form, columns=frame.columns)
+        printing.print_rows(frame.to_dicts(), form, columns=frame.columns)
     elif form == "json":
-        opt.print_json(_document(found))
+        printing.print_json(_document(found))
     else:
-        opt.show("\n".join(_lines(found, opt.width() or PAGE)))
+        printing.show("\n".join(_lines(found, printing.width() or PAGE)))
         return
     for note in found.notes:
-        opt.say(note.sentence())
+        printing.say(note.sentence())
 
 
 def _document(found: "Audit") -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
     from ssl_risk_rs.workflow.bench import Measured
@@ -45,13 +46,13 @@ def bench(
     measured = list(
         bench_machine(
             model=model, data=data, device=device, encoder_device=opt.encoder_device(device), n_threads=n_threads,
-            n_rows=rows, n_features=features, n_classes=classes, say=opt.say,
+            n_rows=rows, n_features=features, n_classes=classes, say=printing.say,
         )
     )  # fmt: skip
     if form == "table":
-        opt.print_rows([_shown(one) for one in measured], form)
+        printing.print_rows([_shown(one) for one in measured], form)
     else:
-        opt.print_rows([asdict(one) for one in measured], form)
+        printing.print_rows([asdict(one) for one in measured], form)
 
 
 def _shown(measured: "Measured") -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._results import keeper
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def compare(
                 targets, counts, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
                 reading=reading, report=report,
             )  # fmt: skip
-        text = render_matched_labels(at_labels, opt.width())
+        text = render_matched_labels(at_labels, printing.width())
         _print_matched(form, text, at_labels.frame(), at_labels.part_frame(), "curves")
         return
     if dimensions is not None:
@@ -104,7 +105,7 @@ def compare(
                 targets, dimensions, probe=probe or "logistic", settings=settings, group=group, confidence=confidence,
                 reading=reading, report=report,
             )  # fmt: skip
-        text = render_matched(matched, opt.width())
+        text = render_matched(matched, printing.width())
         _print_matched(form, text, matched.frame(), matched.part_frame(), "differences")
         return
 
@@ -128,28 +129,28 @@ def compare(
 def _print_matched(form: str, text: str, rows: "pl.DataFrame", parts: "pl.DataFrame", called: str) -> None:
     """Encoders at equal dimension, or with equal numbers of rows: `rows` are `called` so in JSON."""
     if form == "table":
-        opt.show(text)
+        printing.show(text)
     elif form == "csv":
-        opt.print_rows(rows.to_dicts(), form)
+        printing.print_rows(rows.to_dicts(), form)
     else:
         value = {"parts": parts.to_dicts(), called: rows.to_dicts()}
-        opt.print_json(value)
+        printing.print_json(value)
 
 
 def _print(found: "Compared", form: str) -> None:
     from ssl_risk_rs.report.comparison import render_comparison
 
     if form == "table":
-        opt.show("\n\n".join(render_comparison(each, opt.width()) for each in found.comparisons))
+        printing.show("\n\n".join(render_comparison(each, printing.width()) for each in found.comparisons))
         return
     rows = [row for each in found.comparisons for row in each.frame().to_dicts()]
     notes = list(dict.fromkeys(note.sentence() for each in found.comparisons for note in each.notes))
     if form == "csv":
-        opt.print_rows(rows, form)
+        printing.print_rows(rows, form)
         for note in notes:
-            opt.say(note)
+            printing.say(note)
         return
 
     ranks = [row for each in found.comparisons for row in each.rank_frame().to_dicts()]
     value = {"differences": rows, "ranks": ranks, "notes": notes}
-    opt.print_json(value)
+    printing.print_json(value)

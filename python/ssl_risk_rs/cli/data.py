@@ -5,6 +5,7 @@ import textwrap
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli.audit import audit
 
 
@@ -31,12 +32,12 @@ def list_(form: str) -> None:
     from ssl_risk_rs.datasets import list_datasets
 
     if form != "table":
-        opt.print_rows([{"example": entry.example, "layout": entry.layout} for entry in list_datasets()], form)
+        printing.print_rows([{"example": entry.example, "layout": entry.layout} for entry in list_datasets()], form)
         return
-    width = max(opt.width() or 80, 40)
+    width = max(printing.width() or 80, 40)
     for entry in list_datasets():
-        opt.show(entry.example)
-        opt.show(textwrap.fill(entry.layout, width, initial_indent="    ", subsequent_indent="    "))
+        printing.show(entry.example)
+        printing.show(textwrap.fill(entry.layout, width, initial_indent="    ", subsequent_indent="    "))
 
 
 _group = click.option("--group", metavar="COLUMN", help="Column of groups: patients, slides, scenes.")
@@ -66,7 +67,7 @@ def show(uri: str, limit: str | None, group: str | None, split: str | None, form
     samples = dataset.samples
     n_train = int((samples["split"] == "train").sum())
     for note in dataset.notes:
-        opt.say(note)
+        printing.say(note)
     row: dict[str, str | int] = {
         "data": dataset.uri,
         "identity": dataset.identity.kind or "unknown",
@@ -79,11 +80,11 @@ def show(uri: str, limit: str | None, group: str | None, split: str | None, form
         row |= {"groups": len(train | test), "groups_on_both_sides": len(train & test)}
     row |= {"columns": ", ".join(samples.columns[5:]), "fingerprint": dataset.fingerprint()}
     if form != "table":
-        opt.print_rows([row], form)
+        printing.print_rows([row], form)
         return
     widest = max(map(len, row))
     for name, value in row.items():
-        opt.show(f"{name:{widest}}  {value:,}" if isinstance(value, int) else f"{name:{widest}}  {value}".rstrip())
+        printing.show(f"{name:{widest}}  {value:,}" if isinstance(value, int) else f"{name:{widest}}  {value}".rstrip())
 
 
 @data.command()
@@ -110,7 +111,7 @@ def check(uri: str, limit: str | None, group: str | None, split: str | None, wor
 
     dataset = create_dataset(uri, limit=limit, group=group, split=split)
     for note in dataset.notes:
-        opt.say(note)
+        printing.say(note)
     with EventDisplay() as progress:
         threads = count_cpus() if isinstance(workers, str) else workers
         findings = check_data(dataset, group=group, workers=threads, report=progress)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._help import prepare_help
 
 #: commands of the group that lie in modules of their own, imported when they are called; absent ones are not listed
@@ -77,5 +78,5 @@ def data(uri: str, model: str | None, group: str | None, split: str | None, form
 
     dataset = create_dataset(uri, group=group, split=split)
     for note in dataset.notes:
-        opt.say(note)
-    finish(print_findings(examine_data(dataset, group=group, model=model, say=opt.say), form))
+        printing.say(note)
+    finish(print_findings(examine_data(dataset, group=group, model=model, say=printing.say), form))

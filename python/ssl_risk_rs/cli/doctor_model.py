@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 #: images of each class that half precision is measured on: enough for an interval of a few points
 LIMIT = "50/class"
@@ -39,6 +40,6 @@ def model(name: str, data: str | None, store: str | None, form: str, **options: 
         opt.refuse_typed("is of images that half precision is measured on: name them with -d", "limit", "store")
     encoding = Encoding(limit=options["limit"], settings=ExtractionSettings(device=options["device"]))
     with EventDisplay() as report:
-        found = examine_model(name, data, store=store, encoding=encoding, say=opt.say, report=report)
+        found = examine_model(name, data, store=store, encoding=encoding, say=printing.say, report=report)
         done = print_findings(found, form)
     finish(done)

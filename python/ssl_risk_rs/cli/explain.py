@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._results import keeper
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ def _print(found: "Explanation", form: str) -> None:
     from ssl_risk_rs.report.explanation import render_explanation, verdict_sentences
 
     if form == "table":
-        opt.show(render_explanation(found, opt.width()))
+        printing.show(render_explanation(found, printing.width()))
     elif form == "csv":
-        opt.print_rows(found.frame().to_dicts(), form)
+        printing.print_rows(found.frame().to_dicts(), form)
         for sentence in verdict_sentences(found):
-            opt.say(sentence)
+            printing.say(sentence)
     else:
         value = {**found.to_dict(), "sentences": verdict_sentences(found), "rows": found.frame().to_dicts()}
-        opt.print_json(value)
+        printing.print_json(value)

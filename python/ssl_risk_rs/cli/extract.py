@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_option
 from ssl_risk_rs.cli._shards import run_shards
 
@@ -76,7 +77,7 @@ def extract(
     if several and shard is not None:
         raise click.UsageError("--shard is one range; --shards, --engine and --jobs run all of them")
     seen = [encoding]
-    say, kept = once(opt.say), KeptEncoder()  # each view would say the same of encoder and data, and build it
+    say, kept = once(printing.say), KeptEncoder()  # each view would say the same of encoder and data, and build it
     if views is not None:
         seen = [replace(encoding, settings=replace(encoding.settings, view=view)) for view in range(1, views + 1)]
     if dry_run:
@@ -104,15 +105,15 @@ def extract(
         for row, bank in zip(rows, found, strict=True):
             filled = shards_filled(bank, shard.count)
             row |= {"shard": str(shard), "shard_rows": len(shard.span(bank.n_rows)), "missing": filled.n_missing}
-            opt.say(f"{row['feature']}: {filled}.")
-    opt.print_rows(rows, form)
+            printing.say(f"{row['feature']}: {filled}.")
+    printing.print_rows(rows, form)
     if views is not None and all(bank.complete for bank in found):
         for feature in dict.fromkeys(bank.header.feature for bank in found):
             first, *others = (bank.path for bank in found if bank.header.feature == feature)
             line = ["ssl-risk-rs", "stats", str(first)]
             for path in others:
                 line += ["--views", str(path)]
-            opt.say(f"Statistics of the views:\n{shlex.join(line)}")
+            printing.say(f"Statistics of the views:\n{shlex.join(line)}")
 
 
 def _row(bank: "FeatureBank") -> dict[str, Any]:

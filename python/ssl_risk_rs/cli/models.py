@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs._limits import whole_number
-from ssl_risk_rs.cli._options import offline_option, print_csv, print_json, say
-from ssl_risk_rs.cli._options import show as show_text
+from ssl_risk_rs.cli._options import offline_option
+from ssl_risk_rs.cli._printing import print_csv, print_json, say
+from ssl_risk_rs.cli._printing import show as show_text
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.catalogue import Address

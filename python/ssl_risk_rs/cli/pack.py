@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 
 @click.command()
@@ -44,5 +45,7 @@ def pack(
     check_outputs([Path(out).expanduser()], force=force, inputs=(*runs, *features))
     tasks = () if wanted is Evidence.OUTCOMES else tasks_of(runs, features, store)
     digest = write_pack(runs, out, evidence=wanted, tasks=tasks, force=force)
-    opt.say(f"{out} holds {len(runs)} run{'' if len(runs) == 1 else 's'} with {evidence}; print its SHA-256 beside it:")
-    opt.show(digest)
+    printing.say(
+        f"{out} holds {len(runs)} run{'' if len(runs) == 1 else 's'} with {evidence}; print its SHA-256 beside it:"
+    )
+    printing.show(digest)

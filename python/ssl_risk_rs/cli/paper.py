@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
     from ssl_risk_rs.results.counterpart import Counterpart
@@ -50,10 +51,10 @@ def fetch(files: tuple[str, ...], form: str) -> None:
     """
     from ssl_risk_rs.workflow import published
 
-    found = published.fetch(files, say=opt.say)
-    opt.print_rows([{"file": str(f.path), "from": f.origin} for f in found], form)
+    found = published.fetch(files, say=printing.say)
+    printing.print_rows([{"file": str(f.path), "from": f.origin} for f in found], form)
     if not published.is_fetched():
-        opt.say(f"{published.TABLE} is still missing, so the table cannot be shown: give that file, too.")
+        printing.say(f"{published.TABLE} is still missing, so the table cannot be shown: give that file, too.")
 
 
 @paper.command()
@@ -117,9 +118,9 @@ def rank(by: str, top: int | None, form: str) -> None:
     rows = [row for row in frame.to_dicts() if top is None or row["rank"] <= top]
     if form == "table":
         rows = [_shown(row, by) for row in rows]
-    opt.print_rows(rows, form)
+    printing.print_rows(rows, form)
     if n < every:
-        opt.say(
+        printing.say(
             f"{n} of {every} encoders are ranked: for the others {by} is not known"
             + (" (they have no supervised twin)." if by in ("approx", "usability") else ".")
         )
@@ -141,16 +142,16 @@ def _show_encoder(table: "Published", name: str, form: str) -> None:
     from ssl_risk_rs.results.published import RISKS
 
     if form == "table":
-        opt.show(render_encoder(table, name, opt.width()))
+        printing.show(render_encoder(table, name, printing.width()))
         return
     row = table.row(name) or {}
     errors = {risk: value for risk in RISKS if isinstance(value := row[risk], float)}
     found = place(table, errors, encoder=name)
     if form == "csv":
-        opt.print_rows(found.standings.to_dicts(), form)
+        printing.print_rows(found.standings.to_dicts(), form)
         return
     faults = table.faults.filter(table.faults["encoder"] == name).to_dicts()
-    opt.print_json({"encoder": name, "row": row, "faults": faults, **_place(found)})
+    printing.print_json({"encoder": name, "row": row, "faults": faults, **_place(found)})
 
 
 def _show_run(
@@ -167,11 +168,11 @@ def _show_run(
             "encoder is published under another name, give it by --as NAME"
         )
     if form == "table":
-        opt.show("\n\n".join(render_beside(each, table.frame.height, opt.width()) for each in found))
+        printing.show("\n\n".join(render_beside(each, table.frame.height, printing.width()) for each in found))
     elif form == "csv":
-        opt.print_rows([row for each in found for row in _rows(each)], form)
+        printing.print_rows([row for each in found for row in _rows(each)], form)
     else:
-        opt.print_json(
+        printing.print_json(
             [
                 {
                     "encoder": each.encoder,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 FILE = click.Path(path_type=Path)
 
@@ -50,7 +51,7 @@ def report(
         html = Path("report.html")
     check_outputs((html, md, latex), force=force, inputs=[*runs, *([] if geometry is None else [geometry])])
     files.check_figures(figures, force=force)
-    material = gather(runs, geometry=geometry, say=opt.say)
+    material = gather(runs, geometry=geometry, say=printing.say)
     page = build_page(material, made_by=opt.command_line())
     drawn = files.write_figures(page.figures(), figures) if figures is not None else {}
     written: list[Path] = []
@@ -65,6 +66,6 @@ def report(
         files.write_text("\n".join(tables), latex)
         written.append(latex)
     for path in written:
-        opt.show(f"The report is in {path}.")
+        printing.show(f"The report is in {path}.")
     if figures is not None:
-        opt.show(f"{len(drawn)} figures are in {figures}, as SVG and PNG.")
+        printing.show(f"{len(drawn)} figures are in {figures}, as SVG and PNG.")

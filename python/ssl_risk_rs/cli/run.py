@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._jobs import DEMO_MODEL, decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._many import run_checkpoints, run_layers
 from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
@@ -77,7 +78,7 @@ def run(
     if not model:
         if data not in (None, "digits"):
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")
-        opt.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
+        printing.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
         data = "digits"
     asked.check()
     several = _several(models, encoding)
@@ -104,11 +105,11 @@ def _several(models: tuple[str, ...], encoding: "Encoding") -> "tuple[str, ...] 
 
     if len(models) > 1 or is_pattern(models[0]):
         return "models"
-    return named_features(models[0], encoding.layers, encoding.pool, opt.say)
+    return named_features(models[0], encoding.layers, encoding.pool, printing.say)
 
 
 def _print_forecast(model: str, data: str, question: "Question", store: str | None, form: str) -> None:
     from ssl_risk_rs.cli._forecast import print_forecasts
     from ssl_risk_rs.workflow.forecast import forecast_run
 
-    print_forecasts(forecast_run(model, data, question=question, store=store, say=opt.say), form, fits=True)
+    print_forecasts(forecast_run(model, data, question=question, store=store, say=printing.say), form, fits=True)

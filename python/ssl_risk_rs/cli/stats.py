@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
     from ssl_risk_rs.geometry import Agreement, Geometry
@@ -89,17 +90,17 @@ def stats(
         n_threads=n_threads,
     )
     for note in found.notes:
-        opt.say(note.sentence())
+        printing.say(note.sentence())
     if out is not None:
         found.geometries[0].save(out)
-        opt.say(f"The statistics are in {out}; ssl-risk-rs report RUN --geometry {out} shows them.")
+        printing.say(f"The statistics are in {out}; ssl-risk-rs report RUN --geometry {out} shows them.")
     rows = found.frame().to_dicts()
     if form == "csv":
-        opt.print_rows(rows, form)
+        printing.print_rows(rows, form)
     elif form == "json":
-        opt.print_json(rows)
+        printing.print_json(rows)
     else:
-        opt.show("\n".join(_lines(found, opt.width() or PAGE)))
+        printing.show("\n".join(_lines(found, printing.width() or PAGE)))
 
 
 def _lines(found: "Measured", width: int) -> Iterator[str]:

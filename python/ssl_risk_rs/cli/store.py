@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_risk_rs.cli._options import (
-    SEED,
-    columns_options,
-    format_option,
-    on_terminal,
-    print_rows,
-    say,
-    store_option,
-)
+from ssl_risk_rs.cli._options import SEED, columns_options, format_option, store_option
+from ssl_risk_rs.cli._printing import on_terminal, print_rows, say
 from ssl_risk_rs.errors import BankError, DataError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import click
 
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 #: what one table of the result holds → options that are needed for it
 SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "corrections", "differences")
@@ -136,7 +137,7 @@ def study(**given: Any) -> None:
         named["shots"] = tuple(_shots(given["shots"]))
         _check_shots(named["shots"], table.frame.columns, given["n_full"], own=not table.is_published)
     settings = Settings.for_table(table, methods=tuple(_names(given["methods"])), **named)
-    result = run_study(table, settings, opt.say)
+    result = run_study(table, settings, printing.say)
     different = []
     if given["as_published"] or given["show"] == "differences":
         plain, _ = read_table(given["tables"], as_published=True, **reading)
@@ -146,37 +147,37 @@ def study(**given: Any) -> None:
         from ssl_risk_rs.study.figures import write_figures
 
         paths = write_figures(result, drawings)
-        opt.say(f"{len(paths)} files with figures are in {drawings}.")
+        printing.say(f"{len(paths)} files with figures are in {drawings}.")
     if page is not None:
         from ssl_risk_rs.report.files import write_html
         from ssl_risk_rs.study.page import study_page
 
         write_html(study_page(result, made_by=opt.command_line()), page)
-        opt.say(f"The page is in {page}.")
+        printing.say(f"The page is in {page}.")
     if law is not None:
         if result.laws is None:
             raise ParameterError(f"no law can be saved: {result.no_laws}")
         write_laws(law, result.laws.logit, ", ".join(map(str, given["tables"])))
-        opt.say(f"The laws of label counts are in {law}.")
+        printing.say(f"The laws of label counts are in {law}.")
     form, shown = given["form"], given["show"]
     if form == "table" and shown in (None, "differences"):
         if shown is None:
-            opt.show(render(result, every=given["every"]))
+            printing.show(render(result, every=given["every"]))
         if different:
-            opt.show("\n" + render_differences(different, every=given["every"]))
+            printing.show("\n" + render_differences(different, every=given["every"]))
     else:
         shown = shown or ("differences" if given["as_published"] else "effects")
         _print(_rows(result, different, shown), form, shown)
     if table.unknown:
         listed = ", ".join(table.unknown[:8]) + (" …" if len(table.unknown) > 8 else "")
-        opt.say(f"{len(table.unknown)} columns are no known design choices and are not examined: {listed}.")
+        printing.say(f"{len(table.unknown)} columns are no known design choices and are not examined: {listed}.")
 
 
 def _print(rows: list[dict[str, Any]], form: str, shown: str) -> None:
     if rows or form == "json":
-        opt.print_rows(rows, form)
+        printing.print_rows(rows, form)
     else:
-        opt.say(f"There is nothing to show for {shown}.")
+        printing.say(f"There is nothing to show for {shown}.")
 
 
 def _names(text: str | None) -> list[str]:

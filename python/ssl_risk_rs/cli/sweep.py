@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_option, engine_options_of, words_of
 from ssl_risk_rs.cli._results import Asked, probe_options
 
@@ -99,9 +100,9 @@ def sweep(
         plan, settings, folder, lambda job: ("sweep", "-m", job.encoder, "-d", job.data, *common), opt.command_line()
     )
     for note in plan.notes:
-        opt.say(note)
+        printing.say(note)
     if plan.dead:
-        opt.say(
+        printing.say(
             f"{len(plan.dead)} encoders match and are left out, because their published addresses are dead: "
             f"{', '.join(plan.dead)}. With a file at hand, name it as ckpt:FILE@NAME."
         )
@@ -124,11 +125,11 @@ def _show_plan(made: "Sweep", engine: "Engine", form: str) -> None:
     rows = [_plan_row(made, shown, len(left.get(shown.job, ()))) for shown in previews]
     empty = dict.fromkeys(rows[0])
     rows += [{**empty, "encoder": e, "state": "left out", "weights": "address dead"} for e in made.plan.dead]
-    opt.print_rows([_narrow(row, rows) for row in rows] if form == "table" else rows, form)
+    printing.print_rows([_narrow(row, rows) for row in rows] if form == "table" else rows, form)
     n_runs = sum(len(job.pairs) for job in made.plan.jobs)
-    opt.say(f"{sum(map(len, left.values()))} of {n_runs} runs are to be made. {_cost(previews)}")
+    printing.say(f"{sum(map(len, left.values()))} of {n_runs} runs are to be made. {_cost(previews)}")
     for sentence in engine.describe():
-        opt.say(f"It would run as {sentence}")
+        printing.say(f"It would run as {sentence}")
 
 
 def _plan_row(made: "Sweep", shown: "Preview", n_left: int) -> Row:
@@ -212,17 +213,17 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             say=board.say,
             report=report if alone else None,
         )
-    opt.print_rows(board.rows(records, form), form)
+    printing.print_rows(board.rows(records, form), form)
     unread = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
     for sentence in unread.values():
-        opt.say(f"\nNot in sweep.csv: {sentence}")
+        printing.say(f"\nNot in sweep.csv: {sentence}")
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
-        opt.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
+        printing.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
                 f"{record.error or 'it was not run'}")  # fmt: skip
         if record.retry:
-            opt.say(f"To try it again:\n{record.retry}")
+            printing.say(f"To try it again:\n{record.retry}")
     done = len(records) - len(failed)
-    opt.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
+    printing.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
     if failed or any(record.id in unread for record in records):
         raise click.exceptions.Exit(1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
     from ssl_risk_rs.workflow.verify import Checked
@@ -30,16 +31,16 @@ def verify(table: str, pack: str, sha256: str | None, form: str) -> None:
     from ssl_risk_rs.report.printed import KEYS
     from ssl_risk_rs.workflow.verify import verify_table
 
-    found = verify_table(table, pack, sha256=sha256, say=opt.say)
+    found = verify_table(table, pack, sha256=sha256, say=printing.say)
     keys = [key for key in KEYS if any(key in dict(checked.cell.keys) for checked in found.cells)]
-    opt.print_rows([_row(checked, keys) for checked in found.cells], form)
+    printing.print_rows([_row(checked, keys) for checked in found.cells], form)
     wrong = sum(checked.verdict.value != "holds" for checked in found.cells)
     again = sum(checked.again is not None for checked in found.cells)
     held = f"{len(found.cells) - wrong} of {len(found.cells)}"
-    opt.say(f"{held} numbers hold; for {again} of all, probes were fitted again.")
-    opt.say(f"The pack's SHA-256 is {found.sha256}; one that was published tells whether this is that pack.")
+    printing.say(f"{held} numbers hold; for {again} of all, probes were fitted again.")
+    printing.say(f"The pack's SHA-256 is {found.sha256}; one that was published tells whether this is that pack.")
     for sentence in found.trusted:
-        opt.say(sentence)
+        printing.say(sentence)
     if wrong:
         raise click.exceptions.Exit(1)
 

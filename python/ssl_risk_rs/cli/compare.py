@@ -79,8 +79,9 @@ def compare(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.report.comparison import render_matched
     from ssl_risk_rs.report.matched_labels import render_matched_labels
-    from ssl_risk_rs.workflow.compare import compare_targets, is_run, match_target_labels, match_targets
+    from ssl_risk_rs.workflow.compare import compare_targets, match_target_labels, match_targets
     from ssl_risk_rs.workflow.features import Reading
+    from ssl_risk_rs.workflow.targets import is_run
 
     reading = Reading(features_columns, drop_unlabelled, store)
     settings = {name: options.pop(name) for name in _FIELDS}

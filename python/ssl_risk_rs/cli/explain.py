@@ -57,8 +57,8 @@ def explain(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.decomposition.settings import Settings
     from ssl_risk_rs.workflow import explain as explaining
-    from ssl_risk_rs.workflow.compare import is_run
     from ssl_risk_rs.workflow.features import Reading
+    from ssl_risk_rs.workflow.targets import is_run
 
     if all(is_run(target) for target in targets):
         opt.refuse_beside_runs("shared_groups", "overlap", "features_columns", "drop_unlabelled", "out")

@@ -21,12 +21,10 @@ from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
 from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
+from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank
+from ssl_risk_rs.workflow.targets import features_of, is_run, refuse_other, task_of
 
-__all__ = [
-    "Compared", "compare_targets", "is_run", "match_target_labels", "match_targets", "parse_numbers", "refuse_other",
-    "task_of",
-]  # fmt: skip
+__all__ = ["Compared", "compare_targets", "match_target_labels", "match_targets", "parse_numbers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,7 @@ def _opened(targets: Sequence[str], group: str | None, reading: Reading | None) 
     """The features of each target, and different names for them."""
     if len(targets) < 2:
         raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
-    opened = [task_of(_features_of(target), group, reading or Reading()) for target in targets]
+    opened = [task_of(features_of(target), group, reading or Reading()) for target in targets]
     names = [name for _, name in opened]
     if len(set(names)) < len(names):
         names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
@@ -204,43 +202,12 @@ def parse_numbers(text: str, what: str) -> list[int]:
     return numbers
 
 
-def _features_of(target: str) -> str:
-    """Where the features of a target are: a run folder names its bank."""
-    if not is_run(target):
-        return target
-    bank = Run.load(target).provenance.banks.get("encoder")
-    if bank is None or not Path(bank.path).exists():
-        raise DataError(f"{target} is a run folder whose features are not in a bank: name the bank or the file instead")
-    return bank.path
-
-
-def task_of(path: str, group: str | None, reading: Reading) -> tuple[Task, str]:
-    """The task of a bank or of feature files, and the encoder's name."""
-    opened = open_features(path, reading, group=group)
-    return opened.task, opened.encoder
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     probes: tuple[str, ...]
     settings: Settings
     group: str | None
     target: Target | None = None
-
-
-def is_run(target: str) -> bool:
-    """Whether it is a run folder."""
-    return (Path(target).expanduser() / "run.json").is_file()
-
-
-def refuse_other(target: str, field: str, value: object, asked: object) -> None:
-    """Refuse a run folder that was made with another value of a field than is asked for."""
-    if asked in (None, value):
-        return
-    made = f"without {field}" if value is None else f"with {field} {value}"
-    raise NotComparableError(
-        field, f"{target} was made {made}, and {asked} is asked for: leave it out, or name the features"
-    )
 
 
 def _check_before_work(

@@ -29,8 +29,8 @@ from ssl_risk_rs.results.explain_published import PublishedTraits, published_tra
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow import published
-from ssl_risk_rs.workflow.compare import is_run, refuse_other, task_of
 from ssl_risk_rs.workflow.features import Reading, decompose_features
+from ssl_risk_rs.workflow.targets import is_run, refuse_other, task_of
 
 __all__ = ["explain"]
 

@@ -87,7 +87,9 @@ def test_numbers_of_numpy_are_saved_as_numbers(rows, tmp_path):
         ({"shots": "5", "labels_for": 0.1}, "labels_for must be errors, such as"),
         ({"shots": "5", "labels_for": ("a",)}, "an error of 'a'"),
         ({"supervised_test": "nonsense"}, "give its training rows too, supervised="),
-        ({"metrics": None}, "metrics"),
+        ({"metrics": None}, "metrics must be names"),
+        ({"sample_ids": ["\udcff", *map(str, range(179))]}, r"sample_ids\[0\] is .*, which no UTF-8 text can hold"),
+        ({"control": [np.zeros((120, 2))]}, "control has 1 parts; of arrays it is a pair"),
     ],
 )
 def test_what_no_record_could_hold_is_refused_before_a_fit(rows, options, said):

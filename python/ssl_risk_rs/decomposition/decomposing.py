@@ -124,7 +124,11 @@ def decompose(
     if supervised is None and supervised_test is not None:
         raise ParameterError("supervised_test is the twin's test rows: give its training rows too, supervised=")
     features, supervised = only_one(features, "features"), only_one(supervised, "supervised")
-    if not isinstance(control, tuple):
+    if isinstance(control, (tuple, list)):
+        if len(control) != 2:
+            raise ParameterError(f"control has {len(control)} parts; of arrays it is a pair: (train, test)")
+        control = (control[0], control[1])
+    else:
         control = only_one(control, "control")
     numbers = None
     if y is not None and y_test is not None and (numbers := with_arrays(y, y_test, target_kind)) is not None:

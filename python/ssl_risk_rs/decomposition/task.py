@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt32
 
 from ssl_risk_rs._labels import encode_labels, label_vector
+from ssl_risk_rs._limits import check_text
 from ssl_risk_rs._notes import Note, augmented_view
 from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs._splits import encode_groups
@@ -183,6 +184,8 @@ def _of_arrays(
     labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
     # without ids, a row is named by its number among the rows that are kept, as in files
     ids = (np.cumsum(kept) - 1).astype(str).tolist() if sample_ids is None else [str(i) for i in sample_ids]
+    for i, name in enumerate(ids if sample_ids is not None else ()):
+        check_text(f"sample_ids[{i}]", name)
     codes: np.ndarray | None = None
     group_names: tuple[str, ...] = ()
     if groups is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import run
-from ssl_risk_rs import ParameterError, compare
+from ssl_risk_rs import ParameterError, compare, explain
 from ssl_risk_rs.results import NotComparableError, Run
 from ssl_risk_rs.workflow import compare as workflow
 from ssl_risk_rs.workflow.compare import compare_targets
@@ -244,3 +244,61 @@ def test_run_folders_that_differ_are_refused_before_a_third_is_decomposed():
     run("decompose", "a.npz", "--probe", "ridge", "--seed", "1", "--out", "other")
     save("b.npz", 4)
     assert complaint("a", "other", "b.npz").startswith("a and other differ in seed of the splits (0 and 1)")
+
+
+@pytest.fixture
+def runs_of_banks() -> None:
+    """Banks of two encoders on the same rows: patients of five rows, and a site that the fifth feature tells."""
+    y, y_test = np.arange(150) % 3, np.arange(60) % 3
+    patient, patient_test = np.arange(150) // 5, 1000 + np.arange(60) // 5
+    names = np.array(["u", "v"])
+    for name, width in (("a", 8), ("b", 5)):
+        rng = np.random.default_rng(width)
+        x, x_test = (
+            (rng.standard_normal((len(of), width)) + np.eye(3, width)[of]).astype(np.float32) for of in (y, y_test)
+        )
+        x[:, 4] += 4 * (patient % 2)
+        x_test[:, 4] += 4 * (patient_test % 2)
+        np.savez(
+            f"{name}.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test, patient_train=patient,
+            patient_test=patient_test, site_train=names[patient % 2], site_test=names[patient_test % 2],
+        )  # fmt: skip
+        run("store", "import", f"{name}.npz", f"bank_{name}")
+
+
+def ridge_runs(*options: str) -> None:
+    for name in ("a", "b"):
+        run("decompose", f"bank_{name}", "--probe", "ridge", "--scaling", "none", *options, "--out", name)
+
+
+def at_full_dimension() -> tuple[dict[str, dict], dict[str, dict]]:
+    """Differences of runs a and b by quantity: as `--match-dim` makes them anew, and as they are."""
+    anew = json.loads(run("compare", "a", "b", "--match-dim", "3", "--probe", "ridge", "--format", "json").stdout)
+    there = json.loads(run("compare", "a", "b", "--format", "json").stdout)
+    whole = [d for d in anew["differences"] if d["directions"] == "all"]
+    return {d["quantity"]: d for d in whole}, {d["quantity"]: d for d in there["differences"]}
+
+
+@pytest.mark.usefixtures("runs_of_banks")
+def test_runs_are_compared_at_equal_dimension_with_their_groups_and_settings():
+    ridge_runs("--group", "patient", "--seed", "7")
+    anew, there = at_full_dimension()
+    assert anew.keys() == there.keys()
+    for quantity, d in there.items():
+        assert anew[quantity]["n_groups"] == d["n_groups"] is not None
+        assert anew[quantity]["difference"] == pytest.approx(d["difference"], abs=1e-9)  # the same cells, by the seed
+        assert anew[quantity]["se"] == pytest.approx(d["se"], abs=1e-9)
+    said = complaint("a", "b", "--match-labels", "60", "--probe", "ridge")
+    assert "these rows come in groups: leave out --group, and name the features of runs that have one" in said
+    assert "was made with group patient, and site" in complaint("a", "b", "--match-dim", "3", "--group", "site")
+
+
+@pytest.mark.usefixtures("runs_of_banks")
+def test_runs_of_a_target_are_compared_on_it_and_explained_with_their_features():
+    ridge_runs("--target", "site")
+    anew, there = at_full_dimension()
+    assert anew["agg_risk"]["difference"] == pytest.approx(there["agg_risk"]["difference"], abs=1e-9)
+    assert explain("a", gap=True).gap is not None  # not: "the features have other rows, or are cut otherwise"
+    run("decompose", "bank_b", "--probe", "ridge", "--scaling", "none", "--out", "labels")
+    said = complaint("a", "labels", "--match-dim", "3", "--probe", "ridge")
+    assert "a predicts site and labels predicts the labels: compare runs of one target" in said

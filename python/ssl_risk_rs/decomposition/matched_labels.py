@@ -53,7 +53,10 @@ def match_labels(
     if settings.protocol != "strict":
         raise ParameterError("encoders are matched in labels under --protocol strict only")
     if any(task.groups is not None for task in tasks):
-        raise ParameterError("labels are matched by rows, and these rows come in groups: leave out --group")
+        raise ParameterError(
+            "labels are matched by rows, and these rows come in groups: leave out --group, and name "
+            "the features of runs that have one"
+        )
     if not counts or min(counts) < 1:
         raise ParameterError(f"numbers of training rows must be positive, got {list(counts)}")
     tasks = [_named(task) for task in tasks]

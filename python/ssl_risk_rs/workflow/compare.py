@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.bank import is_bank
@@ -13,7 +13,7 @@ from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.paired import check_comparable, common_probes, compare
-from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.settings import Probe, Settings
 from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import DataError, ParameterError
@@ -21,8 +21,8 @@ from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
 from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank
-from ssl_risk_rs.workflow.targets import features_of, is_run, refuse_other, task_of
+from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
+from ssl_risk_rs.workflow.targets import is_run, refuse_other, target_of, task_of_run
 
 __all__ = ["Compared", "compare_targets", "match_target_labels", "match_targets", "parse_numbers"]
 
@@ -125,14 +125,13 @@ def match_targets(
     those of `match_dimensions`.
     """
     grid = parse_numbers(dimensions, "dimensions")
-    tasks, names = _opened(targets, group, reading)
+    tasks, names, asked = _opened(targets, settings or {}, group, reading or Reading())
     least = min(task.features.n_features for task in tasks)
-    fields = {name: value for name, value in (settings or {}).items() if value is not None and name != "scaling"}
     return match_dimensions(
         tasks,
         names,
         sorted({min(m, least) for m in grid} | {least}),
-        settings=Settings(**{**fields, "probe": probe}),
+        settings=replace(asked, probe=cast(Probe, probe)),
         confidence=confidence,
         report=report,
     )
@@ -163,22 +162,50 @@ def match_target_labels(
     of `match_labels`.
     """
     grid = parse_numbers(counts, "numbers of training rows")
-    tasks, names = _opened(targets, group, reading)
-    fields = {name: value for name, value in (settings or {}).items() if value is not None}
-    return match_labels(
-        tasks, names, grid, settings=Settings(**{**fields, "probe": probe}), confidence=confidence, report=report
-    )
+    tasks, names, asked = _opened(targets, settings or {}, group, reading or Reading())
+    # what depends on the number of rows is not taken over: there will be fewer
+    asked = replace(asked, probe=cast(Probe, probe), subset_size=None, tuning_folds=None, midpoint=None)
+    return match_labels(tasks, names, grid, settings=asked, confidence=confidence, report=report)
 
 
-def _opened(targets: Sequence[str], group: str | None, reading: Reading | None) -> tuple[list[Task], list[str]]:
-    """The features of each target, and different names for them."""
+def _opened(
+    targets: Sequence[str], given: Mapping[str, Any], group: str | None, reading: Reading
+) -> tuple[list[Task], list[str], Settings]:
+    """The features of each target, different names for them, and settings: groups, target and settings are those of the
+    first run folder, where nothing else is asked for."""
     if len(targets) < 2:
         raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
-    opened = [task_of(features_of(target), group, reading or Reading()) for target in targets]
-    names = [name for _, name in opened]
+    loaded = {target: Run.load(target) for target in targets if is_run(target)}
+    _refuse_asked_otherwise(loaded, given, group)
+    asked = _alike(list(loaded.values()), None, given, group)
+    _refuse_unlike(loaded)
+    tasks, names = [], []
+    for name in targets:
+        if name in loaded:
+            tasks.append(task_of_run(loaded[name], name))
+            names.append(loaded[name].provenance.encoder)
+            continue
+        opened = open_features(name, reading, group=asked.group, target=asked.target)
+        tasks.append(opened.task)
+        names.append(opened.encoder)
     if len(set(names)) < len(names):
         names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
-    return [task for task, _ in opened], names
+    return tasks, names, asked.settings
+
+
+def _refuse_unlike(loaded: Mapping[str, Run]) -> None:
+    """Refuse run folders whose groups or targets differ: rows and what is predicted of them are those of the first."""
+    if not loaded:
+        return
+    (first, of_first), *others = ((name, run.provenance) for name, run in loaded.items())
+    for name, provenance in others:
+        if provenance.group != of_first.group:
+            raise NotComparableError("group", f"groups of {first} are {of_first.group}, of {name} {provenance.group}")
+        if provenance.target != of_first.target:
+            what = [
+                f"{run} predicts {of.target or 'the labels'}" for run, of in ((first, of_first), (name, provenance))
+            ]
+            raise NotComparableError("target", f"{' and '.join(what)}: compare runs of one target")
 
 
 def parse_numbers(text: str, what: str) -> list[int]:
@@ -210,6 +237,20 @@ class _Asked:
     target: Target | None = None
 
 
+def _refuse_asked_otherwise(loaded: Mapping[str, Run], given: Mapping[str, Any], group: str | None) -> None:
+    """Refuse run folders that were made with other settings than are asked for."""
+    for target, run in loaded.items():
+        method, sizes = run.decompositions[0].method, run.decompositions[0].sizes
+        for name, value, wanted in (
+            ("protocol", method.protocol, given.get("protocol")),
+            ("scaling", method.scaling, given.get("scaling")),
+            ("seed", method.seed, given.get("seed")),
+            ("splits", sizes.planned_subsets or sizes.subsets, given.get("n_subsets")),
+            ("group", run.provenance.group, group),
+        ):
+            refuse_other(target, name, value, wanted)
+
+
 def _check_before_work(
     loaded: Mapping[str, Run],
     others: Sequence[str],
@@ -223,15 +264,7 @@ def _check_before_work(
         for probe in probes or ():
             if probe not in run.probes:
                 raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(run.probes)}")
-        method, sizes = run.decompositions[0].method, run.decompositions[0].sizes
-        for name, value, wanted in (
-            ("protocol", method.protocol, given.get("protocol")),
-            ("scaling", method.scaling, given.get("scaling")),
-            ("seed", method.seed, given.get("seed")),
-            ("splits", sizes.planned_subsets or sizes.subsets, given.get("n_subsets")),
-            ("group", run.provenance.group, group),
-        ):
-            refuse_other(target, name, value, wanted)
+    _refuse_asked_otherwise(loaded, given, group)
     if len(loaded) > 1 and others:
         for wanted_probe in probes or (None,):
             check_comparable(list(loaded.values()), list(loaded), wanted_probe)
@@ -257,10 +290,8 @@ def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[s
     alike = settings_like(loaded[0].decompositions[0])
     # what depends on the size of features, or was told of other rows, is not taken over
     alike = replace(alike, probe="logistic", tol=None, overlap=None, shared_groups=None, n_threads=None)
-    provenance = loaded[0].provenance
-    target = None if provenance.target is None else Target(provenance.target, "classes")
     chosen = tuple(probes or common_probes(loaded))
-    return _Asked(chosen, replace(alike, **fields), group or provenance.group, target)
+    return _Asked(chosen, replace(alike, **fields), group or loaded[0].provenance.group, target_of(loaded[0]))
 
 
 def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.decomposition.explaining import (
     beside_control,
     class_parts,
@@ -18,7 +17,7 @@ from ssl_risk_rs.decomposition.explaining import (
 )
 from ssl_risk_rs.decomposition.nystrom import gap_bytes, usability_gap
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.decomposition.task import Task, make_task
+from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
@@ -29,8 +28,8 @@ from ssl_risk_rs.results.explain_published import PublishedTraits, published_tra
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow import published
-from ssl_risk_rs.workflow.features import Reading, decompose_features
-from ssl_risk_rs.workflow.targets import is_run, refuse_other, task_of
+from ssl_risk_rs.workflow.features import Reading, decompose_features, open_features
+from ssl_risk_rs.workflow.targets import is_run, refuse_other, task_of_run
 
 __all__ = ["explain"]
 
@@ -160,18 +159,15 @@ def _open(
     run = keep(run, target)
     if failure is not None:
         raise failure
-    return _Target(target, run, task_of(target, group, reading)[0])
+    return _Target(target, run, open_features(target, reading, group=group).task)
 
 
 def _features_of(run: Run) -> tuple[Task | None, NoGap | None]:
     """The features that a run was made of, or why they are not at hand."""
-    bank = run.provenance.banks.get("encoder")
-    if bank is None:
+    if "encoder" not in run.provenance.banks:
         return None, NoGap.FILES
-    if not Path(bank.path).exists():
-        return None, NoGap.BANK_GONE
     try:
-        return make_task(FeatureBank.open(bank.path), groups=run.provenance.group), None
+        return task_of_run(run, run.provenance.encoder), None
     except SslRiskError:
         return None, NoGap.BANK_GONE
 

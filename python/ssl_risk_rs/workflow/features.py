@@ -79,10 +79,7 @@ def decompose_features(
     reading, settings = reading or Reading(), settings or Settings()
     if is_embedding(path):
         group = group or parse_embedding(path).group
-    opened = open_features(path, reading, test=test, group=group)
-    if target is not None:
-        values = _columns_of(opened, path, target)
-        opened = replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=reading.drop_unlabelled))
+    opened = open_features(path, reading, test=test, group=group, target=target)
     other = None if supervised is None else find_bank(supervised, reading.store)
     twin = None if supervised is None else _twin(opened, path, test, supervised, other, group, reading)
     task = opened.task
@@ -111,8 +108,18 @@ def decompose_features(
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
-def open_features(path: str, reading: Reading, *, test: str | None = None, group: str | None = None) -> _Opened:
-    """Open a bank or feature files."""
+def open_features(
+    path: str, reading: Reading, *, test: str | None = None, group: str | None = None, target: Target | None = None
+) -> _Opened:
+    """Open a bank or feature files, with a column of groups, and one that is predicted instead of the labels."""
+    opened = _open(path, reading, test, group)
+    if target is None:
+        return opened
+    values = _columns_of(opened, path, target)
+    return replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=reading.drop_unlabelled))
+
+
+def _open(path: str, reading: Reading, test: str | None, group: str | None) -> _Opened:
     bank = find_bank(path, reading.store)
     if bank is None:
         loaded = load_features(

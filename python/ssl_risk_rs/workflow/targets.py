@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
-from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.decomposition.targets import Target, bank_values, retargeted
+from ssl_risk_rs.decomposition.task import TargetKind, Task, make_task
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.results.compare import NotComparableError
+from ssl_risk_rs.results.record import Headline
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.features import Reading, open_features
 
-__all__ = ["features_of", "is_run", "refuse_other", "task_of"]
+__all__ = ["is_run", "refuse_other", "target_of", "task_of_run"]
+
+_KIND_OF: dict[Headline, TargetKind] = {"error": "classes", "r2": "numbers", "auroc": "labels"}
 
 
 def is_run(target: str) -> bool:
@@ -26,17 +30,24 @@ def refuse_other(target: str, field: str, value: object, asked: object) -> None:
     )
 
 
-def features_of(target: str) -> str:
-    """Where the features of a target are: a run folder names its bank."""
-    if not is_run(target):
-        return target
-    bank = Run.load(target).provenance.banks.get("encoder")
-    if bank is None or not Path(bank.path).exists():
-        raise DataError(f"{target} is a run folder whose features are not in a bank: name the bank or the file instead")
-    return bank.path
+def target_of(run: Run) -> Target | None:
+    """What a run predicts; None for the labels."""
+    column = run.provenance.target
+    return None if column is None else Target(column, _KIND_OF[run.main.method.metric])
 
 
-def task_of(path: str, group: str | None, reading: Reading) -> tuple[Task, str]:
-    """The task of a bank or of feature files, and the encoder's name."""
-    opened = open_features(path, reading, group=group)
-    return opened.task, opened.encoder
+def task_of_run(run: Run, name: str) -> Task:
+    """The features that a run was made of, with its groups and its target.
+
+    Raises
+    ------
+    DataError if they are in no bank that is still there; BankError if it is damaged. `name` is the run's, for messages.
+    """
+    facts = run.provenance.banks.get("encoder")
+    if facts is None or not Path(facts.path).exists():
+        raise DataError(f"{name} is a run folder whose features are not in a bank: name the bank or the file instead")
+    bank = FeatureBank.open(facts.path)
+    task = make_task(bank, groups=run.provenance.group)
+    if (target := target_of(run)) is None:
+        return task
+    return retargeted(task, bank_values(bank, target), target, drop_unlabelled=True)  # as the run's own rows were

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ssl_risk_rs.errors import (
     BankError,
     DataError,
+    DeviceError,
     EncoderError,
     NumericalError,
     ParameterError,
@@ -70,6 +71,7 @@ _LAZY: dict[str, str] = {
 __all__ = [
     "BankError",
     "DataError",
+    "DeviceError",
     "EncoderError",
     "NumericalError",
     "ParameterError",

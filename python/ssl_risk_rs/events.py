@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-__all__ = ["Event", "Report", "Stage", "once", "torch_is_loading"]
+__all__ = ["Event", "Report", "Stage", "once", "torch_is_loading", "within"]
 
 Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
 
@@ -37,6 +37,17 @@ class Event:
 
 #: receives events
 Report: TypeAlias = Callable[[Event], None]
+
+
+def within(report: Report | None, step: str) -> Report:
+    """Receives the events of a step of another job and hands them on with its name before their detail; to nobody where
+    `report` is None."""
+
+    def told(event: Event) -> None:
+        if report is not None:
+            report(replace(event, detail=f"{step}: {event.detail}"))
+
+    return told
 
 
 def torch_is_loading() -> str:

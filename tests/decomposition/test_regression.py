@@ -375,3 +375,16 @@ def test_an_exact_linear_relation_is_no_interpolation():
     y = (x @ np.arange(5.0))[:, None] + 1e-3 * rng.standard_normal((300, 1))
     found = decompose(x[:200], y[:200], x[200:], y[200:], probe="ridge", target_kind="numbers", n_threads=1)
     assert found.estimate("risk_af") < 1e-3 and not found.floor.separable
+
+
+def test_fewer_subsets_than_planned_are_said():
+    """Twelve groups fill two of the three held-out subsets."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((90, 4)).astype(np.float32)
+    y = x[:, :1] + rng.standard_normal((90, 1))
+    groups = (np.repeat(np.arange(6), 10), 100 + np.repeat(np.arange(6), 5))
+    found = decompose(
+        x[:60], y[:60], x[60:], y[60:], groups=groups, probe="ridge", target_kind="numbers", n_subsets=3, n_threads=1
+    )
+    said = [note.code for note in found.notes]
+    assert found.sizes.subsets < 3 and said.count("fewer_subsets") == 1

@@ -367,3 +367,13 @@ def test_a_damaged_run_folder_stops_no_other(tmp_path):
     shutil.rmtree(rows[0]["run"])
     assert json.loads(sweep(*words).stdout)[0]["agg_risk"] == rows[0]["agg_risk"]
     assert pl.read_csv(out / "sweep.csv").height == 2
+
+
+def test_a_run_says_that_digits_stood_in(tmp_path, monkeypatch):
+    monkeypatch.delenv("SSL_RISK_DATA", raising=False)
+    out = tmp_path / "out"
+    small = [word for word in SMALL if word not in ("-d", "digits")]
+    sweep("-m", "demo_random", *small, "--out", str(out))
+    (record,) = records(out).values()
+    run = Run.load(out / record["run"])
+    assert not run.provenance.data_named and "No data were named" in str(run)

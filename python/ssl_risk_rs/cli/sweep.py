@@ -90,6 +90,7 @@ def sweep(
         ),
         store=str(FeatureStore(store).root.absolute()),
         layers=None if layers is None else tuple(dict.fromkeys(layers)),
+        data_named=bool(data) or opt.is_named(None),
     )
     folder = SweepFolder(out)
     folder.check()

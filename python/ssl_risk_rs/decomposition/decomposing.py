@@ -33,7 +33,7 @@ from ssl_risk_rs.decomposition.targets import (
 )
 from ssl_risk_rs.decomposition.task import Representations, TargetKind, Task, check_task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.events import Event, Report, within
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
@@ -226,12 +226,9 @@ def decompose_task(
     if control is None:
         return result
     beside = replace(task, features=control, notes=())
-
-    def of_control(event: Event) -> None:
-        report(Event(event.stage, event.done, event.total, detail=f"control: {event.detail}"))
-
     alone = replace(settings, shots=None, draws=None, labels_for=None)  # few-shot probes would take as long again
-    of_beside = decompose_task(beside, name="control", settings=alone, report=of_control, solvers=solvers)
+    told = within(report, "control")
+    of_beside = decompose_task(beside, name="control", settings=alone, report=told, solvers=solvers)
     return result.with_control(of_beside)
 
 

@@ -20,7 +20,7 @@ from ssl_risk_rs.decomposition.paired import compare, dimension_parts
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.events import Report, within
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Matched
 from ssl_risk_rs.results.run import Decomposition
@@ -84,7 +84,11 @@ def match_dimensions(
         raise ParameterError(f"dimension {dimensions[-1]} is more than the {min(widths)} features of one encoder")
     settings = replace(settings, scaling="none")
     seed = settings.seed or 0
-    whole = [_decompose(task, name, settings, report, "all") for task, name in zip(tasks, names, strict=True)]
+
+    def decomposed(task: Task, name: str, what: str) -> Decomposition:
+        return decompose_task(task, name=name, settings=settings, report=within(report, f"{name}, {what}"))
+
+    whole = [decomposed(task, name, "all features") for task, name in zip(tasks, names, strict=True)]
     kinds: tuple[Directions, ...] = ("leading", "random")
     found: dict[Directions, list[list[Decomposition]]] = {kind: [[] for _ in dimensions] for kind in kinds}
     for task, name, result in zip(tasks, names, whole, strict=True):
@@ -96,7 +100,7 @@ def match_dimensions(
             for place, m in enumerate(dimensions):
                 features = Features.of_arrays(np.ascontiguousarray(projected[:, :m]))
                 one = replace(task, features=features)
-                found[kind][place].append(_decompose(one, name, settings, report, f"{kind} {m}"))
+                found[kind][place].append(decomposed(one, name, f"{kind} {m}"))
     leading = [compare(results, confidence=confidence) for results in found["leading"]]
     return Matched(
         dimensions=tuple(dimensions),
@@ -106,14 +110,6 @@ def match_dimensions(
         random=tuple(compare(results, confidence=confidence) for results in found["random"]),
         parts=dimension_parts(whole, found["leading"][-1], names, confidence=confidence),
     )
-
-
-def _decompose(task: Task, name: str, settings: Settings, report: Report | None, what: str) -> Decomposition:
-    def told(event: Event) -> None:
-        if report is not None:
-            report(replace(event, detail=f"{name}, {what}: {event.detail}"))
-
-    return decompose_task(task, name=name, settings=settings, report=told)
 
 
 def _unjudged_rows(task: Task, result: Decomposition) -> np.ndarray:

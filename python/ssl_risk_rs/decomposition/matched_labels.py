@@ -17,11 +17,10 @@ from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.events import Report, within
 from ssl_risk_rs.results.compare import NotComparableError
 from ssl_risk_rs.results.matched_labels import LabelLevel, LabelPart, MatchedLabels
 from ssl_risk_rs.results.quantities import components
-from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["match_labels"]
 
@@ -64,13 +63,18 @@ def match_labels(
     ordered, common = _ordered(tasks, names, settings.seed or 0)
     most = np.min([[len(rows) for rows in of_task] for of_task in ordered], axis=0)
     grid = sorted({min(count, int(most.sum())) for count in counts} | {int(most.sum())})
-    whole = [Judged.of(_decompose(t, n, settings, report, "all rows")) for t, n in zip(tasks, names, strict=True)]
+
+    def judged(task: Task, name: str, what: str) -> Judged:
+        told = within(report, f"{name}, {what} rows")
+        return Judged.of(decompose_task(task, name=name, settings=settings, report=told))
+
+    whole = [judged(task, name, "all") for task, name in zip(tasks, names, strict=True)]
     level = whole[0].result.method.confidence if confidence is None else confidence
     levels, judges = [], list(whole)
     for count in grid:
         per_class = _shared_out(most, count)
         judges = [
-            Judged.of(_decompose(replace(task, train_rows=_first(of_task, per_class)), name, settings, report, count))
+            judged(replace(task, train_rows=_first(of_task, per_class)), name, f"{count:,}")
             for task, name, of_task in zip(tasks, names, ordered, strict=True)
         ]
         estimates = tuple(tuple(j.result.estimates[q] for q in _QUANTITIES) for j in judges)
@@ -102,14 +106,6 @@ def match_labels(
 def _less(first: Judged, second: Judged) -> list[tuple[float, Judged]]:
     """Terms of the second less the first."""
     return [(-1, first), (1, second)]
-
-
-def _decompose(task: Task, name: str, settings: Settings, report: Report | None, what: object) -> Decomposition:
-    def told(event: Event) -> None:
-        if report is not None:
-            report(replace(event, detail=f"{name}, {what} rows: {event.detail}".replace("rows rows", "rows")))
-
-    return decompose_task(task, name=name, settings=settings, report=told)
 
 
 def _named(task: Task) -> Task:

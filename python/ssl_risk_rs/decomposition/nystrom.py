@@ -21,7 +21,7 @@ from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.paired import paired_differences
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.events import Report, within
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.explain import UsabilityGap
 from ssl_risk_rs.results.run import Decomposition
@@ -62,16 +62,11 @@ def usability_gap(task: Task, linear: Decomposition, *, report: Report | None = 
     if linear.method.protocol != "strict" or linear.judgements is None:
         raise ParameterError("a usability gap needs a decomposition of the strict protocol that holds its judged rows")
     began = time.perf_counter()
-
-    def told(event: Event) -> None:
-        if report is not None:
-            report(replace(event, detail=f"non-linear probe: {event.detail}"))
-
     folds = _fold_rows(task, linear)
     kernel = _Kernel.of(task, folds, linear.method.seed)
     wide = replace(task, features=Features.of_arrays(kernel.features(task.features)))
     settings = replace(settings_like(linear), tol=None, order="paper")  # there are more features
-    found = decompose_task(wide, name="non-linear", settings=settings, report=told)
+    found = decompose_task(wide, name="non-linear", settings=settings, report=within(report, "non-linear probe"))
     differences = paired_differences(linear, found, ("linear", "non-linear"), _QUANTITIES)
     return UsabilityGap(len(kernel.landmarks), kernel.bandwidth, differences, time.perf_counter() - began)
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_risk_rs import _core
-from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.losses import Auroc, Squared, check_targets, judgeable, outcome_of, scorer_of
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.strict import (
     Judged,
     draw_cells,
     in_row_order,
+    notes_on_plan,
     penalty_note,
     planned_cells,
     rows_of,
@@ -174,7 +174,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
     own = cells[train]
     held_rows = [train[own == folds + j] for j in range(subsets)]
     task, left_out = judgeable(task, held_rows)
-    notes = list(left_out)
+    notes = [*left_out, *notes_on_plan(planned, subsets)]
     scorer = scorer_of(task)
     assert task.targets is not None  # the caller's choice of this road
     ridge = _Ridge(task.features, task.targets, method, report)
@@ -228,8 +228,6 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
     grid = sorted(curve)
     inside = grid[0] < alpha < grid[-1]
     tuned = Penalty(alpha, full.absolute, tuple(grid), inside=inside, losses=tuple(curve[a] for a in grid))
-    if planned.folds_judged < folds:
-        notes.append(Note("few_folds_judged", {"judged": planned.folds_judged, "folds": folds}))
     if not tuned.inside:
         notes.append(penalty_note("The tuned penalty", tuned))
     return Judged(

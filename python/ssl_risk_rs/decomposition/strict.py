@@ -313,12 +313,18 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: Plan) -> tu
     return cells, plan.subsets
 
 
-def _notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: Plan) -> list[Note]:
-    notes, folds = [], plan.folds
-    if plan.folds_judged < folds:
-        notes.append(Note("few_folds_judged", {"judged": plan.folds_judged, "folds": folds}))
+def notes_on_plan(plan: Plan, subsets: int) -> list[Note]:
+    """What came of the plan of folds and held-out subsets."""
+    notes = []
+    if plan.folds_judged < plan.folds:
+        notes.append(Note("few_folds_judged", {"judged": plan.folds_judged, "folds": plan.folds}))
     if subsets < plan.subsets:
         notes.append(Note("fewer_subsets", {"subsets": subsets, "wanted": plan.subsets}))
+    return notes
+
+
+def _notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: Plan) -> list[Note]:
+    notes, folds = notes_on_plan(plan, subsets), plan.folds
     if task.groups is None:
         return notes
     own, labels = cells[task.train_rows], task.labels[task.train_rows]

@@ -285,6 +285,7 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
         say=say,
         report=watch.report,
         ensure=ensure,
+        data_named=asked.data_named,
     )
     request = None if failure is not None else key  # a run that lacks a probe is kept and is not finished
     run = replace(run, provenance=replace(run.provenance, command=sweep.command, request=request))

@@ -28,11 +28,15 @@ _BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """What is done with every encoder on all data, for each of the layers, which `question` does not name."""
+    """What is done with every encoder on all data, for each of the layers, which `question` does not name.
+
+    data_named : False where the bundled digits stand in, because no data were named
+    """
 
     question: Question = field(default_factory=Question)
     store: str | None = None
     layers: tuple[str, ...] | None = None
+    data_named: bool = True
 
     @property
     def encoding(self) -> Encoding:

@@ -54,7 +54,7 @@ def test_the_default_is_a_page_and_figures_are_linked(folders):
 def test_a_folder_of_runs_is_all_of_them_in_their_order(folders):
     call(folders[0].parent, "--md", "a.md")
     text = Path("a.md").read_text(encoding="utf-8")
-    assert "# Where the error of 3 encoders comes from" in text and "### Against wide block4, ridge probe" in text
+    assert "# Where the error of 3 encoders comes from" in text and "### Against wide (block4), ridge probe" in text
 
 
 def test_runs_of_other_rows_are_reported_without_a_comparison(folders, tmp_path):

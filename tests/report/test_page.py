@@ -114,7 +114,7 @@ def test_runs_without_a_common_probe_say_that_they_are_not_side_by_side():
 
 def test_what_is_missing_of_several_runs_says_of_which(three):
     titles = {m.title for m in page_of(*three).missing}
-    assert {"By group, wide block4", "By group, narrow", "By group, wide block3"} <= titles
+    assert {"By group, wide (block4)", "By group, narrow", "By group, wide (block3)"} <= titles
 
 
 def test_a_run_without_judged_rows_says_so(rich):
@@ -218,7 +218,7 @@ def test_several_runs_are_compared_and_their_layers_told(three):
     page = page_of(*three, comparisons=(comparison,))
     there = sections(page)
     assert {"all-ridge", "compare-ridge", "ranks-ridge", "shapes", "layers"} <= there.keys()
-    assert names(three) == ["wide block4", "narrow", "wide block3"]
+    assert names(three) == ["wide (block4)", "narrow", "wide (block3)"]
     table = next(b for b in there["layers"].blocks if isinstance(b, Table))
     assert [row[0] for row in table.rows] == ["block4", "block3"]
     differences = [b for b in there["compare-ridge"].blocks if isinstance(b, Table)]

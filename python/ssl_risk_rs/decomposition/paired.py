@@ -21,6 +21,7 @@ import numpy as np
 
 from ssl_risk_rs._inference import holm
 from ssl_risk_rs._limits import check_confidence
+from ssl_risk_rs._names import distinct
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.contrasts import Contrast, Judged
 from ssl_risk_rs.decomposition.scores import RowScores, training_error
@@ -226,12 +227,7 @@ def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None)
             raise ParameterError(f"{len(results)} results need as many different names, got {list(names)}")
         return list(names)
     plain = [r.name if isinstance(r, Decomposition) else r.provenance.encoder for r in results]
-    if len(set(plain)) == len(plain):
-        return plain
-    folders = [r.path.name if isinstance(r, Run) and r.path is not None else "" for r in results]
-    if len(set(folders)) == len(folders):
-        return [f"{name} ({folder})" for name, folder in zip(plain, folders, strict=True)]
-    return [name if plain.count(name) == 1 else f"{name} #{i + 1}" for i, name in enumerate(plain)]
+    return distinct(plain, [r.path.name if isinstance(r, Run) and r.path is not None else "" for r in results])
 
 
 def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> list[Judged]:

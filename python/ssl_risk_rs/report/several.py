@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from ssl_risk_rs._names import distinct
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, p_value, percent, points, probability
 from ssl_risk_rs.report.overview import bar_of, mark_notes
@@ -25,15 +26,9 @@ _DETAILED = 12
 
 def names(runs: Sequence[Run]) -> list[str]:
     """What the runs are called: by encoder, and where two have the same by layer or folder as well."""
-    found = [short(run.provenance.encoder) for run in runs]
-    twice = {name for name in found if found.count(name) > 1}
-    layers = [_layer(run) for run in runs]
-    named = [f"{n} {layer}" if n in twice and layer else n for n, layer in zip(found, layers, strict=True)]
-    again = {name for name in named if named.count(name) > 1}
-    return [
-        f"{n} ({run.path.name if run.path else i + 1})" if n in again else n
-        for i, (n, run) in enumerate(zip(named, runs, strict=True))
-    ]
+    plain = [short(run.provenance.encoder) for run in runs]
+    folders = ["" if run.path is None else run.path.name for run in runs]
+    return distinct(plain, [_layer(run) for run in runs], folders)
 
 
 def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Comparison | None) -> Section:

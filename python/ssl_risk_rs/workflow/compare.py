@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ssl_risk_rs._limits import whole_number
+from ssl_risk_rs._names import distinct, refuse_twice
 from ssl_risk_rs.bank import is_bank
 from ssl_risk_rs.bank.formats.embed import is_embedding
 from ssl_risk_rs.bank.formats.folder import refuse_other_folder
@@ -66,8 +67,7 @@ def compare_targets(
     """
     if len(targets) < 2:
         raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
-    if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
-        raise ParameterError("a target is named twice: an encoder does not differ from itself")
+    refuse_twice(targets, "an encoder does not differ from itself")
     reading = reading or Reading()
     loaded = {target: Run.load(target) for target in targets if is_run(target)}
     runs = dict(loaded)
@@ -95,7 +95,8 @@ def compare_targets(
     if not common:
         compare(ordered)  # says which probes each has
         raise NotComparableError("probe", "the runs have no probe in common")
-    found = tuple(compare(ordered, names=_names(ordered, targets), probe=p, confidence=confidence) for p in common)
+    names = distinct([run.provenance.encoder for run in ordered], targets)
+    found = tuple(compare(ordered, names=names, probe=p, confidence=confidence) for p in common)
     return Compared(found, tuple(ordered), tuple(made))
 
 
@@ -175,6 +176,7 @@ def _opened(
     first run folder, where nothing else is asked for."""
     if len(targets) < 2:
         raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
+    refuse_twice(targets, "an encoder does not differ from itself")
     loaded = {target: Run.load(target) for target in targets if is_run(target)}
     _refuse_asked_otherwise(loaded, given, group)
     asked = _alike(list(loaded.values()), None, given, group)
@@ -188,9 +190,7 @@ def _opened(
         opened = open_features(name, reading, group=asked.group, target=asked.target)
         tasks.append(opened.task)
         names.append(opened.encoder)
-    if len(set(names)) < len(names):
-        names = [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]
-    return tasks, names, asked.settings
+    return tasks, distinct(names, targets), asked.settings
 
 
 def _refuse_unlike(loaded: Mapping[str, Run]) -> None:
@@ -292,11 +292,3 @@ def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[s
     alike = replace(alike, probe="logistic", tol=None, overlap=None, shared_groups=None, n_threads=None)
     chosen = tuple(probes or common_probes(loaded))
     return _Asked(chosen, replace(alike, **fields), group or loaded[0].provenance.group, target_of(loaded[0]))
-
-
-def _names(runs: Sequence[Run], targets: Sequence[str]) -> list[str] | None:
-    """Names of the encoders; where two have the same, with the target; None where they differ by themselves."""
-    names = [run.provenance.encoder for run in runs]
-    if len(set(names)) == len(names):
-        return None
-    return [f"{name} ({target})" for name, target in zip(names, targets, strict=True)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs._names import distinct, refuse_twice
 from ssl_risk_rs.decomposition.explaining import (
     beside_control,
     class_parts,
@@ -93,8 +94,7 @@ def explain(
     probes = (probes,) if isinstance(probes, str) else tuple(probes)
     if not targets:
         raise ParameterError("name a run folder, a feature bank or a feature file to explain")
-    if len({Path(t).expanduser().resolve() for t in targets}) < len(targets):
-        raise ParameterError("a target is named twice: layers are compared with other layers")
+    refuse_twice(targets, "layers are compared with other layers")
     reading = reading or Reading()
     opened = [_open(target, probes, group, reading, settings or Settings(), keep, report) for target in targets]
     first = opened[0]
@@ -211,9 +211,7 @@ def _layers(opened: Sequence[_Target], results: Sequence[Decomposition]) -> tupl
             "ssl-risk-rs compare compares encoders"
         )
     names = [t.feature or Path(t.name.split(",")[0]).name for t in opened]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({t.name})" for name, t in zip(names, opened, strict=True)]
-    return compare_layers(results, names)
+    return compare_layers(results, distinct(names, [t.name for t in opened]))
 
 
 def _published(result: Decomposition) -> PublishedTraits | None:

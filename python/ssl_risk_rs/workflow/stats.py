@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._names import distinct, refuse_twice
 from ssl_risk_rs._notes import Note, each_once
 from ssl_risk_rs._same_rows import refuse_other_rows
 from ssl_risk_rs.decomposition.task import Task, row_names
@@ -74,9 +74,7 @@ def measure_targets(
     """
     if not targets:
         raise ParameterError("name a feature bank or feature files")
-    every = [Path(t).expanduser().resolve() for t in (*targets, *views)]
-    if len(set(every)) < len(every):
-        raise ParameterError("a target is named twice: a representation does not differ from itself")
+    refuse_twice((*targets, *views), "a representation does not differ from itself")
     if views and len(targets) > 1:
         raise ParameterError(f"views are of one target, and {len(targets)} are named: measure them one by one")
     if cka and len(targets) < 2:
@@ -86,7 +84,7 @@ def measure_targets(
     others = [_open(view, split, reading) for view in views]
     for other in others:
         _same_samples(opened[0], other)
-    names = _names(opened, targets)
+    names = distinct([one.name for one in opened], targets)
     geometries = tuple(
         measure(
             target.rows,
@@ -121,16 +119,6 @@ def split_rows(task: Task, split: Split) -> SampleRows:
 def _open(target: str, split: Split, reading: Reading) -> _Target:
     opened = open_features(target, reading)
     return _Target(opened.encoder, opened.data, opened.task, split_rows(opened.task, split))
-
-
-def _names(opened: Sequence[_Target], targets: Sequence[str]) -> list[str]:
-    """Names of the encoders; where two have the same, with the target."""
-    plain = [one.name for one in opened]
-    if len(set(plain)) == len(plain):
-        return plain
-    return [
-        f"{name} ({target})" if plain.count(name) > 1 else name for name, target in zip(plain, targets, strict=True)
-    ]
 
 
 def _same_samples(one: _Target, other: _Target) -> None:

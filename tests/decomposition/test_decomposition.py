@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, stats
-from ssl_risk_rs.decomposition import Settings, decompose, decompose_task, decomposing, make_task, strict, tuning
+from ssl_risk_rs.decomposition import Settings, cells, decompose, decompose_task, decomposing, make_task, tuning
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.report.sentences import notes
 from ssl_risk_rs.results import Grade, Provenance
@@ -121,9 +121,9 @@ def test_ridge_judges_a_sample_of_large_folds_and_training_sets(small, ridge, mo
 
 
 def test_one_fold_is_judged_and_one_subset_held_out_where_a_fit_is_long(small, monkeypatch):
-    monkeypatch.setattr(strict, "MIDPOINT_PRODUCTS", 1)
-    monkeypatch.setattr(strict, "ONE_FOLD_PRODUCTS", 1)
-    monkeypatch.setattr(strict, "ONE_SUBSET_PRODUCTS", 1)
+    monkeypatch.setattr(cells, "MIDPOINT_PRODUCTS", 1)
+    monkeypatch.setattr(cells, "ONE_FOLD_PRODUCTS", 1)
+    monkeypatch.setattr(cells, "ONE_SUBSET_PRODUCTS", 1)
     result = decompose(*small, **FAST)
     assert result.sizes.folds_judged == 1 and result.sizes.subsets == 1
     (note,) = (note for note in result.notes if note.code == "few_folds_judged")

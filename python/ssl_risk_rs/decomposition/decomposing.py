@@ -14,6 +14,7 @@ import numpy as np
 
 from ssl_risk_rs._limits import check_choice, check_text
 from ssl_risk_rs._notes import Note, each_once
+from ssl_risk_rs.decomposition.cells import draw_cells, plan_cells
 from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
@@ -22,7 +23,7 @@ from ssl_risk_rs.decomposition.paper import PAPER_SEED, draw_parts, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import ERROR_TOL, SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
-from ssl_risk_rs.decomposition.strict import draw_cells, planned_cells, strict
+from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
     Target,
     bank_values,
@@ -241,7 +242,7 @@ def check_plan(task: Task, settings: Settings) -> None:
     method, _, _ = _plan(task, settings)
     if settings.protocol == "strict":
         settings = replace(settings, n_subsets=settings.n_subsets or 1)
-        draw_cells(task, settings, method, planned_cells(task, settings, method))
+        draw_cells(task, settings, method, plan_cells(task, settings, method))
     else:
         draw_parts(task)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
+from ssl_risk_rs.decomposition.outcomes import ProtocolResult, penalty_note, rows_of, sizes_of, twin_of, union_outcome
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.decomposition.strict import Judged, penalty_note, rows_of, sizes_of, twin_of, union_outcome
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.decomposition.tuning import Tried, as_penalty, best_of
 from ssl_risk_rs.errors import ParameterError
@@ -42,7 +42,7 @@ class _Halves:
 
 def paper(
     task: Task, twin: Features | None, settings: Settings, method: Method, report: Report, solvers: Solvers
-) -> Judged:
+) -> ProtocolResult:
     """Fit and judge every probe of the paper's protocol."""
     train, test = task.train_rows, task.test_rows
     complement, subset, halves = draw_parts(task)
@@ -92,7 +92,7 @@ def paper(
     )
     notes = [Note("paper_protocol"), *_notes_on_groups(task, in_subset)]
     notes += [penalty_note(f"The penalty {_RISK[name]}", p) for name, p in penalties.items() if not p.inside]
-    return Judged(
+    return ProtocolResult(
         judgements,
         sizes_of(task, judgements, design, of_twin, None),
         penalties,

@@ -14,18 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition.cells import draw_cells, fold_and_subset, notes_on_plan, plan_cells
 from ssl_risk_rs.decomposition.losses import Auroc, Squared, check_targets, judgeable, outcome_of, scorer_of
+from ssl_risk_rs.decomposition.outcomes import ProtocolResult, in_row_order, penalty_note, rows_of, sizes_of
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.decomposition.strict import (
-    Judged,
-    draw_cells,
-    in_row_order,
-    notes_on_plan,
-    penalty_note,
-    planned_cells,
-    rows_of,
-    sizes_of,
-)
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.decomposition.tuning import ALPHAS, STRONGEST
 from ssl_risk_rs.errors import NumericalError, ParameterError
@@ -165,11 +157,13 @@ def _solve(covariance: np.ndarray, alpha: float, cross: np.ndarray) -> np.ndarra
     return np.asarray(vectors @ ((vectors.T @ cross) / (np.maximum(values, 0)[:, None] + alpha)))
 
 
-def predict_targets(task: Task, twin: Features | None, settings: Settings, method: Method, report: Report) -> Judged:
+def predict_targets(
+    task: Task, twin: Features | None, settings: Settings, method: Method, report: Report
+) -> ProtocolResult:
     """Fit and judge every probe of the strict protocol on numbers or labels; see the module."""
     check_targets(task)
     train, test, folds = task.train_rows, task.test_rows, settings.n_folds
-    planned = planned_cells(task, settings, method)
+    planned = plan_cells(task, settings, method)
     cells, subsets = draw_cells(task, settings, method, planned)
     own = cells[train]
     held_rows = [train[own == folds + j] for j in range(subsets)]
@@ -207,13 +201,12 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
         of_twin_fits = tuple(beside.fits)
         twin_constant = len(beside.design(twin_moments, [0]).constant)
 
-    cell_of = own.astype(np.int16)
-    subset_of = np.where(cell_of >= folds, cell_of - folds, -1).astype(np.int8)
+    fold_of, subset_of = fold_and_subset(own, folds)
     judgements = Judgements(
         # rows of numbers have no classes: one stratum
         **rows_of(replace(task, labels=np.zeros_like(task.labels), class_names=(scorer.metric,))),
         subset=subset_of,
-        fold=np.where(cell_of < folds, cell_of, -1).astype(np.int8),
+        fold=fold_of,
         af=of_train[2],
         at_alpha=of_train[0],
         us=us,
@@ -230,7 +223,7 @@ def predict_targets(task: Task, twin: Features | None, settings: Settings, metho
     tuned = Penalty(alpha, full.absolute, tuple(grid), inside=inside, losses=tuple(curve[a] for a in grid))
     if not tuned.inside:
         notes.append(penalty_note("The tuned penalty", tuned))
-    return Judged(
+    return ProtocolResult(
         judgements,
         replace(
             sizes_of(task, judgements, design, None, planned),

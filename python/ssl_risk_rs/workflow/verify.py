@@ -16,7 +16,7 @@ from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.metrics import measure_metrics
-from ssl_risk_rs.decomposition.strict import in_row_order
+from ssl_risk_rs.decomposition.outcomes import in_row_order
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.report.latex import escape

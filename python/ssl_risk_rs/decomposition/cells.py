@@ -1,0 +1,116 @@
+"""Which training rows tune and which are held out: folds and subsets, planned by the data's size and drawn by id."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_risk_rs import _core
+from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs._splits import sample_keys
+from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.record import Method
+
+__all__ = ["CellPlan", "draw_cells", "fold_and_subset", "notes_on_cells", "notes_on_plan", "plan_cells"]
+
+#: products of a logistic pass (n·d·k) from which the midpoint of R_AF, one more path to the floor for each subset, is
+#: left out; from which one fold is judged instead of all; from which one subset is held out: seconds on two cores,
+#: ten minutes of tuning, and an hour
+MIDPOINT_PRODUCTS = 5e8
+ONE_FOLD_PRODUCTS = 5e10
+ONE_SUBSET_PRODUCTS = 5e11
+#: share of the training rows that all subsets together take at most
+MAX_SHARE = 0.2
+#: a class share that holding out a subset moves by more is said
+MOVED_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """How many folds there are and are judged, how many subsets are held out, and rows of each."""
+
+    folds: int
+    folds_judged: int
+    subsets: int
+    subset_size: int
+    midpoint: bool
+
+
+def fold_and_subset(cells: np.ndarray, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the fold and of the subset of each row, int8, −1 where it is in none; cells are folds, then subsets."""
+    cell_of = cells.astype(np.int16)
+    fold = np.where(cell_of < n_folds, cell_of, -1).astype(np.int8)
+    return fold, np.where(cell_of >= n_folds, cell_of - n_folds, -1).astype(np.int8)
+
+
+def plan_cells(task: Task, settings: Settings, method: Method) -> CellPlan:
+    """What is asked for, or suits the size of the data."""
+    n, m = len(task.train_rows), len(task.test_rows)
+    products = n * task.features.n_features * task.n_classes
+    costly = method.probe == "logistic"
+    subsets = settings.n_subsets or (1 if costly and products > ONE_SUBSET_PRODUCTS else 3)
+    judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)
+    size = settings.subset_size or min(m, int(MAX_SHARE * n) // subsets)
+    midpoint = not (costly and products > MIDPOINT_PRODUCTS) if settings.midpoint is None else settings.midpoint
+    return CellPlan(settings.n_folds, judged, subsets, size, midpoint)
+
+
+def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -> tuple[np.ndarray, int]:
+    """Cell of each row (folds, then subsets), and the number of subsets."""
+    train = task.train_rows
+    if task.groups is not None:
+        return _core.assign_cells_by_group(
+            sample_keys(task.group_names, method.seed),
+            task.groups.astype(np.uint32),
+            train,
+            task.labels,
+            n_folds=settings.n_folds,
+            n_subsets=plan.subsets,
+            subset_size=plan.subset_size,
+        )
+    n_present = len(np.unique(task.labels[train]))
+    if plan.subset_size < n_present:
+        raise ParameterError(
+            f"{len(train)} training rows give held-out subsets of {plan.subset_size} rows, fewer than the "
+            f"{n_present} classes; give more rows or fewer splits"
+        )
+    keys = sample_keys(task.sample_ids, method.seed)
+    cells = _core.assign_cells(
+        keys, train, task.labels, n_folds=settings.n_folds, n_subsets=plan.subsets, subset_size=plan.subset_size
+    )
+    return cells, plan.subsets
+
+
+def notes_on_plan(plan: CellPlan, subsets: int) -> list[Note]:
+    """What came of the plan of folds and held-out subsets."""
+    notes = []
+    if plan.folds_judged < plan.folds:
+        notes.append(Note("few_folds_judged", {"judged": plan.folds_judged, "folds": plan.folds}))
+    if subsets < plan.subsets:
+        notes.append(Note("fewer_subsets", {"subsets": subsets, "wanted": plan.subsets}))
+    return notes
+
+
+def notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: CellPlan) -> list[Note]:
+    """`notes_on_plan`, and of groups what they did to the shares of classes."""
+    notes, folds = notes_on_plan(plan, subsets), plan.folds
+    if task.groups is None:
+        return notes
+    own, labels = cells[task.train_rows], task.labels[task.train_rows]
+    counts = np.bincount(labels, minlength=task.n_classes).astype(float)
+    for j in range(subsets):
+        rest = np.bincount(labels[own != folds + j], minlength=task.n_classes)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            moved = np.where(counts > 0, np.abs(rest / rest.sum() / (counts / counts.sum()) - 1), 0)
+        if moved.max() > MOVED_SHARE:
+            c = int(moved.argmax())
+            values: Values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(moved.max())}
+            notes.append(Note("shares_moved", values))
+    lacking: set[int] = set()
+    for fold in range(folds):
+        others = np.unique(labels[(own < folds) & (own != fold)])
+        lacking |= set(np.unique(labels[own == fold]).tolist()) - set(others.tolist())
+    if lacking:
+        notes.append(Note("folds_lack_classes", {"classes": len(lacking)}))
+    return notes

@@ -261,3 +261,5 @@ def test_every_run_prints_its_published_counterpart(files):
     (published.paper_folder() / "all_results.csv").write_bytes(b"")
     broken = run("decompose", bank, "--probe", "ridge", "--out", "d")
     assert "The published numbers are not shown" in broken.stderr and Path("d/run.json").is_file()
+    explained = run("explain", "d", "--no-gap")
+    assert "The published numbers are not shown" in explained.stderr and "published encoders" not in explained.stdout

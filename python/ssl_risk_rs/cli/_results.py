@@ -14,7 +14,7 @@ import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
-from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.errors import ParameterError
 
 if TYPE_CHECKING:
     from ssl_risk_rs.decomposition.settings import Settings
@@ -143,21 +143,17 @@ class Ending:
 
     def _print_published(self, run: "Run") -> None:
         """The published numbers of the encoder beside its own, if there are any on this machine."""
+        from ssl_risk_rs.report.published import render_beside
+        from ssl_risk_rs.results.counterpart import NotPublished
         from ssl_risk_rs.workflow import published
 
-        if not published.is_fetched():
-            if published.is_published(run.provenance.encoder):
+        table = published.find_published(printing.say)
+        if isinstance(table, NotPublished):
+            if table is NotPublished.NOT_FETCHED and published.is_published(run.provenance.encoder):
                 printing.say(
                     "ssl-risk-rs paper fetch downloads the published numbers of this encoder, to show them beside."
                 )
             return
-        try:
-            table = published.load_published()
-        except DataError as error:
-            printing.say(f"The published numbers are not shown: {error}")
-            return
-        from ssl_risk_rs.report.published import render_beside
-
         for found in published.beside(run, table):
             printing.show("\n" + render_beside(found, table.frame.height, printing.width()))
 

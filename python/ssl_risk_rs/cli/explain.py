@@ -72,6 +72,7 @@ def explain(
             gap=gap,
             settings=Settings(shared_groups=shared_groups, overlap=overlap),
             keep=keeper(out),
+            say=printing.say,
             report=report,
         )
     _print(found, form)

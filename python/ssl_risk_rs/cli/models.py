@@ -178,17 +178,14 @@ def _catalogue_facts(name: str) -> Row:
 
 def _published_errors(name: str) -> Row:
     """Errors of the published table, fractions; a sentence where the table is not here."""
-    from ssl_risk_rs.errors import DataError
+    from ssl_risk_rs.results.counterpart import NotPublished
     from ssl_risk_rs.results.published import RISKS
     from ssl_risk_rs.workflow import published
 
-    if not published.is_fetched():
-        say("ssl-risk-rs paper fetch  gets the table that has the published errors of this encoder.")
-        return {}
-    try:
-        table = published.load_published()
-    except DataError as error:
-        say(f"The published errors are not shown: {error}")
+    table = published.find_published(say)
+    if isinstance(table, NotPublished):
+        if table is NotPublished.NOT_FETCHED:
+            say("ssl-risk-rs paper fetch  gets the table that has the published errors of this encoder.")
         return {}
     row = table.row(published.published_encoder(table, name) or "") or {}
     errors = {risk: value for risk in RISKS if isinstance(value := row.get(risk), float)}

@@ -21,9 +21,10 @@ from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts
 from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
+from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.results.compare import NotComparableError
+from ssl_risk_rs.results.counterpart import NotPublished
 from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, UsabilityGap
 from ssl_risk_rs.results.explain_published import PublishedTraits, published_traits
 from ssl_risk_rs.results.provenance import Provenance
@@ -67,6 +68,7 @@ def explain(
     gap: bool | None = None,
     settings: Settings | None = None,
     keep: Callable[[Run, str], Run] = lambda run, _: run,
+    say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
 ) -> Explanation:
     """Explain a target; of several, which are layers of one encoder and are compared, the first.
@@ -80,6 +82,7 @@ def explain(
     gap : whether a non-linear probe is fitted; None: where it takes a minute at most
     settings : of each probe, whatever probe they name, for what is decomposed here
     keep : called with each new run and its target; returns the run as it was kept
+    say : receives a sentence where the published table is damaged
 
     Raises
     ------
@@ -125,7 +128,7 @@ def explain(
         layers=_layers(opened, results),
         gap=found,
         no_gap=no_gap,
-        published=_published(result),
+        published=_published(result, say),
     )
 
 
@@ -214,13 +217,10 @@ def _layers(opened: Sequence[_Target], results: Sequence[Decomposition]) -> tupl
     return compare_layers(results, distinct(names, [t.name for t in opened]))
 
 
-def _published(result: Decomposition) -> PublishedTraits | None:
-    """What published encoders with this bottleneck differ in; None where the table was not fetched."""
-    if not published.is_fetched():
-        return None
-    try:
-        table = published.load_published()
-    except DataError:
+def _published(result: Decomposition, say: Callable[[str], None]) -> PublishedTraits | None:
+    """What published encoders with this bottleneck differ in; None where there is no table."""
+    table = published.find_published(say)
+    if isinstance(table, NotPublished):
         return None
     largest: Any = result.bottleneck.quantity.removesuffix("_alt")
     return published_traits(table, largest)

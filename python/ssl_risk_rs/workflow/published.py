@@ -13,12 +13,13 @@ from pathlib import Path
 from ssl_risk_rs._files import OFFLINE, cache_folder, is_offline, publish
 from ssl_risk_rs.encoders.catalogue import published_entry
 from ssl_risk_rs.errors import DataError, ParameterError
-from ssl_risk_rs.results.counterpart import Counterpart, counterpart
+from ssl_risk_rs.results.counterpart import Counterpart, NotPublished, counterpart
 from ssl_risk_rs.results.published import Published, read_published
 from ssl_risk_rs.results.run import Run
 
 __all__ = [
-    "ADDRESS", "COMMIT", "FILES", "TABLE", "beside", "fetch", "is_fetched", "is_published", "load_published",
+    "ADDRESS", "COMMIT", "FILES", "TABLE", "beside", "fetch", "find_published", "is_fetched", "is_published",
+    "load_published",
     "paper_folder", "published_encoder",
 ]  # fmt: skip
 
@@ -94,6 +95,17 @@ def fetch(
             raise DataError(f"{url} is another file of the pinned commit than its name says; nothing is kept")
         found.append(_keep(kept, content, url))
     return found
+
+
+def find_published(say: Callable[[str], None]) -> Published | NotPublished:
+    """The table, where it can be shown beside other numbers, or why not: `say` is told of a damaged one."""
+    if not is_fetched():
+        return NotPublished.NOT_FETCHED
+    try:
+        return load_published()
+    except DataError as error:
+        say(f"The published numbers are not shown: {error}.")
+        return NotPublished.UNREADABLE
 
 
 def load_published(path: "Path | str | None" = None) -> Published:

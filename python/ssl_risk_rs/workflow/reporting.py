@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssl_risk_rs.decomposition.paired import common_probes, compare
-from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.build import Material
 from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
 from ssl_risk_rs.report.several import names
@@ -76,13 +76,9 @@ def _published(
     runs: Sequence[Run], say: Callable[[str], None]
 ) -> tuple[dict[tuple[int, str], Counterpart], dict[int, NotPublished]]:
     """Each run beside the published table, or why not."""
-    if not published.is_fetched():
-        return {}, dict.fromkeys(range(len(runs)), NotPublished.NOT_FETCHED)
-    try:
-        table = published.load_published()
-    except DataError as error:
-        say(f"{error}.")
-        return {}, dict.fromkeys(range(len(runs)), NotPublished.UNREADABLE)
+    table = published.find_published(say)
+    if isinstance(table, NotPublished):
+        return {}, dict.fromkeys(range(len(runs)), table)
     found = {(i, each.probe): each for i, run in enumerate(runs) for each in published.beside(run, table)}
     there = {i for i, _ in found}
     return found, {i: NotPublished.NOT_AMONG for i in range(len(runs)) if i not in there}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-__all__ = ["Note", "Value", "Values", "augmented_view", "each_once"]
+__all__ = ["Note", "Value", "Values", "each_once"]
 
 #: what a note may hold
 Value: TypeAlias = str | int | float
@@ -176,11 +176,6 @@ class Note:
     def sentence(self) -> str:
         """What the note says."""
         return _TEMPLATES[self.code].format(**self.values)
-
-
-def augmented_view(notes: Iterable[Note]) -> int | None:
-    """Number of the augmented view that features are of, as a note tells; None: of images as they are."""
-    return next((int(note.values["view"]) for note in notes if note.code == "augmented_view"), None)
 
 
 def each_once(notes: Iterable[Note]) -> list[Note]:

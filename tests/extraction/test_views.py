@@ -2,13 +2,14 @@
 
 import csv
 import io
+import json
 import pickle
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from ssl_risk_rs import compare, decompose, stats
+from ssl_risk_rs import Run, compare, decompose, stats
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.datasets import create_dataset
@@ -110,6 +111,12 @@ def test_views_and_images_as_they_are_do_not_mix(tmp_path):
     assert "augmented view 1 of every image" in str(result)
     with pytest.raises(NotComparableError, match=r"differ in augmented view \(none and 1\)"):
         compare([decompose(plain, probe="ridge"), result])
+    # earlier releases told the view in a note alone
+    folder = result.save(tmp_path / "run")
+    document = json.loads((folder / "run.json").read_text())
+    del document["decompositions"][0]["method"]["view"]
+    (folder / "run.json").write_text(json.dumps(document))
+    assert Run.load(folder).main.method == result.method and result.method.view == 1
     with pytest.raises(ParameterError, match="is of images as they are, the features are of augmented view 1"):
         decompose(view, supervised=plain, probe="ridge")
     listed = list(csv.DictReader(io.StringIO(run("store", "ls", "--store", tmp_path, "--format", "csv").stdout)))

@@ -291,6 +291,7 @@ def _method(task: Task, settings: Settings) -> Method:
         n_threads=settings.n_threads,
         device=choose_device(settings.device, products),
         error_tol=ERROR_TOL if by_error else None,
+        view=task.view,
         metric=_HEADLINE_OF[task.target_kind],
         order=settings.order,
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64, UInt32
 
 from ssl_risk_rs._labels import encode_labels, label_vector
 from ssl_risk_rs._limits import check_text
-from ssl_risk_rs._notes import Note, augmented_view
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.errors import ParameterError, ShapeError
@@ -46,6 +46,7 @@ class Task:
     groups : int64 (n,) positions in `group_names`, or None where rows are independent
     notes : what was found while checking
     overlap : test images that are also training images
+    view : number of the augmented view that the features are of; None: of images as they are
     target : the column that stands in for the labels; None for the labels themselves
     targets : float64 (n, k), where they are numbers or labels (0 or 1); `labels` are then the strata that splits are
         drawn by, and `target_names` name the k
@@ -61,6 +62,7 @@ class Task:
     group_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     overlap: int = 0
+    view: int | None = None
     target: str | None = None
     target_kind: TargetKind = "classes"
     targets: Float64[np.ndarray, "n k"] | None = None
@@ -115,7 +117,12 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
         groups=None if column is None else bank.groups(column),
         where=str(bank.path),
     )
-    return replace(task, notes=(*task.notes, *notes), overlap=overlap if isinstance(overlap, int) else 0)
+    return replace(
+        task,
+        notes=(*task.notes, *notes),
+        overlap=overlap if isinstance(overlap, int) else 0,
+        view=bank.header.view,
+    )
 
 
 def task_of_rows(
@@ -272,10 +279,9 @@ def _seen(view: int | None) -> str:
 
 def _same_rows(task: Task, bank: "FeatureBank") -> None:
     """Complain unless a bank has the labels and sample ids of the task in the same order, of images seen alike."""
-    if augmented_view(task.notes) != bank.header.view:
+    if task.view != bank.header.view:
         raise ParameterError(
-            f"{bank.path} is of {_seen(bank.header.view)}, the features are of {_seen(augmented_view(task.notes))}: "
-            "extract both alike"
+            f"{bank.path} is of {_seen(bank.header.view)}, the features are of {_seen(task.view)}: extract both alike"
         )
     if bank.n_rows != len(task.labels):
         raise ShapeError(

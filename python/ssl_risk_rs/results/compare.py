@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs._notes import Note, augmented_view
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
@@ -255,7 +255,7 @@ def check_methods(results: Sequence[Decomposition], names: Sequence[str]) -> Non
     for result, name in zip(results[1:], names[1:], strict=True):
         for field, called in _METHOD.items():
             _same(field, called, (names[0], getattr(first.method, field)), (name, getattr(result.method, field)))
-        views = [augmented_view(r.notes) or "none" for r in (first, result)]
+        views = [r.method.view or "none" for r in (first, result)]
         _same("view", "augmented view", (names[0], views[0]), (name, views[1]))
         _same("subsets", "number of held-out subsets", (names[0], first.sizes.subsets), (name, result.sizes.subsets))
         floors = [r.penalties["floor"].value if "floor" in r.penalties else None for r in (first, result)]

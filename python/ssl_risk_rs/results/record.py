@@ -32,6 +32,7 @@ class Method:
     order : of the decomposition: "paper", "alternative" or "both"
     error_tol : training error by which logistic fits at the floor may miss that of the minimum, by estimate; None where
         they end by `tol` alone
+    view : number of the augmented view of the images that the features are of; None: of images as they are
     """
 
     probe: Probe
@@ -48,6 +49,7 @@ class Method:
     metric: Headline = "error"
     order: Order = "paper"
     error_tol: float | None = None
+    view: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

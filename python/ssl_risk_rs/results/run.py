@@ -355,7 +355,7 @@ def _read(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) 
     control = found.get("control")
     return from_json(
         Decomposition,
-        {**found, "estimates": _with_df(found["estimates"])},
+        {**found, "method": _with_view(found), "estimates": _with_df(found["estimates"])},
         metrics=tuple(
             from_json(MetricEstimates, {**other, "estimates": _with_df(other["estimates"])})
             for other in found.get("metrics", ())
@@ -365,6 +365,15 @@ def _read(found: dict[str, Any], prefix: str, arrays: Mapping[str, np.ndarray]) 
         judgements=Judgements.from_arrays(own) if own else None,
         control=None if control is None else _read(control, f"{prefix}.control", arrays),
     )
+
+
+def _with_view(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The method with the augmented view, which earlier runs have in a note alone."""
+    method = dict(found["method"])
+    if "view" not in method:
+        views = (note["values"]["view"] for note in found.get("notes", ()) if note["code"] == "augmented_view")
+        method["view"] = next(views, None)
+    return method
 
 
 def _with_df(estimates: Mapping[str, Any]) -> dict[str, Any]:

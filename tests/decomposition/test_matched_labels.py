@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ssl_risk_rs import ParameterError
 from ssl_risk_rs.decomposition import Settings, make_task
-from ssl_risk_rs.decomposition.contrasts import Judged
+from ssl_risk_rs.decomposition.contrasts import ScoredResult
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.matched_labels import _first, _named, _ordered, _shared_out, match_labels
@@ -133,7 +133,7 @@ def test_paired_where_rows_are_the_same():
     settings = Settings(probe="ridge", n_threads=1, midpoint=False)
     one, other = task(), task(lambda x, _: x[:, :12])
     results = [decompose_task(t, settings=settings) for t in (one, other)]
-    judges = [Judged.of(r) for r in results]
+    judges = [ScoredResult.of(r) for r in results]
     for d in paired_differences(*results, ("A", "B"), COMPONENTS):
         g = gap([(-1, judges[0]), (1, judges[1])], d.quantity, 0.95)
         assert g.value == pytest.approx(d.difference, abs=1e-12)
@@ -149,7 +149,7 @@ def test_intervals_cover_where_rows_are_other_rows():
         for place in range(2):
             (x, y), (xt, yt) = draw(400, 100 + 3 * seed + place), draw(200, 102 + 3 * seed)
             ids = [f"{place}-{i}" for i in range(400)] + [f"t{i}" for i in range(200)]
-            found.append(Judged.of(decompose_task(make_task(x, y, xt, yt, sample_ids=ids), settings=settings)))
+            found.append(ScoredResult.of(decompose_task(make_task(x, y, xt, yt, sample_ids=ids), settings=settings)))
         each = gap([(-1, found[0]), (1, found[1])], "agg_risk", 0.95)
         missed += not each.low <= 0 <= each.high
     assert missed <= 5  # binomial(30, 0.05): 6 or more has probability 0.003

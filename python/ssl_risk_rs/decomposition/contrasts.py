@@ -17,11 +17,11 @@ from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["Contrast", "Judged", "Measured"]
+__all__ = ["Contrast", "Measured", "ScoredResult"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredResult:
     """A decomposition with its row scores, made once for all quantities.
 
     Attributes
@@ -43,7 +43,7 @@ class Judged:
     @classmethod
     def of(
         cls, result: Decomposition, judged: Judgements | None = None, difficulty: np.ndarray | None = None
-    ) -> "Judged":
+    ) -> "ScoredResult":
         """Row scores as the decomposition's own estimates rest on.
 
         Parameters
@@ -119,14 +119,14 @@ class Contrast:
     """A signed sum of decompositions, such as one less another, and the variance that their probes' own variation adds;
     `varied`: whether it could be estimated."""
 
-    encoders: tuple[Judged, ...]
+    encoders: tuple[ScoredResult, ...]
     signs: tuple[float, ...]
     own: float
     own_df: float
     varied: bool
 
     @classmethod
-    def of(cls, encoders: Sequence[Judged], signs: Sequence[float]) -> "Contrast":
+    def of(cls, encoders: Sequence[ScoredResult], signs: Sequence[float]) -> "Contrast":
         own, own_df = contrast_probe_variance([e.probes for e in encoders], signs, encoders[0].rows.test_units)
         varied = not math.isnan(own)
         return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)

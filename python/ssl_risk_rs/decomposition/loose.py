@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssl_risk_rs._inference import critical_value, satterthwaite, two_sided
-from ssl_risk_rs.decomposition.contrasts import Judged
+from ssl_risk_rs.decomposition.contrasts import ScoredResult
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.scores import guard
 from ssl_risk_rs.decomposition.variation import contrast_probe_variance
@@ -25,7 +25,7 @@ __all__ = ["gap"]
 ROUNDING = 1e-12
 
 
-def gap(terms: Sequence[tuple[float, Judged]], name: str, confidence: float) -> Gap:
+def gap(terms: Sequence[tuple[float, ScoredResult]], name: str, confidence: float) -> Gap:
     """The quantity `name` of Σ sign · decomposition, with its interval."""
     quantity = QUANTITIES[name]
     in_sample = set(quantity.weights) <= set(IN_SAMPLE)
@@ -57,16 +57,16 @@ def gap(terms: Sequence[tuple[float, Judged]], name: str, confidence: float) -> 
     return Gap(name, value, math.sqrt(variance), value - half, value + half, p, marked)
 
 
-def _guard(every: Sequence[Judged], quantity: Quantity) -> float:
+def _guard(every: Sequence[ScoredResult], quantity: Quantity) -> float:
     """As in a comparison of the same rows, of the decomposition with the fewest."""
     sizes = [judged.rows.sizes() for judged in every]
     return guard(quantity.guards or (quantity.rows,), {which: min(own[which] for own in sizes) for which in sizes[0]})
 
 
-def _of_probes(terms: Sequence[tuple[float, Judged]]) -> list[tuple[float, float]]:
+def _of_probes(terms: Sequence[tuple[float, ScoredResult]]) -> list[tuple[float, float]]:
     """Variances that the probes' own variation adds, with their degrees of freedom: one for the decompositions of each
     set of rows, whose probes vary together."""
-    same: list[list[tuple[float, Judged]]] = []
+    same: list[list[tuple[float, ScoredResult]]] = []
     for term in terms:
         for others in same:
             if _same_rows(term[1], others[0][1]):
@@ -81,14 +81,14 @@ def _of_probes(terms: Sequence[tuple[float, Judged]]) -> list[tuple[float, float
     return [(variance, df) for variance, df in found if variance > ROUNDING**2]  # NaN: it could not be estimated
 
 
-def _same_rows(one: Judged, other: Judged) -> bool:
+def _same_rows(one: ScoredResult, other: ScoredResult) -> bool:
     """Whether both have the same rows in one order."""
     return np.array_equal(one.judged.train_ids, other.judged.train_ids) and np.array_equal(
         one.judged.test_ids, other.judged.test_ids
     )
 
 
-def _scores(of: Judged, quantity: Quantity, *, scaled: bool) -> tuple[np.ndarray, np.ndarray]:
+def _scores(of: ScoredResult, quantity: Quantity, *, scaled: bool) -> tuple[np.ndarray, np.ndarray]:
     """Ids and centred scores of all judged rows; ids of test rows are marked, as training rows may share them."""
     weights, held = of.weights(quantity, scaled=scaled), of.judged.in_subset
     ids = (of.judged.train_ids[held], of.judged.train_ids[~held], of.judged.test_ids)

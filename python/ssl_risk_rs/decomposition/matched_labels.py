@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from ssl_risk_rs._splits import sample_keys
-from ssl_risk_rs.decomposition.contrasts import Judged
+from ssl_risk_rs.decomposition.contrasts import ScoredResult
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.settings import Settings
@@ -64,9 +64,9 @@ def match_labels(
     most = np.min([[len(rows) for rows in of_task] for of_task in ordered], axis=0)
     grid = sorted({min(count, int(most.sum())) for count in counts} | {int(most.sum())})
 
-    def judged(task: Task, name: str, what: str) -> Judged:
+    def judged(task: Task, name: str, what: str) -> ScoredResult:
         told = within(report, f"{name}, {what} rows")
-        return Judged.of(decompose_task(task, name=name, settings=settings, report=told))
+        return ScoredResult.of(decompose_task(task, name=name, settings=settings, report=told))
 
     whole = [judged(task, name, "all") for task, name in zip(tasks, names, strict=True)]
     level = whole[0].result.method.confidence if confidence is None else confidence
@@ -103,7 +103,7 @@ def match_labels(
     )
 
 
-def _less(first: Judged, second: Judged) -> list[tuple[float, Judged]]:
+def _less(first: ScoredResult, second: ScoredResult) -> list[tuple[float, ScoredResult]]:
     """Terms of the second less the first."""
     return [(-1, first), (1, second)]
 

@@ -23,7 +23,7 @@ from ssl_risk_rs._inference import holm
 from ssl_risk_rs._limits import check_confidence
 from ssl_risk_rs._names import distinct
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.contrasts import Contrast, Judged
+from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
 from ssl_risk_rs.decomposition.scores import RowScores, training_error
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.compare import (
@@ -230,7 +230,7 @@ def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None)
     return distinct(plain, [r.path.name if isinstance(r, Run) and r.path is not None else "" for r in results])
 
 
-def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> list[Judged]:
+def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> list[ScoredResult]:
     """Row scores in one order of rows and with one order of difficulty of the classes.
 
     Raises
@@ -242,7 +242,7 @@ def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> lis
         raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
     judged = common_rows(every, names)
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    return [Judged.of(d, j, difficulty) for d, j in zip(results, judged, strict=True)]
+    return [ScoredResult.of(d, j, difficulty) for d, j in zip(results, judged, strict=True)]
 
 
 def _notes(
@@ -308,8 +308,8 @@ def _corrected(found: Sequence[Difference], family: Sequence[str]) -> tuple[Diff
 
 
 def _ranks(
-    encoders: Sequence[Judged], labels: Sequence[str], pairs: Mapping[tuple[int, int], Contrast], quantity: Quantity,
-    confidence: float,
+    encoders: Sequence[ScoredResult], labels: Sequence[str], pairs: Mapping[tuple[int, int], Contrast],
+    quantity: Quantity, confidence: float,
 ) -> list[Rank]:  # fmt: skip
     """Ranks by a quantity, with those that the differences of all pairs (Holm) do not exclude."""
     n = len(encoders)

@@ -13,7 +13,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.holders import Reply, Span
-from ssl_risk_rs.probes.solver import Judged, Precision
+from ssl_risk_rs.probes.solver import OutcomeArrays, Precision
 
 __all__ = ["Holder", "LocalHolders"]
 
@@ -89,7 +89,7 @@ class Holder:
 
     def judge(
         self, rows: np.ndarray, labels: np.ndarray, probes: "Sequence[_core.LinearProbe]"
-    ) -> list[Judged]:  # fmt: skip
+    ) -> list[OutcomeArrays]:  # fmt: skip
         """What each probe does on `rows`."""
         placed = self._placed(labels)
         with self._counted():

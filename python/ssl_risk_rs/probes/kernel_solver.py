@@ -6,7 +6,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Goal, Judged, Precision, Start, Trial, cells_of, tried_here
+from ssl_risk_rs.probes.solver import Goal, OutcomeArrays, Precision, Start, Trial, cells_of, tried_here
 
 __all__ = ["KernelRace", "KernelSolver"]
 
@@ -115,6 +115,6 @@ class KernelSolver:
             progress=progress,
         )
 
-    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[OutcomeArrays]:
         """See `Solver`."""
         return _core.judge(self.features.source, rows, labels, list(probes), n_threads=self.n_threads)

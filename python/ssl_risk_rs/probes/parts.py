@@ -18,7 +18,7 @@ from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.holders import Holders, ask
 from ssl_risk_rs.probes.solver import (
     Goal,
-    Judged,
+    OutcomeArrays,
     Precision,
     Start,
     Trial,
@@ -160,7 +160,7 @@ class PartsSolver:
         space = parts_space(self.holders, self._picked(rows), rows, labels, design, self._model[1])
         return fit_in_space(space, design, alpha, goal, start, progress)
 
-    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[OutcomeArrays]:
         """See `Solver`."""
         picked = self._picked(rows)
         each = [

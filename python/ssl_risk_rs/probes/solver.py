@@ -10,7 +10,7 @@ from ssl_risk_rs import _core
 
 __all__ = [
     "Goal",
-    "Judged",
+    "OutcomeArrays",
     "Precision",
     "Race",
     "Solver",
@@ -26,7 +26,7 @@ __all__ = [
 Start: TypeAlias = _core.LinearProbe | _core.LogisticFit
 Precision: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 #: of one probe: predicted uint32 (m,), rank uint32 (m,), loss float32 (m,), margin float32 (m,); as `_core.judge`
-Judged: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+OutcomeArrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 #: of a penalty: rows predicted wrongly, bool (m,), and the probe where it is at hand
 Trial: TypeAlias = tuple[np.ndarray, _core.LinearProbe | None]
 
@@ -123,7 +123,7 @@ class Solver(Protocol):
     ) -> "_core.LogisticFit":
         """A certified logistic probe, as `_core.fit_logistic`."""
 
-    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[OutcomeArrays]:
         """What each probe does on `rows`, as `_core.judge`."""
 
 

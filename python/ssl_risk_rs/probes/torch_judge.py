@@ -8,7 +8,7 @@ import torch
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.errors import NumericalError, ShapeError
-from ssl_risk_rs.probes.solver import Judged
+from ssl_risk_rs.probes.solver import OutcomeArrays
 from ssl_risk_rs.probes.torch_halves import Halves, centred_halves, has_tensor_cores, padded, scores, unit_of
 from ssl_risk_rs.probes.torch_outcomes import Outcomes, outcomes
 from ssl_risk_rs.probes.torch_rows import DeviceRows, Picked
@@ -65,7 +65,7 @@ class DeviceProbe:
 
 def judge_rows(
     shares: Sequence[DeviceRows], probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray
-) -> list[Judged]:
+) -> list[OutcomeArrays]:
     """As `_core.judge`; rows and labels have been checked.
 
     Raises
@@ -74,7 +74,7 @@ def judge_rows(
     row with scores that are not finite.
     """
     most = int(labels[rows].max(initial=0))
-    found: list[Judged] = []
+    found: list[OutcomeArrays] = []
     for probe in probes:
         if probe.n_classes <= most:
             raise ShapeError(f"a probe has {probe.n_classes} classes, a row's class is {most}")
@@ -104,7 +104,9 @@ def wrong_rows(shares: Sequence[DeviceRows], probe: DeviceProbe, rows: np.ndarra
     return wrong
 
 
-def _judge_share(share: DeviceRows, probe: DeviceProbe, rows: np.ndarray, labels: np.ndarray, outcome: Judged) -> None:
+def _judge_share(
+    share: DeviceRows, probe: DeviceProbe, rows: np.ndarray, labels: np.ndarray, outcome: OutcomeArrays
+) -> None:
     """Fill in the outcomes of a device's rows."""
     if len(probe.centre) != share.features.n_features:
         raise ShapeError(f"a probe has {len(probe.centre)} features, the rows have {share.features.n_features}")

@@ -15,7 +15,7 @@ from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.solver import (
     Goal,
-    Judged,
+    OutcomeArrays,
     Precision,
     Start,
     Trial,
@@ -170,7 +170,7 @@ class TorchSolver:
             self._model = (design, ClassModel(design, self.shares[0].device))
         return self._model[1]
 
-    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[Judged]:
+    def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[OutcomeArrays]:
         """See `Solver`."""
         _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
         with self._device_errors(), full_float32():

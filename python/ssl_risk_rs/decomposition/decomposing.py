@@ -25,6 +25,7 @@ from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import ERROR_TOL, SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
 from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
+    HEADLINE_OF,
     Target,
     bank_values,
     refuse_for_targets,
@@ -39,7 +40,7 @@ from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.metrics import parse_metrics
-from ssl_risk_rs.results.record import Headline, Method
+from ssl_risk_rs.results.record import Method
 from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
@@ -95,7 +96,6 @@ def decompose(
         mean over labels); "auto" tells them apart by what they hold, and takes one column of `y` for classes
     settings : Settings, whose fields keyword options (probe, protocol, seed, …) replace
     report : receives an Event for each step
-
     name : of the encoder, in tables and records
 
     Returns
@@ -257,9 +257,6 @@ def _plan(task: Task, settings: Settings) -> tuple[Method, Planned, list[Note]]:
     return method, plan_shots(task, settings, method.seed), notes
 
 
-_HEADLINE_OF: dict[TargetKind, Headline] = {"classes": "error", "numbers": "r2", "labels": "auroc"}
-
-
 def _silent(_: Event) -> None:
     pass
 
@@ -292,7 +289,7 @@ def _method(task: Task, settings: Settings) -> Method:
         device=choose_device(settings.device, products),
         error_tol=ERROR_TOL if by_error else None,
         view=task.view,
-        metric=_HEADLINE_OF[task.target_kind],
+        metric=HEADLINE_OF[task.target_kind],
         order=settings.order,
     )
 

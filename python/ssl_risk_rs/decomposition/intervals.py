@@ -23,7 +23,7 @@ import numpy as np
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.scores import RowScores, guard
+from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
 from ssl_risk_rs.decomposition.variation import optimism, probe_variance
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
@@ -164,7 +164,7 @@ def _interval(
     n, n_groups = sizes[quantity.rows], rows.n_groups(quantity.rows)
     # rows that weigh alike and make a mean as uncertain as these do: n, unless classes weigh the same
     weighed = {
-        "train": _as_many(rows.train_weight), "subset": _as_many(rows.weight), "test": _as_many(rows.test_weight)
+        "train": as_many(rows.train_weight), "subset": as_many(rows.weight), "test": as_many(rows.test_weight)
     } if rows.metric.mean == "classes" else sizes  # fmt: skip
     critical = critical_value(confidence, df)
     half = critical * math.sqrt(variance)
@@ -193,11 +193,6 @@ def _heavy(rows: RowScores, name: str) -> float:
     return min((units for of, units in rows.heavy_units.items() if of in used), default=math.inf)
 
 
-def _as_many(weights: np.ndarray) -> float:
-    """(Σ w)²/Σ w² (Kish)."""
-    return float(weights.sum() ** 2 / (weights**2).sum())
-
-
 def _deciding(rows: RowScores, name: str) -> float:
     """Rows that decide a quantity: the rarer of right and wrong, those that two probes judge differently, or, of
     probes on different rows, the fewest errors among those that are out of sample. Of scores that are not 0 or 1, the
@@ -206,7 +201,7 @@ def _deciding(rows: RowScores, name: str) -> float:
     if "loss" in metric.reads:
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in rows.names])
         parts = np.concatenate([(scores @ weights) ** 2 for scores in rows.unit_scores.values()])
-        return _as_many(parts) if parts.any() else math.inf
+        return as_many(parts) if parts.any() else math.inf
     used = {risk: metric.score(o) for risk in QUANTITIES[name].weights if (o := judged.outcome(risk)) is not None}
     if len({id(judged.outcome(risk)) for risk in used}) == 1:
         wrong = next(iter(used.values()))

@@ -12,7 +12,7 @@ from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, class_shares_of, row_values, row_weights
 from ssl_risk_rs.results.quantities import BASE, QUANTITIES, Quantity, Rows
 
-__all__ = ["RowScores", "class_shares", "common_groups", "guard", "spans_classes", "training_error"]
+__all__ = ["RowScores", "as_many", "class_shares", "common_groups", "guard", "spans_classes", "training_error"]
 
 #: share of a set's variance that one group may have before it is said
 ONE_GROUP_SHARE = 0.25
@@ -60,8 +60,9 @@ class RowScores:
         self._scores(spans, corrected, counts)
         self._covariance(k)
         #: by the rows that a risk is judged on: units that could decide it by what they weigh
-        self.heavy_units = self._heavy_units() if metric.mean == "classes" else dict[str, float]()
-        self._raise_where_few_decide()
+        self.heavy_units: dict[str, float] = {}
+        if metric.mean == "classes":
+            self._raise_where_few_decide()
         self.notes = self._notes(counts)
 
     def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> None:
@@ -155,30 +156,30 @@ class RowScores:
         if j.held_out_floor is not None:
             phi[:, self.names.index("risk_ah")] = self.weight * units.centred(self.e_floor, self.weight)
 
-    def _heavy_units(self) -> dict[str, float]:
-        """(Σ w²)²/Σ w⁴ over the units' weights w: few, where a class of few rows weighs as much as the others."""
+    def _squares(self) -> dict[str, np.ndarray]:
+        """Squared weights of the units, by the rows that a risk is judged on."""
         held = self.judged.in_subset
         sets = {
             "train": (("subset", self.train_weight[held]), ("rest", self.train_weight[~held])),
             "subset": (("subset", self.weight),),
             "test": (("test", self.test_weight),),
         }
-        self.squares = {
-            rows: np.concatenate([self.sets[name].summed(w[:, None])[:, 0] ** 2 for name, w in parts])
-            for rows, parts in sets.items()
+        return {
+            of: np.concatenate([self.sets[name].summed(w[:, None])[:, 0] ** 2 for name, w in parts])
+            for of, parts in sets.items()
         }
-        return {rows: float(w2.sum() ** 2 / (w2**2).sum()) for rows, w2 in self.squares.items()}
 
     def _raise_where_few_decide(self) -> None:
-        """Raise a variance to p (1 − p) Σ w², that of units which err alike, where few of them decide: they may all be
-        right, or all wrong, by chance, and then they show no variance. Risks on the same rows are raised together, so
-        that their difference is not."""
+        """Raise a variance to p (1 − p) Σ w², that of units which err alike, where few of them decide, (Σ w²)²/Σ w⁴, as
+        where a class of few rows weighs as much as the others: they may all be right, or all wrong, by chance, and then
+        they show no variance. Risks on the same rows are raised together, so that their difference is not."""
         there = np.sum(list(self.covariance.values()), axis=0)
-        for of, units in self.heavy_units.items():
-            if units >= FEW_HEAVY:
+        for of, squares in self._squares().items():
+            self.heavy_units[of] = as_many(squares)
+            if self.heavy_units[of] >= FEW_HEAVY:
                 continue
             on_these = np.array([QUANTITIES[name].rows == of for name in self.names])
-            least = self.risks * (1 - self.risks) * self.squares[of].sum()
+            least = self.risks * (1 - self.risks) * squares.sum()
             roots = np.where(on_these, np.sqrt(np.maximum(0.0, least - np.diag(there))), 0.0)
             self.covariance["rest" if of == "train" else of] += np.outer(roots, roots)
 
@@ -231,6 +232,11 @@ class RowScores:
             values = {"classes": int((present & ~self.covered).sum()), "total": int(present.sum())}
             notes.append(Note("uncovered_classes", values))
         return notes
+
+
+def as_many(weights: np.ndarray) -> float:
+    """(Σ w)²/Σ w² (Kish): how many equal weights vary a sum as these do."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def guard(which: Iterable[str], sizes: Mapping[str, float]) -> float:

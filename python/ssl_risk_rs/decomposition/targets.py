@@ -13,6 +13,7 @@ from ssl_risk_rs._tensors import of_tensor
 from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings
 from ssl_risk_rs.decomposition.task import TargetKind, Task
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
+from ssl_risk_rs.results.record import Headline
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
 __all__ = [
-    "MAX_WHOLE", "Target", "bank_values", "chosen", "kind_of", "refuse_for_targets", "retargeted", "with_arrays",
-    "with_numbers",
+    "HEADLINE_OF", "MAX_WHOLE", "Target", "bank_values", "chosen", "kind_of", "refuse_for_targets", "retargeted",
+    "with_arrays", "with_numbers",
 ]  # fmt: skip
 
 #: different whole numbers up to which a column is read as classes: more are counts, years or ids
 MAX_WHOLE = 50
 #: training rows of a combination of labels from which it is a stratum of its own: two for each fold and subset
 STRATUM_ROWS = 2 * (N_FOLDS + 3)
+
+
+#: what errors are, by how a target is read
+HEADLINE_OF: dict[TargetKind, Headline] = {"classes": "error", "numbers": "r2", "labels": "auroc"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,7 @@ def compare_targets(
     ParameterError for fewer than two targets, or one that occurs twice; DataError for a target that is nothing of the
     three; NotComparableError that names the field which differs; those of `decompose_features`.
     """
-    if len(targets) < 2:
-        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
-    refuse_twice(targets, "an encoder does not differ from itself")
-    reading = reading or Reading()
-    loaded = {target: Run.load(target) for target in targets if is_run(target)}
+    reading, loaded = reading or Reading(), _load(targets)
     runs = dict(loaded)
     _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, group, reading)
     asked = _alike(list(loaded.values()), probes, settings or {}, group)
@@ -169,15 +165,20 @@ def match_target_labels(
     return match_labels(tasks, names, grid, settings=asked, confidence=confidence, report=report)
 
 
+def _load(targets: Sequence[str]) -> dict[str, Run]:
+    """The runs among two or more different targets."""
+    if len(targets) < 2:
+        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
+    refuse_twice(targets, "an encoder does not differ from itself")
+    return {target: Run.load(target) for target in targets if is_run(target)}
+
+
 def _opened(
     targets: Sequence[str], given: Mapping[str, Any], group: str | None, reading: Reading
 ) -> tuple[list[Task], list[str], Settings]:
     """The features of each target, different names for them, and settings: groups, target and settings are those of the
     first run folder, where nothing else is asked for."""
-    if len(targets) < 2:
-        raise ParameterError(f"a comparison needs at least two targets, got {len(targets)}")
-    refuse_twice(targets, "an encoder does not differ from itself")
-    loaded = {target: Run.load(target) for target in targets if is_run(target)}
+    loaded = _load(targets)
     _refuse_asked_otherwise(loaded, given, group)
     asked = _alike(list(loaded.values()), None, given, group)
     _refuse_unlike(loaded)

@@ -3,16 +3,15 @@
 from pathlib import Path
 
 from ssl_risk_rs.bank import FeatureBank
-from ssl_risk_rs.decomposition.targets import Target, bank_values, retargeted
-from ssl_risk_rs.decomposition.task import TargetKind, Task, make_task
+from ssl_risk_rs.decomposition.targets import HEADLINE_OF, Target, bank_values, retargeted
+from ssl_risk_rs.decomposition.task import Task, make_task
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.results.compare import NotComparableError
-from ssl_risk_rs.results.record import Headline
 from ssl_risk_rs.results.run import Run
 
 __all__ = ["is_run", "refuse_other", "target_of", "task_of_run"]
 
-_KIND_OF: dict[Headline, TargetKind] = {"error": "classes", "r2": "numbers", "auroc": "labels"}
+_KIND_OF = {headline: kind for kind, headline in HEADLINE_OF.items()}
 
 
 def is_run(target: str) -> bool:

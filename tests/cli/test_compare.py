@@ -294,6 +294,14 @@ def test_runs_are_compared_at_equal_dimension_with_their_groups_and_settings():
 
 
 @pytest.mark.usefixtures("runs_of_banks")
+def test_at_equal_dimension_features_are_unscaled_however_the_runs_were():
+    for name in ("a", "b"):
+        run("decompose", f"bank_{name}", "--probe", "ridge", "--out", name)  # standardized
+    line = ("compare", "a", "b", "--match-dim", "3", "--probe", "ridge", "--format", "json")
+    assert run(*line, "--scaling", "none").stdout == run(*line).stdout
+
+
+@pytest.mark.usefixtures("runs_of_banks")
 def test_runs_of_a_target_are_compared_on_it_and_explained_with_their_features():
     ridge_runs("--target", "site")
     anew, there = at_full_dimension()

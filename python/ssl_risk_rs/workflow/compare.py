@@ -122,7 +122,8 @@ def match_targets(
     those of `match_dimensions`.
     """
     grid = parse_numbers(dimensions, "dimensions")
-    tasks, names, asked = _opened(targets, settings or {}, group, reading or Reading())
+    unscaled = {**(settings or {}), "scaling": None}  # whatever scaling the runs have
+    tasks, names, asked = _opened(targets, unscaled, group, reading or Reading())
     least = min(task.features.n_features for task in tasks)
     return match_dimensions(
         tasks,

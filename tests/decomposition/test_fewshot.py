@@ -15,8 +15,7 @@ from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, plan_draws
 from ssl_risk_rs.decomposition.fewshot import AUTO_SHOTS
 from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, predict
-from ssl_risk_rs.decomposition.shotfits import Shot, _Plain, _Rotated, fold_rows
-from ssl_risk_rs.probes.span import axes_of
+from ssl_risk_rs.decomposition.shotfits import fold_rows
 from ssl_risk_rs.results import Run, ShotSize
 from ssl_risk_rs.results.fewshot import DISJOINT, Overlap, parse_shots
 from ssl_risk_rs.results.frames import draws_frame
@@ -182,33 +181,6 @@ def test_folds_of_a_draw():
     assert np.array_equal(again, fold[turned])
     assert [fold[groups[:12] == g][0] for g in range(4)] == [0, 1, 1, 0]
     assert fold_rows(keys[:3], np.arange(3), None)[1] == 0
-
-
-# --- fits
-
-
-@pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
-@pytest.mark.parametrize("probe", ["ridge", "logistic"])
-def test_rows_in_their_own_space_give_the_probe_of_all_features(probe, scaling):
-    x, y = rows(24, 3, 30, 4)
-    x[:, 5] = 7.0  # a constant feature
-    x[:, 6] = 50 + 10 * x[:, 6]
-    folds = np.arange(24) // 3 % 4
-    folds[:3] = 4  # in no fold
-    shot = Shot(x, y.astype(np.uint32), folds, 4)
-    method = replace(METHOD, probe=probe, scaling=scaling, tol=1e-9, tuning_tol=1e-9)
-    far, _ = rows(200, 3, 30, 5)
-    at = np.arange(200, dtype=np.uint32)
-    one, other = (kind(shot, 3, method, lambda _: None) for kind in (_Rotated, _Plain))
-    scores = [fit.final("all", 0.1)[0].scores(far, at) for fit in (one, other)]
-    # float32 scores; a logistic fit is within √(2 · gap / α) of its optimum
-    np.testing.assert_allclose(
-        scores[0], scores[1], atol=(1e-4 if probe == "ridge" else 5e-3) * np.abs(scores[1]).max()
-    )
-    paths = [[fit.path(fold) for fold in range(4)] for fit in (one, other)]
-    for alpha in (10.0, 0.1):
-        for ours, theirs in zip(*paths, strict=True):
-            np.testing.assert_array_equal(ours.wrong(alpha), theirs.wrong(alpha))
 
 
 # --- against the reference
@@ -694,32 +666,3 @@ def test_sizes_without_an_error_have_no_curve():
     assert result.label_curve is None and "There is no curve of error against labels" in str(result)
     e = result.shots[0].estimates["risk_us"]
     assert e.estimate == 0 and e.high > 0  # no error among 100 rows is not certainty
-
-
-@pytest.mark.parametrize("case", ["several rows", "one row each", "unequal", "classes on a line", "constant"])
-def test_the_axes_of_a_span_are_orthonormal_span_all_rows_and_diagonalize_what_varies_within_classes(case):
-    rng = np.random.default_rng(3)
-    labels = {"one row each": np.arange(9), "unequal": np.repeat([0, 3, 4, 7], [1, 6, 2, 5])}.get(
-        case, np.repeat(range(4), 5)
-    )
-    z = rng.normal(size=(len(labels), 30)) + 3 * rng.normal(size=(8, 30))[labels % 8]
-    if case == "classes on a line":  # class means are all multiples of one direction
-        z = rng.normal(size=(len(labels), 30)) + labels[:, None] * rng.normal(size=30)
-        z[labels == 2] = z[labels == 1][:1]  # and rows of a class coincide with each other and with one of another
-    if case == "constant":
-        z = np.zeros_like(z)
-    z -= z.mean(0)
-    axes = axes_of(z @ z.T, labels)
-    basis = z.T @ axes
-    if case == "constant":
-        assert axes.shape == (len(labels), 1) and not basis.any()
-        return
-    assert axes.shape[1] == np.linalg.matrix_rank(z)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(axes.shape[1]), atol=1e-9)  # the axes are sums of 20 rows
-    np.testing.assert_allclose(z @ basis @ basis.T, z, atol=1e-9)
-    coordinates = z @ basis
-    within = sum(
-        (part - part.mean(0)).T @ (part - part.mean(0))
-        for part in (coordinates[labels == c] for c in np.unique(labels))
-    )
-    np.testing.assert_allclose(within - np.diag(np.diag(within)), 0, atol=1e-8 * np.abs(z @ z.T).max())

@@ -11,6 +11,7 @@ from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, Leaves, Tried, as_penalty, best_of, tune
+from ssl_risk_rs.probes.span_solver import LogisticFit
 
 FOLD = 400
 
@@ -210,7 +211,7 @@ def test_a_path_hands_on_the_stronger_of_equal_penalties():
     path._judged = lambda probe: np.zeros(9, bool)
     for alpha in (1e-1, 1.0, 1e-2):
         path.wrong(alpha)
-    assert isinstance(path.start(1.0), _core.LogisticFit)  # where `best_of` lets a tie fall
+    assert isinstance(path.start(1.0), LogisticFit)  # where `best_of` lets a tie fall
 
 
 def test_a_decomposition_says_which_fits_were_left(tmp_path):

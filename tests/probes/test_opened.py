@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
-from ssl_risk_rs.probes import opened
+from ssl_risk_rs.probes import opened, span_solver
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.opened import Solvers
@@ -108,10 +108,10 @@ def test_features_give_up_a_device_that_does_not_hold_both(monkeypatch):
             self.resident = False
             there.remove(id(self))
 
-    monkeypatch.setattr(opened, "open_solver", lambda features, device, *, n_threads: Small(features))
+    monkeypatch.setattr(span_solver, "open_solver", lambda features, device, *, n_threads: Small(features))
     x, *_ = arrays()
     one, other, solvers = Features.of_arrays(x), Features.of_arrays(x), Solvers()
     first = solvers.open(one, "small")
     second = solvers.open(other, "small")
-    assert (first.resident, second.resident) == (False, True)
+    assert (first.solver.resident, second.solver.resident) == (False, True)
     assert solvers.open(other, "small") is second

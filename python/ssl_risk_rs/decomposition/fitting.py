@@ -10,7 +10,8 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
-from ssl_risk_rs.probes.solver import Goal, Start, Trial
+from ssl_risk_rs.probes.solver import Goal, Trial
+from ssl_risk_rs.probes.span_solver import AnyDesign, AnyMoments, LogisticFit, Start
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
 
@@ -59,32 +60,29 @@ class Fitter:
         self.report = report
         self.fits: list[FitRecord] = []
 
-    def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> "_core.Moments":
+    def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> AnyMoments:
         """Statistics of `rows` by cell, in one pass."""
         self.report(Event("moments", detail=f"{len(rows):,} rows"))
         return self.solvers.moments(self.solver, self.features, rows, self.labels, self.n_classes, cells)
 
     def design(
-        self, moments: "_core.Moments", cells: Sequence[int] | None = None, *, like: "_core.Design | None" = None
-    ) -> "_core.Design":
+        self, moments: AnyMoments, cells: Sequence[int] | None = None, *, like: AnyDesign | None = None
+    ) -> AnyDesign:
         """Rows of these cells (default all), scaled as the method says.
 
         like : a design of most of the rows, whose metric a logistic fit takes over; ridge has no use for it
         """
         like = like if self.method.probe == "logistic" else None
-        return moments.design(
-            None if cells is None else list(cells), scaling=self.method.scaling, like=like,
-            n_threads=self.method.n_threads,
-        )  # fmt: skip
+        return self.solver.design(moments, cells, self.method.scaling, like=like)
 
-    def _taken(self, absolute: float, design: "_core.Design") -> float:
+    def _taken(self, absolute: float, design: AnyDesign) -> float:
         """A penalty as the solver takes it: for ridge at least what the sums of this design determine."""
         return max(absolute, design.alpha_floor) if self.method.probe == "ridge" else absolute
 
     def fit(
         self,
         role: str,
-        design: "_core.Design",
+        design: AnyDesign,
         rows: np.ndarray,
         alpha: float,
         start: Start | None = None,
@@ -105,7 +103,7 @@ class Fitter:
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
         if self.method.probe == "ridge":
             began = time.perf_counter()
-            probe = self.solver.solve_ridge(design, [taken], reuse=False)[0]
+            probe = self.solver.solve_ridge(design, [taken])[0]
             self._keep_ridge(role, taken, len(rows), began)
             return Fitted(probe, probe, taken)
         goal = Goal(
@@ -115,7 +113,7 @@ class Fitter:
         )
         detail = f"{role}, α = {alpha:g}"
 
-        def solve(goal: Goal, start: Start | None, before: float) -> "_core.LogisticFit":
+        def solve(goal: Goal, start: Start | None, before: float) -> LogisticFit:
             return self.solver.fit_logistic(
                 rows,
                 self.labels,
@@ -126,16 +124,17 @@ class Fitter:
                 progress=lambda seen: self.report(Event("fit", before + seen / len(rows), detail=detail)),
             )
 
-        legs: list[_core.LogisticFit] = []
+        legs: list[LogisticFit] = []
         left = False
         if leaves is not None and goal.tol < DRAFT_TOL:
             legs.append(solve(replace(goal, tol=DRAFT_TOL, draft=True), start, 0.0))
             start = legs[0]
-            left = start.converged and leaves(start.probe)
-            goal = replace(goal, max_passes=max(goal.max_passes - int(start.passes), 1))
-        if not legs or (legs[0].converged and not left):
-            legs.append(solve(goal, start, sum(leg.passes for leg in legs)))
-        fit = legs[-1]
+            left = start.fit.converged and leaves(start.probe)
+            goal = replace(goal, max_passes=max(goal.max_passes - int(start.fit.passes), 1))
+        if not legs or (legs[0].fit.converged and not left):
+            legs.append(solve(goal, start, sum(leg.fit.passes for leg in legs)))
+        found = legs[-1]
+        fit = found.fit
         self.fits.append(
             FitRecord(
                 role=role,
@@ -144,16 +143,16 @@ class Fitter:
                 n=len(rows),
                 converged=fit.converged and not left,
                 stop="left" if left else fit.stop,
-                passes=sum(leg.passes for leg in legs),
-                reduced_passes=sum(leg.reduced_passes for leg in legs),
+                passes=sum(leg.fit.passes for leg in legs),
+                reduced_passes=sum(leg.fit.reduced_passes for leg in legs),
                 gap=None if left else fit.gap,
                 objective=fit.objective,
-                seconds=sum(leg.seconds for leg in legs),
+                seconds=sum(leg.fit.seconds for leg in legs),
             )
         )
-        return Fitted(fit.probe, fit, taken, fit.train_error)
+        return Fitted(found.probe, found, taken, fit.train_error)
 
-    def try_ridge(self, role: str, design: "_core.Design", rows: np.ndarray, alpha: float, held: np.ndarray) -> Trial:
+    def try_ridge(self, role: str, design: AnyDesign, rows: np.ndarray, alpha: float, held: np.ndarray) -> Trial:
         """Whether a ridge probe of `rows` predicts each of the rows `held` wrongly, as `Solver.try_ridge`."""
         taken = self._taken(alpha * _unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}, judged on {len(held):,} rows"))
@@ -162,9 +161,9 @@ class Fitter:
         self._keep_ridge(role, taken, len(rows), began)
         return tried
 
-    def ridge_probe(self, design: "_core.Design", alpha: float) -> "_core.LinearProbe":
+    def ridge_probe(self, design: AnyDesign, alpha: float) -> "_core.LinearProbe":
         """The probe of a penalty that was tried, and is on record already."""
-        return self.solver.solve_ridge(design, [self._taken(alpha * _unit(design), design)], reuse=False)[0]
+        return self.solver.solve_ridge(design, [self._taken(alpha * _unit(design), design)])[0]
 
     def _keep_ridge(self, role: str, taken: float, n: int, began: float) -> None:
         seconds = time.perf_counter() - began
@@ -192,7 +191,7 @@ class Fitter:
         return self.errors(fitted.probe, sample) / len(sample)
 
 
-def _unit(design: "_core.Design") -> float:
+def _unit(design: AnyDesign) -> float:
     """Mean variance of the scaled features; 1 where all are constant, so that any penalty will do."""
     unit = design.mean_variance
     return unit if np.isfinite(unit) and unit > 0 else 1.0
@@ -201,7 +200,7 @@ def _unit(design: "_core.Design") -> float:
 def floor_fits(
     fitter: Fitter,
     role: str,
-    design: "_core.Design",
+    design: AnyDesign,
     rows: np.ndarray,
     floor: float,
     start: Start | None,

@@ -11,6 +11,7 @@ from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.cells import CellPlan
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
 from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.probes.span_solver import AnyDesign
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.record import FitRecord, Floor, Penalty, Sizes
 
@@ -43,7 +44,7 @@ class Twin:
     constant: int
 
 
-def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", above: float, task: Task) -> Twin:
+def twin_of(fitter: Fitter, design: AnyDesign, probe: "_core.LinearProbe", above: float, task: Task) -> Twin:
     """Judge a twin's probe."""
     whole = fitter.features.n_rows == task.features.n_rows
     return Twin(
@@ -57,7 +58,7 @@ def twin_of(fitter: Fitter, design: "_core.Design", probe: "_core.LinearProbe", 
 
 
 def union_outcome(
-    fitter: Fitter, task: Task, alpha: float, start: Start | None, like: "_core.Design", *, absolute: bool = False
+    fitter: Fitter, task: Task, alpha: float, start: Start | None, like: AnyDesign, *, absolute: bool = False
 ) -> Outcome:
     """R_UF: a probe fitted on training and test rows together, on the test rows.
 
@@ -108,7 +109,7 @@ def in_row_order(outcomes: Sequence[Outcome], subset_of: np.ndarray) -> Outcome:
 def sizes_of(
     task: Task,
     judged: Judgements,
-    design: "_core.Design",
+    design: AnyDesign,
     twin: "Twin | None",
     plan: CellPlan | None,
 ) -> Sizes:

@@ -1,20 +1,14 @@
-"""One few-shot probe: its penalty is tuned on folds of its own few rows, then it is fitted on all of them.
-
-Fewer rows than features lie in a space of at most as many dimensions as there are rows. There a fit costs no more than
-the rows do, so they are rotated into it, fitted, and the probe is rotated back.
-Penalties are those of the scaled features: rotation leaves ‖W‖ as it is.
-"""
+"""One few-shot probe: its penalty is tuned on folds of its own few rows, then it is fitted on all of them."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssl_risk_rs import _core
-from ssl_risk_rs.decomposition.fitting import Fitted, Fitter, Start
-from ssl_risk_rs.decomposition.tuning import FoldPath, Leaves, PenaltyPath, as_penalty, best_of, nearest, tune
+from ssl_risk_rs.decomposition.fitting import Fitter
+from ssl_risk_rs.decomposition.tuning import FoldPath, as_penalty, best_of, tune
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.span import RowSpan
 from ssl_risk_rs.results.record import FitRecord, Method, Penalty
 
 __all__ = ["ALPHAS", "STRONGEST", "UNTUNED", "DrawFit", "Shot", "fit_shot", "fold_rows"]
@@ -108,145 +102,26 @@ def _used(counts: np.ndarray, n_folds: int) -> int:
 
 def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged: int, report: Report) -> DrawFit:
     """Tune on the first `folds_judged` folds of the draw, then fit all of its rows."""
-    n, d = shot.x.shape
-    whole = _Rotated if n <= d else _Plain
-    fitted = whole(shot, n_classes, method, report)
-    paths = [path for fold in range(folds_judged) if (path := fitted.path(fold)) is not None]
+    fitter = Fitter(Features.of_arrays(shot.x), shot.labels, n_classes, method, report)
+    rows, cells = np.arange(len(shot.labels), dtype=np.uint32), shot.folds.astype(np.uint8)
+    moments = fitter.moments(rows, cells)
+    paths = []
+    for fold in range(folds_judged):
+        own = (shot.folds != fold) & (shot.folds < shot.n_folds)
+        if len(np.unique(shot.labels[own])) > 1:
+            paths.append(FoldPath(fitter, moments, rows, cells, fold, shot.n_folds, shot.groups))
     penalty: Penalty | None = None
     alpha = UNTUNED
     if paths:
         curve = tune(paths, ALPHAS, STRONGEST)
         alpha = best_of(curve)
         penalty = as_penalty(curve, alpha)
-    tuning = fitted.tuning_records()
-    probe, last = fitted.final(role, alpha)
-    absolute = last.absolute
+    tuning = tuple(fitter.fits)
+    fitted = fitter.fit(role, fitter.design(moments), rows, alpha)
     return DrawFit(
-        probe,
-        Penalty(alpha, absolute) if penalty is None else replace(penalty, absolute=absolute),
-        fitted.records[-1],
+        fitted.probe,
+        Penalty(alpha, fitted.absolute) if penalty is None else replace(penalty, absolute=fitted.absolute),
+        fitter.fits[-1],
         len(tuning),
         sum(record.missed for record in tuning),
     )
-
-
-class _Plain:
-    """More rows than features: folds are cells of the moments, as in a decomposition."""
-
-    def __init__(self, shot: Shot, n_classes: int, method: Method, report: Report) -> None:
-        self.shot = shot
-        self.fitter = Fitter(Features.of_arrays(shot.x), shot.labels, n_classes, method, report)
-        self.rows = np.arange(len(shot.labels), dtype=np.uint32)
-        self.cells = shot.folds.astype(np.uint8)
-        self.moments = self.fitter.moments(self.rows, self.cells)
-
-    def path(self, fold: int) -> PenaltyPath | None:
-        """Probes of all folds but one; None if fewer than two classes are left."""
-        own = (self.shot.folds != fold) & (self.shot.folds < self.shot.n_folds)
-        if len(np.unique(self.shot.labels[own])) < 2:
-            return None
-        return FoldPath(self.fitter, self.moments, self.rows, self.cells, fold, self.shot.n_folds, self.shot.groups)
-
-    @property
-    def records(self) -> list[FitRecord]:
-        """Of all fits so far."""
-        return self.fitter.fits
-
-    def tuning_records(self) -> list[FitRecord]:
-        """Of the fits so far, which only tuned."""
-        return list(self.fitter.fits)
-
-    def final(self, role: str, alpha: float) -> tuple["_core.LinearProbe", Fitted]:
-        """The probe of all rows."""
-        design = self.fitter.design(self.moments)
-        fitted = self.fitter.fit(role, design, self.rows, alpha)
-        return fitted.probe, fitted
-
-
-class _Rotated:
-    """At most as many rows as features: each fit in the space of its own rows."""
-
-    def __init__(self, shot: Shot, n_classes: int, method: Method, report: Report) -> None:
-        self.shot, self.n_classes, self.report = shot, n_classes, report
-        self.wide = shot.x.astype(np.float64)  # (n, d), once for all folds
-        self.scaling = method.scaling
-        self.method = replace(method, scaling="none")
-        self.tuning: list[_SpanPath] = []
-        self.records: list[FitRecord] = []
-
-    def path(self, fold: int) -> PenaltyPath | None:
-        """Probes of all folds but one; None if fewer than two classes are left."""
-        own = np.flatnonzero((self.shot.folds != fold) & (self.shot.folds < self.shot.n_folds))
-        if len(np.unique(self.shot.labels[own])) < 2:
-            return None
-        held = np.flatnonzero(self.shot.folds == fold)
-        groups = None if self.shot.groups is None else self.shot.groups[held]
-        path = _SpanPath(f"fold_{fold}", self._span(own, held), groups)
-        self.tuning.append(path)
-        return path
-
-    def _span(self, own: np.ndarray, held: np.ndarray) -> "_Span":
-        return _Span(self.shot, self.wide, own, held, self.scaling, self.n_classes, self.method, self.report)
-
-    def tuning_records(self) -> list[FitRecord]:
-        """Of the fits that only tuned."""
-        return [record for path in self.tuning for record in path.span.fitter.fits]
-
-    def final(self, role: str, alpha: float) -> tuple["_core.LinearProbe", Fitted]:
-        """The probe of all rows, on raw features."""
-        span = self._span(np.arange(len(self.shot.labels)), np.zeros(0, np.int64))
-        fitted = span.fit(role, alpha, None, judged=True)
-        self.records += span.fitter.fits
-        return span.back(fitted.probe), fitted
-
-
-class _Span:
-    """Fits to some rows of a draw in the space that they span."""
-
-    def __init__(
-        self,
-        shot: Shot,
-        wide: np.ndarray,
-        own: np.ndarray,
-        held: np.ndarray,
-        scaling: str,
-        n_classes: int,
-        method: Method,
-        report: Report,
-    ) -> None:
-        scaled = _core.feature_scaling(shot.x, own.astype(np.uint32), scaling=scaling)
-        unit = scaled.mean_variance
-        self.unit = unit if np.isfinite(unit) and unit > 0 else 1.0
-        self.rows_span = RowSpan(scaled, wide[own], shot.labels[own])
-        coordinates = self.rows_span.coordinates
-        if len(held):
-            coordinates = np.concatenate([coordinates, self.rows_span.project(wide[held])])
-        labels = np.concatenate([shot.labels[own], shot.labels[held]])
-        features = Features.of_arrays(np.ascontiguousarray(coordinates, dtype=np.float32))
-        self.fitter = Fitter(features, labels, n_classes, method, report)
-        self.rows = np.arange(len(own), dtype=np.uint32)
-        self.held = np.arange(len(own), len(labels), dtype=np.uint32)
-        self.design = self.fitter.moments(self.rows).design(scaling="none", n_threads=method.n_threads)
-
-    def fit(self, role: str, alpha: float, start: Start | None, *, judged: bool) -> Fitted:
-        """A probe in these coordinates; α in units of the mean variance of the scaled features."""
-        return self.fitter.fit(role, self.design, self.rows, alpha * self.unit, start, judged=judged, absolute=True)
-
-    def back(self, probe: "_core.LinearProbe") -> "_core.LinearProbe":
-        """The same probe on raw features."""
-        return self.rows_span.on_features(probe)
-
-
-class _SpanPath:
-    """Probes in the space of the rows of all folds but one, along the penalties."""
-
-    def __init__(self, role: str, span: _Span, groups: np.ndarray | None) -> None:
-        self.role, self.span, self.groups = role, span, groups
-        self.starts: dict[float, Start] = {}
-
-    def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
-        """See `PenaltyPath`; `leaves` is not asked: fits are small."""
-        start = self.starts[nearest(alpha, self.starts)] if self.starts else None
-        fitted = self.span.fit(self.role, alpha, start, judged=False)
-        self.starts[alpha] = fitted.start
-        return self.span.fitter.outcome(fitted.probe, self.span.held).wrong

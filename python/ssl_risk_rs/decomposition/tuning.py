@@ -22,6 +22,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
+from ssl_risk_rs.probes.span_solver import AnyMoments
 from ssl_risk_rs.results.record import Penalty
 
 __all__ = [
@@ -86,7 +87,7 @@ class FoldPath:
     def __init__(
         self,
         fitter: Fitter,
-        moments: "_core.Moments",
+        moments: AnyMoments,
         train: np.ndarray,
         cells: np.ndarray,
         fold: int,

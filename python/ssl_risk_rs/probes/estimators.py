@@ -31,11 +31,11 @@ from ssl_risk_rs._limits import (
 )
 from ssl_risk_rs._tensors import of_tensor
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.probes.devices import choose_device, open_solver
+from ssl_risk_rs.probes.devices import Device, choose_device, open_solver
 from ssl_risk_rs.probes.features import Features as Rows
 from ssl_risk_rs.probes.features import as_float_rows
 from ssl_risk_rs.probes.solver import Goal, Precision, Solver
-from ssl_risk_rs.probes.span import RowSpan
+from ssl_risk_rs.probes.span_solver import SpanSolver
 
 __all__ = ["LogisticProbe", "RidgeProbe", "RidgeProbeCV", "alpha_from_c", "alpha_from_ridge"]
 
@@ -86,8 +86,12 @@ class _Probe(ClassifierMixin, BaseEstimator):
 
     def _open(self, X: Features) -> Solver:
         """The solver of these rows."""
-        products = float(X.shape[0]) * X.shape[1] * len(self.classes_)
-        return open_solver(Rows.of_arrays(X), choose_device(self.device, products), n_threads=self.n_threads)
+        return open_solver(Rows.of_arrays(X), self._place(X), n_threads=self.n_threads)
+
+    def _place(self, X: Features) -> Device:
+        """The device of fits to these rows, in their span where they are fewer than features."""
+        products = float(X.shape[0]) * min(X.shape) * len(self.classes_)
+        return choose_device(self.device, products)
 
     def _prepare(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, Indices, Indices]:
         """Checked rows, their numbers, and encoded labels."""
@@ -527,15 +531,14 @@ class LogisticProbe(_Probe):
         alpha, tol = _positive(self.alpha, "alpha"), _positive(self.tol, "tol")
         check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         features, rows, labels = self._prepare(X, y)
-        goal = Goal(tol, int(self.max_passes))
-        if len(features) < features.shape[1]:
-            scaled = _core.feature_scaling(features, rows, scaling=self.scaling)
-            span = RowSpan(scaled, features.astype(np.float64), labels)
-            fit = self._fit(np.ascontiguousarray(span.coordinates, np.float32), rows, labels, alpha, goal, "none")
-            self._keep(span.on_features(fit.probe))
-        else:
-            fit = self._fit(features, rows, labels, alpha, goal, self.scaling)
-            self._keep(fit.probe)
+        solver = SpanSolver(Rows.of_arrays(features), self._place(features), n_threads=self.n_threads)
+        # but for the variances to standardize with, products of features only shape the solver's steps
+        precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
+        moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
+        design = solver.design(moments, None, self.scaling)
+        found = solver.fit_logistic(rows, labels, design, alpha, Goal(tol, int(self.max_passes)))
+        self._keep(found.probe)
+        fit = found.fit
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop
         self.converged_, self.n_passes_ = fit.converged, fit.passes
         if not fit.converged:
@@ -546,16 +549,6 @@ class LogisticProbe(_Probe):
                 stacklevel=2,
             )
         return self
-
-    def _fit(
-        self, X: Features, rows: Indices, labels: Indices, alpha: float, goal: Goal, scaling: Scaling
-    ) -> "_core.LogisticFit":
-        # but for the variances to standardize with, products of features only shape the solver's steps
-        precision: Precision = "auto" if scaling == "standardize" else "bfloat16"
-        solver = self._open(X)
-        moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
-        design = moments.design(scaling=scaling, n_threads=self.n_threads)
-        return solver.fit_logistic(rows, labels, design, alpha, goal)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities of the classes, softmax of their scores.

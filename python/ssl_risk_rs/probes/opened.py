@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs import _core
-from ssl_risk_rs.probes.devices import Device, open_solver
+from ssl_risk_rs.probes.devices import Device
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.solver import Solver
+from ssl_risk_rs.probes.span_solver import AnyMoments, SpanSolver
 
 __all__ = ["Solvers"]
 
@@ -25,7 +24,7 @@ class _Sums:
     """Moments, and what they are of: the features are held, so that no others can have their identity."""
 
     features: Features
-    moments: "_core.Moments"
+    moments: AnyMoments
     n_bytes: int
 
 
@@ -39,30 +38,30 @@ class Solvers:
 
     def __init__(self, *, keeps_sums: bool = False) -> None:
         self.keeps_sums = keeps_sums
-        self._open: dict[tuple[int, Device, int | None], tuple[Features, Solver]] = {}
+        self._open: dict[tuple[int, Device, int | None], tuple[Features, SpanSolver]] = {}
         self._sums: dict[tuple[int, bytes], _Sums] = {}
 
-    def open(self, features: Features, device: Device, *, n_threads: int | None = None) -> Solver:
+    def open(self, features: Features, device: Device, *, n_threads: int | None = None) -> SpanSolver:
         """The solver of these features on this device.
 
         Features of another encoder give up their place on a GPU where its memory does not hold both.
         """
         key = (id(features.source), device, n_threads)
         if key not in self._open:
-            solver = open_solver(features, device, n_threads=n_threads)
-            if self._open and not solver.resident:
+            solver = SpanSolver(features, device, n_threads=n_threads)
+            if self._open and not solver.solver.resident:
                 for _, other in self._open.values():
-                    other.release()
+                    other.solver.release()
                 self._open.clear()
                 del solver
-                solver = open_solver(features, device, n_threads=n_threads)
+                solver = SpanSolver(features, device, n_threads=n_threads)
             self._open[key] = (features, solver)
         return self._open[key][1]
 
     def moments(
-        self, solver: Solver, features: Features, rows: np.ndarray, labels: np.ndarray, n_classes: int,
+        self, solver: SpanSolver, features: Features, rows: np.ndarray, labels: np.ndarray, n_classes: int,
         cells: np.ndarray | None,
-    ) -> "_core.Moments":  # fmt: skip
+    ) -> AnyMoments:  # fmt: skip
         """`Solver.moments` of the solver of these features; not to be changed by who gets them."""
         if not self.keeps_sums:
             return solver.moments(rows, labels, n_classes, cells=cells)

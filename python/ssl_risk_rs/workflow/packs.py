@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from ssl_risk_rs._files import check_outputs, publish
-from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ResultError, SslRiskError
+from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.features import Reading, open_features
@@ -197,10 +197,11 @@ def _evidence(run: Run, folder: Path, task: Task, evidence: Evidence, scratch: P
     for i, d in enumerate(run.decompositions):
         if d.method.probe == "ridge" and d.method.protocol == "strict":
             found[f"moments_{i}.bin"] = scratch / f"moments_{i}.bin"
-            fitter = Fitter(task.features, task.labels, task.n_classes, d.method, lambda _: None)
+            solver = KernelSolver(task.features, n_threads=d.method.n_threads)
             cells = np.zeros(len(task.labels), np.uint8)
             cells[train] = cells_of(d)
-            fitter.moments(train, cells).save(str(found[f"moments_{i}.bin"]))
+            moments = solver.moments(train, task.labels, task.n_classes, cells=cells)
+            moments.save(str(found[f"moments_{i}.bin"]))
     if len(found) == 1:
         raise PackError(f"{folder} has no ridge probe under the strict protocol: moments are evidence of these only")
     return found

@@ -187,6 +187,8 @@ WORLDS = {
         World("one_row", many(60, 12, 1.0), (20,) * 60, (1,) * 60),
         World("one_row_uneven", many(60, 12, 0.8, uneven=True), (20,) * 60, (1,) * 60),
         World("one_row_wide", many(80, 24, 0.75), (20,) * 80, (1,) * 80),
+        # a logistic probe separates the training rows of every third sample: for logistic probes
+        World("edge", many(10, 50, 0.33), (60,) * 10, (40,) * 10),
         *(
             World(f"groups_{n}_{kind}", grouped, (n,), (n // 2,), kind)  # type: ignore[arg-type]
             for n in (150, 40, 20)
@@ -196,7 +198,7 @@ WORLDS = {
         World("crowded", wide, (70,) * 6, (70,) * 6),
     )
 }
-DEFAULT_WORLDS = [name for name in WORLDS if name != "crowded"]
+DEFAULT_WORLDS = [name for name in WORLDS if name not in ("crowded", "edge")]
 
 
 # --- estimators -----------------------------------------------------------------------------------------------

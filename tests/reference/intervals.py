@@ -423,7 +423,12 @@ def estimates(
             else:
                 units = plan.group["sub"] if judged is None else plan.group[judged][plan.set_rows[judged]]
                 n_eff = float(len(np.unique(units)))
-            low, high = wilson(value, n_eff, t)
+            factor = used.get(quantity, 1.0)
+            if 1 < factor < math.inf:  # n_eff of the rows, and no shorter than value ± t √V
+                plain, half = wilson(value, factor * n_eff, t), t * math.sqrt(variance)
+                low, high = min(plain[0], max(0.0, value - half)), max(plain[1], min(1.0, value + half))
+            else:
+                low, high = wilson(value, n_eff, t)
         else:
             half = t * math.sqrt(variance + pseudo[quantity])
             low, high = value - half, value + half

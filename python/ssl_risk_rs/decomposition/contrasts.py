@@ -9,7 +9,7 @@ import numpy as np
 from ssl_risk_rs._inference import below as probability_below
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.intervals import crowded_risks
+from ssl_risk_rs.decomposition.intervals import crowded_risks, faultless_variance, separated_risks
 from ssl_risk_rs.decomposition.scores import RowScores, guard
 from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
 from ssl_risk_rs.results.estimate import Grade
@@ -28,6 +28,7 @@ class ScoredResult:
     ----------
     result : of which; judged, rows : its outcomes and row scores
     factors : of each training error, how far it may be too optimistic; crowded : those whose intervals are too short
+    by_chance : variance of each risk that is 0 in this sample, though not in every one
     probes : scores of its fold probes
     """
 
@@ -35,6 +36,7 @@ class ScoredResult:
     judged: Judgements
     rows: RowScores
     factors: dict[str, float]
+    by_chance: np.ndarray
     crowded: frozenset[str]
     probes: ProbeScores
     _terms: dict[tuple[str, bool], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
@@ -59,8 +61,18 @@ class ScoredResult:
             random_counts=method.random_counts,
             difficulty=difficulty,
         )
-        factors = {name: optimism(judged, name) if method.probe == "logistic" else 1.0 for name in rows.names}
-        return cls(result, judged, rows, factors, frozenset(crowded_risks(method, result.sizes)), ProbeScores(judged))
+        optimistic = method.probe == "logistic"
+        factors = {name: optimism(judged, name) if optimistic else 1.0 for name in rows.names}
+        by_chance = faultless_variance(rows, separated_risks(result.sizes) if optimistic else rows.names)
+        return cls(
+            result,
+            judged,
+            rows,
+            factors,
+            by_chance,
+            frozenset(crowded_risks(method, result.sizes)),
+            ProbeScores(judged),
+        )
 
     def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
         """Scores of a quantity by set of rows, for each unit; those of the last quantity are kept, since an encoder
@@ -142,7 +154,10 @@ class Contrast:
         by_set, degrees = self._variance(quantity, scaled=in_sample)
         moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
         own = self.own * moved**2
+        discordant = self.discordant(quantity)
         variance = sum(by_set.values()) + own
+        if in_sample and discordant:
+            variance += sum(float(e.weights(quantity, scaled=False) ** 2 @ e.by_chance) for e in self.encoders)
         df = math.inf
         if rows.grouped or own > 0:
             df = satterthwaite([*((v, degrees[s]) for s, v in by_set.items()), (own, self.own_df)])
@@ -152,7 +167,6 @@ class Contrast:
         low, high = value - half, value + half
         below = probability_below(-value / math.sqrt(total), df)
         p = min(1.0, 2 * min(below, 1 - below))
-        discordant = self.discordant(quantity)
         crowded = frozenset[str]().union(*(e.crowded for e in self.encoders))
         marked = grade(
             groups=rows.fewest_groups(quantity),

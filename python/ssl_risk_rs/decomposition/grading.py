@@ -2,7 +2,7 @@
 
 from ssl_risk_rs.results.estimate import Grade
 
-__all__ = ["FEW_GROUPS", "FEW_ROWS", "grade"]
+__all__ = ["FEW_GROUPS", "FEW_ROWS", "MUCH_TOO_OPTIMISTIC", "grade"]
 
 #: with fewer rows that decide a number, the normal approximation is rough
 FEW_ROWS = 10

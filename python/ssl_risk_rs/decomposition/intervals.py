@@ -8,10 +8,13 @@ groups), encoder fixed. A risk is a sum of row scores z; its variance has three 
             G* effective units; where groups span classes, the draw of class shares is added
     V_P     the probe's own variation over draws of S_tr: a jackknife of the fold probes on the test rows, smoothed,
             less the noise of the test rows
-    factor  max(1, H/R_AF) on a logistic probe's training error, H the floor probe's error on the test rows
+    factor  max(1, H/R_AF) on a logistic probe's training error, H the floor probe's error on the test rows; a training
+            error of 0 has H/n, which R(1 − R)/n · H/R goes to, unless there are so many features that no sample of so
+            many rows could have another
 
 Intervals are t with Satterthwaite's degrees of freedom (normal for independent rows where V_P is 0): Wilson's for
-risks, estimate ± t·√(V + Σ 1/n²) for components. How well they cover: docs/coverage.md.
+risks, where there is a factor no shorter than estimate ± t·√V; estimate ± t·√(V + Σ 1/n²) for components. How well they
+cover: docs/coverage.md.
 """
 
 import math
@@ -22,16 +25,24 @@ import numpy as np
 
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.grading import grade
+from ssl_risk_rs.decomposition.grading import MUCH_TOO_OPTIMISTIC, grade
 from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
-from ssl_risk_rs.decomposition.variation import optimism, probe_variance
+from ssl_risk_rs.decomposition.variation import optimism, probe_variance, unseen_error
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, HEADLINES, Metric
 from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order, components, estimated
 from ssl_risk_rs.results.record import Bottleneck, Floor, Method, Sizes
 
-__all__ = ["Uncertainty", "crowded_risks", "find_bottleneck", "quantify", "quantify_by"]
+__all__ = [
+    "Uncertainty",
+    "crowded_risks",
+    "faultless_variance",
+    "find_bottleneck",
+    "quantify",
+    "quantify_by",
+    "separated_risks",
+]
 
 #: draws for the probability of the bottleneck
 DRAWS = 4000
@@ -57,6 +68,7 @@ def quantify(
     confidence: float = 0.95,
     random_counts: bool = False,
     crowded: Collection[str] = (),
+    separated: Collection[str] = (),
     metric: Metric = ERROR,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
@@ -70,6 +82,7 @@ def quantify(
     confidence : between 0 and 1
     random_counts : class counts of independent rows vary from sample to sample
     crowded : risks of a ridge probe with more classes than features, whose intervals are too short
+    separated : training errors that are 0 in every sample, since features span any labels of so many rows
     metric : what a judged row scores
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric)
@@ -77,6 +90,11 @@ def quantify(
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
+    by_chance = faultless_variance(rows, separated if optimistic else names)
+    # beside errors on other rows, the factor of a training error shows where it is large
+    own_rows = np.diag(np.sum(list(rows.covariance.values()), axis=0))
+    large = np.isfinite(factors) & (factors > MUCH_TOO_OPTIMISTIC)
+    far_off = np.where(large, factors - 1, 0.0) * own_rows
     moved = np.array([name in PROBE_RISKS for name in names], float)
     notes = list(rows.notes)
     if math.isnan(own_variance):
@@ -86,14 +104,17 @@ def quantify(
     for name in estimated(set(names)):
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in names])
         value = float(weights @ rows.risks)
-        factor, in_sample = 1.0, set(QUANTITIES[name].weights) <= set(IN_SAMPLE)
+        factor, unshown, in_sample = 1.0, 0.0, set(QUANTITIES[name].weights) <= set(IN_SAMPLE)
         if in_sample:
             factor = float(factors[weights != 0].max())
+            unshown = float(weights**2 @ by_chance)
             weights = weights * np.sqrt(np.where(np.isfinite(factors), factors, 1.0))
+        elif math.isfinite(metric.high):
+            unshown = float(weights**2 @ (by_chance + far_off))
         # scores that are all equal give a variance of -1e-21
         by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
         own = added * float(weights @ moved) ** 2  # nothing where the probe is common to both sides
-        variance = sum(by_set.values()) + own
+        variance = sum(by_set.values()) + own + unshown
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
             df = satterthwaite([*((v, rows.degrees(s, weights)) for s, v in by_set.items()), (own, probe_df)])
@@ -104,7 +125,7 @@ def quantify(
             factor=factor,
             crowded=in_sample and not set(crowded).isdisjoint(QUANTITIES[name].weights),
         )
-        estimates[name] = _interval(rows, name, value, variance, df, confidence, marked)
+        estimates[name] = _interval(rows, name, value, variance, df, confidence, marked, factor)
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
 
@@ -119,6 +140,7 @@ def quantify_by(judged: Judgements, method: Method, sizes: Sizes, metric: Metric
         confidence=method.confidence,
         random_counts=method.random_counts,
         crowded=crowded_risks(method, sizes),
+        separated=separated_risks(sizes),
         metric=metric or HEADLINES[method.metric],
     )
 
@@ -129,6 +151,26 @@ def crowded_risks(method: Method, sizes: Sizes) -> tuple[str, ...]:
         return ()
     widths = {"risk_af": sizes.features, "risk_uf": sizes.features, "risk_sup": sizes.twin_features or sizes.classes}
     return tuple(risk for risk, width in widths.items() if sizes.classes > width)
+
+
+def separated_risks(sizes: Sizes) -> tuple[str, ...]:
+    """Training errors that are 0 in every sample: their probe has a weight for each row, or more."""
+    width = sizes.features - sizes.constant_features
+    twin_width = (sizes.twin_features or 0) - sizes.constant_twin_features
+    fitted = {
+        "risk_af": (sizes.train, width),
+        "risk_uf": (sizes.train + sizes.test, width),
+        "risk_sup": (sizes.train, twin_width),
+    }
+    return tuple(risk for risk, (n, d) in fitted.items() if n <= d + 1)
+
+
+def faultless_variance(rows: RowScores, separated: Collection[str]) -> np.ndarray:
+    """Variance of each training error of a logistic probe that is 0, though not one of those that always are: H/n."""
+    n = rows.groups_train or as_many(rows.train_weight)
+    return np.array(
+        [0.0 if name in separated else unseen_error(rows.judged, name, rows.metric) / n for name in rows.names]
+    )
 
 
 def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:
@@ -157,7 +199,14 @@ def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order
 
 
 def _interval(
-    rows: RowScores, name: str, value: float, variance: float, df: float, confidence: float, marked: Grade
+    rows: RowScores,
+    name: str,
+    value: float,
+    variance: float,
+    df: float,
+    confidence: float,
+    marked: Grade,
+    factor: float,
 ) -> Estimate:
     quantity, unbounded = QUANTITIES[name], math.isinf(rows.metric.high)
     sizes = rows.sizes()
@@ -181,7 +230,11 @@ def _interval(
     else:
         units = n if n_groups is None else rows.sets["test"].whole if quantity.rows == "test" else n_groups
         units *= weighed[quantity.rows] / n
-        low, high = wilson(value, variance, units, critical)
+        # n_eff is that of rows: where the probe adds to them, p(1 − p)/V of a small p would be a handful
+        of_rows = variance / factor if math.isfinite(factor) else 0.0
+        low, high = wilson(value, of_rows, units, critical)
+        if factor > 1:
+            low, high = min(low, max(0.0, value - half)), max(high, min(1.0, value + half))
     if marked is Grade.NONE:
         low = high = math.nan
     return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, marked)

@@ -16,8 +16,9 @@ __all__ = ["RowScores", "as_many", "class_shares", "common_groups", "guard", "sp
 
 #: share of a set's variance that one group may have before it is said
 ONE_GROUP_SHARE = 0.25
-#: units that could decide a class-balanced risk, below which those that do not differ prove nothing
-FEW_HEAVY = 30
+#: units that could decide a class-balanced risk, below which those that do not differ prove nothing; and as a share of
+#: those of the 0-1 error, from which its weights are not what makes them few
+FEW_HEAVY, NEARLY_ALL = 30, 0.75
 
 
 class RowScores:
@@ -62,7 +63,7 @@ class RowScores:
         #: by the rows that a risk is judged on: units that could decide it by what they weigh
         self.heavy_units: dict[str, float] = {}
         if metric.mean == "classes":
-            self._raise_where_few_decide()
+            self._raise_where_few_decide(corrected)
         self.notes = self._notes(counts)
 
     def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> None:
@@ -156,32 +157,44 @@ class RowScores:
         if j.held_out_floor is not None:
             phi[:, self.names.index("risk_ah")] = self.weight * units.centred(self.e_floor, self.weight)
 
-    def _squares(self) -> dict[str, np.ndarray]:
-        """Squared weights of the units, by the rows that a risk is judged on."""
+    def _weights(self) -> dict[str, tuple[tuple[str, np.ndarray], ...]]:
+        """Weights of rows by set, by the rows that a risk is judged on."""
         held = self.judged.in_subset
-        sets = {
+        return {
             "train": (("subset", self.train_weight[held]), ("rest", self.train_weight[~held])),
             "subset": (("subset", self.weight),),
             "test": (("test", self.test_weight),),
         }
-        return {
-            of: np.concatenate([self.sets[name].summed(w[:, None])[:, 0] ** 2 for name, w in parts])
-            for of, parts in sets.items()
-        }
 
-    def _raise_where_few_decide(self) -> None:
-        """Raise a variance to p (1 − p) Σ w², that of units which err alike, where few of them decide, (Σ w²)²/Σ w⁴, as
-        where a class of few rows weighs as much as the others: they may all be right, or all wrong, by chance, and then
-        they show no variance. Risks on the same rows are raised together, so that their difference is not."""
+    def _raise_where_few_decide(self, corrected: bool) -> None:
+        """Raise a variance to p (1 − p) Σ w² over rows, times what groups make of the variance of the 0-1 error beyond
+        that of independent rows, where few units decide a risk by what they weigh, (Σ w²)²/Σ w⁴ over units, as where a
+        class of few rows weighs as much as the others: they may all be right, or all wrong, by chance, and then they
+        show no variance. Risks on the same rows are raised together, so that their difference is not."""
         there = np.sum(list(self.covariance.values()), axis=0)
-        for of, squares in self._squares().items():
-            self.heavy_units[of] = as_many(squares)
-            if self.heavy_units[of] >= FEW_HEAVY:
+        plain: RowScores | None = None
+        for of, parts in self._weights().items():
+            units = [self.sets[name].summed(w[:, None])[:, 0] for name, w in parts]
+            rows = [self.sets[name].summed(np.ones((len(w), 1)))[:, 0] for name, w in parts]
+            self.heavy_units[of] = as_many(np.concatenate(units) ** 2)
+            if self.heavy_units[of] >= min(FEW_HEAVY, NEARLY_ALL * as_many(np.concatenate(rows) ** 2)):
                 continue
+            squares = sum(float(w @ w) for _, w in parts)
+            factors = np.ones(len(self.names))
+            if self.grouped:
+                plain = plain or RowScores(self.judged, corrected=corrected, random_counts=False)
+                n = sum(len(w) for _, w in parts)
+                factors = np.array([plain._of_independent_rows(name, n) for name in self.names])
             on_these = np.array([QUANTITIES[name].rows == of for name in self.names])
-            least = self.risks * (1 - self.risks) * squares.sum()
+            least = self.risks * (1 - self.risks) * squares * factors
             roots = np.where(on_these, np.sqrt(np.maximum(0.0, least - np.diag(there))), 0.0)
             self.covariance["rest" if of == "train" else of] += np.outer(roots, roots)
+
+    def _of_independent_rows(self, risk: str, n: int) -> float:
+        """Variance of a risk of `n` rows as a multiple of that of independent rows, 1 at least."""
+        i = self.names.index(risk)
+        spread = self.risks[i] * (1 - self.risks[i]) / n
+        return max(1.0, sum(c[i, i] for c in self.covariance.values()) / spread) if spread > 0 else 1.0
 
     def degrees(self, name: str, weights: np.ndarray) -> float:
         """Degrees of freedom of a set's part of the variance of Σ weights · risks."""

@@ -11,7 +11,9 @@ from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, risk_of, row_values, row_weights
 
-__all__ = ["ProbeScores", "contrast_probe_variance", "lacked_classes", "optimism", "probe_variance"]
+__all__ = [
+    "ProbeScores", "contrast_probe_variance", "lacked_classes", "optimism", "probe_variance", "unseen_error",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,20 @@ def _between(smooth: np.ndarray, units: Units) -> float:
 
 def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:
     """max(1, H/R) of a training error, H the same probe's error on the test rows; infinity where R is 0."""
+    trained, tested = _in_and_out_of_sample(judged, risk, metric)
+    if tested <= trained:
+        return 1.0
+    return tested / trained if trained > 0 else math.inf
+
+
+def unseen_error(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:
+    """H, where the training error is 0; else 0."""
+    trained, tested = _in_and_out_of_sample(judged, risk, metric)
+    return tested if trained == 0 else 0.0
+
+
+def _in_and_out_of_sample(judged: Judgements, risk: str, metric: Metric) -> tuple[float, float]:
+    """A training error, and the same probe's error on the test rows; 0 and 0 where there is no such pair."""
     own, on_test = {
         "risk_af": (judged.af, judged.floor_on_test),
         "risk_sup": (judged.sup, judged.sup_on_test),
@@ -179,11 +195,7 @@ def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:
         "risk_uf": (judged.uf, judged.floor_on_test),
     }.get(risk, (None, None))
     if own is None or on_test is None:
-        return 1.0
+        return 0.0, 0.0
     k = len(judged.class_names)
     own_labels = judged.test_labels if risk == "risk_uf" else judged.train_labels  # rows that the probe was fitted on
-    trained = risk_of(metric, own, own_labels, k)
-    tested = risk_of(metric, on_test, judged.test_labels, k)
-    if tested <= trained:
-        return 1.0
-    return tested / trained if trained > 0 else math.inf
+    return risk_of(metric, own, own_labels, k), risk_of(metric, on_test, judged.test_labels, k)

@@ -1,5 +1,6 @@
 """What things are called where several have the same name."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,13 +20,21 @@ def distinct(names: Sequence[str], *qualifiers: Sequence[str]) -> list[str]:
     ['swav', 'dino', 'swav (layer3)']
     >>> distinct(["swav", "swav"], ["", ""])
     ['swav #1', 'swav #2']
+    >>> distinct(["swav", "swav", "swav #2"])
+    ['swav #1', 'swav #3', 'swav #2']
     """
     found = list(names)
     for qualifier in qualifiers:
         times = Counter(found)
         found = [f"{n} ({q})" if times[n] > 1 and q else n for n, q in zip(found, qualifier, strict=True)]
     times = Counter(found)
-    return [f"{name} #{i + 1}" if times[name] > 1 else name for i, name in enumerate(found)]
+    taken = {name for name in found if times[name] == 1}
+    for i, name in enumerate(found):
+        if times[name] > 1:
+            numbers = itertools.count(i + 1)
+            found[i] = next(other for n in numbers if (other := f"{name} #{n}") not in taken)
+            taken.add(found[i])
+    return found
 
 
 def refuse_twice(targets: Iterable[str], why: str) -> None:

@@ -179,7 +179,17 @@ def test_unlabelled_rows(save, frame):
     keep = np.arange(N) % 10 != 9
     assert np.array_equal(x_of(found), features(frame)[keep])
     assert [note.values["count"] for note in found.notes if note.code == "unlabelled_dropped"] == [1, 1]
-    assert [*found.train_ids, *found.test_ids] == [str(i) for i in range(22)]
+    # rows keep their numbers, so that another file with other gaps is paired with none but its own
+    assert [*found.train_ids, *found.test_ids] == [str(i) for i in range(N) if keep[i]]
+
+
+def test_rows_keep_their_numbers_where_a_cut_leaves_others_out(save, frame):
+    missing = frame.drop("split").with_columns(
+        label=pl.when(pl.arange(0, N) % 10 == 9).then(None).otherwise(pl.col("label"))
+    )
+    found = load_features(save(missing), drop_unlabelled=True, test_fraction=0.25)
+    for ids, x in ((found.train_ids, found.X_train), (found.test_ids, found.X_test)):
+        assert np.array_equal(x, features(frame)[[int(i) for i in ids]])
 
 
 def test_two_files_must_name_their_columns_alike(save, frame):

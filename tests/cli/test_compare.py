@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from cli_helpers import run
 from ssl_risk_rs import ParameterError, compare, explain
 from ssl_risk_rs.results import NotComparableError, Run
+from ssl_risk_rs.results.explain import NoGap
 from ssl_risk_rs.workflow import compare as workflow
 from ssl_risk_rs.workflow.compare import compare_targets
 
@@ -310,3 +312,43 @@ def test_runs_of_a_target_are_compared_on_it_and_explained_with_their_features()
     run("decompose", "bank_b", "--probe", "ridge", "--scaling", "none", "--out", "labels")
     said = complaint("a", "labels", "--match-dim", "3", "--probe", "ridge")
     assert "a predicts site and labels predicts the labels: compare runs of one target" in said
+
+
+@pytest.mark.usefixtures("runs_of_banks")
+def test_a_bank_that_took_the_place_of_a_run_s_features_is_not_taken_for_them(tmp_path, monkeypatch):
+    ridge_runs()
+    # features of the same shape under the same name
+    with np.load("a.npz") as given:
+        arrays = {name: given[name] for name in given.files}
+    np.savez("other.npz", **{**arrays, "X_train": arrays["X_train"] + 1})
+    run("store", "import", "other.npz", "bank_a", "--encoder", "a", "--force")
+    said = complaint("a", "b", "--match-dim", "3", "--probe", "ridge")
+    assert "a is a run folder whose features were in" in said and "other features are there now (content_hash" in said
+    assert explain("a", gap=True).no_gap is NoGap.BANK_GONE
+    shutil.rmtree("bank_b")
+    assert "bank_b, where there is no feature bank" in complaint("b", "bank_a", "--match-dim", "3", "--probe", "ridge")
+
+
+@pytest.mark.usefixtures("runs_of_banks")
+def test_runs_of_banks_know_them_from_other_folders(tmp_path, monkeypatch):
+    ridge_runs()
+    here = Path.cwd()
+    monkeypatch.chdir(tmp_path / "..")
+    line = ("compare", here / "a", here / "b", "--match-dim", "3", "--probe", "ridge")
+    assert "by dimension" in run(*line).stdout
+
+
+@pytest.mark.usefixtures("runs_of_banks")
+def test_a_run_of_numbers_is_refused_before_anything_is_decomposed():
+    y = np.arange(200) % 5
+    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    np.savez("n.npz", X_train=x[:150], y_train=y[:150], X_test=x[150:], y_test=y[150:],
+             age_train=x[:150, 0], age_test=x[150:, 0])  # fmt: skip
+    run("decompose", "n.npz", "--probe", "ridge", "--target", "age", "--out", "n")
+    assert "n predicts numbers or labels, and only classes are compared" in complaint("n", "bank_a")
+
+
+@pytest.mark.usefixtures("runs_of_banks")
+def test_a_bank_in_the_home_folder_is_found_without_a_shell(monkeypatch):
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    assert "~/bank_a" not in run("decompose", "~/bank_a", "--probe", "ridge").stderr

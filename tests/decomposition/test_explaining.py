@@ -89,6 +89,18 @@ def test_too_few_rows_do_not_tell_an_encoder_from_its_control():
     assert "carries nothing" not in text and "serve the control as well" not in text
 
 
+@pytest.mark.parametrize("with_control", [False, True])
+def test_three_groups_of_test_rows_tell_nothing(with_control):
+    """Without an interval the total lies neither below guessing nor below the control for sure."""
+    rng = np.random.default_rng(0)
+    (x, y), (xt, yt) = draw(N, 1, spread=0.0), draw(M, 2, spread=0.0)
+    groups = rng.integers(0, 30, N), 100 + rng.integers(0, 3, M)
+    control = tuple(rng.normal(size=v.shape).astype(np.float32) for v in (x, xt)) if with_control else None
+    found = explained(decomposed((x, y), (xt, yt), control=control, probe="ridge", groups=groups))
+    assert np.isnan(found.result.estimates["agg_risk"].high) and found.verdict is Verdict.NO_INTERVAL
+    assert "from 3 groups: too few for an interval" in said(found)
+
+
 def test_a_random_encoder_by_its_name_is_a_yardstick():
     train, test = draw(N, 1), draw(M, 2)
     found = explained(decomposed(train, test), untrained=True)

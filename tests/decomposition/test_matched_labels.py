@@ -9,6 +9,7 @@ from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.matched_labels import _first, _named, _ordered, _shared_out, match_labels
 from ssl_risk_rs.decomposition.paired import paired_differences
+from ssl_risk_rs.decomposition.targets import with_numbers
 from ssl_risk_rs.results.compare import NotComparableError
 
 N, M, D = 1000, 400, 20
@@ -61,6 +62,23 @@ def test_nothing_of_a_gap_goes_with_rows_that_are_the_same():
         p = part(found, name)
         assert p.full.value == p.matched.value and p.full.low < p.full.high
         assert (p.part.value, p.part.low, p.part.high, p.part.p) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rounding_is_no_part_of_a_gap(seed):
+    """The same rows: sums of the same numbers in another order differ by 1e-18, which is nothing to say of."""
+    found = match(task(seed=seed), task(wide(7), seed=seed), counts=(N,))
+    assert [p.part.value for p in found.parts] == [0.0] * len(COMPONENTS)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_numbers_and_labels_have_no_classes_to_match(kind):
+    one = task()
+    values = np.arange(len(one.labels), dtype=float)[:, None] % 2
+    target = with_numbers(one, values, ["x"], kind)
+    for pair in ((target, one), (one, target)):
+        with pytest.raises(NotComparableError, match="predicts numbers or labels, and only classes are compared"):
+            match(*pair)
 
 
 @pytest.mark.parametrize("probe", ["ridge", "logistic"])

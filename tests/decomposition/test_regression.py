@@ -388,3 +388,13 @@ def test_fewer_subsets_than_planned_are_said():
     )
     said = [note.code for note in found.notes]
     assert found.sizes.subsets < 3 and said.count("fewer_subsets") == 1
+
+
+def test_labels_that_are_right_everywhere_were_not_learnt_by_heart():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2)).astype(np.float32)
+    y = (x > 0).astype(int)
+    x = x + np.sign(x)  # a gap between those with a label and those without
+    found = decompose(x[:400], y[:400], x[400:], y[400:], probe="ridge", target_kind="labels", n_threads=1)
+    assert found.estimate("risk_af") == found.floor.on_test == 0
+    assert not found.floor.separable and "interpolated" not in {note.code for note in found.notes}

@@ -86,6 +86,17 @@ def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     assert records(out)[name]["run"] != kept[name]
 
 
+def test_the_table_has_the_image_size_that_was_used_and_the_epoch_that_a_file_records(tmp_path):
+    torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
+    torch.save({"epoch": 7, "state_dict": timm.create_model("test_vit").state_dict()}, tmp_path / "mine.pth")
+    out = tmp_path / "out"
+    for name in (f"ckpt:{tmp_path / 'mine.pth'}@test_vit", "random:test_resnet?seed=1"):
+        sweep("-m", name, *SMALL, "--img-size", "160" if "vit" in name else "32", "--out", str(out))
+    rows = {row["encoder"]: row for row in pl.read_csv(out / "sweep.csv").iter_rows(named=True)}
+    assert [row["img_size"] for row in rows.values()] == [160, 32]
+    assert [row["epochs"] for name, row in rows.items() if name.startswith("ckpt")] == [7]
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_sweep_goes_on_with_the_same_line(tmp_path, how):
     out = tmp_path / "out"

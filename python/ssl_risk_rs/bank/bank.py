@@ -6,6 +6,7 @@ without this package.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -216,6 +217,16 @@ class FeatureBank:
         if not core.complete:
             _ = self.samples  # has n_rows lines, or is an error
         return core.missing_rows()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the journals, which hold a hash of every block of rows: hexadecimal. Banks with other features have
+        another, and so has a bank to which rows were added."""
+        found = hashlib.sha256()
+        for journal in sorted(self.path.glob("*.journal")):
+            found.update(f"{journal.name}\n".encode())
+            found.update(journal.read_bytes())
+        return found.hexdigest()
 
     def writer(self, part: str | None = None) -> _core.BankWriter:
         """A writer, to be closed or used in a `with` statement, in this process.

@@ -12,7 +12,7 @@ from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
-from ssl_risk_rs.results.estimate import Estimate, wilson
+from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
@@ -53,6 +53,8 @@ def decide(
     collapsed = spread.collapsed if spread is not None else sizes.constant_features == sizes.features > 0
     if collapsed and total.estimate > chance / 2:
         return Verdict.COLLAPSED
+    if total.grade is Grade.NONE:
+        return Verdict.NO_INTERVAL
     if total.high >= chance:
         return Verdict.AT_CHANCE
     by = {d.quantity: d for d in of_control}

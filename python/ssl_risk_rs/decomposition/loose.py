@@ -42,8 +42,9 @@ def gap(terms: Sequence[tuple[float, ScoredResult]], name: str, confidence: floa
     own = [(moved**2 * variance, df) for variance, df in (_of_probes(terms) if moved else ())]
     variance = rows + sum(v for v, _ in own)
     df = satterthwaite([(rows, math.inf), *own])  # independent rows are many
-    value = sum(sign * judged.value(quantity) for sign, judged in terms)
     told_apart = int(np.count_nonzero(summed))
+    value = sum(sign * judged.value(quantity) for sign, judged in terms)
+    value = 0.0 if abs(value) <= ROUNDING else value
     total = math.sqrt(variance + (_guard([j for _, j in terms], quantity) if told_apart else 0.0))
     half = critical_value(confidence, df) * total
     marked = grade(

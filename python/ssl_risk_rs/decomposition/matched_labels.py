@@ -18,7 +18,7 @@ from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Report, within
-from ssl_risk_rs.results.compare import NotComparableError
+from ssl_risk_rs.results.compare import NotComparableError, no_classes
 from ssl_risk_rs.results.matched_labels import LabelLevel, LabelPart, MatchedLabels
 from ssl_risk_rs.results.quantities import components
 
@@ -47,7 +47,7 @@ def match_labels(
     Raises
     ------
     ParameterError for the paper's protocol, groups, or a class that one encoder lacks; NotComparableError if test rows
-    differ, or rows with one id have several labels; those of `decompose_task`.
+    differ, rows with one id have several labels, or a target is no class; those of `decompose_task`.
     """
     if settings.protocol != "strict":
         raise ParameterError("encoders are matched in labels under --protocol strict only")
@@ -56,6 +56,9 @@ def match_labels(
             "labels are matched by rows, and these rows come in groups: leave out --group, and name "
             "the features of runs that have one"
         )
+    for task, name in zip(tasks, names, strict=True):
+        if task.targets is not None:
+            raise no_classes(name)
     if not counts or min(counts) < 1:
         raise ParameterError(f"numbers of training rows must be positive, got {list(counts)}")
     tasks = [_named(task) for task in tasks]

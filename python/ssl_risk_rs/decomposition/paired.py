@@ -34,6 +34,7 @@ from ssl_risk_rs.results.compare import (
     Rank,
     check_methods,
     common_rows,
+    no_classes,
     rank_intervals,
 )
 from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES, Quantity, components
@@ -217,7 +218,7 @@ def _of_probe(result: Run | Decomposition, probe: str, label: str) -> Decomposit
         raise NotComparableError("probe", f"{label} has no {probe} probe")
     found = result if isinstance(result, Decomposition) else result.of_probe(probe)
     if not found.predicts_classes:
-        raise NotComparableError("metric", f"{label} predicts numbers or labels, and only classes are compared")
+        raise no_classes(label)
     return found
 
 

@@ -189,8 +189,8 @@ def _of_arrays(
     labels = np.zeros(n + m, np.uint32)
     kept = np.concatenate([encoded.kept["train"], encoded.kept["test"]])
     labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
-    # without ids, a row is named by its number among the rows that are kept, as in files
-    ids = (np.cumsum(kept) - 1).astype(str).tolist() if sample_ids is None else [str(i) for i in sample_ids]
+    # without ids, a row is named by its number, as in files: also where others are left out
+    ids = np.arange(n + m).astype(str).tolist() if sample_ids is None else [str(i) for i in sample_ids]
     for i, name in enumerate(ids if sample_ids is not None else ()):
         check_text(f"sample_ids[{i}]", name)
     codes: np.ndarray | None = None

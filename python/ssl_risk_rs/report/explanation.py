@@ -35,7 +35,7 @@ _CHOICES = {
 _NO_GAP = {
     NoGap.DECLINED: "it was declined (--no-gap)",
     NoGap.FILES: "the record does not name the files of the features; explain the files themselves",
-    NoGap.BANK_GONE: "the feature bank of this run cannot be opened any more; extract it again",
+    NoGap.BANK_GONE: "the feature bank of this run is gone, or holds other features now; extract it again",
     NoGap.TOO_LARGE: "it would take more than a minute, or more than 4 GB (--gap fits it where memory allows)",
     NoGap.PAPER: "the paper's protocol has no rows on which nothing is judged; use --protocol strict",
     NoGap.OTHER_ROWS: "the features have other rows, or are cut otherwise, than this run judged",
@@ -88,6 +88,7 @@ def verdict_sentences(found: Explanation) -> list[str]:
     """What the error is mostly made of, and what that does and does not mean."""
     sentences = {
         Verdict.COLLAPSED: _collapsed,
+        Verdict.NO_INTERVAL: _no_interval,
         Verdict.AT_CHANCE: _at_chance,
         Verdict.NOTHING_BEYOND_CONTROL: _nothing_beyond_control,
         Verdict.CONTROL_NOT_EXCLUDED: _control_not_excluded,
@@ -159,6 +160,16 @@ def _collapsed(found: Explanation) -> list[str]:
     return [
         f"The representation has collapsed: {what}.",
         f"{_total(found)}. More labels do not help: what tells the classes apart is not in the representation.",
+    ]
+
+
+def _no_interval(found: Explanation) -> list[str]:
+    groups = found.result.sizes.groups_test
+    some = "few" if groups is None else f"{groups:,}"
+    return [
+        f"{_total(found)}. The test rows come from {some} groups: too few for an interval, so that nothing tells these "
+        "numbers from those of guessing, or of a control.",
+        "Judge it on rows of more groups; twenty or more give intervals that need no mark.",
     ]
 
 

@@ -40,6 +40,11 @@ class NotComparableError(SslRiskError, ValueError):
         self.field = field
 
 
+def no_classes(name: str) -> NotComparableError:
+    """The error for a result whose target is numbers or labels."""
+    return NotComparableError("metric", f"{name} predicts numbers or labels, and only classes are compared")
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One quantity of `encoder` less that of `baseline`, on the same rows; fractions.

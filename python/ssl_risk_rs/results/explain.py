@@ -33,6 +33,8 @@ class Verdict(str, Enum):
 
     #: nearly all variance lies in one direction, or there is none, and the error is nearer to guessing than to none
     COLLAPSED = "collapsed"
+    #: too few groups for an interval of the total: nothing can be told
+    NO_INTERVAL = "no_interval"
     #: the interval of the total reaches the error of guessing
     AT_CHANCE = "at_chance"
     #: an encoder that was never trained does as well, or nearly

@@ -10,7 +10,11 @@ __all__ = ["BankFacts", "Host", "Provenance"]
 
 @dataclass(frozen=True, slots=True)
 class BankFacts:
-    """A feature bank that was used, as its header tells."""
+    """A feature bank that was used, as its header tells.
+
+    img_size : side of the images that the network saw, in pixels
+    content_hash : of its features, `FeatureBank.content_hash`
+    """
 
     path: str
     encoder: str | None = None
@@ -22,6 +26,8 @@ class BankFacts:
     view: int | None = None
     dtype: str | None = None
     n_features: int | None = None
+    img_size: int | None = None
+    content_hash: str | None = None
     licence: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -19,7 +19,7 @@ from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.events import Report
-from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError
+from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError, no_classes
 from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
@@ -263,6 +263,8 @@ def _check_before_work(
 ) -> None:
     """Complain about what cannot be compared in the end before anything is decomposed."""
     for target, run in loaded.items():
+        if not run.main.predicts_classes:
+            raise no_classes(target)
         for probe in probes or ():
             if probe not in run.probes:
                 raise NotComparableError("probe", f"{target} has no {probe} probe, only {', '.join(run.probes)}")

@@ -17,7 +17,7 @@ def bank_facts(bank: FeatureBank) -> BankFacts:
     """The facts of a bank's header that a reader of its numbers needs."""
     header = bank.header
     return BankFacts(
-        path=str(bank.path),
+        path=str(bank.path.absolute()),
         encoder=header.encoder,
         weights_hash=header.weights_hash,
         feature=header.feature,
@@ -27,6 +27,8 @@ def bank_facts(bank: FeatureBank) -> BankFacts:
         view=header.view,
         dtype=bank.dtype,
         n_features=bank.n_features,
+        img_size=header.img_size,
+        content_hash=bank.content_hash,
         licence=header.licence,
         versions=header.versions or {},
     )

@@ -147,9 +147,10 @@ def _columns_of(opened: _Opened, path: str, target: Target) -> dict[str, np.ndar
 
 def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:
     """The bank in a folder, or the one with that key in the store; None for anything else that exists."""
-    if is_bank(path):
-        return FeatureBank.open(path)
-    if is_embedding(path) or "," in path or Path(path).expanduser().exists() or Path(path).suffix:
+    folder = Path(path).expanduser()
+    if is_bank(folder):
+        return FeatureBank.open(folder)
+    if is_embedding(path) or "," in path or folder.exists() or Path(path).suffix:
         return None
     return FeatureBank.open(FeatureStore(store).resolve(path))
 

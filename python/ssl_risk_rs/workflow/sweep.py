@@ -16,6 +16,8 @@ from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.encoders import describe_encoder
 from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
+from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.weights.epochs import epoch_of
 from ssl_risk_rs.errors import ResultError, SslRiskError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.cached import ensure_banks
@@ -349,15 +351,19 @@ def _name(job: Job, pair: Pair, key: str) -> str:
 
 
 def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
-    """A row for each probe of a finished pair: its components, fractions; none where its run cannot be read."""
+    """A row for each probe of a finished pair: its components, fractions, and the size of the images that its encoder
+    saw; none where its run cannot be read."""
     if record.run is None:
         return []
     run = Run.load(folder.root / record.run)
+    bank = run.provenance.banks.get("encoder")
+    seen = {} if bank is None or bank.img_size is None else {"img_size": str(bank.img_size)}
     rows = []
     for d in run.decompositions:
         total = d.estimates["agg_risk"]
         rows.append(
             {
+                **seen,
                 "probe": d.method.probe,
                 **{name: d.estimate(name) for name in d.component_names},
                 "agg_risk": total.estimate,
@@ -413,4 +419,11 @@ def _choices(encoder: str) -> dict[str, str | int | None]:
     except SslRiskError:  # its file has gone meanwhile
         return {}
     names = ("architecture", "objective", "pretraining_data", "epochs", "batch_size", "img_size")
-    return {name: None if (value := getattr(spec, name)) is None else str(value) for name in names}
+    known: dict[str, str | int | None] = {
+        name: None if (value := getattr(spec, name)) is None else str(value) for name in names
+    }
+    parsed = parse_name(encoder)
+    if known["epochs"] is None and parsed.kind == "checkpoint":
+        epoch, _ = epoch_of(Path(parsed.target))
+        known["epochs"] = None if epoch is None else f"{epoch:g}"
+    return known

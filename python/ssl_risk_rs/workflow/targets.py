@@ -2,15 +2,28 @@
 
 from pathlib import Path
 
-from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.decomposition.targets import HEADLINE_OF, Target, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import Task, make_task
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.results.compare import NotComparableError
 from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.facts import bank_facts
 
 __all__ = ["is_run", "refuse_other", "target_of", "task_of_run"]
 
+#: what a bank's header tells of its features that a bank in its place would have otherwise
+_SAME = (
+    "encoder",
+    "weights_hash",
+    "feature",
+    "precision",
+    "data_fingerprint",
+    "view",
+    "dtype",
+    "n_features",
+    "content_hash",
+)
 _KIND_OF = {headline: kind for kind, headline in HEADLINE_OF.items()}
 
 
@@ -40,12 +53,26 @@ def task_of_run(run: Run, name: str) -> Task:
 
     Raises
     ------
-    DataError if they are in no bank that is still there; BankError if it is damaged. `name` is the run's, for messages.
+    DataError if they are in no bank that is still there, or others are in it now; BankError if it is damaged. `name` is
+    the run's, for messages.
     """
     facts = run.provenance.banks.get("encoder")
-    if facts is None or not Path(facts.path).exists():
-        raise DataError(f"{name} is a run folder whose features are not in a bank: name the bank or the file instead")
+    if facts is None:
+        raise DataError(f"{name} is a run folder whose features are not in a bank: name the file of features instead")
+    if not is_bank(Path(facts.path)):
+        raise DataError(
+            f"{name} is a run folder whose features were in {facts.path}, where there is no feature bank"
+            f"{'' if Path(facts.path).is_absolute() else ' as seen from this folder'}: name the bank instead"
+        )
     bank = FeatureBank.open(facts.path)
+    now = bank_facts(bank)
+    for field in _SAME:
+        was, is_now = getattr(facts, field), getattr(now, field)
+        if was is not None and was != is_now:
+            raise DataError(
+                f"{name} is a run folder whose features were in {facts.path}, and other features are there now "
+                f"({field} {is_now!r}, it was {was!r}): name the bank of its features instead, or make the run anew"
+            )
     task = make_task(bank, groups=run.provenance.group)
     if (target := target_of(run)) is None:
         return task

@@ -148,15 +148,17 @@ def read_source(
         _check(table)
     _check_widths(found.tables)
     encoded, parts = _encoded(found, drop_unlabelled)
-    labels, kept, is_test = _scattered(found.tables, encoded, parts)
+    labels, kept, is_test, numbers = _scattered(found.tables, encoded, parts)
     notes = [*found.notes, *encoded.notes]
     _check_groups(found.tables, kept, group, path, test)
     columns = _columns(found.tables, kept, notes)
     ids = _given_ids(found.tables, kept)
     if is_test is None:
         group = group or found.whole
-        is_test, note = _cut(path, labels, ids, columns, group, seed, test_fraction)
+        is_test, note = _cut(path, labels, ids or numbers, columns, group, seed, test_fraction)
         notes.append(note)
+        if not encoded.n_dropped:
+            numbers = _numbered(is_test)
         _check_cut(path, labels, is_test, encoded.class_names, group, seed)
         notes += check_test_classes(labels[~is_test], labels[is_test], encoded.class_names, f"{path}, test rows")
     for name, mask in (("train", ~is_test), ("test", is_test)):
@@ -164,7 +166,7 @@ def read_source(
             without = f" ({encoded.n_dropped} rows without label are left out)" if encoded.n_dropped else ""
             raise DataError(f"{path} has no {name} rows{without}; a decomposition needs both train and test rows")
     if ids is None:
-        ids = _numbers(is_test)
+        ids = numbers
     else:
         _check_unique(ids, is_test, path)
     blocks = []
@@ -263,8 +265,9 @@ def _encoded(found: FeatureFile, drop_unlabelled: bool) -> tuple[EncodedLabels, 
 
 def _scattered(
     tables: Sequence[FeatureTable], encoded: EncodedLabels, parts: Mapping[str, tuple[int, np.ndarray]]
-) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
-    """Codes and test mask of the kept rows in the order of the tables, and the rows of each table that are kept."""
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None, list[str]]:
+    """Of the rows that are kept, in the order of the tables: codes, which rows of each table they are, the test mask,
+    None where it has to be cut, and numbers among all rows."""
     codes = [np.full(len(table.x), -1, np.int64) for table in tables]
     test = [np.zeros(len(table.x), bool) for table in tables]
     for name, (i, rows) in parts.items():
@@ -272,9 +275,9 @@ def _scattered(
         test[i][rows] = name == "test"
     kept = [code >= 0 for code in codes]
     labels = np.concatenate([code[mask] for code, mask in zip(codes, kept, strict=True)])
-    if "all" in parts:
-        return labels, kept, None
-    return labels, kept, np.concatenate([part[mask] for part, mask in zip(test, kept, strict=True)])
+    every, is_test = np.concatenate(kept), np.concatenate(test)
+    numbers = [name for name, keep in zip(_numbered(is_test), every.tolist(), strict=True) if keep]
+    return labels, kept, None if "all" in parts else is_test[every], numbers
 
 
 def _columns(tables: Sequence[FeatureTable], kept: Sequence[np.ndarray], notes: list[Note]) -> dict[str, np.ndarray]:
@@ -320,7 +323,7 @@ def _given_ids(tables: Sequence[FeatureTable], kept: Sequence[np.ndarray]) -> li
     return ids
 
 
-def _numbers(is_test: np.ndarray) -> list[str]:
+def _numbered(is_test: np.ndarray) -> list[str]:
     """Identifiers of rows that have none: their number, training rows first, as `decompose` counts arrays."""
     numbers = np.empty(len(is_test), np.int64)
     numbers[np.argsort(is_test, kind="stable")] = np.arange(len(is_test))
@@ -341,7 +344,7 @@ def _check_unique(ids: Sequence[str], is_test: np.ndarray, path: str | os.PathLi
 def _cut(
     path: str | os.PathLike[str],
     labels: np.ndarray,
-    ids: list[str] | None,
+    names: list[str],
     columns: Mapping[str, np.ndarray],
     group: str | None,
     seed: int,
@@ -354,7 +357,6 @@ def _cut(
             there = some(sorted(columns)) or "none"
             raise DataError(f"{path} has no column {group!r} of text or numbers to group by; it has {there}")
         groups = columns[group].tolist()
-    names = ids if ids is not None else [str(row) for row in range(len(labels))]
     check_whole("seed", seed, 0, MOST_SEED)
     is_test = stratified_cut(labels, names, share=share, seed=seed, groups=groups)
     values: dict[str, str | int | float] = {"file": os.fspath(path), "n_test": int(is_test.sum()), "n": len(labels)}

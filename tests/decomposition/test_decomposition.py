@@ -1,6 +1,7 @@
 """The decomposition against scikit-learn, its identities, and its two kinds of input."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -390,6 +391,14 @@ def test_rows_without_label_are_refused_or_left_out(small, part, kind):
     if part == "test":
         run = decompose(x, labels["train"], xt, labels["test"], probe="ridge", n_threads=1, drop_unlabelled=True)
         assert run.sizes.test == 300 - without
+
+
+def test_small_fits_may_take_more_passes_than_large_ones(small):
+    task = make_task(*small)
+    assert decomposing._method(task, Settings()).max_passes == 3000
+    assert decomposing._method(task, Settings(max_passes=200)).max_passes == 200
+    large = replace(task, class_names=tuple(str(i) for i in range(100_000)))
+    assert decomposing._method(large, Settings()).max_passes == 300
 
 
 def test_masked_groups_are_no_groups(small):

@@ -220,8 +220,10 @@ class FeatureBank:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the journals, which hold a hash of every block of rows: hexadecimal. Banks with other features have
-        another, and so has a bank to which rows were added."""
+        """SHA-256 of the journals, which hold a hash of every block of rows, hexadecimal.
+
+        Banks with other features have another, and so has a bank to which rows were added.
+        """
         found = hashlib.sha256()
         for journal in sorted(self.path.glob("*.journal")):
             found.update(f"{journal.name}\n".encode())

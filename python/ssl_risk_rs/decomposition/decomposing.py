@@ -22,7 +22,16 @@ from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.paper import PAPER_SEED, draw_parts, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.repeats import repeated_rows
-from ssl_risk_rs.decomposition.settings import ERROR_TOL, SMALL_PRODUCTS, TIGHT_TOL, TOL, TUNING_TOL, Settings
+from ssl_risk_rs.decomposition.settings import (
+    ERROR_TOL,
+    PASSES,
+    SMALL_PASSES,
+    SMALL_PRODUCTS,
+    TIGHT_TOL,
+    TOL,
+    TUNING_TOL,
+    Settings,
+)
 from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
     HEADLINE_OF,
@@ -282,7 +291,7 @@ def _method(task: Task, settings: Settings) -> Method:
         seed=PAPER_SEED if paper_runs else settings.seed or 0,
         tol=tol,
         tuning_tol=tol if settings.tol or products < SMALL_PRODUCTS else TUNING_TOL,
-        max_passes=settings.max_passes,
+        max_passes=settings.max_passes or (SMALL_PASSES if products < SMALL_PRODUCTS else PASSES),
         confidence=settings.confidence,
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,

@@ -34,6 +34,8 @@ __all__ = ["Probe", "Protocol", "Settings"]
 #: standard error in 7 of 21 runs, and 1e-5 still chose another penalty in 2 of 24, by one row; 1e-6 takes as long
 SMALL_PRODUCTS = 1e8
 TIGHT_TOL = 1e-6
+#: passes of one of these fits, at most; of larger ones
+SMALL_PASSES, PASSES = 3000, 300
 #: of larger fits that are judged; errors are then within half a standard error of the optimum's
 TOL = 3e-4
 #: of larger fits that only choose a penalty or lead to the floor
@@ -46,7 +48,7 @@ N_FOLDS = 5
 #: whole numbers that may be None → least and most
 _OPTIONAL = {
     "tuning_folds": (1, MOST_PARTS), "n_subsets": (1, MOST_SUBSETS), "subset_size": (1, MOST_ROWS),
-    "seed": (0, MOST_SEED), "n_threads": (1, MOST_THREADS),
+    "seed": (0, MOST_SEED), "max_passes": (1, MOST_PASSES), "n_threads": (1, MOST_THREADS),
 }  # fmt: skip
 
 
@@ -64,7 +66,8 @@ class Settings:
     floor : penalty of R_AF and R_ΦF, in units of the mean variance of the scaled features: an infimum over all
         probes has no minimizer to tune for
     midpoint : also fit the complements at the floor, for the midpoint of R_AF and of the error on held-out rows
-    tol : relative suboptimality of logistic fits, of those at the floor too; max_passes : of each over the rows
+    tol : relative suboptimality of logistic fits, of those at the floor too; max_passes : of each over the rows, None
+        for 300, or 3,000 where a pass takes milliseconds at most
     confidence : of the intervals
     metrics : the quantities are given in these as well as in the 0-1 error, which penalties are tuned on: "balanced",
         "top5", "log_loss", "ece", as a sequence or joined by commas
@@ -92,7 +95,7 @@ class Settings:
     floor: float = FLOOR
     midpoint: bool | None = None
     tol: float | None = None
-    max_passes: int = 300
+    max_passes: int | None = None
     confidence: float = 0.95
     metrics: str | tuple[str, ...] = ("error",)
     random_counts: bool = False
@@ -135,7 +138,6 @@ class Settings:
         if self.midpoint is not None:
             check_flag("midpoint", self.midpoint)
         check_whole("n_folds", self.n_folds, 2, MOST_PARTS)
-        check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         for name, (least, most) in _OPTIONAL.items():
             if (value := getattr(self, name)) is not None:
                 check_whole(name, value, least, most)

@@ -1,5 +1,7 @@
 """Explanations of constructed runs: verdicts that must not be misread, parts by class and group, the usability gap."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ssl_risk_rs import ParameterError
@@ -15,9 +17,10 @@ from ssl_risk_rs.decomposition.explaining import (
 )
 from ssl_risk_rs.decomposition.nystrom import _Kernel, _squared, n_landmarks, usability_gap
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.report.explanation import render_explanation, verdict_sentences
+from ssl_risk_rs.report.explanation import _gap_sentence, render_explanation, verdict_sentences
+from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.explain import Explanation, NoGap, Verdict
+from ssl_risk_rs.results.explain import Explanation, NoGap, UsabilityGap, Verdict
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -117,7 +120,7 @@ def test_few_labels_are_told_with_what_labels_can_gain(pixels):
     assert found.verdict is Verdict.LABELS, (result.bottleneck, str(result))
     text = said(found)
     gain = 100 * result.estimate("probe_gen")
-    assert "want of labels" in text and f"{gain:.1f} % at most" in text
+    assert "want of labels" in text and f"{gain:.1f} points at most" in text
     assert "which was never trained" in text and "random weights can show the same pattern" not in text
 
 
@@ -399,3 +402,36 @@ def test_many_classes_of_few_rows_do_not_differ_by_chance():
         parts, _ = class_parts(decomposed((x, y), (x_test, y_test), probe="ridge"))
         found += parts[0].p_holm < 0.05
     assert found <= 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_holm", "begins"),
+    [
+        (-0.04, -0.01, 0.01, "A linear layer is not enough: a non-linear probe errs 2.50 points less"),
+        (-0.04, -0.01, 0.09, "A linear layer may not be enough:"),
+        # an interval that is short, and far on the side of the non-linear probe
+        (-0.024, 0.001, 0.1, "These rows are too few to tell whether a linear layer is enough"),
+        (-0.015, 0.05, 1.0, "A linear layer is enough here"),
+        (-0.03, 0.05, 1.0, "These rows are too few"),
+        (0.01, 0.05, 0.01, "A linear layer is enough here"),
+    ],
+)
+def test_a_linear_layer_is_enough_where_nothing_is_left_to_gain(low, high, p_holm, begins):
+    d = Difference(
+        "agg_risk", "a", "b", 0.179, 0.17, (low + high) / 2, 0.01, low, high, 100, None, 10, np.inf, 0.1, p_holm, 0.5,
+        Grade.SOUND,
+    )  # fmt: skip
+    said = _gap_sentence(UsabilityGap(10, 1.0, (d, d, d), 1.0), 0.95)
+    assert said.startswith(begins)
+    assert ("p = 0.090" in said) == (p_holm == 0.09)
+
+
+def test_labels_gain_no_more_than_the_total():
+    train, test = draw(160, 3, spread=0.75, noise=25), draw(400, 4, spread=0.75, noise=25)
+    result = decomposed(train, test, probe="ridge", floor=1e-3)
+    total = result.estimate("agg_risk")
+    more = replace(result.estimates["probe_gen"], estimate=total + 0.04)
+    beyond = replace(result, estimates={**result.estimates, "probe_gen": more},
+                     bottleneck=replace(result.bottleneck, quantity="probe_gen"))  # fmt: skip
+    found = replace(explained(result), result=beyond, verdict=Verdict.LABELS)
+    assert f"lower the total by all of its {100 * total:.1f} points at most" in said(found)

@@ -161,3 +161,17 @@ def test_the_picture_of_the_documentation_is_a_drawing_of_these_parts():
     texts = {"".join(e.itertext()) for e in root.iter(f"{SVG}text")}
     assert {"aggregated risk", "approximation", "usability", "probe gen.", "encoder gen."} <= texts
     assert file.stat().st_size < 100_000 and root[0].tag == f"{SVG}title"
+
+
+def test_negative_parts_of_stacked_areas_lie_below_the_line():
+    from ssl_risk_rs.report import charts
+
+    bars = [
+        charts.Bar("a", (("approx_usability", 0.1), ("probe_gen", 0.2), ("enc_gen", -0.05)), 0.25, 0.2, 0.3),
+        charts.Bar("b", (("approx_usability", 0.1), ("probe_gen", 0.1), ("enc_gen", 0.05)), 0.25, 0.2, 0.3),
+    ]
+    spec = charts.area(bars, 700).to_dict()
+    data = next(layer["data"]["values"] for layer in spec["layer"] if "part" in layer["data"]["values"][0])
+    ends = {(row["at"], row["part"]): (round(row["a"], 9), round(row["b"], 9)) for row in data}
+    assert [ends[0, charts.part_label(p)] for p, _ in bars[0].parts] == [(0, 10), (10, 30), (-5, 0)]
+    assert [ends[1, charts.part_label(p)] for p, _ in bars[1].parts] == [(0, 10), (10, 20), (20, 25)]

@@ -390,3 +390,38 @@ def test_numbers_have_one_way_of_writing():
     assert [probability(p) for p in (0.999, 0.5, 0.001)] == ["> 0.99", "0.50", "< 0.01"]
     assert [p_value(p) for p in (None, 0.0001, 0.04)] == ["", "< 0.001", "0.040"]
     assert [share(s) for s in (0.001, 0.4, -0.36)] == ["< 1 %", "40 %", "−36 %"]
+
+
+def test_which_of_two_errs_least_is_said_with_what_the_data_exclude(three):
+    wide, narrow, _ = three
+    found = compare([wide, narrow])
+    d = found.difference("narrow", "agg_risk")
+    assert d.low > 0  # three of six features leave more errors
+    for runs, ends in (((wide, narrow), "exclude that the other errs as little"), ((narrow, wide), "exclude that")):
+        page = page_of(*runs, comparisons=(compare(list(runs)),))
+        said = " ".join(sentences_of(sections(page)["all-ridge"]))
+        assert said.startswith("wide errs least") and ends in said and "do not exclude" not in said
+    unsure = replace(d, low=-d.difference, high=3 * d.difference)
+    told = replace(found, differences=tuple(unsure if each is d else each for each in found.differences))
+    said = " ".join(sentences_of(sections(page_of(wide, narrow, comparisons=(told,)))["all-ridge"]))
+    assert "do not exclude that the other errs as little" in said
+
+
+def test_encoders_that_err_alike_are_named_together(three):
+    one = three[0]
+    twin, third = (replace(one, provenance=replace(one.provenance, encoder=name)) for name in ("twin", "third"))
+    for runs, names_ in (((one, twin), "wide and twin"), ((one, twin, third), "wide, twin and third")):
+        page = page_of(*runs, comparisons=(compare(list(runs)),))
+        said = " ".join(sentences_of(sections(page)["all-ridge"]))
+        assert said.startswith(f"{names_} err least, each on") and "do not exclude" not in said
+
+
+def test_files_of_features_of_the_same_rows_are_one_data_set(three):
+    runs = [replace(r, provenance=replace(r.provenance, data=f"the rows of {i}.npz")) for i, r in enumerate(three)]
+    assert page_of(*runs).facts[0].startswith("3 data sets: the rows of 0.npz")
+    compared = page_of(*runs, comparisons=(compare(runs, names=["a", "b", "c"]),))
+    assert compared.facts == ("the same 360 training and 150 test rows",)
+
+
+def sentences_of(section: Section) -> list[str]:
+    return [text for block in section.blocks if isinstance(block, Sentences) for text in block.texts]

@@ -7,6 +7,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report import details, method, several
 from ssl_risk_rs.report.geometry import Statistic
 from ssl_risk_rs.report.geometry import section as geometry
+from ssl_risk_rs.report.numbers import count
 from ssl_risk_rs.report.overview import components, facts, name_of
 from ssl_risk_rs.report.page import Chapter, Missing, Page, Section
 from ssl_risk_rs.report.sentences import place, short
@@ -79,7 +80,7 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
     closing = (method.method(runs), method.latex(runs, material.comparisons), method.provenance(runs, called))
     chapters.append(Chapter("how", "How it was made", closing))
     title = short(runs[0].provenance.encoder) if len(runs) == 1 else f"{len(runs)} encoders"
-    head = facts(runs) if _alike(runs) else _differing(runs)
+    head = facts(runs) if _alike(runs) else _differing(runs, material.comparisons)
     return Page(f"Where the error of {title} comes from", head, tuple(chapters), tuple(missing), made_by)
 
 
@@ -137,7 +138,9 @@ def _kept(found: Sequence[Section | Missing], missing: list[Missing]) -> tuple[S
     return tuple(each for each in found if isinstance(each, Section))
 
 
-def _differing(runs: Sequence[Run]) -> tuple[str, ...]:
+def _differing(runs: Sequence[Run], compared: Sequence[Comparison]) -> tuple[str, ...]:
+    if compared:  # files of features have names of their own, whatever rows they are of
+        return (f"the same {count(compared[0].n_train)} training and {count(compared[0].n_test)} test rows",)
     data = list(dict.fromkeys(run.provenance.data for run in runs))
     shown = ", ".join(data[:3]) + (" …" if len(data) > 3 else "")
     return (shown, "runs of unequal rows or protocol") if len(data) == 1 else (f"{len(data)} data sets: {shown}",)

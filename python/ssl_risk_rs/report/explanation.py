@@ -23,7 +23,7 @@ __all__ = ["ROWS", "render_explanation", "verdict_sentences"]
 ROWS = 10
 #: columns without a terminal
 WIDTH = 100
-#: a total gap with a half width below this share of the linear total can rule a useful gap out
+#: a non-linear probe that errs less by no more than this share of the linear total, for sure, is of no use
 NARROW_GAP = 0.1
 #: columns of the published table in words
 _CHOICES = {
@@ -245,12 +245,15 @@ def _representation(found: Explanation) -> list[str]:
 
 
 def _labels(found: Explanation) -> list[str]:
-    largest = found.result.estimates[found.result.bottleneck.quantity]
+    largest, total = (found.result.estimates[name].estimate for name in (found.result.bottleneck.quantity, "agg_risk"))
+    # other parts may be negative
+    gain = (
+        f"about {hundred(largest, 1):.1f} points" if largest < total else f"all of its {hundred(total, 1):.1f} points"
+    )
     return [
         f"{_total(found)}. {_largest(found)}",
-        f"It is what the probe loses for want of labels: labels without end lower the total by about "
-        f"{_percent(largest.estimate)} at most. How fast, few-shot sizes tell (ssl-risk-rs fewshot). A representation "
-        "that needs fewer labels lowers it as well.",
+        f"It is what the probe loses for want of labels: labels without end lower the total by {gain} at most. How "
+        "fast, few-shot sizes tell (ssl-risk-rs fewshot). A representation that needs fewer labels lowers it as well.",
         _beside_control(found),
     ]
 
@@ -363,7 +366,7 @@ def _gap(found: Explanation) -> Iterator[str]:
         reason = _NO_GAP[found.no_gap]
         yield f"  Whether a linear layer is enough was not tested: {reason}."
         return
-    yield f"  {_gap_sentence(gap)}"
+    yield f"  {_gap_sentence(gap, found.result.method.confidence)}"
     yield f"  {'non-linear less linear':<26}{'points':>9}   {'interval':^17}  p (Holm)"
     for d in gap.differences:
         yield _difference(QUANTITIES[d.quantity].label, d)
@@ -374,19 +377,24 @@ def _gap(found: Explanation) -> Iterator[str]:
     )
 
 
-def _gap_sentence(gap: UsabilityGap) -> str:
+def _gap_sentence(gap: UsabilityGap, confidence: float) -> str:
     d = gap.difference("agg_risk")
     if d.high < 0:
-        return (
-            f"A linear layer is not enough: a non-linear probe errs {hundred(-d.difference):.2f} points less "
-            f"(interval {hundred(-d.high):.2f} to {hundred(-d.low):.2f}). "
-            "That much is in the representation, and not linearly readable."
+        less = (
+            f"a non-linear probe errs {hundred(-d.difference):.2f} points less "
+            f"(interval {hundred(-d.high):.2f} to {hundred(-d.low):.2f})"
         )
+        if d.p_holm is not None and d.p_holm >= 1 - confidence:
+            return (
+                f"A linear layer may not be enough: {less}. Among the {len(gap.differences)} numbers below that is not "
+                f"sure ({_p(d.p_holm)})."
+            )
+        return f"A linear layer is not enough: {less}. That much is in the representation, and not linearly readable."
     differs = (
         f"the error of a non-linear probe differs by {hundred(d.difference):+.2f} points "
         f"(interval {hundred(d.low):+.2f} to {hundred(d.high):+.2f})."
     )
-    if (d.high - d.low) / 2 <= max(NARROW_GAP * d.estimate_baseline, 0.005) or d.low > 0:
+    if -d.low <= max(NARROW_GAP * d.estimate_baseline, 0.005):
         return f"A linear layer is enough here: {differs}"
     return f"These rows are too few to tell whether a linear layer is enough: {differs}"
 

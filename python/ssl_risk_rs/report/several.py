@@ -18,6 +18,8 @@ __all__ = ["beside", "comparison", "layers", "names", "ranks", "shapes"]
 
 #: encoders of a radar chart: more cannot be told apart
 _SHAPES = 6
+#: errors that differ by less are the same
+ROUNDING = 1e-12
 #: what a chart over encoders is read in
 _LEAST = 3
 #: encoders that are compared with the first one by one: more make a page that nobody reads to its end
@@ -188,7 +190,8 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             ),
             Figure(
                 "area", f"Parts of the error over {len(bars)} encoders",
-                f"Stacked areas over encoders, the least aggregated risk first; dots are the aggregated risk. {said}.",
+                "Stacked areas over encoders, the least aggregated risk first; dots are the aggregated risk. "
+                f"Negative parts lie below 0, and take as much off the top. {said}.",
                 lambda width: charts.area(bars, width), tuple(charts.part_label(p) for p in parts),
             ),
         ),
@@ -214,17 +217,34 @@ def _why_one(own: Sequence[Decomposition]) -> tuple[str, ...]:
 
 def _least(called: Sequence[str], own: Sequence[Decomposition], found: Comparison | None) -> Iterator[Sentences]:
     """Which encoder errs least, and whether the data tell."""
-    best = min(range(len(own)), key=lambda i: own[i].estimate("agg_risk"))
-    e = own[best].estimates["agg_risk"]
-    said = f"{called[best]} errs least, on {percent(e.estimate)} % of its test rows ({interval(e.low, e.high)})."
-    if found is not None and len(found.encoders) > 2:
-        rank = next(r for r in found.ranks if (r.encoder, r.quantity) == (found.encoders[best], "agg_risk"))
-        if rank.high == 1:
-            said += f" At {100 * found.confidence:g} %, the data exclude that any other errs as little."
-        else:
-            others = "one other errs" if rank.high == 2 else f"{rank.high - 1} others err"
-            said += f" At {100 * found.confidence:g} %, the data do not exclude that {others} as little."
+    totals = [d.estimates["agg_risk"] for d in own]
+    least = min(e.estimate for e in totals)
+    best = [i for i, e in enumerate(totals) if e.estimate - least <= ROUNDING]
+    e = totals[best[0]]
+    if len(best) > 1:
+        named = f"{', '.join(called[i] for i in best[:-1])} and {called[best[-1]]}"
+        said = f"{named} err least, each on {percent(least)} % of its test rows."
+    else:
+        said = f"{called[best[0]]} errs least, on {percent(least)} % of its test rows ({interval(e.low, e.high)})."
+    if found is not None:
+        said += _excluded(found, [found.encoders[i] for i in best])
     yield Sentences((said,), "verdict")
+
+
+def _excluded(found: Comparison, best: Sequence[str]) -> str:
+    """How sure it is that these err least."""
+    at = f" At {100 * found.confidence:g} %, the data"
+    if len(found.encoders) == 2:
+        if len(best) > 1:
+            return ""
+        d = found.difference(found.encoders[1], "agg_risk")
+        sure = d.low > 0 if best[0] == found.baseline else d.high < 0
+        return f"{at} {'exclude' if sure else 'do not exclude'} that the other errs as little."
+    high = next(r.high for r in found.ranks if (r.encoder, r.quantity) == (best[0], "agg_risk"))
+    others = high - len(best)
+    if others <= 0:
+        return f"{at} exclude that any other errs as little."
+    return f"{at} do not exclude that {'one other errs' if others == 1 else f'{others} others err'} as little."
 
 
 def _layer(run: Run) -> str:

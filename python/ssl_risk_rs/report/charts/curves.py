@@ -109,19 +109,21 @@ def lines(
 
 
 def area(columns: Sequence[Bar], width: int) -> "LayerChart":
-    """Stacked areas over encoders, least error first: each boundary is a sum of parts."""
+    """Stacked areas over encoders, least error first: parts above 0 from there up, negative ones from there down."""
     alt = require("altair")
     names = list(dict.fromkeys(name for bar in columns for name, _ in bar.parts))
     rows = []
     for i, bar in enumerate(columns):
-        level = 0.0
+        above = below = 0.0
         for name, value in bar.parts:
-            ends = sorted((level, level + value))
+            start = above if value >= 0 else below
+            ends = sorted((start, start + value))
             rows.append({"at": i, "part": part_label(name), "a": 100 * ends[0], "b": 100 * ends[1]})
-            level += value
+            above, below = max(above, ends[1]), min(below, ends[0])
     short = {i: bar.label if len(bar.label) <= 22 else bar.label[:21] + "…" for i, bar in enumerate(columns)}
     text = " : ".join(f"datum.value == {i} ? {quoted(label)}" for i, label in short.items()) + " : ''"
-    axis = alt.Axis(values=list(short), labelExpr=text, labelAngle=-40, labelAlign="right", grid=False, labelLimit=150)
+    axis = alt.Axis(values=list(short), labelExpr=text, labelAngle=-40, labelAlign="right", grid=False, labelLimit=150,
+                    labelOverlap=False)  # fmt: skip
     x = alt.X("at:Q", title=None, axis=axis, scale=alt.Scale(domain=[0, len(columns) - 1], nice=False))
     colour = alt.Color(
         "part:N", scale=alt.Scale(domain=[part_label(n) for n in names], range=[COLOURS[n] for n in names]),

@@ -172,6 +172,8 @@ def test_negative_parts_of_stacked_areas_lie_below_the_line():
     ]
     spec = charts.area(bars, 700).to_dict()
     data = next(layer["data"]["values"] for layer in spec["layer"] if "part" in layer["data"]["values"][0])
-    ends = {(row["at"], row["part"]): (round(row["a"], 9), round(row["b"], 9)) for row in data}
-    assert [ends[0, charts.part_label(p)] for p, _ in bars[0].parts] == [(0, 10), (10, 30), (-5, 0)]
-    assert [ends[1, charts.part_label(p)] for p, _ in bars[1].parts] == [(0, 10), (10, 20), (20, 25)]
+    ends = {(row["at"], row["part"], row["side"]): (round(row["a"], 9), round(row["b"], 9)) for row in data}
+    names = [charts.part_label(p) for p, _ in bars[0].parts]
+    assert [ends[0, name, "above"] for name in names] == [(0, 10), (10, 30), (30, 30)]
+    assert [ends[1, name, "above"] for name in names] == [(0, 10), (10, 20), (20, 25)]
+    assert (ends[0, names[2], "below"], ends[1, names[2], "below"]) == ((-5, 0), (0, 0)) and len(ends) == 8

@@ -1,16 +1,19 @@
 """What a report says: its sections, its numbers against the record, what is missing and why. No extra is needed."""
 
+import json
 import math
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs import DataError, ParameterError
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.report import sentences, several
@@ -23,11 +26,13 @@ from ssl_risk_rs.report.overview import verdict
 from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
+from ssl_risk_rs.results.many import Curve, Entry, corrected_steps
 from ssl_risk_rs.workflow.published import beside, load_published
+from ssl_risk_rs.workflow.reporting import gather
 
 from .conftest import make, rows
 
-ONE = ("components", "labels", "classes", "groups", "tuning", "uncertainty", "published", "geometry")
+ONE = ("components", "metrics", "labels", "classes", "groups", "tuning", "uncertainty", "published", "geometry")
 
 
 def sections(page: Page) -> dict[str, Section]:
@@ -54,7 +59,7 @@ def test_a_run_has_every_section_or_says_why_not(rich):
     missing = {m.title: m for m in page.missing}
     assert set(missing) == {
         "Against another encoder", "Shapes of the errors", "Layer by layer", "Beside the published encoders",
-        "Geometry of the representation",
+        "Geometry of the representation", "In other metrics",
     }  # fmt: skip
     for each in page.missing:
         assert each.command.startswith("ssl-risk-rs ") and each.why.endswith(".") and each.why[0].isupper()
@@ -63,7 +68,7 @@ def test_a_run_has_every_section_or_says_why_not(rich):
 def test_a_plain_run_names_what_it_lacks_and_the_command_that_adds_it():
     page = page_of(make("plain"))
     missing = {m.title: m.command for m in page.missing}
-    assert missing["Fewer labels"] == "ssl-risk-rs fewshot FEATURES --shots 30,5,3"
+    assert missing["Fewer labels"] == "ssl-risk-rs fewshot FEATURES"
     assert missing["By group"] == "ssl-risk-rs decompose FEATURES --group COLUMN"
     assert "classes" in sections(page)["run1-ridge-classes"].key
 
@@ -421,6 +426,56 @@ def test_files_of_features_of_the_same_rows_are_one_data_set(three):
     assert page_of(*runs).facts[0].startswith("3 data sets: the rows of 0.npz")
     compared = page_of(*runs, comparisons=(compare(runs, names=["a", "b", "c"]),))
     assert compared.facts == ("the same 360 training and 150 test rows",)
+
+
+def test_other_metrics_have_a_table_with_their_intervals():
+    run = make("measured", probe="logistic", metrics="balanced,log_loss")
+    (table,) = (b for b in sections(page_of(run))["run1-logistic-metrics"].blocks if isinstance(b, Table))
+    assert [row[0] for row in table.rows] == ["balanced %", "log-loss"]
+    balanced, loss = (run.main.metric(name).estimates["agg_risk"] for name in ("balanced", "log_loss"))
+    assert table.rows[0][-2].startswith(f"{percent(balanced.estimate)} ({interval(balanced.low, balanced.high)})")
+    assert table.rows[1][-2].startswith(f"{loss.estimate:.3f} ({loss.low:.3f} to {loss.high:.3f})")
+
+
+def test_what_is_missing_is_made_with_the_rows_of_the_run():
+    run = make("some")
+    dropped = replace(run.main, notes=(*run.main.notes, Note("unlabelled_dropped", {"where": "y", "count": 1, "n": 9})))
+    grouped = replace(run, decompositions=(dropped,), provenance=replace(run.provenance, group="a b", target="site"))
+    lines = {m.title: m.command for m in page_of(grouped).missing}
+    assert lines["Fewer labels"] == "ssl-risk-rs fewshot FEATURES --drop-unlabelled --group 'a b' --target site"
+    assert lines["In other metrics"].startswith("ssl-risk-rs decompose FEATURES --drop-unlabelled --group 'a b'")
+
+
+def test_checkpoints_are_shown_along_training(three):
+    entries = [Entry(n, f"ckpt:{n}", r, epoch=e) for n, r, e in zip("abc", three, (0.0, 1.0, 5.0), strict=True)]
+    steps = tuple(compare([one.run, other.run], names=[one.name, other.name]) for one, other in pairwise(entries))
+    page = page_of(*three, curve=Curve(tuple(entries), steps=corrected_steps(steps)))
+    blocks = sections(page)["training"].blocks
+    parts, changed = (b for b in blocks if isinstance(b, Table))
+    assert [row[0] for row in parts.rows] == ["0", "1", "5"]
+    assert parts.rows[1][-3] == percent(three[1].main.estimate("agg_risk"))
+    assert [row[0] for row in changed.rows] == ["0 to 1", "1 to 5"]
+    d = steps[0].difference("b", "agg_risk")
+    assert changed.rows[0][1] == points(d.difference) and changed.rows[0][2].startswith(interval(d.low, d.high))
+    assert "2 of 2 steps" in " ".join(sentences_of(sections(page)["training"]))
+    assert "training" in {m.key for m in page_of(*three).missing}
+
+
+def test_epochs_are_those_of_the_index_beside_the_runs(three, tmp_path):
+    lines = {}
+    for i, run in enumerate(three[:2]):
+        run.save(tmp_path / f"ep{i}")
+        lines[f"ep{i}"] = {"folder": f"ep{i}", "model": f"ckpt:ep{i}.pth", "question": "q", "bank": "b", "epoch": 9.0 - i,
+                           "epoch_from": "file"}  # fmt: skip
+    assert gather([tmp_path]).curve is None
+    (tmp_path / "index.json").write_text(json.dumps(lines))
+    curve = gather([tmp_path]).curve
+    assert [(entry.epoch, entry.run.provenance.encoder) for entry in curve.entries] == [(8.0, "narrow"), (9.0, "wide")]
+    assert [step.encoders for step in curve.steps] == [("narrow", "wide")]
+    three[2].save(tmp_path / "other")  # whose epoch nobody knows
+    assert gather([tmp_path]).curve is None
+    (tmp_path / "index.json").write_text("[1]")
+    assert gather([tmp_path / "ep0", tmp_path / "ep1"]).curve is None
 
 
 def sentences_of(section: Section) -> list[str]:

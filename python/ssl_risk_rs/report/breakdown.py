@@ -8,7 +8,7 @@ import numpy as np
 from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.results import estimate
 from ssl_risk_rs.results.judgements import Judgements
-from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES, Order
+from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Budget", "Part", "budget", "by_class", "by_group", "wilson"]
@@ -144,8 +144,8 @@ def budget(result: Decomposition) -> list[Budget]:
         rest = weights * (1 - on_test)
         train = float(rest @ rows @ rest)
         se = result.estimates[name].se
-        if not on_test @ np.abs(weights):  # training errors alone may be scaled: their se says by how much
-            train = max(train, se * se - probe)
+        if set(QUANTITIES[name].weights) & set(IN_SAMPLE):  # it may be scaled: the standard error says by how much
+            train = max(train, se * se - probe - max(0.0, test))
         shift = _moves(result, name)
         found.append(Budget(name, max(0.0, test), max(0.0, train), max(0.0, probe), shift * shift / 12))
     return found

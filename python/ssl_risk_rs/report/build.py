@@ -8,11 +8,14 @@ from ssl_risk_rs.report import details, method, several
 from ssl_risk_rs.report.geometry import Statistic
 from ssl_risk_rs.report.geometry import section as geometry
 from ssl_risk_rs.report.numbers import count
+from ssl_risk_rs.report.other_metrics import metrics
 from ssl_risk_rs.report.overview import components, facts, name_of
 from ssl_risk_rs.report.page import Chapter, Missing, Page, Section
 from ssl_risk_rs.report.sentences import place, short
+from ssl_risk_rs.report.training import training
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
+from ssl_risk_rs.results.many import Curve
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["Material", "build_page"]
@@ -32,6 +35,7 @@ class Material:
     published : (position of the run, probe) → the run beside the published table; `not_published` says for each
         position why there is nothing
     statistics : position of the run → statistics of its representation
+    curve : the runs along training, where every one is of a checkpoint whose epoch is known
     """
 
     runs: tuple[Run, ...]
@@ -40,6 +44,7 @@ class Material:
     published: Mapping[tuple[int, str], Counterpart] = field(default_factory=dict)
     not_published: Mapping[int, NotPublished] = field(default_factory=dict)
     statistics: Mapping[int, tuple[Statistic, ...]] = field(default_factory=dict)
+    curve: Curve | None = None
 
 
 def build_page(material: Material, *, made_by: str = "") -> Page:
@@ -107,6 +112,8 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
         where = place(runs[0])
         command = f"ssl-risk-rs report {where} OTHER" if len(runs) == 1 else "ssl-risk-rs compare A B"
         found.append(Missing("compare", "Against another encoder", material.not_compared, command))
+    if probes and len(runs) > 1:
+        found.append(training(material.curve, probes[0]))
     if probes:
         found += [several.shapes(runs, called, probes[0]), several.layers(runs, called, probes[0])]
     return found
@@ -118,6 +125,7 @@ def _of_one(material: Material, i: int, d: Decomposition) -> list[Section | Miss
     why = material.not_published.get(i, NotPublished.NOT_FETCHED)
     return [
         components(run, d, key),
+        metrics(run, d, key),
         details.labels(run, d, key),
         details.classes(run, d, key),
         details.groups(run, d, key),

@@ -4,7 +4,6 @@ Each function gives its section, or says why there is none and which command add
 """
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 
 from ssl_risk_rs.report import charts
@@ -13,7 +12,7 @@ from ssl_risk_rs.report.numbers import count, interval, percent, points, share
 from ssl_risk_rs.report.overview import mark_notes, name_of
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import mark, place, short
+from ssl_risk_rs.report.sentences import decomposed_again, mark, place, same_rows, short
 from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.estimate import Estimate
@@ -35,7 +34,7 @@ def labels(run: Run, result: Decomposition, key: str) -> Section | Missing:
     if not result.shots:
         return Missing(
             f"{key}-labels", title, "No few-shot sizes were asked for.",
-            f"ssl-risk-rs fewshot {features_of(run)} --shots 30,5,3",
+            f"ssl-risk-rs fewshot {same_rows(run)}",
         )  # fmt: skip
     rows, used = [], []
     sizes = [(shot.size.title, shot.labels, shot.draws, shot.judged_test, shot.estimates) for shot in result.shots]
@@ -118,7 +117,7 @@ def groups(run: Run, result: Decomposition, key: str) -> Section | Missing:
     if not parts:
         return Missing(
             f"{key}-groups", title, "Rows have no groups (patients, slides, scenes) in this run.",
-            f"ssl-risk-rs decompose {features_of(run)} --group COLUMN",
+            f"{decomposed_again(run)} --group COLUMN",
         )  # fmt: skip
     total = result.estimate("agg_risk")
     rows = [(p.name, percent(p.error), interval(p.low, p.high), count(p.n_test)) for p in parts[:_LISTED]]
@@ -145,9 +144,7 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
     title = "Penalties tried"
     tuned = {name: p for name, p in result.penalties.items() if p.errors or p.losses}
     if not tuned:
-        return Missing(
-            f"{key}-tuning", title, "No penalty of this run was tuned.", f"ssl-risk-rs decompose {features_of(run)}"
-        )
+        return Missing(f"{key}-tuning", title, "No penalty of this run was tuned.", decomposed_again(run))
     what, as_shares = _cost_of(tuned)
     costs = {name: _costs(p, as_shares) for name, p in tuned.items()}
     curves = [
@@ -326,14 +323,8 @@ _NO_CLASSES = "The target is numbers or labels, whose rows have a loss and are n
 _NO_ROWS = "The record holds no judged rows, because an early version wrote it."
 
 
-def features_of(run: Run) -> str:
-    """What a command is given to use the same features: the bank where it is known."""
-    bank = run.provenance.banks.get("encoder")
-    return "FEATURES" if bank is None else shlex.quote(bank.path)
-
-
 def _again(run: Run) -> str:
-    return run.provenance.command or f"ssl-risk-rs decompose {features_of(run)}"
+    return run.provenance.command or decomposed_again(run)
 
 
 def _curve(sizes: Sequence[tuple[str, int, int, int, Mapping[str, Estimate]]], quantity: str) -> charts.Line:

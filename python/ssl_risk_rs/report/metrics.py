@@ -9,7 +9,7 @@ from ssl_risk_rs.results.metrics import METRICS, Metric
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["metric_lines", "metric_marks"]
+__all__ = ["HEADS", "metric_lines", "metric_marks"]
 
 #: columns of a component's name, and of a metric: −12.34±1.23 and a mark. Four metrics fit into 80
 NAME, COLUMN = 20, 14

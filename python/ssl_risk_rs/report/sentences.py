@@ -14,7 +14,8 @@ from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "legend", "mark", "notes", "place", "short", "stand_in", "targets",
+    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "decomposed_again", "legend", "mark", "notes", "place", "same_rows",
+    "short", "stand_in", "targets",
 ]  # fmt: skip
 
 #: mark behind an interval → what it says
@@ -130,6 +131,24 @@ def _few_shot_fits(result: Decomposition) -> list[Check]:
 def place(run: Run, below: str = "") -> str:
     """A run's folder, or a file in it, as a shell takes it; RUN where there is none."""
     return f"RUN/{below}".rstrip("/") if run.path is None else shlex.quote(str(run.path / below))
+
+
+def same_rows(run: Run) -> str:
+    """The features of a run, the bank where it is known, and how their rows were taken, as a command takes them."""
+    bank, provenance = run.provenance.banks.get("encoder"), run.provenance
+    words = ["FEATURES" if bank is None else shlex.quote(bank.path)]
+    told = {note.code for note in (*provenance.notes, *run.main.notes)}
+    if bank is None and "unlabelled_dropped" in told:
+        words.append("--drop-unlabelled")
+    for option, value in (("--group", provenance.group), ("--target", provenance.target)):
+        if value is not None:
+            words.append(f"{option} {shlex.quote(value)}")
+    return " ".join(words)
+
+
+def decomposed_again(run: Run) -> str:
+    """The line that decomposes the same rows, to which options are added."""
+    return f"ssl-risk-rs decompose {same_rows(run)}"
 
 
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:

@@ -5,22 +5,19 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.encoders.names import expand_names, parse_name
 from ssl_risk_rs.encoders.weights.epochs import epoch_of
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.extraction.cached import ensure_banks
-from ssl_risk_rs.results.compare import Comparison
-from ssl_risk_rs.results.many import Curve, Entry, EpochFrom, corrected_steps
+from ssl_risk_rs.results.many import Curve, EpochFrom
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.evaluate import answer
-from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, run_each
+from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps, run_each
 from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
@@ -91,7 +88,7 @@ def evaluate_checkpoints(
         return answer(item.model, data, question, bank=bank, store=store, say=say, report=report, data_named=data_named)
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
-    return Curve(tuple(entries), tuple(failed), _steps(entries, say))
+    return Curve(tuple(entries), tuple(failed), paired_steps(entries, say))
 
 
 def _epoch(name: str, kept: Kept | None) -> tuple[float, EpochFrom] | tuple[None, None]:
@@ -135,19 +132,3 @@ def short_names(names: Sequence[str]) -> list[str]:
         if len(set(found)) == len(found):
             return found
     return list(names)
-
-
-def _steps(entries: Sequence[Entry], say: Callable[[str], None]) -> tuple[Comparison, ...]:
-    """Comparisons of consecutive runs, for each probe that all have."""
-    if len(entries) < 2:
-        return ()
-    found: list[Comparison] = []
-    for probe in entries[0].run.probes:
-        try:
-            found += corrected_steps([
-                compare([one.run, other.run], names=[one.name, other.name], probe=probe)
-                for one, other in pairwise(entries)
-            ])  # fmt: skip
-        except SslRiskError as error:
-            say(f"The {probe} probes of consecutive runs are not paired: {error}")
-    return tuple(found)

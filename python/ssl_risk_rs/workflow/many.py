@@ -6,21 +6,23 @@ only what is missing, or what has other features since.
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs._files import publish
+from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.errors import ResultError, SslRiskError
-from ssl_risk_rs.results.many import Entry, EpochFrom, Failed
+from ssl_risk_rs.results.compare import Comparison
+from ssl_risk_rs.results.many import Entry, EpochFrom, Failed, corrected_steps
 from ssl_risk_rs.results.run import Run, check_target
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Item", "Kept", "RunFolder", "run_each"]
+__all__ = ["Item", "Kept", "RunFolder", "kept_of", "paired_steps", "run_each"]
 
 INDEX = "index.json"
 
@@ -106,6 +108,32 @@ class RunFolder:
         taken = {kept.folder for kept in self.kept.values()}
         names = (stem if i == 0 else f"{stem}_{i}" for i in count())
         return next(name for name in names if name not in taken and not (self.path / name).exists())
+
+
+def kept_of(folder: Path) -> Kept | None:
+    """The line of the index beside a run folder; None where there is no index that has one."""
+    file = folder.parent / INDEX
+    try:
+        lines = _read_index(file).values() if file.is_file() else ()
+    except ResultError:  # another program's
+        return None
+    return next((line for line in lines if line.folder == folder.name), None)
+
+
+def paired_steps(entries: Sequence[Entry], say: Callable[[str], None]) -> tuple[Comparison, ...]:
+    """Comparisons of consecutive runs, for each probe of the first; those that cannot be paired are said."""
+    if len(entries) < 2:
+        return ()
+    found: list[Comparison] = []
+    for probe in entries[0].run.probes:
+        try:
+            found += corrected_steps([
+                compare([one.run, other.run], names=[one.name, other.name], probe=probe)
+                for one, other in pairwise(entries)
+            ])  # fmt: skip
+        except SslRiskError as error:
+            say(f"The {probe} probes of consecutive runs are not paired: {error}")
+    return tuple(found)
 
 
 def _read_index(file: Path) -> dict[str, Kept]:

@@ -11,9 +11,11 @@ from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results.compare import Comparison, NotComparableError
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
+from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.results.reading import run_folders
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow import published
+from ssl_risk_rs.workflow.many import kept_of, paired_steps
 
 __all__ = ["gather"]
 
@@ -56,6 +58,7 @@ def gather(
         found,
         missing,
         {i: read for i, run in enumerate(runs) if (read := _statistics(folders[i], run, geometry, say))},
+        _along_training(folders, runs, say),
     )
 
 
@@ -70,6 +73,20 @@ def _compared(runs: Sequence[Run]) -> tuple[tuple[Comparison, ...], str]:
         return tuple(compare(runs, names=names(runs), probe=probe) for probe in probes), ""
     except NotComparableError as error:
         return (), f"{error}."
+
+
+def _along_training(folders: Sequence[Path], runs: Sequence[Run], say: Callable[[str], None]) -> Curve | None:
+    """The runs in the order of training; None unless the index beside every one knows the epoch of its checkpoint."""
+    kept = [kept_of(folder) for folder in folders]
+    if len(runs) < 2 or any(line is None or line.epoch is None for line in kept):
+        return None
+    entries = [
+        Entry(name, line.model, run, epoch=line.epoch, epoch_from=line.epoch_from)
+        for name, run, line in zip(names(runs), runs, kept, strict=True)
+        if line is not None
+    ]
+    entries.sort(key=lambda entry: entry.epoch or 0.0)
+    return Curve(tuple(entries), steps=paired_steps(entries, say))
 
 
 def _published(

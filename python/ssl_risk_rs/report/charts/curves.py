@@ -50,9 +50,9 @@ class Line:
 
 def lines(
     curves: Sequence[Line], width: int, *, x_title: str, y_title: str, percent_y: bool = True, log_y: bool = False,
-    ticks: Sequence[float] = (), height: int = 280,
+    log_x: bool = True, ticks: Sequence[float] = (), height: int = 280,
 ) -> "LayerChart":  # fmt: skip
-    """Curves over a logarithmic axis, each with its name at its right end, its own dashes and points."""
+    """Curves over a logarithmic or plain axis, each with its name at its right end, its own dashes and points."""
     alt = require("altair")
     factor = 100 if percent_y else 1
     rows: list[Row] = []
@@ -72,7 +72,8 @@ def lines(
     spread_apart(tags, (max(seen) - min(seen)) * 22 / height if not log_y else 0)
     xs = sorted({row["x"] for row in rows})
     axis = alt.Axis(values=list(ticks) or xs, format=",~g", labelOverlap=True, grid=False, tickColor=FAINT)
-    x = alt.X("x:Q", title=x_title, scale=alt.Scale(type="log", nice=False, padding=10), axis=axis)
+    scale_x = alt.Scale(type="log" if log_x else "linear", nice=False, zero=False, padding=10)
+    x = alt.X("x:Q", title=x_title, scale=scale_x, axis=axis)
     y = alt.Y("y:Q", title=None, scale=scale_y, axis=alt.Axis(tickCount=5))
     layers = []
     for i, curve in enumerate(curves):
@@ -114,12 +115,15 @@ def area(columns: Sequence[Bar], width: int) -> "LayerChart":
     names = list(dict.fromkeys(name for bar in columns for name, _ in bar.parts))
     rows = []
     for i, bar in enumerate(columns):
-        above = below = 0.0
+        # two areas for each part, so that none crosses the others where it changes its sign between two encoders
+        level = {"above": 0.0, "below": 0.0}
         for name, value in bar.parts:
-            start = above if value >= 0 else below
-            ends = sorted((start, start + value))
-            rows.append({"at": i, "part": part_label(name), "a": 100 * ends[0], "b": 100 * ends[1]})
-            above, below = max(above, ends[1]), min(below, ends[0])
+            for side, own in (("above", max(0.0, value)), ("below", min(0.0, value))):
+                if any(dict(other.parts).get(name, 0.0) * (1 if side == "above" else -1) > 0 for other in columns):
+                    ends = sorted((level[side], level[side] + own))
+                    part = {"at": i, "part": part_label(name), "side": side}
+                    rows.append({**part, "a": 100 * ends[0], "b": 100 * ends[1]})
+                level[side] += own
     short = {i: bar.label if len(bar.label) <= 22 else bar.label[:21] + "…" for i, bar in enumerate(columns)}
     text = " : ".join(f"datum.value == {i} ? {quoted(label)}" for i, label in short.items()) + " : ''"
     axis = alt.Axis(values=list(short), labelExpr=text, labelAngle=-40, labelAlign="right", grid=False, labelLimit=150,
@@ -131,7 +135,8 @@ def area(columns: Sequence[Bar], width: int) -> "LayerChart":
                           columns=2 if width < WIDE / 2 else 0, labelColor=INK, columnPadding=24),
     )  # fmt: skip
     base = chart_of(alt, rows).mark_area(stroke="white", strokeWidth=1, opacity=1)
-    layers = [base.encode(x=x, y=alt.Y("a:Q", title=None, axis=alt.Axis(tickCount=5)), y2="b:Q", color=colour)]
+    layers = [base.encode(x=x, y=alt.Y("a:Q", title=None, axis=alt.Axis(tickCount=5)), y2="b:Q", color=colour,
+                          detail="side:N")]  # fmt: skip
     totals = [{"at": i, "a": 100 * bar.total} for i, bar in enumerate(columns)]
     points_of = chart_of(alt, totals).mark_point(shape="circle", size=40, filled=True, color=INK, opacity=1)
     layers.append(points_of.encode(x=x, y="a:Q"))

@@ -352,3 +352,13 @@ def test_a_run_of_numbers_is_refused_before_anything_is_decomposed():
 def test_a_bank_in_the_home_folder_is_found_without_a_shell(monkeypatch):
     monkeypatch.setenv("HOME", str(Path.cwd()))
     assert "~/bank_a" not in run("decompose", "~/bank_a", "--probe", "ridge").stderr
+
+
+def test_files_beside_a_run_that_left_rows_out_lack_them_as_well():
+    (x, y), (x_test, y_test) = rows(150, 0), rows(60, 1)
+    y = y.astype(float)
+    y[7] = np.nan
+    for name, width in (("a", 8), ("b", 5)):
+        np.savez(f"{name}.npz", X_train=x[:, :width], y_train=y, X_test=x_test[:, :width], y_test=y_test)
+    run("decompose", "a.npz", "--probe", "ridge", "--drop-unlabelled", "--out", "r")
+    assert "on the same 149 training and 60 test rows" in run("compare", "r", "b.npz").stdout

@@ -401,6 +401,14 @@ def test_small_fits_may_take_more_passes_than_large_ones(small):
     assert decomposing._method(large, Settings()).max_passes == 300
 
 
+def test_a_twin_of_arrays_comes_as_a_pair_too(small):
+    x, _, x_test, _ = small
+    twin, twin_test = 2 * x[:, :30], 2 * x_test[:, :30]
+    pair = decompose(*small, supervised=(twin, twin_test), probe="ridge", n_threads=1)
+    apart = decompose(*small, supervised=twin, supervised_test=twin_test, probe="ridge", n_threads=1)
+    assert pair.estimates == apart.estimates and pair.judgements.sup_on_test is not None
+
+
 def test_masked_groups_are_no_groups(small):
     x, y, xt, yt = small
     masked = np.ma.MaskedArray(np.arange(600) // 3, mask=np.arange(600) < 2)

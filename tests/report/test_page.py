@@ -465,7 +465,7 @@ def test_epochs_are_those_of_the_index_beside_the_runs(three, tmp_path):
     lines = {}
     for i, run in enumerate(three[:2]):
         run.save(tmp_path / f"ep{i}")
-        lines[f"ep{i}"] = {"folder": f"ep{i}", "model": f"ckpt:ep{i}.pth", "question": "q", "bank": "b", "epoch": 9.0 - i,
+        lines[f"ep{i}"] = {"folder": f"ep{i}", "model": "ckpt:x", "question": "q", "bank": "b", "epoch": 9.0 - i,
                            "epoch_from": "file"}  # fmt: skip
     assert gather([tmp_path]).curve is None
     (tmp_path / "index.json").write_text(json.dumps(lines))

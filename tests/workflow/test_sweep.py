@@ -92,8 +92,11 @@ def test_the_table_has_the_image_size_that_was_used_and_the_epoch_that_a_file_re
     out = tmp_path / "out"
     for name in (f"ckpt:{tmp_path / 'mine.pth'}@test_vit", "random:test_resnet?seed=1"):
         sweep("-m", name, *SMALL, "--img-size", "160" if "vit" in name else "32", "--out", str(out))
+    # a grid of pixels is of its own size
+    done = sweep("-m", "random:test_resnet?seed=1,pixels:4", *SMALL, "--img-size", "32", "--out", str(out))
+    assert "pixels:4 pools images of any size to its grid" in done.stderr
     rows = {row["encoder"]: row for row in pl.read_csv(out / "sweep.csv").iter_rows(named=True)}
-    assert [row["img_size"] for row in rows.values()] == [160, 32]
+    assert {name[:4]: row["img_size"] for name, row in rows.items()} == {"ckpt": 160, "pixe": None, "rand": 32}
     assert [row["epochs"] for name, row in rows.items() if name.startswith("ckpt")] == [7]
 
 

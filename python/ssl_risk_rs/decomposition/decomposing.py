@@ -67,7 +67,7 @@ def decompose(
     X_test: "ArrayLike | None" = None,
     y_test: "ArrayLike | None" = None,
     *,
-    supervised: "Representations | None" = None,
+    supervised: "Representations | tuple[ArrayLike, ArrayLike] | None" = None,
     supervised_test: "ArrayLike | None" = None,
     control: "Representations | tuple[ArrayLike, ArrayLike] | None" = None,
     sample_ids: Sequence[str] | None = None,
@@ -90,7 +90,7 @@ def decompose(
     y : array of shape (n_train,); X_test : (n_test, n_features); y_test : (n_test,)
         With arrays only. A label is a name: whole numbers or text. Every test class needs a training row. Arrays
         (n_train, k), (n_test, k) are k numbers a row, or k labels of 0 and 1, which a ridge probe predicts.
-    supervised : FeatureBank or array (n_train, d_s); supervised_test : array (n_test, d_s), optional
+    supervised : FeatureBank or array (n_train, d_s), or a pair (train, test); supervised_test : array (n_test, d_s)
         The supervised twin's representations of the same rows; gives the approximation error.
     control : FeatureBank or pair of arrays (train, test)
         Representations that cannot have memorized an image; measures the data's own train-test shift.
@@ -131,6 +131,8 @@ def decompose(
     settings.validate()
     check_text("name", name)
     check_choice("target_kind", target_kind, ("auto", *get_args(TargetKind)))
+    if isinstance(supervised, (tuple, list)) and supervised_test is None and len(supervised) == 2:
+        supervised, supervised_test = supervised  # as a control comes
     if supervised is None and supervised_test is not None:
         raise ParameterError("supervised_test is the twin's test rows: give its training rows too, supervised=")
     features, supervised = only_one(features, "features"), only_one(supervised, "supervised")

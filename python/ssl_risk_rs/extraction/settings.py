@@ -90,6 +90,10 @@ class Encoding:
         """The same for an encoder that chooses its own feature, as twins and controls do."""
         return replace(self, layers=None, pool=None)
 
+    def among_others(self, encoder: str) -> "Encoding":
+        """The same for one of several encoders: a grid of pixels is of its own size, whatever the others see."""
+        return replace(self, img_size=None) if encoder.startswith("pixels") else self
+
     def images(self, data: str, group: str | None = None) -> "ImageDataset":
         """The images that are encoded, see `create_dataset`; `group` is the column whose groups are kept whole."""
         exif_orientation = self.settings.exif_orientation

@@ -1,7 +1,7 @@
 """Which other encoders a run of an encoder encodes: its supervised twin, and a control that cannot have memorized."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ssl_risk_rs._identity import saw
@@ -33,9 +33,8 @@ class Others:
         return asked.of_default_feature()
 
     def encoding_of_control(self, asked: Encoding) -> Encoding:
-        """How the control sees them: a grid of pixels is of its own size."""
-        own = asked.of_default_feature()
-        return replace(own, img_size=None) if (self.control or "").startswith("pixels") else own
+        """How the control sees them."""
+        return asked.of_default_feature().among_others(self.control or "")
 
 
 def choose_others(

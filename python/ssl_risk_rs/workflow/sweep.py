@@ -266,7 +266,8 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     question = asked.question
     ensure = _one_at_a_time(FeatureStore(asked.store), say)
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
-    every = replace(question.encoding, layers=layers)
+    encoding = question.encoding.among_others(pair.encoder)
+    every = replace(encoding, layers=layers)
     check = checker(question)
     banks = ensure(
         pair.encoder, pair.data, every, store=asked.store, group=question.group, check=check, say=say, progress=watch
@@ -278,7 +279,7 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
         record = replace(record, key=key)
         if (there := folder.finished().get(key)) is not None:
             return replace(record, state=State.DONE, run=there.name)
-    own = replace(question.encoding, layers=None if pair.layer is None else (pair.layer,))
+    own = replace(encoding, layers=None if pair.layer is None else (pair.layer,))
     run, failure = answer(
         pair.encoder,
         pair.data,

@@ -102,6 +102,11 @@ def plan_sweep(
     """
     encoders, notes, dead = expand_models(models)
     encoders = [(preparation or Preparation()).named(encoder) for encoder in encoders]
+    notes += [
+        f"{encoder} pools images of any size to its grid; --img-size is that of the others."
+        for encoder in encoders
+        if asked.encoding.among_others(encoder) != asked.encoding
+    ]
     sets: dict[str, ImageDataset] = {}
     for uri in data:
         dataset = asked.encoding.images(uri, asked.question.group)
@@ -120,7 +125,8 @@ def plan_sweep(
 def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSettings) -> Job:
     pairs = []
     for layer in asked.layers or (None,):
-        request = request_of(encoder, dataset, layer, asked.encoding, fingerprint=fingerprint)
+        encoding = asked.encoding.among_others(encoder)
+        request = request_of(encoder, dataset, layer, encoding, fingerprint=fingerprint)
         if request is not None:  # a new release of a library makes other banks, not other questions
             del request["versions"]
         typed = {"encoder": encoder, "data": dataset.uri, "layer": layer, **_asked(asked)}

@@ -446,7 +446,7 @@ def test_groups_that_do_not_suffice():
 )
 def test_options_that_do_not_go_together(options, says):
     with pytest.raises(ParameterError, match=says):
-        Settings(**options).validate()
+        Settings(**options)
 
 
 @pytest.mark.parametrize("probe", ["ridge", "logistic"])

@@ -194,8 +194,8 @@ def _target(column: str | None, kind: Any) -> "Target | None":
     return Target(column, kind)
 
 
-def probe_options(command: Command) -> Command:
-    """Options of the probe, the protocol and the intervals: `asked`."""
+def probe_options(command: Command, *, shots: str | None = None) -> Command:
+    """Options of the probe, the protocol and the intervals: `asked`; `shots` are those where none are named."""
     options = [
         click.option(
             "--probe",
@@ -264,7 +264,7 @@ def probe_options(command: Command) -> Command:
             "yes where it takes seconds.",
         ),
         click.option(
-            "--shots", metavar="1%,30,5,3|auto",
+            "--shots", metavar="1%,30,5,3|auto", default=shots,
             help="These few-shot sizes are decomposed too: rows of each class, or a share of the training rows. With "
             "auto, those of 1 %, 30, 5 and 3 that the data allow.",
         ),
@@ -301,9 +301,13 @@ def probe_options(command: Command) -> Command:
         from ssl_risk_rs.decomposition.settings import Settings
 
         probe = given.pop("probe")
+        try:
+            settings = Settings(**{name: given.pop(name) for name in _FIELDS})
+        except ParameterError as error:
+            raise click.UsageError(str(error)) from error
         asked = Asked(
             probes=("logistic", "ridge") if probe == "both" else (probe,),
-            settings=Settings(**{name: given.pop(name) for name in _FIELDS}),
+            settings=settings,
             group=given.pop("group"),
             target=_target(given.pop("target"), given.pop("target_kind")),
         )
@@ -315,7 +319,7 @@ def probe_options(command: Command) -> Command:
     return wrapped  # type: ignore[no-any-return]  # it stands for the command in other arguments
 
 
-def decomposition_options(command: Command) -> Command:
+def decomposition_options(command: Command, *, shots: str | None = None) -> Command:
     """`probe_options`, and options of the output of one run: `asked` and `ending`."""
     options = [
         click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
@@ -332,7 +336,7 @@ def decomposition_options(command: Command) -> Command:
     wrapped: Any = typed
     for option in reversed(options):
         wrapped = option(wrapped)
-    return probe_options(wrapped)  # type: ignore[no-any-return]  # as above
+    return probe_options(wrapped, shots=shots)  # type: ignore[no-any-return]  # as above
 
 
 def keeper(out: str | None) -> "Callable[[Run, str], Run]":

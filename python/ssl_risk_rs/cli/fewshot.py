@@ -1,6 +1,6 @@
 """`ssl-risk-rs fewshot`."""
 
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @opt.data_option
 @opt.store_option
 @opt.extraction_options
-@decomposition_options
+@partial(decomposition_options, shots="auto")
 def fewshot(
     path: str | None,
     features: str | None,
@@ -44,7 +44,6 @@ def fewshot(
     \b
     ssl-risk-rs fewshot feats.npz --shots 30,5,3 --labels-for 10
     """
-    asked = replace(asked, settings=replace(asked.settings, shots=asked.settings.shots or "auto"))
     encoding = opt.encoding_on(encoding, asked.settings.device)
     named = path or features
     if named is not None:

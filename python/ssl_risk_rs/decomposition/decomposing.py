@@ -128,7 +128,6 @@ def decompose(
     from ssl_risk_rs.bank import only_one
 
     settings = replace(settings or Settings(), **options)
-    settings.validate()
     check_text("name", name)
     check_choice("target_kind", target_kind, ("auto", *get_args(TargetKind)))
     if isinstance(supervised, (tuple, list)) and supervised_test is None and len(supervised) == 2:
@@ -260,7 +259,6 @@ def check_plan(task: Task, settings: Settings) -> None:
 
 def _plan(task: Task, settings: Settings) -> tuple[Method, Planned, list[Note]]:
     """What will run, few-shot draws, and notes on rows that are on both sides of train and test."""
-    settings.validate()
     check_task(task)
     refuse_for_targets(task, settings)
     notes = _refused_or_noted(task, settings)

@@ -56,6 +56,10 @@ _OPTIONAL = {
 class Settings:
     """What is asked for. `None` leaves a choice to the size of the data; the record says what ran.
 
+    Raises
+    ------
+    ParameterError for a field out of its range, or one that the protocol would ignore.
+
     Attributes
     ----------
     probe : "logistic", the paper's, or "ridge"
@@ -110,13 +114,14 @@ class Settings:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        """numpy's numbers become Python's, which records hold, and arrays become tuples."""
+        """numpy's numbers become Python's, which records hold, and arrays become tuples; then all is checked."""
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, f.name, value.item())
             elif isinstance(value, np.ndarray):
                 object.__setattr__(self, f.name, tuple(value.tolist()))
+        self._validate()
 
     def asked(self) -> dict[str, Any]:
         """What differs from the defaults and changes numbers, but the probe: a new field changes no old question."""
@@ -124,8 +129,7 @@ class Settings:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in how}
         return {name: value for name, value in given.items() if value != getattr(_DEFAULTS, name)}
 
-    def validate(self) -> None:
-        """Raise ParameterError for a field out of its range, or one that the protocol would ignore."""
+    def _validate(self) -> None:
         check_choice("probe", self.probe, get_args(Probe))
         check_choice("protocol", self.protocol, get_args(Protocol))
         if self.scaling is not None:

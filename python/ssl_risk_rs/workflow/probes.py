@@ -37,15 +37,14 @@ def settings_of(probes: Sequence[str], asked: Settings) -> list[tuple[Settings, 
         raise ParameterError("no probe is named: logistic, ridge, or both")
     found: list[tuple[Settings, tuple[Note, ...]]] = []
     for probe in probes:
-        settings, notes = replace(asked, probe=cast(Probe, probe)), tuple[Note, ...]()
+        metrics, notes = asked.metrics, tuple[Note, ...]()
         if probe == "ridge" and len(probes) > 1:
-            metrics = parse_metrics(settings.metrics)
-            lacking = [metric.name for metric in metrics if metric.probabilities]
+            every = parse_metrics(metrics)
+            lacking = [metric.name for metric in every if metric.probabilities]
             if lacking:
-                settings = replace(settings, metrics=tuple(m.name for m in metrics if not m.probabilities))
+                metrics = tuple(m.name for m in every if not m.probabilities)
                 notes = (Note("metric_needs_probabilities", {"metrics": ", ".join(lacking)}),)
-        settings.validate()
-        found.append((settings, notes))
+        found.append((replace(asked, probe=cast(Probe, probe), metrics=metrics), notes))
     return found
 
 

@@ -122,7 +122,11 @@ RUN = [line for line in OURS if re.match(r"demo\b", line) or re.match(r"decompos
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_the_python_of_the_readme_runs(number, tmp_path):
+def test_the_python_of_the_readme_runs(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (x, y), (x_test, y_test) = rows_of(N, 1), rows_of(100, 2)
+    np.savez("feats.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test,
+             patient_train=np.arange(N) // 4, patient_test=N + np.arange(100) // 4)  # fmt: skip
     exec(compile(blocks("python")[number], f"README.md, Python block {number + 1}", "exec"), names(tmp_path))
 
 

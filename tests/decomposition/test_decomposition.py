@@ -10,7 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
-from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, stats
+from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, load_features, stats
 from ssl_risk_rs.decomposition import Settings, cells, decompose, decompose_task, decomposing, make_task, tuning
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.report.sentences import notes
@@ -407,6 +407,32 @@ def test_a_twin_of_arrays_comes_as_a_pair_too(small):
     pair = decompose(*small, supervised=(twin, twin_test), probe="ridge", n_threads=1)
     apart = decompose(*small, supervised=twin, supervised_test=twin_test, probe="ridge", n_threads=1)
     assert pair.estimates == apart.estimates and pair.judgements.sup_on_test is not None
+
+
+def test_loaded_features_are_decomposed_as_they_are(small, tmp_path):
+    """With their ids, groups, targets, twin and control: as the command line has it of the same files."""
+    x, y, x_test, y_test = small
+    rng = np.random.default_rng(0)
+    order = [f"r{i}" for i in rng.permutation(900)]
+    ids = {"ids_train": order[:600], "ids_test": order[600:]}
+    site = {"site_train": rng.integers(0, 40, 600), "site_test": 100 + rng.integers(0, 20, 300)}
+    np.savez(tmp_path / "f.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test, **ids, **site)
+    np.savez(tmp_path / "g.npz", X_train=x[:, :20], y_train=y, X_test=x_test[:, :20], y_test=y_test, **ids)
+    loaded, other = load_features(tmp_path / "f.npz"), load_features(tmp_path / "g.npz")
+    options = {"probe": "ridge", "n_threads": 1}
+    found = decompose(loaded, supervised=other, control=other, groups="site", **options)
+    groups = (site["site_train"], site["site_test"])
+    twin = (x[:, :20], x_test[:, :20])
+    arrays = decompose(*small, supervised=twin, control=twin, groups=groups, sample_ids=order, **options)
+    assert found.estimates == arrays.estimates and found.control.estimates == arrays.control.estimates
+    of_site = decompose(replace(loaded, test_columns={"site": site["site_test"] - 100}), target="site", **options)
+    assert of_site.sizes.classes == 40
+    with pytest.raises(ParameterError, match="loaded features hold their labels and splits: give no y"):
+        decompose(loaded, y)
+    with pytest.raises(ParameterError, match="there is no column 'patient'"):
+        decompose(loaded, groups="patient", **options)
+    with pytest.raises(ShapeError, match="control has other rows than the features, or another order"):
+        decompose(loaded, control=replace(other, train_ids=other.train_ids[::-1]), **options)
 
 
 def test_masked_groups_are_no_groups(small):

@@ -36,6 +36,7 @@ from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
     HEADLINE_OF,
     Target,
+    array_values,
     bank_values,
     refuse_for_targets,
     retargeted,
@@ -84,23 +85,25 @@ def decompose(
 
     Parameters
     ----------
-    features : FeatureBank (or what `extract` gives, if it is one), or array of shape (n_train, n_features)
+    features : FeatureBank (or what `extract` gives, if it is one), what `load_features` gives, or array of shape
+        (n_train, n_features)
         Representations; float16 and float32 are used as they lie, other numbers are converted to float32. Wherever
         arrays are taken, PyTorch tensors of any device are.
     y : array of shape (n_train,); X_test : (n_test, n_features); y_test : (n_test,)
         With arrays only. A label is a name: whole numbers or text. Every test class needs a training row. Arrays
         (n_train, k), (n_test, k) are k numbers a row, or k labels of 0 and 1, which a ridge probe predicts.
-    supervised : FeatureBank or array (n_train, d_s), or a pair (train, test); supervised_test : array (n_test, d_s)
+    supervised : as `features`, or array (n_train, d_s), or a pair (train, test); supervised_test : array (n_test, d_s)
         The supervised twin's representations of the same rows; gives the approximation error.
-    control : FeatureBank or pair of arrays (train, test)
+    control : as `features`, or pair of arrays (train, test)
         Representations that cannot have memorized an image; measures the data's own train-test shift.
     sample_ids : sequence of str, optional
         Identity of each row, training rows first: splits depend on them and on the seed, on nothing else. Default:
         the row number as text, so that splits then follow the order of the rows given.
-    groups : name of a bank's column, or (groups of the training rows, groups of the test rows)
+    groups : name of a column of a bank or of loaded features, or (groups of the training rows, groups of the test rows)
         Rows of one patient, slide or scene: folds and subsets take whole groups, intervals are by group.
     drop_unlabelled : leave rows labelled −1, NaN or empty out instead of refusing them
-    target : column of a bank's samples to predict instead of the labels, or several, joined by commas
+    target : column of a bank's samples, or of loaded features, to predict instead of the labels; several are joined by
+        commas
     target_kind : how the target is read: "classes", "numbers" (errors are 1 − R²), "labels" (errors are 1 − AUROC, the
         mean over labels); "auto" tells them apart by what they hold, and takes one column of `y` for classes
     settings : Settings, whose fields keyword options (probe, protocol, seed, …) replace
@@ -163,10 +166,15 @@ def decompose(
 
 def _of_column(task: Task, features: Representations, target: Target, drop_unlabelled: bool) -> Task:
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.formats import FeatureArrays
 
-    if not isinstance(features, FeatureBank):
+    if isinstance(features, FeatureBank):
+        values = bank_values(features, target)
+    elif isinstance(features, FeatureArrays):
+        values = array_values(features, target, "features")
+    else:
         raise ParameterError("target names a column of a feature bank; the targets of arrays are y and y_test")
-    return retargeted(task, bank_values(features, target), target, drop_unlabelled=drop_unlabelled)
+    return retargeted(task, values, target, drop_unlabelled=drop_unlabelled)
 
 
 def decompose_task(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.formats import FeatureArrays
 
 __all__ = [
     "HEADLINE_OF", "MAX_WHOLE", "Target", "bank_values", "chosen", "kind_of", "refuse_for_targets", "retargeted",
@@ -73,6 +74,13 @@ def bank_values(bank: "FeatureBank", target: Target) -> dict[str, np.ndarray]:
     """The columns of a bank's samples that a target names."""
     names = chosen(target, bank.extra_columns, str(bank.path))
     return {name: np.array(bank.samples[name].to_list(), dtype=object) for name in names}
+
+
+def array_values(arrays: "FeatureArrays", target: Target, where: str) -> dict[str, np.ndarray]:
+    """The columns of loaded features that a target names, training rows first; `where` they are from."""
+    train, test = arrays.train_columns, arrays.test_columns
+    names = chosen(target, [name for name in train if name in test], where)
+    return {name: np.array([*train[name].tolist(), *test[name].tolist()], dtype=object) for name in names}
 
 
 def kind_of(columns: Mapping[str, "np.ndarray | Sequence[Any]"]) -> TargetKind:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.formats import FeatureArrays
 
 __all__ = [
     "Representations",
@@ -34,7 +35,7 @@ __all__ = [
 #: what a probe predicts of a row: one class, numbers, or any of several labels
 TargetKind: TypeAlias = Literal["classes", "numbers", "labels"]
 #: what a caller may hand over as representations
-Representations: TypeAlias = Union["FeatureBank", "ArrayLike"]
+Representations: TypeAlias = Union["FeatureBank", "FeatureArrays", "ArrayLike"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,15 +87,17 @@ def make_task(
 ) -> Task:
     """Check what the caller gave and bring it into one form; arguments as in `decompose`."""
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.formats import FeatureArrays
 
-    if isinstance(features, FeatureBank):
+    if isinstance(features, (FeatureBank, FeatureArrays)):
+        what = "a feature bank holds its" if isinstance(features, FeatureBank) else "loaded features hold their"
         if y is not None or X_test is not None or y_test is not None:
-            raise ParameterError("a feature bank holds its labels and splits: give no y and no X_test")
+            raise ParameterError(f"{what} labels and splits: give no y and no X_test")
         if sample_ids is not None:
-            raise ParameterError("a feature bank holds its sample ids: give no sample_ids")
+            raise ParameterError(f"{what} sample ids: give no sample_ids")
         if groups is not None and not isinstance(groups, str):
-            raise ParameterError("groups of a feature bank are the name of one of its columns")
-        return _of_bank(features, groups)
+            raise ParameterError(f"{what} groups in columns: name one of them")
+        return _of_bank(features, groups) if isinstance(features, FeatureBank) else _of_loaded(features, groups)
     if y is None or X_test is None or y_test is None:
         raise ParameterError("arrays come as X_train, y_train, X_test, y_test: all four are needed")
     if isinstance(groups, str):
@@ -217,6 +220,37 @@ def _of_arrays(
     )
 
 
+def _of_loaded(loaded: "FeatureArrays", group: str | None) -> Task:
+    n = len(loaded.y_train)
+    labels = np.concatenate([loaded.y_train, loaded.y_test]).astype(np.uint32)
+    names = loaded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
+    notes = list(loaded.notes)
+    groups: np.ndarray | None = None
+    group_names: tuple[str, ...] = ()
+    if group is not None:
+        if group not in loaded.train_columns or group not in loaded.test_columns:
+            there = ", ".join(loaded.train_columns) or "none"
+            raise ParameterError(
+                f"there is no column {group!r} of text or numbers to take groups from; further columns are: {there}"
+            )
+        values = [*loaded.train_columns[group].tolist(), *loaded.test_columns[group].tolist()]
+        found, groups = encode_groups(values)
+        group_names = tuple(found)
+    else:
+        notes += [Note("groups_unused", {"column": name}) for name in group_like(list(loaded.train_columns))]
+    return Task(
+        features=Features.of_arrays(loaded.X_train, loaded.X_test),
+        labels=labels,
+        train_rows=np.arange(n, dtype=np.uint32),
+        test_rows=np.arange(n, len(labels), dtype=np.uint32),
+        sample_ids=[*loaded.train_ids, *loaded.test_ids],
+        class_names=tuple(names),
+        groups=groups,
+        group_names=group_names,
+        notes=tuple(notes),
+    )
+
+
 def _groups(values: Sequence[object]) -> tuple[tuple[str, ...], np.ndarray]:
     names, codes = encode_groups(values)
     return tuple(names), codes
@@ -246,10 +280,13 @@ def check_task(task: Task) -> None:
 def other_features(task: Task, features: Any, test: "ArrayLike | None", role: str) -> Features:
     """Other features in the rows of `task`: those of a twin (training rows may be enough) or of a control."""
     from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank.formats import FeatureArrays
 
     if isinstance(features, FeatureBank):
         _same_rows(task, features)
         return Features.of_bank(features)
+    if isinstance(features, FeatureArrays):
+        return _same_loaded_rows(task, features, role)
     x = as_float_rows(features, role)
     source, n_train = task.features.source, len(task.train_rows)
     if isinstance(source, list):
@@ -292,6 +329,18 @@ def _same_rows(task: Task, bank: "FeatureBank") -> None:
     refuse_other_rows(
         str(bank.path), RowNames(names[bank.labels()], None if numbered(ids) else ids), "the features", row_names(task)
     )
+
+
+def _same_loaded_rows(task: Task, loaded: "FeatureArrays", role: str) -> Features:
+    """Loaded features, if they have the labels and ids of the task in the same order."""
+    other = _of_loaded(loaded, None)
+    if not isinstance(task.features.source, list) or len(other.labels) != len(task.labels):
+        raise ShapeError(
+            f"{role} has {len(other.labels)} loaded rows, the features have {len(task.labels)}: load both from files "
+            "of the same rows"
+        )
+    refuse_other_rows(role, row_names(other), "the features", row_names(task))
+    return other.features
 
 
 def row_names(task: Task, rows: np.ndarray | None = None) -> RowNames:

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._notes import Note
 from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
-from ssl_risk_rs._splits import encode_groups
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.decomposition.settings import Settings
-from ssl_risk_rs.decomposition.targets import Target, bank_values, chosen, retargeted
-from ssl_risk_rs.decomposition.task import Task, group_like, make_task, other_features
+from ssl_risk_rs.decomposition.targets import Target, array_values, bank_values, retargeted
+from ssl_risk_rs.decomposition.task import Task, make_task, other_features
 from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
@@ -24,7 +22,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.probes import decompose_each
 
-__all__ = ["Reading", "decompose_features", "find_bank", "open_features", "task_of_arrays"]
+__all__ = ["Reading", "decompose_features", "find_bank", "open_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def _open(path: str, reading: Reading, test: str | None, group: str | None) -> _
             path, test, features_columns=reading.features_columns, group=group, drop_unlabelled=reading.drop_unlabelled
         )
         name = parse_embedding(path).path.name if is_embedding(path) else Path(path.split(",")[0]).name
-        return _Opened(task_of_arrays(loaded, group), name, f"the rows of {name}", arrays=loaded)
+        return _Opened(make_task(loaded, groups=group), name, f"the rows of {name}", arrays=loaded)
     if test is not None:
         raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
     if reading.features_columns is not None:
@@ -140,9 +138,7 @@ def _columns_of(opened: _Opened, path: str, target: Target) -> dict[str, np.ndar
     if opened.bank is not None:
         return bank_values(opened.bank, target)
     assert opened.arrays is not None  # a bank or files
-    train, test = opened.arrays.train_columns, opened.arrays.test_columns
-    names = chosen(target, [name for name in train if name in test], path)
-    return {name: np.array([*train[name].tolist(), *test[name].tolist()], dtype=object) for name in names}
+    return array_values(opened.arrays, target, path)
 
 
 def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:
@@ -153,38 +149,6 @@ def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:
     if is_embedding(path) or "," in path or folder.exists() or Path(path).suffix:
         return None
     return FeatureBank.open(FeatureStore(store).resolve(path))
-
-
-def task_of_arrays(loaded: FeatureArrays, group: str | None) -> Task:
-    """The task of loaded features."""
-    n = len(loaded.y_train)
-    labels = np.concatenate([loaded.y_train, loaded.y_test]).astype(np.uint32)
-    names = loaded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
-    notes = list(loaded.notes)
-    groups: np.ndarray | None = None
-    group_names: tuple[str, ...] = ()
-    if group is not None:
-        if group not in loaded.train_columns or group not in loaded.test_columns:
-            there = ", ".join(loaded.train_columns) or "none"
-            raise ParameterError(
-                f"there is no column {group!r} of text or numbers to take groups from; further columns are: {there}"
-            )
-        values = [*loaded.train_columns[group].tolist(), *loaded.test_columns[group].tolist()]
-        found, groups = encode_groups(values)
-        group_names = tuple(found)
-    else:
-        notes += [Note("groups_unused", {"column": name}) for name in group_like(list(loaded.train_columns))]
-    return Task(
-        features=Features.of_arrays(loaded.X_train, loaded.X_test),
-        labels=labels,
-        train_rows=np.arange(n, dtype=np.uint32),
-        test_rows=np.arange(n, len(labels), dtype=np.uint32),
-        sample_ids=[*loaded.train_ids, *loaded.test_ids],
-        class_names=tuple(names),
-        groups=groups,
-        group_names=group_names,
-        notes=tuple(notes),
-    )
 
 
 def _twin(

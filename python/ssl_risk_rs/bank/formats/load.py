@@ -35,7 +35,7 @@ class FeatureArrays:
     y_test: np.ndarray
     #: name of each class, if known or if the labels were not 0 … k-1
     class_names: list[str] | None
-    #: identifier of each row; without one in the file its number, training rows first
+    #: identifier of each row; without one in the file its number among all rows, training rows first
     train_ids: list[str]
     test_ids: list[str]
     #: what else is known of each row, for instance groups: name → (n_train,), numbers or objects of text

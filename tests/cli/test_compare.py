@@ -362,3 +362,11 @@ def test_files_beside_a_run_that_left_rows_out_lack_them_as_well():
         np.savez(f"{name}.npz", X_train=x[:, :width], y_train=y, X_test=x_test[:, :width], y_test=y_test)
     run("decompose", "a.npz", "--probe", "ridge", "--drop-unlabelled", "--out", "r")
     assert "on the same 149 training and 60 test rows" in run("compare", "r", "b.npz").stdout
+
+
+def test_encoders_are_compared_by_their_balanced_error():
+    files = [save("a.npz"), save("b.npz", 4)]
+    found = json.loads(run("compare", *files, "--probe", "ridge", "--metric", "balanced", "--format", "json").stdout)
+    assert {d["metric"] for d in found["differences"]} == {"balanced"}
+    said = run("compare", *files, "--metric", "balanced", "--match-dim", "2", code=2).stderr
+    assert "--match-dim and --match-labels compare 0-1 errors: leave out --metric" in said

@@ -1,6 +1,7 @@
 """Other metrics than the 0-1 error: against scikit-learn, their identities, their records, and what cannot be had."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from ssl_risk_rs.cli import main
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.intervals import quantify
 from ssl_risk_rs.decomposition.metrics import with_metrics
+from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.results import ResultError
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Outcome
@@ -324,3 +326,70 @@ def test_on_the_command_line(data, tmp_path):
     assert refused.exit_code == 2 and "needs probabilities" in refused.output
     unknown = call("--metric", "f1", "--force")
     assert unknown.exit_code == 2 and "'f1' is no metric" in unknown.output
+
+
+# --- comparisons
+
+
+def two(counts, test_counts, seed=0):
+    """Decompositions of all features, and of two thirds of them, of the same rows."""
+    rng = np.random.default_rng(seed)
+    centres = 0.5 * np.random.default_rng(9).normal(size=(len(counts), 12))
+
+    def rows(numbers):
+        y = np.repeat(np.arange(len(numbers)), numbers)
+        return (centres[y] + rng.normal(size=(len(y), 12))).astype(np.float32), y
+
+    (x, y), (xt, yt) = rows(counts), rows(test_counts)
+    options = {"probe": "ridge", "n_threads": 1, "midpoint": False, "metrics": "balanced,top5"}
+    return [decompose(x[:, :d].copy(), y, xt[:, :d].copy(), yt, name=str(d), **options) for d in (12, 8)]
+
+
+@pytest.mark.parametrize("metric", ["balanced", "top5"])
+def test_differences_in_a_metric_are_those_of_the_decompositions(metric):
+    results = two([90, 60, 40, 30, 25, 20, 20], [60, 40, 30, 30, 20, 20, 20])
+    found = compare(results, metric=metric)
+    one, other = (r.metric(metric).estimates for r in results)
+    for d in found.differences:
+        expected = other[d.quantity].estimate - one[d.quantity].estimate
+        assert d.difference == pytest.approx(expected, abs=1e-12)
+        assert d.se < 1.2 * math.hypot(one[d.quantity].se, other[d.quantity].se)  # paired
+    assert found.metric == metric and set(found.frame()["metric"]) == set(found.rank_frame()["metric"]) == {metric}
+    assert METRICS[metric].label in str(found) and METRICS[metric].label not in str(compare(results))
+    expected = [r.metric(metric).estimates["agg_risk"].estimate for r in results]
+    assert [r.estimate for r in found.ranks if r.quantity == "agg_risk"] == pytest.approx(expected)
+
+
+def test_balanced_differences_of_equal_classes_are_those_of_the_error():
+    results = two([60] * 4, [40] * 4)
+    plain, balanced = compare(results), compare(results, metric="balanced")
+    for a, b in zip(plain.differences, balanced.differences, strict=True):
+        assert (b.difference, b.se, b.low, b.high) == pytest.approx((a.difference, a.se, a.low, a.high), abs=1e-9)
+
+
+def test_a_class_of_few_rows_does_not_decide_a_comparison_unseen():
+    """Its four rows are right for both, and weigh as much as two hundred others."""
+    results = two([200, 200, 100], [200, 200, 4])
+    rare = [replace(r, judgements=replace(r.judgements, us=right(r.judgements))) for r in results]
+    d = compare(rare, metric="balanced").difference("8", "agg_risk")
+    j = [r.judgements for r in rare]
+    weights = 1 / (3 * np.bincount(j[0].test_labels)[j[0].test_labels])
+    differ = (j[1].us.wrong.astype(float) - j[0].us.wrong) ** 2
+    least = (weights @ differ - d.difference**2) * (weights @ weights)
+    assert d.se**2 >= least * (1 - 1e-9) and d.grade is not Grade.SOUND
+    assert d.se > 1.5 * compare(rare).difference("8", "agg_risk").se
+
+
+def right(judged):
+    """The outcome of the full probe, with the rows of the last class predicted rightly."""
+    rare = judged.test_labels == judged.test_labels.max()
+    rank, margin = np.where(rare, 0, judged.us.rank), np.where(rare, 1, judged.us.margin)
+    return replace(judged.us, rank=rank.astype(np.uint32), margin=margin.astype(np.float32))
+
+
+def test_metrics_that_are_not_paired_are_refused():
+    results = two([60] * 4, [40] * 4)
+    with pytest.raises(ParameterError, match="metric must be 'error', 'balanced' or 'top5', got 'log_loss'"):
+        compare(results, metric="log_loss")
+    with pytest.raises(ParameterError, match="top-5 error of 4 classes is 0 for every probe: it needs 6 or more"):
+        compare(results, metric="top5")

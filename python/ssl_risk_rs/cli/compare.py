@@ -36,6 +36,10 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
     "--ci", "confidence", type=opt.CONFIDENCE,
     help="This is the confidence of intervals and ranks. The default is that of the first run.",
 )  # fmt: skip
+@click.option(
+    "--metric", type=click.Choice(["error", "balanced", "top5"]), default="error", show_default=True,
+    help="Errors are scored so: the 0-1 error, its mean over classes, or the top-5 error.",
+)  # fmt: skip
 @opt.columns_options
 @click.option(
     "--match-dim", "dimensions", metavar="FROM..TO|A,B",
@@ -56,6 +60,7 @@ def compare(
     probe: str | None,
     group: str | None,
     confidence: float | None,
+    metric: str,
     features_columns: str | None,
     drop_unlabelled: bool,
     dimensions: str | None,
@@ -87,6 +92,8 @@ def compare(
     settings = {name: options.pop(name) for name in _FIELDS}
     if out is not None and (counts is not None or dimensions is not None):
         raise click.UsageError("--out is for run folders, and --match-dim and --match-labels make none")
+    if metric != "error" and (counts is not None or dimensions is not None):
+        raise click.UsageError("--match-dim and --match-labels compare 0-1 errors: leave out --metric")
     if counts is not None:
         if probe == "both" or dimensions is not None:
             raise click.UsageError("--match-labels takes one probe, and no --match-dim beside it")
@@ -120,6 +127,7 @@ def compare(
             settings=settings,
             group=group,
             confidence=confidence,
+            metric=metric,
             reading=reading,
             keep=keeper(out),
             report=report,

@@ -14,6 +14,7 @@ from ssl_risk_rs.decomposition.scores import RowScores, guard
 from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.metrics import ERROR, Metric
 from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity
 from ssl_risk_rs.results.run import Decomposition
 
@@ -44,14 +45,18 @@ class ScoredResult:
 
     @classmethod
     def of(
-        cls, result: Decomposition, judged: Judgements | None = None, difficulty: np.ndarray | None = None
+        cls,
+        result: Decomposition,
+        judged: Judgements | None = None,
+        difficulty: np.ndarray | None = None,
+        metric: Metric = ERROR,
     ) -> "ScoredResult":
         """Row scores as the decomposition's own estimates rest on.
 
         Parameters
         ----------
         judged : its outcomes in another order of rows
-        difficulty : of each class, see `RowScores`
+        difficulty : of each class, see `RowScores`; metric : whose row scores are 0 or 1
         """
         method, judged = result.method, result.judgements if judged is None else judged
         assert judged is not None  # who compares has looked
@@ -60,9 +65,10 @@ class ScoredResult:
             corrected=method.protocol == "strict",
             random_counts=method.random_counts,
             difficulty=difficulty,
+            metric=metric,
         )
         optimistic = method.probe == "logistic"
-        factors = {name: optimism(judged, name) if optimistic else 1.0 for name in rows.names}
+        factors = {name: optimism(judged, name, metric) if optimistic else 1.0 for name in rows.names}
         by_chance = faultless_variance(rows, separated_risks(result.sizes) if optimistic else rows.names)
         return cls(
             result,
@@ -71,7 +77,7 @@ class ScoredResult:
             factors,
             by_chance,
             frozenset(crowded_risks(method, result.sizes)),
-            ProbeScores(judged),
+            ProbeScores(judged, metric),
         )
 
     def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
@@ -85,11 +91,11 @@ class ScoredResult:
         return self._terms[key]
 
     def wrong(self, risk: str) -> np.ndarray:
-        """Whether the probe of a risk predicts each of its rows wrongly, int8."""
+        """Whether the probe of a risk misses each of its rows, int8."""
         if risk not in self._wrong:
             outcome = self.judged.outcome(risk)
             assert outcome is not None  # of a risk that the row scores have
-            self._wrong[risk] = outcome.wrong.astype(np.int8)
+            self._wrong[risk] = self.rows.metric.score(outcome).astype(np.int8)
         return self._wrong[risk]
 
     def weights(self, quantity: Quantity, *, scaled: bool) -> np.ndarray:
@@ -155,13 +161,13 @@ class Contrast:
         moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
         own = self.own * moved**2
         discordant = self.discordant(quantity)
-        variance = sum(by_set.values()) + own
+        variance = sum(by_set.values()) + own + self._unshown(quantity, by_set)
         if in_sample and discordant:
             variance += sum(float(e.weights(quantity, scaled=False) ** 2 @ e.by_chance) for e in self.encoders)
         df = math.inf
         if rows.grouped or own > 0:
             df = satterthwaite([*((v, degrees[s]) for s, v in by_set.items()), (own, self.own_df)])
-        total = variance + guard(quantity.guards or (quantity.rows,), rows.sizes())
+        total = variance + guard(quantity.guards or (quantity.rows,), rows.equal_rows())
         value = float(self.sum(np.array(e.value(quantity)) for e in self.encoders))
         half = critical_value(confidence, df) * math.sqrt(total)
         low, high = value - half, value + half
@@ -171,13 +177,27 @@ class Contrast:
         marked = grade(
             groups=rows.fewest_groups(quantity),
             df=df,
-            deciding=discordant,
+            deciding=min(discordant, rows.heavy(quantity)),
             factor=max(e.factors[risk] for e in self.encoders for risk in quantity.weights) if in_sample else 1.0,
             crowded=in_sample and not crowded.isdisjoint(quantity.weights),
         )
         if marked is Grade.NONE:
             low = high = p = below = math.nan
         return Measured(value, math.sqrt(variance), low, high, df, p, below, marked, discordant)
+
+    def _unshown(self, quantity: Quantity, by_set: dict[str, float]) -> float:
+        """What rows of small classes, which weigh as much as the others in a class-balanced error, may vary by beyond
+        what they show."""
+        rows, missing = self.encoders[0].rows, 0.0
+        for of in rows.few_decide:
+            weights = {risk: w for risk, w in quantity.weights.items() if QUANTITIES[risk].rows == of}
+            if weights:
+                values = self.sum(
+                    np.sum([w * e.rows.values(risk) for risk, w in weights.items()], axis=0) for e in self.encoders
+                )
+                shown = by_set["subset"] + by_set["rest"] if of == "train" else by_set[of]
+                missing += max(0.0, rows.spread_of(of, values) - shown)
+        return missing
 
     def _variance(self, quantity: Quantity, *, scaled: bool) -> tuple[dict[str, float], dict[str, float]]:
         """V_row of the contrast by set of rows, and the degrees of freedom of each part."""

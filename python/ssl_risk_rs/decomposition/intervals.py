@@ -121,7 +121,7 @@ def quantify(
         marked = grade(
             groups=rows.fewest_groups(QUANTITIES[name]),
             df=df,
-            deciding=min(_deciding(rows, name), _heavy(rows, name)),
+            deciding=min(_deciding(rows, name), rows.heavy(QUANTITIES[name])),
             factor=factor,
             crowded=in_sample and not set(crowded).isdisjoint(QUANTITIES[name].weights),
         )
@@ -211,15 +211,11 @@ def _interval(
     quantity, unbounded = QUANTITIES[name], math.isinf(rows.metric.high)
     sizes = rows.sizes()
     n, n_groups = sizes[quantity.rows], rows.n_groups(quantity.rows)
-    # rows that weigh alike and make a mean as uncertain as these do: n, unless classes weigh the same
-    weighed = {
-        "train": as_many(rows.train_weight), "subset": as_many(rows.weight), "test": as_many(rows.test_weight)
-    } if rows.metric.mean == "classes" else sizes  # fmt: skip
+    weighed = rows.equal_rows()
     critical = critical_value(confidence, df)
     half = critical * math.sqrt(variance)
     if quantity.guards and not unbounded:
-        guarding = {**weighed, "draws": rows.judged.n_subsets * weighed["test"]}
-        half = critical * math.sqrt(variance + guard(quantity.guards, guarding))
+        half = critical * math.sqrt(variance + guard(quantity.guards, weighed))
     if quantity.guards:
         low, high = value - half, value + half
     elif unbounded:
@@ -238,12 +234,6 @@ def _interval(
     if marked is Grade.NONE:
         low = high = math.nan
     return Estimate(name, value, math.sqrt(variance), low, high, n, n_groups, df, marked)
-
-
-def _heavy(rows: RowScores, name: str) -> float:
-    """Rows (groups) that could decide a class-balanced quantity by what they weigh."""
-    used = {QUANTITIES[risk].rows for risk in QUANTITIES[name].weights}
-    return min((units for of, units in rows.heavy_units.items() if of in used), default=math.inf)
 
 
 def _deciding(rows: RowScores, name: str) -> float:

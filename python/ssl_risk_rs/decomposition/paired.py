@@ -20,7 +20,7 @@ from itertools import combinations
 import numpy as np
 
 from ssl_risk_rs._inference import holm
-from ssl_risk_rs._limits import check_confidence
+from ssl_risk_rs._limits import check_choice, check_confidence
 from ssl_risk_rs._names import distinct
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
@@ -37,12 +37,15 @@ from ssl_risk_rs.results.compare import (
     no_classes,
     rank_intervals,
 )
+from ssl_risk_rs.results.metrics import ERROR, METRICS, Metric
 from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES, Quantity, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["check_comparable", "common_probes", "compare", "dimension_parts", "paired_differences"]
+__all__ = ["PAIRED", "check_comparable", "common_probes", "compare", "dimension_parts", "paired_differences"]
 
 _TOTAL = "agg_risk"
+#: metrics whose rows score 0 or 1
+PAIRED = ("error", "balanced", "top5")
 
 
 def common_probes(results: Sequence[Run | Decomposition]) -> tuple[str, ...]:
@@ -57,6 +60,7 @@ def compare(
     names: Sequence[str] | None = None,
     probe: str | None = None,
     confidence: float | None = None,
+    metric: str = ERROR.name,
 ) -> Comparison:
     """Compare encoders with the first of them, on the rows that all were judged on.
 
@@ -66,6 +70,7 @@ def compare(
     names : what the encoders are called; default: as the runs name them
     probe : "logistic" or "ridge"; default: logistic if all have it
     confidence : of intervals and ranks; default: that of the first result
+    metric : "error", "balanced" (the mean over classes) or "top5", from the same judged rows
 
     Returns
     -------
@@ -74,7 +79,7 @@ def compare(
     Raises
     ------
     NotComparableError naming the field that differs: probe, protocol, scaling, seed, subsets, floor, rows, labels,
-    groups; ParameterError for fewer than two results, a probe that one lacks.
+    groups; ParameterError for fewer than two results, a probe that one lacks, or a metric that is none of these.
 
     Examples
     --------
@@ -97,7 +102,8 @@ def compare(
     method = chosen[0].method
     confidence = method.confidence if confidence is None else confidence
     check_confidence(confidence)
-    encoders = _judged_alike(chosen, labels)
+    scored = _paired_metric(metric, chosen)
+    encoders = _judged_alike(chosen, labels, scored)
     supervised = all(d.supervised for d in chosen)
     family = (*components(supervised=supervised), _TOTAL)
     known = set.intersection(*(set(e.rows.names) for e in encoders))
@@ -114,6 +120,7 @@ def compare(
         encoders=tuple(labels),
         probe=method.probe,
         protocol=method.protocol,
+        metric=scored.name,
         confidence=confidence,
         n_train=rows.n,
         n_test=rows.n_test,
@@ -231,7 +238,17 @@ def _labels(results: Sequence[Run | Decomposition], names: Sequence[str] | None)
     return distinct(plain, [r.path.name if isinstance(r, Run) and r.path is not None else "" for r in results])
 
 
-def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> list[ScoredResult]:
+def _paired_metric(name: str, results: Sequence[Decomposition]) -> Metric:
+    check_choice("metric", name, PAIRED)
+    metric = METRICS[name]
+    if (classes := min(d.sizes.classes for d in results)) < metric.least_classes:
+        raise ParameterError(
+            f"the {metric.label} of {classes} classes is 0 for every probe: it needs {metric.least_classes} or more"
+        )
+    return metric
+
+
+def _judged_alike(results: Sequence[Decomposition], names: Sequence[str], metric: Metric = ERROR) -> list[ScoredResult]:
     """Row scores in one order of rows and with one order of difficulty of the classes.
 
     Raises
@@ -243,7 +260,7 @@ def _judged_alike(results: Sequence[Decomposition], names: Sequence[str]) -> lis
         raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
     judged = common_rows(every, names)
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    return [ScoredResult.of(d, j, difficulty) for d, j in zip(results, judged, strict=True)]
+    return [ScoredResult.of(d, j, difficulty, metric) for d, j in zip(results, judged, strict=True)]
 
 
 def _notes(

@@ -1,5 +1,6 @@
 """Risks as sums of row scores, and the covariance of the risks by set of rows; the formulas: `intervals`."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -60,8 +61,9 @@ class RowScores:
         self.groups_train = None if groups is None else len(np.unique(groups))
         self._scores(spans, corrected, counts)
         self._covariance(k)
-        #: by the rows that a risk is judged on: units that could decide it by what they weigh
+        #: by the rows that a risk is judged on: units that could decide it by what they weigh, and where they are few
         self.heavy_units: dict[str, float] = {}
+        self.few_decide: set[str] = set()
         if metric.mean == "classes":
             self._raise_where_few_decide(corrected)
         self.notes = self._notes(counts)
@@ -179,6 +181,7 @@ class RowScores:
             self.heavy_units[of] = as_many(np.concatenate(units) ** 2)
             if self.heavy_units[of] >= min(FEW_HEAVY, NEARLY_ALL * as_many(np.concatenate(rows) ** 2)):
                 continue
+            self.few_decide.add(of)
             squares = sum(float(w @ w) for _, w in parts)
             factors = np.ones(len(self.names))
             if self.grouped:
@@ -189,6 +192,34 @@ class RowScores:
             least = self.risks * (1 - self.risks) * squares * factors
             roots = np.where(on_these, np.sqrt(np.maximum(0.0, least - np.diag(there))), 0.0)
             self.covariance["rest" if of == "train" else of] += np.outer(roots, roots)
+
+    def spread_of(self, of: str, values: np.ndarray) -> float:
+        """Variance of a weighted mean of `values`, of the rows that a risk is judged on, if they were independent and
+        of one distribution, whatever their classes are: what few rows of a class show too little of."""
+        weights = np.concatenate([w for _, w in self._weights()[of]])
+        return max(0.0, float(weights @ values**2) - float(weights @ values) ** 2) * float(weights @ weights)
+
+    def values(self, risk: str) -> np.ndarray:
+        """What each row that a risk is judged on scores, those of the subsets first among training rows."""
+        i, held = self.names.index(risk), self.judged.in_subset
+        if QUANTITIES[risk].rows == "test":
+            return np.asarray(self.test[:, i] / self.test_weight)
+        if QUANTITIES[risk].rows == "subset":
+            return self.e if risk == "risk_as" else self.e_floor
+        values = self.train[:, i] / self.train_weight
+        return np.concatenate([values[held], values[~held]])
+
+    def equal_rows(self) -> dict[str, float]:
+        """Rows of each set, as `sizes`; where classes weigh alike, as many as would make a mean as uncertain."""
+        if self.metric.mean != "classes":
+            return dict(self.sizes())
+        found = {"train": as_many(self.train_weight), "subset": as_many(self.weight), "test": as_many(self.test_weight)}
+        return {**found, "draws": self.judged.n_subsets * found["test"]}
+
+    def heavy(self, quantity: Quantity) -> float:
+        """Units that could decide a class-balanced quantity by what they weigh; infinitely many of another metric."""
+        used = {QUANTITIES[risk].rows for risk in quantity.weights}
+        return min((units for of, units in self.heavy_units.items() if of in used), default=math.inf)
 
     def _of_independent_rows(self, risk: str, n: int) -> float:
         """Variance of a risk of `n` rows as a multiple of that of independent rows, 1 at least."""

@@ -42,15 +42,15 @@ def probe_variance(judged: Judgements, units: Units, metric: Metric = ERROR) -> 
 
 
 class ProbeScores:
-    """0-1 errors of an encoder's own probes on the test rows, smoothed; made once for all contrasts that need them."""
+    """Scores of an encoder's own probes on the test rows, smoothed; made once for all contrasts that need them."""
 
-    def __init__(self, judged: Judgements) -> None:
-        self.judged = judged
+    def __init__(self, judged: Judgements, metric: Metric = ERROR) -> None:
+        self.judged, self.metric = judged, metric
 
     @cached_property
     def of_folds(self) -> "_Scores | None":
         """The fold probes; None without them."""
-        return self._scores(_of_folds(self.judged, ERROR))
+        return self._scores(_of_folds(self.judged, self.metric))
 
     @cached_property
     def of_complements(self) -> "_Scores | None":
@@ -60,7 +60,7 @@ class ProbeScores:
     def _scores(self, replicates: "_Replicates | None") -> "_Scores | None":
         if replicates is None:
             return None
-        return _Scores(len(replicates.outcomes), replicates.scale, _smoothed(self.judged, replicates, ERROR))
+        return _Scores(len(replicates.outcomes), replicates.scale, _smoothed(self.judged, replicates, self.metric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Scores:
 def contrast_probe_variance(
     encoders: Sequence[ProbeScores], signs: Sequence[float], units: Units
 ) -> tuple[float, float]:
-    """The same of a signed sum of encoders' 0-1 errors, whose probes lack the same rows: the k-th probes of all are
+    """The same of a signed sum of encoders' errors, whose probes lack the same rows: the k-th probes of all are
     summed before anything is squared."""
     first, *others = (e.judged for e in encoders)
     same = all(np.array_equal(first.fold, j.fold) for j in others)

@@ -6,6 +6,7 @@ from ssl_risk_rs.report.numbers import hundred, p_value, probability
 from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison, Difference, Matched, Rank
+from ssl_risk_rs.results.metrics import ERROR, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 
 __all__ = ["render_comparison", "render_matched"]
@@ -75,6 +76,8 @@ def _heading(found: Comparison) -> Iterator[str]:
         f"{len(found.encoders)} encoders on the same {found.n_train:,} training and {found.n_test:,} test rows · "
         f"{found.probe} probe ({found.protocol} protocol)"
     )
+    if found.metric != ERROR.name:
+        yield f"  errors are {METRICS[found.metric].label}s: the same rows of the same probes, scored otherwise"
     paired = "row" if found.n_groups is None else f"group ({found.n_groups:,} in the test rows)"
     several = "all components" if len(found.encoders) == 2 else "all components and encoders"
     yield f"  differences are paired by {paired}; P(better) is the probability that the error is really less"

@@ -109,6 +109,7 @@ class Comparison:
     Attributes
     ----------
     encoders : labels, the baseline first; probe, protocol : common to all; confidence : of intervals and ranks
+    metric : that errors are in
     n_train, n_test, n_groups : rows and test groups that pairs are made of
     differences : components, details and total of each encoder against the baseline
     ranks : of all encoders, by aggregated risk and by each component
@@ -124,6 +125,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     ranks: tuple[Rank, ...]
     notes: tuple[Note, ...] = ()
+    metric: str = "error"
 
     @property
     def baseline(self) -> str:
@@ -145,13 +147,14 @@ class Comparison:
         )
 
     def frame(self) -> "pl.DataFrame":
-        """A row for each difference: `probe`, `protocol`, then the fields of `Difference`."""
+        """A row for each difference: `probe`, `protocol`, `metric`, then the fields of `Difference`."""
         import polars as pl
 
         rows = [
             {
                 "probe": self.probe,
                 "protocol": self.protocol,
+                "metric": self.metric,
                 **{f.name: getattr(d, f.name) for f in fields(Difference)},
                 "grade": d.grade.value,
             }
@@ -160,11 +163,14 @@ class Comparison:
         return pl.DataFrame(rows, schema_overrides={"n_groups": pl.Int64, "p_holm": pl.Float64})
 
     def rank_frame(self) -> "pl.DataFrame":
-        """A row for each rank: `probe`, then the fields of `Rank`."""
+        """A row for each rank: `probe`, `metric`, then the fields of `Rank`."""
         import polars as pl
 
         return pl.DataFrame(
-            [{"probe": self.probe, **{f.name: getattr(r, f.name) for f in fields(Rank)}} for r in self.ranks]
+            [
+                {"probe": self.probe, "metric": self.metric, **{f.name: getattr(r, f.name) for f in fields(Rank)}}
+                for r in self.ranks
+            ]
         )
 
     def __str__(self) -> str:

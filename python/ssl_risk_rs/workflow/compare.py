@@ -44,6 +44,7 @@ def compare_targets(
     settings: Mapping[str, Any] | None = None,
     group: str | None = None,
     confidence: float | None = None,
+    metric: str = "error",
     reading: Reading | None = None,
     keep: Callable[[Run, str], Run] = lambda run, _: run,
     report: Report | None = None,
@@ -57,7 +58,7 @@ def compare_targets(
     settings : fields of `Settings` but the probe, for what is decomposed here; what is None, or not named, is as in
         the first run folder
     group : column whose groups are kept whole; default: as in the first run folder
-    confidence : of intervals and ranks
+    confidence : of intervals and ranks; metric : see `compare`
     keep : called with each new run and its target as soon as it is finished; returns it as it was kept
 
     Raises
@@ -94,7 +95,7 @@ def compare_targets(
         compare(ordered)  # says which probes each has
         raise NotComparableError("probe", "the runs have no probe in common")
     names = distinct([run.provenance.encoder for run in ordered], targets)
-    found = tuple(compare(ordered, names=names, probe=p, confidence=confidence) for p in common)
+    found = tuple(compare(ordered, names=names, probe=p, confidence=confidence, metric=metric) for p in common)
     return Compared(found, tuple(ordered), tuple(made))
 
 

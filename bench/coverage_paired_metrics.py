@@ -56,13 +56,16 @@ def draw(world: World, counts: tuple[int, ...], rng: np.random.Generator, first:
     return x.astype(np.float32), y, groups
 
 
-def replicate(index: int, *, world: str, probe: str) -> np.ndarray:
+def replicate(index: int, *, world: str, probe: str, tune_on: str) -> np.ndarray:
     """Difference, se, low, high and whether it carries a mark: (metrics, quantities, 5)."""
     from ssl_risk_rs import compare, decompose
 
     of, rng = WORLDS[world], np.random.default_rng([index, 3])
     (x, y, g), (x_test, y_test, g_test) = draw(of, of.train, rng, 0), draw(of, of.test, rng, 10**6)
-    options = {"probe": probe, "n_threads": 1, "midpoint": False, "groups": None if g is None else (g, g_test)}
+    options = {
+        "probe": probe, "n_threads": 1, "midpoint": False, "groups": None if g is None else (g, g_test),
+        "tune_on": tune_on,
+    }  # fmt: skip
     results = [
         decompose(
             np.ascontiguousarray(x[:, :d]), y, np.ascontiguousarray(x_test[:, :d]), y_test, name=str(d), **options
@@ -84,13 +87,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--probes", nargs="+", choices=("logistic", "ridge"), default=["ridge"])
+    parser.add_argument("--tune-on", choices=METRICS, default="error")
     parser.add_argument("--out", type=Path, default=Path("bench/results/coverage_paired_metrics.csv"))
     options = parser.parse_args()
     table = []
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for world in options.worlds:
             for probe in options.probes:
-                one = partial(replicate, world=world, probe=probe)
+                one = partial(replicate, world=world, probe=probe, tune_on=options.tune_on)
                 draws = np.stack(list(pool.map(one, range(options.replicates), chunksize=5)))
                 table += summarize(world, probe, draws)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ _TEMPLATES = {
     "constant_features": "{count:,} of {total:,} features are constant on the training rows and carry nothing.",
     "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
     # penalties
+    "tuned_on_balanced": "The penalty was tuned on the class-balanced error of held-out rows, not on the 0-1 error.",
     "penalty_at_edge": "{penalty} ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
     "crowded": "There are more classes ({classes:,}) than features. Intervals of a ridge probe's training errors are "
     "then too short (80 to 85 % instead of 95 % in simulation), and marked.",

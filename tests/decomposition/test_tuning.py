@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-from ssl_risk_rs import _core, decompose
-from ssl_risk_rs.decomposition import decomposing
+from ssl_risk_rs import LogisticProbe, ParameterError, RidgeProbe, Run, _core, compare, decompose
+from ssl_risk_rs.decomposition import decompose_task, decomposing
+from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, Leaves, Tried, as_penalty, best_of, tune
 from ssl_risk_rs.probes.span_solver import LogisticFit
+from ssl_risk_rs.results import NotComparableError, Provenance
 
 FOLD = 400
 
@@ -30,6 +33,7 @@ class GivenFold:
         unfinished: dict[float, int] | None = None,
     ) -> None:
         self.errors, self.rows, self.groups = errors, rows, groups
+        self.labels = np.zeros(rows, np.uint32)
         self.unfinished = errors | (unfinished or {})
         self.judged: list[float] = []
         self.looked: dict[float, bool] = {}
@@ -223,3 +227,74 @@ def test_a_decomposition_says_which_fits_were_left(tmp_path):
     assert "1 that tuned was left as clearly worse" in str(told) and "left as clearly" not in str(found)
     missed = replace(found, fits=(replace(left, stop="max_passes"), *found.fits[1:]))
     assert not missed.converged and "1 missed their tolerance" in str(missed)
+
+
+def unequal(n_test=80):
+    """Four classes that overlap: 300, 120, 60 and 30 training rows."""
+    rng = np.random.default_rng(2)
+    centres = 0.6 * np.random.default_rng(9).normal(size=(4, 20))
+
+    def rows(counts):
+        y = np.repeat(np.arange(4), counts)
+        return (centres[y] + rng.normal(size=(len(y), 20))).astype(np.float32), y
+
+    return *rows([300, 120, 60, 30]), *rows([n_test, n_test // 2, n_test // 4, n_test // 4])
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+@pytest.mark.parametrize("folds", [None, 1])
+def test_the_penalty_is_tuned_on_the_mean_over_classes(probe, folds):
+    x, y, xt, yt = unequal()
+    task = make_task(x, y, xt, yt)
+    settings = Settings(probe=probe, tune_on="balanced", n_threads=1, tuning_folds=folds, midpoint=False)
+    found = decompose_task(task, settings=settings)
+    tuned = found.penalties["tuned"]
+    assert tuned.errors == () and len(tuned.losses) == len(tuned.grid) == len(tuned.rows)
+    # again: a probe of each penalty on all folds but one, judged on that one
+    judged = found.judgements
+    wrong = {alpha: [] for alpha in tuned.grid}
+    labels = []
+    make = RidgeProbe if probe == "ridge" else partial(LogisticProbe, tol=1e-7, max_passes=3000)
+    for fold in range(folds or 5):
+        own, held = (judged.fold >= 0) & (judged.fold != fold), judged.fold == fold
+        labels.append(y[held])
+        for alpha in tuned.grid:
+            fitted = make(alpha, scaling="standardize", n_threads=1).fit(x[own], y[own])
+            wrong[alpha].append(fitted.predict(x[held]) != y[held])
+    classes = np.concatenate(labels)
+    for alpha, loss in zip(tuned.grid, tuned.losses, strict=True):
+        every = np.concatenate(wrong[alpha])
+        if tuned.rows[tuned.grid.index(alpha)] == len(classes):
+            expected = np.mean([every[classes == c].mean() for c in range(4)])
+            assert loss == pytest.approx(expected, abs=0.012 if probe == "logistic" else 1e-12)
+    best = min(zip(tuned.losses, [-a for a in tuned.grid], strict=True))
+    assert tuned.value == -best[1] and tuned.cost == best[0]
+    assert "tuned on the class-balanced error" in str(found) and found.method.tuned_on == "balanced"
+
+
+def test_what_penalties_are_tuned_on_is_recorded_asked_again_and_compared(tmp_path):
+    data = unequal()
+    one = decompose(*data, probe="ridge", n_threads=1, name="one")
+    other = decompose(*data, probe="ridge", n_threads=1, name="other", tune_on="balanced")
+    assert one.method.tuned_on == "error" and one.penalties["tuned"].errors
+    with pytest.raises(NotComparableError, match="differ in error that penalties are tuned on"):
+        compare([one, other])
+    Run.of(other, provenance=Provenance()).save(tmp_path / "run")
+    back = Run.load(tmp_path / "run").main
+    assert back.method == other.method and back.penalties == other.penalties
+    assert settings_like(back).tune_on == "balanced"
+    shots = decompose(*data, probe="ridge", n_threads=1, tune_on="balanced", shots="10", draws=2)
+    assert shots.shots[0].estimates["agg_risk"].estimate > 0
+    with pytest.raises(ParameterError, match="--protocol paper fixes tune-on"):
+        Settings(protocol="paper", tune_on="balanced")
+
+
+def test_equal_classes_are_tuned_alike_on_either_error():
+    rng = np.random.default_rng(0)
+    y, yt = np.arange(400) % 4, np.arange(100) % 4
+    x, xt = (rng.normal(size=(len(v), 12)) + 0.7 * np.eye(4, 12)[v] for v in (y, yt))
+    one, other = (decompose(x, y, xt, yt, probe="ridge", n_threads=1, tune_on=on) for on in ("error", "balanced"))
+    assert one.estimates == other.estimates
+    a, b = one.penalties["tuned"], other.penalties["tuned"]
+    # what the subsets leave of equal classes differs by a row
+    assert b.losses == pytest.approx([e / n for e, n in zip(a.errors, a.rows, strict=True)], abs=0.01)

@@ -31,7 +31,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "overlap", "device", "metrics", "shots", "draws", "labels_for", "order",
+    "tune_on", "overlap", "device", "metrics", "shots", "draws", "labels_for", "order",
 )  # fmt: skip
 
 
@@ -215,6 +215,11 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
             "--metric", "metrics", default="error", show_default=True, metavar="error,balanced,top5,log_loss,ece",
             help="The components are given in these metrics too, from the same judged rows. The 0-1 error is always "
             "there, and the penalty is tuned on it.",
+        ),
+        click.option(
+            "--tune-on", type=click.Choice(["error", "balanced"]), default="error", show_default=True,
+            help="Penalties are tuned on the 0-1 error of held-out rows, or on its mean over classes, which small "
+            "classes decide as much as large ones.",
         ),
         click.option(
             "--order", type=click.Choice(["paper", "alternative", "both"]), default="paper", show_default=True,

@@ -21,6 +21,7 @@ def settings_like(result: Decomposition) -> Settings:
         confidence=method.confidence,
         random_counts=method.random_counts,
         order=method.order,
+        tune_on=method.tuned_on,
         shared_groups="warn",
         overlap="warn",
         n_threads=method.n_threads,

@@ -308,6 +308,7 @@ def _method(task: Task, settings: Settings) -> Method:
         view=task.view,
         metric=HEADLINE_OF[task.target_kind],
         order=settings.order,
+        tuned_on=settings.tune_on,
     )
 
 

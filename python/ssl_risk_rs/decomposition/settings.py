@@ -26,7 +26,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, parse_shots
 from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
 from ssl_risk_rs.results.quantities import Order
-from ssl_risk_rs.results.record import Probe, Protocol
+from ssl_risk_rs.results.record import Probe, Protocol, TuneOn
 
 __all__ = ["Probe", "Protocol", "Settings"]
 
@@ -75,6 +75,7 @@ class Settings:
     confidence : of the intervals
     metrics : the quantities are given in these as well as in the 0-1 error, which penalties are tuned on: "balanced",
         "top5", "log_loss", "ece", as a sequence or joined by commas
+    tune_on : the error that penalties are tuned on: "error", or "balanced", the mean over classes
     random_counts : class counts vary from sample to sample, which widens the intervals
     shared_groups : "refuse" or "warn" where a group has rows in train and test
     overlap : "refuse" or "warn" where test images are training images; None: refuse under `strict`
@@ -102,6 +103,7 @@ class Settings:
     max_passes: int | None = None
     confidence: float = 0.95
     metrics: str | tuple[str, ...] = ("error",)
+    tune_on: TuneOn = "error"
     random_counts: bool = False
     shared_groups: Literal["refuse", "warn"] | None = None
     overlap: Literal["refuse", "warn"] | None = None
@@ -135,6 +137,7 @@ class Settings:
         if self.scaling is not None:
             check_choice("scaling", self.scaling, get_args(Scaling))
         check_choice("order", self.order, get_args(Order))
+        check_choice("tune_on", self.tune_on, get_args(TuneOn))
         for name in ("shared_groups", "overlap"):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), ("refuse", "warn"))
@@ -186,6 +189,7 @@ class Settings:
             "floor": (self.floor != FLOOR, "they tune the penalty of R_AF"),
             "folds": (self.n_folds != N_FOLDS or self.tuning_folds is not None, "they tune on halves"),
             "midpoint": (bool(self.midpoint), "they have no floor"),
+            "tune-on": (self.tune_on != "error", "the authors tune on the 0-1 error"),
             "shots": (self.shots is not None, "their few-shot rows are among those that R_AS is judged on"),
         }
         for name, (given, reason) in fixed.items():

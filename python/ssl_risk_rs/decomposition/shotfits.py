@@ -113,7 +113,7 @@ def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged
     penalty: Penalty | None = None
     alpha = UNTUNED
     if paths:
-        curve = tune(paths, ALPHAS, STRONGEST)
+        curve = tune(paths, ALPHAS, STRONGEST, on=method.tuned_on)
         alpha = best_of(curve)
         penalty = as_penalty(curve, alpha)
     tuning = tuple(fitter.fits)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.cells import draw_cells, fold_and_subset, notes_on_cells, plan_cells
 from ssl_risk_rs.decomposition.fitting import Fitter, floor_fits
 from ssl_risk_rs.decomposition.outcomes import (
@@ -44,7 +45,10 @@ def strict(
         FoldPath(fitter, moments, train, cells, fold, folds, task.groups, hands_on=fold == 0)
         for fold in range(plan.folds_judged)
     ]
-    curve = tune(paths, FROM_THE_MIDDLE, early=True) if len(paths) == 1 else tune(paths)
+    on = method.tuned_on
+    curve = tune(paths, FROM_THE_MIDDLE, early=True, on=on) if len(paths) == 1 else tune(paths, on=on)
+    if on != "error":
+        notes.append(Note("tuned_on_balanced"))
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     start = paths[0].start(alpha)

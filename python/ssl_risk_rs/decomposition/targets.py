@@ -312,6 +312,7 @@ def refuse_for_targets(task: Task, settings: Settings) -> None:
         "--protocol paper": settings.protocol != "strict",
         "--shots": settings.shots is not None,
         "--order": settings.order != "paper",
+        "--tune-on": settings.tune_on != "error",
         "--metric": any(name.strip() != "error" for name in _listed(settings.metrics)),
     }
     for option, given in refused.items():

@@ -6,7 +6,7 @@ both were judged on, it errs more by more than three standard errors of the diff
     b − c > 3 √(b + c)        b rows that it alone predicts wrongly, c rows that the best alone predicts wrongly
 
 as in the race of ridge penalties. Where rows come in groups, b + c is Σ (b_g − c_g)² over the groups. Errors of those
-that stay are counted on all folds.
+that stay are counted on all folds. Where classes weigh alike, each row counts by what its class has of rows.
 
 Where one fold alone is judged, a penalty may leave before its fit has ended: once that seems to be within a hundredth
 of its minimum, if the difference is clearly more than half a point, which the error may yet move by (measured: 0.4).
@@ -23,7 +23,7 @@ import numpy as np
 from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
 from ssl_risk_rs.probes.span_solver import AnyMoments
-from ssl_risk_rs.results.record import Penalty
+from ssl_risk_rs.results.record import Penalty, TuneOn
 
 __all__ = [
     "ALPHAS",
@@ -54,10 +54,17 @@ UNFINISHED = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What a penalty cost: held-out rows predicted wrongly, of so many that it was judged on."""
+    """What a penalty cost: held-out rows predicted wrongly, of so many that it was judged on; the error by which it is
+    compared, None for their share."""
 
     errors: int
     rows: int
+    weighed: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """The error by which it is compared."""
+        return self.errors / self.rows if self.weighed is None else self.weighed
 
 
 #: whether a penalty is out by the held-out rows that an unfinished fit predicts wrongly, bool (m,)
@@ -68,9 +75,11 @@ class PenaltyPath(Protocol):
     """Probes along the penalties, each started from the nearest before it.
 
     groups : group of each held-out row, int (m,); None where rows are independent
+    labels : their classes, uint32 (m,)
     """
 
     groups: np.ndarray | None
+    labels: np.ndarray
 
     def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
         """Whether each held-out row is predicted wrongly at a penalty, bool (m,); where `leaves` says of an unfinished
@@ -105,6 +114,7 @@ class FoldPath:
         if fitter.method.probe == "ridge":  # strided: rows may be sorted by class
             self.held = np.ascontiguousarray(self.held[:: max(1, -(-len(self.held) // MAX_TUNING_ROWS))])
         self.groups = None if groups is None else groups[self.held]
+        self.labels = fitter.labels[self.held]
         self.design = fitter.design(moments, [f for f in range(n_folds) if f != fold])
         self.probes: dict[float, _core.LinearProbe] = {}
         # fits with the steps that they remember: at the weakest penalty so far, and where fewest rows are wrong
@@ -173,14 +183,16 @@ def tune(
     strongest: float = STRONGEST,
     *,
     early: bool = False,
+    on: TuneOn = "error",
 ) -> dict[float, Tried]:
     """Held-out errors by penalty: `alphas` in turn, but for those weaker than one that is out, then stronger ones as
     long as the strongest is the best, up to `strongest`.
 
     early : `alphas` but the first may leave before their fits have ended; for fits on one fold, of 1e-2 and weaker:
         those of stronger ones take few passes, and their errors move far in the last
+    on : "error", or "balanced": the mean over classes
     """
-    race = _Race(paths)
+    race = _Race(paths, on)
     for alpha in alphas:
         if not race.leaves_out(alpha):
             race.judge(alpha, early=early)
@@ -192,9 +204,14 @@ def tune(
 class _Race:
     """Penalties judged fold by fold, for as long as they are not clearly worse than the best that stayed."""
 
-    def __init__(self, paths: Sequence[PenaltyPath]) -> None:
+    def __init__(self, paths: Sequence[PenaltyPath], on: TuneOn) -> None:
         self.paths = paths
         self.judged: dict[float, np.ndarray] = {}
+        self.weights: np.ndarray | None = None  # of all held-out rows, 1 on average
+        if on == "balanced":
+            labels = np.concatenate([path.labels for path in paths])
+            counts = np.bincount(labels)
+            self.weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
 
     def judge(self, alpha: float, *, early: bool = False) -> None:
         """Fit and judge a penalty.
@@ -220,12 +237,13 @@ class _Race:
             return False
         curve = self.curve()
         best, weakest = self.judged[best_of(curve)], self.judged[min(curve)]
-        rates = [curve[a].errors / curve[a].rows for a in sorted(curve, reverse=True)]
+        rates = [curve[a].cost for a in sorted(curve, reverse=True)]
         return self._is_out(weakest, best) or _rose_twice(rates)
 
     def _is_out(self, wrong: np.ndarray, best: np.ndarray, by: float = 0.0) -> bool:
         n = min(len(wrong), len(best))
-        return _is_clearly_worse(wrong[:n], best[:n], self._groups(n), by)
+        weights = None if self.weights is None else self.weights[:n]
+        return _is_clearly_worse(wrong[:n], best[:n], self._groups(n), by, weights)
 
     def _groups(self, n: int) -> np.ndarray | None:
         """Groups of the first `n` held-out rows."""
@@ -234,12 +252,19 @@ class _Race:
 
     def curve(self) -> dict[float, Tried]:
         """What each penalty cost so far."""
-        return {alpha: Tried(int(wrong.sum()), len(wrong)) for alpha, wrong in self.judged.items()}
+        return {alpha: Tried(int(w.sum()), len(w), self._weighed(w)) for alpha, w in self.judged.items()}
+
+    def _weighed(self, wrong: np.ndarray) -> float | None:
+        return None if self.weights is None else float(self.weights[: len(wrong)] @ wrong) / len(wrong)
 
 
-def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None, by: float) -> bool:
+def _is_clearly_worse(
+    wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | None, by: float, weights: np.ndarray | None = None
+) -> bool:
     """Whether the error is higher than the best one, by `by` and three standard errors of the difference."""
     more = wrong.astype(np.int64) - best
+    if weights is not None:
+        more = weights * more
     if groups is not None:
         more = np.bincount(np.unique(groups, return_inverse=True)[1].ravel(), more)
     if len(wrong) < FIRST_LOOK or len(more) < FEWEST_GROUPS:
@@ -250,15 +275,18 @@ def _is_clearly_worse(wrong: np.ndarray, best: np.ndarray, groups: np.ndarray | 
 def as_penalty(curve: Mapping[float, Tried], absolute: float) -> Penalty:
     """The record of a tuned penalty."""
     grid, best = sorted(curve), best_of(curve)
-    errors, rows = (tuple(getattr(curve[alpha], name) for alpha in grid) for name in ("errors", "rows"))
-    return Penalty(best, absolute, tuple(grid), errors, grid[0] < best < grid[-1], rows=rows)
+    inside, rows = grid[0] < best < grid[-1], tuple(curve[alpha].rows for alpha in grid)
+    if curve[best].weighed is not None:
+        return Penalty(best, absolute, tuple(grid), inside=inside, losses=tuple(curve[a].cost for a in grid), rows=rows)
+    return Penalty(best, absolute, tuple(grid), tuple(curve[a].errors for a in grid), inside, rows=rows)
 
 
 def best_of(curve: Mapping[float, Tried]) -> float:
     """Penalty with the fewest errors of those that were judged on all rows, ties to the stronger."""
     all_rows = max(tried.rows for tried in curve.values())
     stayed = [alpha for alpha, tried in curve.items() if tried.rows == all_rows]
-    return min(stayed, key=lambda alpha: (curve[alpha].errors, -alpha))
+    # sums of weights of the same rows in another order differ by rounding
+    return min(stayed, key=lambda alpha: (round(curve[alpha].cost, 12), -alpha))
 
 
 def _rose_twice(errors: list[float]) -> bool:

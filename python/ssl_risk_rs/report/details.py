@@ -145,7 +145,8 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
     tuned = {name: p for name, p in result.penalties.items() if p.errors or p.losses}
     if not tuned:
         return Missing(f"{key}-tuning", title, "No penalty of this run was tuned.", decomposed_again(run))
-    what, as_shares = _cost_of(tuned)
+    what, as_shares = _cost_of(tuned, result)
+    column = "wrong rows" if any(p.errors for p in tuned.values()) else what.removesuffix(", %")
     costs = {name: _costs(p, as_shares) for name, p in tuned.items()}
     curves = [
         charts.Line(_penalty_label(name, tuned), p.grid, costs[name], marked=p.grid.index(p.value), colour=colour)
@@ -159,7 +160,7 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
     folds = f"{result.sizes.folds_judged} of {result.sizes.folds} folds"
     where = f"held-out rows of {folds}" if result.sizes.folds else "the rows that the protocol tunes on"
     said = "; ".join(
-        f"{name} chose α = {p.value:g} with {_shown(p)[p.grid.index(p.value)]} {'errors' if p.errors else 'of loss'}"
+        f"{name} chose α = {p.value:g} with {_shown(p)[p.grid.index(p.value)]} {'errors' if p.errors else 'of ' + column}"
         for name, p in tuned.items()
     )
     figure = Figure(
@@ -169,7 +170,6 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
         lambda width: charts.lines(curves, width, x_title="penalty α", y_title=what, percent_y=as_shares, height=220),
         ("penalty α", what),
     )
-    column = "mean loss" if what == "mean loss" else "wrong rows"
     table = Table(
         f"{column.capitalize()} at each penalty, on {where}",
         (Column("penalty", False), Column("α"), Column(column), Column("of rows"), Column("", False)),
@@ -182,16 +182,16 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
     return Section(f"{key}-tuning", title, (figure, table))
 
 
-def _cost_of(tuned: dict[str, Penalty]) -> tuple[str, bool]:
+def _cost_of(tuned: dict[str, Penalty], result: Decomposition) -> tuple[str, bool]:
     """What penalties are compared by, and whether it is a share of rows; runs of before did not record the rows."""
     if any(p.losses for p in tuned.values()):
-        return "mean loss", False
+        return ("mean loss", False) if result.method.tuned_on == "error" else ("class-balanced error, %", True)
     as_shares = all(p.rows for p in tuned.values())
     return ("error, %" if as_shares else "wrong rows"), as_shares
 
 
 def _costs(p: Penalty, as_shares: bool) -> tuple[float, ...]:
-    if as_shares:
+    if as_shares and p.errors:
         return tuple(wrong / n for wrong, n in zip(p.errors, p.rows, strict=True))
     return p.losses or tuple(map(float, p.errors))
 

@@ -79,9 +79,10 @@ def _paragraph(d: Decomposition) -> str:
         said.append(f"{sizes.subsets} held-out training {'subset' if sizes.subsets == 1 else 'subsets'} ({rows} rows).")
     tuned = d.penalties.get("tuned")
     if tuned is not None and sizes.folds:
+        by = "" if m.tuned_on == "error" else " by its class-balanced error"
         said.append(
-            f"One penalty, α = {tuned.value:g}, was tuned on {sizes.folds_judged} of {sizes.folds} folds, on rows that "
-            "nothing is judged on."
+            f"One penalty, α = {tuned.value:g}, was tuned{by} on {sizes.folds_judged} of {sizes.folds} folds, on rows "
+            "that nothing is judged on."
         )
     if "floor" in d.penalties:
         said.append(f"Training errors are taken at a floor of α = {d.penalties['floor'].value:g}.")

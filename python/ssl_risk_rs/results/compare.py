@@ -28,7 +28,7 @@ __all__ = [
 #: fields of `Method` that must be equal, and what each is called
 _METHOD = {
     "probe": "probe", "protocol": "protocol", "scaling": "scaling", "seed": "seed of the splits",
-    "random_counts": "random_counts",
+    "random_counts": "random_counts", "tuned_on": "error that penalties are tuned on",
 }  # fmt: skip
 
 

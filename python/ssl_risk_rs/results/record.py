@@ -7,10 +7,14 @@ from typing import Literal
 from ssl_risk_rs._limits import Scaling
 from ssl_risk_rs.results.quantities import Order
 
-__all__ = ["Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Sizes", "Stop"]
+__all__ = [
+    "Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Sizes", "Stop", "TuneOn",
+]  # fmt: skip
 
 Probe = Literal["logistic", "ridge"]
 Protocol = Literal["strict", "paper"]
+#: what a penalty is tuned on: the 0-1 error, or its mean over classes
+TuneOn = Literal["error", "balanced"]
 #: rule that ended a fit; "left": it only tuned, and was clearly worse than another before its end
 Stop = Literal["certified", "estimated", "error_estimated", "stalled", "max_passes", "left", "closed_form"]
 #: what errors are: the 0-1 error of classes, 1 − R² of numbers, 1 − AUROC of labels
@@ -33,6 +37,7 @@ class Method:
     error_tol : training error by which logistic fits at the floor may miss that of the minimum, by estimate; None where
         they end by `tol` alone
     view : number of the augmented view of the images that the features are of; None: of images as they are
+    tuned_on : the error that penalties are tuned on
     """
 
     probe: Probe
@@ -50,6 +55,7 @@ class Method:
     order: Order = "paper"
     error_tol: float | None = None
     view: int | None = None
+    tuned_on: TuneOn = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,8 @@ class Penalty:
     absolute : α on weights in scaled coordinates, as the solver took it
     grid : values tried, ascending; errors : what each cost, in rows
     inside : whether weaker and stronger ones were tried; None where it was not tuned
-    losses : mean losses instead of errors, where targets are numbers or labels
+    losses : instead of errors mean losses, where targets are numbers or labels, or class-balanced errors, where these
+        tuned it
     rows : how many held-out rows each value was judged on, fewer for those that left as clearly worse; empty where it
         was not recorded
     """

@@ -90,7 +90,6 @@ SLOW = frozenset(
         "tests/decomposition/test_decomposition.py::test_logistic_risks_are_those_of_scikit_learn",
         "tests/decomposition/test_fewshot.py::test_against_the_reference",
         "tests/decomposition/test_fewshot.py::test_intervals_by_group_against_the_reference",
-        "tests/decomposition/test_fewshot.py::test_rows_in_their_own_space_give_the_probe_of_all_features",
         "tests/decomposition/test_matched.py::test_a_rotation_leaves_no_gap_at_any_dimension",
         "tests/decomposition/test_paired.py::test_marks_follow_discordant_rows_and_training_errors",
         "tests/encoders/test_catalogue.py::test_the_architectures_have_the_widths_of_the_paper",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import run
-from ssl_risk_rs import ParameterError, compare, explain
+from ssl_risk_rs import FeatureBank, ParameterError, compare, explain
 from ssl_risk_rs.results import NotComparableError, Run
 from ssl_risk_rs.results.explain import NoGap
 from ssl_risk_rs.workflow import compare as workflow
@@ -325,6 +325,16 @@ def test_a_bank_that_took_the_place_of_a_run_s_features_is_not_taken_for_them(tm
     said = complaint("a", "b", "--match-dim", "3", "--probe", "ridge")
     assert "a is a run folder whose features were in" in said and "other features are there now (content_hash" in said
     assert explain("a", gap=True).no_gap is NoGap.BANK_GONE
+    # of another machine's name, or with other labels
+    run("store", "import", "a.npz", "bank_a", "--force")
+    before = FeatureBank.open("bank_a").content_hash
+    stem = next(Path("bank_a").glob("*.journal")).stem
+    for file in list(Path("bank_a").glob(f"{stem}.*")):
+        file.rename(file.with_name("zz9" + file.name[len(stem) :]))
+    assert FeatureBank.open("bank_a").content_hash == before
+    np.savez("other.npz", **{**arrays, "y_train": arrays["y_train"][::-1]})
+    run("store", "import", "other.npz", "bank_a", "--encoder", "a", "--force")
+    assert FeatureBank.open("bank_a").content_hash != before
     shutil.rmtree("bank_b")
     assert "bank_b, where there is no feature bank" in complaint("b", "bank_a", "--match-dim", "3", "--probe", "ridge")
 
@@ -351,7 +361,8 @@ def test_a_run_of_numbers_is_refused_before_anything_is_decomposed():
 @pytest.mark.usefixtures("runs_of_banks")
 def test_a_bank_in_the_home_folder_is_found_without_a_shell(monkeypatch):
     monkeypatch.setenv("HOME", str(Path.cwd()))
-    assert "~/bank_a" not in run("decompose", "~/bank_a", "--probe", "ridge").stderr
+    run("decompose", "~/bank_a", "--probe", "ridge", "--out", "r")
+    assert Run.load("r").provenance.banks["encoder"].path == str(Path("bank_a").absolute())
 
 
 def test_files_beside_a_run_that_left_rows_out_lack_them_as_well():

@@ -90,3 +90,19 @@ def test_a_class_of_few_rows_in_groups_still_widens_a_balanced_error():
     # five rows weigh as much as two hundred: p (1 − p) Σ w² at least
     assert balanced.se**2 >= p * (1 - p) * (1 / 200 + 1 / 195 + 1 / 5) / 9 * (1 - 1e-9)
     assert balanced.se > 3 * plain.se
+
+
+def test_a_training_error_of_0_on_the_test_rows_takes_their_number():
+    """R_UF is judged on the test rows: H of so many."""
+    (x, y), (xt, yt) = world(300, 70, 0.3), world(100, 70, 0.3, 1)
+    found = decompose(x, y, xt, yt, n_threads=2, order="both")
+    uf = found.estimates["risk_uf"]
+    assert uf.estimate == 0 and uf.se == pytest.approx(np.sqrt(found.floor.on_test / 100))
+
+
+def test_probe_generalization_beside_a_separating_probe_is_no_surer_in_a_comparison():
+    (x, y), (xt, yt) = world(300, 60, 0.3), world(300, 60, 0.3, 1)
+    found = decompose(x, y, xt, yt, n_threads=2, name="a")
+    other = decompose(x[:, :20].copy(), y, xt[:, :20].copy(), yt, n_threads=2, name="b")
+    d = compare([other, found]).difference("a", "probe_gen")
+    assert d.se >= found.estimates["risk_af"].se

@@ -113,5 +113,5 @@ def test_features_give_up_a_device_that_does_not_hold_both(monkeypatch):
     one, other, solvers = Features.of_arrays(x), Features.of_arrays(x), Solvers()
     first = solvers.open(one, "small")
     second = solvers.open(other, "small")
-    assert (first.solver.resident, second.solver.resident) == (False, True)
+    assert (first.resident, second.resident) == (False, True)
     assert solvers.open(other, "small") is second

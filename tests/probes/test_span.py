@@ -1,12 +1,14 @@
 """Fewer rows than features: fits in the span of the rows against fits on all features."""
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from ssl_risk_rs import LogisticProbe, ParameterError, decompose
-from ssl_risk_rs.probes import span
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.solver import Goal
@@ -185,6 +187,11 @@ def test_a_basis_is_orthonormal_spans_all_rows_and_diagonalizes_what_varies_with
     np.testing.assert_allclose(within - np.diag(np.diag(within)), 0, atol=1e-9 * size**2 * len(z))
 
 
+def by_features(self, rows, labels, n_classes, *, cells=None, precision="float64"):
+    """`SpanSolver.moments` of as many rows as features or more, whatever there are."""
+    return self.solver.moments(rows, labels, n_classes, cells=cells, precision="float64")
+
+
 @pytest.mark.parametrize("protocol", ["strict", "paper"])
 @pytest.mark.parametrize("probe", ["ridge", "logistic"])
 def test_a_decomposition_of_few_rows_is_that_of_products_of_features(probe, protocol, monkeypatch):
@@ -195,9 +202,6 @@ def test_a_decomposition_of_few_rows_is_that_of_products_of_features(probe, prot
     if probe == "logistic":
         options |= {"tol": 1e-7, "max_passes": 3000}
     found = decompose(x, y, xt, yt, **options)
-
-    def by_features(self, rows, labels, n_classes, *, cells=None, precision="float64"):
-        return self.solver.moments(rows, labels, n_classes, cells=cells, precision="float64")
 
     monkeypatch.setattr(SpanSolver, "moments", by_features)
     expected = decompose(x, y, xt, yt, **options)
@@ -216,9 +220,6 @@ def test_targets_of_few_rows_are_those_of_products_of_features(kind, monkeypatch
     options = {"probe": "ridge", "target_kind": kind, "n_threads": 2}
     found = decompose(x, numbers[0], xt, numbers[1], **options)
 
-    def by_features(self, rows, labels, n_classes, *, cells=None, precision="float64"):
-        return self.solver.moments(rows, labels, n_classes, cells=cells, precision="float64")
-
     monkeypatch.setattr(SpanSolver, "moments", by_features)
     expected = decompose(x, numbers[0], xt, numbers[1], **options)
     for name, estimate in expected.estimates.items():
@@ -232,17 +233,37 @@ def test_more_features_than_their_products_would_fit_in_memory_are_decomposed():
         assert found.estimate("risk_us") < 0.1
 
 
-def test_products_of_rows_take_as_many_threads_as_were_asked_for(monkeypatch):
+def test_products_of_rows_take_as_many_threads_as_were_asked_for():
+    """Of a fresh process: scipy has a BLAS of its own, which is loaded late, and rows that coincide take it."""
+    script = """
+import numpy as np
+from ssl_risk_rs import decompose
+from ssl_risk_rs.probes import span
+from threadpoolctl import threadpool_info
+seen, real = [], span.span_of
+def noted(z, labels):
+    found = real(z, labels)
+    seen.extend((pool["filepath"], pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas")
+    return found
+span.span_of = noted
+x = np.tile(np.random.default_rng(0).normal(size=(40, 90)), (2, 1)).astype(np.float32)
+y = np.arange(80) % 4
+decompose(x, y, x[:40], y[:40], n_threads=1, n_subsets=1)
+assert {n for _, n in seen} == {1} and len({path for path, _ in seen}) > 1, set(seen)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_threads_at_once_leave_the_limits_as_they_were():
     from threadpoolctl import threadpool_info
 
-    seen: list[int] = []
-    real = span.span_of
+    def limits():
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    def noted(z, labels):
-        seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
-        return real(z, labels)
-
-    monkeypatch.setattr(span, "span_of", noted)
     x, y = world()
     LogisticProbe(n_threads=1).fit(x, y)
-    assert seen and set(seen) == {1}
+    before = limits()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: LogisticProbe(n_threads=1).fit(x, y), range(40)))
+    assert limits() == before

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -418,7 +419,7 @@ def test_encoders_that_err_alike_are_named_together(three):
     for runs, names_ in (((one, twin), "wide and twin"), ((one, twin, third), "wide, twin and third")):
         page = page_of(*runs, comparisons=(compare(list(runs)),))
         said = " ".join(sentences_of(sections(page)["all-ridge"]))
-        assert said.startswith(f"{names_} err least, each on") and "do not exclude" not in said
+        assert said.startswith(f"{names_} err least, each on") and "exclude" not in said
 
 
 def test_files_of_features_of_the_same_rows_are_one_data_set(three):
@@ -472,6 +473,11 @@ def test_epochs_are_those_of_the_index_beside_the_runs(three, tmp_path):
     curve = gather([tmp_path]).curve
     assert [(entry.epoch, entry.run.provenance.encoder) for entry in curve.entries] == [(8.0, "narrow"), (9.0, "wide")]
     assert [step.encoders for step in curve.steps] == [("narrow", "wide")]
+    other = tmp_path / "other_recipe"
+    three[2].save(other / "ep0")
+    (other / "index.json").write_text(json.dumps({"ep0": lines["ep0"]}))
+    assert gather([other, tmp_path / "ep1"]).curve is None  # two curves are none
+    shutil.rmtree(other)
     three[2].save(tmp_path / "other")  # whose epoch nobody knows
     assert gather([tmp_path]).curve is None
     (tmp_path / "index.json").write_text("[1]")

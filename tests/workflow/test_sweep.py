@@ -86,6 +86,13 @@ def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     assert records(out)[name]["run"] != kept[name]
 
 
+def test_a_size_is_for_every_encoder_but_grids_of_pixels():
+    asked = Encoding(img_size=32)
+    assert asked.for_encoder("pixels:8?channels=1").img_size is None
+    for name in ("pixels_net.py:make", "swav", "ckpt:pixels.pth@resnet18"):
+        assert asked.for_encoder(name) is asked
+
+
 def test_the_table_has_the_image_size_that_was_used_and_the_epoch_that_a_file_records(tmp_path):
     torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
     torch.save({"epoch": 7, "state_dict": timm.create_model("test_vit").state_dict()}, tmp_path / "mine.pth")

@@ -220,15 +220,14 @@ class FeatureBank:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the journals, which hold a hash of every block of rows, hexadecimal.
+        """SHA-256, hexadecimal, of the hashes of samples and blocks of rows, in whatever parts these lie.
 
-        Banks with other features have another, and so has a bank to which rows were added.
+        Banks with other features or labels have another, and so have those with the same rows in other blocks.
         """
-        found = hashlib.sha256()
-        for journal in sorted(self.path.glob("*.journal")):
-            found.update(f"{journal.name}\n".encode())
-            found.update(journal.read_bytes())
-        return found.hexdigest()
+        lines = {line for journal in self.path.glob("*.journal") for line in journal.read_text("ascii").splitlines()}
+        # rows, where they lie in their part, then hashes: docs/bank-format.md
+        blocks = sorted(" ".join([fields[0], *fields[2:]]) for line in lines if (fields := line.split()))
+        return hashlib.sha256("\n".join([str(self._document.samples_sha256), *blocks]).encode()).hexdigest()
 
     def writer(self, part: str | None = None) -> _core.BankWriter:
         """A writer, to be closed or used in a `with` statement, in this process.

@@ -9,7 +9,7 @@ import numpy as np
 from ssl_risk_rs._inference import below as probability_below
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.intervals import crowded_risks, faultless_variance, separated_risks
+from ssl_risk_rs.decomposition.intervals import crowded_risks, faultless_variance, separated_risks, unshown_variance
 from ssl_risk_rs.decomposition.scores import RowScores, guard
 from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
 from ssl_risk_rs.results.estimate import Grade
@@ -29,7 +29,8 @@ class ScoredResult:
     ----------
     result : of which; judged, rows : its outcomes and row scores
     factors : of each training error, how far it may be too optimistic; crowded : those whose intervals are too short
-    by_chance : variance of each risk that is 0 in this sample, though not in every one
+    by_chance : variance of each risk that is 0 in this sample, though not in every one; beside : what a training error
+        varies by beyond its rows, where it stands beside an error on other rows
     probes : scores of its fold probes
     """
 
@@ -38,6 +39,7 @@ class ScoredResult:
     rows: RowScores
     factors: dict[str, float]
     by_chance: np.ndarray
+    beside: np.ndarray
     crowded: frozenset[str]
     probes: ProbeScores
     _terms: dict[tuple[str, bool], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
@@ -76,6 +78,7 @@ class ScoredResult:
             rows,
             factors,
             by_chance,
+            unshown_variance(rows, np.array([factors[name] for name in rows.names]), by_chance),
             frozenset(crowded_risks(method, result.sizes)),
             ProbeScores(judged, metric),
         )
@@ -162,8 +165,11 @@ class Contrast:
         own = self.own * moved**2
         discordant = self.discordant(quantity)
         variance = sum(by_set.values()) + own + self._unshown(quantity, by_set)
-        if in_sample and discordant:
-            variance += sum(float(e.weights(quantity, scaled=False) ** 2 @ e.by_chance) for e in self.encoders)
+        if discordant:
+            beyond = [e.by_chance if in_sample else e.beside for e in self.encoders]
+            variance += sum(
+                float(e.weights(quantity, scaled=False) ** 2 @ v) for e, v in zip(self.encoders, beyond, strict=True)
+            )
         df = math.inf
         if rows.grouped or own > 0:
             df = satterthwaite([*((v, degrees[s]) for s, v in by_set.items()), (own, self.own_df)])

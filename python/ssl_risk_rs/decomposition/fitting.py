@@ -15,7 +15,7 @@ from ssl_risk_rs.probes.span_solver import AnyDesign, AnyMoments, LogisticFit, S
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.record import FitRecord, Method
 
-__all__ = ["Fitted", "Fitter", "Start", "floor_fits"]
+__all__ = ["Fitted", "Fitter", "Start", "floor_fits", "penalty_unit"]
 
 #: rows on which a training error that is only printed is judged, where the fit did not count it
 MAX_PRINTED_ROWS = 100_000
@@ -99,7 +99,7 @@ class Fitter:
         by_error : only the training error is wanted of it
         leaves : whether no more is wanted of it, asked once when it is within a hundredth of its minimum by estimate
         """
-        taken = self._taken(alpha if absolute else alpha * _unit(design), design)
+        taken = self._taken(alpha if absolute else alpha * penalty_unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}"))
         if self.method.probe == "ridge":
             began = time.perf_counter()
@@ -112,6 +112,8 @@ class Fitter:
             self.method.error_tol if by_error else None,
         )
         detail = f"{role}, α = {alpha:g}"
+
+        began = time.perf_counter()
 
         def solve(goal: Goal, start: Start | None, before: float) -> LogisticFit:
             return self.solver.fit_logistic(
@@ -147,14 +149,14 @@ class Fitter:
                 reduced_passes=sum(leg.fit.reduced_passes for leg in legs),
                 gap=None if left else fit.gap,
                 objective=fit.objective,
-                seconds=sum(leg.fit.seconds for leg in legs),
+                seconds=time.perf_counter() - began,
             )
         )
         return Fitted(found.probe, found, taken, fit.train_error)
 
     def try_ridge(self, role: str, design: AnyDesign, rows: np.ndarray, alpha: float, held: np.ndarray) -> Trial:
         """Whether a ridge probe of `rows` predicts each of the rows `held` wrongly, as `Solver.try_ridge`."""
-        taken = self._taken(alpha * _unit(design), design)
+        taken = self._taken(alpha * penalty_unit(design), design)
         self.report(Event("fit", detail=f"{role}, α = {alpha:g}, judged on {len(held):,} rows"))
         began = time.perf_counter()
         tried = self.solver.try_ridge(design, taken, held, self.labels)
@@ -163,7 +165,7 @@ class Fitter:
 
     def ridge_probe(self, design: AnyDesign, alpha: float) -> "_core.LinearProbe":
         """The probe of a penalty that was tried, and is on record already."""
-        return self.solver.solve_ridge(design, [self._taken(alpha * _unit(design), design)])[0]
+        return self.solver.solve_ridge(design, [self._taken(alpha * penalty_unit(design), design)])[0]
 
     def _keep_ridge(self, role: str, taken: float, n: int, began: float) -> None:
         seconds = time.perf_counter() - began
@@ -191,7 +193,7 @@ class Fitter:
         return self.errors(fitted.probe, sample) / len(sample)
 
 
-def _unit(design: AnyDesign) -> float:
+def penalty_unit(design: AnyDesign) -> float:
     """Mean variance of the scaled features; 1 where all are constant, so that any penalty will do."""
     unit = design.mean_variance
     return unit if np.isfinite(unit) and unit > 0 else 1.0

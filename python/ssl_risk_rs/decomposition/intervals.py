@@ -42,6 +42,7 @@ __all__ = [
     "quantify",
     "quantify_by",
     "separated_risks",
+    "unshown_variance",
 ]
 
 #: draws for the probability of the bottleneck
@@ -91,10 +92,7 @@ def quantify(
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
     by_chance = faultless_variance(rows, separated if optimistic else names)
-    # beside errors on other rows, the factor of a training error shows where it is large
-    own_rows = np.diag(np.sum(list(rows.covariance.values()), axis=0))
-    large = np.isfinite(factors) & (factors > MUCH_TOO_OPTIMISTIC)
-    far_off = np.where(large, factors - 1, 0.0) * own_rows
+    beside = unshown_variance(rows, factors, by_chance)
     moved = np.array([name in PROBE_RISKS for name in names], float)
     notes = list(rows.notes)
     if math.isnan(own_variance):
@@ -110,7 +108,7 @@ def quantify(
             unshown = float(weights**2 @ by_chance)
             weights = weights * np.sqrt(np.where(np.isfinite(factors), factors, 1.0))
         elif math.isfinite(metric.high):
-            unshown = float(weights**2 @ (by_chance + far_off))
+            unshown = float(weights**2 @ beside)
         # scores that are all equal give a variance of -1e-21
         by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
         own = added * float(weights @ moved) ** 2  # nothing where the probe is common to both sides
@@ -167,10 +165,21 @@ def separated_risks(sizes: Sizes) -> tuple[str, ...]:
 
 def faultless_variance(rows: RowScores, separated: Collection[str]) -> np.ndarray:
     """Variance of each training error of a logistic probe that is 0, though not one of those that always are: H/n."""
-    n = rows.groups_train or as_many(rows.train_weight)
-    return np.array(
-        [0.0 if name in separated else unseen_error(rows.judged, name, rows.metric) / n for name in rows.names]
-    )
+    equal = rows.equal_rows()
+    n = {of: rows.n_groups(of) or equal[of] for of in ("train", "test")}
+    return np.array([
+        0.0 if name in separated or name not in IN_SAMPLE
+        else unseen_error(rows.judged, name, rows.metric) / n[QUANTITIES[name].rows]
+        for name in rows.names
+    ])  # fmt: skip
+
+
+def unshown_variance(rows: RowScores, factors: np.ndarray, by_chance: np.ndarray) -> np.ndarray:
+    """What training errors vary by beyond their rows, where they stand beside errors on other rows: the factor shows
+    where it is large."""
+    own_rows = np.diag(np.sum(list(rows.covariance.values()), axis=0))
+    large = np.isfinite(factors) & (factors > MUCH_TOO_OPTIMISTIC)
+    return np.asarray(by_chance + np.where(large, factors - 1, 0.0) * own_rows)
 
 
 def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:

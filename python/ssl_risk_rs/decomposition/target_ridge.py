@@ -14,9 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition.fitting import penalty_unit
 from ssl_risk_rs.errors import NumericalError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.probes.span import SpanMoments
+from ssl_risk_rs.probes.span import SpanDesign, SpanMoments
 from ssl_risk_rs.probes.span_solver import AnyDesign, SpanSolver
 from ssl_risk_rs.results.record import Method
 
@@ -67,14 +68,18 @@ class _InSpan:
 
     def __init__(self, moments: SpanMoments, targets: np.ndarray, method: Method) -> None:
         self._moments, self._targets, self._method = moments, targets, method
+        self._designs: dict[tuple[int, ...], SpanDesign] = {}
 
-    def design(self, cells: Sequence[int]) -> AnyDesign:
-        """See `TargetSums`."""
-        return self._moments.design(cells, scaling=self._method.scaling)
+    def design(self, cells: Sequence[int]) -> SpanDesign:
+        """See `TargetSums`; with its eigenvalues, which further penalties take."""
+        key = tuple(cells)
+        if key not in self._designs:
+            self._designs[key] = self._moments.design(cells, scaling=self._method.scaling)
+        return self._designs[key]
 
     def fit(self, cells: Sequence[int], alphas: Sequence[float]) -> list[TargetProbe]:
         """See `TargetSums`."""
-        design = self._moments.design(cells, scaling=self._method.scaling)
+        design = self.design(cells)
         y, scaled = self._targets[design.rows], design.scaled
         taken = _taken(design, alphas)
         return [
@@ -135,8 +140,7 @@ def row_blocks(features: Features, rows: np.ndarray) -> Iterator[tuple[np.ndarra
 
 def _taken(design: AnyDesign, alphas: Sequence[float]) -> list[float]:
     """Penalties as they are used, from units of the mean variance."""
-    unit = design.mean_variance if design.mean_variance > 0 else 1.0
-    return [max(alpha * unit, design.alpha_floor) for alpha in alphas]
+    return [max(alpha * penalty_unit(design), design.alpha_floor) for alpha in alphas]
 
 
 def _solve(covariance: np.ndarray, alpha: float, cross: np.ndarray) -> np.ndarray:

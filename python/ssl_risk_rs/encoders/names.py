@@ -32,6 +32,14 @@ class EncoderName:
     options: dict[str, object] = field(default_factory=dict)
 
 
+def is_pixels(text: str) -> bool:
+    """Whether a name is that of a grid of pixels; False for what is no name."""
+    try:
+        return parse_name(text).kind == "pixels"
+    except EncoderError:
+        return False
+
+
 def parse_name(text: str) -> EncoderName:
     """Take a name apart; nothing is opened.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from ssl_risk_rs._limits import check_choice
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.datasets.views import check_view
+from ssl_risk_rs.encoders.names import is_pixels
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction.forward import Amp
 
@@ -90,9 +91,9 @@ class Encoding:
         """The same for an encoder that chooses its own feature, as twins and controls do."""
         return replace(self, layers=None, pool=None)
 
-    def among_others(self, encoder: str) -> "Encoding":
+    def for_encoder(self, encoder: str) -> "Encoding":
         """The same for one of several encoders: a grid of pixels is of its own size, whatever the others see."""
-        return replace(self, img_size=None) if encoder.startswith("pixels") else self
+        return replace(self, img_size=None) if is_pixels(encoder) else self
 
     def images(self, data: str, group: str | None = None) -> "ImageDataset":
         """The images that are encoded, see `create_dataset`; `group` is the column whose groups are kept whole."""

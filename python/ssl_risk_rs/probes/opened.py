@@ -11,6 +11,7 @@ import numpy as np
 
 from ssl_risk_rs.probes.devices import Device
 from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.span import SpanMoments
 from ssl_risk_rs.probes.span_solver import AnyMoments, SpanSolver
 
 __all__ = ["Solvers"]
@@ -49,9 +50,9 @@ class Solvers:
         key = (id(features.source), device, n_threads)
         if key not in self._open:
             solver = SpanSolver(features, device, n_threads=n_threads)
-            if self._open and not solver.solver.resident:
+            if self._open and not solver.resident:
                 for _, other in self._open.values():
-                    other.solver.release()
+                    other.release()
                 self._open.clear()
                 del solver
                 solver = SpanSolver(features, device, n_threads=n_threads)
@@ -71,7 +72,8 @@ class Solvers:
         if found is None:
             moments = solver.moments(rows, labels, n_classes, cells=cells)
             n_cells = 1 if cells is None else int(own_cells.max(initial=0)) + 1
-            found = _Sums(features, moments, 8 * n_cells * features.n_features**2)
+            n_bytes = 0 if isinstance(moments, SpanMoments) else 8 * n_cells * features.n_features**2
+            found = _Sums(features, moments, n_bytes)
         self._sums[key] = found
         while sum(sums.n_bytes for sums in self._sums.values()) > KEPT_BYTES:
             del self._sums[next(iter(self._sums))]  # the one that was asked for longest ago

@@ -5,8 +5,9 @@ there: objective, certificate and predictions are those of the features. With Z 
 mean, all that a fit asks for is Z Zᵀ. Where rows are at least as many as features there is nothing to gain.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -180,10 +181,7 @@ class SpanDesign:
 
     def _blas(self) -> AbstractContextManager[object]:
         """Products in here take as many threads as were asked for."""
-        if self.n_threads is None:
-            return nullcontext()
-        limits: AbstractContextManager[object] = _libraries().limit(limits=self.n_threads, user_api="blas")
-        return limits
+        return nullcontext() if self.n_threads is None else _LIMITS.held(self.n_threads)
 
     def _z(self) -> Float64[np.ndarray, "n d"]:
         """Scaled features of the rows less their mean."""
@@ -193,8 +191,36 @@ class SpanDesign:
         return z
 
 
+class _Limits:
+    """A limit on the threads of BLAS, which is one for the whole process: it holds from the first who asks for one
+    until the last has left, so that what was before comes back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    @contextmanager
+    def held(self, n_threads: int) -> Iterator[None]:
+        """`n_threads`, unless somebody is inside with another number."""
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = _libraries().limit(limits=n_threads, user_api="blas")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._before.restore_original_limits()
+
+
+_LIMITS = _Limits()
+
+
 @cache
 def _libraries() -> "ThreadpoolController":
+    import scipy.linalg  # noqa: F401  # it has a BLAS of its own, which must be there to be limited
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

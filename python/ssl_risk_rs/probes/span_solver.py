@@ -51,6 +51,15 @@ class SpanSolver:
         self.features, self.device, self.n_threads = features, device, n_threads
         self.solver = open_solver(features, device, n_threads=n_threads)
 
+    @property
+    def resident(self) -> bool:
+        """See `Solver`."""
+        return self.solver.resident
+
+    def release(self) -> None:
+        """See `Solver`."""
+        self.solver.release()
+
     def moments(
         self,
         rows: np.ndarray,

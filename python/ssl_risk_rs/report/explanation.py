@@ -203,7 +203,7 @@ def _control_not_excluded(found: Explanation) -> list[str]:
 
 def _given_for_nothing(found: Explanation) -> str:
     """What a control has."""
-    return "the pixels" if (found.provenance.control or "").startswith("pixels") else "what random weights give"
+    return "the pixels" if (found.provenance.control or "").startswith("pixels:") else "what random weights give"
 
 
 def _untrained(found: Explanation) -> list[str]:

@@ -137,8 +137,7 @@ def same_rows(run: Run) -> str:
     """The features of a run, the bank where it is known, and how their rows were taken, as a command takes them."""
     bank, provenance = run.provenance.banks.get("encoder"), run.provenance
     words = ["FEATURES" if bank is None else shlex.quote(bank.path)]
-    told = {note.code for note in (*provenance.notes, *run.main.notes)}
-    if bank is None and "unlabelled_dropped" in told:
+    if bank is None and run.left_rows_out:
         words.append("--drop-unlabelled")
     for option, value in (("--group", provenance.group), ("--target", provenance.target)):
         if value is not None:

@@ -234,9 +234,9 @@ def _least(called: Sequence[str], own: Sequence[Decomposition], found: Compariso
 def _excluded(found: Comparison, best: Sequence[str]) -> str:
     """How sure it is that these err least."""
     at = f" At {100 * found.confidence:g} %, the data"
+    if len(best) == len(found.encoders):
+        return ""
     if len(found.encoders) == 2:
-        if len(best) > 1:
-            return ""
         d = found.difference(found.encoders[1], "agg_risk")
         sure = d.low > 0 if best[0] == found.baseline else d.high < 0
         return f"{at} {'exclude' if sure else 'do not exclude'} that the other errs as little."

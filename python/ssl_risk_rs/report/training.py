@@ -19,7 +19,7 @@ def training(curve: Curve | None, probe: str) -> Section | Missing:
     title = "Along training"
     if curve is None:
         return Missing(
-            "training", title, "Not every run is of a checkpoint whose epoch is known.",
+            "training", title, "The runs are not those of one curve whose epochs are known.",
             "ssl-risk-rs run -m 'ckpt:FOLDER/*.pth@ARCHITECTURE' -d DATA --out CURVE",
         )  # fmt: skip
     own = [entry.run.of_probe(probe) for entry in curve.entries]

@@ -10,7 +10,7 @@ __all__ = ["BankFacts", "Host", "Provenance"]
 
 @dataclass(frozen=True, slots=True)
 class BankFacts:
-    """A feature bank that was used, as its header tells.
+    """A feature bank that was used, as its header tells, and a hash of its content.
 
     img_size : side of the images that the network saw, in pixels
     content_hash : of its features, `FeatureBank.content_hash`

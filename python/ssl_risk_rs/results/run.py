@@ -220,6 +220,11 @@ class Run:
         """The decomposition that is told first: of the logistic probe, where there is one."""
         return self.of_probe("logistic") if "logistic" in self.probes else self.decompositions[0]
 
+    @property
+    def left_rows_out(self) -> bool:
+        """Whether rows without label were left out."""
+        return "unlabelled_dropped" in {note.code for note in (*self.provenance.notes, *self.main.notes)}
+
     def frame(self) -> "pl.DataFrame":
         """One row for each quantity; what results.parquet holds and `--format json` prints."""
         return tidy(self.decompositions, self.provenance, "" if self.path is None else self.path.name)

@@ -70,7 +70,7 @@ def compare_targets(
     runs = dict(loaded)
     _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, group, reading)
     asked = _alike(list(loaded.values()), probes, settings or {}, group)
-    if any(_left_rows_out(run) for run in loaded.values()):
+    if any(run.left_rows_out for run in loaded.values()):
         reading = replace(reading, drop_unlabelled=True)
     made = []
     for target in targets:
@@ -232,11 +232,6 @@ def parse_numbers(text: str, what: str) -> list[int]:
             raise ParameterError(f"{text!r} goes down: write {last}..{first}")
         numbers = sorted({low, high, *(2**i for i in range(high.bit_length()) if low <= 2**i <= high)})
     return numbers
-
-
-def _left_rows_out(run: Run) -> bool:
-    """Whether a run left rows without label out."""
-    return "unlabelled_dropped" in {note.code for note in (*run.provenance.notes, *run.main.notes)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Others:
 
     def encoding_of_control(self, asked: Encoding) -> Encoding:
         """How the control sees them."""
-        return asked.of_default_feature().among_others(self.control or "")
+        return asked.of_default_feature().for_encoder(self.control or "")
 
 
 def choose_others(

@@ -76,9 +76,13 @@ def _compared(runs: Sequence[Run]) -> tuple[tuple[Comparison, ...], str]:
 
 
 def _along_training(folders: Sequence[Path], runs: Sequence[Run], say: Callable[[str], None]) -> Curve | None:
-    """The runs in the order of training; None unless the index beside every one knows the epoch of its checkpoint."""
+    """The runs in the order of training; None unless one index beside all of them knows the epochs of checkpoints."""
     kept = [kept_of(folder) for folder in folders]
-    if len(runs) < 2 or any(line is None or line.epoch is None for line in kept):
+    if (
+        len(runs) < 2
+        or len({folder.parent.resolve() for folder in folders}) > 1
+        or any(line is None or line.epoch is None for line in kept)
+    ):
         return None
     entries = [
         Entry(name, line.model, run, epoch=line.epoch, epoch_from=line.epoch_from)

@@ -266,7 +266,7 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     question = asked.question
     ensure = _one_at_a_time(FeatureStore(asked.store), say)
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
-    encoding = question.encoding.among_others(pair.encoder)
+    encoding = question.encoding.for_encoder(pair.encoder)
     every = replace(encoding, layers=layers)
     check = checker(question)
     banks = ensure(

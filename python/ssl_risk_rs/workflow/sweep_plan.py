@@ -105,7 +105,7 @@ def plan_sweep(
     notes += [
         f"{encoder} pools images of any size to its grid; --img-size is that of the others."
         for encoder in encoders
-        if asked.encoding.among_others(encoder) != asked.encoding
+        if asked.encoding.for_encoder(encoder) != asked.encoding
     ]
     sets: dict[str, ImageDataset] = {}
     for uri in data:
@@ -125,7 +125,7 @@ def plan_sweep(
 def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSettings) -> Job:
     pairs = []
     for layer in asked.layers or (None,):
-        encoding = asked.encoding.among_others(encoder)
+        encoding = asked.encoding.for_encoder(encoder)
         request = request_of(encoder, dataset, layer, encoding, fingerprint=fingerprint)
         if request is not None:  # a new release of a library makes other banks, not other questions
             del request["versions"]

@@ -22,7 +22,6 @@ _SAME = (
     "view",
     "dtype",
     "n_features",
-    "content_hash",
 )
 _KIND_OF = {headline: kind for kind, headline in HEADLINE_OF.items()}
 
@@ -66,7 +65,8 @@ def task_of_run(run: Run, name: str) -> Task:
         )
     bank = FeatureBank.open(facts.path)
     now = bank_facts(bank)
-    for field in _SAME:
+    # an encoder's features are told by its weights and data; of others only their content tells
+    for field in (*_SAME, *(("content_hash",) if facts.weights_hash is None else ())):
         was, is_now = getattr(facts, field), getattr(now, field)
         if was is not None and was != is_now:
             raise DataError(

@@ -157,7 +157,7 @@ def read_source(
         group = group or found.whole
         is_test, note = _cut(path, labels, ids or numbers, columns, group, seed, test_fraction)
         notes.append(note)
-        if not encoded.n_dropped:
+        if not encoded.n_dropped:  # as `decompose` counts the arrays of a cut
             numbers = _numbered(is_test)
         _check_cut(path, labels, is_test, encoded.class_names, group, seed)
         notes += check_test_classes(labels[~is_test], labels[is_test], encoded.class_names, f"{path}, test rows")

@@ -9,8 +9,8 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_flag", "check_positive", "check_text",
-    "check_threads", "check_whole", "whole_number",
+    "TIGHTEST_TOLERANCE", "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_flag", "check_positive",
+    "check_text", "check_threads", "check_tolerance", "check_whole", "whole_number",
 ]  # fmt: skip
 
 #: of each feature, from the training rows
@@ -32,8 +32,9 @@ MOST_PARTS: Final = 127
 MOST_ROWS: Final = 2**53
 #: digits of a number that int64 holds whatever they are
 _DIGITS: Final = 18
-#: a relative tolerance of 1 asks for nothing
+#: a relative tolerance of 1 asks for nothing; of an objective float32 resolves 6e-8
 TOLERANCE_BELOW: Final = 1
+TIGHTEST_TOLERANCE: Final = 1e-7
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> None:
@@ -81,6 +82,15 @@ def check_positive(name: str, value: object, below: float) -> None:
     if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < below):
         wanted = "be positive and finite" if below == inf else f"lie between 0 and {below:g}"
         raise ParameterError(f"{name} must {wanted}, got {value!r}")
+
+
+def check_tolerance(value: object) -> None:
+    """Raise ParameterError unless a value is a relative suboptimality that a logistic fit can reach."""
+    if isinstance(value, bool) or not (isinstance(value, Real) and TIGHTEST_TOLERANCE <= value < TOLERANCE_BELOW):
+        raise ParameterError(
+            f"tol must be at least {TIGHTEST_TOLERANCE:g}, which is what float32 can tell, and below "
+            f"{TOLERANCE_BELOW}, got {value!r}"
+        )
 
 
 def check_confidence(value: object) -> None:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
+from sklearn.linear_model import LogisticRegression
 from ssl_risk_rs import _core
 
 Floats = NDArray[np.float64]
@@ -242,3 +243,23 @@ def test_directions_of_nearly_the_same_rows_move_no_probe(scaling: Literal["none
     # of half of the rows it is another path; what does not suit these rows is left alone
     assert fits[1].objective != fits[0].objective
     assert fits[2].objective == fits[0].objective and fits[3].objective == fits[0].objective
+
+
+@pytest.mark.parametrize("alpha", [1.0, 100.0, 1e4])
+def test_under_a_strong_penalty_a_tolerance_is_a_share_of_what_the_weights_gain(alpha: float) -> None:
+    """F stays near ln k there, so that a share of it leaves room for most of the weights: nine of ten rows were
+    predicted otherwise than by the minimum."""
+    k, d, n, tol = 10, 64, 600, 1e-3
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(k, d)) * 0.6
+    y, y_test = (np.arange(n) % k).astype(np.uint32), rng.integers(0, k, 3000)
+    x, x_test = (np.float32(centres[of] + rng.normal(size=(len(of), d))) for of in (y, y_test))
+    fit = fit_of(x, y, design_of(x, y, "standardize"), alpha, tol=tol)
+    z, w, b = solver_point(x, fit.probe)
+    at, best = value(z, y, w, b, alpha), minimum(z, y, alpha, w, b)
+    assert fit.converged and at - best <= max(tol * (np.log(k) - best), 2.0**-24 * best)
+    mean, deviation = x.mean(0), x.std(0)
+    exact = LogisticRegression(C=1 / (n * alpha), tol=1e-12, max_iter=10_000).fit((x - mean) / deviation, y)
+    theirs = exact.predict((x_test - mean) / deviation)
+    ours = _core.judge(x_test, np.arange(3000, dtype=np.uint32), y_test.astype(np.uint32), [fit.probe])[0][0]
+    assert np.mean(ours != theirs) < 3e-3

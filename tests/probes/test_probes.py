@@ -499,8 +499,8 @@ def test_the_certificate_says_something_where_fits_end(alpha):
 def test_the_limit_on_passes_warns_and_says_so():
     x, y = mixture(spread=0.3)
     with pytest.warns(ConvergenceWarning, match="raise max_passes"):
-        probe = LogisticProbe(1e-4, tol=1e-9, max_passes=2, n_threads=1).fit(x, y)
-    assert not probe.converged_ and probe.stop_ == "max_passes" and probe.gap_ > 1e-9
+        probe = LogisticProbe(1e-4, tol=1e-7, max_passes=2, n_threads=1).fit(x, y)
+    assert not probe.converged_ and probe.stop_ == "max_passes" and probe.gap_ > 1e-7
 
 
 # --- every one -------------------------------------------------------------------------------------------------
@@ -777,10 +777,10 @@ def test_an_interrupt_ends_a_fit_soon():
 import numpy as np
 from ssl_risk_rs.probes.estimators import LogisticProbe
 x = np.random.default_rng(0).standard_normal((60_000, 256), dtype=np.float32)
-y = np.random.default_rng(1).integers(0, 200, len(x))
+y = np.random.default_rng(1).integers(0, 2000, len(x))
 print("fitting", flush=True)
 try:
-    LogisticProbe(1e-6, tol=1e-12, max_passes=100_000, n_threads=1).fit(x, y)
+    LogisticProbe(1e-6, tol=1e-7, max_passes=100_000, n_threads=1).fit(x, y)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
@@ -861,9 +861,9 @@ def test_a_fit_that_fails_leaves_no_probe(probe):
     assert set(probe.fit(x, np.array(["a", "b", "c"])[y]).predict(x)) <= {"a", "b", "c"}
 
 
-@pytest.mark.parametrize("tol", ["x", None, 0, float("nan")])
-def test_a_tolerance_that_is_none_is_refused(tol):
-    with pytest.raises(ParameterError, match="tol must be positive and finite"):
+@pytest.mark.parametrize("tol", ["x", None, True, 0, 1, 1e-8, float("nan")])
+def test_a_tolerance_that_no_fit_can_reach_is_refused(tol):
+    with pytest.raises(ParameterError, match="tol must be at least 1e-07, .* and below 1, got"):
         LogisticProbe(tol=tol).fit(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
 
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from ssl_risk_rs._limits import MOST_CONFIDENCE, MOST_SEED, MOST_SUBSETS, MOST_THREADS, TOLERANCE_BELOW
+from ssl_risk_rs._limits import (
+    MOST_CONFIDENCE,
+    MOST_SEED,
+    MOST_SUBSETS,
+    MOST_THREADS,
+    TIGHTEST_TOLERANCE,
+    TOLERANCE_BELOW,
+)
 from ssl_risk_rs.cli._printing import say
 
 if TYPE_CHECKING:
@@ -71,7 +78,7 @@ THREADS = click.IntRange(1, MOST_THREADS)
 SEED = click.IntRange(0, MOST_SEED)
 SPLITS = click.IntRange(1, MOST_SUBSETS)
 CONFIDENCE = FiniteRange(0, MOST_CONFIDENCE, min_open=True)
-TOLERANCE = FiniteRange(0, TOLERANCE_BELOW, min_open=True, max_open=True)
+TOLERANCE = FiniteRange(TIGHTEST_TOLERANCE, TOLERANCE_BELOW, max_open=True)
 
 
 class AutoInt(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.2

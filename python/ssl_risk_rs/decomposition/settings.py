@@ -14,12 +14,12 @@ from ssl_risk_rs._limits import (
     MOST_SEED,
     MOST_SUBSETS,
     MOST_THREADS,
-    TOLERANCE_BELOW,
     Scaling,
     check_choice,
     check_confidence,
     check_flag,
     check_positive,
+    check_tolerance,
     check_whole,
 )
 from ssl_risk_rs.errors import ParameterError
@@ -70,8 +70,8 @@ class Settings:
     floor : penalty of R_AF and R_ΦF, in units of the mean variance of the scaled features: an infimum over all
         probes has no minimizer to tune for
     midpoint : also fit the complements at the floor, for the midpoint of R_AF and of the error on held-out rows
-    tol : relative suboptimality of logistic fits, of those at the floor too; max_passes : of each over the rows, None
-        for 300, or 3,000 where a pass takes milliseconds at most
+    tol : relative suboptimality of logistic fits, as `LogisticProbe`'s, of those at the floor too
+    max_passes : of each over the rows, None for 300, or 3,000 where a pass takes milliseconds at most
     confidence : of the intervals
     metrics : the quantities are given in these as well as in the 0-1 error, which penalties are tuned on: "balanced",
         "top5", "log_loss", "ece", as a sequence or joined by commas
@@ -153,7 +153,7 @@ class Settings:
         check_confidence(self.confidence)
         check_positive("floor", self.floor, math.inf)
         if self.tol is not None:
-            check_positive("tol", self.tol, TOLERANCE_BELOW)
+            check_tolerance(self.tol)
         refuse_probabilities(self.probe, parse_metrics(self.metrics))
         self._validate_shots()
         if self.protocol == "paper":

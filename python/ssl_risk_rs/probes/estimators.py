@@ -27,6 +27,7 @@ from ssl_risk_rs._limits import (
     check_choice,
     check_positive,
     check_threads,
+    check_tolerance,
     check_whole,
 )
 from ssl_risk_rs._tensors import of_tensor
@@ -447,8 +448,9 @@ class LogisticProbe(_Probe):
     scaling : {"none", "standardize", "minmax"}, default "none"
         Scaling of each feature from the training rows, folded into the weights. α acts on scaled weights.
     tol : float, default 1e-4
-        Relative suboptimality (F − min F)/F to reach: predictions of a 1e-3 fit differ visibly from the
-        optimum's on a few thousand rows, those of a 1e-4 fit hardly.
+        Relative suboptimality to reach, 1e-7 or more: F − min F as a share of F, or of what F is below its value
+        without weights where that is less, down to 6e-8 of F, which is what float32 can tell. Predictions of a 1e-3 fit
+        differ visibly from the optimum's on a few thousand rows, those of a 1e-4 fit hardly.
     max_passes : int, default 300
         Passes over the rows at most, several times what tuned penalties take.
     device : str, default "cpu"
@@ -481,9 +483,8 @@ class LogisticProbe(_Probe):
     -----
     Fewer rows than features are fitted in the space that they span, to which the probe belongs in any case.
 
-    `gap_` and `tol` are shares of F. A penalty so strong that F stays near ln k, its value without weights, leaves them
-    little to tell: at α = 100 on standardized features of ten classes a fit to 1e-4 predicts a fifth of the rows
-    otherwise than one to 1e-9. Lower `tol` there.
+    A penalty so strong that F stays near its value without weights leaves a share of F little to tell; that is why `tol`
+    is a share of the difference there.
 
     Examples
     --------
@@ -528,7 +529,8 @@ class LogisticProbe(_Probe):
         As `RidgeProbe.fit`; ParameterError for a setting out of range; NumericalError where F is not finite at the
         start.
         """
-        alpha, tol = _positive(self.alpha, "alpha"), _positive(self.tol, "tol")
+        alpha = _positive(self.alpha, "alpha")
+        check_tolerance(self.tol)
         check_whole("max_passes", self.max_passes, 1, MOST_PASSES)
         features, rows, labels = self._prepare(X, y)
         solver = SpanSolver(Rows.of_arrays(features), self._place(features), n_threads=self.n_threads)
@@ -536,7 +538,7 @@ class LogisticProbe(_Probe):
         precision: Precision = "auto" if self.scaling == "standardize" else "bfloat16"
         moments = solver.moments(rows, labels, len(self.classes_), precision=precision)
         design = solver.design(moments, None, self.scaling)
-        found = solver.fit_logistic(rows, labels, design, alpha, Goal(tol, int(self.max_passes)))
+        found = solver.fit_logistic(rows, labels, design, alpha, Goal(float(self.tol), int(self.max_passes)))
         self._keep(found.probe)
         fit = found.fit
         self.objective_, self.gap_, self.stop_ = fit.objective, fit.gap, fit.stop

@@ -50,6 +50,11 @@ impl Design {
         mean_variance((0..d).map(|j| self.covariance[j * d + j]), &self.affine.scale)
     }
 
+    /// Entropy of the class shares in nats: the loss of the best intercept without weights.
+    pub fn prior_entropy(&self) -> f64 {
+        -self.priors.iter().map(|&share| if share > 0.0 { share * share.ln() } else { 0.0 }).sum::<f64>()
+    }
+
     /// Deviation of each feature, and 3 % of what is common on top: one is rounded by what its variance is rounded by, and one
     /// of zero is no unit. Positive.
     pub fn deviations(&self) -> impl Iterator<Item = f64> {

@@ -5,7 +5,7 @@ use super::intercept::newton_step;
 use super::rounding::{ROUNDED_TOL, Rounding, small_residual};
 use super::settings::LogisticSettings;
 use super::space::{Collect, EvaluationIn, Space};
-use super::stop::{Gain, History, Stop, is_far, is_near, without_decrease};
+use super::stop::{Gain, History, Stop, is_far, is_near, tolerance, without_decrease};
 use crate::error::{Error, Result};
 use crate::moments::Design;
 
@@ -87,7 +87,8 @@ impl<S: Space> Solver<'_, S> {
     /// Let the next rounded passes round residuals below the size that suits where F is `objective`, about `gap` above its
     /// minimum.
     pub fn round_at(&mut self, objective: f64, gap: f64) {
-        self.small = small_residual(self.design, self.settings.tol, objective, gap);
+        let tolerance = tolerance(self.settings.tol, objective, self.design.prior_entropy());
+        self.small = small_residual(self.design, tolerance, objective, gap);
     }
 
     /// Go down from `point` until a rule says stop, which only an exact pass may, but for a draft: when those that round have done
@@ -113,7 +114,9 @@ impl<S: Space> Solver<'_, S> {
         let mut restarts = 0;
         loop {
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
-            let tolerance = tol * at.objective;
+            let exact_tolerance = tolerance(self.settings.tol, at.objective, self.design.prior_entropy());
+            let tolerance =
+                if self.reduced { exact_tolerance.max(ROUNDED_TOL * at.objective) } else { exact_tolerance };
             let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
             let mut direction = space.direction(&memory, &at.gradient, &metric)?;
             let slope = space.dot(&direction, &at.gradient)?;

@@ -29,9 +29,10 @@ const LARGEST_FAR: f64 = 1.0 / 32.0;
 /// Size at F = ln k from which rounding residuals alone pays, where factors are not rounded: below, most of them stay.
 const PAYS: f32 = 1.0 / 512.0;
 
-/// Size below which residuals may be rounded where F is `objective` and was about `gap` above its minimum before the step.
-pub(super) fn small_residual(design: &Design, tol: f64, objective: f64, gap: f64) -> f32 {
-    let near = size(design, tol.max(ROUNDED_TOL) * objective).min(LARGEST);
+/// Size below which residuals may be rounded where F is `objective`, a fit may end `tolerance` above its minimum, and was
+/// about `gap` above it before the step.
+pub(super) fn small_residual(design: &Design, tolerance: f64, objective: f64, gap: f64) -> f32 {
+    let near = size(design, tolerance.max(ROUNDED_TOL * objective)).min(LARGEST);
     let far = size(design, FAR_SHARE * gap).min(LARGEST_FAR);
     near.max(far) as f32
 }
@@ -48,7 +49,8 @@ fn size(design: &Design, worth: f64) -> f64 {
 
 /// Whether rounding residuals alone pays.
 pub(super) fn pays(design: &Design, tol: f64) -> bool {
-    small_residual(design, tol, (design.classes.len() as f64).ln(), 0.0) >= PAYS
+    let objective = (design.classes.len() as f64).ln();
+    small_residual(design, tol * objective, objective, 0.0) >= PAYS
 }
 
 #[cfg(test)]
@@ -58,7 +60,9 @@ mod tests {
     #[test]
     fn sizes_grow_with_tolerance_and_rows_and_stay_in_bounds() {
         let (few, many) = (Design::plain(1_000, 64, 50), Design::plain(100_000, 64, 50));
-        let at = |design: &Design, tol: f64, objective: f64| small_residual(design, tol, objective, 0.0);
+        let at = |design: &Design, tol: f64, objective: f64| {
+            small_residual(design, tol * objective, objective, 0.0)
+        };
         assert!(at(&few, 1e-3, 1.0) < at(&few, 1e-2, 1.0));
         assert!(at(&few, 1e-3, 1.0) < at(&many, 1e-3, 1.0));
         // 0.4 (1e-3 · 1 · 1000 / 3200)^(2/3)

@@ -9,8 +9,8 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "MOST_CONFIDENCE", "MOST_PARTS", "MOST_PASSES", "MOST_ROWS", "MOST_SEED", "MOST_SUBSETS", "MOST_THREADS",
-    "TIGHTEST_TOLERANCE", "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_flag", "check_positive",
-    "check_text", "check_threads", "check_tolerance", "check_whole", "whole_number",
+    "TIGHTEST_TOLERANCE", "TOLERANCE_BELOW", "Scaling", "check_choice", "check_confidence", "check_flag",
+    "check_positive", "check_text", "check_threads", "check_tolerance", "check_whole", "whole_number",
 ]  # fmt: skip
 
 #: of each feature, from the training rows

@@ -21,7 +21,7 @@ from ssl_risk_rs.workflow.doctor_model import examine_encoder
 from test_families import swav
 from torch import Tensor, nn
 
-CHECKS = ("eval mode", "determinism", "batch order", "batch size", "transform", "golden vectors")
+CHECKS = ("eval mode", "finite features", "determinism", "batch order", "batch size", "transform", "golden vectors")
 SPEC = EncoderSpec("planted", "planted", "random", ("output",), img_size=32, resize=32)
 
 
@@ -66,6 +66,13 @@ class FirstOfBatch(nn.Module):
         return x - 0.1 * x[:1]
 
 
+class RootOfDifference(nn.Module):
+    """NaN for images darker than others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, (x.sum(1, keepdim=True) - 1).sqrt()], 1)
+
+
 @pytest.mark.parametrize(
     ("module", "faults"),
     [
@@ -74,6 +81,7 @@ class FirstOfBatch(nn.Module):
         (AlwaysDropout, {"determinism", "batch order", "batch size"}),
         (Centred, {"batch size"}),
         (FirstOfBatch, {"batch order", "batch size"}),
+        (RootOfDifference, {"finite features"}),
     ],
 )
 def test_a_planted_fault_is_found_and_no_other(module: Callable[[], nn.Module], faults: set[str]):

@@ -863,7 +863,7 @@ def test_a_fit_that_fails_leaves_no_probe(probe):
 
 @pytest.mark.parametrize("tol", ["x", None, True, 0, 1, 1e-8, float("nan")])
 def test_a_tolerance_that_no_fit_can_reach_is_refused(tol):
-    with pytest.raises(ParameterError, match="tol must be at least 1e-07, .* and below 1, got"):
+    with pytest.raises(ParameterError, match=r"tol must be at least 1e-07, .* and below 1, got"):
         LogisticProbe(tol=tol).fit(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
 
 

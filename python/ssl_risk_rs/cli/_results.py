@@ -291,8 +291,9 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
             "--seed", type=opt.SEED, help="Splits are drawn by sample id and this seed. The default is 0."
         ),
         click.option("--tol", type=opt.TOLERANCE,
-                     help="Logistic fits end at this relative suboptimality, 1e-7 or more: a share of the loss, or of what the weights lower it by where that is less. The default is 1e-6 for small data, else "
-                     "3e-4, and 1e-3 for fits that only tune."),
+                     help="Logistic fits end at this relative suboptimality, 1e-7 or more: a share of the loss, or of "
+                     "what the weights lower it by where that is less. The default is 1e-6 for small data, else 3e-4, "
+                     "and 1e-3 for fits that only tune."),
         click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores."),
         click.option(
             "--device", default="auto", show_default=True,

@@ -22,7 +22,7 @@ PAGE = 80
 @click.option("--test-features", metavar="PATH", help="The test rows, if they are in a file of their own.")
 @click.option(
     "--false-share", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
-    help="This share of test rows is listed by chance where nothing is wrong.  [default: 0.001]",
+    help="About this share of test rows, or less, is listed by chance where nothing is wrong.  [default: 0.001]",
 )  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(-1, 1), help="Pairs above this cosine are listed, instead.")
 @click.option(
@@ -97,7 +97,18 @@ def _document(found: "Audit") -> dict[str, object]:
     matches = found.matches
     facts = {
         name: getattr(matches, name)
-        for name in ("threshold", "false_share", "expected", "n_queries", "n_base", "zero_rows", "null_rows", "seed")
+        for name in (
+            "threshold",
+            "false_share",
+            "expected",
+            "low",
+            "high",
+            "n_queries",
+            "n_base",
+            "zero_rows",
+            "null_rows",
+            "seed",
+        )
     }
     document: dict[str, object] = to_json({**facts, "pairs": found.pairs, "changes": found.changes})
     return document
@@ -125,12 +136,12 @@ def _heading(found: "Audit") -> Iterator[str]:
         rule = f"the threshold {matches.threshold:.6g} was given"
     else:
         rule = (
-            f"the threshold is {matches.threshold:.6g}: at most a share {matches.false_share:g} of training rows is "
-            "more similar to another one"
+            f"the threshold is {matches.threshold:.6g}: at most a share {matches.false_share:g} of training rows is as "
+            "similar to another one"
         )
     yield f"  {rule} (nearest neighbours of {matches.null_rows:,} training rows, leave-one-out)"
-    if matches.threshold >= 1 and matches.false_share * (matches.null_rows + 1) < 1:
-        least = 1 / (matches.null_rows + 1)
+    if matches.threshold >= 1 and matches.false_share * (matches.null_rows + 1) < 2:
+        least = 2 / (matches.null_rows + 1)  # the two most similar ones are each other's nearest
         yield (
             f"  only exact copies can be listed: {matches.null_rows:,} training rows do not show what a share "
             f"{matches.false_share:g} of them exceeds. Give --false-share {math.ceil(1000 * least) / 1000:g} or more, "
@@ -139,7 +150,7 @@ def _heading(found: "Audit") -> Iterator[str]:
     n = len(found.pairs)
     yield (
         f"  {n:,} test row{' is' if n == 1 else 's are'} listed ({100 * n / matches.n_queries:.2f} %); "
-        f"{matches.expected:.1f} would be by chance"
+        f"by chance it would be {matches.expected:.1f}, in 95 of 100 draws {matches.low:,} to {matches.high:,}"
         + (f"; pairs of different classes: {found.other_class:,}" if n else "")
     )
     if matches.zero_rows:

@@ -33,6 +33,7 @@ class Behaviour:
     repeated : between two passes of the same batch
     order : between a batch and the same images in reverse
     size : between a batch of eight and images one by one; infinite where one image alone makes the module fail
+    not_finite : images, from 0, that have a feature that is NaN or infinite
     features : float32 (8, d) by name; pixels : hash of what the network saw
     """
 
@@ -41,6 +42,7 @@ class Behaviour:
     repeated: float
     order: float
     size: float
+    not_finite: tuple[int, ...]
     features: dict[str, np.ndarray]
     pixels: str
 
@@ -88,6 +90,7 @@ def examine_module(encoder: "Encoder") -> Behaviour:
         repeated=_apart(first, second),
         order=_apart(first, {name: value.flip(0) for name, value in backward.items()}),
         size=_apart(first, one_by_one) if single else float("inf"),
+        not_finite=_not_finite(first),
         features={name: value.numpy() for name, value in first.items()},
         pixels=hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest(),
     )
@@ -121,6 +124,11 @@ def _run(encoder: "Encoder", images: Tensor) -> dict[str, Tensor]:
         shape = " × ".join(map(str, images.shape))
         raise EncoderError(f"{encoder.spec.name} fails on the golden images, {shape}: {error}") from error
     return {name: value.float().clone() for name, value in out.items()}
+
+
+def _not_finite(features: dict[str, Tensor]) -> tuple[int, ...]:
+    finite = torch.stack([value.flatten(1).isfinite().all(1) for value in features.values()]).all(0)
+    return tuple(torch.nonzero(~finite).flatten().tolist())
 
 
 def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:

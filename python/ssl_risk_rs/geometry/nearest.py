@@ -1,9 +1,11 @@
 """Near-duplicates between two sets of rows: for each query its most similar base row, and how similar is too similar.
 
 The rule. If queries and base rows are drawn alike and none is a copy, a query is as similar to its nearest base row as
-a base row is to its nearest other one. So the threshold is a quantile of the latter, leave-one-out, and a share
-`false_share` of queries lies above it by chance. Copies inside the base raise the threshold: the rule then finds fewer
-pairs, not more.
+a base row is to its nearest other one. So the threshold is a quantile of the latter, leave-one-out, and about a share
+`false_share` of queries lies above it by chance. The most similar base rows are each other's nearest and come in pairs:
+one more row would be in such a pair too, and its partner is no longer in it where it is left out. So values at the
+threshold count as above it, which leaves pairs whole. Copies inside the base raise the threshold: the rule then finds
+fewer pairs, not more.
 """
 
 import math
@@ -36,8 +38,8 @@ class Matches:
     queries, base : uint32 (p,), row numbers, most similar pairs first
     similarity : cosine of each pair; p_value : share of base rows that are as similar to another base row
     threshold : pairs above it (and those equal in every feature) are listed
-    false_share : of queries that lie above it by chance; NaN where the threshold was given by hand
-    expected : queries that are listed by chance
+    false_share : of queries that may lie above it by chance; NaN where the threshold was given by hand
+    expected : queries that are listed by chance; low, high : of them in 95 of 100 draws of base rows and queries
     n_queries, n_base : rows that were compared; zero_rows : queries without a direction, which match nothing
     null_rows : base rows behind the threshold; seed : that drew them
     null : float64, ascending, their similarities to their nearest other base row
@@ -51,6 +53,8 @@ class Matches:
     threshold: float
     false_share: float
     expected: float
+    low: int
+    high: int
     n_queries: int
     n_base: int
     zero_rows: int
@@ -118,6 +122,7 @@ def find_matches(
     else:
         false_share = math.nan
     known = ~np.isnan(nearest)
+    expected, low, high = _by_chance(null, threshold, int(known.sum()))
     chosen = np.flatnonzero(known & ((nearest > threshold) | (nearest == 1.0)))
     chosen = chosen[np.argsort(-nearest[chosen], kind="stable")]
     as_similar = len(null) - np.searchsorted(null, nearest[chosen], side="left")
@@ -128,7 +133,9 @@ def find_matches(
         p_value=(1 + as_similar) / (1 + len(null)),
         threshold=threshold,
         false_share=false_share,
-        expected=_expected(null, threshold, int(known.sum())),
+        expected=expected,
+        low=low,
+        high=high,
         n_queries=len(sample.rows),
         n_base=n,
         zero_rows=int((~known).sum()),
@@ -140,13 +147,29 @@ def find_matches(
 
 
 def _threshold(null: np.ndarray, false_share: float) -> float:
-    """Largest value of the distribution that at most a share of another draw from it is expected to exceed; 1, which
-    only copies reach, where there are too few rows to tell."""
-    allowed = math.floor(false_share * (len(null) + 1)) - 1  # rows of the distribution above the threshold
-    return 1.0 if allowed < 0 else float(null[len(null) - 1 - allowed])
+    """Smallest value of the distribution that at most a share of it reaches; 1, which only copies reach, where there
+    are too few rows to tell."""
+    values, first = np.unique(null, return_index=True)
+    reached = len(null) - first <= false_share * (len(null) + 1)
+    return float(values[reached.argmax()]) if reached.any() else 1.0
 
 
-def _expected(null: np.ndarray, threshold: float, n_queries: int) -> float:
-    """Queries that are listed if they are drawn as the base rows are: as one more draw from the distribution."""
-    above = int(((null > threshold) | (null == 1.0)).sum())
-    return n_queries * (above + (threshold < 1)) / (len(null) + 1)
+def _by_chance(null: np.ndarray, threshold: float, n_queries: int) -> tuple[float, int, int]:
+    """Queries that are listed if they are drawn as the base rows are, and their range in 95 of 100 draws.
+
+    They are binomial with a share that the distribution knows by those of its values that reach the threshold: Beta,
+    with rows that are each other's nearest counted once.
+    """
+    import scipy.stats
+
+    at = null[(null >= threshold) if threshold < 1 else (null == 1.0)]
+    by_hand = threshold < 1 and threshold not in at  # as one more draw from the distribution
+    count = len(at) + by_hand
+    if count in (0, len(null) + 1) or n_queries == 0:
+        whole = n_queries if count else 0
+        return float(whole), whole, whole
+    copies = int((at == 1.0).sum())
+    known = len(np.unique(at[at < 1])) + copies / 2 + by_hand
+    share = count / (len(null) + 1)
+    listed = scipy.stats.betabinom(n_queries, known, known * (1 - share) / share)
+    return n_queries * share, int(listed.ppf(0.025)), int(listed.ppf(0.975))

@@ -483,8 +483,8 @@ class LogisticProbe(_Probe):
     -----
     Fewer rows than features are fitted in the space that they span, to which the probe belongs in any case.
 
-    A penalty so strong that F stays near its value without weights leaves a share of F little to tell; that is why `tol`
-    is a share of the difference there.
+    Under a penalty so strong that F stays near its value without weights, most of what the weights gain is within a
+    small share of F; that is why `tol` is a share of the gain there.
 
     Examples
     --------

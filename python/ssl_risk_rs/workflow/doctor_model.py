@@ -83,8 +83,9 @@ def examine_encoder(encoder: "Encoder") -> Iterator[Finding]:
     from ssl_risk_rs.encoders.examine import examine_module, examine_transform
 
     found = examine_module(encoder)
-    seen = [_eval_mode(found)]
-    yield seen[0]
+    seen = [_eval_mode(found), _finite(found)]
+    yield from seen
+    compared = not found.not_finite
     for check, difference, limit, between, do in (
         ("determinism", found.repeated, REPEATED, "two passes of the same eight images",
          "Dropout or noise is on: turn it off in the module's forward pass."),
@@ -93,7 +94,7 @@ def examine_encoder(encoder: "Encoder") -> Iterator[Finding]:
         ("batch size", found.size, BATCH, "a batch of eight and the images one by one",
          "A feature depends on the batch: look for BatchNorm in training mode, or a mean over images."),
     ):  # fmt: skip
-        seen.append(_alike(check, difference, limit, between, do))
+        seen.append(_alike(check, difference, limit, between, do) if compared else _not_compared(check))
         yield seen[-1]
     yield _transform(encoder, examine_transform(encoder))
     yield _golden(encoder, found, sound=all(finding.status != "fault" for finding in seen))
@@ -116,6 +117,22 @@ def _eval_mode(found: "Behaviour") -> Finding:
         "Let the module's train(False) reach all of its parts; BatchNorm must use its stored statistics.",
         values, (*found.training, *found.changed),
     )  # fmt: skip
+
+
+def _finite(found: "Behaviour") -> Finding:
+    if not found.not_finite:
+        return Finding("finite features", "ok", "The features of eight images are finite.")
+    images = ", ".join(str(image + 1) for image in found.not_finite)
+    return Finding(
+        "finite features", "fault",
+        f"Features of {len(found.not_finite)} of eight images are NaN or infinite (number {images}).",
+        "Look for a division by zero, or a logarithm or root of what can be negative, in the forward pass, and for NaN "
+        "in the weights.", {"not_finite": len(found.not_finite)},
+    )  # fmt: skip
+
+
+def _not_compared(check: str) -> Finding:
+    return Finding(check, "note", "It was not measured: features are NaN or infinite.", "Mend that first.")
 
 
 def _alike(check: str, difference: float, limit: float, between: str, do: str) -> Finding:

@@ -86,7 +86,9 @@ def check_positive(name: str, value: object, below: float) -> None:
 
 def check_tolerance(value: object) -> None:
     """Raise ParameterError unless a value is a relative suboptimality that a logistic fit can reach."""
-    if isinstance(value, bool) or not (isinstance(value, Real) and TIGHTEST_TOLERANCE <= value < TOLERANCE_BELOW):
+    if isinstance(value, bool) or not (
+        isinstance(value, Real) and TIGHTEST_TOLERANCE <= float(value) < TOLERANCE_BELOW
+    ):
         raise ParameterError(
             f"tol must be at least {TIGHTEST_TOLERANCE:g}, which is what float32 can tell, and below "
             f"{TOLERANCE_BELOW}, got {value!r}"

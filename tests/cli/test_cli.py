@@ -700,7 +700,7 @@ def test_an_import_that_fails_leaves_no_bank():
 
 
 def test_fits_without_a_certificate_fail_only_if_asked():
-    common = ("decompose", save(), "--tol", "1e-12")
+    common = ("decompose", save(), "--tol", "1e-7")
     result = run(*common, "--out", "a", "--strict-convergence", code=1)
     assert "have no proof of their tolerance (--strict-convergence)" in result.stderr and Path("a/run.json").exists()
     run(*common, "--out", "b")

@@ -543,6 +543,27 @@ def test_the_table_counts_few_shot_fits_and_says_which_missed(small):
     assert f"✗ 2 of {count} few-shot fits missed their tolerance" in str(Run.of(missed))
 
 
+def test_the_table_says_where_the_draws_penalties_lie(small):
+    first = small.shots[0]
+    grid = (0.1, 1.0, 10.0)
+    penalties = [
+        replace(first.penalties[0], value=v, grid=grid, errors=(1, 1, 1), rows=(), inside=v == 1.0) for v in grid
+    ]
+
+    def said(*penalties):
+        return " ".join(str(Run.of(replace(small, shots=(replace(first, penalties=penalties),)))).split())
+
+    weak, inside, strong = penalties
+    assert "✓ the tuned penalties of 2 of 2 draws are inside their grids ✓ the tuned penalty of all rows" in said(
+        inside, inside
+    )
+    assert (
+        "✓ the tuned penalties of 1 of 4 draws are inside their grids, 2 at the strong end, beyond which predictions stay "
+        "the same, 1 at the weak end"
+    ) in said(inside, strong, strong, weak)
+    assert "✗ the tuned penalties of 0 of 2 draws are inside their grids, 2 at the weak end" in said(weak, weak)
+
+
 def test_the_same_draws_are_one_point_of_the_curve():
     result = decompose(*world("plain"), probe="ridge", shots="3,2.5%,9", draws=5, n_threads=1)
     three, share, _ = sorted(result.shots, key=lambda shot: (shot.labels, shot.size.name != "3"))

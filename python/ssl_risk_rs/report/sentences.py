@@ -81,11 +81,12 @@ def targets(result: Decomposition) -> str:
 
 def checks(result: Decomposition) -> list[Check]:
     """Checks of the fits and of the penalties."""
-    found = [_fits(result), *_few_shot_fits(result)]
+    found = [_fits(result), *_few_shot_fits(result), *_few_shot_penalties(result)]
     tuned = [p for p in result.penalties.values() if p.inside is not None]
     inside = sum(bool(p.inside) for p in tuned)
     if len(tuned) == 1:
-        found.append(Check(inside == 1, f"the tuned penalty is {'inside' if inside else 'at the end of'} its grid"))
+        of = " of all rows" if result.shots else ""
+        found.append(Check(inside == 1, f"the tuned penalty{of} is {'inside' if inside else 'at the end of'} its grid"))
     elif tuned:
         found.append(Check(inside == len(tuned), f"{inside} of {len(tuned)} tuned penalties are inside their grid"))
     return found
@@ -126,6 +127,21 @@ def _few_shot_fits(result: Decomposition) -> list[Check]:
     if missed:
         return [Check(False, f"{missed} of {count:,} few-shot fits missed their tolerance")]
     return [Check(True, f"{count:,} few-shot fits reached their tolerance")]
+
+
+def _few_shot_penalties(result: Decomposition) -> list[Check]:
+    """Where the draws' penalties lie; the strong end of the grid is no fault, since stronger ones predict the same."""
+    tuned = [p for shot in result.shots for p in shot.penalties if p.inside is not None]
+    if not tuned:
+        return []
+    weak = sum(p.value == min(p.grid) for p in tuned)
+    strong = sum(p.value == max(p.grid) for p in tuned)
+    parts = [f"the tuned penalties of {len(tuned) - weak - strong} of {len(tuned)} draws are inside their grids"]
+    if strong:
+        parts.append(f"{strong} at the strong end, beyond which predictions stay the same")
+    if weak:
+        parts.append(f"{weak} at the weak end")
+    return [Check(2 * weak <= len(tuned), ", ".join(parts))]
 
 
 def place(run: Run, below: str = "") -> str:

@@ -124,8 +124,26 @@ def quantify(
             crowded=in_sample and not set(crowded).isdisjoint(QUANTITIES[name].weights),
         )
         estimates[name] = _interval(rows, name, value, variance, df, confidence, marked, factor)
+    if metric == ERROR:
+        notes += _shares_notes(rows, estimates["enc_gen"])
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
+
+
+def _shares_notes(rows: RowScores, enc_gen: Estimate) -> list[Note]:
+    """What class shares do to encoder generalization, where its interval takes them as they are: a probe that predicts
+    one class errs by the share of the others, and where S_te has another share of it, that is all there is."""
+    judged, k = rows.judged, len(rows.judged.class_names)
+    found = []
+    if k > 1 and (judged.us.predicted == judged.us.predicted[0]).all():
+        found.append(Note("one_class_predicted", {"class_name": judged.class_names[int(judged.us.predicted[0])]}))
+    counts, there = (np.bincount(labels, minlength=k) for labels in (judged.train_labels, judged.test_labels))
+    shares = np.where(there > 0, counts, 0) / counts[there > 0].sum()
+    errors = np.bincount(judged.test_labels, weights=judged.us.wrong, minlength=k) / np.maximum(there, 1)
+    of_shares = float((there / there.sum() - shares) @ errors)
+    if not rows.mixed and abs(of_shares) > (enc_gen.high - enc_gen.low) / 2:
+        found.append(Note("other_class_shares", {"points": 100 * of_shares}))
+    return found
 
 
 def quantify_by(judged: Judgements, method: Method, sizes: Sizes, metric: Metric | None = None) -> Uncertainty:

@@ -49,8 +49,8 @@ _TEMPLATES = {
     "the error on held-out training rows (R_AS) is that of the others.",
     "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
     "their variance is estimated from pairs of classes of like training error.",
-    "one_class_predicted": "The probe predicts class {class_name} for every test row: at its penalty, features tell no class "
-    "from another.",
+    "one_class_predicted": "The probe predicts class {class_name} for every test row: at its penalty, features tell no "
+    "class from another.",
     "other_class_shares": "Test rows have other class shares than training rows: {points:+.2f} points of encoder "
     "generalization are that. Its interval takes the shares as they are.",
     "unseen_rows": "This feature was chosen on folds of the training rows. Here every risk is judged on rows outside "

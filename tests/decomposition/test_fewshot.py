@@ -558,8 +558,8 @@ def test_the_table_says_where_the_draws_penalties_lie(small):
         inside, inside
     )
     assert (
-        "✓ the tuned penalties of 1 of 4 draws are inside their grids, 2 at the strong end, beyond which predictions stay "
-        "the same, 1 at the weak end"
+        "✓ the tuned penalties of 1 of 4 draws are inside their grids, 2 at the strong end, beyond which predictions "
+        "stay the same, 1 at the weak end"
     ) in said(inside, strong, strong, weak)
     assert "✗ the tuned penalties of 0 of 2 draws are inside their grids, 2 at the weak end" in said(weak, weak)
 

@@ -45,6 +45,20 @@ def test_the_text_has_every_part_and_states_its_n(zoo):
     assert line.split()[-2:] == ["35", "14"]  # encoders, and comparisons that they make
 
 
+def test_totals_that_are_no_sums_are_said(planted, tmp_path):
+    path = tmp_path / "zoo.csv"
+    planted.with_columns(agg_risk=pl.col("agg_risk") + 0.05).write_csv(path)
+    said = run(path).stdout
+    assert "agg_risk is not the sum of the four components in 96 rows; in " in said and "5.00 points more" in said
+
+
+def test_tables_show_five_digits_and_files_all(zoo):
+    shown = run(zoo, "--show", "fronts").stdout.split()
+    assert max(len(word.partition(".")[2]) for word in shown) <= 6
+    rows = csv.DictReader(io.StringIO(run(zoo, "--show", "fronts", "--format", "csv").stdout))
+    assert max(len(row["risk"]) for row in rows) > 12
+
+
 def test_formats_hold_the_same_effects(zoo):
     table = json.loads(run(zoo, "--format", "json").stdout)
     rows = list(csv.DictReader(io.StringIO(run(zoo, "--format", "csv").stdout)))

@@ -149,6 +149,16 @@ def test_pairs_differ_in_one_choice_and_a_missing_value_is_a_value(pick):
     assert e.df == 1
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_pairs_of_encoders_with_twins_of_their_own_are_not_said_to_share_one(pick, shared):
+    approx = [0.02] * 4 if shared else [0.020, 0.021, 0.022, 0.0235]
+    rows = pl.DataFrame({
+        "encoder": list("abcd"), "objective": ["x", "x", "y", "y"], "epochs": [100, 200, 100, 200], "approx": approx,
+    })  # fmt: skip
+    effect = pick(controlled_effects(study_table(rows)), choice="epochs", component="approx")
+    assert ("share a twin" in effect.reason) == shared
+
+
 def test_planted_pairs_and_duplicated_rows(rng, pick):
     heads = ["identity", "linear", "mlp"] * 6
     effect = {"identity": 0.2, "linear": 0.15, "mlp": 0.08}

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
+from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study.held_out import held_out_logit, held_out_paper, held_out_sets, summary
 from ssl_risk_rs.study.labels import IMAGENET_LABELS, IMAGENET_SHOTS, label_points
@@ -109,6 +111,17 @@ def test_intervals_grow_away_from_what_is_known():
     assert math.isinf(law.quantile(0.99))  # 20 objectives cannot tell
     with pytest.raises(ParameterError, match=r"confidence must lie between 0 and 1, .* got 1"):
         law.quantile(1.0)
+
+
+def test_a_law_of_few_objectives_has_no_intervals(tmp_path):
+    table = encoders(noise=0.2, objectives=8, each=8).with_columns(approx=0.02, usability=pl.col("risk_af") - 0.02)
+    table.write_csv(tmp_path / "zoo.csv")
+    shots = ",".join(f"{column}={labels}" for column, labels in SHOTS.items())
+    line = ["study", str(tmp_path / "zoo.csv"), "--shots", shots, "--labels", str(IMAGENET_LABELS)]
+    said = CliRunner().invoke(main, line, catch_exceptions=False).stdout
+    lines = [line for line in said.splitlines() if line.split()[:3] == ["each", "objective", "logit"]]
+    assert lines and all(line.endswith("none: 90% intervals need more objectives than these") for line in lines)
+    assert "100.0 points" not in said
 
 
 def test_laws_are_written_and_read_back(tmp_path):

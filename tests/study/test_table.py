@@ -19,6 +19,16 @@ def test_columns_are_told_apart(planted):
     assert study_table(planted.drop("encoder")).frame["encoder"][0] == "row 1"
 
 
+def test_totals_that_are_not_the_sum_of_their_components_are_counted(planted):
+    rounded = planted.with_columns(pl.col("agg_risk").round(3))
+    assert study_table(rounded).unequal_sums == ()
+    row = pl.arange(pl.len()) == 3
+    off = rounded.with_columns(agg_risk=pl.when(row).then(pl.col("agg_risk") - 0.1).otherwise("agg_risk"))
+    ((encoder, by),) = study_table(off).unequal_sums
+    assert encoder == planted["encoder"][3] and by == pytest.approx(-0.1, abs=1e-3)
+    assert study_table(off.with_columns(approx=pl.when(row).then(None).otherwise("approx"))).unequal_sums == ()
+
+
 def test_a_column_without_values_is_no_text(planted, tmp_path):
     """As a csv has it: sweeps of one's own encoders know no epochs and no batch size."""
     table = planted.with_columns(epochs=pl.lit(None, pl.String), batch_size=pl.lit(None, pl.String))

@@ -66,13 +66,17 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[str | None]]) -> N
     click.echo(_encodable(table.write_csv(), sys.stdout), nl=False)
 
 
+def _rounded_cell(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else _cell(value)
+
+
 def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
 def print_rows(rows: list[dict[str, Any]], form: str, *, columns: Sequence[str] = ()) -> None:
-    """Rows with the same keys on stdout, as aligned columns, JSON or CSV; `columns` are their keys, where there may be
-    no row."""
+    """Rows with the same keys on stdout, as aligned columns with numbers of five digits, JSON or CSV; `columns` are
+    their keys, where there may be no row."""
     if form == "json":
         print_json(rows)
         return
@@ -80,7 +84,7 @@ def print_rows(rows: list[dict[str, Any]], form: str, *, columns: Sequence[str] 
     if form == "csv":
         print_csv(columns, [[_cell(row[c]) or None for c in columns] for row in rows])
         return
-    cells = [columns, *([_cell(row[c]) for c in columns] for row in rows)]
+    cells = [columns, *([_rounded_cell(row[c]) for c in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

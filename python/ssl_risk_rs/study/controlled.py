@@ -129,7 +129,8 @@ def _fit(
         for c, fit in fits.items():
             if contrast is not None:
                 # the rows of a twin are one observation, which pairs cannot tell apart
-                weak = "encoders of one architecture share a twin" if c == "approx" else ""
+                shared = c == "approx" and len(np.unique(outcomes[c])) < n
+                weak = "encoders of one architecture share a twin" if shared else ""
                 largest = float(np.abs(outcomes[c]).max())
                 yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders, largest)
             elif factored.identified[place]:

@@ -27,7 +27,8 @@ class HeldOut:
     law : "paper", "logit", "logit given 30,000" …
     left_out : what was left out together: "encoder", "objective", or a set by name
     rmse : root mean square error, a fraction; `by_labels` at each number of labels
-    coverage, width : of the intervals at `confidence`, NaN where the law has none; each point counts the same
+    coverage, width : of the intervals at `confidence`, NaN where the law has none, each point counting the same; a
+        width of 1 is that of intervals that hold every error, where objectives are too few for others
     coverage_groups : share covered, each left-out group counting the same
     n, groups : points and groups
     """

@@ -16,6 +16,8 @@ __all__ = ["COMPONENTS", "StudyTable", "read_table", "study_table"]
 
 #: components of a decomposition and their sum, in the order they are printed
 COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen", "agg_risk")
+#: how far a total may be from the sum of its components, each of which was rounded to a tenth of a point
+ROUNDING_OF_SUMS = 0.003
 _FEW_SHOT = re.compile(r"agg_risk@\d+(\.\d+)?%?")
 #: columns that identify a row or say where it is from
 _IDENTITY = ("encoder", "source", EXCLUDED)
@@ -36,6 +38,7 @@ class StudyTable:
     corrections : cells of the published table that were changed
     left_out : rows that take no part, as (encoder, reason)
     unknown : columns that are no known design choice and are not examined
+    unequal_sums : encoders whose total differs from the sum of their components by more than rounding, and by how much
     """
 
     frame: pl.DataFrame
@@ -45,6 +48,7 @@ class StudyTable:
     corrections: tuple[Correction, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     unknown: tuple[str, ...] = ()
+    unequal_sums: tuple[tuple[str, float], ...] = ()
 
     @property
     def is_published(self) -> bool:
@@ -132,7 +136,9 @@ def study_table(
         for name in frame.columns
         if name not in every and name not in present and name not in _IDENTITY and choice_of(name) is None
     )
-    return StudyTable(frame, studied, tuple(every.values()), cluster, tuple(found), tuple(left_out), unknown)
+    return StudyTable(
+        frame, studied, tuple(every.values()), cluster, tuple(found), tuple(left_out), unknown, _unequal_sums(frame)
+    )
 
 
 def read_table(
@@ -280,6 +286,14 @@ def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
         else:
             common[name] = pl.String
     return pl.concat([f.cast({n: t for n, t in common.items() if n in f.columns}) for f in frames], how="diagonal")
+
+
+def _unequal_sums(frame: pl.DataFrame) -> tuple[tuple[str, float], ...]:
+    if not set(COMPONENTS) <= set(frame.columns):
+        return ()
+    *parts, total = COMPONENTS
+    off = frame.select("encoder", off=pl.col(total) - pl.sum_horizontal(parts, ignore_nulls=False))
+    return tuple(off.filter(pl.col("off").abs() > ROUNDING_OF_SUMS).iter_rows())
 
 
 def _fractions(frame: pl.DataFrame, components: Sequence[str]) -> pl.DataFrame:

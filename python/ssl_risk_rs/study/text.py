@@ -54,6 +54,12 @@ def _heading(study: Study) -> Iterator[str]:
         )
     for encoder, reason in table.left_out:
         yield f"  {encoder} is left out: {reason}"
+    if table.unequal_sums:
+        encoder, off = max(table.unequal_sums, key=lambda one: abs(one[1]))
+        yield (
+            f"  agg_risk is not the sum of the four components in {len(table.unequal_sums):,} rows; in {encoder} it is "
+            f"{100 * abs(off):.2f} points {'more' if off > 0 else 'less'}: are they of one decomposition?"
+        )
 
 
 def _yardsticks(study: Study) -> Iterator[str]:
@@ -168,7 +174,9 @@ def _laws(study: Study) -> Iterator[str]:
     yield f"  {'held out':<28}{'law':<22}{'points':>7}{'R²':>7}{'n':>6}{'groups':>8}   intervals"
     for h in laws.held_out:
         covered = ""
-        if math.isfinite(h.coverage):
+        if h.width > 1 - 1e-9:
+            covered = f"none: {h.confidence:.0%} intervals need more objectives than these"
+        elif math.isfinite(h.coverage):
             covered = (
                 f"{h.confidence:.0%} intervals hold {h.coverage:.1%} of points ({h.coverage_groups:.1%} with equal "
                 f"weight for each {h.left_out}), mean width {100 * h.width:.1f} points"

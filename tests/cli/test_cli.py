@@ -427,8 +427,8 @@ def test_help_ends_with_a_line_to_paste(words):
     [
         (("-m", "swaw"), "no encoder 'swaw'; nearest: swav"),
         (("-m", "demo_sl"), "nearest: demo_ssl"),
-        (("-m", "ckpt:none.pth@resnet18"), "no checkpoint at none.pth"),
-        (("-m", "none.py:make"), "no file none.py"),
+        (("-m", "ckpt:none.pth@resnet18"), "ckpt:none.pth@resnet18: there is no file none.pth"),
+        (("-m", "none.py:make"), "none.py:make: there is no file none.py"),
         (("-m", "demo_ssl", "-d", "folder:none"), "none does not exist; give a folder with train/CLASS/*.jpg"),
         (("-m", "demo_ssl", "-d", "foldr:imgs"), "no known scheme; write one of digits, folder:"),
         (("-m", "demo_ssl", "-d", "npz:none.npz"), "none.npz is no file; give an .npz file with x_train"),

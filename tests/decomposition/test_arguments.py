@@ -152,3 +152,15 @@ def test_values_at_odd_addresses_are_copied(rows, tmp_path):
     (tmp_path / "x").write_bytes(b"......" + x.tobytes())
     odd = np.memmap(tmp_path / "x", np.float32, "r", offset=6, shape=x.shape)
     assert ridge((odd, y, x_test, y_test)).estimates == ridge(rows).estimates
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_a_twin_whose_rows_are_in_another_order_is_suspected(shuffled: bool) -> None:
+    rng = np.random.default_rng(0)
+    y, y_test = np.arange(600) % 4, np.arange(400) % 4
+    centres = 2 * rng.standard_normal((4, 6))
+    x, x_test = ((centres[v] + rng.standard_normal((len(v), 6))).astype(np.float32) for v in (y, y_test))
+    order = rng.permutation(600) if shuffled else np.arange(600)
+    result = decompose(x, y, x_test, y_test, supervised=x[order], supervised_test=x_test, probe="ridge", n_threads=1)
+    said = [note.sentence() for note in result.notes if note.code == "twin_at_chance"]
+    assert len(said) == shuffled and all("are the twin's rows the same ones, in the same order?" in s for s in said)

@@ -49,8 +49,9 @@ from ssl_risk_rs.events import Event, Report, within
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
+from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import parse_metrics
-from ssl_risk_rs.results.record import Method
+from ssl_risk_rs.results.record import Method, Sizes
 from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ __all__ = ["check_plan", "decompose", "decompose_task"]
 
 #: H/R_AF from which R_AF is said to be optimistic
 OPTIMISTIC = 1.3
+#: shares of the chance level: from here on a twin's probe tells nothing, and up to here an encoder's tells enough
+AT_CHANCE, WELL_BELOW_CHANCE = 0.85, 0.7
 
 
 def decompose(
@@ -210,6 +213,8 @@ def decompose_task(
     if sizes.constant_twin_features:
         count, total = sizes.constant_twin_features, sizes.twin_features or 0
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
+    if task.targets is None:
+        notes += _notes_on_twin(judged.judgements, sizes)
     if task.targets is not None and judged.floor.separable:
         notes.append(Note("interpolated"))
     if task.targets is None:
@@ -249,6 +254,16 @@ def decompose_task(
     told = within(report, "control")
     of_beside = decompose_task(beside, name="control", settings=alone, report=told, solvers=solvers)
     return result.with_control(of_beside)
+
+
+def _notes_on_twin(judged: Judgements, sizes: Sizes) -> list[Note]:
+    """A twin that tells nothing of labels which the encoder tells: its rows may be in another order."""
+    if judged.sup_on_test is None:
+        return []
+    twin, own, chance = float(judged.sup_on_test.wrong.mean()), float(judged.us.wrong.mean()), sizes.chance
+    if twin < AT_CHANCE * chance or own > WELL_BELOW_CHANCE * chance:
+        return []
+    return [Note("twin_at_chance", {"twin": 100 * twin, "chance": 100 * chance, "own": 100 * own})]
 
 
 def check_plan(task: Task, settings: Settings) -> None:

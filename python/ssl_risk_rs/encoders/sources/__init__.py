@@ -72,7 +72,7 @@ def describe(text: str) -> EncoderSpec:
 
 
 def check_name(text: str) -> None:
-    """Refuse what can be refused without torch: a malformed name, or one that no table has.
+    """Refuse what can be refused without torch: a malformed name, one that no table has, a file that is not there.
 
     Raises
     ------
@@ -81,19 +81,19 @@ def check_name(text: str) -> None:
     name = parse_name(text)
     if name.kind == "registry" and name.target not in BUNDLED:
         _row(name.target)
+    if name.kind in ("checkpoint", "code") and not _is_there(name.target):
+        raise EncoderError(f"{text}: there is no file {name.target}")
 
 
 def check_at_hand(text: str) -> None:
-    """Refuse what can be refused before the encoder is built: a name, an option or a file that is not there.
+    """Refuse what can be refused before the encoder is built: as `check_name`, and options.
 
     Raises
     ------
     EncoderError.
     """
-    name = parse_name(text)
-    if name.kind in ("checkpoint", "code") and not _is_there(name.target):
-        raise EncoderError(f"{text}: there is no file {name.target}")
-    if name.kind not in ("code", "hub", "hf", "openclip"):  # what those are is known when they are built
+    check_name(text)
+    if parse_name(text).kind not in ("code", "hub", "hf", "openclip"):  # what those are is known when they are built
         describe(text)
 
 

@@ -149,7 +149,10 @@ def test_named_pipes_and_links_to_themselves_are_images_that_cannot_be_decoded(t
     ("spoil", "message"),
     [
         (lambda root: (root / "test").rename(root / "tset"), r"needs train/ and test/ or val/.*train, tset"),
-        (lambda root: (root / "test" / "bee").rename(root / "test" / "wasp"), r"missing in test/ \(bee\)"),
+        (
+            lambda root: (root / "test" / "bee").rename(root / "test" / "wasp"),
+            r"in test/ \(bee\), and 1 class folders of test/ are missing in train/ \(wasp\)",
+        ),
         (lambda root: (root / "test" / "cat").mkdir(), r"missing in train/ \(cat\)"),
         (lambda root: [p.unlink() for p in (root / "train" / "bee").iterdir()], r"train/bee has no images"),
     ],

@@ -14,7 +14,7 @@ from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
-from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, split_options, text
+from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, some, split_options, text
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["FolderSource", "ImageNetSource"]
@@ -250,13 +250,13 @@ class FolderSource:
                 raise DataError(f"{self.root / part} has no class folders; give {self.wanted}")
         if len(classes) == 2:
             (a, b), (train, test) = self.parts, map(set, classes)
-            for have, miss, only in ((a, b, train - test), (b, a, test - train)):
-                if only:
-                    some = ", ".join(sorted(only)[:5]) + (", …" if len(only) > 5 else "")
-                    raise DataError(
-                        f"{self.root}: {len(only)} class folders of {have}/ are missing in {miss}/ ({some}); "
-                        "both parts need the same classes"
-                    )
+            sides = [
+                f"{len(only)} class folders of {have}/ are missing in {miss}/ ({some(sorted(only))})"
+                for have, miss, only in ((a, b, train - test), (b, a, test - train))
+                if only
+            ]
+            if sides:
+                raise DataError(f"{self.root}: {', and '.join(sides)}; both parts need the same classes")
         if len(classes[0]) < 2:
             raise DataError(f"{self.root} has one class ({classes[0][0]}); a probe needs two or more")
 

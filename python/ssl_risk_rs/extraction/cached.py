@@ -9,7 +9,6 @@ whether there is anything left to encode.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -143,8 +142,8 @@ def ensure_banks(
     encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), check, say)
     names = encoder.spec.features  # exactly what was asked for
     banks = extract(
-        encoder, asked.dataset, store=asked.store, features=names, shard=shard, say=say, progress=progress,
-        **asdict(encoding.settings),
+        encoder, asked.dataset, store=asked.store, features=names, shard=shard, settings=encoding.settings, say=say,
+        progress=progress,
     )  # fmt: skip
     for layer, request in zip(asked.typed, asked.requests, strict=True):
         if request is not None:

@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,12 +27,12 @@ from ssl_risk_rs.extraction.decoding import (
     describe_corrupt,
 )
 from ssl_risk_rs.extraction.facts import facts, header
-from ssl_risk_rs.extraction.forward import Amp, Forward, choose_device, choose_precision
+from ssl_risk_rs.extraction.forward import Forward, choose_device, choose_precision
 from ssl_risk_rs.extraction.loop import Loop
 from ssl_risk_rs.extraction.rates import write_rates
 from ssl_risk_rs.extraction.reuse import SameFeatures
 from ssl_risk_rs.extraction.scan import OverlapRecord, known_corrupt, known_overlap
-from ssl_risk_rs.extraction.settings import ExtractionSettings, StorageDtype
+from ssl_risk_rs.extraction.settings import ExtractionSettings
 from ssl_risk_rs.extraction.shard import Shard, missing_in
 from ssl_risk_rs.extraction.writing import PART, BlockWriter, Float16Overflow
 
@@ -61,19 +62,11 @@ def extract(
     *,
     store: "FeatureStore | Path | str | None" = None,
     features: Sequence[str] | None = None,
-    device: str = "auto",
-    amp: Amp = "auto",
-    batch_size: int | Literal["auto"] = "auto",
-    workers: int | Literal["auto"] = "auto",
-    dtype: StorageDtype = "auto",
-    skip_corrupt: bool = False,
-    hash_content: bool = False,
-    exif_orientation: bool = False,
-    view: int | None = None,
-    compile: bool = False,
     shard: Shard | None = None,
+    settings: ExtractionSettings | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
+    **options: Any,
 ) -> dict[str, FeatureBank]:
     """Encode every image of a data set, one pass for all features, each into its own bank.
 
@@ -88,14 +81,9 @@ def extract(
     dataset : from `create_dataset`
     store : a store or its folder; None is the default store
     features : names among `encoder.spec.features`; None takes the first, the encoder's default
-    device, amp, batch_size, workers, dtype, compile : see `ExtractionSettings`
-    skip_corrupt : leave out images that cannot be decoded. They are found by decoding every image once before
-        the encoder starts, and recorded in the banks. Without it the first such image ends the run.
-    hash_content : tell data apart by content, not by size and time: survives a copy, reads every file
-    exif_orientation : turn images as their EXIF data ask; the default leaves them as stored, like torchvision
-    view : encode augmented view 1, 2, … of each image (`datasets.views`), for `stats --views`
     shard : encode this shard's rows only, into a part of its own; any number of processes may do so at once, each
         with another shard of the same number
+    settings : ExtractionSettings, whose fields keyword options (device, batch_size, dtype, skip_corrupt, …) replace
     say : called with sentences for the user
     progress : called about ten times a second from this thread
 
@@ -117,18 +105,7 @@ def extract(
         raise ParameterError(
             "extract takes what create_encoder and create_dataset give; ensure_bank(encoder, data) takes names"
         )
-    settings = ExtractionSettings(
-        device=device,
-        amp=amp,
-        batch_size=batch_size,
-        workers=workers,
-        dtype=dtype,
-        compile=compile,
-        skip_corrupt=skip_corrupt,
-        hash_content=hash_content,
-        exif_orientation=exif_orientation,
-        view=view,
-    )
+    settings = replace(settings or ExtractionSettings(), **options)
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
     return run.run()

@@ -33,10 +33,12 @@ class ExtractionSettings:
     workers : auto, or threads or processes that decode images; 0 decodes between batches
     dtype : auto (float16 unless a feature does not fit it), float16, float32: how features are stored
     compile : whether the encoder goes through torch.compile
-    skip_corrupt : leave out images that cannot be decoded, after a scan of all of them
-    hash_content : tell data apart by the files' contents instead of their sizes and times
+    skip_corrupt : leave out images that cannot be decoded. They are found by decoding every image once before the
+        encoder starts, and recorded in the banks. Without it the first such image ends the run
+    hash_content : tell data apart by the files' contents instead of their sizes and times: this survives a copy, and
+        reads every file
     exif_orientation : turn images as their EXIF data ask; False leaves them as stored, like torchvision
-    view : number, from 1, of the augmented view that images are seen in; None: as they are
+    view : number, from 1, of the augmented view (`datasets.views`) that images are seen in; None: as they are
     """
 
     device: str = "auto"

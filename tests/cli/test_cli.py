@@ -812,11 +812,12 @@ def test_without_a_stdout_the_record_is_there():
      ("torch:cpu", "torch:cpu")],
 )  # fmt: skip
 def test_beside_an_encoder_a_gpu_gets_probes_where_it_pays(device, probes):
-    from ssl_risk_rs.cli._results import Asked
+    from ssl_risk_rs.cli._results import beside_an_encoder
     from ssl_risk_rs.decomposition import Settings
+    from ssl_risk_rs.workflow.question import Question
 
-    asked = Asked(("ridge",), Settings(device=device, seed=3), None)
-    assert asked.beside_an_encoder().settings == Settings(device=probes, seed=3)
+    question = Question(("ridge",), Settings(device=device, seed=3))
+    assert beside_an_encoder(question).settings == Settings(device=probes, seed=3)
 
 
 def test_a_result_that_cannot_be_recorded_is_printed(monkeypatch):

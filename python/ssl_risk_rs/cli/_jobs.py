@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.cli import _printing as printing
-from ssl_risk_rs.cli._results import Asked, Ending
+from ssl_risk_rs.cli._results import Ending, check_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def evaluate_and_print(
 def decompose_features(
     path: str,
     store: str | None,
-    asked: Asked,
+    question: "Question",
     ending: Ending,
     *,
     test_features: str | None,
@@ -57,18 +57,18 @@ def decompose_features(
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.workflow import features
 
-    asked.check()
+    check_question(question)
     ending.check()
     with EventDisplay() as report, spreading as spread:
         run, failure = features.decompose_features(
             path,
             test=test_features,
             supervised=supervised_features,
-            group=asked.group,
-            target=asked.target,
+            group=question.group,
+            target=question.target,
             reading=features.Reading(features_columns, drop_unlabelled, store),
-            probes=asked.probes,
-            settings=asked.settings,
+            probes=question.probes,
+            settings=question.settings,
             report=report,
             spread=spread,
         )

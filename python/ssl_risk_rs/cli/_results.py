@@ -17,14 +17,15 @@ from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.errors import ParameterError
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.decomposition.settings import Settings
     from ssl_risk_rs.decomposition.targets import Target
     from ssl_risk_rs.errors import SslRiskError
-    from ssl_risk_rs.extraction.settings import Encoding
     from ssl_risk_rs.results import Run
     from ssl_risk_rs.workflow.question import Question
 
-__all__ = ["Asked", "Ending", "decomposition_options", "default_folder", "keeper", "probe_options"]
+__all__ = [
+    "Ending", "beside_an_encoder", "check_question", "decomposition_options", "default_folder", "keeper",
+    "probe_options",
+]  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,44 +36,26 @@ _FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is to be computed: probes, their settings, the column of groups, that of another target."""
+def beside_an_encoder(question: "Question") -> "Question":
+    """The same where --device is the encoder's first of all: probes go to that GPU where they pay for it."""
+    device = question.settings.device
+    if not device.startswith("cuda"):
+        return question
+    return replace(question, settings=replace(question.settings, device=f"auto:{device}"))
 
-    probes: tuple[str, ...]
-    settings: "Settings"
-    group: str | None
-    target: "Target | None" = None
 
-    def beside_an_encoder(self) -> "Asked":
-        """The same where --device is the encoder's first of all: probes go to that GPU where they pay for it."""
-        device = self.settings.device
-        if not device.startswith("cuda"):
-            return self
-        return replace(self, settings=replace(self.settings, device=f"auto:{device}"))
+def check_question(question: "Question") -> None:
+    """Complain about what cannot be asked for before images are encoded, not after."""
+    from ssl_risk_rs.workflow.probes import settings_of
 
-    def question(
-        self, encoding: "Encoding", *, drop_unlabelled: bool = False, supervised: str = "auto", control: str = "auto"
-    ) -> "Question":
-        """The same of an encoder on data."""
-        from ssl_risk_rs.workflow.question import Question
-
-        if drop_unlabelled and self.target is None:
-            raise click.UsageError(
-                "--drop-unlabelled leaves out images without a value of --target, or rows of features; name one of them"
-            )
-        return Question(
-            self.probes, self.settings, self.group, self.target, drop_unlabelled, supervised, control, encoding
+    if question.drop_unlabelled and question.target is None:
+        raise click.UsageError(
+            "--drop-unlabelled leaves out images without a value of --target, or rows of features; name one of them"
         )
-
-    def check(self) -> None:
-        """Complain about what cannot be asked for before images are encoded, not after."""
-        from ssl_risk_rs.workflow.probes import settings_of
-
-        try:
-            settings_of(self.probes, self.settings)
-        except ParameterError as error:
-            raise click.UsageError(str(error)) from error
+    try:
+        settings_of(question.probes, question.settings)
+    except ParameterError as error:
+        raise click.UsageError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +178,7 @@ def _target(column: str | None, kind: Any) -> "Target | None":
 
 
 def probe_options(command: Command, *, shots: str | None = None) -> Command:
-    """Options of the probe, the protocol and the intervals: `asked`; `shots` are those where none are named."""
+    """Options of the probe, the protocol and the intervals: `question`; `shots` are those where none are named."""
     options = [
         click.option(
             "--probe",
@@ -305,19 +288,20 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
     @functools.wraps(command)
     def typed(**given: Any) -> Any:
         from ssl_risk_rs.decomposition.settings import Settings
+        from ssl_risk_rs.workflow.question import Question
 
         probe = given.pop("probe")
         try:
             settings = Settings(**{name: given.pop(name) for name in _FIELDS})
         except ParameterError as error:
             raise click.UsageError(str(error)) from error
-        asked = Asked(
+        question = Question(
             probes=("logistic", "ridge") if probe == "both" else (probe,),
             settings=settings,
             group=given.pop("group"),
             target=_target(given.pop("target"), given.pop("target_kind")),
         )
-        return command(asked=asked, **given)
+        return command(question=question, **given)
 
     wrapped: Any = typed
     for option in reversed(options):
@@ -326,7 +310,7 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
 
 
 def decomposition_options(command: Command, *, shots: str | None = None) -> Command:
-    """`probe_options`, and options of the output of one run: `asked` and `ending`."""
+    """`probe_options`, and options of the output of one run: `question` and `ending`."""
     options = [
         click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
         click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),

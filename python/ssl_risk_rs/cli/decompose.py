@@ -1,13 +1,16 @@
 """`ssl-risk-rs decompose`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._engines import engine_option, engine_options_of
 from ssl_risk_rs.cli._jobs import decompose_features
-from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
+from ssl_risk_rs.cli._results import Ending, decomposition_options
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.workflow.question import Question
 
 
 @click.command()
@@ -28,7 +31,7 @@ def decompose(
     engine: str,
     engine_options: tuple[str, ...],
     parts: int | None,
-    asked: Asked,
+    question: "Question",
     ending: Ending,
     **options: Any,
 ) -> None:
@@ -49,5 +52,5 @@ def decompose(
     if engine == "ray":
         from ssl_risk_rs.workflow.engines.ray_parts import spread_on_ray
 
-        options["spreading"] = spread_on_ray(given, parts=parts, n_threads=asked.settings.n_threads)
-    decompose_features(str(path or features), store, asked, ending, **options)
+        options["spreading"] = spread_on_ray(given, parts=parts, n_threads=question.settings.n_threads)
+    decompose_features(str(path or features), store, question, ending, **options)

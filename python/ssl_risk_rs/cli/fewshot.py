@@ -1,5 +1,6 @@
 """`ssl-risk-rs fewshot`."""
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -7,11 +8,12 @@ import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._jobs import decompose_features, evaluate_and_print
-from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
+from ssl_risk_rs.cli._results import Ending, beside_an_encoder, check_question, decomposition_options
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.names import Preparation
     from ssl_risk_rs.extraction.settings import Encoding
+    from ssl_risk_rs.workflow.question import Question
 
 
 @click.command()
@@ -31,7 +33,7 @@ def fewshot(
     store: str | None,
     encoding: "Encoding",
     preparation: "Preparation",
-    asked: Asked,
+    question: "Question",
     ending: Ending,
     **options: Any,
 ) -> None:
@@ -44,25 +46,25 @@ def fewshot(
     \b
     ssl-risk-rs fewshot feats.npz --shots 30,5,3 --labels-for 10
     """
-    encoding = opt.encoding_on(encoding, asked.settings.device)
+    encoding = opt.encoding_on(encoding, question.settings.device)
     named = path or features
     if named is not None:
         if (path is not None and features is not None) or model is not None or data is not None:
             raise click.UsageError("name the features once: PATH, --features, or -m and -d")
         opt.refuse_encoding()
-        decompose_features(named, store, asked, ending, **options)
+        decompose_features(named, store, question, ending, **options)
         return
     drop_unlabelled = options.pop("drop_unlabelled")
     if any(options.values()):
         raise click.UsageError("--test-features, --supervised-features and --features-columns go with features in PATH")
     if model is None:
         raise click.UsageError("name features, or an encoder with -m: ssl-risk-rs fewshot feats.npz")
-    asked = asked.beside_an_encoder()
-    asked.check()
+    question = replace(beside_an_encoder(question), encoding=encoding, drop_unlabelled=drop_unlabelled, control="none")
+    check_question(question)
     evaluate_and_print(
         preparation.named(model),
         opt.named_data(data),
-        asked.question(encoding, drop_unlabelled=drop_unlabelled, control="none"),
+        question,
         ending,
         store=store,
         data_named=opt.is_named(data),

@@ -1,5 +1,6 @@
 """`ssl-risk-rs run`."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -8,7 +9,7 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._jobs import DEMO_MODEL, decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._many import run_checkpoints, run_layers
-from ssl_risk_rs.cli._results import Asked, Ending, decomposition_options
+from ssl_risk_rs.cli._results import Ending, beside_an_encoder, check_question, decomposition_options
 
 if TYPE_CHECKING:
     from ssl_risk_rs.encoders.names import Preparation
@@ -43,7 +44,7 @@ def run(
     store: str | None,
     encoding: "Encoding",
     preparation: "Preparation",
-    asked: Asked,
+    question: "Question",
     ending: Ending,
     dry_run: bool,
     **options: Any,
@@ -61,28 +62,33 @@ def run(
     \b
     ssl-risk-rs run -m swav -d imagenet:/data/imagenet
     """
-    encoding = opt.encoding_on(encoding, asked.settings.device)
+    encoding = opt.encoding_on(encoding, question.settings.device)
     if features is not None:
         if dry_run:
             raise click.UsageError("--dry-run tells what encoding takes, and --features are encoded already")
         if model or data is not None:
             raise click.UsageError("--features stands instead of --model and --data: give one or the other")
         opt.refuse_encoding("supervised", "control")
-        decompose_features(features, store, asked, ending, **options)
+        decompose_features(features, store, question, ending, **options)
         return
     drop_unlabelled = options.pop("drop_unlabelled")
     if any(options.values()):
         raise click.UsageError("--test-features, --supervised-features and --features-columns go with --features")
     models = tuple(preparation.named(name) for name in model or (DEMO_MODEL,))
-    asked = asked.beside_an_encoder()
+    question = replace(
+        beside_an_encoder(question),
+        encoding=encoding,
+        drop_unlabelled=drop_unlabelled,
+        supervised=supervised,
+        control=control,
+    )
     if not model:
         if data not in (None, "digits"):
             raise click.UsageError("name an encoder with -m; ssl-risk-rs models list shows them")
         printing.say(f"no model named: the bundled example {DEMO_MODEL}; ssl-risk-rs models list shows others")
         data = "digits"
-    asked.check()
+    check_question(question)
     several = _several(models, encoding)
-    question = asked.question(encoding, drop_unlabelled=drop_unlabelled, supervised=supervised, control=control)
     named = opt.named_data(data)
     if dry_run:
         if several == "models":

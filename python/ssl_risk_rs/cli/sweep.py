@@ -8,7 +8,7 @@ import click
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_option, engine_options_of, words_of
-from ssl_risk_rs.cli._results import Asked, probe_options
+from ssl_risk_rs.cli._results import beside_an_encoder, check_question, probe_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders.names import Preparation
     from ssl_risk_rs.extraction.settings import Encoding
     from ssl_risk_rs.workflow.engines import Engine
+    from ssl_risk_rs.workflow.question import Question
     from ssl_risk_rs.workflow.sweep import Sweep
     from ssl_risk_rs.workflow.sweep_plan import Preview
 
@@ -62,7 +63,7 @@ def sweep(
     drop_unlabelled: bool,
     encoding: "Encoding",
     preparation: "Preparation",
-    asked: Asked,
+    question: "Question",
     form: str,
 ) -> None:
     """Run every encoder on every data set: a run folder for each pair, and one table.
@@ -80,14 +81,19 @@ def sweep(
     from ssl_risk_rs.workflow.sweep_plan import SweepSettings, plan_sweep
     from ssl_risk_rs.workflow.sweep_records import SweepFolder
 
-    asked.check()
-    device = asked.settings.device
+    device = question.settings.device
     encoding = opt.encoding_on(encoding, device)
     layers = encoding.layers
+    question = replace(
+        beside_an_encoder(question),
+        encoding=replace(encoding, layers=None),
+        drop_unlabelled=drop_unlabelled,
+        supervised=supervised,
+        control=control,
+    )
+    check_question(question)
     settings = SweepSettings(
-        asked.beside_an_encoder().question(
-            replace(encoding, layers=None), drop_unlabelled=drop_unlabelled, supervised=supervised, control=control
-        ),
+        question,
         store=str(FeatureStore(store).root.absolute()),
         layers=None if layers is None else tuple(dict.fromkeys(layers)),
         data_named=bool(data) or opt.is_named(None),

@@ -15,7 +15,6 @@ from ssl_risk_rs.decomposition.matched import match_dimensions
 from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.paired import check_comparable, common_probes, compare
 from ssl_risk_rs.decomposition.settings import Probe, Settings
-from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.events import Report
@@ -23,6 +22,7 @@ from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError,
 from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features
+from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.targets import is_run, refuse_other, target_of, task_of_run
 
 __all__ = ["Compared", "compare_targets", "match_target_labels", "match_targets", "parse_numbers"]
@@ -69,7 +69,7 @@ def compare_targets(
     reading, loaded = reading or Reading(), _load(targets)
     runs = dict(loaded)
     _check_before_work(loaded, [t for t in targets if t not in loaded], probes, settings or {}, group, reading)
-    asked = _alike(list(loaded.values()), probes, settings or {}, group)
+    question = _alike(list(loaded.values()), probes, settings or {}, group)
     if any(run.left_rows_out for run in loaded.values()):
         reading = replace(reading, drop_unlabelled=True)
     made = []
@@ -78,11 +78,11 @@ def compare_targets(
             continue
         run, failure = decompose_features(
             target,
-            group=asked.group,
-            target=asked.target,
+            group=question.group,
+            target=question.target,
             reading=reading,
-            probes=asked.probes,
-            settings=asked.settings,
+            probes=question.probes,
+            settings=question.settings,
             report=report,
         )
         runs[target] = keep(run, target)
@@ -184,7 +184,7 @@ def _opened(
     first run folder, where nothing else is asked for."""
     loaded = _load(targets)
     _refuse_asked_otherwise(loaded, given, group)
-    asked = _alike(list(loaded.values()), None, given, group)
+    question = _alike(list(loaded.values()), None, given, group)
     _refuse_unlike(loaded)
     tasks, names = [], []
     for name in targets:
@@ -192,10 +192,10 @@ def _opened(
             tasks.append(task_of_run(loaded[name], name))
             names.append(loaded[name].provenance.encoder)
             continue
-        opened = open_features(name, reading, group=asked.group, target=asked.target)
+        opened = open_features(name, reading, group=question.group, target=question.target)
         tasks.append(opened.task)
         names.append(opened.encoder)
-    return tasks, distinct(names, targets), asked.settings
+    return tasks, distinct(names, targets), question.settings
 
 
 def _refuse_unlike(loaded: Mapping[str, Run]) -> None:
@@ -232,14 +232,6 @@ def parse_numbers(text: str, what: str) -> list[int]:
             raise ParameterError(f"{text!r} goes down: write {last}..{first}")
         numbers = sorted({low, high, *(2**i for i in range(high.bit_length()) if low <= 2**i <= high)})
     return numbers
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    probes: tuple[str, ...]
-    settings: Settings
-    group: str | None
-    target: Target | None = None
 
 
 def _refuse_asked_otherwise(loaded: Mapping[str, Run], given: Mapping[str, Any], group: str | None) -> None:
@@ -289,13 +281,15 @@ def _check_before_work(
         find_bank(target, reading.store)  # a key in the store
 
 
-def _alike(loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[str, Any], group: str | None) -> _Asked:
+def _alike(
+    loaded: Sequence[Run], probes: Sequence[str] | None, given: Mapping[str, Any], group: str | None
+) -> Question:
     """How the missing runs are made: as the first loaded one was, where nothing else is asked for."""
     fields = {name: value for name, value in given.items() if value is not None}
     if not loaded:
-        return _Asked(tuple(probes or ("logistic",)), Settings(**fields), group)
+        return Question(tuple(probes or ("logistic",)), Settings(**fields), group)
     alike = settings_like(loaded[0].decompositions[0])
     # what depends on the size of features, or was told of other rows, is not taken over
     alike = replace(alike, probe="logistic", tol=None, overlap=None, shared_groups=None, n_threads=None)
     chosen = tuple(probes or common_probes(loaded))
-    return _Asked(chosen, replace(alike, **fields), group or loaded[0].provenance.group, target_of(loaded[0]))
+    return Question(chosen, replace(alike, **fields), group or loaded[0].provenance.group, target_of(loaded[0]))

@@ -13,7 +13,9 @@ from ssl_risk_rs.errors import (
     DataError,
     DeviceError,
     EncoderError,
+    NotComparableError,
     NumericalError,
+    PackError,
     ParameterError,
     ResultError,
     ShapeError,
@@ -34,7 +36,6 @@ _LAZY: dict[str, str] = {
     "Estimate": "ssl_risk_rs.results",
     "Explanation": "ssl_risk_rs.results.explain",
     "Note": "ssl_risk_rs._notes",
-    "NotComparableError": "ssl_risk_rs.results.compare",
     "RidgeProbe": "ssl_risk_rs.probes.estimators",
     "RidgeProbeCV": "ssl_risk_rs.probes.estimators",
     "Run": "ssl_risk_rs.results",
@@ -73,7 +74,9 @@ __all__ = [
     "DataError",
     "DeviceError",
     "EncoderError",
+    "NotComparableError",
     "NumericalError",
+    "PackError",
     "ParameterError",
     "ResultError",
     "ShapeError",
@@ -135,7 +138,6 @@ if TYPE_CHECKING:
     from ssl_risk_rs.results import Run as Run
     from ssl_risk_rs.results import read_results as read_results
     from ssl_risk_rs.results import to_pandas as to_pandas
-    from ssl_risk_rs.results.compare import NotComparableError as NotComparableError
     from ssl_risk_rs.results.explain import Explanation as Explanation
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
     from ssl_risk_rs.workflow.explain import explain as explain

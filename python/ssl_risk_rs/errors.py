@@ -9,7 +9,9 @@ __all__ = [
     "DataError",
     "DeviceError",
     "EncoderError",
+    "NotComparableError",
     "NumericalError",
+    "PackError",
     "ParameterError",
     "ResultError",
     "ShapeError",
@@ -51,3 +53,15 @@ class DeviceError(SslRiskError, RuntimeError):
 
 class NumericalError(SslRiskError, ArithmeticError):
     """A factorization or an iteration broke down."""
+
+
+class PackError(SslRiskError, ValueError):
+    """A pack cannot be written, is damaged, or was changed."""
+
+
+class NotComparableError(SslRiskError, ValueError):
+    """Results cannot be compared; `field` names what differs."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

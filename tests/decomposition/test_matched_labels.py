@@ -10,7 +10,7 @@ from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.matched_labels import _first, _named, _ordered, _shared_out, match_labels
 from ssl_risk_rs.decomposition.paired import paired_differences
 from ssl_risk_rs.decomposition.targets import with_numbers
-from ssl_risk_rs.results.compare import NotComparableError
+from ssl_risk_rs.errors import NotComparableError
 
 N, M, D = 1000, 400, 20
 COMPONENTS = ("approx_usability", "probe_gen", "enc_gen", "agg_risk")

@@ -16,10 +16,9 @@ from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.datasets.sources import Picture
 from ssl_risk_rs.datasets.views import view_of
 from ssl_risk_rs.encoders import create_encoder
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.extraction import Encoding, ExtractionSettings, cached, ensure_bank, extract
 from ssl_risk_rs.extraction.facts import facts
-from ssl_risk_rs.results.compare import NotComparableError
 
 LIMIT = "3/class"
 PARTS = ["shard-0-of-2.npy", "shard-1-of-2.npy"]

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 from ssl_risk_rs import ParameterError, decompose, read_results, to_latex
 from ssl_risk_rs.cli import main
-from ssl_risk_rs.errors import ResultError
+from ssl_risk_rs.errors import PackError, ResultError
 from ssl_risk_rs.results import Run
-from ssl_risk_rs.workflow.packs import Evidence, PackError, open_pack, tasks_of, write_pack
+from ssl_risk_rs.workflow.packs import Evidence, open_pack, tasks_of, write_pack
 from ssl_risk_rs.workflow.verify import Verdict, verify_table
 
 

@@ -16,9 +16,9 @@ from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.loose import gap
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.events import Report, within
-from ssl_risk_rs.results.compare import NotComparableError, no_classes
+from ssl_risk_rs.results.compare import no_classes
 from ssl_risk_rs.results.matched_labels import LabelLevel, LabelPart, MatchedLabels
 from ssl_risk_rs.results.quantities import components
 

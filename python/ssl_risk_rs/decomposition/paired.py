@@ -25,12 +25,11 @@ from ssl_risk_rs._names import distinct
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
 from ssl_risk_rs.decomposition.scores import RowScores, training_error
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.results.compare import (
     Comparison,
     Difference,
     DimensionPart,
-    NotComparableError,
     Rank,
     check_methods,
     common_rows,

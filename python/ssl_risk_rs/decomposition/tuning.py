@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,7 +30,6 @@ __all__ = [
     "FROM_THE_MIDDLE",
     "STRONGEST",
     "FoldPath",
-    "PenaltyPath",
     "Tried",
     "as_penalty",
     "best_of",
@@ -71,24 +70,11 @@ class Tried:
 Leaves: TypeAlias = Callable[[np.ndarray], bool]
 
 
-class PenaltyPath(Protocol):
-    """Probes along the penalties, each started from the nearest before it.
-
-    groups : group of each held-out row, int (m,); None where rows are independent
-    labels : their classes, uint32 (m,)
-    """
-
-    groups: np.ndarray | None
-    labels: np.ndarray
-
-    def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
-        """Whether each held-out row is predicted wrongly at a penalty, bool (m,); where `leaves` says of an unfinished
-        fit that it is out, by that one."""
-
-
 class FoldPath:
     """Probes on all folds but one, along the penalties, each started from the nearest before it.
 
+    groups : group of each held-out row, int (m,); None where rows are independent
+    labels : their classes, uint32 (m,)
     hands_on : whether fits on these rows and others start from this path: it keeps the steps that its best fit
         remembers, gigabytes if all paths did
     """
@@ -122,7 +108,8 @@ class FoldPath:
         self._fewest: tuple[int, float, Start] | None = None
 
     def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
-        """See `PenaltyPath`."""
+        """Whether each held-out row is predicted wrongly at a penalty, bool (m,); where `leaves` says of an unfinished
+        fit that it is out, by that one."""
         if self.fitter.method.probe == "ridge":  # solved in closed form: nothing starts from it
             wrong, probe = self.fitter.try_ridge(self.role, self.design, self.rows, alpha, self.held)
             if probe is not None:
@@ -178,7 +165,7 @@ def nearest(alpha: float, tried: Iterable[float]) -> float:
 
 
 def tune(
-    paths: Sequence[PenaltyPath],
+    paths: Sequence[FoldPath],
     alphas: Sequence[float] = ALPHAS,
     strongest: float = STRONGEST,
     *,
@@ -204,7 +191,7 @@ def tune(
 class _Race:
     """Penalties judged fold by fold, for as long as they are not clearly worse than the best that stayed."""
 
-    def __init__(self, paths: Sequence[PenaltyPath], on: TuneOn) -> None:
+    def __init__(self, paths: Sequence[FoldPath], on: TuneOn) -> None:
         self.paths = paths
         self.judged: dict[float, np.ndarray] = {}
         self.weights: np.ndarray | None = None  # of all held-out rows, 1 on average

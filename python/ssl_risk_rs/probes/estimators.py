@@ -286,7 +286,7 @@ class RidgeProbe(_Probe):
             design = self._ridge_moments(solver, features, rows, labels, alphas[0]).design(
                 scaling=self.scaling, n_threads=self.n_threads
             )
-            self._keep(solver.solve_ridge(design, alphas, reuse=False)[0])
+            self._keep(solver.solve_ridge(design, alphas)[0])
         return self
 
 
@@ -418,7 +418,7 @@ class RidgeProbeCV(_Probe):
         if wide:
             self._keep(self._dual(features, rows, labels, [self.alpha_])[0])
         else:
-            self._keep(solver.solve_ridge(whole, [self.alpha_], reuse=False)[0])
+            self._keep(solver.solve_ridge(whole, [self.alpha_])[0])
         return self
 
     def _checked_settings(self) -> list[float]:

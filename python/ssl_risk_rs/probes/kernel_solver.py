@@ -73,11 +73,9 @@ class KernelSolver:
         moments.update(self.features.source, labels, rows, cells, n_threads=self.n_threads)
         return moments
 
-    def solve_ridge(
-        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
-    ) -> list["_core.LinearProbe"]:
-        """See `Solver`; one eigendecomposition of a design serves all calls."""
-        return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+        """See `Solver`; a factorization for each penalty."""
+        return design.solve_ridge(list(alphas), reuse=False, n_threads=self.n_threads)
 
     def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
         """See `Solver`."""

@@ -126,11 +126,9 @@ class PartsSolver:
         assert merged is not None  # there is at least one part
         return merged
 
-    def solve_ridge(
-        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
-    ) -> list["_core.LinearProbe"]:
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
         """See `Solver`; here, from the sums of all parts."""
-        return design.solve_ridge(list(alphas), reuse=reuse, n_threads=self.n_threads)
+        return design.solve_ridge(list(alphas), reuse=False, n_threads=self.n_threads)
 
     def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
         """See `Solver`."""

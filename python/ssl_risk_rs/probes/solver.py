@@ -98,9 +98,7 @@ class Solver(Protocol):
         """Statistics of `rows` by cell; `cells` is uint8 (n,), one cell by default; there are as many cells as `rows`
         use unless `n_cells` says more."""
 
-    def solve_ridge(
-        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
-    ) -> list["_core.LinearProbe"]:
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
         """The ridge probe of each penalty, as `Design.solve_ridge`."""
 
     def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> "Trial":
@@ -167,7 +165,7 @@ def fit_in_space(
 
 def tried_here(solver: Solver, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
     """`Solver.try_ridge` by a probe that is here."""
-    (probe,) = solver.solve_ridge(design, [alpha], reuse=False)
+    (probe,) = solver.solve_ridge(design, [alpha])
     ((_, rank, *_),) = solver.judge([probe], rows, labels)
     return rank > 0, probe
 

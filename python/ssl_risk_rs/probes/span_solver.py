@@ -93,7 +93,7 @@ class SpanSolver:
     def solve_ridge(self, design: AnyDesign, alphas: Sequence[float]) -> list["_core.LinearProbe"]:
         """The ridge probe of each penalty; a class without rows has weights and intercept 0."""
         if not isinstance(design, SpanDesign):
-            return self.solver.solve_ridge(design, alphas, reuse=False)
+            return self.solver.solve_ridge(design, alphas)
         targets = np.zeros((len(design.rows), design.n_classes))
         targets[np.arange(len(targets)), design.labels] = 1
         return [design.probe(weights.T, targets.mean(0)) for weights in design.ridge_weights(targets, alphas)]

@@ -117,10 +117,8 @@ class TorchSolver:
                 add_rows(moments, share, rows, labels, cells, n_cells, shift=shift, wide=wide)
         return moments
 
-    def solve_ridge(
-        self, design: "_core.Design", alphas: Sequence[float], *, reuse: bool = True
-    ) -> list["_core.LinearProbe"]:
-        """See `Solver`; a Cholesky factorization in float64 for each penalty, whatever `reuse` says."""
+    def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
+        """See `Solver`; a Cholesky factorization in float64 for each penalty."""
         found = []
         with self._device_errors():
             for alpha in alphas:

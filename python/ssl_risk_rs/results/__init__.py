@@ -1,7 +1,7 @@
 """Results: quantities, estimates, judged rows, runs that are written and read back."""
 
-from ssl_risk_rs.errors import ResultError
-from ssl_risk_rs.results.compare import Comparison, Difference, DimensionPart, Matched, NotComparableError, Rank
+from ssl_risk_rs.errors import NotComparableError, ResultError
+from ssl_risk_rs.results.compare import Comparison, Difference, DimensionPart, Matched, Rank
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotSize
 from ssl_risk_rs.results.judgements import Judgements, Outcome

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.run import Decomposition
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "Comparison", "Difference", "DimensionPart", "Matched", "NotComparableError", "Rank", "check_methods",
+    "Comparison", "Difference", "DimensionPart", "Matched", "Rank", "check_methods",
     "common_rows", "rank_intervals",
 ]  # fmt: skip
 
@@ -30,14 +30,6 @@ _METHOD = {
     "probe": "probe", "protocol": "protocol", "scaling": "scaling", "seed": "seed of the splits",
     "random_counts": "random_counts", "tuned_on": "error that penalties are tuned on",
 }  # fmt: skip
-
-
-class NotComparableError(SslRiskError, ValueError):
-    """Results cannot be compared; `field` names what differs."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def no_classes(name: str) -> NotComparableError:

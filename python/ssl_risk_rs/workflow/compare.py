@@ -16,9 +16,9 @@ from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.paired import check_comparable, common_probes, compare
 from ssl_risk_rs.decomposition.settings import Probe, Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import DataError, ParameterError
+from ssl_risk_rs.errors import DataError, NotComparableError, ParameterError
 from ssl_risk_rs.events import Report
-from ssl_risk_rs.results.compare import Comparison, Matched, NotComparableError, no_classes
+from ssl_risk_rs.results.compare import Comparison, Matched, no_classes
 from ssl_risk_rs.results.matched_labels import MatchedLabels
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import Reading, decompose_features, find_bank, open_features

@@ -21,9 +21,8 @@ from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path, read_facts
 from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.errors import ParameterError, SslRiskError
+from ssl_risk_rs.errors import NotComparableError, ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
-from ssl_risk_rs.results.compare import NotComparableError
 from ssl_risk_rs.results.counterpart import NotPublished
 from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, UsabilityGap
 from ssl_risk_rs.results.explain_published import PublishedTraits, published_traits

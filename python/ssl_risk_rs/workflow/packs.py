@@ -21,13 +21,13 @@ import numpy as np
 
 from ssl_risk_rs._files import check_outputs, publish
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import ResultError, SslRiskError
+from ssl_risk_rs.errors import PackError, ResultError, SslRiskError
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.features import Reading, open_features
 
-__all__ = ["Evidence", "Pack", "PackError", "PackedRun", "cells_of", "hash_of", "open_pack", "tasks_of", "write_pack"]
+__all__ = ["Evidence", "Pack", "PackedRun", "cells_of", "hash_of", "open_pack", "tasks_of", "write_pack"]
 
 FORMAT = 1
 _COMMENT = b"sha256:"
@@ -39,10 +39,6 @@ _FOLDER = re.compile(r"runs/\d+")
 _OWN = ("run.json", "outcomes.npz")
 #: dates would make two packs of the same runs differ
 _DATE = (1980, 1, 1, 0, 0, 0)
-
-
-class PackError(SslRiskError, ValueError):
-    """A pack cannot be written, is damaged, or was changed."""
 
 
 class Evidence(str, Enum):

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ssl_risk_rs.decomposition.paired import common_probes, compare
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.report.build import Material
 from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
 from ssl_risk_rs.report.several import names
-from ssl_risk_rs.results.compare import Comparison, NotComparableError
+from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.results.reading import run_folders

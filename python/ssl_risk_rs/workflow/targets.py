@@ -5,8 +5,7 @@ from pathlib import Path
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.decomposition.targets import HEADLINE_OF, Target, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import Task, make_task
-from ssl_risk_rs.errors import DataError
-from ssl_risk_rs.results.compare import NotComparableError
+from ssl_risk_rs.errors import DataError, NotComparableError
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.facts import bank_facts
 

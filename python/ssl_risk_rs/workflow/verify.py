@@ -18,6 +18,7 @@ from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.outcomes import in_row_order
 from ssl_risk_rs.decomposition.task import Task
+from ssl_risk_rs.errors import PackError
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.report.latex import escape
 from ssl_risk_rs.report.printed import PrintedCell, decimals, read_table
@@ -27,7 +28,7 @@ from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import HEADLINES, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
-from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, PackError, cells_of, hash_of, open_pack
+from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, cells_of, hash_of, open_pack
 
 __all__ = ["Checked", "Verdict", "Verification", "verify_table"]
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,27 @@ def test_everything_of_the_chosen_feature_is_of_the_same_rows(rng):
     # classes are of equal size in every set: the balanced error is the error
     assert balanced["risk_af"].estimate == pytest.approx(unseen.estimate("risk_af"), abs=1e-12)  # rounding of doubles
     assert balanced["risk_us"] == of_all["risk_us"]
+
+
+def test_the_probe_and_its_floor_are_those_of_all_rows_where_few_judge():
+    """Folds are none of the rows that judge a chosen feature: probes then seemed not to vary, to lack every class, and
+    to fit a decade above the floor by as much worse as other rows are harder."""
+    rng = np.random.default_rng(1)
+    y, y_test = np.arange(150) % 3, np.arange(300) % 3
+    x, t = ((0.5 * rng.standard_normal((len(v), 30)) + np.eye(30)[v] * 0.6).astype(np.float32) for v in (y, y_test))
+    whole = decompose(x, y, t, y_test, metrics="log_loss", n_subsets=1)
+    unseen = on_unseen_rows(whole)
+    assert unseen.probe_variance == pytest.approx(whole.probe_variance) and whole.probe_variance > 0
+    own, all_rows = (d.metric("log_loss") for d in (unseen, whole))
+    assert own.estimates["enc_gen"].se > all_rows.estimates["enc_gen"].se  # of fewer rows
+    assert "variation_without_classes" not in {note.code for note in own.notes}
+    assert np.isnan(unseen.floor.risk_above) and "one decade above" not in str(Run.of(unseen))
+    # the rise of R_AF one decade above the floor is that on all rows: without it probe generalization is larger
+    level = replace(whole, floor=replace(whole.floor, risk_above=whole.estimate("risk_af")))
+    found = on_unseen_rows(level).bottleneck
+    assert unseen.bottleneck.quantity == "probe_gen" and found.probability > unseen.bottleneck.probability
+    (note,) = (n for n in unseen.notes if n.code == "optimistic_af")
+    assert note.values["ratio"] == pytest.approx(whole.floor.on_test / unseen.estimate("risk_af"))
 
 
 def test_equal_fold_errors_go_to_fewer_features(rng):

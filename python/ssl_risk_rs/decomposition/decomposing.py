@@ -57,7 +57,7 @@ from ssl_risk_rs.results.run import Decomposition
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["check_plan", "decompose", "decompose_task"]
+__all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor"]
 
 #: H/R_AF from which R_AF is said to be optimistic
 OPTIMISTIC = 1.3
@@ -218,7 +218,7 @@ def decompose_task(
     if task.targets is not None and judged.floor.separable:
         notes.append(Note("interpolated"))
     if task.targets is None:
-        notes += _notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
+        notes += notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
     shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report, solvers)
     measured = None
     if shots:
@@ -365,7 +365,8 @@ def _repeated_or_noted(task: Task, settings: Settings) -> list[Note]:
     return [Note("repeated_rows", {"count": count, "total": total})] if count else []
 
 
-def _notes_on_floor(separable: bool, on_test: float, risk_af: float) -> list[Note]:
+def notes_on_floor(separable: bool, on_test: float, risk_af: float) -> list[Note]:
+    """What R_AF is worth: whether the floor probe separates its rows, how much more often it errs on test rows."""
     if separable:
         return [Note("separable")]
     if risk_af > 0 and on_test / risk_af >= OPTIMISTIC:

@@ -71,6 +71,7 @@ def quantify(
     crowded: Collection[str] = (),
     separated: Collection[str] = (),
     metric: Metric = ERROR,
+    fitted: Judgements | None = None,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -85,9 +86,10 @@ def quantify(
     crowded : risks of a ridge probe with more classes than features, whose intervals are too short
     separated : training errors that are 0 in every sample, since features span any labels of so many rows
     metric : what a judged row scores
+    fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric)
-    own_variance, probe_df = probe_variance(judged, rows.test_units, metric)
+    own_variance, probe_df = probe_variance(judged, rows.test_units, metric, fitted=fitted)
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
@@ -146,7 +148,14 @@ def _shares_notes(rows: RowScores, enc_gen: Estimate) -> list[Note]:
     return found
 
 
-def quantify_by(judged: Judgements, method: Method, sizes: Sizes, metric: Metric | None = None) -> Uncertainty:
+def quantify_by(
+    judged: Judgements,
+    method: Method,
+    sizes: Sizes,
+    metric: Metric | None = None,
+    *,
+    fitted: Judgements | None = None,
+) -> Uncertainty:
     """:func:`quantify` as a decomposition by `method` of rows and features of `sizes` asks for it, in its own metric or
     another."""
     return quantify(
@@ -158,6 +167,7 @@ def quantify_by(judged: Judgements, method: Method, sizes: Sizes, metric: Metric
         crowded=crowded_risks(method, sizes),
         separated=separated_risks(sizes),
         metric=metric or HEADLINES[method.metric],
+        fitted=fitted,
     )
 
 

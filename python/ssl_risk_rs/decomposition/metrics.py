@@ -61,9 +61,14 @@ def with_metrics(result: Decomposition, metrics: "str | Sequence[str]") -> Decom
 
 
 def measure_metrics(
-    judged: Judgements, metrics: Sequence[Metric], method: Method, sizes: Sizes
+    judged: Judgements,
+    metrics: Sequence[Metric],
+    method: Method,
+    sizes: Sizes,
+    *,
+    fitted: Judgements | None = None,
 ) -> tuple[tuple[MetricEstimates, ...], tuple[Note, ...]]:
-    """Estimates in each metric but the 0-1 error, and notes on what was left out."""
+    """Estimates in each metric but the 0-1 error, and notes on what was left out; `fitted` as in `quantify`."""
     found: list[MetricEstimates] = []
     notes: list[Note] = []
     classes = len(np.unique(judged.train_labels))
@@ -75,14 +80,14 @@ def measure_metrics(
             values: Values = {"label": metric.label, "classes": classes, "least": metric.least_classes}
             notes.append(Note("metric_left_out", values))
             continue
-        of_metric = quantify_by(judged, method, sizes, metric)
+        of_metric = quantify_by(judged, method, sizes, metric, fitted=fitted)
         own: list[Note] = []
         if metric.mean == "bins":
             chance = calibrated_by_chance(judged.us)
             own.append(Note("calibrated_by_chance", {"percent": 100 * chance, "rows": len(judged.test_labels)}))
         if metric.mean == "classes" and absent:
             own.append(Note("balanced_without_classes", {"classes": absent, "total": classes}))
-        if math.isinf(metric.high) and (lacked := lacked_classes(judged)):
+        if math.isinf(metric.high) and (lacked := lacked_classes(judged, fitted)):
             own.append(Note("variation_without_classes", {"label": metric.label, "classes": lacked}))
         found.append(MetricEstimates(metric.name, of_metric.estimates, tuple(own)))
     return tuple(found), tuple(notes)

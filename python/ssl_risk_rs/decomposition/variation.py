@@ -26,13 +26,17 @@ class _Replicates:
     lacks: np.ndarray
 
 
-def probe_variance(judged: Judgements, units: Units, metric: Metric = ERROR) -> tuple[float, float]:
+def probe_variance(
+    judged: Judgements, units: Units, metric: Metric = ERROR, *, fitted: Judgements | None = None
+) -> tuple[float, float]:
     """Variance of a risk over refitted probes, and its degrees of freedom; NaN where there are too few probes.
 
     The fold probes at α* (or, where only one fold was fitted, the complements) are delete-a-part replicates. Errors
     on the test rows are smoothed by the margin's spread, and the noise of the test rows is taken away.
+
+    fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
     """
-    replicates = _of_folds(judged, metric) or _of_complements(judged)
+    replicates = _of_folds(judged, metric, fitted) or _of_complements(judged, fitted)
     if replicates is None:
         return math.nan, math.inf
     smooth = _smoothed(judged, replicates, metric)
@@ -91,7 +95,7 @@ def contrast_probe_variance(
     return _between(total, units) * every[0].scale, len(total) - 1
 
 
-def _of_folds(judged: Judgements, metric: Metric) -> _Replicates | None:
+def _of_folds(judged: Judgements, metric: Metric, fitted: Judgements | None = None) -> _Replicates | None:
     """The fold probes, where what the metric reads of them was kept."""
     margins, losses, ranks = judged.fold_margins, judged.fold_losses, judged.fold_ranks
     if margins is None or len(margins) < 3:
@@ -102,9 +106,10 @@ def _of_folds(judged: Judgements, metric: Metric) -> _Replicates | None:
         losses = np.zeros_like(margins)
     wrong = (margins < 0).astype(np.uint32) if ranks is None else ranks.astype(np.uint32)
     predicted = np.zeros(margins.shape[1], np.uint32)  # no metric reads it
-    count, n, folded = len(margins), len(judged.train_labels), int((judged.subset < 0).sum())
+    fitted = fitted or judged
+    count, n, folded = len(margins), len(fitted.train_labels), int((fitted.subset < 0).sum())
     outcomes = tuple(Outcome(predicted, *arrays) for arrays in zip(wrong, losses, margins, strict=True))
-    return _Replicates(outcomes, (count - 1) ** 2 / count * folded / n, _lacked_by_folds(judged, count))
+    return _Replicates(outcomes, (count - 1) ** 2 / count * folded / n, _lacked_by_folds(fitted, count))
 
 
 def _lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
@@ -114,22 +119,23 @@ def _lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
     return np.stack([np.bincount(labels, minlength=k) == 0 for labels in fitted])
 
 
-def lacked_classes(judged: Judgements) -> int:
-    """Classes with test rows that some fold's probe was fitted without."""
+def lacked_classes(judged: Judgements, fitted: Judgements | None = None) -> int:
+    """Classes with test rows that some fold's probe was fitted without; `fitted` as in `probe_variance`."""
     if judged.fold_margins is None:
         return 0
     there = np.bincount(judged.test_labels, minlength=len(judged.class_names)) > 0
-    return int((_lacked_by_folds(judged, len(judged.fold_margins)).any(0) & there).sum())
+    return int((_lacked_by_folds(fitted or judged, len(judged.fold_margins)).any(0) & there).sum())
 
 
-def _of_complements(judged: Judgements) -> _Replicates | None:
+def _of_complements(judged: Judgements, fitted: Judgements | None = None) -> _Replicates | None:
     if judged.n_subsets < 2:
         return None
-    n = len(judged.train_labels)
-    size = float(np.mean(np.bincount(judged.subset[judged.in_subset])))
+    fitted = fitted or judged
+    n = len(fitted.train_labels)
+    size = float(np.mean(np.bincount(fitted.subset[fitted.in_subset])))
     k = len(judged.class_names)
-    fitted = [judged.train_labels[judged.subset != j] for j in range(judged.n_subsets)]
-    lacks = np.stack([np.bincount(labels, minlength=k) == 0 for labels in fitted])
+    complements = [fitted.train_labels[fitted.subset != j] for j in range(judged.n_subsets)]
+    lacks = np.stack([np.bincount(labels, minlength=k) == 0 for labels in complements])
     return _Replicates(judged.cs, (n - size) ** 2 / (size * n), lacks)
 
 

@@ -1,5 +1,6 @@
 """What belongs to the numbers of a decomposition: checks, and sentences that a first reader understands."""
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -181,11 +182,12 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
         said.append(Note("not_pretrained_here", {"pretraining": provenance.pretraining_data or "other data"}))
     if result.control is None and provenance.no_control:
         said.append(Note("no_control", {"reason": provenance.no_control}))
-    moved = f"{hundred(result.estimate('risk_af')):.2f}" != f"{hundred(result.floor.risk_above):.2f}"
+    above = result.floor.risk_above
+    moved = math.isfinite(above) and f"{hundred(result.estimate('risk_af')):.2f}" != f"{hundred(above):.2f}"
     if "floor" in result.penalties and not result.floor.separable and moved:
         values = {
             "at_floor": 100 * result.estimate("risk_af"),
-            "above": 100 * result.floor.risk_above,
+            "above": 100 * above,
             "floor": result.penalties["floor"].value,
         }
         said.append(Note("floor_sensitivity", values))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.decomposing import notes_on_floor
 from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.decomposition.tuning import MAX_TUNING_ROWS
 from ssl_risk_rs.encoders import create_encoder, describe_encoder
@@ -143,7 +144,10 @@ def on_unseen_rows(d: Decomposition) -> Decomposition:
     kept = np.flatnonzero(judged.in_subset)
     note = Note("unseen_rows", {"rows": len(kept), "train": len(judged.subset)})
     found = restricted(d, kept, np.arange(len(judged.test_labels)))
-    return replace(found, notes=(*d.notes, note))
+    notes = [told for told in d.notes if told.code not in ("separable", "optimistic_af")]
+    if d.predicts_classes:
+        notes += notes_on_floor(d.floor.separable, d.floor.on_test, found.estimates["risk_af"].estimate)
+    return replace(found, notes=(*notes, note))
 
 
 def fold_error(d: Decomposition) -> float:

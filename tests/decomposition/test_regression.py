@@ -184,6 +184,33 @@ def test_intervals_hold_the_expected_risk(numbers):
     assert sum(low <= expected <= high for low, high in intervals) >= 50
 
 
+def test_the_unit_of_squared_losses_varies_with_the_training_rows():
+    """Many test rows: R_US varies with the variance of 200 training rows, by more than test rows and probe do.
+    Intervals that took it as known held the truth in 6 of 10 draws."""
+    (x, y), (x_test, y_test) = draw(0, 200), draw(1, 3_000)
+    y, y_test = y[:, :1], y_test[:, :1]
+    found = decompose(x, y, x_test, y_test, probe="ridge", n_threads=1, target_kind="numbers", midpoint=False)
+    e, judged = found.estimates["risk_us"], found.judgements
+    unit = (y[:, 0] - y.mean()) ** 2 / y.var() - 1
+    np.testing.assert_allclose(judged.unit, unit, atol=1e-5)
+    of_unit = e.estimate**2 * unit.var() / len(unit)
+    of_rows = judged.us.loss.astype(float).var() / len(y_test)
+    assert of_unit > of_rows
+    # rows are centred in each set of rows, whose degrees of freedom are one less
+    assert e.se**2 == pytest.approx(of_unit + of_rows + found.probe_variance, rel=0.02)
+    truth, intervals = [], []
+    for seed in range(40):
+        (x, y), (x_test, y_test) = draw(100 + seed, 200), draw(5000 + seed, 3_000)
+        found = decompose(x, y[:, :1], x_test, y_test[:, :1], probe="ridge", n_threads=1, target_kind="numbers",
+                          midpoint=False)  # fmt: skip
+        e, few = found.estimates["risk_us"], found.estimates["label_count"]
+        truth.append((e.estimate, few.estimate))
+        intervals.append(((e.low, e.high), (few.low, few.high)))
+    for i in range(2):  # the second: the effect of the rows set aside, which test rows of both probes do not show
+        expected = np.mean([one[i] for one in truth])
+        assert sum(one[i][0] <= expected <= one[i][1] for one in intervals) >= 33
+
+
 def test_a_run_of_numbers_is_saved_printed_and_read(result, of_labels, tmp_path):
     for found, head, unit in ((result, "1 - R² %", "3 numbers to predict"), (of_labels, "1 - AUROC %", "3 labels")):
         run = Run.of(found)

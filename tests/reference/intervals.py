@@ -276,6 +276,21 @@ def rows_variance(scores: dict[str, tuple[np.ndarray, np.ndarray]], plan: Layout
     return result
 
 
+def set_aside(outcomes: Outcomes) -> float:
+    """Variance of the mean of the complements' influences less that of all rows, as a share of V_P: row by row."""
+    o = outcomes
+    n, m = len(o.train_y), o.n_subsets
+    total = 0.0
+    for i in range(n):
+        weight = 0.0
+        for j in range(m):
+            lacking = o.cells == o.n_folds + j
+            if not lacking[i]:
+                weight += 1 / (n - int(lacking.sum())) / m
+        total += (1 / n - weight) ** 2
+    return n * total
+
+
 def probe_variance(outcomes: Outcomes, test_groups: np.ndarray | None) -> float:
     """V_P: the variance of the fold probes' smoothed errors on S_te, less the test rows' noise (§1c)."""
     o = outcomes
@@ -407,6 +422,8 @@ def estimates(
         by_set = rows_variance(quantity_scores(o, quantity, plan, finite), plan)
         v_row = sum(v.variance for v in by_set.values())
         c_v_p = v_p if quantity in WITH_PROBE else 0.0
+        if quantity == "label_count":  # which rows are set aside
+            c_v_p = v_p * set_aside(o)
         variance = v_row + c_v_p
         below = sum(v.variance**2 / v.df for v in by_set.values())
         if c_v_p > 0 and o.fold_margins is not None:

@@ -272,9 +272,12 @@ def test_pseudo_rows_and_probe_variance_of_components():
         t = scipy.stats.t.ppf(0.975, e.df)
         assert e.high - e.estimate == pytest.approx(t * np.sqrt(e.se**2 + extra)), quantity
         assert e.estimate - e.low == pytest.approx(e.high - e.estimate)
-        assert (e.probe_variance > 0) == (quantity == "probe_gen")
-        if quantity != "probe_gen":
+        assert (e.probe_variance > 0) == (quantity in ("probe_gen", "label_count"))
+        if not e.probe_variance:
             assert e.df == math.inf
+    # three subsets of 4 of 80 rows: 68 rows are in every complement, 12 in two of three
+    share = 80 * (68 * (1 / 80 - 1 / 76) ** 2 + 12 * (1 / 80 - 2 / (3 * 76)) ** 2)
+    assert got["label_count"].probe_variance == pytest.approx(share * got["risk_us"].probe_variance)
 
 
 def test_factor_of_logistic_training_error():

@@ -11,11 +11,11 @@ from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import crowded_risks, faultless_variance, separated_risks, unshown_variance
 from ssl_risk_rs.decomposition.scores import RowScores, guard
-from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism, probe_share
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, Metric
-from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity
+from ssl_risk_rs.results.quantities import IN_SAMPLE, QUANTITIES, Quantity
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Contrast", "Measured", "ScoredResult"]
@@ -161,8 +161,7 @@ class Contrast:
         rows = self.encoders[0].rows
         in_sample = set(quantity.weights) <= set(IN_SAMPLE)
         by_set, degrees = self._variance(quantity, scaled=in_sample)
-        moved = sum(weight for risk, weight in quantity.weights.items() if risk in PROBE_RISKS)
-        own = self.own * moved**2
+        own = self.own * probe_share(quantity, self.encoders[0].rows.judged)
         discordant = self.discordant(quantity)
         variance = sum(by_set.values()) + own + self._unshown(quantity, by_set)
         if discordant:

@@ -10,13 +10,14 @@ from ssl_risk_rs._inference import critical_value, holm, two_sided
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
+from ssl_risk_rs.decomposition.variation import probe_share
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
-from ssl_risk_rs.results.quantities import PROBE_RISKS, QUANTITIES
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
@@ -160,8 +161,9 @@ def _class_part(
     share = {"train": shares[0], "subset": shares[0], "test": shares[1]}
     carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
     # under no difference its rows vary as all rows do: a class without errors is not known without error
-    moved = sum(w for risk, w in weights.items() if risk in PROBE_RISKS)
-    own = 0.0 if math.isnan(result.probe_variance) else result.probe_variance * moved**2
+    own = 0.0
+    if result.judgements is not None and not math.isnan(result.probe_variance):
+        own = result.probe_variance * probe_share(QUANTITIES[name], result.judgements)
     least = float(shares.min())
     of_rows = max(0.0, whole.se**2 - own) / least
     # cov(class, all) = share · V(class)

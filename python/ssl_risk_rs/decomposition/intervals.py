@@ -27,7 +27,7 @@ from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.grading import MUCH_TOO_OPTIMISTIC, grade
 from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
-from ssl_risk_rs.decomposition.variation import optimism, probe_variance, unseen_error
+from ssl_risk_rs.decomposition.variation import optimism, probe_share, probe_variance, unseen_error
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, HEADLINES, Metric
@@ -113,7 +113,7 @@ def quantify(
             unshown = float(weights**2 @ beside)
         # scores that are all equal give a variance of -1e-21
         by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
-        own = added * float(weights @ moved) ** 2  # nothing where the probe is common to both sides
+        own = added * probe_share(QUANTITIES[name], fitted or judged)
         variance = sum(by_set.values()) + own + unshown
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:

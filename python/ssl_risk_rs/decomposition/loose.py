@@ -15,9 +15,9 @@ from ssl_risk_rs._inference import critical_value, satterthwaite, two_sided
 from ssl_risk_rs.decomposition.contrasts import ScoredResult
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.scores import guard
-from ssl_risk_rs.decomposition.variation import contrast_probe_variance
+from ssl_risk_rs.decomposition.variation import contrast_probe_variance, probe_share
 from ssl_risk_rs.results.matched_labels import Gap
-from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Quantity
+from ssl_risk_rs.results.quantities import IN_SAMPLE, QUANTITIES, Quantity
 
 __all__ = ["gap"]
 
@@ -38,8 +38,8 @@ def gap(terms: Sequence[tuple[float, ScoredResult]], name: str, confidence: floa
     summed = np.bincount(unit.ravel(), weights=np.concatenate(values))
     summed[np.abs(summed) <= ROUNDING] = 0.0
     rows = float(np.square(summed).sum())
-    moved = sum(w for risk, w in quantity.weights.items() if risk in PROBE_RISKS)
-    own = [(moved**2 * variance, df) for variance, df in (_of_probes(terms) if moved else ())]
+    share = probe_share(quantity, terms[0][1].rows.judged)
+    own = [(share * variance, df) for variance, df in (_of_probes(terms) if share else ())]
     variance = rows + sum(v for v, _ in own)
     df = satterthwaite([(rows, math.inf), *own])  # independent rows are many
     told_apart = int(np.count_nonzero(summed))

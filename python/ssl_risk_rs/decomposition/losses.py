@@ -33,6 +33,14 @@ class Squared:
         """float64 (m,)"""
         return np.asarray(((self.targets[rows] - predicted) ** 2 / self.variance).mean(1))
 
+    def unit(self, rows: np.ndarray, predicted: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        """`Judgements.unit` of the training rows, float32 (m,): each target weighs as its part of the risk of
+        `predicted`, (m', k), on the rows `judged`."""
+        risks = ((self.targets[judged] - predicted) ** 2 / self.variance).mean(0)
+        weights = risks / risks.sum() if risks.any() else np.full(len(risks), 1 / len(risks))
+        excess = (self.targets[rows] - self.mean) ** 2 / self.variance - 1
+        return np.asarray((excess @ weights).astype(np.float32))
+
     def over_sets(self, predicted: Sequence[np.ndarray], sets: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Losses of sets of rows, each judged by a probe of its own."""
         return [self.losses(scores, rows) for scores, rows in zip(predicted, sets, strict=True)]

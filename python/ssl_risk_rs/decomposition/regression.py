@@ -102,7 +102,8 @@ def predict_targets(
         cs.append(outcome_of(scorer.losses(ridge.predict([at_alpha], test)[0], test)))
     full, above, floor = ridge.fit("full", sums, everything, (alpha, 10 * settings.floor, settings.floor))
     of_train = [outcome_of(scorer.losses(y, train)) for y in ridge.predict([full, above, floor], train)]
-    us, floor_on_test = (outcome_of(scorer.losses(y, test)) for y in ridge.predict([full, floor], test))
+    on_test = ridge.predict([full, floor], test)
+    us, floor_on_test = (outcome_of(scorer.losses(y, test)) for y in on_test)
     design = sums.design(everything)
     of_twin: list[Outcome] | None = None
     of_twin_fits: tuple[FitRecord, ...] = ()
@@ -131,6 +132,7 @@ def predict_targets(
         fold_margins=np.zeros_like(fold_losses),
         fold_losses=fold_losses,
         sup=None if of_twin is None else of_twin[1],
+        unit=scorer.unit(train, on_test[0], test) if isinstance(scorer, Squared) else None,
     )
     grid = sorted(curve)
     inside = grid[0] < alpha < grid[-1]

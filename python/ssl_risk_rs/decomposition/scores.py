@@ -140,6 +140,10 @@ class RowScores:
             phi = np.stack([units.centred(scores[name][:, i]) for i in range(len(self.names))], axis=1)
             if name == "subset":
                 self._recentre(phi, units, held)
+            if (unit := self.judged.unit) is not None and name != "test":
+                # R = M/s²: a row far from the mean makes the unit s² larger, and every risk smaller
+                own = units.centred(unit[held if name == "subset" else ~held].astype(float))
+                phi -= np.outer(own, self.risks) / self.n
             phi *= units.scale[:, None]
             if self.mixed and units.whole > 1:
                 phi += np.sqrt(units.whole / (units.whole - 1)) * mix[name][labels[name]]

@@ -10,9 +10,11 @@ import numpy as np
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, risk_of, row_values, row_weights
+from ssl_risk_rs.results.quantities import PROBE_RISKS, Quantity
 
 __all__ = [
-    "ProbeScores", "contrast_probe_variance", "lacked_classes", "optimism", "probe_variance", "unseen_error",
+    "ProbeScores", "contrast_probe_variance", "lacked_classes", "optimism", "probe_share", "probe_variance",
+    "unseen_error",
 ]  # fmt: skip
 
 
@@ -43,6 +45,23 @@ def probe_variance(
     if smooth is None:
         return 0.0, len(replicates.outcomes) - 1
     return _between(smooth, units) * replicates.scale, len(smooth) - 1
+
+
+def probe_share(quantity: Quantity, fitted: Judgements) -> float:
+    """The part of V_P that a quantity has: that of the squared sum of its weights of risks that vary with the probe.
+
+    They cancel in R_US − R_CS. What is left is which rows are set aside: with w_i the mean weight of row i in the
+    complements' probes, 1/(n − n_j) or 0 in that without subset j, the two means differ by Σ (1/n − w_i) φ_i where V_P
+    is that of Σ φ_i/n, so that it has n Σ w_i² − 1 of V_P.
+    """
+    moved = sum(w for risk, w in quantity.weights.items() if risk in PROBE_RISKS)
+    if moved or "risk_cs" not in quantity.weights or "risk_us" not in quantity.weights:
+        return moved**2
+    sizes = np.bincount(fitted.subset[fitted.in_subset], minlength=fitted.n_subsets)
+    n = len(fitted.train_labels)
+    each = 1 / (n - sizes) / len(sizes)  # of a row, by complement
+    squares = (n - sizes.sum()) * each.sum() ** 2 + float(sizes @ (each.sum() - each) ** 2)
+    return float(n * squares - 1)
 
 
 class ProbeScores:

@@ -53,7 +53,9 @@ class Outcome:
 
 #: which rows a field of `Judgements` has: training rows, test rows, or those of the held-out subsets
 _ROWS = {
-    **dict.fromkeys(("train_ids", "train_labels", "train_groups", "subset", "fold", "af", "at_alpha", "sup"), "train"),
+    **dict.fromkeys(
+        ("train_ids", "train_labels", "train_groups", "subset", "fold", "unit", "af", "at_alpha", "sup"), "train"
+    ),
     **dict.fromkeys(("test_ids", "test_labels", "test_groups", "us", "floor_on_test", "sup_on_test", "uf"), "test"),
     **dict.fromkeys(("held_out", "held_out_floor"), "held"),
 }
@@ -71,6 +73,8 @@ class Judgements:
     train_groups, test_groups : bytes arrays, or None where rows have no groups
     subset : int8 (n,), held-out subset of each training row, −1 in folds
     fold : int8 (n,), fold of each training row, −1 in subsets
+    unit : float32 (n,), of numbers, how far the targets of each training row lie from their means, squared, as a share
+        of their variance, less 1: what the unit of a risk rests on, mean 0. None of classes and labels
     af : floor probe of all training rows on them; at_alpha : probe at α* of all training rows on them;
     sup : floor probe of the twin, or None
     held_out : complement probe of each training row's own subset, on subset rows in row order
@@ -104,6 +108,7 @@ class Judgements:
     fold_margins: Float32[np.ndarray, "folds n_te"] | None = None
     fold_losses: Float32[np.ndarray, "folds n_te"] | None = None
     fold_ranks: UInt16[np.ndarray, "folds n_te"] | None = None
+    unit: Float32[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         expected = {"train": len(self.train_labels), "test": len(self.test_labels), "held": int(self.in_subset.sum())}

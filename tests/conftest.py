@@ -91,6 +91,7 @@ SLOW = frozenset(
         "tests/decomposition/test_fewshot.py::test_against_the_reference",
         "tests/decomposition/test_fewshot.py::test_intervals_by_group_against_the_reference",
         "tests/decomposition/test_matched.py::test_a_rotation_leaves_no_gap_at_any_dimension",
+        "tests/decomposition/test_regression.py::test_the_unit_of_squared_losses_varies_with_the_training_rows",
         "tests/decomposition/test_paired.py::test_marks_follow_discordant_rows_and_training_errors",
         "tests/encoders/test_catalogue.py::test_the_architectures_have_the_widths_of_the_paper",
         "tests/encoders/test_doctor.py::test_a_planted_fault_is_found_and_no_other",

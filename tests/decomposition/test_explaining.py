@@ -204,6 +204,14 @@ def test_a_probe_that_separates_has_no_largest_part():
     assert "cannot be told apart" in said(found) and "want of labels" not in said(found)
 
 
+def test_no_largest_part_is_named_where_a_probe_separates_whatever_the_verdict():
+    train, test = draw(120, 3, noise=200), draw(M, 4, noise=200)
+    found = replace(explained(decomposed(train, test)), verdict=Verdict.UNTRAINED)
+    assert "largest part of the error is" not in said(found) and "Which part is the largest cannot be told" in said(
+        found
+    )
+
+
 def test_every_sentence_ends_and_has_a_capital(pixels):
     found = explained(decomposed(draw(N, 3), draw(M, 4), control=(pixels[0][0], pixels[1][0])))
     for sentence in verdict_sentences(found):

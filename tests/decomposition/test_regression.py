@@ -218,7 +218,7 @@ def test_a_run_of_numbers_is_saved_printed_and_read(result, of_labels, tmp_path)
         loaded = Run.load(run.save(tmp_path / found.method.metric))
         assert str(loaded) == str(run)
         assert set(run.frame()["metric"]) == {found.method.metric}
-        assert f"metric {found.method.metric}" in to_latex(run)
+        assert {"r2": "$1 - R^2$", "auroc": "$1 -$ AUROC"}[found.method.metric] in to_latex(run)
     with pytest.raises(NotComparableError, match="predicts numbers or labels"):
         compare([Run.of(result), Run.of(replace(result, name="other"))])
     with pytest.raises(ParameterError, match="is no class: it has no other metrics"):

@@ -112,6 +112,25 @@ def test_a_target_that_is_no_class_is_not_told_as_one(kind):
     assert "0-1 errors" not in said and "one-hot" not in said
 
 
+def test_runs_of_one_target_are_ranked_in_its_unit_and_those_of_several_are_not():
+    (x, y), (x_test, y_test) = rows(360, 0), rows(150, 1)
+
+    def run(name, kind, of):
+        found = decompose(x, of(y), x_test, of(y_test), probe="ridge", target_kind=kind, name=name)
+        return Run.of(found, provenance=Provenance(encoder=name, data="d", target=kind))
+
+    one, same = run("e", "numbers", lambda y: 1.5 * y), run("f", "numbers", lambda y: 1.5 * y)
+    other = run("g", "labels", lambda y: np.eye(3)[y])
+    page = page_of(one, same)
+    said = render_markdown(page)
+    assert "err least, each with 1 − R² of" in said and "errs on" not in said and "of its test rows" not in said
+    assert all("fewshot" not in (m.command or "") and "compare" not in (m.command or "") for m in page.missing)
+    page = page_of(one, other)
+    (missing,) = (m for m in page.missing if m.title == "The encoders side by side")
+    assert "different targets (labels by 1 − AUROC, numbers by 1 − R²)" in missing.why
+    assert "least" not in render_markdown(page)
+
+
 def test_runs_without_a_common_probe_say_that_they_are_not_side_by_side():
     runs = make("a"), make("b", probe="logistic")
     missing = {m.title: m.why for m in page_of(*runs).missing}

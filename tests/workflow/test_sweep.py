@@ -76,6 +76,7 @@ def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     table = pl.read_csv(out / "sweep.csv")
     assert set(table["encoder"]) == {name, "demo_ssl"}  # one line of two, and yet the table of both
     assert {"risk_af", "train_rows", "test_rows", "z_dim"} <= set(table.columns)
+    assert table.select("target", "metric", "protocol", "split_seed").unique().rows() == [(None, "error", "strict", 0)]
     # the built encoder tells what it is: the same line makes nothing, changed code makes a new run
     shown = seen(tmp_path, "mine")
     kept = {e: r["run"] for e, r in records(out).items()}

@@ -16,6 +16,7 @@ from ssl_risk_rs.report.training import training
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
 from ssl_risk_rs.results.many import Curve
+from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = ["Material", "build_page"]
@@ -93,6 +94,9 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
     runs = material.runs
     found: list[Section | Missing] = []
     probes = [p for p in ("logistic", "ridge") if all(p in run.probes for run in runs)]
+    if apart := _targets_apart(runs):
+        why = f"The runs predict different targets ({apart}), whose errors are not of one kind."
+        return [Missing("beside", "The encoders side by side", why, f"ssl-risk-rs report {place(runs[0])}")]
     if len(runs) > 1 and not probes:
         found.append(
             Missing(
@@ -110,13 +114,25 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
             found.append(several.ranks(each))
     if not material.comparisons:
         where = place(runs[0])
-        command = f"ssl-risk-rs report {where} OTHER" if len(runs) == 1 else "ssl-risk-rs compare A B"
-        found.append(Missing("compare", "Against another encoder", material.not_compared, command))
+        found.append(
+            Missing(
+                "compare", "Against another encoder", material.not_compared,
+                f"ssl-risk-rs report {where} OTHER" if len(runs) == 1
+                else "ssl-risk-rs compare A B" if all(run.main.predicts_classes for run in runs)
+                else None,
+            )
+        )  # fmt: skip
     if probes and len(runs) > 1:
         found.append(training(material.curve, probes[0]))
     if probes:
         found += [several.shapes(runs, called, probes[0]), several.layers(runs, called, probes[0])]
     return found
+
+
+def _targets_apart(runs: Sequence[Run]) -> str:
+    """What runs predict, where that is not the same thing."""
+    every = {(run.provenance.target or "the labels", run.main.method.metric) for run in runs}
+    return "" if len(every) == 1 else ", ".join(sorted(f"{what} by {HEADLINES[m].label}" for what, m in every))
 
 
 def _of_one(material: Material, i: int, d: Decomposition) -> list[Section | Missing]:

@@ -31,6 +31,8 @@ _CURVES = ("agg_risk", "probe_gen", "enc_gen")
 def labels(run: Run, result: Decomposition, key: str) -> Section | Missing:
     """The error at few labels, and what more labels would bring."""
     title = "Fewer labels"
+    if not result.predicts_classes:
+        return Missing(f"{key}-labels", title, "Few-shot sizes are of classes, and this run predicts none.", None)
     if not result.shots:
         return Missing(
             f"{key}-labels", title, "No few-shot sizes were asked for.",

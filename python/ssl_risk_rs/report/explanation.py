@@ -120,11 +120,14 @@ def _total(found: Explanation) -> str:
 def _largest(found: Explanation) -> str:
     """The largest component with its probability."""
     largest = found.result.bottleneck
-    e = found.result.estimates[largest.quantity]
-    text = f"The largest part of the error is {QUANTITIES[largest.quantity].label}, {_percent(e.estimate)}"
     p = largest.probability
     if p is None:
-        return f"{text}."
+        return (
+            "Which part is the largest cannot be told: a probe separates the training rows, so that usability and "
+            "probe generalization are not told apart."
+        )
+    e = found.result.estimates[largest.quantity]
+    text = f"The largest part of the error is {QUANTITIES[largest.quantity].label}, {_percent(e.estimate)}"
     sure = "> 0.99" if p > 0.99 else f"= {p:.2f}"
     text = f"{text} (P {sure} that it is the largest, over samples and over the penalty's floor)."
     if p < 0.8:

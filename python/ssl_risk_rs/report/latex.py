@@ -23,6 +23,8 @@ MOST_DIGITS = 12
 #: columns of a table, where they are in the results
 _SHOWN = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
 _KEYS = ("encoder", "data", "target", "metric", "probe", "protocol", "shots")
+#: metrics as they are printed; `r2` is the name of 1 − R², whose parts add up
+_METRICS = {"r2": "$1 - R^2$", "auroc": "$1 -$ AUROC", "error": "0-1 error"}
 _MARKS = {Grade.FEW_ROWS: "*", Grade.FEW_GROUPS: r"\dagger", Grade.INDICATIVE: r"\ddagger", Grade.NONE: r"\circ"}
 _SAID = {
     Grade.FEW_ROWS: "fewer than 10 rows decide it",
@@ -94,7 +96,14 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
     for row in rows:
         key = (row.get("path") or row.get("run"), *(row.get(name) for name in _KEYS))
         by_run.setdefault(key, {})[row["quantity"]] = row
-    vary = [i for i, name in enumerate(_KEYS) if name == "encoder" or len({key[1 + i] for key in by_run}) > 1]
+    unlike = any(
+        key[1 + _KEYS.index("metric")] not in (None, "error") for key in by_run
+    )  # a reader takes R² for 1 − R²
+    vary = [
+        i
+        for i, name in enumerate(_KEYS)
+        if name == "encoder" or len({key[1 + i] for key in by_run}) > 1 or (name == "metric" and unlike)
+    ]
     first = next(iter(by_run))
     fixed = [
         f"{name} {first[1 + i]}"
@@ -105,9 +114,15 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
     body = []
     for key, found in by_run.items():
         cells = [_cell(found.get(name), intervals, digits) for name in names]
-        body.append([*(escape("" if key[1 + i] is None else str(key[1 + i])) for i in vary), *cells])
+        body.append([*(_word(_KEYS[i], key[1 + i]) for i in vary), *cells])
     grades = {row["grade"] for found in by_run.values() for name, row in found.items() if name in names}
     return _table(heads, body, len(vary), comment="; ".join(["errors in percent", *fixed]), grades=grades)
+
+
+def _word(column: str, value: object) -> str:
+    if column == "metric" and value in _METRICS:
+        return _METRICS[str(value)]
+    return escape("" if value is None else str(value))
 
 
 def _comparison(found: Comparison, quantities: Sequence[str] | None, intervals: bool, digits: int) -> str:

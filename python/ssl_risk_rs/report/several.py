@@ -11,6 +11,7 @@ from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sen
 from ssl_risk_rs.report.sentences import mark, place, short
 from ssl_risk_rs.results.compare import Comparison, Rank
 from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.run import Decomposition, Run
 
@@ -34,7 +35,7 @@ def names(runs: Sequence[Run]) -> list[str]:
 
 
 def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Comparison | None) -> Section:
-    """All runs as bars and as a table, in the order they were given."""
+    """All runs as bars and as a table, in the order they were given; of one target."""
     own = [run.of_probe(probe) for run in runs]
     parts = _common_parts(own)
     bars = [_bar(name, d, parts) for name, d in zip(called, own, strict=True)]
@@ -223,12 +224,18 @@ def _least(called: Sequence[str], own: Sequence[Decomposition], found: Compariso
     e = totals[best[0]]
     if len(best) > 1:
         named = f"{', '.join(called[i] for i in best[:-1])} and {called[best[-1]]}"
-        said = f"{named} err least, each on {percent(least)} % of its test rows."
+        said = f"{named} err least, each {_erring(own[best[0]], least)}."
     else:
-        said = f"{called[best[0]]} errs least, on {percent(least)} % of its test rows ({interval(e.low, e.high)})."
+        said = f"{called[best[0]]} errs least, {_erring(own[best[0]], least)} ({interval(e.low, e.high)})."
     if found is not None:
         said += _excluded(found, [found.encoders[i] for i in best])
     yield Sentences((said,), "verdict")
+
+
+def _erring(d: Decomposition, total: float) -> str:
+    if d.predicts_classes:
+        return f"on {percent(total)} % of its test rows"
+    return f"with {HEADLINES[d.method.metric].label} of {percent(total)} % on its test rows"
 
 
 def _excluded(found: Comparison, best: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ _FEW_SHOT = re.compile(r"agg_risk@\d+(\.\d+)?%?")
 #: columns that identify a row or say where it is from
 _IDENTITY = ("encoder", "source", EXCLUDED)
 #: columns in which rows of one encoder may differ
-_VARIANTS = ("layer", "protocol", "run")
+_VARIANTS = ("layer", "target", "metric", "protocol", "split_seed", "run")
 
 
 @dataclass(frozen=True, slots=True)

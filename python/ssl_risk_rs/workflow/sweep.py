@@ -352,8 +352,8 @@ def _name(job: Job, pair: Pair, key: str) -> str:
 
 
 def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
-    """A row for each probe of a finished pair: its components, fractions, and the size of the images that its encoder
-    saw; none where its run cannot be read."""
+    """A row for each probe of a finished pair: what it predicts and how, its components, fractions, and the size of the
+    images that its encoder saw; none where its run cannot be read."""
     if record.run is None:
         return []
     run = Run.load(folder.root / record.run)
@@ -365,7 +365,11 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
         rows.append(
             {
                 **seen,
+                "target": run.provenance.target,
+                "metric": d.method.metric,
                 "probe": d.method.probe,
+                "protocol": d.method.protocol,
+                "split_seed": d.method.seed,
                 **{name: d.estimate(name) for name in d.component_names},
                 "agg_risk": total.estimate,
                 "low": total.low,

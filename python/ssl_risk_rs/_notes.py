@@ -60,6 +60,8 @@ _TEMPLATES = {
     "Add --group {column} if whole groups should stay on one side of every split.",
     "shared_groups": "{count} groups are on both sides of train and test (for example {example}): "
     "the test error is too low for new groups.",
+    "shared_ids": "{count:,} identifiers are of a training row and of a test row (for example {example}). If they name "
+    "the same object, the test error is too low for new ones: keep its rows on one side (--group takes a column).",
     "few_groups": "The {rows} rows have {groups} groups only: intervals are marked.",
     "one_group_decides": "One group makes {percent:.0f} % of the variance of the {rows} rows: "
     "the interval rests on it more than on any other.",

@@ -164,3 +164,16 @@ def test_a_twin_whose_rows_are_in_another_order_is_suspected(shuffled: bool) -> 
     result = decompose(x, y, x_test, y_test, supervised=x[order], supervised_test=x_test, probe="ridge", n_threads=1)
     said = [note.sentence() for note in result.notes if note.code == "twin_at_chance"]
     assert len(said) == shuffled and all("are the twin's rows the same ones, in the same order?" in s for s in said)
+
+
+@pytest.mark.parametrize("shared", [0, 3])
+def test_identifiers_on_both_sides_of_train_and_test_are_counted(shared: int) -> None:
+    rng = np.random.default_rng(0)
+    y, y_test = np.arange(120) % 3, np.arange(60) % 3
+    x, x_test = (rng.standard_normal((len(v), 4)).astype(np.float32) for v in (y, y_test))
+    ids = [*(f"a{i}" for i in range(120)), *(f"a{i}" if i < shared else f"b{i}" for i in range(60))]
+    result = decompose(x, y, x_test, y_test, sample_ids=ids, probe="ridge", n_threads=1)
+    said = [note.sentence() for note in result.notes if note.code == "shared_ids"]
+    assert [s.split(". If")[0] for s in said] == (
+        ["3 identifiers are of a training row and of a test row (for example a0)"] if shared else []
+    )

@@ -28,6 +28,7 @@ from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
 from ssl_risk_rs.results.many import Curve, Entry, corrected_steps
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.workflow.published import beside, load_published
 from ssl_risk_rs.workflow.reporting import gather
 
@@ -93,6 +94,16 @@ def test_a_run_in_the_alternative_order_is_told_in_its_own_parts(supervised):
     assert made.train == pytest.approx(0, abs=1e-12) and made.test > 0  # rounding of doubles
     uf = d.estimate("risk_uf")
     assert made.floor == pytest.approx((d.floor.risk_above - d.estimate("risk_af")) ** 2 / 12) and uf > 0
+
+
+def test_both_orders_are_in_the_table_of_parts():
+    (x, y), (x_test, y_test) = rows(360, 0), rows(150, 1)
+    result = decompose(x, y, x_test, y_test, probe="ridge", order="both")
+    table = next(b for b in sections(page_of(Run.of(result)))["run1-ridge-components"].blocks if isinstance(b, Table))
+    shown = {row[0]: row[1] for row in table.rows}
+    for name in ("enc_gen_alt", "enc_gen_mean", "probe_gen_alt", "probe_gen_mean"):
+        assert shown[QUANTITIES[name].label] == percent(result.estimate(name))
+    assert any("The order matters by" in note for note in table.notes)
 
 
 @pytest.mark.parametrize("kind", ["numbers", "labels"])

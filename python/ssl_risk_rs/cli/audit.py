@@ -154,7 +154,7 @@ def _heading(found: "Audit") -> Iterator[str]:
         + (f"; pairs of different classes: {found.other_class:,}" if n else "")
     )
     if matches.zero_rows:
-        yield f"  {matches.zero_rows:,} test rows are zero: they have no direction and were not compared"
+        yield f"  {matches.zero_rows:,} test rows are zero: they have no direction and were not compared, equal or not"
 
 
 def _pairs(found: "Audit") -> Iterator[str]:

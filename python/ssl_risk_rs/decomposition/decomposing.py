@@ -348,6 +348,9 @@ def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
                 "low. Remove them (ssl-risk-rs data check lists them), or give --overlap warn"
             )
         notes.append(Note("overlap", {"count": task.overlap}))
+    ids, train = task.sample_ids, task.train_rows.tolist()
+    if shared := {ids[row] for row in task.test_rows.tolist()}.intersection(ids[row] for row in train):
+        notes.append(Note("shared_ids", {"count": len(shared), "example": min(shared)}))
     return notes
 
 

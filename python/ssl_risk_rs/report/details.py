@@ -100,7 +100,8 @@ def classes(run: Run, result: Decomposition, key: str) -> Section | Missing:
         tuple(rows),
         notes=(
             "The interval is Wilson's, for independent rows. Parts of a class are means over its own rows, without the "
-            "correction that the whole has, so their mean need not be the whole to the last digit.",
+            "correction that the whole has (the errors of the full fit on held-out rows), so that their mean is not "
+            "the whole, and they differ from those of `explain`, which have it: by points where few rows are held out.",
         ),
     )  # fmt: skip
     figure = _parts_figure(f"{key}-classes", f"Error of {name_of(run, result)} by class", parts, total, "classes")

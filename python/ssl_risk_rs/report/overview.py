@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
+from ssl_risk_rs.report.orders import order_rows, order_sentence
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import MARKS, checks, mark, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
@@ -181,6 +182,9 @@ def _table(run: Run, result: Decomposition) -> Table:
                     add(f"of it, {QUANTITIES[detail].label}", result.estimates[detail], None)
     sums.add(len(rows))
     add(QUANTITIES["agg_risk"].label, result.estimates["agg_risk"], 1.0 if total > 0 else None)
+    for e in order_rows(result):
+        minor.add(len(rows))
+        add(QUANTITIES[e.quantity].label, e, None)
     if result.control is not None:
         name = short(run.provenance.control or "control encoder")
         for quantity in ("enc_gen", "agg_risk"):
@@ -195,6 +199,8 @@ def _table(run: Run, result: Decomposition) -> Table:
     if math.isfinite(result.sizes.chance):
         chance = percent(result.sizes.chance)
         said.append(_GUESSES[result.method.metric].format(chance))
+    if sentence := order_sentence(result):
+        said.append(sentence)
     return Table(
         f"Parts of the error in percent, {result.method.probe} probe "
         f"({count(result.sizes.train)} training rows, {count(result.sizes.test)} test rows)",

@@ -16,6 +16,7 @@ from ssl_risk_rs.decomposition.draws import MOST_DRAWS, plan_draws
 from ssl_risk_rs.decomposition.fewshot import AUTO_SHOTS
 from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, predict
 from ssl_risk_rs.decomposition.shotfits import fold_rows
+from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results import Run, ShotSize
 from ssl_risk_rs.results.fewshot import DISJOINT, Overlap, parse_shots
 from ssl_risk_rs.results.frames import draws_frame
@@ -541,6 +542,16 @@ def test_the_table_counts_few_shot_fits_and_says_which_missed(small):
     missed = replace(small, shots=(replace(small.shots[0], tuning_missed=2), small.shots[1]))
     assert not missed.converged
     assert f"✗ 2 of {count} few-shot fits missed their tolerance" in str(Run.of(missed))
+
+
+def test_twice_the_labels_is_told_by_size_and_without_a_rise(small):
+    curve = small.label_curve
+    last, first = curve.doublings[-1], curve.doublings[0]
+    up = replace(last, change=0.01, low=-0.02, high=0.04, extrapolates=True)
+    twice = replace(small, label_curve=replace(curve, doublings=(first, replace(first, name="5 %"), up)))
+    said = list(forecast_sentences(twice))
+    assert f"({first.name}): " in said[0] and "(5 %): " in said[1]
+    assert said[2].endswith("an extrapolation that cannot tell whether they lower it.") and "(" not in said[2]
 
 
 def test_the_table_says_where_the_draws_penalties_lie(small):

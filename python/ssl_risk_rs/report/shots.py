@@ -52,9 +52,12 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
         )
     for d in curve.doublings:
         beyond = ", an extrapolation" if d.extrapolates else ""
+        if d.extrapolates and d.low < 0 < d.change:  # more labels do not make a probe worse
+            beyond += " that cannot tell whether they lower it"
+        same = sum(other.labels == d.labels for other in curve.doublings) > 1
         yield (
-            f"Twice the labels, {d.labels:,} → {2 * d.labels:,}: {hundred(d.change):+.2f} points of error "
-            f"[{hundred(d.low):+.2f}, {hundred(d.high):+.2f}]{beyond}."
+            f"Twice the labels, {d.labels:,} → {2 * d.labels:,}{f' ({d.name})' if same else ''}: "
+            f"{hundred(d.change):+.2f} points of error [{hundred(d.low):+.2f}, {hundred(d.high):+.2f}]{beyond}."
         )
     for need in curve.needed:
         yield _need(need, curve)

@@ -960,7 +960,7 @@ def fit_logistic(
         not noticed.
     alpha : penalty on the mean loss; scikit-learn's C = 1/(m α)
     tol : relative suboptimality to reach: a share of F, or of what F is below its value without weights where that is
-        less, but no less than 2⁻²⁴ of F
+        less, but, unless `tol` is, no less than 2⁻²² of F
     max_passes : passes over the rows at most; an exact one must follow rounded ones
     error_tol : where only the training error is wanted: how far it may be from that of the minimum, by an estimate from
         its last steps. The fit may then end before `tol` is reached

@@ -126,8 +126,8 @@ _TEMPLATES = {
     "negative": "{label} is negative ({weight}): {meaning}.",
     "no_twin": "There is no supervised twin, so approximation and usability are one row (--supervised names one, "
     "--supervised-features beside features).",
-    "twin_at_chance": "The twin's probe errs on {twin:.1f} % of the test rows, as one without features does "
-    "({chance:.1f} %), and the encoder's on {own:.1f} %: are the twin's rows the same ones, in the same order?",
+    "twin_at_chance": "At the floor the twin's probe errs on {twin:.1f} % of the test rows, as one without features "
+    "does ({chance:.1f} %), and the encoder's on {own:.1f} %: are the twin's rows the same ones, in the same order?",
     "not_pretrained_here": "The encoder was pretrained on {pretraining}, not on these images. "
     "Encoder generalization is then the shift between train and test, and usability absorbs the rest.",
     "no_control": "There is no control encoder: {reason}.",

@@ -65,3 +65,6 @@ class NotComparableError(SslRiskError, ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+    def __reduce__(self) -> tuple[type["NotComparableError"], tuple[str, str]]:
+        return NotComparableError, (self.field, str(self))

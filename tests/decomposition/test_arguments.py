@@ -1,10 +1,14 @@
 """What `decompose` is given by hand: converted, refused in words, or saved as what can be read back."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs import (
     FeatureBank,
+    NotComparableError,
     ParameterError,
     ResultError,
     Run,
@@ -16,6 +20,7 @@ from ssl_risk_rs import (
     import_bank,
     read_results,
 )
+from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.workflow.evaluate import evaluate
 
@@ -177,3 +182,28 @@ def test_identifiers_on_both_sides_of_train_and_test_are_counted(shared: int) ->
     assert [s.split(". If")[0] for s in said] == (
         ["3 identifiers are of a training row and of a test row (for example a0)"] if shared else []
     )
+
+
+def test_a_weak_twin_beside_a_large_class_is_not_suspected() -> None:
+    """Its probe errs as one that predicts the large class does, though it tells much."""
+    rng = np.random.default_rng(0)
+    y, y_test = (rng.random(n) < 0.1 for n in (800, 600))
+    draw = [np.column_stack([4.0 * v, 1.5 * v]) + rng.standard_normal((len(v), 2)) for v in (y, y_test)]
+    x, x_test = (np.float32(part[:, :1]) for part in draw)
+    twin = [np.float32(part[:, 1:]) for part in draw]
+    result = decompose(x, y, x_test, y_test, supervised=twin[0], supervised_test=twin[1], probe="ridge", n_threads=1)
+    assert "twin_at_chance" not in {note.code for note in result.notes}
+
+
+def test_an_error_of_two_arguments_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(NotComparableError("group", "other groups")))
+    assert (error.field, str(error)) == ("group", "other groups")
+
+
+def test_settings_of_a_record_with_a_tolerance_that_is_refused_now_are_read() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = (np.eye(3)[y] + rng.standard_normal((120, 3))).astype(np.float32)
+    result = decompose(x, y, x[:60] + np.float32(0.1), y[:60], n_threads=1)
+    old = replace(result, method=replace(result.method, tol=1e-8, error_tol=None))
+    assert settings_like(old).tol == 1e-7

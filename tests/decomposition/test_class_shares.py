@@ -30,3 +30,11 @@ def test_like_shares_and_probes_that_tell_classes_apart_have_no_such_note():
     centres = rng.standard_normal((3, 8))
     x, x_test = ((centres[v] + rng.standard_normal((len(v), 8))).astype(np.float32) for v in (y, y_test))
     assert not of(KEYS, decompose(x, y, x_test, y_test, probe="ridge", n_threads=1))
+
+
+def test_test_rows_of_one_class_are_no_sign_that_features_tell_nothing():
+    rng = np.random.default_rng(0)
+    y, y_test = np.arange(200) % 2, np.zeros(80, int)
+    x, x_test = ((4 * np.eye(4)[v] + rng.standard_normal((len(v), 4))).astype(np.float32) for v in (y, y_test))
+    result = decompose(x, y, x_test, y_test, probe="ridge", n_threads=1)
+    assert result.estimates["risk_us"].estimate < 0.05 and "one_class_predicted" not in of(KEYS, result)

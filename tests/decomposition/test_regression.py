@@ -23,6 +23,7 @@ from ssl_risk_rs import (
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.decomposition import with_metrics
 from ssl_risk_rs.decomposition.losses import Auroc, Squared
+from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.results import NotComparableError
 
 N, M, D = 500, 200, 12
@@ -198,6 +199,12 @@ def test_the_unit_of_squared_losses_varies_with_the_training_rows():
     assert of_unit > of_rows
     # rows are centred in each set of rows, whose degrees of freedom are one less
     assert e.se**2 == pytest.approx(of_unit + of_rows + found.probe_variance, rel=0.02)
+    # the unit is that of all rows, where few of them judge, and no few rows decide a number because of it
+    kept = np.flatnonzero(judged.in_subset)
+    some = restricted(found, kept, np.arange(len(y_test))).estimates["risk_as"]
+    own = judged.held_out.loss.astype(float) - found.estimates["risk_as"].estimate
+    alone = np.sqrt(own.var() / len(kept))
+    assert some.se < 1.2 * np.hypot(alone, e.se)
     truth, intervals = [], []
     for seed in range(40):
         (x, y), (x_test, y_test) = draw(100 + seed, 200), draw(5000 + seed, 3_000)

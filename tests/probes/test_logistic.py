@@ -257,9 +257,20 @@ def test_under_a_strong_penalty_a_tolerance_is_a_share_of_what_the_weights_gain(
     fit = fit_of(x, y, design_of(x, y, "standardize"), alpha, tol=tol)
     z, w, b = solver_point(x, fit.probe)
     at, best = value(z, y, w, b, alpha), minimum(z, y, alpha, w, b)
-    assert fit.converged and at - best <= max(tol * (np.log(k) - best), 2.0**-24 * best)
+    assert fit.converged and at - best <= max(tol * (np.log(k) - best), 2.0**-22 * best)
     mean, deviation = x.mean(0), x.std(0)
     exact = LogisticRegression(C=1 / (n * alpha), tol=1e-12, max_iter=10_000).fit((x - mean) / deviation, y)
     theirs = exact.predict((x_test - mean) / deviation)
     ours = _core.judge(x_test, np.arange(3000, dtype=np.uint32), y_test.astype(np.uint32), [fit.probe])[0][0]
     assert np.mean(ours != theirs) < 3e-3
+
+
+@pytest.mark.parametrize(("seed", "alpha"), [(3, 100.0), (20, 1.0)])
+def test_a_fit_whose_weights_gain_next_to_nothing_ends(seed: int, alpha: float) -> None:
+    """40 of 6,000 rows are of one class: a share of the gain is below what float32 can tell, and fits went on to the
+    limit on passes."""
+    rng = np.random.default_rng(seed)
+    y = (rng.random(6000) < 0.006).astype(np.uint32)
+    x = (np.outer(y, np.ones(16)) * 0.1 + rng.normal(size=(6000, 16))).astype(np.float32)
+    fit = fit_of(x, y, design_of(x, y, "standardize"), alpha, tol=1e-6, max_passes=3000)
+    assert fit.converged and fit.passes < 60

@@ -19,6 +19,18 @@ def test_columns_are_told_apart(planted):
     assert study_table(planted.drop("encoder")).frame["encoder"][0] == "row 1"
 
 
+@pytest.mark.parametrize(("column", "names"), [("metric", "error, r2"), ("target", "the labels, age")])
+def test_rows_of_several_units_are_refused(planted, tmp_path, column, names):
+    first = None if column == "target" else "error"
+    other = pl.lit(names.split(", ")[1])
+    mixed = planted.with_columns(pl.when(pl.arange(pl.len()) < 40).then(pl.lit(first)).otherwise(other).alias(column))
+    mixed.write_csv(tmp_path / "zoo.csv")
+    with pytest.raises(DataError, match=f"rows are of 2 {column}s .{names}.; keep the rows of one"):
+        read_table([tmp_path / "zoo.csv"])
+    one = planted.with_columns(metric=pl.lit("error"), split_seed=0, protocol=pl.lit("strict"))
+    assert study_table(one).unknown == ()
+
+
 def test_totals_that_are_not_the_sum_of_their_components_are_counted(planted):
     rounded = planted.with_columns(pl.col("agg_risk").round(3))
     assert study_table(rounded).unequal_sums == ()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from ssl_risk_rs._limits import TIGHTEST_TOLERANCE
 from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings
 from ssl_risk_rs.results.run import Decomposition
 
@@ -16,7 +17,7 @@ def settings_like(result: Decomposition) -> Settings:
     common = Settings(
         probe=method.probe,
         protocol=method.protocol,
-        tol=method.tol if method.error_tol is None else None,  # by size, as it was
+        tol=max(method.tol, TIGHTEST_TOLERANCE) if method.error_tol is None else None,  # by size, as it was
         max_passes=method.max_passes,
         confidence=method.confidence,
         random_counts=method.random_counts,

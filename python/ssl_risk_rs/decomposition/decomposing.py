@@ -63,6 +63,8 @@ __all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor"]
 OPTIMISTIC = 1.3
 #: shares of the chance level: from here on a twin's probe tells nothing, and up to here an encoder's tells enough
 AT_CHANCE, WELL_BELOW_CHANCE = 0.85, 0.7
+#: chance level, as a share of that of equal classes, from which errors tell that
+NEARLY_EQUAL = 0.8
 
 
 def decompose(
@@ -258,9 +260,10 @@ def decompose_task(
 
 def _notes_on_twin(judged: Judgements, sizes: Sizes) -> list[Note]:
     """A twin that tells nothing of labels which the encoder tells: its rows may be in another order."""
-    if judged.sup_on_test is None:
-        return []
-    twin, own, chance = float(judged.sup_on_test.wrong.mean()), float(judged.us.wrong.mean()), sizes.chance
+    chance = sizes.chance
+    if judged.sup_on_test is None or judged.floor_on_test is None or chance < NEARLY_EQUAL * (1 - 1 / sizes.classes):
+        return []  # beside a large class a probe that tells much errs as one that tells nothing
+    twin, own = float(judged.sup_on_test.wrong.mean()), float(judged.floor_on_test.wrong.mean())
     if twin < AT_CHANCE * chance or own > WELL_BELOW_CHANCE * chance:
         return []
     return [Note("twin_at_chance", {"twin": 100 * twin, "chance": 100 * chance, "own": 100 * own})]

@@ -88,7 +88,7 @@ def quantify(
     metric : what a judged row scores
     fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
     """
-    rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric)
+    rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted)
     own_variance, probe_df = probe_variance(judged, rows.test_units, metric, fitted=fitted)
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
@@ -137,7 +137,8 @@ def _shares_notes(rows: RowScores, enc_gen: Estimate) -> list[Note]:
     one class errs by the share of the others, and where S_te has another share of it, that is all there is."""
     judged, k = rows.judged, len(rows.judged.class_names)
     found = []
-    if k > 1 and (judged.us.predicted == judged.us.predicted[0]).all():
+    several = len(np.unique(judged.test_labels)) > 1
+    if several and (judged.us.predicted == judged.us.predicted[0]).all():
         found.append(Note("one_class_predicted", {"class_name": judged.class_names[int(judged.us.predicted[0])]}))
     counts, there = (np.bincount(labels, minlength=k) for labels in (judged.train_labels, judged.test_labels))
     shares = np.where(there > 0, counts, 0) / counts[there > 0].sum()
@@ -280,7 +281,7 @@ def _deciding(rows: RowScores, name: str) -> float:
     judged, metric = rows.judged, rows.metric
     if "loss" in metric.reads:
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in rows.names])
-        parts = np.concatenate([(scores @ weights) ** 2 for scores in rows.unit_scores.values()])
+        parts = np.concatenate([(scores @ weights) ** 2 for scores in rows.own_scores.values()])
         return as_many(parts) if parts.any() else math.inf
     used = {risk: metric.score(o) for risk in QUANTITIES[name].weights if (o := judged.outcome(risk)) is not None}
     if len({id(judged.outcome(risk)) for risk in used}) == 1:

@@ -28,6 +28,7 @@ class RowScores:
     `difficulty` : of each class, by which classes of one unit are paired; the training error of the probe at α* where
     it is not given. Encoders that are compared need the same.
     `metric` : what a row scores, and what it weighs.
+    `fitted` : all rows, where `judged` are some of them.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class RowScores:
         random_counts: bool,
         difficulty: np.ndarray | None = None,
         metric: Metric = ERROR,
+        fitted: Judgements | None = None,
     ) -> None:
         self.judged, self.metric = judged, metric
         k, names = len(judged.class_names), list(judged.class_names)
         y, y_test, held = judged.train_labels, judged.test_labels, judged.in_subset
         self.n, self.n_test, self.n_subset = len(y), len(y_test), int(held.sum())
+        self.n_fitted = len((fitted or judged).train_labels)
         counts = np.bincount(y, minlength=k).astype(float)
         if difficulty is None:
             difficulty = training_error(judged)
@@ -132,6 +135,8 @@ class RowScores:
         self.covariance: dict[str, np.ndarray] = {}
         self.by_stratum: dict[str, np.ndarray] = {}
         self.unit_scores: dict[str, np.ndarray] = {}
+        #: without what the unit of numbers adds, which no few rows decide
+        self.own_scores: dict[str, np.ndarray] = {}
         mix = {}
         if self.mixed:
             mix["subset"] = mix["rest"] = class_shares(self.train, self.judged.train_labels, k)
@@ -140,14 +145,16 @@ class RowScores:
             phi = np.stack([units.centred(scores[name][:, i]) for i in range(len(self.names))], axis=1)
             if name == "subset":
                 self._recentre(phi, units, held)
-            if (unit := self.judged.unit) is not None and name != "test":
-                # R = M/s²: a row far from the mean makes the unit s² larger, and every risk smaller
-                own = units.centred(unit[held if name == "subset" else ~held].astype(float))
-                phi -= np.outer(own, self.risks) / self.n
             phi *= units.scale[:, None]
             if self.mixed and units.whole > 1:
                 phi += np.sqrt(units.whole / (units.whole - 1)) * mix[name][labels[name]]
             summed = units.summed(phi)
+            self.own_scores[name] = summed
+            if (unit := self.judged.unit) is not None and name != "test":
+                # R = M/s²: a row far from the mean makes the unit s² of all rows larger, and every risk smaller
+                far = units.centred(unit[held if name == "subset" else ~held].astype(float)) * units.scale
+                of_unit = np.outer(far, self.risks) / np.sqrt(self.n * self.n_fitted)
+                summed = summed - units.summed(of_unit)
             self.covariance[name] = summed.T @ summed
             self.by_stratum[name] = units.by_stratum(summed)
             self.unit_scores[name] = summed

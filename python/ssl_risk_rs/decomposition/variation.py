@@ -59,9 +59,11 @@ def probe_share(quantity: Quantity, fitted: Judgements) -> float:
         return moved**2
     sizes = np.bincount(fitted.subset[fitted.in_subset], minlength=fitted.n_subsets)
     n = len(fitted.train_labels)
+    if sizes.max(initial=0) == n:  # rows of one subset alone judge: nothing tells what its complement has
+        return 0.0
     each = 1 / (n - sizes) / len(sizes)  # of a row, by complement
     squares = (n - sizes.sum()) * each.sum() ** 2 + float(sizes @ (each.sum() - each) ** 2)
-    return float(n * squares - 1)
+    return max(0.0, float(n * squares - 1))
 
 
 class ProbeScores:

@@ -449,7 +449,7 @@ class LogisticProbe(_Probe):
         Scaling of each feature from the training rows, folded into the weights. α acts on scaled weights.
     tol : float, default 1e-4
         Relative suboptimality to reach, 1e-7 or more: F − min F as a share of F, or of what F is below its value
-        without weights where that is less, down to 6e-8 of F, which is what float32 can tell. Predictions of a 1e-3 fit
+        without weights where that is less, down to 2.4e-7 of F, near what float32 can tell. Predictions of a 1e-3 fit
         differ visibly from the optimum's on a few thousand rows, those of a 1e-4 fit hardly.
     max_passes : int, default 300
         Passes over the rows at most, several times what tuned penalties take.

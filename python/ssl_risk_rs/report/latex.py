@@ -24,7 +24,7 @@ MOST_DIGITS = 12
 _SHOWN = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
 _KEYS = ("encoder", "data", "target", "metric", "probe", "protocol", "shots")
 #: metrics as they are printed; `r2` is the name of 1 − R², whose parts add up
-_METRICS = {"r2": "$1 - R^2$", "auroc": "$1 -$ AUROC", "error": "0-1 error"}
+_METRICS = {"r2": "$1 - R^2$", "auroc": "$1 -$ AUROC"}
 _MARKS = {Grade.FEW_ROWS: "*", Grade.FEW_GROUPS: r"\dagger", Grade.INDICATIVE: r"\ddagger", Grade.NONE: r"\circ"}
 _SAID = {
     Grade.FEW_ROWS: "fewer than 10 rows decide it",
@@ -96,9 +96,8 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
     for row in rows:
         key = (row.get("path") or row.get("run"), *(row.get(name) for name in _KEYS))
         by_run.setdefault(key, {})[row["quantity"]] = row
-    unlike = any(
-        key[1 + _KEYS.index("metric")] not in (None, "error") for key in by_run
-    )  # a reader takes R² for 1 − R²
+    # a reader of the table alone would take 1 − R² for an error
+    unlike = any(key[1 + _KEYS.index("metric")] not in (None, "error") for key in by_run)
     vary = [
         i
         for i, name in enumerate(_KEYS)

@@ -20,7 +20,7 @@ COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen", "agg_risk")
 ROUNDING_OF_SUMS = 0.003
 _FEW_SHOT = re.compile(r"agg_risk@\d+(\.\d+)?%?")
 #: columns that identify a row or say where it is from
-_IDENTITY = ("encoder", "source", EXCLUDED)
+_IDENTITY = ("encoder", "source", "target", "metric", "protocol", "split_seed", EXCLUDED)
 #: columns in which rows of one encoder may differ
 _VARIANTS = ("layer", "target", "metric", "protocol", "split_seed", "run")
 
@@ -184,6 +184,7 @@ def read_table(
             frames.append(_other(path, percent))
     frame = frames[0] if len(frames) == 1 else _joined(frames)
     frame = _of_one(_of_one(frame, "data", "data set", data), "probe", "probe", probe)
+    _refuse_unlike(frame)
     _refuse_encoders_twice(frame)
     return frame, found
 
@@ -199,6 +200,15 @@ def _of_one(frame: pl.DataFrame, column: str, noun: str, chosen: str | None) -> 
     if len(names) > 1:
         raise DataError(f"the rows are of {len(names)} {noun}s ({', '.join(map(str, names))}); choose one (--{column})")
     return frame
+
+
+def _refuse_unlike(frame: pl.DataFrame) -> None:
+    """Refuse errors of several targets, or in several units: those of one say nothing of the other."""
+    for column, of_labels in (("target", "the labels"), ("metric", "error")):
+        if column in frame.columns:
+            names = frame[column].cast(pl.String).fill_null(of_labels).unique(maintain_order=True).to_list()
+            if len(names) > 1:
+                raise DataError(f"the rows are of {len(names)} {column}s ({', '.join(names)}); keep the rows of one")
 
 
 def _refuse_encoders_twice(frame: pl.DataFrame) -> None:

@@ -64,13 +64,17 @@ const PATIENCE: usize = 2;
 /// Tolerances, by the decrement, above which it is worth while to go on with rounded passes after an exact one.
 const FAR: f64 = 2.0;
 
+/// The least share of the objective that a fit is asked for, unless its tolerance is less: a line search takes rises of float32
+/// rounding of nearly this size for steps, and no bound or estimate is below a quarter of it.
+const LEAST: f64 = 4.0 * RESOLUTION;
+
 /// How far above its minimum a fit to `tol` may end where F is `objective`: that share of F, or of what the weights have gained
 /// over the best intercept alone, whose loss is `constant`, where that is less. A strong penalty leaves F next to `constant`;
 /// most of what little the weights gain would be within a share of F. What float32 cannot resolve is not asked for, unless
 /// `tol` itself does.
 pub(super) fn tolerance(tol: f64, objective: f64, constant: f64) -> f64 {
     let gained = (constant - objective).clamp(0.0, objective);
-    (tol * gained).max(tol.min(RESOLUTION) * objective)
+    (tol * gained).max(tol.min(LEAST) * objective)
 }
 
 /// What the steps of a fit did, all in one precision.
@@ -304,8 +308,8 @@ mod tests {
         assert_eq!(of(0.25), 1e-3 * 0.25);
         assert_eq!(of(1.0), 1e-3);
         assert!((of(1.5) - 1e-3 * 0.5).abs() < 1e-12);
-        assert_eq!(of(2.0), RESOLUTION * 2.0); // nothing gained
-        assert_eq!(of(3.0), RESOLUTION * 3.0); // worse than without weights
+        assert_eq!(of(2.0), LEAST * 2.0); // nothing gained
+        assert_eq!(of(3.0), LEAST * 3.0); // worse than without weights
         assert_eq!(tolerance(1e-9, 2.0, 2.0), 2e-9); // never reached, as is asked for
     }
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.scores import class_shares, common_groups, guard, spans_classes
+from ssl_risk_rs.decomposition.scores import at_training_shares, class_shares, common_groups, guard, spans_classes
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import DrawVariance, Overlap, ShotOutcomes
@@ -102,9 +102,7 @@ class Crossed:
         self.on_judged = (shares / shares.sum() / np.maximum(there, 1))[y_judged]
         self.on_test = {"risk_us": np.full(self.n_test, 1 / self.n_test)}
         if spans:  # class shares of train and test differ by chance
-            at_test = np.bincount(self.y_test, minlength=self.k)
-            shares = np.where(at_test > 0, counts, 0.0)
-            self.on_test["risk_us_mix"] = (shares / shares.sum() / np.maximum(at_test, 1))[self.y_test]
+            self.on_test["risk_us_mix"] = at_training_shares(counts, self.y_test)
 
     def _scores(self) -> None:
         o = self.outcomes

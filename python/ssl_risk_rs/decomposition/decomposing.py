@@ -197,7 +197,7 @@ def decompose_task(
     began = time.perf_counter()
     report, solvers = report or _silent, solvers or Solvers()
     method, planned, on_both_sides = _plan(task, settings)
-    notes = [*task.notes, *on_both_sides, *_repeated_or_noted(task, settings)]
+    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *_repeated_or_noted(task, settings)]
     if task.targets is not None:
         judged = predict_targets(task, twin, settings, method, report)
     else:
@@ -351,10 +351,14 @@ def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
                 "low. Remove them (ssl-risk-rs data check lists them), or give --overlap warn"
             )
         notes.append(Note("overlap", {"count": task.overlap}))
-    ids, train = task.sample_ids, task.train_rows.tolist()
-    if shared := {ids[row] for row in task.test_rows.tolist()}.intersection(ids[row] for row in train):
-        notes.append(Note("shared_ids", {"count": len(shared), "example": min(shared)}))
     return notes
+
+
+def _shared_ids(task: Task) -> list[Note]:
+    """Identifiers that a training row and a test row have."""
+    ids = task.sample_ids
+    shared = {ids[row] for row in task.test_rows.tolist()}.intersection(ids[row] for row in task.train_rows.tolist())
+    return [Note("shared_ids", {"count": len(shared), "example": min(shared)})] if shared else []
 
 
 def _repeated_or_noted(task: Task, settings: Settings) -> list[Note]:

@@ -26,7 +26,7 @@ import numpy as np
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.grading import MUCH_TOO_OPTIMISTIC, grade
-from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
+from ssl_risk_rs.decomposition.scores import RowScores, as_many, at_training_shares, guard
 from ssl_risk_rs.decomposition.variation import optimism, probe_share, probe_variance, unseen_error
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
@@ -140,10 +140,9 @@ def _shares_notes(rows: RowScores, enc_gen: Estimate) -> list[Note]:
     several = len(np.unique(judged.test_labels)) > 1
     if several and (judged.us.predicted == judged.us.predicted[0]).all():
         found.append(Note("one_class_predicted", {"class_name": judged.class_names[int(judged.us.predicted[0])]}))
-    counts, there = (np.bincount(labels, minlength=k) for labels in (judged.train_labels, judged.test_labels))
-    shares = np.where(there > 0, counts, 0) / counts[there > 0].sum()
-    errors = np.bincount(judged.test_labels, weights=judged.us.wrong, minlength=k) / np.maximum(there, 1)
-    of_shares = float((there / there.sum() - shares) @ errors)
+    wrong = judged.us.wrong
+    weights = at_training_shares(np.bincount(judged.train_labels, minlength=k), judged.test_labels)
+    of_shares = float(wrong.mean() - weights @ wrong)
     if not rows.mixed and abs(of_shares) > (enc_gen.high - enc_gen.low) / 2:
         found.append(Note("other_class_shares", {"points": 100 * of_shares}))
     return found

@@ -90,6 +90,9 @@ class Auroc:
         """bool (k,): labels that the rows can judge."""
         return judged_labels(self.targets, rows)
 
+    def unit(self, rows: np.ndarray, predicted: np.ndarray, judged: np.ndarray) -> None:
+        """Areas have no unit that varies with the rows."""
+
     def chance(self, rows: np.ndarray) -> float:
         """The risk of a constant score."""
         return 0.5

@@ -132,7 +132,7 @@ def predict_targets(
         fold_margins=np.zeros_like(fold_losses),
         fold_losses=fold_losses,
         sup=None if of_twin is None else of_twin[1],
-        unit=scorer.unit(train, on_test[0], test) if isinstance(scorer, Squared) else None,
+        unit=scorer.unit(train, on_test[0], test),
     )
     grid = sorted(curve)
     inside = grid[0] < alpha < grid[-1]

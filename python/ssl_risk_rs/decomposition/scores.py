@@ -13,7 +13,10 @@ from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, class_shares_of, row_values, row_weights
 from ssl_risk_rs.results.quantities import BASE, QUANTITIES, Quantity, Rows
 
-__all__ = ["RowScores", "as_many", "class_shares", "common_groups", "guard", "spans_classes", "training_error"]
+__all__ = [
+    "RowScores", "as_many", "at_training_shares", "class_shares", "common_groups", "guard", "spans_classes",
+    "training_error",
+]  # fmt: skip
 
 #: share of a set's variance that one group may have before it is said
 ONE_GROUP_SHARE = 0.25
@@ -114,10 +117,7 @@ class RowScores:
             self.e_floor = row_values(self.metric, j.held_out_floor, self.weight)
             train["risk_ah"][held] = self.weight * self.e_floor
         if spans and self.metric.mean == "rows":  # class shares of train and test differ by chance
-            there = np.bincount(j.test_labels, minlength=k)
-            shares = np.where(there > 0, counts, 0.0)
-            weights = np.divide(shares / shares.sum(), there, out=np.zeros(k), where=there > 0)
-            test["risk_us_mix"] = scored(j.us, weights[j.test_labels])
+            test["risk_us_mix"] = scored(j.us, at_training_shares(counts, j.test_labels))
         self.names = tuple(name for name in BASE if name in train or name in test)
         self.train = np.stack([train.get(name, np.zeros(self.n)) for name in self.names], axis=1)
         self.test = np.stack([test.get(name, np.zeros(self.n_test)) for name in self.names], axis=1)
@@ -287,6 +287,14 @@ class RowScores:
             values = {"classes": int((present & ~self.covered).sum()), "total": int(present.sum())}
             notes.append(Note("uncovered_classes", values))
         return notes
+
+
+def at_training_shares(counts: np.ndarray, test_labels: np.ndarray) -> np.ndarray:
+    """Weights of test rows, (m,), that give each class of theirs its share of the training rows, of which it has so
+    many: counts (k,)."""
+    there = np.bincount(test_labels, minlength=len(counts))
+    shares = np.where(there > 0, counts, 0.0)
+    return np.asarray((shares / shares.sum() / np.maximum(there, 1))[test_labels])
 
 
 def as_many(weights: np.ndarray) -> float:

@@ -113,15 +113,12 @@ def _together(material: Material, called: Sequence[str]) -> list[Section | Missi
         if len(each.encoders) > 2:
             found.append(several.ranks(each))
     if not material.comparisons:
-        where = place(runs[0])
-        found.append(
-            Missing(
-                "compare", "Against another encoder", material.not_compared,
-                f"ssl-risk-rs report {where} OTHER" if len(runs) == 1
-                else "ssl-risk-rs compare A B" if all(run.main.predicts_classes for run in runs)
-                else None,
-            )
-        )  # fmt: skip
+        command = None  # `compare` takes classes only
+        if len(runs) == 1:
+            command = f"ssl-risk-rs report {place(runs[0])} OTHER"
+        elif all(run.main.predicts_classes for run in runs):
+            command = "ssl-risk-rs compare A B"
+        found.append(Missing("compare", "Against another encoder", material.not_compared, command))
     if probes and len(runs) > 1:
         found.append(training(material.curve, probes[0]))
     if probes:

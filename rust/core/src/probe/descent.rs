@@ -87,8 +87,12 @@ impl<S: Space> Solver<'_, S> {
     /// Let the next rounded passes round residuals below the size that suits where F is `objective`, about `gap` above its
     /// minimum.
     pub fn round_at(&mut self, objective: f64, gap: f64) {
-        let tolerance = tolerance(self.settings.tol, objective, self.design.prior_entropy());
-        self.small = small_residual(self.design, tolerance, objective, gap);
+        self.small = small_residual(self.design, self.tolerance_at(objective), objective, gap);
+    }
+
+    /// How far above its minimum the fit may end where F is `objective`, as exact passes tell.
+    fn tolerance_at(&self, objective: f64) -> f64 {
+        tolerance(self.settings.tol, objective, self.design.prior_entropy())
     }
 
     /// Go down from `point` until a rule says stop, which only an exact pass may, but for a draft: when those that round have done
@@ -114,9 +118,8 @@ impl<S: Space> Solver<'_, S> {
         let mut restarts = 0;
         loop {
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
-            let exact_tolerance = tolerance(self.settings.tol, at.objective, self.design.prior_entropy());
-            let tolerance =
-                if self.reduced { exact_tolerance.max(ROUNDED_TOL * at.objective) } else { exact_tolerance };
+            let least = if self.reduced { ROUNDED_TOL * at.objective } else { 0.0 };
+            let tolerance = self.tolerance_at(at.objective).max(least);
             let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
             let mut direction = space.direction(&memory, &at.gradient, &metric)?;
             let slope = space.dot(&direction, &at.gradient)?;

@@ -19,7 +19,7 @@ NAME = PACKAGE.name
 GROUND = {
     "errors", "_core", "_cpus", "_files", "_identity", "_limits", "_splits", "_labels", "_class_names", "_notes",
     "_tables", "_extras", "_corrections", "_inference", "_float32", "_same_rows", "_tensors", "_safetensors",
-    "_characters", "_names", "events",
+    "_characters", "_names", "_display", "events",
 }  # fmt: skip
 
 #: the arrows, room by room; whatever lies further down the arrows may be imported too
@@ -47,14 +47,6 @@ ELSEWHERE_REFUSED: dict[str, tuple[str, ...]] = {
     "click": ("cli",),
     "ray": ("workflow.engines",),
     "submitit": ("workflow.engines",),
-}
-
-#: what `print` shows of a result is its table: the only arrows up
-DISPLAY = {
-    ("results.run", "report.text"),
-    ("results.run", "report.notebook"),
-    ("results.explain", "report.explanation"),
-    ("results.compare", "report.comparison"),
 }
 
 
@@ -151,8 +143,6 @@ def _arrow(room: str, each: Import, modules: set[str]) -> list[str]:
     other = room_of(target)
     if other == room or other in GROUND:
         return []
-    if (each.module, target) in DISPLAY:
-        return []
     if room in GROUND or (room in ARROWS and other not in below(room)):
         return [f"{each.module} -> {target}"]
     return []
@@ -164,10 +154,7 @@ def circles(texts: dict[str, tuple[str, bool]]) -> list[list[str]]:
         module: {
             target
             for each in imports_of(module, text, is_package=is_package)
-            if each.runs
-            and (target := inside(each.target, set(texts))) is not None
-            and target != module
-            and (module, target) not in DISPLAY
+            if each.runs and (target := inside(each.target, set(texts))) is not None and target != module
         }
         for module, (text, is_package) in texts.items()
     }

@@ -6,8 +6,9 @@ from another thread meanwhile.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from ssl_risk_rs._display import Display, connect
 from ssl_risk_rs.errors import (
     BankError,
     DataError,
@@ -83,6 +84,9 @@ __all__ = [
     "SslRiskError",
     *_LAZY,
 ]
+
+
+connect(lambda: cast(Display, import_module("ssl_risk_rs.report.display")))
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._display import display
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.results.estimate import Grade
@@ -166,9 +167,7 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        from ssl_risk_rs.report.comparison import render_comparison
-
-        return render_comparison(self)
+        return display().text(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +238,7 @@ class Matched:
         return pl.DataFrame(rows)
 
     def __str__(self) -> str:
-        from ssl_risk_rs.report.comparison import render_matched
-
-        return render_matched(self)
+        return display().text(self)
 
 
 # --- what may be compared

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
+from ssl_risk_rs._display import display
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.explain_published import PublishedTraits
@@ -198,9 +199,7 @@ class Explanation:
     published: PublishedTraits | None = None
 
     def __str__(self) -> str:
-        from ssl_risk_rs.report.explanation import render_explanation
-
-        return render_explanation(self)
+        return display().text(self)
 
     def control(self, quantity: str) -> Difference | None:
         """This encoder less the control."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_risk_rs._display import display
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ResultError, ShapeError, SslRiskError
@@ -140,9 +141,8 @@ class Decomposition:
         ------
         ParameterError if the extra `report` is not installed.
         """
-        from ssl_risk_rs.report.notebook import draw
-
-        return draw(Run.of(self), self, width)
+        chart: alt.LayerChart = display().chart(self, width)
+        return chart
 
     def frame(self) -> "pl.DataFrame":
         """One row for each quantity, as `Run.frame`."""
@@ -329,14 +329,10 @@ class Run:
         return found
 
     def __str__(self) -> str:
-        from ssl_risk_rs.report.text import render
-
-        return render(self)
+        return display().text(self)
 
     def _repr_html_(self) -> str:
-        from ssl_risk_rs.report.notebook import render_html
-
-        return render_html(self)
+        return display().html(self)
 
 
 def _describe(d: Decomposition) -> dict[str, Any]:

@@ -10,7 +10,7 @@ use std::arch::aarch64::{
 };
 
 use super::few_loops::{few_products, with_zeros};
-use super::neon::widen_four;
+use super::widen_neon::widen_four;
 
 /// Values of a register.
 const WIDTH: usize = 4;

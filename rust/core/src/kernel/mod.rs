@@ -54,20 +54,22 @@ mod sparse_tests;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(target_arch = "aarch64")]
+mod widen_neon;
 
 pub use choice::{AMX_VARIABLE, Availability, FORCE_VARIABLE, choose, choose_rounding, list, usable};
 pub use few::{FEW_CLASSES, Few, FewRows, Lines};
 pub use fixed::{FixedRows, FixedScores};
 pub use gram::Symmetric;
 pub use layout::LANES;
-#[cfg(target_arch = "aarch64")]
-pub(crate) use neon::widen_four;
 pub use panels::{Columns, Panels, RowBuffer, Rows, row_stride};
 pub(crate) use prefetch::{LINE_BYTES, prefetch, prefetch_all};
 pub use product::{Work, backward_add, backward_add_by, flush, forward, forward_by, padded, panels_len};
 pub use softmax::{FLUSH, Residual, add_curvature, curvature, softmax_residual, softmax_residual_by_class};
 pub use sparse::SparseProduct;
 pub use tile::{Kernel, Precision};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use widen_neon::widen_four;
 
 use multiversion::multiversion;
 

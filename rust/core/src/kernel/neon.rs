@@ -143,19 +143,3 @@ unsafe fn registers(rounds: usize) -> usize {
     black_box(sums);
     rounds * CHAINS * WIDTH
 }
-
-/// Four float16 values as float32.
-#[inline(always)]
-pub(crate) fn widen_four(halves: uint16x4_t) -> float32x4_t {
-    let wide;
-    // SAFETY: the instruction touches registers only; every aarch64 CPU has it.
-    unsafe {
-        std::arch::asm!(
-            "fcvtl {wide:v}.4s, {halves:v}.4h",
-            wide = out(vreg) wide,
-            halves = in(vreg) halves,
-            options(pure, nomem, nostack)
-        );
-    }
-    wide
-}

@@ -7,6 +7,7 @@ pub const LINE_BYTES: usize = 64;
 /// allowed, and where the CPU has none nothing happens.
 #[inline(always)]
 #[allow(unsafe_code)]
+#[cfg_attr(target_arch = "aarch64", allow(clippy::pointers_in_nomem_asm_block))] // a hint: it reads nothing
 pub fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction reads nothing and never faults; every x86-64 CPU has it.

@@ -306,7 +306,7 @@ class Moments:
 
     >>> shift = choose_shift(x, rows)
     >>> moments = Moments(x.shape[1], 10, n_cells=5, shift=shift)
-    >>> moments.update(x, labels, rows, folds)  # again for more rows, or on another machine and then `merge`
+    >>> moments.update(x, labels, rows, folds)  # again for more rows, or in another process and then `merge`
     >>> probes = moments.solve([1e-3, 1e-2], cells=[1, 2, 3, 4])  # fold 0 is left out
     >>> moments.save("train.moments"); moments = Moments.load("train.moments")
     """
@@ -474,6 +474,9 @@ class Moments:
         BankError for a file that is something else, truncated, changed, or holds what no rows give; OSError.
         """
 
+    def __reduce__(self) -> tuple[Callable[[bytes], Moments], tuple[bytes]]: ...
+    @staticmethod
+    def _from_bytes(bytes: bytes) -> Moments: ...
     def design(
         self,
         cells: list[int] | None = None,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -45,6 +46,18 @@ def test_round_trip(tmp_path, n, d, given, dtype):
         # the promise of the format
         assert np.array_equal(np.load(bank.path / f"{name}.npy", mmap_mode="r"), features_of(rows, d))
         assert np.array_equal(np.load(bank.path / f"{name}.rows.npy"), rows)
+
+
+def test_a_bank_is_pickled_as_its_path(tmp_path, monkeypatch):
+    filled(tmp_path / "bank", 20, 3)
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(FeatureBank.open("bank"))
+    monkeypatch.chdir("/")  # as a worker that began elsewhere
+    back = pickle.loads(sent)
+    assert np.array_equal(back.read([3, 19]), features_of(np.array([3, 19]), 3))
+    (tmp_path / "bank").rename(tmp_path / "gone")
+    with pytest.raises(BankError, match="bank"):
+        pickle.loads(sent)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,6 +1,8 @@
 """Moments: every answer of one pass against float64, and files that may be anything."""
 
+import copy
 import json
+import pickle
 import struct
 import subprocess
 import sys
@@ -426,3 +428,45 @@ def test_more_features_than_memory_holds_are_an_error():
     ):
         with pytest.raises(ParameterError, match="GB, more than there is here: leave features out"):
             call()
+
+
+@pytest.mark.parametrize("again", [lambda m: pickle.loads(pickle.dumps(m)), copy.copy, copy.deepcopy])
+def test_moments_travel_between_processes(again):
+    x, y = far()
+    moments = moments_of(x, y, k=6)
+    back = again(moments)
+    assert repr(back) == repr(moments)
+    probes = [m.solve([1e-3], [0, 2])[0].__reduce__()[1] for m in (moments, back)]
+    assert all(np.array_equal(u, v) for u, v in zip(*probes, strict=True))
+    back.update(x, y, rows_of(x), folds(len(x)))
+    assert (back.design().n_samples, moments.design().n_samples) == (800, 400)  # they share nothing
+    moments.merge(back)
+    assert moments.design().n_samples == 1200
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16"])
+def test_moments_go_on_in_the_precision_that_was_asked_for(tmp_path, precision):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((3000, 33)).astype(np.float32), rng.integers(0, 3, 3000)
+    moments = Moments(33, 3, precision=precision)
+    moments.save(tmp_path / "m")
+    kept = [moments, Moments.load(tmp_path / "m"), pickle.loads(pickle.dumps(moments))]
+    for each in kept:
+        each.update(x, y, n_threads=1)
+    floors = {each.design().alpha_floor for each in kept}
+    assert len(floors) == 1
+    assert all(np.array_equal(each.totals()[3], moments.totals()[3]) for each in kept)
+
+
+def test_bytes_that_are_no_moments_are_refused():
+    remade, (data,) = Moments(4, 3).__reduce__()
+    with pytest.raises(ParameterError, match="has changed since it was written"):
+        remade(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ParameterError, match="not a sound file"):
+        remade(b"")
+
+
+@pytest.mark.parametrize("sizes", [(-1, 2), (4, -2), (0, 2)])
+def test_fewer_features_or_classes_than_none_are_refused(sizes):
+    with pytest.raises(ParameterError):
+        Moments(*sizes)

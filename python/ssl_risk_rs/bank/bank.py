@@ -371,6 +371,10 @@ class FeatureBank:
                 _core.BankWriter.open(self.path, name).close()
         return bool(behind)
 
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        """Pickled as its path: another process opens the bank again."""
+        return type(self).open, (self.path.absolute(),)
+
     def __repr__(self) -> str:
         return (
             f"FeatureBank({str(self.path)!r}, {self.n_rows} rows, {self.n_features} features, {self.dtype}"

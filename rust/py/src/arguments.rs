@@ -31,6 +31,12 @@ pub fn sums_from(name: &str) -> PyResult<Option<Sums>> {
     }
 }
 
+/// A number of things, which nobody has fewer than none of.
+pub fn count(name: &str, value: i64) -> PyResult<usize> {
+    usize::try_from(value)
+        .map_err(|_| ParameterError::new_err(format!("{name} must be at least 1, got {value}")))
+}
+
 pub fn threads(n_threads: Option<usize>) -> PyResult<usize> {
     match n_threads {
         None => Ok(default_threads()),

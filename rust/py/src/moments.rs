@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard};
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use ssl_risk_core::kernel::parallel::install;
 use ssl_risk_core::rows::TrainingRows;
 use ssl_risk_core::{Result, Run, moments};
 
-use crate::arguments::{scaling_from, sums_from, threads};
+use crate::arguments::{count, scaling_from, sums_from, threads};
 use crate::design::Design;
 use crate::error::to_py;
 use crate::features::{Features, slice};
@@ -75,12 +76,14 @@ impl Moments {
     #[new]
     #[pyo3(signature = (n_features, n_classes, *, n_cells=1, shift=None, precision="auto"))]
     fn new(
-        n_features: usize,
-        n_classes: usize,
-        n_cells: usize,
+        n_features: i64,
+        n_classes: i64,
+        n_cells: i64,
         shift: Option<PyReadonlyArray1<'_, f32>>,
         precision: &str,
     ) -> PyResult<Self> {
+        let n_features = count("n_features", n_features)?;
+        let (n_classes, n_cells) = (count("n_classes", n_classes)?, count("n_cells", n_cells)?);
         let shift = match &shift {
             Some(array) => slice(array, "shift")?.to_vec(),
             None => vec![0.0; n_features],
@@ -222,6 +225,18 @@ impl Moments {
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         py.detach(|| moments::Moments::load(&path)).map(Self::from_core).map_err(to_py)
+    }
+
+    /// Pickled as the file that `save` writes: moments travel between processes.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyBytes>,))> {
+        let (py, moments) = (slf.py(), slf.get());
+        let bytes = py.detach(|| moments.lock().to_bytes());
+        Ok((slf.get_type().getattr("_from_bytes")?, (PyBytes::new(py, &bytes),)))
+    }
+
+    #[staticmethod]
+    fn _from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
+        py.detach(|| moments::Moments::from_bytes(bytes)).map(Self::from_core).map_err(to_py)
     }
 
     fn __repr__(&self) -> String {

@@ -9,7 +9,9 @@
 //! ```
 //!
 //! The metadata hold `format`, `schema_version`, `sums` ([`Sums::name`]; files of earlier releases do not have it and
-//! hold float32 sums) and `xxh3`: the hash of the tensors' bytes in the order of their names. Nothing in the file depends on how this crate lays sums out in memory.
+//! hold float32 sums), `precision` if further rows are to be summed in one ([`Moments::with_sums`]) and `xxh3`: the hash
+//! of the tensors' bytes in the order of their names. Nothing in the file depends on how this crate lays sums out in
+//! memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,7 +20,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, TensorView, serialize, serialize_to_file};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::cell::Cell;
@@ -39,6 +41,35 @@ impl Moments {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
+        let tensors = self.tensors();
+        publish(path, |temporary| {
+            serialize_to_file(tensors.views(), Some(self.metadata(&tensors)), temporary).map_err(|error| {
+                match error {
+                    safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
+                    other => Error::Io { path: path.into(), source: std::io::Error::other(other) },
+                }
+            })
+        })
+    }
+
+    /// The bytes of the file that [`Self::save`] writes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let tensors = self.tensors();
+        serialize(tensors.views(), Some(self.metadata(&tensors))).expect("shapes are those of the bytes")
+    }
+
+    fn metadata(&self, tensors: &Tensors) -> HashMap<String, String> {
+        let mut metadata = HashMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("schema_version".to_owned(), SCHEMA_VERSION.to_owned()),
+            ("sums".to_owned(), self.sums.name().to_owned()),
+            ("xxh3".to_owned(), hash(tensors.bytes.iter().map(Vec::as_slice))),
+        ]);
+        metadata.extend(self.wanted.map(|sums| ("precision".to_owned(), sums.name().to_owned())));
+        metadata
+    }
+
+    fn tensors(&self) -> Tensors {
         let (d, k, cells) = (self.n_features, self.n_classes, self.cells.len());
         let of_cells =
             |values: &dyn Fn(&Cell) -> Vec<u8>| self.cells.iter().flat_map(values).collect::<Vec<u8>>();
@@ -55,28 +86,7 @@ impl Moments {
                 (0..k).flat_map(|c| (0..d).flat_map(move |j| cell.sum(c, j).to_le_bytes())).collect()
             }),
         ];
-        let metadata = HashMap::from([
-            ("format".to_owned(), FORMAT.to_owned()),
-            ("schema_version".to_owned(), SCHEMA_VERSION.to_owned()),
-            ("sums".to_owned(), self.sums.name().to_owned()),
-            ("xxh3".to_owned(), hash(bytes.iter().map(Vec::as_slice))),
-        ]);
-        let shapes = shapes(d, k, cells).expect("the sums are in memory");
-        let views = TENSORS
-            .iter()
-            .zip(&shapes)
-            .zip(&bytes)
-            .map(|((&name, (dtype, shape)), bytes)| {
-                Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
-            })
-            .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
-            .expect("shapes are those of the bytes");
-        publish(path, |temporary| {
-            serialize_to_file(views, Some(metadata), temporary).map_err(|error| match error {
-                safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
-                other => Error::Io { path: path.into(), source: std::io::Error::other(other) },
-            })
-        })
+        Tensors { shapes: shapes(d, k, cells).expect("the sums are in memory"), bytes }
     }
 
     /// Read what [`Self::save`] wrote: the same bits.
@@ -93,6 +103,32 @@ impl Moments {
         }
         file.read_to_end(&mut bytes).map_err(Error::io(path))?;
         parse(&bytes).map_err(|reason| corrupt(format!("{reason}; save the moments again")))
+    }
+
+    /// The inverse of [`Self::to_bytes`].
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with what is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        parse(bytes).map_err(|reason| Error::Parameter(format!("the bytes of moments: {reason}")))
+    }
+}
+
+/// What a file holds, by [`TENSORS`].
+struct Tensors {
+    shapes: [(Dtype, Vec<usize>); 5],
+    bytes: [Vec<u8>; 5],
+}
+
+impl Tensors {
+    fn views(&self) -> Vec<(&'static str, TensorView<'_>)> {
+        let views =
+            TENSORS.iter().zip(&self.shapes).zip(&self.bytes).map(|((&name, (dtype, shape)), bytes)| {
+                Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
+            });
+        views
+            .collect::<std::result::Result<_, safetensors::SafeTensorError>>()
+            .expect("shapes are those of the bytes")
     }
 }
 
@@ -113,6 +149,12 @@ fn parse(bytes: &[u8]) -> std::result::Result<Moments, String> {
     let rounding = said("sums").map_or(Some(Sums::Float32), Sums::from_name);
     let rounding = rounding
         .ok_or_else(|| format!("has sums in {:?}, which is none of ours", said("sums").unwrap_or("")))?;
+    let wanted = match said("precision") {
+        None => None,
+        Some(name) => Some(
+            Sums::from_name(name).ok_or_else(|| format!("has precision {name:?}, which is none of ours"))?,
+        ),
+    };
     let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
     if tensors.len() != TENSORS.len() {
         return Err(format!("holds {} tensors, expected {TENSORS:?}", tensors.len()));
@@ -162,7 +204,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Moments, String> {
             .map_err(|reason| format!("has {reason} in cell {cell}"))
         })
         .collect::<std::result::Result<_, _>>()?;
-    Ok(Moments { n_features: d, n_classes: k, shift, wanted: None, sums: rounding, cells })
+    Ok(Moments { n_features: d, n_classes: k, shift, wanted, sums: rounding, cells })
 }
 
 impl Cell {

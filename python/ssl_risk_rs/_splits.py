@@ -5,15 +5,19 @@ order, class numbering, file times, the data's folder or the encoder. Groups (pa
 drawn whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt64
 
 from ssl_risk_rs import _core
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs._tensors import of_tensor
+from ssl_risk_rs.errors import ParameterError, ShapeError
 
-__all__ = ["encode_groups", "group_name", "is_no_group", "sample_keys", "stratified_cut", "take_at_most"]
+__all__ = [
+    "encode_groups", "entries", "group_name", "id_text", "is_no_group", "sample_keys", "stratified_cut", "take_at_most",
+]  # fmt: skip
 
 
 def sample_keys(sample_ids: Sequence[str], seed: int = 0) -> UInt64[np.ndarray, " n"]:
@@ -39,11 +43,39 @@ def encode_groups(groups: Sequence[object]) -> tuple[list[str], Int64[np.ndarray
 
 def group_name(value: object) -> str:
     """A group's id as text, as a file of another type has it: 30, 30.0, "30" and b"30" are one group."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
+    value = _plain(value)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def id_text(value: object) -> str:
+    """A sample's id as text."""
+    return str(_plain(value))
+
+
+def _plain(value: object) -> object:
+    """A number of numpy or torch as Python's, bytes as text."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def entries(values: object, name: str) -> list[object]:
+    """The entries of a column, one for each row: of a list, an array, a tensor, a series, or a frame of one column.
+
+    Raises
+    ------
+    ShapeError for what has more than one column; ParameterError for what is no column.
+    """
+    values = of_tensor(values)
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        raise ParameterError(f"{name} are a {type(values).__name__}, expected a list or an array with an entry a row")
+    shape: tuple[int, ...] = tuple(getattr(values, "shape", (len(values),)))
+    if len(shape) == 2 and shape[1] == 1:
+        values = np.asanyarray(values).ravel()
+    elif len(shape) != 1:
+        raise ShapeError(f"{name} have shape {shape}, expected one entry a row")
+    column: Any = values
+    return [*column]
 
 
 def is_no_group(value: object) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from ssl_risk_rs import (
     FeatureBank,
     NotComparableError,
@@ -127,8 +128,9 @@ def test_compare_and_explain_say_what_they_take(rows, tmp_path):
     assert str(Run.load(folder)) == str(found)  # the name is no pattern that a1 matches
     assert set(read_results(folder)["run"]) == {"a[1]"}
     assert explain(str(folder)).result.estimates == explain(folder).result.estimates == found.estimates
-    with pytest.raises(ParameterError, match=r"is no path; save it first: explain\(result\.save\(folder\)\)"):
-        explain([found])
+    for given in (found, Run.of(found), [found]):
+        with pytest.raises(ParameterError, match=r"is no path; save it first: explain\(result\.save\(folder\)\)"):
+            explain(given)
     with pytest.raises(ParameterError, match=r"is neither a run nor a decomposition; Run.load"):
         compare([str(folder), found])
     with pytest.raises(ParameterError, match="at least two results, got 1"):
@@ -207,3 +209,82 @@ def test_settings_of_a_record_with_a_tolerance_that_is_refused_now_are_read() ->
     result = decompose(x, y, x[:60] + np.float32(0.1), y[:60], n_threads=1)
     old = replace(result, method=replace(result.method, tol=1e-8, error_tol=None))
     assert settings_like(old).tol == 1e-7
+
+
+def _patients():
+    rng = np.random.default_rng(0)
+    train, test = np.arange(240) % 24, 100 + np.arange(120) // 5
+    of = rng.normal(size=(200, 6)) * 3
+    labels = rng.integers(0, 2, 200)
+    x = {part: (of[g] + rng.normal(size=(len(g), 6))).astype(np.float32) for part, g in (("a", train), ("b", test))}
+    return (x["a"], labels[train], x["b"], labels[test]), train, test
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        torch.tensor,
+        lambda g: torch.tensor(g, dtype=torch.int32),
+        lambda g: [torch.tensor(i) for i in g],
+        lambda g: g.astype(float),
+        lambda g: g[:, None],
+        lambda g: pl.Series(g),
+        lambda g: pl.DataFrame({"patient": g}),
+        lambda g: [str(i).encode() for i in g],
+    ],
+)
+def test_groups_mean_the_same_whatever_holds_them(of):
+    rows, train, test = _patients()
+    expected = decompose(*rows, groups=(train.tolist(), test.tolist()), probe="ridge")
+    found = decompose(*rows, groups=(of(train), of(test)), probe="ridge")
+    assert found.estimate("risk_as") == expected.estimate("risk_as")
+    assert found.estimates["risk_us"].n_groups == 24
+    with pytest.raises(ParameterError, match="24 groups have training and test rows"):
+        decompose(*rows, groups=(of(train), of(test - 100)), probe="ridge")
+    with pytest.raises(ParameterError, match="24 groups have training and test rows"):
+        decompose(*rows, groups=(of(train), test - 100), probe="ridge")
+
+
+@pytest.mark.parametrize(
+    "of", [torch.tensor, lambda i: i.astype(str), lambda i: [str(j).encode() for j in i], pl.Series]
+)
+def test_sample_ids_mean_the_same_whatever_holds_them(of):
+    rows, _, _ = _patients()
+    ids = np.random.default_rng(1).permutation(360)
+    expected = decompose(*rows, sample_ids=ids.tolist(), probe="ridge").estimate("risk_as")
+    assert decompose(*rows, sample_ids=of(ids), probe="ridge").estimate("risk_as") == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        (lambda g, h: (g, h, h), ParameterError, "are a pair"),
+        (lambda g, h: np.concatenate([g, h]), ParameterError, "are a pair"),
+        (lambda g, h: {"train": g, "test": h}, ParameterError, "are a pair"),
+        (lambda g, h: (np.stack([g, g], 1), h), ShapeError, r"shape \(240, 2\), expected one entry a row"),
+        (lambda g, h: ("patient", h), ParameterError, "groups of the train rows are a str"),
+        (lambda g, h: (g[:-1], h), ShapeError, "239 entries, expected 240"),
+    ],
+)
+def test_groups_of_another_form_are_refused(groups, error, message):
+    rows, train, test = _patients()
+    with pytest.raises(error, match=message):
+        decompose(*rows, groups=groups(train, test), probe="ridge")
+
+
+@pytest.mark.parametrize("shots", [5.0, 0.05, [0.5]])
+def test_shots_that_are_no_numbers_of_rows_are_refused(shots):
+    rows, _, _ = _patients()
+    with pytest.raises(ParameterError, match="neither a number of rows"):
+        decompose(*rows, shots=shots, probe="ridge")
+
+
+@pytest.mark.parametrize("frame", [pl.DataFrame, pd.DataFrame])
+def test_targets_are_matched_by_the_names_of_their_columns(frame):
+    rows, _, _ = _patients()
+    y, y_test = ({"age": 10 * x[:, 0], "dose": x[:, 1] + 1} for x in (rows[0], rows[2]))
+    with pytest.raises(ParameterError, match="column 0 is 'age' in y and 'dose' in y_test"):
+        decompose(rows[0], frame(y), rows[2], frame(y_test)[["dose", "age"]], probe="ridge")
+    constant = {**y, "dose": np.ones(240)}
+    with pytest.raises(ParameterError, match="dose"):  # called by its name
+        decompose(rows[0], frame(constant), rows[2], frame(y_test), probe="ridge")

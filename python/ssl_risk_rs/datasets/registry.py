@@ -11,7 +11,7 @@ from ssl_risk_rs.datasets.idx import DEBIAN_FASHION_MNIST
 from ssl_risk_rs.datasets.limits import Limit
 from ssl_risk_rs.datasets.sources import Source
 from ssl_risk_rs.datasets.split_file import SplitFile
-from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.errors import DataError, ParameterError
 
 __all__ = ["DatasetScheme", "create_dataset", "list_datasets"]
 
@@ -90,7 +90,7 @@ def list_datasets() -> list[DatasetScheme]:
 
 
 def create_dataset(
-    uri: str,
+    uri: "str | os.PathLike[str]",
     *,
     limit: "str | int | Limit | None" = None,
     group: str | None = None,
@@ -113,8 +113,14 @@ def create_dataset(
     Raises
     ------
     DataError if the scheme is unknown, or the files are missing, empty or laid out differently.
-    ParameterError if the limit cannot be read.
+    ParameterError if the limit cannot be read, or the data are not named by text.
     """
+    if not isinstance(uri, (str, os.PathLike)):
+        raise ParameterError(
+            f"data are named by text, as folder:imgs or npz:FILE, not by {type(uri).__name__}: extract takes data sets "
+            "and decompose takes arrays of features"
+        )
+    uri = os.fspath(uri)
     scheme, _, location = uri.partition(":")
     known = {entry.scheme: entry for entry in _SCHEMES}
     if scheme not in known:

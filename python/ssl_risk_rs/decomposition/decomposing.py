@@ -47,7 +47,7 @@ from ssl_risk_rs.decomposition.task import Representations, TargetKind, Task, ch
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report, within
 from ssl_risk_rs.probes.devices import choose_device
-from ssl_risk_rs.probes.features import Features
+from ssl_risk_rs.probes.features import Features, column_names, refuse_other_columns
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import parse_metrics
@@ -104,7 +104,8 @@ def decompose(
     sample_ids : sequence of str, optional
         Identity of each row, training rows first: splits depend on them and on the seed, on nothing else. Default:
         the row number as text, so that splits then follow the order of the rows given.
-    groups : name of a column of a bank or of loaded features, or (groups of the training rows, groups of the test rows)
+    groups : name of a column of a bank or of loaded features, or (groups of the training rows, groups of the test
+        rows), each a sequence, array, tensor or series
         Rows of one patient, slide or scene: folds and subsets take whole groups, intervals are by group.
     drop_unlabelled : leave rows labelled −1, NaN or empty out instead of refusing them
     target : column of a bank's samples, or of loaded features, to predict instead of the labels; several are joined by
@@ -150,12 +151,14 @@ def decompose(
     else:
         control = only_one(control, "control")
     numbers = None
+    refuse_other_columns(y, "y", y_test, "y_test")
+    target_names = column_names(y)
     if y is not None and y_test is not None and (numbers := with_arrays(y, y_test, target_kind)) is not None:
         y, y_test = np.zeros(np.shape(y)[0], int), np.zeros(np.shape(y_test)[0], int)
     task = make_task(features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled)
     if numbers is not None:
         values, kind = numbers
-        names = [str(i) for i in range(values.shape[1])]
+        names = target_names or [str(i) for i in range(values.shape[1])]
         task = with_numbers(task, values, names, kind, drop_unlabelled=drop_unlabelled)
     if target is not None:
         task = _of_column(task, features, Target(target, target_kind), drop_unlabelled)

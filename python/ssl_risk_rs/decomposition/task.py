@@ -11,7 +11,7 @@ from ssl_risk_rs._labels import encode_labels, label_vector
 from ssl_risk_rs._limits import check_text
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
-from ssl_risk_rs._splits import encode_groups
+from ssl_risk_rs._splits import encode_groups, entries, id_text
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.probes.features import Features, as_float_rows, refuse_other_columns
 
@@ -185,24 +185,29 @@ def _of_arrays(
         if len(x) != len(given[part]):
             raise ShapeError(f"y_{part} has {len(given[part])} labels, X_{part} has {len(x)} rows")
     n, m = len(train_x), len(test_x)
-    if sample_ids is not None and len(sample_ids) != n + m:
-        raise ShapeError(f"sample_ids has {len(sample_ids)} entries, expected {n + m} (train, then test)")
+    given_ids = None if sample_ids is None else entries(sample_ids, "sample_ids")
+    if given_ids is not None and len(given_ids) != n + m:
+        raise ShapeError(f"sample_ids has {len(given_ids)} entries, expected {n + m} (train, then test)")
     where = {"train": "y_train", "test": "y_test"}
     encoded = encode_labels(given, where=where, drop_unlabelled=drop_unlabelled)
     labels = np.zeros(n + m, np.uint32)
     kept = np.concatenate([encoded.kept["train"], encoded.kept["test"]])
     labels[kept] = np.concatenate([encoded.codes["train"], encoded.codes["test"]])
     # without ids, a row is named by its number, as in files: also where others are left out
-    ids = np.arange(n + m).astype(str).tolist() if sample_ids is None else [str(i) for i in sample_ids]
+    ids = np.arange(n + m).astype(str).tolist() if given_ids is None else [id_text(i) for i in given_ids]
     for i, name in enumerate(ids if sample_ids is not None else ()):
         check_text(f"sample_ids[{i}]", name)
     codes: np.ndarray | None = None
     group_names: tuple[str, ...] = ()
     if groups is not None:
+        if not isinstance(groups, (tuple, list)) or len(groups) != 2:
+            raise ParameterError("groups of arrays are a pair: (groups of the training rows, groups of the test rows)")
+        every: list[object] = []
         for part, of_part, rows in (("train", groups[0], n), ("test", groups[1], m)):
-            if len(of_part) != rows:
-                raise ShapeError(f"groups of the {part} rows have {len(of_part)} entries, expected {rows}")
-        every = [*groups[0], *groups[1]]
+            found = entries(of_part, f"groups of the {part} rows")
+            if len(found) != rows:
+                raise ShapeError(f"groups of the {part} rows have {len(found)} entries, expected {rows}")
+            every += found
         group_names, of_kept = _groups([every[row] for row in np.flatnonzero(kept).tolist()])
         codes = np.zeros(n + m, np.int64)
         codes[kept] = of_kept
@@ -334,7 +339,11 @@ def _same_rows(task: Task, bank: "FeatureBank") -> None:
 def _same_loaded_rows(task: Task, loaded: "FeatureArrays", role: str) -> Features:
     """Loaded features, if they have the labels and ids of the task in the same order."""
     other = _of_loaded(loaded, None)
-    if not isinstance(task.features.source, list) or len(other.labels) != len(task.labels):
+    if not isinstance(task.features.source, list):
+        raise ParameterError(
+            f"{role} was loaded from a file, the features are a bank: import_bank makes a bank of the file"
+        )
+    if len(other.labels) != len(task.labels):
         raise ShapeError(
             f"{role} has {len(other.labels)} loaded rows, the features have {len(task.labels)}: load both from files "
             "of the same rows"

@@ -12,10 +12,13 @@
     pixels:8                        mean pixels on an 8 by 8 grid: cannot have memorized anything
     demo_ssl                        bundled: 8×8 digits, SSL; with demo_supervised and demo_random
 
+In Python a torch.nn.Module stands in place of a name: one that is being trained, say.
+
 Describing and listing need no torch (timm's models aside); creating does.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +28,9 @@ from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
 from ssl_risk_rs.errors import EncoderError, ParameterError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
     from ssl_risk_rs.encoders.encoder import Encoder
 
 __all__ = ["Encoder", "EncoderSpec", "create_encoder", "describe_encoder", "list_encoders"]
@@ -58,23 +64,35 @@ def _needs_torch(name: str) -> Iterator[None]:
 
 
 def create_encoder(
-    name: str,
+    encoder: "str | nn.Module",
     *,
     layers: Layers = None,
     pool: str | None = None,
     img_size: int | None = None,
     match: Literal["name", "order"] = "name",
+    transform: "Callable[[Image], Tensor] | None" = None,
+    name: str | None = None,
+    pretraining_data: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> "Encoder":
     """Build an encoder, on the CPU, frozen and in eval mode.
 
+    >>> encoder = create_encoder("swav")
+    >>> encoder = create_encoder(net, transform=net_transform, name="epoch 3")  # a copy of a module as it is now
+
     Parameters
     ----------
-    name : see the module's docstring; `file.py:function` runs that file
+    encoder : a name, see the module's docstring; `file.py:function` runs that file. Or a module that maps float32
+        images (b, c, h, w) to a Tensor (b, d), or to {feature: Tensor (b, d)}: it is copied, and neither its mode nor
+        its weights change, now or when the copy encodes
     layers : feature names ("cls+avg", "blocks.5:cls") or layers ("last", "blocks.5"); default: its own
     pool : pooling for layers that name none ("avgpool", "cls", "avg", "cls+avg", "4xcls")
     img_size : side of the images the network sees (the resize keeps its ratio to it); default: its own
     match : "order" assigns a checkpoint's tensors by position, where only names differ; shapes must fit
+    transform : of a module: PIL image → float32 Tensor (c, h, w); default: ImageNet's usual one, at `img_size`
+    name : of a module, in tables and banks; default: its class
+    pretraining_data : of a module: the data set that trained it ("imagenet"), which notes on encoder generalization
+        depend on
     progress : receives lines of text (downloads, licence, tensors matched, left over); default: the log
 
     Returns
@@ -83,13 +101,42 @@ def create_encoder(
 
     Raises
     ------
-    EncoderError if the name is unknown, the weights cannot be had, or a tensor does not fit.
+    EncoderError if the name is unknown, the weights cannot be had, or a tensor does not fit; ParameterError for what
+    is neither a name nor a module, and for what only the other takes.
     """
     if match not in ("name", "order"):
         raise ParameterError(f'match is "name" or "order", not {match!r}')
     report = progress or logging.getLogger(__name__).info
-    with _needs_torch(name):
-        return build(name, layers=layers, pool=pool, img_size=img_size, match=match, progress=report)
+    of_module = {"transform": transform, "name": name, "pretraining_data": pretraining_data}
+    if isinstance(encoder, str):
+        given = [option for option, value in of_module.items() if value is not None]
+        if given:
+            raise ParameterError(f"{given[0]} belongs to a module; {encoder} has its own")
+        with _needs_torch(encoder):
+            return build(encoder, layers=layers, pool=pool, img_size=img_size, match=match, progress=report)
+    if not _is_module(encoder):
+        raise ParameterError(
+            f"an encoder is a name or a torch.nn.Module, not {type(encoder).__name__}; a function that makes one is "
+            "named file.py:function"
+        )
+    from ssl_risk_rs.encoders.sources.live import build_live
+
+    return build_live(
+        encoder,
+        name=name,
+        transform=transform,
+        layers=layers,
+        pool=pool,
+        img_size=img_size,
+        pretraining_data=pretraining_data,
+        progress=report,
+    )
+
+
+def _is_module(value: object) -> bool:
+    """Whether it is a module of torch; where torch was not imported nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 def describe_encoder(name: str) -> EncoderSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from ssl_risk_rs._limits import whole_number
-from ssl_risk_rs.errors import EncoderError
+from ssl_risk_rs.errors import EncoderError, ParameterError
 
 __all__ = ["EncoderName", "Preparation", "expand_names", "is_pattern", "parse_name", "parse_options"]
 
@@ -45,8 +45,13 @@ def parse_name(text: str) -> EncoderName:
 
     Raises
     ------
-    EncoderError for a malformed name, with an example of a right one.
+    EncoderError for a malformed name, with an example of a right one; ParameterError for what is no text.
     """
+    if not isinstance(text, str):
+        raise ParameterError(
+            f"an encoder is named by text here, not by {type(text).__name__}: extract(create_encoder(module), dataset) "
+            "encodes with a module, and decompose takes the bank that it gives"
+        )
     scheme, colon, rest = text.partition(":")
     if scheme in ("timm", "random", "ckpt", "pixels") and (colon or scheme == "pixels"):
         # in a checkpoint's name the options follow the architecture: a path may hold a question mark

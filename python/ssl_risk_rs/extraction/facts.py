@@ -26,16 +26,19 @@ LIBRARIES = ("ssl-risk-rs", "numpy", "pillow", "timm", "torch", "torchvision")
 TRANSFORM = ("img_size", "resize", "interpolation", "mean", "std", "channels")
 
 
-def facts(encoder: "Encoder", dataset: "ImageDataset", *, precision: str, fingerprint: str) -> dict[str, object]:
+def facts(
+    encoder: "Encoder", dataset: "ImageDataset", *, weights_hash: str, precision: str, fingerprint: str
+) -> dict[str, object]:
     """Everything that changes a bank's numbers but the feature and the dtype it is stored in: its key hashes them.
 
     An encoder is its weights, architecture and, if it is the user's own, the code that built it: never the name or
-    path it was asked for by. What pretrained it is among the facts because the header tells it.
+    path it was asked for by. `weights_hash` is that of its module now. What pretrained it is among the facts because
+    the header tells it.
     """
     spec = encoder.spec
     return {
         "version": FACTS_VERSION,
-        "weights": encoder.weights_hash,
+        "weights": weights_hash,
         "architecture": spec.architecture,
         "options": spec.options,
         "code": encoder.code_hash,
@@ -79,6 +82,7 @@ def header(
     encoder: "Encoder",
     dataset: "ImageDataset",
     *,
+    weights_hash: str,
     feature: str,
     precision: str,
     device: str,
@@ -92,7 +96,7 @@ def header(
     return {
         "encoder": spec.name,
         "encoder_spec": spec.to_dict(),
-        "weights_hash": encoder.weights_hash,
+        "weights_hash": weights_hash,
         "code_hash": encoder.code_hash,
         "code_files": list(encoder.code_files),
         "feature": feature,

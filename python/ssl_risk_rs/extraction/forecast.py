@@ -171,7 +171,7 @@ def _timed(job: Job, missing: np.ndarray) -> _Timed:
     loop = Loop(job.forward, put, batch_size=batch_size, done=0, total=n, progress=job.progress)
     start = time.perf_counter()
     with closing(job.stream(rows)) as stream:
-        loop.run(sound(stream), job.check_finite)
+        loop.run(sound(stream), job.check_features)
     chosen = [end for end in ends if not end[2]]
     steady = chosen if len(chosen) > 2 else ends  # the first batch pays for what is done once
     if len(steady) > 1:

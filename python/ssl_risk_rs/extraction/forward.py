@@ -1,7 +1,7 @@
 """The encoder on its device: precision, batches that fit the memory, features back on the host."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -202,12 +202,19 @@ class Forward:
         cast: Any = nullcontext()
         if self.precision != "float32":
             cast = torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+        elif torch.is_autocast_enabled(self.device.type):  # by the caller, whose validation step this is, say
+            cast = torch.autocast(self.device.type, enabled=False)
         with torch.inference_mode(), cast:
             if images.device != self.device:  # neither the CPU nor CUDA
                 images = images.to(self.device)
             if self.normalize is not None and images.dtype == torch.uint8:
                 images = self.normalize(images)
             out = self.module(images.contiguous(memory_format=torch.channels_last))
+        if not isinstance(out, Mapping):
+            raise EncoderError(
+                f"the module of an encoder gives features by name, not {type(out).__name__}: "
+                "create_encoder(module) makes an encoder of one that gives a tensor"
+            )
         missing = [name for name in self.names if name not in out]
         if missing:
             raise EncoderError(f"the encoder gives {', '.join(out)}, not the feature {missing[0]!r} that was asked for")

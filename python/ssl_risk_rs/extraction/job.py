@@ -1,8 +1,8 @@
 """Images → representations → banks: which banks, in which dtype, and what they still lack."""
 
 import itertools
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ from ssl_risk_rs.extraction.shard import Shard, missing_in
 from ssl_risk_rs.extraction.writing import PART, BlockWriter, Float16Overflow
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ssl_risk_rs.bank.store import FeatureStore
     from ssl_risk_rs.datasets import ImageDataset
     from ssl_risk_rs.encoders import Encoder
@@ -71,13 +73,15 @@ def extract(
     """Encode every image of a data set, one pass for all features, each into its own bank.
 
     Rows that a bank has already are not decoded again: after ^C, `kill -9` or a full disk, the same call goes
-    on from the last committed block. A bank that is there is used only if a few of its images give the same
-    features now; else it stays, and another is made. The encoder runs in evaluation mode without gradients, and
-    is left on the device.
+    on from the last committed block. A bank that is there is used only if the module's weights are those that made
+    it, and a few of its images give the same features now; else it stays, and another is made. The encoder runs in
+    evaluation mode without gradients; each part of its module then is in the mode in which it was, on the device, its
+    weights in the channels_last layout.
 
     Parameters
     ----------
-    encoder : from `create_encoder`, or anything with the same attributes
+    encoder : from `create_encoder`, which takes a module that is being trained, too; or anything with the same
+        attributes
     dataset : from `create_dataset`
     store : a store or its folder; None is the default store
     features : names among `encoder.spec.features`; None takes the first, the encoder's default
@@ -101,14 +105,43 @@ def extract(
     """
     from ssl_risk_rs.bank.store import FeatureStore
 
+    _check_kinds(encoder, dataset)
+    if isinstance(features, str):
+        features = [features]
+    settings = replace(settings or ExtractionSettings(), **options)
+    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    with _modes_kept(encoder.module):
+        run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
+        return run.run()
+
+
+def _check_kinds(encoder: object, dataset: object) -> None:
+    """Raise unless these are what `create_encoder` and `create_dataset` give, or like it."""
     if isinstance(encoder, str) or isinstance(dataset, str):
         raise ParameterError(
             "extract takes what create_encoder and create_dataset give; ensure_bank(encoder, data) takes names"
         )
-    settings = replace(settings or ExtractionSettings(), **options)
-    store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
-    return run.run()
+    if not all(hasattr(encoder, field) for field in ("spec", "module", "transform", "num_features")):
+        raise ParameterError(
+            f"{type(encoder).__name__} is no encoder: create_encoder(module, transform=…) makes one of a "
+            "torch.nn.Module"
+        )
+    if not all(hasattr(dataset, field) for field in ("samples", "load", "fingerprint")):
+        raise ParameterError(
+            f"{type(dataset).__name__} is no data set: create_dataset('folder:imgs') makes one of image files, "
+            "'npz:FILE' of arrays of images, 'manifest:FILE' of a table that names files"
+        )
+
+
+@contextmanager
+def _modes_kept(module: "nn.Module") -> Iterator[None]:
+    """Every part of the module is afterwards in the mode, training or evaluation, in which it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def feature_names(encoder: "Encoder", features: Sequence[str] | None) -> tuple[str, ...]:
@@ -154,7 +187,17 @@ class Job:
             if self.corrupt:
                 self.say(f"left out, since they cannot be decoded: {count_images(len(self.corrupt))}")
         self.dataset = dataset
-        self.facts = facts(encoder, dataset, precision=self.precision, fingerprint=self.fingerprint)
+        from ssl_risk_rs.encoders.encoder import hash_weights
+
+        #: of the module as it is now, which may have been trained on since its encoder was made
+        self.weights_hash = hash_weights(encoder.module)
+        self.facts = facts(
+            encoder,
+            dataset,
+            weights_hash=self.weights_hash,
+            precision=self.precision,
+            fingerprint=self.fingerprint,
+        )
         self._forward: Forward | None = None
 
     def _workers(self) -> int:
@@ -280,7 +323,7 @@ class Job:
             if len(banks) == 2 and not banks["float16"].complete:
                 del banks["float16"]  # it went as far as that before a feature did not fit
             for bank in banks.values():
-                if self.same_features.difference(name, bank) is None:
+                if self._difference(name, bank) is None:
                     return bank
         return None
 
@@ -301,7 +344,7 @@ class Job:
             raise DataError(self._corrupt_message(decoded.corrupt))
         arrays = self.forward([decoded.images]).arrays()
         for name, values in arrays.items():
-            self.check_finite(name, decoded.rows, values)
+            self.check_features(name, decoded.rows, values)
         self._probed = _Encoded(decoded.rows, arrays, decoded.oriented)
         return {name: "float16" if fits_float16(values) else "float32" for name, values in arrays.items()}
 
@@ -327,7 +370,7 @@ class Job:
                 self.dataset.samples.select(columns)
             ):
                 raise BankError(f"{path} holds other samples than {self.dataset.uri}; remove it and run again")
-            difference = self.same_features.difference(name, bank)
+            difference = self._difference(name, bank)
             if difference is None:
                 return bank
             self.say(
@@ -335,6 +378,12 @@ class Job:
                 f"settings ({difference:.2g} of their spread on the images compared); they go into another bank"
             )
         raise AssertionError("itertools.count does not end")
+
+    def _difference(self, name: str, bank: FeatureBank) -> float | None:
+        """None if feature `name` is that of the bank, else how far apart they are, relative to their spread."""
+        if bank.n_features != int(self.encoder.num_features[name]):  # it may hold no row yet
+            return float("inf")
+        return self.same_features.difference(name, bank)
 
     @cached_property
     def same_features(self) -> SameFeatures:
@@ -348,6 +397,7 @@ class Job:
         described = header(
             self.encoder,
             self.dataset,
+            weights_hash=self.weights_hash,
             feature=name,
             precision=self.precision,
             device=str(self.device),
@@ -393,7 +443,7 @@ class Job:
                     progress=self.progress,
                 )
                 with closing(self.stream(rows)) as stream:
-                    corrupt = loop.run(stream, self.check_finite)
+                    corrupt = loop.run(stream, self.check_features)
         finally:  # the writer's seconds are known once it is closed; a run that is interrupted has rates too
             if loop is not None and writer.bytes:
                 part, rates = PART if self.shard is None else self.shard.part, loop.rates(writer, self.workers)
@@ -431,7 +481,12 @@ class Job:
             "--skip-corrupt"
         )
 
-    def check_finite(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+    def check_features(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        if values.shape[1] != (expected := int(self.encoder.num_features[name])):
+            raise EncoderError(
+                f"feature {name!r} of {self.encoder.spec.name} has {values.shape[1]} numbers an image, its "
+                f"num_features says {expected}"
+            )
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             where = self.dataset.where(int(rows[np.argmax(bad)]))

@@ -19,8 +19,9 @@ __all__ = ["N_IMAGES", "SameFeatures"]
 #: images compared, spread over the rows that the bank has; FIRST of them alone if encoding these takes SLOW seconds
 N_IMAGES, FIRST, SLOW = 8, 2, 0.25
 
-#: largest difference, relative to the spread of the features over the images compared. float32 products differ by
-#: 1e-3 between devices (TF32 convolutions, depth 50), half-precision ones by their 8 to 11 bits, summed over layers.
+#: largest difference, relative to the spread of the features over the images compared: of all features together, and
+#: in root mean square over features, so that a wide one hides no others. float32 products differ by 1e-3 between
+#: devices (TF32 convolutions, depth 50), half-precision ones by their 8 to 11 bits, summed over layers.
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.05, "float16": 0.05}
 
 #: rows → the rows that could be decoded, and features of these by name
@@ -50,12 +51,11 @@ class SameFeatures:
             return float("inf")
         with np.errstate(over="ignore"):  # beyond float16 is infinitely far
             now = features[name].astype(bank.dtype).astype(np.float64)  # rounded as the stored ones are
-        apart = float(np.linalg.norm(now - stored))
-        spread = float(np.linalg.norm(stored - stored.mean(0)))
-        scale = spread if len(rows) > 1 and spread > 0 else float(np.linalg.norm(stored))
-        if apart <= self.tolerance * scale:
-            return None
-        return apart / scale if scale > 0 else float("inf")
+        spread = np.linalg.norm(stored - stored.mean(0), axis=0)
+        if len(rows) == 1 or not spread.any():
+            spread = np.linalg.norm(stored, axis=0)
+        apart = _relative(np.linalg.norm(now - stored, axis=0), spread)
+        return None if apart <= self.tolerance else apart
 
     def _features(self, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         key = tuple(rows.tolist())
@@ -71,6 +71,16 @@ class SameFeatures:
                 )
             self._encoded[key] = found
         return self._encoded[key]
+
+
+def _relative(apart: np.ndarray, spread: np.ndarray) -> float:
+    """How far features (d,) are apart, relative to their spread: the larger of all together and of the root mean square
+    over features, where one that hardly varies counts as if it varied a tenth as much as others do."""
+    if not spread.any():
+        return float("inf") if apart.any() else 0.0
+    least = 0.1 * float(np.median(spread[spread > 0]))
+    together = float(np.linalg.norm(apart) / np.linalg.norm(spread))
+    return max(together, float(np.sqrt(np.mean(np.square(apart / np.maximum(spread, least))))))
 
 
 def _stored(bank: "FeatureBank", rows: np.ndarray) -> np.ndarray:

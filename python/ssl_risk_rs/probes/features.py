@@ -14,7 +14,7 @@ from ssl_risk_rs.errors import ParameterError, ShapeError
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Features", "as_float_rows", "in_line", "refuse_other_columns"]
+__all__ = ["Features", "as_float_rows", "column_names", "in_line", "refuse_other_columns"]
 
 #: what `_core` takes
 Source: TypeAlias = _core.Bank | list[np.ndarray]
@@ -111,7 +111,7 @@ def refuse_other_columns(x: object, name: str, other: object, other_name: str) -
     ------
     ParameterError naming the first column that differs.
     """
-    names, others = _column_names(x), _column_names(other)
+    names, others = column_names(x), column_names(other)
     if names is None or others is None or names == others:
         return
     place = next(
@@ -124,7 +124,7 @@ def refuse_other_columns(x: object, name: str, other: object, other_name: str) -
     )
 
 
-def _column_names(x: object) -> list[str] | None:
+def column_names(x: object) -> list[str] | None:
     """Names of a frame's columns; None for what has none, or numbers for names, as pandas gives to an array."""
     columns = getattr(x, "columns", None)
     if columns is None:

@@ -1,7 +1,7 @@
 """What a few-shot decomposition records: sizes, draws, estimates at each size, the curve of error against labels."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -88,7 +88,12 @@ def parse_shots(value: Shots) -> tuple[ShotSize, ...]:
     >>> [size.name for size in parse_shots("1%,30,5,3")]
     ['1%', '30', '5', '3']
     """
-    parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else list(value)
+    if isinstance(value, str):
+        parts: list[str | int] = list(value.split(","))
+    elif isinstance(value, Iterable):
+        parts = list(value)
+    else:
+        parts = [value]
     sizes = tuple(ShotSize.parse(part) for part in parts)
     if not sizes:
         raise ParameterError("no few-shot size is given; for example 1%,30,5,3")

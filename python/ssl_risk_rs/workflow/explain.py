@@ -1,7 +1,7 @@
 """Run folders, banks and feature files → an explanation: what the error is made of, for whom, and beside what."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,17 +88,20 @@ def explain(
     ParameterError for no target, one named twice, or layers of several encoders; NotComparableError for layers that
     were judged on other rows; those of `decompose_features`.
     """
-    targets = (targets,) if isinstance(targets, (str, os.PathLike)) else tuple(targets)
-    for target in targets:
+    given: Any = targets
+    if isinstance(targets, (str, os.PathLike)) or not isinstance(targets, Iterable):
+        given = (targets,)
+    given = tuple(given)
+    for target in given:
         if not isinstance(target, (str, os.PathLike)):
             raise ParameterError(f"{target!r} is no path; save it first: explain(result.save(folder))")
-    targets = tuple(os.fspath(target) for target in targets)
+    paths = tuple(os.fspath(target) for target in given)
     probes = (probes,) if isinstance(probes, str) else tuple(probes)
-    if not targets:
+    if not paths:
         raise ParameterError("name a run folder, a feature bank or a feature file to explain")
-    refuse_twice(targets, "layers are compared with other layers")
+    refuse_twice(paths, "layers are compared with other layers")
     reading = reading or Reading()
-    opened = [_open(target, probes, group, reading, settings or Settings(), keep, report) for target in targets]
+    opened = [_open(target, probes, group, reading, settings or Settings(), keep, report) for target in paths]
     first = opened[0]
     results = [_chosen(target, probe) for target in opened]
     result = results[0]

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["UserCode", "run_function"]
+__all__ = ["UserCode", "is_library", "run_function"]
 
 #: set on modules that were imported for an encoder: the next build replaces them
 _MARK = "__ssl_risk_rs_encoder__"
@@ -102,7 +102,7 @@ def _is_neighbour(module: ModuleType, folder: Path) -> bool:
     if not isinstance(file, str) or getattr(module, "__name__", "") == "__main__":
         return False
     path = _file(module)
-    return path.is_relative_to(folder) and not _is_library(path)
+    return path.is_relative_to(folder) and not is_library(path)
 
 
 def _hides_one(name: str, module: ModuleType, folder: Path) -> bool:
@@ -110,10 +110,11 @@ def _hides_one(name: str, module: ModuleType, folder: Path) -> bool:
     top = name.partition(".")[0]
     if not ((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()):
         return False
-    return isinstance(getattr(module, "__file__", None), str) and not _is_library(_file(module)) and name != "__main__"
+    return isinstance(getattr(module, "__file__", None), str) and not is_library(_file(module)) and name != "__main__"
 
 
-def _is_library(path: Path) -> bool:
+def is_library(path: Path) -> bool:
+    """Whether a file belongs to an installed package, or to this one."""
     return any(path.is_relative_to(place) for place in _library_places())
 
 

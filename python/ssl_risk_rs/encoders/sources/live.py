@@ -1,0 +1,99 @@
+"""A module in memory, such as one that is being trained: a frozen copy of it as it is now."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_risk_rs.encoders.sources.user_code import is_library
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
+from ssl_risk_rs.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+    from ssl_risk_rs.encoders.encoder import Encoder
+
+__all__ = ["build_live"]
+
+
+def build_live(
+    module: "nn.Module",
+    *,
+    name: str | None,
+    transform: "Callable[[Image], Tensor] | None",
+    layers: Layers,
+    pool: str | None,
+    img_size: int | None,
+    pretraining_data: str | None,
+    progress: Callable[[str], None],
+) -> "Encoder":
+    """An encoder of a module's copy: later changes of the module, and its training, leave the encoder alone.
+
+    Raises
+    ------
+    EncoderError for layers, which the module decides, and for a module that cannot be copied.
+    """
+    from ssl_risk_rs.encoders.encoder import OutputModule, finish
+    from ssl_risk_rs.encoders.transforms import Preprocess
+
+    bare = _unwrapped(module)
+    kind = type(bare)
+    if layers is not None or pool is not None:
+        raise EncoderError("a module in memory decides itself which features it returns: leave out layers and pool")
+    spec = EncoderSpec(
+        name=name or kind.__name__,
+        architecture=f"{kind.__module__}.{kind.__qualname__}",
+        source="memory",
+        features=("output",),
+        pretraining_data=pretraining_data,
+    )
+    if img_size is not None:
+        spec = replace(spec, img_size=img_size, resize=round(img_size * 256 / 224))
+    if transform is None:
+        transform = Preprocess(spec)
+        progress(
+            f"{spec.name}: no transform given, so ImageNet's usual one: short side {spec.resize}, centre "
+            f"{spec.img_size}, ImageNet mean and std; create_encoder(module, transform=…) takes another"
+        )
+    try:
+        frozen = copy.deepcopy(bare)
+    except (RuntimeError, TypeError) as error:  # tensors that are no leaves, locks, handles
+        raise EncoderError(
+            f"{spec.name} cannot be copied ({error}): save its state_dict and name the file, as ckpt:FILE@ARCH or by "
+            "a function, file.py:function"
+        ) from error
+    return replace(finish(spec, OutputModule(frozen.cpu().float()), transform), code_hash=_code_of(bare))
+
+
+def _unwrapped(module: "nn.Module") -> "nn.Module":
+    """The module inside torch.compile's and those that spread a batch over devices."""
+    from torch import nn
+
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        inner = getattr(module, "_orig_mod", None)
+        if isinstance(inner, nn.Module):
+            module = inner
+        elif isinstance(module, parallel):
+            module = module.module
+        else:
+            return module
+
+
+def _code_of(module: "nn.Module") -> str | None:
+    """Hash of the sources of the module's own classes, as far as they can be read; None of a library's alone."""
+    sources: dict[str, str] = {}
+    for kind in {type(part) for part in module.modules()}:
+        try:
+            if not is_library(Path(inspect.getfile(kind)).resolve()):
+                sources[f"{kind.__module__}.{kind.__qualname__}"] = inspect.getsource(kind)
+        except (OSError, TypeError):  # typed at a prompt: its weights and a few images speak for it
+            continue
+    if not sources:
+        return None
+    return f"sha256:{sha256(repr(sorted(sources.items())).encode()).hexdigest()}"

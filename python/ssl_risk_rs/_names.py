@@ -1,13 +1,43 @@
-"""What things are called where several have the same name."""
+"""What things are called: where several have the same name, and by their number."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ssl_risk_rs.errors import ParameterError
 
-__all__ = ["distinct", "refuse_twice"]
+__all__ = ["counted", "distinct", "in_agreement", "refuse_twice"]
+
+
+def counted(n: int, noun: str, nouns: str | None = None) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {nouns or noun + 's'}"
+
+
+#: verbs after a noun in the plural, and what they are after one thing
+_VERBS = {"have": "has", "are": "is", "were": "was", "lack": "lacks", "do": "does"}
+_ONE = re.compile(
+    r"(?P<there>There are )?(?<![\d.,/-])1 (?P<kind>(?:[a-z-]+ ){0,2}?)"
+    r"(?P<noun>(?:class|group|row|feature|image|label|subset|fold|draw|file|encoder|identifier|step|fit)(?:e?s))\b"
+    rf"(?: (?P<verb>{'|'.join(_VERBS)})\b)?"
+)
+
+
+def in_agreement(text: str) -> str:
+    """A sentence in which one thing is not told in the plural.
+
+    >>> in_agreement("There are 1 held-out subsets instead of 3; 1 classes have too few rows, 21 classes have enough.")
+    'There is 1 held-out subset instead of 3; 1 class has too few rows, 21 classes have enough.'
+    """
+
+    def singular(found: re.Match[str]) -> str:
+        noun = found["noun"].removesuffix("es" if found["noun"] == "classes" else "s")
+        verb = f" {_VERBS[found['verb']]}" if found["verb"] else ""
+        return f"{'There is ' if found['there'] else ''}1 {found['kind']}{noun}{verb}"
+
+    return _ONE.sub(singular, text)
 
 
 def distinct(names: Sequence[str], *qualifiers: Sequence[str]) -> list[str]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from ssl_risk_rs._names import in_agreement
+
 __all__ = ["Note", "Value", "Values", "each_once"]
 
 #: what a note may hold
@@ -62,7 +64,7 @@ _TEMPLATES = {
     "the test error is too low for new groups.",
     "shared_ids": "{count:,} identifiers are of a training row and of a test row (for example {example}). If they name "
     "the same object, the test error is too low for new ones: keep its rows on one side (--group takes a column).",
-    "few_groups": "The {rows} rows have {groups} groups only: intervals are marked.",
+    "few_groups": "The {rows} rows have {groups} groups only: intervals that rest on them are marked or left out.",
     "one_group_decides": "One group makes {percent:.0f} % of the variance of the {rows} rows: "
     "the interval rests on it more than on any other.",
     # features
@@ -184,7 +186,7 @@ class Note:
 
     def sentence(self) -> str:
         """What the note says."""
-        return _TEMPLATES[self.code].format(**self.values)
+        return in_agreement(_TEMPLATES[self.code].format(**self.values))
 
 
 def each_once(notes: Iterable[Note]) -> list[Note]:

@@ -1,5 +1,6 @@
 """Test images that are training images are found by content, whatever they are called."""
 
+import itertools
 import os
 import shutil
 import struct
@@ -106,3 +107,25 @@ def test_duplicates_of_every_part(tmp_path):
     x[3:] = 1 + np.arange(3)[:, None, None]
     np.savez(tmp_path / "a.npz", x_train=x[:4], x_test=x[4:], y_train=np.arange(4) % 2, y_test=np.arange(2))
     assert find_duplicates(create_dataset(f"npz:{tmp_path / 'a.npz'}")) == [(0, 1, 2)]
+
+
+def test_progress_ends_when_the_work_does(tmp_path, monkeypatch):
+    """Files of one size: the last look, at all of their bytes, is the longest."""
+    uri = write(tmp_path)
+    monkeypatch.setattr(overlap, "REPORT_EVERY", 4)
+    seen, at = [], {}
+    monkeypatch.setattr(
+        overlap, "_hash_file", lambda path, real=overlap._hash_file: at.setdefault("before", seen[-1]) and real(path)
+    )
+    shutil.copy(tmp_path / "train/ant/2.bmp", tmp_path / "test/bee/0.bmp")
+    assert find_overlap(create_dataset(uri), progress=seen.append).n_test == 1
+    assert seen == sorted(seen) and seen[-1] == 24 and seen.count(24) == 1
+    assert 8 <= at["before"] <= 16
+
+
+def test_short_files_are_read_once(tmp_path, monkeypatch):
+    for i, (part, name) in enumerate(itertools.product(("train", "test"), ("ant", "bee"))):
+        (tmp_path / part / name).mkdir(parents=True)
+        Image.new("L", (2, 2), 0 if name == "ant" else 50 * i).save(tmp_path / part / name / "0.png")
+    monkeypatch.setattr(overlap, "_hash_file", lambda path: pytest.fail("its tail is all of it"))
+    assert find_overlap(create_dataset(f"folder:{tmp_path}")).n_test == 1

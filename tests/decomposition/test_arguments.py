@@ -22,7 +22,9 @@ from ssl_risk_rs import (
     read_results,
 )
 from ssl_risk_rs.decomposition.again import settings_like
+from ssl_risk_rs.decomposition.intervals import Uncertainty, find_bottleneck
 from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.results.explain import Verdict
 from ssl_risk_rs.workflow.evaluate import evaluate
 
 pd = pytest.importorskip("pandas")
@@ -288,3 +290,37 @@ def test_targets_are_matched_by_the_names_of_their_columns(frame):
     constant = {**y, "dose": np.ones(240)}
     with pytest.raises(ParameterError, match="dose"):  # called by its name
         decompose(rows[0], frame(constant), rows[2], frame(y_test), probe="ridge")
+
+
+def test_a_part_without_interval_is_not_surely_the_largest(tmp_path):
+    """Two groups are held out: probe generalization and encoder generalization have no interval."""
+    rng = np.random.default_rng(0)
+    train, test = np.arange(200) // 20, 100 + np.arange(60) // 12
+    of, labels = rng.normal(size=(200, 6)) * 2, np.arange(200) % 2
+    x, x_test = ((of[g] + rng.normal(size=(len(g), 6))).astype(np.float32) for g in (train, test))
+    found = decompose(x, labels[train], x_test, labels[test], groups=(train, test), probe="ridge")
+    assert np.isnan(found.estimates["probe_gen"].low) and found.bottleneck.quantity == "probe_gen"
+    assert found.bottleneck.probability is None and not found.floor.separable
+    text = str(found)
+    assert "← largest" not in text and "is negative (it has no interval)" in text
+    assert "There is 1 held-out subset instead of 3" in text and "5 groups only: intervals that rest" in text
+    told = explain(found.save(tmp_path / "run"), gap=False)
+    assert "that it is the largest, over samples" not in str(told)
+    assert "nothing says how sure that is" in str(replace(told, verdict=Verdict.LABELS))
+
+
+def test_few_groups_leave_room_for_which_part_is_the_largest():
+    """Samples spread as t of the components' degrees of freedom, not as normal numbers."""
+    rng = np.random.default_rng(1)
+    train, test = np.arange(480) // 20, 100 + np.arange(240) // 20
+    of, labels = rng.normal(size=(200, 6)), np.arange(200) % 2
+    x, x_test = ((of[g] + 2 * rng.normal(size=(len(g), 6))).astype(np.float32) for g in (train, test))
+    found = decompose(x, labels[train], x_test, labels[test], groups=(train, test), probe="ridge")
+    uncertain = Uncertainty(found.estimates, found.covariance, found.covariance_of, 0.0, 0.0, ())
+    normal = {name: replace(e, df=np.inf) for name, e in found.estimates.items()}
+    p, p_normal = (
+        find_bottleneck(replace(uncertain, estimates=e), found.floor, seed=0).probability
+        for e in (found.estimates, normal)
+    )
+    assert p == found.bottleneck.probability
+    assert abs(p - 0.5) < abs(p_normal - 0.5) and min(e.df for e in found.estimates.values()) < 10

@@ -290,6 +290,35 @@ def test_no_probe_meets_a_row_that_any_probe_was_fitted_on(small):
         assert shot.outcomes.wrong_train.shape == (shot.draws, shot.judged_train)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_probes_are_judged_on_a_sample_where_many_rows_were_in_no_draw(monkeypatch, grouped):
+    x, y = rows(2400, 4, 6, seed=3)
+    groups = (np.arange(2000) // 8, 1000 + np.arange(400) // 8) if grouped else None
+    ids = np.random.default_rng(0).permutation(2400).astype(str)
+    given = (x[:2000], y[:2000], x[2000:], y[2000:])
+    options = {"probe": "ridge", "shots": 5, "draws": 10, "sample_ids": ids, "groups": groups}
+    everyone = decompose(*given, **options).shots[0]
+    monkeypatch.setattr(fewshot, "MOST_JUDGED", 400)
+    found = decompose(*given, **options)
+    shot = found.shots[0]
+    judged = shot.outcomes.judged
+    assert abs(len(judged) - 400) <= 8 and shot.judged_train == len(judged) < everyone.judged_train
+    assert not np.isin(judged, shot.outcomes.draws).any() and np.isin(judged, everyone.outcomes.judged).all()
+    assert np.ptp(np.bincount(y[judged])) <= (8 if grouped else 0)
+    place = np.searchsorted(everyone.outcomes.judged, judged)
+    assert np.array_equal(shot.outcomes.wrong_train, everyone.outcomes.wrong_train[:, place])  # the same probes
+    for name in ("risk_as", "probe_gen", "enc_gen"):
+        e, whole = shot.estimates[name], everyone.estimates[name]
+        assert abs(e.estimate - whole.estimate) < 3 * e.se and e.se >= whole.se
+    assert shot.estimates["risk_us"].estimate == everyone.estimates["risk_us"].estimate
+    if grouped:  # whole groups
+        assert not np.isin(groups[0][judged], groups[0][np.setdiff1d(np.arange(2000), judged)]).any()
+    again = decompose(*(a[::-1] for a in given[:2]), *given[2:], probe="ridge", shots=5, draws=10,
+                      sample_ids=[*ids[:2000][::-1], *ids[2000:]],
+                      groups=None if groups is None else (groups[0][::-1], groups[1]))  # fmt: skip
+    assert set(ids[:2000][::-1][again.shots[0].outcomes.judged]) == set(ids[judged])  # by ids, not by order
+
+
 def test_draws_are_added_while_their_spread_decides(small):
     few = next(shot for shot in small.shots if shot.size.name == "3")
     assert few.draws == MOST_DRAWS

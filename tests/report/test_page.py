@@ -189,12 +189,14 @@ def test_the_table_of_parts_is_that_of_the_record(rich):
     assert any("control noise" in label for label in rows)
 
 
-@pytest.mark.parametrize(("probability_", "words"), [
-    (0.97, "Its largest part is "), (0.6, "Its largest part is probably "), (None, "cannot be told"),
+@pytest.mark.parametrize(("probability_", "separable", "words"), [
+    (0.97, False, "Its largest part is "), (0.6, False, "Its largest part is probably "),
+    (None, True, "cannot be told: a probe separates"), (None, False, "a part has no interval"),
 ])  # fmt: skip
-def test_the_verdict_says_how_sure_it_is(rich, probability_, words):
+def test_the_verdict_says_how_sure_it_is(rich, probability_, separable, words):
     d = rich.decompositions[0]
-    told = verdict(replace(d, bottleneck=replace(d.bottleneck, probability=probability_)), rich.provenance)
+    bottleneck, floor = replace(d.bottleneck, probability=probability_), replace(d.floor, separable=separable)
+    told = verdict(replace(d, bottleneck=bottleneck, floor=floor), rich.provenance)
     assert f"errs on {percent(d.estimate('agg_risk'))} %" in told[0]
     assert words in told[1] and told[1].endswith(".")
 

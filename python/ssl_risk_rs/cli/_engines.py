@@ -47,7 +47,7 @@ def words_of(context: click.Context, *, without: Collection[str]) -> list[str]:
         typed = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if name in without or not typed or not isinstance(option, click.Option):
             continue
-        value = context.params[name]
+        value = context.params.get(name, True)  # of --offline alone the value is not handed over
         if option.is_flag:
             words.append((option.opts if value else option.secondary_opts)[0])
             continue

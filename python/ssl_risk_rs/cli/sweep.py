@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_option, engine_options_of, words_of
@@ -134,7 +135,8 @@ def _show_plan(made: "Sweep", engine: "Engine", form: str) -> None:
     rows += [{**empty, "encoder": e, "state": "left out", "weights": "address dead"} for e in made.plan.dead]
     printing.print_rows([_narrow(row, rows) for row in rows] if form == "table" else rows, form)
     n_runs = sum(len(job.pairs) for job in made.plan.jobs)
-    printing.say(f"{sum(map(len, left.values()))} of {n_runs} runs are to be made. {_cost(previews)}")
+    n_left = sum(map(len, left.values()))
+    printing.say(f"{n_left} of {counted(n_runs, 'run')} {'is' if n_left == 1 else 'are'} to be made. {_cost(previews)}")
     for sentence in engine.describe():
         printing.say(f"It would run as {sentence}")
 
@@ -180,17 +182,17 @@ def _cost(previews: "Sequence[Preview]") -> str:
     known = [shown.gigabytes for shown in todo if shown.gigabytes is not None]
     images = sum(shown.job.n_images for shown in todo)
     said = [
-        f"{len(todo)} passes encode {images:,} images, without twins and controls, and store {sum(known):,.1f} GB of "
-        "features" + (f"; of {len(todo) - len(known)} the size is not known before." if len(known) < len(todo) else ".")
+        f"{counted(len(todo), 'pass', 'passes')} encode{'s' if len(todo) == 1 else ''} {images:,} images, twins and "
+        f"controls aside{_stored(known, len(todo) - len(known))}"
     ]
     sizes = {shown.job.encoder: shown.download for shown in todo if shown.weights == "to download"}
     if sizes:
         unknown = sum(size is None for size in sizes.values())
-        megabytes = sum(size or 0 for size in sizes.values()) / 1e6
-        said.append(
-            f"Weights of {len(sizes)} encoders are downloaded, {megabytes:,.0f} MB"
-            + (f" and {unknown} files whose size is not known." if unknown else ".")
-        )
+        megabytes = f"{sum(size or 0 for size in sizes.values()) / 1e6:,.0f} MB"
+        of = f"{megabytes} and {counted(unknown, 'file')} whose size is not known" if unknown else megabytes
+        if unknown == len(sizes):
+            of = "of sizes that are not known before"
+        said.append(f"Weights of {counted(len(sizes), 'encoder')} are downloaded, {of}.")
     rates = {shown.job.encoder: shown.rate for shown in todo if shown.rate}
     if rates:
         some = ", ".join(f"{encoder} {rate:,.0f} images/s" for encoder, rate in list(rates.items())[:5])
@@ -199,6 +201,15 @@ def _cost(previews: "Sequence[Preview]") -> str:
     else:
         said.append("No minutes are given: no run in this folder has measured a rate yet.")
     return "\n".join(said)
+
+
+def _stored(gigabytes: "Sequence[float]", unknown: int) -> str:
+    """The end of the sentence on what is stored; a sum of what is not known is no 0."""
+    if not gigabytes:
+        return "; how much they store is not known before."
+    return f", and store {sum(gigabytes):,.1f} GB of features" + (
+        f"; of {unknown} the size is not known before." if unknown else "."
+    )
 
 
 # --- while and after

@@ -14,10 +14,11 @@ import numpy as np
 
 from ssl_risk_rs._files import is_offline
 from ssl_risk_rs._identity import DataIdentity, data_id
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.datasets.manifest import column_array, labels_of
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import open_picture
-from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, counted, some, split_options
+from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, some, split_options
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._names import counted
 from ssl_risk_rs._tables import (
     find_column,
     has_no_text,
@@ -21,7 +22,7 @@ from ssl_risk_rs._tables import (
 )
 from ssl_risk_rs.datasets.parts import chosen_parts
 from ssl_risk_rs.datasets.pixels import open_picture
-from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, counted, existing_file, some, text
+from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, existing_file, some, text
 from ssl_risk_rs.errors import DataError
 
 if TYPE_CHECKING:

@@ -108,15 +108,31 @@ def _keys(
             return kept({row: _hash_content(dataset, row) for row in rows})
         alike = kept({row: dataset.glance(row) or b"" for row in rows})
         return kept({row: _hash_content(dataset, row) for row in alike})
-    paths = [str(dataset.content(row)) for row in range(len(dataset))]
-    sizes = [_size(paths[row]) for row in _telling(range(len(paths)), tell)]
+    n = len(dataset)
+    paths = [str(dataset.content(row)) for row in range(n)]
+
+    def looked(step: int, done: int, of: int) -> None:
+        """Three looks at the files, each of fewer of them: all are told of as a third of the work."""
+        tell(round(n * (step + done / of) / 3))
+
+    sizes = [_size(paths[row]) for row in _telling(range(n), lambda done: looked(0, done, n))]
     keys = kept({row: b"%d" % size for row, size in enumerate(sizes) if size >= 0})
-    for read in (_hash_tail, _hash_file):
+    known: dict[int, bytes] = {}
+    for step, read in enumerate((_hash_tail, _hash_file), 1):
         with ThreadPoolExecutor(THREADS, thread_name_prefix="overlap") as pool:
             found = pool.map(read, [paths[row] for row in keys], chunksize=64)
-            hashed = {row: key + more for (row, key), more in zip(keys.items(), found, strict=True) if more}
+            hashed = {}
+            for i, ((row, key), more) in enumerate(zip(keys.items(), found, strict=True)):
+                if more:
+                    hashed[row] = key + more
+                if i % REPORT_EVERY == 0:
+                    looked(step, i, len(keys))
         keys = kept(hashed)
-    return keys
+        if step == 1:  # of a short file the tail is all there is
+            known = {row: key for row, key in keys.items() if sizes[row] <= TAIL}
+            keys = {row: key for row, key in keys.items() if row not in known}
+    tell(n)
+    return dict(sorted({**known, **keys}.items()))
 
 
 def _telling(rows: range, tell: Callable[[int], None]) -> Iterator[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssl_risk_rs.datasets.sources import counted
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["TEST_NAMES", "TRAIN_NAMES", "chosen_parts"]

@@ -25,7 +25,6 @@ __all__ = [
     "Picture",
     "Source",
     "array_image",
-    "counted",
     "existing_file",
     "existing_folder",
     "regular_file",
@@ -213,11 +212,6 @@ def array_image(pixels: np.ndarray) -> Picture:
 def text(value: str | bytes) -> str:
     """A file name or id as text; bytes that are no UTF-8 are spelled out, so that any table can hold it."""
     return os.fsencode(value).decode("utf-8", "backslashreplace")
-
-
-def counted(n: int, noun: str) -> str:
-    """`1 image`, `1,200 images`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def some(names: Sequence[str], show: int = 5) -> str:

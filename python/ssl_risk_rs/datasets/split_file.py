@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_risk_rs._names import counted
 from ssl_risk_rs._tables import CSV_SUFFIXES, PARQUET_SUFFIXES, find_column, read_table, text_column
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES, chosen_parts
-from ssl_risk_rs.datasets.sources import DataFile, Listing, counted, existing_file, some, text
+from ssl_risk_rs.datasets.sources import DataFile, Listing, existing_file, some, text
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["SplitFile"]

@@ -17,8 +17,9 @@ import numpy as np
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._labels import encode_labels
 from ssl_risk_rs._limits import whole_number
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
-from ssl_risk_rs.datasets.sources import DataFile, Listing, Picture, counted, some, split_options, text
+from ssl_risk_rs.datasets.sources import DataFile, Listing, Picture, some, split_options, text
 from ssl_risk_rs.datasets.tar_index import LABELS, ShardIndex, index_of
 from ssl_risk_rs.errors import DataError, SslRiskError
 

@@ -65,7 +65,7 @@ def decide(
         return Verdict.CONTROL_NOT_EXCLUDED
     if untrained:
         return Verdict.UNTRAINED
-    if result.bottleneck.probability is None:
+    if result.floor.separable:
         return Verdict.NOT_IDENTIFIED
     largest = result.bottleneck.quantity
     if largest == "approx":
@@ -135,9 +135,9 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     if judged is None:
         return (), 0
     found, left_out = [], 0
-    shares = _shares(judged)
+    shares, places = _shares(judged), judged.places()
     for c, train, test in _rows_by_class(judged):
-        own = _restricted(judged, train, test)
+        own = _restricted(judged, train, test, places)
         held = int(own.in_subset.sum())
         if min(held, len(train) - held, len(test)) < LEAST_ROWS:
             left_out += 1
@@ -250,10 +250,10 @@ def _rows_by_class(judged: Judgements) -> Iterator[tuple[int, np.ndarray, np.nda
             yield c, train, test
 
 
-def _restricted(judged: Judgements, train: np.ndarray, test: np.ndarray) -> Judgements:
+def _restricted(judged: Judgements, train: np.ndarray, test: np.ndarray, places: np.ndarray) -> Judgements:
     """The judged rows of one class, which becomes the only one."""
     return replace(
-        judged.take(train, test),
+        judged.take(train, test, places),
         class_names=(judged.class_names[int(judged.train_labels[train[0]])],),
         train_labels=np.zeros(len(train), np.uint32),
         test_labels=np.zeros(len(test), np.uint32),

@@ -2,8 +2,9 @@
 
 R_AF and R_ΦF are those of the full run, since they do not depend on labels. For each size, probes are fitted on m draws
 of few rows, with a penalty tuned inside each draw, and judged on the test rows and on J, the training rows that no draw
-has seen: no probe meets a row that any probe was fitted on, and R_AS and R_US have equal label counts. Draws: `draws`;
-fits: `shotfits`; intervals: `crossed`; the curve of error against labels: `labelcurve`.
+has seen, a sample of them where they are many: no probe meets a row that any probe was fitted on, and R_AS and R_US
+have equal label counts. Draws: `draws`; fits: `shotfits`; intervals: `crossed`; the curve of error against labels:
+`labelcurve`.
 """
 
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 from ssl_risk_rs import _core
 from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs._notes import Note, Values
-from ssl_risk_rs._splits import sample_keys
+from ssl_risk_rs._splits import sample_keys, stratified_cut
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, DrawPlan, plan_draws
 from ssl_risk_rs.decomposition.fitting import Fitter
@@ -43,6 +44,8 @@ SMALL_FIT, SMALL_TOL = 1e8, 1e-5
 SIDE_BY_SIDE, SIDE_BYTES = 1e9, 1e9
 #: products of one pass over all draws from which one fold of each draw is judged instead of all: minutes of tuning
 ONE_FOLD_PRODUCTS = 5e10
+#: training rows that probes are judged on where more of them were in no draw: a risk of 1/2 is known to 0.16 points
+MOST_JUDGED = 100_000
 #: probes are judged together as long as their outcomes, 16 bytes a row, take less than this
 JUDGED_BYTES = 1 << 28
 
@@ -121,10 +124,12 @@ def _one_size(
     count, done = plan.first, 0
     fits: list[DrawFit] = []
     kept: ShotOutcomes | None = None
+    sample = _sample(task, plan.judged(plan.most, n), method.seed)
     while True:
         new = fitter.fit(range(done, count))
         fits += new
-        on = plan.judged(count, n)
+        on = plan.judged(count, n) if sample is None else sample
+        report(Event("tune", count, count, detail=f"{plan.size.title}, all draws; they are judged now"))
         wrong_train = _judge(judge, [fit.probe for fit in new], task.train_rows[on])
         wrong_test = _judge(judge, [fit.probe for fit in new], task.test_rows)
         if kept is not None:  # the new draws have taken rows away
@@ -223,6 +228,18 @@ class _Drawing:
         shot = Shot(task.features.read(rows, n_threads=1), labels, folds, n_folds, groups)
         role = f"{self.plan.size.name}_draw_{draw}"
         return fit_shot(shot, task.n_classes, self.method, role, judged, self._listen)
+
+
+def _sample(task: Task, positions: np.ndarray, seed: int) -> np.ndarray | None:
+    """Of training rows (positions, ascending) that no draw may have seen, `MOST_JUDGED` with the same share of each
+    class, whole groups where there are groups; None where there are no more than that."""
+    if len(positions) <= MOST_JUDGED:
+        return None
+    rows = task.train_rows[positions].tolist()
+    groups = None if task.groups is None else [task.group_names[group] for group in task.groups[rows].tolist()]
+    ids = [task.sample_ids[row] for row in rows]
+    cut = stratified_cut(task.labels[rows], ids, share=MOST_JUDGED / len(positions), seed=seed, groups=groups)
+    return np.asarray(positions[cut])
 
 
 def _judge(fitter: Fitter, probes: "list[_core.LinearProbe]", rows: np.ndarray) -> np.ndarray:

@@ -212,19 +212,23 @@ def unshown_variance(rows: RowScores, factors: np.ndarray, by_chance: np.ndarray
 
 def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:
     """The largest component, with the probability that it is: over samples, and over penalties of R_AF and R_ΦF
-    between their floor and one decade above it (R_UF moves as R_AF does). No probability where a probe separates its
-    training rows."""
+    between their floor and one decade above it (R_UF moves as R_AF does). Samples spread as t with the fewest degrees
+    of freedom of a component. No probability where a probe separates its training rows, or a component has no interval.
+    """
     names = components(supervised="approx" in found.estimates, order=order)
     largest = max(names, key=lambda name: found.estimates[name].estimate)
-    if floor.separable:
+    if floor.separable or any(found.estimates[name].grade is Grade.NONE for name in names):
         return Bottleneck(largest, None)
     of = found.covariance_of
     centre = np.array([found.estimates[risk].estimate if risk in found.estimates else 0.0 for risk in of])
     rng = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(found.covariance)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    draws = centre + rng.standard_normal((DRAWS, len(of))) @ root.T
+    spread = rng.standard_normal((DRAWS, len(of))) @ root.T
     between = rng.random(DRAWS)
+    if math.isfinite(df := min(found.estimates[name].df for name in names)):
+        spread *= np.sqrt(df / rng.chisquare(df, DRAWS))[:, None]
+    draws = centre + spread
     for moved, above in ((("risk_af", "risk_uf"), floor.risk_above), (("risk_sup",), floor.sup_above)):
         if moved[0] in of and math.isfinite(above):
             rise = above - centre[of.index(moved[0])]

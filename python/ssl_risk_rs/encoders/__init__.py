@@ -77,8 +77,10 @@ def create_encoder(
 ) -> "Encoder":
     """Build an encoder, on the CPU, frozen and in eval mode.
 
-    >>> encoder = create_encoder("swav")
-    >>> encoder = create_encoder(net, transform=net_transform, name="epoch 3")  # a copy of a module as it is now
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())  # one that is being trained, say
+    >>> create_encoder(net, img_size=32, name="epoch 3").num_features
+    {'output': 48}
 
     Parameters
     ----------

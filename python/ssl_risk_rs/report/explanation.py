@@ -121,13 +121,15 @@ def _largest(found: Explanation) -> str:
     """The largest component with its probability."""
     largest = found.result.bottleneck
     p = largest.probability
-    if p is None:
+    if p is None and found.result.floor.separable:
         return (
             "Which part is the largest cannot be told: a probe separates the training rows, so that usability and "
             "probe generalization are not told apart."
         )
     e = found.result.estimates[largest.quantity]
     text = f"The largest part of the error is {QUANTITIES[largest.quantity].label}, {_percent(e.estimate)}"
+    if p is None:
+        return f"{text}; nothing says how sure that is: a part has no interval, its rows come from too few groups."
     sure = "> 0.99" if p > 0.99 else f"= {p:.2f}"
     text = f"{text} (P {sure} that it is the largest, over samples and over the penalty's floor)."
     if p < 0.8:
@@ -348,7 +350,10 @@ def _probes(found: Explanation) -> Iterator[str]:
     assert contrast is not None
     labels = [QUANTITIES[b.quantity].label for b in contrast.bottlenecks]
     if not contrast.identified:
-        yield "  Which part is the largest is not told of both: a probe separates the training rows."
+        yield (
+            "  Which part is the largest is not told of both: a probe separates the training rows, or a part has no "
+            "interval."
+        )
     elif contrast.agree:
         yield f"  Ridge and logistic probes agree that {labels[0]} is the largest part."
     else:

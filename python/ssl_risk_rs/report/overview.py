@@ -84,7 +84,7 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
         f"{provenance.data}{ends}."
     ]
     largest, p = result.bottleneck.quantity, result.bottleneck.probability
-    if p is None:
+    if p is None and result.floor.separable:
         said.append(
             "Which part is the largest cannot be told: a probe separates the training rows, so that it is not "
             "identified where usability ends and probe generalization begins."
@@ -96,7 +96,12 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
         size += f", {share(e.estimate / total.estimate)} of the error"
     meanings = _MEANING if result.predicts_classes else {**_MEANING, **_OF_TARGETS}
     label, meaning = QUANTITIES[largest].label, meanings[largest]
-    if p >= _SURE:
+    if p is None:
+        said.append(
+            f"Its largest part here is {label} ({size}), but nothing says how sure that is: a part has no interval, "
+            "since its rows come from too few groups."
+        )
+    elif p >= _SURE:
         said.append(f"Its largest part is {label} ({size}; probability {probability(p)}): {meaning}.")
     else:
         said.append(

@@ -173,7 +173,9 @@ def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and round(e.estimate, RANK_DIGITS) < 0:
-            weight = "its interval holds 0" if not e.high < 0 else "more than chance explains"
+            weight = "its interval holds 0" if e.high >= 0 else "more than chance explains"
+            if math.isnan(e.high):
+                weight = "it has no interval"
             values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}
             said.append(Note("negative", values))
     if not result.supervised:

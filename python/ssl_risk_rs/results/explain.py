@@ -110,7 +110,8 @@ class ProbeContrast:
 
     @property
     def identified(self) -> bool:
-        """Whether both can tell which component is the largest: not where a probe separates its training rows."""
+        """Whether both can tell which component is the largest: not where a probe separates its training rows, or a
+        component has no interval."""
         return all(b.probability is not None for b in self.bottlenecks)
 
     @property

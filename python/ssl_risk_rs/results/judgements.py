@@ -135,14 +135,17 @@ class Judgements:
             "risk_cs": self.cs[0], "risk_us": self.us, "risk_us_mix": self.us, "risk_uf": self.uf,
         }[risk]  # fmt: skip
 
-    def take(self, train: np.ndarray, test: np.ndarray) -> "Judgements":
-        """The judged training rows `train` and test rows `test` (positions, in that order); not all need be taken."""
-        if np.array_equal(train, np.arange(len(self.train_labels))) and np.array_equal(
-            test, np.arange(len(self.test_labels))
-        ):
+    def places(self) -> np.ndarray:
+        """int64 (n,): place of each training row among those of the held-out subsets, where it is one of them."""
+        return np.asarray(np.cumsum(self.in_subset) - 1)
+
+    def take(self, train: np.ndarray, test: np.ndarray, places: np.ndarray | None = None) -> "Judgements":
+        """The judged training rows `train` and test rows `test` (positions, in that order); not all need be taken.
+        Who takes many times hands over `places()`."""
+        if _are_all(train, len(self.train_labels)) and _are_all(test, len(self.test_labels)):
             return self
-        place = np.cumsum(self.in_subset) - 1
-        rows = {"train": train, "test": test, "held": place[train[self.in_subset[train]]]}
+        places = self.places() if places is None else places
+        rows = {"train": train, "test": test, "held": places[train[self.subset[train] != NO_SUBSET]]}
         changed: dict[str, Any] = {name: _of_rows(getattr(self, name), rows[part]) for name, part in _ROWS.items()}
         for name in ("fold_margins", "fold_losses", "fold_ranks"):
             values = getattr(self, name)
@@ -180,6 +183,10 @@ class Judgements:
             elif f.name in arrays:
                 found[f.name] = arrays[f.name]
         return cls(**found)
+
+
+def _are_all(rows: np.ndarray, n: int) -> bool:
+    return len(rows) == n and np.array_equal(rows, np.arange(n))
 
 
 def _of_rows(values: Any, rows: np.ndarray) -> Any:  # a type comes back as it went in

@@ -169,7 +169,7 @@ class Bottleneck:
     """The largest component.
 
     `probability` : that it is the largest, over samples and between the floor and one decade above it; None where
-    the components are not identified.
+    the components are not identified (`Floor.separable`), or one of them has no interval.
     """
 
     quantity: str

@@ -153,6 +153,12 @@ def audit_task(
     if len(task.test_rows) == 0 or len(task.train_rows) == 0:
         raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
     rows = split_rows(task, "train"), split_rows(task, "test")
+    n_test = len(task.test_rows)
+
+    def told(done: int, total: int) -> None:  # of all that is looked at, as a share of the test images
+        assert report is not None
+        report(Event("compare", n_test * done // max(1, total), n_test))
+
     matches = find_matches(
         rows[1],
         rows[0],
@@ -160,7 +166,7 @@ def audit_task(
         threshold=threshold,
         seed=seed,
         n_threads=n_threads,
-        progress=None if report is None else lambda done, total: report(Event("compare", done, total)),
+        progress=None if report is None else told,
     )
     pairs = tuple(
         Pair(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.datasets import ImageDataset, find_duplicates
-from ssl_risk_rs.datasets.sources import GROUP, counted
+from ssl_risk_rs.datasets.sources import GROUP
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["check_data", "examine_data"]
+
+#: images that are named of a set of equal ones
+NAMED = 5
 
 #: images a thread decodes at a time
 CHUNK = 64
@@ -239,7 +243,7 @@ def _duplicate_findings(dataset: ImageDataset, same: Sequence[Sequence[int]]) ->
         return [Finding("duplicates", "ok", "no two images have equal bytes", values=values)]
 
     def lines(sets: Sequence[Sequence[int]]) -> list[str]:
-        return [" = ".join(dataset.where(row) for row in rows) for rows in sets]
+        return [_equal(dataset, rows) for rows in sets]
 
     found = []
     if across:
@@ -258,6 +262,13 @@ def _duplicate_findings(dataset: ImageDataset, same: Sequence[Sequence[int]]) ->
             Finding("labels", "note", f"{sets} of equal images with different labels", "correct the labels", values)
         )
     return found
+
+
+def _equal(dataset: ImageDataset, rows: Sequence[int]) -> str:
+    """A set of equal images on a line: of a placeholder that stands for thousands, the first few."""
+    named = " = ".join(dataset.where(row) for row in rows[:NAMED])
+    more = len(rows) - NAMED
+    return named if more <= 0 else f"{named} = {more:,} more"
 
 
 def _transform_finding(dataset: ImageDataset, model: str, rows: Sequence[int], say: Callable[[str], None]) -> Finding:

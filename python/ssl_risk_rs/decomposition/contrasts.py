@@ -52,13 +52,15 @@ class ScoredResult:
         judged: Judgements | None = None,
         difficulty: np.ndarray | None = None,
         metric: Metric = ERROR,
+        like: "ScoredResult | None" = None,
     ) -> "ScoredResult":
         """Row scores as the decomposition's own estimates rest on.
 
         Parameters
         ----------
         judged : its outcomes in another order of rows
-        difficulty : of each class, see `RowScores`; metric : whose row scores are 0 or 1
+        difficulty : of each class, see `RowScores`; metric : whose row scores are 0 or 1; like : another of the same
+            rows and difficulty
         """
         method, judged = result.method, result.judgements if judged is None else judged
         assert judged is not None  # who compares has looked
@@ -68,6 +70,7 @@ class ScoredResult:
             random_counts=method.random_counts,
             difficulty=difficulty,
             metric=metric,
+            like=None if like is None else like.rows,
         )
         optimistic = method.probe == "logistic"
         factors = {name: optimism(judged, name, metric) if optimistic else 1.0 for name in rows.names}

@@ -259,7 +259,10 @@ def _judged_alike(results: Sequence[Decomposition], names: Sequence[str], metric
         raise NotComparableError("judgements", "a decomposition holds no judged rows: make it again")
     judged = common_rows(every, names)
     difficulty = np.mean([training_error(j) for j in judged], axis=0)
-    return [ScoredResult.of(d, j, difficulty, metric) for d, j in zip(results, judged, strict=True)]
+    scored: list[ScoredResult] = []
+    for d, j in zip(results, judged, strict=True):
+        scored.append(ScoredResult.of(d, j, difficulty, metric, like=scored[0] if scored else None))
+    return scored
 
 
 def _notes(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,37 @@ ONE_GROUP_SHARE = 0.25
 FEW_HEAVY, NEARLY_ALL = 30, 0.75
 
 
+class _Scores(NamedTuple):
+    """What rows score in each risk, and the control variate of R_AS; needed until their covariance is known."""
+
+    train: np.ndarray  # (n, risks)
+    test: np.ndarray  # (n_te, risks)
+    f: np.ndarray  # (n,) errors of the probe at α*
+    f_weight: np.ndarray  # (n,)
+
+
+class _Strata(NamedTuple):
+    """The rows as variances see them: the same for all encoders that are judged on them."""
+
+    grouped: bool
+    spans: bool  # whether groups span classes
+    sets: dict[str, Units]
+    groups_train: int | None
+
+
+def _strata(judged: Judgements, difficulty: np.ndarray) -> _Strata:
+    y, y_test, held, names = judged.train_labels, judged.test_labels, judged.in_subset, list(judged.class_names)
+    groups, groups_test = common_groups(judged)
+    sets = {
+        "subset": Units(y[held], None if groups is None else groups[held], difficulty, names),
+        "rest": Units(y[~held], None if groups is None else groups[~held], difficulty, names),
+        "test": Units(y_test, groups_test, difficulty, names),
+    }
+    if groups is None or groups_test is None:
+        return _Strata(False, False, sets, None)
+    return _Strata(True, spans_classes(groups, y, groups_test, y_test), sets, len(np.unique(groups)))
+
+
 class RowScores:
     """Risks as sums of row scores, and the covariance of the risks by set of rows.
 
@@ -32,6 +64,7 @@ class RowScores:
     it is not given. Encoders that are compared need the same.
     `metric` : what a row scores, and what it weighs.
     `fitted` : all rows, where `judged` are some of them.
+    `like` : of another encoder on the same rows, with the same difficulty: what they have in common is kept once.
     """
 
     def __init__(
@@ -43,30 +76,27 @@ class RowScores:
         difficulty: np.ndarray | None = None,
         metric: Metric = ERROR,
         fitted: Judgements | None = None,
+        like: "RowScores | None" = None,
     ) -> None:
         self.judged, self.metric = judged, metric
-        k, names = len(judged.class_names), list(judged.class_names)
-        y, y_test, held = judged.train_labels, judged.test_labels, judged.in_subset
-        self.n, self.n_test, self.n_subset = len(y), len(y_test), int(held.sum())
+        k, y = len(judged.class_names), judged.train_labels
+        self.n, self.n_test, self.n_subset = len(y), len(judged.test_labels), int(judged.in_subset.sum())
         self.n_fitted = len((fitted or judged).train_labels)
         counts = np.bincount(y, minlength=k).astype(float)
         if difficulty is None:
             difficulty = training_error(judged)
-        groups, groups_test = common_groups(judged)
-        spans = groups is not None and groups_test is not None and spans_classes(groups, y, groups_test, y_test)
-        self.grouped = groups is not None
-        self.spans = spans
+        strata = _strata(judged, difficulty) if like is None else like.strata
+        self.strata: _Strata = strata
+        self.grouped, self.spans, self.sets = strata.grouped, strata.spans, strata.sets
+        self.groups_train = strata.groups_train
         # where every class weighs the same, drawing other class shares changes nothing
-        self.mixed = (spans or (random_counts and not self.grouped)) and metric.mean != "classes"
-        self.sets = {
-            "subset": Units(y[held], None if groups is None else groups[held], difficulty, names),
-            "rest": Units(y[~held], None if groups is None else groups[~held], difficulty, names),
-            "test": Units(y_test, groups_test, difficulty, names),
-        }
+        self.mixed = (self.spans or (random_counts and not self.grouped)) and metric.mean != "classes"
         self.test_units = self.sets["test"]
-        self.groups_train = None if groups is None else len(np.unique(groups))
-        self._scores(spans, corrected, counts)
-        self._covariance(k)
+        self.mix_weight: np.ndarray | None = None
+        scores = self._scores(self.spans, corrected, counts)
+        # a risk lies in [0, high]; the control variate may leave it by a little, rounding by an ulp
+        self.risks = np.clip(scores.train.sum(0) + scores.test.sum(0), 0.0, metric.high)
+        self._covariance(k, scores)
         #: by the rows that a risk is judged on: units that could decide it by what they weigh, and where they are few
         self.heavy_units: dict[str, float] = {}
         self.few_decide: set[str] = set()
@@ -74,8 +104,8 @@ class RowScores:
             self._raise_where_few_decide(corrected)
         self.notes = self._notes(counts)
 
-    def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> None:
-        """`risks`, and scores (rows, risks) of training and test rows."""
+    def _scores(self, spans: bool, corrected: bool, counts: np.ndarray) -> _Scores:
+        """Scores (rows, risks) of training and test rows."""
         j, held = self.judged, self.judged.in_subset
         y_held, subset = j.train_labels[held], j.subset[held].astype(np.int64)
         k = len(counts)
@@ -91,10 +121,10 @@ class RowScores:
         self.e = row_values(self.metric, j.held_out, self.weight)
         # a sum over bins is no mean of rows: no control variate
         control = j.at_alpha if self.metric.mean != "bins" else None
-        self.f = np.zeros(self.n) if control is None else self.metric.score(control)
-        self.f_weight = shares[j.train_labels] / counts[j.train_labels]
+        f = np.zeros(self.n) if control is None else self.metric.score(control)
+        f_weight = shares[j.train_labels] / counts[j.train_labels]
         with_control = corrected and control is not None
-        self.beta = _regression(self.weight * self.e, self.weight * self.f[held], y_held, k) if with_control else 0.0
+        self.beta = _regression(self.weight * self.e, self.weight * f[held], y_held, k) if with_control else 0.0
         train: dict[str, np.ndarray] = {}
         test: dict[str, np.ndarray] = {}
         self.train_weight = row_weights(self.metric, j.train_labels, k)
@@ -106,8 +136,8 @@ class RowScores:
         if j.sup is not None:
             train["risk_sup"] = scored(j.sup, self.train_weight)
         train["risk_af"] = scored(j.af, self.train_weight)
-        train["risk_as"] = self.beta * self.f * self.f_weight
-        train["risk_as"][held] += self.weight * (self.e - self.beta * self.f[held])
+        train["risk_as"] = self.beta * f * f_weight
+        train["risk_as"][held] += self.weight * (self.e - self.beta * f[held])
         test["risk_cs"] = np.mean([scored(outcome, self.test_weight) for outcome in j.cs], axis=0)
         test["risk_us"] = scored(j.us, self.test_weight)
         if j.uf is not None:
@@ -117,21 +147,24 @@ class RowScores:
             self.e_floor = row_values(self.metric, j.held_out_floor, self.weight)
             train["risk_ah"][held] = self.weight * self.e_floor
         if spans and self.metric.mean == "rows":  # class shares of train and test differ by chance
-            test["risk_us_mix"] = scored(j.us, at_training_shares(counts, j.test_labels))
+            self.mix_weight = at_training_shares(counts, j.test_labels)
+            test["risk_us_mix"] = scored(j.us, self.mix_weight)
         self.names = tuple(name for name in BASE if name in train or name in test)
-        self.train = np.stack([train.get(name, np.zeros(self.n)) for name in self.names], axis=1)
-        self.test = np.stack([test.get(name, np.zeros(self.n_test)) for name in self.names], axis=1)
-        # a risk lies in [0, high]; the control variate may leave it by a little, rounding by an ulp
-        self.risks = np.clip(self.train.sum(0) + self.test.sum(0), 0.0, self.metric.high)
+        return _Scores(
+            np.stack([train.get(name, np.zeros(self.n)) for name in self.names], axis=1),
+            np.stack([test.get(name, np.zeros(self.n_test)) for name in self.names], axis=1),
+            f,
+            f_weight,
+        )
 
-    def _covariance(self, k: int) -> None:
+    def _covariance(self, k: int, of_rows: _Scores) -> None:
         held = self.judged.in_subset
         labels = {
             "subset": self.judged.train_labels[held],
             "rest": self.judged.train_labels[~held],
             "test": self.judged.test_labels,
         }
-        scores = {"subset": self.train[held], "rest": self.train[~held], "test": self.test}
+        scores = {"subset": of_rows.train[held], "rest": of_rows.train[~held], "test": of_rows.test}
         self.covariance: dict[str, np.ndarray] = {}
         self.by_stratum: dict[str, np.ndarray] = {}
         self.unit_scores: dict[str, np.ndarray] = {}
@@ -139,12 +172,12 @@ class RowScores:
         self.own_scores: dict[str, np.ndarray] = {}
         mix = {}
         if self.mixed:
-            mix["subset"] = mix["rest"] = class_shares(self.train, self.judged.train_labels, k)
-            mix["test"] = class_shares(self.test, self.judged.test_labels, k)
+            mix["subset"] = mix["rest"] = class_shares(of_rows.train, self.judged.train_labels, k)
+            mix["test"] = class_shares(of_rows.test, self.judged.test_labels, k)
         for name, units in self.sets.items():
             phi = np.stack([units.centred(scores[name][:, i]) for i in range(len(self.names))], axis=1)
             if name == "subset":
-                self._recentre(phi, units, held)
+                self._recentre(phi, units, of_rows.f[held], of_rows.f_weight[held])
             phi *= units.scale[:, None]
             if self.mixed and units.whole > 1:
                 phi += np.sqrt(units.whole / (units.whole - 1)) * mix[name][labels[name]]
@@ -159,13 +192,12 @@ class RowScores:
             self.by_stratum[name] = units.by_stratum(summed)
             self.unit_scores[name] = summed
 
-    def _recentre(self, phi: np.ndarray, units: Units, held: np.ndarray) -> None:
+    def _recentre(self, phi: np.ndarray, units: Units, f: np.ndarray, f_weight: np.ndarray) -> None:
         """Subset rows of one class differ in weight: their errors are centred on the weighted mean."""
         j = self.judged
-        f = self.f[held]
         u = self.e - self.beta * f
         phi[:, self.names.index("risk_as")] = (
-            self.weight * units.centred(u, self.weight) + self.beta * units.centred(f) * self.f_weight[held]
+            self.weight * units.centred(u, self.weight) + self.beta * units.centred(f) * f_weight
         )
         if j.held_out_floor is not None:
             phi[:, self.names.index("risk_ah")] = self.weight * units.centred(self.e_floor, self.weight)
@@ -212,12 +244,17 @@ class RowScores:
 
     def values(self, risk: str) -> np.ndarray:
         """What each row that a risk is judged on scores, those of the subsets first among training rows."""
-        i, held = self.names.index(risk), self.judged.in_subset
-        if QUANTITIES[risk].rows == "test":
-            return np.asarray(self.test[:, i] / self.test_weight)
+        j, held = self.judged, self.judged.in_subset
         if QUANTITIES[risk].rows == "subset":
             return self.e if risk == "risk_as" else self.e_floor
-        values = self.train[:, i] / self.train_weight
+        if risk == "risk_cs":
+            return np.asarray(np.mean([row_values(self.metric, o, self.test_weight) for o in j.cs], axis=0))
+        outcome = j.outcome(risk)
+        assert outcome is not None  # of a risk that is among `names`
+        if QUANTITIES[risk].rows == "test":
+            values = row_values(self.metric, outcome, self.test_weight)
+            return values if risk != "risk_us_mix" else np.asarray(values * self.mix_weight / self.test_weight)
+        values = row_values(self.metric, outcome, self.train_weight)
         return np.concatenate([values[held], values[~held]])
 
     def equal_rows(self) -> dict[str, float]:

@@ -22,10 +22,11 @@ def shot_lines(result: Decomposition) -> Iterator[str]:
         return
     yield ""
     heads = "".join(f"{QUANTITIES[name].short:>20}" for name in COLUMNS)
-    yield f"  {'':<8}{'labels':>9}{heads}"
+    wide = max(9, len(f"{result.sizes.train:,}") + 1)  # a blank before the largest number
+    yield f"  {'':<8}{'labels':>{wide}}{heads}"
     for shot in result.shots:
-        yield f"  {shot.size.title:<8}{shot.labels:>9,}{_cells(shot.estimates)}"
-    yield f"  {'all rows':<8}{result.sizes.train:>9,}{_cells(result.estimates)}"
+        yield f"  {shot.size.title:<8}{shot.labels:>{wide},}{_cells(shot.estimates)}"
+    yield f"  {'all rows':<8}{result.sizes.train:>{wide},}{_cells(result.estimates)}"
     same = [QUANTITIES[name].label for name in result.component_names if name not in COLUMNS]
     verb = "is" if len(same) == 1 else "are"
     yield f"  At each size, {' and '.join(same)} {verb} that of all rows; the components add up."

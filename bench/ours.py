@@ -150,7 +150,8 @@ def risks(loaded: Loaded, request: Request) -> Answer:
         "fits": len(result.fits),
         "converged": result.converged,
         "tol": result.method.tol,
-        "worst_gap": max((fit.gap or 0.0 for fit in result.fits if fit.stop == "certified"), default=0.0),
+        "worst_gap": max((fit.gap or 0.0 for fit in result.fits if fit.stop == "certified"), default=float("nan")),
+        "worst_bound": max(fit.gap or 0.0 for fit in result.fits),
         "certified": sum(fit.stop in ("certified", "closed_form") for fit in result.fits),
     }
     answer.notes += [note.sentence() for note in result.notes]

@@ -42,6 +42,8 @@ _TEMPLATES = {
     # how rows were drawn
     "few_folds_judged": "The penalty was tuned on {judged} of {folds} folds. In simulations of a few thousand rows, "
     "intervals of probe generalization were then 7 to 12 % too short.",
+    "small_subsets": "There are {subsets} held-out subsets instead of {wanted}, each of which would have fewer rows "
+    "than there are classes.",
     "fewer_subsets": "There are {subsets} held-out subsets instead of {wanted}: each needs a group of every class.",
     "shares_moved": "Holding out subset {subset} moves the share of class {class_name} in the rest by {percent:.1f} %: "
     "the error on held-out rows is too high by about as much as that class then lacks labels.",

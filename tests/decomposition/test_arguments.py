@@ -16,8 +16,11 @@ from ssl_risk_rs import (
     Settings,
     ShapeError,
     compare,
+    create_dataset,
+    create_encoder,
     decompose,
     explain,
+    extract,
     import_bank,
     read_results,
 )
@@ -85,7 +88,7 @@ def test_numbers_of_numpy_are_saved_as_numbers(rows, tmp_path):
     ("options", "said"),
     [
         ({"name": 5}, "name must be text, got 5"),
-        ({"name": None}, "name must be text"),
+        ({"name": ["a"]}, "name must be text"),
         ({"name": "\ud800"}, "no UTF-8 text can hold"),
         ({"random_counts": 1}, "random_counts must be True or False, got 1"),
         ({"midpoint": "no"}, "midpoint must be True or False"),
@@ -324,3 +327,36 @@ def test_few_groups_leave_room_for_which_part_is_the_largest():
     )
     assert p == found.bottleneck.probability
     assert abs(p - 0.5) < abs(p_normal - 0.5) and min(e.df for e in found.estimates.values()) < 10
+
+
+def test_a_bank_says_what_it_is_of(tmp_path):
+    """As the command line does of the same banks: names, the twin, the control; also when it is saved and compared."""
+    dataset = create_dataset("digits", limit="40/class")
+    names = ("demo_ssl", "demo_supervised", "pixels:8")
+    banks = [extract(create_encoder(name), dataset, store=tmp_path / "store") for name in names]
+    found = decompose(banks[0], supervised=banks[1], control=banks[2], probe="ridge")
+    assert str(found).startswith("demo_ssl on digits · ridge probe")
+    assert "twin: demo_supervised" in str(found) and str(found).count("pixels:8") == 1
+    assert "features on arrays" not in found._repr_html_()
+    folder = found.save(tmp_path / "run")
+    loaded = Run.load(folder)
+    assert str(loaded) == str(found) and loaded.provenance == found.provenance
+    assert set(loaded.provenance.banks) == {"encoder", "supervised", "control"}
+    assert compare([found, decompose(banks[2], probe="ridge")]).encoders == ("demo_ssl", "pixels:8")
+    assert decompose(banks[0], probe="ridge", name="mine").provenance.encoder == "mine"
+
+
+def test_few_rows_of_many_classes_hold_out_fewer_subsets():
+    """Three subsets would have five rows of ten classes: one is held out, unless another number is asked for."""
+    rng = np.random.default_rng(0)
+    y, y_test = np.repeat(np.arange(10), 8), np.repeat(np.arange(10), 20)
+    centres = 2 * rng.normal(size=(10, 12))
+    x, x_test = ((centres[c] + rng.normal(size=(len(c), 12))).astype(np.float32) for c in (y, y_test))
+    found = decompose(x, y, x_test, y_test, probe="ridge")
+    assert (found.sizes.subsets, found.sizes.subset_rows) == (1, (16,))
+    assert "There is 1 held-out subset instead of 3, each of which would have fewer rows" in str(found)
+    with pytest.raises(ParameterError, match=r"subsets of 5 rows, fewer than the 10 classes; .* fewer splits"):
+        decompose(x, y, x_test, y_test, probe="ridge", n_subsets=3)
+    few = np.arange(0, 80, 4)
+    with pytest.raises(ParameterError, match="fewer than the 10 classes"):
+        decompose(x[few], y[few], x_test, y_test, probe="ridge")

@@ -325,7 +325,7 @@ def test_missing_pieces_are_named(small):
     with pytest.raises(ParameterError, match="dtype"):
         decompose(x.astype(str), y, xt, yt)
     with pytest.raises(ParameterError, match="fewer than the 10 classes"):
-        decompose(x[:60], y[:60], xt, yt)
+        decompose(x[:40], y[:40], xt, yt)
     with pytest.raises(ParameterError, match="both are needed"):
         decompose(x, y, xt[:0], yt[:0])
     with pytest.raises(TypeError, match="flavour"):

@@ -611,6 +611,25 @@ def test_the_command_line_says_how_images_were_prepared(tmp_path):
     assert (spec["img_size"], spec["resize"], spec["interpolation"]) == (32, 36, "bicubic")
 
 
+def test_a_twin_from_a_file_sees_the_same_images(tmp_path):
+    from click.testing import CliRunner
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.cli import main
+    from ssl_risk_rs.results import Run
+
+    file = saved(RESNET, tmp_path / "w.pth")
+    line = ["run", "-m", f"ckpt:{file}@resnet50", "-d", "digits", "--limit", "8/class", "--store", "store"]
+    line += ["--img-size", "32", "--mean", "half", "--std", "half", "--probe", "ridge", "--out", str(tmp_path / "run")]
+    line += ["--supervised", f"ckpt:{file}@resnet50?std=0.25", "--control", "pixels:8"]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 0, done.output
+    provenance = Run.load(tmp_path / "run").provenance
+    assert provenance.supervised == f"ckpt:{file}@resnet50?std=0.25&mean=half"
+    headers = {role: FeatureBank.open(bank.path).header.encoder_spec for role, bank in provenance.banks.items()}
+    assert (headers["encoder"]["mean"], headers["encoder"]["std"]) == ([0.5] * 3, [0.5] * 3)
+    assert (headers["supervised"]["mean"], headers["supervised"]["std"]) == ([0.5] * 3, [0.25] * 3)
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [

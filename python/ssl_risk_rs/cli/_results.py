@@ -197,7 +197,7 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
         click.option(
             "--metric", "metrics", default="error", show_default=True, metavar="error,balanced,top5,log_loss,ece",
             help="The components are given in these metrics too, from the same judged rows. The 0-1 error is always "
-            "there, and the penalty is tuned on it.",
+            "there; penalties are tuned as --tune-on says.",
         ),
         click.option(
             "--tune-on", type=click.Choice(["error", "balanced"]), default="error", show_default=True,

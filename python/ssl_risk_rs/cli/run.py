@@ -79,8 +79,8 @@ def run(
         beside_an_encoder(question),
         encoding=encoding,
         drop_unlabelled=drop_unlabelled,
-        supervised=supervised,
-        control=control,
+        supervised=preparation.shared(supervised),
+        control=preparation.shared(control),
     )
     if not model:
         if data not in (None, "digits"):

@@ -22,7 +22,20 @@ if TYPE_CHECKING:
     from ssl_risk_rs.workflow.sweep_plan import Preview
 
 #: options that a line of one job has of its own, or does without
-_OWN = ("model", "data", "store", "out", "engine", "jobs", "engine_options", "dry_run", "form", *opt.PREPARATION)
+_OWN = (
+    "model",
+    "data",
+    "store",
+    "out",
+    "engine",
+    "jobs",
+    "engine_options",
+    "dry_run",
+    "form",
+    "supervised",
+    "control",
+    *opt.PREPARATION,
+)
 
 Row = dict[str, Any]
 
@@ -89,8 +102,8 @@ def sweep(
         beside_an_encoder(question),
         encoding=replace(encoding, layers=None),
         drop_unlabelled=drop_unlabelled,
-        supervised=supervised,
-        control=control,
+        supervised=preparation.shared(supervised),
+        control=preparation.shared(control),
     )
     check_question(question)
     settings = SweepSettings(
@@ -103,7 +116,8 @@ def sweep(
     folder.check()
     runs_on = open_engine(engine, engine_options_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
     plan = plan_sweep(model, data or (opt.named_data(None),), settings, preparation)
-    common = [*words_of(context, without=_OWN), "--store", str(settings.store), "--out", str(folder.root)]
+    common = [*words_of(context, without=_OWN), "--supervised", question.supervised, "--control", question.control]
+    common += ["--store", str(settings.store), "--out", str(folder.root)]
     made = Sweep(
         plan, settings, folder, lambda job: ("sweep", "-m", job.encoder, "-d", job.data, *common), opt.command_line()
     )

@@ -28,13 +28,17 @@ MOVED_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class CellPlan:
-    """How many folds there are and are judged, how many subsets are held out, and rows of each."""
+    """How many folds there are and are judged, how many subsets are held out, and rows of each.
+
+    too_small : subsets that were left out, since with them each would have fewer rows than there are classes
+    """
 
     folds: int
     folds_judged: int
     subsets: int
     subset_size: int
     midpoint: bool
+    too_small: int = 0
 
 
 def fold_and_subset(cells: np.ndarray, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,9 +55,18 @@ def plan_cells(task: Task, settings: Settings, method: Method) -> CellPlan:
     costly = method.probe == "logistic"
     subsets = settings.n_subsets or (1 if costly and products > ONE_SUBSET_PRODUCTS else 3)
     judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)
-    size = settings.subset_size or min(m, int(MAX_SHARE * n) // subsets)
+    planned, classes = subsets, len(np.unique(task.labels[task.train_rows]))
+    if settings.n_subsets is None and settings.subset_size is None:
+        while subsets > 1 and _size(n, m, subsets) < classes <= _size(n, m, 1):
+            subsets -= 1
+    size = settings.subset_size or _size(n, m, subsets)
     midpoint = not (costly and products > MIDPOINT_PRODUCTS) if settings.midpoint is None else settings.midpoint
-    return CellPlan(settings.n_folds, judged, subsets, size, midpoint)
+    return CellPlan(settings.n_folds, judged, subsets, size, midpoint, planned - subsets)
+
+
+def _size(n: int, m: int, subsets: int) -> int:
+    """Rows of each held-out subset."""
+    return min(m, int(MAX_SHARE * n) // subsets)
 
 
 def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -> tuple[np.ndarray, int]:
@@ -87,6 +100,8 @@ def notes_on_plan(plan: CellPlan, subsets: int) -> list[Note]:
     notes = []
     if plan.folds_judged < plan.folds:
         notes.append(Note("few_folds_judged", {"judged": plan.folds_judged, "folds": plan.folds}))
+    if plan.too_small:
+        notes.append(Note("small_subsets", {"subsets": plan.subsets, "wanted": plan.subsets + plan.too_small}))
     if subsets < plan.subsets:
         notes.append(Note("fewer_subsets", {"subsets": subsets, "wanted": plan.subsets}))
     return notes

@@ -81,7 +81,7 @@ def decompose(
     drop_unlabelled: bool = False,
     target: str | None = None,
     target_kind: Literal["auto", "classes", "numbers", "labels"] = "auto",
-    name: str = "features",
+    name: str | None = None,
     settings: Settings | None = None,
     report: Report | None = None,
     **options: Any,
@@ -114,7 +114,7 @@ def decompose(
         mean over labels); "auto" tells them apart by what they hold, and takes one column of `y` for classes
     settings : Settings, whose fields keyword options (probe, protocol, seed, …) replace
     report : receives an Event for each step
-    name : of the encoder, in tables and records
+    name : of the encoder, in tables and records; default: as the bank's header has it, "features" of arrays
 
     Returns
     -------
@@ -135,9 +135,11 @@ def decompose(
     Dubois et al. 2023 (arXiv 2302.03068), section 3; docs/decomposition.md.
     """
     from ssl_risk_rs.bank import only_one
+    from ssl_risk_rs.decomposition.provenance import provenance_of
 
     settings = replace(settings or Settings(), **options)
-    check_text("name", name)
+    if name is not None:
+        check_text("name", name)
     check_choice("target_kind", target_kind, ("auto", *get_args(TargetKind)))
     if isinstance(supervised, (tuple, list)) and supervised_test is None and len(supervised) == 2:
         supervised, supervised_test = supervised  # as a control comes
@@ -169,7 +171,11 @@ def decompose(
         blind = other_features(task, control_train, control_test, "control")
         if blind.n_rows != task.features.n_rows:
             raise ParameterError("a control needs test rows as well: give control=(train, test)")
-    return decompose_task(task, twin=twin, control=blind, name=name, settings=settings, report=report)
+    provenance = provenance_of(
+        features, supervised, control, name=name, target=target, group=groups if isinstance(groups, str) else None
+    )
+    found = decompose_task(task, twin=twin, control=blind, name=provenance.encoder, settings=settings, report=report)
+    return replace(found, provenance=provenance)
 
 
 def _of_column(task: Task, features: Representations, target: Target, drop_unlabelled: bool) -> Task:

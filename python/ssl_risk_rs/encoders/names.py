@@ -7,7 +7,7 @@ Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_p
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from glob import glob
 from pathlib import Path
@@ -176,7 +176,20 @@ class Preparation:
             )
         if twice := given.keys() & name.options.keys():
             raise EncoderError(f"{text}: {min(twice)} is in the name and given apart: leave out one")
-        return text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())
+        return _with_options(name, given)
+
+    def shared(self, text: str) -> str:
+        """The name of a twin or control: a file of weights sees the same images, but for what its own name says; other
+        names, whose preprocessing is known, stay as they are."""
+        name = parse_name(text)
+        if name.kind not in ("checkpoint", "hub"):
+            return text
+        given = {key: value for key, value in asdict(self).items() if value is not None and key not in name.options}
+        return _with_options(name, given) if given else text
+
+
+def _with_options(name: EncoderName, given: Mapping[str, object]) -> str:
+    return name.text + ("&" if name.options else "?") + "&".join(f"{key}={value}" for key, value in given.items())
 
 
 def is_pattern(text: str) -> bool:

@@ -329,8 +329,11 @@ def _p(p: float | None) -> str:
 
 def _layers(layers: Sequence[Layer], confidence: float) -> Iterator[str]:
     best = min(layers, key=lambda layer: layer.rank)
-    ties = [layer.name for layer in layers if layer.low == 1 and layer is not best]
+    least = [layer.name for layer in layers if layer.rank == best.rank]
+    ties = [layer.name for layer in layers if layer.low == 1 and layer.rank != best.rank]
     text = f"Of {len(layers)} layers, {best.name} errs least in total"
+    if len(least) > 1:
+        text = f"Of {len(layers)} layers, {', '.join(least[:-1])} and {least[-1]} err least in total, alike"
     if ties:
         also = f"{', '.join(ties)} {'is' if len(ties) == 1 else 'are'} not excluded"
         text += f"; {also} ({100 * confidence:g} %, all pairs considered)"

@@ -100,10 +100,14 @@ def _steps(steps: list[Comparison]) -> Iterator[str]:
         for d in step.differences:
             if QUANTITIES[d.quantity].kind == "detail":
                 continue
-            used.add(d.grade)
-            sign = mark(d.grade) or " "
             label = d.encoder[:wide] if d is step.differences[0] else ""
-            change = f"{hundred(d.difference):+8.2f}   {between(d.low, d.high):<17}{sign} {p_value(d.p_holm):>7}"
+            change = f"{hundred(d.difference):+8.2f}   "
+            if d.identical:
+                change += "equal on every row"
+            else:
+                used.add(d.grade)
+                sign = mark(d.grade) or " "
+                change += f"{between(d.low, d.high):<17}{sign} {p_value(d.p_holm):>7}"
             yield f"  {label:<{wide}} {QUANTITIES[d.quantity].short:<14}{change}"
     yield from legend(used)
 

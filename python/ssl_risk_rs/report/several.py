@@ -238,6 +238,11 @@ def _erring(d: Decomposition, total: float) -> str:
     return f"with {HEADLINES[d.method.metric].label} of {percent(total)} % on its test rows"
 
 
+def _equals(p: float) -> str:
+    text = p_value(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
 def _excluded(found: Comparison, best: Sequence[str]) -> str:
     """How sure it is that these err least."""
     at = f" At {100 * found.confidence:g} %, the data"
@@ -246,7 +251,11 @@ def _excluded(found: Comparison, best: Sequence[str]) -> str:
     if len(found.encoders) == 2:
         d = found.difference(found.encoders[1], "agg_risk")
         sure = d.low > 0 if best[0] == found.baseline else d.high < 0
-        return f"{at} {'exclude' if sure else 'do not exclude'} that the other errs as little."
+        text = f"{at} {'exclude' if sure else 'do not exclude'} that the other errs as little"
+        if sure and d.p_holm is not None and d.p_holm > 1 - found.confidence:
+            text += f", by the totals alone (p {_equals(d.p)})"
+            text += f"; corrected for the parts too, as in tables, p {_equals(d.p_holm)}"
+        return f"{text}."
     high = next(r.high for r in found.ranks if (r.encoder, r.quantity) == (best[0], "agg_risk"))
     others = high - len(best)
     if others <= 0:

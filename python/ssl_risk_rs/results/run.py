@@ -75,6 +75,8 @@ class Decomposition:
     label_curve: LabelCurve | None = None
     #: the same quantities in the other metrics that were asked for
     metrics: tuple[MetricEstimates, ...] = ()
+    #: where the features come from, as far as who decomposed them knew; a run that is written has its own
+    provenance: Provenance | None = None
 
     @property
     def supervised(self) -> bool:
@@ -186,7 +188,7 @@ class Run:
         """A run made here and now."""
         return cls(
             decompositions,
-            provenance or Provenance(encoder=decompositions[0].name),
+            provenance or decompositions[0].provenance or Provenance(encoder=decompositions[0].name),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             versions=_versions(),
             host=Host(platform.machine(), platform.platform(), os.cpu_count()),
@@ -336,7 +338,7 @@ class Run:
 
 
 def _describe(d: Decomposition) -> dict[str, Any]:
-    written = to_json(d, without=("judgements", "control", "covariance", "shots"))
+    written = to_json(d, without=("judgements", "control", "covariance", "shots", "provenance"))
     written["shots"] = [to_json(shot, without=("outcomes",)) for shot in d.shots]
     shown = {"converged": d.converged, "passes": sum(fit.passes for fit in d.fits)}
     return {**written, **shown, "control": None if d.control is None else _describe(d.control)}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.decomposition.provenance import with_banks
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import make_task, other_features
@@ -16,7 +17,6 @@ from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.before import checker
-from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.probes import decompose_each
 from ssl_risk_rs.workflow.question import Question

@@ -11,6 +11,7 @@ from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
 from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.decomposition.provenance import with_banks
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, array_values, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import Task, make_task, other_features
@@ -19,7 +20,6 @@ from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.facts import with_banks
 from ssl_risk_rs.workflow.probes import decompose_each
 
 __all__ = ["Reading", "decompose_features", "find_bank", "open_features"]

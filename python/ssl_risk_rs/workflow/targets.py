@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ssl_risk_rs.bank import FeatureBank, is_bank
+from ssl_risk_rs.decomposition.provenance import bank_facts
 from ssl_risk_rs.decomposition.targets import HEADLINE_OF, Target, bank_values, retargeted
 from ssl_risk_rs.decomposition.task import Task, make_task
 from ssl_risk_rs.errors import DataError, NotComparableError
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.facts import bank_facts
 
 __all__ = ["is_run", "refuse_other", "target_of", "task_of_run"]
 

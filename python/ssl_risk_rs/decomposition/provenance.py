@@ -1,7 +1,8 @@
-"""What a run records of the feature banks that it used."""
+"""What a run records of the features that it used: their names, and of banks their facts. No fit looks at it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
@@ -10,7 +11,31 @@ from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.agreement import unreadable_notes
 from ssl_risk_rs.results.provenance import BankFacts, Provenance
 
-__all__ = ["bank_facts", "with_banks"]
+__all__ = ["bank_facts", "provenance_of", "with_banks"]
+
+
+def provenance_of(
+    features: object, supervised: object, control: object, *, name: str | None, group: str | None, target: str | None
+) -> Provenance:
+    """Where the features that `decompose` was given come from: of banks what their headers tell, of arrays little.
+
+    name : of the encoder, where the caller has one
+    """
+    banks = {
+        role: bank if isinstance(bank, FeatureBank) else None
+        for role, bank in (("encoder", features), ("supervised", supervised), ("control", control))
+    }
+    named = {role: bank.header.encoder or bank.path.name for role, bank in banks.items() if bank is not None}
+    bank = banks["encoder"]
+    found = Provenance(
+        encoder=name or named.get("encoder", "features"),
+        data="arrays" if bank is None else bank.header.data_name or str(Path(bank.path)),
+        supervised=named.get("supervised"),
+        control=named.get("control"),
+        group=group,
+        target=target,
+    )
+    return with_banks(found, banks)
 
 
 def bank_facts(bank: FeatureBank) -> BankFacts:

@@ -438,3 +438,18 @@ def test_marks_follow_discordant_rows_and_training_errors(data, four):
 )
 def test_of_several_faults_an_interval_is_marked_by_the_worst(given, expected):
     assert grade(**{"groups": None, "df": math.inf, "deciding": 10, **given}) is expected
+
+
+def test_other_rows_are_told_before_what_follows_from_their_number():
+    """Few rows hold out fewer subsets: that is no reason to decompose both alike."""
+    rng = np.random.default_rng(0)
+
+    def made(n):
+        y, y_test = np.repeat(np.arange(5), n), np.repeat(np.arange(5), 20)
+        x, x_test = (rng.normal(size=(len(c), 6)).astype(np.float32) + c[:, None] for c in (y, y_test))
+        return decompose(x, y, x_test, y_test, probe="ridge", name=f"{n} rows")
+
+    few, many = made(8), made(60)
+    assert few.sizes.subsets < many.sizes.subsets
+    with pytest.raises(NotComparableError, match=r"40 training rows, .* 300: both need the same rows"):
+        compare([few, many])

@@ -353,3 +353,10 @@ def test_help_needs_no_torch():
     code = "import sys; from ssl_risk_rs.cli import main; main(['run', '--help'], standalone_mode=False); " \
            "sys.exit('torch' in sys.modules)"  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_a_grid_of_pixels_among_several_encoders_is_of_its_own_size():
+    result = run("-m", "pixels:4", "-m", "demo_ssl", "--img-size", "8", "--out", "curve")
+    assert "pixels:4" in result.stdout and "demo_ssl" in result.stdout
+    folder = next(path for path in Path("curve").iterdir() if "pixels" in path.name)
+    assert Run.load(folder).main.sizes.features == 16 * 3

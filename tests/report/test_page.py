@@ -28,6 +28,7 @@ from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
 from ssl_risk_rs.results.many import Curve, Entry, corrected_steps
+from ssl_risk_rs.results.provenance import BankFacts
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.workflow.published import beside, load_published
 from ssl_risk_rs.workflow.reporting import gather
@@ -518,3 +519,24 @@ def test_epochs_are_those_of_the_index_beside_the_runs(three, tmp_path):
 
 def sentences_of(section: Section) -> list[str]:
     return [text for block in section.blocks if isinstance(block, Sentences) for text in block.texts]
+
+
+def test_lines_to_type_name_the_banks_of_the_run(rich):
+    banks = {"encoder": BankFacts("/s/enc oder"), "supervised": BankFacts("/s/twin")}
+    run = replace(rich, provenance=replace(rich.provenance, banks=banks))
+    text = render_markdown(build_page(Material((run,))))
+    assert "decompose '/s/enc oder' --supervised-features /s/twin" in text and "stats '/s/enc oder'" in text
+
+
+def test_which_totals_differ_is_told_with_what_the_parts_make_of_it(three):
+    wide, narrow = three[:2]
+    found = compare([wide, narrow])
+    d = found.difference(found.encoders[1], "agg_risk")
+    at = replace(found, differences=tuple(
+        replace(each, p=0.03, p_holm=0.11) if each is d else each for each in found.differences
+    ))  # fmt: skip
+    least = found.baseline if d.difference > 0 else found.encoders[1]
+    said = several._excluded(at, [least])
+    assert said.endswith("exclude that the other errs as little, by the totals alone (p = 0.030); corrected for the "
+                         "parts too, as in tables, p = 0.110.")  # fmt: skip
+    assert "by the totals alone" not in several._excluded(found, [least])

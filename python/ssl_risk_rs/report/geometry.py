@@ -13,7 +13,7 @@ from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Table
-from ssl_risk_rs.report.sentences import place
+from ssl_risk_rs.report.sentences import features_of, place
 from ssl_risk_rs.results.run import Run
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missi
     if not found:
         return Missing(
             f"{key}-geometry", title, f"There is no {FILE} beside the run.",
-            f"ssl-risk-rs stats FEATURES --out {place(run, FILE)}",
+            f"ssl-risk-rs stats {features_of(run)} --out {place(run, FILE)}",
         )  # fmt: skip
     spectrum = sorted((int(m[2]), s) for s in found if (m := _SPECTRUM.fullmatch(s.name)))
     others = [s for s in found if not _SPECTRUM.fullmatch(s.name)]

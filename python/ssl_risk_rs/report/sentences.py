@@ -15,8 +15,8 @@ from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "decomposed_again", "legend", "mark", "notes", "place", "same_rows",
-    "short", "stand_in", "targets",
+    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "decomposed_again", "features_of", "legend", "mark", "notes",
+    "place", "same_rows", "short", "stand_in", "targets",
 ]  # fmt: skip
 
 #: mark behind an interval → what it says
@@ -150,11 +150,19 @@ def place(run: Run, below: str = "") -> str:
     return f"RUN/{below}".rstrip("/") if run.path is None else shlex.quote(str(run.path / below))
 
 
+def features_of(run: Run) -> str:
+    """The bank of a run's encoder, as a shell takes it; FEATURES where it is not known."""
+    bank = run.provenance.banks.get("encoder")
+    return "FEATURES" if bank is None else shlex.quote(bank.path)
+
+
 def same_rows(run: Run) -> str:
-    """The features of a run, the bank where it is known, and how their rows were taken, as a command takes them."""
-    bank, provenance = run.provenance.banks.get("encoder"), run.provenance
-    words = ["FEATURES" if bank is None else shlex.quote(bank.path)]
-    if bank is None and run.left_rows_out:
+    """The features of a run and of its twin, and how their rows were taken, as a command takes them."""
+    banks, provenance = run.provenance.banks, run.provenance
+    words = [features_of(run)]
+    if "encoder" in banks and "supervised" in banks:
+        words.append(f"--supervised-features {shlex.quote(banks['supervised'].path)}")
+    if "encoder" not in banks and run.left_rows_out:
         words.append("--drop-unlabelled")
     for option, value in (("--group", provenance.group), ("--target", provenance.target)):
         if value is not None:

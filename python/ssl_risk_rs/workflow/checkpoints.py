@@ -74,7 +74,7 @@ def evaluate_checkpoints(
 
     def bank_of(name: str) -> "FeatureBank":
         (bank, *_) = ensure_banks(
-            name, data, question.encoding, store=store, group=question.group, check=check,
+            name, data, question.encoding.for_encoder(name), store=store, group=question.group, check=check,
             say=say, progress=report,
         ).values()  # fmt: skip
         return bank

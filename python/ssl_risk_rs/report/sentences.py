@@ -54,11 +54,22 @@ class Check:
     text: str
 
 
+#: options in a checkpoint's name that say how its images are prepared; the record has them
+_PREPARED = ("mean=", "std=", "resize=", "interpolation=")
+
+
 def short(name: str) -> str:
-    """An encoder's name without the folders of its checkpoint, or of the file whose function makes it."""
+    """An encoder's name without the folders of its checkpoint and how its images are prepared, or without those of the
+    file whose function makes it.
+
+    >>> short("ckpt:/runs/a/ep3.pth@resnet18?mean=half&std=half&ema=true")
+    'ckpt:ep3.pth@resnet18?ema=true'
+    """
     scheme, _, rest = name.partition(":")
     if scheme == "ckpt":
-        return f"ckpt:{rest.rpartition('/')[2]}"
+        where, question, query = rest.rpartition("?") if "?" in rest.rpartition("@")[2] else (rest, "", "")
+        kept = "&".join(option for option in query.split("&") if not option.startswith(_PREPARED))
+        return f"ckpt:{where.rpartition('/')[2]}{question if kept else ''}{kept}"
     file, _, function = name.rpartition(":")
     return f"{file.rpartition('/')[2]}:{function}" if file.endswith(".py") else name
 

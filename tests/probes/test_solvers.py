@@ -79,6 +79,17 @@ def designs(one: Solver, other: Solver, y: np.ndarray, scaling: str = "standardi
     return (*both, rows[cells[rows] != 2])
 
 
+@pytest.mark.parametrize("probe", ["ridge", "logistic"])
+def test_an_autocast_of_the_caller_rounds_nothing(probe):
+    x, y = features(dtype="float32")
+    given = (x[:2000], y[:2000], x[2000:], y[2000:])
+    options = {"probe": probe, "device": "torch:cpu", "tol": 1e-3}
+    outside = decompose(*given, **options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = decompose(*given, **options)
+    assert {n: e.estimate for n, e in inside.estimates.items()} == {n: e.estimate for n, e in outside.estimates.items()}
+
+
 @pytest.mark.parametrize("scaling", ["none", "standardize", "minmax"])
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_moments_are_those_of_the_kernels(make, scaling, precision):

@@ -282,12 +282,16 @@ def test_of_many_encoders_the_best_are_compared_one_by_one(three, monkeypatch):
     ("name", "short"),
     [
         ("ckpt:/a/b/model.pth@resnet50", "ckpt:model.pth@resnet50"),
+        ("ckpt:/runs/a/ep3.pth@resnet18?mean=half&std=half&ema=true", "ckpt:ep3.pth@resnet18?ema=true"),
+        ("ckpt:/a?b/c.pth@resnet18?resize=32&interpolation=bicubic", "ckpt:c.pth@resnet18"),
+        ("ckpt:/a/c.pth@vit?patch_size=4", "ckpt:c.pth@vit?patch_size=4"),
+        ("ckpt:/a/c.pth", "ckpt:c.pth"),
         ("/work/zoo/encoders.py:simclr_s0", "encoders.py:simclr_s0"),
         ("hf:owner/repo@main", "hf:owner/repo@main"),
         ("swav", "swav"),
     ],
 )
-def test_names_are_told_without_folders(name, short):
+def test_names_are_told_without_folders_and_preparation(name, short):
     assert sentences.short(name) == short
 
 
@@ -540,18 +544,3 @@ def test_which_totals_differ_is_told_with_what_the_parts_make_of_it(three):
     assert said.endswith("exclude that the other errs as little, by the totals alone (p = 0.030); corrected for the "
                          "parts too, as in tables, p = 0.110.")  # fmt: skip
     assert "by the totals alone" not in several._excluded(found, [least])
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("ckpt:/runs/a/ep3.pth@resnet18?mean=half&std=half&ema=true", "ckpt:ep3.pth@resnet18?ema=true"),
-        ("ckpt:/a?b/c.pth@resnet18?resize=32&interpolation=bicubic", "ckpt:c.pth@resnet18"),
-        ("ckpt:/a/c.pth@vit?patch_size=4", "ckpt:c.pth@vit?patch_size=4"),
-        ("ckpt:/a/c.pth", "ckpt:c.pth"),
-        ("nets/mine.py:make", "mine.py:make"),
-        ("swav_rn50", "swav_rn50"),
-    ],
-)
-def test_names_are_shown_without_folders_and_preparation(name, shown):
-    assert sentences.short(name) == shown

@@ -4,8 +4,8 @@ Moments, passes, steps and judgements are computed on the devices; scaling, the 
 are the core's, as for rows of this CPU. One device holds all rows; several hold equal shares, whose sums add.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 import torch
@@ -63,8 +63,9 @@ class TorchSolver:
         self.features = features
         self.n_threads = n_threads
         self._model: tuple[_core.Design, ClassModel] | None = None
+        self._kinds = {device.type for device in devices}
         bounds = np.linspace(0, features.n_rows, len(devices) + 1).astype(int)
-        with self._device_errors():
+        with self._on_devices():
             self.shares = [
                 DeviceRows(
                     features,
@@ -112,7 +113,7 @@ class TorchSolver:
         wide = summed_in(precision, len(rows), self.features.n_features) == "float64"
         shift = _core.choose_shift(self.features.source, rows)
         moments = _core.Moments(len(shift), n_classes, n_cells=n_cells, shift=shift)
-        with self._device_errors(), full_float32():
+        with self._on_devices(), full_float32():
             for share in self.shares:
                 add_rows(moments, share, rows, labels, cells, n_cells, shift=shift, wide=wide)
         return moments
@@ -120,7 +121,7 @@ class TorchSolver:
     def solve_ridge(self, design: "_core.Design", alphas: Sequence[float]) -> list["_core.LinearProbe"]:
         """See `Solver`; a Cholesky factorization in float64 for each penalty."""
         found = []
-        with self._device_errors():
+        with self._on_devices():
             for alpha in alphas:
                 solved = self._ridge.solve(design, alpha, alone=True)
                 if solved is None:  # only an eigendecomposition will do, or the core refuses the penalty
@@ -133,7 +134,7 @@ class TorchSolver:
     def try_ridge(self, design: "_core.Design", alpha: float, rows: np.ndarray, labels: np.ndarray) -> Trial:
         """See `Solver`; the probe does not leave the device."""
         _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
-        with self._device_errors(), full_float32():
+        with self._on_devices(), full_float32():
             probe = self._ridge.probe(design, alpha)
             if probe is not None and int(labels[rows].max(initial=0)) < design.n_classes:
                 with suppress(NumericalError):  # `judge` says why
@@ -157,7 +158,7 @@ class TorchSolver:
     ) -> "_core.LogisticFit":
         """See `Solver`."""
         targets = targets_of(rows, labels, design)
-        with self._device_errors():
+        with self._on_devices():
             space = TorchSpace(self.shares, rows, targets, design, self._class_model(design))
             return fit_in_space(space, design, alpha, goal, start, progress)
 
@@ -171,7 +172,7 @@ class TorchSolver:
     def judge(self, probes: Sequence["_core.LinearProbe"], rows: np.ndarray, labels: np.ndarray) -> list[OutcomeArrays]:
         """See `Solver`."""
         _core.judge(self.features.source, rows, labels, [])  # rows and labels in range
-        with self._device_errors(), full_float32():
+        with self._on_devices(), full_float32():
             try:
                 return judge_rows(self.shares, probes, rows, labels)
             except NumericalError as error:
@@ -179,8 +180,15 @@ class TorchSolver:
                 _core.judge(self.features.source, np.array([row], np.uint32), labels, list(probes))  # says why
                 raise
 
-    def _device_errors(self) -> "_DeviceErrors":
-        return _DeviceErrors(self.features)
+    @contextmanager
+    def _on_devices(self) -> Iterator[None]:
+        """Work on the devices: in full precision inside an autocast of the caller's too, as of a validation step."""
+        with ExitStack() as stack:
+            stack.enter_context(_DeviceErrors(self.features))
+            for kind in self._kinds:
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            yield
 
 
 class _DeviceErrors:

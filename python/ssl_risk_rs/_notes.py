@@ -48,11 +48,11 @@ _TEMPLATES = {
     "shares_moved": "Holding out subset {subset} moves the share of class {class_name} in the rest by {percent:.1f} %: "
     "the error on held-out rows is too high by about as much as that class then lacks labels.",
     "folds_lack_classes": "{classes} classes have too few groups to be in every set of training folds: "
-    "the penalty is tuned without them there.",
+    "there the penalty is tuned on the others.",
     "uncovered_classes": "{classes} of {total} classes are too small to be in a held-out subset: "
     "the error on held-out training rows (R_AS) is that of the others.",
     "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
-    "their variance is estimated from pairs of classes of like training error.",
+    "variance is taken from pairs of classes of like training error.",
     "one_class_predicted": "The probe predicts class {class_name} for every test row: at its penalty, features tell no "
     "class from another.",
     "other_class_shares": "Test rows have other class shares than training rows: {points:+.2f} points of encoder "
@@ -171,7 +171,7 @@ _TEMPLATES = {
     "compared_separable": "A probe separates the training rows of {encoders}: differences in usability and probe "
     "generalization are then not identified apart, their sum is.",
     # data
-    "overlap": "{count:,} test images are also training images, byte for byte: the test error is too low.",
+    "overlap": "{count:,} test images have the bytes of a training image: the test error is too low.",
 }
 
 
@@ -188,7 +188,12 @@ class Note:
 
     def sentence(self) -> str:
         """What the note says."""
-        return in_agreement(_TEMPLATES[self.code].format(**self.values))
+        # what is counted agrees with its number before names, which are the user's, are filled in
+        names = {key: f"\0{key}\0" for key, value in self.values.items() if isinstance(value, str)}
+        text = in_agreement(_TEMPLATES[self.code].format(**{**self.values, **names}))
+        for key, token in names.items():
+            text = text.replace(token, str(self.values[key]))
+        return text
 
 
 def each_once(notes: Iterable[Note]) -> list[Note]:

@@ -53,9 +53,13 @@ def id_text(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """A number of numpy or torch as Python's, bytes as text."""
+    """A number of numpy, torch or pyarrow as Python's, bytes as text."""
+    if value is np.ma.masked:
+        return value
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
+    elif hasattr(value, "as_py"):
+        value = value.as_py()
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
@@ -79,8 +83,11 @@ def entries(values: object, name: str) -> list[object]:
 
 
 def is_no_group(value: object) -> bool:
-    """Whether a value of a column of groups names none: None, NaN, masked or empty text."""
-    return value is None or value is np.ma.masked or value != value or value == ""
+    """Whether a value of a column of groups names none: None, NaN, NA, masked or empty text."""
+    value = _plain(value)
+    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return bool(value != value or value == "")
 
 
 def stratified_cut(

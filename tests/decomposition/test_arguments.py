@@ -24,6 +24,7 @@ from ssl_risk_rs import (
     import_bank,
     read_results,
 )
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.intervals import Uncertainty, find_bottleneck
 from ssl_risk_rs.errors import SslRiskError
@@ -360,3 +361,58 @@ def test_few_rows_of_many_classes_hold_out_fewer_subsets():
     few = np.arange(0, 80, 4)
     with pytest.raises(ParameterError, match="fewer than the 10 classes"):
         decompose(x[few], y[few], x_test, y_test, probe="ridge")
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda g: np.array([b"" if i < 5 else str(j).encode() for i, j in enumerate(g)]),
+        lambda g: pd.Series(pd.array([None if i < 5 else int(j) for i, j in enumerate(g)], dtype="Int64")),
+        lambda g: pd.Series([pd.NA if i < 5 else f"p{j}" for i, j in enumerate(g)], dtype="string"),
+        lambda g: pl.Series([None if i < 5 else int(j) for i, j in enumerate(g)]),
+        lambda g: torch.tensor([float("nan") if i < 5 else float(j) for i, j in enumerate(g)]),
+        lambda g: np.ma.masked_array(g, np.arange(len(g)) < 5),
+    ],
+)
+def test_rows_without_group_are_refused_whatever_holds_the_groups(of):
+    rows, train, test = _patients()
+    with pytest.raises(ParameterError, match="5 of 360 rows have no group"):
+        decompose(*rows, groups=(of(train), test), probe="ridge")
+
+
+def test_frames_of_one_column_of_labels_may_be_called_otherwise():
+    rows, _, _ = _patients()
+    x, y, x_test, y_test = rows
+    expected = decompose(*rows, probe="ridge").estimate("risk_us")
+    found = decompose(x, pl.DataFrame({"y_train": y}), x_test, pl.DataFrame({"y_test": y_test}), probe="ridge")
+    assert found.estimate("risk_us") == expected
+
+
+def test_groups_keep_their_own_rule_of_how_many_subsets_there_are():
+    """Groups hold more rows than are planned: 140 rows of 10 classes give three subsets of a group each."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(140) // 10
+    y, y_test = np.arange(140) % 10, np.arange(100) % 10
+    x, x_test = (rng.normal(size=(len(c), 6)).astype(np.float32) + c[:, None] for c in (y, y_test))
+    found = decompose(x, y, x_test, y_test, groups=(groups, 100 + np.arange(100) // 10), probe="ridge")
+    assert found.sizes.subset_rows == (10, 10, 10)
+    assert not [note for note in found.notes if note.code in ("small_subsets", "fewer_subsets")]
+
+
+def test_names_of_the_user_are_no_grammar():
+    note = Note("groups_unused", {"column": "Day 1 rows are"})
+    assert "Day 1 rows are" in note.sentence()
+    lacking = Note("uncovered_classes", {"classes": 1, "total": 31})
+    assert lacking.sentence().startswith("1 of 31 classes are too small")
+    assert Note("overlap", {"count": 1}).sentence().startswith("1 test image has the bytes")
+    assert Note("overlap", {"count": 21}).sentence().startswith("21 test images have the bytes")
+
+
+def test_loaded_decompositions_know_where_they_come_from(tmp_path):
+    dataset = create_dataset("digits", limit="40/class")
+    bank = extract(create_encoder("demo_ssl"), dataset, store=tmp_path / "store")
+    folder = decompose(bank, probe="ridge").save(tmp_path / "run")
+    loaded = Run.load(folder)
+    assert str(Run.of(loaded.main)) == str(loaded) and loaded.main.provenance == loaded.provenance
+    again = Run.load(loaded.main.save(tmp_path / "again"))
+    assert again.provenance.banks == loaded.provenance.banks and again.provenance.data == "digits"

@@ -304,19 +304,35 @@ def test_probes_are_judged_on_a_sample_where_many_rows_were_in_no_draw(monkeypat
     judged = shot.outcomes.judged
     assert abs(len(judged) - 400) <= 8 and shot.judged_train == len(judged) < everyone.judged_train
     assert not np.isin(judged, shot.outcomes.draws).any() and np.isin(judged, everyone.outcomes.judged).all()
-    assert np.ptp(np.bincount(y[judged])) <= (8 if grouped else 0)
+    assert np.ptp(np.bincount(y[judged])) <= 1
     place = np.searchsorted(everyone.outcomes.judged, judged)
     assert np.array_equal(shot.outcomes.wrong_train, everyone.outcomes.wrong_train[:, place])  # the same probes
     for name in ("risk_as", "probe_gen", "enc_gen"):
         e, whole = shot.estimates[name], everyone.estimates[name]
         assert abs(e.estimate - whole.estimate) < 3 * e.se and e.se >= whole.se
     assert shot.estimates["risk_us"].estimate == everyone.estimates["risk_us"].estimate
-    if grouped:  # whole groups
-        assert not np.isin(groups[0][judged], groups[0][np.setdiff1d(np.arange(2000), judged)]).any()
+    if grouped:  # none of which is in a draw
+        assert not np.isin(groups[0][judged], groups[0][shot.outcomes.draws.ravel()]).any()
     again = decompose(*(a[::-1] for a in given[:2]), *given[2:], probe="ridge", shots=5, draws=10,
                       sample_ids=[*ids[:2000][::-1], *ids[2000:]],
                       groups=None if groups is None else (groups[0][::-1], groups[1]))  # fmt: skip
     assert set(ids[:2000][::-1][again.shots[0].outcomes.judged]) == set(ids[judged])  # by ids, not by order
+
+
+def test_a_sample_of_large_groups_keeps_every_class(monkeypatch):
+    """Groups of one class that are larger than its share of the sample: parts of them will do."""
+    x, y = rows(2400, 4, 6, seed=3)
+    order = np.argsort(y[:2000], kind="stable")
+    groups = np.empty(2000, int)
+    groups[order] = np.arange(2000) // 50
+    given = (x[:2000], y[:2000], x[2000:], y[2000:])
+    options = {"probe": "ridge", "shots": 50, "draws": 4, "groups": (groups, 1000 + np.arange(400) // 8)}
+    everyone = decompose(*given, **options).shots[0]
+    monkeypatch.setattr(fewshot, "MOST_JUDGED", 80)
+    shot = decompose(*given, **options).shots[0]
+    assert np.bincount(y[shot.outcomes.judged]).tolist() == [20] * 4
+    e, whole = shot.estimates["risk_as"], everyone.estimates["risk_as"]
+    assert abs(e.estimate - whole.estimate) < 3 * e.se and not np.isnan(e.low)
 
 
 def test_draws_are_added_while_their_spread_decides(small):

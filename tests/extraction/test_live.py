@@ -55,14 +55,6 @@ def test_a_module_is_encoded_as_it_is_now_and_left_as_it_was(tmp_path, digits):
         net(torch.rand(4, 1, 8, 8)).sum().backward()
         optimizer.step()
     assert banks[0].path != banks[1].path
-    # what was encoded is found again, under another name too
-    again = extract(create_encoder(replace_weights(Net(), net), transform=to_tensor), digits, store=tmp_path)
-    assert again["output"].path not in (banks[0].path, banks[1].path)
-
-
-def replace_weights(net, other):
-    net.load_state_dict(other.state_dict())
-    return net
 
 
 def test_the_same_weights_have_the_same_bank(tmp_path, digits):
@@ -179,3 +171,63 @@ class Held(nn.Module):
 def test_other_kinds_of_things_are_told(tmp_path, digits, call, error, message):
     with pytest.raises(error, match=message):
         call(digits, tmp_path)
+
+
+class Itself(nn.Module):
+    """What its library copies shallowly, if at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, images):
+        return self.last(images.flatten(1))
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Shared(Itself):
+    def __deepcopy__(self, memo):
+        other = Itself()
+        other.last = self.last
+        return other
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Itself, "its copy is the module itself"),
+        (Shared, "shares weights with it"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "cannot be copied"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3, device="meta")), "cannot be copied"),
+    ],
+)
+def test_what_cannot_be_copied_is_told_and_left_alone(module, message):
+    net = module().train()
+    with pytest.raises(EncoderError, match=message):
+        create_encoder(net, transform=to_tensor, img_size=8)
+    assert net.training and all(p.requires_grad for p in net.parameters())
+
+
+def test_scripted_modules_are_copied(tmp_path, digits):
+    net = torch.jit.trace(Itself().eval(), torch.rand(1, 1, 8, 8))
+    bank = extract(create_encoder(net, transform=to_tensor, name="traced"), digits, store=tmp_path)["output"]
+    assert bank.complete and bank.header.encoder == "traced"
+
+
+def brighter(image):
+    return to_tensor(image) * 1.003
+
+
+def test_another_transform_has_another_bank(tmp_path, digits):
+    one, two = (
+        extract(create_encoder(Net(), transform=t), digits, store=tmp_path)["output"] for t in (to_tensor, brighter)
+    )
+    assert one.path != two.path
+
+
+@pytest.mark.parametrize("option", [{"name": 5}, {"pretraining_data": 3}])
+def test_names_of_modules_are_text(option):
+    with pytest.raises(ParameterError, match=next(iter(option))):
+        create_encoder(Net(), transform=to_tensor, **option)

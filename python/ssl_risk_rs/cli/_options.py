@@ -307,7 +307,7 @@ _EXTRACTION = [
     click.option(
         "--mean",
         metavar="imagenet|clip|half|M",
-        help="Mean of pixels for a ckpt:FILE@ARCH, and for a twin or control that is one.",
+        help="Mean of pixels for a ckpt:FILE@ARCH.",
     ),
     click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
     click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),

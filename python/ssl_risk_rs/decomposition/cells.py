@@ -56,7 +56,8 @@ def plan_cells(task: Task, settings: Settings, method: Method) -> CellPlan:
     subsets = settings.n_subsets or (1 if costly and products > ONE_SUBSET_PRODUCTS else 3)
     judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)
     planned, classes = subsets, len(np.unique(task.labels[task.train_rows]))
-    if settings.n_subsets is None and settings.subset_size is None:
+    # groups hold more rows than are planned, and have a rule of their own
+    if settings.n_subsets is None and settings.subset_size is None and task.groups is None:
         while subsets > 1 and _size(n, m, subsets) < classes <= _size(n, m, 1):
             subsets -= 1
     size = settings.subset_size or _size(n, m, subsets)

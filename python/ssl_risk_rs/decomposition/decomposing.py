@@ -153,8 +153,9 @@ def decompose(
     else:
         control = only_one(control, "control")
     numbers = None
-    refuse_other_columns(y, "y", y_test, "y_test")
     target_names = column_names(y)
+    if target_names is not None and len(target_names) > 1:  # of one there is no order to mistake
+        refuse_other_columns(y, "y", y_test, "y_test")
     if y is not None and y_test is not None and (numbers := with_arrays(y, y_test, target_kind)) is not None:
         y, y_test = np.zeros(np.shape(y)[0], int), np.zeros(np.shape(y_test)[0], int)
     task = make_task(features, y, X_test, y_test, sample_ids=sample_ids, groups=groups, drop_unlabelled=drop_unlabelled)

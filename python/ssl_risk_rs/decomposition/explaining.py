@@ -65,7 +65,7 @@ def decide(
         return Verdict.CONTROL_NOT_EXCLUDED
     if untrained:
         return Verdict.UNTRAINED
-    if result.floor.separable:
+    if result.bottleneck.probability is None:
         return Verdict.NOT_IDENTIFIED
     largest = result.bottleneck.quantity
     if largest == "approx":

@@ -232,13 +232,12 @@ class _Drawing:
 
 def _sample(task: Task, positions: np.ndarray, seed: int) -> np.ndarray | None:
     """Of training rows (positions, ascending) that no draw may have seen, `MOST_JUDGED` with the same share of each
-    class, whole groups where there are groups; None where there are no more than that."""
+    class; None where there are no more than that. No group of theirs is in a draw, so that parts of groups will do."""
     if len(positions) <= MOST_JUDGED:
         return None
     rows = task.train_rows[positions].tolist()
-    groups = None if task.groups is None else [task.group_names[group] for group in task.groups[rows].tolist()]
     ids = [task.sample_ids[row] for row in rows]
-    cut = stratified_cut(task.labels[rows], ids, share=MOST_JUDGED / len(positions), seed=seed, groups=groups)
+    cut = stratified_cut(task.labels[rows], ids, share=MOST_JUDGED / len(positions), seed=seed)
     return np.asarray(positions[cut])
 
 

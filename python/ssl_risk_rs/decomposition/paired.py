@@ -282,7 +282,7 @@ def _notes(
     seen = {
         label: r.provenance.saw_training_images
         for r, label in zip(results, labels, strict=True)
-        if isinstance(r, Run) and r.provenance.saw_training_images is not None
+        if r.provenance is not None and r.provenance.saw_training_images is not None
     }
     unseen = [label for label, saw in seen.items() if not saw]
     if unseen and len(set(seen.values())) > 1:

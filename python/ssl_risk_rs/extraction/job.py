@@ -126,6 +126,10 @@ def _check_kinds(encoder: object, dataset: object) -> None:
             f"{type(encoder).__name__} is no encoder: create_encoder(module, transform=…) makes one of a "
             "torch.nn.Module"
         )
+    if not all(hasattr(getattr(encoder, "module"), method) for method in ("state_dict", "modules", "eval", "to")):  # noqa: B009
+        raise ParameterError(
+            f"the module of an encoder is a torch.nn.Module, not {type(getattr(encoder, 'module')).__name__}"  # noqa: B009
+        )
     if not all(hasattr(dataset, field) for field in ("samples", "load", "fingerprint")):
         raise ParameterError(
             f"{type(dataset).__name__} is no data set: create_dataset('folder:imgs') makes one of image files, "

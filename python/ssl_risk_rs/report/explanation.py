@@ -222,6 +222,8 @@ def _untrained(found: Explanation) -> list[str]:
 
 def _not_identified(found: Explanation) -> list[str]:
     sizes = found.result.sizes
+    if not found.result.floor.separable:
+        return [f"{_total(found)}.", _largest(found), _beside_control(found)]
     return [
         f"{_total(found)}.",
         "The probe makes no error on its own training rows at the penalty's floor: usability and probe generalization "

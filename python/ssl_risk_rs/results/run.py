@@ -186,9 +186,10 @@ class Run:
     @classmethod
     def of(cls, *decompositions: Decomposition, provenance: Provenance | None = None) -> "Run":
         """A run made here and now."""
+        provenance = provenance or decompositions[0].provenance or Provenance(encoder=decompositions[0].name)
         return cls(
-            decompositions,
-            provenance or decompositions[0].provenance or Provenance(encoder=decompositions[0].name),
+            tuple(replace(d, provenance=provenance) for d in decompositions),
+            provenance,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             versions=_versions(),
             host=Host(platform.machine(), platform.platform(), os.cpu_count()),
@@ -286,8 +287,10 @@ class Run:
             if found["schema_version"] != 1:
                 with np.load(folder / "outcomes.npz", allow_pickle=False) as archive:
                     arrays = {name: archive[name] for name in archive.files}
-            run = from_json(cls, found, decompositions=_read_all(found["decompositions"], arrays), path=folder,
-                            provenance=from_json(Provenance, found))  # fmt: skip
+            provenance = from_json(Provenance, found)
+            decompositions = _read_all(found["decompositions"], arrays)
+            of_run = tuple(replace(d, provenance=provenance) for d in decompositions)
+            run = from_json(cls, found, decompositions=of_run, path=folder, provenance=provenance)
         except FileNotFoundError as error:
             inside = sorted(folder.glob("*/run.json"))
             runs = f", and {len(inside)} run folders lie in it, such as {inside[-1].parent}" if inside else ""

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs._limits import check_text
 from ssl_risk_rs.encoders.sources.user_code import is_library
 from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
 from ssl_risk_rs.errors import EncoderError
@@ -43,6 +44,9 @@ def build_live(
 
     bare = _unwrapped(module)
     kind = type(bare)
+    for field, text in (("name", name), ("pretraining_data", pretraining_data)):
+        if text is not None:
+            check_text(field, text)
     if layers is not None or pool is not None:
         raise EncoderError("a module in memory decides itself which features it returns: leave out layers and pool")
     spec = EncoderSpec(
@@ -60,14 +64,28 @@ def build_live(
             f"{spec.name}: no transform given, so ImageNet's usual one: short side {spec.resize}, centre "
             f"{spec.img_size}, ImageNet mean and std; create_encoder(module, transform=…) takes another"
         )
+    return replace(finish(spec, OutputModule(_frozen(bare, spec.name)), transform), code_hash=_code_of(bare, transform))
+
+
+def _frozen(module: "nn.Module", name: str) -> "nn.Module":
+    """A copy on the CPU, in float32, that shares no tensor with the module."""
+    import torch
+
     try:
-        frozen = copy.deepcopy(bare)
-    except (RuntimeError, TypeError) as error:  # tensors that are no leaves, locks, handles
+        with torch.no_grad():
+            copied = copy.deepcopy(module).cpu().float()
+        own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+        if copied is module or any(id(tensor) in own for tensor in (*copied.parameters(), *copied.buffers())):
+            raise TypeError("its copy is the module itself, or shares weights with it")
+        for parameter in copied.parameters():
+            parameter.requires_grad_(False)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError) as error:
+        # tensors that are no leaves, locks and handles, weights that are not there yet, quantized ones
         raise EncoderError(
-            f"{spec.name} cannot be copied ({error}): save its state_dict and name the file, as ckpt:FILE@ARCH or by "
+            f"{name} cannot be copied ({error}): save its state_dict and name the file, as ckpt:FILE@ARCH or by "
             "a function, file.py:function"
         ) from error
-    return replace(finish(spec, OutputModule(frozen.cpu().float()), transform), code_hash=_code_of(bare))
+    return copied
 
 
 def _unwrapped(module: "nn.Module") -> "nn.Module":
@@ -85,10 +103,12 @@ def _unwrapped(module: "nn.Module") -> "nn.Module":
             return module
 
 
-def _code_of(module: "nn.Module") -> str | None:
-    """Hash of the sources of the module's own classes, as far as they can be read; None of a library's alone."""
+def _code_of(module: "nn.Module", transform: object) -> str | None:
+    """Hash of the sources of the module's own classes and of the transform, as far as they can be read; None of a
+    library's alone."""
     sources: dict[str, str] = {}
-    for kind in {type(part) for part in module.modules()}:
+    function = transform if inspect.isfunction(transform) else type(transform)
+    for kind in {function, *(type(part) for part in module.modules())}:
         try:
             if not is_library(Path(inspect.getfile(kind)).resolve()):
                 sources[f"{kind.__module__}.{kind.__qualname__}"] = inspect.getsource(kind)

@@ -1,7 +1,9 @@
 """Notes: what was guessed, left out or converted, as a code with values; the sentence is made where it is read."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import TypeAlias
 
 from ssl_risk_rs._names import in_agreement
@@ -188,12 +190,20 @@ class Note:
 
     def sentence(self) -> str:
         """What the note says."""
-        # what is counted agrees with its number before names, which are the user's, are filled in
-        names = {key: f"\0{key}\0" for key, value in self.values.items() if isinstance(value, str)}
-        text = in_agreement(_TEMPLATES[self.code].format(**{**self.values, **names}))
-        for key, token in names.items():
-            text = text.replace(token, str(self.values[key]))
-        return text
+        # what is counted agrees with its number before texts, which are the user's, are filled in
+        formatter, parts, texts = Formatter(), list[str](), list[str]()
+        for literal, name, spec, conversion in formatter.parse(_TEMPLATES[self.code]):
+            parts.append(literal)
+            if name is None:
+                continue
+            value = self.values[name]
+            shown = format(formatter.convert_field(value, conversion), spec or "")
+            if isinstance(value, str):
+                parts.append(f"\0{len(texts)}\0")
+                texts.append(shown)
+            else:
+                parts.append(shown)
+        return re.sub("\0([0-9]+)\0", lambda found: texts[int(found[1])], in_agreement("".join(parts)))
 
 
 def each_once(notes: Iterable[Note]) -> list[Note]:

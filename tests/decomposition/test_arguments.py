@@ -404,6 +404,12 @@ def test_names_of_the_user_are_no_grammar():
     assert "Day 1 rows are" in note.sentence()
     lacking = Note("uncovered_classes", {"classes": 1, "total": 31})
     assert lacking.sentence().startswith("1 of 31 classes are too small")
+    values = {"file": "cohort 1 images.csv", "n_test": 8, "n": 24, "share": 0.3, "seed": 0, "group": "Day 1 rows"}
+    assert Note("cut_made_by_group", values).sentence() == (
+        "cohort 1 images.csv does not tell train from test: 8 of 24 rows, in whole groups of 'Day 1 rows' (about 30%, "
+        "seed 0), are set aside as test rows."
+    )
+    assert Note("text", {"text": "\0" + "0\0 1 rows are"}).sentence() == "\0" + "0\0 1 rows are"
     assert Note("overlap", {"count": 1}).sentence().startswith("1 test image has the bytes")
     assert Note("overlap", {"count": 21}).sentence().startswith("21 test images have the bytes")
 

@@ -54,7 +54,7 @@ def id_text(value: object) -> str:
 
 def _plain(value: object) -> object:
     """A number of numpy, torch or pyarrow as Python's, bytes as text."""
-    if value is np.ma.masked:
+    if value is np.ma.masked or isinstance(value, str):  # text first: there are a million of them
         return value
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()

@@ -304,11 +304,7 @@ _EXTRACTION = [
     click.option("--limit", type=LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."),
     split_option,
     click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
-    click.option(
-        "--mean",
-        metavar="imagenet|clip|half|M",
-        help="Mean of pixels for a ckpt:FILE@ARCH.",
-    ),
+    click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
     click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
     click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
     click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from ssl_risk_rs._identity import saw
 from ssl_risk_rs._notes import Note
@@ -29,7 +28,7 @@ def provenance_of(
     bank = banks["encoder"]
     found = Provenance(
         encoder=name or named.get("encoder", "features"),
-        data="arrays" if bank is None else bank.header.data_name or str(Path(bank.path)),
+        data="arrays" if bank is None else bank.header.data_name or str(bank.path),
         supervised=named.get("supervised"),
         control=named.get("control"),
         group=group,

@@ -115,7 +115,7 @@ def extract(
         return run.run()
 
 
-def _check_kinds(encoder: object, dataset: object) -> None:
+def _check_kinds(encoder: Any, dataset: object) -> None:
     """Raise unless these are what `create_encoder` and `create_dataset` give, or like it."""
     if isinstance(encoder, str) or isinstance(dataset, str):
         raise ParameterError(
@@ -126,10 +126,8 @@ def _check_kinds(encoder: object, dataset: object) -> None:
             f"{type(encoder).__name__} is no encoder: create_encoder(module, transform=…) makes one of a "
             "torch.nn.Module"
         )
-    if not all(hasattr(getattr(encoder, "module"), method) for method in ("state_dict", "modules", "eval", "to")):  # noqa: B009
-        raise ParameterError(
-            f"the module of an encoder is a torch.nn.Module, not {type(getattr(encoder, 'module')).__name__}"  # noqa: B009
-        )
+    if not all(hasattr(encoder.module, method) for method in ("state_dict", "modules", "eval", "to")):
+        raise ParameterError(f"the module of an encoder is a torch.nn.Module, not {type(encoder.module).__name__}")
     if not all(hasattr(dataset, field) for field in ("samples", "load", "fingerprint")):
         raise ParameterError(
             f"{type(dataset).__name__} is no data set: create_dataset('folder:imgs') makes one of image files, "

@@ -42,6 +42,7 @@ _LAZY: dict[str, str] = {
     "Run": "ssl_risk_rs.results",
     "Settings": "ssl_risk_rs.decomposition",
     "Comparison": "ssl_risk_rs.results",
+    "TrainingMonitor": "ssl_risk_rs.workflow.training",
     "alpha_from_c": "ssl_risk_rs.probes.estimators",
     "alpha_from_ridge": "ssl_risk_rs.probes.estimators",
     "bank_key": "ssl_risk_rs.bank.store",
@@ -146,3 +147,4 @@ if TYPE_CHECKING:
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
     from ssl_risk_rs.workflow.explain import explain as explain
     from ssl_risk_rs.workflow.published import load_published as load_published
+    from ssl_risk_rs.workflow.training import TrainingMonitor as TrainingMonitor

@@ -15,7 +15,7 @@ class Display(Protocol):
     """What shows results."""
 
     def text(self, shown: object) -> str:
-        """The table of a run, a comparison or an explanation."""
+        """The table of a run, a comparison, a curve or an explanation."""
         ...
 
     def html(self, shown: object) -> str:

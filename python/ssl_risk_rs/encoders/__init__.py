@@ -28,10 +28,16 @@ from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
 from ssl_risk_rs.errors import EncoderError, ParameterError
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from PIL.Image import Image
-    from torch import Tensor, nn
+    from torch import Tensor
+    from torch.nn import Module as Module
 
     from ssl_risk_rs.encoders.encoder import Encoder
+
+    #: PIL image → float32 Tensor (c, h, w)
+    Transform: TypeAlias = Callable[[Image], Tensor]
 
 __all__ = ["Encoder", "EncoderSpec", "create_encoder", "describe_encoder", "list_encoders"]
 
@@ -64,13 +70,13 @@ def _needs_torch(name: str) -> Iterator[None]:
 
 
 def create_encoder(
-    encoder: "str | nn.Module",
+    encoder: "str | Module",
     *,
     layers: Layers = None,
     pool: str | None = None,
     img_size: int | None = None,
     match: Literal["name", "order"] = "name",
-    transform: "Callable[[Image], Tensor] | None" = None,
+    transform: "Transform | None" = None,
     name: str | None = None,
     pretraining_data: str | None = None,
     progress: Callable[[str], None] | None = None,

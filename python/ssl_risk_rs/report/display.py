@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from ssl_risk_rs.report.comparison import render_comparison, render_matched
 from ssl_risk_rs.report.explanation import render_explanation
+from ssl_risk_rs.report.many import render_curve
 from ssl_risk_rs.report.notebook import draw, render_html
 from ssl_risk_rs.report.text import render
 from ssl_risk_rs.results.compare import Comparison, Matched
 from ssl_risk_rs.results.explain import Explanation
+from ssl_risk_rs.results.many import Curve
 from ssl_risk_rs.results.run import Decomposition, Run
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ def _(shown: Comparison) -> str:
 @text.register
 def _(shown: Matched) -> str:
     return render_matched(shown)
+
+
+@text.register
+def _(shown: Curve) -> str:
+    return render_curve(shown)
 
 
 @text.register

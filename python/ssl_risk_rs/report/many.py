@@ -8,7 +8,7 @@ from ssl_risk_rs.report.sentences import legend, mark, short, stand_in
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.many import Curve, Entry, Layers
+from ssl_risk_rs.results.many import Curve, Entry, Layers, epoch_text
 from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.run import Decomposition
 
@@ -55,7 +55,7 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     yield from stand_in(entries[0].run.provenance)
     yield f"  errors in %, ± half of the {100 * first.method.confidence:g} % interval"
     with_epochs = all(e.epoch is not None for e in entries)
-    labels = [f"{e.epoch:g}" if with_epochs else e.name for e in entries]
+    labels = [e.name if not with_epochs or e.epoch is None else epoch_text(e.epoch) for e in entries]
     head = "epoch" if with_epochs else "encoder"
     wide = min(22, max(len(head), *map(len, labels)))  # with four columns, 80 in all
     heads = [QUANTITIES[name].short for name in names]

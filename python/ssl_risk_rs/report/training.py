@@ -7,7 +7,7 @@ from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences,
 from ssl_risk_rs.report.sentences import mark
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate, Grade
-from ssl_risk_rs.results.many import Curve
+from ssl_risk_rs.results.many import Curve, epoch_text
 from ssl_risk_rs.results.quantities import components
 from ssl_risk_rs.results.run import Decomposition
 
@@ -28,7 +28,9 @@ def training(curve: Curve | None, probe: str) -> Section | Missing:
     parts = components(supervised=all(d.supervised for d in own))
     ends = f"{100 * own[0].method.confidence:g} % interval"
     lines = [_line(name, epochs, own) for name in (*parts, "agg_risk")]
-    said = "; ".join(f"epoch {e:g} {percent(d.estimate('agg_risk'))}" for e, d in zip(epochs, own, strict=True))
+    said = "; ".join(
+        f"epoch {epoch_text(e)} {percent(d.estimate('agg_risk'))}" for e, d in zip(epochs, own, strict=True)
+    )
     figure = Figure(
         f"training-{probe}",
         f"The error over {len(own)} checkpoints, {probe} probe",
@@ -45,7 +47,7 @@ def training(curve: Curve | None, probe: str) -> Section | Missing:
             Column("n, test rows"),
         ),
         tuple(
-            (f"{epoch:g}", *(percent(_of(d, p).estimate) for p in parts), percent(total.estimate),
+            (epoch_text(epoch), *(percent(_of(d, p).estimate) for p in parts), percent(total.estimate),
              f"{interval(total.low, total.high)} {mark(total.grade)}".rstrip(), count(d.sizes.test))
             for epoch, d, total in zip(epochs, own, totals, strict=True)
         ),
@@ -57,7 +59,7 @@ def training(curve: Curve | None, probe: str) -> Section | Missing:
 
 def _steps(steps: list[Comparison], curve: Curve, parts: tuple[str, ...]) -> tuple[Sentences, Table]:
     """What each checkpoint changed, paired by row."""
-    epoch_of = {entry.name: entry.epoch for entry in curve.entries}
+    epoch_of = {entry.name: entry.epoch or 0.0 for entry in curve.entries}
     rows, used, clear = [], list[Grade](), 0
     alpha = 1 - steps[0].confidence
     for step in steps:
@@ -67,7 +69,7 @@ def _steps(steps: list[Comparison], curve: Curve, parts: tuple[str, ...]) -> tup
         there = {each.quantity for each in step.differences}
         rows.append(
             (
-                " to ".join(f"{epoch_of[name]:g}" for name in step.encoders),
+                " to ".join(epoch_text(epoch_of[name]) for name in step.encoders),
                 points(d.difference),
                 "equal on every row" if d.identical else f"{interval(d.low, d.high)} {mark(d.grade)}".rstrip(),
                 "" if d.identical else p_value(d.p_holm),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from ssl_risk_rs._display import display
 from ssl_risk_rs._inference import holm
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -11,10 +12,10 @@ from ssl_risk_rs.results.run import Decomposition, Run
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Curve", "Entry", "EpochFrom", "Failed", "Layers", "corrected_steps"]
+__all__ = ["Curve", "Entry", "EpochFrom", "Failed", "Layers", "corrected_steps", "epoch_text"]
 
-#: where an epoch was read: in the checkpoint itself, or in its name
-EpochFrom = Literal["file", "name"]
+#: where an epoch was read: in the checkpoint itself, or in its name; or who trains has given it
+EpochFrom = Literal["file", "name", "given"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,11 @@ class Entry:
     feature: str | None = None
     epoch: float | None = None
     epoch_from: EpochFrom | None = None
+
+
+def epoch_text(epoch: float) -> str:
+    """An epoch, or a step of millions, with all its digits."""
+    return f"{int(epoch)}" if float(epoch).is_integer() else repr(float(epoch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,9 @@ class Curve:
         import polars as pl
 
         return pl.concat(step.frame() for step in self.steps) if self.steps else pl.DataFrame()
+
+    def __str__(self) -> str:
+        return display().text(self)
 
 
 @dataclass(frozen=True, eq=False)

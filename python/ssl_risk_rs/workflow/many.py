@@ -73,7 +73,8 @@ class RunFolder:
             if others and not force:
                 raise ResultError(
                     f"{path} holds runs that were made otherwise (other probes, settings, groups, twin or control): "
-                    f"{', '.join(others[:4])}; choose another --out, or give --force to make them again"
+                    f"{', '.join(others[:4])}; choose another folder (--out), or give --force (force=True) to make "
+                    "them again"
                 )
         elif not (path.is_dir() and not any(path.iterdir())):
             check_target(path, force=False)

@@ -1,0 +1,222 @@
+"""The error of an encoder while it trains: a run for each epoch that is recorded, and one curve over them.
+
+The folder is that of `run -m 'ckpt:…'`: a run folder for each epoch, and `index.json`, which knows their epochs, so
+that reports and comparisons read it at any moment.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.targets import Target
+from ssl_risk_rs.encoders import create_encoder
+from ssl_risk_rs.errors import BankError, ParameterError, ResultError, SslRiskError
+from ssl_risk_rs.events import Report, once
+from ssl_risk_rs.extraction.job import extract
+from ssl_risk_rs.extraction.settings import Encoding
+from ssl_risk_rs.results.many import Curve, Entry, epoch_text
+from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.before import checker
+from ssl_risk_rs.workflow.evaluate import answer
+from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps
+from ssl_risk_rs.workflow.question import Question
+
+if TYPE_CHECKING:
+    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.encoders import Encoder, Module, Transform
+
+__all__ = ["TrainingMonitor"]
+
+
+class TrainingMonitor:
+    """Decomposes the error of a module's linear probe at moments of its training.
+
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
+    >>> monitor = TrainingMonitor("digits", path / "training", img_size=8, probes="ridge")
+    >>> for epoch in range(2):
+    ...     pass  # train it
+    ...     run = monitor.record(net, epoch)
+    >>> monitor.curve().frame().filter(pl.col("quantity") == "agg_risk")["epoch"].to_list()
+    [0.0, 1.0]
+
+    The module is copied before it encodes: neither its weights, its mode nor its device change, nor do the states of
+    random numbers. Where several processes train one module, one of them records, and the others wait for it.
+
+    Parameters
+    ----------
+    data : name of the images, as `create_dataset` takes it
+    folder : gets a run folder for each epoch, and goes on with those that it holds
+    transform : PIL image → float32 Tensor (c, h, w), as the encoder is evaluated; default: ImageNet's usual one
+    img_size : side of the images where no transform is given
+    name : of the encoder, in tables; default: the module's class
+    pretraining_data : the data set that trains it ("imagenet"), which notes on encoder generalization depend on
+    probes : "logistic", "ridge", or several of them
+    supervised, control : name of a twin, and of a control encoder, or "none"; both are encoded once
+    group, target, drop_unlabelled : as for `evaluate`
+    store : folder of the feature banks
+    keep_features : keep each epoch's bank in the store; else it is removed once its run is written
+    force : replace runs of the folder, also those that were made with other settings
+    encoding : which images ("limit", "split"), and how they are encoded
+    settings : of each probe
+    say, report : receive sentences (default: the log), and events of extraction and fits
+
+    Raises
+    ------
+    ResultError if the folder holds something else, or runs that were made otherwise; DataError and ParameterError for
+    images and settings that a decomposition refuses.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        folder: "Path | str",
+        *,
+        transform: "Transform | None" = None,
+        img_size: int | None = None,
+        name: str | None = None,
+        pretraining_data: str | None = None,
+        probes: str | Sequence[str] = ("logistic",),
+        supervised: str = "none",
+        control: str = "none",
+        group: str | None = None,
+        target: Target | None = None,
+        drop_unlabelled: bool = False,
+        store: "Path | str | None" = None,
+        keep_features: bool = False,
+        force: bool = False,
+        encoding: Encoding | None = None,
+        settings: Settings | None = None,
+        say: Callable[[str], None] | None = None,
+        report: Report | None = None,
+    ) -> None:
+        named = (probes,) if isinstance(probes, str) else tuple(probes)
+        self.data, self.name, self.transform, self.pretraining_data = data, name, transform, pretraining_data
+        self.question = Question(
+            named, settings or Settings(), group, target, drop_unlabelled, supervised, control, encoding or Encoding()
+        )
+        self.encoding = self.question.encoding
+        self.img_size = self.encoding.img_size if img_size is None else img_size
+        self.store, self.keep_features = FeatureStore(store), keep_features
+        self.say, self.report = once(say or logging.getLogger(__name__).info), report
+        self.images = self.encoding.images(data, group)
+        for note in self.images.notes:
+            self.say(note)
+        checker(self.question)(self.images)
+        fingerprint = self.images.fingerprint(self.encoding.settings.hash_content)
+        asked = self.question.key(self.images.uri, fingerprint, self.encoding.content(), self.img_size)
+        self.runs = RunFolder(Path(folder).expanduser(), asked, force=force)
+        self.failed: list[tuple[str, SslRiskError | OSError]] = []
+        self._recorded = False
+
+    def record(self, module: "Module", epoch: float) -> Run | None:
+        """Encode the images with a copy of the module as it is now, decompose, and write the run.
+
+        An epoch that is there with the same weights is read; with others it is replaced.
+
+        Parameters
+        ----------
+        module : maps float32 images (b, c, h, w) to a Tensor (b, d), as for `create_encoder`
+        epoch : how far the training is, in epochs or steps
+
+        Returns
+        -------
+        Run; None where a failure ended in a warning: once an epoch has been recorded, a full disk, say, does not end
+        the training. `failed` has it, and `record` of the same epoch tries again.
+
+        Raises
+        ------
+        Those of `create_encoder`, `extract` and `decompose`, until one epoch has been recorded; ParameterError for an
+        epoch that is no finite number.
+        """
+        at = _number(epoch)
+        item = f"epoch {epoch_text(at)}"
+        try:
+            run = self._record(module, at, item)
+        except (SslRiskError, OSError) as error:
+            self.failed.append((item, error))
+            if not self._recorded:
+                raise
+            warnings.warn(f"{item} is not recorded, the training goes on: {error}", RuntimeWarning, stacklevel=2)
+            return None
+        self._recorded = True
+        return run
+
+    def curve(self) -> Curve:
+        """The runs in the order of their epochs, and what changed from each to the next, paired by row.
+
+        Raises
+        ------
+        ResultError if there is none, or one was removed or damaged.
+        """
+        lines = {name: line for name, line in self.runs.kept.items() if line.question == self.runs.question}
+        if not lines:
+            raise ResultError(f"no epoch has been recorded in {self.runs.path}")
+        entries = tuple(
+            Entry(name, line.model, Run.load(self.runs.path / line.folder), epoch=line.epoch, epoch_from="given")
+            for name, line in sorted(lines.items(), key=lambda each: each[1].epoch or 0.0)
+        )
+        return Curve(entries, steps=paired_steps(entries, self.say))
+
+    def _record(self, module: "Module", epoch: float, called: str) -> Run:
+        encoder = create_encoder(
+            module, layers=self.encoding.layers, pool=self.encoding.pool, img_size=self.img_size,
+            transform=self.transform, name=self.name, pretraining_data=self.pretraining_data, progress=self.say,
+        )  # fmt: skip
+        encoder = replace(encoder, spec=replace(encoder.spec, name=f"{encoder.spec.name}, {called}"))
+        stamp = f"{encoder.weights_hash} {encoder.code_hash}"
+        if (there := self._find(called, stamp)) is not None:
+            return there
+        before = set(self.store.root.iterdir()) if self.store.root.is_dir() else set()
+        bank = self._encode(encoder)
+        run, failure = answer(
+            type(module).__name__, self.data, self.question, bank=bank, store=self.store.root, say=self.say,
+            report=self.report,
+        )  # fmt: skip
+        item = Item(called, encoder.spec.name, lambda: bank, epoch=epoch, epoch_from="given", stamp=stamp)
+        run = self.runs.keep(item, run, bank.path, complete=failure is None)
+        if not self.keep_features and bank.path not in before:
+            try:
+                self.store.remove(bank.path)
+            except (BankError, OSError) as error:
+                self.say(f"The features of {called} stay in the store: {error}")
+        if failure is not None:
+            raise failure
+        return run
+
+    def _find(self, called: str, stamp: str) -> Run | None:
+        """The run of this name, where it is of these weights."""
+        kept: Kept | None = self.runs.kept.get(called)
+        if kept is None:
+            return None
+        found = self.runs.find(called, Path(kept.bank)) if kept.stamp == stamp else None
+        self.say(f"{called} was recorded before: {found.path}." if found else f"{called} is recorded again.")
+        return found
+
+    def _encode(self, encoder: "Encoder") -> "FeatureBank":
+        """The bank of the encoder's feature."""
+        first, *rest = encoder.spec.features
+        if rest:
+            self.say(f"The module returns several features; {first} is decomposed, not {', '.join(rest)}.")
+        banks = extract(
+            encoder, self.images, store=self.store, features=[first], settings=self.encoding.settings, say=self.say,
+            progress=self.report,
+        )  # fmt: skip
+        return banks[first]
+
+
+def _number(epoch: object) -> float:
+    """A finite number, from whatever gives one."""
+    try:
+        number = math.nan if isinstance(epoch, (bool, str, bytes)) else float(epoch)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ParameterError(f"epoch is {epoch!r}; give a number, such as the epochs or steps trained so far")
+    return number

@@ -1,0 +1,175 @@
+"""The error of a module while it trains: what is recorded, found again, replaced, and what training does not notice."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from click.testing import CliRunner
+from ssl_risk_rs import TrainingMonitor, create_encoder, extract
+from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.cli import main
+from ssl_risk_rs.errors import DataError, EncoderError, ParameterError, ResultError
+from ssl_risk_rs.extraction.settings import Encoding
+from ssl_risk_rs.results import Run
+from torch import nn
+
+LIMITED = Encoding(limit="40/class")
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten())
+
+
+def train(module: nn.Module) -> None:
+    """Other weights than before."""
+    with torch.no_grad():
+        module[0].weight.add_(0.1)
+
+
+def monitor(folder: object = "out", **options: object) -> TrainingMonitor:
+    said = options.pop("said", [])
+    given = {"img_size": 8, "probes": "ridge", "store": "banks", "encoding": LIMITED, "say": said.append}
+    return TrainingMonitor("digits", folder, **(given | options))
+
+
+def test_epochs_are_recorded_as_the_same_module_decomposed_by_hand():
+    made, module = monitor(), net()
+    runs = {}
+    for epoch in (0, 5, 10):
+        runs[epoch] = made.record(module, epoch)
+        train(module)
+    encoder = create_encoder(net(), img_size=8)
+    (bank,) = extract(encoder, LIMITED.images("digits"), store="other").values()
+    from ssl_risk_rs import Settings, decompose
+
+    by_hand = decompose(bank, probe="ridge", settings=Settings())
+    assert runs[0].main.risks.equals(by_hand.risks)
+    assert runs[10].main.estimate("agg_risk") != by_hand.estimate("agg_risk")
+    assert runs[5].provenance.encoder == "Sequential, epoch 5"
+
+
+def test_the_curve_is_in_the_order_of_epochs_with_paired_steps():
+    made, module = monitor(name="mine"), net()
+    for epoch in (10, 2):
+        made.record(module, epoch)
+        train(module)
+    curve = made.curve()
+    assert [entry.epoch for entry in curve.entries] == [2.0, 10.0]
+    (step,) = curve.steps
+    assert step.encoders == ("epoch 2", "epoch 10")
+    frame = curve.frame()
+    assert frame["epoch_from"].unique().to_list() == ["given"]
+    assert "2 encoders on digits · ridge probe" in str(curve)
+
+
+def test_a_report_of_the_folder_shows_the_curve():
+    made, module = monitor(), net()
+    for epoch in (0, 1):
+        made.record(module, epoch)
+        train(module)
+    result = CliRunner().invoke(main, ["report", "out", "--md", "page.md"])
+    assert result.exit_code == 0, result.stderr
+    assert "Parts of the error in percent, by epoch" in Path("page.md").read_text(encoding="utf-8")
+
+
+def test_training_does_not_notice():
+    """Weights, modes, gradients, devices and random numbers are those of a training without it."""
+    module = net().train()
+    module[3].eval()  # frozen by its owner
+    made = monitor(control="pixels:4", probes=("ridge", "logistic"))
+    module(torch.rand(2, 3, 8, 8)).sum().backward()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    gradients = [p.grad.clone() for p in module.parameters()]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    threads, default = torch.get_num_threads(), torch.get_default_dtype()
+    made.record(module, 0)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == random.getstate()
+    np.testing.assert_array_equal(states[2], np.random.get_state()[1])  # noqa: NPY002
+    assert [part.training for part in module] == [True, True, True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(module.parameters(), gradients, strict=True))
+    assert all(p.requires_grad for p in module.parameters())
+    assert torch.is_grad_enabled()
+    assert (threads, default) == (torch.get_num_threads(), torch.get_default_dtype())
+
+
+def test_a_training_that_starts_again_goes_on_where_it_was():
+    module = net()
+    first = monitor()
+    first.record(module, 0)
+    said: list[str] = []
+    again = monitor(said=said)
+    there = again.record(net(), 0)
+    assert isinstance(there, Run)
+    assert [text for text in said if "recorded before" in text] == [f"epoch 0 was recorded before: {there.path}."]
+    train(module)
+    other = again.record(module, 0)
+    assert other.path == there.path
+    assert "epoch 0 is recorded again." in said
+    assert again.record(module, 1) is not None
+    assert len(again.curve().entries) == 2
+
+
+def test_features_leave_the_store_once_their_run_is_written():
+    module = net()
+    made = monitor(control="pixels:4")
+    made.record(module, 0)
+    assert [bank.encoder for bank in FeatureStore("banks").banks()] == ["pixels:4"]
+    kept = monitor("kept", keep_features=True)
+    kept.record(module, 0)
+    assert {bank.encoder for bank in FeatureStore("banks").banks()} == {"pixels:4", "Sequential, epoch 0"}
+
+
+def test_a_bank_that_was_there_stays():
+    (bank,) = extract(create_encoder(net(), img_size=8), LIMITED.images("digits"), store="banks").values()
+    monitor().record(net(), 0)
+    assert bank.path.is_dir()
+
+
+def test_the_first_failure_raises_and_later_ones_warn():
+    class Broken(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("out of ideas")
+
+    made = monitor()
+    with pytest.raises(EncoderError, match="out of ideas"):
+        made.record(Broken(), 0)
+    assert made.record(net(), 1) is not None
+    with pytest.warns(RuntimeWarning, match="epoch 2 is not recorded, the training goes on: .*out of ideas"):
+        assert made.record(Broken(), 2) is None
+    assert [name for name, _ in made.failed] == ["epoch 0", "epoch 2"]
+    assert [entry.name for entry in made.curve().entries] == ["epoch 1"]
+
+
+def test_what_cannot_be_answered_is_refused_before_training():
+    with pytest.raises(DataError, match="no column"):
+        monitor(group="patient")
+    with pytest.raises(EncoderError, match="nothing_like_it"):
+        monitor(control="nothing_like_it")
+    made = monitor()
+    with pytest.raises(ResultError, match="no epoch has been recorded in out"):
+        made.curve()
+    made.record(net(), 0)
+    with pytest.raises(ResultError, match=r"out holds runs that were made otherwise .*force=True"):
+        monitor(probes="logistic")
+    assert monitor(probes="logistic", force=True).record(net(), 0).probes == ("logistic",)
+
+
+@pytest.mark.parametrize("epoch", [float("nan"), float("inf"), True, "3", None])
+def test_an_epoch_is_a_number(epoch):
+    with pytest.raises(ParameterError, match="epoch is "):
+        monitor().record(net(), epoch)
+
+
+def test_steps_are_epochs_too():
+    made = monitor()
+    for step in (np.int64(1_234_567), torch.tensor(1_234_568), 0.5):
+        made.record(net(), step)
+    assert [entry.name for entry in made.curve().entries] == ["epoch 0.5", "epoch 1234567", "epoch 1234568"]
+    assert "1234568" in str(made.curve())
+    assert made.curve().frame().schema["epoch"] == pl.Float64

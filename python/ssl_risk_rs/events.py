@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-__all__ = ["Event", "Report", "Stage", "once", "torch_is_loading", "within"]
+__all__ = ["Event", "Report", "Stage", "Steps", "once", "torch_is_loading", "within"]
 
 Stage = Literal["scan", "compare", "encode", "import", "moments", "tune", "fit", "judge", "intervals"]
 
@@ -24,6 +24,7 @@ class Event:
     seconds_left : at that rate; None where it cannot be told
     bottleneck : what the others wait for: "decode", "encode" or "write"
     detail : which probe, fit or file; "" where the stage says it all
+    step, steps : which of the steps of the whole job this is, from 1; 0 where it has no steps that are known before
     """
 
     stage: Stage
@@ -33,6 +34,8 @@ class Event:
     seconds_left: float | None = None
     bottleneck: Literal["decode", "encode", "write"] | None = None
     detail: str = ""
+    step: int = 0
+    steps: int = 0
 
 
 #: receives events
@@ -48,6 +51,20 @@ def within(report: Report | None, step: str) -> Report:
             report(replace(event, detail=f"{step}: {event.detail}"))
 
     return told
+
+
+class Steps:
+    """Receives the events of a job of several steps and hands them on with the one that it is at."""
+
+    def __init__(self, report: Report, steps: int) -> None:
+        self.report, self.step, self.steps = report, 1, steps
+
+    def next(self) -> None:
+        """The step before has ended."""
+        self.step += 1
+
+    def __call__(self, event: Event) -> None:
+        self.report(replace(event, step=self.step, steps=self.steps))
 
 
 def torch_is_loading() -> str:

@@ -748,3 +748,16 @@ def test_every_step_is_reported(small):
     stages = {event.stage for event in events}
     assert stages >= {"moments", "fit", "judge"}
     assert any(event.stage == "fit" and event.detail.startswith("full") for event in events)
+
+
+@pytest.mark.parametrize(
+    ("more", "steps"), [({}, 6), ({"n_subsets": 1}, 4), ({"order": "both"}, 7), ({"supervised": True}, 7)]
+)
+def test_events_say_which_step_of_how_many_it_is(small, more, steps):
+    events = []
+    twin = {"supervised": small[0]} if more.pop("supervised", False) else {}
+    decompose(*small[:4], probe="ridge", report=events.append, n_threads=1, **more, **twin)
+    told = [(event.step, event.steps) for event in events]
+    assert told == sorted(told)
+    assert {step for step, _ in told} == set(range(1, steps + 1))
+    assert {of for _, of in told} == {steps}

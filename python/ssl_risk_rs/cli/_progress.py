@@ -94,7 +94,8 @@ def _bar() -> "Progress":
 
 def _title(event: Event) -> str:
     title = _STAGES[event.stage][0]
-    return f"{title} ({event.detail})" if event.detail else title
+    step = f"step {event.step} of {event.steps}: " if event.steps else ""
+    return f"{step}{title} ({event.detail})" if event.detail else f"{step}{title}"
 
 
 def _rate(event: Event) -> str:

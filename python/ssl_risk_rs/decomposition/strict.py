@@ -18,7 +18,7 @@ from ssl_risk_rs.decomposition.outcomes import (
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, as_penalty, best_of, tune
-from ssl_risk_rs.events import Report
+from ssl_risk_rs.events import Report, Steps
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.judgements import Judgements
@@ -39,7 +39,10 @@ def strict(
     plan = plan_cells(task, settings, method)
     cells, subsets = draw_cells(task, settings, method, plan)
     notes = notes_on_cells(task, cells, subsets, plan)
-    fitter = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
+    union = settings.order != "paper"
+    # the penalty, the complements, all rows, the floor, and what there is beside
+    steps = Steps(report, 3 + subsets + union + (twin is not None))
+    fitter = Fitter(task.features, task.labels, task.n_classes, method, steps, solvers)
     moments = fitter.moments(train, cells)
     paths = [
         FoldPath(fitter, moments, train, cells, fold, folds, task.groups, hands_on=fold == 0)
@@ -58,6 +61,7 @@ def strict(
     every = list(range(folds + subsets))
     held, cs, held_floor = [], [], []
     for j in range(subsets):
+        steps.next()
         kept = [c for c in every if c != folds + j]
         rows, own = train[cells[train] != folds + j], train[cells[train] == folds + j]
         design = fitter.design(moments, kept, like=like)
@@ -71,15 +75,22 @@ def strict(
         last = complement.start
         del complement  # and the steps that it remembers, which the next fit drops one by one
     del start
+    steps.next()
     design = fitter.design(moments, every, like=like)
     full = fitter.fit("full", design, train, alpha, last)
     del last
     us = fitter.outcome(full.probe, test)
+    steps.next()
     above, floor = floor_fits(fitter, "floor", design, train, settings.floor, full.start, alpha)
     at_alpha, at_floor = fitter.judge([full.probe, floor.probe], train)
     floor_on_test = fitter.outcome(floor.probe, test)
-    uf = union_outcome(fitter, task, settings.floor, floor.start, design) if settings.order != "paper" else None
-    of_twin = _judge_twin(twin, task, settings.floor, method, report, solvers) if twin is not None else None
+    uf = of_twin = None
+    if union:
+        steps.next()
+        uf = union_outcome(fitter, task, settings.floor, floor.start, design)
+    if twin is not None:
+        steps.next()
+        of_twin = _judge_twin(twin, task, settings.floor, method, steps, solvers)
 
     fold_of, subset_of = fold_and_subset(cells[train], folds)
     judgements = Judgements(

@@ -9,7 +9,7 @@ from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.settings import Probe, Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError, SslRiskError
-from ssl_risk_rs.events import Report
+from ssl_risk_rs.events import Report, within
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.metrics import parse_metrics
@@ -68,9 +68,10 @@ def decompose_each(
     solvers = Solvers(keeps_sums=len(every) > 1)
     found: list[Decomposition] = []
     for of_probe, left_out in every:
+        told = within(report, f"{of_probe.probe} probe") if len(every) > 1 else report
         try:
             done = decompose_task(
-                task, twin=twin, control=control, name=name, settings=of_probe, report=report, solvers=solvers
+                task, twin=twin, control=control, name=name, settings=of_probe, report=told, solvers=solvers
             )
             found.append(replace(done, notes=(*done.notes, *left_out)))
         except SslRiskError as error:

@@ -33,6 +33,13 @@ const RETURNS: usize = 3;
 /// their minimum it said 0.01 to 1.5 times as much, of those that had stopped above it 6 to 30,000 times. And how often.
 const COLLAPSED: f64 = 5.0;
 const RESTARTS: usize = 8;
+/// How many times the tolerance, or what an estimate says is left, the rows themselves may say before the class model's metric is
+/// given up for theirs: of two classes they say twice what is left. And steps after which it is given up without a question.
+const DOUBTED: f64 = 3.0;
+const LONG: usize = 50;
+/// Steps from one metric of the rows to the next: at least so many, and as many as a metric costs passes for each of these.
+const RENEWED: usize = 4;
+const PASSES_A_STEP: f64 = 4.0;
 /// Halvings before a line search gives up.
 const MAX_HALVINGS: usize = 12;
 const FRESH: Collect = Collect { curvature: true, covariance: true };
@@ -47,6 +54,8 @@ pub(super) struct Solver<'a, S> {
     pub small: f32,
     pub passes: f64,
     pub reduced_passes: f64,
+    /// Whether metrics are of the rows themselves.
+    pub by_rows: bool,
 }
 
 /// What a line search found.
@@ -107,7 +116,7 @@ impl<S: Space> Solver<'_, S> {
         if !at.objective.is_finite() {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
-        let mut metric = self.metric_at(&at)?;
+        let mut metric = self.metric_at(&point, &at)?;
         let mut history = History::new(at.objective, at.train_error).of_rows(space.n_rows());
         let mut fresh_metric = true;
         let mut metric_objective = at.objective;
@@ -115,8 +124,15 @@ impl<S: Space> Solver<'_, S> {
         // the rounded passes that the one exact pass since has judged
         let mut left: Option<(EvaluationIn<S>, History)> = None;
         let (mut returns, mut resumed) = (0, None);
-        let mut restarts = 0;
+        let (mut restarts, mut since_metric) = (0, 0);
+        let renewed = RENEWED.max((space.row_metric_cost() / PASSES_A_STEP) as usize);
         loop {
+            if iteration >= LONG && !self.reduced && self.may_go_by_rows() {
+                self.by_rows = true;
+                metric = self.metric_at(&point, &at)?;
+                (fresh_metric, since_metric) = (true, 0);
+                space.forget(&mut memory)?;
+            }
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
             let least = if self.reduced { ROUNDED_TOL * at.objective } else { 0.0 };
             let tolerance = self.tolerance_at(at.objective).max(least);
@@ -145,8 +161,16 @@ impl<S: Space> Solver<'_, S> {
                 let spent = self.is_spent().then_some(Stop::MaxPasses);
                 if let Some(stop) = by_rule.or(spent) {
                     let believed = estimate.unwrap_or(0.0).max(tolerance);
-                    if stop.is_proven() || spent.is_some() || !self.is_collapsed(&at, &metric, believed)? {
+                    if stop.is_proven() || spent.is_some() {
                         return Ok(End { point, at, gap, stop, memory });
+                    }
+                    if !self.is_collapsed(&at, &metric, believed)? {
+                        let Some(of_rows) = self.doubted(&point, &at, believed)? else {
+                            return Ok(End { point, at, gap, stop, memory });
+                        };
+                        (metric, fresh_metric, since_metric) = (of_rows, true, 0);
+                        space.forget(&mut memory)?;
+                        continue;
                     }
                     if restarts == RESTARTS {
                         return Ok(End { point, at, gap, stop: Stop::Stalled, memory });
@@ -155,8 +179,8 @@ impl<S: Space> Solver<'_, S> {
                     space.forget(&mut memory)?;
                     if !fresh_metric {
                         at = self.evaluate(&point, FRESH)?;
-                        metric = self.metric_at(&at)?;
-                        fresh_metric = true;
+                        metric = self.metric_at(&point, &at)?;
+                        (fresh_metric, since_metric) = (true, 0);
                     }
                     continue;
                 }
@@ -181,8 +205,12 @@ impl<S: Space> Solver<'_, S> {
                 if weights_gap <= tolerance && !at.sample.is_empty() {
                     direction = self.intercept_step(&at)?;
                 }
+                since_metric += 1;
+                let renews = self.by_rows && since_metric >= renewed;
                 let collect = Collect {
-                    curvature: REFRESH.contains(&iteration) || at.objective < FALLEN * metric_objective,
+                    curvature: renews
+                        || REFRESH.contains(&iteration)
+                        || at.objective < FALLEN * metric_objective,
                     covariance: weights_gap <= NEAR * tolerance,
                 };
                 match self.search(&point, &at, &direction, decrement.unwrap_or(0.0), collect)? {
@@ -190,8 +218,9 @@ impl<S: Space> Solver<'_, S> {
                         space.remember(&mut memory, (&next, &point), (&there.gradient, &at.gradient))?;
                         (point, at) = (next, there);
                         if collect.curvature {
-                            metric = self.metric_at(&at)?;
+                            metric = self.metric_at(&point, &at)?;
                             metric_objective = at.objective;
+                            since_metric = 0;
                         }
                         fresh_metric = collect.curvature;
                         history.push(&gain, at.objective, at.train_error);
@@ -206,6 +235,11 @@ impl<S: Space> Solver<'_, S> {
                             space.forget(&mut memory)?;
                             continue;
                         }
+                        if let Some(of_rows) = self.doubted(&point, &at, believed)? {
+                            (metric, since_metric) = (of_rows, 0);
+                            space.forget(&mut memory)?;
+                            continue;
+                        }
                         let stop = decrement.map_or(Stop::Stalled, |decrement| {
                             without_decrease(decrement, at.objective, tolerance)
                         });
@@ -214,16 +248,16 @@ impl<S: Space> Solver<'_, S> {
                     Step::None => {
                         space.forget(&mut memory)?;
                         at = self.evaluate(&point, FRESH)?;
-                        metric = self.metric_at(&at)?;
-                        fresh_metric = true;
+                        metric = self.metric_at(&point, &at)?;
+                        (fresh_metric, since_metric) = (true, 0);
                     }
                 }
             }
             if leave {
                 self.reduced = false;
                 let exact = self.evaluate(&point, FRESH)?;
-                metric = self.metric_at(&exact)?;
-                fresh_metric = true;
+                metric = self.metric_at(&point, &exact)?;
+                (fresh_metric, since_metric) = (true, 0);
                 metric_objective = exact.objective;
                 let since = history.exact_from(exact.objective, exact.train_error, self.settings.tol);
                 let before = (std::mem::replace(&mut at, exact), std::mem::replace(&mut history, since));
@@ -251,8 +285,33 @@ impl<S: Space> Solver<'_, S> {
 
     /// Whether the metric alone says that far more is left than is `believed`.
     fn is_collapsed(&self, at: &EvaluationIn<S>, metric: &S::Metric, believed: f64) -> Result<bool> {
+        Ok(self.decrement_in(metric, at)? > COLLAPSED * believed)
+    }
+
+    /// What F is above its minimum, if a metric were the Hessian.
+    fn decrement_in(&self, metric: &S::Metric, at: &EvaluationIn<S>) -> Result<f64> {
         let direction = self.space.direction(&self.space.memory()?, &at.gradient, metric)?;
-        Ok(-0.5 * self.space.dot(&direction, &at.gradient)? > COLLAPSED * believed)
+        Ok(-0.5 * self.space.dot(&direction, &at.gradient)?)
+    }
+
+    /// Whether metrics can be of the rows from now on, for no more than the passes so far have cost.
+    fn may_go_by_rows(&self) -> bool {
+        !self.by_rows && self.space.row_metric_cost() <= self.passes
+    }
+
+    /// The metric of the rows, by which the fit then goes on, where it says that more is left than is `believed`.
+    fn doubted(
+        &mut self,
+        point: &S::Vector,
+        at: &EvaluationIn<S>,
+        believed: f64,
+    ) -> Result<Option<S::Metric>> {
+        if !self.may_go_by_rows() {
+            return Ok(None);
+        }
+        let Some(metric) = self.space.row_metric(point, self.settings.alpha)? else { return Ok(None) };
+        self.by_rows = self.decrement_in(&metric, at)? > DOUBTED * believed;
+        Ok(self.by_rows.then_some(metric))
     }
 
     /// The bound if the intercept were at its optimum: ‖∇_W F‖² / 2α.
@@ -267,7 +326,12 @@ impl<S: Space> Solver<'_, S> {
     }
 
     /// The metric at a point whose evaluation collected curvature.
-    fn metric_at(&self, at: &EvaluationIn<S>) -> Result<S::Metric> {
+    fn metric_at(&self, point: &S::Vector, at: &EvaluationIn<S>) -> Result<S::Metric> {
+        if self.by_rows
+            && let Some(metric) = self.space.row_metric(point, self.settings.alpha)?
+        {
+            return Ok(metric);
+        }
         let curvature = at.curvature.as_ref().expect("curvature was asked for");
         self.space.metric(curvature, self.settings.alpha)
     }

@@ -4,6 +4,7 @@ use super::lbfgs::Memory;
 use super::metric::{ClassModel, Metric};
 use super::pass::{Curvature, KernelPass};
 use super::rounding::Rounding;
+use super::row_metric::RowMetric;
 use super::space::{Collect, Evaluation, EvaluationIn, Space};
 use super::vectors::{dot_f64, scale_and_add, sum_with_multiple};
 use crate::error::Result;
@@ -28,6 +29,12 @@ pub(super) struct Host<'a> {
     pub reduces: bool,
 }
 
+/// A metric of the class model, or of the rows themselves.
+pub(super) enum HostMetric<'a> {
+    OfClasses(Metric<'a>),
+    OfRows(RowMetric),
+}
+
 impl Host<'_> {
     fn design(&self) -> &Design {
         self.model.design()
@@ -42,7 +49,7 @@ impl Host<'_> {
 impl<'a> Space for Host<'a> {
     type Vector = Vec<f64>;
     type Curvature = Curvature;
-    type Metric = Metric<'a>;
+    type Metric = HostMetric<'a>;
     type Memory = Memory;
 
     fn n_rows(&self) -> usize {
@@ -173,8 +180,16 @@ impl<'a> Space for Host<'a> {
         Ok(total)
     }
 
-    fn metric(&self, curvature: &Curvature, alpha: f64) -> Result<Metric<'a>> {
-        Ok(Metric::new(self.model, curvature, alpha))
+    fn metric(&self, curvature: &Curvature, alpha: f64) -> Result<HostMetric<'a>> {
+        Ok(HostMetric::OfClasses(Metric::new(self.model, curvature, alpha)))
+    }
+
+    fn row_metric_cost(&self) -> f64 {
+        RowMetric::cost(self.n_rows(), self.design().n_features(), self.design().classes.len())
+    }
+
+    fn row_metric(&self, point: &Vec<f64>, alpha: f64) -> Result<Option<HostMetric<'a>>> {
+        Ok(RowMetric::new(&self.pass, point, alpha)?.map(HostMetric::OfRows))
     }
 
     fn memory(&self) -> Result<Memory> {
@@ -204,8 +219,15 @@ impl<'a> Space for Host<'a> {
         Ok(())
     }
 
-    fn direction(&self, memory: &Memory, gradient: &Vec<f64>, metric: &Metric<'a>) -> Result<Vec<f64>> {
-        Ok(memory.direction(gradient, |v| metric.solve(v), |v| metric.norm_square(v)))
+    fn direction(&self, memory: &Memory, gradient: &Vec<f64>, metric: &HostMetric<'a>) -> Result<Vec<f64>> {
+        Ok(match metric {
+            HostMetric::OfClasses(metric) => {
+                memory.direction(gradient, |v| metric.solve(v), |v| metric.norm_square(v))
+            }
+            HostMetric::OfRows(metric) => {
+                memory.direction(gradient, |v| metric.solve(v), |v| metric.norm_square(v))
+            }
+        })
     }
 }
 

@@ -113,8 +113,16 @@ pub fn fit_in<S: Space>(
         return Err(Error::Shape { what: "number of rows", got: space.n_rows(), expected: design.n });
     }
     let reduced = settings.reduced && space.reduces();
-    let mut solver =
-        Solver { space, design, settings, reduced, small: 0.0, passes: 0.0, reduced_passes: 0.0 };
+    let mut solver = Solver {
+        space,
+        design,
+        settings,
+        reduced,
+        small: 0.0,
+        passes: 0.0,
+        reduced_passes: 0.0,
+        by_rows: false,
+    };
     let (point, memory) = start.prepare(&mut solver)?;
     let end = solver.descend(point, memory)?;
     let point = space.values(&end.point)?;

@@ -23,6 +23,7 @@ mod ridge_errors;
 mod ridge_moments;
 mod ridge_race;
 mod rounding;
+mod row_metric;
 mod settings;
 mod space;
 mod start;

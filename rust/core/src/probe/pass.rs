@@ -259,6 +259,16 @@ impl KernelPass<'_> {
         (weights, intercept.to_vec())
     }
 
+    /// Rows to scaled features, one every `x.len() / rows.len()` numbers.
+    pub fn stage_scaled(&self, rows: &[u32], x: &mut Vec<f32>) -> Result<()> {
+        self.control.advance(rows.len())?;
+        let stride = row_stride(self.design.n_features());
+        x.resize(rows.len() * stride, 0.0);
+        self.matrix.stage(rows, x, stride)?;
+        self.design.affine.apply(x, stride);
+        Ok(())
+    }
+
     /// Rows to scaled features, which are given back as operands, and their scores `z`.
     fn score<'b>(
         &self,

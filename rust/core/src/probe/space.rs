@@ -121,6 +121,16 @@ pub trait Space: Sync {
     /// The metric where the rows have this curvature.
     fn metric(&self, curvature: &Self::Curvature, alpha: f64) -> Result<Self::Metric>;
 
+    /// What a metric of the rows themselves costs, in passes over them; infinite where there is none.
+    fn row_metric_cost(&self) -> f64 {
+        f64::INFINITY
+    }
+
+    /// That metric at a point; `None` where there is none, or not one at this point.
+    fn row_metric(&self, _point: &Self::Vector, _alpha: f64) -> Result<Option<Self::Metric>> {
+        Ok(None)
+    }
+
     /// Of as many steps as suit the space.
     fn memory(&self) -> Result<Self::Memory>;
 

@@ -47,16 +47,16 @@ _TEMPLATES = {
     "small_subsets": "There are {subsets} held-out subsets instead of {wanted}, each of which would have fewer rows "
     "than there are classes.",
     "fewer_subsets": "There are {subsets} held-out subsets instead of {wanted}: each needs a group of every class.",
-    "shares_moved": "Holding out subset {subset} moves the share of class {class_name} in the rest by {percent:.1f} %: "
-    "the error on held-out rows is too high by about as much as that class then lacks labels.",
+    "shares_moved": "Holding out subset {subset} lowers the share of class {class_name} in the rest by {percent:.1f} "
+    "%: the error on held-out rows is too high by about as much as that class then lacks labels.",
     "folds_lack_classes": "{classes} classes have too few groups to be in every set of training folds: "
     "there the penalty is tuned on the others.",
     "uncovered_classes": "{classes} of {total} classes are too small to be in a held-out subset: "
     "the error on held-out training rows (R_AS) is that of the others.",
     "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
     "variance is taken from pairs of classes of like training error.",
-    "one_class_predicted": "The probe predicts class {class_name} for every test row: at its penalty, features tell no "
-    "class from another.",
+    "one_class_predicted": "The probe predicts class {class_name} for every test row: no other class has the highest "
+    "score of any, whatever their order says (--tune-on balanced weighs classes alike).",
     "other_class_shares": "Test rows have other class shares than training rows: {points:+.2f} points of encoder "
     "generalization are that. Its interval takes the shares as they are.",
     "unseen_rows": "This feature was chosen on folds of the training rows. Here every risk is judged on rows outside "
@@ -71,6 +71,8 @@ _TEMPLATES = {
     "few_groups": "The {rows} rows have {groups} groups only: intervals that rest on them are marked or left out.",
     "one_group_decides": "One group makes {percent:.0f} % of the variance of the {rows} rows: "
     "the interval rests on it more than on any other.",
+    "one_group_decides_difference": "One group makes {percent:.0f} % of what test rows add to the variance of the "
+    "difference of {encoder}'s total: its interval rests on that group more than on any other.",
     # features
     "augmented_view": "Features are of augmented view {view} of every image, not of the images as they are.",
     "features_all_constant": "All {total:,} features are constant on the training rows: every probe guesses, and the "
@@ -87,7 +89,9 @@ _TEMPLATES = {
     "interpolated": "A probe predicts its own training rows next to exactly at the penalty's floor: with this many "
     "features usability is not identified, and neither is where it ends and probe generalization begins.",
     "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "
-    "is judged on: R_AF, and with it usability, is optimistic.",
+    "is judged on: R_AF, and with it usability, is optimistic, unless test rows are harder.",
+    "optimistic_af_held_out": "Floor probes err {ratio:.1f} times as often on held-out training rows as on those of "
+    "their fit (R_AF): R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
     "same images, the test error is too low (--overlap refuse stops there).",
     "floor_sensitivity": "Usability rests on the floor of the penalty: R_AF is {at_floor:.2f} % at {floor:g} and "

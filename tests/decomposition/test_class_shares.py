@@ -24,6 +24,51 @@ def test_a_probe_that_predicts_one_class_and_what_class_shares_make_of_it_are_sa
     assert "+10.00 points of encoder generalization" in notes["other_class_shares"].sentence()
 
 
+def test_what_class_shares_make_is_not_called_more_than_chance():
+    """Fewer rows of the rare class among test rows than among training rows, and no other difference."""
+    rng = np.random.default_rng(3)
+
+    def rows(n: int, rare: int) -> tuple[np.ndarray, np.ndarray]:
+        y = (np.arange(n) < rare).astype(int)
+        x = rng.standard_normal((n, 6))
+        x[:, 0] += 1.6 * y
+        return x.astype(np.float32), y
+
+    result = decompose(*rows(1500, 150), *rows(750, 45), probe="ridge", n_threads=1)
+    assert result.estimates["enc_gen"].high < 0 and "other_class_shares" in of(KEYS, result)
+    text = str(result)
+    assert "no more than the class shares of the test rows may explain" in " ".join(text.split())
+    assert "more than chance explains" not in " ".join(text.split())
+
+
+def test_groups_that_take_a_class_out_of_the_rest_are_told_and_not_those_that_leave_it_more():
+    """Groups differ in size and in their mix of classes, so that no subset has the shares of all rows."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), rng.integers(5, 60, 30))
+    mix = rng.dirichlet(np.full(3, 0.5), 30)
+    y = np.array([rng.choice(3, p=mix[g]) for g in groups])
+    x = (3 * np.eye(3)[y] + rng.standard_normal((len(y), 3))).astype(np.float32)
+    yt = np.arange(90) % 3
+    xt = (3 * np.eye(3)[yt] + rng.standard_normal((90, 3))).astype(np.float32)
+    seen = 0
+    for seed in range(8):
+        result = decompose(
+            x, y, xt, yt, probe="ridge", n_threads=1, seed=seed, groups=(groups, 100 + np.arange(90) // 3)
+        )
+        judged = result.judgements
+        assert judged is not None
+        share = np.bincount(judged.train_labels) / len(judged.train_labels)
+        for note in result.notes:
+            if note.code == "shares_moved":
+                c = judged.class_names.index(str(note.values["class_name"]))
+                rest = judged.train_labels[judged.subset != int(note.values["subset"]) - 1]
+                lost = 1 - np.bincount(rest, minlength=3)[c] / len(rest) / share[c]
+                assert lost > 0 and abs(100 * lost - float(note.values["percent"])) < 1e-9
+                assert "lowers the share of class" in note.sentence()
+                seen += 1
+    assert seen > 3
+
+
 def test_like_shares_and_probes_that_tell_classes_apart_have_no_such_note():
     rng = np.random.default_rng(0)
     y, y_test = np.arange(600) % 3, np.arange(300) % 3

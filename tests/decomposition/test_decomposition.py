@@ -742,6 +742,24 @@ def test_a_probe_that_separates_has_no_bottleneck(digits):
     assert any(note.code == "separable" for note in result.notes)
 
 
+def test_harder_test_rows_are_not_called_optimism():
+    """The floor probe errs far more often on test rows, which lie farther out, and hardly more on held-out ones."""
+    rng = np.random.default_rng(0)
+    centres = 1.2 * rng.standard_normal((3, 5))
+
+    def rows(n: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(n) % 3
+        return (centres[y] + noise * rng.standard_normal((n, 5))).astype(np.float32), y
+
+    train, test = rows(3000, 0.8), rows(1000, 1.9)
+    result = decompose(*train, *test, n_threads=1)
+    assert result.floor.on_test > 1.5 * result.estimate("risk_af")
+    assert not {"optimistic_af", "optimistic_af_held_out"} & {note.code for note in result.notes}
+    without = decompose(*train, *test, n_threads=1, midpoint=False)
+    (note,) = (note for note in without.notes if note.code == "optimistic_af")
+    assert note.sentence().endswith("is optimistic, unless test rows are harder.")
+
+
 def test_every_step_is_reported(small):
     events = []
     decompose(*small, report=events.append, n_threads=1)

@@ -149,9 +149,13 @@ def test_a_shifted_test_set_is_not_taken_for_memorized_images():
 def test_memorized_images_are_told_where_the_control_has_no_shift(pixels):
     """The encoder is clean on images it has seen and noisy on others; the control is the same on both."""
     train, test = draw(N, 3, spread=1.2), draw(M, 4, spread=1.2, stretch=2.5)
-    found = explained(decomposed(train, test, control=(pixels[0][0], pixels[1][0])))
+    result = decomposed(train, test, control=(pixels[0][0], pixels[1][0]))
+    found = explained(result, saw_training_images=True)
     assert found.verdict is Verdict.MEMORIZED
     assert "it was pretrained on" in said(found)
+    # of an encoder that may never have seen an image the same numbers say no such thing
+    unknown = explained(result)
+    assert unknown.verdict is Verdict.UNSEEN and "do not tell which" in said(unknown)
 
 
 def test_a_representation_that_is_not_separable_is_told_so():
@@ -177,6 +181,45 @@ def test_a_collapsed_representation_is_told_apart_from_few_labels(kind):
     found = explained(decomposed((x, y), (xt, yt), probe="ridge"), spread=spread)
     assert found.verdict is Verdict.COLLAPSED
     assert "has collapsed" in said(found) and "More labels do not help" in said(found)
+
+
+def test_a_common_factor_is_no_collapse():
+    """Features share a factor with most of their variance: what tells the classes apart is there, and labels help."""
+    rng = np.random.default_rng(0)
+    means = 0.3 * rng.standard_normal((K, 64))
+
+    def rows(n: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(n) % K
+        return (2.6 * rng.standard_normal((n, 1)) + means[y] + rng.standard_normal((n, 64))).astype(np.float32), y
+
+    train, test = rows(300), rows(400)
+    task = make_task(*train, *test)
+    spread = spread_of(task.features, task.train_rows)
+    assert 1.2 < spread.directions < 2 and not spread.collapsed
+    assert explained(decomposed(train, test, probe="ridge"), spread=spread).verdict is not Verdict.COLLAPSED
+
+
+def rare(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One row of twenty is of the other class, 1.6 deviations away: AUROC 0.87, and a 0-1 error as of guessing."""
+    rng = np.random.default_rng(seed)
+    y = (np.arange(n) % 20 == 0).astype(int)
+    x = rng.standard_normal((n, 4))
+    x[:, 0] += 1.6 * y
+    return x.astype(np.float32), y
+
+
+def test_rare_classes_that_are_told_apart_are_not_at_chance():
+    result = decomposed(rare(3000, 1), rare(1500, 2), tune_on="balanced")
+    assert result.estimates["agg_risk"].high >= result.sizes.chance
+    found = explained(result)
+    assert found.verdict is not Verdict.AT_CHANCE
+    assert "by class it clearly does" in said(found)
+
+
+def test_unequal_classes_at_chance_are_told_what_may_help():
+    found = explained(decomposed(rare(3000, 1), rare(1500, 2), probe="ridge"))
+    assert found.verdict is Verdict.AT_CHANCE
+    assert "--tune-on balanced --metric balanced" in said(found) and "carries nothing" not in said(found)
 
 
 def test_two_classes_on_one_line_are_no_collapse():

@@ -277,6 +277,36 @@ def test_groups_are_the_units_where_there_are_groups(pure):
 # --- twins
 
 
+def test_the_group_that_decides_a_difference_is_told_and_not_that_of_one_encoder():
+    """All labels of test group 0 are wrong, for every encoder alike; group 3 is turned over for the second alone."""
+    rng = np.random.default_rng(0)
+    centres = 1.3 * rng.standard_normal((3, 6))
+    groups, groups_test = np.repeat(np.arange(80), 20), np.repeat(np.arange(100, 140), 20)
+    y, y_test = rng.integers(0, 3, 1600), rng.integers(0, 3, 800)
+    x, x_test = ((centres[c] + rng.standard_normal((len(c), 6))).astype(np.float32) for c in (y, y_test))
+    y_test[groups_test == 100] = (y_test[groups_test == 100] + 1) % 3
+
+    def of_group(features: int, flipped: int | None = None):
+        test = x_test[:, :features].copy()
+        if flipped is not None:
+            test[groups_test == flipped] *= -2
+        train = np.ascontiguousarray(x[:, :features])
+        return decompose(train, y, test, y_test, groups=(groups, groups_test), probe="ridge", n_threads=1)
+
+    one, narrow, turned = of_group(6), of_group(5), of_group(6, flipped=103)
+    assert "one_group_decides" in {note.code for note in one.notes}
+    for pair in ([one, narrow], [narrow, one]):  # that group cancels
+        codes = {note.code for note in compare(pair, names=["a", "b"]).notes}
+        assert not codes & {"one_group_decides", "one_group_decides_difference"}
+    shares = []
+    for pair in ([one, turned], [turned, one]):
+        notes = compare(pair, names=["a", "b"]).notes
+        (note,) = (note for note in notes if note.code == "one_group_decides_difference")
+        assert "difference of b's total" in note.sentence()
+        shares.append(note.values["percent"])
+    assert shares[0] == shares[1] and 60 < shares[0] < 100
+
+
 def test_a_common_twin_cancels_and_a_missing_one_is_said(data):
     x, _, x_test, _ = data
     twin = {"supervised": x, "supervised_test": x_test}

@@ -300,8 +300,8 @@ def test_the_probe_and_its_floor_are_those_of_all_rows_where_few_judge():
     level = replace(whole, floor=replace(whole.floor, risk_above=whole.estimate("risk_af")))
     found = on_unseen_rows(level).bottleneck
     assert unseen.bottleneck.quantity == "probe_gen" and found.probability > unseen.bottleneck.probability
-    (note,) = (n for n in unseen.notes if n.code == "optimistic_af")
-    assert note.values["ratio"] == pytest.approx(whole.floor.on_test / unseen.estimate("risk_af"))
+    (note,) = (n for n in unseen.notes if n.code == "optimistic_af_held_out")
+    assert note.values["ratio"] == pytest.approx(whole.judgements.held_out_floor.error / unseen.estimate("risk_af"))
 
 
 def test_equal_fold_errors_go_to_fewer_features(rng):

@@ -118,10 +118,10 @@ def notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: CellPlan) 
     for j in range(subsets):
         rest = np.bincount(labels[own != folds + j], minlength=task.n_classes)
         with np.errstate(divide="ignore", invalid="ignore"):
-            moved = np.where(counts > 0, np.abs(rest / rest.sum() / (counts / counts.sum()) - 1), 0)
-        if moved.max() > MOVED_SHARE:
-            c = int(moved.argmax())
-            values: Values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(moved.max())}
+            lost = np.where(counts > 0, 1 - rest / rest.sum() / (counts / counts.sum()), 0)
+        if lost.max() > MOVED_SHARE:
+            c = int(lost.argmax())
+            values: Values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(lost.max())}
             notes.append(Note("shares_moved", values))
     lacking: set[int] = set()
     for fold in range(folds):

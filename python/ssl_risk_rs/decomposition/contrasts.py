@@ -221,6 +221,11 @@ class Contrast:
                 degrees[name] = units.degrees(parts)
         return by_set, degrees
 
+    def largest_share(self, quantity: Quantity, of: str) -> float:
+        """Share of what a set of rows adds to the variance of the contrast that its largest unit has."""
+        squares = self.sum(e.terms(quantity, scaled=False)[of] for e in self.encoders) ** 2
+        return float(squares.max() / squares.sum()) if squares.sum() > 0 else 0.0
+
     def discordant(self, quantity: Quantity) -> int:
         """Rows that decide a contrast: on one set of rows those whose scores do not cancel, else the fewest of those
         among the risks that are out of sample."""

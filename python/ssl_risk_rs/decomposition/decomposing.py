@@ -51,7 +51,7 @@ from ssl_risk_rs.probes.features import Features, column_names, refuse_other_col
 from ssl_risk_rs.probes.opened import Solvers
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import parse_metrics
-from ssl_risk_rs.results.record import Method, Sizes
+from ssl_risk_rs.results.record import Floor, Method, Sizes
 from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def decompose_task(
     if task.targets is not None and judged.floor.separable:
         notes.append(Note("interpolated"))
     if task.targets is None:
-        notes += notes_on_floor(judged.floor.separable, judged.floor.on_test, found.estimates["risk_af"].estimate)
+        notes += notes_on_floor(judged.judgements, judged.floor, found.estimates["risk_af"].estimate)
     shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report, solvers)
     measured = None
     if shots:
@@ -385,10 +385,13 @@ def _repeated_or_noted(task: Task, settings: Settings) -> list[Note]:
     return [Note("repeated_rows", {"count": count, "total": total})] if count else []
 
 
-def notes_on_floor(separable: bool, on_test: float, risk_af: float) -> list[Note]:
-    """What R_AF is worth: whether the floor probe separates its rows, how much more often it errs on test rows."""
-    if separable:
+def notes_on_floor(judged: Judgements, floor: Floor, risk_af: float) -> list[Note]:
+    """What R_AF is worth: whether the floor probe separates its rows, how much more often such probes err on training
+    rows that they have not seen, or, where none were judged, on test rows."""
+    if floor.separable:
         return [Note("separable")]
-    if risk_af > 0 and on_test / risk_af >= OPTIMISTIC:
-        return [Note("optimistic_af", {"ratio": on_test / risk_af})]
-    return []
+    if risk_af <= 0:
+        return []
+    held = judged.held_out_floor
+    code, unseen = ("optimistic_af", floor.on_test) if held is None else ("optimistic_af_held_out", held.error)
+    return [Note(code, {"ratio": unseen / risk_af})] if unseen / risk_af >= OPTIMISTIC else []

@@ -9,6 +9,7 @@ import numpy as np
 from ssl_risk_rs._inference import critical_value, holm, two_sided
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import quantify_by
+from ssl_risk_rs.decomposition.metrics import with_metrics
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.decomposition.variation import probe_share
 from ssl_risk_rs.probes.features import Features
@@ -56,7 +57,7 @@ def decide(
         return Verdict.COLLAPSED
     if total.grade is Grade.NONE:
         return Verdict.NO_INTERVAL
-    if total.high >= chance:
+    if total.high >= chance and not _tells_classes(result):
         return Verdict.AT_CHANCE
     by = {d.quantity: d for d in of_control}
     if (d := by.get(_TOTAL)) is not None and -d.difference < HARDLY * d.estimate_baseline:
@@ -77,14 +78,23 @@ def decide(
     return _unseen(result, provenance, by.get("enc_gen"))
 
 
+def _tells_classes(result: Decomposition) -> bool:
+    """Whether the class-balanced error is clearly below that of guessing, which the 0-1 error hides where one class has
+    most rows."""
+    if result.judgements is None or not result.predicts_classes:
+        return False
+    found = with_metrics(result.with_control(None), "balanced").metric("balanced").estimates[_TOTAL]
+    return found.high < 1 - 1 / len(np.unique(result.judgements.test_labels))
+
+
 def _unseen(result: Decomposition, provenance: Provenance, beside: Difference | None) -> Verdict:
     """Why test rows are predicted worse than held-out training rows."""
     if provenance.saw_training_images is False:
         return Verdict.SHIFT
     if beside is None or result.control is None:
         return Verdict.UNSEEN
-    if beside.low > 0:
-        return Verdict.MEMORIZED
+    if beside.low > 0:  # a shift costs a better representation more points, too
+        return Verdict.MEMORIZED if provenance.saw_training_images else Verdict.UNSEEN
     return Verdict.SHIFT if result.control.estimates["enc_gen"].low > 0 else Verdict.UNSEEN
 
 

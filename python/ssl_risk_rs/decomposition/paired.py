@@ -24,7 +24,7 @@ from ssl_risk_rs._limits import check_choice, check_confidence
 from ssl_risk_rs._names import distinct
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
-from ssl_risk_rs.decomposition.scores import RowScores, training_error
+from ssl_risk_rs.decomposition.scores import ONE_GROUP_SHARE, RowScores, training_error
 from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.results.compare import (
     Comparison,
@@ -130,7 +130,7 @@ def compare(
             for name in (_TOTAL, *family[:-1])
             for rank in _ranks(encoders, labels, pairs, QUANTITIES[name], confidence)
         ),
-        notes=tuple(_notes(results, chosen, labels, rows, varied=all(p.varied for p in pairs.values()))),
+        notes=tuple(_notes(results, chosen, labels, rows, pairs)),
     )
 
 
@@ -270,10 +270,9 @@ def _notes(
     chosen: Sequence[Decomposition],
     labels: Sequence[str],
     rows: RowScores,
-    *,
-    varied: bool,
+    pairs: Mapping[tuple[int, int], Contrast],
 ) -> list[Note]:
-    notes = [] if varied else [Note("no_probe_variation")]
+    notes = [] if all(pair.varied for pair in pairs.values()) else [Note("no_probe_variation")]
     without = [label for label, d in zip(labels, chosen, strict=True) if not d.supervised]
     if 0 < len(without) < len(labels):
         notes.append(Note("compared_without_twin", {"encoders": ", ".join(without)}))
@@ -293,7 +292,12 @@ def _notes(
     if any(d.floor.separable for d in chosen):
         separable = ", ".join(label for label, d in zip(labels, chosen, strict=True) if d.floor.separable)
         notes.append(Note("compared_separable", {"encoders": separable}))
-    return [*notes, *rows.notes]
+    notes += [note for note in rows.notes if note.code != "one_group_decides"]  # of one encoder's own risk
+    for i, label in enumerate(labels[1:], 1):
+        share = pairs[0, i].largest_share(QUANTITIES[_TOTAL], "test")
+        if rows.grouped and share > ONE_GROUP_SHARE:
+            notes.append(Note("one_group_decides_difference", {"encoder": label, "percent": 100 * share}))
+    return notes
 
 
 def _counted(ids: np.ndarray) -> bool:

@@ -475,7 +475,8 @@ class LogisticProbe(_Probe):
         Which rule ended the fit: the bound reached `tol`; objective and training error stand still, where a
         weak penalty makes the bound loose; no step gains any more in float32, though no rule holds; or the limit.
     converged_ : bool
-        `stop_` is "certified" or "estimated". Otherwise `fit` warns with scikit-learn's ConvergenceWarning.
+        `stop_` is "certified" or "estimated", which is no proof: `gap_` may then be far above `tol`. Otherwise `fit`
+        warns with scikit-learn's ConvergenceWarning.
     n_passes_ : float
         Passes over the rows.
 

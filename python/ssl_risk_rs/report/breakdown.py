@@ -20,7 +20,8 @@ class Part:
 
     Attributes
     ----------
-    error, low, high : of the full probe on its test rows, with Wilson's interval for independent rows
+    error, low, high : of the full probe on its test rows, with Wilson's interval: for independent rows, but of a class
+        whose rows come in groups for groups (NaN of a single one)
     components : of a class; empty for groups, which have no training rows of their own
     n_test, n_train, n_held : test rows, training rows, and those of them that are held out
     """
@@ -74,8 +75,23 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
     return estimate.wilson(wrong / n, 0.0, n, critical_value(confidence))
 
 
+def _wilson_of_groups(wrong: np.ndarray, groups: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Wilson's interval of an error whose rows come in groups, by the variance between these, and t; none of one."""
+    of_row = np.unique(groups, return_inverse=True)[1]
+    g = int(of_row.max()) + 1
+    if g < 2:
+        return math.nan, math.nan
+    error = float(wrong.mean())
+    sums = np.bincount(of_row, wrong - error)
+    variance = g / (g - 1) * float(sums @ sums) / len(wrong) ** 2
+    return estimate.wilson(
+        error, variance, g, critical_value(confidence, g - 1)
+    )  # groups stand for rows without errors
+
+
 def by_class(judged: Judgements, confidence: float, order: Order = "paper") -> list[Part]:
-    """Errors and components of each class that has test rows, the shortest intervals first.
+    """Errors and components of each class that has test rows, the shortest intervals first; of rows that come in groups
+    intervals are those of further groups.
 
     Means over the rows of a class, without the correction that the whole's R_AS has: parts weighted by their rows need
     not give the whole to the last digit.
@@ -100,10 +116,13 @@ def by_class(judged: Judgements, confidence: float, order: Order = "paper") -> l
     found = []
     for c in np.flatnonzero(n_test):
         low, high = wilson(int(wrong[c]), int(n_test[c]), confidence)
+        if judged.test_groups is not None:
+            own = judged.test_labels == c
+            low, high = _wilson_of_groups(judged.us.wrong[own], judged.test_groups[own], confidence)
         parts = {name: float(values[c]) for name, values in components.items()}
         counts = int(n_test[c]), int(n_train[c]), int(n_held[c])
         found.append(Part(judged.class_names[c], float(risk_us[c]), low, high, parts, *counts))
-    return sorted(found, key=lambda part: (part.high - part.low, -part.error))
+    return sorted(found, key=_surest)
 
 
 def by_group(judged: Judgements, confidence: float) -> list[Part]:
@@ -122,7 +141,13 @@ def by_group(judged: Judgements, confidence: float) -> list[Part]:
         ends = wilson(int(wrong[g]), n, confidence)
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         found.append(Part(text, float(wrong[g] / n), *ends, {}, n))
-    return sorted(found, key=lambda part: (part.high - part.low, -part.error))
+    return sorted(found, key=_surest)
+
+
+def _surest(part: Part) -> tuple[float, float]:
+    """The shortest intervals first, those without one last."""
+    width = part.high - part.low
+    return math.inf if math.isnan(width) else width, -part.error
 
 
 def budget(result: Decomposition) -> list[Budget]:

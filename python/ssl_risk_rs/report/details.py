@@ -99,7 +99,8 @@ def classes(run: Run, result: Decomposition, key: str) -> Section | Missing:
         ),
         tuple(rows),
         notes=(
-            "The interval is Wilson's, for independent rows. Parts of a class are means over its own rows, without the "
+            f"The interval is Wilson's, for {'groups' if result.sizes.groups_test else 'independent rows'}. Parts of a "
+            "class are means over its own rows, without the "
             "correction that the whole has (the errors of the full fit on held-out rows), so that their mean is not "
             "the whole, and they differ from those of `explain`, which have it: by points where few rows are held out.",
         ),
@@ -370,8 +371,9 @@ def _parts_figure(key: str, title: str, parts: Sequence[Part], total: float, wha
     ordered = sorted(parts, key=lambda p: (-p.error, p.name))
     shown = sorted(parts[:_DRAWN], key=lambda p: (-p.error, p.name)) if len(parts) > _DRAWN else ordered
     rows = [
-        charts.Dot(p.name, p.error, p.low, p.high, charts.INK, hollow=p.low <= total <= p.high) for p in shown
-    ]  # fmt: skip
+        charts.Dot(p.name, p.error, p.low, p.high, charts.INK, hollow=not (p.low > total or p.high < total))
+        for p in shown
+    ]
     some = f", the {_DRAWN} of {len(parts)} with the shortest intervals" if len(parts) > _DRAWN else ""
     ends = f"{shown[0].name} {percent(shown[0].error)} and {shown[-1].name} {percent(shown[-1].error)}"
     return Figure(

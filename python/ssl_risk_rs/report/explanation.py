@@ -13,9 +13,10 @@ from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, Part, UsabilityGap, Verdict
+from ssl_risk_rs.results.explain import COLLAPSED_DIRECTIONS, Explanation, Layer, NoGap, Part, UsabilityGap, Verdict
 from ssl_risk_rs.results.explain_published import PublishedTraits
 from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["ROWS", "render_explanation", "verdict_sentences"]
 
@@ -25,6 +26,8 @@ ROWS = 10
 WIDTH = 100
 #: a non-linear probe that errs less by no more than this share of the linear total, for sure, is of no use
 NARROW_GAP = 0.1
+#: classes are called unequal where naming the most frequent one errs less than this share of guessing among equal ones
+UNEQUAL = 0.9
 #: columns of the published table in words
 _CHOICES = {
     "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size",
@@ -40,6 +43,10 @@ _NO_GAP = {
     NoGap.PAPER: "the paper's protocol has no rows on which nothing is judged; use --protocol strict",
     NoGap.OTHER_ROWS: "the features have other rows, or are cut otherwise, than this run judged",
 }
+
+
+#: verdicts that are decided once the probe was found to do better than guessing
+_AFTER_CHANCE = frozenset(Verdict) - {Verdict.COLLAPSED, Verdict.NO_INTERVAL, Verdict.AT_CHANCE}
 
 
 def render_explanation(found: Explanation, width: int | None = None) -> str:
@@ -101,6 +108,11 @@ def verdict_sentences(found: Explanation) -> list[str]:
         Verdict.MEMORIZED: _memorized,
         Verdict.UNSEEN: _unseen,
     }[found.verdict](found)
+    if found.result.estimates["agg_risk"].high >= found.result.sizes.chance and found.verdict in _AFTER_CHANCE:
+        sentences.append(
+            "In 0-1 error it may do no better than always naming the most frequent class; by class it clearly does: "
+            "--metric balanced shows these numbers with classes weighed alike."
+        )
     if found.untrained and found.verdict not in (Verdict.UNTRAINED, Verdict.COLLAPSED):
         sentences.append("The encoder was never trained, as its name says.")
     return sentences
@@ -158,8 +170,8 @@ def _collapsed(found: Explanation) -> list[str]:
     spread = found.spread
     if spread is None or spread.constant == spread.n_features:
         what = f"all {found.result.sizes.features:,} features are constant"
-    elif spread.directions < 2:
-        what = f"the {spread.n_features:,} features vary along about {spread.directions:.1f} directions"
+    elif spread.directions < COLLAPSED_DIRECTIONS:
+        what = f"the {spread.n_features:,} features vary along {spread.directions:.2f} directions"
     else:
         what = f"the features vary by {math.sqrt(spread.variance):.0e} of their mean, which is rounding"
     return [
@@ -179,11 +191,23 @@ def _no_interval(found: Explanation) -> list[str]:
 
 
 def _at_chance(found: Explanation) -> list[str]:
+    if _is_unequal(found.result):
+        return [
+            f"{_total(found)}, and the difference may be chance.",
+            "Classes are unequal, and the class-balanced error tells this probe from guessing no better. Its scores "
+            "may still rank rows: --tune-on balanced --metric balanced chooses the penalty for all classes alike. If "
+            "that changes nothing, check that labels and images belong together, and that weights were loaded.",
+        ]
     return [
         f"{_total(found)}, and the difference may be chance.",
         "The representation carries nothing about these labels that a linear probe finds. More labels are not what is "
         "missing; check that labels and images belong together, and that the encoder's weights were loaded.",
     ]
+
+
+def _is_unequal(result: Decomposition) -> bool:
+    """Whether always naming the most frequent class errs much less than guessing among equal ones."""
+    return result.sizes.chance < UNEQUAL * (1 - 1 / result.sizes.classes)
 
 
 def _nothing_beyond_control(found: Explanation) -> list[str]:
@@ -287,7 +311,8 @@ def _memorized(found: Explanation) -> list[str]:
         f"{_total(found)}. {_largest(found)}",
         f"The control loses {_percent(d.estimate_baseline)} between training and test rows, this encoder "
         f"{_percent(d.difference)} more (interval {_percent(d.low)} to {_percent(d.high)}): it does better on images "
-        "that it was pretrained on. More or more varied pretraining images can lower this part.",
+        "that it was pretrained on, unless the rows differ and that costs a better representation more. More or more "
+        "varied pretraining images can lower this part.",
     ]
 
 

@@ -123,9 +123,9 @@ def _fits(result: Decomposition) -> Check:
     by_error = len(by_stop.pop("error_estimated", []))
     left = len(by_stop.pop("left", []))
     rest = sum(map(len, by_stop.values()))
-    for count, where in ((by_error, "the training error stands still"), (rest, "nothing is left to gain")):
+    for count, where in ((by_error, "the training error stands still"), (rest, "little seems left to gain")):
         if count:
-            parts.append(f"{count} {'fits ' if not parts else ''}stopped where {where} (no proof)")
+            parts.append(f"{count} {'fits ' if not parts else ''}stopped where {where} (an estimate, no proof)")
     if left:
         parts.append(f"{left} that tuned {'was' if left == 1 else 'were'} left as clearly worse")
     return Check(not missed, ", ".join(parts))
@@ -189,10 +189,13 @@ def decomposed_again(run: Run) -> str:
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     """Everything a reader should know, each once."""
     said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
+    of_shares = sum(float(n.values["points"]) for n in result.notes if n.code == "other_class_shares") / 100
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and round(e.estimate, RANK_DIGITS) < 0:
             weight = "its interval holds 0" if e.high >= 0 else "more than chance explains"
+            if e.high < 0 <= e.high - of_shares and name == "enc_gen":
+                weight = "no more than the class shares of the test rows may explain"
             if math.isnan(e.high):
                 weight = "it has no interval"
             values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}

@@ -24,7 +24,7 @@ __all__ = ["Explanation", "Layer", "NoGap", "Part", "ProbeContrast", "Spread", "
 
 #: directions that hold the variance of scaled features, below which a representation counts as collapsed, if it has
 #: this many features or more
-COLLAPSED_DIRECTIONS, LEAST_FEATURES = 2.0, 8
+COLLAPSED_DIRECTIONS, LEAST_FEATURES = 1.05, 8
 #: variance over squared mean below which features are a constant vector but for rounding
 COLLAPSED_VARIANCE = 1e-6
 
@@ -32,7 +32,8 @@ COLLAPSED_VARIANCE = 1e-6
 class Verdict(str, Enum):
     """What an error is mostly made of, in the order in which it is decided: the first that holds."""
 
-    #: nearly all variance lies in one direction, or there is none, and the error is nearer to guessing than to none
+    #: nearly all variance (0.97 and more of that of scaled features) lies in one direction, or there is none, and the
+    #: error is nearer to guessing than to none
     COLLAPSED = "collapsed"
     #: too few groups for an interval of the total: nothing can be told
     NO_INTERVAL = "no_interval"
@@ -166,7 +167,7 @@ class Spread:
 
     @property
     def collapsed(self) -> bool:
-        """Whether all rows lie on one line, or in one point."""
+        """Whether all rows lie next to one line, or in one point."""
         few = self.n_features >= LEAST_FEATURES and self.directions < COLLAPSED_DIRECTIONS
         return self.constant == self.n_features or few or self.variance < COLLAPSED_VARIANCE
 

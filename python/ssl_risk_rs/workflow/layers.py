@@ -144,9 +144,10 @@ def on_unseen_rows(d: Decomposition) -> Decomposition:
     kept = np.flatnonzero(judged.in_subset)
     note = Note("unseen_rows", {"rows": len(kept), "train": len(judged.subset)})
     found = restricted(d, kept, np.arange(len(judged.test_labels)))
-    notes = [told for told in d.notes if told.code not in ("separable", "optimistic_af")]
+    of_floor = ("separable", "optimistic_af", "optimistic_af_held_out")
+    notes = [told for told in d.notes if told.code not in of_floor]
     if d.predicts_classes:
-        notes += notes_on_floor(d.floor.separable, d.floor.on_test, found.estimates["risk_af"].estimate)
+        notes += notes_on_floor(judged, d.floor, found.estimates["risk_af"].estimate)
     return replace(found, notes=(*notes, note))
 
 

@@ -9,6 +9,7 @@ import pytest
 from ssl_risk_rs._inference import holm
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study import frame, published_effects, study_table
+from ssl_risk_rs.study.advice import advise
 from ssl_risk_rs.study.choices import CHOICES, Choice, parse_choice
 from ssl_risk_rs.study.controlled import comparisons, controlled_effects, held_equal, yardsticks
 from ssl_risk_rs.study.effects import Effect, Status, adjusted
@@ -457,3 +458,42 @@ def test_architecture_stands_in_for_a_missing_family():
         studied = study_table(table, choices=[Choice("dropout", "linear")])
         (effect,) = (e for e in linear_effects(studied) if e.choice == "dropout" and e.method == "linear/cluster")
         assert effect.low < 0 < effect.high and abs(effect.effect) < 0.1, effect
+
+
+@pytest.fixture
+def wide() -> pl.DataFrame:
+    """120 encoders whose usability falls by 2 points for each × e in dimension and not by architecture; the larger
+    architecture has the larger dimensions more often, and both have all of them."""
+    rng = np.random.default_rng(1)
+    is_large = rng.integers(0, 2, 120) == 1
+    sizes, often = np.array([128, 256, 512, 1024, 2048]), np.array([0.3, 0.3, 0.2, 0.1, 0.1])
+    z_dim = np.array([rng.choice(sizes, p=often[::-1] if large else often) for large in is_large])
+    usability = 0.15 - 0.02 * np.log(z_dim / 512) + rng.normal(0, 0.006, 120)
+    return pl.DataFrame({
+        "encoder": [f"e{i}" for i in range(120)],
+        "objective": [f"o{i % 12}" for i in range(120)],
+        "architecture": np.where(is_large, "resnet50", "resnet18"),
+        "z_dim": z_dim,
+        "usability": usability,
+        "agg_risk": 0.1 + usability,
+    })  # fmt: skip
+
+
+def test_a_dimension_that_architectures_do_not_decide_is_no_effect_of_theirs(wide, pick):
+    table = study_table(wide)
+    found = linear_effects(table)
+    assert pick(found, choice="architecture", component="usability", method="linear/cluster").p > 0.2
+    compared = pick(controlled_effects(table), choice="architecture", component="usability")
+    assert compared.p < 1e-3  # pairs cannot have it equal
+    assert compared.varying == ("z_dim",) and "z_dim varies along" in compared.reason
+    effects = adjusted([*found, *controlled_effects(table)])
+    assert not [each for each in advise(table, effects, ["usability"]) if each.choice == "architecture"]
+
+
+def test_a_dimension_that_follows_from_the_architecture_is_part_of_it(wide, pick):
+    own = wide.with_columns(z_dim=pl.when(pl.col("architecture") == "resnet50").then(2048).otherwise(512))
+    own = own.with_columns(usability=pl.col("usability") - 0.02 * pl.col("z_dim").log())
+    table = study_table(own)
+    effect = pick(linear_effects(table), choice="architecture", component="usability", method="linear/cluster")
+    assert effect.status is Status.ESTIMATED and effect.p < 1e-3
+    assert pick(controlled_effects(table), choice="architecture", component="usability").varying == ()

@@ -27,6 +27,7 @@ class Choice:
     label : what a table prints
     replaces : confounders that say the same as this choice, and leave a model in which it is examined
     along : columns that cannot stay equal in a controlled comparison where this choice varies
+    follows : those of them that follow from this choice in some tables; where they do not, a model holds them fixed
     else_from : columns that give the value where this one has none, in order
     missing : value where all of these have none; without it such rows are left out
     reference : the level that others are compared with; "" takes the most frequent one
@@ -40,6 +41,7 @@ class Choice:
     label: str = ""
     replaces: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
     else_from: tuple[str, ...] = ()
     missing: str | None = None
     reference: str = ""
@@ -79,7 +81,7 @@ CHOICES: Mapping[str, Choice] = _table(
     Choice("projection_nparameters", "log", "parameters of the projection head", along=_HEADS),
     Choice(
         "architecture", "category", "architecture", replaces=("n_parameters", "family", "z_dim", "patch_size"),
-        along=("patch_size", "z_dim", "z_layer", "n_parameters", "family"),
+        along=("patch_size", "z_dim", "z_layer", "n_parameters", "family"), follows=("z_dim",),
     ),
     Choice(
         "family", "category", "family of architectures", along=("architecture", "patch_size", "z_dim", "z_layer"),

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CORE, DERIVED, RECIPE, Choice
-from ssl_risk_rs.study.design import columns, values
+from ssl_risk_rs.study.design import columns, determines, values
 from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.linear import judged
 from ssl_risk_rs.study.ols import factor
@@ -117,6 +117,9 @@ def _fit(
         yield from (replace(blank, component=c, status=Status.NO_PAIRS, reason=why) for c in components)
         return
     rows = table.frame[compared.rows]
+    varying = _varying(table.frame, rows, compared, choice)
+    blank = replace(blank, varying=varying)
+    along = f"{', '.join(varying)} {'varies' if len(varying) == 1 else 'vary'} along in these comparisons"
     examined = columns(rows, choice)
     fixed = [(compared.groups == g).astype(np.float64) for g in range(count)]
     factored = factor(np.column_stack([*fixed, *(column.values for column in examined)]))
@@ -130,7 +133,9 @@ def _fit(
             if contrast is not None:
                 # the rows of a twin are one observation, which pairs cannot tell apart
                 shared = c == "approx" and len(np.unique(outcomes[c])) < n
-                weak = "encoders of one architecture share a twin" if shared else ""
+                weak = "; ".join(
+                    [*(["encoders of one architecture share a twin"] if shared else []), *([along] if varying else [])]
+                )
                 largest = float(np.abs(outcomes[c]).max())
                 yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders, largest)
             elif factored.identified[place]:
@@ -140,6 +145,13 @@ def _fit(
             else:
                 why = f"no chain of comparisons leads from {column.level} to {column.reference}"
                 yield replace(here, component=c, status=Status.ALIASED, reason=why)
+
+
+def _varying(frame: pl.DataFrame, rows: pl.DataFrame, compared: Comparisons, choice: Choice) -> tuple[str, ...]:
+    """The columns that differ within comparisons though the choice does not decide them."""
+    there = [n for n in choice.follows if n in frame.columns and not determines(frame, choice.name, n)]
+    grouped = rows.with_columns(pl.Series("(comparison)", compared.groups))
+    return tuple(n for n in there if not determines(grouped, "(comparison)", n))
 
 
 def yardsticks(table: StudyTable, *, confidence: float = 0.95) -> list[Effect]:

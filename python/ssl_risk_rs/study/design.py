@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from ssl_risk_rs.study.choices import Choice
 
-__all__ = ["Column", "clusters", "columns", "known_rows", "values"]
+__all__ = ["Column", "clusters", "columns", "determines", "known_rows", "values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,17 @@ def values(frame: pl.DataFrame, choice: Choice) -> pl.Series:
     if choice.kind == "log":
         expression = pl.when(expression > 0).then(expression).log()
     return frame.select(expression.alias(choice.name)).to_series()
+
+
+def determines(frame: pl.DataFrame, one: str, other: str) -> bool:
+    """Whether rows with one value of the first column have one value of the other; a missing value is none.
+
+    >>> frame = pl.DataFrame({"architecture": ["rn18", "rn18", "rn50"], "z_dim": [512, 512, 512]})
+    >>> determines(frame, "architecture", "z_dim"), determines(frame, "z_dim", "architecture")
+    (True, False)
+    """
+    pairs = frame.select(one, other).drop_nulls().unique()
+    return pairs.height == pairs[one].n_unique()
 
 
 def known_rows(frame: pl.DataFrame, choices: Sequence[Choice], examined: str) -> Bool[np.ndarray, " n"]:

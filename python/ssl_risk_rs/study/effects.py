@@ -45,6 +45,7 @@ class Effect:
     p, p_adjusted : two-sided, and after Holm over all tests of this component by this method; NaN without a test
     n, groups : rows and groups (objectives, or comparisons of a controlled effect) that it rests on
     reason : in words, what is in the way, or what weakens the estimate
+    varying : columns that vary along with a controlled choice, though it does not decide them
     influential, effect_without : the encoder that moves the effect most, and the effect without it
     """
 
@@ -65,6 +66,7 @@ class Effect:
     p: float = math.nan
     p_adjusted: float = math.nan
     reason: str = ""
+    varying: tuple[str, ...] = ()
     influential: str = ""
     effect_without: float = math.nan
 

@@ -16,7 +16,7 @@ from ssl_risk_rs._inference import critical_value, two_sided
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
-from ssl_risk_rs.study.design import Column, clusters, columns, known_rows
+from ssl_risk_rs.study.design import Column, clusters, columns, determines, known_rows
 from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.ols import Contrast, Covariance, Factor, Fit, factor
 from ssl_risk_rs.study.table import StudyTable
@@ -70,19 +70,23 @@ _STAND_INS = {"ssl_mode": "objective", "family": "architecture"}
 
 
 def confounders_of(
-    choice: Choice, available: Sequence[str], named: Sequence[Choice] | None = None
+    choice: Choice, frame: pl.DataFrame, named: Sequence[Choice] | None = None, *, as_published: bool = False
 ) -> tuple[Choice, ...]:
     """The confounders of a choice: those of the authors that the table has, or the named ones, less what it replaces.
 
     Where a table has no `ssl_mode`, `objective` takes its place, and `architecture` that of a missing `family`. A
-    second source of rows is a confounder too.
+    second source of rows is a confounder too. What follows from the choice in other tables and not in this one (the
+    dimension from the architecture) stays, unless it is to be `as_published`.
     """
+    available = frame.columns
     if named is None:
         names = [name if name in available else _STAND_INS.get(name, name) for name in CONFOUNDERS]
         found = [c for name in (*names, "source") if name in available and (c := choice_of(name)) is not None]
     else:
         found = list(named)
-    return tuple(c for c in found if c.name != choice.name and c.name not in choice.replaces)
+    free = () if as_published else choice.follows
+    said = {n for n in choice.replaces if not (n in free and n in available) or determines(frame, choice.name, n)}
+    return tuple(c for c in found if c.name != choice.name and c.name not in said)
 
 
 def cluster_of(table: StudyTable, component: str) -> str:
@@ -170,8 +174,12 @@ def linear_effects(
         by_rows.setdefault((cluster_of(table, component), rows), []).append(component)
     # a number of the table may have been named a category
     own = {c.name: c for c in table.choices if (usual := choice_of(c.name)) is not None and c.kind != usual.kind}
+
+    def held_fixed(choice: Choice) -> tuple[Choice, ...]:
+        return confounders_of(choice, table.frame, confounders, as_published=pseudo_inverse)
+
     for choice in table.choices:
-        held = tuple(own.get(c.name, c) for c in confounders_of(choice, table.frame.columns, confounders))
+        held = tuple(own.get(c.name, c) for c in held_fixed(choice))
         for (cluster, _), components in by_rows.items():
             model = model_of(table, choice, held, components[0])
             for kind in (kind for kind in covariances if kind != "cluster" or cluster):

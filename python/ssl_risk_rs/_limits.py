@@ -1,7 +1,7 @@
 """Bounds of what may be asked for, which the library and the command line share; whole numbers that texts write."""
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, nan
 from numbers import Integral, Real
 from typing import Final, Literal, TypeAlias
 
@@ -77,18 +77,26 @@ def whole_number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
 
 
+def _as_float(value: object) -> float:
+    """A real number as a float, infinity where it has none; NaN for what is no real number, and for True and False."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return inf
+
+
 def check_positive(name: str, value: object, below: float) -> None:
     """Raise ParameterError unless a value is a number between 0 and `below`, perhaps infinity; True is none."""
-    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < below):
+    if not 0 < _as_float(value) < below:
         wanted = "be positive and finite" if below == inf else f"lie between 0 and {below:g}"
         raise ParameterError(f"{name} must {wanted}, got {value!r}")
 
 
 def check_tolerance(value: object) -> None:
     """Raise ParameterError unless a value is a relative suboptimality that a logistic fit can reach."""
-    if isinstance(value, bool) or not (
-        isinstance(value, Real) and TIGHTEST_TOLERANCE <= float(value) < TOLERANCE_BELOW
-    ):
+    if not TIGHTEST_TOLERANCE <= _as_float(value) < TOLERANCE_BELOW:
         raise ParameterError(
             f"tol must be at least {TIGHTEST_TOLERANCE:g}, which is what float32 can tell, and below "
             f"{TOLERANCE_BELOW}, got {value!r}"
@@ -97,5 +105,5 @@ def check_tolerance(value: object) -> None:
 
 def check_confidence(value: object) -> None:
     """Raise ParameterError unless a value is a level of confidence that intervals can have."""
-    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) <= MOST_CONFIDENCE):
+    if not 0 < _as_float(value) <= MOST_CONFIDENCE:
         raise ParameterError(f"confidence must lie between 0 and 1, at most {MOST_CONFIDENCE}, got {value!r}")

@@ -252,6 +252,7 @@ def test_a_bank_is_measured_by_split(tmp_path):
 def test_the_frame_has_a_row_for_each_statistic():
     z, y = world(60, 5, 1)
     found = stats(z, y, name="a")
+    assert geometry_frame(found).equals(geometry_frame([found]))
     frame = geometry_frame([found], [Agreement("a", "b", "rows", "train", 0.5, 60)])
     assert frame.height == len(found.statistics) + 1
     assert frame.columns == [

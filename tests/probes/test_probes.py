@@ -896,3 +896,43 @@ def test_more_features_than_a_square_of_them_fits_in_memory():
     assert LogisticProbe(1.0, scaling="standardize").fit(x, y).score(x, y) == 1.0
     with pytest.raises(ParameterError, match=r"NaN"):
         LogisticProbe(1.0).fit(np.where(x > 4, np.nan, x), y)
+
+
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        (LogisticProbe(10**400), "alpha must be positive and finite, got 1000"),
+        (LogisticProbe(tol=10**400), "tol must be at least"),
+        (RidgeProbeCV(alphas=[1e-3, "a"]), "alpha must be positive and finite, got 'a'"),
+        (RidgeProbeCV(alphas=1e-3j), "alpha must be positive and finite, got 0.001j"),
+    ],
+)
+def test_numbers_that_are_none_are_named_as_given(probe, message):
+    x, y = np.eye(6, 3, dtype=np.float32), np.arange(6) % 2
+    with pytest.raises(ParameterError, match=message):
+        probe.fit(x, y)
+
+
+def test_a_penalty_may_be_one_number_or_an_array_of_them():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = (np.eye(3)[y] + 0.3 * rng.standard_normal((60, 3))).astype(np.float32)
+    for alphas in (1e-2, np.float32(1e-2), np.array([1e-2, 1e-1]), (1e-2, 1e-1)):
+        assert RidgeProbeCV(alphas=alphas).fit(x, y).alpha_ in np.atleast_1d(alphas)
+    assert alpha_from_c(1e-300, 10) == pytest.approx(1e299)
+    with pytest.raises(ParameterError, match="n_samples must be positive"):
+        alpha_from_c(1e-300, 0)
+
+
+def test_penalties_are_not_chosen_where_no_held_out_row_has_a_class_that_was_fitted():
+    """All penalties err on all rows, and the strongest came back without a word."""
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    with pytest.raises(ParameterError, match="one of them to judge: give two classes at least two rows each"):
+        RidgeProbeCV().fit(x, np.arange(4))
+
+
+def test_features_that_are_too_large_are_told_what_helps():
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((40, 3)) * 1e30).astype(np.float32)
+    with pytest.raises(NumericalError, match="too large: scale them"):
+        LogisticProbe(1e-2).fit(x, np.arange(40) % 2)

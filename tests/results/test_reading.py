@@ -127,6 +127,13 @@ def test_a_column_that_an_older_release_did_not_have_is_null(runs):
     assert rows["grade"].null_count() == rows["shots"].null_count() == rows.height
 
 
+def test_what_is_done_with_damaged_runs_is_one_of_two_words(runs):
+    with pytest.raises(ParameterError, match="damaged must be 'refuse' or 'warn', got 'x'"):
+        read_results(runs, damaged="x")
+    with pytest.raises(ParameterError, match="runs are run folders, or patterns of them, not int"):
+        read_results(3)
+
+
 def test_damaged_runs_are_named_and_left_out_only_when_asked(runs):
     (runs / "a" / "run.json").write_text("{", encoding="utf-8")
     (runs / "b" / "results.parquet").write_bytes(b"PAR1")

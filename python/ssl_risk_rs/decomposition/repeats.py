@@ -10,6 +10,10 @@ __all__ = ["repeated_rows"]
 LOOKED_AT = 16
 
 
+#: added to features, so that −0 has the bytes of 0, which it equals
+_ZERO = np.float32(0)
+
+
 def repeated_rows(blocks: Sequence[np.ndarray], train_rows: np.ndarray, test_rows: np.ndarray) -> int:
     """Test rows that are equal to a training row in every feature.
 
@@ -27,14 +31,14 @@ def _keys(blocks: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[tuple[int,
     """Each row with some of its features, as bytes."""
     for first, block, own in _of_blocks(blocks, rows):
         step = max(1, -(-block.shape[1] // LOOKED_AT))
-        few = np.ascontiguousarray(block[:, ::step], np.float32)[own]
+        few = np.ascontiguousarray(block[:, ::step], np.float32)[own] + _ZERO
         yield from zip((first + own).tolist(), map(bytes, few), strict=True)
 
 
 def _bytes(blocks: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[bytes]:
     for _, block, own in _of_blocks(blocks, rows):
         for row in own.tolist():
-            yield np.asarray(block[row], np.float32).tobytes()
+            yield (np.asarray(block[row], np.float32) + _ZERO).tobytes()
 
 
 def _of_blocks(blocks: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

@@ -117,8 +117,8 @@ class Agreement:
     n: int
 
 
-def geometry_frame(found: Sequence[Geometry], agreements: Sequence[Agreement] = ()) -> "pl.DataFrame":
-    """The statistics of several representations as one tidy frame.
+def geometry_frame(found: "Geometry | Sequence[Geometry]", agreements: Sequence[Agreement] = ()) -> "pl.DataFrame":
+    """The statistics of a representation, or of several, as one tidy frame.
 
     Columns
     -------
@@ -128,6 +128,7 @@ def geometry_frame(found: Sequence[Geometry], agreements: Sequence[Agreement] = 
     """
     import polars as pl
 
+    found = [found] if isinstance(found, Geometry) else found
     rows: list[dict[str, object]] = [
         {
             "encoder": one.name,

@@ -6,7 +6,7 @@ itself: it shares statistics between fits, an estimator makes them anew.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias, cast, get_args
 
 import numpy as np
@@ -60,7 +60,7 @@ def alpha_from_c(C: float, n_samples: int) -> float:
     ------
     ParameterError unless both are positive and finite.
     """
-    return 1.0 / (_positive(C, "C") * _positive(n_samples, "n_samples"))
+    return 1.0 / _positive(C, "C") / _positive(n_samples, "n_samples")
 
 
 def alpha_from_ridge(ridge_alpha: float, n_samples: int) -> float:
@@ -392,8 +392,9 @@ class RidgeProbeCV(_Probe):
         judged, wrong, race = 0, np.zeros(len(alphas), np.int64), solver.ridge_race(len(alphas))
         for fold in range(self.n_folds):
             others, held = rows[folds != fold], np.ascontiguousarray(rows[folds == fold][::step])
-            if len(np.unique(labels[others])) < 2:
-                continue  # nothing to fit
+            there = np.unique(labels[others])
+            if len(there) < 2 or not np.isin(labels[held], there).any():
+                continue  # nothing to fit, or every probe errs on all of them
             if wide:
                 probes = self._dual(features, others, labels, alphas)
                 outcomes = _core.judge(features, held, labels, probes, n_threads=self.n_threads)
@@ -408,7 +409,8 @@ class RidgeProbeCV(_Probe):
             judged += len(held)
         if not judged:
             raise ParameterError(
-                "no fold leaves rows of two classes to fit on: give two classes at least two rows each"
+                "no fold leaves rows of two classes to fit on and one of them to judge: give two classes at least two "
+                "rows each"
             )
         errors = wrong if wide else race.errors
         best = min(race.running, key=lambda i: (errors[i], -alphas[i]))
@@ -428,7 +430,8 @@ class RidgeProbeCV(_Probe):
         check_whole("random_state", self.random_state, 0, MOST_SEED)
         if self.alphas is None:
             return []
-        if len(alphas := np.atleast_1d(self.alphas)) == 0:
+        given = self.alphas if isinstance(self.alphas, Iterable) else [self.alphas]
+        if not (alphas := list(given)):
             raise ParameterError("alphas is empty: give at least one penalty")
         return [_positive(a, "alpha") for a in alphas]
 

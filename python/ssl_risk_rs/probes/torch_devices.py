@@ -24,9 +24,13 @@ def named(device: str) -> "list[torch.device]":
                 f"device {name!r} is unknown to torch; probes run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1"
             ) from error
         if one.type not in ("cpu", "cuda"):
-            raise ParameterError(f"device {name!r} cannot add in float64, which probes need: use --device cpu")
+            raise ParameterError(
+                f"device {name!r} cannot add in float64, which probes need: use --device cpu (device='cpu')"
+            )
         if one.type == "cuda" and not torch.cuda.is_available():
-            raise ParameterError(f"device {name!r}: torch {torch.__version__} sees no CUDA device; use --device cpu")
+            raise ParameterError(
+                f"device {name!r}: torch {torch.__version__} sees no CUDA device; use --device cpu (device='cpu')"
+            )
         if one.type == "cuda" and (one.index or 0) >= torch.cuda.device_count():
             raise ParameterError(f"device {name!r}: there are {torch.cuda.device_count()}, from cuda:0")
         found.append(one)

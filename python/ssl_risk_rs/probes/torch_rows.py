@@ -222,7 +222,7 @@ class DeviceRows:
                 if step <= LEAST_ROWS:
                     raise DeviceError(
                         f"{self.device} has no memory for {LEAST_ROWS} rows of {self.features.n_features} features; "
-                        "end other programs on it, or use --device cpu"
+                        "end other programs on it, or use --device cpu (device='cpu')"
                     ) from error
                 step = max(LEAST_ROWS, step // 2)
                 self.block_rows = step

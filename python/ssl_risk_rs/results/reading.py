@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ssl_risk_rs._limits import check_choice
 from ssl_risk_rs.errors import ParameterError, ResultError
 from ssl_risk_rs.results.frames import result_types
 from ssl_risk_rs.results.run import SCHEMA_VERSION, Run
@@ -56,6 +57,9 @@ def read_results(
     """
     import polars as pl
 
+    check_choice("damaged", damaged, ("refuse", "warn"))
+    if not isinstance(runs, (str, os.PathLike, Iterable)):
+        raise ParameterError(f"runs are run folders, or patterns of them, not {type(runs).__name__}")
     folders = run_folders([runs] if isinstance(runs, (str, os.PathLike)) else list(runs))
     frames, problems = [], []
     for folder in folders:

@@ -81,7 +81,7 @@ impl ClassModel {
         let total = MatRef::from_row_major_slice(&design.covariance, d, d);
         let within = narrow((total - &weighted * mu).as_ref());
         if (0..d).any(|j| !within[(j, j)].is_finite()) {
-            let what = "the covariance within classes is not finite in float32: features are too large";
+            let what = "the covariance within classes is not finite in float32: features are too large: scale them, or divide all of them by one number";
             return Err(Error::Numerical(what.into()));
         }
         let mu = narrow(mu.transpose());

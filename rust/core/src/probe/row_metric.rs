@@ -6,9 +6,9 @@
 //!
 //! Where rows differ in length by orders of magnitude, or classes in shape, the class model of [`super::metric`] says little of
 //! the rows that are uncertain: directions in which much is left look steep, and a fit takes slow progress for its end. These
-//! blocks are nearly Newton's method, and cost n·d²·k, so that only fits of few features can have them.
+//! blocks are nearly Newton's method, and cost n·d²·k/2, so that only fits of few features can have them.
 
-use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 use rayon::prelude::*;
@@ -59,13 +59,17 @@ impl RowMetric {
             }
             let predicted = predictions(wide, point, (side, k));
             let rows_of = MatRef::from_row_major_slice(wide, rows.len(), side);
-            blocks.par_iter_mut().enumerate().for_each(|(c, block)| {
-                let curved = Mat::from_fn(rows.len(), side, |i, j| {
-                    let p = predicted[i * k + c];
-                    p * (1.0 - p) * rows_of[(i, j)]
-                });
+            blocks.par_iter_mut().enumerate().for_each_init(Vec::new, |curved, (c, block)| {
+                curved.clear();
+                for (row, p) in wide.chunks_exact(side).zip(predicted.chunks_exact(k)) {
+                    let h = p[c] * (1.0 - p[c]);
+                    curved.extend(row.iter().map(|x| h * x));
+                }
+                let curved = MatRef::from_row_major_slice(curved, rows.len(), side);
                 let block = MatMut::from_column_major_slice_mut(block, side, side);
-                matmul(block, Accum::Add, rows_of.transpose(), curved, 1.0 / n as f64, Par::Seq);
+                let (half, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+                let (x, share) = (rows_of.transpose(), 1.0 / n as f64);
+                matmul(block, half, Accum::Add, x, whole, curved, whole, share, Par::Seq);
             });
         }
         let factors: Vec<_> = blocks

@@ -15,9 +15,22 @@ from ssl_risk_rs.errors import EncoderError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["name_features", "offered_features", "resize_input"]
+__all__ = ["check_patches", "name_features", "offered_features", "resize_input"]
 
 _POOL_NAMES = {"token": "cls", "avg": "avgpool", "map": "map", "": "output"}
+
+
+def check_patches(network: nn.Module, img_size: int, name: str) -> None:
+    """Refuse a side that the network's patches do not divide: timm would leave out the rest of the image.
+
+    Raises
+    ------
+    EncoderError.
+    """
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    side = patch[0] if isinstance(patch, tuple) else patch
+    if isinstance(side, int) and img_size % side:
+        raise EncoderError(f"{name} cannot take images of {img_size} pixels: no multiple of its patches of {side}")
 
 
 def resize_input(network: nn.Module, img_size: int, name: str) -> None:
@@ -27,10 +40,7 @@ def resize_input(network: nn.Module, img_size: int, name: str) -> None:
     ------
     EncoderError if the network cannot.
     """
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    side = patch[0] if isinstance(patch, tuple) else patch
-    if isinstance(side, int) and img_size % side:  # timm would leave out the rest of the image
-        raise EncoderError(f"{name} cannot take images of {img_size} pixels: no multiple of its patches of {side}")
+    check_patches(network, img_size, name)
     if hasattr(network, "set_input_size"):
         net: Any = network
         try:

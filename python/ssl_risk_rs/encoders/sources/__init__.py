@@ -120,7 +120,7 @@ def build(
 ) -> "Encoder":
     """Build the encoder behind a name; the arguments are those of `create_encoder`."""
     from ssl_risk_rs.encoders.encoder import finish
-    from ssl_risk_rs.encoders.networks.features import name_features, offered_features, resize_input
+    from ssl_risk_rs.encoders.networks.features import name_features, offered_features
 
     name = parse_name(text)
     if name.kind == "code":
@@ -132,20 +132,19 @@ def build(
         return build_pixels(name, layers, pool, img_size)
     spec = describe(text)
     options = _options(name)
-    network = _network(name, spec, options, match, progress)
+    asked = None if img_size == spec.img_size else img_size
+    if asked is not None and asked < 1:
+        raise EncoderError(f"the image size must be positive, not {asked}")
+    network = _network_at(asked, name, spec, options, match, progress)
     ours = arch.is_our_resnet(spec.architecture, options)
     offered = spec.features if ours else offered_features(network)
     default = spec.features[0] if layers is None and pool is None else None
     wanted = (default,) if default in offered else choose_features(offered, layers, pool)
-    takes_any = True
-    if img_size is not None and img_size != spec.img_size:
-        if img_size < 1:
-            raise EncoderError(f"the image size must be positive, not {img_size}")
-        resize_input(network, img_size, spec.name)
-        takes_any = hasattr(network, "set_input_size") or ours
-        ratio = (spec.resize or img_size) / (spec.img_size or img_size)
-        asked = name.options.get("resize") if name.kind == "checkpoint" else None
-        spec = replace(spec, img_size=img_size, resize=asked if isinstance(asked, int) else round(img_size * ratio))
+    takes_any = asked is None or hasattr(network, "set_input_size") or ours
+    if asked is not None:
+        ratio = (spec.resize or asked) / (spec.img_size or asked)
+        resize = name.options.get("resize") if name.kind == "checkpoint" else None
+        spec = replace(spec, img_size=asked, resize=resize if isinstance(resize, int) else round(asked * ratio))
     if spec.resize is not None and spec.img_size is not None and spec.resize < spec.img_size:
         raise EncoderError(f"{text}: a short side of {spec.resize} is less than the {spec.img_size} that are cropped")
     if name.kind == "checkpoint" and (note := checkpoint.preprocessing_note(name, spec)):
@@ -174,6 +173,44 @@ def _options(name: EncoderName) -> dict[str, object]:
     if name.kind in ("registry", "checkpoint") and row is not None:
         return row_options(row)
     return arch.network_options(name)
+
+
+def _network_at(
+    img_size: int | None,
+    name: EncoderName,
+    spec: EncoderSpec,
+    options: dict[str, object],
+    match: Literal["name", "order"],
+    progress: Callable[[str], None],
+) -> "nn.Module":
+    """The network for images of a side, None for its own, as `?img_size=` in its name would build it.
+
+    Where the name says what is built, and that takes a size, weights meet the size that they are for: resampled
+    twice, there and back, position embeddings would not be the file's. A file that fits the architecture's own
+    size only (tables of relative positions) is loaded at that, and resized after.
+    """
+    from ssl_risk_rs.encoders.networks.features import check_patches, resize_input
+
+    if img_size is None:
+        return _network(name, spec, options, match, progress)
+    is_built_here = name.kind == "random" or (name.kind == "checkpoint" and published_entry(name.part) is None)
+    sized = arch.options_at(spec.architecture, options, img_size) if is_built_here else None
+    misfit = None
+    if sized is not None:
+        try:
+            network = _network(name, spec, sized, match, progress)
+            check_patches(network, img_size, spec.name)
+            return network
+        except EncoderError as error:
+            misfit = error
+    try:
+        network = _network(name, spec, options, match, progress)
+        resize_input(network, img_size, spec.name)
+    except EncoderError as error:
+        raise misfit or error from None
+    if misfit is not None and not hasattr(network, "set_input_size"):
+        raise misfit
+    return network
 
 
 def _network(

@@ -23,6 +23,7 @@ __all__ = [
     "describe_timm",
     "is_our_resnet",
     "network_options",
+    "options_at",
     "options_for_random",
     "query_of",
     "seed_of",
@@ -144,6 +145,23 @@ def options_for_random(architecture: str, options: Options) -> Options:
     with torch.device("meta"):
         is_resnet = isinstance(build_network(architecture, options), ResNet)
     return {"zero_init_last": False, **options} if is_resnet else options
+
+
+def options_at(architecture: str, options: Options, img_size: int) -> dict[str, object] | None:
+    """Options that build an architecture for images of a side; None where it takes none, or they name one."""
+    if "img_size" in options or is_our_resnet(architecture, options):
+        return None
+    import torch
+
+    from ssl_risk_rs.encoders.networks.build import build_network
+
+    sized = {**options, "img_size": img_size}
+    try:
+        with torch.device("meta"):
+            build_network(architecture, sized)
+    except EncoderError:
+        return None
+    return sized
 
 
 def default_transform(spec: EncoderSpec, options: Options) -> "Callable[[Image], Tensor]":

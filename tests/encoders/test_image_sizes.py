@@ -1,0 +1,71 @@
+"""Images of another side than the architecture's own: the network that is built, and what is said of preprocessing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from ssl_risk_rs.encoders import create_encoder
+from ssl_risk_rs.encoders.encoder import Encoder
+
+VIT = "vit_tiny_patch16_224?patch_size=4&depth=2&embed_dim=24&num_heads=3"
+SWIN = "swin_tiny_patch4_window7_224?depths=[1,1]&embed_dim=24&num_heads=[2,2]&window_size=7"
+CAIT = "cait_xxs24_224?depth=2&embed_dim=24&num_heads=2&patch_size=8"
+
+
+def trained(architecture: str, path: Path, **options: object) -> Path:
+    """A file of an architecture whose weights, position embeddings too, are as large as trained ones."""
+    torch.manual_seed(0)
+    base, _, query = architecture.partition("?")
+    given = {key: json.loads(value) for key, value in (item.split("=") for item in query.split("&"))}
+    network = timm.create_model(base, num_classes=0, **given, **options)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def features(encoder: Encoder, side: int) -> torch.Tensor:
+    pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        (out,) = encoder.module(pixels).values()
+    return out
+
+
+@pytest.mark.parametrize(
+    ("architecture", "trained_at", "side"),
+    [(VIT, 32, 32), (VIT, 224, 48), (SWIN, 448, 448), (CAIT, 32, 32), (CAIT, 224, 48)],
+)
+def test_a_size_given_apart_builds_what_the_name_would(tmp_path, architecture, trained_at, side):
+    file = trained(architecture, tmp_path / "w.pth", img_size=trained_at)
+    apart = create_encoder(f"ckpt:{file}@{architecture}", img_size=side)
+    named = create_encoder(f"ckpt:{file}@{architecture}&img_size={side}")
+    assert apart.spec.img_size == named.spec.img_size == side
+    assert torch.equal(features(apart, side), features(named, side)) and apart.weights_hash == named.weights_hash
+    control, by_name = create_encoder(f"random:{architecture}", img_size=side), f"random:{architecture}&img_size={side}"
+    assert control.weights_hash == create_encoder(by_name).weights_hash
+
+
+def test_position_embeddings_at_the_files_size_are_the_files(tmp_path):
+    file = trained(VIT, tmp_path / "w.pth", img_size=32)
+    encoder = create_encoder(f"ckpt:{file}@{VIT}", img_size=32)
+    theirs = timm.create_model(
+        "vit_tiny_patch16_224", num_classes=0, img_size=32, patch_size=4, depth=2, embed_dim=24, num_heads=3
+    )
+    theirs.load_state_dict(torch.load(file))
+    pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(features(encoder, 32), theirs.eval()(pixels))
+
+
+def test_a_file_of_relative_positions_at_the_architectures_size_is_resized(tmp_path):
+    beit = "beit_base_patch16_224?depth=2&embed_dim=24&num_heads=3"
+    file = trained(beit, tmp_path / "w.pth")
+    resized = timm.create_model("beit_base_patch16_224", num_classes=0, depth=2, embed_dim=24, num_heads=3)
+    resized.load_state_dict(torch.load(file))
+    resized.set_input_size(img_size=(64, 64))
+    pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(features(create_encoder(f"ckpt:{file}@{beit}", img_size=64), 64), resized.eval()(pixels))

@@ -69,3 +69,25 @@ def test_a_file_of_relative_positions_at_the_architectures_size_is_resized(tmp_p
     pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.equal(features(create_encoder(f"ckpt:{file}@{beit}", img_size=64), 64), resized.eval()(pixels))
+
+
+@pytest.mark.parametrize("architecture", ["resnet10t", "vit_tiny_patch16_224?depth=1", "convnext_atto", "dm_nfnet_f0"])
+@pytest.mark.parametrize("side", [32, 64, 96, 112])
+def test_the_short_side_that_is_stated_is_applied(architecture, side):
+    encoder = create_encoder(f"random:{architecture}", img_size=side)
+    steps = [step for step in encoder.transform.transform.transforms if type(step).__name__ == "Resize"]
+    applied = [size if isinstance(size, int) else min(size) for size in (step.size for step in steps)]
+    assert applied == [encoder.spec.resize]
+
+
+@pytest.mark.parametrize("side", [32, 50, 64, 101])
+def test_a_file_is_prepared_as_its_note_says(tmp_path, side):
+    file = tmp_path / "w.pth"
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), file)
+    lines: list[str] = []
+    encoder = create_encoder(f"ckpt:{file}@resnet10t", img_size=side, progress=lines.append)
+    steps = encoder.transform.transform.transforms
+    assert any(f"resize {steps[0].size} for crops of {side}" in line for line in lines), (steps[0], lines)
+    assert encoder.spec.resize == steps[0].size
+    stated = create_encoder(f"ckpt:{file}@resnet10t?mean=imagenet", img_size=side)  # by our own transform
+    assert stated.spec.resize == stated.transform.spec.resize == encoder.spec.resize

@@ -142,9 +142,7 @@ def build(
     wanted = (default,) if default in offered else choose_features(offered, layers, pool)
     takes_any = asked is None or hasattr(network, "set_input_size") or ours
     if asked is not None:
-        ratio = (spec.resize or asked) / (spec.img_size or asked)
-        resize = name.options.get("resize") if name.kind == "checkpoint" else None
-        spec = replace(spec, img_size=asked, resize=resize if isinstance(resize, int) else round(asked * ratio))
+        spec = replace(spec, img_size=asked, resize=_short_side(asked, spec, name, options))
     if spec.resize is not None and spec.img_size is not None and spec.resize < spec.img_size:
         raise EncoderError(f"{text}: a short side of {spec.resize} is less than the {spec.img_size} that are cropped")
     if name.kind == "checkpoint" and (note := checkpoint.preprocessing_note(name, spec)):
@@ -252,8 +250,23 @@ def _network(
 def _transform(spec: EncoderSpec, name: EncoderName, options: dict[str, object]) -> "Callable[[Image], Tensor]":
     from ssl_risk_rs.encoders.transforms import Preprocess
 
-    uses_timm = name.kind in ("timm", "random", "checkpoint") and spec.channels == 3
-    ours = arch.is_our_resnet(spec.architecture, options) or spec.architecture.endswith("_compressor")
-    if not uses_timm or ours or published_entry(name.part) or checkpoint.chooses_preprocessing(name):
+    if not _is_prepared_by_timm(spec, name, options) or checkpoint.chooses_preprocessing(name):
         return Preprocess(spec)
     return arch.default_transform(spec, options)
+
+
+def _is_prepared_by_timm(spec: EncoderSpec, name: EncoderName, options: dict[str, object]) -> bool:
+    """Whether timm knows how images of an architecture are prepared, and nobody else."""
+    ours = arch.is_our_resnet(spec.architecture, options) or spec.architecture.endswith("_compressor")
+    uses_timm = name.kind in ("timm", "random", "checkpoint") and spec.channels == 3
+    return uses_timm and not ours and published_entry(name.part) is None
+
+
+def _short_side(img_size: int, spec: EncoderSpec, name: EncoderName, options: dict[str, object]) -> int:
+    """Short side before the crop of another size than the spec's: the one in the name, timm's, or in proportion."""
+    asked = name.options.get("resize") if name.kind == "checkpoint" else None
+    if isinstance(asked, int):
+        return asked
+    if _is_prepared_by_timm(spec, name, options):
+        return arch.short_side(img_size, arch.preprocessing_of(spec.architecture, options))
+    return round(img_size * (spec.resize or img_size) / (spec.img_size or img_size))

@@ -25,8 +25,10 @@ __all__ = [
     "network_options",
     "options_at",
     "options_for_random",
+    "preprocessing_of",
     "query_of",
     "seed_of",
+    "short_side",
 ]
 
 Options = Mapping[str, object]
@@ -97,7 +99,7 @@ def describe_architecture(architecture: str, options: Options) -> EncoderSpec:
         source="random",
         features=offered_features(network),
         img_size=size,
-        resize=size if config.get("crop_mode") == "squash" else int(size / config["crop_pct"]),
+        resize=size if config.get("crop_mode") == "squash" else short_side(size, config),
         interpolation=config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
@@ -166,15 +168,27 @@ def options_at(architecture: str, options: Options, img_size: int) -> dict[str, 
 
 def default_transform(spec: EncoderSpec, options: Options) -> "Callable[[Image], Tensor]":
     """timm's own evaluation transform of an architecture, at the spec's image size."""
+    from ssl_risk_rs.encoders.transforms import in_colour
+
+    config = preprocessing_of(spec.architecture, options)
+    config["input_size"] = (spec.channels, spec.img_size, spec.img_size)
+    return in_colour(_timm_data().create_transform(**config), spec.channels)
+
+
+def preprocessing_of(architecture: str, options: Options) -> dict[str, Any]:
+    """How timm prepares images for one of its architectures."""
     import torch
 
     from ssl_risk_rs.encoders.networks.build import timm_network
-    from ssl_risk_rs.encoders.transforms import in_colour
 
     with torch.device("meta"):
-        config = _timm_data().resolve_model_data_config(timm_network(spec.architecture, options))
-    config["input_size"] = (spec.channels, spec.img_size, spec.img_size)
-    return in_colour(_timm_data().create_transform(**config), spec.channels)
+        config: dict[str, Any] = _timm_data().resolve_model_data_config(timm_network(architecture, options))
+    return config
+
+
+def short_side(img_size: int, config: Mapping[str, Any]) -> int:
+    """Side to which timm resizes before it crops `img_size`, rounded as timm does."""
+    return int(img_size / config["crop_pct"])
 
 
 def _timm_data() -> Any:

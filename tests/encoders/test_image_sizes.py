@@ -91,3 +91,12 @@ def test_a_file_is_prepared_as_its_note_says(tmp_path, side):
     assert encoder.spec.resize == steps[0].size
     stated = create_encoder(f"ckpt:{file}@resnet10t?mean=imagenet", img_size=side)  # by our own transform
     assert stated.spec.resize == stated.transform.spec.resize == encoder.spec.resize
+
+
+@pytest.mark.parametrize(("side", "short"), [(32, 37), (96, 110)])
+def test_the_preprocessing_that_a_note_advises_suits_the_size(tmp_path, side, short):
+    file = tmp_path / "w.pth"
+    torch.save(timm.create_model("resnet10t", num_classes=0).state_dict(), file)
+    lines: list[str] = []
+    create_encoder(f"ckpt:{file}@resnet10t", img_size=side, progress=lines.append)
+    assert any(f"(mean=imagenet&std=imagenet&resize={short} suits most self-supervised ones)" in line for line in lines)

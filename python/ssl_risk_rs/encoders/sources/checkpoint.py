@@ -115,9 +115,10 @@ def preprocessing_note(name: EncoderName, spec: EncoderSpec) -> str | None:
         "resize": f"{spec.resize} for crops of {spec.img_size}", "interpolation": spec.interpolation,
     }  # fmt: skip
     shown = ", ".join(f"{key} {values[key]}" for key in unsaid)
+    usual = "" if spec.img_size is None else f"&resize={round(spec.img_size * 256 / 224)}"
     return (
         f"{name.text}: the file does not say how its images were prepared, so {shown} are {whose}; write "
-        f"…?{'&'.join(f'{key}=…' for key in unsaid)} for others (mean=imagenet&std=imagenet&resize=256 suits most "
+        f"…?{'&'.join(f'{key}=…' for key in unsaid)} for others (mean=imagenet&std=imagenet{usual} suits most "
         "self-supervised ones)"
     )
 

@@ -8,6 +8,7 @@ import timm
 import torch
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.encoders.encoder import Encoder
+from ssl_risk_rs.errors import EncoderError
 
 VIT = "vit_tiny_patch16_224?patch_size=4&depth=2&embed_dim=24&num_heads=3"
 SWIN = "swin_tiny_patch4_window7_224?depths=[1,1]&embed_dim=24&num_heads=[2,2]&window_size=7"
@@ -100,3 +101,19 @@ def test_the_preprocessing_that_a_note_advises_suits_the_size(tmp_path, side, sh
     lines: list[str] = []
     create_encoder(f"ckpt:{file}@resnet10t", img_size=side, progress=lines.append)
     assert any(f"(mean=imagenet&std=imagenet&resize={short} suits most self-supervised ones)" in line for line in lines)
+
+
+def test_a_size_in_the_name_is_advised_only_where_it_helps(monkeypatch):
+    from ssl_risk_rs.encoders.networks import build as networks
+
+    monkeypatch.setattr(
+        networks, "_with_weights", lambda name, options: timm.create_model(name, num_classes=0, **options)
+    )
+    cait = f"timm:{CAIT}"
+    with pytest.raises(EncoderError, match=r"its size is fixed when it is built, so name it there: .*&img_size=32$"):
+        create_encoder(cait, img_size=32)
+    assert create_encoder(f"{cait}&img_size=32").spec.img_size == 32
+    for kind in ("timm", "random"):  # 16 pixels are too few, which no option changes
+        with pytest.raises(EncoderError, match="fails on an image of 16×16 pixels") as raised:
+            create_encoder(f"{kind}:inception_v3", img_size=16)
+        assert "name it there" not in str(raised.value)

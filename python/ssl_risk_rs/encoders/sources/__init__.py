@@ -140,7 +140,6 @@ def build(
     offered = spec.features if ours else offered_features(network)
     default = spec.features[0] if layers is None and pool is None else None
     wanted = (default,) if default in offered else choose_features(offered, layers, pool)
-    takes_any = asked is None or hasattr(network, "set_input_size") or ours
     if asked is not None:
         spec = replace(spec, img_size=asked, resize=_short_side(asked, spec, name, options))
     if spec.resize is not None and spec.img_size is not None and spec.resize < spec.img_size:
@@ -150,11 +149,13 @@ def build(
     try:
         return finish(spec, name_features(network, wanted), _transform(spec, name, options))
     except EncoderError as error:
-        if takes_any:
+        if asked is None or name.kind != "timm" or hasattr(network, "set_input_size"):
+            raise
+        if arch.options_at(spec.architecture, options, asked) is None:  # a size in the name would not help
             raise
         query = arch.query_of(arch.network_options(name))
         named = f"{text}{'&' if query else '?'}img_size={img_size}"
-        raise EncoderError(f"{error}; if its size is fixed when it is built, name it there: {named}") from error
+        raise EncoderError(f"{error}; its size is fixed when it is built, so name it there: {named}") from error
 
 
 def _unknown(word: str) -> str:

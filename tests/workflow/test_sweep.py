@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.decomposition import Settings
@@ -92,6 +93,16 @@ def test_a_size_is_for_every_encoder_but_grids_of_pixels():
     assert asked.for_encoder("pixels:8?channels=1").img_size is None
     for name in ("pixels_net.py:make", "swav", "ckpt:pixels.pth@resnet18"):
         assert asked.for_encoder(name) is asked
+
+
+def test_a_twin_that_is_a_grid_of_pixels_is_of_its_own_size(tmp_path):
+    pytest.importorskip("timm")
+    words = [*SMALL, "--img-size", "32", "--out", str(tmp_path / "run")]
+    words[words.index("--supervised") + 1] = "pixels:4"
+    done = CliRunner().invoke(main, ["run", "-m", "random:test_resnet?seed=1", *words])
+    assert done.exit_code == 0, done.output
+    headers = {role: FeatureBank.open(b.path).header for role, b in Run.load(tmp_path / "run").provenance.banks.items()}
+    assert {role: header.img_size for role, header in headers.items()} == {"encoder": 32, "supervised": None}
 
 
 def test_the_table_has_the_image_size_that_was_used_and_the_epoch_that_a_file_records(tmp_path):

@@ -30,7 +30,7 @@ class Others:
 
     def encoding_of_twin(self, asked: Encoding) -> Encoding:
         """How the twin sees the images of an encoder that is encoded as `asked`."""
-        return asked.of_default_feature()
+        return asked.of_default_feature().for_encoder(self.twin or "")
 
     def encoding_of_control(self, asked: Encoding) -> Encoding:
         """How the control sees them."""

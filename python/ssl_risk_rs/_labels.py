@@ -6,7 +6,7 @@ and "1" are one class. Classes are numbered in the order of their names, by valu
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "EncodedLabels",
     "check_test_classes",
     "encode_labels",
+    "has_unlabelled",
     "is_row",
     "label_vector",
     "refuse_unlabelled",
@@ -378,6 +379,11 @@ def _merged(names: list[str], codes: np.ndarray, numbers: bool, place: _Place) -
     return _Part(list(place_of), table[codes], numbers, place)
 
 
+def has_unlabelled(names: Set[str]) -> bool:
+    """Whether -1 stands for rows without label, which it does but where the two classes are -1 and 1."""
+    return _UNLABELLED in names and names != {_UNLABELLED, "1"}
+
+
 def _mark_unlabelled(
     parts: dict[str, _Part], class_names: Sequence[str] | None, drop: bool, where: str, notes: list[Note]
 ) -> dict[str, _Part]:
@@ -387,7 +393,7 @@ def _mark_unlabelled(
         return parts
     if class_names is not None and _UNLABELLED in class_names and not any(part.numbers for part in parts.values()):
         return parts
-    if present == {_UNLABELLED, "1"} and class_names is None and not drop:
+    if not has_unlabelled(present) and class_names is None and not drop:
         notes.append(Note("minus_one_is_a_class", {"where": where}))
         return parts
     marked = {}

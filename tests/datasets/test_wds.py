@@ -135,6 +135,7 @@ def test_a_pattern_may_be_longer_than_the_name_of_a_file(tmp_path):
         (lambda i: {"JSON": json.dumps({"cls": "ab"[i % 2]}).encode()}, ["a", "b"]),
         (lambda i: {"json": b'{"caption": "x"}', "txt": b"ab"[i % 2 : i % 2 + 1]}, ["a", "b"]),
         (lambda i: {"txt": b"a long caption", "cls": b"%d" % (i % 2)}, ["0", "1"]),
+        (lambda i: {"cls": b"%d" % (i % 2 * 2 - 1)}, ["-1", "1"]),
     ],
 )
 def test_labels(tmp_path, label, names):
@@ -283,6 +284,7 @@ def test_samples_that_are_none_are_counted_by_name(tmp_path):
         ({"x": {"png": b"1", "jpg": b"2", "cls": b"1"}}, "1 sample with several images: x"),
         ({"x": {"png": png()[0], "txt": b"c" * 300}}, "1 sample without label"),
         ({"x": {"png": png()[0], "json": b"[" * 100_000}}, r"1 sample without label: x in s\.tar"),
+        ({"x": {"png": png()[0], "cls": b"-1\n"}}, r"1 sample with label -1, which stands for none: x in s\.tar\. A"),
     ]:
         shard(tmp_path / "s.tar", {**good, **more})
         with pytest.raises(DataError, match=message):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs._labels import encode_labels
+from ssl_risk_rs._labels import encode_labels, has_unlabelled
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs._names import counted
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
@@ -156,6 +156,11 @@ class WdsSource:
                     images.append(image)
                 offsets.append(index.offset[images])
                 sizes.append(index.size[images])
+            if has_unlabelled(set(labels)):
+                faults["with label -1, which stands for none"] = [
+                    f"{text(key)} in {self.shards[number].name}"
+                    for (_, number, key), label in zip(keys, labels, strict=True) if label == "-1"
+                ]  # fmt: skip
             self._refuse(faults, len(keys))
             n_special = sum(int(index.n_special[0]) for index in indexes)
             if n_special:

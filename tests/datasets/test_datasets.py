@@ -277,12 +277,12 @@ def test_idx_says_where_debian_puts_it(tmp_path):
 def test_npz_spellings_and_shapes(tmp_path, x, y, shape):
     train = RNG.integers(0, 256, (6, *shape), dtype=np.uint8)
     test = RNG.integers(0, 256, (3, *shape), dtype=np.uint8)
-    arrays = {x.format("train"): train, y.format("train"): np.array([7, -1, 7, 3, 3, 7])}
+    arrays = {x.format("train"): train, y.format("train"): np.array([7, -2, 7, 3, 3, 7])}
     arrays[x.format("test")] = test
-    arrays[y.format("test")] = np.array([[3], [7], [-1]])  # MedMNIST has a column
+    arrays[y.format("test")] = np.array([[3], [7], [-2]])  # MedMNIST has a column
     np.savez(tmp_path / "a.npz", **arrays)
     dataset = create_dataset(f"npz:{tmp_path / 'a.npz'}")
-    assert dataset.class_names == ["-1", "3", "7"]
+    assert dataset.class_names == ["-2", "3", "7"]
     assert dataset.samples["label"].to_list() == [2, 0, 2, 1, 1, 2, 1, 2, 0]
     loaded = np.stack([np.asarray(dataset.load(row)) for row in range(9)])
     assert np.array_equal(loaded, np.concatenate([train, test]).reshape(loaded.shape))
@@ -314,6 +314,10 @@ def test_npz_without_test_part_is_cut_in_a_stated_way(tmp_path, keys):
         ({"x_train": np.zeros((4, 9, 9), np.uint8), "y_train": np.zeros(5, int)}, r"expected 4 integers"),
         ({"x_train": np.zeros((4, 9, 9), np.uint8), "y_train": np.zeros(4)}, r"expected 4 integers"),
         ({"x_train": np.zeros((0, 9, 9), np.uint8), "y_train": np.zeros(0, int)}, r"no images"),
+        (
+            {"x_train": np.zeros((4, 9, 9), np.uint8), "y_train": np.array([0, -1, 1, -1])},
+            r"2 images of 4: all/1, all/3",
+        ),
         ({"x_train": np.zeros((4, 9, 9), np.uint8)}, r"holds x_train"),
         ({"x_train": np.zeros((1, 9, 9), np.uint8), "y_train": np.array([{}], object)}, r"cannot be read"),
     ],
@@ -322,6 +326,12 @@ def test_npz_that_is_no_image_file(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
         len(create_dataset(f"npz:{tmp_path / 'a.npz'}"))
+
+
+def test_minus_one_and_one_are_two_classes_of_an_npz(tmp_path):
+    labels = np.repeat([-1, 1], 10)
+    np.savez(tmp_path / "a.npz", x_train=np.arange(20 * 81, dtype=np.uint8).reshape(20, 9, 9), y_train=labels)
+    assert create_dataset(f"npz:{tmp_path / 'a.npz'}").class_names == ["-1", "1"]
 
 
 def test_npz_that_is_no_archive(tmp_path):

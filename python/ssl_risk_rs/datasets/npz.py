@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
+from ssl_risk_rs._labels import has_unlabelled
+from ssl_risk_rs._names import counted
 from ssl_risk_rs._tables import refuse_repeated
 from ssl_risk_rs.datasets.sources import (
     COLUMNS,
@@ -18,6 +20,8 @@ from ssl_risk_rs.datasets.sources import (
     Picture,
     array_image,
     existing_file,
+    some,
+    text,
 )
 from ssl_risk_rs.errors import DataError
 
@@ -42,7 +46,8 @@ class NpzSource(DropsArrays[_Arrays]):
     """`x_train`, `y_train`, `x_test`, `y_test`: uint8 images (n, h, w) or (n, h, w, c) and integer labels.
 
     Also spelled `X_…`, `images_…`/`labels_…` or `train_images`/`train_labels`. The test part may be absent, or the
-    names plain `x`, `y`. Labels may be any integers; the classes are their sorted distinct values.
+    names plain `x`, `y`. Labels may be any integers; the classes are their sorted distinct values. A label -1 stands
+    for none and is refused, unless -1 and 1 are all there are.
 
     `groups_train`, `groups_test` (or `group_…`) become the column `group` of the samples, and so does any further
     pair of 1-D arrays of the images' length, numbers, booleans or strings, under its own name: `site_train`,
@@ -117,10 +122,22 @@ class NpzSource(DropsArrays[_Arrays]):
             names = [b"train", b"test"] if len(images) == 2 else [b"all"]
             ids = np.array([b"%s/%d" % (names[p], i) for p, i in zip(part.tolist(), index.tolist(), strict=True)])
             n_train = len(images[0]) if len(images) == 2 else None
+            self._refuse_unlabelled(values[label], ids)
             listing = Listing(ids, label.astype(np.int64), n_train, columns=columns)
             class_names = [str(value) for value in values.tolist()]
             self._loaded = _Arrays(images, part, index, listing, class_names)
         return self._loaded
+
+    def _refuse_unlabelled(self, labels: np.ndarray, ids: np.ndarray) -> None:
+        """Refuse images of label -1, except where the two classes are -1 and 1."""
+        if not has_unlabelled(set(np.unique(labels).astype(str).tolist())):
+            return
+        without = [text(name) for name in ids[labels == -1].tolist()]
+        keys = " or ".join(key for _, key in self.keys)
+        raise DataError(
+            f"{self.path}: {keys} is -1, which stands for no label, for {counted(len(without), 'image')} of "
+            f"{len(labels):,}: {some(without)}; give each a class, or leave the images out of the file"
+        )
 
     def _columns(self, file: np.lib.npyio.NpzFile, sizes: list[int]) -> dict[str, np.ndarray]:
         """Further columns: 1-D numbers, booleans or strings for each image of each part."""

@@ -432,7 +432,7 @@ def test_help_ends_with_a_line_to_paste(words):
         (("-m", "demo_ssl", "-d", "folder:none"), "none does not exist; give a folder with train/CLASS/*.jpg"),
         (("-m", "demo_ssl", "-d", "foldr:imgs"), "no known scheme; write one of digits, folder:"),
         (("-m", "demo_ssl", "-d", "npz:none.npz"), "none.npz is no file; give an .npz file with x_train"),
-        (("-m", "demo_ssl", "--limit", "2/class"), "fewer than the 10 classes; give more rows or fewer splits"),
+        (("-m", "demo_ssl", "--limit", "2/class"), "fewer than the 10 classes; give 50 training rows or more"),
         (("-m", "demo_ssl", *SMALL, "--layers", "none"), "offers no feature none; it offers"),
         (
             ("-m", "demo_ssl", *SMALL, "--device", "gpu"),
@@ -989,7 +989,7 @@ def images(tmp_path):
         (("--target", "age", "--probe", "ridge", "--shots", "2"), "--shots is about classes"),
         (("--target", "scanner"), "further columns are: age, site"),
         (("--shots", "30"), "30 shots: class 0 has 16 training rows"),
-        (("--limit", "2/class"), "give more rows or fewer splits"),
+        (("--limit", "2/class"), "give 10 training rows or more"),
         (("--protocol", "paper", "--limit", "1/class"), "the paper's protocol"),
         (("--layers", "all"), "has one feature, output: there is nothing to choose"),
     ],
@@ -1052,5 +1052,5 @@ def test_a_plan_that_depends_on_the_number_of_features_is_judged_by_its_least():
         where="rows",
     )
     check_plan(task, Settings())
-    with pytest.raises(ParameterError, match="give held-out subsets of 5428 rows"):
+    with pytest.raises(ParameterError, match=r"subsets of 5,428 rows, .* or fewer splits \(at most 2\)$"):
         check_plan(task, Settings(n_subsets=3))

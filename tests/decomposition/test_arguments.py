@@ -356,11 +356,20 @@ def test_few_rows_of_many_classes_hold_out_fewer_subsets():
     found = decompose(x, y, x_test, y_test, probe="ridge")
     assert (found.sizes.subsets, found.sizes.subset_rows) == (1, (16,))
     assert "There is 1 held-out subset instead of 3, each of which would have fewer rows" in str(found)
-    with pytest.raises(ParameterError, match=r"subsets of 5 rows, fewer than the 10 classes; .* fewer splits"):
+    fewer = (
+        r"subsets of 5 rows, fewer than the 10 classes; give 150 training rows or more, or fewer splits \(at most 1\)$"
+    )
+    with pytest.raises(ParameterError, match=fewer):
         decompose(x, y, x_test, y_test, probe="ridge", n_subsets=3)
     few = np.arange(0, 80, 4)
-    with pytest.raises(ParameterError, match="fewer than the 10 classes"):
+    with pytest.raises(ParameterError, match=r"fewer than the 10 classes; give 50 training rows or more$"):
         decompose(x[few], y[few], x_test, y_test, probe="ridge")
+    enough, one = np.arange(80) % 8 < 5, np.arange(0, 200, 20)  # 50 rows; a test row of each class
+    decompose(x[enough], y[enough], x_test, y_test, probe="ridge")
+    with pytest.raises(ParameterError, match=r"give 50 training rows or more, and 10 test rows$"):
+        decompose(x, y, x_test[one[:9]], y_test[one[:9]], probe="ridge", n_subsets=1)
+    with pytest.raises(ParameterError, match=r"give a subset_size of 10 or more$"):
+        decompose(x, y, x_test, y_test, probe="ridge", subset_size=5)
 
 
 @pytest.mark.parametrize(

@@ -351,8 +351,8 @@ def test_what_is_refused(numbers, labels):
     # every risk is of the labels that are left
     only = decompose(x, has[:, 1:], x_test, has_test[:, 1:], **ridge)
     assert found.sizes.classes == 2 and found.estimate("risk_af") == pytest.approx(only.estimate("risk_af"), abs=1e-9)
-    with pytest.raises(ParameterError, match="none of the 3 labels can be judged"):
-        decompose(x, has, x_test, 0 * has_test, **ridge)
+    with pytest.raises(ParameterError, match=r"none of the 3 labels can be judged.*; give more rows$"):
+        decompose(x, has, x_test, 0 * has_test, **ridge)  # fewer splits would not help
     bad = x.copy()
     bad[5, 2] = np.nan
     with pytest.raises(ParameterError, match=r"NaN|finite"):

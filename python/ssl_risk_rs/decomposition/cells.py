@@ -1,10 +1,12 @@
 """Which training rows tune and which are held out: folds and subsets, planned by the data's size and drawn by id."""
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from ssl_risk_rs import _core
+from ssl_risk_rs._names import counted
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.settings import Settings
@@ -86,14 +88,26 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -
     n_present = len(np.unique(task.labels[train]))
     if plan.subset_size < n_present:
         raise ParameterError(
-            f"{len(train)} training rows give held-out subsets of {plan.subset_size} rows, fewer than the "
-            f"{n_present} classes; give more rows or fewer splits"
+            f"{len(train):,} training rows give held-out subsets of {counted(plan.subset_size, 'row')}, fewer than the "
+            f"{n_present:,} classes; {_wider_subsets(task, settings, n_present)}"
         )
     keys = sample_keys(task.sample_ids, method.seed)
     cells = _core.assign_cells(
         keys, train, task.labels, n_folds=settings.n_folds, n_subsets=plan.subsets, subset_size=plan.subset_size
     )
     return cells, plan.subsets
+
+
+def _wider_subsets(task: Task, settings: Settings, classes: int) -> str:
+    """What would give each held-out subset as many rows as there are classes; unless asked for, one subset will do."""
+    if settings.subset_size is not None:
+        return f"give a subset_size of {classes:,} or more"
+    m, subsets = len(task.test_rows), settings.n_subsets or 1
+    advice = f"give {ceil(classes * subsets / MAX_SHARE):,} training rows or more"
+    if m < classes:
+        return f"{advice}, and {classes:,} test rows"
+    fit = int(MAX_SHARE * len(task.train_rows)) // classes
+    return advice if fit == 0 else f"{advice}, or fewer splits (at most {fit})"
 
 
 def notes_on_plan(plan: CellPlan, subsets: int) -> list[Note]:

@@ -178,9 +178,11 @@ def judgeable(task: Task, held: Sequence[np.ndarray]) -> tuple[Task, tuple[Note,
         return task, ()
     names = tuple(name for name, keep in zip(task.target_names, kept.tolist(), strict=True) if keep)
     if not names:
+        by_test_rows = bool(judged_labels(task.targets, task.test_rows).any())
+        fewer = ", or fewer splits" if len(held) > 1 and by_test_rows else ""
         raise ParameterError(
             f"none of the {len(kept)} labels can be judged: each is on fewer than {LEAST} test rows, or rows of a "
-            f"held-out subset (they have {len(held[0])}), or on all but so few; give more rows, or fewer splits"
+            f"held-out subset (they have {len(held[0])}), or on all but so few; give more rows{fewer}"
         )
     left_out = [name for name in task.target_names if name not in names]
     values: Values = {"count": len(left_out), "total": len(kept), "examples": ", ".join(left_out[:5])}

@@ -123,6 +123,23 @@ def test_uneven_and_empty_classes_are_notes(tmp_path):
     assert empty["found"] == "2 of 3 classes have no test image" and empty["examples"] == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.zeros(40, int), "the training rows have 1 class"),
+        (np.arange(40) % 10, "fewer than the 10 classes; give 50 training rows or more"),
+    ],
+)
+def test_rows_that_a_run_refuses_are_a_fault(tmp_path, y, said):
+    x = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x[:40], y_train=y, x_test=x[40:], y_test=y[:20])
+    for line in (("data", "check"), ("doctor", "data")):
+        (found,) = findings(*line, f"npz:{tmp_path / 'a.npz'}", code=1)["run"]
+        assert found["status"] == "fault" and said in found["found"]
+    refused = run("run", "-m", "pixels:2", "-d", f"npz:{tmp_path / 'a.npz'}", "--out", tmp_path / "run", code=1)
+    assert said in refused.stderr
+
+
 def test_the_table_fits_a_terminal(tmp_path):
     uri = write(tmp_path, n=14)
     for path in (tmp_path / "train").rglob("*.png"):
@@ -135,7 +152,7 @@ def test_the_table_fits_a_terminal(tmp_path):
 
 def test_csv_has_a_line_for_each_finding(tmp_path):
     lines = run("data", "check", write(tmp_path), "--format", "csv").stdout.splitlines()
-    assert lines[0] == "check,status,found,do,values,examples" and len(lines) == 7
+    assert lines[0] == "check,status,found,do,values,examples" and len(lines) == 8
 
 
 def test_check_and_show_take_a_split_file_and_import_no_torch(tmp_path):
@@ -153,10 +170,10 @@ def test_check_and_show_take_a_split_file_and_import_no_torch(tmp_path):
 
 
 def test_doctor_data_decodes_a_sample_and_tries_a_transform(tmp_path):
-    uri = write(tmp_path, n=3)
+    uri = write(tmp_path, n=5)
     found = findings("doctor", "data", uri, "-m", "pixels:4")
-    assert found["sample"][0]["found"] == "a sample of 12 of 12 images decoded"
-    assert found["decoding"][0]["values"]["n_decoded"] == 12
+    assert found["sample"][0]["found"] == "a sample of 20 of 20 images decoded"
+    assert found["decoding"][0]["values"]["n_decoded"] == 20
     assert found["decoding"][0]["values"]["images_per_second"] > 0
     assert found["transform"][0]["found"].startswith("pixels:4 makes inputs of 3 x 4 x 4, ")
     (tmp_path / "train/ant/0.png").write_bytes(b"")

@@ -13,9 +13,11 @@ from ssl_risk_rs._names import counted
 from ssl_risk_rs.datasets import ImageDataset, find_duplicates
 from ssl_risk_rs.datasets.sources import GROUP
 from ssl_risk_rs.encoders import create_encoder
-from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.errors import DataError, ParameterError, SslRiskError
 from ssl_risk_rs.events import Event, Report
+from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.doctor import Finding
+from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,8 +70,7 @@ def check_data(
     decoded = _decode(dataset, rows, workers, lambda done: report(Event("scan", done, len(rows))))
     same = find_duplicates(dataset, progress=lambda done: report(Event("compare", done, len(rows))))
     return [
-        *_label_findings(dataset),
-        *_group_findings(dataset, group),
+        *_row_findings(dataset, group),
         *_image_findings(decoded),
         *_duplicate_findings(dataset, same),
     ]
@@ -102,7 +103,7 @@ def examine_data(
         f"{counted(n, 'image')} take one thread {_duration(n / max(rate, 1e-9))}",
         values={"images_per_second": rate, "n_decoded": n_decoded},
     )  # fmt: skip
-    found = [*_label_findings(dataset), *_group_findings(dataset, group), *_image_findings(decoded, n), speed]
+    found = [*_row_findings(dataset, group), *_image_findings(decoded, n), speed]
     if model is not None:
         found.append(_transform_finding(dataset, model, rows, say))
     return found
@@ -138,6 +139,18 @@ def _decode(
             done += len(part.rows)
             tell(done)
     return whole
+
+
+def _row_findings(dataset: ImageDataset, group: str | None) -> list[Finding]:
+    """What labels, parts and groups say, and whether a run would refuse them: by the check that it makes itself."""
+    found = [*_label_findings(dataset), *_group_findings(dataset, group)]
+    if any(finding.status == "fault" for finding in found):  # said already
+        return found
+    try:
+        checker(Question(group=group))(dataset)
+    except (DataError, ParameterError) as error:
+        return [*found, Finding("run", "fault", f"a run refuses these rows: {error}")]
+    return [*found, Finding("run", "ok", "a run takes these labels, parts and ids")]
 
 
 def _label_findings(dataset: ImageDataset) -> list[Finding]:

@@ -111,7 +111,31 @@ def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_decoded(tmp_path):
 def test_a_link_to_the_folder_it_lies_in_ends(tmp_path):
     uri = write(tmp_path, ("ant", "bee"))
     os.symlink(tmp_path / "train", tmp_path / "train" / "ant" / "loop")
-    assert len(create_dataset(uri)) == 12
+    os.symlink(tmp_path, tmp_path / "test" / "up")  # beside class folders it is none
+    dataset = create_dataset(uri)
+    assert len(dataset) == 12
+    assert dataset.notes == [
+        "2 links to a folder that they lie in are not followed, which would not end, for example "
+        f"{tmp_path / 'train' / 'ant' / 'loop'}"
+    ]
+
+
+def test_images_whose_names_begin_with_a_dot_are_counted(tmp_path):
+    uri = write(tmp_path, ("ant", "bee"))
+    (tmp_path / "train" / "ant" / "._0.png").write_bytes(b"macOS notes on 0.png")
+    (tmp_path / "train" / "bee" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "train" / ".empty").mkdir()
+    assert not create_dataset(uri).notes
+    (tmp_path / "test" / "bee" / "1.png").rename(tmp_path / "test" / "bee" / ".1.png")
+    (note,) = create_dataset(uri).notes
+    shown = f"for example {tmp_path / 'test' / 'bee' / '.1.png'}; rename what belongs to the data"
+    assert note == f"1 image is not used, since its name begins with a dot, {shown}"
+    (tmp_path / "train" / ".fly" / "left").mkdir(parents=True)
+    (tmp_path / "train" / "ant" / "0.png").rename(tmp_path / "train" / ".fly" / "left" / "0.png")
+    dataset = create_dataset(uri)
+    (note,) = dataset.notes
+    assert len(dataset) == 10 and dataset.class_names == ["ant", "bee"]
+    assert note == f"1 image and 1 folder with images are not used, since their names begin with a dot, {shown}"
 
 
 # --- groups

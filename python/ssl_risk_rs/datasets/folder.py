@@ -12,6 +12,7 @@ import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._limits import whole_number
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
 from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, some, split_options, text
@@ -48,15 +49,19 @@ class _Part:
     images: dict[str, list[str]]  # by class
     strangers: list[str] = field(default_factory=list)  # files that are no images by their ending
     outside: list[str] = field(default_factory=list)  # images beside the class folders
+    hidden: list[str] = field(default_factory=list)  # images whose name begins with a dot
+    hidden_folders: list[str] = field(default_factory=list)  # folders of such a name that hold images
+    loops: list[str] = field(default_factory=list)  # links to a folder that they lie in: following them would not end
 
 
 class FolderSource:
     """`train/CLASS/…` and `test/CLASS/…` (or `val/`), any depth below the class folder; or `CLASS/…` alone.
 
     The classes are the sorted names of the class folders; both parts must have the same ones. Where there are
-    both `test/` and `val/`, `test/` is used and a note says so. Names that begin with a dot are skipped; files
-    that are no images by their ending, and images outside the class folders, are counted in notes. A link that leads
-    nowhere, or back to itself, is an image that cannot be decoded. Bytes of a name that are no UTF-8 are spelled out.
+    both `test/` and `val/`, `test/` is used and a note says so. Counted in notes are images and folders with images
+    whose name begins with a dot, files that are no images by their ending, images outside the class folders, and links
+    to a folder that they lie in. A link that leads nowhere, or back to itself, is an image that cannot be decoded.
+    Bytes of a name that are no UTF-8 are spelled out.
 
     Options follow a question mark: `folder:PATH?classes=nested` takes every folder that holds images for a class;
     `?group=1` (2, …) or `?group=parent` gives each image the column `group`, the folders below its class folder.
@@ -173,16 +178,17 @@ class FolderSource:
 
     def _read_part(self, part: str) -> _Part:
         inside = f"{part}/" if part else ""
-        with os.scandir(self.root / part) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
-        folders = sorted(entry.name for entry in shown if _is_folder(entry))
-        beside = sorted(f"{inside}{entry.name}" for entry in shown if not _is_folder(entry))
         found = _Part({})
-        for name in beside:
-            (found.outside if _is_image(name) else found.strangers).append(name)
+        folders = []
+        with os.scandir(self.root / part) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                kind = _kind_of(entry, f"{inside}{entry.name}", found)
+                if kind == "folder":
+                    folders.append(entry.name)
+                elif kind == "image":
+                    found.outside.append(f"{inside}{entry.name}")
         for folder in folders:
-            images, others = _images(self.root, f"{inside}{folder}")
-            found.strangers += others
+            images = _images(self.root, f"{inside}{folder}", found)
             if self.layout.classes == "top":
                 found.images[folder] = images
                 continue
@@ -201,6 +207,24 @@ class FolderSource:
             self._notes.append(
                 f"{_files(len(strangers))} not used, since the ending is no image's, "
                 f"for example {self.root / strangers[0]}"
+            )
+        hidden = [name for found in parts for name in found.hidden]
+        folders = [name for found in parts for name in found.hidden_folders]
+        if hidden or folders:
+            what = [counted(len(hidden), "image")] if hidden else []
+            what += [f"{counted(len(folders), 'folder')} with images"] if folders else []
+            one = len(hidden) + len(folders) == 1
+            verb = "is not used, since its name begins" if one else "are not used, since their names begin"
+            self._notes.append(
+                f"{' and '.join(what)} {verb} with a dot, for example {self.root / [*hidden, *folders][0]}; rename "
+                "what belongs to the data"
+            )
+        loops = [name for found in parts for name in found.loops]
+        if loops:
+            lie = "it lies in is" if len(loops) == 1 else "they lie in are"
+            self._notes.append(
+                f"{counted(len(loops), 'link')} to a folder that {lie} not followed, which would not end, for example "
+                f"{self.root / loops[0]}"
             )
         for part, found in zip(self.parts, parts, strict=True):
             if found.outside:
@@ -350,26 +374,47 @@ def _layout(location: str, scheme: str) -> tuple[str, Layout]:
     return path, Layout(classes, group)
 
 
-def _images(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Image files and other files below `root/folder`, each sorted, relative to root with `/`."""
+def _images(root: Path, folder: str, found: _Part) -> list[str]:
+    """Image files below `root/folder`, sorted, relative to root with `/`; what is none goes to `found`."""
     images: list[str] = []
-    others: list[str] = []
+    strangers = found.strangers
+    found.strangers = []
     pending = [folder]
     while pending:
         here = pending.pop()
         with os.scandir(root / here) as entries:
             for entry in entries:
                 name = f"{here}/{entry.name}"
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    if entry.is_symlink() and _is_above(entry.path, root / here):
-                        others.append(name)  # a link to a folder it lies in: following it would not end
-                    else:
-                        pending.append(name)
-                else:
-                    (images if _is_image(name) else others).append(name)
-    return sorted(images), sorted(others)
+                kind = _kind_of(entry, name, found)
+                if kind == "folder":
+                    pending.append(name)
+                elif kind == "image":
+                    images.append(name)
+    found.strangers = strangers + sorted(found.strangers)
+    return sorted(images)
+
+
+def _kind_of(entry: os.DirEntry[str], name: str, found: _Part) -> Literal["folder", "image"] | None:
+    """What is read further; anything else goes to `found` under `name`, or is nothing of the data set."""
+    is_folder, is_image = _is_folder(entry), _is_image(entry.name)
+    if entry.name.startswith("."):
+        if is_folder and not entry.is_symlink() and _holds_images(entry.path):
+            found.hidden_folders.append(name)
+        elif is_image and not is_folder and not entry.name.startswith("._"):  # those are macOS's notes on a file
+            found.hidden.append(name)
+        return None
+    if is_folder and entry.is_symlink() and _is_above(entry.path, Path(entry.path).parent):
+        found.loops.append(name)
+        return None
+    if is_folder or is_image:
+        return "folder" if is_folder else "image"
+    found.strangers.append(name)
+    return None
+
+
+def _holds_images(folder: str) -> bool:
+    """Whether an image lies anywhere below."""
+    return any(_is_image(name) and not name.startswith("._") for _, _, names in os.walk(folder) for name in names)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

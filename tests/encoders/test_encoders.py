@@ -482,6 +482,63 @@ def test_code_errors(code, function, message):
         create_encoder(f"{code}:{function}")
 
 
+BROKEN = """
+import sys
+from torch import nn
+
+def fails():
+    return {}["x"]
+
+def ends():
+    sys.exit(3)
+
+def needs(width, *, depth, other=1):
+    return nn.Conv2d(3, width, depth)
+
+class Bad(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("of a\\nforward pass")
+
+def deep():
+    return Bad()
+
+def pair():
+    return nn.Flatten(), lambda image: 3
+
+def shapes():
+    return nn.Linear(5, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("fails", r"/broken\.py:6 in fails: KeyError: 'x'$"),
+        ("ends", r"/broken\.py:9 in ends: SystemExit: 3$"),
+        ("needs", r"broken\.py:needs is called without arguments, and needs width, depth: give them defaults"),
+        ("deep", r"fails on an image of 224×224 pixels: .*/broken\.py:16 in forward: RuntimeError: of a forward pass$"),
+        ("pair", r"fails on an image of 224×224 pixels: its transform returns int, no Tensor \(c, h, w\)$"),
+        ("shapes", r"fails on an image of 224×224 pixels: .*mat1 and mat2"),  # no line of the file ran
+    ],
+)
+def test_what_the_users_code_raises_is_one_line_that_names_its_own(tmp_path, function, message):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    with pytest.raises(EncoderError, match=message) as raised:
+        create_encoder(f"{tmp_path}/broken.py:{function}")
+    assert "\n" not in str(raised.value)
+    assert (raised.value.__cause__ is None) == (function == "needs")
+
+
+def test_a_file_that_cannot_be_run_is_named_with_its_line(tmp_path):
+    for text, message in (
+        ("x = 1\ndef (\n", r"bad\.py:2: SyntaxError: "),
+        ("\n1 / 0", r"bad\.py:2 in <module>: ZeroDiv"),
+    ):
+        (tmp_path / "bad.py").write_text(text)
+        with pytest.raises(EncoderError, match=message):
+            create_encoder(f"{tmp_path}/bad.py:f")
+
+
 # --- bundled encoders ------------------------------------------------------------------------------
 
 

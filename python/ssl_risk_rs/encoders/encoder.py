@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ssl_risk_rs.encoders.code_places import placed
 from ssl_risk_rs.encoders.spec import EncoderSpec
 from ssl_risk_rs.errors import EncoderError
 
@@ -68,9 +69,12 @@ def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], T
     try:
         with torch.inference_mode():
             image = transform(pil.new("RGB", (side, side), (127, 127, 127)))
+            if not isinstance(image, Tensor):
+                raise TypeError(f"its transform returns {type(image).__name__}, no Tensor (c, h, w)")
             out = module(image[None].repeat(2, 1, 1, 1))
     except Exception as error:  # the module may be anyone's
-        raise EncoderError(f"{spec.name} fails on an image of {side}×{side} pixels: {error}") from error
+        said = placed(error) or error
+        raise EncoderError(f"{spec.name} fails on an image of {side}×{side} pixels: {said}") from error
     for name, value in out.items():
         if not isinstance(value, Tensor) or value.ndim != 2 or len(value) != 2:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__

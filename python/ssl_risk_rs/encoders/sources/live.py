@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs._limits import check_text
-from ssl_risk_rs.encoders.sources.user_code import is_library
+from ssl_risk_rs.encoders.code_places import is_library
 from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
 from ssl_risk_rs.errors import EncoderError
 

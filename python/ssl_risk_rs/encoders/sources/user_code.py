@@ -6,20 +6,19 @@ running process too, and a module of the same name that was imported from elsewh
 
 import importlib
 import importlib.util
-import site
+import inspect
 import sys
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 
+from ssl_risk_rs.encoders.code_places import is_library, placed
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["UserCode", "is_library", "run_function"]
+__all__ = ["UserCode", "run_function"]
 
 #: set on modules that were imported for an encoder: the next build replaces them
 _MARK = "__ssl_risk_rs_encoder__"
@@ -46,19 +45,27 @@ def run_function(path: Path, function: str) -> UserCode:
 
     Raises
     ------
-    EncoderError if the file has no such function; whatever the code raises.
+    EncoderError if the file has no such function, or one that needs arguments, and for what the code raises, with the
+    line that did.
     """
     folder = path.parent
     with _neighbours_first(folder):
         loader = importlib.util.spec_from_file_location(path.stem, path)
         assert loader is not None and loader.loader is not None  # a .py file always has one
         code = importlib.util.module_from_spec(loader)
-        loader.loader.exec_module(code)
+        with _placed_errors(path):
+            loader.loader.exec_module(code)
         chosen = getattr(code, function, None)
         if not callable(chosen):
             defined = [n for n, v in vars(code).items() if callable(v) and getattr(v, "__module__", "") == path.stem]
             raise EncoderError(f"{path} has no function {function}; it has {', '.join(defined) or 'none'}")
-        made = chosen()
+        if needed := _needed(chosen):
+            raise EncoderError(
+                f"{path}:{function} is called without arguments, and needs {', '.join(needed)}: give them defaults, or "
+                "write a function that calls it"
+            )
+        with _placed_errors(path):
+            made = chosen()
         files = sorted({path, *(file for _, file in _modules_below(folder))})
     names = tuple(file.relative_to(folder).as_posix() for file in files)
     digest = sha256(function.encode())
@@ -66,6 +73,26 @@ def run_function(path: Path, function: str) -> UserCode:
         content = file.read_bytes()
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
     return UserCode(made, names, f"sha256:{digest.hexdigest()}")
+
+
+def _needed(function: Callable[..., object]) -> list[str]:
+    """Arguments that a function must be given."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # one that is no Python says nothing of its arguments
+        return []
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+@contextmanager
+def _placed_errors(path: Path) -> Iterator[None]:
+    """Whatever the user's code raises, an end of the program too, as an error that names the line."""
+    try:
+        yield
+    except EncoderError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EncoderError(placed(error) or f"{path}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -111,19 +138,6 @@ def _hides_one(name: str, module: ModuleType, folder: Path) -> bool:
     if not ((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()):
         return False
     return isinstance(getattr(module, "__file__", None), str) and not is_library(_file(module)) and name != "__main__"
-
-
-def is_library(path: Path) -> bool:
-    """Whether a file belongs to an installed package, or to this one."""
-    return any(path.is_relative_to(place) for place in _library_places())
-
-
-@cache
-def _library_places() -> list[Path]:
-    """Where installed packages and this one lie."""
-    own = Path(__file__).resolve().parents[1]
-    places = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
-    return [own, *{Path(place).resolve() for place in places}]
 
 
 def _file(module: ModuleType) -> Path:

@@ -219,6 +219,21 @@ def test_drift_that_moves_risks_is_a_fault():
     assert {row["check"]: row["status"] for row in found}["transform"] == "note"
 
 
+def test_it_is_said_whose_transform_it_is():
+    Path("mine.py").write_text(
+        "import torch\nfrom torchvision.transforms.functional import to_tensor\n"
+        "def bare():\n    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
+        "def pair():\n    return bare(), to_tensor\n"
+    )
+    for function, said in (
+        ("bare", "Your code gives no transform, so ImageNet's usual one gives"),
+        ("pair", "Your own"),
+    ):
+        found = json.loads(doctor(f"mine.py:{function}", "--format", "json").stdout)
+        (transform,) = (row["found"] for row in found if row["check"] == "transform")
+        assert transform.startswith(said)
+
+
 def test_the_table_fits_80_columns_and_a_fault_ends_with_1():
     Path("mine.py").write_text(
         "import torch\nclass Noisy(torch.nn.Module):\n    def forward(self, x):\n"

@@ -155,8 +155,13 @@ def _transform(encoder: "Encoder", found: "Prepared") -> Finding:
     if found.levels is not None:
         values["grey_levels"] = found.levels
     if parse_name(spec.name).kind == "code":
+        from ssl_risk_rs.encoders.transforms import Preprocess
+
+        whose = "Your own transform"
+        if isinstance(encoder.transform, Preprocess):
+            whose = "Your code gives no transform, so ImageNet's usual one"
         return Finding(
-            "transform", "note", f"Your own transform gives the network images of {said}.",
+            "transform", "note", f"{whose} gives the network images of {said}.",
             "Compare these with what its authors used.", values,
         )  # fmt: skip
     wrong = []

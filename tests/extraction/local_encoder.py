@@ -41,6 +41,7 @@ def to_tensor(image):
 @dataclass(frozen=True)
 class Spec:
     name: str = "two-features"
+    source: str = "memory"
     features: tuple[str, ...] = ("deep", "shallow")
     img_size: int | None = 8
     resize: int | None = None

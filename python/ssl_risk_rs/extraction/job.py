@@ -1,6 +1,7 @@
 """Images → representations → banks: which banks, in which dtype, and what they still lack."""
 
 import itertools
+import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -377,9 +378,21 @@ class Job:
                 return bank
             self.say(
                 f"{path} is not used: {self.encoder.spec.name} gives other features now, with the same weights and "
-                f"settings ({difference:.2g} of their spread on the images compared); they go into another bank"
+                f"settings ({difference:.2g} of their spread on the images compared); they go into another bank. "
+                f"{self._likely_causes()}"
             )
         raise AssertionError("itertools.count does not end")
+
+    def _likely_causes(self) -> str:
+        """Why an encoder of the same weights gives other features, and what finds out."""
+        causes = (
+            "Likely causes are dropout or random augmentation, features that depend on the batch, and files that the "
+            "encoder reads"
+        )
+        spec = self.encoder.spec
+        if spec.source == "memory":  # it has no name that a command could build it by
+            return causes
+        return f"{causes}; look for them:  ssl-risk-rs doctor model {shlex.quote(spec.name)}"
 
     def _difference(self, name: str, bank: FeatureBank) -> float | None:
         """None if feature `name` is that of the bank, else how far apart they are, relative to their spread."""

@@ -142,9 +142,10 @@ def _decode(
 
 
 def _row_findings(dataset: ImageDataset, group: str | None) -> list[Finding]:
-    """What labels, parts and groups say, and whether a run would refuse them: by the check that it makes itself."""
+    """What labels, parts and groups say, and whether a run would refuse them: by the check that it makes itself, of all
+    rows."""
     found = [*_label_findings(dataset), *_group_findings(dataset, group)]
-    if any(finding.status == "fault" for finding in found):  # said already
+    if dataset.limit is not None or any(finding.status == "fault" for finding in found):  # a sample, or said already
         return found
     try:
         checker(Question(group=group))(dataset)

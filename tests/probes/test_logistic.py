@@ -305,3 +305,16 @@ def test_fits_of_rows_whose_lengths_span_decades_are_near_their_minimum(
     best = value(z, y, other.coef_.astype(float), other.intercept_.astype(float), alpha)
     assert fit.converged
     assert (value(z, y, w, b, alpha) - best) / best <= 2 * tol, (fit.stop, fit.passes)
+
+
+def test_a_fit_without_a_metric_of_its_rows_goes_on_without_it() -> None:
+    """One column twice, large and hardly penalized: blocks of the Hessian are singular in float64. Such fits ended in a
+    panic after fifty steps."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(400, 8)) * np.exp(1.5 * rng.normal(size=(400, 1)))
+        scores = x @ rng.normal(size=(8, 5)) + 0.3 * rng.normal(size=(400, 5))
+        y = scores.argmax(1).astype(np.uint32)
+        x = (np.c_[x, x[:, 0]] * 1e6).astype(np.float32)
+        fit = fit_of(x, y, design_of(x, y, "none"), 1e-6, tol=1e-4, max_passes=300)
+        assert np.isfinite(fit.objective) and fit.objective < np.log(5)

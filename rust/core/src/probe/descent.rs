@@ -56,6 +56,8 @@ pub(super) struct Solver<'a, S> {
     pub reduced_passes: f64,
     /// Whether metrics are of the rows themselves.
     pub by_rows: bool,
+    /// Whether there was none at some point: a block of the Hessian that rounding leaves without a Cholesky factor.
+    pub without_row_metric: bool,
 }
 
 /// What a line search found.
@@ -127,10 +129,13 @@ impl<S: Space> Solver<'_, S> {
         let (mut restarts, mut since_metric) = (0, 0);
         let renewed = RENEWED.max((space.row_metric_cost() / PASSES_A_STEP) as usize);
         loop {
-            if iteration >= LONG && !self.reduced && self.may_go_by_rows() {
+            if iteration >= LONG
+                && !self.reduced
+                && self.may_go_by_rows()
+                && let Some(of_rows) = self.row_metric(&point)?
+            {
                 self.by_rows = true;
-                metric = self.metric_at(&point, &at)?;
-                (fresh_metric, since_metric) = (true, 0);
+                (metric, fresh_metric, since_metric) = (of_rows, true, 0);
                 space.forget(&mut memory)?;
             }
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
@@ -296,7 +301,16 @@ impl<S: Space> Solver<'_, S> {
 
     /// Whether metrics can be of the rows from now on, for no more than the passes so far have cost.
     fn may_go_by_rows(&self) -> bool {
-        !self.by_rows && self.space.row_metric_cost() <= self.passes
+        !self.by_rows && !self.without_row_metric && self.space.row_metric_cost() <= self.passes
+    }
+
+    /// The metric of the rows at a point; the fit does without it once there is none.
+    fn row_metric(&mut self, point: &S::Vector) -> Result<Option<S::Metric>> {
+        let found = self.space.row_metric(point, self.settings.alpha)?;
+        if found.is_none() {
+            (self.by_rows, self.without_row_metric) = (false, true);
+        }
+        Ok(found)
     }
 
     /// The metric of the rows, by which the fit then goes on, where it says that more is left than is `believed`.
@@ -309,7 +323,7 @@ impl<S: Space> Solver<'_, S> {
         if !self.may_go_by_rows() {
             return Ok(None);
         }
-        let Some(metric) = self.space.row_metric(point, self.settings.alpha)? else { return Ok(None) };
+        let Some(metric) = self.row_metric(point)? else { return Ok(None) };
         self.by_rows = self.decrement_in(&metric, at)? > DOUBTED * believed;
         Ok(self.by_rows.then_some(metric))
     }
@@ -326,9 +340,9 @@ impl<S: Space> Solver<'_, S> {
     }
 
     /// The metric at a point whose evaluation collected curvature.
-    fn metric_at(&self, point: &S::Vector, at: &EvaluationIn<S>) -> Result<S::Metric> {
+    fn metric_at(&mut self, point: &S::Vector, at: &EvaluationIn<S>) -> Result<S::Metric> {
         if self.by_rows
-            && let Some(metric) = self.space.row_metric(point, self.settings.alpha)?
+            && let Some(metric) = self.row_metric(point)?
         {
             return Ok(metric);
         }

@@ -122,6 +122,7 @@ pub fn fit_in<S: Space>(
         passes: 0.0,
         reduced_passes: 0.0,
         by_rows: false,
+        without_row_metric: false,
     };
     let (point, memory) = start.prepare(&mut solver)?;
     let end = solver.descend(point, memory)?;

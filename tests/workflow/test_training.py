@@ -15,6 +15,7 @@ from ssl_risk_rs.errors import DataError, EncoderError, ParameterError, ResultEr
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results import Run
 from torch import nn
+from torchvision.transforms import v2
 
 LIMITED = Encoding(limit="40/class")
 
@@ -173,3 +174,34 @@ def test_steps_are_epochs_too():
     assert [entry.name for entry in made.curve().entries] == ["epoch 0.5", "epoch 1234567", "epoch 1234568"]
     assert "1234568" in str(made.curve())
     assert made.curve().frame().schema["epoch"] == pl.Float64
+
+
+def test_another_transform_is_another_encoder():
+    def resize(side: int):
+        return v2.Compose([v2.RGB(), v2.Resize((side, side)), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
+
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    first = monitor(transform=resize(8)).record(pool, 0)
+    assert monitor(transform=resize(8)).record(pool, 0).created == first.created  # read
+    again = monitor(transform=resize(3)).record(pool, 0)
+    assert again.main.estimate("agg_risk") != first.main.estimate("agg_risk")
+
+
+def test_the_control_sees_images_of_the_same_size():
+    monitor(img_size=16, control="random:resnet18").record(net(), 0)
+    (control,) = FeatureStore("banks").banks()
+    assert FeatureStore("banks").open(control.path).header.img_size == 16
+
+
+def test_features_of_a_record_that_failed_leave_with_the_next_try(monkeypatch):
+    made = monitor()
+    made.record(net(), 0)
+    module = net()
+    train(module)
+    keep = made.runs.keep
+    monkeypatch.setattr(made.runs, "keep", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        assert made.record(module, 1) is None
+    monkeypatch.setattr(made.runs, "keep", keep)
+    assert made.record(module, 1) is not None
+    assert not FeatureStore("banks").banks()

@@ -9,8 +9,11 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.decomposition.settings import Settings
@@ -98,11 +101,12 @@ class TrainingMonitor:
     ) -> None:
         named = (probes,) if isinstance(probes, str) else tuple(probes)
         self.data, self.name, self.transform, self.pretraining_data = data, name, transform, pretraining_data
+        self.encoding = encoding or Encoding()
+        if img_size is not None:
+            self.encoding = replace(self.encoding, img_size=img_size)
         self.question = Question(
-            named, settings or Settings(), group, target, drop_unlabelled, supervised, control, encoding or Encoding()
+            named, settings or Settings(), group, target, drop_unlabelled, supervised, control, self.encoding
         )
-        self.encoding = self.question.encoding
-        self.img_size = self.encoding.img_size if img_size is None else img_size
         self.store, self.keep_features = FeatureStore(store), keep_features
         self.say, self.report = once(say or logging.getLogger(__name__).info), report
         self.images = self.encoding.images(data, group)
@@ -110,10 +114,11 @@ class TrainingMonitor:
             self.say(note)
         checker(self.question)(self.images)
         fingerprint = self.images.fingerprint(self.encoding.settings.hash_content)
-        asked = self.question.key(self.images.uri, fingerprint, self.encoding.content(), self.img_size)
+        asked = self.question.key(self.images.uri, fingerprint, self.encoding.content())
         self.runs = RunFolder(Path(folder).expanduser(), asked, force=force)
         self.failed: list[tuple[str, SslRiskError | OSError]] = []
         self._recorded = False
+        self._made: set[Path] = set()  # banks that were not in the store before
 
     def record(self, module: "Module", epoch: float) -> Run | None:
         """Encode the images with a copy of the module as it is now, decompose, and write the run.
@@ -166,22 +171,24 @@ class TrainingMonitor:
 
     def _record(self, module: "Module", epoch: float, called: str) -> Run:
         encoder = create_encoder(
-            module, layers=self.encoding.layers, pool=self.encoding.pool, img_size=self.img_size,
+            module, layers=self.encoding.layers, pool=self.encoding.pool, img_size=self.encoding.img_size,
             transform=self.transform, name=self.name, pretraining_data=self.pretraining_data, progress=self.say,
         )  # fmt: skip
         encoder = replace(encoder, spec=replace(encoder.spec, name=f"{encoder.spec.name}, {called}"))
-        stamp = f"{encoder.weights_hash} {encoder.code_hash}"
+        stamp = f"{encoder.weights_hash} {encoder.code_hash} {_seen(encoder)}"
         if (there := self._find(called, stamp)) is not None:
             return there
         before = set(self.store.root.iterdir()) if self.store.root.is_dir() else set()
         bank = self._encode(encoder)
+        if bank.path not in before:
+            self._made.add(bank.path)
         run, failure = answer(
             type(module).__name__, self.data, self.question, bank=bank, store=self.store.root, say=self.say,
             report=self.report,
         )  # fmt: skip
         item = Item(called, encoder.spec.name, lambda: bank, epoch=epoch, epoch_from="given", stamp=stamp)
         run = self.runs.keep(item, run, bank.path, complete=failure is None)
-        if not self.keep_features and bank.path not in before:
+        if not self.keep_features and bank.path in self._made:
             try:
                 self.store.remove(bank.path)
             except (BankError, OSError) as error:
@@ -209,6 +216,15 @@ class TrainingMonitor:
             progress=self.report,
         )  # fmt: skip
         return banks[first]
+
+
+def _seen(encoder: "Encoder") -> str:
+    """Hash of what the encoder is given of an image: parameters of a transform are in no source."""
+    from PIL import Image
+
+    pixels = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3) * 37 % 251
+    given = encoder.transform(Image.fromarray(pixels.astype(np.uint8)))
+    return sha256(given.detach().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def _number(epoch: object) -> float:

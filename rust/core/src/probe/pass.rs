@@ -259,11 +259,10 @@ impl KernelPass<'_> {
         (weights, intercept.to_vec())
     }
 
-    /// Rows to scaled features, one every `x.len() / rows.len()` numbers.
-    pub fn stage_scaled(&self, rows: &[u32], x: &mut Vec<f32>) -> Result<()> {
+    /// Rows to scaled features, one every [`row_stride`] numbers.
+    pub fn stage_scaled(&self, rows: &[u32], x: &mut [f32]) -> Result<()> {
         self.control.advance(rows.len())?;
         let stride = row_stride(self.design.n_features());
-        x.resize(rows.len() * stride, 0.0);
         self.matrix.stage(rows, x, stride)?;
         self.design.affine.apply(x, stride);
         Ok(())
@@ -279,11 +278,8 @@ impl KernelPass<'_> {
     ) -> Result<Rows<'b>> {
         let Scoring { kernel, weights, intercept, work } = scoring;
         let d = self.design.n_features();
-        self.control.advance(rows.len())?;
         let stride = row_stride(d);
-        let x = &mut block.x[..rows.len() * stride];
-        self.matrix.stage(rows, x, stride)?;
-        self.design.affine.apply(x, stride);
+        self.stage_scaled(rows, &mut block.x[..rows.len() * stride])?;
         let operand = Rows::new(kernel, &block.x, rows.len(), d, stride, &mut block.buffer);
         match weights {
             Staged::Floats(weights) => forward_by(work, kernel, &operand, weights, intercept, z),

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::pass::KernelPass;
 use super::vectors::remove_mean;
 use crate::error::Result;
+use crate::kernel::row_stride;
 
 /// Products, and bytes of all blocks, that a metric may take.
 const MOST_PRODUCTS: usize = 1 << 31;
@@ -48,12 +49,14 @@ impl RowMetric {
         let (d, k, n) = (pass.design.n_features(), pass.design.classes.len(), pass.rows.len());
         let side = d + 1;
         let mut blocks = vec![vec![0.0; side * side]; k];
-        let mut x = Vec::new();
+        let stride = row_stride(d);
+        let mut x = vec![0.0; BLOCK * stride];
         let mut wide = vec![0.0; BLOCK * side];
         for rows in pass.rows.chunks(BLOCK) {
-            pass.stage_scaled(rows, &mut x)?;
+            let x = &mut x[..rows.len() * stride];
+            pass.stage_scaled(rows, x)?;
             let wide = &mut wide[..rows.len() * side];
-            for (to, from) in wide.chunks_exact_mut(side).zip(x.chunks_exact(x.len() / rows.len())) {
+            for (to, from) in wide.chunks_exact_mut(side).zip(x.chunks_exact(stride)) {
                 to.iter_mut().zip(&from[..d]).for_each(|(to, &from)| *to = f64::from(from));
                 to[d] = 1.0;
             }
@@ -176,7 +179,7 @@ mod tests {
         let metric = RowMetric::new(&pass, &point, alpha).unwrap().expect("the blocks are regular");
 
         let mut dense = vec![Mat::<f64>::zeros(D + 1, D + 1); K];
-        let mut scaled = Vec::new();
+        let mut scaled = vec![0.0; row_stride(D)];
         for row in &rows {
             pass.stage_scaled(&[*row], &mut scaled).unwrap();
             let x: Vec<f64> = scaled[..D].iter().map(|&v| f64::from(v)).chain([1.0]).collect();

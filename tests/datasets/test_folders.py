@@ -120,6 +120,16 @@ def test_a_link_to_the_folder_it_lies_in_ends(tmp_path):
     ]
 
 
+def test_links_that_lead_to_each_other_end(tmp_path):
+    """Each class links to the other: its images are read once more there, and no third time."""
+    uri = write(tmp_path, ("ant", "bee"))
+    os.symlink("../bee", tmp_path / "train" / "ant" / "p")
+    os.symlink("../ant", tmp_path / "train" / "bee" / "q")
+    dataset = create_dataset(uri)
+    assert len(dataset) == 12 + 6
+    assert dataset.notes[0].startswith("2 links to a folder that they lie in are not followed")
+
+
 def test_images_whose_names_begin_with_a_dot_are_counted(tmp_path):
     uri = write(tmp_path, ("ant", "bee"))
     (tmp_path / "train" / "ant" / "._0.png").write_bytes(b"macOS notes on 0.png")

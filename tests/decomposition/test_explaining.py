@@ -222,6 +222,20 @@ def test_unequal_classes_at_chance_are_told_what_may_help():
     assert "--tune-on balanced --metric balanced" in said(found) and "carries nothing" not in said(found)
 
 
+def test_what_was_done_is_not_advised_again():
+    found = explained(decomposed(rare(3000, 1), rare(300, 5), probe="ridge", tune_on="balanced"))
+    assert "--tune-on balanced" not in said(found) if found.verdict is Verdict.AT_CHANCE else pytest.fail("no chance")
+    assert "Check that labels and images" in said(found)
+
+
+def test_classes_that_the_test_rows_lack_do_not_make_classes_unequal():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((N, D)).astype(np.float32), np.arange(N) % 10
+    found = explained(decomposed((x, y), (x[:M], np.arange(M) % 2)))
+    assert found.verdict is Verdict.AT_CHANCE
+    assert "Classes are unequal" not in said(found)
+
+
 def test_two_classes_on_one_line_are_no_collapse():
     """Neural collapse: one direction that tells both classes apart."""
     y, yt = np.arange(N) % 2, np.arange(M) % 2

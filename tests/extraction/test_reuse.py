@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
@@ -15,6 +16,8 @@ from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
 from ssl_risk_rs.extraction.reuse import SameFeatures
+from ssl_risk_rs.extraction.shard import Shard
+from torch import nn
 
 LIMIT = "2/class"
 RNG = np.random.default_rng(0)
@@ -321,3 +324,31 @@ def test_a_store_that_cannot_be_written_to_gives_its_banks(tmp_path, monkeypatch
     again = ensure_bank("pixels:2", "digits", store=tmp_path, limit="2/class", say=said.append)
     assert again.path == first.path
     assert f"{tmp_path} cannot be written to (Permission denied): the next run has to build pixels:2" in said[-1]
+
+
+class Noisy(nn.Module):
+    """As with dropout that evaluation mode does not turn off."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, ::9] + 0.3 * torch.rand(len(x), 22)
+
+
+class Centred(nn.Module):
+    """Features that depend on the other images of a batch."""
+
+    def forward(self, x):
+        flat = x.flatten(1)[:, ::9]
+        return (flat - flat.mean(0)) / (flat.std(0) + 0.01)
+
+
+@pytest.mark.parametrize(("module", "differs"), [(Noisy(), True), (Centred(), True), (nn.Flatten(), False)])
+@pytest.mark.parametrize("shard", [None, Shard(0, 2)])
+def test_features_of_one_draw_are_told_at_once(tmp_path, module, differs, shard):
+    said = []
+    encoder = create_encoder(module, img_size=8, name="mine")
+    extract(encoder, create_dataset("digits", limit=LIMIT), store=tmp_path, shard=shard, say=said.append)
+    found = [sentence for sentence in said if "when the same images are encoded again" in sentence]
+    assert len(found) == differs
+    if differs:
+        assert found[0].startswith("mine gives other features output when")
+        assert "Likely causes are dropout or random augmentation" in found[0]

@@ -551,11 +551,16 @@ def sentences_of(section: Section) -> list[str]:
     return [text for block in section.blocks if isinstance(block, Sentences) for text in block.texts]
 
 
-def test_lines_to_type_name_the_banks_of_the_run(rich):
-    banks = {"encoder": BankFacts("/s/enc oder"), "supervised": BankFacts("/s/twin")}
+def test_lines_to_type_name_the_banks_of_the_run(rich, tmp_path):
+    encoder, twin = tmp_path / "enc oder", tmp_path / "twin"
+    banks = {"encoder": BankFacts(str(encoder)), "supervised": BankFacts(str(twin))}
     run = replace(rich, provenance=replace(rich.provenance, banks=banks))
     text = render_markdown(build_page(Material((run,))))
-    assert "decompose '/s/enc oder' --supervised-features /s/twin" in text and "stats '/s/enc oder'" in text
+    assert "decompose FEATURES --supervised-features TWIN" in text and "stats FEATURES" in text  # they are gone
+    encoder.mkdir()
+    twin.mkdir()
+    text = render_markdown(build_page(Material((run,))))
+    assert f"decompose '{encoder}' --supervised-features {twin}" in text and f"stats '{encoder}'" in text
 
 
 def test_which_totals_differ_is_told_with_what_the_parts_make_of_it(three):

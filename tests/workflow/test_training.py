@@ -205,3 +205,58 @@ def test_features_of_a_record_that_failed_leave_with_the_next_try(monkeypatch):
     monkeypatch.setattr(made.runs, "keep", keep)
     assert made.record(module, 1) is not None
     assert not FeatureStore("banks").banks()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_record_that_is_killed_is_made_again_in_its_place(monkeypatch, saved):
+    """A kill once the run is written, before the index knows that it is whole, and one before the run is written."""
+    save = Run.save
+
+    def killed(run: Run, *args: object, **options: object) -> None:
+        if saved:
+            save(run, *args, **options)
+        raise KeyboardInterrupt("now")
+
+    made = monitor()
+    made.record(net(), 0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="now"):
+        patch.setattr(Run, "save", killed)
+        made.record(net(), 1)
+    again = monitor()
+    assert [entry.name for entry in again.curve().entries] == (["epoch 0", "epoch 1"] if saved else ["epoch 0"])
+    run = again.record(net(), 1)
+    assert run.path.name == "epoch_1"
+    assert sorted(path.name for path in Path("out").iterdir()) == ["epoch_0", "epoch_1", "index.json"]
+    assert monitor().record(net(), 1).created == run.created  # read
+
+
+def test_memory_that_is_exhausted_does_not_end_a_training(monkeypatch):
+    made, module = monitor(), net()
+    made.record(module, 0)
+    train(module)
+    monkeypatch.setattr("ssl_risk_rs.workflow.training.extract", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.warns(RuntimeWarning, match="epoch 1 is not recorded, the training goes on: memory is exhausted"):
+        assert made.record(module, 1) is None
+
+
+def test_a_kept_bank_of_the_same_weights_does_not_name_the_run():
+    made = monitor(keep_features=True)
+    names = [made.record(net(), epoch).provenance.encoder for epoch in (0, 1)]
+    assert names == ["Sequential, epoch 0", "Sequential, epoch 1"]
+    run = monitor("other", name="mine", keep_features=True).record(net(), 0)
+    assert (run.provenance.encoder, run.main.name) == ("mine, epoch 0", "mine, epoch 0")
+
+
+def test_a_report_offers_no_line_on_features_that_were_removed():
+    monitor().record(net(), 0)
+    monitor("kept", keep_features=True, store="others").record(net(), 0)
+    pages = {}
+    for folder in ("out", "kept"):
+        result = CliRunner().invoke(main, ["report", f"{folder}/epoch_0", "--md", f"{folder}.md"])
+        assert result.exit_code == 0, result.stderr
+        pages[folder] = Path(f"{folder}.md").read_text(encoding="utf-8")
+    (bank,) = FeatureStore("others").banks()
+    assert "ssl-risk-rs fewshot FEATURES" in pages["out"]
+    assert f"ssl-risk-rs fewshot {bank.path.absolute()}" in pages["kept"]
+    gone, there = ("is not there (any more)" in page for page in pages.values())
+    assert gone and not there

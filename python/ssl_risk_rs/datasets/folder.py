@@ -377,20 +377,18 @@ def _layout(location: str, scheme: str) -> tuple[str, Layout]:
 def _images(root: Path, folder: str, found: _Part) -> list[str]:
     """Image files below `root/folder`, sorted, relative to root with `/`; what is none goes to `found`."""
     images: list[str] = []
-    strangers = found.strangers
-    found.strangers = []
     pending = [folder]
     while pending:
         here = pending.pop()
-        with os.scandir(root / here) as entries:
-            for entry in entries:
-                name = f"{here}/{entry.name}"
-                kind = _kind_of(entry, name, found)
-                if kind == "folder":
-                    pending.append(name)
-                elif kind == "image":
-                    images.append(name)
-    found.strangers = strangers + sorted(found.strangers)
+        with os.scandir(root / here) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+        for entry in entries:
+            name = f"{here}/{entry.name}"
+            kind = _kind_of(entry, name, found)
+            if kind == "folder":
+                pending.append(name)
+            elif kind == "image":
+                images.append(name)
     return sorted(images)
 
 
@@ -403,7 +401,7 @@ def _kind_of(entry: os.DirEntry[str], name: str, found: _Part) -> Literal["folde
         elif is_image and not is_folder and not entry.name.startswith("._"):  # those are macOS's notes on a file
             found.hidden.append(name)
         return None
-    if is_folder and entry.is_symlink() and _is_above(entry.path, Path(entry.path).parent):
+    if is_folder and entry.is_symlink() and _leads_back(Path(entry.path)):
         found.loops.append(name)
         return None
     if is_folder or is_image:
@@ -427,9 +425,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_above(folder: str, place: Path) -> bool:
-    real = os.path.realpath(folder)
-    return os.path.commonpath([real, os.path.realpath(place)]) == real
+def _leads_back(link: Path) -> bool:
+    """Whether a link leads to a folder above it, or to one that it was reached through by another link."""
+    real = os.path.realpath(link)
+    return any(os.path.commonpath([real, os.path.realpath(above)]) == real for above in link.parents)
 
 
 def _is_image(name: str) -> bool:

@@ -88,8 +88,9 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -
     n_present = len(np.unique(task.labels[train]))
     if plan.subset_size < n_present:
         raise ParameterError(
-            f"{len(train):,} training rows give held-out subsets of {counted(plan.subset_size, 'row')}, fewer than the "
-            f"{n_present:,} classes; {_wider_subsets(task, settings, n_present)}"
+            f"{len(train):,} training and {len(task.test_rows):,} test rows give held-out subsets of "
+            f"{counted(plan.subset_size, 'row')}, fewer than the {n_present:,} classes; "
+            f"{_wider_subsets(task, settings, n_present)}"
         )
     keys = sample_keys(task.sample_ids, method.seed)
     cells = _core.assign_cells(
@@ -99,15 +100,16 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -
 
 
 def _wider_subsets(task: Task, settings: Settings, classes: int) -> str:
-    """What would give each held-out subset as many rows as there are classes; unless asked for, one subset will do."""
+    """What would give each held-out subset, which has no more rows than the test part, as many rows as there are
+    classes; unless asked for, one subset will do."""
     if settings.subset_size is not None:
         return f"give a subset_size of {classes:,} or more"
-    m, subsets = len(task.test_rows), settings.n_subsets or 1
-    advice = f"give {ceil(classes * subsets / MAX_SHARE):,} training rows or more"
-    if m < classes:
-        return f"{advice}, and {classes:,} test rows"
-    fit = int(MAX_SHARE * len(task.train_rows)) // classes
-    return advice if fit == 0 else f"{advice}, or fewer splits (at most {fit})"
+    n, m = len(task.train_rows), len(task.test_rows)
+    needed = ceil(classes * (settings.n_subsets or 1) / MAX_SHARE)
+    wanted = ([f"{needed:,} training rows"] if n < needed else []) + ([f"{classes:,} test rows"] if m < classes else [])
+    advice = f"give {' and '.join(wanted)} or more"
+    fit = int(MAX_SHARE * n) // classes
+    return advice if m < classes or fit == 0 else f"{advice}, or fewer splits (at most {fit})"
 
 
 def notes_on_plan(plan: CellPlan, subsets: int) -> list[Note]:

@@ -259,8 +259,10 @@ class Job:
         """Fill the banks; a feature that turns out not to fit float16 starts again in float32."""
         dtypes = self.stored_dtypes()
         oriented = 0
+        encoded: set[str] = set()
         while True:
             banks = {name: self._bank(name, dtypes[name]) for name in self.names}
+            encoded |= {name for name, bank in banks.items() if len(missing_in(bank, self.shard))}
             try:
                 oriented += self._fill(banks)
             except Float16Overflow as overflow:
@@ -284,6 +286,9 @@ class Job:
             )
             hint = "" if self.dataset.exif_orientation else "; --exif-orientation turns them"
             self.say(f"{count_images(oriented)} ask for another orientation in their EXIF data: {used}{hint}")
+        for name in self.names:
+            if name in encoded:
+                self._say_unless_repeatable(name, banks[name])
         return banks
 
     # --- the stored dtype
@@ -383,6 +388,16 @@ class Job:
             )
         raise AssertionError("itertools.count does not end")
 
+    def _say_unless_repeatable(self, name: str, bank: FeatureBank) -> None:
+        """Encode a few images of a bank that was just filled once more, and say so if their features differ."""
+        difference = SameFeatures(self._encode, self.precision).difference(name, bank)
+        if difference is not None:
+            self.say(
+                f"{self.encoder.spec.name} gives other features {name} when the same images are encoded again "
+                f"({difference:.2g} of their spread on the images compared): the numbers are of one draw, and other in "
+                f"the next run. {self._likely_causes()}"
+            )
+
     def _likely_causes(self) -> str:
         """Why an encoder of the same weights gives other features, and what finds out."""
         causes = (
@@ -402,11 +417,12 @@ class Job:
 
     @cached_property
     def same_features(self) -> SameFeatures:
-        def encode(rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-            decoded = self._decoder(rows, chunk=len(rows))[0]
-            return decoded.rows, {} if decoded.images is None else self.forward([decoded.images]).arrays()
+        return SameFeatures(self._encode, self.precision)
 
-        return SameFeatures(encode, self.precision)
+    def _encode(self, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Those of the rows that can be decoded, and their features."""
+        decoded = self._decoder(rows, chunk=len(rows))[0]
+        return decoded.rows, {} if decoded.images is None else self.forward([decoded.images]).arrays()
 
     def _create(self, path: Path, key: str, name: str, dtype: str) -> FeatureBank:
         described = header(

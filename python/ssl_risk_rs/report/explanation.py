@@ -7,6 +7,8 @@ an encoder that was never trained: with random weights, too, most of the error i
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
 from ssl_risk_rs.report.sentences import legend, mark, short
@@ -192,11 +194,14 @@ def _no_interval(found: Explanation) -> list[str]:
 
 def _at_chance(found: Explanation) -> list[str]:
     if _is_unequal(found.result):
+        others = "Its scores may still rank rows: --tune-on balanced --metric balanced chooses the penalty for all "
+        others += "classes alike. If that changes nothing, check"
+        if found.result.method.tuned_on == "balanced":
+            others = "Check"
         return [
             f"{_total(found)}, and the difference may be chance.",
-            "Classes are unequal, and the class-balanced error tells this probe from guessing no better. Its scores "
-            "may still rank rows: --tune-on balanced --metric balanced chooses the penalty for all classes alike. If "
-            "that changes nothing, check that labels and images belong together, and that weights were loaded.",
+            f"Classes are unequal, and the class-balanced error tells this probe from guessing no better. {others} "
+            "that labels and images belong together, and that weights were loaded.",
         ]
     return [
         f"{_total(found)}, and the difference may be chance.",
@@ -206,8 +211,11 @@ def _at_chance(found: Explanation) -> list[str]:
 
 
 def _is_unequal(result: Decomposition) -> bool:
-    """Whether always naming the most frequent class errs much less than guessing among equal ones."""
-    return result.sizes.chance < UNEQUAL * (1 - 1 / result.sizes.classes)
+    """Whether always naming the most frequent class errs much less than guessing among as many equal ones as the test
+    rows have."""
+    judged = result.judgements
+    classes = result.sizes.classes if judged is None else len(np.unique(judged.test_labels))
+    return result.sizes.chance < UNEQUAL * (1 - 1 / classes)
 
 
 def _nothing_beyond_control(found: Explanation) -> list[str]:

@@ -1,6 +1,7 @@
 """How the numbers were made: a paragraph to quote, what to cite, a LaTeX table, and the line that makes them again."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ssl_risk_rs.report.latex import to_latex
 from ssl_risk_rs.report.numbers import count
@@ -103,7 +104,7 @@ def _facts(run: Run, name: str) -> list[tuple[str, str]]:
         found.append(("Made", run.created.replace("T", " ")))
     if given.pretraining_data:
         found.append(("Pretrained on", given.pretraining_data))
-    found += [(f"Features, {role}", _bank(bank)) for role, bank in given.banks.items()]
+    found += [(f"Features, {role}", f"{_bank(bank)}{_gone(bank)}") for role, bank in given.banks.items()]
     seconds = sum(d.seconds for d in run.decompositions)
     found.append(("Decomposition", f"{seconds:,.1f} s; probes on {run.decompositions[0].method.device}"))
     if host.machine:
@@ -111,6 +112,10 @@ def _facts(run: Run, name: str) -> list[tuple[str, str]]:
     if run.versions:
         found.append(("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
     return found
+
+
+def _gone(bank: BankFacts) -> str:
+    return "" if Path(bank.path).exists() else f"; {bank.path} is not there (any more)"
 
 
 def _bank(bank: BankFacts) -> str:

@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ssl_risk_rs._notes import Note, Values, each_once
 from ssl_risk_rs.report.numbers import hundred
@@ -162,9 +163,13 @@ def place(run: Run, below: str = "") -> str:
 
 
 def features_of(run: Run) -> str:
-    """The bank of a run's encoder, as a shell takes it; FEATURES where it is not known."""
-    bank = run.provenance.banks.get("encoder")
-    return "FEATURES" if bank is None else shlex.quote(bank.path)
+    """The bank of a run's encoder, as a shell takes it; FEATURES where it is not known, or is no longer there."""
+    return _bank_of(run, "encoder", "FEATURES")
+
+
+def _bank_of(run: Run, role: str, otherwise: str) -> str:
+    bank = run.provenance.banks.get(role)
+    return shlex.quote(bank.path) if bank is not None and Path(bank.path).exists() else otherwise
 
 
 def same_rows(run: Run) -> str:
@@ -172,7 +177,7 @@ def same_rows(run: Run) -> str:
     banks, provenance = run.provenance.banks, run.provenance
     words = [features_of(run)]
     if "encoder" in banks and "supervised" in banks:
-        words.append(f"--supervised-features {shlex.quote(banks['supervised'].path)}")
+        words.append(f"--supervised-features {_bank_of(run, 'supervised', 'TWIN')}")
     if "encoder" not in banks and run.left_rows_out:
         words.append("--drop-unlabelled")
     for option, value in (("--group", provenance.group), ("--target", provenance.target)):

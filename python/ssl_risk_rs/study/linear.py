@@ -180,17 +180,19 @@ def linear_effects(
 
     for choice in table.choices:
         held = tuple(own.get(c.name, c) for c in held_fixed(choice))
+        names = tuple(c.name for c in held)
         for (cluster, _), components in by_rows.items():
             model = model_of(table, choice, held, components[0])
             for kind in (kind for kind in covariances if kind != "cluster" or cluster):
                 if isinstance(model, NoModel):
                     found += [
                         Effect(choice.name, "", "", c, METHODS[kind], model.n, model.groups, model.status,
-                               reason=model.reason)
+                               reason=model.reason, held=names)
                         for c in components
                     ]  # fmt: skip
                 else:
-                    found += _effects(table, model, components, kind, confidence, pseudo_inverse)
+                    effects = _effects(table, model, components, kind, confidence, pseudo_inverse)
+                    found += [replace(e, held=names) for e in effects]
     return found
 
 

@@ -229,7 +229,10 @@ def differences(published: Sequence[Effect], ours: Sequence[Effect]) -> list[Dif
             reasons.append(f"the authors' rows stand {e.n / other.n:.1f} times on average")
         if method != CONTROLLED and other.status is Status.ESTIMATED:
             reasons.append(f"the variance is that of {other.groups} groups, not of {e.n} independent rows")
-        if abs(e.effect - other.effect) > 1e-12:
+        more = [name for name in other.held if name not in e.held]
+        if more and other.status is Status.ESTIMATED:
+            reasons.append(f"{', '.join(more)} {'is' if len(more) == 1 else 'are'} held fixed as well")
+        elif abs(e.effect - other.effect) > 1e-12:
             reasons.append("cells of the table are corrected")
         found.append(
             Difference(

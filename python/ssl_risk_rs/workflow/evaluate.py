@@ -87,6 +87,7 @@ def answer(
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
     bank: "FeatureBank | None" = None,
+    called: str | None = None,
     ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
     data_named: bool = True,
 ) -> tuple[Run, SslRiskError | None]:
@@ -95,6 +96,7 @@ def answer(
     Parameters
     ----------
     bank : the encoder's bank, where it is at hand
+    called : the encoder as tables name it, where its bank may be one of the same weights by another name
     ensure : finds or makes banks; default `ensure_banks`
     the others : as in `evaluate`
     """
@@ -113,7 +115,7 @@ def answer(
     bank = bank_of(model, asked) if bank is None else bank
     header = bank.header
     spec = header.encoder_spec or {}
-    encoder, data_name = _encoder_name(model, header), _data_name(data, header)
+    encoder, data_name = called or _encoder_name(model, header), _data_name(data, header)
     others = choose_others(
         spec, data, data_id=header.data_id, n_images=bank.n_rows, supervised=question.supervised,
         control=question.control, target=target, say=say,

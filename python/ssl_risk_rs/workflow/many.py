@@ -72,9 +72,9 @@ class RunFolder:
             others = [name for name, kept in self.kept.items() if kept.question != question]
             if others and not force:
                 raise ResultError(
-                    f"{path} holds runs that were made otherwise (other probes, settings, groups, twin or control): "
-                    f"{', '.join(others[:4])}; choose another folder (--out), or give --force (force=True) to make "
-                    "them again"
+                    f"{path} holds runs that were made otherwise (other images or another size of them, probes, "
+                    f"settings, groups, twin or control): {', '.join(others[:4])}; choose another folder (--out), or "
+                    "give --force (force=True) to make them again"
                 )
         elif not (path.is_dir() and not any(path.iterdir())):
             check_target(path, force=False)
@@ -97,12 +97,17 @@ class RunFolder:
         if not folder or ((self.path / folder).exists() and not (self.path / folder / "run.json").is_file()):
             folder = self._free(item.name)
         self.path.mkdir(parents=True, exist_ok=True)
+        line = Kept(folder, item.model, self.question, str(bank), False, item.epoch, item.epoch_from, item.stamp)
+        self._write(item.name, line)  # before the run: what a kill leaves is known, and is made again in its place
         saved = replace(run, path=run.save(self.path / folder, force=(self.path / folder).exists()))
-        line = Kept(folder, item.model, self.question, str(bank), complete, item.epoch, item.epoch_from, item.stamp)
-        self.kept[item.name] = line
+        if complete:
+            self._write(item.name, replace(line, complete=True))
+        return saved
+
+    def _write(self, name: str, line: Kept) -> None:
+        self.kept[name] = line
         text = json.dumps({name: asdict(kept) for name, kept in self.kept.items()}, indent=1, ensure_ascii=False)
         publish(self.path / INDEX, lambda file: file.write_text(text + "\n", encoding="utf-8"))
-        return saved
 
     def _free(self, name: str) -> str:
         stem = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._")[:60] or "run"

@@ -116,7 +116,7 @@ class TrainingMonitor:
         fingerprint = self.images.fingerprint(self.encoding.settings.hash_content)
         asked = self.question.key(self.images.uri, fingerprint, self.encoding.content())
         self.runs = RunFolder(Path(folder).expanduser(), asked, force=force)
-        self.failed: list[tuple[str, SslRiskError | OSError]] = []
+        self.failed: list[tuple[str, SslRiskError | OSError | MemoryError]] = []
         self._recorded = False
         self._made: set[Path] = set()  # banks that were not in the store before
 
@@ -144,11 +144,12 @@ class TrainingMonitor:
         item = f"epoch {epoch_text(at)}"
         try:
             run = self._record(module, at, item)
-        except (SslRiskError, OSError) as error:
+        except (SslRiskError, OSError, MemoryError) as error:
             self.failed.append((item, error))
             if not self._recorded:
                 raise
-            warnings.warn(f"{item} is not recorded, the training goes on: {error}", RuntimeWarning, stacklevel=2)
+            why = str(error) or "memory is exhausted"
+            warnings.warn(f"{item} is not recorded, the training goes on: {why}", RuntimeWarning, stacklevel=2)
             return None
         self._recorded = True
         return run
@@ -160,7 +161,11 @@ class TrainingMonitor:
         ------
         ResultError if there is none, or one was removed or damaged.
         """
-        lines = {name: line for name, line in self.runs.kept.items() if line.question == self.runs.question}
+        lines = {
+            name: line
+            for name, line in self.runs.kept.items()
+            if line.question == self.runs.question and (line.complete or (self.runs.path / line.folder).exists())
+        }
         if not lines:
             raise ResultError(f"no epoch has been recorded in {self.runs.path}")
         entries = tuple(
@@ -183,8 +188,8 @@ class TrainingMonitor:
         if bank.path not in before:
             self._made.add(bank.path)
         run, failure = answer(
-            type(module).__name__, self.data, self.question, bank=bank, store=self.store.root, say=self.say,
-            report=self.report,
+            type(module).__name__, self.data, self.question, bank=bank, called=encoder.spec.name,
+            store=self.store.root, say=self.say, report=self.report,
         )  # fmt: skip
         item = Item(called, encoder.spec.name, lambda: bank, epoch=epoch, epoch_from="given", stamp=stamp)
         run = self.runs.keep(item, run, bank.path, complete=failure is None)

@@ -30,15 +30,21 @@ LIMITS = ("SSL_RISK_KERNEL", "SSL_RISK_AMX", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_
 HERE = Path(__file__).parent
 
 
+def isa() -> list[str]:
+    """Those of `ISA_FLAGS` that the CPU has."""
+    cpu = _cpu()
+    flags = cpu.get("flags", cpu.get("Features", "")).split()
+    return [flag for flag in ISA_FLAGS if flag in flags]
+
+
 def describe(packages: Iterable[str]) -> str:
     """Lines `name: value`; packages that are not installed are listed as such."""
     cpu = _cpu()
-    flags = cpu.get("flags", cpu.get("Features", "")).split()
     facts = {
         "command": " ".join(["python", *sys.argv]),
         "cpu": cpu.get("model name", platform.processor() or platform.machine()),
         "cpu_family_model_stepping": "/".join(cpu.get(k, "?") for k in ("cpu family", "model", "stepping")),
-        "isa": " ".join(flag for flag in ISA_FLAGS if flag in flags),
+        "isa": " ".join(isa()),
         "cores": str(len(os.sched_getaffinity(0))),
         "clock_at_the_end": _clock(cpu),
         "memory_gb": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f}",

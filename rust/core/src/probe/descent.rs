@@ -83,6 +83,37 @@ pub(super) struct End<S: Space> {
     pub memory: S::Memory,
 }
 
+/// Where the descent stands, the steps it remembers, and the metric that it steps in.
+struct Place<S: Space> {
+    point: S::Vector,
+    at: EvaluationIn<S>,
+    memory: S::Memory,
+    held: Held<S>,
+}
+
+/// A metric, F where it was made, and how many steps ago.
+struct Held<S: Space> {
+    metric: S::Metric,
+    objective: f64,
+    age: usize,
+}
+
+/// What came of the question whether a fit may end.
+enum Doubt {
+    /// It may.
+    None,
+    /// More is left: it goes on with a metric, or without the steps, that it was misled by.
+    GoesOn,
+    /// More is left, and it was begun anew as often as it may.
+    Exhausted,
+}
+
+impl<S: Space> Place<S> {
+    fn end(self, gap: f64, stop: Stop) -> End<S> {
+        End { point: self.point, at: self.at, gap, stop, memory: self.memory }
+    }
+}
+
 impl<S: Space> Solver<'_, S> {
     fn evaluate(&mut self, point: &S::Vector, collect: Collect) -> Result<EvaluationIn<S>> {
         self.passes += 1.0;
@@ -109,47 +140,36 @@ impl<S: Space> Solver<'_, S> {
     /// Go down from `point` until a rule says stop, which only an exact pass may, but for a draft: when those that round have done
     /// what they can, an exact one at the same point begins the history anew. Where it finds much left, and next to nothing
     /// of that hidden by rounding, rounded ones go on.
-    pub fn descend(&mut self, mut point: S::Vector, mut memory: S::Memory) -> Result<End<S>> {
+    pub fn descend(&mut self, point: S::Vector, memory: S::Memory) -> Result<End<S>> {
         let space = self.space;
         if self.is_spent() {
             self.reduced = false;
         }
-        let mut at = self.evaluate(&point, FRESH)?;
+        let at = self.evaluate(&point, FRESH)?;
         if !at.objective.is_finite() {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
-        let mut metric = self.metric_at(&point, &at)?;
         let mut history = History::new(at.objective, at.train_error).of_rows(space.n_rows());
-        let mut fresh_metric = true;
-        let mut metric_objective = at.objective;
-        let mut iteration = 0;
+        let held = Held { metric: self.metric_at(&point, &at)?, objective: at.objective, age: 0 };
+        let mut here = Place { point, at, memory, held };
+        let (mut iteration, mut restarts) = (0, 0);
         // the rounded passes that the one exact pass since has judged
         let mut left: Option<(EvaluationIn<S>, History)> = None;
         let (mut returns, mut resumed) = (0, None);
-        let (mut restarts, mut since_metric) = (0, 0);
-        let renewed = RENEWED.max((space.row_metric_cost() / PASSES_A_STEP) as usize);
         loop {
             if iteration >= LONG
                 && !self.reduced
                 && self.may_go_by_rows()
-                && let Some(of_rows) = self.row_metric(&point)?
+                && let Some(of_rows) = self.row_metric(&here.point)?
             {
                 self.by_rows = true;
-                (metric, fresh_metric, since_metric) = (of_rows, true, 0);
-                space.forget(&mut memory)?;
+                self.hold(&mut here, of_rows)?;
             }
             let tol = if self.reduced { self.settings.tol.max(ROUNDED_TOL) } else { self.settings.tol };
-            let least = if self.reduced { ROUNDED_TOL * at.objective } else { 0.0 };
-            let tolerance = self.tolerance_at(at.objective).max(least);
-            let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &point, &at)?;
-            let mut direction = space.direction(&memory, &at.gradient, &metric)?;
-            let slope = space.dot(&direction, &at.gradient)?;
-            // what F is above its minimum, if the metric were the Hessian; a direction upwards says nothing of it
-            let decrement = (slope <= 0.0).then_some(-0.5 * slope);
-            if decrement.is_none_or(|decrement| decrement <= 0.0) {
-                space.forget(&mut memory)?;
-                direction = space.scaled(-1.0, &at.gradient)?;
-            }
+            let least = if self.reduced { ROUNDED_TOL * here.at.objective } else { 0.0 };
+            let tolerance = self.tolerance_at(here.at.objective).max(least);
+            let gap = gap_bound(space, &self.design.priors, self.settings.alpha, &here.point, &here.at)?;
+            let (mut direction, decrement) = self.direction(&mut here)?;
             let estimate = decrement.and_then(|decrement| history.estimated_gap(decrement, tol));
             let by_rule = if gap <= tolerance {
                 Some(Stop::Certified)
@@ -157,7 +177,7 @@ impl<S: Space> Solver<'_, S> {
                 estimate.and_then(|left| history.arrived(left, tolerance, self.settings.error_tol))
             };
             if self.settings.draft && decrement.is_some_and(|decrement| is_near(decrement, tolerance)) {
-                return Ok(End { point, at, gap: f64::INFINITY, stop: Stop::Estimated, memory });
+                return Ok(here.end(f64::INFINITY, Stop::Estimated));
             }
             let mut leave = false;
             if self.reduced {
@@ -165,132 +185,147 @@ impl<S: Space> Solver<'_, S> {
             } else {
                 let spent = self.is_spent().then_some(Stop::MaxPasses);
                 if let Some(stop) = by_rule.or(spent) {
-                    let believed = estimate.unwrap_or(0.0).max(tolerance);
                     if stop.is_proven() || spent.is_some() {
-                        return Ok(End { point, at, gap, stop, memory });
+                        return Ok(here.end(gap, stop));
                     }
-                    if !self.is_collapsed(&at, &metric, believed)? {
-                        let Some(of_rows) = self.doubted(&point, &at, believed)? else {
-                            return Ok(End { point, at, gap, stop, memory });
-                        };
-                        (metric, fresh_metric, since_metric) = (of_rows, true, 0);
-                        space.forget(&mut memory)?;
-                        continue;
+                    match self.doubt(&mut here, estimate.unwrap_or(0.0).max(tolerance), &mut restarts)? {
+                        Doubt::GoesOn => continue,
+                        Doubt::None => return Ok(here.end(gap, stop)),
+                        Doubt::Exhausted => return Ok(here.end(gap, Stop::Stalled)),
                     }
-                    if restarts == RESTARTS {
-                        return Ok(End { point, at, gap, stop: Stop::Stalled, memory });
-                    }
-                    restarts += 1;
-                    space.forget(&mut memory)?;
-                    if !fresh_metric {
-                        at = self.evaluate(&point, FRESH)?;
-                        metric = self.metric_at(&point, &at)?;
-                        (fresh_metric, since_metric) = (true, 0);
-                    }
-                    continue;
                 }
                 if let Some((rounded, before)) = left.take()
                     && returns < RETURNS
                     && resumed != Some(iteration) // a search that fails would fail again
                     && !self.would_be_spent(true)
                     && let Some(decrement) = decrement.filter(|decrement| is_far(*decrement, tolerance))
-                    && self.hidden(&rounded, &at, &memory, &metric)? <= HINDRANCE * decrement
+                    && self.hidden(&rounded, &here)? <= HINDRANCE * decrement
                 {
                     returns += 1;
                     resumed = Some(iteration);
                     self.reduced = true;
-                    (at, history) = (rounded, before.trusted());
+                    (here.at, history) = (rounded, before.trusted());
                     continue;
                 }
             }
             if !leave {
                 iteration += 1;
                 // where only the intercept stands between the bound and the tolerance, move it alone
-                let weights_gap = self.weights_gap(&at);
-                if weights_gap <= tolerance && !at.sample.is_empty() {
-                    direction = self.intercept_step(&at)?;
+                let weights_gap = self.weights_gap(&here.at);
+                if weights_gap <= tolerance && !here.at.sample.is_empty() {
+                    direction = self.intercept_step(&here.at)?;
                 }
-                since_metric += 1;
-                let renews = self.by_rows && since_metric >= renewed;
                 let collect = Collect {
-                    curvature: renews
-                        || REFRESH.contains(&iteration)
-                        || at.objective < FALLEN * metric_objective,
+                    curvature: self.wants_metric(&here, iteration),
                     covariance: weights_gap <= NEAR * tolerance,
                 };
-                match self.search(&point, &at, &direction, decrement.unwrap_or(0.0), collect)? {
-                    Step::To { point: next, at: there, gain } => {
-                        space.remember(&mut memory, (&next, &point), (&there.gradient, &at.gradient))?;
-                        (point, at) = (next, there);
+                match self.search(&here, &direction, decrement.unwrap_or(0.0), collect)? {
+                    Step::To { point, at, gain } => {
+                        let steps = (&point, &here.point);
+                        space.remember(&mut here.memory, steps, (&at.gradient, &here.at.gradient))?;
+                        (here.point, here.at) = (point, at);
+                        here.held.age += 1;
                         if collect.curvature {
-                            metric = self.metric_at(&point, &at)?;
-                            metric_objective = at.objective;
-                            since_metric = 0;
+                            self.renew_metric(&mut here)?;
                         }
-                        fresh_metric = collect.curvature;
-                        history.push(&gain, at.objective, at.train_error);
+                        history.push(&gain, here.at.objective, here.at.train_error);
                     }
                     // no decrease along a descent direction: rounding noise, or a metric gone stale
                     Step::None | Step::Spent if self.reduced => leave = true,
-                    Step::Spent => return Ok(End { point, at, gap, stop: Stop::MaxPasses, memory }),
-                    Step::None if fresh_metric => {
+                    Step::Spent => return Ok(here.end(gap, Stop::MaxPasses)),
+                    Step::None if here.held.age == 0 => {
                         let believed = decrement.unwrap_or(0.0).max(tolerance);
-                        if restarts < RESTARTS && self.is_collapsed(&at, &metric, believed)? {
-                            restarts += 1;
-                            space.forget(&mut memory)?;
-                            continue;
+                        if !matches!(self.doubt(&mut here, believed, &mut restarts)?, Doubt::GoesOn) {
+                            let stop = decrement.map_or(Stop::Stalled, |decrement| {
+                                without_decrease(decrement, here.at.objective, tolerance)
+                            });
+                            return Ok(here.end(gap, stop));
                         }
-                        if let Some(of_rows) = self.doubted(&point, &at, believed)? {
-                            (metric, since_metric) = (of_rows, 0);
-                            space.forget(&mut memory)?;
-                            continue;
-                        }
-                        let stop = decrement.map_or(Stop::Stalled, |decrement| {
-                            without_decrease(decrement, at.objective, tolerance)
-                        });
-                        return Ok(End { point, at, gap, stop, memory });
                     }
                     Step::None => {
-                        space.forget(&mut memory)?;
-                        at = self.evaluate(&point, FRESH)?;
-                        metric = self.metric_at(&point, &at)?;
-                        (fresh_metric, since_metric) = (true, 0);
+                        space.forget(&mut here.memory)?;
+                        here.at = self.evaluate(&here.point, FRESH)?;
+                        self.renew_metric(&mut here)?;
                     }
                 }
             }
             if leave {
                 self.reduced = false;
-                let exact = self.evaluate(&point, FRESH)?;
-                metric = self.metric_at(&point, &exact)?;
-                (fresh_metric, since_metric) = (true, 0);
-                metric_objective = exact.objective;
+                let exact = self.evaluate(&here.point, FRESH)?;
                 let since = history.exact_from(exact.objective, exact.train_error, self.settings.tol);
-                let before = (std::mem::replace(&mut at, exact), std::mem::replace(&mut history, since));
+                let before = (std::mem::replace(&mut here.at, exact), std::mem::replace(&mut history, since));
+                self.renew_metric(&mut here)?;
                 // where their bound was there, and the exact one is not, rounding is what is in the way
                 left = (by_rule != Some(Stop::Certified)).then_some(before);
             }
         }
     }
 
-    /// What rounding hid at a point, as a gain: of the objective, or by the step that the gradient asks for.
-    fn hidden(
-        &self,
-        rounded: &EvaluationIn<S>,
-        exact: &EvaluationIn<S>,
-        memory: &S::Memory,
-        metric: &S::Metric,
-    ) -> Result<f64> {
-        let of_gradient = self.space.step(&exact.gradient, -1.0, &rounded.gradient)?;
-        let step = self.space.direction(memory, &of_gradient, metric)?;
-        let by_gradient = -0.5 * self.space.dot(&step, &of_gradient)?;
-        let of_objective = (exact.objective - rounded.objective).abs();
-        // a step upwards, and what is no number, say nothing
-        Ok(if by_gradient >= 0.0 { by_gradient.max(of_objective) } else { f64::INFINITY })
+    /// The next step's direction, and what F is above its minimum if the metric were the Hessian. Where that is upwards,
+    /// and says nothing, the direction is down the gradient, and the steps so far are forgotten.
+    fn direction(&self, here: &mut Place<S>) -> Result<(S::Vector, Option<f64>)> {
+        let direction = self.space.direction(&here.memory, &here.at.gradient, &here.held.metric)?;
+        let slope = self.space.dot(&direction, &here.at.gradient)?;
+        let decrement = (slope <= 0.0).then_some(-0.5 * slope);
+        if decrement.is_some_and(|decrement| decrement > 0.0) {
+            return Ok((direction, decrement));
+        }
+        self.space.forget(&mut here.memory)?;
+        Ok((self.space.scaled(-1.0, &here.at.gradient)?, decrement))
     }
 
-    /// Whether the metric alone says that far more is left than is `believed`.
-    fn is_collapsed(&self, at: &EvaluationIn<S>, metric: &S::Metric, believed: f64) -> Result<bool> {
-        Ok(self.decrement_in(metric, at)? > COLLAPSED * believed)
+    /// Whether the next point is to have a metric of its own.
+    fn wants_metric(&self, here: &Place<S>, iteration: usize) -> bool {
+        let renewed = RENEWED.max((self.space.row_metric_cost() / PASSES_A_STEP) as usize);
+        (self.by_rows && here.held.age + 1 >= renewed)
+            || REFRESH.contains(&iteration)
+            || here.at.objective < FALLEN * here.held.objective
+    }
+
+    /// Make the metric of a place whose evaluation collected curvature.
+    fn renew_metric(&mut self, here: &mut Place<S>) -> Result<()> {
+        let metric = self.metric_at(&here.point, &here.at)?;
+        here.held = Held { metric, objective: here.at.objective, age: 0 };
+        Ok(())
+    }
+
+    /// Go on by another metric of this place; the steps so far are forgotten.
+    fn hold(&self, here: &mut Place<S>, metric: S::Metric) -> Result<()> {
+        here.held = Held { metric, objective: here.at.objective, age: 0 };
+        self.space.forget(&mut here.memory)
+    }
+
+    /// Ask, before the fit ends where no more than `believed` is left, the metric alone and that of the rows.
+    fn doubt(&mut self, here: &mut Place<S>, believed: f64, restarts: &mut usize) -> Result<Doubt> {
+        let is_collapsed = self.decrement_in(&here.held.metric, &here.at)? > COLLAPSED * believed;
+        if is_collapsed && *restarts < RESTARTS {
+            *restarts += 1;
+            self.space.forget(&mut here.memory)?;
+            if here.held.age > 0 {
+                here.at = self.evaluate(&here.point, FRESH)?;
+                self.renew_metric(here)?;
+            }
+            return Ok(Doubt::GoesOn);
+        }
+        if self.may_go_by_rows()
+            && let Some(of_rows) = self.row_metric(&here.point)?
+            && self.decrement_in(&of_rows, &here.at)? > DOUBTED * believed
+        {
+            self.by_rows = true;
+            self.hold(here, of_rows)?;
+            return Ok(Doubt::GoesOn);
+        }
+        Ok(if is_collapsed { Doubt::Exhausted } else { Doubt::None })
+    }
+
+    /// What rounding hid at a point, as a gain: of the objective, or by the step that the gradient asks for.
+    fn hidden(&self, rounded: &EvaluationIn<S>, exact: &Place<S>) -> Result<f64> {
+        let of_gradient = self.space.step(&exact.at.gradient, -1.0, &rounded.gradient)?;
+        let step = self.space.direction(&exact.memory, &of_gradient, &exact.held.metric)?;
+        let by_gradient = -0.5 * self.space.dot(&step, &of_gradient)?;
+        let of_objective = (exact.at.objective - rounded.objective).abs();
+        // a step upwards, and what is no number, say nothing
+        Ok(if by_gradient >= 0.0 { by_gradient.max(of_objective) } else { f64::INFINITY })
     }
 
     /// What F is above its minimum, if a metric were the Hessian.
@@ -311,21 +346,6 @@ impl<S: Space> Solver<'_, S> {
             (self.by_rows, self.without_row_metric) = (false, true);
         }
         Ok(found)
-    }
-
-    /// The metric of the rows, by which the fit then goes on, where it says that more is left than is `believed`.
-    fn doubted(
-        &mut self,
-        point: &S::Vector,
-        at: &EvaluationIn<S>,
-        believed: f64,
-    ) -> Result<Option<S::Metric>> {
-        if !self.may_go_by_rows() {
-            return Ok(None);
-        }
-        let Some(metric) = self.row_metric(point)? else { return Ok(None) };
-        self.by_rows = self.decrement_in(&metric, at)? > DOUBTED * believed;
-        Ok(self.by_rows.then_some(metric))
     }
 
     /// The bound if the intercept were at its optimum: ‖∇_W F‖² / 2α.
@@ -363,12 +383,12 @@ impl<S: Space> Solver<'_, S> {
     /// First point along `direction` with sufficient decrease, step 1 first; `decrement` is about what F is above its minimum.
     fn search(
         &mut self,
-        point: &S::Vector,
-        at: &EvaluationIn<S>,
+        here: &Place<S>,
         direction: &S::Vector,
         decrement: f64,
         collect: Collect,
     ) -> Result<Step<S>> {
+        let (point, at) = (&here.point, &here.at);
         let slope = self.space.dot(direction, &at.gradient)?;
         self.round_at(at.objective, decrement);
         let mut length = 1.0;

@@ -16,8 +16,8 @@ PACKAGES = ("torch",)
 BATCH = 2048
 EPOCHS = 40
 LEARNING_RATES = ((30, 0.03), (10**9, 3.0))
-#: rows × features beyond which a CPU without bfloat16 products is spared them: where float32 took 6 s, torch was not done
-#: in 90
+#: rows × features beyond which a CPU without bfloat16 products is spared them: where float32 took 6 s, torch was not
+#: done in 90
 MOST_EMULATED = 10_000_000
 
 

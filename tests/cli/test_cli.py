@@ -510,7 +510,7 @@ YT = four_arrays()["y_test"]
         ),
         ({"y_train": 0 * Y, "y_test": 0 * YT}, "feats.npz: the training rows have 1 class: a probe needs at least two"),
         ({"y_train": 0 * Y}, "feats.npz: y_test: 3 classes have test rows and no training row: 1, 2, 3"),
-        ({"X_train": X[:6], "y_train": np.arange(6)}, "feats.npz: 6 training rows give held-out subsets of 0 rows"),
+        ({"X_train": X[:6], "y_train": np.arange(6)}, "feats.npz: 6 training and 60 test rows give held-out subsets"),
         ({"X_train": X[:0], "y_train": Y[:0]}, "feats.npz has no train rows"),
         ({"y_train": Y[:-1]}, "feats.npz: y_train: 160 representations, 159 labels; each row needs one"),
         ({"y_train": Y + 0.5}, "feats.npz: y_train: row 0 has label 0.5"),
@@ -881,12 +881,18 @@ def test_equal_rows_in_train_and_test_are_said_and_refused_when_asked():
     given["X_test"] = np.concatenate([given["X_test"][:-7], given["X_train"][:7]])
     np.savez("same.npz", **given)
     said = f"7 of {len(given['X_test'])} test rows are equal to a training row in every feature"
-    assert said in " ".join(run("decompose", "same.npz", "--probe", "ridge", "--out", "r").stdout.split())
+    table = run("decompose", "same.npz", "--probe", "ridge", "--out", "r").stdout
+    assert said in " ".join(table.split())
+    assert f"  ✗ 7 of {len(given['X_test'])} test rows are training rows too\n" in table
     assert said in complaint("decompose", "same.npz", "--probe", "ridge", "--overlap", "refuse")
+    run("store", "import", "same.npz", "bank")  # whose images nobody has compared
+    assert said in " ".join(run("decompose", "bank", "--probe", "ridge", "--out", "b").stdout.split())
+    assert said in complaint("decompose", "bank", "--probe", "ridge", "--overlap", "refuse")
     given["X_train"][:], given["X_test"][:] = 1, 2
     np.savez("same.npz", **given)
     guessed = run("decompose", "same.npz", "--probe", "ridge", "--out", "s").stdout
     assert "features are constant on the training rows: every probe guesses" in " ".join(guessed.split())
+    assert "  ✓ no test row is a training row too\n" in guessed
 
 
 def test_names_that_are_no_utf8_are_refused_before_any_work(tmp_path, monkeypatch):

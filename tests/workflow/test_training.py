@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
-from ssl_risk_rs import TrainingMonitor, create_encoder, extract
+from ssl_risk_rs import TrainingMonitor, create_encoder, decompose, extract
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import DataError, EncoderError, ParameterError, ResultError
@@ -45,9 +45,7 @@ def test_epochs_are_recorded_as_the_same_module_decomposed_by_hand():
         train(module)
     encoder = create_encoder(net(), img_size=8)
     (bank,) = extract(encoder, LIMITED.images("digits"), store="other").values()
-    from ssl_risk_rs import Settings, decompose
-
-    by_hand = decompose(bank, probe="ridge", settings=Settings())
+    by_hand = decompose(bank, probe="ridge")
     assert runs[0].main.risks.equals(by_hand.risks)
     assert runs[10].main.estimate("agg_risk") != by_hand.estimate("agg_risk")
     assert runs[5].provenance.encoder == "Sequential, epoch 5"

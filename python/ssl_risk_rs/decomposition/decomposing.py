@@ -8,7 +8,7 @@ included. Definitions and names: docs/decomposition.md.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -207,13 +207,14 @@ def decompose_task(
     began = time.perf_counter()
     report, solvers = report or _silent, solvers or Solvers()
     method, planned, on_both_sides = _plan(task, settings)
-    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *_repeated_or_noted(task, settings)]
+    overlap = _overlap(task, settings)
+    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *overlap.notes]
     if task.targets is not None:
         judged = predict_targets(task, twin, settings, method, report)
     else:
         protocol = strict if settings.protocol == "strict" else paper
         judged = protocol(task, twin, settings, method, report, solvers)
-    sizes = judged.sizes
+    sizes = replace(judged.sizes, overlap=overlap.rows)
     found = quantify_by(judged.judgements, method, sizes)
     if crowded_risks(method, sizes):
         notes.append(Note("crowded", {"classes": sizes.classes}))
@@ -238,7 +239,7 @@ def decompose_task(
     result = Decomposition(
         name=name,
         method=method,
-        sizes=judged.sizes,
+        sizes=sizes,
         penalties=judged.penalties,
         estimates=found.estimates,
         covariance=found.covariance,
@@ -255,13 +256,11 @@ def decompose_task(
         shots=shots,
         label_curve=None
         if measured is None
-        else label_curve(
-            measured, confidence=method.confidence, n_classes=judged.sizes.classes, errors=settings.labels_for
-        ),
+        else label_curve(measured, confidence=method.confidence, n_classes=sizes.classes, errors=settings.labels_for),
     )
     if control is None:
         return result
-    beside = replace(task, features=control, notes=())
+    beside = replace(task, features=control, notes=(), overlap=overlap.rows)
     alone = replace(settings, shots=None, draws=None, labels_for=None)  # few-shot probes would take as long again
     told = within(report, "control")
     of_beside = decompose_task(beside, name="control", settings=alone, report=told, solvers=solvers)
@@ -371,18 +370,25 @@ def _shared_ids(task: Task) -> list[Note]:
     return [Note("shared_ids", {"count": len(shared), "example": min(shared)})] if shared else []
 
 
-def _repeated_or_noted(task: Task, settings: Settings) -> list[Note]:
-    """Test rows that are training rows in every feature."""
-    if not isinstance(task.features.source, list):  # of a bank's images it is known
-        return []
-    count = repeated_rows(task.features.source, task.train_rows, task.test_rows)
+class _Overlap(NamedTuple):
+    """Test rows that are training rows too."""
+
+    rows: int
+    notes: list[Note]
+
+
+def _overlap(task: Task, settings: Settings) -> _Overlap:
+    """Test rows that are training rows too: by their images where these were compared, else in every feature."""
+    if task.overlap is not None:
+        return _Overlap(task.overlap, [])
+    count = repeated_rows(task.features, task.train_rows, task.test_rows)
     total = len(task.test_rows)
     if count and settings.overlap == "refuse":
         raise ParameterError(
             f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
             "be too low if they are the same images. Remove them, or give --overlap warn"
         )
-    return [Note("repeated_rows", {"count": count, "total": total})] if count else []
+    return _Overlap(count, [Note("repeated_rows", {"count": count, "total": total})] if count else [])
 
 
 def notes_on_floor(judged: Judgements, floor: Floor, risk_af: float) -> list[Note]:

@@ -46,7 +46,7 @@ class Task:
     sample_ids : of the n rows; class_names : of the k classes
     groups : int64 (n,) positions in `group_names`, or None where rows are independent
     notes : what was found while checking
-    overlap : test images that are also training images
+    overlap : test images that are also training images; None where it is not known
     view : number of the augmented view that the features are of; None: of images as they are
     target : the column that stands in for the labels; None for the labels themselves
     targets : float64 (n, k), where they are numbers or labels (0 or 1); `labels` are then the strata that splits are
@@ -62,7 +62,7 @@ class Task:
     groups: Int64[np.ndarray, " n"] | None = None
     group_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
-    overlap: int = 0
+    overlap: int | None = None
     view: int | None = None
     target: str | None = None
     target_kind: TargetKind = "classes"
@@ -123,7 +123,7 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     return replace(
         task,
         notes=(*task.notes, *notes),
-        overlap=overlap if isinstance(overlap, int) else 0,
+        overlap=overlap if isinstance(overlap, int) else None,
         view=bank.header.view,
     )
 

@@ -84,9 +84,8 @@ def _wilson_of_groups(wrong: np.ndarray, groups: np.ndarray, confidence: float) 
     error = float(wrong.mean())
     sums = np.bincount(of_row, wrong - error)
     variance = g / (g - 1) * float(sums @ sums) / len(wrong) ** 2
-    return estimate.wilson(
-        error, variance, g, critical_value(confidence, g - 1)
-    )  # groups stand for rows without errors
+    # groups stand for rows where there are no errors
+    return estimate.wilson(error, variance, g, critical_value(confidence, g - 1))
 
 
 def by_class(judged: Judgements, confidence: float, order: Order = "paper") -> list[Part]:

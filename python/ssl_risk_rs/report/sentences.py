@@ -93,7 +93,7 @@ def targets(result: Decomposition) -> str:
 
 
 def checks(result: Decomposition) -> list[Check]:
-    """Checks of the fits and of the penalties."""
+    """Checks of the fits, of the penalties, and of the rows."""
     found = [_fits(result), *_few_shot_fits(result), *_few_shot_penalties(result)]
     tuned = [p for p in result.penalties.values() if p.inside is not None]
     inside = sum(bool(p.inside) for p in tuned)
@@ -102,6 +102,10 @@ def checks(result: Decomposition) -> list[Check]:
         found.append(Check(inside == 1, f"the tuned penalty{of} is {'inside' if inside else 'at the end of'} its grid"))
     elif tuned:
         found.append(Check(inside == len(tuned), f"{inside} of {len(tuned)} tuned penalties are inside their grid"))
+    overlap, total = result.sizes.overlap, result.sizes.test
+    if overlap is not None:
+        few = f"{overlap:,} of {total:,} test rows {'is a training row' if overlap == 1 else 'are training rows'} too"
+        found.append(Check(not overlap, few if overlap else "no test row is a training row too"))
     return found
 
 

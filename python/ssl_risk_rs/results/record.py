@@ -82,6 +82,8 @@ class Sizes:
     #: held-out subsets that were planned, and rows of each: whole groups come only near; None in older records
     planned_subsets: int | None = None
     planned_rows: int | None = None
+    #: test rows that are training rows too, as images or in every feature; None in older records
+    overlap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -432,3 +432,10 @@ def test_loaded_decompositions_know_where_they_come_from(tmp_path):
     assert str(Run.of(loaded.main)) == str(loaded) and loaded.main.provenance == loaded.provenance
     again = Run.load(loaded.main.save(tmp_path / "again"))
     assert again.provenance.banks == loaded.provenance.banks and again.provenance.data == "digits"
+
+
+def test_an_unknown_option_is_named_with_the_one_that_was_meant(rows):
+    with pytest.raises(TypeError, match=r"^decompose\(\) has no option 'probes'; did you mean 'probe'\?$"):
+        decompose(*rows, probes="ridge")
+    with pytest.raises(TypeError, match=r"^decompose\(\) has no option 'xyz'; its options are probe, protocol, "):
+        decompose(*rows, xyz=1)

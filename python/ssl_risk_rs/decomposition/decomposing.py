@@ -14,6 +14,7 @@ import numpy as np
 
 from ssl_risk_rs._limits import check_choice, check_text
 from ssl_risk_rs._notes import Note, each_once
+from ssl_risk_rs._options import with_options
 from ssl_risk_rs.decomposition.cells import draw_cells, plan_cells
 from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
@@ -137,7 +138,7 @@ def decompose(
     from ssl_risk_rs.bank import only_one
     from ssl_risk_rs.decomposition.provenance import provenance_of
 
-    settings = replace(settings or Settings(), **options)
+    settings = with_options(settings or Settings(), options, "decompose")
     if name is not None:
         check_text("name", name)
     check_choice("target_kind", target_kind, ("auto", *get_args(TargetKind)))

@@ -4,7 +4,6 @@ import itertools
 import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ssl_risk_rs._cpus import count_cpus
+from ssl_risk_rs._options import with_options
 from ssl_risk_rs.bank import FeatureBank, fits_float16, is_bank
 from ssl_risk_rs.encoders.byte_transform import in_two_steps
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
@@ -109,7 +109,7 @@ def extract(
     _check_kinds(encoder, dataset)
     if isinstance(features, str):
         features = [features]
-    settings = replace(settings or ExtractionSettings(), **options)
+    settings = with_options(settings or ExtractionSettings(), options, "extract")
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     with _modes_kept(encoder.module):
         run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)

@@ -127,6 +127,15 @@ def test_a_result_tells_itself_in_a_line_and_as_a_frame(rows):
     assert found.frame().equals(Run.of(found).frame())
 
 
+def test_scalars_are_every_estimate_by_name(rows):
+    run = Run.of(ridge(rows), decompose(*rows, probe="logistic", metrics="balanced,log_loss"))
+    found, frame = run.scalars(), run.frame()
+    assert len(found) == frame.height
+    assert found["ridge/agg_risk"] == run.of_probe("ridge").estimate("agg_risk")
+    assert found["logistic/log_loss/agg_risk"] == run.main.metric("log_loss").estimates["agg_risk"].estimate
+    assert sorted(found.values()) == pytest.approx(sorted(frame["estimate"]), abs=0)
+
+
 def test_compare_and_explain_say_what_they_take(rows, tmp_path):
     found = ridge(rows)
     folder = found.save(tmp_path / "a[1]")

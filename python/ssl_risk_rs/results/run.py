@@ -232,6 +232,19 @@ class Run:
         """One row for each quantity; what results.parquet holds and `--format json` prints."""
         return tidy(self.decompositions, self.provenance, "" if self.path is None else self.path.name)
 
+    def scalars(self) -> dict[str, float]:
+        """Every estimate under "probe/quantity", those of other metrics under "probe/metric/quantity".
+
+        Values are fractions (log-loss: nats), as loggers of a training take them: `wandb.log(run.scalars())`.
+        """
+        found: dict[str, float] = {}
+        for d in self.decompositions:
+            found |= {f"{d.method.probe}/{name}": e.estimate for name, e in d.estimates.items()}
+            for each in d.metrics:
+                of_metric = f"{d.method.probe}/{each.metric}"
+                found |= {f"{of_metric}/{name}": e.estimate for name, e in each.estimates.items()}
+        return found
+
     def save(self, path: "os.PathLike[str] | str", *, force: bool = False) -> Path:
         """Write a run folder; whatever fails, the folder is as it was before.
 

@@ -91,7 +91,7 @@ _TEMPLATES = {
     "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "
     "is judged on: R_AF, and with it usability, is optimistic, unless test rows are harder.",
     "optimistic_af_held_out": "On held-out training rows, probes at the penalty's floor err {ratio:.1f} times as often "
-    "as R_AF, which is judged on rows of its probe's own fit: R_AF, and with it usability, is optimistic.",
+    "as R_AF says, which is judged on rows of its probe's own fit: R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
     "same images, the test error is too low (--overlap refuse stops there).",
     "floor_sensitivity": "Usability rests on the floor of the penalty: R_AF is {at_floor:.2f} % at {floor:g} and "

@@ -1,6 +1,7 @@
 """Folders that are not quite what one thinks: whatever is merged, left out or clamped is counted in a note."""
 
 import os
+import shutil
 import zipfile
 
 import numpy as np
@@ -128,6 +129,19 @@ def test_links_that_lead_to_each_other_end(tmp_path):
     dataset = create_dataset(uri)
     assert len(dataset) == 12 + 6
     assert dataset.notes[0].startswith("2 links to a folder that they lie in are not followed")
+
+
+def test_a_link_is_followed_whatever_the_path_of_the_data_set(tmp_path, monkeypatch):
+    """The folder that the command runs in lies beside the data set, and is linked from it."""
+    write(tmp_path / "set", ("ant", "bee"))
+    (tmp_path / "more").mkdir()
+    shutil.copy(tmp_path / "set/train/ant/0.png", tmp_path / "more/9.png")
+    os.symlink(tmp_path / "more", tmp_path / "set" / "train" / "ant" / "more")
+    monkeypatch.chdir(tmp_path / "more")
+    for uri in ("folder:../set", f"folder:{tmp_path}/more/../set"):
+        dataset = create_dataset(uri)
+        assert len(dataset) == 13
+        assert not any("not followed" in note for note in dataset.notes)
 
 
 def test_images_whose_names_begin_with_a_dot_are_counted(tmp_path):

@@ -26,9 +26,12 @@ from ssl_risk_rs import (
 )
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.again import settings_like
+from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.intervals import Uncertainty, find_bottleneck
+from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.results.explain import Verdict
+from ssl_risk_rs.results.record import Overlap
 from ssl_risk_rs.workflow.evaluate import evaluate
 
 pd = pytest.importorskip("pandas")
@@ -443,8 +446,34 @@ def test_loaded_decompositions_know_where_they_come_from(tmp_path):
     assert again.provenance.banks == loaded.provenance.banks and again.provenance.data == "digits"
 
 
+def test_repeated_rows_beside_a_control_are_counted_once(rows):
+    x, y, xt, yt = rows
+    xt = np.concatenate([xt[:-3], x[:3]])
+    yt = np.concatenate([yt[:-3], y[:3]])
+    found = decompose(x, y, xt, yt, probe="ridge", control=(x[:, :2], xt[:, :2]))
+    assert found.sizes.overlap == Overlap("features", 3)
+    assert [note.values["count"] for note in found.notes if note.code == "repeated_rows"] == [3]
+    assert found.control.sizes.overlap == found.sizes.overlap
+
+
+def test_features_without_a_column_are_refused(rows):
+    with pytest.raises(ParameterError, match="no features"):
+        decompose(rows[0][:, :0], rows[1], rows[2][:, :0], rows[3], probe="ridge")
+
+
+def test_images_that_a_target_leaves_out_are_no_overlap(rows):
+    """A bank counts images of all its rows; those that repeat may lack the target."""
+    x, y, xt, yt = rows
+    task = replace(make_task(x, y, xt, yt), overlap=5)
+    result = decompose_task(task, settings=Settings(probe="ridge", overlap="warn"))
+    assert result.sizes.overlap == Overlap("features", 0)
+    assert "no test row equals a training row in every feature" in str(result)
+
+
 def test_an_unknown_option_is_named_with_the_one_that_was_meant(rows):
     with pytest.raises(TypeError, match=r"^decompose\(\) has no option 'probes'; did you mean 'probe'\?$"):
         decompose(*rows, probes="ridge")
     with pytest.raises(TypeError, match=r"^decompose\(\) has no option 'xyz'; its options are probe, protocol, "):
         decompose(*rows, xyz=1)
+    with pytest.raises(TypeError, match=r"^extract\(\) has no option 'batchsize'; did you mean 'batch_size'\?$"):
+        extract(create_encoder("pixels:2"), create_dataset("digits"), batchsize=3)

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
-from ssl_risk_rs.extraction.reuse import SameFeatures
+from ssl_risk_rs.extraction.reuse import N_IMAGES, SameFeatures
 from ssl_risk_rs.extraction.shard import Shard
 from torch import nn
 
@@ -350,5 +351,37 @@ def test_features_of_one_draw_are_told_at_once(tmp_path, module, differs, shard)
     found = [sentence for sentence in said if "when the same images are encoded again" in sentence]
     assert len(found) == differs
     if differs:
-        assert found[0].startswith("mine gives other features output when")
+        assert found[0].startswith("Feature 'output' of mine differs when")
         assert "Likely causes are dropout or random augmentation" in found[0]
+
+
+class Collapsed(nn.Module):
+    """Features that vary by a hundred-thousandth of their size; batches of other sizes are rounded otherwise."""
+
+    def forward(self, x):
+        flat = x.flatten(1)[:, ::9]
+        noise = 2e-7 * (len(x) % 7)
+        return 1 + 1e-5 * flat + noise
+
+
+def test_rounding_of_features_that_hardly_vary_is_no_difference(tmp_path):
+    said = []
+    encoder = create_encoder(Collapsed(), img_size=8, name="mine")
+    extract(encoder, create_dataset("digits", limit=LIMIT), store=tmp_path, dtype="float32", say=said.append)
+    assert not any("encoded again" in sentence for sentence in said)
+
+
+def test_all_features_are_encoded_again_together(tmp_path):
+    class Two(nn.Module):
+        seen: ClassVar[list[int]] = []  # of every copy
+
+        def forward(self, x):
+            self.seen.append(len(x))
+            return {"a": x.flatten(1), "b": x.flatten(1)[:, :9]}
+
+    dataset = create_dataset("digits", limit=LIMIT)
+    for say, more in ((print, N_IMAGES), (None, 0)):  # nobody would hear of it
+        encoder = create_encoder(Two(), img_size=8, name="mine")
+        Two.seen.clear()
+        extract(encoder, dataset, store=tmp_path / str(more), features=["a", "b"], dtype="float32", say=say)
+        assert sum(Two.seen) == len(dataset) + more

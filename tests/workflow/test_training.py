@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
-from ssl_risk_rs import TrainingMonitor, create_encoder, decompose, extract
+from ssl_risk_rs import Settings, TrainingMonitor, create_encoder, decompose, extract
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import DataError, EncoderError, ParameterError, ResultError
@@ -221,11 +221,23 @@ def test_a_record_that_is_killed_is_made_again_in_its_place(monkeypatch, saved):
         patch.setattr(Run, "save", killed)
         made.record(net(), 1)
     again = monitor()
-    assert [entry.name for entry in again.curve().entries] == (["epoch 0", "epoch 1"] if saved else ["epoch 0"])
+    assert [entry.name for entry in again.curve().entries] == ["epoch 0"]
     run = again.record(net(), 1)
     assert run.path.name == "epoch_1"
     assert sorted(path.name for path in Path("out").iterdir()) == ["epoch_0", "epoch_1", "index.json"]
     assert monitor().record(net(), 1).created == run.created  # read
+
+
+def test_a_run_that_is_being_replaced_is_none_of_the_new_question(monkeypatch):
+    made = monitor()
+    made.record(net(), 0)
+    again = monitor(settings=Settings(n_subsets=1), force=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="now"):
+        patch.setattr(Run, "save", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt("now")))
+        again.record(net(), 0)
+    with pytest.raises(ResultError, match="no epoch has been recorded"):
+        monitor(settings=Settings(n_subsets=1)).curve()
+    assert monitor().record(net(), 0).path.name == "epoch_0"  # of either question, in the same place
 
 
 def test_memory_that_is_exhausted_does_not_end_a_training(monkeypatch):
@@ -256,5 +268,5 @@ def test_a_report_offers_no_line_on_features_that_were_removed():
     (bank,) = FeatureStore("others").banks()
     assert "ssl-risk-rs fewshot FEATURES" in pages["out"]
     assert f"ssl-risk-rs fewshot {bank.path.absolute()}" in pages["kept"]
-    gone, there = ("is not there (any more)" in page for page in pages.values())
+    gone, there = ("is not there, or cannot be read" in page for page in pages.values())
     assert gone and not there

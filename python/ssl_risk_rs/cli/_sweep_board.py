@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "last_line"]
 
-_COMPONENTS = ("approx", "usability", "approx_usability", "probe_gen", "enc_gen", "agg_risk")
+_COMPONENTS = (
+    "approx", "usability", "approx_usability", "probe_gen", "enc_gen", "enc_gen_alt", "probe_gen_alt", "agg_risk",
+)  # fmt: skip
 #: bytes at the end of a log in which its last line is looked for
 _TAIL = 4096
 
@@ -65,6 +67,7 @@ class Board:
     def rows(self, records: list[Record], form: str) -> list[dict[str, Any]]:
         """A row for each pair and probe: in percent for people, as fractions for programs."""
         from ssl_risk_rs.report.numbers import hundred
+        from ssl_risk_rs.report.text import between
 
         every = [
             (record, found)
@@ -86,7 +89,7 @@ class Board:
             head = {"encoder": encoder, "data": data, "layer": layer, "probe": found.get("probe")}
             if form == "table":
                 percent = {name: f"{hundred(found[name]):.2f}" if name in found else "" for name in shown}
-                interval = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]" if found else record.state.value
+                interval = between(found["low"], found["high"]) if found else record.state.value
                 rows.append({**{k: v for k, v in head.items() if varies.get(k, True)}, **percent, "interval": interval})
             else:
                 numbers = {name: found.get(name) for name in (*_COMPONENTS, "low", "high")}

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -401,7 +401,7 @@ def _kind_of(entry: os.DirEntry[str], name: str, found: _Part) -> Literal["folde
         elif is_image and not is_folder and not entry.name.startswith("._"):  # those are macOS's notes on a file
             found.hidden.append(name)
         return None
-    if is_folder and entry.is_symlink() and _leads_back(Path(entry.path)):
+    if is_folder and entry.is_symlink() and _leads_back(entry.path, name):
         found.loops.append(name)
         return None
     if is_folder or is_image:
@@ -425,10 +425,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _leads_back(link: Path) -> bool:
-    """Whether a link leads to a folder above it, or to one that it was reached through by another link."""
-    real = os.path.realpath(link)
-    return any(os.path.commonpath([real, os.path.realpath(above)]) == real for above in link.parents)
+def _leads_back(link: str, name: str) -> bool:
+    """Whether a link, `name` in the data set, leads to a folder above it, or to one that it was reached through by
+    another link."""
+    real, above = os.path.realpath(link), link
+    for _ in PurePosixPath(name).parents:  # up to the data set's own folder, whose path may have any form
+        above = os.path.dirname(above)
+        if os.path.commonpath([real, os.path.realpath(above)]) == real:
+            return True
+    return False
 
 
 def _is_image(name: str) -> bool:

@@ -8,13 +8,13 @@ included. Definitions and names: docs/decomposition.md.
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from ssl_risk_rs._limits import check_choice, check_text
 from ssl_risk_rs._notes import Note, each_once
-from ssl_risk_rs._options import with_options
+from ssl_risk_rs._settings import with_options
 from ssl_risk_rs.decomposition.cells import draw_cells, plan_cells
 from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
@@ -50,9 +50,10 @@ from ssl_risk_rs.events import Event, Report, within
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features, column_names, refuse_other_columns
 from ssl_risk_rs.probes.opened import Solvers
+from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import parse_metrics
-from ssl_risk_rs.results.record import Floor, Method, Sizes
+from ssl_risk_rs.results.record import Floor, Method, Overlap, Sizes
 from ssl_risk_rs.results.run import Decomposition
 
 if TYPE_CHECKING:
@@ -202,20 +203,21 @@ def decompose_task(
     settings: Settings,
     report: Report | None = None,
     solvers: Solvers | None = None,
+    overlap: Overlap | None = None,
 ) -> Decomposition:
     """:func:`decompose` on checked input; `twin` and `control` are features in the task's rows, `solvers` what another
-    probe has opened and summed."""
+    probe has opened and summed, `overlap` what is known of its rows already."""
     began = time.perf_counter()
     report, solvers = report or _silent, solvers or Solvers()
     method, planned, on_both_sides = _plan(task, settings)
-    overlap = _overlap(task, settings)
-    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *overlap.notes]
+    overlap = overlap or _overlap(task, settings)
+    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *_repeated(overlap, task)]
     if task.targets is not None:
         judged = predict_targets(task, twin, settings, method, report)
     else:
         protocol = strict if settings.protocol == "strict" else paper
         judged = protocol(task, twin, settings, method, report, solvers)
-    sizes = replace(judged.sizes, overlap=overlap.rows)
+    sizes = replace(judged.sizes, overlap=overlap)
     found = quantify_by(judged.judgements, method, sizes)
     if crowded_risks(method, sizes):
         notes.append(Note("crowded", {"classes": sizes.classes}))
@@ -235,7 +237,8 @@ def decompose_task(
         notes += notes_on_floor(judged.judgements, judged.floor, found.estimates["risk_af"].estimate)
     shots = few_shot(task, planned, judged.judgements, found.estimates, settings, method, report, solvers)
     measured = None
-    if shots:
+    totals = [found.estimates["agg_risk"], *(shot.estimates["agg_risk"] for shot in shots)]
+    if shots and all(total.grade is not Grade.NONE for total in totals):
         measured = measure(judged.judgements, found.estimates["risk_us"], shots, random_counts=method.random_counts)
     result = Decomposition(
         name=name,
@@ -261,10 +264,12 @@ def decompose_task(
     )
     if control is None:
         return result
-    beside = replace(task, features=control, notes=(), overlap=overlap.rows)
+    beside = replace(task, features=control, notes=())
     alone = replace(settings, shots=None, draws=None, labels_for=None)  # few-shot probes would take as long again
     told = within(report, "control")
-    of_beside = decompose_task(beside, name="control", settings=alone, report=told, solvers=solvers)
+    of_beside = decompose_task(
+        beside, name="control", settings=alone, report=told, solvers=solvers, overlap=overlap
+    )  # fmt: skip
     return result.with_control(of_beside)
 
 
@@ -371,17 +376,11 @@ def _shared_ids(task: Task) -> list[Note]:
     return [Note("shared_ids", {"count": len(shared), "example": min(shared)})] if shared else []
 
 
-class _Overlap(NamedTuple):
-    """Test rows that are training rows too."""
-
-    rows: int
-    notes: list[Note]
-
-
-def _overlap(task: Task, settings: Settings) -> _Overlap:
-    """Test rows that are training rows too: by their images where these were compared, else in every feature."""
-    if task.overlap is not None:
-        return _Overlap(task.overlap, [])
+def _overlap(task: Task, settings: Settings) -> Overlap:
+    """Test rows that are training rows too: by the bytes of their images where all these differ, else in every feature,
+    since images that are equal may not be among the task's rows."""
+    if task.overlap == 0:
+        return Overlap("images", 0)
     count = repeated_rows(task.features, task.train_rows, task.test_rows)
     total = len(task.test_rows)
     if count and settings.overlap == "refuse":
@@ -389,7 +388,13 @@ def _overlap(task: Task, settings: Settings) -> _Overlap:
             f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
             "be too low if they are the same images. Remove them, or give --overlap warn"
         )
-    return _Overlap(count, [Note("repeated_rows", {"count": count, "total": total})] if count else [])
+    return Overlap("features", count)
+
+
+def _repeated(overlap: Overlap, task: Task) -> list[Note]:
+    if task.overlap or not overlap.rows:  # of images there is a note, or an error, before any fit
+        return []
+    return [Note("repeated_rows", {"count": overlap.rows, "total": len(task.test_rows)})]
 
 
 def notes_on_floor(judged: Judgements, floor: Floor, risk_af: float) -> list[Note]:

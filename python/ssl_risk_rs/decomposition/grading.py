@@ -1,13 +1,13 @@
 """How far an interval can be trusted: one ladder for risks, differences and few-shot quantities."""
 
-from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.estimate import LEAST_GROUPS, Grade
 
 __all__ = ["FEW_GROUPS", "FEW_ROWS", "MUCH_TOO_OPTIMISTIC", "grade"]
 
 #: with fewer rows that decide a number, the normal approximation is rough
 FEW_ROWS = 10
-#: groups in a set of rows below which its intervals are marked, are indicative, and are not given
-FEW_GROUPS, INDICATIVE_GROUPS, LEAST_GROUPS = 20, 10, 4
+#: groups in a set of rows below which its intervals are marked, and are indicative
+FEW_GROUPS, INDICATIVE_GROUPS = 20, 10
 #: degrees of freedom below which an interval is indicative
 FEW_DF = 5.0
 #: H/R_AF above which a training error is too optimistic to bound

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def sizes_of(
     plan: CellPlan | None,
 ) -> Sizes:
     """Counts of everything; without a plan, as under the paper's protocol, there are no folds."""
-    groups: dict[str, int] = {}
+    groups: dict[str, Any] = {}
     if judged.train_groups is not None and judged.test_groups is not None:
         groups = {
             "groups_train": len(np.unique(judged.train_groups)),

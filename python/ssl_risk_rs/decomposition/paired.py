@@ -120,6 +120,7 @@ def compare(
         probe=method.probe,
         protocol=method.protocol,
         metric=scored.name,
+        target=_target(chosen),
         confidence=confidence,
         n_train=rows.n,
         n_test=rows.n_test,
@@ -174,6 +175,12 @@ def dimension_parts(
                 )
             )  # fmt: skip
     return tuple(parts)
+
+
+def _target(chosen: Sequence[Decomposition]) -> str | None:
+    """The column that stood in for the labels of all, as far as they know it."""
+    targets = {None if d.provenance is None else d.provenance.target for d in chosen}
+    return targets.pop() if len(targets) == 1 else None
 
 
 def paired_differences(

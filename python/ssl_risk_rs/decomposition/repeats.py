@@ -21,7 +21,7 @@ def repeated_rows(features: Features, train_rows: np.ndarray, test_rows: np.ndar
 
     Parameters
     ----------
-    train_rows, test_rows : numbers of rows among the features
+    features : of all rows; train_rows, test_rows : uint32, numbers of rows among them
     """
     beginnings = {key for _, key in _keys(features, test_rows)}
     alike = [row for row, key in _keys(features, train_rows) if key in beginnings]
@@ -40,6 +40,7 @@ def _keys(features: Features, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
 
 
 def _bytes(features: Features, rows: np.ndarray) -> Iterator[bytes]:
+    """All features of each row, as bytes."""
     for _, values in _pieces(features, rows):
         for row in values:
             yield (row.astype(np.float32) + _ZERO).tobytes()
@@ -47,7 +48,7 @@ def _bytes(features: Features, rows: np.ndarray) -> Iterator[bytes]:
 
 def _pieces(features: Features, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Numbers of rows and their features, some at a time."""
-    many = max(1, PIECE // (features.n_features * features.dtype.itemsize))
+    many = PIECE // max(1, features.n_features * features.dtype.itemsize) or 1
     for first in range(0, len(rows), many):
         numbers = rows[first : first + many]
         yield numbers, features.read(numbers)

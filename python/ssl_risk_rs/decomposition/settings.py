@@ -73,8 +73,8 @@ class Settings:
     tol : relative suboptimality of logistic fits, as `LogisticProbe`'s, of those at the floor too
     max_passes : of each over the rows, None for 300, or 3,000 where a pass takes milliseconds at most
     confidence : of the intervals
-    metrics : the quantities are given in these as well as in the 0-1 error, which penalties are tuned on: "balanced",
-        "top5", "log_loss", "ece", as a sequence or joined by commas
+    metrics : the quantities are given in these as well as in the 0-1 error: "balanced", "top5", "log_loss", "ece", as a
+        sequence or joined by commas
     tune_on : the error that penalties are tuned on: "error", or "balanced", the mean over classes
     random_counts : class counts vary from sample to sample, which widens the intervals
     shared_groups : "refuse" or "warn" where a group has rows in train and test

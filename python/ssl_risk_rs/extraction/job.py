@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ssl_risk_rs._cpus import count_cpus
-from ssl_risk_rs._options import with_options
+from ssl_risk_rs._settings import with_options
 from ssl_risk_rs.bank import FeatureBank, fits_float16, is_bank
 from ssl_risk_rs.encoders.byte_transform import in_two_steps
 from ssl_risk_rs.errors import BankError, DataError, EncoderError, ParameterError
@@ -174,6 +174,7 @@ class Job:
     ) -> None:
         self.encoder, self.store, self.names, self.settings, self.shard = encoder, store, names, settings, shard
         self.say: Callable[[str], None] = say or (lambda _: None)
+        self.heard = say is not None
         self.progress: Callable[[Event], None] = progress or (lambda _: None)
         self._probed: _Encoded | None = None
         self.device = choose_device(settings.device)
@@ -286,9 +287,14 @@ class Job:
             )
             hint = "" if self.dataset.exif_orientation else "; --exif-orientation turns them"
             self.say(f"{count_images(oriented)} ask for another orientation in their EXIF data: {used}{hint}")
-        for name in self.names:
-            if name in encoded:
-                self._say_unless_repeatable(name, banks[name])
+        again = SameFeatures(self._encode, self.precision)
+        for name in (name for name in self.names if name in encoded and self.heard):
+            if (difference := again.difference(name, banks[name])) is not None:
+                self.say(
+                    f"Feature {name!r} of {self.encoder.spec.name} differs when the same images are encoded again "
+                    f"({difference:.2g} of its spread on the images compared): the numbers are of one draw, and the "
+                    f"next run would have others. {self._likely_causes()}"
+                )
         return banks
 
     # --- the stored dtype
@@ -387,16 +393,6 @@ class Job:
                 f"{self._likely_causes()}"
             )
         raise AssertionError("itertools.count does not end")
-
-    def _say_unless_repeatable(self, name: str, bank: FeatureBank) -> None:
-        """Encode a few images of a bank that was just filled once more, and say so if their features differ."""
-        difference = SameFeatures(self._encode, self.precision).difference(name, bank)
-        if difference is not None:
-            self.say(
-                f"{self.encoder.spec.name} gives other features {name} when the same images are encoded again "
-                f"({difference:.2g} of their spread on the images compared): the numbers are of one draw, and other in "
-                f"the next run. {self._likely_causes()}"
-            )
 
     def _likely_causes(self) -> str:
         """Why an encoder of the same weights gives other features, and what finds out."""

@@ -23,6 +23,10 @@ N_IMAGES, FIRST, SLOW = 8, 2, 0.25
 #: in root mean square over features, so that a wide one hides no others. float32 products differ by 1e-3 between
 #: devices (TF32 convolutions, depth 50), half-precision ones by their 8 to 11 bits, summed over layers.
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.05, "float16": 0.05}
+#: least spread of a feature, relative to its size, that products of a precision, and numbers stored in float16, can
+#: tell from rounding: features of a collapsed encoder hardly vary, and batches of other sizes are rounded otherwise
+LEAST_SPREAD = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
+LEAST_STORED = {"float32": 0.0, "float16": 3e-3}
 
 #: rows → the rows that could be decoded, and features of these by name
 Encode = Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]
@@ -32,7 +36,7 @@ class SameFeatures:
     """Compares banks with what `encode` gives now; encodes each set of rows once for all features."""
 
     def __init__(self, encode: Encode, precision: str) -> None:
-        self.encode, self.tolerance = encode, TOLERANCE[precision]
+        self.encode, self.precision = encode, precision
         self._encoded: dict[tuple[int, ...], tuple[np.ndarray, dict[str, np.ndarray]]] = {}
 
     def difference(self, name: str, bank: "FeatureBank") -> float | None:
@@ -51,11 +55,12 @@ class SameFeatures:
             return float("inf")
         with np.errstate(over="ignore"):  # beyond float16 is infinitely far
             now = features[name].astype(bank.dtype).astype(np.float64)  # rounded as the stored ones are
-        spread = np.linalg.norm(stored - stored.mean(0), axis=0)
+        spread, size = np.linalg.norm(stored - stored.mean(0), axis=0), np.linalg.norm(stored, axis=0)
         if len(rows) == 1 or not spread.any():
-            spread = np.linalg.norm(stored, axis=0)
+            spread = size
+        spread = np.maximum(spread, max(LEAST_SPREAD[self.precision], LEAST_STORED[bank.dtype]) * size)
         apart = _relative(np.linalg.norm(now - stored, axis=0), spread)
-        return None if apart <= self.tolerance else apart
+        return None if apart <= TOLERANCE[self.precision] else apart
 
     def _features(self, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         key = tuple(rows.tolist())

@@ -76,10 +76,11 @@ def wilson(wrong: int, n: int, confidence: float) -> tuple[float, float]:
 
 
 def _wilson_of_groups(wrong: np.ndarray, groups: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Wilson's interval of an error whose rows come in groups, by the variance between these, and t; none of one."""
+    """Wilson's interval of an error whose rows come in groups, by the variance between these, and t; none of fewer
+    groups than any interval is given for."""
     of_row = np.unique(groups, return_inverse=True)[1]
     g = int(of_row.max()) + 1
-    if g < 2:
+    if g < estimate.LEAST_GROUPS:
         return math.nan, math.nan
     error = float(wrong.mean())
     sums = np.bincount(of_row, wrong - error)
@@ -150,12 +151,15 @@ def _surest(part: Part) -> tuple[float, float]:
 
 
 def budget(result: Decomposition) -> list[Budget]:
-    """What the variance of each component and of the total is made of.
+    """What the variance of each component and of the total is made of; nothing for numbers, whose errors on test rows
+    are in units of the training rows' variance, and so vary with both.
 
     Scores of test rows and of training rows are independent, so that the covariance of the risks, less what the
     probe's own variation adds to it, falls into a block of each. A training error that is scaled because it is
     optimistic counts as training rows. The floor is taken as uniform between its value and one decade above.
     """
+    if result.method.metric == "r2":
+        return []
     of = result.covariance_of
     own = 0.0 if math.isnan(result.probe_variance) else result.probe_variance
     moved = np.array([name in PROBE_RISKS for name in of], float)

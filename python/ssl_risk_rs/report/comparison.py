@@ -74,7 +74,7 @@ def _totals(leading: Comparison, random: Comparison, encoder: str, wide: int) ->
 def _heading(found: Comparison) -> Iterator[str]:
     yield (
         f"{len(found.encoders)} encoders on the same {found.n_train:,} training and {found.n_test:,} test rows · "
-        f"{found.probe} probe ({found.protocol} protocol)"
+        f"{found.probe} probe ({found.protocol} protocol)" + (f" · target {found.target}" if found.target else "")
     )
     if found.metric != ERROR.name:
         yield f"  errors are {METRICS[found.metric].label}s: the same rows of the same probes, scored otherwise"

@@ -178,7 +178,12 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
         (Column("penalty", False), Column("α"), Column(column), Column("of rows"), Column("", False)),
         tuple(rows),
         notes=(
-            "α is in units of the mean variance of the scaled features; ties go to the stronger penalty.",
+            (
+                "α is absolute, as the authors' is"
+                if result.method.protocol == "paper"
+                else "α is in units of the mean variance of the scaled features"
+            )
+            + "; ties go to the stronger penalty.",
             *((_LEFT,) if any(len(set(p.rows)) > 1 for p in tuned.values()) else ()),
         ),
     )
@@ -203,9 +208,12 @@ def _shown(p: Penalty) -> list[str]:
     return [f"{loss:.4g}" for loss in p.losses] if p.losses else [count(wrong) for wrong in p.errors]
 
 
-def uncertainty(run: Run, result: Decomposition, key: str) -> Section:
+def uncertainty(run: Run, result: Decomposition, key: str) -> Section | Missing:
     """What the variance of each interval is made of."""
     found = [b for b in budget(result) if b.total > 0]
+    if result.method.metric == "r2":
+        why = "Errors of numbers on test rows are in units of the training rows' variance, so that both sets move them."
+        return Missing(f"{key}-uncertainty", "What the intervals are made of", why, None)
     rows = [
         (charts.part_label(b.quantity), percent(math.sqrt(b.interval)), _part(b.test, b), _part(b.train, b),
          _part(b.probe, b), _part(b.floor, b), count(result.estimates[b.quantity].n))

@@ -57,7 +57,8 @@ def render_explanation(found: Explanation, width: int | None = None) -> str:
     sizes = result.sizes
     columns = WIDTH if width is None else width
     lines = [
-        f"{short(provenance.encoder)} on {provenance.data} · {result.method.probe} probe "
+        f"{short(provenance.encoder)} on {provenance.data}"
+        f"{f', target {provenance.target}' if provenance.target else ''} · {result.method.probe} probe "
         f"({result.method.protocol} protocol)",
         f"  {sizes.train:,} training rows · {sizes.test:,} test rows · {sizes.features:,} features · "
         f"{sizes.classes:,} classes",
@@ -194,13 +195,16 @@ def _no_interval(found: Explanation) -> list[str]:
 
 def _at_chance(found: Explanation) -> list[str]:
     if _is_unequal(found.result):
-        others = "Its scores may still rank rows: --tune-on balanced --metric balanced chooses the penalty for all "
-        others += "classes alike. If that changes nothing, check"
         if found.result.method.tuned_on == "balanced":
-            others = "Check"
+            check = "Check"
+        else:
+            check = (
+                "Its scores may still rank rows: --tune-on balanced --metric balanced chooses the penalty for all "
+                "classes alike. If that changes nothing, check"
+            )
         return [
             f"{_total(found)}, and the difference may be chance.",
-            f"Classes are unequal, and the class-balanced error tells this probe from guessing no better. {others} "
+            f"Classes are unequal, and the class-balanced error tells this probe from guessing no better. {check} "
             "that labels and images belong together, and that weights were loaded.",
         ]
     return [
@@ -482,9 +486,10 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
             f"{between(part.low, part.high):<17}{sign} {hundred(part.difference):+8.2f} {p:>8}{carries}  "
             f"{part.n_train:,}+{part.n_test:,}"
         )
-    meaning = "less all: difference from all rows, in points. rows: training + test."
+    whole = "all rows" if kind == "class" else "all such rows (of probe gen.: held-out training rows)"
+    meaning = f"less all: difference from {whole}, in points. rows: training + test."
     if wide:
-        meaning += " carries: points of the number over all rows that these rows make."
+        meaning += f" carries: points of the number over {whole if kind == 'class' else 'these'} that they make."
     if (rest := len(parts) - ROWS) > 0:
         meaning += f" {rest:,} more rows: --format csv."
     yield f"  {meaning}"

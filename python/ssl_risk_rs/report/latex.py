@@ -1,7 +1,7 @@
 """Results and comparisons as LaTeX tables (booktabs), in percent."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._limits import check_whole
@@ -9,7 +9,7 @@ from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.metrics import HEADLINES
+from ssl_risk_rs.results.metrics import ERROR, HEADLINES, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.reading import HasFrame, frame_of
 
@@ -115,7 +115,22 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
         cells = [_cell(found.get(name), intervals, digits) for name in names]
         body.append([*(_word(_KEYS[i], key[1 + i]) for i in vary), *cells])
     grades = {row["grade"] for found in by_run.values() for name, row in found.items() if name in names}
-    return _table(heads, body, len(vary), comment="; ".join(["errors in percent", *fixed]), grades=grades)
+    said = ["errors in percent", *fixed, *(_levels(by_run) if intervals else ())]
+    return _table(heads, body, len(vary), comment="; ".join(said), grades=grades)
+
+
+def _levels(by_run: Mapping[tuple[object, ...], Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """The level of the intervals, of each encoder where they differ; nothing for runs that did not keep it."""
+    levels = {}
+    for key, found in by_run.items():
+        level = next(iter(found.values())).get("confidence")
+        levels[key] = None if level is None or math.isnan(level) else f"{100 * level:g} %"
+    known = set(levels.values())
+    if len(known) == 1:
+        yield from (f"{level} intervals" for level in known if level is not None)
+    else:
+        of = (f"{level or 'not recorded'} of {key[1 + _KEYS.index('encoder')]}" for key, level in levels.items())
+        yield f"intervals: {', '.join(of)}"
 
 
 def _word(column: str, value: object) -> str:
@@ -138,8 +153,10 @@ def _comparison(found: Comparison, quantities: Sequence[str] | None, intervals: 
             value = {"estimate": d.difference, "low": d.low, "high": d.high, "grade": d.grade.value}
             cells.append(_cell(value, intervals, digits, signed=True))
         body.append([escape(encoder), *cells])
+    errors = "" if found.metric == ERROR.name else f" of {METRICS[found.metric].label}s"
     comment = (
-        f"differences from {found.baseline} in points; probe {found.probe}, protocol {found.protocol}; "
+        f"differences{errors} from {found.baseline} in points; probe {found.probe}, protocol {found.protocol}"
+        f"{f', target {found.target}' if found.target else ''}; "
         f"paired {100 * found.confidence:g} % intervals"
     )
     grades = {d.grade.value for d in found.differences if d.quantity in names}

@@ -9,8 +9,8 @@ from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.many import Curve, Entry, Layers, epoch_text
-from ssl_risk_rs.results.quantities import QUANTITIES, components
-from ssl_risk_rs.results.run import Decomposition
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition, common_components
 
 __all__ = ["render_curve", "render_layers"]
 
@@ -48,7 +48,7 @@ def _folded(lines: list[str], width: int | None) -> str:
 def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     every = [e.run.of_probe(probe) for e in entries]
     first = every[0]
-    parts = components(supervised=all(d.supervised for d in every))  # one column where a run has no twin
+    parts = common_components(every)
     names = [*parts, "agg_risk"]
     data, protocol = entries[0].run.provenance.data, first.method.protocol
     yield f"{len(entries)} encoders on {data} · {probe} probe ({protocol} protocol)"
@@ -125,8 +125,9 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
     for entry in entries:
         d = entry.run.of_probe(probe)
         yield f"  {'→' if entry is best else ' '} {entry.name:<{wide}} {_layer_row(found, entry, d)}"
+    least = "fewest errors" if first.method.tuned_on == "error" else "least class-balanced error"
     yield (
-        f"  → {best.name} has the fewest errors on held-out folds of the training rows. Test rows and held-out subsets "
+        f"  → {best.name} has the {least} on held-out folds of the training rows. Test rows and held-out subsets "
         "had no part in the choice, so its interval holds; the least of all test errors would be optimistic."
     )
 

@@ -1,12 +1,11 @@
 """How the numbers were made: a paragraph to quote, what to cite, a LaTeX table, and the line that makes them again."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ssl_risk_rs.report.latex import to_latex
 from ssl_risk_rs.report.numbers import count
 from ssl_risk_rs.report.page import Code, Definitions, Section, Sentences
-from ssl_risk_rs.report.sentences import short
+from ssl_risk_rs.report.sentences import is_there, short
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.provenance import BankFacts
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -115,7 +114,7 @@ def _facts(run: Run, name: str) -> list[tuple[str, str]]:
 
 
 def _gone(bank: BankFacts) -> str:
-    return "" if Path(bank.path).exists() else f"; {bank.path} is not there (any more)"
+    return "" if is_there(bank) else f"; {bank.path} is not there, or cannot be read"
 
 
 def _bank(bank: BankFacts) -> str:

@@ -4,7 +4,7 @@ from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["order_rows", "order_sentence"]
+__all__ = ["encoder_generalization", "order_rows", "order_sentence"]
 
 _BOTH = ("enc_gen_alt", "enc_gen_mean", "probe_gen_alt", "probe_gen_mean")
 
@@ -12,6 +12,11 @@ _BOTH = ("enc_gen_alt", "enc_gen_mean", "probe_gen_alt", "probe_gen_mean")
 def order_rows(result: Decomposition) -> list[Estimate]:
     """What stands below the table where both orders were asked for."""
     return [result.estimates[name] for name in _BOTH] if result.method.order == "both" else []
+
+
+def encoder_generalization(result: Decomposition) -> str:
+    """The component that a control is read against: encoder generalization, in the order of the decomposition."""
+    return "enc_gen_alt" if "enc_gen_alt" in result.component_names else "enc_gen"
 
 
 def order_sentence(result: Decomposition) -> str:

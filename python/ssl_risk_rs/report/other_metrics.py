@@ -41,7 +41,9 @@ def metrics(run: Run, result: Decomposition, key: str) -> Section | Missing:
         (Column("metric", False), *(Column(charts.part_label(name)) for name in names), Column("n, test rows")),
         rows,
         notes=(
-            "The probes are those of the 0-1 error, their penalty included.",
+            "The probes are those of the 0-1 error, their penalty included."
+            if result.method.tuned_on == "error"
+            else "The probes are those of the 0-1 error; their penalty was tuned on the class-balanced one.",
             *mark_notes([found.estimates[name].grade for found in result.metrics for name in names]),
         ),
     )  # fmt: skip

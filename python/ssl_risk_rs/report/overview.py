@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
-from ssl_risk_rs.report.orders import order_rows, order_sentence
+from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import MARKS, checks, mark, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
@@ -147,8 +147,9 @@ def figure(run: Run, result: Decomposition, key: str) -> Figure:
         if (e := result.estimates[name])
     ]
     if result.control is not None:
-        e = result.control.estimates["enc_gen"]
-        dots.append(charts.Dot("control: encoder gen.", e.estimate, e.low, e.high, hollow=True))
+        encoder = encoder_generalization(result)
+        e = result.control.estimates[encoder]
+        dots.append(charts.Dot(f"control: {QUANTITIES[encoder].short}", e.estimate, e.low, e.high, hollow=True))
     said = ", ".join(
         f"{QUANTITIES[name].label} {percent(e.estimate)} ({_ends(e)})"
         for name in (*result.component_names, "agg_risk")
@@ -192,7 +193,7 @@ def _table(run: Run, result: Decomposition) -> Table:
         add(QUANTITIES[e.quantity].label, e, None)
     if result.control is not None:
         name = short(run.provenance.control or "control encoder")
-        for quantity in ("enc_gen", "agg_risk"):
+        for quantity in (encoder_generalization(result), "agg_risk"):
             minor.add(len(rows))
             add(f"control {name}: {QUANTITIES[quantity].label}", result.control.estimates[quantity], None)
     groups = () if result.sizes.groups_test is None else (Column("n, groups"),)

@@ -1,16 +1,16 @@
 """What belongs to the numbers of a decomposition: checks, and sentences that a first reader understands."""
 
 import math
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ssl_risk_rs._notes import Note, Values, each_once
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.compare import RANK_DIGITS
 from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.provenance import Provenance
+from ssl_risk_rs.results.provenance import BankFacts, Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
@@ -92,6 +92,12 @@ def targets(result: Decomposition) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
+_NO_OVERLAP = {
+    "images": "no test image has the bytes of a training image",
+    "features": "no test row equals a training row in every feature",
+}
+
+
 def checks(result: Decomposition) -> list[Check]:
     """Checks of the fits, of the penalties, and of the rows."""
     found = [_fits(result), *_few_shot_fits(result), *_few_shot_penalties(result)]
@@ -102,10 +108,8 @@ def checks(result: Decomposition) -> list[Check]:
         found.append(Check(inside == 1, f"the tuned penalty{of} is {'inside' if inside else 'at the end of'} its grid"))
     elif tuned:
         found.append(Check(inside == len(tuned), f"{inside} of {len(tuned)} tuned penalties are inside their grid"))
-    overlap, total = result.sizes.overlap, result.sizes.test
-    if overlap is not None:
-        few = f"{overlap:,} of {total:,} test rows {'is a training row' if overlap == 1 else 'are training rows'} too"
-        found.append(Check(not overlap, few if overlap else "no test row is a training row too"))
+    if (overlap := result.sizes.overlap) is not None and not overlap.rows:  # of others a note tells
+        found.append(Check(True, _NO_OVERLAP[overlap.by]))
     return found
 
 
@@ -173,7 +177,12 @@ def features_of(run: Run) -> str:
 
 def _bank_of(run: Run, role: str, otherwise: str) -> str:
     bank = run.provenance.banks.get(role)
-    return shlex.quote(bank.path) if bank is not None and Path(bank.path).exists() else otherwise
+    return shlex.quote(bank.path) if bank is not None and is_there(bank) else otherwise
+
+
+def is_there(bank: BankFacts) -> bool:
+    """Whether the folder of a bank is on this machine, as far as may be seen."""
+    return os.path.exists(bank.path)
 
 
 def same_rows(run: Run) -> str:

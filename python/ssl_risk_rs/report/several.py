@@ -12,8 +12,8 @@ from ssl_risk_rs.report.sentences import mark, place, short
 from ssl_risk_rs.results.compare import Comparison, Rank
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.metrics import HEADLINES
-from ssl_risk_rs.results.quantities import QUANTITIES, components
-from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.run import Decomposition, Run, common_components
 
 __all__ = ["beside", "comparison", "layers", "names", "ranks", "shapes"]
 
@@ -37,26 +37,29 @@ def names(runs: Sequence[Run]) -> list[str]:
 def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Comparison | None) -> Section:
     """All runs as bars and as a table, in the order they were given; of one target."""
     own = [run.of_probe(probe) for run in runs]
-    parts = _common_parts(own)
+    parts = common_components(own)
     bars = [_bar(name, d, parts) for name, d in zip(called, own, strict=True)]
     one = len({run.provenance.data for run in runs}) == 1
     rows, used = [], []
+    levels = {d.method.confidence for d in own}
     for name, run, d in zip(called, runs, own, strict=True):
         total = d.estimates["agg_risk"]
         used.append(total.grade)
         cells = [percent(value) for _, value in _bar(name, d, parts).parts]
         where = () if one else (run.provenance.data,)
-        ends = f"{interval(total.low, total.high)} {mark(total.grade)}".rstrip()
+        level = "" if len(levels) == 1 else f" ({100 * d.method.confidence:g} %)"
+        ends = f"{interval(total.low, total.high)}{level} {mark(total.grade)}".rstrip()
         rows.append((name, *cells, percent(total.estimate), ends, *where, count(d.sizes.test)))
     table = Table(
         f"Parts of the error in percent, {probe} probe" + (f", {runs[0].provenance.data}" if one else ""),
         (
             Column("encoder", False), *(Column(charts.part_label(p)) for p in parts), Column("aggregated risk"),
-            Column(f"{100 * own[0].method.confidence:g} % interval"), *(() if one else (Column("data", False),)),
+            Column(f"{100 * own[0].method.confidence:g} % interval" if len(levels) == 1 else "interval"),
+            *(() if one else (Column("data", False),)),
             Column("n, test rows"),
         ),
         tuple(rows),
-        notes=(*_why_one(own), *mark_notes(used)),
+        notes=(*_why_other_parts(own), *mark_notes(used)),
     )  # fmt: skip
     said = "; ".join(f"{row[0]} {row[len(parts) + 1]}" for row in rows)
     figure = Figure(
@@ -140,9 +143,10 @@ def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             for i, d in zip(at, own, strict=True)
         ]  # fmt: skip
         best = min(zip(at, own, strict=True), key=lambda pair: pair[1].estimate("agg_risk"))[0]
-        said = f"Of {len(at)} layers of {short(encoder)} on {data}, {_layer(runs[best])} errs least."
+        said = f"Of {len(at)} layers of {short(encoder)} on {data}, {_layer(runs[best])} errs least on the test rows. "
+        said += "As a reason to choose it, that is a little optimistic: run --layers chooses on held-out folds instead."
         blocks += [
-            Sentences((said + " It was chosen of several, so its own error is a little optimistic.",)),
+            Sentences((said,)),
             Figure(
                 f"layers-{n}", f"The error of {short(encoder)} at each layer",
                 "A stacked bar for each layer. Aggregated risk in percent: "
@@ -169,7 +173,7 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             f"ssl-risk-rs report {' '.join(map(place, runs))}" + " OTHER" * (_LEAST - len(runs)),
         )  # fmt: skip
     own = {name: run.of_probe(probe) for name, run in zip(called, runs, strict=True)}
-    parts = _common_parts(list(own.values()))
+    parts = common_components(list(own.values()))
     ordered = sorted(own, key=lambda name: own[name].estimate("agg_risk"))
     bars = [_bar(name, own[name], parts) for name in ordered]
     polygons = {bar.label: dict(bar.parts) for bar in bars[:_SHAPES]}
@@ -199,21 +203,20 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
     )  # fmt: skip
 
 
-def _common_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:
-    """Parts that all have: without a twin of each, approximation and usability are one."""
-    return components(supervised=all(d.supervised for d in own))
-
-
 def _bar(label: str, d: Decomposition, parts: Sequence[str]) -> charts.Bar:
     values = {**{name: e.estimate for name, e in d.estimates.items()}, "approx_usability": d.estimate("risk_af")}
     total = d.estimates["agg_risk"]
     return charts.Bar(label, tuple((p, values[p]) for p in parts), total.estimate, total.low, total.high)
 
 
-def _why_one(own: Sequence[Decomposition]) -> tuple[str, ...]:
-    if len({d.supervised for d in own}) == 1:
-        return ()
-    return ("Approximation and usability are one part, because not every encoder here has a supervised twin.",)
+def _why_other_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:
+    """Why parts are not those of each run by itself."""
+    said = []
+    if len({d.supervised for d in own}) > 1:
+        said.append("Approximation and usability are one part, because not every encoder here has a supervised twin.")
+    if len({d.method.order for d in own}) > 1:
+        said.append("Parts are in the paper's order, because not every run here is in the alternative one.")
+    return tuple(said)
 
 
 def _least(called: Sequence[str], own: Sequence[Decomposition], found: Comparison | None) -> Iterator[Sentences]:

@@ -7,7 +7,7 @@ from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.report.sentences import mark
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import BackTest, LabelCurve, LabelsNeeded
-from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.quantities import QUANTITIES, components
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["forecast_sentences", "marks_of", "shot_lines"]
@@ -27,7 +27,8 @@ def shot_lines(result: Decomposition) -> Iterator[str]:
     for shot in result.shots:
         yield f"  {shot.size.title:<8}{shot.labels:>{wide},}{_cells(shot.estimates)}"
     yield f"  {'all rows':<8}{result.sizes.train:>{wide},}{_cells(result.estimates)}"
-    same = [QUANTITIES[name].label for name in result.component_names if name not in COLUMNS]
+    # whatever the order of all rows: draws have no R_UF
+    same = [QUANTITIES[name].label for name in components(supervised=result.supervised) if name not in COLUMNS]
     verb = "is" if len(same) == 1 else "are"
     yield f"  At each size, {' and '.join(same)} {verb} that of all rows; the components add up."
     draws = ", ".join(f"{shot.draws} of {shot.size.title}" for shot in result.shots)
@@ -43,7 +44,10 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
     curve, confidence = result.label_curve, result.method.confidence
     if curve is None:
         if result.shots:
-            yield "There is no curve of error against labels: fewer than two sizes have an error above 0."
+            totals = [result.estimates["agg_risk"], *(shot.estimates["agg_risk"] for shot in result.shots)]
+            few = any(total.grade is Grade.NONE for total in totals)
+            why = "too few groups for an interval" if few else "fewer than two sizes have an error above 0"
+            yield f"There is no curve of error against labels: {why}."
         return
     interval = f"{100 * confidence:g} % interval"
     if result.sizes.groups_train is not None:

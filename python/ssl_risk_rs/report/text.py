@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.orders import order_rows, order_sentence
+from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence
 from ssl_risk_rs.report.sentences import checks, legend, mark, notes, short, stand_in, targets
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
@@ -53,7 +53,9 @@ def render_one(result: Decomposition, provenance: Provenance, width: int | None 
         lines.append(f"  {'✓' if check.passed else '✗'} {check.text}")
     lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
     used = {e.grade for name, e in result.estimates.items() if _shown(result, name)} | marks_of(result)
-    used |= metric_marks(result)
+    used |= metric_marks(result) | {e.grade for e in order_rows(result)}
+    if result.control is not None:
+        used |= {result.control.estimates[name].grade for name in (encoder_generalization(result), "agg_risk")}
     lines += legend(used)
     return "\n".join(line.rstrip() if width is None else folded(line, width) for line in lines)
 
@@ -110,7 +112,8 @@ def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterat
     if result.control is not None:
         control = result.control.estimates
         name = short(provenance.control or "control encoder")
-        yield _row("control: encoder gen.", control["enc_gen"], f"{'':<{columns}} {name}")
+        encoder = encoder_generalization(result)
+        yield _row(f"control: {QUANTITIES[encoder].short}", control[encoder], f"{'':<{columns}} {name}")
         yield _row("control: aggregated risk", control["agg_risk"])
 
 

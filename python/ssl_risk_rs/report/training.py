@@ -8,8 +8,7 @@ from ssl_risk_rs.report.sentences import mark
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.many import Curve, epoch_text
-from ssl_risk_rs.results.quantities import components
-from ssl_risk_rs.results.run import Decomposition
+from ssl_risk_rs.results.run import Decomposition, common_components
 
 __all__ = ["training"]
 
@@ -24,8 +23,7 @@ def training(curve: Curve | None, probe: str) -> Section | Missing:
         )  # fmt: skip
     own = [entry.run.of_probe(probe) for entry in curve.entries]
     epochs = [entry.epoch or 0.0 for entry in curve.entries]
-    # approximation and usability together where a run has no twin
-    parts = components(supervised=all(d.supervised for d in own))
+    parts = common_components(own)
     ends = f"{100 * own[0].method.confidence:g} % interval"
     lines = [_line(name, epochs, own) for name in (*parts, "agg_risk")]
     said = "; ".join(

@@ -51,7 +51,8 @@ class Difference:
     df : degrees of freedom of the t quantile; infinity for a normal one
     p : two-sided, of no difference; p_holm : the same after Holm's correction over all components and totals of the
         comparison (None for details, which are parts of components, and where no row tells the two apart)
-    better : probability that `encoder` has less of the error, given the estimate and its standard error
+    better : probability that `encoder` has less of the error; it and p are by the distribution of the interval, in
+        which few deciding rows widen the standard error
     grade : how far the interval can be trusted
     """
 
@@ -102,7 +103,7 @@ class Comparison:
     Attributes
     ----------
     encoders : labels, the baseline first; probe, protocol : common to all; confidence : of intervals and ranks
-    metric : that errors are in
+    metric : that errors are in; target : column that stood in for the labels, None for the labels themselves
     n_train, n_test, n_groups : rows and test groups that pairs are made of
     differences : components, details and total of each encoder against the baseline
     ranks : of all encoders, by aggregated risk and by each component
@@ -119,6 +120,7 @@ class Comparison:
     ranks: tuple[Rank, ...]
     notes: tuple[Note, ...] = ()
     metric: str = "error"
+    target: str | None = None
 
     @property
     def baseline(self) -> str:
@@ -140,7 +142,8 @@ class Comparison:
         )
 
     def frame(self) -> "pl.DataFrame":
-        """A row for each difference: `probe`, `protocol`, `metric`, then the fields of `Difference`."""
+        """A row for each difference: `probe`, `protocol`, `metric`, `target`, `confidence`, then the fields of
+        `Difference`."""
         import polars as pl
 
         rows = [
@@ -148,12 +151,15 @@ class Comparison:
                 "probe": self.probe,
                 "protocol": self.protocol,
                 "metric": self.metric,
+                "target": self.target,
+                "confidence": self.confidence,
                 **{f.name: getattr(d, f.name) for f in fields(Difference)},
                 "grade": d.grade.value,
             }
             for d in self.differences
         ]
-        return pl.DataFrame(rows, schema_overrides={"n_groups": pl.Int64, "p_holm": pl.Float64})
+        types = {"target": pl.String, "n_groups": pl.Int64, "p_holm": pl.Float64}
+        return pl.DataFrame(rows, schema_overrides=types)
 
     def rank_frame(self) -> "pl.DataFrame":
         """A row for each rank: `probe`, `metric`, then the fields of `Rank`."""

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Estimate", "Grade", "wilson"]
+__all__ = ["LEAST_GROUPS", "Estimate", "Grade", "wilson"]
 
-
+#: groups in a set of rows below which no interval is given
+LEAST_GROUPS = 4
 #: share of the variance of n independent rows below which a variance is the rounding of none
 ROUNDING = 1e-9
 

@@ -81,8 +81,11 @@ class Part:
     ----------
     kind, name : of which rows; quantity : name in `QUANTITIES`
     estimate, low, high : of these rows, fractions; n_train, n_subset, n_test : how many there are of them
-    carried : what they add to the quantity over all rows, a fraction: estimate × their share of the rows
-    difference, se, p : against the quantity over all rows; p_holm : after Holm's correction over all parts of a kind
+    carried : what they add to the quantity over all rows, a fraction: each of its risks × their share of the rows which
+        that is judged on, so that other shares of train and test enter too
+    difference, se, p : against the quantity over all rows (of probe generalization of groups: over all held-out
+        training rows, without the correction of the whole's R_AS); p_holm : after Holm's correction over all parts
+        of a kind
     """
 
     kind: Literal["class", "group"]

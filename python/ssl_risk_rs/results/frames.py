@@ -41,6 +41,7 @@ RESULT_COLUMNS: dict[str, tuple[Literal["text", "integer", "number"], str]] = {
     "se": ("number", "its standard error"),
     "low": ("number", "lower end of its interval; NaN where there is none"),
     "high": ("number", "upper end of its interval; NaN where there is none"),
+    "confidence": ("number", "level of the interval, 0.95 say"),
     "n": ("integer", "rows it is judged on"),
     "n_groups": ("integer", "groups of those rows; null where rows have none"),
     "df": ("number", "degrees of freedom of the t quantile; infinity for a normal interval"),
@@ -76,6 +77,7 @@ def tidy(decompositions: "Sequence[Decomposition]", provenance: Provenance, run:
                 "target": provenance.target,
                 "probe": result.method.probe,
                 "protocol": result.method.protocol,
+                "confidence": result.method.confidence,
                 "group": group,
             }
             for shots, estimates in _sizes(result):

@@ -97,7 +97,7 @@ QUANTITIES: dict[str, Quantity] = {
             ("subset", "test"),
         ),
         Quantity("label_count", "labels set aside", "detail", {"risk_us": 1, "risk_cs": -1}, "test", ("draws",)),
-        Quantity("class_mix", "other class shares", "detail", {"risk_us_mix": 1, "risk_us": -1}, "test", ("test",)),
+        Quantity("class_mix", "other class shares", "detail", {"risk_us": 1, "risk_us_mix": -1}, "test", ("test",)),
         Quantity(
             "enc_gen_alt", "encoder gen., other order", "order", {"risk_uf": 1, "risk_af": -1}, "test",
             ("train", "test"), "a probe fits the test rows better than the training rows", "encoder, other",

@@ -59,6 +59,14 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """How many test rows are training rows too, told by the bytes of their images or by every feature."""
+
+    by: Literal["images", "features"]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """How much of everything there was. Groups are None where rows have none."""
 
@@ -82,8 +90,8 @@ class Sizes:
     #: held-out subsets that were planned, and rows of each: whole groups come only near; None in older records
     planned_subsets: int | None = None
     planned_rows: int | None = None
-    #: test rows that are training rows too, as images or in every feature; None in older records
-    overlap: int | None = None
+    #: None in older records
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import altair as alt
     import polars as pl
 
-__all__ = ["Decomposition", "ResultError", "Run", "check_target"]
+__all__ = ["Decomposition", "ResultError", "Run", "check_target", "common_components"]
 
 #: of run.json; raised when a field changes its meaning. Version 1 is still read
 SCHEMA_VERSION = 2
@@ -162,6 +162,13 @@ class Decomposition:
 
     def _repr_html_(self) -> str:
         return Run.of(self)._repr_html_()
+
+
+def common_components(every: Sequence[Decomposition]) -> tuple[str, ...]:
+    """Names of the components that all have: approximation and usability are one unless each has a supervised twin, and
+    the order is the paper's unless each is in the alternative one."""
+    alternative = all(d.method.order == "alternative" for d in every)
+    return components(supervised=all(d.supervised for d in every), order="alternative" if alternative else "paper")
 
 
 @dataclass(frozen=True, eq=False)

@@ -232,7 +232,7 @@ def differences(published: Sequence[Effect], ours: Sequence[Effect]) -> list[Dif
         more = [name for name in other.held if name not in e.held]
         if more and other.status is Status.ESTIMATED:
             reasons.append(f"{', '.join(more)} {'is' if len(more) == 1 else 'are'} held fixed as well")
-        elif abs(e.effect - other.effect) > 1e-12:
+        if abs(e.effect - other.effect) > 1e-12:
             reasons.append("cells of the table are corrected")
         found.append(
             Difference(

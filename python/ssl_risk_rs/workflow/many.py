@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Item", "Kept", "RunFolder", "kept_of", "paired_steps", "run_each"]
 
 INDEX = "index.json"
+#: question of a line whose run is being written
+UNKNOWN = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A line of the index: the run in `folder` answers `question` on the features in `bank`, with every probe if it is
-    `complete`; `stamp` tells whether the checkpoint is still the file whose epoch this is."""
+    """A line of the index: the run in `folder` answers `question` (none while it is written) on the features in `bank`,
+    with every probe if it is `complete`; `stamp` tells whether the checkpoint is still the file whose epoch this is."""
 
     folder: str
     model: str
@@ -69,10 +71,10 @@ class RunFolder:
         file = path / INDEX
         if file.is_file():
             self.kept = _read_index(file)
-            others = [name for name, kept in self.kept.items() if kept.question != question]
+            others = [name for name, kept in self.kept.items() if kept.question not in (question, UNKNOWN)]
             if others and not force:
                 raise ResultError(
-                    f"{path} holds runs that were made otherwise (other images or another size of them, probes, "
+                    f"{path} holds runs that were made otherwise (other images, another image size, other probes, "
                     f"settings, groups, twin or control): {', '.join(others[:4])}; choose another folder (--out), or "
                     "give --force (force=True) to make them again"
                 )
@@ -97,11 +99,11 @@ class RunFolder:
         if not folder or ((self.path / folder).exists() and not (self.path / folder / "run.json").is_file()):
             folder = self._free(item.name)
         self.path.mkdir(parents=True, exist_ok=True)
-        line = Kept(folder, item.model, self.question, str(bank), False, item.epoch, item.epoch_from, item.stamp)
-        self._write(item.name, line)  # before the run: what a kill leaves is known, and is made again in its place
+        line = Kept(folder, item.model, self.question, str(bank), complete, item.epoch, item.epoch_from, item.stamp)
+        # before the run: what a kill leaves, be it this run or one of before, is made again in its place
+        self._write(item.name, replace(line, question=UNKNOWN, complete=False))
         saved = replace(run, path=run.save(self.path / folder, force=(self.path / folder).exists()))
-        if complete:
-            self._write(item.name, replace(line, complete=True))
+        self._write(item.name, line)
         return saved
 
     def _write(self, name: str, line: Kept) -> None:

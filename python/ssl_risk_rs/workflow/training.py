@@ -161,11 +161,7 @@ class TrainingMonitor:
         ------
         ResultError if there is none, or one was removed or damaged.
         """
-        lines = {
-            name: line
-            for name, line in self.runs.kept.items()
-            if line.question == self.runs.question and (line.complete or (self.runs.path / line.folder).exists())
-        }
+        lines = {name: line for name, line in self.runs.kept.items() if line.question == self.runs.question}
         if not lines:
             raise ResultError(f"no epoch has been recorded in {self.runs.path}")
         entries = tuple(

@@ -98,11 +98,17 @@ struct Held<S: Space> {
     age: usize,
 }
 
+impl<S: Space> Held<S> {
+    fn new(metric: S::Metric, at: &EvaluationIn<S>) -> Self {
+        Self { metric, objective: at.objective, age: 0 }
+    }
+}
+
 /// What came of the question whether a fit may end.
 enum Doubt {
     /// It may.
     None,
-    /// More is left: it goes on with a metric, or without the steps, that it was misled by.
+    /// More is left: it goes on without the steps that misled it, or in another metric.
     GoesOn,
     /// More is left, and it was begun anew as often as it may.
     Exhausted,
@@ -150,7 +156,7 @@ impl<S: Space> Solver<'_, S> {
             return Err(Error::Numerical("the objective is not finite at the start".into()));
         }
         let mut history = History::new(at.objective, at.train_error).of_rows(space.n_rows());
-        let held = Held { metric: self.metric_at(&point, &at)?, objective: at.objective, age: 0 };
+        let held = Held::new(self.metric_at(&point, &at)?, &at);
         let mut here = Place { point, at, memory, held };
         let (mut iteration, mut restarts) = (0, 0);
         // the rounded passes that the one exact pass since has judged
@@ -284,14 +290,13 @@ impl<S: Space> Solver<'_, S> {
 
     /// Make the metric of a place whose evaluation collected curvature.
     fn renew_metric(&mut self, here: &mut Place<S>) -> Result<()> {
-        let metric = self.metric_at(&here.point, &here.at)?;
-        here.held = Held { metric, objective: here.at.objective, age: 0 };
+        here.held = Held::new(self.metric_at(&here.point, &here.at)?, &here.at);
         Ok(())
     }
 
     /// Go on by another metric of this place; the steps so far are forgotten.
     fn hold(&self, here: &mut Place<S>, metric: S::Metric) -> Result<()> {
-        here.held = Held { metric, objective: here.at.objective, age: 0 };
+        here.held = Held::new(metric, &here.at);
         self.space.forget(&mut here.memory)
     }
 

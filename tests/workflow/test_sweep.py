@@ -197,6 +197,13 @@ def test_layers_of_one_pass_are_runs_of_their_own(tmp_path):
     assert sorted(bool(pair["encoded"]) for pair in document["pairs"]) == [False, True]  # one pass for both
 
 
+@pytest.mark.parametrize("layers", ["layer*", "layer1,all"])
+def test_patterns_of_layers_are_refused(tmp_path, layers):
+    found = CliRunner().invoke(main, ["sweep", "-m", "demo_ssl", "--layers", layers, "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    assert f"--layers of a sweep are names, not {layers.split(',')[-1]!r}" in found.stderr
+
+
 def test_a_split_file_is_that_of_every_run(tmp_path):
     """It was taken by the command line and by nothing else."""
     ids = create_dataset("digits", limit="40/class").samples["sample_id"].to_list()

@@ -145,6 +145,14 @@ def test_the_first_failure_raises_and_later_ones_warn():
     assert [entry.name for entry in made.curve().entries] == ["epoch 1"]
 
 
+def test_a_training_that_starts_again_is_not_ended_by_its_first_failure(monkeypatch):
+    monitor().record(net(), 0)
+    made = monitor()
+    monkeypatch.setattr(made.runs, "keep", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        assert made.record(net(), 1) is None
+
+
 def test_what_cannot_be_answered_is_refused_before_training():
     with pytest.raises(DataError, match="no column"):
         monitor(group="patient")

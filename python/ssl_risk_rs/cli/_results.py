@@ -257,7 +257,7 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
             "auto, those of 1 %, 30, 5 and 3 that the data allow.",
         ),
         click.option(
-            "--draws", type=click.IntRange(1), metavar="N",
+            "--draws", type=click.IntRange(2), metavar="N",
             help="This many draws are made of each few-shot size. The default is 10, raised to 20 where their spread "
             "decides the interval.",
         ),

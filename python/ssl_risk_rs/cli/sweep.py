@@ -98,6 +98,11 @@ def sweep(
     device = question.settings.device
     encoding = opt.encoding_on(encoding, device)
     layers = encoding.layers
+    if patterns := [name for name in layers or () if name == "all" or any(sign in name for sign in "*?[")]:
+        raise click.UsageError(
+            f"--layers of a sweep are names, not {patterns[0]!r}: encoders have layers of their own; "
+            "ssl-risk-rs models show NAME lists them, and  run --layers  takes patterns"
+        )
     question = replace(
         beside_an_encoder(question),
         encoding=replace(encoding, layers=None),

@@ -194,12 +194,19 @@ def _of_one(frame: pl.DataFrame, column: str, noun: str, chosen: str | None) -> 
     and both probes of one encoder are no two encoders."""
     names = frame[column].drop_nulls().unique(maintain_order=True).to_list() if column in frame.columns else []
     if chosen is not None:
+        if chosen not in names and len(alike := [name for name in names if _short(str(name)) == chosen]) == 1:
+            chosen = alike[0]
         if chosen not in names:
             raise DataError(f"no row is of the {noun} {chosen!r}; there are {', '.join(map(str, names)) or 'no names'}")
         return frame.filter(pl.col(column).is_null() | (pl.col(column) == chosen))
     if len(names) > 1:
         raise DataError(f"the rows are of {len(names)} {noun}s ({', '.join(map(str, names))}); choose one (--{column})")
     return frame
+
+
+def _short(uri: str) -> str:
+    """What a table calls the data of a URI: "folder:/data/flowers" → "flowers"."""
+    return uri.partition("?")[0].rpartition(":")[2].rstrip("/").rpartition("/")[2]
 
 
 def _refuse_unlike(frame: pl.DataFrame) -> None:

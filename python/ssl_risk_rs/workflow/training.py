@@ -117,7 +117,7 @@ class TrainingMonitor:
         asked = self.question.key(self.images.uri, fingerprint, self.encoding.content())
         self.runs = RunFolder(Path(folder).expanduser(), asked, force=force)
         self.failed: list[tuple[str, SslRiskError | OSError | MemoryError]] = []
-        self._recorded = False
+        self._recorded = any(line.question == asked and line.complete for line in self.runs.kept.values())
         self._made: set[Path] = set()  # banks that were not in the store before
 
     def record(self, module: "Module", epoch: float) -> Run | None:

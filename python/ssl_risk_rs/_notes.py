@@ -94,6 +94,8 @@ _TEMPLATES = {
     "as R_AF says, which is judged on rows of its probe's own fit: R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
     "same images, the test error is too low (--overlap refuse stops there).",
+    "not_compared": "Rows in parts are not compared with each other: whether test rows are training rows too is not "
+    "known.",
     "floor_sensitivity": "Usability rests on the floor of the penalty: R_AF is {at_floor:.2f} % at {floor:g} and "
     "{above:.2f} % one decade above.",
     "midpoint": "The mean of R_AF and of the error on held-out rows at the same floor is {midpoint:.2f} %: "

@@ -209,7 +209,7 @@ def test_equal_numbers_of_rows_on_the_command_line():
         (("--match-labels", "60", "--match-dim", "3"), 2, "no --match-dim beside it"),
         (("--match-labels", "60", "--probe", "both"), 2, "takes one probe"),
         (("--match-labels", "60", "--protocol", "paper"), 1, "--protocol strict only"),
-        (("--match-labels", "4"), 1, "4 training rows give"),
+        (("--match-labels", "4"), 1, "4 training and 60 test rows give"),
     ],
 )
 def test_equal_numbers_of_rows_that_make_no_sense(more, code, said):

@@ -65,7 +65,7 @@ def test_fewshot_of_an_encoder():
         (("fewshot", "-m", "pixels:8", "--drop-unlabelled"), "without a value of --target", 2),
         (("fewshot", "feats.npz", "--labels-for", "ten"), "'ten' is no list of errors in percent", 2),
         (("fewshot", "feats.npz", "--draws", "0"), "not in the range", 2),
-        (("fewshot", "feats.npz", "--draws", "1"), "1 draw of few-shot rows cannot show how much draws differ", 2),
+        (("fewshot", "feats.npz", "--draws", "1"), "1 is not in the range x>=2", 2),
         (("fewshot", "feats.npz", "--shots", "0"), "a probe needs at least one row of each class", 2),
         (("fewshot", "feats.npz", "--shots", "41"), "class 0 has 80 training rows", 1),
         (("fewshot", "feats.npz", "--labels-for", "0"), "it must lie between 0 and 100", 2),

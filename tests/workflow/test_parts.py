@@ -15,6 +15,7 @@ from ssl_risk_rs.probes.holders import spans_of
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.probes.parts import PartedFeatures, PartsSolver
 from ssl_risk_rs.probes.solver import Goal
+from ssl_risk_rs.results.record import Overlap
 from ssl_risk_rs.workflow.features import decompose_features
 
 N, D, K = 2400, 24, 6
@@ -85,6 +86,8 @@ def test_a_decomposition_in_parts_is_that_of_one_process(probe):
     for name in one.estimates:
         assert other.estimate(name) == pytest.approx(one.estimate(name), abs=within), name
     assert other.converged
+    assert (one.sizes.overlap, other.sizes.overlap) == (Overlap("features", 0), None)
+    assert "not_compared" in {note.code for note in other.notes}
     if probe == "logistic":
         for left, right in zip(one.fits, other.fits, strict=True):
             assert right.objective == pytest.approx(left.objective, rel=1e-6), left.role

@@ -50,6 +50,7 @@ from ssl_risk_rs.events import Event, Report, within
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features, column_names, refuse_other_columns
 from ssl_risk_rs.probes.opened import Solvers
+from ssl_risk_rs.probes.parts import PartedFeatures
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import parse_metrics
@@ -376,11 +377,13 @@ def _shared_ids(task: Task) -> list[Note]:
     return [Note("shared_ids", {"count": len(shared), "example": min(shared)})] if shared else []
 
 
-def _overlap(task: Task, settings: Settings) -> Overlap:
+def _overlap(task: Task, settings: Settings) -> Overlap | None:
     """Test rows that are training rows too: by the bytes of their images where all these differ, else in every feature,
-    since images that are equal may not be among the task's rows."""
+    since images that are equal may not be among the task's rows; None where this process holds no rows."""
     if task.overlap == 0:
         return Overlap("images", 0)
+    if isinstance(task.features, PartedFeatures):
+        return None
     count = repeated_rows(task.features, task.train_rows, task.test_rows)
     total = len(task.test_rows)
     if count and settings.overlap == "refuse":
@@ -391,8 +394,12 @@ def _overlap(task: Task, settings: Settings) -> Overlap:
     return Overlap("features", count)
 
 
-def _repeated(overlap: Overlap, task: Task) -> list[Note]:
-    if task.overlap or not overlap.rows:  # of images there is a note, or an error, before any fit
+def _repeated(overlap: Overlap | None, task: Task) -> list[Note]:
+    if task.overlap:  # of images there is a note, or an error, before any fit
+        return []
+    if overlap is None:
+        return [Note("not_compared")]
+    if not overlap.rows:
         return []
     return [Note("repeated_rows", {"count": overlap.rows, "total": len(task.test_rows)})]
 

@@ -164,7 +164,8 @@ def tuning(run: Run, result: Decomposition, key: str) -> Section | Missing:
     folds = f"{result.sizes.folds_judged} of {result.sizes.folds} folds"
     where = f"held-out rows of {folds}" if result.sizes.folds else "the rows that the protocol tunes on"
     said = "; ".join(
-        f"{name} chose α = {p.value:g}, {column} {_shown(p)[p.grid.index(p.value)]}" for name, p in tuned.items()
+        f"{_penalty_label(name, tuned)}: α = {p.value:g}, {column} {_shown(p)[p.grid.index(p.value)]}"
+        for name, p in tuned.items()
     )
     figure = Figure(
         f"{key}-tuning",

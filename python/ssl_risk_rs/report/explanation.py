@@ -465,7 +465,7 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     apart = {part.name for part in sure}
     text = f"{len(names):,} {plural} were judged by themselves"
     if left_out:
-        text += f" and {left_out:,} were left out, with fewer than two rows in a set"
+        text += f" and {left_out:,} {'was' if left_out == 1 else 'were'} left out, with fewer than two rows in a set"
     if sure:
         text += f"; {len(apart):,} of them differ{'s' if len(apart) == 1 else ''} from all rows in some component"
     else:

@@ -192,7 +192,7 @@ def _table(run: Run, result: Decomposition) -> Table:
         minor.add(len(rows))
         add(QUANTITIES[e.quantity].label, e, None)
     if result.control is not None:
-        name = short(run.provenance.control or "control encoder")
+        name = short(run.provenance.control or "encoder")
         for quantity in (encoder_generalization(result), "agg_risk"):
             minor.add(len(rows))
             add(f"control {name}: {QUANTITIES[quantity].label}", result.control.estimates[quantity], None)

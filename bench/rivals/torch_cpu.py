@@ -1,6 +1,6 @@
 """torch on the CPU: float32 and bfloat16 products by blocks, L-BFGS, and SGD as the usual linear probe."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import machine
@@ -173,13 +173,7 @@ def sgd(loaded: Loaded, request: Request, name: str) -> Answer:
     return answer
 
 
-def _nothing(n: int, d: int, k: int) -> float:
-    return 0.0
-
-
-def _both(
-    function: Any, name: str, goal: str = "", needs: Callable[[int, int, int], float] = _nothing
-) -> list[Method]:  # fmt: skip
+def _both(function: Any, name: str, goal: str = "") -> list[Method]:
     """A method in float32 and in bfloat16."""
 
     def run(loaded: Loaded, request: Request, dtype: str) -> Answer:
@@ -188,7 +182,7 @@ def _both(
         return function(loaded, request, dtype)  # type: ignore[no-any-return]
 
     return [
-        Method(name.format(dtype), lambda loaded, request, dtype=dtype: run(loaded, request, dtype), needs, goal)
+        Method(name.format(dtype), lambda loaded, request, dtype=dtype: run(loaded, request, dtype), goal=goal)
         for dtype in ("float32", "bfloat16")
     ]
 
@@ -197,16 +191,12 @@ def _staged_bytes(n: int, d: int, k: int) -> float:
     return 4.0 * n * d + 12.0 * n * k + 100.0 * d * k
 
 
-def _sgd_bytes(n: int, d: int, k: int) -> float:
-    return 6.0 * n * d
-
-
 JOBS = {
     "gram": _both(_gram, "torch {} blocks"),
     "pass": _both(_pass, "torch {}"),
     "ridge": _both(_ridge, "torch {} blocks + float64 Cholesky", "one penalty"),
     "logistic": [
         Method("torch L-BFGS float32", lbfgs, _staged_bytes),
-        *_both(sgd, "torch SGD {}", needs=_sgd_bytes),
+        *(replace(each, needs=lambda n, d, k: 6.0 * n * d) for each in _both(sgd, "torch SGD {}")),
     ],
 }

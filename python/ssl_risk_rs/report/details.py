@@ -211,10 +211,11 @@ def _shown(p: Penalty) -> list[str]:
 
 def uncertainty(run: Run, result: Decomposition, key: str) -> Section | Missing:
     """What the variance of each interval is made of."""
-    found = [b for b in budget(result) if b.total > 0]
-    if result.method.metric == "r2":
+    every = budget(result)
+    if not every:
         why = "Errors of numbers on test rows are in units of the training rows' variance, so that both sets move them."
         return Missing(f"{key}-uncertainty", "What the intervals are made of", why, None)
+    found = [b for b in every if b.total > 0]
     rows = [
         (charts.part_label(b.quantity), percent(math.sqrt(b.interval)), _part(b.test, b), _part(b.train, b),
          _part(b.probe, b), _part(b.floor, b), count(result.estimates[b.quantity].n))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.orders import order_rows
+from ssl_risk_rs.report.orders import shown_names
 from ssl_risk_rs.report.sentences import checks, legend, mark, notes, short
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.metrics import HEADLINES
-from ssl_risk_rs.results.quantities import DETAILS, QUANTITIES
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
 if TYPE_CHECKING:
@@ -35,21 +35,16 @@ def render_html(run: Run) -> str:
         target = f", target {run.provenance.target}" if run.provenance.target else ""
         title = f"{short(run.provenance.encoder)} on {run.provenance.data}{target}, {result.method.probe} probe"
         rows = []
-        order = {e.quantity for e in order_rows(result)}
-        details = DETAILS if "enc_gen" in result.component_names else ()
-        grades = set()
-        for name, e in result.estimates.items():
-            quantity = QUANTITIES[name]
-            if name not in (*result.component_names, *details, "agg_risk", *order):
-                continue
-            grades.add(e.grade)
+        names = shown_names(result)
+        shown = [e for name, e in result.estimates.items() if name in names]
+        for e in shown:
             interval = "" if math.isnan(e.low) else f"{hundred(e.low):.2f} to {hundred(e.high):.2f}"
             sign = mark(e.grade)
-            cells = (quantity.label, f"{hundred(e.estimate):.2f}{sign}", interval)
+            cells = (QUANTITIES[e.quantity].label, f"{hundred(e.estimate):.2f}{sign}", interval)
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
         said = [f"{'✓' if check.passed else '✗'} {check.text}" for check in checks(result)]
         said += [note.sentence() for note in notes(result, run.provenance)]
-        said += [line.strip() for line in legend(grades | marks_of(result) | metric_marks(result))]
+        said += [line.strip() for line in legend({e.grade for e in shown} | marks_of(result) | metric_marks(result))]
         shots = "\n".join([*metric_lines(result), *shot_lines(result)])
         shots = f"<pre>{escape(shots)}</pre>" if shots else ""
         error = "error" if result.method.metric == "error" else HEADLINES[result.method.metric].label

@@ -2,9 +2,10 @@
 
 from ssl_risk_rs.report.numbers import hundred
 from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.quantities import DETAILS
 from ssl_risk_rs.results.run import Decomposition
 
-__all__ = ["encoder_generalization", "order_rows", "order_sentence"]
+__all__ = ["encoder_generalization", "order_rows", "order_sentence", "shown_names"]
 
 _BOTH = ("enc_gen_alt", "enc_gen_mean", "probe_gen_alt", "probe_gen_mean")
 
@@ -12,6 +13,13 @@ _BOTH = ("enc_gen_alt", "enc_gen_mean", "probe_gen_alt", "probe_gen_mean")
 def order_rows(result: Decomposition) -> list[Estimate]:
     """What stands below the table where both orders were asked for."""
     return [result.estimates[name] for name in _BOTH] if result.method.order == "both" else []
+
+
+def shown_names(result: Decomposition) -> set[str]:
+    """The quantities that the table of a decomposition has rows of, in whatever order it is."""
+    details = DETAILS if "enc_gen" in result.component_names else ()
+    names = {*result.component_names, *details, "agg_risk", *(e.quantity for e in order_rows(result))}
+    return names & result.estimates.keys()
 
 
 def encoder_generalization(result: Decomposition) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ssl_risk_rs.report.metrics import metric_lines, metric_marks
 from ssl_risk_rs.report.numbers import hundred
-from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence
+from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence, shown_names
 from ssl_risk_rs.report.sentences import checks, legend, mark, notes, short, stand_in, targets
 from ssl_risk_rs.report.shots import marks_of, shot_lines
 from ssl_risk_rs.results.estimate import Estimate
@@ -52,8 +52,7 @@ def render_one(result: Decomposition, provenance: Provenance, width: int | None 
     for check in checks(result):
         lines.append(f"  {'✓' if check.passed else '✗'} {check.text}")
     lines += [f"  note  {note.sentence()}" for note in notes(result, provenance)]
-    used = {e.grade for name, e in result.estimates.items() if _shown(result, name)} | marks_of(result)
-    used |= metric_marks(result) | {e.grade for e in order_rows(result)}
+    used = {result.estimates[name].grade for name in shown_names(result)} | marks_of(result) | metric_marks(result)
     if result.control is not None:
         used |= {result.control.estimates[name].grade for name in (encoder_generalization(result), "agg_risk")}
     lines += legend(used)
@@ -115,10 +114,6 @@ def _rows(result: Decomposition, provenance: Provenance, columns: int) -> Iterat
         encoder = encoder_generalization(result)
         yield _row(f"control: {QUANTITIES[encoder].short}", control[encoder], f"{'':<{columns}} {name}")
         yield _row("control: aggregated risk", control["agg_risk"])
-
-
-def _shown(result: Decomposition, name: str) -> bool:
-    return QUANTITIES[name].kind in ("component", "detail", "total")
 
 
 def _row(label: str, e: Estimate, rest: str = "") -> str:

@@ -71,8 +71,9 @@ def decompose_each(
         told = within(report, f"{of_probe.probe} probe") if len(every) > 1 else report
         try:
             done = decompose_task(
-                task, twin=twin, control=control, name=name, settings=of_probe, report=told, solvers=solvers
-            )
+                task, twin=twin, control=control, name=name, settings=of_probe, report=told, solvers=solvers,
+                overlap=found[0].sizes.overlap if found else None,  # rows are compared once for all probes
+            )  # fmt: skip
             found.append(replace(done, notes=(*done.notes, *left_out)))
         except SslRiskError as error:
             if not found:

@@ -35,6 +35,7 @@ PAGES = {
     "docs/reading": "How to read the numbers",
     "docs/decomposition": "What is computed",
     "docs/coverage": "How well intervals cover",
+    "docs/probes": "The probes by themselves",
     "docs/encoders": "Encoders",
     "docs/data": "Data",
     "docs/results": "Results as data",

@@ -102,12 +102,21 @@ def test_examples_are_found():
     assert len(EXAMPLES) >= 5, sorted(EXAMPLES)
 
 
+def test_the_examples_of_the_page_on_probes_run():
+    text = (ROOT / "docs" / "probes.md").read_text(encoding="utf-8")
+    found = doctest.DocTestParser().get_doctest("".join(blocks("python", text)), {}, "docs/probes.md", None, 0)
+    assert len(found.examples) >= 10
+    reports: list[str] = []
+    doctest.DocTestRunner(verbose=False, optionflags=doctest.FAIL_FAST).run(found, out=reports.append)
+    assert not reports, "\n".join(reports)
+
+
 # --- README
 
 
-def blocks(language: str) -> list[str]:
-    """README's code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    """Code blocks of a language, README's or those of another page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def command_lines() -> list[str]:

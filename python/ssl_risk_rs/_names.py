@@ -17,7 +17,7 @@ def counted(n: int, noun: str, nouns: str | None = None) -> str:
 
 
 #: verbs after a noun in the plural, and what they are after one thing
-_VERBS = {"have": "has", "are": "is", "were": "was", "lack": "lacks", "do": "does"}
+_VERBS = {"have": "has", "are": "is", "were": "was", "lack": "lacks", "do": "does", "lie": "lies"}
 _ONE = re.compile(
     r"(?P<there>There are )?(?<![\d.,/-])1 (?P<kind>(?:[a-z-]+ ){0,2}?)"
     r"(?P<noun>(?:class|group|row|feature|image|label|subset|fold|draw|file|encoder|identifier|step|fit)(?:e?s))\b"

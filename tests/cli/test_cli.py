@@ -26,6 +26,7 @@ from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import main
+from ssl_risk_rs.cli._help import SECTIONS, LongCommand
 from ssl_risk_rs.cli._printing import print_rows
 from ssl_risk_rs.decomposition import Settings
 from ssl_risk_rs.decomposition.decomposing import check_plan
@@ -166,6 +167,20 @@ def test_formats_hold_the_same_numbers(banks):
     assert printed == pytest.approx(100 * values(rows, "ridge")["agg_risk"], abs=0.005)  # two decimals
     named = sorted(path.name for path in Path("runs").iterdir())
     assert len(named) == 2 and all(name.rstrip("_1").endswith("demo_ssl") for name in named)
+
+
+def test_a_page_is_written_into_the_run_folder_where_it_is_asked_for(monkeypatch):
+    words = ("decompose", save(), "--probe", "ridge", "--report", "--out", "r")
+    done = run(*words)
+    assert "The report is in r/report.html." in done.stderr and "A page of it" not in done.stdout
+    page = Path("r/report.html").read_text(encoding="utf-8")
+    assert "Where the error comes from" in page
+    assert "The report is in r/report.html." in run(*words, "--force", "--format", "json").stderr
+    run(*words[:4], "--out", "r", "--force")
+    assert not Path("r/report.html").exists()  # it was of the run that was replaced
+    monkeypatch.setitem(sys.modules, "altair", None)
+    complaint = run("decompose", "not read", "--report", code=1).stderr
+    assert "altair, which is not installed: pip install 'ssl-risk-rs[report]'" in complaint
 
 
 def test_an_existing_run_is_kept_unless_forced(banks):
@@ -400,9 +415,31 @@ def command_lines(group: click.Group = main, above: tuple[str, ...] = ()) -> lis
     return found
 
 
+def test_every_option_of_a_long_help_has_one_section():
+    long = [(words, _named(words)) for words in command_lines() if isinstance(_named(words), LongCommand)]
+    assert {words for words, _ in long} >= {("run",), ("decompose",), ("sweep",), ("extract",)}
+    every = [name for names in SECTIONS.values() for name in names]
+    assert len(every) == len(set(every))
+    used = {"help"}
+    for words, command in long:
+        shown = {p.name for p in command.params if isinstance(p, click.Option) and not p.hidden}
+        assert not shown - set(every), words
+        used |= shown
+        assert "Options:" not in run(*words, "--help").stdout
+    assert used == set(every)
+
+
+def _named(words: tuple[str, ...]) -> click.Command:
+    command: click.Command = main
+    for word in words:
+        command = command.get_command(click.Context(command), word)
+    return command
+
+
 @pytest.mark.parametrize("words", command_lines(), ids=" ".join)
 def test_help_ends_with_a_line_to_paste(words):
-    before, _, after = run(*words, "--help").stdout.partition("Options:")
+    heads = "|".join(["Options", *SECTIONS])
+    before, after = re.split(rf"(?m)^(?:{heads}):$", run(*words, "--help").stdout, maxsplit=1)
     sentence, *rest = [line.strip() for line in before.splitlines()[1:] if line.strip()]
     *options, blank, example = [line.strip() for line in after.splitlines()]
     assert re.search(r"[a-z]", sentence) and options and blank == ""

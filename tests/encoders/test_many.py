@@ -20,6 +20,7 @@ from ssl_risk_rs.encoders.names import expand_names
 from ssl_risk_rs.encoders.spec import choose_features
 from ssl_risk_rs.encoders.weights.epochs import epoch_in_file, epoch_in_name, epoch_of
 from ssl_risk_rs.errors import EncoderError
+from ssl_risk_rs.report import sentences
 from ssl_risk_rs.report.many import render_curve
 from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
 from ssl_risk_rs.results import Run
@@ -186,6 +187,31 @@ def test_a_curve_with_and_without_twins_has_common_columns():
     entries = tuple(Entry(d.name, d.name, Run.of(d)) for d in (with_twin, without))
     head, *_ = [line for line in render_curve(Curve(entries)).splitlines() if "encoder " in line and "total" in line]
     assert "approx.+usab." in head and "usability" not in head
+
+
+def test_marks_of_a_curve_are_those_of_its_runs_and_are_explained_once():
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    found = [decompose(noise * rng.standard_normal((240, 6)) + np.tile(y, 2)[:, None], np.tile(y, 2),
+                       rng.standard_normal((120, 6)) + y[:, None], y, probe="ridge", name=f"n{noise}")
+             for noise in (0.1, 1.0)]  # fmt: skip
+    names = ("risk_af", "probe_gen", "enc_gen", "agg_risk")
+    marked = [[sentences.mark(d.estimates[name].grade) for name in names] for d in found]
+    assert {m for row in marked for m in row} > {""}
+    lines = render_curve(Curve(tuple(Entry(d.name, d.name, Run.of(d)) for d in found))).splitlines()
+    for d, marks in zip(found, marked, strict=True):
+        (row,) = [line for line in lines if line.startswith(f"  {d.name}") and "±" in line]
+        assert [cell.strip(" 0123456789.-") for cell in row.split("±")[1:]] == marks
+    for sign in {m for row in marked for m in row} - {""}:
+        assert sum(line.startswith(f"  {sign}     ") for line in lines) == 1
+
+
+def test_a_report_of_several_runs_is_written_where_it_is_asked_for(checkpoints):
+    os.remove("ck/ep99.pth")
+    for _ in range(2):  # the page is no run
+        done = run("-m", NAMES, "--out", "out", "--report")
+        assert "The report is in out/report.html." in done.stderr
+    assert "by epoch" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 # --- layers

@@ -97,6 +97,16 @@ def test_training_does_not_notice():
     assert (threads, default) == (torch.get_num_threads(), torch.get_default_dtype())
 
 
+def test_a_module_that_draws_while_it_is_evaluated_leaves_the_generator_alone():
+    class Drawing(torch.nn.Module):
+        def forward(self, images):
+            return images.mean(dim=(2, 3)) + 1e-3 * torch.randn(1)
+
+    state = torch.get_rng_state()
+    monitor().record(Drawing(), 0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_a_training_that_starts_again_goes_on_where_it_was():
     module = net()
     first = monitor()

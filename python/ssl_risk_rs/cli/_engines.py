@@ -16,8 +16,13 @@ def engine_option(*names: str, what: str) -> Callable[[Command], Command]:
     def add(command: Command) -> Command:
         command = click.option(
             "--engine-option", "engine_options", multiple=True, metavar="KEY=VALUE",
-            help="Of the engine: address=HOST:PORT of Ray"
-            + ("; partition=gpu, timeout_min=600 … of Slurm." if "slurm" in names else "."),
+            help="The engine gets this option; may be repeated. Ray knows address=HOST:PORT"
+            + (
+                ". Slurm gets timeout_min (1440 unless given), cpus_per_task (8), gpus_per_node (1), mem_gb, "
+                "partition, account and whatever else sbatch knows."
+                if "slurm" in names
+                else "."
+            ),
         )(command)  # fmt: skip
         places = {"local": "on this machine", "ray": "on a Ray cluster", "slurm": "as jobs of Slurm"}
         return click.option(

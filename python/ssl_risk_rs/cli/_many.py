@@ -105,6 +105,7 @@ def _end(found: "Curve | Layers", folder: Path, files: list[str], ending: Ending
     """Say where the records are; exit with 1 where one failed."""
     if found.entries:
         printing.say(f"The records are in {folder} ({', '.join(files)}, and a run folder for each).")
+        ending.write_page(folder)
     if found.failed:
         raise click.ClickException(_failures(found.failed))
     for entry in found.entries:

@@ -126,7 +126,7 @@ def model_option(required: bool = True, multiple: bool = False) -> Callable[[Com
         multiple=True,
         callback=None if multiple else _the_only,
         help="Encoder: a published name (swav), timm:NAME, ckpt:FILE@ARCH, hf:REPO, openclip:ARCH, hub:REPO:ENTRY, "
-        "file.py:function, random:ARCH, pixels:N.",
+        "file.py:function, random:ARCH, pixels:N. docs/encoders.md has their options.",
     )
 
 
@@ -206,7 +206,7 @@ def format_option(command: Command) -> Command:
         type=click.Choice(["table", "json", "csv"]),
         default="table",
         show_default=True,
-        help="How results are printed.",
+        help="Results are printed so.",
     )(command)
 
 
@@ -301,48 +301,91 @@ def _with(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
 
 #: options that say what the encoder sees and how it runs
 _EXTRACTION = [
-    click.option("--limit", type=LIMIT, metavar="N|N/class", help="Fewer images of each split, or of each class."),
+    click.option(
+        "--limit",
+        type=LIMIT,
+        metavar="N|N/class",
+        help="Only N images of each split are taken, or N of each class of each split; sample ids decide which.",
+    ),
     split_option,
-    click.option("--img-size", type=click.IntRange(1), help="Side of the images; default: the encoder's own."),
-    click.option("--mean", metavar="imagenet|clip|half|M", help="Mean of pixels for a ckpt:FILE@ARCH."),
-    click.option("--std", metavar="imagenet|clip|half|S", help="Their standard deviation, as --mean."),
-    click.option("--resize", type=click.IntRange(1), help="Short side before the crop, for a ckpt:FILE@ARCH."),
-    click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Of that resize."),
-    click.option("--layers", metavar="A,B|blocks.*|all", help="Layers or features; default: the encoder's own."),
-    click.option("--pool", metavar="cls,mean", help="Poolings of layers that name none."),
+    click.option(
+        "--img-size",
+        type=click.IntRange(1),
+        help="The encoder sees images of this side, in pixels. The default is its own.",
+    ),
+    click.option(
+        "--mean",
+        metavar="imagenet|clip|half|M",
+        help="This mean is taken from pixels, for weights of a file (ckpt: and hub:): M is one number or three.",
+    ),
+    click.option(
+        "--std",
+        metavar="imagenet|clip|half|S",
+        help="Pixels are divided by this deviation, which is given as the mean is.",
+    ),
+    click.option(
+        "--resize",
+        type=click.IntRange(1),
+        help="The short side has this many pixels before the crop, for weights of a file.",
+    ),
+    click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), help="Images are resized by this."),
+    click.option(
+        "--layers",
+        metavar="A,B|blocks.*|all",
+        help="These features are taken: names, patterns, or all. `models show NAME` lists what an encoder has; the "
+        "default is the one that its authors evaluate.",
+    ),
+    click.option(
+        "--pool",
+        metavar="cls,mean",
+        help="Layers that name no pooling are pooled so: cls is the class token, mean the average of the patches.",
+    ),
     click.option(
         "--amp",
         type=click.Choice(["auto", "off", "bf16", "fp16"]),
         default="auto",
         show_default=True,
-        help="Precision of the encoder; auto: bf16 on a GPU, float32 on a CPU.",
+        help="The encoder multiplies in this precision. With auto it is bf16 on a GPU (fp16 on an old one), float32 on "
+        "a CPU.",
     ),
     click.option(
         "--batch-size",
         type=AutoInt(1),
         default="auto",
         show_default=True,
-        help="Images at a time; auto: the size at which a larger one no longer pays. Halved where the memory ends.",
+        help="So many images are encoded at a time. With auto, more are tried until more no longer pay. The number is "
+        "halved where the memory ends.",
     ),
-    click.option("--workers", type=AutoInt(0), default="auto", show_default=True, help="Image decoders."),
+    click.option(
+        "--workers",
+        type=AutoInt(0),
+        default="auto",
+        show_default=True,
+        help="So many threads or processes decode images. With auto they are as many as the CPU has cores beside "
+        "a GPU, else a few.",
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float16", "float32"]),
         default="auto",
         show_default=True,
-        help="How features are stored; auto: float16 where they fit.",
+        help="Features are stored so. With auto it is float16 where its rounding is next to nothing, else float32.",
     ),
-    click.option("--compile", is_flag=True, help="Run the encoder through torch.compile."),
+    click.option("--compile", is_flag=True, help="The encoder goes through torch.compile."),
     click.option(
         "--skip-corrupt",
         is_flag=True,
-        help="Leave out images that cannot be decoded; finds them by decoding all of them once before.",
+        help="Images that cannot be decoded are left out. All are decoded once before, to find them.",
     ),
-    click.option("--hash-content", is_flag=True, help="Tell data apart by content, not by size and time."),
+    click.option(
+        "--hash-content",
+        is_flag=True,
+        help="Files are told apart by their content, not by size and time: every file is read.",
+    ),
     click.option(
         "--exif-orientation",
         is_flag=True,
-        help="Turn images as their EXIF data ask; without it they are used as stored, as torchvision does.",
+        help="Images are turned as their EXIF data ask. Without it they are used as stored, as torchvision does.",
     ),
 ]
 #: those that say how a checkpoint's images are prepared: the fields of `Preparation`
@@ -411,8 +454,8 @@ def shard_option(command: Command) -> Command:
     """--shard of the command that only encodes."""
     return click.option(
         "--shard", type=ShardParam(), metavar="i/n",
-        help="Encode only the i-th of n ranges of rows, from 0/n to n-1/n, into a part of its own: run all n at once, "
-        "on one machine or many with the same store. A shard that died is filled by the same line, or by a line "
+        help="Only the i-th of n ranges of rows is encoded, from 0/n to n-1/n, into a part of its own: run all n at "
+        "once, on one machine or many with the same store. A shard that died is filled by the same line, or by a line "
         "without --shard.",
     )(command)  # fmt: skip
 
@@ -421,7 +464,8 @@ def dry_run_option(command: Command) -> Command:
     """--dry-run of commands that encode."""
     return click.option(
         "--dry-run", is_flag=True,
-        help="Time a few batches, print rows, bytes, minutes and memory of what would be encoded, and write nothing.",
+        help="A few batches are timed, and rows, bytes, minutes and memory of what would be encoded are printed; "
+        "nothing is written.",
     )(command)  # fmt: skip
 
 

@@ -29,6 +29,9 @@ __all__ = [
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: page of a run folder, or of a folder of several
+PAGE = "report.html"
+
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
@@ -66,6 +69,7 @@ class Ending:
     out: str | None
     force: bool
     strict_convergence: bool
+    report: bool = False
 
     def check(self) -> None:
         """Complain about the run folder before the work, not after."""
@@ -100,7 +104,20 @@ class Ending:
             raise click.ClickException(f"{failure}\n{where}")
         if unsaved:
             raise click.ClickException(unsaved)
+        if folder is not None:
+            self.write_page(folder)
         self.judge_fits(run)
+
+    def write_page(self, folder: "Path") -> None:
+        """Write report.html into the folder of one run or of several, where --report asks for it."""
+        if not self.report:
+            return
+        from ssl_risk_rs.report.build import build_page
+        from ssl_risk_rs.report.files import write_html
+        from ssl_risk_rs.workflow.reporting import gather
+
+        write_html(build_page(gather([folder], say=printing.say), made_by=opt.command_line()), folder / PAGE)
+        printing.say(f"The report is in {folder / PAGE}.")
 
     def _print(self, run: "Run", folder: "Path | None") -> None:
         from ssl_risk_rs.report.sentences import notes
@@ -113,7 +130,8 @@ class Ending:
             draws = ", draws_*.parquet" if any(d.shots for d in run.decompositions) else ""
             if folder is not None:
                 printing.show(f"  The record is in {folder} (run.json, results.parquet, outcomes.npz{draws}).")
-                printing.show(f"  A page of it:  ssl-risk-rs report {shlex.quote(str(folder))} --html report.html")
+                if not self.report:
+                    printing.show(f"  A page of it:  ssl-risk-rs report {shlex.quote(str(folder))} --html report.html")
         else:
             printing.print_rows(replace(run, path=folder).frame().to_dicts(), self.form)
             for note in dict.fromkeys(n.sentence() for d in run.decompositions for n in notes(d, run.provenance)):
@@ -277,7 +295,8 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
                      help="Logistic fits end at this relative suboptimality, 1e-7 or more: a share of the loss, or of "
                      "what the weights lower it by where that is less. The default is 1e-6 for small data, else 3e-4, "
                      "and 1e-3 for fits that only tune."),
-        click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores."),
+        click.option("--threads", "n_threads", type=opt.THREADS, 
+                     help="So many threads fit probes. The default is all cores."),
         click.option(
             "--device", default="auto", show_default=True,
             help="Probes, and an encoder, run on auto, cpu, cuda, cuda:1, or cuda:0,cuda:1. With an encoder, and with "
@@ -312,15 +331,23 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
 def decomposition_options(command: Command, *, shots: str | None = None) -> Command:
     """`probe_options`, and options of the output of one run: `question` and `ending`."""
     options = [
-        click.option("--strict-convergence", is_flag=True, help="Exit with 1 if a fit has no proof of its tolerance."),
+        click.option("--strict-convergence", is_flag=True,
+                     help="The exit status is 1 if a fit has no proof of its tolerance."),
         click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
         click.option("--force", is_flag=True, help="An existing run folder is replaced."),
+        click.option("--report", is_flag=True,
+                     help="A page of the result, report.html, is written into that folder (extra `report`)."),
         opt.format_option,
     ]  # fmt: skip
 
     @functools.wraps(command)
     def typed(**given: Any) -> Any:
-        ending = Ending(**{name: given.pop(name) for name in ("form", "out", "force", "strict_convergence")})
+        names = ("form", "out", "force", "strict_convergence", "report")
+        ending = Ending(**{name: given.pop(name) for name in names})
+        if ending.report:
+            from ssl_risk_rs.report.html import check_installed
+
+            check_installed()  # before the work, not after
         return command(ending=ending, **given)
 
     wrapped: Any = typed

@@ -24,14 +24,24 @@ _FIELDS = ("protocol", "scaling", "n_subsets", "seed", "tol", "n_threads", "shar
     help="The default is every probe that all run folders have, and logistic where there is none.",
 )  # fmt: skip
 @click.option("--protocol", type=click.Choice(["strict", "paper"]), help="The default is that of the first run folder.")
-@click.option("--scaling", type=click.Choice(["standardize", "minmax", "none"]), help="As above.")
-@click.option("--group", metavar="COLUMN", help="Rows with the same value in this column stay together. As above.")
+@click.option(
+    "--scaling",
+    type=click.Choice(["standardize", "minmax", "none"]),
+    help="As in `decompose`; the default is that of the first run folder.",
+)
+@click.option(
+    "--group",
+    metavar="COLUMN",
+    help="Rows with the same value in this column stay together. The default is that of the first run folder.",
+)
 @click.option("--shared-groups", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
 @click.option("--overlap", type=click.Choice(["refuse", "warn"]), help="As in `decompose`.")
-@click.option("--splits", "n_subsets", type=opt.SPLITS, help="Held-out training subsets. As above.")
-@click.option("--seed", type=opt.SEED, help="Seed of the splits. As above.")
+@click.option(
+    "--splits", "n_subsets", type=opt.SPLITS, help="As in `decompose`; the default is that of the first run folder."
+)
+@click.option("--seed", type=opt.SEED, help="As in `decompose`; the default is that of the first run folder.")
 @click.option("--tol", type=opt.TOLERANCE, help="As in `decompose`.")
-@click.option("--threads", "n_threads", type=opt.THREADS, help="The default is all cores.")
+@click.option("--threads", "n_threads", type=opt.THREADS, help="So many threads fit probes. The default is all cores.")
 @click.option(
     "--ci", "confidence", type=opt.CONFIDENCE,
     help="This is the confidence of intervals and ranks. The default is that of the first run.",

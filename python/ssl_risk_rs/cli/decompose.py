@@ -6,6 +6,7 @@ import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli._engines import engine_option, engine_options_of
+from ssl_risk_rs.cli._help import LongCommand
 from ssl_risk_rs.cli._jobs import decompose_features
 from ssl_risk_rs.cli._results import Ending, decomposition_options
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.workflow.question import Question
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.argument("path", required=False)
 @click.option("--features", metavar="PATH", help="This is the same as PATH.")
 @opt.features_options

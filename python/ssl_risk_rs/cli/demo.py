@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._help import LongCommand
 from ssl_risk_rs.cli._jobs import DEMO_MODEL, evaluate_and_print
 from ssl_risk_rs.cli._results import Ending, check_question, decomposition_options
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.workflow.question import Question
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @opt.store_option
 @decomposition_options
 def demo(store: str | None, question: "Question", ending: Ending) -> None:

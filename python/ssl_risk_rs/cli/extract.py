@@ -9,6 +9,7 @@ import click
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_option
+from ssl_risk_rs.cli._help import LongCommand
 from ssl_risk_rs.cli._shards import run_shards
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.extraction import Encoding, Shard
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @opt.model_option()
 @opt.data_option
 @opt.store_option

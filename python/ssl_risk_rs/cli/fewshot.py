@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_risk_rs.cli import _options as opt
+from ssl_risk_rs.cli._help import LongCommand
 from ssl_risk_rs.cli._jobs import decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._results import Ending, beside_an_encoder, check_question, decomposition_options
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.workflow.question import Question
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.argument("path", required=False)
 @click.option("--features", metavar="PATH", help="This is the same as PATH.")
 @opt.features_options

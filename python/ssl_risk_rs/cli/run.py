@@ -7,6 +7,7 @@ import click
 
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
+from ssl_risk_rs.cli._help import LongCommand
 from ssl_risk_rs.cli._jobs import DEMO_MODEL, decompose_features, evaluate_and_print
 from ssl_risk_rs.cli._many import run_checkpoints, run_layers
 from ssl_risk_rs.cli._results import Ending, beside_an_encoder, check_question, decomposition_options
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.workflow.question import Question
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @opt.model_option(required=False, multiple=True)
 @opt.data_option
 @click.option("--features", metavar="PATH", help="Features instead of a model and data; as in `decompose`.")

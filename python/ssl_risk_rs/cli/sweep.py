@@ -9,6 +9,7 @@ from ssl_risk_rs._names import counted
 from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.cli._engines import engine_option, engine_options_of, words_of
+from ssl_risk_rs.cli._help import LongCommand
 from ssl_risk_rs.cli._results import beside_an_encoder, check_question, probe_options
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _OWN = (
 Row = dict[str, Any]
 
 
-@click.command()
+@click.command(cls=LongCommand)
 @click.option(
     "-m", "--model", multiple=True, required=True,
     help="Encoders: names, patterns ('swav*,dino*', 'ckpt:ep*.pth@ARCH'), or @FILE with one of these on each line; may "

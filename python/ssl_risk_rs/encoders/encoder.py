@@ -67,7 +67,7 @@ def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], T
     module.eval().requires_grad_(False)
     side = spec.img_size or 32
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             image = transform(pil.new("RGB", (side, side), (127, 127, 127)))
             if not isinstance(image, Tensor):
                 raise TypeError(f"its transform returns {type(image).__name__}, no Tensor (c, h, w)")

@@ -38,6 +38,7 @@ from ssl_risk_rs.extraction.shard import Shard, missing_in
 from ssl_risk_rs.extraction.writing import PART, BlockWriter, Float16Overflow
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from ssl_risk_rs.bank.store import FeatureStore
@@ -111,7 +112,7 @@ def extract(
         features = [features]
     settings = with_options(settings or ExtractionSettings(), options, "extract")
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-    with _modes_kept(encoder.module):
+    with _modes_kept(encoder.module), _random_numbers_kept(choose_device(settings.device)):
         run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
         return run.run()
 
@@ -145,6 +146,15 @@ def _modes_kept(module: "nn.Module") -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def _random_numbers_kept(device: "torch.device") -> Iterator[None]:
+    """torch's generators are afterwards in the states in which they were: a module may draw in evaluation mode too."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def feature_names(encoder: "Encoder", features: Sequence[str] | None) -> tuple[str, ...]:

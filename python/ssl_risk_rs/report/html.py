@@ -9,7 +9,13 @@ from ssl_risk_rs.report.svg import NARROW, WIDE, require, svg
 if TYPE_CHECKING:
     from ssl_risk_rs.report.page import Block
 
-__all__ = ["render_page"]
+__all__ = ["check_installed", "render_page"]
+
+
+def check_installed() -> None:
+    """Raise ParameterError if a package that a page needs, one of the extra `report`, is not installed."""
+    for package in ("jinja2", "altair", "vl_convert"):
+        require(package)
 
 
 def render_page(page: Page) -> str:
@@ -22,9 +28,8 @@ def render_page(page: Page) -> str:
     ------
     ParameterError if a package of the extra `report` is not installed.
     """
+    check_installed()
     jinja2 = require("jinja2")
-    require("altair")
-    require("vl_convert")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ssl_risk_rs.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ssl_risk_rs.report.numbers import hundred, p_value
 from ssl_risk_rs.report.sentences import legend, mark, short, stand_in
 from ssl_risk_rs.report.text import between, folded
-from ssl_risk_rs.results.compare import Comparison
-from ssl_risk_rs.results.estimate import Estimate
+from ssl_risk_rs.results.compare import Comparison, Difference
+from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.many import Curve, Entry, Layers, epoch_text
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, common_components
@@ -30,6 +30,7 @@ def render_curve(curve: Curve, width: int | None = None) -> str:
         steps = [s for s in curve.steps if s.probe == probe]
         if steps:
             lines += ["", *_steps(steps)]
+        lines += legend(_grades(entries, probe, steps))
     return _folded(lines, width)
 
 
@@ -57,12 +58,12 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     with_epochs = all(e.epoch is not None for e in entries)
     labels = [e.name if not with_epochs or e.epoch is None else epoch_text(e.epoch) for e in entries]
     head = "epoch" if with_epochs else "encoder"
-    wide = min(22, max(len(head), *map(len, labels)))  # with four columns, 80 in all
+    wide = min(18, max(len(head), *map(len, labels)))  # with four columns, 80 in all
     heads = [QUANTITIES[name].short for name in names]
-    column = 1 + max(13, *map(len, heads))
-    yield f"  {head:<{wide}}" + "".join(f"{text:>{column}}" for text in heads)
+    column = max(13, *map(len, heads))  # and a mark behind it
+    yield f"  {head:<{wide}}" + "".join(f" {text:>{column}} " for text in heads)
     for label, d in zip(labels, every, strict=True):
-        yield f"  {label[:wide]:<{wide}}" + "".join(f"{_with_half(_of(d, name)):>{column}}" for name in names)
+        yield f"  {label[:wide]:<{wide}}" + "".join(_cell(_of(d, name), column) for name in names)
     yield ""
     yield "  " + "  ".join(f"{fill} {QUANTITIES[n].label}" for fill, n in zip(FILLS, parts, strict=False))
     most = max(max(sum(max(0.0, _of(d, n).estimate) for n in parts) for d in every), 1e-9)
@@ -85,9 +86,10 @@ def _of(d: Decomposition, name: str) -> Estimate:
     return d.estimates["risk_af" if name == "approx_usability" else name]
 
 
-def _with_half(e: Estimate) -> str:
+def _cell(e: Estimate, column: int) -> str:
     half = "none" if math.isnan(e.low) else f"{50 * (e.high - e.low):.2f}"
-    return f"{hundred(e.estimate):.2f} ±{half:>5}"
+    text = f"{hundred(e.estimate):.2f} ±{half:>5}"
+    return f" {text:>{column}}{mark(e.grade) or ' '}"
 
 
 def _steps(steps: list[Comparison]) -> Iterator[str]:
@@ -95,21 +97,28 @@ def _steps(steps: list[Comparison]) -> Iterator[str]:
     yield f"from each to the next, paired by row: differences in points, {100 * confidence:g} % intervals"
     yield "  p is that of no difference, after Holm's correction over all components and steps"
     wide = min(24, max(len(s.encoders[1]) for s in steps))
-    used = set()
     for step in steps:
-        for d in step.differences:
-            if QUANTITIES[d.quantity].kind == "detail":
-                continue
+        for d in _shown(step):
             label = d.encoder[:wide] if d is step.differences[0] else ""
             change = f"{hundred(d.difference):+8.2f}   "
             if d.identical:
                 change += "equal on every row"
             else:
-                used.add(d.grade)
                 sign = mark(d.grade) or " "
                 change += f"{between(d.low, d.high):<17}{sign} {p_value(d.p_holm):>7}"
             yield f"  {label:<{wide}} {QUANTITIES[d.quantity].short:<14}{change}"
-    yield from legend(used)
+
+
+def _shown(step: Comparison) -> list[Difference]:
+    return [d for d in step.differences if QUANTITIES[d.quantity].kind != "detail"]
+
+
+def _grades(entries: list[Entry], probe: str, steps: list[Comparison]) -> set[Grade]:
+    """Grades of the numbers in the table of a probe and in its steps."""
+    every = [e.run.of_probe(probe) for e in entries]
+    names = (*common_components(every), "agg_risk")
+    found = {_of(d, name).grade for d in every for name in names}
+    return found | {d.grade for step in steps for d in _shown(step) if not d.identical}
 
 
 def _layers(found: Layers, probe: str) -> Iterator[str]:
@@ -130,6 +139,7 @@ def _layers(found: Layers, probe: str) -> Iterator[str]:
         f"  → {best.name} has the {least} on held-out folds of the training rows. Test rows and held-out subsets "
         "had no part in the choice, so its interval holds; the least of all test errors would be optimistic."
     )
+    yield from legend({entry.run.of_probe(probe).estimates["agg_risk"].grade for entry in entries})
 
 
 def _layer_row(found: Layers, entry: Entry, d: Decomposition) -> str:

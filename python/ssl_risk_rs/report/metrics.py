@@ -11,7 +11,7 @@ from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["HEADS", "metric_lines", "metric_marks"]
 
-#: columns of a component's name, and of a metric: −12.34±1.23 and a mark. Four metrics fit into 80
+#: columns of a component's name, at the least, and of a metric: −12.34±1.23 and a mark. Four metrics fit into 80
 NAME, COLUMN = 20, 14
 #: what a column is headed, where the metric's name alone would not say its unit
 HEADS = {"balanced": "balanced %", "top5": "top-5 %", "log_loss": "log-loss", "ece": "ECE %"}
@@ -23,13 +23,14 @@ def metric_lines(result: Decomposition) -> list[str]:
         return []
     names = (*result.component_names, "agg_risk")
     metrics = [METRICS[found.metric] for found in result.metrics]
+    wide = max(NAME, *(len(_short(name)) + 1 for name in names))
     heads = "".join(f"{HEADS.get(m.name, m.name):>{COLUMN}}" for m in metrics)
-    lines = [f"  {'in other metrics':<{NAME}}{heads}"]
+    lines = [f"  {'in other metrics':<{wide}}{heads}"]
     for name in names:
         cells = [_cell(found.estimates[name], m) for found, m in zip(result.metrics, metrics, strict=True)]
-        lines.append(f"  {_short(name):<{NAME}}{''.join(f'{cell:>{COLUMN}}' for cell in cells)}")
+        lines.append(f"  {_short(name):<{wide}}{''.join(f'{cell:>{COLUMN}}' for cell in cells)}")
         if name == result.component_names[-1]:
-            lines.append(f"  {'─' * (NAME + COLUMN * len(metrics))}")
+            lines.append(f"  {'─' * (wide + COLUMN * len(metrics))}")
     lines.append(f"  (± is half of the {100 * result.method.confidence:g} % interval; its ends are in results.parquet)")
     return lines
 

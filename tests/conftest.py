@@ -52,6 +52,7 @@ SLOW = frozenset(
         "tests/bench/test_findings.py::test_the_tables_of_the_page_are_those_of_the_results",
         "tests/bench/test_findings.py::test_writing_changes_nothing_of_a_page_that_is_up_to_date",
         "tests/bench/test_zoo.py",
+        "tests/cli/test_cli.py::test_a_page_is_written_into_the_run_folder_where_it_is_asked_for",
         "tests/cli/test_cli.py::test_a_second_run_encodes_nothing_and_needs_no_torch",
         "tests/cli/test_cli.py::test_an_existing_run_is_kept_unless_forced",
         "tests/cli/test_cli.py::test_an_interrupted_run_names_the_line_that_goes_on",

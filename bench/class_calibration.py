@@ -11,13 +11,15 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Centres on the axes, `distance` from the origin; rows of each class, in train and test."""
+    """Centres on the axes, `distance` from the origin (0: nothing to learn); rows of each class, in train and test;
+    degrees of freedom of Student's features, None for normal ones."""
 
     n_classes: int
     n_features: int
     train: int
     test: int
     distance: float
+    df: float | None = None
 
     def draw(self, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """X, y, X_test, y_test."""
@@ -25,8 +27,11 @@ class World:
         centres = self.distance * np.eye(self.n_classes, self.n_features)
         y, y_test = (np.arange(rows * self.n_classes) % self.n_classes for rows in (self.train, self.test))
         shape = self.n_features
-        x, x_test = ((centres[c] + rng.standard_normal((len(c), shape))).astype(np.float32) for c in (y, y_test))
+        x, x_test = ((centres[c] + self._noise(rng, (len(c), shape))).astype(np.float32) for c in (y, y_test))
         return x, y, x_test, y_test
+
+    def _noise(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        return rng.standard_normal(shape) if self.df is None else rng.standard_t(self.df, shape)
 
 
 WORLDS = (
@@ -34,6 +39,11 @@ WORLDS = (
     World(30, 40, 40, 10, 2.5),
     World(30, 40, 40, 3, 2.5),
     World(30, 120, 100, 30, 2.5),
+    World(4, 12, 100, 40, 0.6),
+    World(4, 12, 75, 40, 0.3),
+    World(4, 10, 75, 40, 0.0),
+    World(4, 3, 400, 40, 0.0),
+    World(6, 12, 50, 25, 1.5, df=2.5),
 )
 
 

@@ -115,6 +115,35 @@ def test_a_validation_split_beside_test_is_named(tmp_path):
     assert any("the split validation is not used, test is the test part" in note for note in dataset.notes)
 
 
+def test_a_training_split_that_is_not_used_is_named(tmp_path):
+    uri, _ = saved(tmp_path / "d", {"train": 6, "validation": 6, "test": 6})
+    notes = create_dataset(f"{uri}?train=validation").notes
+    assert any("the split train is not used, validation is the training part" in note for note in notes)
+
+
+def test_classes_that_the_splits_number_differently_are_matched_by_name(tmp_path):
+    splits = {}
+    for part, names in (("train", ["ant", "bee", "cat"]), ("test", ["ant", "cat"])):
+        _, data = columns(6, labels=[i % len(names) for i in range(6)])
+        of_own = features(**MORE)
+        of_own["species"] = hf.ClassLabel(names=names)
+        splits[part] = hf.Dataset.from_dict(data, features=of_own)
+    hf.DatasetDict(splits).save_to_disk(str(tmp_path / "d"))
+    dataset = create_dataset(f"hf:{tmp_path / 'd'}")
+    assert dataset.class_names == ["ant", "bee", "cat"]
+    test = dataset.samples.filter(dataset.samples["split"] == "test").sort("sample_id")
+    assert test["label"].to_list() == [0, 2, 0, 2, 0, 2]
+    assert any("they are matched by name" in note for note in dataset.notes)
+
+
+def test_data_that_were_saved_as_arrays_are_read_as_others(tmp_path):
+    uri, _ = saved(tmp_path / "d", {"train": 6, "test": 4})
+    hf.load_from_disk(str(tmp_path / "d")).with_format("numpy").save_to_disk(str(tmp_path / "n"))
+    plain, arrays = create_dataset(uri), create_dataset(f"hf:{tmp_path / 'n'}")
+    assert arrays.samples.equals(plain.samples)
+    assert np.array_equal(np.asarray(arrays.load(0)), np.asarray(plain.load(0)))
+
+
 def test_columns_and_splits_that_must_be_named(tmp_path):
     _, data = columns(8)
     for more, message in [

@@ -330,6 +330,18 @@ def test_classes_alike_are_rarely_found_to_differ():
     assert found <= 3  # binomial(20, 0.05): 4 or more has probability 0.016
 
 
+def test_classes_are_rarely_found_to_differ_where_a_ridge_probe_learns_nothing():
+    """One probe shifts whole classes then: their errors vary with it, far beyond what their rows show."""
+    found, worlds, train = 0, 15, 400
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        y, y_test = np.arange(K * train) % K, np.arange(K * 40) % K
+        x, x_test = (rng.standard_normal((len(labels), 3)).astype(np.float32) for labels in (y, y_test))
+        parts, _ = class_parts(decomposed((x, y), (x_test, y_test), probe="ridge"))
+        found += parts[0].p_holm < 0.05
+    assert found <= 5  # by rows alone 14
+
+
 def test_a_class_without_errors_is_found_among_others_with_many():
     """0 of 100 rows where one in three errs elsewhere."""
     rng = np.random.default_rng(0)

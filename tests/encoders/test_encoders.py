@@ -18,6 +18,7 @@ from ssl_risk_rs.encoders.networks import build as networks
 from ssl_risk_rs.encoders.networks.build import build_architecture
 from ssl_risk_rs.encoders.spec import EncoderSpec, choose_features
 from ssl_risk_rs.errors import EncoderError
+from ssl_risk_rs.extraction.facts import transform_facts
 from torch import nn
 
 
@@ -427,6 +428,47 @@ def test_code(code):
     assert create_encoder(f"{code}:named").num_features == {"mean": 3, "max": 3}
 
 
+OWN = """
+import torch
+from torchvision import transforms as t
+
+def plain():  # images of any size, of one or three channels
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    return net, t.Compose([t.ToTensor(), t.Normalize([0.5] * 3, [0.5] * 3)])
+
+def sized():
+    net, own = plain()
+    return net, t.Compose([t.Resize((40, 40)), *own.transforms])
+
+def flat():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 5)), t.ToTensor()
+"""
+
+
+def test_the_size_of_images_is_that_of_the_users_own_transform(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    made = {name: create_encoder(f"{tmp_path}/own.py:{name}") for name in ("plain", "sized")}
+    assert {name: encoder.spec.img_size for name, encoder in made.items()} == {"plain": None, "sized": 40}
+    assert transform_facts(made["sized"]).keys() == {"img_size", "other"}  # mean and deviation are its own
+    with pytest.raises(
+        EncoderError, match=r"fails on an image of 224×224 pixels: .*--img-size \(img_size=\) says which"
+    ):
+        create_encoder(f"{tmp_path}/own.py:flat")
+    assert create_encoder(f"{tmp_path}/own.py:flat", img_size=28).spec.img_size == 28
+    module, own = made["sized"].module, made["sized"].transform
+    assert create_encoder(module, transform=own).spec.img_size == 40
+
+
+def test_grey_images_reach_a_transform_of_the_users_own_in_colour(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    encoder = create_encoder(f"{tmp_path}/own.py:plain")
+    live = create_encoder(encoder.module, transform=encoder.transform.transform)
+    grey = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    for each in (encoder, live):
+        assert torch.equal(each.transform(grey), each.transform(grey.convert("RGB")))
+    assert torch.equal(encoder.transform(grey.convert("RGB")), encoder.transform.transform(grey.convert("RGB")))
+
+
 def test_code_changes_change_the_hash(code):
     first = create_encoder(f"{code}:named")
     assert first.code_files == ("mine.py", "neighbour.py")
@@ -516,8 +558,11 @@ def shapes():
         ("fails", r"/broken\.py:6 in fails: KeyError: 'x'$"),
         ("ends", r"/broken\.py:9 in ends: SystemExit: 3$"),
         ("needs", r"broken\.py:needs is called without arguments, and needs width, depth: give them defaults"),
-        ("deep", r"fails on an image of 224×224 pixels: .*/broken\.py:16 in forward: RuntimeError: of a forward pass$"),
-        ("pair", r"fails on an image of 224×224 pixels: its transform returns int, no Tensor \(c, h, w\)$"),
+        (
+            "deep",
+            r"fails on an image of 224×224 pixels: .*/broken\.py:16 in forward: RuntimeError: of a forward pass; if",
+        ),
+        ("pair", r"fails on an image of 224×224 pixels: its transform returns int, no Tensor \(c, h, w\); if it"),
         ("shapes", r"fails on an image of 224×224 pixels: .*mat1 and mat2"),  # no line of the file ran
     ],
 )

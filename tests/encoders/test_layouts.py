@@ -270,6 +270,8 @@ USUAL = {
     "deepspeed": lambda w: {"module": prefixed(w, "backbone."), "ds_version": "0.9", "global_steps": 3},
     "timm_training": lambda w: {"arch": "resnet50", "state_dict": w | heads(9, "fc"), "version": 2},
     "ema_beside": lambda w: {"state_dict": dict(w), "state_dict_ema": other(w)},
+    "ema_before": lambda w: {"ema": other(w), "net": dict(w)},
+    "ema_within": lambda w: {"state_dict": prefixed(w, "net.") | prefixed(other(w), "ema.")},
 }
 
 VIT_USUAL = {

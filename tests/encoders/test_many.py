@@ -72,7 +72,7 @@ def test_a_pattern_gives_a_run_each_and_a_failed_one_does_not_stop_the_others(ch
     result = run("-m", NAMES, "--out", "out", code=1)
     assert "1 failed:\n  ep99: ck/ep99.pth is neither a torch checkpoint" in result.stderr
     assert "The epochs of ep2, ep10 are those that the files record." in result.stderr
-    assert "The epochs of ep30, ep99 are numbers in their names" in result.stderr
+    assert "The epochs of ep30 (30), ep99 (99) are numbers in their names" in result.stderr
     assert sorted(os.listdir("out")) == ["curve.parquet", "ep10", "ep2", "ep30", "index.json", "steps.parquet"]
     rows = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ") and line[2:3].isdigit()]
     assert rows == ["2", "10", "30"] * 2  # the table and the bars, by epoch and not by name
@@ -151,6 +151,8 @@ def test_patterns_are_expanded_in_the_order_of_numbers(checkpoints):
     [
         ("ep010.pth", 10), ("checkpoint_0100.pth.tar", 100), ("vit16_epoch=7-step=900.ckpt", 7), ("last.pth", None),
         ("resnet18-e3.pt", 3), ("epoch_12.pth", 12), ("model_200.safetensors", 200),
+        ("simclr_ep10_lr1e-3.pth", 10), ("ep010_e2e.pth", 10), ("epoch20_tau0.2_lr5e-4.pth", 20),
+        ("simclr_200_lr1e-3.pth", 200), ("mae_e2e_7.pth", 7), ("tau0.5_300.pth.tar", 300), ("lr0.1.pth", None),
     ],
 )  # fmt: skip
 def test_epochs_in_names(name, epoch):
@@ -175,6 +177,7 @@ def test_epochs_in_files(tmp_path):
 
 def test_names_in_tables_are_short_and_different():
     assert short_names(["ckpt:/a/b/ep1.pth@x", "ckpt:/a/b/ep2.pth.tar@x"]) == ["ep1", "ep2"]
+    assert short_names(["ckpt:/a/e20_tau0.2_lr5e-4.pth@x", "ckpt:/a/e9.pth.tar@x"]) == ["e20_tau0.2_lr5e-4", "e9"]
     assert short_names(["ckpt:/a/one/last.pth@x", "ckpt:/a/two/last.pth@x", "swav"]) == ["one/last", "two/last", "swav"]
 
 

@@ -116,6 +116,74 @@ def test_inner_blocks_poolings_and_registers_of_transformers(tmp_path, picture):
         create_encoder(f"hf:{tmp_path}", layers=["blocks.9"])
 
 
+def without(folder: Path, part: str) -> int:
+    """Take the tensors whose names have this part out of a saved model, and say how many."""
+    from safetensors.torch import load_file, save_file
+
+    held = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in held.items() if part not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    return len(held) - len(kept)
+
+
+def test_a_file_without_some_weights_of_the_encoder_is_refused(tmp_path):
+    pytest.importorskip("transformers")
+    model, processor = hf_models()["vit"]
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    create_encoder(f"hf:{tmp_path}")
+    assert without(tmp_path, ".1.") > 5
+    with pytest.raises(
+        EncoderError, match=r"lacks weights of ViTModel \(.* and \d+ more\), for which transformers takes"
+    ):
+        create_encoder(f"hf:{tmp_path}")
+
+
+def test_features_whose_weights_a_file_lacks_are_not_offered_and_each_load_is_the_same(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    _, processor = hf_models()["vit"]
+    transformers.ViTForImageClassification(transformers.ViTConfig(**SIZES, num_labels=3)).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    said: list[str] = []
+    first = create_encoder(f"hf:{tmp_path}", progress=said.append)
+    assert first.spec.features == ("cls",)
+    assert any("features that need them are not offered: pooler" in sentence for sentence in said)
+    assert create_encoder(f"hf:{tmp_path}").weights_hash == first.weights_hash
+    with pytest.raises(EncoderError, match="no feature last with pooling pooler"):
+        create_encoder(f"hf:{tmp_path}", pool="pooler")
+    whole = tmp_path / "whole"
+    model, _ = hf_models()["vit"]
+    model.save_pretrained(whole)
+    processor.save_pretrained(whole)
+    assert create_encoder(f"hf:{whole}", pool="pooler").spec.features == ("pooler",)
+
+
+def test_a_processor_of_images_and_text_says_how_images_are_prepared(tmp_path, picture):
+    pytest.importorskip("transformers")
+    model, processor = hf_models()["clip"]
+    for folder in (tmp_path / "own", tmp_path / "both"):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    prepared = json.loads((tmp_path / "both" / "preprocessor_config.json").read_text())
+    (tmp_path / "both" / "preprocessor_config.json").unlink()
+    whole = {"image_processor": prepared, "processor_class": "CLIPProcessor"}
+    (tmp_path / "both" / "processor_config.json").write_text(json.dumps(whole))
+    own, both = (create_encoder(f"hf:{tmp_path / name}", pool="proj") for name in ("own", "both"))
+    assert torch.equal(own.transform(picture), both.transform(picture)) and own.spec.mean == both.spec.mean
+
+
+def test_a_model_of_text_is_refused_in_a_sentence(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    _, processor = hf_models()["vit"]
+    small = {key: SIZES[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    transformers.BertModel(transformers.BertConfig(**small, intermediate_size=16, vocab_size=99)).save_pretrained(
+        tmp_path
+    )
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(EncoderError, match=r"BertModel of transformers cannot be run on images alone \("):
+        create_encoder(f"hf:{tmp_path}")
+
+
 def in_hub_cache(folder: Path, cache: Path, revision: str) -> None:
     """Lay a saved model out as the hub's cache has it: refs, snapshots, blobs."""
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -211,6 +279,25 @@ def test_a_checkpoint_of_open_clip_gives_its_features_and_pixels(open_clip, tmp_
         assert close(found["cls"], model.visual.ln_post(tokens)[:, 0])
         assert close(found["avg"], model.visual.ln_post(tokens)[:, 1:].mean(1))
         assert close(found["cls"] @ model.visual.proj, model.encode_image(batch))
+
+
+def test_a_tower_that_gives_its_tokens_too(open_clip, tmp_path, picture):
+    """CoCa's."""
+    config = {
+        "embed_dim": 24, "custom_text": True,
+        "multimodal_cfg": {"width": 24, "context_length": 8, "vocab_size": 99, "heads": 2, "layers": 1},
+        "vision_cfg": TINY["vision_cfg"] | {"attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        "text_cfg": TINY["text_cfg"] | {"embed_cls": True, "output_tokens": True},
+    }  # fmt: skip
+    (tmp_path / "configs" / "coca_Tiny-Test.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "configs" / "coca_Tiny-Test.json")
+    model = open_clip.create_model("coca_Tiny-Test").eval()
+    torch.save(model.state_dict(), tmp_path / "e.pt")
+    encoder = create_encoder(f"openclip:coca_Tiny-Test/{tmp_path / 'e.pt'}")
+    assert encoder.spec.features == ("proj",)
+    batch = encoder.transform(picture)[None].repeat(2, 1, 1, 1)
+    with torch.inference_mode():
+        assert close(encoder.module(batch)["proj"], model.encode_image(batch, normalize=False))
 
 
 def test_a_folder_of_open_clip_says_how_images_are_prepared(open_clip, tmp_path, picture):

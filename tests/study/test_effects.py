@@ -265,6 +265,43 @@ def test_the_yardstick_is_the_difference_of_two_seeds(pick):
     assert pick(controlled_effects(study_table(rows)), choice="objective", level="o1").n == 400
 
 
+def test_clusters_that_comparisons_share_have_a_variance_of_their_own(pick):
+    """Twelve recipes at six designs each, whose rows depend on each other, and a choice of recipes without effect."""
+    rng, rejected, covered, draws = np.random.default_rng(0), 0, 0, 60
+    rows = [(r, "ab"[r % 2], w, d) for r in range(12) for w in (64, 128, 256) for d in (0.0, 0.1)]
+    of = np.array([row[0] for row in rows])
+    columns = {"recipe": [f"r{r}" for r in of], "aug": [row[1] for row in rows], "width": [row[2] for row in rows],
+               "dropout": [row[3] for row in rows]}  # fmt: skip
+    own = [parse_choice(text) for text in ("aug:category", "width:log", "dropout:linear")]
+    for _ in range(draws):
+        y = 0.4 + (0.02 * rng.standard_normal(12))[of] + 0.01 * rng.standard_normal(len(of))
+        table = study_table(pl.DataFrame({**columns, "agg_risk": y}), choices=own, cluster="recipe")
+        aug = pick(controlled_effects(table), choice="aug", component="agg_risk")
+        rejected += aug.p < 0.05
+        run = pick(yardsticks(table), component="agg_risk")
+        covered += run.low <= math.sqrt(2) * math.hypot(0.02, 0.01) <= run.high
+    assert aug.df < 12 and run.df < 60
+    # variances of independent rows reject two of five, and such intervals of the yardstick hold two thirds
+    assert rejected <= 9 and covered >= 50
+    # pairs within a recipe are independent of other pairs: as without clusters
+    width = pick(controlled_effects(table), choice="width", component="agg_risk")
+    alone = study_table(pl.DataFrame({**columns, "agg_risk": y}), choices=own, cluster="")
+    single = study_table(pl.DataFrame({**columns, "agg_risk": y}), choices=[*own, parse_choice("recipe:category")],
+                         cluster="recipe")  # fmt: skip
+    assert pick(controlled_effects(single), choice="width", component="agg_risk").df > width.df
+    assert pick(controlled_effects(alone), choice="aug", component="agg_risk").p < aug.p
+
+
+def test_a_level_of_one_cluster_has_no_variance_between_clusters(pick):
+    of = np.arange(24) % 3
+    y = 0.3 + np.random.default_rng(1).normal(0, 0.01, 24)
+    columns = {"recipe": [f"r{r}" for r in of], "aug": np.where(of == 0, "b", "a"), "agg_risk": y,
+               "width": np.arange(24) // 6}  # fmt: skip
+    own = [parse_choice("aug:category"), parse_choice("width:linear")]
+    found = pick(controlled_effects(study_table(pl.DataFrame(columns), choices=own, cluster="recipe")), choice="aug")
+    assert found.status is Status.ONE_GROUP and "a single recipe decides it" in found.reason
+
+
 def test_the_tidy_table_has_its_columns(planted):
     table = study_table(planted.head(40))
     tidy = frame(adjusted([*controlled_effects(table), *yardsticks(table), *linear_effects(table)]))

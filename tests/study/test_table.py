@@ -125,10 +125,9 @@ def test_other_metrics_and_other_data_sets_are_left_out(planted, tmp_path):
     assert frame["encoder"].to_list() == ["a"] and frame["agg_risk"].to_list() == [0.2]
     with pytest.raises(DataError, match="no row is of the data set 'z'; there are x, y"):
         read_table([tmp_path / "runs.parquet"], data="z")
-    tidy.with_columns(data=pl.Series(["folder:/d/x/", "folder:/d/x/", "hf:org/y?v=1"])).write_parquet(
-        tmp_path / "u.parquet"
-    )
-    for name, encoder in (("x", "a"), ("y", "b"), ("hf:org/y?v=1", "b")):  # as tables print it, and as a sweep names it
+    uris = pl.Series(["folder:/d/x/", "folder:/d/x/", "hf:org/y?v=1"])
+    tidy.with_columns(data_uri=uris).write_parquet(tmp_path / "u.parquet")
+    for name, encoder in (("x", "a"), ("y", "b"), ("hf:org/y?v=1", "b")):  # as tables print it, and as it was asked for
         assert read_table([tmp_path / "u.parquet"], data=name)[0]["encoder"].to_list() == [encoder]
 
 

@@ -1,6 +1,7 @@
 """The error of a module while it trains: what is recorded, found again, replaced, and what training does not notice."""
 
 import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,36 @@ def test_a_module_that_draws_while_it_is_evaluated_leaves_the_generator_alone():
     state = torch.get_rng_state()
     monitor().record(Drawing(), 0)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_another_network_with_the_same_weights_is_recorded_again():
+    """Neither pools nor activations have weights."""
+
+    def pooled(pool: nn.Module) -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Conv2d(3, 8, 3), pool, nn.Flatten())
+
+    first, other = pooled(nn.AdaptiveAvgPool2d(2)), pooled(nn.AdaptiveMaxPool2d(2))
+    old = monitor().record(first, 0)
+    new = monitor().record(other, 0)
+    assert new.scalars() == monitor("alone").record(other, 0).scalars() != old.scalars()
+    said: list[str] = []
+    assert monitor(said=said).record(other, 0).scalars() == new.scalars()
+    assert any("was recorded before" in sentence for sentence in said)
+
+
+def test_another_training_in_the_folder_of_one_is_warned_of():
+    made = monitor()
+    for epoch in (0, 5, 10):
+        made.record(net(), epoch)
+    again, module = monitor(), net()
+    train(module)
+    with pytest.warns(RuntimeWarning, match="epoch 5 to 10 of an earlier training stays in .*out") as caught:
+        again.record(module, 0)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.record(module, 10)
 
 
 def test_a_training_that_starts_again_goes_on_where_it_was():

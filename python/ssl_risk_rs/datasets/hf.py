@@ -129,13 +129,21 @@ class HfSource:
             splits = [self._opened.splits[name] for name in self.parts]
             sizes = [len(split) for split in splits]
             labels = [split.select_columns([self.label])[:][self.label] for split in splits]
-            names = getattr(splits[0].features[self.label], "names", None)
-            self._check_labelled(labels, names is not None)
-            if names is None:
+            named: list[Any] = [getattr(split.features[self.label], "names", None) for split in splits]
+            self._check_labelled(labels, named[0] is not None)
+            if all(named):
+                codes, names = self._same_names(labels, named)
+            elif not any(named):
                 where = f"hf:{self.location}: column {self.label!r}"
                 codes, names = labels_of(pl.Series([value for part in labels for value in part]), where)
             else:
-                codes = np.concatenate([np.array(part, np.int64) for part in labels])
+                kinds = ", ".join(
+                    f"{part} {'ClassLabel' if has else 'plain values'}"
+                    for part, has in zip(self.parts, named, strict=True)
+                )
+                raise DataError(
+                    f"hf:{self.location}: column {self.label!r} is of two types ({kinds}); cast one of them"
+                )
             prefixes = ["train", "test"] if len(splits) == 2 else ["all"]
             ids = [b"%s/%d" % (p.encode(), i) for p, n in zip(prefixes, sizes, strict=True) for i in range(n)]
             n_train = sizes[0] if len(splits) == 2 else None
@@ -143,6 +151,18 @@ class HfSource:
             starts = np.cumsum([0, *sizes[:-1]]).tolist()
             self._loaded = list(names), listing, list(zip(self.parts, starts, strict=True))
         return self._loaded
+
+    def _same_names(self, labels: list[list[int]], named: list[list[str]]) -> tuple[np.ndarray, list[str]]:
+        """Codes of all rows by one list of names: each split numbers its classes by a list of its own."""
+        names = list(dict.fromkeys(name for of_split in named for name in of_split))
+        if any(of_split != named[0] for of_split in named):
+            self._notes.append(f"hf:{self.name}: the splits number their classes differently; they are matched by name")
+        place = {name: code for code, name in enumerate(names)}
+        codes = [
+            np.array([place[name] for name in of_split], np.int64)[np.array(part, np.int64)]
+            for part, of_split in zip(labels, named, strict=True)
+        ]
+        return np.concatenate(codes), names
 
     def _further(self, splits: "list[datasets.Dataset]") -> dict[str, np.ndarray]:
         """Columns of plain values that all parts have."""
@@ -181,6 +201,9 @@ class HfSource:
         if len(known) > 1 and "test" not in self.options:
             left = [name for name in known if name not in (train, test)]
             self._notes += [f"hf:{self.name}: the split {name} is not used, {test} is the test part" for name in left]
+        for name in TRAIN_NAMES:
+            if name in splits and name not in (train, test):
+                self._notes.append(f"hf:{self.name}: the split {name} is not used, {train} is the training part")
         return [train] if test is None else [train, test]
 
     def _columns(self) -> tuple[str, str]:
@@ -248,6 +271,7 @@ def _from_disk(folder: Path) -> _Opened:
     except Exception as error:  # pyarrow's, json's and the library's own
         raise DataError(f"hf:{folder} cannot be read: {_first_line(error)}; save it again") from error
     splits = dict(found) if isinstance(found, library.DatasetDict) else {"all": found}
+    splits = {name: split.with_format(None) for name, split in splits.items()}  # plain values, whatever it was saved as
     marks = {name: f"{split._fingerprint} {_bytes_of(split)}" for name, split in splits.items()}
     return _Opened(splits, marks)
 

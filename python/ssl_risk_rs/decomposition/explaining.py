@@ -8,13 +8,13 @@ import numpy as np
 
 from ssl_risk_rs._inference import critical_value, holm, two_sided
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.intervals import quantify_by
+from ssl_risk_rs.decomposition.intervals import Uncertainty, class_probe_share, quantify_by
 from ssl_risk_rs.decomposition.metrics import with_metrics
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
 from ssl_risk_rs.decomposition.variation import probe_share
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
-from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
+from ssl_risk_rs.results.estimate import Grade, wilson
 from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
@@ -144,30 +144,38 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     judged = result.judgements
     if judged is None:
         return (), 0
-    found, left_out = [], 0
+    left_out = 0
     shares, places = _shares(judged), judged.places()
+    classes: list[tuple[int, tuple[int, int, int], Uncertainty]] = []
     for c, train, test in _rows_by_class(judged):
         own = _restricted(judged, train, test, places)
         held = int(own.in_subset.sum())
         if min(held, len(train) - held, len(test)) < LEAST_ROWS:
             left_out += 1
             continue
-        estimates = quantify_by(own, result.method, result.sizes).estimates
-        n = (len(train), held, len(test))
-        for name in (*result.component_names, _TOTAL):
-            found.append(_class_part(result, judged.class_names[c], name, estimates, n, shares[:, c]))
-    return _surest(found), left_out
+        measured = quantify_by(own, result.method, result.sizes, of_class=True)
+        classes.append((c, (len(train), held, len(test)), measured))
+    # five probes say little of one class's variation with the probe: under no difference it is that of all classes
+    known = [m.probe_variance for _, _, m in classes if not math.isnan(m.probe_variance)]
+    usual = float(np.mean(known)) if known else 0.0
+    return _surest([
+        _class_part(result, judged.class_names[c], name, measured, n, shares[:, c], usual)
+        for c, n, measured in classes
+        for name in (*result.component_names, _TOTAL)
+    ]), left_out  # fmt: skip
 
 
 def _class_part(
     result: Decomposition,
     class_name: str,
     name: str,
-    estimates: dict[str, Estimate],
+    measured: Uncertainty,
     n: tuple[int, int, int],
     shares: np.ndarray,
+    usual: float,
 ) -> Part:
-    e, whole, weights = estimates[name], result.estimates[name], QUANTITIES[name].weights
+    estimates, weights = measured.estimates, QUANTITIES[name].weights
+    e, whole = estimates[name], result.estimates[name]
     share = {"train": shares[0], "subset": shares[0], "test": shares[1]}
     carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
     # under no difference its rows vary as all rows do: a class without errors is not known without error
@@ -176,8 +184,10 @@ def _class_part(
         own = result.probe_variance * probe_share(QUANTITIES[name], result.judgements)
     least = float(shares.min())
     of_rows = max(0.0, whole.se**2 - own) / least
+    moved = class_probe_share(QUANTITIES[name], result.judgements) if result.judgements is not None else 0.0
+    shown = 0.0 if math.isnan(measured.probe_variance) else measured.probe_variance
     # cov(class, all) = share · V(class)
-    variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2
+    variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2 + moved * max(0.0, usual - shown)
     difference = e.estimate - whole.estimate
     # the rows of one class may be few, and many classes ask for far quantiles: normal ones are too near there
     rows = dict(zip(share, n, strict=True))

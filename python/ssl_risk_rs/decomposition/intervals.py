@@ -31,11 +31,20 @@ from ssl_risk_rs.decomposition.variation import optimism, probe_share, probe_var
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, HEADLINES, Metric
-from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES, Order, components, estimated
+from ssl_risk_rs.results.quantities import (
+    IN_SAMPLE,
+    PROBE_RISKS,
+    QUANTITIES,
+    Order,
+    Quantity,
+    components,
+    estimated,
+)
 from ssl_risk_rs.results.record import Bottleneck, Floor, Method, Sizes
 
 __all__ = [
     "Uncertainty",
+    "class_probe_share",
     "crowded_risks",
     "faultless_variance",
     "find_bottleneck",
@@ -72,6 +81,7 @@ def quantify(
     separated: Collection[str] = (),
     metric: Metric = ERROR,
     fitted: Judgements | None = None,
+    of_class: bool = False,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -87,6 +97,8 @@ def quantify(
     separated : training errors that are 0 in every sample, since features span any labels of so many rows
     metric : what a judged row scores
     fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
+    of_class : `judged` are the rows of one class, whose training errors vary with the probe as its other errors do: a
+        probe that is fitted anew trades them for errors of other classes, at next to no change of their sum
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted)
     own_variance, probe_df = probe_variance(judged, rows.test_units, metric, fitted=fitted)
@@ -113,7 +125,8 @@ def quantify(
             unshown = float(weights**2 @ beside)
         # scores that are all equal give a variance of -1e-21
         by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
-        own = added * probe_share(QUANTITIES[name], fitted or judged)
+        share = class_probe_share if of_class else probe_share
+        own = added * share(QUANTITIES[name], fitted or judged)
         variance = sum(by_set.values()) + own + unshown
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
@@ -130,6 +143,13 @@ def quantify(
         notes += _shares_notes(rows, estimates["enc_gen"])
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
+
+
+def class_probe_share(quantity: Quantity, fitted: Judgements) -> float:
+    """The part of V_P that a quantity has on the rows of one class, see `quantify`."""
+    if set(quantity.weights) <= set(IN_SAMPLE):
+        return sum(weight**2 for weight in quantity.weights.values())
+    return probe_share(quantity, fitted)
 
 
 def _shares_notes(rows: RowScores, enc_gen: Estimate) -> list[Note]:
@@ -155,6 +175,7 @@ def quantify_by(
     metric: Metric | None = None,
     *,
     fitted: Judgements | None = None,
+    of_class: bool = False,
 ) -> Uncertainty:
     """:func:`quantify` as a decomposition by `method` of rows and features of `sizes` asks for it, in its own metric or
     another."""
@@ -168,6 +189,7 @@ def quantify_by(
         separated=separated_risks(sizes),
         metric=metric or HEADLINES[method.metric],
         fitted=fitted,
+        of_class=of_class,
     )
 
 

@@ -15,7 +15,7 @@ from ssl_risk_rs.errors import EncoderError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder", "OutputModule", "finish", "hash_weights"]
+__all__ = ["Encoder", "OutputModule", "behaviour", "finish", "hash_weights", "side_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,13 +74,50 @@ def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], T
             out = module(image[None].repeat(2, 1, 1, 1))
     except Exception as error:  # the module may be anyone's
         said = placed(error) or error
-        raise EncoderError(f"{spec.name} fails on an image of {side}×{side} pixels: {said}") from error
+        of_own = spec.source in ("code", "memory")
+        hint = "; if it takes images of another side, --img-size (img_size=) says which" if of_own else ""
+        raise EncoderError(f"{spec.name} fails on an image of {side}×{side} pixels: {said}{hint}") from error
     for name, value in out.items():
         if not isinstance(value, Tensor) or value.ndim != 2 or len(value) != 2:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise EncoderError(f"{spec.name} returns {shape} as {name} for 2 images; pool it to (2, n_features)")
     features = {name: value.shape[1] for name, value in out.items()}
     return Encoder(replace(spec, features=tuple(features)), module, transform, features, hash_weights(module))
+
+
+def side_of(transform: "Callable[[Image], Tensor]") -> int | None:
+    """Side of the square images that a transform gives, whatever image it is given; None where there is no such side.
+
+    Examples
+    --------
+    >>> side_of(lambda image: torch.zeros(3, 96, 96)), side_of(lambda image: torch.zeros(3, *image.size))
+    (96, None)
+    """
+    from PIL import Image as pil
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            shapes = {tuple(transform(pil.new("RGB", size)).shape[-2:]) for size in ((224, 224), (288, 352))}
+    except Exception:  # anyone's code, which may take images of one size alone
+        return None
+    (height, width), *others = shapes
+    return int(height) if not others and height == width else None
+
+
+def behaviour(encoder: Encoder) -> str:
+    """Sizes of the features of one made-up image, and their mean size and spread to three digits: what the weights of a
+    network do not tell of it."""
+    from PIL import Image as pil
+
+    side = encoder.spec.img_size or 32
+    pixels = (torch.arange(side * side * 3).reshape(side, side, 3) * 37 % 251).to(torch.uint8)
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        image = encoder.transform(pil.fromarray(pixels.numpy()))
+        found = {name: out.float() for name, out in encoder.module(image[None].repeat(2, 1, 1, 1)).items()}
+    return " ".join(
+        f"{name} {out.shape[1]} {float(out.abs().mean()):.3g} {float(out.std(correction=0)):.3g}"
+        for name, out in sorted(found.items())
+    )
 
 
 def hash_weights(module: nn.Module) -> str:

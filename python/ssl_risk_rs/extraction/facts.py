@@ -66,13 +66,14 @@ def transform_facts(encoder: "Encoder") -> dict[str, object]:
     """From decoded image to network input, JSON-ready.
 
     The fields of the spec say it all for our own transforms. Another library's are described by their `repr`
-    too, less the addresses in it.
+    too, less the addresses in it; of a user's own, nothing else is known but the side of its images.
     """
-    values = {name: getattr(encoder.spec, name) for name in TRANSFORM}
-    found = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     transform: object = encoder.transform
     if type(transform).__module__.startswith("ssl_risk_rs."):
         transform = getattr(transform, "transform", None)
+    of_user = transform is not None and encoder.spec.source in ("code", "memory")
+    values = {name: getattr(encoder.spec, name) for name in (("img_size",) if of_user else TRANSFORM)}
+    found = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     if transform is not None:
         found["other"] = re.sub(r" at 0x[0-9a-f]+", "", repr(transform))
     return found

@@ -1,7 +1,9 @@
 """Controlled comparisons: encoders that are equal in everything but one choice.
 
 Rows are grouped by all other choices, a missing value counting as a value; groups in which the choice varies are kept,
-each row once; the effect is that of least squares  component = group + choice.
+each row once; the effect is that of least squares  component = group + choice. Where the rows of a comparison are of
+several clusters (recipes that each have all widths, say), its variance allows any dependence within a cluster: rows of
+the two clusters that two comparisons share are no independent pairs.
 """
 
 import math
@@ -10,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from ssl_risk_rs.study._extra import require
 from ssl_risk_rs.study.choices import CORE, DERIVED, RECIPE, Choice
-from ssl_risk_rs.study.design import columns, determines, values
+from ssl_risk_rs.study.design import clusters, columns, determines, values
 from ssl_risk_rs.study.effects import Effect, Status
-from ssl_risk_rs.study.linear import judged
+from ssl_risk_rs.study.linear import few_degrees, judged
 from ssl_risk_rs.study.ols import factor
 from ssl_risk_rs.study.table import StudyTable
 
@@ -93,7 +95,7 @@ def controlled_effects(table: StudyTable, *, confidence: float = 0.95, duplicate
     Returns
     -------
     Effects without Holm's correction; `groups` counts comparisons, `n` the rows in them, each once unless `duplicated`.
-    A choice for which the table has no such rows says so.
+    A choice for which the table has no such rows, or that a single cluster decides, says so.
     """
     found: list[Effect] = []
     by_rows: dict[tuple[bool, ...], list[str]] = {}  # components that are known in the same rows
@@ -103,12 +105,34 @@ def controlled_effects(table: StudyTable, *, confidence: float = 0.95, duplicate
         plain = replace(choice, else_from=(), missing=None)
         for known, components in by_rows.items():
             compared = comparisons(table, choice, known, duplicated=duplicated)
-            found += _fit(table, compared, plain, components, confidence)
+            crossed = None if duplicated else _crossed(table, compared, choice)
+            found += _fit(table, compared, plain, components, confidence, crossed)
     return found
 
 
+def _crossed(table: StudyTable, compared: Comparisons, choice: Choice) -> Int64[np.ndarray, " n"] | None:
+    """The cluster of each compared row, where comparisons have rows of several; None where each has its own, or the
+    choice is between clusters themselves."""
+    if not table.cluster or table.cluster in (choice.name, *choice.along):
+        return None
+    found = clusters(table.frame[compared.rows], table.cluster)
+    return found if _are_crossed(compared.groups, found) else None
+
+
+def _are_crossed(groups: Int64[np.ndarray, " n"], clustered: Int64[np.ndarray, " n"]) -> bool:
+    """Whether a cluster has rows in several groups, one of which has rows of other clusters too."""
+    pairs = np.unique(np.stack([groups, clustered]), axis=1)
+    sizes, spans = (np.unique(side, return_inverse=True, return_counts=True)[1:] for side in pairs)
+    return bool(np.any((sizes[1][sizes[0]] > 1) & (spans[1][spans[0]] > 1)))
+
+
 def _fit(
-    table: StudyTable, compared: Comparisons, choice: Choice, components: Sequence[str], confidence: float
+    table: StudyTable,
+    compared: Comparisons,
+    choice: Choice,
+    components: Sequence[str],
+    confidence: float,
+    crossed: Int64[np.ndarray, " n"] | None,
 ) -> Iterator[Effect]:
     n, count = len(compared.rows), len(np.unique(compared.groups))
     blank = Effect(choice.name, "", "", "", METHOD, n, count, confidence=confidence)
@@ -128,13 +152,22 @@ def _fit(
     fits = {c: factored.fit(y) for c, y in outcomes.items()}
     for place, column in enumerate(examined, start=count):
         here = replace(blank, level=column.level, reference=column.reference)
-        contrast = factored.contrast(place, "classical") if factored.identified[place] and factored.df else None
+        contrast = None
+        if factored.identified[place] and factored.df:
+            contrast = factored.contrast(place, "classical" if crossed is None else "cluster", crossed)
         for c, fit in fits.items():
-            if contrast is not None:
+            if contrast is not None and not contrast.sound:
+                why = f"a single {table.cluster} decides it, so that its variance between groups cannot be seen"
+                yield replace(here, component=c, status=Status.ONE_GROUP, reason=why)
+            elif contrast is not None:
                 # the rows of a twin are one observation, which pairs cannot tell apart
                 shared = c == "approx" and len(np.unique(outcomes[c])) < n
                 weak = "; ".join(
-                    [*(["encoders of one architecture share a twin"] if shared else []), *([along] if varying else [])]
+                    [
+                        *(["encoders of one architecture share a twin"] if shared else []),
+                        *([along] if varying else []),
+                        *few_degrees(contrast),
+                    ]
                 )
                 largest = float(np.abs(outcomes[c]).max())
                 yield judged(replace(here, component=c, reason=weak), factored, fit, contrast, place, encoders, largest)
@@ -158,7 +191,9 @@ def yardsticks(table: StudyTable, *, confidence: float = 0.95) -> list[Effect]:
     """How far two encoders of one design lie apart that differ in recipe or seed only, for each component.
 
     The effect is the root mean square of such differences, √2 times the pooled standard deviation, with the interval of
-    a χ² distribution. An effect that is smaller than that is within what another run of the same design would show.
+    a χ² distribution; where designs share the clusters of the table (recipes, say), with as many degrees of freedom as
+    the variance shows when each cluster is left out in turn. An effect that is smaller than that is within what another
+    run of the same design would show.
     """
     stats = require("scipy.special")
     core = [name for name in (*CORE, "source") if name in table.frame.columns and name not in RECIPE]
@@ -166,23 +201,54 @@ def yardsticks(table: StudyTable, *, confidence: float = 0.95) -> list[Effect]:
     keys = _keys(table.frame, core, own)
     found = []
     for component in table.components:
-        groups: dict[tuple[object, ...], list[float]] = {}
-        for key, value in zip(keys, table.frame[component].to_list(), strict=True):
-            if value is not None:
-                groups.setdefault(key, []).append(value)
-        runs = [np.array(group) for group in groups.values() if len(group) > 1]
-        n = sum(map(len, runs))
-        blank = Effect("(recipe)", "another run", "the same design", component, YARDSTICK, n, len(runs))
-        if not runs:
+        values_of = table.frame[component].to_list()
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for row, key in enumerate(keys):
+            if values_of[row] is not None:
+                groups.setdefault(key, []).append(row)
+        several = [group for group in groups.values() if len(group) > 1]
+        rows = np.array([row for group in several for row in group], np.int64)
+        n = len(rows)
+        blank = Effect("(recipe)", "another run", "the same design", component, YARDSTICK, n, len(several))
+        if not several:
             why = "no two encoders differ in recipe or seed only"
             found.append(replace(blank, status=Status.NO_PAIRS, reason=why))
             continue
-        df = n - len(runs)
-        squares = sum(float(np.sum(np.square(group - group.mean()))) for group in runs)
+        y = np.array([values_of[row] for row in rows], np.float64)
+        design = np.repeat(np.arange(len(several)), [len(group) for group in several])
+        variance, df = _pooled(y, design)
+        if table.cluster and _are_crossed(design, clustered := clusters(table.frame[rows], table.cluster)):
+            df = _degrees_shown(y, design, clustered, variance, df)
         low, high = (
-            math.sqrt(2 * squares / float(stats.chdtri(df, tail)))
+            math.sqrt(2 * variance * df / float(stats.chdtri(df, tail)))
             for tail in (0.5 - confidence / 2, 0.5 + confidence / 2)
         )
-        size = math.sqrt(2 * squares / df)
-        found.append(replace(blank, effect=size, low=low, high=high, df=float(df), confidence=confidence))
+        found.append(
+            replace(blank, effect=math.sqrt(2 * variance), low=low, high=high, df=float(df), confidence=confidence)
+        )
     return found
+
+
+def _pooled(y: Float64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"]) -> tuple[float, float]:
+    """Variance within groups, and its degrees of freedom."""
+    place, counts = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    left = y - (np.bincount(place, weights=y) / counts)[place]
+    df = float(len(y) - len(counts))
+    return (float(left @ left) / df if df else math.nan), df
+
+
+def _degrees_shown(
+    y: Float64[np.ndarray, " n"],
+    groups: Int64[np.ndarray, " n"],
+    clustered: Int64[np.ndarray, " n"],
+    variance: float,
+    most: float,
+) -> float:
+    """Degrees of freedom 2 s⁴ / Var(s²) of a pooled variance s², by the jackknife over clusters; at least 1."""
+    names = np.unique(clustered)
+    without = np.array([_pooled(y[kept], groups[kept])[0] for kept in (clustered != name for name in names)])
+    known = without[np.isfinite(without)]
+    if len(known) < 3 or variance == 0:
+        return max(1.0, min(most, float(len(names) - 1)))
+    spread = (len(known) - 1) / len(known) * float(np.square(known - known.mean()).sum())
+    return max(1.0, min(most, 2 * variance**2 / spread)) if spread > 0 else most

@@ -21,7 +21,17 @@ from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.ols import Contrast, Covariance, Factor, Fit, factor
 from ssl_risk_rs.study.table import StudyTable
 
-__all__ = ["METHODS", "Model", "NoModel", "cluster_of", "confounders_of", "judged", "linear_effects", "model_of"]
+__all__ = [
+    "METHODS",
+    "Model",
+    "NoModel",
+    "cluster_of",
+    "confounders_of",
+    "few_degrees",
+    "judged",
+    "linear_effects",
+    "model_of",
+]
 
 #: how the three covariances are called in the tidy table
 METHODS: dict[Covariance, str] = {"classical": "linear/classical", "HC3": "linear/HC3", "cluster": "linear/cluster"}
@@ -247,9 +257,13 @@ def _weak(column: Column, contrast: Contrast) -> str:
     said = []
     if column.reference and (having := int(np.sum(column.values != 0))) < 5:
         said.append(f"{having} rows have this level")
-    if contrast.kind == "cluster" and contrast.df < _FEW:
-        said.append(f"its variance has {contrast.df:.1f} degrees of freedom")
-    return "; ".join(said)
+    return "; ".join([*said, *few_degrees(contrast)])
+
+
+def few_degrees(contrast: Contrast) -> list[str]:
+    """That a clustered variance has few degrees of freedom, in words; empty where it has enough."""
+    few = contrast.kind == "cluster" and contrast.df < _FEW
+    return [f"its variance has {contrast.df:.1f} degrees of freedom"] if few else []
 
 
 #: share of the largest outcome below which an effect and its standard error are rounding

@@ -20,7 +20,17 @@ COMPONENTS = ("approx", "usability", "probe_gen", "enc_gen", "agg_risk")
 ROUNDING_OF_SUMS = 0.003
 _FEW_SHOT = re.compile(r"agg_risk@\d+(\.\d+)?%?")
 #: columns that identify a row or say where it is from
-_IDENTITY = ("encoder", "source", "target", "metric", "protocol", "split_seed", EXCLUDED)
+_IDENTITY = (
+    "encoder",
+    "source",
+    "data_uri",
+    "approx_usability",
+    "target",
+    "metric",
+    "protocol",
+    "split_seed",
+    EXCLUDED,
+)
 #: columns in which rows of one encoder may differ
 _VARIANTS = ("layer", "target", "metric", "protocol", "split_seed", "run")
 
@@ -82,6 +92,8 @@ def study_table(
     column is missing.
     """
     present = [c for c in COMPONENTS if c in frame.columns]
+    if "approx_usability" in frame.columns and ("usability" not in present or frame["usability"].null_count()):
+        present.insert(0, "approx_usability")  # of encoders without a supervised twin
     present += sorted((c for c in frame.columns if _FEW_SHOT.fullmatch(c)), key=_shots)
     for name in components:
         if name not in present:
@@ -194,19 +206,14 @@ def _of_one(frame: pl.DataFrame, column: str, noun: str, chosen: str | None) -> 
     and both probes of one encoder are no two encoders."""
     names = frame[column].drop_nulls().unique(maintain_order=True).to_list() if column in frame.columns else []
     if chosen is not None:
-        if chosen not in names and len(alike := [name for name in names if _short(str(name)) == chosen]) == 1:
-            chosen = alike[0]
+        if (uri := f"{column}_uri") in frame.columns and (frame[uri] == chosen).any():
+            return frame.filter(pl.col(uri) == chosen)
         if chosen not in names:
             raise DataError(f"no row is of the {noun} {chosen!r}; there are {', '.join(map(str, names)) or 'no names'}")
         return frame.filter(pl.col(column).is_null() | (pl.col(column) == chosen))
     if len(names) > 1:
         raise DataError(f"the rows are of {len(names)} {noun}s ({', '.join(map(str, names))}); choose one (--{column})")
     return frame
-
-
-def _short(uri: str) -> str:
-    """What a table calls the data of a URI: "folder:/data/flowers" → "flowers"."""
-    return uri.partition("?")[0].rpartition(":")[2].rstrip("/").rpartition("/")[2]
 
 
 def _refuse_unlike(frame: pl.DataFrame) -> None:

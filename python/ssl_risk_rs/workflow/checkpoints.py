@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders.names import expand_names, parse_name
-from ssl_risk_rs.encoders.weights.epochs import epoch_of
+from ssl_risk_rs.encoders.weights.epochs import epoch_of, without_suffixes
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.extraction.cached import ensure_banks
@@ -111,7 +111,8 @@ def _say_epochs(epochs: "dict[str, tuple[float, EpochFrom] | tuple[None, None]]"
     if "file" in by_origin:
         say(f"The epochs of {_some(by_origin['file'])} are those that the files record.")
     if "name" in by_origin:
-        say(f"The epochs of {_some(by_origin['name'])} are numbers in their names: the files record none.")
+        told = [f"{name} ({epochs[name][0]:g})" for name in by_origin["name"]]
+        say(f"The epochs of {_some(told)} are numbers in their names: the files record none.")
     if None in by_origin and len(by_origin) > 1:
         say(f"No epoch is known of {_some(by_origin[None])}, so the runs stay in the order given.")
 
@@ -126,7 +127,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     paths = [Path(p.target) if (p := parse_name(name)).kind == "checkpoint" else None for name in names]
     for depth in range(1, max((len(p.parts) for p in paths if p), default=1) + 1):
         found = [
-            name if path is None else "/".join([*path.parts[-depth:-1], path.name.partition(".")[0] or path.name])
+            name if path is None else "/".join([*path.parts[-depth:-1], without_suffixes(path.name) or path.name])
             for name, path in zip(names, paths, strict=True)
         ]
         if len(set(found)) == len(found):

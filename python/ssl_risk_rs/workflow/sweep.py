@@ -365,6 +365,7 @@ def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
         rows.append(
             {
                 **seen,
+                "data": run.provenance.data,
                 "target": run.provenance.target,
                 "metric": d.method.metric,
                 "probe": d.method.probe,
@@ -398,7 +399,7 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> dict[str, str
     rows: list[dict[str, Any]] = []
     unread: dict[str, str] = {}
     for record in records:
-        head = {"encoder": record.encoder, "data": record.data, "layer": record.layer}
+        head = {"encoder": record.encoder, "data": "", "data_uri": record.data, "layer": record.layer}
         choices = _choices(record.encoder) if record.state is State.DONE else {}
         try:
             rows += [{**head, **choices, **found} for found in totals(record, folder)]

@@ -171,13 +171,15 @@ class TrainingMonitor:
         return Curve(entries, steps=paired_steps(entries, self.say))
 
     def _record(self, module: "Module", epoch: float, called: str) -> Run:
+        from ssl_risk_rs.encoders.encoder import behaviour
+
         encoder = create_encoder(
             module, layers=self.encoding.layers, pool=self.encoding.pool, img_size=self.encoding.img_size,
             transform=self.transform, name=self.name, pretraining_data=self.pretraining_data, progress=self.say,
         )  # fmt: skip
         encoder = replace(encoder, spec=replace(encoder.spec, name=f"{encoder.spec.name}, {called}"))
-        stamp = f"{encoder.weights_hash} {encoder.code_hash} {_seen(encoder)}"
-        if (there := self._find(called, stamp)) is not None:
+        stamp = f"{encoder.weights_hash} {encoder.code_hash} {_seen(encoder)} {behaviour(encoder)}"
+        if (there := self._find(called, epoch, stamp)) is not None:
             return there
         before = set(self.store.root.iterdir()) if self.store.root.is_dir() else set()
         bank = self._encode(encoder)
@@ -198,14 +200,27 @@ class TrainingMonitor:
             raise failure
         return run
 
-    def _find(self, called: str, stamp: str) -> Run | None:
-        """The run of this name, where it is of these weights."""
+    def _find(self, called: str, epoch: float, stamp: str) -> Run | None:
+        """The run of this name, where it is of this network with these weights."""
         kept: Kept | None = self.runs.kept.get(called)
         if kept is None:
             return None
         found = self.runs.find(called, Path(kept.bank)) if kept.stamp == stamp else None
-        self.say(f"{called} was recorded before: {found.path}." if found else f"{called} is recorded again.")
-        return found
+        if found is not None:
+            self.say(f"{called} was recorded before: {found.path}.")
+            return found
+        self.say(f"{called} is recorded again.")
+        later = sorted(k.epoch for k in self.runs.kept.values() if k.epoch is not None and k.epoch > epoch)
+        if later:
+            more = f"epoch {epoch_text(later[0])}" + (f" to {epoch_text(later[-1])}" if len(later) > 1 else "")
+            warnings.warn(
+                f"{called} is recorded again, with another network than before, and {more} of an earlier training "
+                f"stays in {self.runs.path}: the curve joins both until this training reaches them. Another folder "
+                "gives it a curve of its own",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return None
 
     def _encode(self, encoder: "Encoder") -> "FeatureBank":
         """The bank of the encoder's feature."""

@@ -1,21 +1,27 @@
 """Features of vision models of transformers, by name, from one forward pass."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HfFeatures"]
+__all__ = ["HELD_BY_ALL", "HfFeatures"]
+
+#: features of the last block: a file without their weights is no whole one
+HELD_BY_ALL = frozenset(("cls", "avg", "avgpool"))
 
 
 class HfFeatures(nn.Module):
     """Named features of a model of transformers.
 
     cls, avg         class token and mean patch token of `last_hidden_state`
-    pooler           `pooler_output`, where the model has one (an untrained layer in some checkpoints: see its card)
+    pooler           `pooler_output`, where the model has one and the file its weights (an untrained layer in some
+                     checkpoints: see its card)
     proj             `image_embeds` of CLIP and its kin: pooled and projected
     avgpool          of convolutional networks: `pooler_output`, else the mean of the last map
-    blocks.i:cls|avg tokens after block i, through the model's final LayerNorm where it has one
+    blocks.i:cls|avg tokens after block i, through the model's final LayerNorm where it is named so (`layernorm`,
+                     `norm`: not in CLIP, SigLIP and their kin)
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -45,6 +51,38 @@ class HfFeatures(nn.Module):
         last = [*first, "avg", *(("pooler",) if pooled else ()), *(("proj",) if self.projection is not None else ())]
         inner = [f"blocks.{i}:{p}" for i in range(self.depth - 1) for p in ("cls", "avg") if p != "cls" or self.has_cls]
         return tuple(dict.fromkeys([*last, *inner]))
+
+    def lacking(self, model: nn.Module, missing: Iterable[str]) -> tuple[str, ...]:
+        """The features that depend on weights of the model that a file did not have, for which transformers has drawn
+        random ones; these are set to 0, so that each load gives the same weights."""
+        absent = set(missing)
+        named = {name: tensor for name, tensor in model.named_parameters() if name in absent}
+        own = {id(buffer) for buffer in self.buffers()}
+        if any(name in absent and id(buffer) in own for name, buffer in model.named_buffers()):
+            return self.offered()  # statistics of a BatchNorm, which gradients do not show
+        if not named:
+            return ()
+        with torch.enable_grad():
+            for tensor in named.values():
+                tensor.requires_grad_(True)
+            self.wanted = self.offered()
+            found = self.forward(torch.zeros(1, 3, *self._size()))
+            depending = [
+                feature
+                for feature, value in found.items()
+                if value.requires_grad
+                and any(
+                    gradient is not None
+                    for gradient in torch.autograd.grad(
+                        value.sum(), list(named.values()), retain_graph=True, allow_unused=True
+                    )
+                )
+            ]
+        with torch.no_grad():
+            for tensor in named.values():
+                tensor.requires_grad_(False).zero_()
+        self.wanted = ()
+        return tuple(depending)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         out = self._run(images, blocks=any(":" in f for f in self.wanted))

@@ -21,6 +21,7 @@ class OpenClipFeatures(nn.Module):
         self.visual: Any = whole.visual
         self.wanted: tuple[str, ...] = ()
         own = hasattr(self.visual, "transformer") and hasattr(self.visual, "class_embedding")
+        own &= getattr(self.visual, "attn_pool", None) is None  # CoCa's tokens end in a pool of their own
         self.depth = len(self.visual.transformer.resblocks) if own else 0
 
     def offered(self) -> tuple[str, ...]:
@@ -31,7 +32,8 @@ class OpenClipFeatures(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         blocks = {f: self._block(f) for f in self.wanted if f != "proj"}
         if not blocks:
-            return {"proj": self.visual(images)}
+            out = self.visual(images)
+            return {"proj": out[0] if isinstance(out, tuple) else out}  # CoCa's tower gives its tokens too
         order = sorted(set(blocks.values()))
         found = self.visual.forward_intermediates(
             images, indices=order, normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True

@@ -108,18 +108,21 @@ def preprocessing_note(name: EncoderName, spec: EncoderSpec) -> str | None:
     if read_facts(Path(name.target)).keys() >= _OWN_FACTS:
         return None
     unsaid = [key for key in _PREPROCESSING if key not in name.options]
-    ours = is_our_resnet(spec.architecture, network_options(name))
-    whose = "ImageNet's usual ones" if ours else f"timm's for {spec.architecture}"
+    whose = f"timm's for {spec.architecture}"
+    if is_our_resnet(spec.architecture, network_options(name)):
+        whose = "ImageNet's usual ones"
+    elif spec.channels == 1:  # timm's networks see colours
+        whose = f"the bundled ones of {spec.architecture}"
     values = {
         "mean": ",".join(f"{v:g}" for v in spec.mean), "std": ",".join(f"{v:g}" for v in spec.std),
         "resize": f"{spec.resize} for crops of {spec.img_size}", "interpolation": spec.interpolation,
     }  # fmt: skip
     shown = ", ".join(f"{key} {values[key]}" for key in unsaid)
     usual = "" if spec.img_size is None else f"&resize={round(spec.img_size * 256 / 224)}"
+    common = f" (mean=imagenet&std=imagenet{usual} suits most self-supervised ones)" if spec.channels == 3 else ""
     return (
         f"{name.text}: the file does not say how its images were prepared, so {shown} are {whose}; write "
-        f"…?{'&'.join(f'{key}=…' for key in unsaid)} for others (mean=imagenet&std=imagenet{usual} suits most "
-        "self-supervised ones)"
+        f"…?{'&'.join(f'{key}=…' for key in unsaid)} for others{common}"
     )
 
 

@@ -24,7 +24,8 @@ def describe_code(name: EncoderName) -> EncoderSpec:
     """
     if not Path(name.target).is_file():
         raise EncoderError(f"{name.text}: no file {name.target}")
-    return EncoderSpec(name=name.text, architecture=name.part, source="code", features=("output",))
+    # what its images are, the function decides
+    return EncoderSpec(name.text, name.part, "code", ("output",), img_size=None, resize=None)
 
 
 def build_code(
@@ -38,11 +39,11 @@ def build_code(
     """Run the user's file and wrap what its function returns: module, (module, transform) or Encoder."""
     from torch import nn
 
-    from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish
+    from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish, side_of
     from ssl_risk_rs.encoders.sources.user_code import run_function
-    from ssl_risk_rs.encoders.transforms import Preprocess
+    from ssl_risk_rs.encoders.transforms import Preprocess, in_colour
 
-    spec = describe_code(name)
+    spec = replace(describe_code(name), img_size=224, resize=256)
     code = run_function(Path(name.target).resolve(), name.part)
     made = code.made
     if isinstance(made, Encoder):
@@ -54,14 +55,19 @@ def build_code(
         raise EncoderError(
             f"{name.text} returned {type(made).__name__}; return a torch.nn.Module, (module, transform), or an Encoder"
         )
+    given = transform
     if transform is None:
         transform = Preprocess(spec)
         progress(
             f"{name.text}: no transform given, so ImageNet's usual one: short side {spec.resize}, centre "
             f"{spec.img_size}, ImageNet mean and std; return (module, transform) for another"
         )
+    else:
+        transform = in_colour(transform)  # grey images are colour images of equal channels, as everywhere
     encoder = finish(spec, OutputModule(module), transform)
     encoder = replace(encoder, code_hash=code.digest, code_files=code.files)
+    if given is not None:
+        encoder = replace(encoder, spec=replace(encoder.spec, img_size=side_of(given) or img_size))
     wanted = encoder.spec.features
     if layers is not None or pool is not None:
         wanted = choose_features(encoder.spec.features, layers, pool)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["build_hf", "describe_hf", "find_folder"]
 
 #: files of a repository that an encoder is made of; weights as pickles only where there are no others
-_FACTS = ("config.json", "preprocessor_config.json")
+_FACTS = ("config.json", "preprocessor_config.json", "processor_config.json")
 _WEIGHTS = (("*.safetensors", "*.safetensors.index.json"), ("pytorch_model*.bin", "pytorch_model.bin.index.json"))
 
 
@@ -35,7 +35,7 @@ def describe_hf(name: EncoderName) -> EncoderSpec:
     folder = find_folder(name, download=False)
     if folder is None:
         return EncoderSpec(name=name.text, architecture="transformers", source=name.target, features=("default",))
-    return _spec(name, _read(folder / "config.json", name), _read(folder / "preprocessor_config.json", name), folder)
+    return _spec(name, _read(folder / "config.json", name), _read_prepared(folder, name), folder)
 
 
 def find_folder(name: EncoderName, *, download: bool) -> Path | None:
@@ -109,7 +109,7 @@ def build_hf(
     from dataclasses import replace
 
     from ssl_risk_rs.encoders.encoder import finish
-    from ssl_risk_rs.encoders.networks.hf import HfFeatures
+    from ssl_risk_rs.encoders.networks.hf import HELD_BY_ALL, HfFeatures
     from ssl_risk_rs.encoders.transforms import ProcessorTransform
 
     if img_size is not None:
@@ -117,7 +117,7 @@ def build_hf(
     spec = describe_hf(name)
     folder = find_folder(name, download=True)
     assert folder is not None  # else it was raised
-    config, prepared = _read(folder / "config.json", name), _read(folder / "preprocessor_config.json", name)
+    config, prepared = _read(folder / "config.json", name), _read_prepared(folder, name)
     if "auto_map" in config:
         raise EncoderError(
             f"{name.text}: the model is code of its repository, which is not run; return it from a function of your "
@@ -126,7 +126,9 @@ def build_hf(
     masked = {"mask_ratio": 0.0} if "mask_ratio" in config else {}  # masked autoencoders drop patches even in eval mode
     try:
         # float32: what half-precision weights say is kept, and products are not rounded further
-        module = transformers.AutoModel.from_pretrained(folder, trust_remote_code=False, dtype="float32", **masked)
+        module, loading = transformers.AutoModel.from_pretrained(
+            folder, trust_remote_code=False, dtype="float32", output_loading_info=True, **masked
+        )
     except Exception as error:  # of many kinds, by model
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EncoderError(f"{name.text}: transformers cannot load {folder} ({reason})") from error
@@ -135,9 +137,27 @@ def build_hf(
     except Exception:  # some processors have no Pillow backend
         processor = _default_processor(transformers, folder, name)
         progress(f"{name.text}: its processor has no Pillow backend, so images are resized by torchvision")
-    features = HfFeatures(module)
     spec = _spec(name, config, prepared, folder)
-    wanted = choose_features(features.offered(), layers, pool)
+    try:
+        features = HfFeatures(module)
+        offered, lacking = features.offered(), features.lacking(module, loading["missing_keys"])
+    except Exception as error:  # of many kinds, by model: one that reads text, or takes more than images
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EncoderError(
+            f"{name.text}: {type(module).__name__} of transformers cannot be run on images alone ({reason}); return it "
+            "from a function of your own: file.py:function"
+        ) from error
+    if lacking:
+        missing = sorted(loading["missing_keys"])
+        said = f"{', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}"
+        if not HELD_BY_ALL.isdisjoint(lacking):
+            raise EncoderError(
+                f"{name.text}: {folder} lacks weights of {type(module).__name__} ({said}), for which transformers "
+                "takes random numbers; take the whole file of its authors"
+            )
+        offered = tuple(feature for feature in offered if feature not in lacking)
+        progress(f"{name.text}: the file lacks {said}; features that need them are not offered: {', '.join(lacking)}")
+    wanted = choose_features(offered, layers, pool)
     features.wanted = wanted if layers is not None or pool is not None else wanted[:1]
     spec = replace(spec, features=features.wanted)
     encoder = finish(spec, features, ProcessorTransform(processor))
@@ -156,6 +176,16 @@ def _default_processor(transformers: Any, folder: Path, name: EncoderName) -> An
             f"{name.text}: {folder} does not say how images are prepared ({reason}); it needs the "
             "preprocessor_config.json of its authors"
         ) from error
+
+
+def _read_prepared(folder: Path, name: EncoderName) -> dict[str, Any]:
+    """How images are prepared: a file of its own, or a part of what a processor of images and text has written."""
+    whole = folder / "processor_config.json"
+    if not (folder / "preprocessor_config.json").is_file() and whole.is_file():
+        found = _read(whole, name).get("image_processor")
+        if isinstance(found, dict):
+            return found
+    return _read(folder / "preprocessor_config.json", name)
 
 
 def _read(path: Path, name: EncoderName) -> dict[str, Any]:

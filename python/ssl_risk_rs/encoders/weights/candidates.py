@@ -107,10 +107,11 @@ def preference(path: str, average: bool | None) -> tuple[int, int]:
         return part == word or part.startswith(word + "_") or part.endswith("_" + word)
 
     ranks = [i for i, word in enumerate(_PREFERENCE) if any(p == word or p.startswith(word + "_") for p in parts)]
-    usual = min(ranks, default=_PREFERENCE.index("student"))
+    is_average = any(is_word(part, word) for part in parts for word in _AVERAGES)
+    # an average whose name no method is known by comes after what was trained
+    usual = min(ranks, default=len(_PREFERENCE) if is_average else _PREFERENCE.index("student"))
     if average is None:
         return 0, usual
-    is_average = any(is_word(part, word) for part in parts for word in _AVERAGES)
     return int(is_average != average), usual
 
 

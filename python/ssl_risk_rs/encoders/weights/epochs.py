@@ -8,11 +8,15 @@ from typing import Literal
 from ssl_risk_rs.encoders.facts import read_facts
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["epoch_in_file", "epoch_in_name", "epoch_of"]
+__all__ = ["epoch_in_file", "epoch_in_name", "epoch_of", "without_suffixes"]
 
 #: keys that training loops write beside the weights; `meta` holds them in OpenMMLab's files
 _KEYS = ("epoch", "current_epoch", "cur_epoch")
-_NAMED = re.compile(r"(?<![A-Za-z])(?:epoch|ep|e)[-_=.]?(\d+)", re.IGNORECASE)
+_NAMED = re.compile(r"(?<![A-Za-z])(?:epoch|ep)[-_=.]?(\d+)", re.IGNORECASE)
+#: as in `resnet18-e3`, but neither in `1e-3` nor in `e2e`
+_SHORT = re.compile(r"(?<![A-Za-z0-9])e[-_=.]?(\d+)(?![A-Za-z])", re.IGNORECASE)
+#: learning rates, temperatures and the like
+_SETTINGS = re.compile(r"\d+(?:\.\d+)?e-?\d+|\d+\.\d+", re.IGNORECASE)
 
 
 def epoch_of(path: Path) -> tuple[float, Literal["file", "name"]] | tuple[None, None]:
@@ -39,10 +43,15 @@ def epoch_in_file(path: Path) -> float | None:
 
 
 def epoch_in_name(name: str) -> float | None:
-    """The number behind `ep`, `epoch` or `e`, else the last number in a file's name; suffixes apart."""
-    stem = re.sub(r"(\.[A-Za-z]\w*)+$", "", name)
-    found = _NAMED.findall(stem) or re.findall(r"\d+", stem)
+    """The number behind `ep` or `epoch`, else behind `e`, else the last whole one in a file's name; suffixes apart."""
+    stem = without_suffixes(name)
+    found = _NAMED.findall(stem) or _SHORT.findall(stem) or re.findall(r"\d+", _SETTINGS.sub("", stem))
     return float(found[-1]) if found else None
+
+
+def without_suffixes(name: str) -> str:
+    """A file's name without `.pth`, `.pth.tar` and the like; the point of a number begins no suffix."""
+    return re.sub(r"(\.[A-Za-z]\w*)+$", "", name)
 
 
 def _epoch(content: Mapping[str, object]) -> float | None:

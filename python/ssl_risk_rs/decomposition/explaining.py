@@ -139,7 +139,8 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     their rows.
 
     Intervals are those of `quantify` on the rows of the class. Of 100 simulated worlds whose classes do not differ, up
-    to 7 (ridge) and 3 (logistic) had any corrected p-value below 0.05 (bench/class_calibration.py).
+    to 3 had any corrected p-value below 0.05, and up to 11 where there is next to nothing to learn
+    (bench/class_calibration.py).
     """
     judged = result.judgements
     if judged is None:

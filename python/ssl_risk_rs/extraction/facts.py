@@ -69,9 +69,10 @@ def transform_facts(encoder: "Encoder") -> dict[str, object]:
     too, less the addresses in it; of a user's own, nothing else is known but the side of its images.
     """
     transform: object = encoder.transform
+    of_user = False
     if type(transform).__module__.startswith("ssl_risk_rs."):
         transform = getattr(transform, "transform", None)
-    of_user = transform is not None and encoder.spec.source in ("code", "memory")
+        of_user = transform is not None and encoder.spec.source in ("code", "memory")
     values = {name: getattr(encoder.spec, name) for name in (("img_size",) if of_user else TRANSFORM)}
     found = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
     if transform is not None:

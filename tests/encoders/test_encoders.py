@@ -469,6 +469,31 @@ def test_grey_images_reach_a_transform_of_the_users_own_in_colour(tmp_path):
     assert torch.equal(encoder.transform(grey.convert("RGB")), encoder.transform.transform(grey.convert("RGB")))
 
 
+def test_a_transform_of_the_users_own_is_called_as_it_is(tmp_path):
+    """Whatever its parts make of being called: nothing of it is done anew, or tried beforehand."""
+    from torchvision import transforms
+
+    class Clamped(transforms.Normalize):
+        def forward(self, tensor):
+            return super().forward(tensor).clamp(-0.5, 0.5)
+
+    def picky(image):
+        assert image.size == (8, 8)
+        return image
+
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    own = transforms.Compose([picky, transforms.ToTensor(), Clamped([0.5] * 3, [0.2] * 3)])
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    encoder = create_encoder(net, transform=own, img_size=8)
+    assert torch.equal(encoder.transform(image), own(image)) and encoder.transform(image).max() == 0.5
+    scalars = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
+    assert torch.equal(create_encoder(net, transform=scalars).transform(image), scalars(image))
+    drawn = transforms.Compose([transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+    state = torch.get_rng_state()
+    create_encoder(net, transform=drawn)
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_code_changes_change_the_hash(code):
     first = create_encoder(f"{code}:named")
     assert first.code_files == ("mine.py", "neighbour.py")

@@ -153,6 +153,7 @@ def test_patterns_are_expanded_in_the_order_of_numbers(checkpoints):
         ("resnet18-e3.pt", 3), ("epoch_12.pth", 12), ("model_200.safetensors", 200),
         ("simclr_ep10_lr1e-3.pth", 10), ("ep010_e2e.pth", 10), ("epoch20_tau0.2_lr5e-4.pth", 20),
         ("simclr_200_lr1e-3.pth", 200), ("mae_e2e_7.pth", 7), ("tau0.5_300.pth.tar", 300), ("lr0.1.pth", None),
+        ("resnet18.100.pth", 100), ("model-v1.100.pt", 100), ("stage2e10.pth", 10),
     ],
 )  # fmt: skip
 def test_epochs_in_names(name, epoch):

@@ -292,6 +292,19 @@ def test_clusters_that_comparisons_share_have_a_variance_of_their_own(pick):
     assert pick(controlled_effects(alone), choice="aug", component="agg_risk").p < aug.p
 
 
+def test_one_comparison_of_several_clusters_is_clustered_too(pick):
+    """Ten recipes of three runs, in one comparison: what a recipe decides rests on ten."""
+    rng, of, rejected = np.random.default_rng(0), np.arange(30) % 10, 0
+    own = [parse_choice("depth:linear")]
+    for _ in range(40):
+        y = 0.4 + (0.02 * rng.standard_normal(10))[of] + 0.01 * rng.standard_normal(30)
+        rows = pl.DataFrame({"recipe": [f"r{r}" for r in of], "depth": of % 5, "agg_risk": y})
+        table = study_table(rows, choices=own, cluster="recipe")
+        found = pick(controlled_effects(table), choice="depth", component="agg_risk")
+        rejected += found.p < 0.05
+    assert found.df < 10 and rejected <= 7  # of independent rows 12
+
+
 def test_a_level_of_one_cluster_has_no_variance_between_clusters(pick):
     of = np.arange(24) % 3
     y = 0.3 + np.random.default_rng(1).normal(0, 0.01, 24)

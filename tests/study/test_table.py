@@ -131,6 +131,28 @@ def test_other_metrics_and_other_data_sets_are_left_out(planted, tmp_path):
         assert read_table([tmp_path / "u.parquet"], data=name)[0]["encoder"].to_list() == [encoder]
 
 
+def test_data_sets_of_one_name_are_told_apart_by_where_they_lie(tmp_path):
+    def risks(encoders, **more):
+        return pl.DataFrame({"encoder": encoders, "agg_risk": [0.2 + 0.01 * i for i in range(len(encoders))], **more})
+
+    uris = ["folder:/a/flowers", "folder:/a/flowers", "folder:/b/flowers"]
+    risks(["a", "b", "c"], data="flowers", data_uri=uris).write_csv(tmp_path / "sweep.csv")
+    risks(["p"]).write_csv(tmp_path / "own.csv")
+    for chosen in (None, "flowers"):
+        with pytest.raises(DataError, match=r"2 data sets \(folder:/a/flowers, folder:/b/flowers\); choose one"):
+            read_table([tmp_path / "sweep.csv"], data=chosen)
+    frame, _ = read_table([tmp_path / "own.csv", tmp_path / "sweep.csv"], data="folder:/a/flowers")
+    assert sorted(frame["encoder"]) == ["a", "b", "p"]  # rows that name no data stay
+
+
+def test_risks_without_a_twin_are_studied_together(planted):
+    whole = planted.with_columns(approx_usability=pl.col("agg_risk") / 2)
+    assert "approx_usability" not in study_table(whole).components
+    assert study_table(whole, components=["approx_usability"]).components == ("approx_usability",)
+    alone = study_table(whole.drop("approx", "usability"))
+    assert alone.components[0] == "approx_usability" and "approx_usability" not in alone.unknown
+
+
 def test_probes_of_one_encoder_are_not_two_encoders(planted, tmp_path):
     both = pl.concat([planted.with_columns(probe=pl.lit(name)) for name in ("logistic", "ridge")])
     both = both.with_columns(agg_risk=pl.col("agg_risk") + 0.01 * (pl.col("probe") == "ridge"))

@@ -104,8 +104,17 @@ def test_a_module_that_draws_while_it_is_evaluated_leaves_the_generator_alone():
             return images.mean(dim=(2, 3)) + 1e-3 * torch.randn(1)
 
     state = torch.get_rng_state()
-    monitor().record(Drawing(), 0)
+    made = monitor()
+    made.record(Drawing(), 0)
+    made.record(Drawing(), 1)
     assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(1)
+    said: list[str] = []
+    again = monitor(said=said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.record(Drawing(), 0)
+    assert any("epoch 0 was recorded before" in sentence for sentence in said)
 
 
 def test_another_network_with_the_same_weights_is_recorded_again():

@@ -76,6 +76,8 @@ def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], T
         said = placed(error) or error
         of_own = spec.source in ("code", "memory")
         hint = "; if it takes images of another side, --img-size (img_size=) says which" if of_own else ""
+        if of_own and "channels" in str(said):
+            hint = "; images come in colour: Grayscale() in its transform gives one channel"
         raise EncoderError(f"{spec.name} fails on an image of {side}×{side} pixels: {said}{hint}") from error
     for name, value in out.items():
         if not isinstance(value, Tensor) or value.ndim != 2 or len(value) != 2:
@@ -98,9 +100,9 @@ def side_of(transform: "Callable[[Image], Tensor]") -> int | None:
     try:
         with torch.random.fork_rng(devices=[]):
             shapes = {tuple(transform(pil.new("RGB", size)).shape[-2:]) for size in ((224, 224), (288, 352))}
-    except Exception:  # anyone's code, which may take images of one size alone
+        (height, width), *others = shapes
+    except Exception:  # anyone's code, which may take images of one size alone, or give no images
         return None
-    (height, width), *others = shapes
     return int(height) if not others and height == width else None
 
 
@@ -112,6 +114,7 @@ def behaviour(encoder: Encoder) -> str:
     side = encoder.spec.img_size or 32
     pixels = (torch.arange(side * side * 3).reshape(side, side, 3) * 37 % 251).to(torch.uint8)
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # one that draws while it is evaluated is known again
         image = encoder.transform(pil.fromarray(pixels.numpy()))
         found = {name: out.float() for name, out in encoder.module(image[None].repeat(2, 1, 1, 1)).items()}
     return " ".join(

@@ -7,6 +7,7 @@ the two clusters that two comparisons share are no independent pairs.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -120,10 +121,10 @@ def _crossed(table: StudyTable, compared: Comparisons, choice: Choice) -> Int64[
 
 
 def _are_crossed(groups: Int64[np.ndarray, " n"], clustered: Int64[np.ndarray, " n"]) -> bool:
-    """Whether a cluster has rows in several groups, one of which has rows of other clusters too."""
-    pairs = np.unique(np.stack([groups, clustered]), axis=1)
-    sizes, spans = (np.unique(side, return_inverse=True, return_counts=True)[1:] for side in pairs)
-    return bool(np.any((sizes[1][sizes[0]] > 1) & (spans[1][spans[0]] > 1)))
+    """Whether a group has rows of several clusters, one of which has several rows."""
+    pairs = list(zip(groups.tolist(), clustered.tolist(), strict=True))
+    spans, sizes = Counter(group for group, _ in set(pairs)), Counter(cluster for _, cluster in pairs)
+    return any(spans[group] > 1 and sizes[cluster] > 1 for group, cluster in pairs)
 
 
 def _fit(

@@ -92,7 +92,8 @@ def study_table(
     column is missing.
     """
     present = [c for c in COMPONENTS if c in frame.columns]
-    if "approx_usability" in frame.columns and ("usability" not in present or frame["usability"].null_count()):
+    twins = "usability" in present and not frame["usability"].null_count()
+    if "approx_usability" in frame.columns and (not twins or "approx_usability" in components):
         present.insert(0, "approx_usability")  # of encoders without a supervised twin
     present += sorted((c for c in frame.columns if _FEW_SHOT.fullmatch(c)), key=_shots)
     for name in components:
@@ -204,16 +205,27 @@ def read_table(
 def _of_one(frame: pl.DataFrame, column: str, noun: str, chosen: str | None) -> pl.DataFrame:
     """The rows of one data set or probe: errors on different data, or of different probes, are no runs of one design,
     and both probes of one encoder are no two encoders."""
-    names = frame[column].drop_nulls().unique(maintain_order=True).to_list() if column in frame.columns else []
+    if column not in frame.columns:
+        if chosen is not None:
+            raise DataError(f"no row is of the {noun} {chosen!r}; there are no names")
+        return frame
+    uri = f"{column}_uri"  # tells two apart that tables call the same
+    exact = pl.col(uri) if uri in frame.columns else pl.col(column)
     if chosen is not None:
-        if (uri := f"{column}_uri") in frame.columns and (frame[uri] == chosen).any():
-            return frame.filter(pl.col(uri) == chosen)
-        if chosen not in names:
-            raise DataError(f"no row is of the {noun} {chosen!r}; there are {', '.join(map(str, names)) or 'no names'}")
-        return frame.filter(pl.col(column).is_null() | (pl.col(column) == chosen))
+        named = (pl.col(column) == chosen) | (exact == chosen)
+        if frame.filter(named).is_empty():
+            raise DataError(f"no row is of the {noun} {chosen!r}; there are {', '.join(_distinct(frame, column))}")
+        frame = frame.filter(pl.col(column).is_null() | named)
+    names = _distinct(frame, column)
+    if len(names) == 1 and uri in frame.columns and len(uris := _distinct(frame, uri)) > 1:
+        names = uris
     if len(names) > 1:
-        raise DataError(f"the rows are of {len(names)} {noun}s ({', '.join(map(str, names))}); choose one (--{column})")
+        raise DataError(f"the rows are of {len(names)} {noun}s ({', '.join(names)}); choose one (--{column})")
     return frame
+
+
+def _distinct(frame: pl.DataFrame, column: str) -> list[str]:
+    return [str(name) for name in frame[column].drop_nulls().unique(maintain_order=True)]
 
 
 def _refuse_unlike(frame: pl.DataFrame) -> None:
@@ -257,7 +269,11 @@ def _other(path: Path, percent: bool) -> pl.DataFrame:
     if {"quantity", "estimate"} <= set(frame.columns):
         frame = _wide(frame, path)
     if percent:
-        risks = [c for c in frame.columns if c in COMPONENTS or c == "risk_af" or _FEW_SHOT.fullmatch(c)]
+        risks = [
+            c
+            for c in frame.columns
+            if c in COMPONENTS or c in ("risk_af", "approx_usability") or _FEW_SHOT.fullmatch(c)
+        ]
         for name in risks:
             if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Null):
                 raise DataError(f"{path}: the column {name!r} holds {frame.schema[name]}; percent are numbers")

@@ -55,8 +55,9 @@ class HfFeatures(nn.Module):
     def lacking(self, model: nn.Module, missing: Iterable[str]) -> tuple[str, ...]:
         """The features that depend on weights of the model that a file did not have, for which transformers has drawn
         random ones; these are set to 0, so that each load gives the same weights."""
-        absent = set(missing)
-        named = {name: tensor for name, tensor in model.named_parameters() if name in absent}
+        absent = {name for name in missing if not name.endswith("num_batches_tracked")}  # which training alone reads
+        # what is fixed, as positions that are sines, transformers computes
+        named = {n: tensor for n, tensor in model.named_parameters() if n in absent and tensor.requires_grad}
         own = {id(buffer) for buffer in self.buffers()}
         if any(name in absent and id(buffer) in own for name, buffer in model.named_buffers()):
             return self.offered()  # statistics of a BatchNorm, which gradients do not show

@@ -41,7 +41,7 @@ def build_code(
 
     from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish, side_of
     from ssl_risk_rs.encoders.sources.user_code import run_function
-    from ssl_risk_rs.encoders.transforms import Preprocess, in_colour
+    from ssl_risk_rs.encoders.transforms import InColour, Preprocess
 
     spec = replace(describe_code(name), img_size=224, resize=256)
     code = run_function(Path(name.target).resolve(), name.part)
@@ -63,7 +63,7 @@ def build_code(
             f"{spec.img_size}, ImageNet mean and std; return (module, transform) for another"
         )
     else:
-        transform = in_colour(transform)  # grey images are colour images of equal channels, as everywhere
+        transform = InColour(transform)  # grey images are colour images of equal channels, as everywhere
     encoder = finish(spec, OutputModule(module), transform)
     encoder = replace(encoder, code_hash=code.digest, code_files=code.files)
     if given is not None:

@@ -40,7 +40,7 @@ def build_live(
     EncoderError for layers, which the module decides, and for a module that cannot be copied.
     """
     from ssl_risk_rs.encoders.encoder import OutputModule, finish, side_of
-    from ssl_risk_rs.encoders.transforms import Preprocess, in_colour
+    from ssl_risk_rs.encoders.transforms import InColour, Preprocess
 
     bare = _unwrapped(module)
     kind = type(bare)
@@ -66,7 +66,7 @@ def build_live(
             f"{spec.img_size}, ImageNet mean and std; create_encoder(module, transform=…) takes another"
         )
     elif not isinstance(transform, Preprocess):
-        transform = in_colour(transform)  # grey images are colour images of equal channels, as everywhere
+        transform = InColour(transform)  # grey images are colour images of equal channels, as everywhere
     encoder = finish(spec, OutputModule(_frozen(bare, spec.name)), transform)
     if given is not None:
         encoder = replace(encoder, spec=replace(encoder.spec, img_size=side_of(given) or img_size))

@@ -16,7 +16,7 @@ _NAMED = re.compile(r"(?<![A-Za-z])(?:epoch|ep)[-_=.]?(\d+)", re.IGNORECASE)
 #: as in `resnet18-e3`, but neither in `1e-3` nor in `e2e`
 _SHORT = re.compile(r"(?<![A-Za-z0-9])e[-_=.]?(\d+)(?![A-Za-z])", re.IGNORECASE)
 #: learning rates, temperatures and the like
-_SETTINGS = re.compile(r"\d+(?:\.\d+)?e-?\d+|\d+\.\d+", re.IGNORECASE)
+_SETTINGS = re.compile(r"\d+(?:\.\d+)?e-\d+|(?<!\d)0\.\d+", re.IGNORECASE)
 
 
 def epoch_of(path: Path) -> tuple[float, Literal["file", "name"]] | tuple[None, None]:

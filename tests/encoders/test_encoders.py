@@ -13,6 +13,7 @@ import timm
 import torch
 from PIL import Image
 from ssl_risk_rs.encoders import create_encoder, describe_encoder, list_encoders
+from ssl_risk_rs.encoders.encoder import behaviour
 from ssl_risk_rs.encoders.names import Preparation, parse_name
 from ssl_risk_rs.encoders.networks import build as networks
 from ssl_risk_rs.encoders.networks.build import build_architecture
@@ -467,6 +468,17 @@ def test_grey_images_reach_a_transform_of_the_users_own_in_colour(tmp_path):
     for each in (encoder, live):
         assert torch.equal(each.transform(grey), each.transform(grey.convert("RGB")))
     assert torch.equal(encoder.transform(grey.convert("RGB")), encoder.transform.transform(grey.convert("RGB")))
+
+
+def test_behaviour_is_tried_at_the_size_at_which_the_network_was():
+    """A transform that leaves images as they are tells no size, and a network may take large ones only."""
+    from torchvision import transforms
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 60), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    encoder = create_encoder(net, transform=transforms.ToTensor())
+    assert encoder.spec.img_size is None and behaviour(encoder) == behaviour(encoder)
+    other = nn.Sequential(net[0], nn.AdaptiveMaxPool2d(2), nn.Flatten())
+    assert behaviour(create_encoder(other, transform=transforms.ToTensor())) != behaviour(encoder)
 
 
 def test_a_transform_of_the_users_own_is_called_as_it_is(tmp_path):

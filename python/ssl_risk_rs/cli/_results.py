@@ -295,7 +295,7 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
                      help="Logistic fits end at this relative suboptimality, 1e-7 or more: a share of the loss, or of "
                      "what the weights lower it by where that is less. The default is 1e-6 for small data, else 3e-4, "
                      "and 1e-3 for fits that only tune."),
-        click.option("--threads", "n_threads", type=opt.THREADS, 
+        click.option("--threads", "n_threads", type=opt.THREADS,
                      help="So many threads fit probes. The default is all cores."),
         click.option(
             "--device", default="auto", show_default=True,

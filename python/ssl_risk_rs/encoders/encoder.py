@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from ssl_risk_rs.encoders.code_places import placed
 from ssl_risk_rs.encoders.spec import EncoderSpec
+from ssl_risk_rs.encoders.transforms import InColour
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder", "OutputModule", "behaviour", "finish", "hash_weights", "side_of"]
+__all__ = ["Encoder", "OutputModule", "behaviour", "finish", "finish_own", "hash_weights", "side_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +88,20 @@ def finish(spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], T
     return Encoder(replace(spec, features=tuple(features)), module, transform, features, hash_weights(module))
 
 
+def finish_own(
+    spec: EncoderSpec, module: nn.Module, transform: "Callable[[Image], Tensor]", *, img_size: int | None
+) -> Encoder:
+    """`finish` with a transform of the user's own: images reach it in colour, as every other does, and the size of
+    images is what it gives, else the one that was named.
+
+    Raises
+    ------
+    As `finish`.
+    """
+    encoder = finish(spec, module, InColour(transform))
+    return replace(encoder, spec=replace(encoder.spec, img_size=side_of(transform) or img_size))
+
+
 def side_of(transform: "Callable[[Image], Tensor]") -> int | None:
     """Side of the square images that a transform gives, whatever image it is given; None where there is no such side.
 
@@ -111,7 +126,7 @@ def behaviour(encoder: Encoder) -> str:
     network do not tell of it."""
     from PIL import Image as pil
 
-    side = encoder.spec.img_size or 32
+    side = encoder.spec.img_size or 224  # as `finish` has tried it where the size of images is not known
     pixels = (torch.arange(side * side * 3).reshape(side, side, 3) * 37 % 251).to(torch.uint8)
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # one that draws while it is evaluated is known again

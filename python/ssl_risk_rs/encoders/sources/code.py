@@ -39,9 +39,9 @@ def build_code(
     """Run the user's file and wrap what its function returns: module, (module, transform) or Encoder."""
     from torch import nn
 
-    from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish, side_of
+    from ssl_risk_rs.encoders.encoder import Encoder, OutputModule, finish, finish_own
     from ssl_risk_rs.encoders.sources.user_code import run_function
-    from ssl_risk_rs.encoders.transforms import InColour, Preprocess
+    from ssl_risk_rs.encoders.transforms import Preprocess
 
     spec = replace(describe_code(name), img_size=224, resize=256)
     code = run_function(Path(name.target).resolve(), name.part)
@@ -55,19 +55,15 @@ def build_code(
         raise EncoderError(
             f"{name.text} returned {type(made).__name__}; return a torch.nn.Module, (module, transform), or an Encoder"
         )
-    given = transform
-    if transform is None:
-        transform = Preprocess(spec)
+    if transform is not None:
+        encoder = finish_own(spec, OutputModule(module), transform, img_size=img_size)
+    else:
         progress(
             f"{name.text}: no transform given, so ImageNet's usual one: short side {spec.resize}, centre "
             f"{spec.img_size}, ImageNet mean and std; return (module, transform) for another"
         )
-    else:
-        transform = InColour(transform)  # grey images are colour images of equal channels, as everywhere
-    encoder = finish(spec, OutputModule(module), transform)
+        encoder = finish(spec, OutputModule(module), Preprocess(spec))
     encoder = replace(encoder, code_hash=code.digest, code_files=code.files)
-    if given is not None:
-        encoder = replace(encoder, spec=replace(encoder.spec, img_size=side_of(given) or img_size))
     wanted = encoder.spec.features
     if layers is not None or pool is not None:
         wanted = choose_features(encoder.spec.features, layers, pool)

@@ -39,8 +39,8 @@ def build_live(
     ------
     EncoderError for layers, which the module decides, and for a module that cannot be copied.
     """
-    from ssl_risk_rs.encoders.encoder import OutputModule, finish, side_of
-    from ssl_risk_rs.encoders.transforms import InColour, Preprocess
+    from ssl_risk_rs.encoders.encoder import OutputModule, finish, finish_own
+    from ssl_risk_rs.encoders.transforms import Preprocess
 
     bare = _unwrapped(module)
     kind = type(bare)
@@ -58,19 +58,16 @@ def build_live(
     )
     if img_size is not None:
         spec = replace(spec, img_size=img_size, resize=round(img_size * 256 / 224))
-    given = transform
+    frozen = OutputModule(_frozen(bare, spec.name))
     if transform is None:
         transform = Preprocess(spec)
         progress(
             f"{spec.name}: no transform given, so ImageNet's usual one: short side {spec.resize}, centre "
             f"{spec.img_size}, ImageNet mean and std; create_encoder(module, transform=…) takes another"
         )
-    elif not isinstance(transform, Preprocess):
-        transform = InColour(transform)  # grey images are colour images of equal channels, as everywhere
-    encoder = finish(spec, OutputModule(_frozen(bare, spec.name)), transform)
-    if given is not None:
-        encoder = replace(encoder, spec=replace(encoder.spec, img_size=side_of(given) or img_size))
-    return replace(encoder, code_hash=_code_of(bare, given or transform))
+    ours = isinstance(transform, Preprocess)
+    encoder = finish(spec, frozen, transform) if ours else finish_own(spec, frozen, transform, img_size=img_size)
+    return replace(encoder, code_hash=_code_of(bare, transform))
 
 
 def _frozen(module: "nn.Module", name: str) -> "nn.Module":

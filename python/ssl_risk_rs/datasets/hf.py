@@ -353,7 +353,7 @@ def _undecoded(split: "datasets.Dataset", column: str) -> "datasets.Dataset":
     """The column of images as stored bytes."""
     from datasets import Image
 
-    return split.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
+    return split.select_columns([column]).cast_column(column, Image(decode=False))
 
 
 def _bytes_of(split: "datasets.Dataset") -> str:

@@ -160,7 +160,7 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     known = [m.probe_variance for _, _, m in classes if not math.isnan(m.probe_variance)]
     usual = float(np.mean(known)) if known else 0.0
     return _surest([
-        _class_part(result, judged.class_names[c], name, measured, n, shares[:, c], usual)
+        _class_part(result, judged, judged.class_names[c], name, measured, n, shares[:, c], usual)
         for c, n, measured in classes
         for name in (*result.component_names, _TOTAL)
     ]), left_out  # fmt: skip
@@ -168,6 +168,7 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
 
 def _class_part(
     result: Decomposition,
+    judged: Judgements,
     class_name: str,
     name: str,
     measured: Uncertainty,
@@ -181,11 +182,11 @@ def _class_part(
     carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
     # under no difference its rows vary as all rows do: a class without errors is not known without error
     own = 0.0
-    if result.judgements is not None and not math.isnan(result.probe_variance):
-        own = result.probe_variance * probe_share(QUANTITIES[name], result.judgements)
+    if not math.isnan(result.probe_variance):
+        own = result.probe_variance * probe_share(QUANTITIES[name], judged)
     least = float(shares.min())
     of_rows = max(0.0, whole.se**2 - own) / least
-    moved = class_probe_share(QUANTITIES[name], result.judgements) if result.judgements is not None else 0.0
+    moved = class_probe_share(QUANTITIES[name], judged)
     shown = 0.0 if math.isnan(measured.probe_variance) else measured.probe_variance
     # cov(class, all) = share · V(class)
     variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2 + moved * max(0.0, usual - shown)

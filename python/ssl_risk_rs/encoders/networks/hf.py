@@ -52,21 +52,21 @@ class HfFeatures(nn.Module):
         inner = [f"blocks.{i}:{p}" for i in range(self.depth - 1) for p in ("cls", "avg") if p != "cls" or self.has_cls]
         return tuple(dict.fromkeys([*last, *inner]))
 
-    def lacking(self, model: nn.Module, missing: Iterable[str]) -> tuple[str, ...]:
-        """The features that depend on weights of the model that a file did not have, for which transformers has drawn
-        random ones; these are set to 0, so that each load gives the same weights."""
+    def lacking(self, model: nn.Module, missing: Iterable[str], offered: tuple[str, ...]) -> tuple[str, ...]:
+        """The features, of those offered, that depend on weights of the model that a file did not have, for which
+        transformers has drawn random ones; these are set to 0, so that each load gives the same weights."""
         absent = {name for name in missing if not name.endswith("num_batches_tracked")}  # which training alone reads
         # what is fixed, as positions that are sines, transformers computes
         named = {n: tensor for n, tensor in model.named_parameters() if n in absent and tensor.requires_grad}
         own = {id(buffer) for buffer in self.buffers()}
         if any(name in absent and id(buffer) in own for name, buffer in model.named_buffers()):
-            return self.offered()  # statistics of a BatchNorm, which gradients do not show
+            return offered  # statistics of a BatchNorm, which gradients do not show
         if not named:
             return ()
         with torch.enable_grad():
             for tensor in named.values():
                 tensor.requires_grad_(True)
-            self.wanted = self.offered()
+            self.wanted = offered
             found = self.forward(torch.zeros(1, 3, *self._size()))
             depending = [
                 feature

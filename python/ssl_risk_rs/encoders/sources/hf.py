@@ -140,7 +140,8 @@ def build_hf(
     spec = _spec(name, config, prepared, folder)
     try:
         features = HfFeatures(module)
-        offered, lacking = features.offered(), features.lacking(module, loading["missing_keys"])
+        offered = features.offered()
+        lacking = features.lacking(module, loading["missing_keys"], offered)
     except Exception as error:  # of many kinds, by model: one that reads text, or takes more than images
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EncoderError(

@@ -113,6 +113,7 @@ def test_header_goes_to_json_and_back():
         "code_files": ["mine.py"],
         "data_id": "imagenet",
         "data_identity": {"name": "toy", "kind": None},
+        "encoder_notes": ["two left over"],
         "limit_group": "patient",
         "exif_orientation": False,
         "view": 2,

@@ -658,6 +658,7 @@ def test_which_of_several_copies_is_taken(tmp_path):
         with torch.inference_mode():
             close(encoder.module(images(40))["avgpool"], resnet_features(weights, images(40)))
         assert any("another copy under state_dict" in line for line in lines)
+        assert encoder.notes == tuple(lines)
     with pytest.raises(EncoderError, match="no copy of the encoder that is an average over steps, only state_dict"):
         create_encoder(f"ckpt:{saved({'state_dict': RESNET}, file)}@resnet50?ema=true")
 

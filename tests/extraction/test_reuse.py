@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
@@ -17,7 +18,9 @@ from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
 from ssl_risk_rs.extraction.reuse import N_IMAGES, SameFeatures
+from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.extraction.shard import Shard
+from ssl_risk_rs.results import Run
 from torch import nn
 
 LIMIT = "2/class"
@@ -149,6 +152,23 @@ def test_a_run_is_named_as_it_was_asked_for_though_a_bank_of_copies_serves(tmp_p
     assert [(r.encoder, r.data) for r in runs] == [(f"ckpt:{n}.safetensors", n) for n in ("one", "two")]
     assert runs[0].banks["encoder"].path == runs[1].banks["encoder"].path
     assert sum("it is used" in sentence for sentence in said) == 1 and f"folder:{tmp_path / 'one'}" in said[-1]
+
+
+def test_a_run_tells_which_copy_of_an_encoder_it_judged_and_what_was_guessed(tmp_path, monkeypatch):
+    """So does one that finds the features in the store."""
+    from ssl_risk_rs.workflow.evaluate import evaluate
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    weights = timm.create_model("test_resnet", num_classes=0).state_dict()
+    torch.save({"model": weights, "model_ema": {name: w + 0 for name, w in weights.items()}}, "w.pth")
+    encoding = Encoding(img_size=32, limit="6/class")
+    for out in ("first", "again"):
+        asked = {"probes": ("ridge",), "control": "none", "encoding": encoding, "store": tmp_path / "s"}
+        folder = evaluate("ckpt:w.pth@test_resnet", "digits", **asked)[0].save(out)
+        matched, guessed = Run.load(folder).provenance.banks["encoder"].encoder_notes
+        assert "under model" in matched and "another copy under model_ema" in matched
+        assert "does not say how its images were prepared" in guessed
 
 
 def test_options_of_an_architecture_are_told_apart(tmp_path):

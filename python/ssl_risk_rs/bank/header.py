@@ -35,6 +35,8 @@ class BankHeader:
     #: name of the encoder, and everything that describes it (`EncoderSpec.to_dict`)
     encoder: str | None = None
     encoder_spec: Mapping[str, JSON] | None = None
+    #: sentences on how it was built: tensors of its file, what was left over, preprocessing that was guessed
+    encoder_notes: tuple[str, ...] | None = None
     #: hash of the encoder's weights
     weights_hash: str | None = None
     #: hash and names of the files of code that an encoder given as code consists of
@@ -305,6 +307,7 @@ def _excluded(name: str, value: JSON) -> tuple[ExcludedImage, ...]:
 _FIELDS: dict[str, Callable[[str, JSON], Any]] = {
     f.name: {
         "encoder_spec": _mapping,
+        "encoder_notes": _strings,
         "transform": _mapping,
         "versions": _versions,
         "img_size": _integer,

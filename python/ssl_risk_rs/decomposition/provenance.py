@@ -54,6 +54,7 @@ def bank_facts(bank: FeatureBank) -> BankFacts:
         img_size=header.img_size,
         content_hash=bank.content_hash,
         licence=header.licence,
+        encoder_notes=header.encoder_notes or (),
         versions=header.versions or {},
     )
 

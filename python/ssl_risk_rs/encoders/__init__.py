@@ -21,10 +21,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ssl_risk_rs.encoders.sources import build, describe, list_names
 from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
+from ssl_risk_rs.encoders.told import Told
 from ssl_risk_rs.errors import EncoderError, ParameterError
 
 if TYPE_CHECKING:
@@ -114,14 +116,15 @@ def create_encoder(
     """
     if match not in ("name", "order"):
         raise ParameterError(f'match is "name" or "order", not {match!r}')
-    report = progress or logging.getLogger(__name__).info
+    told = Told(progress or logging.getLogger(__name__).info)
     of_module = {"transform": transform, "name": name, "pretraining_data": pretraining_data}
     if isinstance(encoder, str):
         given = [option for option, value in of_module.items() if value is not None]
         if given:
             raise ParameterError(f"{given[0]} belongs to a module; {encoder} has its own")
         with _needs_torch(encoder):
-            return build(encoder, layers=layers, pool=pool, img_size=img_size, match=match, progress=report)
+            built = build(encoder, layers=layers, pool=pool, img_size=img_size, match=match, progress=told)
+            return replace(built, notes=(*built.notes, *told.sentences))
     if not _is_module(encoder):
         raise ParameterError(
             f"an encoder is a name or a torch.nn.Module, not {type(encoder).__name__}; a function that makes one is "
@@ -129,7 +132,7 @@ def create_encoder(
         )
     from ssl_risk_rs.encoders.sources.live import build_live
 
-    return build_live(
+    built = build_live(
         encoder,
         name=name,
         transform=transform,
@@ -137,8 +140,9 @@ def create_encoder(
         pool=pool,
         img_size=img_size,
         pretraining_data=pretraining_data,
-        progress=report,
+        progress=told,
     )
+    return replace(built, notes=told.sentences)
 
 
 def _is_module(value: object) -> bool:

@@ -32,6 +32,7 @@ class Encoder:
     weights_hash : SHA-256 over names, dtypes, shapes and values of the module's tensors
     code_hash : SHA-256 over the source files of a `file.py:function`, None for all others
     code_files : those files, relative to the first one's folder
+    notes : what was told of it while it was built: which tensors of its file, what was left over or guessed
     """
 
     spec: EncoderSpec
@@ -41,6 +42,7 @@ class Encoder:
     weights_hash: str
     code_hash: str | None = None
     code_files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class OutputModule(nn.Module):

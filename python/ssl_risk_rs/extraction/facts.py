@@ -98,6 +98,7 @@ def header(
     return {
         "encoder": spec.name,
         "encoder_spec": spec.to_dict(),
+        "encoder_notes": list(encoder.notes),
         "weights_hash": weights_hash,
         "code_hash": encoder.code_hash,
         "code_files": list(encoder.code_files),

@@ -103,7 +103,9 @@ def _facts(run: Run, name: str) -> list[tuple[str, str]]:
         found.append(("Made", run.created.replace("T", " ")))
     if given.pretraining_data:
         found.append(("Pretrained on", given.pretraining_data))
-    found += [(f"Features, {role}", f"{_bank(bank)}{_gone(bank)}") for role, bank in given.banks.items()]
+    for role, bank in given.banks.items():
+        found.append((f"Features, {role}", f"{_bank(bank)}{_gone(bank)}"))
+        found += [(f"Encoder, {role}", note) for note in bank.encoder_notes]
     seconds = sum(d.seconds for d in run.decompositions)
     found.append(("Decomposition", f"{seconds:,.1f} s; probes on {run.decompositions[0].method.device}"))
     if host.machine:

@@ -14,6 +14,7 @@ class BankFacts:
 
     img_size : side of the images that the network saw, in pixels
     content_hash : of its features, `FeatureBank.content_hash`
+    encoder_notes : which tensors of which copy in its file, what was left over, preprocessing that was guessed
     """
 
     path: str
@@ -29,6 +30,7 @@ class BankFacts:
     img_size: int | None = None
     content_hash: str | None = None
     licence: str | None = None
+    encoder_notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

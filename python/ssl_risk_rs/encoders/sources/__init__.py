@@ -22,6 +22,7 @@ from ssl_risk_rs.encoders.sources.openclip import build_openclip, describe_openc
 from ssl_risk_rs.encoders.sources.pixels import build_pixels, describe_pixels
 from ssl_risk_rs.encoders.sources.published import Copy, describe_published, fetch_copies, fill, row_options
 from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features, nearest
+from ssl_risk_rs.encoders.told import Told
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def build(
     pool: str | None,
     img_size: int | None,
     match: Literal["name", "order"],
-    progress: Callable[[str], None],
+    progress: Told,
 ) -> "Encoder":
     """Build the encoder behind a name; the arguments are those of `create_encoder`."""
     from ssl_risk_rs.encoders.encoder import finish
@@ -180,7 +181,7 @@ def _network_at(
     spec: EncoderSpec,
     options: dict[str, object],
     match: Literal["name", "order"],
-    progress: Callable[[str], None],
+    progress: Told,
 ) -> "nn.Module":
     """The network for images of a side, None for its own, as `?img_size=` in its name would build it.
 
@@ -217,7 +218,7 @@ def _network(
     spec: EncoderSpec,
     options: dict[str, object],
     match: Literal["name", "order"],
-    progress: Callable[[str], None],
+    progress: Told,
 ) -> "nn.Module":
     """The network with its weights."""
     from ssl_risk_rs.encoders.networks.build import build_network, timm_network
@@ -243,7 +244,7 @@ def _network(
         row = _row(name.target)
         if row.warning:
             progress(f"{row.name}: {row.warning}")
-        copies = fetch_copies(row, progress)
+        copies = fetch_copies(row, progress.say)
     fill(network, copies, choice, name=spec.name, progress=progress)
     return network
 

@@ -9,6 +9,7 @@ differs by more than its tolerance ends the run. A way whose package is not inst
 
     nearest      each of m query rows → its most similar of n base rows, by cosine: scikit-learn's NearestNeighbors
                  (brute, cosine), faiss-cpu's IndexFlatIP of rows scaled to unit length, numpy by 1,024 queries
+    neighbours   each of m query rows → its 20 most similar of n base rows: the same
     ranks        effective rank, rank and RankMe: numpy in float64 (corrcoef and eigvalsh, then an SVD of the rows)
     cka          linear CKA of two representations: numpy in float64, by d × d products of centred copies
     statistics   all statistics of rows and classes together: ours alone
@@ -34,6 +35,8 @@ COLUMNS = (
 SIZES = {"smoke": (600, 200, 32), "main": (10_000, 2_000, 512)}
 #: float32 products of unit rows, of 16 bits on AMX
 COSINE_TOLERANCE = 3e-5
+#: neighbours of a row
+K = 20
 #: float64 in another order; a singular value keeps half of the digits of its square
 STATISTIC_TOLERANCE = 1e-6
 CLASSES = 20
@@ -99,6 +102,9 @@ def measurements(x: np.ndarray, y: np.ndarray, queries: np.ndarray, threads: int
     def ours_nearest() -> np.ndarray:
         return _core.nearest_rows(queries, all_queries, x, all_rows, n_threads=threads)[0].astype(np.int64)
 
+    def ours_neighbours() -> np.ndarray:
+        return _core.k_nearest_rows(queries, all_queries, x, all_rows, K, n_threads=threads)[0].astype(np.int64)
+
     def ours_ranks() -> np.ndarray:
         found = stats(x, uniformity_rows=2, n_threads=threads)
         return np.array([found.value(name) for name in names])
@@ -110,18 +116,30 @@ def measurements(x: np.ndarray, y: np.ndarray, queries: np.ndarray, threads: int
         return np.array([linear_cka(one, other, n_threads=threads)])
 
     def cosine_gap(found: np.ndarray, ours: np.ndarray) -> float:
-        return float(np.abs(cosines(queries, x[found]) - cosines(queries, x[ours])).max())
+        places = [each.reshape(len(queries), -1) for each in (found, ours)]
+        of_each = [
+            np.sort([cosines(queries, x[column]) for column in each.T], axis=0) for each in places
+        ]  # in any order
+        return float(np.abs(of_each[0] - of_each[1]).max())
 
     def relative(found: np.ndarray, ours: np.ndarray) -> float:
         return float(np.abs(found / ours - 1).max())
 
     of_nearest: dict[str, Way] = {
         "ours": ours_nearest,
-        "numpy, blocks": lambda: numpy_nearest(queries, x),
-        **rivals(queries, x, threads),
+        "numpy, blocks": lambda: numpy_nearest(queries, x, 1),
+        **rivals(queries, x, 1, threads),
+    }
+    of_neighbours: dict[str, Way] = {
+        "ours": ours_neighbours,
+        "numpy, blocks": lambda: numpy_nearest(queries, x, K),
+        **rivals(queries, x, K, threads),
     }
     return [
         Measurement("nearest", of_nearest, cosine_gap, COSINE_TOLERANCE, "cosine of the row found, largest difference"),
+        Measurement(
+            "neighbours", of_neighbours, cosine_gap, COSINE_TOLERANCE, "cosines of the rows found, largest difference"
+        ),
         Measurement(
             "ranks", {"ours": ours_ranks, "numpy float64": lambda: numpy_ranks(x)}, relative, STATISTIC_TOLERANCE,
             "largest relative difference",
@@ -181,13 +199,17 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("ij,ij->i", unit(a.astype(np.float64)), unit(b.astype(np.float64)))
 
 
-def numpy_nearest(queries: np.ndarray, x: np.ndarray, block: int = 1024) -> np.ndarray:
+def numpy_nearest(queries: np.ndarray, x: np.ndarray, k: int, block: int = 1024) -> np.ndarray:
+    """Positions (m,), or (m, k) in any order."""
     base, rows = unit(x), unit(queries)
-    return np.concatenate([(rows[i : i + block] @ base.T).argmax(1) for i in range(0, len(rows), block)])
+    blocks = [rows[i : i + block] @ base.T for i in range(0, len(rows), block)]
+    if k == 1:
+        return np.concatenate([cosine.argmax(1) for cosine in blocks])
+    return np.concatenate([np.argpartition(cosine, -k, axis=1)[:, -k:] for cosine in blocks])
 
 
-def rivals(queries: np.ndarray, x: np.ndarray, threads: int) -> dict[str, Way]:
-    """Ways of packages that are installed."""
+def rivals(queries: np.ndarray, x: np.ndarray, k: int, threads: int) -> dict[str, Way]:
+    """Ways of packages that are installed, to the k nearest."""
     found: dict[str, Way] = {}
     try:
         from sklearn.neighbors import NearestNeighbors
@@ -196,8 +218,8 @@ def rivals(queries: np.ndarray, x: np.ndarray, threads: int) -> dict[str, Way]:
     else:
 
         def sklearn_nearest() -> np.ndarray:
-            search = NearestNeighbors(n_neighbors=1, algorithm="brute", metric="cosine", n_jobs=threads).fit(x)
-            return search.kneighbors(queries, return_distance=False)[:, 0]
+            search = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="cosine", n_jobs=threads).fit(x)
+            return search.kneighbors(queries, return_distance=False)
 
         found["scikit-learn brute"] = sklearn_nearest
     try:
@@ -210,7 +232,7 @@ def rivals(queries: np.ndarray, x: np.ndarray, threads: int) -> dict[str, Way]:
         def faiss_nearest() -> np.ndarray:
             index = faiss.IndexFlatIP(x.shape[1])
             index.add(unit(x))
-            return index.search(unit(queries), 1)[1][:, 0]
+            return index.search(unit(queries), k)[1]
 
         found["faiss-cpu IndexFlatIP"] = faiss_nearest
     return found

@@ -34,6 +34,7 @@ _LAZY: dict[str, str] = {
     "ImageDataset": "ssl_risk_rs.datasets",
     "LogisticProbe": "ssl_risk_rs.probes.estimators",
     "Moments": "ssl_risk_rs._core",
+    "Neighbours": "ssl_risk_rs.results.knn",
     "Estimate": "ssl_risk_rs.results",
     "Explanation": "ssl_risk_rs.results.explain",
     "Note": "ssl_risk_rs._notes",
@@ -59,6 +60,7 @@ _LAZY: dict[str, str] = {
     "extract": "ssl_risk_rs.extraction",
     "fits_float16": "ssl_risk_rs.bank",
     "import_bank": "ssl_risk_rs.bank.exchange",
+    "knn": "ssl_risk_rs.decomposition.knn",
     "list_datasets": "ssl_risk_rs.datasets",
     "list_encoders": "ssl_risk_rs.encoders",
     "load_features": "ssl_risk_rs.bank.formats",
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.decomposition import compare as compare
     from ssl_risk_rs.decomposition import decompose as decompose
     from ssl_risk_rs.decomposition import with_metrics as with_metrics
+    from ssl_risk_rs.decomposition.knn import knn as knn
     from ssl_risk_rs.encoders import Encoder as Encoder
     from ssl_risk_rs.encoders import EncoderSpec as EncoderSpec
     from ssl_risk_rs.encoders import create_encoder as create_encoder
@@ -144,6 +147,7 @@ if TYPE_CHECKING:
     from ssl_risk_rs.results import read_results as read_results
     from ssl_risk_rs.results import to_pandas as to_pandas
     from ssl_risk_rs.results.explain import Explanation as Explanation
+    from ssl_risk_rs.results.knn import Neighbours as Neighbours
     from ssl_risk_rs.workflow.evaluate import evaluate as evaluate
     from ssl_risk_rs.workflow.explain import explain as explain
     from ssl_risk_rs.workflow.published import load_published as load_published

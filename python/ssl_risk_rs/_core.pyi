@@ -34,6 +34,7 @@ __all__ = [
     "fit_logistic",
     "fit_logistic_in",
     "judge",
+    "k_nearest_rows",
     "kernels",
     "log_potential",
     "nearest_rows",
@@ -1128,6 +1129,32 @@ def nearest_rows(
     Raises
     ------
     ShapeError; ParameterError for a row out of range, NaN or infinity; KeyboardInterrupt.
+    """
+
+def k_nearest_rows(
+    features: _Features,
+    rows: NDArray[np.uint32],
+    base: _Features,
+    base_rows: NDArray[np.uint32],
+    k: int,
+    *,
+    n_threads: int | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+    """For each of `rows` the k most similar of `base_rows` by cosine, most similar first: memory O(m·k).
+
+    Parameters
+    ----------
+    progress : as of `nearest_rows`
+
+    Returns
+    -------
+    positions in `base_rows` uint32 (m, k), 2³² − 1 where there are fewer; cosines float64 (m, k), NaN there. Candidates
+    are compared in float32, as by `nearest_rows`.
+
+    Raises
+    ------
+    ShapeError; ParameterError for a row out of range, k = 0, NaN or infinity; KeyboardInterrupt.
     """
 
 def symmetric_eigen(

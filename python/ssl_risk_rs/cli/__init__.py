@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "compare": "ssl_risk_rs.cli.compare",
     "explain": "ssl_risk_rs.cli.explain",
     "fewshot": "ssl_risk_rs.cli.fewshot",
+    "knn": "ssl_risk_rs.cli.knn",
     "stats": "ssl_risk_rs.cli.stats",
     "report": "ssl_risk_rs.cli.report",
     "extract": "ssl_risk_rs.cli.extract",

@@ -139,8 +139,14 @@ def _heading(found: "Audit") -> Iterator[str]:
             f"the threshold is {matches.threshold:.6g}: at most a share {matches.false_share:g} of training rows is as "
             "similar to another one"
         )
+    copies = int((matches.null == 1.0).sum())
+    if matches.threshold >= 1 and copies > matches.false_share * (matches.null_rows + 1):
+        rule = (
+            f"the threshold is 1: {copies:,} of {matches.null_rows:,} training rows are copies of another one, so that "
+            "nothing less tells a copy from the usual. Drop them first, or give --threshold"
+        )
     yield f"  {rule} (nearest neighbours of {matches.null_rows:,} training rows, leave-one-out)"
-    if matches.threshold >= 1 and matches.false_share * (matches.null_rows + 1) < 2:
+    if matches.threshold >= 1 and not copies and matches.false_share * (matches.null_rows + 1) < 2:
         least = 2 / (matches.null_rows + 1)  # the two most similar ones are each other's nearest
         yield (
             f"  only exact copies can be listed: {matches.null_rows:,} training rows do not show what a share "

@@ -25,6 +25,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(cross_products, m)?)?;
     m.add_function(wrap_pyfunction!(view_sums, m)?)?;
     m.add_function(wrap_pyfunction!(nearest_rows, m)?)?;
+    m.add_function(wrap_pyfunction!(k_nearest_rows, m)?)?;
     Ok(())
 }
 
@@ -187,6 +188,30 @@ fn nearest_rows<'py>(
         geometry::nearest((&x, rows), (&y, base_rows), same, Run { n_threads, control })
     })?;
     Ok((found.position.into_pyarray(py), found.similarity.into_pyarray(py)))
+}
+
+#[pyfunction]
+#[pyo3(signature = (features, rows, base, base_rows, k, *, n_threads=None, progress=None))]
+#[allow(clippy::too_many_arguments)] // the arguments of one Python function
+fn k_nearest_rows<'py>(
+    py: Python<'py>,
+    features: Features<'py>,
+    rows: PyReadonlyArray1<'py, u32>,
+    base: Features<'py>,
+    base_rows: PyReadonlyArray1<'py, u32>,
+    k: usize,
+    n_threads: Option<usize>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<(Bound<'py, PyArray2<u32>>, Square<'py>)> {
+    let n_threads = threads(n_threads)?;
+    let (x, y) = (features.slices()?, base.slices()?);
+    let (rows, base_rows) = (slice(&rows, "rows")?, slice(&base_rows, "base_rows")?);
+    let found = interrupt::run(py, progress.as_ref(), |control| {
+        let (x, y) = (x.matrix()?, y.matrix()?);
+        geometry::nearest_of((&x, rows), (&y, base_rows), k, Run { n_threads, control })
+    })?;
+    let shape = [rows.len(), k];
+    Ok((found.position.into_pyarray(py).reshape(shape)?, found.similarity.into_pyarray(py).reshape(shape)?))
 }
 
 /// (shift (d), counts (k), sums (k, d), gram (d, d), indices of constant features)

@@ -2,8 +2,8 @@
 //!
 //! Ranks, spectra, class means and evidences follow from the sums of [`crate::moments::Moments::totals`]. What does
 //! not is here: directions of rows by class ([`class_directions`]), pairs of rows ([`log_potential`]), views of the
-//! same samples ([`view_sums`]), two representations of the same rows ([`cross_products`]), and the most similar row
-//! of another set ([`nearest`]). No pass holds an array of rows by rows, or a copy of the features.
+//! same samples ([`view_sums`]), two representations of the same rows ([`cross_products`]), and the most similar rows
+//! of another set ([`nearest`], [`nearest_of`]). No pass holds an array of rows by rows, or a copy of the features.
 //!
 //! *Not* for probes: their sums are scaled and rounded as a fit allows, here they are float64.
 
@@ -11,12 +11,13 @@ mod classes;
 mod cross;
 mod nearest;
 mod pairs;
+mod search;
 mod spectrum;
 mod views;
 
 pub use classes::{ClassDirections, class_directions};
 pub use cross::cross_products;
-pub use nearest::{Nearest, nearest};
+pub use nearest::{Nearest, nearest, nearest_of};
 pub use pairs::{Potential, log_potential};
 pub use spectrum::{eigen, eigenvalues};
 pub use views::{Aligned, ViewSums, view_sums};

@@ -1,27 +1,15 @@
-//! For each row the most similar row of another set, by cosine: a blocked search on the kernels of the probes.
+//! For each row the most similar row of another set, or the k most similar, by cosine: a blocked search on the kernels
+//! of the probes.
 //!
-//! A block of base rows is scaled to unit length and packed once, in parallel; then every thread multiplies its
-//! queries with it and keeps the best so far. Neither similarities of all pairs nor a copy of the features is held.
-//!
-//! Of unit vectors u, v the most similar are the nearest: |u − v|² = 2 − 2 cos. Distances stay when a centre c is taken
-//! from both, so what is compared is
-//!
-//! ```text
-//! (u − c)·(v − c) − |v − c|²/2 = (|u − c|² − |u − v|²)/2
-//! ```
-//!
-//! whose rounding is relative to how far rows lie apart, not to their length: a common mean of the features leaves
-//! cosines that differ by less than float32 tells. Rows that are equal are found by a hash of their values besides.
-
-use std::collections::HashMap;
+//! The search is [`super::search`]'s, in float32; what it names is judged in float64.
 
 use rayon::prelude::*;
 
 use super::norm;
+use super::search::{self, Equal, check, search};
 use crate::control::Run;
 use crate::error::{Error, Result};
 use crate::kernel::parallel::install;
-use crate::kernel::{Kernel, LANES, Panels, Precision, RowBuffer, Rows, choose, forward, padded, row_stride};
 use crate::rows::Matrix;
 
 /// The most similar base row of each query.
@@ -36,17 +24,8 @@ pub struct Nearest {
 
 impl Nearest {
     /// No base row.
-    pub const NONE: u32 = u32::MAX;
+    pub const NONE: u32 = search::NONE;
 }
-
-/// Queries of one product.
-const QUERIES: usize = 128;
-/// Base rows in a panel group that one product reads: its packed rows stay in the level-2 cache at 512 features.
-const GROUP: usize = 256;
-/// Base rows that are packed before the queries pass by: 16 MB at 1,024 features.
-const BASE_ROWS: usize = 4096;
-/// Base rows whose mean direction is the centre.
-const CENTRE_ROWS: usize = 2048;
 
 /// The most similar row of `base` for each row of `queries`, rows of one matrix each.
 ///
@@ -70,49 +49,12 @@ pub fn nearest(
     same: bool,
     run: Run<'_>,
 ) -> Result<Nearest> {
+    check((queries, query_rows), (base, base_rows))?;
     let d = queries.n_features();
-    base.check_features(d)?;
-    queries.check_in(query_rows)?;
-    base.check_in(base_rows)?;
-    if base_rows.len() >= Nearest::NONE as usize {
-        return Err(Error::Parameter(format!("{} base rows are more than can be counted", base_rows.len())));
-    }
-    let kernel = choose(Precision::Exact)?;
-    let mut best = vec![(f32::NEG_INFINITY, Nearest::NONE); query_rows.len()];
-    let mut groups: Vec<Group> = Vec::new();
+    let marks = same.then_some((query_rows, base_rows));
     install(run.n_threads, || {
-        let centre = centre_of(base, base_rows)?;
         let mut equal = Equal::default();
-        for (b, ids) in base_rows.chunks(BASE_ROWS).enumerate() {
-            groups.resize_with(ids.len().div_ceil(GROUP), Group::default);
-            groups
-                .par_iter_mut()
-                .zip(ids.par_chunks(GROUP))
-                .try_for_each(|(group, ids)| group.fill(kernel, base, ids, &centre))?;
-            for (position, &hash) in groups.iter().flat_map(|group| &group.hashes).enumerate() {
-                equal.add(hash, (b * BASE_ROWS + position) as u32);
-            }
-            best.par_chunks_mut(QUERIES).zip(query_rows.par_chunks(QUERIES)).try_for_each_init(
-                || Scratch::new(d),
-                |scratch, (best, ids)| {
-                    run.control.advance(ids.len())?;
-                    scratch.stage(queries, ids, &centre)?;
-                    let operand =
-                        Rows::new(kernel, &scratch.x, ids.len(), d, row_stride(d), &mut scratch.buffer);
-                    for (g, group) in groups.iter().enumerate() {
-                        let n = group.rows.len();
-                        forward(kernel, &operand, &group.panels, &group.offsets, &mut scratch.scores);
-                        let first = (b * BASE_ROWS + g * GROUP) as u32;
-                        for ((best, &id), scores) in
-                            best.iter_mut().zip(ids).zip(scratch.scores.chunks_exact(padded(n)))
-                        {
-                            group.improve(best, &scores[..n], first, same.then_some(id));
-                        }
-                    }
-                    Ok(())
-                },
-            )?;
-        }
+        let best = search((queries, query_rows), (base, base_rows), 1, marks, &mut equal, run)?;
         let found: Vec<(u32, f64)> = best
             .par_iter()
             .zip(query_rows)
@@ -137,67 +79,54 @@ pub fn nearest(
     })
 }
 
-/// Mean direction of some base rows, evenly drawn.
-fn centre_of(base: &Matrix<'_>, base_rows: &[u32]) -> Result<Vec<f64>> {
-    let d = base.n_features();
-    let mut sum = vec![0.0_f64; d];
-    let mut row = vec![0.0; d];
-    let mut count = 0_usize;
-    for &id in base_rows.iter().step_by(base_rows.len().div_ceil(CENTRE_ROWS).max(1)) {
-        base.stage_finite(&[id], &mut row, d)?;
-        let length = norm(&row);
-        if length > 0.0 {
-            sum.iter_mut().zip(&row).for_each(|(sum, &v)| *sum += f64::from(v) / length);
-            count += 1;
-        }
+/// The `k` most similar rows of `base` for each row of `queries`, as [`nearest`], most similar first.
+///
+/// # Shapes
+/// Positions and similarities (m, k); where there are fewer, [`Nearest::NONE`] and NaN at the end. Memory O(m·k).
+///
+/// # Errors
+/// Those of [`nearest`]; [`Error::Parameter`] for k = 0.
+///
+/// # Accuracy
+/// As [`nearest`]; those that are named are put in the order of their similarity in float64.
+pub fn nearest_of(
+    (queries, query_rows): (&Matrix<'_>, &[u32]),
+    (base, base_rows): (&Matrix<'_>, &[u32]),
+    k: usize,
+    run: Run<'_>,
+) -> Result<Nearest> {
+    check((queries, query_rows), (base, base_rows))?;
+    if k == 0 {
+        return Err(Error::Parameter("the number of neighbours must be at least 1".into()));
     }
-    sum.iter_mut().for_each(|v| *v /= count.max(1) as f64);
-    Ok(sum)
-}
-
-/// Base rows by a hash of their values: of each, the first two positions.
-#[derive(Default)]
-struct Equal {
-    positions: HashMap<u64, [u32; 2]>,
-}
-
-impl Equal {
-    /// The row of the next position, from 0 on.
-    fn add(&mut self, hash: u64, position: u32) {
-        let found = self.positions.entry(hash).or_insert([Nearest::NONE; 2]);
-        if let Some(free) = found.iter_mut().find(|p| **p == Nearest::NONE) {
-            *free = position;
-        }
-    }
-
-    /// The first base row that equals a row, but `itself`; `b` is memory for a row.
-    fn position_of(
-        &self,
-        base: &Matrix<'_>,
-        base_rows: &[u32],
-        row: &[f32],
-        b: &mut [f32],
-        itself: Option<u32>,
-    ) -> Result<Option<u32>> {
-        let Some(positions) = self.positions.get(&hash_of(row)) else { return Ok(None) };
-        for &position in positions.iter().filter(|&&p| p != Nearest::NONE) {
-            let id = base_rows[position as usize];
-            if itself == Some(id) {
-                continue;
-            }
-            base.stage(&[id], b, row.len())?;
-            if row == b {
-                return Ok(Some(position));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Of the values of a row; 0 and −0 are equal.
-fn hash_of(row: &[f32]) -> u64 {
-    row.iter().fold(0x9e37_79b9_7f4a_7c15, |hash: u64, &v| {
-        ((hash ^ u64::from((v + 0.0).to_bits())).wrapping_mul(0xff51_afd7_ed55_8ccd)).rotate_left(29)
+    let d = queries.n_features();
+    install(run.n_threads, || {
+        let mut equal = Equal::default();
+        let best = search((queries, query_rows), (base, base_rows), k, None, &mut equal, run)?;
+        let found: Vec<Vec<(u32, f64)>> = best
+            .par_chunks(k)
+            .zip(query_rows)
+            .map_init(
+                || (vec![0.0; d], vec![0.0; d]),
+                |(q, b), (best, &id)| {
+                    queries.stage(&[id], q, d)?;
+                    let mut found = vec![(Nearest::NONE, f64::NAN); k];
+                    if norm(q) > 0.0 {
+                        for (found, &(_, position)) in
+                            found.iter_mut().zip(best).take_while(|(_, best)| best.1 != Nearest::NONE)
+                        {
+                            base.stage(&[base_rows[position as usize]], b, d)?;
+                            *found = (position, cosine(q, b));
+                        }
+                    }
+                    let there = found.partition_point(|&(position, _)| position != Nearest::NONE);
+                    found[..there].sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                    Ok(found)
+                },
+            )
+            .collect::<Result<_>>()?;
+        let (position, similarity) = found.into_iter().flatten().unzip();
+        Ok(Nearest { position, similarity })
     })
 }
 
@@ -208,101 +137,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     }
     let product: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
     (product / (norm(a) * norm(b))).clamp(-1.0, 1.0_f64.next_down())
-}
-
-/// Scale a row to unit length and take the centre from it; whether it has a direction, which a row of zeros has not.
-fn direct(row: &mut [f32], centre: &[f64]) -> bool {
-    let length = norm(row);
-    if length == 0.0 {
-        return false;
-    }
-    row.iter_mut().zip(centre).for_each(|(v, c)| *v = (f64::from(*v) / length - c) as f32);
-    true
-}
-
-/// Base rows as a right operand.
-#[derive(Default)]
-struct Group {
-    panels: Panels,
-    /// Minus half the squared length of each row.
-    offsets: Vec<f32>,
-    /// Of the rows as they are.
-    hashes: Vec<u64>,
-    rows: Vec<u32>,
-    /// Positions of rows of zeros.
-    empty: Vec<usize>,
-    x: Vec<f32>,
-    turned: Vec<f32>,
-}
-
-impl Group {
-    fn fill(&mut self, kernel: &Kernel, base: &Matrix<'_>, ids: &[u32], centre: &[f64]) -> Result<()> {
-        let (d, n) = (base.n_features(), ids.len());
-        self.rows.clear();
-        self.rows.extend_from_slice(ids);
-        self.empty.clear();
-        self.x.resize(n * d, 0.0);
-        base.stage_finite(ids, &mut self.x, d)?;
-        self.turned.resize(n * d, 0.0);
-        self.hashes.clear();
-        self.hashes.extend(self.x.chunks_exact(d).map(hash_of));
-        self.offsets.clear();
-        for (i, row) in self.x.chunks_exact_mut(d).enumerate() {
-            if !direct(row, centre) {
-                self.empty.push(i);
-            }
-            let length = norm(row);
-            self.offsets.push((-0.5 * length * length) as f32);
-        }
-        // (n, d) → (d, n), in squares that stay in the cache
-        for j0 in (0..d).step_by(LANES) {
-            for (i, row) in self.x.chunks_exact(d).enumerate() {
-                for (j, &v) in row.iter().enumerate().skip(j0).take(LANES) {
-                    self.turned[j * n + i] = v;
-                }
-            }
-        }
-        self.panels.pack(kernel, &self.turned, d, n, n);
-        Ok(())
-    }
-
-    /// Bring the best so far up to date with this group's scores; `itself` is a row to leave out.
-    fn improve(&self, best: &mut (f32, u32), scores: &[f32], first: u32, itself: Option<u32>) {
-        // most groups hold nothing better: find that out in vector registers
-        let largest = scores.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-        if largest <= best.0 {
-            return;
-        }
-        for (i, &score) in scores.iter().enumerate() {
-            if score > best.0 && itself != Some(self.rows[i]) && self.empty.binary_search(&i).is_err() {
-                *best = (score, first + i as u32);
-            }
-        }
-    }
-}
-
-/// Memory of one thread.
-struct Scratch {
-    x: Vec<f32>,
-    buffer: RowBuffer,
-    scores: Vec<f32>,
-}
-
-impl Scratch {
-    fn new(d: usize) -> Self {
-        let x = vec![0.0; QUERIES * row_stride(d)];
-        Self { x, buffer: RowBuffer::default(), scores: vec![0.0; QUERIES * GROUP] }
-    }
-
-    fn stage(&mut self, queries: &Matrix<'_>, ids: &[u32], centre: &[f64]) -> Result<()> {
-        let (d, stride) = (queries.n_features(), row_stride(queries.n_features()));
-        let x = &mut self.x[..ids.len() * stride];
-        queries.stage_finite(ids, x, stride)?;
-        x.chunks_exact_mut(stride).for_each(|row| {
-            direct(&mut row[..d], centre);
-        });
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -394,6 +228,39 @@ mod tests {
         // positions count the base rows that were named
         let some = found(&x, &[7], &x, &[400, 9], d, true, 1);
         assert_eq!(some.position, [0]);
+    }
+
+    #[test]
+    fn the_k_nearest_are_those_of_all_pairs() {
+        let (m, n, d) = (150, 5000, 9);
+        let (mut x, mut y) = (values(m * d, 3), values(n * d, 4));
+        x[5 * d..6 * d].fill(0.0);
+        y[70 * d..71 * d].fill(0.0);
+        let (qm, bm, control) = (matrix(&x, d), matrix(&y, d), Control::new());
+        let run = Run { n_threads: 2, control: &control };
+        for k in [1, 4, 33, 6000] {
+            let one = nearest_of((&qm, &all(m)), (&bm, &all(n)), k, run).unwrap();
+            assert_eq!((one.position.len(), one.similarity.len()), (m * k, m * k));
+            for (i, q) in x.chunks_exact(d).enumerate() {
+                let base = y.chunks_exact(d).enumerate().filter(|&(j, _)| j != 70 && i != 5);
+                let mut wanted: Vec<f64> = base.map(|(_, b)| cosine(q, b)).collect();
+                wanted.sort_by(|a, b| b.total_cmp(a));
+                wanted.truncate(k);
+                let (places, cosines) = (&one.position[i * k..][..k], &one.similarity[i * k..][..k]);
+                assert!(places[wanted.len()..].iter().all(|&p| p == Nearest::NONE));
+                assert!(cosines[wanted.len()..].iter().all(|c| c.is_nan()));
+                for (j, &cos) in wanted.iter().enumerate() {
+                    let place = places[j] as usize;
+                    assert_eq!(cosines[j], cosine(q, &y[place * d..(place + 1) * d]));
+                    assert!((cosines[j] - cos).abs() < 3e-5);
+                }
+                let mut named = places[..wanted.len()].to_vec();
+                named.sort_unstable();
+                named.dedup();
+                assert_eq!(named.len(), wanted.len());
+            }
+        }
+        assert!(matches!(nearest_of((&qm, &[0]), (&bm, &all(n)), 0, run), Err(Error::Parameter(_))));
     }
 
     #[test]

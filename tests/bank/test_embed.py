@@ -256,3 +256,28 @@ def test_a_file_of_labels_has_no_features(slides, labels, tmp_path):
     pl.read_csv(labels).with_columns(sites, site2=pl.lit("7")).write_csv("sites.csv")
     found = load_features("embed:vectors.npz?labels=sites.csv")
     assert set(found.train_columns["site1"].tolist()) == {"01", "1", "2"}
+
+
+def test_places_of_a_flat_file_follow_their_slide(labels):
+    h5py = pytest.importorskip("h5py")
+    x = np.arange(4 * D, dtype=np.float32).reshape(4, D)
+    with h5py.File("flat.h5", "w") as file:
+        file["features"], file["coords"] = x, np.array([[1, 0], [2, 0], [3, 0], [4, 0]])
+        file["ids"] = np.array([b"s000", b"s006", b"s000", b"s006"])
+    found = load_features("embed:flat.h5?labels=labels.csv")
+    at = dict(
+        zip(
+            [*found.train_ids, *found.test_ids],
+            [*found.train_columns["coord_x"], *found.test_columns["coord_x"]],
+            strict=True,
+        )
+    )
+    assert at == {"s000:0": 1, "s000:1": 3, "s006:0": 2, "s006:1": 4}
+
+
+def test_places_of_other_patches_are_refused(labels):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File("one.h5", "w") as file:
+        file["s000/features"], file["s000/coords"] = np.ones((3, D), np.float32), np.zeros((2, 2))
+    with pytest.raises(DataError, match=r"coords of shape \(2, 2\) do not belong to features of \(3, 5\)"):
+        load_features("embed:one.h5?labels=labels.csv")

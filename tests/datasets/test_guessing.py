@@ -102,3 +102,19 @@ def test_idx_and_saved_data_sets(tmp_path):
 def test_what_is_not_there(typed, message):
     with pytest.raises(DataError, match=message):
         create_dataset(typed)
+
+
+def test_training_shards_come_first(tmp_path):
+    for name in ("test-00.tar", "test-01.tar", "train-00.tar", "train-01.tar"):
+        (tmp_path / name).write_bytes(b"")
+    assert proposed(tmp_path) == f"wds:{tmp_path}/train-{{00..01}}.tar,{tmp_path}/test-{{00..01}}.tar"
+
+
+def test_a_training_part_alone_is_no_imagenet(tmp_path):
+    assert proposed(images(tmp_path / "x", ("train/n01440764", "train/n02000000"))) == f"folder:{tmp_path / 'x'}"
+
+
+def test_a_table_beside_a_training_folder_is_not_what_is_meant(tmp_path):
+    images(tmp_path / "x", ("train/ant", "test/ant"))
+    pl.DataFrame({"path": ["train/ant/0.png"], "label": ["a"]}).write_csv(tmp_path / "x" / "notes.csv")
+    assert proposed(tmp_path / "x") == f"folder:{tmp_path / 'x'}"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from ssl_risk_rs.datasets import create_dataset, find_duplicates, find_overlap, overlap
+from ssl_risk_rs.decomposition.task import make_task
+from ssl_risk_rs.extraction import ensure_bank
 
 RNG = np.random.default_rng(0)
 
@@ -42,6 +44,20 @@ def test_copies_are_found_under_other_names_and_classes(tmp_path):
         (str(tmp_path / "test/bee/0.bmp"), str(tmp_path / "train/ant/2.bmp")),
     ]
     assert found.examples(dataset, 1) == found.examples(dataset)[:1]
+
+
+def test_training_images_that_repeat_others_are_counted(tmp_path):
+    uri = write(tmp_path)
+    assert find_overlap(create_dataset(uri)).n_repeated == 0
+    for name in ("3", "4"):
+        shutil.copy(tmp_path / "train/ant/2.bmp", tmp_path / f"train/bee/{name}.bmp")
+    shutil.copy(tmp_path / "test/ant/2.bmp", tmp_path / "test/bee/3.bmp")  # repeats no training image
+    found = find_overlap(create_dataset(uri))
+    assert (found.n_test, found.n_repeated) == (0, 2)
+    bank = ensure_bank("pixels:4", uri, store=tmp_path / "store")
+    assert bank.header.overlap["training_images_repeated"] == 2
+    notes = {note.code: note.values for note in make_task(bank).notes}
+    assert notes["repeated_training_images"] == {"count": 2}
 
 
 def test_files_that_share_size_and_tail_only_are_told_apart(tmp_path):

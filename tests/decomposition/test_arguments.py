@@ -456,6 +456,22 @@ def test_repeated_rows_beside_a_control_are_counted_once(rows):
     assert found.control.sizes.overlap == found.sizes.overlap
 
 
+def test_training_rows_that_repeat_others_are_told(rows):
+    """A probe of the others knows them by their copies, so that its own generalization hides in the encoder's."""
+    x, y, xt, yt = rows
+    codes = [note.code for note in decompose(x, y, xt, yt, probe="ridge").notes]
+    assert "repeated_training_rows" not in codes
+    double = np.repeat(np.arange(len(x)), 2)
+    double[-1] = 0
+    found = decompose(x[double], y[double], xt, yt, probe="ridge")
+    (note,) = (note for note in found.notes if note.code == "repeated_training_rows")
+    again = len(double) - len(np.unique(x[double], axis=0))
+    assert note.values == {"count": again, "total": len(double)} and again == len(x)
+    groups = (double, 10_000 + np.arange(len(xt)))  # copies stay together
+    held = decompose(x[double], y[double], xt, yt, probe="ridge", groups=groups)
+    assert "repeated_training_rows" not in [note.code for note in held.notes]
+
+
 def test_features_without_a_column_are_refused(rows):
     with pytest.raises(ParameterError, match="no features"):
         decompose(rows[0][:, :0], rows[1], rows[2][:, :0], rows[3], probe="ridge")

@@ -11,18 +11,28 @@ from ssl_risk_rs.decomposition.explaining import (
     class_parts,
     compare_layers,
     compare_probes,
+    confusions,
     decide,
     group_parts,
     spread_of,
 )
 from ssl_risk_rs.decomposition.nystrom import _Kernel, _squared, n_landmarks, usability_gap
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.report.explanation import _gap_sentence, render_explanation, verdict_sentences
+from ssl_risk_rs.report.explanation import (
+    _gap_sentence,
+    _layers,
+    _parts,
+    _probes,
+    render_explanation,
+    verdict_sentences,
+)
+from ssl_risk_rs.report.overview import verdict
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.explain import Explanation, NoGap, UsabilityGap, Verdict
+from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, ProbeContrast, Spread, UsabilityGap, Verdict
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.record import Bottleneck
 from ssl_risk_rs.results.run import Decomposition, Run
 
 N, M, K, D = 600, 200, 4, 12
@@ -139,11 +149,11 @@ def test_a_shifted_test_set_is_not_taken_for_memorized_images():
     assert result.bottleneck.quantity == "enc_gen"
     found = explained(result)
     assert found.verdict is Verdict.SHIFT, (found.of_control, result.control.estimates["enc_gen"])
-    assert "shift between train and test rows, not as memorized images" in said(found)
+    assert "shift between train and test rows first" in said(found)  # the control loses as much: that excludes nothing
     unseen = explained(decomposed(train, test))
     assert unseen.verdict is Verdict.UNSEEN and "do not tell which" in said(unseen)
     foreign = explained(decomposed(train, test), saw_training_images=False)
-    assert foreign.verdict is Verdict.SHIFT
+    assert foreign.verdict is Verdict.SHIFT and "not as memorized images" in said(foreign)
 
 
 def test_memorized_images_are_told_where_the_control_has_no_shift(pixels):
@@ -156,6 +166,141 @@ def test_memorized_images_are_told_where_the_control_has_no_shift(pixels):
     # of an encoder that may never have seen an image the same numbers say no such thing
     unknown = explained(result)
     assert unknown.verdict is Verdict.UNSEEN and "do not tell which" in said(unknown)
+
+
+@pytest.mark.parametrize("probe", ["logistic", "ridge"])
+def test_test_rows_of_another_order_of_the_classes_are_not_called_chance(probe):
+    (x, y), (xt, yt) = draw(1200, 3, spread=1.2), draw(400, 4, spread=1.2)
+    found = explained(decomposed((x, y), (xt, (yt + 1) % K), probe=probe))
+    assert found.verdict is Verdict.TEST_ROWS and "worse than guessing" in said(found)
+    assert "Held-out training rows are predicted" in said(found) and "carries nothing" not in said(found)
+    apart = explained(decomposed((x, y), (np.random.default_rng(0).permutation(xt), yt), probe=probe))
+    assert apart.verdict is Verdict.TEST_ROWS and "worse than guessing" not in said(apart)
+    # labels that no row tells are chance for held-out training rows too
+    rng = np.random.default_rng(2)
+    nothing = explained(decomposed((x, rng.permutation(y)), (xt, rng.permutation(yt)), probe=probe))
+    assert nothing.verdict is Verdict.AT_CHANCE and "carries nothing" in said(nothing)
+
+
+def test_one_shift_of_encoder_and_control_hides_no_better_encoder():
+    """Both predict shifted test rows badly; on held-out training rows the encoder errs far less."""
+    (x, y), (xt, yt) = draw(1200, 3, spread=1.2), draw(400, 4, spread=1.2)
+    (weak, _), (weak_test, _) = draw(1200, 3, spread=0.8), draw(400, 4, spread=0.8)
+    turned = [np.roll(part, 1, axis=1) for part in (xt, weak_test)]
+    result = decomposed((x, y), (turned[0], yt), control=(weak, turned[1]))
+    found = explained(result)
+    d = found.control("agg_risk")
+    assert -d.difference < 0.1 * d.estimate_baseline  # by the total it is hardly better
+    assert found.verdict is Verdict.UNSEEN and found.result.bottleneck.quantity == "enc_gen"
+    assert "hardly anything beyond" not in said(found)
+
+
+def test_what_an_encoder_knows_by_heart_is_named_beside_a_probe_that_separates():
+    """Training rows lie at their centres: usability and probe generalization are 0 together, whatever each is."""
+    (x, y), (xt, yt) = draw(1200, 3, spread=1.0), draw(400, 4, spread=1.0)
+    x = (PIXELS[y] + 0.02 * x).astype(np.float32)
+    result = decomposed((x, y), (xt, yt))
+    assert result.floor.separable
+    assert result.bottleneck.quantity == "enc_gen" and result.bottleneck.probability > 0.99
+    found = explained(result)
+    assert found.verdict is Verdict.UNSEEN and "The largest part of the error is encoder generalization" in said(found)
+    assert "← largest" in str(Run.of(result))
+    # where the others together may be as large, nothing is named
+    few = decomposed(draw(60, 3, spread=0.8, noise=60), draw(400, 4, spread=0.8, noise=60))
+    assert few.floor.separable and few.bottleneck.probability is None
+
+
+def test_wrong_labels_of_training_rows_are_suspected():
+    (x, y), (xt, yt) = draw(1600, 3, spread=1.5), draw(500, 4, spread=1.5)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(len(y)) < 0.3
+    y = np.where(wrong, (y + rng.integers(1, K, len(y))) % K, y)
+    result = decomposed((x, y), (xt, yt))
+    found = explained(result)
+    assert result.estimates["enc_gen"].high < 0 and found.verdict is Verdict.REPRESENTATION
+    assert "wrong labels among the training rows would look like this" in said(found)
+    page = " ".join(verdict(result, Provenance()))
+    assert "wrong labels among the training rows" in page and "more than the error" in page and "255 %" not in page
+
+
+def test_a_twin_that_errs_more_than_the_encoder_measures_no_architecture():
+    (x, y), (xt, yt) = draw(1200, 3, spread=0.9), draw(400, 4, spread=0.9)
+    weak = draw(1200, 3, spread=0.3)[0]
+    found = explained(decomposed((x, y), (xt, yt), supervised=weak))
+    assert found.result.bottleneck.quantity == "approx" and found.verdict is Verdict.WEAK_TWIN
+    assert "the twin is too weak" in said(found) and "another architecture is what can" not in said(found)
+
+
+def test_labels_promise_what_the_midpoint_holds_where_training_errors_are_optimistic():
+    """Sixty features carry nothing: R_AF is optimistic, and little of the error is for want of labels."""
+    train, test = draw(400, 3, spread=0.8, noise=60), draw(2000, 4, spread=0.8, noise=60)
+    found = explained(decomposed(train, test, probe="ridge", midpoint=True))
+    assert found.verdict is Verdict.LABELS
+    text = said(found)
+    middle = found.result.estimates["risk_af_midpoint"].estimate
+    gain = 100 * (found.result.estimate("risk_as") - middle)
+    assert "The training error is optimistic here" in text and f"about {gain:.1f} points" in text
+    assert "what the representation does not make linear is the larger part" in text
+
+
+def test_other_parts_that_are_surely_there_are_told():
+    (x, y), (xt, yt) = draw(1600, 3, spread=0.6), draw(500, 4, spread=0.6)
+    found = explained(decomposed((x, y), (xt + np.float32(0.7), yt)))
+    assert found.verdict is Verdict.REPRESENTATION and found.result.estimates["enc_gen"].low > 0
+    assert "Encoder generalization is surely there too" in said(found)
+    alike = explained(decomposed((x, y), (xt, yt)))
+    assert "is surely there too" not in said(alike)
+
+
+def test_one_row_far_out_is_no_collapse():
+    (x, y), test = draw(1200, 3, spread=0.9), draw(400, 4, spread=0.9)
+    x = x.copy()
+    x[0] *= 1e4
+    spread = spread_of(Features.of_arrays(x), np.arange(1200, dtype=np.uint32))
+    assert not spread.collapsed and spread.far == 2 and spread.far_share > 0.9 and spread.directions > 5
+    found = explained(decomposed((x, y), test), spread=spread)
+    assert found.verdict is not Verdict.COLLAPSED
+    assert "Of 1,200 training rows, 2 rows make" in said(found)
+    clean = spread_of(Features.of_arrays(test[0]), np.arange(400, dtype=np.uint32))
+    assert clean.far == 0 and clean.n == 400
+
+
+def test_two_directions_are_said_to_be_nearly_none():
+    rng = np.random.default_rng(0)
+    (x, y), (xt, yt) = draw(1600, 3, spread=0.9), draw(400, 4, spread=0.9)
+    y, yt = (np.arange(n) % 10 for n in (1600, 400))
+    centres = rng.standard_normal((10, 2))
+    wide = rng.standard_normal((2, 64))
+    x, xt = (
+        ((centres[labels] + 0.5 * rng.standard_normal((len(labels), 2))) @ wide).astype(np.float32)
+        for labels in (y, yt)
+    )
+    spread = spread_of(Features.of_arrays(x), np.arange(len(x), dtype=np.uint32))
+    found = explained(decomposed((x, y), (xt, yt)), spread=spread)
+    assert found.verdict is not Verdict.COLLAPSED and spread.directions < 2.5
+    assert "has nearly collapsed" in said(found) and "10 classes may need as many as 9" in said(found)
+
+
+def test_classes_taken_for_another_are_named():
+    (x, y), (xt, yt) = draw(1600, 3, spread=1.5), draw(400, 4, spread=1.5)
+    yt = np.where(yt == 1, 2, np.where(yt == 2, 1, yt))
+    result = decomposed((x, y), (xt, yt))
+    first, second = confusions(result.judgements)[:2]
+    assert {(first.name, first.taken_for), (second.name, second.taken_for)} == {("1", "2"), ("2", "1")}
+    assert first.n == 100 and first.count > 80
+    wrong = result.judgements.us.wrong
+    assert sum(each.count for each in confusions(result.judgements)) == wrong.sum()
+    table = render_explanation(replace(explained(result), confusions=confusions(result.judgements)))
+    assert f"taken for another class: {first.name} for {first.taken_for} ({first.count} of 100)" in table
+
+
+def test_a_training_group_with_wrong_labels_is_found():
+    x, y = draw(1200, 1, spread=1.0)
+    y[60:120] = np.random.default_rng(3).permutation(y[60:120])
+    groups = ([f"a{i // 60}" for i in range(1200)], [f"b{i // 20}" for i in range(400)])
+    parts = group_parts(decomposed((x, y), draw(400, 2, spread=1.0), groups=groups))
+    assert (parts[0].name, parts[0].quantity, parts[0].n_train, parts[0].n_test) == ("a1", "risk_af", 60, 0)
+    assert parts[0].p_holm < 0.001
 
 
 def test_a_representation_that_is_not_separable_is_told_so():
@@ -370,7 +515,7 @@ def test_a_hard_group_is_found():
     parts = group_parts(decomposed((x, y), (xt, yt), groups=groups))
     assert (parts[0].name, parts[0].quantity, parts[0].n_test) == ("b0", "agg_risk", 20)
     assert parts[0].p_holm < 0.001 and parts[1].p_holm > 0.01
-    assert {p.quantity for p in parts} == {"agg_risk", "probe_gen"}
+    assert {p.quantity for p in parts} == {"agg_risk", "probe_gen", "risk_af"}
     assert parts[0].grade is Grade.FEW_ROWS  # 20 rows, of which fewer than ten are the rarer of right and wrong
     large = ([f"a{i // 300}" for i in range(1200)], [f"b{i // 100}" for i in range(400)])
     total, *_ = group_parts(decomposed((x, y), (xt, yt), groups=large))
@@ -513,3 +658,182 @@ def test_labels_gain_no_more_than_the_total():
                      bottleneck=replace(result.bottleneck, quantity="probe_gen"))  # fmt: skip
     found = replace(explained(result), result=beyond, verdict=Verdict.LABELS)
     assert f"lower the total by all of its {100 * total:.1f} points at most" in said(found)
+
+
+def _with_total(result, estimate, low, high):
+    e = replace(result.estimates["agg_risk"], estimate=estimate, low=low, high=high)
+    return replace(result, estimates={**result.estimates, "agg_risk": e})
+
+
+def _control(found, quantity, baseline, difference, low, high):
+    (d,) = (d for d in found.of_control if d.quantity == quantity)
+    changed = replace(
+        d, estimate_baseline=baseline, estimate=baseline + difference, difference=difference, low=low, high=high
+    )
+    return tuple(changed if each is d else each for each in found.of_control)
+
+
+@pytest.fixture(scope="module")
+def beside(pixels):
+    return explained(decomposed(draw(N, 3), draw(M, 4), control=(pixels[0][0], pixels[1][0])))
+
+
+def test_a_total_whose_interval_reaches_guessing_is_at_chance(beside):
+    chance = beside.result.sizes.chance
+    result = _with_total(beside.result.with_control(None), chance - 0.01, chance - 0.05, chance + 0.03)
+    judged = np.random.default_rng(1).permutation(result.judgements.us.rank)  # no class is told either
+    result = replace(
+        result, judgements=replace(result.judgements, us=replace(result.judgements.us, rank=np.full_like(judged, 1)))
+    )
+    assert decide(result, beside.provenance, untrained=False) is Verdict.TEST_ROWS  # held-out rows are told well
+    held_out = replace(result.estimates["risk_as"], low=chance - 0.1, high=chance + 0.02)
+    result = replace(result, estimates={**result.estimates, "risk_as": held_out})
+    assert decide(result, beside.provenance, untrained=False) is Verdict.AT_CHANCE
+
+
+def test_at_chance_no_sentence_says_that_classes_are_told(beside):
+    chance = beside.result.sizes.chance
+    result = _with_total(beside.result, chance, chance - 0.05, chance + 0.05)
+    for which in (Verdict.AT_CHANCE, Verdict.COLLAPSED):
+        assert "by class it clearly does" not in said(replace(beside, result=result, verdict=which))
+    assert "by class it clearly does" in said(replace(beside, result=result, verdict=Verdict.LABELS))
+
+
+def test_a_collapsed_encoder_is_not_said_to_be_untrained_as_well(beside):
+    found = replace(beside, verdict=Verdict.COLLAPSED, untrained=True, spread=Spread(1.0, 1.0, 12, 0, N))
+    assert "never trained" not in said(found)
+
+
+@pytest.mark.parametrize(("p", "settled"), [(0.79, False), (0.5, False), (0.81, True)])
+def test_a_largest_part_that_is_not_sure_is_said_to_be_so(beside, p, settled):
+    result = replace(
+        beside.result, bottleneck=Bottleneck("probe_gen", p), floor=replace(beside.result.floor, separable=False)
+    )
+    text = said(replace(beside, result=result, verdict=Verdict.LABELS))
+    assert ("do not settle which part is the largest" not in text) == settled
+
+
+def test_less_than_the_control_has_an_interval_of_what_is_less(beside):
+    of_control = _control(beside, "agg_risk", 0.5, -0.1, -0.14, -0.06)
+    text = said(replace(beside, of_control=of_control, verdict=Verdict.LABELS))
+    assert "errs on 10.0 % of the rows less (interval 6.0 % to 14.0 %)" in text
+
+
+def test_hardly_anything_is_not_nothing(beside):
+    for high, how in (
+        (-0.001, "carries hardly anything beyond"),
+        (0.01, "do not show that the representation carries anything beyond"),
+    ):
+        of_control = _control(beside, "agg_risk", 0.5, -0.02, -0.04, high)
+        assert how in said(replace(beside, of_control=of_control, verdict=Verdict.NOTHING_BEYOND_CONTROL))
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_an_architecture_may_help_where_no_twin_tells_it_apart(beside, supervised):
+    (x, y), (xt, yt) = draw(N, 3), draw(M, 4)
+    twin = {"supervised": x[:, :8].copy()} if supervised else {}
+    found = replace(
+        beside,
+        result=decomposed((x, y), (xt, yt), probe="ridge", **twin),
+        of_control=(),
+        verdict=Verdict.REPRESENTATION,
+    )
+    assert ("without a supervised twin the two are not told apart" in said(found)) != supervised
+
+
+def test_a_shift_is_told_with_what_an_untrained_encoder_loses(beside):
+    of_control = _control(beside, "enc_gen", 0.07, 0.02, -0.01, 0.05)
+    assert "loses 7.0 % between them, and this one 9.0 %" in said(
+        replace(beside, of_control=of_control, verdict=Verdict.SHIFT)
+    )
+    of_control = _control(beside, "enc_gen", -0.01, 0.02, -0.01, 0.05)
+    assert "never trained loses" not in said(replace(beside, of_control=of_control, verdict=Verdict.SHIFT))
+
+
+def test_a_shift_needs_one_that_the_control_shows_for_sure(beside):
+    enc_gen = replace(beside.result.control.estimates["enc_gen"], estimate=0.03, low=-0.01, high=0.07)
+    control = replace(beside.result.control, estimates={**beside.result.control.estimates, "enc_gen": enc_gen})
+    result = replace(
+        _with_total(beside.result, 0.3, 0.25, 0.35), bottleneck=Bottleneck("enc_gen", 0.9), control=control
+    )
+    of_control = [replace(d, estimate_baseline=0.6, difference=-0.3, low=-0.35, high=-0.25) if d.quantity == "agg_risk"
+                  else replace(d, low=-0.02, high=0.02) for d in beside.of_control]  # fmt: skip
+    assert decide(result, beside.provenance, untrained=False, of_control=of_control) is Verdict.UNSEEN
+
+
+def test_the_best_layer_is_no_tie_of_its_own(beside):
+    e = (beside.result.estimates["agg_risk"],)
+    layers = [Layer("early", 4, e, 2, 1, 2), Layer("late", 4, e, 1, 1, 2), Layer("first", 4, e, 3, 3, 3)]
+    assert next(_layers(layers, 0.95)) == (
+        "  Of 3 layers, late errs least in total; early is not excluded (95 %, all pairs considered)."
+    )
+
+
+def test_each_probe_has_its_own_largest_part(beside):
+    contrast = ProbeContrast((), (Bottleneck("probe_gen", 0.9), Bottleneck("approx_usability", 0.9)))
+    assert (
+        "probe generalization is the largest part of the logistic probe's error and approximation + usability of"
+        in next(_probes(replace(beside, probes=contrast)))
+    )
+
+
+def test_a_small_gain_of_a_small_error_is_enough():
+    d = Difference(
+        "agg_risk",
+        "a",
+        "b",
+        0.02,
+        0.0195,
+        -0.0005,
+        0.002,
+        -0.0045,
+        0.0035,
+        100,
+        None,
+        10,
+        np.inf,
+        0.1,
+        1.0,
+        0.5,
+        Grade.SOUND,
+    )
+    assert _gap_sentence(UsabilityGap(10, 1.0, (d,), 1.0), 0.95).startswith("A linear layer is enough here")
+
+
+def test_the_table_of_classes_counts_those_that_differ_and_shows_what_they_carry(hard_class):
+    found = explained(decomposed(*hard_class, probe="ridge"))
+    apart = {p.name for p in found.classes if p.p_holm < 0.05}
+    lines = list(_parts("class", found.classes, found, wide=True))
+    assert f"; {len(apart)} of them differ" in lines[0]
+    best = found.classes[0]
+    assert f"{100 * best.carried:.2f}" in lines[2] and abs(best.carried - best.estimate) > 0.001
+    alike = tuple(replace(p, p_holm=0.5) for p in found.classes)
+    assert "the data do not show that any differs" in next(_parts("class", alike, found, wide=True))
+
+
+def test_directions_are_those_of_the_correlations_with_more_features_than_rows():
+    x = np.random.default_rng(0).standard_normal((20, 50)).astype(np.float32)
+    found = spread_of(Features.of_arrays(x), np.arange(20))
+    values = np.linalg.eigvalsh(np.corrcoef(x.T.astype(float)))
+    assert found.directions == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-6)
+
+
+def test_parts_of_groups_are_those_of_their_rows():
+    x, y = draw(600, 1, spread=1.0)
+    xt, yt = draw(201, 2, spread=1.0)
+    groups = ([f"a{i // 20}" for i in range(600)], [f"b{i // 20}" for i in range(201)])
+    result = decomposed((x, y), (xt, yt), groups=groups, probe="ridge")
+    parts = group_parts(result)
+    total = [p for p in parts if p.quantity == "agg_risk"]
+    assert len(total) == 10  # the last group has one row
+    wrong = result.judgements.us.wrong.astype(float)
+    assert sum(p.carried for p in total) == pytest.approx((wrong[:200]).sum() / 201, abs=1e-12)
+    held = [p for p in parts if p.quantity == "probe_gen"]
+    e = result.judgements.held_out.wrong.astype(float) - result.judgements.af.wrong[result.judgements.in_subset]
+    own = result.judgements.train_groups[result.judgements.in_subset]
+    for p in held:
+        values = e[own == p.name.encode()]
+        assert p.n_train == p.n_subset == len(values)
+        half = 1.959964 * np.sqrt(values.var(ddof=1) / len(values) + 1 / len(values) ** 2)
+        assert p.high - p.estimate == pytest.approx(half, rel=1e-6)
+        assert p.se == pytest.approx(np.sqrt(e.var(ddof=1) / len(values) + 1 / len(values) ** 2), rel=1e-9)

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import astuple, replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,8 @@ from ssl_risk_rs.decomposition import Settings, decompose, fewshot, make_task
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, plan_draws
 from ssl_risk_rs.decomposition.fewshot import AUTO_SHOTS
-from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, predict
+from ssl_risk_rs.decomposition.fewshot import _notes as notes_of
+from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, measure, predict
 from ssl_risk_rs.decomposition.shotfits import fold_rows
 from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results import Run, ShotSize
@@ -743,3 +745,71 @@ def test_sizes_without_an_error_have_no_curve():
     assert result.label_curve is None and "There is no curve of error against labels" in str(result)
     e = result.shots[0].estimates["risk_us"]
     assert e.estimate == 0 and e.high > 0  # no error among 100 rows is not certainty
+
+
+def _said(*, disjoint=True, share=0.0, folds=5, judged=5, cut=False, uncovered=0, edge=0, fits=4, count=4, asked=None):
+    """Notes of a size whose draws, folds and fits are as said."""
+    plan = SimpleNamespace(size=ShotSize.parse("5"), disjoint=disjoint, overlap=Overlap(share, 9.0))
+    drawing = SimpleNamespace(folds=folds, folds_judged=judged, cut_groups=cut)
+    made = [
+        SimpleNamespace(penalty=SimpleNamespace(value=0.1 if i < edge else 1.0, grid=(0.1, 1.0, 10.0)))
+        for i in range(fits)
+    ]
+    return {
+        n.code: n.sentence() for n in notes_of(plan, SimpleNamespace(uncovered=uncovered), drawing, made, count, asked)
+    }
+
+
+def test_what_is_said_of_the_draws_of_a_size():
+    assert _said() == {} and _said(asked=4) == {}
+    assert "4 draws overlap, each takes 40 % of it" in _said(disjoint=False, share=0.4)["draws_overlap"]
+    assert "4 disjoint draws instead of 9" in _said(asked=9)["fewer_draws"]
+    assert "fewer_draws" not in _said(asked=3)
+    assert "one group only" in _said(cut=True)["draws_cut_groups"]
+    assert "2 classes have no training row left" in _said(uncovered=2)["draws_uncovered"]
+    assert "weakest of its grid in 3 of 4 draws" in _said(edge=3)["draws_at_edge"]
+    assert "draws_at_edge" not in _said(edge=2)
+
+
+def test_labels_are_told_for_errors_between_those_that_were_measured():
+    measured = Measured(
+        np.array([10.0, 100.0, 1000.0]),
+        np.array([0.32, 0.24, 0.18]),
+        1e-6 * np.eye(3),
+        ("a", "b", "c"),
+        np.zeros(3, bool),
+    )
+    found = label_curve(measured, confidence=0.95, n_classes=2)
+    assert [n.error for n in found.needed] == [0.2, 0.25, 0.3]
+    steep = replace(measured, errors=np.array([0.19, 0.12, 0.08]))
+    assert [n.error for n in label_curve(steep, confidence=0.95, n_classes=2).needed] == [0.1, 0.15]
+
+
+def test_fewer_labels_than_were_measured_are_an_extrapolation():
+    measured = Measured(
+        np.array([10.0, 100.0, 1000.0]), np.array([0.4, 0.2, 0.1]), 1e-6 * np.eye(3), ("a", "b", "c"), np.zeros(3, bool)
+    )
+    below, inside = label_curve(measured, confidence=0.95, n_classes=2, errors=[0.5, 0.15]).needed
+    assert below.labels < 10 and below.extrapolates and not inside.extrapolates
+
+
+def test_sizes_vary_by_their_test_rows_and_draws_at_least(small):
+    """The noise of a size is no less than that of the test rows that all are judged on, and unequal classes count by
+    their coefficient of variation."""
+    result = decompose(*world("unequal"), probe="ridge", shots="5,20", draws=4, n_threads=1)
+    found = measure(result.judgements, result.estimates["risk_us"], result.shots)
+    counts = np.bincount(result.judgements.train_labels)
+    assert found.offset == pytest.approx(0.3 * counts.std() / counts.mean())
+    little = [
+        replace(s, variances={**s.variances, "risk_us": replace(s.variances["risk_us"], total=1e-12)})
+        for s in result.shots
+    ]
+    bare = measure(result.judgements, replace(result.estimates["risk_us"], se=1e-9), little)
+    p = bare.errors
+    assert (np.diag(bare.covariance) > 0.2 * p * (1 - p) / 160).all()
+
+
+@pytest.mark.parametrize("size", ["50%", "0%"])
+def test_half_of_the_rows_is_no_few_shot_size(size):
+    with pytest.raises(ParameterError, match="must lie between 0 and 50 %"):
+        ShotSize.parse(size)

@@ -15,10 +15,12 @@ from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.intervals import quantify
 from ssl_risk_rs.decomposition.metrics import with_metrics
 from ssl_risk_rs.decomposition.paired import compare
+from ssl_risk_rs.decomposition.scores import RowScores
 from ssl_risk_rs.results import ResultError
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Outcome
 from ssl_risk_rs.results.metrics import BINS, METRICS, calibrated_by_chance, parse_metrics, risk_of, row_weights
+from ssl_risk_rs.results.quantities import QUANTITIES
 
 EVERY = "balanced,top5,log_loss,ece"
 K, D = 7, 9
@@ -393,3 +395,56 @@ def test_metrics_that_are_not_paired_are_refused():
         compare(results, metric="log_loss")
     with pytest.raises(ParameterError, match="top-5 error of 4 classes is 0 for every probe: it needs 6 or more"):
         compare(results, metric="top5")
+
+
+def _in_groups(shift: float = 0.7, test_counts=(200, 195, 5)):
+    """Three classes, one of few test rows, in groups of several classes whose rows share a shift."""
+    rng = np.random.default_rng(1)
+
+    def draw(counts, first):
+        y = rng.permutation(np.repeat(np.arange(3), counts))
+        groups = np.arange(len(y)) // 5
+        moved = shift * rng.normal(size=(groups.max() + 1, 6))[groups]
+        return (1.2 * np.eye(3, 6)[y] + moved + rng.normal(size=(len(y), 6))).astype(np.float32), y, first + groups
+
+    (x, y, g), (xt, yt, gt) = draw([400, 400, 200], 0), draw(test_counts, 1000)
+    return decompose(x, y, xt, yt, groups=(g, gt), probe="ridge", metrics="balanced", n_threads=1)
+
+
+@pytest.mark.parametrize("metric", ["error", "balanced"])
+def test_what_rows_score_makes_the_risks(metric):
+    """Weights times values, in one order of rows, of every risk that has no control variate."""
+    found = _in_groups()
+    rows = RowScores(found.judgements, corrected=True, random_counts=False, metric=METRICS[metric])
+    assert metric == "balanced" or "risk_us_mix" in rows.names
+    for name, risk in zip(rows.names, rows.risks, strict=True):
+        if name == "risk_as":
+            continue
+        weights = np.concatenate([w for _, w in rows._weights()[QUANTITIES[name].rows]])
+        assert weights @ rows.values(name) == pytest.approx(risk, abs=1e-12), name
+
+
+def test_class_shares_that_are_drawn_change_no_balanced_error(data):
+    """Where every class weighs the same, other class shares move nothing."""
+    fixed, drawn = (
+        with_metrics(decompose(*data, probe="ridge", n_threads=1, random_counts=random), "balanced")
+        for random in (False, True)
+    )
+    assert drawn.estimates["risk_us"].se > fixed.estimates["risk_us"].se
+    for name, e in fixed.metric("balanced").estimates.items():
+        assert drawn.metric("balanced").estimates[name].se == pytest.approx(e.se, rel=1e-12), name
+
+
+def test_what_few_units_decide_is_raised_by_what_groups_make_of_the_error():
+    found = _in_groups(shift=2.5)
+    plain, rows = (
+        RowScores(found.judgements, corrected=True, random_counts=False, metric=METRICS[name])
+        for name in ("error", "balanced")
+    )
+    assert "test" in rows.few_decide
+    i, j = plain.names.index("risk_us"), rows.names.index("risk_us")
+    p, risk = plain.risks[i], rows.risks[j]
+    factor = sum(c[i, i] for c in plain.covariance.values()) / (p * (1 - p) / plain.n_test)
+    assert factor > 1.2  # rows of a group err together
+    least = risk * (1 - risk) * float(rows.test_weight @ rows.test_weight) * factor
+    assert sum(c[j, j] for c in rows.covariance.values()) >= least * (1 - 1e-9)

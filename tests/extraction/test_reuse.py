@@ -200,7 +200,7 @@ def test_the_header_and_the_samples_hold_identity_groups_and_overlap(tmp_path):
     uri = write(tmp_path / "d", repeat=True)
     bank = ensure_bank("pixels:2", f"{uri}?group=parent", store=tmp_path / "s", say=said.append)
     where = [str(tmp_path / "d/test/bee/p2/0.png"), str(tmp_path / "d/train/ant/p1/1.png")]
-    assert bank.header.overlap == {"test_images_in_train": 1, "examples": [where]}
+    assert bank.header.overlap == {"test_images_in_train": 1, "training_images_repeated": 0, "examples": [where]}
     assert any("1 image of the test part" in s and where[0] in s for s in said)
     assert (bank.header.data_id, bank.header.data_identity) == (None, {"name": "d", "kind": None})
     assert set(bank.samples["group"]) == {"p1", "p2"} and bank.samples.columns[-1] == "group"

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 from ssl_risk_rs import DataError, ParameterError
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.report import sentences, several
-from ssl_risk_rs.report.breakdown import budget, by_class, by_group, wilson
+from ssl_risk_rs.report.breakdown import _wilson_of_groups, budget, by_class, by_group, wilson
 from ssl_risk_rs.report.build import Material, build_page
 from ssl_risk_rs.report.geometry import Statistic, read_statistics
 from ssl_risk_rs.report.markdown import render_markdown
@@ -27,6 +28,7 @@ from ssl_risk_rs.report.overview import verdict
 from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
+from ssl_risk_rs.results.estimate import wilson as wilson_of
 from ssl_risk_rs.results.many import Curve, Entry, corrected_steps
 from ssl_risk_rs.results.provenance import BankFacts
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -575,3 +577,23 @@ def test_which_totals_differ_is_told_with_what_the_parts_make_of_it(three):
     assert said.endswith("exclude that the other errs as little, by the totals alone (p = 0.030); corrected for the "
                          "parts too, as in tables, p = 0.110.")  # fmt: skip
     assert "by the totals alone" not in several._excluded(found, [least])
+
+
+def test_intervals_of_a_class_in_groups_are_those_of_its_groups():
+    """Σ of the groups' squared parts over n², G/(G − 1), and t with G − 1 degrees of freedom."""
+    rng = np.random.default_rng(0)
+    groups, wrong = np.repeat(np.arange(7), 6), rng.random(42) < np.repeat(rng.random(7), 6)
+    parts = [(wrong[groups == g] - wrong.mean()).sum() for g in range(7)]
+    variance = 7 / 6 * np.square(parts).sum() / 42**2
+    expected = wilson_of(wrong.mean(), variance, 7, scipy.stats.t.ppf(0.975, 6))
+    assert _wilson_of_groups(wrong, groups, 0.95) == pytest.approx(expected, rel=1e-9)
+
+
+def test_probabilities_and_p_values_near_their_ends_keep_their_digits():
+    assert [probability(p) for p in (0.95, 0.05)] == ["0.95", "0.05"]
+    assert [p_value(p) for p in (0.001, 0.005)] == ["0.001", "0.005"]
+
+
+def test_a_budget_without_the_probes_variation_has_numbers(three):
+    d = replace(three[0].decompositions[0], probe_variance=math.nan)
+    assert all(part.test + part.train > 0 and part.probe == 0 for part in budget(d))

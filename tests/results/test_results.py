@@ -17,6 +17,7 @@ from ssl_risk_rs import Note, compare, to_latex
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.intervals import quantify
+from ssl_risk_rs.report.sentences import _fits, notes
 from ssl_risk_rs.report.text import PLAIN, render_one
 from ssl_risk_rs.results import Decomposition, Estimate, Grade, Provenance, ResultError, Run, check_target
 from ssl_risk_rs.results.frames import COLUMNS, tidy
@@ -691,3 +692,77 @@ def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, error):
     with pytest.raises(OSError, match=r"No space left on device.*x\.parquet"):
         publish(tmp_path / "x.parquet", write)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [  # further cases of test_files_of_different_runs_are_no_run
+        ({"0.us.margin": lambda a: a * np.nan}, "margins of R_US are not all finite"),
+        ({"0.fold_ranks": lambda a: a + np.uint16(3)}, "ranks of the folds lie between 3"),
+        (
+            {"0.test_labels": lambda a: np.where(np.arange(len(a)) == 0, 3, a).astype(a.dtype)},
+            "labels of test rows lie",
+        ),
+        ({"0.test_ids": lambda a: a.astype(str)}, "ids of test rows are <U"),
+        ({"0.shots.5.judged": lambda a: a + 120}, "judged rows of 5 shots lie between"),
+        ({"0.shots.5.n_test": lambda a: a - 1}, r"test rows of 5 shots have the shape \(3, 44\)"),
+        (at("metrics", 0, "estimates", "risk_us", "estimate", 0.9), r"risk_us \(class-balanced error\) is recorded as"),
+        (at("method", "confidence", 0.0), "confidence 0.0 is not between"),
+    ],
+)
+def test_files_of_different_runs_are_no_run_2(few_shot, tmp_path, unchecked_arrays, change, said):
+    test_files_of_different_runs_are_no_run(few_shot, tmp_path, unchecked_arrays, change, said)
+
+
+def test_a_negative_part_of_rounding_is_not_called_negative(result):
+    said = [note.sentence() for note in notes(with_estimates(result, enc_gen=(-1e-13, -1, 1)), PROVENANCE)]
+    assert not any("encoder generalization is negative" in each for each in said)
+
+
+def test_class_shares_explain_no_more_than_they_make(result):
+    changed = with_estimates(result, enc_gen=(-8, -12, -4))
+    for points, weight in ((-5.0, "no more than the class shares"), (-1.0, "more than chance explains")):
+        shares = replace(changed, notes=(*changed.notes, Note("other_class_shares", {"points": points})))
+        (said,) = (
+            n.sentence() for n in notes(shares, PROVENANCE) if n.code == "negative" and "encoder" in n.sentence()
+        )
+        assert weight in said
+    (plain,) = (n.sentence() for n in notes(changed, PROVENANCE) if n.code == "negative" and "encoder" in n.sentence())
+    assert "more than chance explains" in plain
+
+
+def test_what_rests_on_the_floor_is_said_with_both_errors(result):
+    above = result.estimate("risk_af") + 0.05
+    moved = replace(result, floor=replace(result.floor, risk_above=above, separable=False))
+    (said,) = (n for n in notes(moved, PROVENANCE) if n.code == "floor_sensitivity")
+    assert f"R_AF is {100 * result.estimate('risk_af'):.2f} % at" in said.sentence()
+    assert f"{100 * above:.2f} % one decade above" in said.sentence()
+    for floor in (replace(moved.floor, separable=True), replace(moved.floor, risk_above=math.nan)):
+        assert "floor_sensitivity" not in {n.code for n in notes(replace(moved, floor=floor), PROVENANCE)}
+
+
+def test_the_midpoint_is_said():
+    found = make(midpoint=True)
+    (said,) = (n.sentence() for n in notes(found, PROVENANCE) if n.code == "midpoint")
+    assert f"is {100 * found.estimate('risk_af_midpoint'):.2f} %" in said
+
+
+def test_the_worst_gap_is_the_one_that_is_told(alone):
+    fits = [
+        replace(fit, converged=True, stop="certified", gap=gap)
+        for fit, gap in zip(alone.fits, (1e-3, 1e-6), strict=False)
+    ]
+    assert "2 fits are proven to be within 1e-03 of their optimum" in _fits(replace(alone, fits=tuple(fits))).text
+
+
+def test_units_of_another_run_of_numbers_are_no_run(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((120, 3)).astype(np.float32)
+    y = x[:, 0] + rng.standard_normal(120)
+    found = decompose(x[:80], y[:80], x[80:], y[80:], probe="ridge", target_kind="numbers", n_threads=1)
+    file = found.save(tmp_path / "run") / "outcomes.npz"
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    np.savez(file, **{**arrays, "0.unit": np.full_like(arrays["0.unit"], np.nan)})
+    with pytest.raises(ResultError, match="units of training rows are not all finite"):
+        Run.load(tmp_path / "run")

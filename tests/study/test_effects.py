@@ -15,6 +15,7 @@ from ssl_risk_rs.study.controlled import comparisons, controlled_effects, held_e
 from ssl_risk_rs.study.effects import Effect, Status, adjusted
 from ssl_risk_rs.study.linear import linear_effects
 from ssl_risk_rs.study.study import differences
+from ssl_risk_rs.study.table import StudyTable
 
 
 def test_holm_is_that_of_statsmodels(rng):
@@ -556,3 +557,18 @@ def test_a_dimension_that_follows_from_the_architecture_is_part_of_it(wide, pick
     effect = pick(linear_effects(table), choice="architecture", component="usability", method="linear/cluster")
     assert effect.status is Status.ESTIMATED and effect.p < 1e-3
     assert pick(controlled_effects(table), choice="architecture", component="usability").varying == ()
+
+
+def test_two_choices_of_one_table_that_are_one_column_are_told_apart_by_nobody(planted):
+    """Neither is credited with what the other may do; one that is known to the tool is a confounder, as before."""
+    head = pl.col("projection2_arch") == "mlp"
+    frame = planted.with_columns(warm=pl.when(head).then(pl.lit("yes")).otherwise(pl.lit("no")))
+    frame = frame.with_columns(long=pl.when(head).then(pl.lit("b")).otherwise(pl.lit("a"))).drop("projection2_arch")
+    choices = [parse_choice("warm:category"), parse_choice("long:category"), parse_choice("optimizer:category")]
+    table = StudyTable(frame, ("usability",), tuple(choices), "objective")
+    found = linear_effects(table, covariances=("HC3",))
+    for name, other in (("warm", "long"), ("long", "warm")):
+        (effect,) = (e for e in found if e.choice == name)
+        assert effect.status is Status.ALIASED and other in effect.reason
+    alone = linear_effects(StudyTable(frame.drop("long"), ("usability",), (choices[0], choices[2]), "objective"))
+    assert all(e.status is Status.ESTIMATED for e in alone if e.choice == "warm")

@@ -8,12 +8,13 @@ import pytest
 from reference.described import best_by_setting, best_by_year, geometry, kendall, rank_change
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.study import Settings, read_table, run_study, study_table
-from ssl_risk_rs.study.advice import Support, advise
+from ssl_risk_rs.study.advice import Support, _having, advise
 from ssl_risk_rs.study.choices import Choice
-from ssl_risk_rs.study.controlled import controlled_effects
-from ssl_risk_rs.study.effects import adjusted
-from ssl_risk_rs.study.linear import linear_effects
-from ssl_risk_rs.study.tradeoffs import best_chances, front, ranks, spearman, tradeoffs
+from ssl_risk_rs.study.controlled import METHOD as CONTROLLED
+from ssl_risk_rs.study.controlled import YARDSTICK, controlled_effects
+from ssl_risk_rs.study.effects import Effect, adjusted
+from ssl_risk_rs.study.linear import METHODS, linear_effects
+from ssl_risk_rs.study.tradeoffs import _error, best_chances, front, ranks, spearman, tradeoffs
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -170,3 +171,77 @@ def test_both_sources_in_one_study(paper, planted, tmp_path):
     table = study_table(frame)
     assert table.frame.group_by("source").len().sort("source").rows() == [("published", 168), ("zoo", 96)]
     assert Settings.for_table(table).judged_rows is None  # not the same for all
+
+
+def test_intervals_of_correlations_are_jackknifed_with_t(rng):
+    stats = pytest.importorskip("scipy.stats")
+    a = rng.normal(size=24)
+    b = 0.5 * a + rng.normal(size=24)
+    frame = pl.DataFrame({"usability": a, "probe_gen": b, "o": np.repeat(np.arange(6), 4)})
+    (found,) = tradeoffs(frame, [("usability", "probe_gen")], by=(), cluster="o")
+    keep = [np.arange(24) // 4 != g for g in range(6)]
+    z = np.arctanh([stats.spearmanr(a[k], b[k])[0] for k in keep])
+    reach = stats.t.ppf(0.975, 5) * np.sqrt(5 / 6 * np.sum((z - z.mean()) ** 2))
+    centre = np.arctanh(stats.spearmanr(a, b)[0])
+    assert (found.low, found.high) == pytest.approx((np.tanh(centre - reach), np.tanh(centre + reach)), rel=1e-9)
+    few = frame.with_columns(o=pl.Series(np.repeat(np.arange(4), 6)))
+    assert tradeoffs(few, [("usability", "probe_gen")], by=(), cluster="o")[0].groups == 24  # encoders instead
+
+
+def test_dimensions_are_taken_by_the_power_of_two_next_to_them():
+    frame = pl.DataFrame(
+        {
+            "usability": np.linspace(0.1, 0.3, 5),
+            "probe_gen": [0.3, 0.1, 0.2, 0.4, 0.5],
+            "z_dim": [384, 512, 500, 700, 600],
+        }
+    )
+    found = [t for t in tradeoffs(frame, [("usability", "probe_gen")], by=("z_dim",)) if t.by]
+    assert [(t.stratum, t.n) for t in found] == [("512", 5)]
+
+
+def test_sampling_errors_are_those_of_the_risks_that_a_component_is_made_of():
+    rows = pl.DataFrame(
+        {"agg_risk": [0.5], "risk_af": [0.1], "usability": [0.05], "enc_gen": [0.02], "probe_gen": [0.4]}
+    )
+    found = {name: float(_error(rows, name, 100)[0]) for name in ("usability", "enc_gen", "probe_gen")}
+    assert found == pytest.approx({"usability": 0.03, "enc_gen": math.sqrt(0.005), "probe_gen": 0.05})
+
+
+def test_members_of_a_front_have_a_chance_of_five_percent_or_more():
+    rows = pl.DataFrame({"encoder": ["a", "b"], "agg_risk": [0.20, 0.21], "agg_risk@3": [0.30, 0.31]})
+    found = {m.encoder: m for m in front(rows, "agg_risk", "agg_risk@3", judged_rows=2000).members}
+    assert found["a"].on_front and not found["b"].on_front and 0.05 <= found["b"].chance < 0.5
+
+
+def _effects(**of):
+    """Effects on usability of one choice: method = (effect, p, p_adjusted)."""
+    return [
+        Effect("z_dim", "× e", "", "usability", m, 9, 3, effect=e, p=p, p_adjusted=q) for m, (e, p, q) in of.items()
+    ]
+
+
+def test_what_methods_say_together_is_advised_by_the_smaller_effect(planted):
+    table, clustered = study_table(planted), METHODS["cluster"]
+    said = [
+        a
+        for a in advise(
+            table, _effects(**{CONTROLLED: (-0.03, 0.01, 0.2), clustered: (-0.02, 0.02, 0.3)}), ["usability"]
+        )
+        if a.choice == "z_dim"
+    ]
+    assert [(a.support, a.effect) for a in said] == [(Support.FAIR, -0.02)]
+    for against in (
+        {CONTROLLED: (-0.03, 0.01, 0.2), clustered: (0.02, 0.02, 0.3)},  # of two signs
+        {METHODS["HC3"]: (-0.03, 1e-4, 1e-3)},  # of rows that are not independent
+    ):
+        assert not [a for a in advise(table, _effects(**against), ["usability"]) if a.choice == "z_dim"]
+    weak = {CONTROLLED: (-0.03, 0.001, 0.01), clustered: (0.001, 0.9, 1.0)}  # within what another run would show
+    yardstick = Effect("(recipe)", "another run", "the same design", "usability", YARDSTICK, 9, 3, effect=0.005)
+    assert [a for a in advise(table, [*_effects(**weak), yardstick], ["usability"]) if a.choice == "z_dim"]
+
+
+def test_who_has_a_flag_is_among_those_that_have_it(planted):
+    table = study_table(planted.with_columns(is_ema=pl.int_range(96) % 2 == 0), only=["is_ema"])
+    for better, rest in (("yes", 0), ("no", 1)):
+        assert all(int(name[1:]) % 2 == rest for name in _having(table, "is_ema", better, "usability", numeric=False))

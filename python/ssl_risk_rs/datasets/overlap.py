@@ -34,16 +34,18 @@ REPORT_EVERY = 4096
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Test images whose content occurs among the training images.
+    """Images whose content occurs among the training images.
 
     Attributes
     ----------
     n_test : how many test images are training images
     pairs : for each of them, in row order, the test row and the first training row with the same content
+    n_repeated : how many training images are an earlier training image
     """
 
     n_test: int
     pairs: tuple[tuple[int, int], ...]
+    n_repeated: int = 0
 
     def examples(self, dataset: "ImageDataset", show: int = 5) -> list[tuple[str, str]]:
         """Test image and training image of the first pairs, as `ImageDataset.where` names them."""
@@ -51,7 +53,7 @@ class Overlap:
 
 
 def find_overlap(dataset: "ImageDataset", *, progress: Callable[[int], None] | None = None) -> Overlap:
-    """Compare every test image with every training image of a data set by content.
+    """Compare every image of a data set with every training image by content.
 
     `progress(rows)` is called now and then with the number of rows looked at.
     """
@@ -59,17 +61,18 @@ def find_overlap(dataset: "ImageDataset", *, progress: Callable[[int], None] | N
     if not is_test.any() or is_test.all():
         return Overlap(0, ())
 
-    def on_both_sides(keys: dict[int, bytes]) -> set[bytes]:
-        test = {key for row, key in keys.items() if is_test[row]}
-        return {key for row, key in keys.items() if not is_test[row] and key in test}
+    def like_a_training_image(keys: dict[int, bytes]) -> set[bytes]:
+        several = {key for key, count in Counter(keys.values()).items() if count > 1}
+        return {key for row, key in keys.items() if not is_test[row] and key in several}
 
     train: dict[bytes, int] = {}
-    keys = _keys(dataset, on_both_sides, progress or (lambda _: None))
+    repeated = 0
+    keys = _keys(dataset, like_a_training_image, progress or (lambda _: None))
     for row, key in keys.items():
         if not is_test[row]:
-            train.setdefault(key, row)
+            repeated += train.setdefault(key, row) != row
     found = tuple((row, train[key]) for row, key in keys.items() if is_test[row] and key in train)
-    return Overlap(len(found), found)
+    return Overlap(len(found), found, repeated)
 
 
 def find_duplicates(dataset: "ImageDataset", *, progress: Callable[[int], None] | None = None) -> list[tuple[int, ...]]:

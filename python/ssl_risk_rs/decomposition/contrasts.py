@@ -214,7 +214,7 @@ class Contrast:
         for name, units in rows.sets.items():
             squares = self.sum(e.terms(quantity, scaled=scaled)[name] for e in self.encoders) ** 2
             by_set[name] = float(squares.sum())
-            if rows.mixed:
+            if rows.mixed or rows.spans:  # a group of several classes is of no stratum
                 degrees[name] = units.degrees_of_shares
             else:
                 parts = np.bincount(units.stratum_of_unit, weights=squares, minlength=units.n_strata)

@@ -211,8 +211,10 @@ def decompose_task(
     began = time.perf_counter()
     report, solvers = report or _silent, solvers or Solvers()
     method, planned, on_both_sides = _plan(task, settings)
-    overlap = overlap or _overlap(task, settings)
-    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *_repeated(overlap, task)]
+    repeats: list[Note] = []
+    if overlap is None:
+        overlap, repeats = _overlap(task, settings)
+    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *_repeated(overlap, task), *repeats]
     if task.targets is not None:
         judged = predict_targets(task, twin, settings, method, report)
     else:
@@ -377,21 +379,25 @@ def _shared_ids(task: Task) -> list[Note]:
     return [Note("shared_ids", {"count": len(shared), "example": min(shared)})] if shared else []
 
 
-def _overlap(task: Task, settings: Settings) -> Overlap | None:
+def _overlap(task: Task, settings: Settings) -> tuple[Overlap | None, list[Note]]:
     """Test rows that are training rows too: by the bytes of their images where all these differ, else in every feature,
-    since images that are equal may not be among the task's rows; None where this process holds no rows."""
+    since images that are equal may not be among the task's rows; None where this process holds no rows. And a note on
+    training rows that repeat others, of which images have been told before."""
     if task.overlap == 0:
-        return Overlap("images", 0)
+        return Overlap("images", 0), []
     if isinstance(task.features, PartedFeatures):
-        return None
-    count = repeated_rows(task.features, task.train_rows, task.test_rows)
-    total = len(task.test_rows)
+        return None, []
+    repeats = repeated_rows(task.features, task.train_rows, task.test_rows, task.groups)
+    count, total = repeats.test, len(task.test_rows)
     if count and settings.overlap == "refuse":
         raise ParameterError(
             f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
             "be too low if they are the same images. Remove them, or give --overlap warn"
         )
-    return Overlap("features", count)
+    notes = []
+    if repeats.apart and task.overlap is None:
+        notes.append(Note("repeated_training_rows", {"count": repeats.train, "total": len(task.train_rows)}))
+    return Overlap("features", count), notes
 
 
 def _repeated(overlap: Overlap | None, task: Task) -> list[Note]:

@@ -1,7 +1,7 @@
 """What an error is made of, for whom, and beside what: from the judged rows of finished decompositions."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,14 +15,15 @@ from ssl_risk_rs.decomposition.variation import probe_share
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade, wilson
-from ssl_risk_rs.results.explain import Layer, Part, ProbeContrast, Spread, Verdict
+from ssl_risk_rs.results.explain import FAR_SHARE, Confusion, Layer, Part, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "beside_control", "class_parts", "compare_layers", "compare_probes", "decide", "group_parts", "spread_of",
+    "beside_control", "class_parts", "compare_layers", "compare_probes", "confusions", "decide", "group_parts",
+    "spread_of",
 ]  # fmt: skip
 
 #: an encoder that errs less than the control by less than this share of the control's error is hardly better
@@ -58,24 +59,39 @@ def decide(
     if total.grade is Grade.NONE:
         return Verdict.NO_INTERVAL
     if total.high >= chance and not _tells_classes(result):
-        return Verdict.AT_CHANCE
+        held_out = result.estimates["risk_as"]
+        return Verdict.TEST_ROWS if held_out.high < min(chance, total.low) else Verdict.AT_CHANCE
     by = {d.quantity: d for d in of_control}
-    if (d := by.get(_TOTAL)) is not None and -d.difference < HARDLY * d.estimate_baseline:
-        return Verdict.NOTHING_BEYOND_CONTROL
-    if d is not None and d.high >= 0:
-        return Verdict.CONTROL_NOT_EXCLUDED
+    if not _errs_less_in_training(result, by):
+        d = by.get(_TOTAL)
+        if d is not None and -d.difference < HARDLY * d.estimate_baseline:
+            return Verdict.NOTHING_BEYOND_CONTROL
+        if d is not None and d.high >= 0:
+            return Verdict.CONTROL_NOT_EXCLUDED
     if untrained:
         return Verdict.UNTRAINED
     if result.bottleneck.probability is None:
         return Verdict.NOT_IDENTIFIED
     largest = result.bottleneck.quantity
     if largest == "approx":
-        return Verdict.ARCHITECTURE
+        return Verdict.WEAK_TWIN if result.estimates["usability"].high < 0 else Verdict.ARCHITECTURE
     if largest in ("usability", "approx_usability"):
         return Verdict.REPRESENTATION
     if largest.startswith("probe_gen"):
         return Verdict.LABELS
     return _unseen(result, provenance, by.get("enc_gen"))
+
+
+def _errs_less_in_training(result: Decomposition, of_control: Mapping[str, Difference]) -> bool:
+    """Whether one shift of the test rows hides that the encoder errs clearly less than its control: both lose between
+    training and test rows, and on held-out training rows the encoder is ahead."""
+    if not {_TOTAL, "enc_gen"} <= of_control.keys() or result.control is None:
+        return False
+    if min(d.estimates["enc_gen"].low for d in (result, result.control)) <= 0:
+        return False
+    ahead = of_control["enc_gen"].difference - of_control[_TOTAL].difference  # on held-out rows
+    own, of = result.estimates["risk_as"], result.control.estimates["risk_as"]
+    return ahead >= HARDLY * of.estimate and own.high < of.low
 
 
 def _tells_classes(result: Decomposition) -> bool:
@@ -110,6 +126,8 @@ def spread_of(features: Features, rows: np.ndarray) -> Spread:
     """How `rows` of a representation fill its space, on a strided sample of them."""
     sample = np.ascontiguousarray(rows[:: max(1, -(-len(rows) // SPREAD_ROWS))])
     wide = features.read(sample).astype(np.float64)
+    far, far_share = _far_rows(wide)
+    wide = wide[~far]
     mean = wide.mean(0)
     wide -= mean
     variance = np.square(wide).mean(0)
@@ -126,8 +144,25 @@ def spread_of(features: Features, rows: np.ndarray) -> Spread:
         variance=float(variance.mean()) / length if length > 0 else math.inf,
         n_features=features.n_features,
         constant=features.n_features - d,
-        n=len(sample),
+        n=len(wide),
+        far=int(far.sum()),
+        far_share=far_share,
     )
+
+
+def _far_rows(wide: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rows (n, d) that lie farthest out, a thousandth of them and one at least, and the share that they make of the
+    variance of scaled features; none where the share is less than `FAR_SHARE`, or few rows are left."""
+    variance = wide.var(0)
+    alive = variance > 0
+    lengths = np.square((wide[:, alive] - wide[:, alive].mean(0)) / np.sqrt(variance[alive])).sum(1)
+    far = np.zeros(len(wide), dtype=bool)
+    count = -(-len(wide) // 1000)
+    if not alive.any() or len(wide) < 100:
+        return far, 0.0
+    far[np.argsort(-lengths, kind="stable")[:count]] = True
+    share = float(lengths[far].sum() / lengths.sum())
+    return (far, share) if share >= FAR_SHARE else (np.zeros_like(far), share)
 
 
 # --- classes and groups
@@ -200,8 +235,8 @@ def _class_part(
 
 
 def group_parts(result: Decomposition) -> tuple[Part, ...]:
-    """The total on each group of test rows, and probe generalization on each group of held-out training rows, the
-    surest first; nothing where rows have no groups.
+    """The total on each group of test rows, and on each group of training rows the training error, and of those held
+    out probe generalization, the surest first; nothing where rows have no groups.
 
     A group lies on one side of train and test, so that no other component is one of a single group. Intervals are for
     further rows of that very group, not for further groups.
@@ -212,6 +247,7 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
     held = judged.in_subset
     sets = (
         (_TOTAL, judged.test_groups, judged.us.wrong.astype(float)),
+        ("risk_af", judged.train_groups, judged.af.wrong.astype(float)),
         ("probe_gen", judged.train_groups[held],
          judged.held_out.wrong.astype(float) - judged.af.wrong[held].astype(float)),
     )  # fmt: skip
@@ -230,11 +266,12 @@ def group_parts(result: Decomposition) -> tuple[Part, ...]:
             value = float(means[i])
             variance = max(0.0, float(changed[i]) / n - value**2) / (n - 1)
             half = z * math.sqrt(variance + 1 / n**2)
-            low, high = wilson(value, variance, n, z) if name == _TOTAL else (value - half, value + half)
+            is_risk = name != "probe_gen"
+            low, high = wilson(value, variance, n, z) if is_risk else (value - half, value + half)
             se = math.sqrt(spread / n + 1 / n**2)  # under no difference, the rows vary as all do
-            n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, n, 0)
+            n_of: tuple[int, int, int] = (0, 0, n) if name == _TOTAL else (n, 0 if is_risk else n, 0)
             p = two_sided(value - whole, se, math.inf)
-            deciding = min(float(changed[i]), n - float(changed[i])) if name == _TOTAL else float(changed[i])
+            deciding = min(float(changed[i]), n - float(changed[i])) if is_risk else float(changed[i])
             marked = grade(groups=None, df=math.inf, deciding=deciding)
             found.append(
                 Part("group", names[i].decode(errors="replace"), name, value, low, high, *n_of, value * n / len(errors),
@@ -280,6 +317,25 @@ def _restricted(judged: Judgements, train: np.ndarray, test: np.ndarray, places:
         train_labels=np.zeros(len(train), np.uint32),
         test_labels=np.zeros(len(test), np.uint32),
     )
+
+
+def confusions(judged: Judgements | None) -> tuple[Confusion, ...]:
+    """Classes whose test rows are taken for another class, each with the one that most of them are taken for: the most
+    rows first."""
+    if judged is None:
+        return ()
+    k = len(judged.class_names)
+    truth, named = judged.test_labels.astype(np.int64), judged.us.predicted
+    wrong = judged.us.wrong
+    pairs, counts = np.unique(truth[wrong] * k + named[wrong], return_counts=True)
+    sizes = np.bincount(truth, minlength=k)
+    order = np.lexsort((pairs, -counts))
+    return tuple(
+        Confusion(
+            judged.class_names[pair // k], judged.class_names[pair % k], int(count), int(sizes[pair // k])
+        )
+        for pair, count in zip(pairs[order].tolist(), counts[order].tolist(), strict=True)
+    )  # fmt: skip
 
 
 # --- other probes, other layers

@@ -56,6 +56,8 @@ __all__ = [
 
 #: draws for the probability of the bottleneck
 DRAWS = 4000
+#: probability from which encoder generalization is the largest part beside others that are not told apart
+SURELY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +237,12 @@ def unshown_variance(rows: RowScores, factors: np.ndarray, by_chance: np.ndarray
 def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order = "paper") -> Bottleneck:
     """The largest component, with the probability that it is: over samples, and over penalties of R_AF and R_ΦF
     between their floor and one decade above it (R_UF moves as R_AF does). Samples spread as t with the fewest degrees
-    of freedom of a component. No probability where a probe separates its training rows, or a component has no interval.
+    of freedom of a component. No probability where a component has no interval, or a probe separates its training rows:
+    unless encoder generalization is surely larger than all the others together, however they divide what they make.
     """
     names = components(supervised="approx" in found.estimates, order=order)
     largest = max(names, key=lambda name: found.estimates[name].estimate)
-    if floor.separable or any(found.estimates[name].grade is Grade.NONE for name in names):
+    if any(found.estimates[name].grade is Grade.NONE for name in names):
         return Bottleneck(largest, None)
     of = found.covariance_of
     centre = np.array([found.estimates[risk].estimate if risk in found.estimates else 0.0 for risk in of])
@@ -257,8 +260,12 @@ def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order
             for risk in (r for r in moved if r in of):
                 draws[:, of.index(risk)] += between * rise
     weights = np.array([[QUANTITIES[name].weights.get(risk, 0.0) for risk in of] for name in names])
-    wins = (draws @ weights.T).argmax(1) == names.index(largest)
-    return Bottleneck(largest, float(wins.mean()))
+    sizes = draws @ weights.T
+    if floor.separable:
+        own = sizes[:, names.index("enc_gen")] if "enc_gen" in names else np.full(len(sizes), -np.inf)
+        surely = float((own > sizes.sum(1) - own).mean())
+        return Bottleneck("enc_gen", surely) if surely >= SURELY else Bottleneck(largest, None)
+    return Bottleneck(largest, float((sizes.argmax(1) == names.index(largest)).mean()))
 
 
 def _interval(

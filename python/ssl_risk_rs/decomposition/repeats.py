@@ -1,12 +1,13 @@
-"""Rows that are in train and in test: the same image, or the same row of a table."""
+"""Rows that are there twice, in train and in test or among the training rows: the same image, or the same row."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from ssl_risk_rs.probes.features import Features
 
-__all__ = ["repeated_rows"]
+__all__ = ["Repeats", "repeated_rows"]
 
 #: features by which a row is looked for before it is compared whole
 LOOKED_AT = 16
@@ -16,19 +17,39 @@ PIECE = 1 << 25
 _ZERO = np.float32(0)
 
 
-def repeated_rows(features: Features, train_rows: np.ndarray, test_rows: np.ndarray) -> int:
-    """Test rows that are equal to a training row in every feature.
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """test : rows that are equal to a training row; train : training rows that are equal to an earlier one; apart : of
+    these, those whose copies are of other groups, or all where rows have none."""
+
+    test: int
+    train: int
+    apart: int
+
+
+def repeated_rows(
+    features: Features, train_rows: np.ndarray, test_rows: np.ndarray, groups: np.ndarray | None = None
+) -> Repeats:
+    """Count rows that are equal to a training row in every feature.
 
     Parameters
     ----------
-    features : of all rows; train_rows, test_rows : uint32, numbers of rows among them
+    features : of all rows; train_rows, test_rows : uint32, numbers of rows among them; groups : of all rows
     """
-    beginnings = {key for _, key in _keys(features, test_rows)}
-    alike = [row for row, key in _keys(features, train_rows) if key in beginnings]
-    if not alike:
-        return 0
-    whole = {hash(row) for row in _bytes(features, np.array(alike, np.uint32))}
-    return sum(hash(row) in whole for row in _bytes(features, test_rows))
+    of_test = np.fromiter((hash(key) for _, key in _keys(features, test_rows)), np.int64, len(test_rows))
+    of_train = np.fromiter((hash(key) for _, key in _keys(features, train_rows)), np.int64, len(train_rows))
+    _, place, counts = np.unique(of_train, return_inverse=True, return_counts=True)
+    alike = train_rows[(counts[place] > 1) | np.isin(of_train, of_test)]
+    if not len(alike):
+        return Repeats(0, 0, 0)
+    whole = np.fromiter((hash(row) for row in _bytes(features, alike)), np.int64, len(alike))
+    _, first, place = np.unique(whole, return_index=True, return_inverse=True)
+    earlier = first[place]  # of each row the first that equals it
+    again = earlier != np.arange(len(alike))
+    apart = again if groups is None else again & (groups[alike] != groups[alike[earlier]])
+    known = set(whole.tolist())
+    test = sum(hash(row) in known for row in _bytes(features, test_rows)) if np.isin(of_test, of_train).any() else 0
+    return Repeats(test, int(again.sum()), int(apart.sum()))
 
 
 def _keys(features: Features, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:

@@ -110,7 +110,10 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     notes = [] if column is not None else [Note("groups_unused", {"column": n}) for n in group_like(bank.extra_columns)]
     if bank.header.view is not None:
         notes.append(Note("augmented_view", {"view": bank.header.view}))
-    overlap = (bank.header.overlap or {}).get("test_images_in_train")
+    known = bank.header.overlap or {}
+    overlap, repeated = known.get("test_images_in_train"), known.get("training_images_repeated")
+    if isinstance(repeated, int) and repeated > 0:
+        notes.append(Note("repeated_training_images", {"count": repeated}))
     task = task_of_rows(
         Features.of_bank(bank),
         codes,

@@ -33,9 +33,10 @@ VERSION = 2
 
 
 class OverlapRecord(TypedDict):
-    """Test images that are training images by content, as a bank's header has them."""
+    """Images that are training images by content, as a bank's header has them."""
 
     test_images_in_train: int
+    training_images_repeated: int
     examples: list[list[str]]  # [test image, equal training image]
 
 
@@ -92,14 +93,16 @@ def _corrupt_in(path: Path) -> list[CorruptImage]:
 def known_overlap(
     dataset: "ImageDataset", folder: Path, *, fingerprint: str, progress: Callable[[int], None] | None = None
 ) -> OverlapRecord:
-    """Test images of the data set whose content is a training image's, unless `folder` has the answer."""
-    path = _path(folder, "overlap", dataset, fingerprint)
+    """Images of the data set whose content is a training image's, unless `folder` has the answer."""
+    path = _path(folder, "overlap, repeats", dataset, fingerprint)
     if path.exists():
         found: OverlapRecord = json.loads(path.read_text(encoding="utf-8"))["overlap"]
         return found
     overlap = find_overlap(dataset, progress=progress)
     examples = [list(pair) for pair in overlap.examples(dataset)]
-    record = OverlapRecord(test_images_in_train=overlap.n_test, examples=examples)
+    record = OverlapRecord(
+        test_images_in_train=overlap.n_test, training_images_repeated=overlap.n_repeated, examples=examples
+    )
     _write(path, {"data": dataset.uri, "rows": len(dataset), "overlap": record})
     return record
 

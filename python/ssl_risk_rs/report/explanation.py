@@ -11,11 +11,20 @@ import numpy as np
 
 from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import legend, mark, short
+from ssl_risk_rs.report.sentences import HARDER_TRAINING, legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade
-from ssl_risk_rs.results.explain import COLLAPSED_DIRECTIONS, Explanation, Layer, NoGap, Part, UsabilityGap, Verdict
+from ssl_risk_rs.results.explain import (
+    COLLAPSED_DIRECTIONS,
+    LEAST_FEATURES,
+    Explanation,
+    Layer,
+    NoGap,
+    Part,
+    UsabilityGap,
+    Verdict,
+)
 from ssl_risk_rs.results.explain_published import PublishedTraits
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
@@ -30,6 +39,10 @@ WIDTH = 100
 NARROW_GAP = 0.1
 #: classes are called unequal where naming the most frequent one errs less than this share of guessing among equal ones
 UNEQUAL = 0.9
+#: directions below which features of more classes have nearly collapsed
+FEW_DIRECTIONS = 3.0
+#: pairs of classes that are shown as taken for each other
+CONFUSIONS = 3
 #: columns of the published table in words
 _CHOICES = {
     "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size",
@@ -48,7 +61,7 @@ _NO_GAP = {
 
 
 #: verdicts that are decided once the probe was found to do better than guessing
-_AFTER_CHANCE = frozenset(Verdict) - {Verdict.COLLAPSED, Verdict.NO_INTERVAL, Verdict.AT_CHANCE}
+_AFTER_CHANCE = frozenset(Verdict) - {Verdict.COLLAPSED, Verdict.NO_INTERVAL, Verdict.TEST_ROWS, Verdict.AT_CHANCE}
 
 
 def render_explanation(found: Explanation, width: int | None = None) -> str:
@@ -73,6 +86,8 @@ def render_explanation(found: Explanation, width: int | None = None) -> str:
         lines += ["", *_probes(found)]
     lines += ["", *_gap(found)]
     lines += ["", *_parts("class", found.classes, found, wide=columns >= WIDTH)]
+    if found.confusions:
+        lines += ["", *_confusions(found)]
     if found.groups:
         lines += ["", *_parts("group", found.groups, found, wide=columns >= WIDTH)]
     if found.published is not None:
@@ -99,18 +114,21 @@ def verdict_sentences(found: Explanation) -> list[str]:
     sentences = {
         Verdict.COLLAPSED: _collapsed,
         Verdict.NO_INTERVAL: _no_interval,
+        Verdict.TEST_ROWS: _test_rows,
         Verdict.AT_CHANCE: _at_chance,
         Verdict.NOTHING_BEYOND_CONTROL: _nothing_beyond_control,
         Verdict.CONTROL_NOT_EXCLUDED: _control_not_excluded,
         Verdict.UNTRAINED: _untrained,
         Verdict.NOT_IDENTIFIED: _not_identified,
         Verdict.ARCHITECTURE: _architecture,
+        Verdict.WEAK_TWIN: _weak_twin,
         Verdict.REPRESENTATION: _representation,
         Verdict.LABELS: _labels,
         Verdict.SHIFT: _shift,
         Verdict.MEMORIZED: _memorized,
         Verdict.UNSEEN: _unseen,
     }[found.verdict](found)
+    sentences += _besides(found)
     if found.result.estimates["agg_risk"].high >= found.result.sizes.chance and found.verdict in _AFTER_CHANCE:
         sentences.append(
             "In 0-1 error it may do no better than always naming the most frequent class; by class it clearly does: "
@@ -193,6 +211,22 @@ def _no_interval(found: Explanation) -> list[str]:
     ]
 
 
+def _test_rows(found: Explanation) -> list[str]:
+    total, held_out = found.result.estimates["agg_risk"], found.result.estimates["risk_as"]
+    worse = total.low > found.result.sizes.chance
+    likely = (
+        "That is worse than guessing: test rows are probably labelled by another order of the classes"
+        if worse
+        else "The labels of the test rows may be of another order of the classes, or the rows have little in common"
+    )
+    return [
+        f"{_total(found)}.",
+        f"Held-out training rows are predicted: there a probe errs on {_percent(held_out.estimate)}, so that features "
+        f"and labels of the training rows belong together. {likely}.",
+        "Compare how the two sets were made: class names and their numbers, and how rows and labels were joined.",
+    ]
+
+
 def _at_chance(found: Explanation) -> list[str]:
     if _is_unequal(found.result):
         if found.result.method.tuned_on == "balanced":
@@ -225,9 +259,14 @@ def _is_unequal(result: Decomposition) -> bool:
 def _nothing_beyond_control(found: Explanation) -> list[str]:
     d = found.control("agg_risk")
     assert d is not None  # the verdict rests on it
-    how = "nothing" if d.high >= 0 else "hardly anything"
+    given = _given_for_nothing(found)
+    shown = (
+        f"These rows do not show that the representation carries anything beyond {given} that this probe can use."
+        if d.high >= 0
+        else f"The representation carries hardly anything beyond {given} that this probe can use."
+    )
     return [
-        f"The representation carries {how} beyond {_given_for_nothing(found)} that this probe can use.",
+        shown,
         f"{_beside_control(found)} Guessing errs on {_percent(found.result.sizes.chance)}.",
         "Components do not say what to change here: an encoder that was never trained shows the same ones, and more "
         "labels would serve the control as well.",
@@ -277,6 +316,16 @@ def _architecture(found: Explanation) -> list[str]:
     ]
 
 
+def _weak_twin(found: Explanation) -> list[str]:
+    less = _percent(-found.result.estimates["usability"].estimate)
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        "That is the training error of the twin, and this encoder, of the same architecture, errs on "
+        f"{less} of the rows less there: the twin is too weak to measure what the architecture cannot do. Take a "
+        "better one (--supervised), or none: approximation and usability are then one part.",
+    ]
+
+
 def _representation(found: Explanation) -> list[str]:
     what = (
         "the classes are not linearly separable in this representation, however many labels the probe has. More labels "
@@ -297,8 +346,27 @@ def _labels(found: Explanation) -> list[str]:
         f"{_total(found)}. {_largest(found)}",
         f"It is what the probe loses for want of labels: labels without end lower the total by {gain} at most. How "
         "fast, few-shot sizes tell (ssl-risk-rs fewshot). A representation that needs fewer labels lowers it as well.",
+        *_by_the_midpoint(found),
         _beside_control(found),
     ]
+
+
+def _by_the_midpoint(found: Explanation) -> list[str]:
+    """What labels without end would gain where the training error is optimistic, as it is with features that carry
+    nothing."""
+    middle, held_out = found.result.estimates.get("risk_af_midpoint"), found.result.estimates["risk_as"]
+    optimistic = any(note.code.startswith("optimistic_af") for note in found.result.notes)
+    if middle is None or not optimistic:
+        return []
+    gain = max(0.0, held_out.estimate - middle.estimate)
+    text = (
+        "The training error is optimistic here, as it is with many features that carry nothing: by the midpoint of "
+        f"training and held-out errors ({_percent(middle.estimate)}), labels without end lower the total by about "
+        f"{hundred(gain, 1):.1f} points"
+    )
+    if gain < middle.estimate:
+        text += ", and what the representation does not make linear is the larger part"
+    return [f"{text}."]
 
 
 def _shift(found: Explanation) -> list[str]:
@@ -309,10 +377,14 @@ def _shift(found: Explanation) -> list[str]:
             "Test rows differ from training rows: an encoder that was never trained loses "
             f"{_percent(d.estimate_baseline)} between them, and this one {_percent(d.estimate)}."
         )
-    sentences.append(
-        "Read this part as the shift between train and test rows, not as memorized images. Labels of rows like the "
-        "test rows can lower it; more labels of the same kind cannot."
-    )
+    if found.provenance.saw_training_images is False:
+        text = "Read this part as the shift between train and test rows, not as memorized images."
+    else:
+        text = (
+            "Read this part as the shift between train and test rows first; what the encoder does better on images "
+            "that it has seen would lie in it too, and these numbers do not exclude that."
+        )
+    sentences.append(f"{text} Labels of rows like the test rows can lower it; more labels of the same kind cannot.")
     return sentences
 
 
@@ -331,10 +403,64 @@ def _memorized(found: Explanation) -> list[str]:
 def _unseen(found: Explanation) -> list[str]:
     return [
         f"{_total(found)}. {_largest(found)}",
-        "Test rows are predicted worse than held-out training rows. Either the rows differ, or the encoder does better "
-        "on images that it was pretrained on: these numbers do not tell which.",
+        "Test rows are predicted worse than held-out training rows. Either the rows differ (in how they were taken or "
+        "labelled), or training rows repeat each other, or the encoder does better on images that it was pretrained "
+        "on: these numbers do not tell which.",
         _beside_control(found),
     ]
+
+
+#: component → what it says where it is not the largest, and surely above 0
+_BESIDES = {
+    "approx": "what the architecture, or its twin, cannot do",
+    "usability": "what this representation does not make linear",
+    "approx_usability": "what no linear probe reads from this representation, however many labels it has",
+    "probe_gen": "what more labels, or a representation that needs fewer, would lower",
+    "enc_gen": "what test rows are harder by: they differ from training rows, or the encoder has seen those",
+}
+#: verdicts that say what the parts mean; the others say that they mean nothing
+_OF_PARTS = (
+    Verdict.ARCHITECTURE, Verdict.WEAK_TWIN, Verdict.REPRESENTATION, Verdict.LABELS, Verdict.SHIFT, Verdict.MEMORIZED,
+    Verdict.UNSEEN, Verdict.NOT_IDENTIFIED,
+)  # fmt: skip
+
+
+def _besides(found: Explanation) -> list[str]:
+    """Of the parts beside the largest those that are surely there; what points to the labels, or to single rows."""
+    result, said = found.result, []
+    e = result.estimates
+    if found.verdict in _OF_PARTS:
+        named = "" if result.bottleneck.probability is None else result.bottleneck.quantity
+        untold = ("usability", "approx_usability", "probe_gen") if result.floor.separable else ()
+        for name in result.component_names:
+            part = e[name]
+            if name != named and name in _BESIDES and name not in untold and part.low > 0:
+                said.append(
+                    f"{QUANTITIES[name].label.capitalize()} is surely there too, {_percent(part.estimate)} (interval "
+                    f"{_percent(part.low)} to {_percent(part.high)}): {_BESIDES[name]}."
+                )
+        if e["enc_gen"].high < 0 and "risk_af" in e:
+            said.append(HARDER_TRAINING.format(_percent(e["enc_gen"].estimate)))
+        said += [note.sentence() for note in result.notes if note.code == "other_class_shares"]
+    spread = found.spread
+    if spread is not None and spread.far:
+        rows = "one row makes" if spread.far == 1 else f"{spread.far:,} rows make"
+        said.append(
+            f"Of {spread.n + spread.far:,} training rows, {rows} {100 * spread.far_share:.0f} % of the variance of the "
+            "features: look at them before any of these numbers is believed."
+        )
+    if (
+        spread is not None
+        and found.verdict is not Verdict.COLLAPSED
+        and spread.n_features >= LEAST_FEATURES
+        and spread.directions < min(FEW_DIRECTIONS, (result.sizes.classes - 1) / 2)
+    ):
+        said.append(
+            f"The {spread.n_features:,} features vary along {spread.directions:.1f} directions only, and "
+            f"{result.sizes.classes:,} classes may need as many as {result.sizes.classes - 1:,}: the representation "
+            "has nearly collapsed (ssl-risk-rs stats shows its spectrum)."
+        )
+    return said
 
 
 # --- the numbers
@@ -414,7 +540,12 @@ def _gap(found: Explanation) -> Iterator[str]:
     if gap is None:
         assert found.no_gap is not None  # there is a gap, or the reason why not
         reason = _NO_GAP[found.no_gap]
-        yield f"  Whether a linear layer is enough was not tested: {reason}."
+        what = (
+            "Whether a linear layer is enough was"
+            if found.spread is not None
+            else ("Whether a linear layer is enough, and whether the features have collapsed, were")
+        )
+        yield f"  {what} not tested: {reason}."
         return
     yield f"  {_gap_sentence(gap, found.result.method.confidence)}"
     yield f"  {'non-linear less linear':<26}{'points':>9}   {'interval':^17}  p (Holm)"
@@ -493,6 +624,13 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     if (rest := len(parts) - ROWS) > 0:
         meaning += f" {rest:,} more rows: --format csv."
     yield f"  {meaning}"
+
+
+def _confusions(found: Explanation) -> Iterator[str]:
+    shown = ", ".join(
+        f"{each.name} for {each.taken_for} ({each.count:,} of {each.n:,})" for each in found.confusions[:CONFUSIONS]
+    )
+    yield f"  Test rows most often taken for another class: {shown}."
 
 
 def _published(found: PublishedTraits) -> Iterator[str]:

@@ -8,7 +8,7 @@ from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
 from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import MARKS, checks, mark, notes, short, targets
+from ssl_risk_rs.report.sentences import HARDER_TRAINING, MARKS, checks, mark, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.provenance import Provenance
@@ -92,8 +92,10 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
         return tuple(said)
     e = result.estimates[largest]
     size = f"{percent(e.estimate)} points"
-    if total.estimate > 0:
+    if total.estimate >= e.estimate > 0:
         size += f", {share(e.estimate / total.estimate)} of the error"
+    elif e.estimate > total.estimate:
+        size += ", more than the error, since other parts are negative"
     meanings = _MEANING if result.predicts_classes else {**_MEANING, **_OF_TARGETS}
     label, meaning = QUANTITIES[largest].label, meanings[largest]
     if p is None:
@@ -108,6 +110,8 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
             f"Its largest part is probably {label} ({size}), but the data leave room: the probability that it is the "
             f"largest is {probability(p)}. If it is, {meaning}."
         )
+    if result.predicts_classes and result.estimates["enc_gen"].high < 0:
+        said.append(HARDER_TRAINING.format(f"{percent(result.estimates['enc_gen'].estimate)} points"))
     return tuple(said)
 
 

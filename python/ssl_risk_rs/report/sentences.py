@@ -16,7 +16,8 @@ from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "decomposed_again", "features_of", "legend", "mark", "notes",
+    "DIGITS_STAND_IN", "HARDER_TRAINING", "MARKS", "Check", "checks", "decomposed_again", "features_of", "legend",
+    "mark", "notes",
     "place", "same_rows", "short", "stand_in", "targets",
 ]  # fmt: skip
 
@@ -43,6 +44,11 @@ def legend(grades: Iterable[Grade]) -> list[str]:
     return [f"  {sign}     {text}" for grade, (sign, text) in MARKS.items() if grade in used]
 
 
+#: what encoder generalization says that is surely negative
+HARDER_TRAINING = (
+    "Training rows are harder than test rows (encoder generalization {}): wrong labels among the training rows would "
+    "look like this. They count as usability, and no representation lowers that share."
+)
 #: targets that are no classes, by metric: one, several
 _TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
 

@@ -154,6 +154,8 @@ def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
     for array, name in ((j.fold_margins, "margins of the folds"), (j.fold_losses, "losses of the folds")):
         if array is not None:
             yield from _floats(array, name, folds)
+    if j.unit is not None:
+        yield from _floats(j.unit, "units of training rows", (n,))
     if j.fold_ranks is not None:
         yield from _integers(j.fold_ranks, "ranks of the folds", folds, 0, k)
 

@@ -20,11 +20,13 @@ from ssl_risk_rs.results.run import Decomposition
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Explanation", "Layer", "NoGap", "Part", "ProbeContrast", "Spread", "UsabilityGap", "Verdict"]
+__all__ = ["Confusion", "Explanation", "Layer", "NoGap", "Part", "ProbeContrast", "Spread", "UsabilityGap", "Verdict"]
 
 #: directions that hold the variance of scaled features, below which a representation counts as collapsed, if it has
 #: this many features or more
 COLLAPSED_DIRECTIONS, LEAST_FEATURES = 1.05, 8
+#: share of the variance from which rows far out decide what a probe sees
+FAR_SHARE = 0.5
 #: variance over squared mean below which features are a constant vector but for rounding
 COLLAPSED_VARIANCE = 1e-6
 
@@ -37,7 +39,9 @@ class Verdict(str, Enum):
     COLLAPSED = "collapsed"
     #: too few groups for an interval of the total: nothing can be told
     NO_INTERVAL = "no_interval"
-    #: the interval of the total reaches the error of guessing
+    #: test rows are predicted as by guessing, or worse, and held-out training rows clearly better
+    TEST_ROWS = "test_rows"
+    #: the interval of the total reaches the error of guessing, or lies above it
     AT_CHANCE = "at_chance"
     #: an encoder that was never trained does as well, or nearly
     NOTHING_BEYOND_CONTROL = "nothing_beyond_control"
@@ -48,6 +52,8 @@ class Verdict(str, Enum):
     #: a probe separates the training rows: usability and probe generalization are not told apart
     NOT_IDENTIFIED = "not_identified"
     ARCHITECTURE = "architecture"
+    #: the twin errs more than the encoder on the training rows: it measures no architecture
+    WEAK_TWIN = "weak_twin"
     REPRESENTATION = "representation"
     #: more labels would help
     LABELS = "labels"
@@ -106,6 +112,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Confusion:
+    """Test rows of a class that are taken for another one: `count` of `n`."""
+
+    name: str
+    taken_for: str
+    count: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeContrast:
     """The ridge probe less the logistic one on the same rows, and the largest component of each."""
 
@@ -159,7 +175,8 @@ class Spread:
     """How a representation fills its space, on training rows.
 
     `directions` : (Σ λ)²/Σ λ² of the eigenvalues λ of the correlation matrix; `variance` : mean variance of the
-    features over the squared length of their mean per feature; `n` : rows it was measured on
+    features over the squared length of their mean per feature; `n` : rows it was measured on, without the `far` ones
+    that lie farthest out; `far_share` : what these would make of the variance of scaled features
     """
 
     directions: float
@@ -167,6 +184,8 @@ class Spread:
     n_features: int
     constant: int
     n: int
+    far: int = 0
+    far_share: float = 0.0
 
     @property
     def collapsed(self) -> bool:
@@ -185,6 +204,7 @@ class Explanation:
     verdict : what the error is mostly made of; untrained : whether the name says that the weights are random
     of_control : this encoder less the control: total and encoder generalization
     classes, groups : parts, the surest first; classes_left_out : with too few rows to be judged by themselves
+    confusions : classes that are taken for another one, the most frequent first
     probes, layers, gap, published : see there; no_gap : why `gap` is missing
     """
 
@@ -202,6 +222,7 @@ class Explanation:
     gap: UsabilityGap | None = None
     no_gap: NoGap | None = None
     published: PublishedTraits | None = None
+    confusions: tuple[Confusion, ...] = ()
 
     def __str__(self) -> str:
         return display().text(self)
@@ -254,6 +275,7 @@ class Explanation:
             "bottleneck": self.result.bottleneck.quantity,
             "probability": self.result.bottleneck.probability,
             "chance": self.result.sizes.chance,
+            "confusions": [asdict(each) for each in self.confusions],
             "no_gap": None if self.no_gap is None else self.no_gap.value,
             "spread": None if self.spread is None else asdict(self.spread),
             "published": None if self.published is None else self.published.to_dicts(),

@@ -179,7 +179,8 @@ class Bottleneck:
     """The largest component.
 
     `probability` : that it is the largest, over samples and between the floor and one decade above it; None where
-    the components are not identified (`Floor.separable`), or one of them has no interval.
+    usability and probe generalization are not told apart (`Floor.separable`) and no other part is surely larger than
+    both together, or a part has no interval.
     """
 
     quantity: str

@@ -193,6 +193,9 @@ def linear_effects(
         names = tuple(c.name for c in held)
         for (cluster, _), components in by_rows.items():
             model = model_of(table, choice, held, components[0])
+            if isinstance(model, Model) and (same := _same_as(table, choice, model.rows)):
+                why = f"{', '.join(same)} vary as it does in these rows: whose effect it is cannot be told"
+                model = NoModel(Status.ALIASED, why, len(model.rows), len(np.unique(model.groups)))
             for kind in (kind for kind in covariances if kind != "cluster" or cluster):
                 if isinstance(model, NoModel):
                     found += [
@@ -204,6 +207,23 @@ def linear_effects(
                     effects = _effects(table, model, components, kind, confidence, pseudo_inverse)
                     found += [replace(e, held=names) for e in effects]
     return found
+
+
+def _same_as(table: StudyTable, choice: Choice, rows: Int64[np.ndarray, " n"]) -> list[str]:
+    """Choices that tell the rows apart exactly as this one does, as far as one of the two is of this table alone: those
+    that are known are confounders where they can be confused."""
+    frame = table.frame[rows]
+    return [
+        other.name
+        for other in table.choices
+        if other.name != choice.name
+        and None in (choice_of(choice.name), choice_of(other.name))
+        and other.name not in (*choice.replaces, *choice.follows)
+        and choice.name not in (*other.replaces, *other.follows)
+        and determines(frame, choice.name, other.name)
+        and determines(frame, other.name, choice.name)
+        and frame.select(choice.name, other.name).drop_nulls().height == len(rows)
+    ]
 
 
 def _effects(

@@ -74,6 +74,21 @@ class FeatureStore:
         }[self.origin]
         return f"The feature store is {self.root} ({reason})."
 
+    def make_folder(self) -> None:
+        """Make the store's folder where there is none.
+
+        Raises
+        ------
+        BankError that names another place, where it cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BankError(
+                f"the feature store {self.root} cannot be made ({error.strerror}): name a folder that can be written "
+                f"to (--store, store=), or set the variable {STORE_VARIABLE}"
+            ) from error
+
     def path_for(self, key: str) -> Path:
         """Folder of the bank with this key, whether it exists or not."""
         if not _KEY.fullmatch(key) or key == REQUESTS:
@@ -105,10 +120,14 @@ class FeatureStore:
             raise BankError(
                 f"{str(name)!r} is the beginning of {len(found)} keys in {self.root} ({some}); type more of it"
             )
-        there = "" if Path(name).exists() else ", and no file or folder is there"
+        if not Path(name).expanduser().exists():
+            raise BankError(
+                f"there is no file or folder {str(name)!r}, and no bank of the store has a key that begins so. "
+                f"{self.where()} It holds {len(banks)} banks; `ssl-risk-rs store ls` lists them"
+            )
         raise BankError(
-            f"{str(name)!r} is neither a bank's folder nor a key{there}. {self.where()} It holds {len(banks)} banks; "
-            "`ssl-risk-rs store ls` lists them"
+            f"{str(name)!r} is no bank's folder. {self.where()} It holds {len(banks)} banks; `ssl-risk-rs store ls` "
+            "lists them"
         )
 
     def remove(self, bank: str | os.PathLike[str]) -> Path:

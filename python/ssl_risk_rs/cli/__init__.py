@@ -58,8 +58,12 @@ class LazyGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        with suppress(OSError):  # the folder is gone, which whoever needs it says
+        try:
             _check_encoding(os.getcwd(), ctx, "Rename this folder, or work in another")
+        except FileNotFoundError:
+            raise click.ClickException("the folder that you are in is gone: cd to one that is there") from None
+        except OSError:  # it may not be asked for its name, which whoever needs it says
+            pass
         for name, value in os.environ.items():
             if name.startswith("SSL_RISK_"):
                 _check_encoding(value, ctx, f"Give the variable {name} another value")
@@ -86,6 +90,13 @@ def _check_encoding(text: str, ctx: click.Context, remedy: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
+        with suppress(UnicodeDecodeError):
+            os.fsencode(text).decode()  # what is typed is UTF-8, and the locale is not
+            raise click.UsageError(
+                f"{os.fsencode(text).decode()} is UTF-8, which this locale does not read: set PYTHONUTF8=1, or another "
+                "locale (LC_ALL=C.UTF-8)",
+                ctx,
+            ) from None
         raise click.UsageError(
             f"{os.fsencode(text)!r} is not UTF-8, so that no record could hold it. {remedy}", ctx
         ) from None

@@ -1,5 +1,6 @@
 """Options of commands that decompose, as typed values, and how their results leave."""
 
+import errno
 import functools
 import os
 import shlex
@@ -86,24 +87,28 @@ class Ending:
 
         run = replace(run, provenance=replace(run.provenance, command=opt.command_line()))
         target = self.out or default_folder(run.provenance.encoder)
-        unsaved, folder = "", None
+        unsaved, unprinted, folder = "", "", None
         try:
             folder = run.save(target, force=self.force)
         except (OSError, ResultError) as error:
             reason = str(error) if isinstance(error, ResultError) else f"{target}: {error.strerror or error}"
-            unsaved = f"the result above has no record ({reason}); make room or name another folder, and run it again"
+            remedy = "run it again" if isinstance(error, ResultError) else "make room or name another, and run it again"
+            unsaved = f"the result above has no record ({reason}); {remedy}"
         try:
             self._print(run, folder)
         except OSError as error:  # a closed pipe, or a stdout that was never there
             there = "" if folder is None else f"; it is in {folder}"
-            printing.say(f"The result cannot be printed ({error.strerror or error}){there}.")
+            unprinted = f"The result cannot be printed ({error.strerror or error}){there}."
+            if error.errno in (None, errno.EPIPE, errno.EBADF):
+                printing.say(unprinted)
+                unprinted = ""
             # what is still in the buffer would fail again when the interpreter ends
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # open until the interpreter ends
         if failure is not None:
             where = unsaved or f"What was finished before is in {folder}."
             raise click.ClickException(f"{failure}\n{where}")
-        if unsaved:
-            raise click.ClickException(unsaved)
+        if unsaved or unprinted:
+            raise click.ClickException(" ".join(text for text in (unprinted, unsaved) if text))
         if folder is not None:
             self.write_page(folder)
         self.judge_fits(run)

@@ -113,7 +113,9 @@ class FolderSource:
         found = sorted(entry.name for entry in self.root.iterdir() if not entry.name.startswith("."))
         inside = f"it holds {', '.join(found[:5])}{', …' if len(found) > 5 else ''}" if found else "it is empty"
         hint = ""
-        if self.flat and (self.root / "train").is_dir():
+        if any("-idx3-ubyte" in name for name in found):
+            hint = f". Its files are those of MNIST: idx:{self.root}"
+        elif self.flat and (self.root / "train").is_dir():
             hint = f", or {self.scheme}:{self.root / 'train'}, of which a fifth is then set aside as test images"
         return f"{looked}; {inside}. Give {self.wanted}{hint}"
 

@@ -139,6 +139,7 @@ def ensure_banks(
         there = {bank.header.feature or "": bank for bank in asked.found if bank is not None}
         _say_whose(model, asked.dataset, there, say)
         return there
+    asked.store.make_folder()
     encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), check, say)
     names = encoder.spec.features  # exactly what was asked for
     banks = extract(

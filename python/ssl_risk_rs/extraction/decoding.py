@@ -2,11 +2,14 @@
 
 import shutil
 import signal
+import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -168,14 +171,18 @@ def _in_processes(decoder: Decoder, workers: int) -> Generator[Decoded, None, No
     from torch.utils.data import DataLoader
 
     # a generator like the others: closing it drops the loader's iterator, which ends the workers
-    yield from DataLoader(
-        decoder,  # type: ignore[arg-type]  # a map from index to chunk, as DataLoader wants
-        batch_size=None,  # a chunk is what travels
-        num_workers=workers,
-        prefetch_factor=AHEAD,
-        pin_memory=decoder.pin,
-        worker_init_fn=_ignore_interrupt,
-    )
+    with warnings.catch_warnings():
+        # as many were asked for, or found out from what this process may use
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader: DataLoader[Decoded] = DataLoader(
+            decoder,  # type: ignore[arg-type]  # a map from index to chunk, as DataLoader wants
+            batch_size=None,  # a chunk is what travels
+            num_workers=workers,
+            prefetch_factor=AHEAD,
+            pin_memory=decoder.pin,
+            worker_init_fn=_ignore_interrupt,
+        )
+    yield from loader
 
 
 def _ignore_interrupt(_: int) -> None:
@@ -193,11 +200,25 @@ def _processes_work(decoder: Decoder, shared_bytes: int) -> bool:
             return False
     if multiprocessing.get_start_method() == "fork":
         return True
+    if not _main_can_be_imported():
+        return False
     try:
         pickle.dumps(decoder)
     except Exception:  # a transform written as a lambda, say
         return False
     return True
+
+
+def _main_can_be_imported() -> bool:
+    """Whether workers that are not forked, which import the main module anew, may do so: not a script whose lines would
+    all run again, because none of them asks for `__name__`."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is None:  # a prompt or a notebook, which is not imported
+        return True
+    try:
+        return "__name__" in Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
 
 
 def find_corrupt(

@@ -112,6 +112,7 @@ def extract(
         features = [features]
     settings = with_options(settings or ExtractionSettings(), options, "extract")
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+    store.make_folder()
     with _modes_kept(encoder.module), _random_numbers_kept(choose_device(settings.device)):
         run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
         return run.run()

@@ -1,10 +1,23 @@
 """Softmax residual of a block of scores on a device of torch, with the sums that a pass takes on the way."""
 
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 
 __all__ = ["SoftmaxSums", "curvature", "softmax_residual"]
+
+
+def _is_importable(name: str) -> bool:
+    """Whether a package is there and can be imported: triton 3.0 wants setuptools, and does not say so."""
+    if find_spec(name) is None:
+        return False
+    try:
+        import_module(name)
+    except ImportError:
+        return False
+    return True
+
 
 #: probabilities below it are written as zero: their products with features would be denormals, which cost a CPU a
 #: hundred times a product
@@ -12,7 +25,7 @@ FLUSH = 1e-30
 #: e to less than this is zero
 SMALLEST = -87.0
 #: one kernel instead of a dozen operations, up to this many classes
-HAS_TRITON = find_spec("triton") is not None
+HAS_TRITON = _is_importable("triton")
 FUSED_CLASSES = 16_384
 
 

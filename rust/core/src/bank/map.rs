@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Mmap, MmapOptions};
 
 use super::npy::HEADER_LEN;
 use crate::error::{Error, Result};
@@ -142,8 +142,11 @@ impl Guard for PayloadMap {
     fn will_need(&self, bytes: Range<usize>) {
         let stop = bytes.end.saturating_add(HEADER_LEN).min(self.map.len());
         let start = bytes.start.saturating_add(HEADER_LEN).min(stop);
-        // a hint: where it is refused, the rows are read when they are touched
-        let _ = self.map.advise_range(Advice::WillNeed, start, stop - start);
+        // a hint: where it is refused, or there is none, the rows are read when they are touched
+        #[cfg(unix)]
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, stop - start);
+        #[cfg(not(unix))]
+        let _ = start..stop;
     }
 }
 

@@ -18,8 +18,12 @@ oldest) resolution=lowest-direct ;;
 newest) resolution=highest ;;
 *) echo "say oldest or newest, not $bound" >&2; exit 2 ;;
 esac
-"$UV" pip compile --quiet pyproject.toml --resolution $resolution --upgrade --python-version "$version" \
-	--excludes "$venv/without.txt" --no-header --no-annotate -o "$venv/pins.txt"
+compile=("$UV" pip compile --quiet pyproject.toml --upgrade --python-version "$version" --excludes "$venv/without.txt"
+	--no-header --no-annotate --resolution $resolution)
+"${compile[@]}" -o "$venv/resolved.txt"
+# what is named in pyproject.toml is the bound; what that needs in turn moves with the test tools
+"${compile[@]}" --no-deps -o "$venv/named.txt"
+grep -E "^($(sed 's/==.*//' "$venv/named.txt" | paste -sd '|'))==" "$venv/resolved.txt" >"$venv/pins.txt"
 # the test tools are no part of the bound: they come as new as the pins let them
 "$UV" pip install --quiet --python "$venv/bin/python" -r "$venv/pins.txt" --group test --upgrade --constraints "$venv/pins.txt"
 echo "$bound dependencies on Python $version:" $(tr '\n' ' ' <"$venv/pins.txt")

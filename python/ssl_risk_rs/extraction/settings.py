@@ -30,7 +30,8 @@ class ExtractionSettings:
     device : auto (CUDA if there is one), cpu, cuda, cuda:1 …
     amp : precision of the encoder's products: auto, off (float32), bf16, fp16
     batch_size : auto, or images encoded at a time; halved when the memory does not suffice
-    workers : auto, or threads or processes that decode images; 0 decodes between batches
+    workers : auto, or threads or processes that decode images; 0 decodes between batches. Where processes are not
+        forked (macOS, Python 3.14 and later), a script needs `if __name__ == "__main__":`, or threads decode
     dtype : auto (float16 unless a feature does not fit it), float16, float32: how features are stored
     compile : whether the encoder goes through torch.compile
     skip_corrupt : leave out images that cannot be decoded. They are found by decoding every image once before the

@@ -333,7 +333,11 @@ def _representation(found: Explanation) -> list[str]:
     )
     if not found.result.supervised:
         what += ", or another architecture: without a supervised twin the two are not told apart"
-    return [f"{_total(found)}. {_largest(found)}", f"It says that {what}.", _beside_control(found)]
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        f"It says that {what}. Labels that are wrong or ambiguous, in both sets, count here as well.",
+        _beside_control(found),
+    ]
 
 
 def _labels(found: Explanation) -> list[str]:

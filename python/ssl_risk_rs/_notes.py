@@ -88,6 +88,10 @@ _TEMPLATES = {
     "then too short (80 to 85 % instead of 95 % in simulation), and marked.",
     "separable": "A probe separates the training rows at the penalty's floor: with this many features "
     "usability is not identified, and neither is where it ends and probe generalization begins.",
+    "one_row_of_targets": "One row ({example}) makes {percent:.0f} % of the variance of the numbers to predict over "
+    "the {rows} rows: look at it before any of these numbers is believed.",
+    "above_guessing": "The error on test rows, {total:.2f} %, is above that of always predicting the mean of the "
+    "training rows, {chance:.2f} %.",
     "interpolated": "A probe predicts its own training rows next to exactly at the penalty's floor: with this many "
     "features usability is not identified, and neither is where it ends and probe generalization begins.",
     "optimistic_af": "The floor probe errs {ratio:.1f} times as often on test rows as on the training rows that R_AF "

@@ -209,3 +209,16 @@ def test_a_run_of_another_target_is_not_compared_with_one_of_the_labels(table, t
         main, ["compare", str(tmp_path / "b" / "run"), str(table), "--out", str(tmp_path / "made"), "--threads", "1"]
     )
     assert done.exit_code == 0, done.output
+
+
+def test_one_row_that_makes_most_of_the_variance_of_numbers_is_told():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((450, 6)).astype(np.float32)
+    y = x[:, 0] + 0.5 * rng.standard_normal(450)
+    plain = decompose(x[:300], y[:300], x[300:], y[300:], probe="ridge", target_kind="numbers")
+    assert not {"one_row_of_targets", "above_guessing"} & {note.code for note in plain.notes}
+    y[7] = 300.0
+    found = decompose(x[:300], y[:300], x[300:], y[300:], probe="ridge", target_kind="numbers")
+    (note,) = (note for note in found.notes if note.code == "one_row_of_targets")
+    assert note.values["rows"] == "training" and note.values["percent"] > 99 and note.values["example"].endswith("7")
+    assert "above_guessing" in {note.code for note in found.notes}  # a mean that one row moves predicts better than it

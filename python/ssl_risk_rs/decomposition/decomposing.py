@@ -64,6 +64,8 @@ __all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor"]
 
 #: H/R_AF from which R_AF is said to be optimistic
 OPTIMISTIC = 1.3
+#: share of the variance of numbers from which one row decides what predicts them
+MOST_OF_A_VARIANCE = 0.5
 #: shares of the chance level: from here on a twin's probe tells nothing, and up to here an encoder's tells enough
 AT_CHANCE, WELL_BELOW_CHANCE = 0.85, 0.7
 #: chance level, as a share of that of equal classes, from which errors tell that
@@ -234,6 +236,7 @@ def decompose_task(
         notes.append(Note("constant_twin_features", {"count": count, "total": total}))
     if task.targets is None:
         notes += _notes_on_twin(judged.judgements, sizes)
+    notes += _notes_on_targets(task, found.estimates["agg_risk"].estimate, sizes.chance)
     if task.targets is not None and judged.floor.separable:
         notes.append(Note("interpolated"))
     if task.targets is None:
@@ -408,6 +411,24 @@ def _repeated(overlap: Overlap | None, task: Task) -> list[Note]:
     if not overlap.rows:
         return []
     return [Note("repeated_rows", {"count": overlap.rows, "total": len(task.test_rows)})]
+
+
+def _notes_on_targets(task: Task, total: float, chance: float) -> list[Note]:
+    """Numbers of which one row makes most of the variance, and a probe that is worse than their mean."""
+    if task.targets is None or task.target_kind != "numbers":
+        return []
+    notes = []
+    for rows, name in ((task.train_rows, "training"), (task.test_rows, "test")):
+        squares = np.square(task.targets[rows] - task.targets[rows].mean(0))
+        variance = squares.mean(0)
+        made = (squares[:, variance > 0] / variance[variance > 0]).sum(1)
+        share = float(made.max() / made.sum()) if made.any() else 0.0
+        if share > MOST_OF_A_VARIANCE:
+            example = str(task.sample_ids[int(rows[made.argmax()])])
+            notes.append(Note("one_row_of_targets", {"rows": name, "percent": 100 * share, "example": example}))
+    if total > chance:
+        notes.append(Note("above_guessing", {"total": 100 * total, "chance": 100 * chance}))
+    return notes
 
 
 def notes_on_floor(judged: Judgements, floor: Floor, risk_af: float) -> list[Note]:

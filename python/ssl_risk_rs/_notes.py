@@ -74,8 +74,8 @@ _TEMPLATES = {
     "one_group_decides_difference": "One group makes {percent:.0f} % of what test rows add to the variance of the "
     "difference of {encoder}'s total: its interval rests on that group more than on any other.",
     # features
-    "rows_without_direction": "{count:,} classified rows are zero in every feature: they have no neighbours, and count "
-    "as wrong.",
+    "rows_without_direction": "{count:,} classified rows have no neighbour, since they, or all training rows, are zero "
+    "in every feature: they count as wrong.",
     "augmented_view": "Features are of augmented view {view} of every image, not of the images as they are.",
     "features_all_constant": "All {total:,} features are constant on the training rows: every probe guesses, and the "
     "parts say nothing of the representation. Look at how the features were made.",
@@ -100,9 +100,14 @@ _TEMPLATES = {
     "as R_AF says, which is judged on rows of its probe's own fit: R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
     "same images, the test error is too low (--overlap refuse stops there).",
-    "repeated_training_rows": "{count:,} of {total:,} training rows are equal to another one in every feature. "
-    "Held-out rows have copies among the rows of their probe then: their error is too low, and probe generalization "
-    "hides in encoder generalization. Drop the copies, or keep them together (--group).",
+    "repeated_training_rows": "{count:,} of {total:,} training rows are equal to another one in every feature. If they "
+    "are copies, and features do not merely have few values, held-out rows have copies among the rows of their probe: "
+    "their error is then too low, and probe generalization hides in encoder generalization. Drop the copies, or keep "
+    "them together (--group).",
+    "repeated_neighbours": "{count:,} of {total:,} training rows are equal to another one in every feature. If they "
+    "are copies, held-out rows find their own: their error is then too low, and the gap too large.",
+    "nothing_held_out": "No training row is held out, since too few would be left, or groups are too large: there is "
+    "no gap (--held-rows asks for a number).",
     "repeated_training_images": "{count:,} training images have the bytes of another one. Held-out rows have copies "
     "among the rows of their probe then: their error is too low, and probe generalization hides in encoder "
     "generalization. Drop the copies (ssl-risk-rs data check lists them), or keep them together (--group).",

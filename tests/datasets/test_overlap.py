@@ -56,8 +56,7 @@ def test_training_images_that_repeat_others_are_counted(tmp_path):
     assert (found.n_test, found.n_repeated) == (0, 2)
     bank = ensure_bank("pixels:4", uri, store=tmp_path / "store")
     assert bank.header.overlap["training_images_repeated"] == 2
-    notes = {note.code: note.values for note in make_task(bank).notes}
-    assert notes["repeated_training_images"] == {"count": 2}
+    assert make_task(bank).repeats == 2
 
 
 def test_files_that_share_size_and_tail_only_are_told_apart(tmp_path):

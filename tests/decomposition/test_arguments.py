@@ -472,6 +472,25 @@ def test_training_rows_that_repeat_others_are_told(rows):
     assert "repeated_training_rows" not in [note.code for note in held.notes]
 
 
+@pytest.mark.parametrize(
+    ("repeats", "grouped", "codes"),
+    [
+        (0, False, set()),
+        (3, False, {"repeated_training_images"}),
+        (None, False, {"repeated_training_rows"}),  # a bank of an earlier release
+        (3, True, set()),  # copies are of one group each
+    ],
+)
+def test_training_images_that_repeat_others_are_told(rows, repeats, grouped, codes):
+    x, y, xt, yt = rows
+    double = np.repeat(np.arange(len(x)), 2)
+    groups = (double, 10_000 + np.arange(len(xt))) if grouped else None
+    task = replace(make_task(x[double], y[double], xt, yt, groups=groups), overlap=0, repeats=repeats)
+    found = decompose_task(task, settings=Settings(probe="ridge"))
+    assert {note.code for note in found.notes if note.code.startswith("repeated_training")} == codes
+    assert found.sizes.overlap == Overlap("images", 0)
+
+
 def test_features_without_a_column_are_refused(rows):
     with pytest.raises(ParameterError, match="no features"):
         decompose(rows[0][:, :0], rows[1], rows[2][:, :0], rows[3], probe="ridge")

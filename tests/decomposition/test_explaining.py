@@ -238,9 +238,9 @@ def test_labels_promise_what_the_midpoint_holds_where_training_errors_are_optimi
     assert found.verdict is Verdict.LABELS
     text = said(found)
     middle = found.result.estimates["risk_af_midpoint"].estimate
-    gain = 100 * (found.result.estimate("risk_as") - middle)
+    gain = 100 * max(0.0, found.result.estimate("agg_risk") - middle)
     assert "The training error is optimistic here" in text and f"about {gain:.1f} points" in text
-    assert "what the representation does not make linear is the larger part" in text
+    assert "Approximation + usability is surely there too" not in text  # that number is the optimistic one
 
 
 def test_other_parts_that_are_surely_there_are_told():
@@ -257,10 +257,10 @@ def test_one_row_far_out_is_no_collapse():
     x = x.copy()
     x[0] *= 1e4
     spread = spread_of(Features.of_arrays(x), np.arange(1200, dtype=np.uint32))
-    assert not spread.collapsed and spread.far == 2 and spread.far_share > 0.9 and spread.directions > 5
+    assert not spread.collapsed and spread.far == 1 and spread.far_share > 0.9 and spread.directions > 5
     found = explained(decomposed((x, y), test), spread=spread)
     assert found.verdict is not Verdict.COLLAPSED
-    assert "Of 1,200 training rows, 2 rows make" in said(found)
+    assert "Of 1,200 training rows, one row makes 100 %" in said(found)
     clean = spread_of(Features.of_arrays(test[0]), np.arange(400, dtype=np.uint32))
     assert clean.far == 0 and clean.n == 400
 
@@ -837,3 +837,36 @@ def test_parts_of_groups_are_those_of_their_rows():
         half = 1.959964 * np.sqrt(values.var(ddof=1) / len(values) + 1 / len(values) ** 2)
         assert p.high - p.estimate == pytest.approx(half, rel=1e-6)
         assert p.se == pytest.approx(np.sqrt(e.var(ddof=1) / len(values) + 1 / len(values) ** 2), rel=1e-9)
+
+
+def test_copies_among_training_rows_are_not_taken_for_rows_that_are_told():
+    """Random labels: held-out rows are predicted by their copies, and test rows by nobody."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, 60)).astype(np.float32), rng.integers(0, K, 300)
+    again = np.repeat(np.arange(300), 5)
+    result = decomposed(
+        (x[again], y[again]), (rng.standard_normal((400, 60)).astype(np.float32), rng.integers(0, K, 400))
+    )
+    assert result.estimates["risk_as"].high < 0.65  # chance level is 0.75
+    found = explained(result)
+    assert found.verdict is Verdict.AT_CHANCE and "are equal to another one in every feature" in said(found)
+
+
+@pytest.mark.parametrize(("bad", "n"), [(1, 90), (4, 2000), (6, 2000)])
+def test_rows_far_out_hide_no_spread(bad, n):
+    x = np.random.default_rng(0).standard_normal((n, 64)).astype(np.float32)
+    x[:bad] *= 1e4
+    spread = spread_of(Features.of_arrays(x), np.arange(n, dtype=np.uint32))
+    assert spread.far == bad and spread.directions > 30 and not spread.collapsed
+
+
+def test_labels_set_aside_are_no_wrong_labels():
+    """Encoder generalization is below 0 by fewer labels of held-out rows' probes alone: nothing is suspected."""
+    train, test = draw(400, 3, spread=0.8, noise=60), draw(4000, 4, spread=0.8, noise=60)
+    result = decomposed(train, test, probe="ridge")
+    estimates = dict(result.estimates)
+    estimates["enc_gen"] = replace(estimates["enc_gen"], estimate=-0.04, low=-0.06, high=-0.02)
+    for high, suspected in ((0.01, False), (-0.005, True)):
+        estimates["enc_gen_equal_labels"] = replace(estimates["enc_gen_equal_labels"], estimate=-0.02, high=high)
+        found = explained(replace(result, estimates=estimates))
+        assert ("wrong labels among the training rows" in said(found)) is suspected

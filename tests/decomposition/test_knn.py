@@ -56,6 +56,30 @@ def test_errors_are_those_of_all_pairs(k, temperature):
     assert all(e.low <= e.estimate <= e.high for e in found.estimates.values())
 
 
+def test_the_gap_is_between_errors_that_are_told():
+    found = knn(X, Y, X_TEST, Y_TEST, k=K)
+    gap = found.estimate("knn_test_rest") - found.estimate("knn_held")
+    assert found.estimate("knn_gap") == pytest.approx(gap, abs=1e-15)
+
+
+def test_where_too_few_rows_are_left_nothing_is_held_out_and_that_is_told():
+    one_group = knn(X, Y, X_TEST, Y_TEST, groups=(np.zeros(400), np.ones(150)))
+    few = knn(X[:23], Y[:23], X_TEST, Y_TEST)
+    for found in (one_group, few):
+        assert list(found.estimates) == ["knn_test"] and "nothing_held_out" in {note.code for note in found.notes}
+    # a group that is larger than what is held out is not drawn
+    groups = np.r_[np.zeros(200), 1 + np.arange(200) // 10]
+    held = knn(X, Y, X_TEST, Y_TEST, groups=(groups, 1000 + np.arange(150))).estimates["knn_held"]
+    assert (held.n, held.n_groups) == (80, 8)
+
+
+def test_copies_among_training_rows_are_told():
+    double = np.repeat(np.arange(200), 2)
+    found = knn(X[double], Y[double], X_TEST, Y_TEST, k=1)
+    (note,) = (note for note in found.notes if note.code == "repeated_neighbours")
+    assert note.values == {"count": 200, "total": 400} and "probe" not in note.sentence()
+
+
 def test_no_row_need_be_held_out():
     found = knn(X, Y, X_TEST, Y_TEST, k=400, held_rows=0)
     assert list(found.estimates) == ["knn_test"] and found.n_held == 0
@@ -122,13 +146,13 @@ def test_held_out_rows_are_drawn_by_the_seed():
     [
         ({"k": 0}, "k must be a whole number from 1 to 400"),
         ({"k": 401}, "k must be a whole number from 1 to 400"),
-        ({"k": 321}, "321 neighbours are asked for, and 320 training rows are not held out"),
-        ({"temperature": 0.0}, r"temperature must be at least 0\.001"),
+        ({"k": 321, "held_rows": 80}, "321 neighbours are asked for, and 320 training rows are not held out"),
+        ({"temperature": 0.0}, r"temperature must be a number of at least 0\.001"),
         ({"temperature": float("nan")}, "temperature must be"),
         ({"held_rows": 400}, "held_rows must be a whole number from 0 to 399"),
         ({"confidence": 1.0}, "confidence must lie between 0 and 1"),
         (
-            {"groups": (np.zeros(400), np.ones(150))},
+            {"groups": (np.zeros(400), np.ones(150)), "held_rows": 9},
             "20 neighbours are asked for, and 0 training rows are not held out",
         ),
     ],
@@ -142,7 +166,7 @@ def test_frame_and_table():
     found = knn(X, Y, X_TEST, Y_TEST, k=K, name="mine")
     frame = knn_frame([found])
     assert frame["quantity"].to_list() == list(KNN_QUANTITIES) and frame.equals(found.frame())
-    assert frame["k"].to_list() == [K] * 3 and frame["n"].to_list() == [150, 80, 150]
+    assert frame["k"].to_list() == [K] * 4 and frame["n"].to_list() == [150, 150, 80, 150]
     text = render_neighbours([found, knn(X, Y, X_TEST, Y_TEST, k=K, temperature=None, name="other")])
     assert "mine on arrays · 7 nearest training rows by cosine, weights exp(cosine/0.07)" in text
     assert f"{100 * found.estimate('knn_test'):.2f}" in text and "one vote each" in text

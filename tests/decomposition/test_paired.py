@@ -542,7 +542,7 @@ def test_features_of_another_view_are_not_compared(four):
 
 
 def test_balanced_comparisons_of_groups_of_several_classes_do_not_know_the_order_of_rows(rng):
-    """FAILS on the code as it is: a group of several classes counts as one of the class of its last row."""
+    """A group of several classes is of no stratum."""
     n, m, k = 300, 120, 3
     y, y_test = (rng.choice(k, size, p=[0.6, 0.3, 0.1]) for size in (n, m))
     groups, groups_test = np.arange(n) // 10, 1000 + np.arange(m) // 10

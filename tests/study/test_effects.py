@@ -572,3 +572,15 @@ def test_two_choices_of_one_table_that_are_one_column_are_told_apart_by_nobody(p
         assert effect.status is Status.ALIASED and other in effect.reason
     alone = linear_effects(StudyTable(frame.drop("long"), ("usability",), (choices[0], choices[2]), "objective"))
     assert all(e.status is Status.ESTIMATED for e in alone if e.choice == "warm")
+
+
+def test_two_numbers_of_which_each_row_has_its_own_are_two_columns(rng):
+    """Distinct values in every row determine each other, and say nothing of each other."""
+    lr, wd = rng.standard_normal(60), rng.standard_normal(60)
+    frame = pl.DataFrame(
+        {"encoder": [f"e{i}" for i in range(60)], "lr": lr, "wd": wd, "twice": 2 * lr + 1, "usability": 0.5 * lr}
+    )
+    given = {name: parse_choice(f"{name}:linear") for name in ("lr", "wd", "twice")}
+    for names, status in ((("lr", "wd"), Status.ESTIMATED), (("lr", "twice"), Status.ALIASED)):
+        table = StudyTable(frame, ("usability",), tuple(given[name] for name in names), "")
+        assert {e.status for e in linear_effects(table, covariances=("HC3",))} == {status}

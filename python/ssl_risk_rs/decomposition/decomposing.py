@@ -385,21 +385,24 @@ def _shared_ids(task: Task) -> list[Note]:
 def _overlap(task: Task, settings: Settings) -> tuple[Overlap | None, list[Note]]:
     """Test rows that are training rows too: by the bytes of their images where all these differ, else in every feature,
     since images that are equal may not be among the task's rows; None where this process holds no rows. And a note on
-    training rows that repeat others, of which images have been told before."""
-    if task.overlap == 0:
-        return Overlap("images", 0), []
+    training rows that repeat others, of other groups where rows have groups."""
+    by_images = Overlap("images", 0) if task.overlap == 0 else None
+    if by_images and (task.repeats == 0 or (task.repeats and task.groups is None)):
+        return by_images, [Note("repeated_training_images", {"count": task.repeats})] if task.repeats else []
     if isinstance(task.features, PartedFeatures):
-        return None, []
+        return by_images, []
     repeats = repeated_rows(task.features, task.train_rows, task.test_rows, task.groups)
+    notes = []
+    if repeats.apart:
+        notes.append(Note("repeated_training_rows", {"count": repeats.apart, "total": len(task.train_rows)}))
+    if by_images:
+        return by_images, notes
     count, total = repeats.test, len(task.test_rows)
     if count and settings.overlap == "refuse":
         raise ParameterError(
             f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
             "be too low if they are the same images. Remove them, or give --overlap warn"
         )
-    notes = []
-    if repeats.apart and task.overlap is None:
-        notes.append(Note("repeated_training_rows", {"count": repeats.train, "total": len(task.train_rows)}))
     return Overlap("features", count), notes
 
 

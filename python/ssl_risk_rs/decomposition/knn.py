@@ -6,7 +6,8 @@ one of the nearer row wins.
 
     knn_test  error on the test rows, classified by all training rows
     knn_held  error on training rows that are held out (whole groups, where rows have groups), classified by the others
-    knn_gap   error on the test rows, classified by those others too, less knn_held: what test rows are harder by
+    knn_gap   error on the test rows, classified by those others too (knn_test_rest), less knn_held: what test rows are
+              harder by
 
 The gap plays the part that encoder generalization at equal label count plays for a probe, with no fit between: an
 encoder that has seen the training images, or test rows that differ from them, raise it.
@@ -26,6 +27,7 @@ from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._limits import MOST_SEED, check_whole
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.grading import grade
+from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.task import Representations, Task, make_task
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.errors import ParameterError
@@ -121,8 +123,9 @@ def classify(
     """As `knn`, of a task; `progress` is called with rows visited, and how many there are."""
     _check(task, k, temperature, held_rows, confidence, seed)
     base = task.train_rows
-    n_held = min(HELD_ROWS, len(base) // _SHARE) if held_rows is None else held_rows
-    held = _draw(task, n_held, seed)
+    held = _draw(task, min(HELD_ROWS, len(base) // _SHARE) if held_rows is None else held_rows, seed, held_rows is None)
+    if held_rows is None and len(base) - len(held) < k:
+        held = held[:0]
     rest = np.setdiff1d(base, held, assume_unique=True)
     if len(held) and len(rest) < k:
         raise ParameterError(
@@ -146,39 +149,53 @@ def classify(
 
     test = errors(0)
     found, undirected = {"knn_test": test.estimate("knn_test", confidence)}, test.undirected
+    notes = list(task.notes)
     if len(held):
-        of_held = errors(1)
+        of_held, beside = errors(1), errors(2)
+        found["knn_test_rest"] = beside.estimate("knn_test_rest", confidence)
         found["knn_held"] = of_held.estimate("knn_held", confidence)
-        found["knn_gap"] = _difference(errors(2), of_held, confidence)
+        found["knn_gap"] = _difference(beside, of_held, confidence)
         undirected += of_held.undirected
+        if copies := repeated_rows(task.features, base, task.test_rows[:0], task.groups).apart:
+            notes.append(Note("repeated_neighbours", {"count": copies, "total": len(base)}))
+    elif held_rows is None:
+        notes.append(Note("nothing_held_out"))
+    if undirected:
+        notes.append(Note("rows_without_direction", {"count": undirected}))
     frequent = int(np.bincount(task.labels[base]).argmax())
-    notes = [*task.notes, *((Note("rows_without_direction", {"count": undirected}),) if undirected else ())]
     return Neighbours(
         name, data, k, temperature, len(base), len(task.test_rows), len(held), task.features.n_features,
         task.n_classes, float((task.labels[task.test_rows] != frequent).mean()), found, confidence, tuple(notes),
     )  # fmt: skip
 
 
-def _draw(task: Task, n_held: int, seed: int) -> np.ndarray:
-    """Training rows that are held out, uint32, ascending: rows, or whole groups until there are so many rows."""
+def _draw(task: Task, n_held: int, seed: int, at_most: bool) -> np.ndarray:
+    """Training rows that are held out, uint32, ascending: rows, or whole groups: as many as fit in with `at_most`, else
+    until there are so many rows."""
     base, rng = task.train_rows, np.random.default_rng(seed)
     if task.groups is None:
         return np.sort(rng.choice(base, n_held, replace=False)).astype(np.uint32)
     names, sizes = np.unique(task.groups[base], return_counts=True)
     order = rng.permutation(len(names))
-    before = np.cumsum(sizes[order]) - sizes[order]
-    return base[np.isin(task.groups[base], names[order[before < n_held]])]
+    if at_most:
+        order = order[sizes[order] <= n_held]
+    after = np.cumsum(sizes[order])
+    chosen = order[after <= n_held] if at_most else order[after - sizes[order] < n_held]
+    return base[np.isin(task.groups[base], names[chosen])]
 
 
 def _check(task: Task, k: int, temperature: float | None, held_rows: int | None, confidence: float, seed: int) -> None:
     if task.target_kind != "classes":
         raise ParameterError(f"the nearest rows vote for classes, and {task.target} is of another kind")
+    for rows, name in ((task.train_rows, "training"), (task.test_rows, "test")):
+        if not len(rows):
+            raise ParameterError(f"there is no {name} row")
     check_whole("k", k, 1, len(task.train_rows))
     check_whole("seed", seed, 0, MOST_SEED)
     if held_rows is not None:
         check_whole("held_rows", held_rows, 0, len(task.train_rows) - 1)
-    if temperature is not None and not 0.001 <= temperature < math.inf:
-        raise ParameterError(f"temperature must be at least 0.001, got {temperature}")
+    if temperature is not None and not (isinstance(temperature, (int, float)) and 0.001 <= temperature < math.inf):
+        raise ParameterError(f"temperature must be a number of at least 0.001, got {temperature!r}")
     if not 0 < confidence < 1:
         raise ParameterError(f"confidence must lie between 0 and 1, got {confidence}")
 
@@ -191,7 +208,7 @@ def _vote(
     places, cosines : (m, k), nearest first; labels : uint32 (n,), of the base rows
     """
     named = np.full(len(places), -1, np.int64)
-    block = max(1, _VOTES // n_classes)
+    block = max(1, _VOTES // max(n_classes, places.shape[1]))
     for start in range(0, len(places), block):
         cosine = cosines[start : start + block]
         there = ~np.isnan(cosine)
@@ -236,7 +253,7 @@ def _difference(test: _Error, held: _Error, confidence: float) -> Estimate:
     if test.groups is not None and held.groups is not None:
         df = satterthwaite([(part.variance, part.df) for part in (test, held)])
         groups = min(test.groups, held.groups)
-    marked = grade(groups=groups, df=df, deciding=min(test.errors, held.errors))
+    marked = grade(groups=groups, df=df, deciding=min(min(p.errors, p.n - p.errors) for p in (test, held)))
     value = test.value - held.value
     half = critical_value(confidence, df) * math.sqrt(variance + 1 / test.n**2 + 1 / held.n**2)
     low, high = (math.nan, math.nan) if marked is Grade.NONE else (value - half, value + half)

@@ -47,6 +47,7 @@ class Task:
     groups : int64 (n,) positions in `group_names`, or None where rows are independent
     notes : what was found while checking
     overlap : test images that are also training images; None where it is not known
+    repeats : training images that are another training image too; None where it is not known
     view : number of the augmented view that the features are of; None: of images as they are
     target : the column that stands in for the labels; None for the labels themselves
     targets : float64 (n, k), where they are numbers or labels (0 or 1); `labels` are then the strata that splits are
@@ -63,6 +64,7 @@ class Task:
     group_names: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     overlap: int | None = None
+    repeats: int | None = None
     view: int | None = None
     target: str | None = None
     target_kind: TargetKind = "classes"
@@ -111,9 +113,7 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
     if bank.header.view is not None:
         notes.append(Note("augmented_view", {"view": bank.header.view}))
     known = bank.header.overlap or {}
-    overlap, repeated = known.get("test_images_in_train"), known.get("training_images_repeated")
-    if isinstance(repeated, int) and repeated > 0:
-        notes.append(Note("repeated_training_images", {"count": repeated}))
+    overlap, repeats = known.get("test_images_in_train"), known.get("training_images_repeated")
     task = task_of_rows(
         Features.of_bank(bank),
         codes,
@@ -127,6 +127,7 @@ def _of_bank(bank: "FeatureBank", column: str | None) -> Task:
         task,
         notes=(*task.notes, *notes),
         overlap=overlap if isinstance(overlap, int) else None,
+        repeats=repeats if isinstance(repeats, int) else None,
         view=bank.header.view,
     )
 

@@ -1,5 +1,6 @@
 """Rows of a data set → image tensors, decoded by threads or processes ahead of the encoder."""
 
+import ast
 import shutil
 import signal
 import sys
@@ -211,14 +212,16 @@ def _processes_work(decoder: Decoder, shared_bytes: int) -> bool:
 
 def _main_can_be_imported() -> bool:
     """Whether workers that are not forked, which import the main module anew, may do so: not a script whose lines would
-    all run again, because none of them asks for `__name__`."""
+    all run again, because none of them is below an `if __name__ == …`."""
     file = getattr(sys.modules["__main__"], "__file__", None)
     if file is None:  # a prompt or a notebook, which is not imported
         return True
     try:
-        return "__name__" in Path(file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        lines = ast.parse(Path(file).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):  # no file of Python: a binary that starts it
         return True
+    guards = (line.test for line in lines if isinstance(line, ast.If))
+    return any(isinstance(part, ast.Name) and part.id == "__name__" for test in guards for part in ast.walk(test))
 
 
 def find_corrupt(

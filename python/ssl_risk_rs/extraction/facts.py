@@ -98,7 +98,7 @@ def header(
     return {
         "encoder": spec.name,
         "encoder_spec": spec.to_dict(),
-        "encoder_notes": list(encoder.notes),
+        "encoder_notes": list(getattr(encoder, "notes", ())),  # an encoder of one's own may have none
         "weights_hash": weights_hash,
         "code_hash": encoder.code_hash,
         "code_files": list(encoder.code_files),

@@ -43,6 +43,8 @@ UNEQUAL = 0.9
 FEW_DIRECTIONS = 3.0
 #: pairs of classes that are shown as taken for each other
 CONFUSIONS = 3
+#: rows of a class that are taken for another one, from which that is shown
+LEAST_CONFUSED = 5
 #: columns of the published table in words
 _CHOICES = {
     "z_dim": "dimension", "n_parameters": "number of parameters", "batch_size": "batch size",
@@ -86,7 +88,7 @@ def render_explanation(found: Explanation, width: int | None = None) -> str:
         lines += ["", *_probes(found)]
     lines += ["", *_gap(found)]
     lines += ["", *_parts("class", found.classes, found, wide=columns >= WIDTH)]
-    if found.confusions:
+    if found.confusions and found.confusions[0].count >= LEAST_CONFUSED:
         lines += ["", *_confusions(found)]
     if found.groups:
         lines += ["", *_parts("group", found.groups, found, wide=columns >= WIDTH)]
@@ -358,19 +360,21 @@ def _labels(found: Explanation) -> list[str]:
 def _by_the_midpoint(found: Explanation) -> list[str]:
     """What labels without end would gain where the training error is optimistic, as it is with features that carry
     nothing."""
-    middle, held_out = found.result.estimates.get("risk_af_midpoint"), found.result.estimates["risk_as"]
-    optimistic = any(note.code.startswith("optimistic_af") for note in found.result.notes)
-    if middle is None or not optimistic:
+    middle, total = found.result.estimates.get("risk_af_midpoint"), found.result.estimates["agg_risk"]
+    if middle is None or not _is_optimistic(found.result):
         return []
-    gain = max(0.0, held_out.estimate - middle.estimate)
+    gain = max(0.0, total.estimate - middle.estimate)
     text = (
         "The training error is optimistic here, as it is with many features that carry nothing: by the midpoint of "
         f"training and held-out errors ({_percent(middle.estimate)}), labels without end lower the total by about "
         f"{hundred(gain, 1):.1f} points"
     )
-    if gain < middle.estimate:
-        text += ", and what the representation does not make linear is the larger part"
     return [f"{text}."]
+
+
+def _is_optimistic(result: Decomposition) -> bool:
+    """Whether errors on training rows are well below those of the same probes on others."""
+    return any(note.code.startswith("optimistic_af") for note in result.notes)
 
 
 def _shift(found: Explanation) -> list[str]:
@@ -408,8 +412,7 @@ def _unseen(found: Explanation) -> list[str]:
     return [
         f"{_total(found)}. {_largest(found)}",
         "Test rows are predicted worse than held-out training rows. Either the rows differ (in how they were taken or "
-        "labelled), or training rows repeat each other, or the encoder does better on images that it was pretrained "
-        "on: these numbers do not tell which.",
+        "labelled), or the encoder does better on images that it was pretrained on: these numbers do not tell which.",
         _beside_control(found),
     ]
 
@@ -422,6 +425,7 @@ _BESIDES = {
     "probe_gen": "what more labels, or a representation that needs fewer, would lower",
     "enc_gen": "what test rows are harder by: they differ from training rows, or the encoder has seen those",
 }
+_BESIDES_UNSEEN = "what test rows are harder by: they differ from training rows"
 #: verdicts that say what the parts mean; the others say that they mean nothing
 _OF_PARTS = (
     Verdict.ARCHITECTURE, Verdict.WEAK_TWIN, Verdict.REPRESENTATION, Verdict.LABELS, Verdict.SHIFT, Verdict.MEMORIZED,
@@ -435,17 +439,22 @@ def _besides(found: Explanation) -> list[str]:
     e = result.estimates
     if found.verdict in _OF_PARTS:
         named = "" if result.bottleneck.probability is None else result.bottleneck.quantity
-        untold = ("usability", "approx_usability", "probe_gen") if result.floor.separable else ()
+        untold: tuple[str, ...] = ("usability", "approx_usability", "probe_gen") if result.floor.separable else ()
+        if _is_optimistic(result):
+            untold = ("usability", "approx_usability")
+        unseen = found.provenance.saw_training_images is False
         for name in result.component_names:
             part = e[name]
             if name != named and name in _BESIDES and name not in untold and part.low > 0:
                 said.append(
                     f"{QUANTITIES[name].label.capitalize()} is surely there too, {_percent(part.estimate)} (interval "
-                    f"{_percent(part.low)} to {_percent(part.high)}): {_BESIDES[name]}."
+                    f"{_percent(part.low)} to {_percent(part.high)}): "
+                    f"{_BESIDES_UNSEEN if name == 'enc_gen' and unseen else _BESIDES[name]}."
                 )
-        if e["enc_gen"].high < 0 and "risk_af" in e:
-            said.append(HARDER_TRAINING.format(_percent(e["enc_gen"].estimate)))
+        if (at_equal := e.get("enc_gen_equal_labels", e["enc_gen"])).high < 0:  # without the labels set aside
+            said.append(HARDER_TRAINING.format(_percent(at_equal.estimate)))
         said += [note.sentence() for note in result.notes if note.code == "other_class_shares"]
+    said += [note.sentence() for note in result.notes if note.code.startswith("repeated_training")]
     spread = found.spread
     if spread is not None and spread.far:
         rows = "one row makes" if spread.far == 1 else f"{spread.far:,} rows make"
@@ -544,12 +553,9 @@ def _gap(found: Explanation) -> Iterator[str]:
     if gap is None:
         assert found.no_gap is not None  # there is a gap, or the reason why not
         reason = _NO_GAP[found.no_gap]
-        what = (
-            "Whether a linear layer is enough was"
-            if found.spread is not None
-            else ("Whether a linear layer is enough, and whether the features have collapsed, were")
-        )
-        yield f"  {what} not tested: {reason}."
+        yield f"  Whether a linear layer is enough was not tested: {reason}."
+        if found.spread is None:
+            yield "  Whether the features have collapsed was not looked at: they are not at hand."
         return
     yield f"  {_gap_sentence(gap, found.result.method.confidence)}"
     yield f"  {'non-linear less linear':<26}{'points':>9}   {'interval':^17}  p (Holm)"
@@ -632,7 +638,9 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
 
 def _confusions(found: Explanation) -> Iterator[str]:
     shown = ", ".join(
-        f"{each.name} for {each.taken_for} ({each.count:,} of {each.n:,})" for each in found.confusions[:CONFUSIONS]
+        f"{each.name} for {each.taken_for} ({each.count:,} of {each.n:,})"
+        for each in found.confusions[:CONFUSIONS]
+        if each.count >= LEAST_CONFUSED
     )
     yield f"  Test rows most often taken for another class: {shown}."
 

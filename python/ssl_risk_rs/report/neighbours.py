@@ -11,8 +11,9 @@ __all__ = ["render_neighbours"]
 
 _LABELS = {
     "knn_test": "test rows",
-    "knn_held": "held-out training rows",
-    "knn_gap": "test less held-out rows",
+    "knn_test_rest": "test rows, by the rest",
+    "knn_held": "held-out rows, by the rest",
+    "knn_gap": "difference in points",
 }
 
 

@@ -110,8 +110,9 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
             f"Its largest part is probably {label} ({size}), but the data leave room: the probability that it is the "
             f"largest is {probability(p)}. If it is, {meaning}."
         )
-    if result.predicts_classes and result.estimates["enc_gen"].high < 0:
-        said.append(HARDER_TRAINING.format(f"{percent(result.estimates['enc_gen'].estimate)} points"))
+    at_equal = result.estimates.get("enc_gen_equal_labels", result.estimates["enc_gen"])
+    if result.predicts_classes and at_equal.high < 0:
+        said.append(HARDER_TRAINING.format(f"{percent(at_equal.estimate)} points"))
     return tuple(said)
 
 

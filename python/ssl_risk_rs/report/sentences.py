@@ -46,8 +46,8 @@ def legend(grades: Iterable[Grade]) -> list[str]:
 
 #: what encoder generalization says that is surely negative
 HARDER_TRAINING = (
-    "Training rows are harder than test rows (encoder generalization {}): wrong labels among the training rows would "
-    "look like this. They count as usability, and no representation lowers that share."
+    "Training rows are harder than test rows (encoder generalization {} at equal label count): wrong labels among the "
+    "training rows would look like this. They count as usability, and no representation lowers that share."
 )
 #: targets that are no classes, by metric: one, several
 _TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}

@@ -15,8 +15,9 @@ __all__ = ["KNN_QUANTITIES", "Neighbours", "knn_frame"]
 #: quantity → what it is
 KNN_QUANTITIES = {
     "knn_test": "error on test rows, classified by the training rows",
+    "knn_test_rest": "error on test rows, classified by the training rows that are not held out",
     "knn_held": "error on held-out training rows, classified by the others",
-    "knn_gap": "error on test rows, classified by those others, less the error on held-out rows",
+    "knn_gap": "the last but one less the last: what test rows are harder by, beside the same neighbours",
 }
 
 

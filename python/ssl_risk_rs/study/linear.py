@@ -194,7 +194,7 @@ def linear_effects(
         for (cluster, _), components in by_rows.items():
             model = model_of(table, choice, held, components[0])
             if isinstance(model, Model) and (same := _same_as(table, choice, model.rows)):
-                why = f"{', '.join(same)} vary as it does in these rows: whose effect it is cannot be told"
+                why = f"in these rows it varies as {', '.join(same)}: whose effect it is cannot be told"
                 model = NoModel(Status.ALIASED, why, len(model.rows), len(np.unique(model.groups)))
             for kind in (kind for kind in covariances if kind != "cluster" or cluster):
                 if isinstance(model, NoModel):
@@ -210,8 +210,8 @@ def linear_effects(
 
 
 def _same_as(table: StudyTable, choice: Choice, rows: Int64[np.ndarray, " n"]) -> list[str]:
-    """Choices that tell the rows apart exactly as this one does, as far as one of the two is of this table alone: those
-    that are known are confounders where they can be confused."""
+    """Choices that vary as this one does, as far as one of the two is of this table alone: those that are known are
+    confounders where they can be confused."""
     frame = table.frame[rows]
     return [
         other.name
@@ -220,10 +220,21 @@ def _same_as(table: StudyTable, choice: Choice, rows: Int64[np.ndarray, " n"]) -
         and None in (choice_of(choice.name), choice_of(other.name))
         and other.name not in (*choice.replaces, *choice.follows)
         and choice.name not in (*other.replaces, *other.follows)
-        and determines(frame, choice.name, other.name)
-        and determines(frame, other.name, choice.name)
         and frame.select(choice.name, other.name).drop_nulls().height == len(rows)
+        and _vary_alike(frame, choice, other)
     ]
+
+
+def _vary_alike(frame: pl.DataFrame, one: Choice, other: Choice) -> bool:
+    """Whether the columns of two choices span the same space: the levels of categories are each other's, numbers lie on
+    a line."""
+    of_levels = [choice.kind in ("category", "flag") for choice in (one, other)]
+    if all(of_levels):
+        return determines(frame, one.name, other.name) and determines(frame, other.name, one.name)
+    if any(of_levels):
+        return False
+    pair = [columns(frame, choice)[0].values for choice in (one, other)]
+    return all(np.ptp(v) > 0 for v in pair) and abs(float(np.corrcoef(pair)[0, 1])) > 1 - 1e-9
 
 
 def _effects(

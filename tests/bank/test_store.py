@@ -140,7 +140,7 @@ def test_resolve(store, tmp_path):
     assert store.resolve("3f2b") == store.path_for("3f2b")
     with pytest.raises(BankError, match=r"beginning of 2 keys in .*\(3f2a, 3f2b\)"):
         store.resolve("3f")
-    with pytest.raises(BankError, match="neither"):
+    with pytest.raises(BankError, match="there is no file or folder"):
         store.resolve("4")
 
 
@@ -164,7 +164,7 @@ def test_ls_and_info(store):
     assert "header.encoder" in run("info", "full").stdout
     assert "header.data,toy" in run("info", "full", "--format", "csv").stdout
     error = run("info", "nothing", code=1)
-    assert error.stdout == "" and "neither" in error.stderr
+    assert error.stdout == "" and "there is no file or folder" in error.stderr
     assert str(store.root) in error.stderr and "SSL_RISK_STORE" in error.stderr
 
 
@@ -365,7 +365,7 @@ def test_a_removal_that_dies_leaves_no_half_bank(store, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             store.remove("one")
     assert [bank.key for bank in store.banks()] == ["two"]
-    with pytest.raises(BankError, match="neither"):
+    with pytest.raises(BankError, match="there is no file or folder"):
         store.resolve("one")
     assert len(list(store.root.iterdir())) == 2  # under another name
     store.remove("two")

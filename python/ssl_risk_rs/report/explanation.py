@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import HARDER_TRAINING, legend, mark, short
+from ssl_risk_rs.report.sentences import harder_training, legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade
@@ -451,8 +451,7 @@ def _besides(found: Explanation) -> list[str]:
                     f"{_percent(part.low)} to {_percent(part.high)}): "
                     f"{_BESIDES_UNSEEN if name == 'enc_gen' and unseen else _BESIDES[name]}."
                 )
-        if (at_equal := e.get("enc_gen_equal_labels", e["enc_gen"])).high < 0:  # without the labels set aside
-            said.append(HARDER_TRAINING.format(_percent(at_equal.estimate)))
+        said += harder_training(result, _percent)
         said += [note.sentence() for note in result.notes if note.code == "other_class_shares"]
     said += [note.sentence() for note in result.notes if note.code.startswith("repeated_training")]
     spread = found.spread

@@ -8,7 +8,7 @@ from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
 from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import HARDER_TRAINING, MARKS, checks, mark, notes, short, targets
+from ssl_risk_rs.report.sentences import MARKS, checks, harder_training, mark, notes, short, targets
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.provenance import Provenance
@@ -110,9 +110,8 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
             f"Its largest part is probably {label} ({size}), but the data leave room: the probability that it is the "
             f"largest is {probability(p)}. If it is, {meaning}."
         )
-    at_equal = result.estimates.get("enc_gen_equal_labels", result.estimates["enc_gen"])
-    if result.predicts_classes and at_equal.high < 0:
-        said.append(HARDER_TRAINING.format(f"{percent(at_equal.estimate)} points"))
+    if result.predicts_classes:
+        said += harder_training(result, lambda value: f"{percent(value)} points")
     return tuple(said)
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ssl_risk_rs._notes import Note, Values, each_once
@@ -16,7 +16,8 @@ from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "DIGITS_STAND_IN", "HARDER_TRAINING", "MARKS", "Check", "checks", "decomposed_again", "features_of", "legend",
+    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "decomposed_again", "features_of", "harder_training",
+    "legend",
     "mark", "notes",
     "place", "same_rows", "short", "stand_in", "targets",
 ]  # fmt: skip
@@ -38,17 +39,25 @@ def mark(grade: Grade) -> str:
     return MARKS[grade][0] if grade in MARKS else ""
 
 
+def harder_training(result: Decomposition, shown: Callable[[float], str]) -> list[str]:
+    """What encoder generalization says that is surely negative without the labels set aside; nothing where it is not.
+    `shown` writes the number."""
+    at_equal = result.estimates.get("enc_gen_equal_labels", result.estimates["enc_gen"])
+    if not at_equal.high < 0:
+        return []
+    return [
+        f"Training rows are harder than test rows (encoder generalization {shown(at_equal.estimate)} at equal label "
+        "count): wrong labels among the training rows would look like this. They count as usability, and no "
+        "representation lowers that share."
+    ]
+
+
 def legend(grades: Iterable[Grade]) -> list[str]:
     """Lines below a table, of the marks in it."""
     used = set(grades)
     return [f"  {sign}     {text}" for grade, (sign, text) in MARKS.items() if grade in used]
 
 
-#: what encoder generalization says that is surely negative
-HARDER_TRAINING = (
-    "Training rows are harder than test rows (encoder generalization {} at equal label count): wrong labels among the "
-    "training rows would look like this. They count as usability, and no representation lowers that share."
-)
 #: targets that are no classes, by metric: one, several
 _TARGETS = {"r2": ("number to predict", "numbers to predict"), "auroc": ("label", "labels")}
 

@@ -54,7 +54,7 @@ pub fn nearest(
     let marks = same.then_some((query_rows, base_rows));
     install(run.n_threads, || {
         let mut equal = Equal::default();
-        let best = search((queries, query_rows), (base, base_rows), 1, marks, &mut equal, run)?;
+        let best = search((queries, query_rows), (base, base_rows), 1, marks, Some(&mut equal), run)?;
         let found: Vec<(u32, f64)> = best
             .par_iter()
             .zip(query_rows)
@@ -101,8 +101,7 @@ pub fn nearest_of(
     }
     let d = queries.n_features();
     install(run.n_threads, || {
-        let mut equal = Equal::default();
-        let best = search((queries, query_rows), (base, base_rows), k, None, &mut equal, run)?;
+        let best = search((queries, query_rows), (base, base_rows), k, None, None, run)?;
         let found: Vec<Vec<(u32, f64)>> = best
             .par_chunks(k)
             .zip(query_rows)

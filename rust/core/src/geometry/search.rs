@@ -49,13 +49,13 @@ pub(super) fn check(
 }
 
 /// Score and position of the `k` best base rows of each query, best first: (m, k). A base row that has the query's mark
-/// is left out; `equal` learns of all base rows.
+/// is left out; `equal` learns of all base rows, where it is asked for.
 pub(super) fn search(
     (queries, query_rows): (&Matrix<'_>, &[u32]),
     (base, base_rows): (&Matrix<'_>, &[u32]),
     k: usize,
     marks: Option<(&[u32], &[u32])>,
-    equal: &mut Equal,
+    mut equal: Option<&mut Equal>,
     run: Run<'_>,
 ) -> Result<Vec<(f32, u32)>> {
     let d = queries.n_features();
@@ -69,8 +69,10 @@ pub(super) fn search(
             .par_iter_mut()
             .zip(ids.par_chunks(GROUP))
             .try_for_each(|(group, ids)| group.fill(kernel, base, ids, &centre))?;
-        for (position, &hash) in groups.iter().flat_map(|group| &group.hashes).enumerate() {
-            equal.add(hash, (b * BASE_ROWS + position) as u32);
+        if let Some(equal) = equal.as_deref_mut() {
+            for (position, &hash) in groups.iter().flat_map(|group| &group.hashes).enumerate() {
+                equal.add(hash, (b * BASE_ROWS + position) as u32);
+            }
         }
         best.par_chunks_mut(QUERIES * k).zip(query_rows.par_chunks(QUERIES)).enumerate().try_for_each_init(
             || Scratch::new(d),

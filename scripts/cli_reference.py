@@ -29,7 +29,7 @@ def render() -> str:
     parts = [
         "# Command line\n",
         "Generated from `--help` by `make docs`. Results go to stdout, progress and warnings to stderr. Exit codes: "
-        "0 done, 1 failed, 2 misused, 130 interrupted.\n",
+        "0 done, 1 failed, 2 misused, 130 interrupted (^C), 143 terminated (SIGTERM).\n",
     ]
     for name, command in commands(main, PROGRAM):
         context = click.Context(

@@ -290,7 +290,11 @@ def _check_floats(y: np.ndarray, place: _Place) -> None:
     limit = _EXACT.get(y.dtype.itemsize, 2.0**53)
     for wrong, why in (
         (np.isinf(y), "that is no class"),
-        (y != np.round(y), "classes are whole numbers or text; scores become classes by a threshold or argmax"),
+        (
+            y != np.round(y),
+            "classes are whole numbers or text; scores become classes by a threshold or argmax, and "
+            "decompose(…, target_kind='numbers') predicts numbers as they are",
+        ),
         (
             np.abs(y) > limit,
             f"whole numbers beyond {limit:.0f} cannot be told apart as {y.dtype}; save them as integers",

@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
-from ssl_risk_rs.cli import main
+from ssl_risk_rs.cli import _sigterm_ends_like_ctrl_c, main
 from ssl_risk_rs.cli._help import SECTIONS, LongCommand
 from ssl_risk_rs.cli._printing import print_rows
 from ssl_risk_rs.decomposition import Settings
@@ -180,7 +180,7 @@ def test_a_page_is_written_into_the_run_folder_where_it_is_asked_for(monkeypatch
     assert not Path("r/report.html").exists()  # it was of the run that was replaced
     monkeypatch.setitem(sys.modules, "altair", None)
     complaint = run("decompose", "not read", "--report", code=1).stderr
-    assert "altair, which is not installed: pip install 'ssl-risk-rs[report]'" in complaint
+    assert "altair, which is not installed:  python -m pip install 'ssl-risk-rs[report]'" in complaint
 
 
 def test_an_existing_run_is_kept_unless_forced(banks):
@@ -777,7 +777,8 @@ def test_an_interrupted_run_names_the_line_that_goes_on(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a named pipe, to know when the command is reading")
-def test_ctrl_c_exits_with_130():
+@pytest.mark.parametrize(("how", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated (SIGTERM)")])
+def test_ctrl_c_exits_with_130_and_sigterm_with_143(how, said):
     np.save("y.npy", Y)
     os.mkfifo("x.npy")
     line = ["decompose", "x.npy,y.npy", "--out", "a b"]
@@ -788,13 +789,25 @@ def test_ctrl_c_exits_with_130():
             with contextlib.suppress(OSError):  # until the command opens it too; it then waits for bytes
                 pipe = os.open("x.npy", os.O_WRONLY | os.O_NONBLOCK)
             time.sleep(0.01)
-        child.send_signal(signal.SIGINT)
+        child.send_signal(how)
         out, err = child.communicate(timeout=60)
     assert pipe is not None, err
     os.close(pipe)
-    assert child.returncode == 130 and out == "" and "Traceback" not in err
+    assert child.returncode == 128 + how and out == "" and "Traceback" not in err
+    assert f"{said}; this line begins anew:" in err
     assert err.splitlines()[-1] == "ssl-risk-rs decompose x.npy,y.npy --out 'a b'"
     assert not Path("a b").exists()
+
+
+def test_a_handler_of_sigterm_that_somebody_else_set_stays_theirs():
+    seen: list[int] = []
+    own = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        with _sigterm_ends_like_ctrl_c([]):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, own)
 
 
 @pytest.mark.parametrize("program", ["import ssl_risk_rs", "from ssl_risk_rs.cli import main; main(['--help'])"])

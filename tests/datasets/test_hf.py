@@ -296,5 +296,5 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
 
     uri, _ = saved(tmp_path / "pets", {"train": 10, "test": 6})
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"needs the package datasets; install it with .*ssl-risk-rs\[hf\]"):
+    with pytest.raises(DataError, match=r"needs the package datasets, which .*: .*'ssl-risk-rs\[hf\]'"):
         create_dataset(uri)

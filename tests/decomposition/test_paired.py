@@ -422,6 +422,16 @@ def test_what_differs_is_named(data, four):
     assert error.value.field == "train_ids"
 
 
+def test_classes_under_other_names_are_told(data, four):
+    x, y, x_test, y_test = data
+    words = np.array([f"class {i}" for i in range(int(y.max()) + 1)])[::-1]
+    other = decompose(x, words[y], x_test, words[y_test], probe="ridge", name="b")
+    said = rf"same classes of train rows under other names: '{y[0]}' in one is '{words[y[0]]}' in the other, always"
+    with pytest.raises(NotComparableError, match=said) as error:
+        compare([four[0], other])
+    assert error.value.field == "class_names"
+
+
 def test_results_are_at_least_two_with_names_and_a_common_probe(data, four):
     with pytest.raises(ParameterError, match="at least two results, got 1"):
         compare(four[:1])

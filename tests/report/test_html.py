@@ -150,7 +150,7 @@ def test_without_the_extra_the_line_that_installs_it_is_named(one, monkeypatch):
 
     monkeypatch.setattr(_extras, "import_module", absent)
     with pytest.raises(
-        ParameterError, match=re.escape("jinja2, which is not installed: pip install 'ssl-risk-rs[report]'")
+        ParameterError, match=re.escape("jinja2, which is not installed:  python -m pip install 'ssl-risk-rs[report]'")
     ):
         render_page(one)
 

@@ -186,7 +186,7 @@ main(["study", sys.argv[1]])
 def test_a_missing_package_names_the_extra(zoo):
     done = subprocess.run([sys.executable, "-c", MISSING, str(zoo)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert "the study needs scipy, which is not installed: pip install 'ssl-risk-rs[study]'" in done.stderr
+    assert "the study needs scipy, which is not installed:  python -m pip install 'ssl-risk-rs[study]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

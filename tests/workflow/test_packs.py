@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
-from ssl_risk_rs import ParameterError, decompose, read_results, to_latex
+from ssl_risk_rs import ParameterError, decompose, import_bank, read_results, to_latex
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import PackError, ResultError
 from ssl_risk_rs.results import Run
@@ -67,6 +67,38 @@ def test_every_number_holds(made: Path, tmp_path: Path, evidence: str, again: in
             assert checked.again == pytest.approx(checked.computed.estimate, abs=1.5 / 90)
     trusted = " ".join(found.trusted)
     assert ("no features" in trusted) == (evidence == "outcomes") and "Labels" in trusted
+
+
+def bank_with_a_site(folder: Path, seed: int = 0) -> Path:
+    """A bank whose rows have a class and, in another column, a site."""
+    features = np.load(save_features(folder / f"{seed}.npz", seed=seed))
+    rows = np.concatenate([features["X_train"], features["X_test"]])
+    site = np.random.default_rng(1).permutation(np.arange(len(rows)) % 2)
+    rows[:, 0] += 3 * site
+    table = pl.DataFrame({f"f{i}": column for i, column in enumerate(rows.T)}).with_columns(
+        id=pl.Series([f"r{i}" for i in range(len(rows))]), label=pl.Series(np.arange(len(rows)) % 3),
+        split=pl.Series(["train"] * 180 + ["test"] * 90), site=pl.Series([f"site {s}" for s in site]),
+    )  # fmt: skip
+    table.write_parquet(folder / "rows.parquet")
+    import_bank(folder / "rows.parquet", folder / "bank", force=True)
+    return folder / "bank"
+
+
+@pytest.mark.parametrize(("evidence", "again"), [("moments", 2), ("features", 4)])
+def test_a_run_of_a_target_is_packed_by_its_own_labels(tmp_path: Path, evidence: str, again: int):
+    bank = bank_with_a_site(tmp_path)
+    run("decompose", bank, "--target", "site", "--probe", "ridge", "--out", tmp_path / "r")
+    run("pack", tmp_path / "r", "--with", evidence, "-o", tmp_path / "p")
+    run("report", tmp_path / "r", "--latex", tmp_path / "t.tex")
+    found = verify_table(tmp_path / "t.tex", tmp_path / "p")
+    assert found.holds and sum(c.again is not None for c in found.cells) == again
+
+
+def test_a_bank_that_holds_other_features_now_is_not_packed(tmp_path: Path):
+    run("decompose", bank_with_a_site(tmp_path), "--probe", "ridge", "--out", tmp_path / "r")
+    bank_with_a_site(tmp_path, seed=1)
+    said = run("pack", tmp_path / "r", "--with", "moments", "-o", tmp_path / "p", code=1).stderr
+    assert "other features are there now (content_hash" in said and not (tmp_path / "p").exists()
 
 
 def test_csv_tables_hold_to_all_digits(made: Path, tmp_path: Path):

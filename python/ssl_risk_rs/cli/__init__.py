@@ -2,7 +2,10 @@
 
 import errno
 import os
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 import click
@@ -67,8 +70,10 @@ class LazyGroup(click.Group):
         for name, value in os.environ.items():
             if name.startswith("SSL_RISK_"):
                 _check_encoding(value, ctx, f"Give the variable {name} another value")
+        ended: list[int] = []
         try:
-            return super().invoke(ctx)
+            with _sigterm_ends_like_ctrl_c(ended):
+                return super().invoke(ctx)
         except SslRiskError as error:  # expected: the message is enough
             raise click.ClickException(str(error)) from error
         except OSError as error:  # a full disk, a folder one may not write to
@@ -81,8 +86,30 @@ class LazyGroup(click.Group):
 
             line = command_line()
             said = "what is done is kept. To go on" if ctx.invoked_subcommand in GO_ON else "this line begins anew"
-            click.echo(f"\ninterrupted; {said}:\n{line}", err=True)
-            raise click.exceptions.Exit(130) from None
+            click.echo(f"\n{'terminated (SIGTERM)' if ended else 'interrupted'}; {said}:\n{line}", err=True)
+            raise click.exceptions.Exit(128 + (ended[0] if ended else signal.SIGINT)) from None
+
+
+@contextmanager
+def _sigterm_ends_like_ctrl_c(ended: list[int]) -> Iterator[None]:
+    """Meanwhile SIGTERM, with which schedulers announce that they will kill, commits what is done as ^C does.
+
+    The signal is appended to `ended`. A handler that somebody else set stays theirs.
+    """
+
+    def end(number: int, _: object) -> None:
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    own = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not own:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check_encoding(text: str, ctx: click.Context, remedy: str) -> None:

@@ -44,6 +44,7 @@ def report(
     from ssl_risk_rs._files import check_outputs
     from ssl_risk_rs.report import files
     from ssl_risk_rs.report.build import build_page
+    from ssl_risk_rs.report.html import check_installed
     from ssl_risk_rs.report.latex import to_latex
     from ssl_risk_rs.workflow.reporting import gather
 
@@ -51,6 +52,8 @@ def report(
         html = Path("report.html")
     check_outputs((html, md, latex), force=force, inputs=[*runs, *([] if geometry is None else [geometry])])
     files.check_figures(figures, force=force)
+    if html is not None or figures is not None:
+        check_installed()
     material = gather(runs, geometry=geometry, say=printing.say)
     page = build_page(material, made_by=opt.command_line())
     drawn = files.write_figures(page.figures(), figures) if figures is not None else {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._files import is_offline
 from ssl_risk_rs._identity import DataIdentity, data_id
 from ssl_risk_rs._names import counted
@@ -252,11 +253,7 @@ class HfSource:
 
 
 def _library() -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError("hf: needs the package datasets; install it with  pip install 'ssl-risk-rs[hf]'") from error
-    return datasets
+    return _extras.require("datasets", "hf", "data hf:… needs the package", error_type=DataError)
 
 
 def _from_disk(folder: Path) -> _Opened:

@@ -44,7 +44,7 @@ def choose_device(device: Device, products: float) -> Device:
         if not isinstance(error, ModuleNotFoundError):  # it is there, and broken or half loaded
             raise ParameterError(f"device {named!r} needs torch, which cannot be loaded here: {error}") from error
         raise ParameterError(
-            f"device {named!r} needs torch, which is not installed: pip install torch, or use --device cpu "
+            f"device {named!r} needs torch, which is not installed:  python -m pip install torch  or use --device cpu "
             "(device='cpu')"
         ) from error
     if not named:

@@ -332,7 +332,8 @@ def _renumbered(judged: Judgements, classes: list[str]) -> Judgements:
     """Labels and predictions as positions in `classes`."""
     if list(judged.class_names) == classes:
         return judged
-    place = np.array([classes.index(name) for name in judged.class_names], np.uint32)
+    places = {name: i for i, name in enumerate(classes)}
+    place = np.array([places[name] for name in judged.class_names], np.uint32)
     changed: dict[str, object] = {}
     for f in fields(Judgements):
         value = getattr(judged, f.name)
@@ -341,6 +342,12 @@ def _renumbered(judged: Judgements, classes: list[str]) -> Judgements:
     changed["cs"] = tuple(replace(outcome, predicted=place[outcome.predicted]) for outcome in judged.cs)
     changed["train_labels"], changed["test_labels"] = place[judged.train_labels], place[judged.test_labels]
     return replace(judged, class_names=tuple(classes), **changed)  # type: ignore[arg-type]  # by field
+
+
+def _is_one_to_one(labels: np.ndarray, other: np.ndarray) -> bool:
+    """Whether each label of one, of which there are several, is always the same label of the other, and vice versa."""
+    pairs = np.unique(np.stack([labels, other]), axis=1)
+    return pairs.shape[1] > 1 and all(len(np.unique(row)) == pairs.shape[1] for row in pairs)
 
 
 def _check_rows(one: Judgements, other: Judgements, names: tuple[str, str]) -> None:
@@ -352,6 +359,13 @@ def _check_rows(one: Judgements, other: Judgements, names: tuple[str, str]) -> N
         if len(differ):
             row = int(differ[0])
             sample = getattr(one, f"{part}_ids")[row].decode(errors="replace")
+            if _is_one_to_one(labels, other_labels):
+                raise NotComparableError(
+                    "class_names",
+                    f"{names[0]} and {names[1]} have the same classes of {part} rows under other names: "
+                    f"{classes[labels[row]]!r} in one is {classes[other_labels[row]]!r} in the other, always; give "
+                    "both the same names of classes and decompose again",
+                )
             raise NotComparableError(
                 f"{part}_labels",
                 f"{names[0]} and {names[1]} differ in the label of {len(differ):,} {part} rows: {sample!r} is "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._limits import check_choice
 from ssl_risk_rs.errors import ParameterError, ResultError
 from ssl_risk_rs.results.frames import result_types
@@ -96,11 +97,9 @@ def to_pandas(results: "pl.DataFrame | HasFrame | Sequence[HasFrame]") -> "pd.Da
     ------
     ParameterError with the line that installs pandas, where it is not there.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ParameterError("pandas is not installed:  python -m pip install 'ssl-risk-rs[pandas]'") from None
     import polars as pl
+
+    pd = _extras.require("pandas", "pandas", "to_pandas needs")
 
     frame = frame_of(results)
     columns: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow.features import Reading, open_features
+from ssl_risk_rs.workflow.targets import task_of_run
 
 __all__ = ["Evidence", "Pack", "PackedRun", "cells_of", "hash_of", "open_pack", "tasks_of", "write_pack"]
 
@@ -101,19 +102,18 @@ def tasks_of(
 
     Raises
     ------
-    PackError if a run names no bank; what opening a bank or file raises.
+    PackError if a run names no bank; DataError if its bank holds other features now; what opening a bank or file
+    raises.
     """
-    found = []
-    for i, folder in enumerate(map(Path, runs)):
-        if features:
-            path = features[i]
-        else:
-            bank = Run.load(folder.expanduser()).provenance.banks.get("encoder")
-            if bank is None:
-                raise PackError(f"{folder} names no feature bank: give its features with --features PATH")
-            path = bank.path
+    if features:
         reading = Reading(drop_unlabelled=True, store=store)  # rows are found by their ids
-        found.append(open_features(path, reading).task)
+        return [open_features(path, reading).task for path in features]
+    found = []
+    for folder in map(Path, runs):
+        run = Run.load(folder.expanduser())
+        if "encoder" not in run.provenance.banks:
+            raise PackError(f"{folder} names no feature bank: give its features with --features PATH")
+        found.append(task_of_run(run, str(folder)))
     return found
 
 
@@ -194,9 +194,10 @@ def _evidence(run: Run, folder: Path, task: Task, evidence: Evidence, scratch: P
         if d.method.probe == "ridge" and d.method.protocol == "strict":
             found[f"moments_{i}.bin"] = scratch / f"moments_{i}.bin"
             solver = KernelSolver(task.features, n_threads=d.method.n_threads)
-            cells = np.zeros(len(task.labels), np.uint8)
-            cells[train] = cells_of(d)
-            moments = solver.moments(train, task.labels, task.n_classes, cells=cells)
+            cells, labels = np.zeros(len(task.labels), np.uint8), np.zeros(len(task.labels), np.uint32)
+            # by the run's own labels: those of the features may be another column than the run's target
+            cells[train], labels[train] = cells_of(d), judged.train_labels
+            moments = solver.moments(train, labels, len(judged.class_names), cells=cells)
             moments.save(str(found[f"moments_{i}.bin"]))
     if len(found) == 1:
         raise PackError(f"{folder} has no ridge probe under the strict protocol: moments are evidence of these only")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.rows import as_ids
 from ssl_risk_rs.bank.formats.table import some
@@ -47,10 +48,7 @@ def read_groups(path: Path, key: str, id_names: Sequence[str]) -> Iterator[tuple
 
 
 def _opened(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise DataError(f"{path} needs h5py:  python -m pip install 'ssl-risk-rs[h5]'  ({error})") from error
+    h5py = _extras.require("h5py", "h5", f"{path} needs", error_type=DataError)
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._files import is_offline
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
@@ -100,12 +101,7 @@ def build_hf(
     ------
     EncoderError if transformers is missing, or the folder holds no vision model that it knows.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise EncoderError(
-            f"{name.text} needs transformers:  python -m pip install 'ssl-risk-rs[hf]'  ({error})"
-        ) from error
+    transformers = _extras.require("transformers", "hf", f"{name.text} needs", error_type=EncoderError)
     from dataclasses import replace
 
     from ssl_risk_rs.encoders.encoder import finish

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._files import is_offline
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features, nearest
@@ -61,13 +62,7 @@ def file_of(name: EncoderName) -> Path | None:
 
 
 def _library(name: EncoderName) -> Any:
-    try:
-        import open_clip
-    except ImportError as error:
-        raise EncoderError(
-            f"{name.text} needs open_clip:  python -m pip install 'ssl-risk-rs[openclip]'  ({error})"
-        ) from error
-    return open_clip
+    return _extras.require("open_clip", "openclip", f"{name.text} needs", error_type=EncoderError)
 
 
 def _configs(name: EncoderName, clip: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.workflow.engines.engine import ATTEMPTS, Change, Line
@@ -136,13 +137,7 @@ def imported() -> Any:
     ------
     ParameterError with the line that installs it.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ParameterError(
-            "Ray is not installed:  python -m pip install 'ssl-risk-rs[ray]'  (or --engine local)"
-        ) from None
-    return ray
+    return _extras.require("ray", "ray", "--engine ray needs", instead="  (or --engine local)")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_risk_rs import _extras
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.workflow.engines.engine import ATTEMPTS, Change, Line
@@ -131,10 +132,4 @@ def _code(job: Any) -> int | None:
 
 
 def _imported() -> Any:
-    try:
-        import submitit
-    except ImportError:
-        raise ParameterError(
-            "submitit is not installed:  python -m pip install 'ssl-risk-rs[slurm]'  (or --engine local)"
-        ) from None
-    return submitit
+    return _extras.require("submitit", "slurm", "--engine slurm needs", instead="  (or --engine local)")

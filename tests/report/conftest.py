@@ -13,6 +13,7 @@ from ssl_risk_rs.report.page import Page
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
 from ssl_risk_rs.results.provenance import BankFacts
+from ssl_risk_rs.workflow.reporting import parts_of_runs
 
 #: a name that HTML, Markdown and LaTeX would each misread
 AWKWARD = "a<b>&c_d|e"
@@ -53,6 +54,11 @@ def rich() -> Run:
                                                 group="patient"))  # fmt: skip
 
 
+def material(*runs: Run, **more: object) -> Material:
+    """What a report of these runs is made of, without what is beside them."""
+    return Material(runs, parts_of_runs(runs), **more)
+
+
 @pytest.fixture(scope="session")
 def three() -> tuple[Run, ...]:
     """Three encoders on the same rows, two of them layers of one."""
@@ -63,6 +69,6 @@ def three() -> tuple[Run, ...]:
 def pages(rich, three) -> list[tuple[Page, str]]:
     """A page of one run and a page of three, with their HTML: drawn once, since each drawing takes a while."""
     spectrum = (*(Statistic(f"eigenvalue_{i}", 1 / i, 360) for i in range(1, 7)), Statistic("rank", 4.0, 360))
-    one = build_page(Material((rich,), statistics={0: spectrum}), made_by="ssl-risk-rs report a b")
-    several = build_page(Material(three, (compare(three, names=names(three)),)))
+    one = build_page(material(rich, statistics={0: spectrum}), made_by="ssl-risk-rs report a b")
+    several = build_page(material(*three, comparisons=(compare(three, names=names(three)),)))
     return [(page, render_page(page)) for page in (one, several)]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from ssl_risk_rs.cli._sweep_board import Board
 from ssl_risk_rs.decomposition import decompose
+from ssl_risk_rs.decomposition.explaining import parts_of
 from ssl_risk_rs.decomposition.paired import compare
-from ssl_risk_rs.report.breakdown import budget, by_class
-from ssl_risk_rs.report.build import Material, build_page
+from ssl_risk_rs.report.budget import budget
+from ssl_risk_rs.report.build import build_page
 from ssl_risk_rs.report.latex import to_latex
 from ssl_risk_rs.report.markdown import render_markdown
 from ssl_risk_rs.report.notebook import render_html
@@ -15,7 +16,7 @@ from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.workflow.sweep_records import Record, State
 
-from .conftest import make, rows
+from .conftest import make, material, rows
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def other() -> Run:
 
 
 def page_text(*runs: Run) -> str:
-    return render_markdown(build_page(Material(runs)))
+    return render_markdown(build_page(material(*runs)))
 
 
 def test_the_variance_of_numbers_is_not_told_by_rows():
@@ -105,7 +106,7 @@ def test_too_few_groups_have_no_interval_anywhere():
     assert np.isnan(found.estimates["agg_risk"].low)
     assert found.label_curve is None
     assert "no curve of error against labels: too few groups for an interval" in str(found)
-    assert all(np.isnan(part.low) for part in by_class(found.judgements, 0.95))
+    assert all(np.isnan(part.low) for part in parts_of(found).classes if part.quantity == "agg_risk")
 
 
 def test_marks_of_a_control_have_their_legend():

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import scipy.stats
 from ssl_risk_rs import DataError, ParameterError
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition import decompose
+from ssl_risk_rs.decomposition.explaining import parts_of
 from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.report import sentences, several
-from ssl_risk_rs.report.breakdown import _wilson_of_groups, budget, by_class, by_group, wilson
-from ssl_risk_rs.report.build import Material, build_page
+from ssl_risk_rs.report.budget import budget
+from ssl_risk_rs.report.build import build_page
 from ssl_risk_rs.report.geometry import Statistic, read_statistics
 from ssl_risk_rs.report.markdown import render_markdown
 from ssl_risk_rs.report.numbers import interval, p_value, percent, points, probability, share
@@ -28,14 +28,13 @@ from ssl_risk_rs.report.overview import verdict
 from ssl_risk_rs.report.page import Page, Section, Sentences, Table
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
-from ssl_risk_rs.results.estimate import wilson as wilson_of
 from ssl_risk_rs.results.many import Curve, Entry, corrected_steps
 from ssl_risk_rs.results.provenance import BankFacts
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.workflow.published import beside, load_published
 from ssl_risk_rs.workflow.reporting import gather
 
-from .conftest import make, rows
+from .conftest import make, material, rows
 
 ONE = ("components", "metrics", "labels", "classes", "groups", "tuning", "uncertainty", "published", "geometry")
 
@@ -50,7 +49,7 @@ def tables(page: Page) -> Iterator[Table]:
 
 
 def page_of(*runs: Run, **more: object) -> Page:
-    return build_page(Material(tuple(runs), **more))
+    return build_page(material(*runs, **more))
 
 
 def test_a_run_has_every_section_or_says_why_not(rich):
@@ -89,9 +88,7 @@ def test_a_run_in_the_alternative_order_is_told_in_its_own_parts(supervised):
         said = " ".join(" ".join(row) for row in table.rows) + " ".join(c.head for c in table.columns)
         assert "other order" in said, key
     assert "encoder gen., other order" in render_markdown(page)
-    # the class parts of each class sum to its error, and the variance of a training error on test rows is theirs
-    for part in by_class(d.judgements, 0.95, "alternative"):
-        assert sum(part.components.values()) == pytest.approx(part.error, abs=1e-12)  # rounding of doubles
+    # the variance of a training error on test rows is theirs
     made = {b.quantity: b for b in budget(d)}["probe_gen_alt"]
     # R_US less R_UF: on test rows alone, but for the probe's own variation
     assert made.train == pytest.approx(0, abs=1e-12) and made.test > 0  # rounding of doubles
@@ -204,24 +201,59 @@ def test_the_verdict_says_how_sure_it_is(rich, probability_, separable, words):
     assert words in told[1] and told[1].endswith(".")
 
 
-def test_classes_add_up_to_the_whole(rich):
-    judged = rich.decompositions[0].judgements
-    parts = by_class(judged, 0.95)
-    n = np.array([p.n_test for p in parts])
-    assert n.sum() == len(judged.test_labels)
-    whole = sum(p.error * p.n_test for p in parts) / n.sum()
-    assert whole == pytest.approx(judged.us.error, abs=1e-12)  # sums of a few hundred zeros and ones
-    for p in parts:
-        assert sum(p.components.values()) == pytest.approx(p.error, abs=1e-12)
-        assert p.low <= p.error <= p.high
-        mine = judged.test_labels == judged.class_names.index(p.name)
-        assert p.error == judged.us.wrong[mine].mean()
-    widths = [p.high - p.low for p in parts]
-    assert widths == sorted(widths)
+def shown(page: Page, key: str) -> tuple[Table, str]:
+    """The table of a section, and its sentences."""
+    blocks = sections(page)[key].blocks
+    (table,) = (b for b in blocks if isinstance(b, Table))
+    return table, " ".join(text for b in blocks if isinstance(b, Sentences) for text in b.texts)
+
+
+def test_classes_have_the_parts_that_explain_gives(rich):
+    d = rich.decompositions[0]
+    parts = parts_of(d)
+    table, said = shown(page_of(rich), f"run1-{d.method.probe}-classes")
+    totals = [part for part in parts.classes if part.quantity == "agg_risk"]
+    named = {(part.name, part.quantity): part for part in parts.classes}
+    assert [row[0] for row in table.rows] == [total.name for total in totals]
+    for row, total in zip(table.rows, totals, strict=True):
+        mine = d.judgements.test_labels == d.judgements.class_names.index(total.name)
+        assert row[1].split(" ")[0] == percent(d.judgements.us.wrong[mine].mean())
+        assert row[2] == interval(total.low, total.high)
+        for cell, name in zip(row[3:-3], d.component_names, strict=True):
+            assert cell.split(" ")[0] == percent(named[total.name, name].estimate)
+        assert row[-3:] == tuple(str(n) for n in (total.n_test, total.n_train, total.n_subset))
+    above = [p for p in totals if p.p_holm < 0.05 and p.difference > 0]
+    assert said.startswith(f"{len(above)} of {len(totals)} classes lie above the whole's")
+
+
+def test_a_class_that_errs_far_more_is_said_to_lie_above():
+    (x, y), (x_test, y_test) = rows(900, 0), rows(600, 1)
+    for i, (part, labels) in enumerate(((x, y), (x_test, y_test))):
+        mean = part[labels != 2].mean(0)
+        part *= 2
+        part[labels == 2] = mean + np.random.default_rng(i).standard_normal((int((labels == 2).sum()), 6))
+    run = Run.of(decompose(x, y, x_test, y_test, probe="ridge"), provenance=Provenance(encoder="e", data="d"))
+    table, said = shown(page_of(run), "run1-ridge-classes")
+    assert said.startswith("1 of 3 classes lie above") and said.endswith("The highest are 2."), (said, table.rows)
+    assert table.rows[0][0] == "2"
+
+
+def test_classes_and_groups_of_few_rows_are_counted():
+    (x, y), (x_test, y_test) = rows(360, 0), rows(150, 1)
+    y_test = np.where((y_test == 2) & (np.cumsum(y_test == 2) > 1), 0, y_test)  # one row of class 2
+    groups = np.arange(360) // 9, 1000 + np.minimum(np.arange(150) // 5, 29)
+    groups[1][-1] = 5000
+    run = Run.of(decompose(x, y, x_test, y_test, probe="ridge", groups=groups), provenance=Provenance(encoder="e"))
+    page = page_of(run)
+    table, _ = shown(page, "run1-ridge-classes")
+    assert {row[0] for row in table.rows} == {"0", "1"}
+    assert "1 class has fewer than two rows in a set and is left out." in table.notes
+    table, _ = shown(page, "run1-ridge-groups")
+    assert len(table.rows) == 30 and "1 group has one test row and is left out." in table.notes
 
 
 def test_classes_whose_rows_come_in_groups_have_intervals_of_groups():
-    """Of 20 rows a group, alike: intervals of independent rows held the class's error in 61 % of such draws."""
+    """Of 20 rows a group, alike."""
     rng = np.random.default_rng(0)
     centres = 0.8 * np.random.default_rng(1).standard_normal((4, 8))
 
@@ -234,24 +266,27 @@ def test_classes_whose_rows_come_in_groups_have_intervals_of_groups():
     (x, y, g), (xt, yt, gt) = rows(80), rows(41)
     alone = yt == 3
     gt[alone] = gt[alone].min()  # all of one group
-    judged = decompose(x, y, xt, yt, probe="ridge", n_threads=1, groups=(g, 1000 + gt)).judgements
-    parts = {part.name: part for part in by_class(judged, 0.95)}
-    for c, of_rows in {part.name: part for part in by_class(replace(judged, test_groups=None), 0.95)}.items():
-        part = parts[c]
+    grouped = decompose(x, y, xt, yt, probe="ridge", n_threads=1, groups=(g, 1000 + gt))
+    # the same rows and probes, as if they were independent
+    apart = replace(grouped, judgements=replace(grouped.judgements, test_groups=None, train_groups=None))
+    of = [{p.name: p for p in parts_of(d).classes if p.quantity == "agg_risk"} for d in (grouped, apart)]
+    for c, part in of[0].items():
         if c == "3":
             assert np.isnan(part.low) and np.isnan(part.high)
             continue
-        assert part.low <= part.error <= part.high
-        assert part.high - part.low > 1.5 * (of_rows.high - of_rows.low)
-    assert [*parts][-1] == "3"
+        assert part.low <= part.estimate <= part.high
+        assert part.high - part.low > of[1][c].high - of[1][c].low  # both hold how the probe varies, which is much
+    part, other = (each["0"] for each in of)
+    assert part.high - part.low > 1.3 * (other.high - other.low)
 
 
 def test_groups_are_the_test_groups(rich):
-    judged = rich.decompositions[0].judgements
-    parts = by_group(judged, 0.95)
-    assert len(parts) == 30 and all(p.n_test == 5 for p in parts)
-    assert sum(p.error * p.n_test for p in parts) == pytest.approx(judged.us.wrong.sum())
-    assert by_group(make("plain").decompositions[0].judgements, 0.95) == []
+    d = rich.decompositions[0]
+    table, _ = shown(page_of(rich), f"run1-{d.method.probe}-groups")
+    assert len(table.rows) == 30 and all(row[-1] == "5" for row in table.rows)
+    wrong = {name.decode(): d.judgements.us.wrong[d.judgements.test_groups == name].mean()
+             for name in np.unique(d.judgements.test_groups)}  # fmt: skip
+    assert {row[0]: row[1].split(" ")[0] for row in table.rows} == {name: percent(e) for name, e in wrong.items()}
 
 
 def test_the_budget_is_the_variance_of_the_interval(rich, three):
@@ -267,17 +302,6 @@ def test_the_budget_is_the_variance_of_the_interval(rich, three):
     assert whole.train == 0 and whole.floor == 0  # R_US rests on test rows and on the probe
     moved = replace(d, floor=replace(d.floor, risk_above=d.estimate("risk_af") + 0.06))
     assert {b.quantity: b for b in budget(moved)}["probe_gen"].floor == pytest.approx(0.06**2 / 12)
-
-
-@pytest.mark.parametrize("n", [1, 20, 1000])
-def test_intervals_of_classes_are_wilsons(n):
-    for wrong in {0, n // 3, n}:
-        low, high = wilson(wrong, n, 0.95)
-        for end in (low, high):
-            if 0 < end < 1:  # an end is where a test of that error would just not refuse
-                assert abs(wrong / n - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / n), rel=1e-6)
-        assert -1e-12 <= low <= wrong / n <= high <= 1
-    assert all(map(math.isnan, wilson(0, 0, 0.95)))
 
 
 def test_several_runs_are_compared_and_their_layers_told(three):
@@ -557,11 +581,11 @@ def test_lines_to_type_name_the_banks_of_the_run(rich, tmp_path):
     encoder, twin = tmp_path / "enc oder", tmp_path / "twin"
     banks = {"encoder": BankFacts(str(encoder)), "supervised": BankFacts(str(twin))}
     run = replace(rich, provenance=replace(rich.provenance, banks=banks))
-    text = render_markdown(build_page(Material((run,))))
+    text = render_markdown(build_page(material(run)))
     assert "decompose FEATURES --supervised-features TWIN" in text and "stats FEATURES" in text  # they are gone
     encoder.mkdir()
     twin.mkdir()
-    text = render_markdown(build_page(Material((run,))))
+    text = render_markdown(build_page(material(run)))
     assert f"decompose '{encoder}' --supervised-features {twin}" in text and f"stats '{encoder}'" in text
 
 
@@ -577,16 +601,6 @@ def test_which_totals_differ_is_told_with_what_the_parts_make_of_it(three):
     assert said.endswith("exclude that the other errs as little, by the totals alone (p = 0.030); corrected for the "
                          "parts too, as in tables, p = 0.110.")  # fmt: skip
     assert "by the totals alone" not in several._excluded(found, [least])
-
-
-def test_intervals_of_a_class_in_groups_are_those_of_its_groups():
-    """Σ of the groups' squared parts over n², G/(G − 1), and t with G − 1 degrees of freedom."""
-    rng = np.random.default_rng(0)
-    groups, wrong = np.repeat(np.arange(7), 6), rng.random(42) < np.repeat(rng.random(7), 6)
-    parts = [(wrong[groups == g] - wrong.mean()).sum() for g in range(7)]
-    variance = 7 / 6 * np.square(parts).sum() / 42**2
-    expected = wilson_of(wrong.mean(), variance, 7, scipy.stats.t.ppf(0.975, 6))
-    assert _wilson_of_groups(wrong, groups, 0.95) == pytest.approx(expected, rel=1e-9)
 
 
 def test_probabilities_and_p_values_near_their_ends_keep_their_digits():

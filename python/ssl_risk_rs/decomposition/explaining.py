@@ -15,7 +15,7 @@ from ssl_risk_rs.decomposition.variation import probe_share
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade, wilson
-from ssl_risk_rs.results.explain import FAR_SHARE, Confusion, Layer, Part, ProbeContrast, Spread, Verdict
+from ssl_risk_rs.results.explain import FAR_SHARE, Confusion, Layer, Part, Parts, ProbeContrast, Spread, Verdict
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
@@ -23,7 +23,7 @@ from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
     "beside_control", "class_parts", "compare_layers", "compare_probes", "confusions", "decide", "group_parts",
-    "spread_of",
+    "parts_of", "spread_of",
 ]  # fmt: skip
 
 #: an encoder that errs less than the control by less than this share of the control's error is hardly better
@@ -173,6 +173,13 @@ def _far_rows(wide: np.ndarray) -> tuple[np.ndarray, float]:
 # --- classes and groups
 
 
+def parts_of(result: Decomposition) -> Parts:
+    """A decomposition by class and by group; nothing where it holds no judged rows, or of no classes."""
+    if not result.predicts_classes:
+        return Parts((), 0, ())
+    return Parts(*class_parts(result), group_parts(result))
+
+
 def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     """Each component, and the total, on the rows of each class, the surest first: by Holm's p-value of a difference
     from all rows, then the shortest interval; and how many classes are left out, because a set has fewer than two of
@@ -189,11 +196,11 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     shares, places = _shares(judged), judged.places()
     classes: list[tuple[int, tuple[int, int, int], Uncertainty]] = []
     for c, train, test in _rows_by_class(judged):
-        own = _restricted(judged, train, test, places)
-        held = int(own.in_subset.sum())
+        held = int(judged.in_subset[train].sum())
         if min(held, len(train) - held, len(test)) < LEAST_ROWS:
             left_out += 1
             continue
+        own = _restricted(judged, train, test, places)
         measured = quantify_by(own, result.method, result.sizes, of_class=True)
         classes.append((c, (len(train), held, len(test)), measured))
     # five probes say little of one class's variation with the probe: under no difference it is that of all classes
@@ -310,7 +317,7 @@ def _rows_by_class(judged: Judgements) -> Iterator[tuple[int, np.ndarray, np.nda
     for y in (judged.train_labels, judged.test_labels):
         parts.append(np.split(np.argsort(y, kind="stable"), np.cumsum(np.bincount(y, minlength=k))[:-1]))
     for c, (train, test) in enumerate(zip(*parts, strict=True)):
-        if len(train):
+        if len(train) or len(test):
             yield c, train, test
 
 

@@ -254,11 +254,9 @@ def find_bottleneck(found: Uncertainty, floor: Floor, *, seed: int, order: Order
     if math.isfinite(df := min(found.estimates[name].df for name in names)):
         spread *= np.sqrt(df / rng.chisquare(df, DRAWS))[:, None]
     draws = centre + spread
-    for moved, above in ((("risk_af", "risk_uf"), floor.risk_above), (("risk_sup",), floor.sup_above)):
-        if moved[0] in of and math.isfinite(above):
-            rise = above - centre[of.index(moved[0])]
-            for risk in (r for r in moved if r in of):
-                draws[:, of.index(risk)] += between * rise
+    for risk, rise in floor.rises(found.estimates).items():
+        if risk in of:
+            draws[:, of.index(risk)] += between * rise
     weights = np.array([[QUANTITIES[name].weights.get(risk, 0.0) for risk in of] for name in names])
     sizes = draws @ weights.T
     if floor.separable:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report import details, method, several
+from ssl_risk_rs.report import parts as by_part
 from ssl_risk_rs.report.geometry import Statistic
 from ssl_risk_rs.report.geometry import section as geometry
 from ssl_risk_rs.report.numbers import count
@@ -15,14 +16,15 @@ from ssl_risk_rs.report.sentences import place, short
 from ssl_risk_rs.report.training import training
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
+from ssl_risk_rs.results.explain import Parts
 from ssl_risk_rs.results.many import Curve
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["Material", "build_page"]
+__all__ = ["DETAILED", "Material", "build_page"]
 
 #: runs whose details are all on one page
-_DETAILED = 4
+DETAILED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Material:
     Attributes
     ----------
     runs : live or loaded
+    parts : (position of the run, probe) → its errors by class and by group; of up to `DETAILED` runs
     comparisons : of all runs with the first, one for each probe; `not_compared` says why there are none
     published : (position of the run, probe) → the run beside the published table; `not_published` says for each
         position why there is nothing
@@ -40,6 +43,7 @@ class Material:
     """
 
     runs: tuple[Run, ...]
+    parts: Mapping[tuple[int, str], Parts]
     comparisons: tuple[Comparison, ...] = ()
     not_compared: str = "The report has one run."
     published: Mapping[tuple[int, str], Counterpart] = field(default_factory=dict)
@@ -64,7 +68,7 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
     found: list[Section | Missing] = _together(material, called)
     if sections := _kept(found, missing):
         chapters.append(Chapter("together", "The encoders together", sections))
-    if len(runs) <= _DETAILED:
+    if len(runs) <= DETAILED:
         for i, run in enumerate(runs):
             for d in run.decompositions:
                 found = _of_one(material, i, d)
@@ -78,7 +82,7 @@ def build_page(material: Material, *, made_by: str = "") -> Page:
         missing.append(
             Missing(
                 "details", "Each encoder by itself",
-                f"Classes, penalties and intervals of {len(runs)} runs would make a long page; up to {_DETAILED} are "
+                f"Classes, penalties and intervals of {len(runs)} runs would make a long page; up to {DETAILED} are "
                 "shown.",
                 f"ssl-risk-rs report {where}",
             )
@@ -136,12 +140,13 @@ def _of_one(material: Material, i: int, d: Decomposition) -> list[Section | Miss
     run, key = material.runs[i], _key(i, d)
     beside = material.published.get((i, d.method.probe))
     why = material.not_published.get(i, NotPublished.NOT_FETCHED)
+    parts = material.parts[i, d.method.probe]
     return [
         components(run, d, key),
         metrics(run, d, key),
         details.labels(run, d, key),
-        details.classes(run, d, key),
-        details.groups(run, d, key),
+        by_part.classes(run, d, parts, key),
+        by_part.groups(run, d, parts, key),
         details.tuning(run, d, key),
         details.uncertainty(run, d, key),
         details.published(run, d, beside, why, key),

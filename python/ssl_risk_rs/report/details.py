@@ -1,4 +1,4 @@
-"""What belongs to one decomposition below its verdict: labels, classes, groups, penalties, uncertainty, neighbours.
+"""What belongs to one decomposition below its verdict: labels, penalties, uncertainty, neighbours.
 
 Each function gives its section, or says why there is none and which command adds it.
 """
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ssl_risk_rs.report import charts
-from ssl_risk_rs.report.breakdown import Budget, Part, budget, by_class, by_group
+from ssl_risk_rs.report.budget import Budget, budget
 from ssl_risk_rs.report.numbers import count, interval, percent, points, share
 from ssl_risk_rs.report.overview import mark_notes, name_of
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences, Table
@@ -20,10 +20,8 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import Penalty
 from ssl_risk_rs.results.run import Decomposition, Run
 
-__all__ = ["classes", "groups", "labels", "published", "tuning", "uncertainty"]
+__all__ = ["labels", "published", "tuning", "uncertainty"]
 
-#: classes or groups that a drawing shows, and a table lists
-_DRAWN, _LISTED = 25, 50
 #: components whose curves over labels are drawn: the others do not depend on labels
 _CURVES = ("agg_risk", "probe_gen", "enc_gen")
 
@@ -73,68 +71,6 @@ def labels(run: Run, result: Decomposition, key: str) -> Section | Missing:
     )
     sentences = [*forecast_sentences(result), *(n.sentence() for shot in result.shots for n in shot.notes)]
     return Section(f"{key}-labels", title, (figure, table, Sentences(tuple(sentences), "note", listed=True)))
-
-
-def classes(run: Run, result: Decomposition, key: str) -> Section | Missing:
-    """Errors and components of each class."""
-    title = "By class"
-    if not result.predicts_classes:
-        return Missing(f"{key}-classes", title, _NO_CLASSES, None)
-    if result.judgements is None:
-        return Missing(f"{key}-classes", title, _NO_ROWS, _again(run))
-    parts = by_class(result.judgements, result.method.confidence, result.method.order)
-    total = result.estimate("agg_risk")
-    names = list(parts[0].components)
-    rows = [
-        (p.name, percent(p.error), interval(p.low, p.high), *(percent(p.components[n]) for n in names), count(p.n_test),
-         count(p.n_train), count(p.n_held))
-        for p in parts[:_LISTED]
-    ]  # fmt: skip
-    table = Table(
-        f"Error and its parts in percent, by class; the shortest intervals first{_of(len(parts), _LISTED, 'classes')}",
-        (
-            Column("class", False), Column("error"), Column(f"{100 * result.method.confidence:g} % interval"),
-            *(Column(charts.part_label(n)) for n in names), Column("n, test"), Column("n, train"),
-            Column("n, held out"),
-        ),
-        tuple(rows),
-        notes=(
-            f"The interval is Wilson's, for {'groups' if result.sizes.groups_test else 'independent rows'}. Parts of a "
-            "class are means over its own rows, without the "
-            "correction that the whole has (the errors of the full fit on held-out rows), so that their mean is not "
-            "the whole, and they differ from those of `explain`, which have it: by points where few rows are held out.",
-        ),
-    )  # fmt: skip
-    figure = _parts_figure(f"{key}-classes", f"Error of {name_of(run, result)} by class", parts, total, "classes")
-    return Section(f"{key}-classes", title, (Sentences(_spread(parts, total, "class")), figure, table))
-
-
-def groups(run: Run, result: Decomposition, key: str) -> Section | Missing:
-    """The error on each test group."""
-    title = "By group"
-    judged = result.judgements
-    if not result.predicts_classes:
-        return Missing(f"{key}-groups", title, _NO_CLASSES, None)
-    if judged is None:
-        return Missing(f"{key}-groups", title, _NO_ROWS, _again(run))
-    parts = by_group(judged, result.method.confidence)
-    if not parts:
-        return Missing(
-            f"{key}-groups", title, "Rows have no groups (patients, slides, scenes) in this run.",
-            f"{decomposed_again(run)} --group COLUMN",
-        )  # fmt: skip
-    total = result.estimate("agg_risk")
-    rows = [(p.name, percent(p.error), interval(p.low, p.high), count(p.n_test)) for p in parts[:_LISTED]]
-    called = run.provenance.group or "group"
-    table = Table(
-        f"Error on each test group in percent; the shortest intervals first{_of(len(parts), _LISTED, 'groups')}",
-        (Column(called, False), Column("error"), Column(f"{100 * result.method.confidence:g} % interval"),
-         Column("n, test rows")),
-        tuple(rows),
-        notes=("The interval is Wilson's, for independent rows: rows of one group may depend on each other.",),
-    )  # fmt: skip
-    figure = _parts_figure(f"{key}-groups", f"Error of {name_of(run, result)} by group", parts, total, "groups")
-    return Section(f"{key}-groups", title, (Sentences(_spread(parts, total, "group")), figure, table))
 
 
 _LEFT = (
@@ -332,13 +268,6 @@ def published(
 
 # --- what they share
 
-_NO_CLASSES = "The target is numbers or labels, whose rows have a loss and are neither right nor wrong."
-_NO_ROWS = "The record holds no judged rows, because an early version wrote it."
-
-
-def _again(run: Run) -> str:
-    return run.provenance.command or decomposed_again(run)
-
 
 def _curve(sizes: Sequence[tuple[str, int, int, int, Mapping[str, Estimate]]], quantity: str) -> charts.Line:
     found = [estimates[quantity] for *_, estimates in sizes]
@@ -355,45 +284,6 @@ def _curve(sizes: Sequence[tuple[str, int, int, int, Mapping[str, Estimate]]], q
 def _with_ends(e: Estimate) -> str:
     """An estimate with its interval, for a narrow column."""
     return f"{percent(e.estimate)} ({interval(e.low, e.high, 1)}) {mark(e.grade)}".rstrip()
-
-
-def _of(n: int, shown: int, what: str) -> str:
-    """What is left out of a long table."""
-    return f" ({shown} of {n:,} {what}; the others have longer intervals)" if n > shown else ""
-
-
-def _spread(parts: Sequence[Part], total: float, what: str) -> tuple[str, ...]:
-    """Which parts stand out from the whole."""
-    above = [p.name for p in sorted(parts, key=lambda p: -p.error) if p.low > total]
-    below = [p.name for p in sorted(parts, key=lambda p: p.error) if p.high < total]
-    many = "groups" if what == "group" else "classes"
-    said = [
-        f"{len(above)} of {len(parts)} {many} lie above the whole's {percent(total)} % with their whole interval, and "
-        f"{len(below)} below it."
-    ]
-    if above:
-        more = f" and {len(above) - 5} more" if len(above) > 5 else ""
-        said.append(f"The highest are {', '.join(above[:5])}{more}.")
-    return tuple(said)
-
-
-def _parts_figure(key: str, title: str, parts: Sequence[Part], total: float, what: str) -> Figure:
-    ordered = sorted(parts, key=lambda p: (-p.error, p.name))
-    shown = sorted(parts[:_DRAWN], key=lambda p: (-p.error, p.name)) if len(parts) > _DRAWN else ordered
-    rows = [
-        charts.Dot(p.name, p.error, p.low, p.high, charts.INK, hollow=not (p.low > total or p.high < total))
-        for p in shown
-    ]
-    some = f", the {_DRAWN} of {len(parts)} with the shortest intervals" if len(parts) > _DRAWN else ""
-    ends = f"{shown[0].name} {percent(shown[0].error)} and {shown[-1].name} {percent(shown[-1].error)}"
-    return Figure(
-        key,
-        title,
-        f"The error of each of the {what}{some}, the highest first, with its interval; the dashed line is the whole's "
-        f"{percent(total)} %, and points whose interval does not hold it are filled. First and last: {ends} percent.",
-        lambda width: charts.dots(rows, width, title="error, %", at=total),
-        tuple(row.label for row in rows),
-    )
 
 
 def _penalty_label(name: str, tuned: dict[str, Penalty]) -> str:

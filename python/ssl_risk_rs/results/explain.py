@@ -20,7 +20,18 @@ from ssl_risk_rs.results.run import Decomposition
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Confusion", "Explanation", "Layer", "NoGap", "Part", "ProbeContrast", "Spread", "UsabilityGap", "Verdict"]
+__all__ = [
+    "Confusion",
+    "Explanation",
+    "Layer",
+    "NoGap",
+    "Part",
+    "Parts",
+    "ProbeContrast",
+    "Spread",
+    "UsabilityGap",
+    "Verdict",
+]
 
 #: directions that hold the variance of scaled features, below which a representation counts as collapsed, if it has
 #: this many features or more
@@ -109,6 +120,21 @@ class Part:
     p: float
     p_holm: float
     grade: Grade
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a probe errs on by class and by group.
+
+    Attributes
+    ----------
+    classes : each component, and the total, on the rows of each class; groups : see `group_parts`; the surest first
+    classes_left_out : how many have too few rows in a set to be judged by themselves
+    """
+
+    classes: tuple[Part, ...]
+    classes_left_out: int
+    groups: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """What a decomposition records, as plain, typed values: what ran, on how much, at which penalties, by which fits."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from ssl_risk_rs._limits import Scaling
+from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.quantities import Order
 
 __all__ = [
@@ -172,6 +174,15 @@ class Floor:
     sup_above: float = math.nan
     on_test: float = math.nan
     separable: bool = False
+
+    def rises(self, estimates: Mapping[str, Estimate]) -> dict[str, float]:
+        """By how much each risk of a floor probe is larger one decade above the floor: R_UF, of the same probe as R_AF,
+        as much as that."""
+        found: dict[str, float] = {}
+        for risks, above in ((("risk_af", "risk_uf"), self.risk_above), (("risk_sup",), self.sup_above)):
+            if risks[0] in estimates and math.isfinite(above):
+                found |= dict.fromkeys(risks, above - estimates[risks[0]].estimate)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from typing import Any
 from ssl_risk_rs._names import distinct, refuse_twice
 from ssl_risk_rs.decomposition.explaining import (
     beside_control,
-    class_parts,
     compare_layers,
     compare_probes,
     confusions,
     decide,
-    group_parts,
+    parts_of,
     spread_of,
 )
 from ssl_risk_rs.decomposition.nystrom import gap_bytes, usability_gap
@@ -115,7 +114,7 @@ def explain(
     spread = None if first.task is None else spread_of(first.task.features, first.task.train_rows)
     control = first.run.provenance.control or "control"
     of_control = beside_control(result, (control, f"{first.run.provenance.encoder} (explained)"))
-    classes, left_out = class_parts(result)
+    parts = parts_of(result)
     found, no_gap = _gap(first, result, gap, report)
     return Explanation(
         result=result,
@@ -124,10 +123,10 @@ def explain(
         untrained=untrained,
         of_control=of_control,
         spread=spread,
-        classes=classes,
-        classes_left_out=left_out,
+        classes=parts.classes,
+        classes_left_out=parts.classes_left_out,
         confusions=confusions(result.judgements),
-        groups=group_parts(result),
+        groups=parts.groups,
         probes=compare_probes(first.run),
         layers=_layers(opened, results),
         gap=found,

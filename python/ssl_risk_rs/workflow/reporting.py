@@ -4,20 +4,22 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ssl_risk_rs.decomposition.explaining import parts_of
 from ssl_risk_rs.decomposition.paired import common_probes, compare
 from ssl_risk_rs.errors import NotComparableError, ParameterError
-from ssl_risk_rs.report.build import Material
+from ssl_risk_rs.report.build import DETAILED, Material
 from ssl_risk_rs.report.geometry import FILE, Statistic, read_statistics
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.counterpart import Counterpart, NotPublished
+from ssl_risk_rs.results.explain import Parts
 from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.results.reading import run_folders
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow import published
 from ssl_risk_rs.workflow.many import kept_of, paired_steps
 
-__all__ = ["gather"]
+__all__ = ["gather", "parts_of_runs"]
 
 
 def gather(
@@ -53,6 +55,7 @@ def gather(
     found, missing = _published(runs, say)
     return Material(
         runs,
+        parts_of_runs(runs),
         comparisons,
         why,
         found,
@@ -60,6 +63,12 @@ def gather(
         {i: read for i, run in enumerate(runs) if (read := _statistics(folders[i], run, geometry, say))},
         _along_training(folders, runs, say),
     )
+
+
+def parts_of_runs(runs: Sequence[Run]) -> dict[tuple[int, str], Parts]:
+    """The errors by class and by group of the runs whose details are shown."""
+    shown = runs if len(runs) <= DETAILED else ()
+    return {(i, d.method.probe): parts_of(d) for i, run in enumerate(shown) for d in run.decompositions}
 
 
 def _compared(runs: Sequence[Run]) -> tuple[tuple[Comparison, ...], str]:

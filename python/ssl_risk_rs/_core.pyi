@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "CHEAP_PRODUCTS",
+    "FLUSH_ROWS",
+    "SHIFT_ROWS",
     "Bank",
     "BankDamage",
     "BankPart",
@@ -47,6 +50,12 @@ __all__ = [
 ]
 
 __version__: str
+#: products n · d² that moments sum in float64 unless asked otherwise
+CHEAP_PRODUCTS: int
+#: rows whose products moments sum in float32 before they are added in float64; rounding rules of `add_sums` rest on it
+FLUSH_ROWS: int
+#: rows that `choose_shift` looks at, strided
+SHIFT_ROWS: int
 
 #: A feature bank, a C-contiguous float16 or float32 array (n, d), or a list of such arrays, whose rows
 #: follow each other. Borrowed during a call, which runs without the GIL: do not write to it meanwhile.

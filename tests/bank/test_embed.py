@@ -13,6 +13,7 @@ from ssl_risk_rs.bank.formats.embed import parse_embedding
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
 from ssl_risk_rs.results import Run
+from ssl_risk_rs.workflow.features import Reading, open_features
 
 N, D = 60, 5
 
@@ -154,6 +155,7 @@ def test_decompose_run_import_and_compare_take_it(slides, labels):
     imported = CliRunner().invoke(main, ["store", "import", uri, "bank", "--format", "json"])
     assert imported.exit_code == 0, imported.stderr
     bank = FeatureBank.open("bank")
+    assert open_features(uri, Reading()).task.groups is not None  # of knn, explain and audit too
     assert bank.n_rows == N and bank.header.encoder == "npy" and "case_id" in bank.extra_columns
     again = CliRunner().invoke(main, ["decompose", "bank", "--probe", "ridge", "--group", "case_id", "--splits", "1",
                                       "--out", "b", "--format", "json"])  # fmt: skip

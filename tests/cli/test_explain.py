@@ -15,6 +15,7 @@ from ssl_risk_rs import import_bank
 from ssl_risk_rs.results.explain import NoGap
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow import features
 from ssl_risk_rs.workflow.explain import explain
 
 
@@ -45,6 +46,14 @@ def test_a_file_is_decomposed_kept_and_explained():
     # the record does not name the file: the same sentences but for the non-linear probe
     assert "explain the files themselves" in " ".join(again.split())
     assert result.stdout.split("non-linear")[0].split("\n\n")[1] == again.split("\n\n")[1]
+
+
+def test_a_file_is_read_once(monkeypatch):
+    read: list[str] = []
+    original = features.load_features
+    monkeypatch.setattr(features, "load_features", lambda path, *a, **k: read.append(path) or original(path, *a, **k))
+    run("explain", save("a.npz"), "--probe", "ridge")
+    assert read == ["a.npz"]
 
 
 def test_a_bank_is_found_again_from_its_run(tmp_path):

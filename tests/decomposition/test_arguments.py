@@ -512,3 +512,19 @@ def test_an_unknown_option_is_named_with_the_one_that_was_meant(rows):
         decompose(*rows, xyz=1)
     with pytest.raises(TypeError, match=r"^extract\(\) has no option 'batchsize'; did you mean 'batch_size'\?$"):
         extract(create_encoder("pixels:2"), create_dataset("digits"), batchsize=3)
+
+
+@pytest.mark.parametrize(
+    ("ways", "asked"),
+    [
+        ([{}, {"metrics": "error"}, {"metrics": ["error"]}], {}),
+        ([{"metrics": m} for m in ("balanced,top5", " top5, error,balanced", ("top5", "balanced"))],
+         {"metrics": ["balanced", "error", "top5"]}),
+        ([{"shots": s} for s in ("30,5", "5, 30", (30, 5), ["5", 30], np.array([30, 5]))], {"shots": ["30", "5"]}),
+        ([{"shots": "30", "labels_for": e} for e in ((0.1, 0.2), [0.2, 0.1])],
+         {"shots": ["30"], "labels_for": [0.1, 0.2]}),
+    ],
+)  # fmt: skip
+def test_one_question_has_one_form_however_it_is_given(ways, asked):
+    for given in ways:
+        assert Settings(**given).asked() == asked

@@ -151,6 +151,10 @@ def test_held_out_rows_are_drawn_by_the_seed():
         ({"temperature": float("nan")}, "temperature must be"),
         ({"held_rows": 400}, "held_rows must be a whole number from 0 to 399"),
         ({"confidence": 1.0}, "confidence must lie between 0 and 1"),
+        ({"confidence": 0.9999999}, "confidence must lie between 0 and 1, at most"),
+        ({"confidence": "0.9"}, "confidence must lie between 0 and 1"),
+        ({"n_threads": 0}, "n_threads must be a whole number from 1 to 1024, got 0"),
+        ({"n_threads": 5000}, "n_threads must be a whole number from 1 to 1024, got 5000"),
         (
             {"groups": (np.zeros(400), np.ones(150)), "held_rows": 9},
             "20 neighbours are asked for, and 0 training rows are not held out",

@@ -328,7 +328,7 @@ def _method(task: Task, settings: Settings) -> Method:
         and not paper_runs
         and not settings.tol
         and products >= SMALL_PRODUCTS
-        and len(parse_metrics(settings.metrics)) == 1
+        and len(settings.metrics) == 1
         and settings.order == "paper"
     )
     return Method(

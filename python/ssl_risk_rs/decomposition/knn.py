@@ -18,13 +18,14 @@ errors, estimate ± t·√(V + Σ 1/n²) for the gap. How well they cover: docs/
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._inference import critical_value, satterthwaite
-from ssl_risk_rs._limits import MOST_SEED, check_whole
+from ssl_risk_rs._limits import MOST_SEED, check_confidence, check_threads, check_whole
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.repeats import repeated_rows
@@ -121,7 +122,9 @@ def classify(
     progress: Callable[[int, int], None] | None = None,
 ) -> Neighbours:
     """As `knn`, of a task; `progress` is called with rows visited, and how many there are."""
-    _check(task, k, temperature, held_rows, confidence, seed)
+    check_confidence(confidence)
+    check_threads(n_threads)
+    _check(task, k, temperature, held_rows, seed)
     base = task.train_rows
     held = _draw(task, min(HELD_ROWS, len(base) // _SHARE) if held_rows is None else held_rows, seed, held_rows is None)
     if held_rows is None and len(base) - len(held) < k:
@@ -184,7 +187,7 @@ def _draw(task: Task, n_held: int, seed: int, at_most: bool) -> np.ndarray:
     return base[np.isin(task.groups[base], names[chosen])]
 
 
-def _check(task: Task, k: int, temperature: float | None, held_rows: int | None, confidence: float, seed: int) -> None:
+def _check(task: Task, k: int, temperature: float | None, held_rows: int | None, seed: int) -> None:
     if task.target_kind != "classes":
         raise ParameterError(f"the nearest rows vote for classes, and {task.target} is of another kind")
     for rows, name in ((task.train_rows, "training"), (task.test_rows, "test")):
@@ -194,10 +197,8 @@ def _check(task: Task, k: int, temperature: float | None, held_rows: int | None,
     check_whole("seed", seed, 0, MOST_SEED)
     if held_rows is not None:
         check_whole("held_rows", held_rows, 0, len(task.train_rows) - 1)
-    if temperature is not None and not (isinstance(temperature, (int, float)) and 0.001 <= temperature < math.inf):
+    if temperature is not None and not (isinstance(temperature, Real) and 0.001 <= temperature < math.inf):
         raise ParameterError(f"temperature must be a number of at least 0.001, got {temperature!r}")
-    if not 0 < confidence < 1:
-        raise ParameterError(f"confidence must lie between 0 and 1, got {confidence}")
 
 
 def _vote(

@@ -24,7 +24,7 @@ from ssl_risk_rs._limits import (
 )
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, parse_shots
-from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
+from ssl_risk_rs.results.metrics import METRICS, parse_metrics, refuse_probabilities
 from ssl_risk_rs.results.quantities import Order
 from ssl_risk_rs.results.record import Probe, Protocol, TuneOn
 
@@ -116,20 +116,29 @@ class Settings:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        """numpy's numbers become Python's, which records hold, and arrays become tuples; then all is checked."""
+        """numpy's numbers become Python's, which records hold, and arrays tuples; metrics and few-shot sizes become
+        names in a tuple, however they were given; then all is checked."""
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, f.name, value.item())
             elif isinstance(value, np.ndarray):
                 object.__setattr__(self, f.name, tuple(value.tolist()))
+        object.__setattr__(self, "metrics", tuple(metric.name for metric in parse_metrics(self.metrics)))
+        if self.shots not in (None, "auto"):
+            object.__setattr__(self, "shots", tuple(size.name for size in parse_shots(self.shots)))
         self._validate()
 
     def asked(self) -> dict[str, Any]:
-        """What differs from the defaults and changes numbers, but the probe: a new field changes no old question."""
+        """What differs from the defaults and changes numbers, but the probe: a new field changes no old question. Lists
+        are sorted, since their order changes no number."""
         how = ("probe", "device", "n_threads")
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in how}
-        return {name: value for name, value in given.items() if value != getattr(_DEFAULTS, name)}
+        return {
+            name: sorted(set(value)) if isinstance(value, (tuple, list)) else value
+            for name, value in given.items()
+            if value != getattr(_DEFAULTS, name)
+        }
 
     def _validate(self) -> None:
         check_choice("probe", self.probe, get_args(Probe))
@@ -154,7 +163,7 @@ class Settings:
         check_positive("floor", self.floor, math.inf)
         if self.tol is not None:
             check_tolerance(self.tol)
-        refuse_probabilities(self.probe, parse_metrics(self.metrics))
+        refuse_probabilities(self.probe, [METRICS[name] for name in self.metrics])
         self._validate_shots()
         if self.protocol == "paper":
             self._refuse_what_the_paper_fixes()
@@ -164,8 +173,6 @@ class Settings:
             if self.draws is not None or self.labels_for is not None:
                 raise ParameterError("draws and labels for an error belong to few-shot sizes: give --shots as well")
             return
-        if self.shots != "auto":
-            parse_shots(self.shots)
         if self.draws is not None:
             check_whole("draws", self.draws, 0, MOST_ROWS)
         if self.draws is not None and self.draws < 2:

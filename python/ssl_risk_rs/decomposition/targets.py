@@ -313,12 +313,8 @@ def refuse_for_targets(task: Task, settings: Settings) -> None:
         "--shots": settings.shots is not None,
         "--order": settings.order != "paper",
         "--tune-on": settings.tune_on != "error",
-        "--metric": any(name.strip() != "error" for name in _listed(settings.metrics)),
+        "--metric": settings.metrics != ("error",),
     }
     for option, given in refused.items():
         if given:
             raise ParameterError(f"{option} is about classes, and {named} holds {what}: leave it out")
-
-
-def _listed(metrics: str | tuple[str, ...]) -> Sequence[str]:
-    return metrics.split(",") if isinstance(metrics, str) else metrics

@@ -31,9 +31,6 @@ from ssl_risk_rs.probes.solver import (
 
 __all__ = ["PartedFeatures", "PartsSolver"]
 
-#: rows that `_core.choose_shift` looks at, strided
-SHIFT_ROWS = 2048
-
 
 @dataclass(frozen=True, slots=True)
 class PartedFeatures(Features):
@@ -85,7 +82,7 @@ class PartsSolver:
 
     def _shift(self, rows: np.ndarray) -> np.ndarray:
         """The shift that `choose_shift` gives for all rows: it looks at a strided sample, which is fetched."""
-        sample = rows[:: max(1, -(-len(rows) // SHIFT_ROWS))]
+        sample = rows[:: max(1, -(-len(rows) // _core.SHIFT_ROWS))]
         picked = self._picked(sample)
         values = np.empty((len(sample), self.features.n_features), self.features.dtype)
         for (places, _), part in zip(picked, ask(self.holders, "read", [(own,) for _, own in picked]), strict=True):

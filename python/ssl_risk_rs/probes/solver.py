@@ -30,9 +30,6 @@ OutcomeArrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 #: of a penalty: rows predicted wrongly, bool (m,), and the probe where it is at hand
 Trial: TypeAlias = tuple[np.ndarray, _core.LinearProbe | None]
 
-#: products n · d² that moments sum in float64 unless asked otherwise, as the core's
-CHEAP_PRODUCTS = 1 << 32
-
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -183,4 +180,4 @@ def summed_in(precision: Precision, n_rows: int, n_features: int) -> Precision:
     """What "auto" stands for where rows are summed in several places: by the products of all of them."""
     if precision != "auto":
         return precision
-    return "float64" if n_rows * n_features**2 <= CHEAP_PRODUCTS else "float32"
+    return "float64" if n_rows * n_features**2 <= _core.CHEAP_PRODUCTS else "float32"

@@ -122,6 +122,14 @@ def unreadable_notes(notes: Iterable[Note]) -> Iterator[str]:
             yield f"the note {note.code!r} cannot be read"
 
 
+#: what messages call the outcomes of a probe
+_CALLED = {
+    "af": "R_AF", "at_alpha": "the probe at α* on training rows", "sup": "R_ΦF", "held_out": "R_AS",
+    "held_out_floor": "held-out rows at the floor", "us": "R_US", "uf": "R_UF",
+    "floor_on_test": "the floor probe on test rows", "sup_on_test": "the twin on test rows",
+}  # fmt: skip
+
+
 def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
     n, m, k = sizes.train, sizes.test, len(j.class_names)
     for array, name, length in (
@@ -137,19 +145,13 @@ def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
     in_subset = tuple(np.bincount(j.subset[j.in_subset], minlength=sizes.subsets).tolist())
     if in_subset != sizes.subset_rows or len(j.cs) != sizes.subsets:
         yield f"held-out subsets have {in_subset} rows, {sizes.subset_rows} are recorded"
-    held = sum(in_subset)
-    outcomes: dict[str, tuple[Outcome | None, int]] = {
-        "R_AF": (j.af, n), "the probe at α* on training rows": (j.at_alpha, n), "R_ΦF": (j.sup, n),
-        "R_AS": (j.held_out, held), "held-out rows at the floor": (j.held_out_floor, held),
-        "R_US": (j.us, m), "R_UF": (j.uf, m), "the floor probe on test rows": (j.floor_on_test, m),
-        "the twin on test rows": (j.sup_on_test, m), **{f"R_CS, subset {i}": (o, m) for i, o in enumerate(j.cs)},
-    }  # fmt: skip
-    for name, (outcome, length) in outcomes.items():
-        if outcome is not None:
-            yield from _integers(outcome.predicted, f"predictions of {name}", (length,), 0, k)
-            yield from _integers(outcome.rank, f"ranks of {name}", (length,), 0, k)
-            yield from _floats(outcome.loss, f"losses of {name}", (length,))
-            yield from _floats(outcome.margin, f"margins of {name}", (length,))
+    lengths = {"train": n, "test": m, "held": sum(in_subset)}
+    for field, part, outcome in j.outcomes():
+        name, shape = _CALLED.get(field, field.replace("cs_", "R_CS, subset ")), (lengths[part],)
+        yield from _integers(outcome.predicted, f"predictions of {name}", shape, 0, k)
+        yield from _integers(outcome.rank, f"ranks of {name}", shape, 0, k)
+        yield from _floats(outcome.loss, f"losses of {name}", shape)
+        yield from _floats(outcome.margin, f"margins of {name}", shape)
     folds = (sizes.folds_judged, m)
     for array, name in ((j.fold_margins, "margins of the folds"), (j.fold_losses, "losses of the folds")):
         if array is not None:

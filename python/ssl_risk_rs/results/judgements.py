@@ -1,7 +1,7 @@
 """What the probes of a decomposition did on every row they were judged on: enough to compute each number again."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,9 @@ class Outcome:
         return np.asarray(np.exp(-np.maximum(above, 0.0)))  # float32 leaves −1e-8 for 0
 
 
-#: which rows a field of `Judgements` has: training rows, test rows, or those of the held-out subsets
-_ROWS = {
-    **dict.fromkeys(
-        ("train_ids", "train_labels", "train_groups", "subset", "fold", "unit", "af", "at_alpha", "sup"), "train"
-    ),
-    **dict.fromkeys(("test_ids", "test_labels", "test_groups", "us", "floor_on_test", "sup_on_test", "uf"), "test"),
-    **dict.fromkeys(("held_out", "held_out_floor"), "held"),
-}
+#: a field of `Judgements` has a value for each training row, test row, or row of the held-out subsets, along its last
+#: axis
+_TRAIN, _TEST, _HELD = ({"rows": part} for part in ("train", "test", "held"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +82,49 @@ class Judgements:
     """
 
     class_names: tuple[str, ...]
-    train_ids: Shaped[np.ndarray, " n"]
-    test_ids: Shaped[np.ndarray, " n_te"]
-    train_labels: UInt32[np.ndarray, " n"]
-    test_labels: UInt32[np.ndarray, " n_te"]
-    subset: Int8[np.ndarray, " n"]
-    fold: Int8[np.ndarray, " n"]
-    af: Outcome
-    us: Outcome
-    held_out: Outcome
-    cs: tuple[Outcome, ...]
-    at_alpha: Outcome | None = None
-    sup: Outcome | None = None
-    held_out_floor: Outcome | None = None
-    floor_on_test: Outcome | None = None
-    sup_on_test: Outcome | None = None
-    uf: Outcome | None = None
-    train_groups: Shaped[np.ndarray, " n"] | None = None
-    test_groups: Shaped[np.ndarray, " n_te"] | None = None
-    fold_margins: Float32[np.ndarray, "folds n_te"] | None = None
-    fold_losses: Float32[np.ndarray, "folds n_te"] | None = None
-    fold_ranks: UInt16[np.ndarray, "folds n_te"] | None = None
-    unit: Float32[np.ndarray, " n"] | None = None
+    train_ids: Shaped[np.ndarray, " n"] = field(metadata=_TRAIN)
+    test_ids: Shaped[np.ndarray, " n_te"] = field(metadata=_TEST)
+    train_labels: UInt32[np.ndarray, " n"] = field(metadata=_TRAIN)
+    test_labels: UInt32[np.ndarray, " n_te"] = field(metadata=_TEST)
+    subset: Int8[np.ndarray, " n"] = field(metadata=_TRAIN)
+    fold: Int8[np.ndarray, " n"] = field(metadata=_TRAIN)
+    af: Outcome = field(metadata=_TRAIN)
+    us: Outcome = field(metadata=_TEST)
+    held_out: Outcome = field(metadata=_HELD)
+    cs: tuple[Outcome, ...] = field(metadata=_TEST)
+    at_alpha: Outcome | None = field(default=None, metadata=_TRAIN)
+    sup: Outcome | None = field(default=None, metadata=_TRAIN)
+    held_out_floor: Outcome | None = field(default=None, metadata=_HELD)
+    floor_on_test: Outcome | None = field(default=None, metadata=_TEST)
+    sup_on_test: Outcome | None = field(default=None, metadata=_TEST)
+    uf: Outcome | None = field(default=None, metadata=_TEST)
+    train_groups: Shaped[np.ndarray, " n"] | None = field(default=None, metadata=_TRAIN)
+    test_groups: Shaped[np.ndarray, " n_te"] | None = field(default=None, metadata=_TEST)
+    fold_margins: Float32[np.ndarray, "folds n_te"] | None = field(default=None, metadata=_TEST)
+    fold_losses: Float32[np.ndarray, "folds n_te"] | None = field(default=None, metadata=_TEST)
+    fold_ranks: UInt16[np.ndarray, "folds n_te"] | None = field(default=None, metadata=_TEST)
+    unit: Float32[np.ndarray, " n"] | None = field(default=None, metadata=_TRAIN)
 
     def __post_init__(self) -> None:
         expected = {"train": len(self.train_labels), "test": len(self.test_labels), "held": int(self.in_subset.sum())}
-        for name, part in _ROWS.items():
-            outcome = getattr(self, name)
-            if isinstance(outcome, Outcome) and len(outcome.rank) != expected[part]:
+        for name, part, outcome in self.outcomes():
+            if len(outcome.rank) != expected[part]:
                 raise ShapeError(f"outcomes {name} have {len(outcome.rank)} rows, expected {expected[part]}")
 
     @property
     def in_subset(self) -> np.ndarray:
         """bool (n,)"""
         return np.asarray(self.subset != NO_SUBSET)
+
+    def outcomes(self) -> Iterator[tuple[str, str, Outcome]]:
+        """Name, rows ("train", "test" or "held") and outcome of every probe that was judged; "cs_0" is of the first
+        complement."""
+        for name, part in _ROWS.items():
+            value = getattr(self, name)
+            if isinstance(value, Outcome):
+                yield name, part, value
+            elif isinstance(value, tuple):
+                yield from ((f"{name}_{j}", part, outcome) for j, outcome in enumerate(value))
 
     @property
     def n_subsets(self) -> int:
@@ -146,11 +150,7 @@ class Judgements:
             return self
         places = self.places() if places is None else places
         rows = {"train": train, "test": test, "held": places[train[self.subset[train] != NO_SUBSET]]}
-        changed: dict[str, Any] = {name: _of_rows(getattr(self, name), rows[part]) for name, part in _ROWS.items()}
-        for name in ("fold_margins", "fold_losses", "fold_ranks"):
-            values = getattr(self, name)
-            changed[name] = None if values is None else values[:, test]
-        return replace(self, **changed, cs=tuple(_of_rows(outcome, test) for outcome in self.cs))
+        return replace(self, **{name: _of_rows(getattr(self, name), rows[part]) for name, part in _ROWS.items()})
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Named arrays, none of objects, for `numpy.savez`."""
@@ -185,15 +185,21 @@ class Judgements:
         return cls(**found)
 
 
+#: name of each field that has rows → "train", "test" or "held"; a field that does not say so fails here
+_ROWS: dict[str, str] = {f.name: f.metadata["rows"] for f in fields(Judgements) if f.name != "class_names"}
+
+
 def _are_all(rows: np.ndarray, n: int) -> bool:
     return len(rows) == n and np.array_equal(rows, np.arange(n))
 
 
 def _of_rows(values: Any, rows: np.ndarray) -> Any:  # a type comes back as it went in
-    """Of an array, an outcome or nothing, these rows."""
+    """Of an array, an outcome, several of them, or nothing, these rows."""
+    if isinstance(values, tuple):
+        return tuple(_of_rows(each, rows) for each in values)
     if isinstance(values, Outcome):
         return Outcome(*(getattr(values, f.name)[rows] for f in fields(Outcome)))
-    return None if values is None else values[rows]
+    return None if values is None else values[..., rows]
 
 
 def _spread(name: str, outcome: Outcome) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ from ssl_risk_rs.results.explain_published import PublishedTraits, published_tra
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Decomposition, Run
 from ssl_risk_rs.workflow import published
-from ssl_risk_rs.workflow.features import Reading, decompose_features, open_features
+from ssl_risk_rs.workflow.features import Reading, decompose_opened, open_features
 from ssl_risk_rs.workflow.targets import is_run, refuse_other, task_of_run
 
 __all__ = ["explain"]
@@ -154,18 +154,12 @@ def _open(
         run = Run.load(target)
         refuse_other(target, "group", run.provenance.group, group)
         return _Target(target, run, *_features_of(run))
-    run, failure = decompose_features(
-        target,
-        group=group,
-        reading=reading,
-        probes=probes,
-        settings=settings,
-        report=report,
-    )
+    opened = open_features(target, reading, group=group)
+    run, failure = decompose_opened(opened, None, probes=probes, settings=settings, report=report)
     run = keep(run, target)
     if failure is not None:
         raise failure
-    return _Target(target, run, open_features(target, reading, group=group).task)
+    return _Target(target, run, opened.task)
 
 
 def _features_of(run: Run) -> tuple[Task | None, NoGap | None]:

@@ -22,7 +22,7 @@ from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.probes import decompose_each
 
-__all__ = ["Reading", "decompose_features", "find_bank", "open_features"]
+__all__ = ["Opened", "Reading", "Twin", "decompose_features", "decompose_opened", "find_bank", "open_features"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,26 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """A task, what names it, and the file's rows for comparison with a twin's."""
+class Opened:
+    """A task, what names it, its column of groups and target, and the file's rows for comparison with a twin's."""
 
+    path: str
     task: Task
     encoder: str
     data: str
     bank: FeatureBank | None = None
     arrays: FeatureArrays | None = None
+    group: str | None = None
+    target: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Features of a supervised encoder of the same architecture, in the same rows, and what names them."""
+
+    name: str
+    features: Features
+    bank: FeatureBank | None = None
 
 
 def decompose_features(
@@ -75,65 +87,75 @@ def decompose_features(
     the run, and why a later probe is missing from it
     """
     reading, settings = reading or Reading(), settings or Settings()
-    if is_embedding(path):
-        group = group or parse_embedding(path).group
     opened = open_features(path, reading, test=test, group=group, target=target)
-    other = None if supervised is None else find_bank(supervised, reading.store)
-    twin = None if supervised is None else _twin(opened, path, test, supervised, other, group, reading)
-    task = opened.task
+    twin = None if supervised is None else _twin(opened, test, supervised, reading)
     if spread is not None:
         if opened.bank is None:
             raise ParameterError(f"{path} is no feature bank, whose rows an engine can hold: ssl-risk-rs store import")
         if settings.shots:
             raise ParameterError("few-shot fits need all rows in one process: leave out --shots, or --engine")
-        task = replace(task, features=spread(opened.bank))
-        twin = twin if other is None else spread(other)
+        opened = replace(opened, task=replace(opened.task, features=spread(opened.bank)))
+        if twin is not None and twin.bank is not None:
+            twin = replace(twin, features=spread(twin.bank))
+    return decompose_opened(opened, twin, probes=probes, settings=settings, report=report)
+
+
+def decompose_opened(
+    opened: Opened, twin: Twin | None, *, probes: Sequence[str], settings: Settings, report: Report | None = None
+) -> tuple[Run, SslRiskError | None]:
+    """:func:`decompose_features` of features that are open."""
+    features = None if twin is None else twin.features
     try:
         finished = decompose_each(
-            task, probes=probes, settings=settings, twin=twin, control=None, name=opened.encoder, report=report
-        )
+            opened.task, probes=probes, settings=settings, twin=features, control=None, name=opened.encoder,
+            report=report,
+        )  # fmt: skip
     except ParameterError as error:  # the solvers do not know what the rows are called
-        raise ParameterError(f"{path}: {error}") from error
+        raise ParameterError(f"{opened.path}: {error}") from error
     provenance = Provenance(
         encoder=opened.encoder,
         data=opened.data,
-        supervised=supervised,
+        supervised=None if twin is None else twin.name,
         no_control="features alone do not tell how their images look without training (ssl-risk-rs run adds one)",
-        group=group,
-        target=None if target is None else target.column,
+        group=opened.group,
+        target=None if opened.target is None else opened.target.column,
     )
-    provenance = with_banks(provenance, {"encoder": opened.bank, "supervised": other})
+    provenance = with_banks(provenance, {"encoder": opened.bank, "supervised": None if twin is None else twin.bank})
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
 def open_features(
     path: str, reading: Reading, *, test: str | None = None, group: str | None = None, target: Target | None = None
-) -> _Opened:
-    """Open a bank or feature files, with a column of groups, and one that is predicted instead of the labels."""
+) -> Opened:
+    """Open a bank or feature files, with a column of groups, and one that is predicted instead of the labels; an
+    embedding's own column of groups counts where none is named."""
+    if is_embedding(path):
+        group = group or parse_embedding(path).group
     opened = _open(path, reading, test, group)
     if target is None:
         return opened
     values = _columns_of(opened, path, target)
-    return replace(opened, task=retargeted(opened.task, values, target, drop_unlabelled=reading.drop_unlabelled))
+    task = retargeted(opened.task, values, target, drop_unlabelled=reading.drop_unlabelled)
+    return replace(opened, task=task, target=target)
 
 
-def _open(path: str, reading: Reading, test: str | None, group: str | None) -> _Opened:
+def _open(path: str, reading: Reading, test: str | None, group: str | None) -> Opened:
     bank = find_bank(path, reading.store)
     if bank is None:
         loaded = load_features(
             path, test, features_columns=reading.features_columns, group=group, drop_unlabelled=reading.drop_unlabelled
         )
         name = parse_embedding(path).path.name if is_embedding(path) else Path(path.split(",")[0]).name
-        return _Opened(make_task(loaded, groups=group), name, f"the rows of {name}", arrays=loaded)
+        return Opened(path, make_task(loaded, groups=group), name, f"the rows of {name}", arrays=loaded, group=group)
     if test is not None:
         raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
     if reading.features_columns is not None:
         raise ParameterError(f"{path} is a feature bank, whose features are known: leave out --features-columns")
     name = bank.header.encoder or Path(path).name
-    return _Opened(make_task(bank, groups=group), name, bank.header.data_name or path, bank=bank)
+    return Opened(path, make_task(bank, groups=group), name, bank.header.data_name or path, bank=bank, group=group)
 
 
-def _columns_of(opened: _Opened, path: str, target: Target) -> dict[str, np.ndarray]:
+def _columns_of(opened: Opened, path: str, target: Target) -> dict[str, np.ndarray]:
     """The columns that a target names, in the order of the task's rows."""
     if opened.bank is not None:
         return bank_values(opened.bank, target)
@@ -151,30 +173,22 @@ def find_bank(path: str, store: "Path | str | None") -> FeatureBank | None:
     return FeatureBank.open(FeatureStore(store).resolve(path))
 
 
-def _twin(
-    opened: _Opened,
-    path: str,
-    test: str | None,
-    supervised: str,
-    bank: FeatureBank | None,
-    group: str | None,
-    reading: Reading,
-) -> Features:
+def _twin(opened: Opened, test: str | None, supervised: str, reading: Reading) -> Twin:
+    bank = find_bank(supervised, reading.store)
     if (bank is None) != (opened.bank is None):
-        one, other = (path, supervised) if bank is None else (supervised, path)
+        one, other = (opened.path, supervised) if bank is None else (supervised, opened.path)
         raise ParameterError(
             f"{one} is a feature bank, {other} is none; make both the same: ssl-risk-rs store export, or import"
         )
     if bank is not None:
-        return other_features(opened.task, bank, None, "supervised")
+        return Twin(supervised, other_features(opened.task, bank, None, "supervised"), bank)
     # where the test rows are in a file of their own, all rows of the twin's file are training rows
     beside = load_features(
-        supervised, None if test is None else supervised, group=group, drop_unlabelled=reading.drop_unlabelled
+        supervised, None if test is None else supervised, group=opened.group, drop_unlabelled=reading.drop_unlabelled
     )
     _same_rows(supervised, beside, opened.arrays)
-    if test is not None:
-        return Features.of_arrays(beside.X_train)
-    return Features.of_arrays(beside.X_train, beside.X_test)
+    rows = (beside.X_train,) if test is not None else (beside.X_train, beside.X_test)
+    return Twin(supervised, Features.of_arrays(*rows))
 
 
 def _same_rows(path: str, twin: FeatureArrays, rows: FeatureArrays | None) -> None:

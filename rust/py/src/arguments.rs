@@ -37,11 +37,16 @@ pub fn count(name: &str, value: i64) -> PyResult<usize> {
         .map_err(|_| ParameterError::new_err(format!("{name} must be at least 1, got {value}")))
 }
 
+/// Threads that a call may ask for; more are a mistake on any machine.
+pub const MOST_THREADS: usize = 1024;
+
 pub fn threads(n_threads: Option<usize>) -> PyResult<usize> {
     match n_threads {
         None => Ok(default_threads()),
-        Some(0) => Err(ParameterError::new_err("n_threads must be at least 1")),
-        Some(n) => Ok(n),
+        Some(n) if (1..=MOST_THREADS).contains(&n) => Ok(n),
+        Some(n) => Err(ParameterError::new_err(format!(
+            "n_threads must be a whole number from 1 to {MOST_THREADS}, got {n}"
+        ))),
     }
 }
 

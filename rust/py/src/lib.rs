@@ -26,6 +26,10 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    // limits that other implementations of the same sums keep to
+    m.add("CHEAP_PRODUCTS", ssl_risk_core::moments::CHEAP_PRODUCTS)?;
+    m.add("FLUSH_ROWS", ssl_risk_core::moments::FLUSH_ROWS)?;
+    m.add("SHIFT_ROWS", ssl_risk_core::moments::SHIFT_ROWS)?;
     bank::register(m)?;
     geometry::register(m)?;
     m.add_class::<moments::Moments>()?;

@@ -34,8 +34,8 @@ pub use design::Design;
 pub use given::CellSums;
 pub use means::feature_means;
 pub use row_scaling::RowScaling;
-pub use shift::choose_shift;
-pub use sums::Sums;
+pub use shift::{SHIFT_ROWS, choose_shift};
+pub use sums::{CHEAP_PRODUCTS, Sums};
 pub use totals::Totals;
 
 pub use crate::scaling::{Affine, Scaling};
@@ -57,7 +57,7 @@ pub struct Moments {
 const BLOCK_ROWS: usize = 256;
 /// Rows summed in float32 before they are added to the float64 total: few enough that they stay in the last
 /// cache (16 MB at 2048 features) while every tile reads them.
-const FLUSH_ROWS: usize = 2048;
+pub const FLUSH_ROWS: usize = 2048;
 /// Rows that are sorted by cell at a time, for each cell: a scan in order, and few partly filled sums.
 const SLAB_ROWS: usize = 4096;
 

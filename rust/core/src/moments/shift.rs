@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::rows::Matrix;
 
 /// Rows looked at for the shift; strided, because banks may be sorted by class.
-const SHIFT_ROWS: usize = 2048;
+pub const SHIFT_ROWS: usize = 2048;
 
 /// A shift for [`super::Moments::new`]: zero for a feature whose |mean| is at most its standard deviation, else a
 /// number within an eighth of a standard deviation of the mean that has no more digits than that takes.

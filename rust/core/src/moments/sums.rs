@@ -5,7 +5,7 @@ use super::cell::Cell;
 use crate::kernel::Precision;
 
 /// Products of an update that are cheap to sum in float64: a tenth of a second on two cores.
-const CHEAP_PRODUCTS: usize = 1 << 32;
+pub const CHEAP_PRODUCTS: usize = 1 << 32;
 /// A feature whose largest |x − c| has a binary exponent outside of this is multiplied by a power of two before its
 /// products are taken in float32, whose own exponents end at −126 and 127: room for values much smaller than the
 /// largest, and for sums.

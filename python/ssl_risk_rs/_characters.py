@@ -3,7 +3,7 @@
 import re
 from typing import TypeVar
 
-__all__ = ["shown", "shown_in"]
+__all__ = ["clipped", "shown", "shown_in"]
 
 #: controls but tab and line end, halves of surrogate pairs, and what XML forbids
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -18,6 +18,18 @@ def shown(text: str) -> str:
     True
     """
     return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def clipped(text: str, width: int) -> str:
+    """Text in at most so many characters, the end of it kept: names of one hierarchy differ there.
+
+    >>> clipped("animalia.chordata.mammalia.felis_catus", 23)
+    'animalia.c….felis_catus'
+    """
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
 def shown_in(value: Value) -> Value:

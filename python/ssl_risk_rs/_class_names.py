@@ -29,7 +29,7 @@ def shown(names: Sequence[str]) -> str:
     some = [name if is_whole(name) else repr(name) for name in names[:_SHOWN]]
     if len(names) <= _SHOWN:
         return ", ".join(some)
-    return f"{', '.join(some)}, … ({len(names)} in all)"
+    return f"{', '.join(some)}, … ({len(names):,} in all)"
 
 
 def likely_cause(train: Sequence[str], test: Sequence[str]) -> str:

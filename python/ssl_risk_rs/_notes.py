@@ -49,11 +49,14 @@ _TEMPLATES = {
     "fewer_subsets": "There are {subsets} held-out subsets instead of {wanted}: each needs a group of every class.",
     "shares_moved": "Holding out subset {subset} lowers the share of class {class_name} in the rest by {percent:.1f} "
     "%: the error on held-out rows is too high by about as much as that class then lacks labels.",
-    "folds_lack_classes": "{classes} classes have too few groups to be in every set of training folds: "
+    "folds_lack_classes": "{classes:,} classes have too few groups to be in every set of training folds: "
     "there the penalty is tuned on the others.",
-    "uncovered_classes": "{classes} of {total} classes are too small to be in a held-out subset: "
+    "uncovered_classes": "{classes:,} of {total:,} classes are too small to be in a held-out subset: "
     "the error on held-out training rows (R_AS) is that of the others.",
-    "collapsed_strata": "{classes} classes have a single {unit} in the {rows} rows: "
+    "uncovered_on_test": "{percent:.1f} % of the test rows are of classes that no held-out row is of, and {error:.1f} "
+    "% of these are wrong: {points:+.2f} points of encoder generalization come from them, which may be probe "
+    "generalization.",
+    "collapsed_strata": "{classes:,} classes have a single {unit} in the {rows} rows: "
     "variance is taken from pairs of classes of like training error.",
     "one_class_predicted": "The probe predicts class {class_name} for every test row: no other class has the highest "
     "score of any, whatever their order says (--tune-on balanced weighs classes alike).",
@@ -100,6 +103,7 @@ _TEMPLATES = {
     "as R_AF says, which is judged on rows of its probe's own fit: R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
     "same images, the test error is too low (--overlap refuse stops there).",
+    "not_decomposed": "Nothing is decomposed: {reason}",
     "repeated_training_rows": "{count:,} of {total:,} training rows are equal to another one in every feature. If they "
     "are copies, and features do not merely have few values, held-out rows have copies among the rows of their probe: "
     "their error is then too low, and probe generalization hides in encoder generalization. Drop the copies, or keep "
@@ -125,8 +129,8 @@ _TEMPLATES = {
     "variance over the training rows, so that 100 % is predicting their mean.",
     "target_labels": "Labels are predicted ({count}, of which a row may have any). Errors are 1 - AUROC, averaged over "
     "labels, so that 50 % is guessing.",
-    "labels_left_out": "{count} of {total} labels are left out ({examples}): too few test rows, or held-out rows, have "
-    "or lack them.",
+    "labels_left_out": "{count:,} of {total:,} labels are left out ({examples}): too few test rows, or held-out rows, "
+    "have or lack them.",
     # metrics
     "metric_left_out": "The {label} is left out: with {classes} classes it is 0 for every probe; it needs {least} or "
     "more.",
@@ -134,11 +138,11 @@ _TEMPLATES = {
     "and its scores are none.",
     "calibrated_by_chance": "A perfectly calibrated probe would show a calibration error of {percent:.2f} % on "
     "{rows:,} test rows by chance.",
-    "balanced_without_classes": "{classes} of {total} classes have no test row: the class-balanced error on test rows "
-    "is that of the others.",
-    "variation_without_classes": "{classes} classes have training rows in one fold only, and the probe fitted without "
-    "it does not know them: how much the {label} on their test rows varies with the probe is taken from the other "
-    "folds, and may be too small.",
+    "balanced_without_classes": "{classes:,} of {total:,} classes have no test row: the class-balanced error on test "
+    "rows is that of the others.",
+    "variation_without_classes": "{classes:,} classes have training rows in one fold only, and the probe fitted "
+    "without it does not know them: how much the {label} on their test rows varies with the probe is taken from the "
+    "other folds, and may be too small.",
     # few-shot
     "shots_left_out": "Few-shot size {size} is left out: {reason}.",
     "draws_overlap": "{size}: the pool is too small for disjoint draws; {draws} draws overlap, each takes "
@@ -150,7 +154,7 @@ _TEMPLATES = {
     "draws_cut_groups": "{size}: a draw has a class in one group only, so that its penalty was tuned on folds of rows, "
     "not of groups, and may be too weak.",
     "draws_at_edge": "{size}: the tuned penalty is the weakest of its grid in {count} of {draws} draws.",
-    "draws_uncovered": "{size}: {classes} classes have no training row left to judge on; R_AS is that of the others.",
+    "draws_uncovered": "{size}: {classes:,} classes have no training row left to judge on; R_AS is that of the others.",
     # components
     "negative": "{label} is negative ({weight}): {meaning}.",
     "no_twin": "There is no supervised twin, so approximation and usability are one row (--supervised names one, "

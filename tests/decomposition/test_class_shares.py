@@ -1,7 +1,10 @@
 """What notes say of class shares that differ between training and test rows."""
 
 import numpy as np
+import pytest
 from ssl_risk_rs import decompose
+from ssl_risk_rs.decomposition.scores import RowScores
+from ssl_risk_rs.results.estimate import Grade
 
 
 def of(keys, result):
@@ -67,6 +70,47 @@ def test_groups_that_take_a_class_out_of_the_rest_are_told_and_not_those_that_le
                 assert "lowers the share of class" in note.sentence()
                 seen += 1
     assert seen > 3
+
+
+@pytest.mark.parametrize("seed", [1, 3, 6])
+def test_long_tails_are_told_apart_from_what_the_encoder_saw(seed):
+    """Train and test rows of one law of class sizes, and an encoder that has seen none of them: what is called encoder
+    generalization is of classes too small to be held out, and of class shares."""
+    rng = np.random.default_rng(seed)
+    centres, law = rng.standard_normal((300, 32)), 1 / np.arange(1, 301) ** 0.9
+    y, y_test = (rng.choice(300, n, p=law / law.sum()) for n in (3000, 1000))
+    y_test = y_test[np.isin(y_test, y)]
+    x, x_test = ((centres[c] + 1.6 * rng.standard_normal((len(c), 32))).astype(np.float32) for c in (y, y_test))
+    result = decompose(x, y, x_test, y_test, probe="ridge")
+    enc_gen, judged = result.estimates["enc_gen"], result.judgements
+    assert enc_gen.low > 0 and enc_gen.grade is Grade.INDICATIVE
+    assert result.estimates["probe_gen"].grade is Grade.INDICATIVE
+    assert result.estimates["risk_as"].grade is not Grade.INDICATIVE
+    notes = of(("uncovered_on_test", "other_class_shares"), result)
+    apart = ~np.isin(judged.test_labels, judged.train_labels[judged.in_subset])
+    points = float(notes["uncovered_on_test"].values["points"])
+    risk_as = result.estimates["risk_as"].estimate
+    assert points == pytest.approx(100 * apart.mean() * (judged.us.wrong[apart].mean() - risk_as))
+    of_shares = float(notes["other_class_shares"].values["points"]) if "other_class_shares" in notes else 0.0
+    left = enc_gen.estimate - (points + of_shares) / 100
+    assert left - (enc_gen.high - enc_gen.estimate) < 0  # nothing that is surely there
+    assert f"{points:+.2f} points of encoder generalization come from them" in notes["uncovered_on_test"].sentence()
+
+
+def test_a_class_without_a_test_row_is_no_other_share():
+    """Of 100 classes of like error two thirds have no test row: the others' shares are larger, and that is chance."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((100, 16))
+    y, y_test = np.arange(2000) % 100, np.arange(400) % 34
+    x, x_test = ((centres[c] + 1.5 * rng.standard_normal((len(c), 16))).astype(np.float32) for c in (y, y_test))
+    result = decompose(x, y, x_test, y_test, probe="ridge")
+    rows = RowScores(result.judgements, corrected=True, random_counts=False)
+    held = result.judgements.in_subset
+    wrong = result.judgements.held_out.wrong
+    labels = result.judgements.train_labels[held]
+    error = np.bincount(labels, rows.weight * wrong) / np.bincount(labels, rows.weight)
+    assert rows.of_class_shares() == pytest.approx(error[result.judgements.test_labels].mean() - error.mean())
+    assert rows.of_uncovered() == 0
 
 
 def test_like_shares_and_probes_that_tell_classes_apart_have_no_such_note():

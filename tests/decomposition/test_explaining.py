@@ -447,6 +447,16 @@ def test_the_hard_classes_come_first(hard_class):
     assert adjusted == sorted(adjusted) and all(p.p_holm >= p.p for p in parts)
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_long_names_of_one_hierarchy_are_told_apart(hard_class, width):
+    names = np.array([f"animalia.chordata.mammalia.carnivora.species_{i}" for i in range(K)])
+    result = decomposed(*((x, names[y]) for x, y in hard_class))
+    table = render_explanation(explained(result), width)
+    rows = [line for line in table.splitlines() if line.startswith("  ani") and "[" in line]
+    assert len(rows) >= 4 and max(map(len, table.splitlines())) <= width
+    assert len({line.split()[0] for line in rows}) >= 3 and all(line.split()[0][-2] == "_" for line in rows)
+
+
 @pytest.mark.parametrize("probe", ["ridge", "logistic"])
 def test_parts_of_classes_make_the_whole(hard_class, probe):
     result = decomposed(*hard_class, probe=probe)

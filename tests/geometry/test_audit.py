@@ -211,6 +211,19 @@ def test_nothing_is_decomposed_where_nothing_is_listed_or_nothing_is_left():
     assert len(audit_task(task, threshold=-1.0, probe=None).pairs) == 200
 
 
+def test_pairs_are_listed_where_the_rows_are_too_few_to_decompose(tmp_path):
+    x, _, x_test, _ = world(n=300, m=60)
+    x_test[:5] = x[10:15]
+    y, y_test = np.arange(300) % 100, np.arange(60) % 60
+    np.savez(tmp_path / "f.npz", X_train=x, y_train=y, X_test=x_test, y_test=y_test)
+    done = CliRunner().invoke(main, ["data", "audit", str(tmp_path / "f.npz")])
+    assert done.exit_code == 0, done.stderr
+    assert "Nothing is decomposed: " in " ".join((done.stdout + done.stderr).split())
+    assert "fewer than the 100 classes" in " ".join((done.stdout + done.stderr).split())
+    found = audit_task(make_task(x, y, x_test, y_test))
+    assert len(found.pairs) >= 5 and found.decomposition is None and found.notes[-1].code == "not_decomposed"
+
+
 def test_the_command_lists_pairs_and_changes(tmp_path):
     x, y, x_test, y_test = world(d=8)
     x_test[0], y_test[0] = x[5], (y[5] + 1) % 4

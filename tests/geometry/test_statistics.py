@@ -10,7 +10,7 @@ from reference import geometry as reference
 from ssl_risk_rs import stats
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.errors import ParameterError, ShapeError
-from ssl_risk_rs.geometry import STATISTICS, Direction, Needs, SampleRows, geometry_frame, linear_cka
+from ssl_risk_rs.geometry import STATISTICS, Direction, Needs, SampleRows, formulas, geometry_frame, linear_cka
 from ssl_risk_rs.geometry.formulas import fit_range
 from ssl_risk_rs.geometry.result import Agreement
 from ssl_risk_rs.probes.features import Features
@@ -58,6 +58,18 @@ def test_statistics_are_those_of_the_definitions(n, d, k, mean, dtype):
     )
     assert (found.n_rows, found.n_features, found.n_classes, found.n_views) == (n, d, k, 1)
     assert {s.name for s in found.statistics} == {n for n, s in STATISTICS.items() if s.needs is not Needs.VIEWS}
+
+
+@pytest.mark.parametrize("block", [1, 37, 160, 10_000])
+def test_coherence_is_that_of_all_pairs_of_classes(monkeypatch, block):
+    means = np.random.default_rng(0).standard_normal((40, 6))
+    means[7] = 0
+    means[33] = -2 * means[3] + 1e-3
+    kept = np.delete(means, 7, 0) / np.linalg.norm(np.delete(means, 7, 0), axis=1, keepdims=True)
+    cosines = np.abs(kept @ kept.T)[~np.eye(39, dtype=bool)]
+    monkeypatch.setattr(formulas, "COSINES", block)
+    assert formulas.coherence(means) == pytest.approx(cosines.max(), rel=1e-12)
+    assert math.isnan(formulas.coherence(means[7:9]))
 
 
 def test_views_against_the_definitions():

@@ -19,14 +19,14 @@ cover: docs/coverage.md.
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssl_risk_rs._inference import critical_value, satterthwaite
-from ssl_risk_rs._notes import Note
+from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.grading import MUCH_TOO_OPTIMISTIC, grade
-from ssl_risk_rs.decomposition.scores import RowScores, as_many, at_training_shares, guard
+from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
 from ssl_risk_rs.decomposition.variation import optimism, probe_share, probe_variance, unseen_error
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
@@ -141,8 +141,13 @@ def quantify(
             crowded=in_sample and not set(crowded).isdisjoint(QUANTITIES[name].weights),
         )
         estimates[name] = _interval(rows, name, value, variance, df, confidence, marked, factor)
+    of_uncovered = rows.of_uncovered()
+    for name, e in estimates.items():
+        is_difference = "risk_as" in (rested := QUANTITIES[name].weights) and len(rested) > 1
+        if is_difference and abs(of_uncovered) > (e.high - e.low) / 2:  # not of an interval that is NaN
+            estimates[name] = replace(e, grade=Grade.INDICATIVE)
     if metric == ERROR:
-        notes += _shares_notes(rows, estimates["enc_gen"])
+        notes += _shares_notes(rows, estimates["enc_gen"], of_uncovered)
     total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
 
@@ -154,17 +159,22 @@ def class_probe_share(quantity: Quantity, fitted: Judgements) -> float:
     return probe_share(quantity, fitted)
 
 
-def _shares_notes(rows: RowScores, enc_gen: Estimate) -> list[Note]:
-    """What class shares do to encoder generalization, where its interval takes them as they are: a probe that predicts
-    one class errs by the share of the others, and where S_te has another share of it, that is all there is."""
-    judged, k = rows.judged, len(rows.judged.class_names)
+def _shares_notes(rows: RowScores, enc_gen: Estimate, of_uncovered: float) -> list[Note]:
+    """What classes do to encoder generalization, where its interval takes their shares as they are: a probe that
+    predicts one class errs by the share of the others, and where S_te has another share of it, that is all there is."""
+    judged = rows.judged
     found = []
+    if of_uncovered:
+        there = ~rows.covered[judged.test_labels]
+        values: Values = {
+            "percent": 100 * float(there.mean()), "error": 100 * float(judged.us.wrong[there].mean()),
+            "points": 100 * of_uncovered,
+        }  # fmt: skip
+        found.append(Note("uncovered_on_test", values))
     several = len(np.unique(judged.test_labels)) > 1
     if several and (judged.us.predicted == judged.us.predicted[0]).all():
         found.append(Note("one_class_predicted", {"class_name": judged.class_names[int(judged.us.predicted[0])]}))
-    wrong = judged.us.wrong
-    weights = at_training_shares(np.bincount(judged.train_labels, minlength=k), judged.test_labels)
-    of_shares = float(wrong.mean() - weights @ wrong)
+    of_shares = rows.of_class_shares()
     if not rows.mixed and abs(of_shares) > (enc_gen.high - enc_gen.low) / 2:
         found.append(Note("other_class_shares", {"points": 100 * of_shares}))
     return found

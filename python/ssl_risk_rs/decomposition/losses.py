@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ssl_risk_rs._class_names import shown
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
@@ -185,5 +186,5 @@ def judgeable(task: Task, held: Sequence[np.ndarray]) -> tuple[Task, tuple[Note,
             f"held-out subset (they have {len(held[0])}), or on all but so few; give more rows{fewer}"
         )
     left_out = [name for name in task.target_names if name not in names]
-    values: Values = {"count": len(left_out), "total": len(kept), "examples": ", ".join(left_out[:5])}
+    values: Values = {"count": len(left_out), "total": len(kept), "examples": shown(left_out)}
     return replace(task, targets=task.targets[:, kept], target_names=names), (Note("labels_left_out", values),)

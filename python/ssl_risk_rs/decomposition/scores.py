@@ -242,6 +242,33 @@ class RowScores:
         weights = np.concatenate([w for _, w in self._weights()[of]])
         return max(0.0, float(weights @ values**2) - float(weights @ values) ** 2) * float(weights @ weights)
 
+    def of_uncovered(self) -> float:
+        """What classes that no held-out row is of make of R_US − R_AS: R_US is of all test rows, R_AS of the other
+        classes. It is probe or encoder generalization, which cannot be told without held-out rows."""
+        there = ~self.covered[self.judged.test_labels]
+        if self.metric.mean == "bins" or not there.any():
+            return 0.0
+        share = float(self.test_weight[there].sum())
+        return float(self.test_weight[there] @ self.values("risk_us")[there]) - share * self._risk("risk_as")
+
+    def of_class_shares(self) -> float:
+        """What other shares of classes among test rows than among training rows make of R_US − R_AS. The error of each
+        class is that on held-out rows: test rows of a class that few rows are of are there by chance."""
+        held, k = self.judged.in_subset, len(self.judged.class_names)
+        labels = self.judged.train_labels[held]
+        counts = [
+            np.bincount(y, minlength=k) * self.covered for y in (self.judged.train_labels, self.judged.test_labels)
+        ]
+        if not counts[1].any():
+            return 0.0
+        weights, e = np.bincount(labels, self.weight, k), np.bincount(labels, self.weight * self.e, k)
+        error = np.divide(e, weights, out=np.zeros(k), where=weights > 0)
+        train, test = (n / n.sum() for n in counts)
+        return float(counts[1].sum() / self.n_test * ((test - train) @ error))
+
+    def _risk(self, name: str) -> float:
+        return float(self.risks[self.names.index(name)])
+
     def values(self, risk: str) -> np.ndarray:
         """What each row that a risk is judged on scores, those of the subsets first among training rows."""
         j, held = self.judged, self.judged.in_subset

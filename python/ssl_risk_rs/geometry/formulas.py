@@ -11,6 +11,8 @@ __all__ = [
 
 #: added to shares of singular values by RankMe and of discriminant eigenvalues by LiDAR
 SHARE_EPSILON = 1e-7
+#: cosines that are at hand at a time
+COSINES = 1 << 22
 #: of the largest: directions below it count as noise for ranks and pseudo-inverses, as the authors of the paper have it
 RELATIVE_CUTOFF = 0.01
 #: fewest eigenvalues that a power law is fitted to
@@ -80,9 +82,13 @@ def coherence(class_means: np.ndarray) -> float:
     units = class_means[lengths > 0] / lengths[lengths > 0, None]
     if len(units) < 2:
         return math.nan
-    cosines = np.abs(units @ units.T)
-    np.fill_diagonal(cosines, 0.0)
-    return float(min(1.0, cosines.max()))
+    largest, block = 0.0, max(1, COSINES // len(units))
+    for start in range(0, len(units), block):
+        # each pair once: those of a block among themselves, then with all that follow
+        cosines = np.abs(units[start : start + block] @ units[start:].T)
+        np.fill_diagonal(cosines, 0.0)
+        largest = max(largest, float(cosines.max()))
+    return min(1.0, largest)
 
 
 def h_score(eigenvalues: np.ndarray, vectors: np.ndarray, class_means: np.ndarray, shares: np.ndarray) -> float:

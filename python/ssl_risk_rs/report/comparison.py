@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ssl_risk_rs._characters import clipped
 from ssl_risk_rs.report.numbers import hundred, p_value, probability
 from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
@@ -121,13 +122,13 @@ def _waterfall(steps: Sequence[Difference], total: Difference, found: Comparison
     def place(value: float) -> int:
         return round(max(0.0, value) * scale)
 
-    yield f"  {short(found.baseline)[:26]:<26}{hundred(levels[0]):8.2f}  {_LEVEL * place(levels[0])}"
+    yield f"  {clipped(short(found.baseline), 26):<26}{hundred(levels[0]):8.2f}  {_LEVEL * place(levels[0])}"
     for d, before, after in zip(steps, levels, levels[1:], strict=False):
         low, high = sorted((place(before), place(after)))
         sign = _LESS if d.difference < 0 else _MORE
         label = QUANTITIES[d.quantity].label
         yield f"  {label:<26}{hundred(d.difference):+8.2f}  {' ' * low}{sign * (high - low)}"
-    yield f"  {short(encoder)[:26]:<26}{hundred(levels[-1]):8.2f}  {_LEVEL * place(levels[-1])}"
+    yield f"  {clipped(short(encoder), 26):<26}{hundred(levels[-1]):8.2f}  {_LEVEL * place(levels[-1])}"
 
 
 def _ranks(found: Comparison) -> Iterator[str]:

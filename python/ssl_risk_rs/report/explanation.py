@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ssl_risk_rs._characters import clipped
 from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import harder_training, legend, mark, short
+from ssl_risk_rs.report.sentences import OF_CLASSES, harder_training, legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade
@@ -452,7 +453,7 @@ def _besides(found: Explanation) -> list[str]:
                     f"{_BESIDES_UNSEEN if name == 'enc_gen' and unseen else _BESIDES[name]}."
                 )
         said += harder_training(result, _percent)
-        said += [note.sentence() for note in result.notes if note.code == "other_class_shares"]
+        said += [note.sentence() for note in result.notes if note.code in OF_CLASSES]
     said += [note.sentence() for note in result.notes if note.code.startswith("repeated_training")]
     spread = found.spread
     if spread is not None and spread.far:
@@ -611,20 +612,21 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     else:
         text += "; the data do not show that any differs from all rows"
     yield f"  {text} (Holm's correction over {len(parts):,} comparisons). The surest come first."
-    name = max(9, min(24 if wide else 12, max(len(part.name) for part in parts[:ROWS]) + 1))
+    rows = [f"{part.n_train:,}+{part.n_test:,}" for part in parts[:ROWS]]
+    most = (24 if wide else 12) - max(0, max(map(len, rows)) - 4)
+    name = max(9, min(most, max(len(part.name) for part in parts[:ROWS]) + 1))
     carries = f"{'carries':>9}" if wide else ""
     yield (
         f"  {kind:<{name}}{'component':<14}{'error %':>7}  {'interval':^17}  {'less all':>8} {'p (Holm)':>8}{carries}  "
         "rows"
     )
-    for part in parts[:ROWS]:
+    for part, of_part in zip(parts[:ROWS], rows, strict=True):
         sign = mark(part.grade) or " "
         carries = f"{hundred(part.carried):9.2f}" if wide else ""
-        p = p_value(part.p_holm)
+        p, called = p_value(part.p_holm), clipped(part.name, name - 1)
         yield (
-            f"  {part.name[: name - 1]:<{name}}{QUANTITIES[part.quantity].short:<14}{hundred(part.estimate):7.2f}  "
-            f"{between(part.low, part.high):<17}{sign} {hundred(part.difference):+8.2f} {p:>8}{carries}  "
-            f"{part.n_train:,}+{part.n_test:,}"
+            f"  {called:<{name}}{QUANTITIES[part.quantity].short:<14}{hundred(part.estimate):7.2f}  "
+            f"{between(part.low, part.high):<17}{sign} {hundred(part.difference):+8.2f} {p:>8}{carries}  {of_part}"
         )
     whole = "all rows" if kind == "class" else "all such rows (of probe gen.: held-out training rows)"
     meaning = f"less all: difference from {whole}, in points. rows: training + test."

@@ -16,7 +16,7 @@ from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "decomposed_again", "features_of", "harder_training",
+    "DIGITS_STAND_IN", "MARKS", "OF_CLASSES", "Check", "checks", "decomposed_again", "features_of", "harder_training",
     "legend",
     "mark", "notes",
     "place", "same_rows", "short", "stand_in", "targets",
@@ -28,10 +28,14 @@ MARKS: dict[Grade, tuple[str, str]] = {
     Grade.FEW_GROUPS: ("†", "this number rests on fewer than 20 groups in a set of rows"),
     Grade.INDICATIVE: (
         "‡",
-        "this interval is indicative only (few groups or degrees of freedom, or a very optimistic training error)",
+        "this interval is indicative only (few groups or degrees of freedom, a very optimistic training error, or "
+        "classes without held-out rows)",
     ),
     Grade.NONE: ("–", "there are too few groups for an interval"),
 }
+
+#: notes on points of encoder generalization that classes make, not images
+OF_CLASSES = ("other_class_shares", "uncovered_on_test")
 
 
 def mark(grade: Grade) -> str:
@@ -222,7 +226,7 @@ def decomposed_again(run: Run) -> str:
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     """Everything a reader should know, each once."""
     said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
-    of_shares = sum(float(n.values["points"]) for n in result.notes if n.code == "other_class_shares") / 100
+    of_shares = sum(float(n.values["points"]) for n in result.notes if n.code in OF_CLASSES) / 100
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and round(e.estimate, RANK_DIGITS) < 0:

@@ -13,7 +13,7 @@ from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.decomposition.scores import common_groups
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.errors import DataError, ParameterError, ShapeError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.geometry import Matches, find_matches
 from ssl_risk_rs.geometry.nearest import FALSE_SHARE
@@ -181,6 +181,7 @@ def audit_task(
     wanted = replace(
         settings or Settings(), probe=probe or "logistic", n_threads=n_threads, overlap="warn", shared_groups="warn"
     )
+    notes = list(task.notes)
     result: Decomposition | None = None
     changes: tuple[Change, ...] = ()
     wrong = 0
@@ -190,11 +191,15 @@ def audit_task(
                 f"all {len(pairs):,} test rows are listed: nothing is left to decompose. Raise the threshold, or "
                 "give --probe none"
             )
-        result = decompose_task(task, name=name, settings=wanted, report=report)
-        listed = np.isin(task.test_rows, matches.queries)
-        changes = _changes(result, matches, listed)
-        wrong = 0 if result.judgements is None else int(result.judgements.us.wrong[listed].sum())
-    notes = [*task.notes, *(() if result is None else result.notes)]
+        try:
+            result = decompose_task(task, name=name, settings=wanted, report=report)
+        except (DataError, ParameterError, ShapeError) as error:  # too few rows, say: the pairs are worth showing
+            notes.append(Note("not_decomposed", {"reason": str(error)}))
+        else:
+            notes += result.notes
+            listed = np.isin(task.test_rows, matches.queries)
+            changes = _changes(result, matches, listed)
+            wrong = 0 if result.judgements is None else int(result.judgements.us.wrong[listed].sum())
     return Audit(
         name=name,
         data=data,

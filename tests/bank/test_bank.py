@@ -390,6 +390,7 @@ def test_fits_float16():
         assert not fits_float16(y)
     assert not fits_float16(np.full((3, 2), np.inf, np.float16))
     assert not fits_float16(100 + x * 0.01)  # far from zero for its spread
+    assert not fits_float16(100 + x * 0.5)  # by a little: steps of 0.06 add more than 1/64 of it
     assert not fits_float16(x * 1e-7)  # below its smallest steps
     x[:, 0] = 123.456  # a dead feature loses nothing
     x[:, 1] *= 1e-9
@@ -440,3 +441,24 @@ def test_rows_are_counted_as_numpy_does(tmp_path):
 def test_samples_of_pandas_are_refused_in_words(tmp_path):
     with pytest.raises(ParameterError, match=r"must be a polars frame, got list: polars\.from_pandas makes one"):
         FeatureBank.create(tmp_path / "bank", {}, [], n_features=3, dtype="float32")
+
+
+def test_the_hash_of_the_content_is_that_of_the_same_blocks_in_any_parts(tmp_path):
+    samples = pl.DataFrame({
+        "row": np.arange(8, dtype=np.uint64), "split": ["train"] * 4 + ["test"] * 4,
+        "sample_id": [str(i) for i in range(8)], "label": [0, 1] * 4,
+    })  # fmt: skip
+    x = np.arange(16, dtype=np.float32).reshape(8, 2)
+    found = []
+    for i, parts in enumerate(("pp", "pq", "qp")):
+        bank = FeatureBank.create(tmp_path / str(i), {}, samples, n_features=2, dtype="float32")
+        for part, block in zip(parts, (slice(0, 4), slice(4, 8)) if i else (slice(4, 8), slice(0, 4)), strict=True):
+            with bank.writer(part) as writer:
+                writer.append(np.arange(8, dtype=np.uint64)[block], x[block])
+        found.append(FeatureBank.open(bank.path).content_hash)
+    assert len(set(found)) == 1
+    other = FeatureBank.create(tmp_path / "other", {}, samples, n_features=2, dtype="float32")
+    for block in (slice(0, 4), slice(4, 8)):
+        with other.writer("p") as writer:
+            writer.append(np.arange(8, dtype=np.uint64)[block], x[block] + (block.start == 4))
+    assert FeatureBank.open(other.path).content_hash != found[0]

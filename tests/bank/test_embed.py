@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.bank.exchange import import_bank
 from ssl_risk_rs.bank.formats import load_features
 from ssl_risk_rs.bank.formats.embed import parse_embedding
 from ssl_risk_rs.cli import main
@@ -207,6 +208,16 @@ def test_a_cut_keeps_the_patches_of_a_slide_together(slides):
     assert note.code == "cut_made_by_group" and note.values["group"] == "slide_id"
     sides = [set(columns["slide_id"].tolist()) for columns in (found.train_columns, found.test_columns)]
     assert not sides[0] & sides[1] and sides[0] | sides[1] == set(slides)
+
+
+def test_an_import_keeps_the_groups_of_the_name_together(slides):
+    folder_of_npy(slides)
+    cases = [f"p{i // 4}" for i in range(N)]
+    pl.DataFrame({"slide_id": list(slides), "case": cases, "label": [i % 3 for i in range(N)]}).write_csv("l.csv")
+    bank = import_bank("embed:npy?labels=l.csv&group=case&pool=mean", "bank")
+    assert bank.header.notes[0]["values"]["group"] == "case"
+    sides = [set(rows["case"]) for _, rows in bank.samples.group_by("split")]
+    assert len(sides) == 2 and not sides[0] & sides[1]
 
 
 def test_mistakes_are_named(slides, labels):

@@ -378,6 +378,13 @@ def test_a_bank_names_groups_as_its_file_does(tmp_path, kind):
     assert encode_groups(bank.groups("patient"))[0] == encode_groups(of_file)[0]
 
 
+def test_whole_numbers_beyond_int64_come_back_from_an_export(tmp_path):
+    sites = np.arange(N_TRAIN + N_TEST, dtype=np.uint64) + np.uint64(2**63)
+    bank = import_bank(table_with(tmp_path, site=sites), tmp_path / "bank")
+    found = load_features(export_bank(bank, tmp_path / "e.safetensors"))
+    assert [*found.train_columns["site"].tolist(), *found.test_columns["site"].tolist()] == sites.tolist()
+
+
 def test_a_group_that_is_no_number_is_none(tmp_path):
     values = np.arange(N_TRAIN + N_TEST, dtype=float)
     values[3:6] = np.nan

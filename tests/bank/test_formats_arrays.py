@@ -260,6 +260,8 @@ def test_what_is_not_used_is_noted(pt, npz):
         npz(mean=np.ones(4), logits_train=np.ones((20, 3)), only_train=np.ones(20), label_train=np.ones(20))
     )
     assert found.notes[0].values["arrays"] == "label_train, logits_train, mean, only_train"
+    found = load_features(npz(site_train=np.ones(20), site_test=np.ones(11)))  # of another length in one part
+    assert found.notes[0].values["arrays"] == "site_test, site_train" and not found.test_columns
 
 
 class Bomb:
@@ -474,6 +476,11 @@ def test_a_folder_beside_the_wrong_samples(tmp_path, npz, arrays):
     target = export_bank(bank, tmp_path / "out")
     np.save(target / "y_train.npy", arrays["y_train"][::-1].copy())
     with pytest.raises(DataError, match=r"samples\.parquet has label 0 where row 0 of .*y_train has 3"):
+        load_features(target)
+    one = arrays["y_train"].copy()
+    one[7] = (one[7] + 1) % 4
+    np.save(target / "y_train.npy", one)
+    with pytest.raises(DataError, match=r"samples\.parquet has label . where row 7 of .*y_train"):
         load_features(target)
     for name in ("X_train", "y_train"):
         np.save(target / f"{name}.npy", arrays[name][:-1])

@@ -396,6 +396,18 @@ def test_fingerprint_follows_name_size_time_or_content(tmp_path):
     assert create_dataset(f"folder:{tmp_path / 'b'}").fingerprint(hash_content=True) != content
 
 
+def test_a_fingerprint_tells_sizes_and_times_within_a_second_apart(tmp_path):
+    write_folder(tmp_path)
+    uri, path = f"folder:{tmp_path}", tmp_path / "train" / "ant" / "0.png"
+    os.utime(path, ns=(0, 0))
+    first = create_dataset(uri).fingerprint()
+    os.utime(path, ns=(0, 500_000_000))
+    assert create_dataset(uri).fingerprint() != first
+    path.write_bytes(path.read_bytes() + b"\0")
+    os.utime(path, ns=(0, 0))  # as a copy that keeps times leaves it
+    assert create_dataset(uri).fingerprint() != first
+
+
 def test_pickle_is_small_and_loads(tmp_path):
     images = RNG.integers(0, 256, (50, 64, 64), dtype=np.uint8)
     np.savez(tmp_path / "a.npz", x_train=images, y_train=np.arange(50) % 2, x_test=images, y_test=np.arange(50) % 2)

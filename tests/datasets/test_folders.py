@@ -45,6 +45,11 @@ def test_nested_class_folders_that_are_asked_for(tmp_path):
         len(create_dataset(f"{uri}?classes=nested"))
 
 
+def test_nested_classes_are_sorted_by_their_whole_names(tmp_path):
+    uri = write(tmp_path, ("a/abbey", "a-b/bar"))
+    assert create_dataset(f"{uri}?classes=nested").class_names == ["a-b/bar", "a/abbey"]
+
+
 def test_images_outside_the_class_folders_are_counted(tmp_path):
     uri = write(tmp_path, ("ant", "bee"))
     for i in range(8):
@@ -66,6 +71,7 @@ def test_images_outside_the_class_folders_are_counted(tmp_path):
             ("training", "testing"),
             ["testing is not used: test/ is the", "training is not used: train/ is the training"],
         ),
+        (("Train", "VAL"), ["Train is not used: train/ is the training", "VAL is not used: test/ is the test part"]),
     ],
 )
 def test_folders_called_like_parts_that_are_not_used_are_told(tmp_path, others, said):
@@ -192,6 +198,23 @@ def test_a_limit_takes_whole_groups_where_they_are_chosen(tmp_path):
     assert len(rows) == 24 and rows.group is None
 
 
+def test_a_group_of_two_levels_is_named_by_both(tmp_path):
+    uri = write(tmp_path, ("ill/p1/left", "ill/p2/left", "well/p3/left", "well/p3/right"), n=1)
+    samples = create_dataset(f"{uri}?group=2").samples
+    assert set(samples["group"]) == {"p1/left", "p2/left", "p3/left", "p3/right"}
+
+
+def test_a_changed_data_set_keeps_what_was_chosen_before(tmp_path):
+    uri = write(tmp_path, [f"{name}/p{i}" for name in ("ill", "well") for i in range(4)], n=2) + "?group=parent"
+    dataset = create_dataset(uri, limit="3/class", group="group", exif_orientation=True)
+    ids = dataset.samples["sample_id"].to_list()
+    assert len(ids) == 8  # of each class of each split one group of two: a second does not fit
+    fewer = dataset.without(ids[:1]).without(ids[1:2])
+    for changed in (fewer, fewer.viewed(2), fewer.oriented(False), fewer.viewed(2).oriented(False)):
+        assert changed.samples["sample_id"].to_list() == ids[2:] and changed.group == "group"
+    assert fewer.exif_orientation and dataset.viewed(2).exif_orientation
+
+
 def test_a_group_column_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"no column 'patient' of groups; it has none\. Class folders give one"):
         create_dataset("digits", group="patient")
@@ -220,6 +243,15 @@ def test_npz_columns(tmp_path):
         3,
     ]
     assert any("3 arrays are neither" in note and "note, z_test, z_train" in note for note in dataset.notes)
+
+
+def test_npz_columns_are_of_one_type_whatever_their_parts_are(tmp_path):
+    samples = create_dataset(
+        npz(tmp_path, dose_train=np.arange(12), dose_test=np.full(6, 0.5), left_train=np.arange(12) < 5,
+            left_test=np.zeros(6, bool)),
+    ).samples  # fmt: skip
+    assert samples["dose"].to_list() == [float(i) for i in range(12)] + [0.5] * 6
+    assert samples["left"].to_list() == ["true"] * 5 + ["false"] * 13  # as a csv file's booleans
 
 
 @pytest.mark.parametrize(

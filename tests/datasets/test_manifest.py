@@ -268,3 +268,19 @@ def test_the_fingerprint_follows_content_and_survives_copies(tmp_path):
     assert copy.fingerprint(hash_content=True) == first.fingerprint(hash_content=True)
     saved(table.with_columns(label=pl.col("label").reverse()), tmp_path / "one" / "rows.csv")
     assert create_dataset(first.uri).fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"label": ["ant", "bee", "dog"] * 4},  # other names of the same codes
+        {"split": ["train"] * 7 + ["test"] * 5},  # in the same order
+        {"group": ["p", *"qrstuvwxyz", "b"]},
+    ],
+)
+def test_the_fingerprint_follows_every_column(tmp_path, change):
+    table = frame(tmp_path, group=["p", *"qrstuvwxyz", "a"])
+    uri = saved(table, tmp_path / "rows.csv")
+    before = create_dataset(uri).fingerprint()
+    saved(table.with_columns(**{name: pl.Series(values) for name, values in change.items()}), tmp_path / "rows.csv")
+    assert create_dataset(uri).fingerprint() != before

@@ -68,6 +68,13 @@ def test_files_that_share_size_and_tail_only_are_told_apart(tmp_path):
     assert find_overlap(create_dataset(uri)).n_test == 0
 
 
+def test_short_files_that_differ_in_their_first_byte_are_told_apart(tmp_path):
+    uri = write(tmp_path)
+    for path, start in (("train/ant/0.bmp", b"a"), ("test/ant/0.bmp", b"b")):
+        (tmp_path / path).write_bytes(start + bytes(99))
+    assert find_overlap(create_dataset(uri)).n_test == 0
+
+
 def test_only_files_whose_size_occurs_on_both_sides_are_opened(tmp_path, monkeypatch):
     uri = write(tmp_path)
     for i, path in enumerate(sorted((tmp_path / "test").rglob("*.bmp"))):

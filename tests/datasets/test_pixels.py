@@ -150,6 +150,12 @@ def test_orientation_is_reported_and_applied_as_pillow_does(tmp_path, orientatio
     assert np.array_equal(np.asarray(upright(picture).image), wanted)
 
 
+def test_an_orientation_that_xmp_alone_tells_is_reported(tmp_path):
+    said = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.webp", xmp=said)
+    assert open_picture(tmp_path / "a.webp").orientation == 6
+
+
 def test_a_data_set_turns_images_only_if_told(tmp_path):
     uri = write_oriented(tmp_path)
     plain, applied = create_dataset(uri), create_dataset(uri, exif_orientation=True)

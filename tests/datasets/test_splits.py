@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 from PIL import Image
-from ssl_risk_rs._splits import stratified_cut, take_at_most
+from ssl_risk_rs._splits import group_name, stratified_cut, take_at_most
 from ssl_risk_rs.datasets import create_dataset
 
 
@@ -48,3 +48,26 @@ def test_the_limit_is_the_draw_of_the_package_in_each_split():
             mask = take_at_most(rows["label"].to_numpy(), rows["sample_id"].to_list(), count, per_class=per_class)
             wanted = rows["sample_id"].to_numpy()[mask]
             assert kept.filter(kept["split"] == split)["sample_id"].to_list() == wanted.tolist()
+
+
+def test_groups_that_fit_exactly_are_taken_and_of_those_that_do_not_the_smallest():
+    ids, labels = [str(i) for i in range(8)], np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    pairs = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    for count, per_class, kept in ((4, False, 4), (2, True, 4), (4, True, 8), (3, False, 2)):
+        assert take_at_most(labels, ids, count, per_class=per_class, groups=pairs).sum() == kept
+    for sizes in ((5, 3), (3, 5)):  # neither fits
+        mask = take_at_most(labels, ids, 2, per_class=False, groups=np.repeat(["a", "b"], sizes))
+        assert mask.sum() == 3
+
+
+def test_another_seed_puts_other_groups_aside():
+    groups = np.repeat([f"p{i}" for i in range(20)], 3)
+    ids, labels = [str(i) for i in range(60)], np.arange(60) % 3
+    masks = {stratified_cut(labels, ids, share=0.2, seed=seed, groups=groups).tobytes() for seed in range(4)}
+    assert len(masks) > 1
+
+
+def test_a_group_is_called_the_same_whatever_its_type():
+    for value in (30, 30.0, np.float32(30), np.int8(30), "30", b"30", np.bytes_(b"30")):
+        assert group_name(value) == "30"
+    assert group_name(0.5) == "0.5" and group_name(b"\xff") == "\\xff"

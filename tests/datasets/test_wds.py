@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_braces(pattern, names):
     assert expand(pattern) == names
 
 
+@pytest.mark.parametrize("inside", ["00..100", "0..5", "0..05", "98..102", "007..010", "9..11"])
+def test_ranges_are_those_of_a_shell(inside):
+    shell = shutil.which("bash")
+    if shell is None:
+        pytest.skip("no shell that expands braces")
+    said = subprocess.run([shell, "-c", f"echo a-{{{inside}}}.tar"], capture_output=True, text=True, check=True)
+    assert expand(f"a-{{{inside}}}.tar") == said.stdout.split()
+
+
 def test_patterns_of_too_many_shards_are_refused_before_they_are_written_out():
     for pattern in ("a-{0..99999999999}.tar", "{0..999}/{0..999}/{a,b}.tar"):
         with pytest.raises(DataError, match=r"names [0-9,]+ shards, more than 1,000,000; write the range"):
@@ -191,6 +201,36 @@ def test_the_fingerprint_survives_a_copy(tmp_path):
     copy = create_dataset(uri.replace("/one/", "/two/"))
     assert copy.fingerprint(hash_content=True) == create_dataset(uri).fingerprint(hash_content=True)
     assert copy.samples.equals(create_dataset(uri).samples)
+
+
+def test_parts_that_change_places_are_other_data(tmp_path):
+    """Keys and labels of both parts are alike, so that the samples of the two are equal."""
+    shards(tmp_path, "a", n_shards=1), shards(tmp_path, "b", n_shards=1)
+    one, other = (create_dataset(f"wds:{tmp_path}/{x}-0.tar,{tmp_path}/{y}-0.tar") for x, y in ("ab", "ba"))
+    assert one.samples.equals(other.samples) and one.fingerprint(True) != other.fingerprint(True)
+
+
+def test_shards_of_a_star_are_in_the_order_of_their_names(tmp_path):
+    uri, _ = two_parts(tmp_path)
+    star = create_dataset(f"wds:{tmp_path}/train-*.tar,{tmp_path}/val-*.tar")
+    assert star.samples.equals(create_dataset(uri).samples)
+
+
+def test_an_image_of_a_longer_ending_is_no_sample(tmp_path):
+    pixels = shards(tmp_path, n_shards=2, n=10, label=lambda i: {"mask.png": png()[0], "cls": b"%d" % (i % 2)})
+    check(create_dataset(f"wds:{tmp_path}/train-{{0..1}}.tar"), {f"all/{key}": x for key, x in pixels.items()})
+
+
+def test_a_sparse_file_is_no_sample(tmp_path):
+    """Its bytes in the shard are not those of the file."""
+    pixels = shards(tmp_path, n_shards=1)
+    with tarfile.open(tmp_path / "train-0.tar", "a", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("sparse.png")
+        member.size, member.pax_headers = 4, {"GNU.sparse.map": "0,4"}
+        archive.addfile(member, io.BytesIO(b"\x89PNG"))
+    dataset = create_dataset(f"wds:{tmp_path}/train-0.tar")
+    check(dataset, {f"all/{key}": x for key, x in pixels.items()})
+    assert any("1 link or special files in the shards are not used" in note for note in dataset.notes)
 
 
 def test_keys_that_repeat_in_another_shard_are_told_apart_by_its_name(tmp_path):

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,11 @@ def test_resnet_inner_stages():
         torch.testing.assert_close(out["avgpool"], model.forward_head(final, pre_logits=True), rtol=1e-4, atol=1e-4)
 
 
+def test_inner_stages_keep_their_names_in_any_order():
+    encoder = create_encoder("random:resnet18", layers=["layer3", "last", "layer1"], img_size=32)
+    assert encoder.num_features == {"layer3:avgpool": 256, "avgpool": 512, "layer1:avgpool": 64}
+
+
 def test_vit_features_against_timm():
     features = ["cls", "avg", "cls+avg", "4xcls", "blocks.3:cls+avg"]
     encoder = create_encoder("random:vit_tiny_patch16_224?seed=4", layers=features)
@@ -263,14 +269,19 @@ def embed(model, images):
 
 def test_vit_with_registers_averages_patches_only():
     encoder = create_encoder(
-        "random:vit_small_patch14_reg4_dinov2?depth=4", layers=["cls", "avg", "blocks.1:avg"], img_size=56
+        "random:vit_small_patch14_reg4_dinov2?depth=4", layers=["cls", "avg", "blocks.1:cls+avg"], img_size=56
     )
     assert encoder.spec.img_size == 56
     model, images = encoder.module.backbone, torch.randn(1, 3, 56, 56)
     assert model.num_prefix_tokens == 5
     with torch.inference_mode():
         out, tokens = encoder.module(images), model.forward_features(images)
+        ((patches, prefix),) = model.forward_intermediates(
+            images, indices=[1], norm=True, return_prefix_tokens=True, intermediates_only=True, output_fmt="NLC"
+        )
     assert tokens.shape[1] == 5 + 16
+    inner = torch.cat([prefix[:, 0], patches.mean(1)], 1)  # the class token, of five
+    torch.testing.assert_close(out["blocks.1:cls+avg"], inner, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out["avg"], tokens[:, 5:].mean(1), rtol=1e-4, atol=1e-5)
 
 
@@ -303,6 +314,12 @@ def test_hash_sees_every_value():
     assert hash_weights(nn.BatchNorm1d(3)) == first
     module.running_mean[1] += 1e-7
     assert hash_weights(module) != first
+    kinds = (((2, 3), torch.half), ((3, 2), torch.half), ((2, 3), torch.bfloat16))
+    zeros = [torch.zeros(shape, dtype=dtype) for shape, dtype in kinds]
+    holders = [nn.Module() for _ in zeros]
+    for holder, tensor in zip(holders, zeros, strict=True):
+        holder.register_buffer("weight", tensor)
+    assert len({hash_weights(holder) for holder in holders}) == 3  # shapes and types of equal bytes
 
 
 def test_image_sizes():
@@ -338,6 +355,24 @@ def test_preprocessing_is_torchvisions(mode):
     ours = Preprocess(describe_encoder("swav"))
     assert torch.equal(ours(image), theirs(image.convert("RGB")))
     assert torch.equal(pickle.loads(pickle.dumps(ours))(image), ours(image))  # a loader's workers need it
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(90, 60), (64, 40), (40, 64), (30, 20)])
+def test_the_short_side_of_any_picture_is_brought_to_size(size, interpolation):
+    """Also of one that is smaller, or whose long side has that size: a crop would fill up with black."""
+    from ssl_risk_rs.encoders.transforms import Preprocess
+    from torchvision import transforms as T
+
+    spec = replace(describe_encoder("swav"), resize=64, img_size=56, interpolation=interpolation)
+    resized = T.Resize(64, T.InterpolationMode(interpolation))(picture("RGB", size))
+    assert torch.equal(Preprocess(spec)(picture("RGB", size)), normalized(T.CenterCrop(56)(resized), spec))
+
+
+def normalized(image, spec):
+    from torchvision.transforms import functional as F
+
+    return F.normalize(F.to_tensor(image), spec.mean, spec.std)
 
 
 def test_timm_preprocessing_is_timms():
@@ -458,6 +493,14 @@ def test_the_size_of_images_is_that_of_the_users_own_transform(tmp_path):
     assert create_encoder(f"{tmp_path}/own.py:flat", img_size=28).spec.img_size == 28
     module, own = made["sized"].module, made["sized"].transform
     assert create_encoder(module, transform=own).spec.img_size == 40
+
+
+def test_the_size_that_a_transform_gives_goes_before_the_one_that_was_asked_for():
+    from ssl_risk_rs.encoders.encoder import OutputModule, finish_own
+
+    spec = EncoderSpec("mine", "mine", "code", ("output",))
+    for transform, side in ((lambda image: torch.ones(3, 40, 40), 40), (lambda i: torch.ones(3, *i.size), 64)):
+        assert finish_own(spec, OutputModule(nn.Flatten()), transform, img_size=64).spec.img_size == side
 
 
 def test_grey_images_reach_a_transform_of_the_users_own_in_colour(tmp_path):

@@ -792,6 +792,40 @@ def test_a_damaged_file_is_an_error_that_says_so_or_reads_as_something(tmp_path,
     assert refused > 20
 
 
+def test_a_clip_tower_is_asked_about_its_activation_and_other_vits_are_not():
+    from ssl_risk_rs.encoders.weights.left_over import ask
+    from ssl_risk_rs.encoders.weights.match import Choice
+    from ssl_risk_rs.encoders.weights.naming import contents_of
+
+    held = contents_of({"visual.transformer.resblocks.0.attn.in_proj_weight": torch.zeros(3, 1)})
+    (note,) = ask(held, Choice(architecture="vit_base_patch32_clip_224"))
+    assert note.startswith("The file does not say which activation it needs")
+    assert not ask(held, Choice(architecture="vit_base_patch32_224"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_that_is_a_part_of_a_storage_has_its_own_numbers(tmp_path, zipped):
+    from ssl_risk_rs.encoders.weights.archives import read_checkpoint
+
+    whole = torch.arange(24.0)
+    tensors = {"rows": whole[6:12].view(2, 3), "transposed": whole.view(4, 6)[1:, 2:].t(), "step": whole[1::5]}
+    torch.save(tensors, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint(tmp_path / "w.pth")
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", ">f8", "<f2", ">i8"])
+def test_pickled_arrays_have_their_numbers_whatever_their_order(tmp_path, dtype, order):
+    from ssl_risk_rs.encoders.weights.archives import read_checkpoint
+    from ssl_risk_rs.encoders.weights.naming import contents_of
+
+    array = np.asarray(np.arange(6).reshape(2, 3), dtype=dtype, order=order)
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"w": array}))
+    found = contents_of(read_checkpoint(tmp_path / "w.pkl")).tensors["w"]
+    assert found.tolist() == [[0, 1, 2], [3, 4, 5]] and found.numpy().dtype == np.dtype(dtype).newbyteorder("=")
+
+
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path):
     from ssl_risk_rs.encoders.weights.inert import Storage, _tensor
 

@@ -29,6 +29,13 @@ def test_the_network_that_authors_evaluate_is_chosen_and_the_other_reported(weig
     assert find_encoder(file, weights, Choice(average=False)).where == "student → module.backbone."
 
 
+def test_an_average_of_no_known_method_comes_after_what_was_trained(weights):
+    file = {"ema": other(weights), "model": dict(weights)}
+    found = find_encoder(file, weights)
+    assert (found.where, found.others) == ("model", ("ema",))
+    assert find_encoder(file, weights, Choice(average=True)).where == "ema"
+
+
 # --- strictness ------------------------------------------------------------------------------------
 
 

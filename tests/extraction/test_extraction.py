@@ -391,6 +391,10 @@ def test_unknown_feature_is_named(tmp_path):
 # --- the stored dtype
 
 
+#: a row of `spiky_data` that the probe does not see
+LATE = 298
+
+
 def test_features_beyond_float16_found_by_the_probe(tmp_path):
     dataset, encoder = spiky_data(tmp_path, at=slice(None)), LocalEncoder(Spike())
     banks = extract(encoder, dataset, store=tmp_path / "s", features=["deep", "shallow"])
@@ -400,15 +404,27 @@ def test_features_beyond_float16_found_by_the_probe(tmp_path):
 
 
 def test_features_beyond_float16_found_late_start_again_in_float32(tmp_path):
-    dataset, encoder = spiky_data(tmp_path, at=299), LocalEncoder(Spike())
+    dataset, encoder = spiky_data(tmp_path, at=LATE), LocalEncoder(Spike())
+    assert LATE not in np.linspace(0, len(dataset) - 1, N_PROBE).astype(int)  # the probe would find it at once
     banks = extract(encoder, dataset, store=tmp_path / "s", features=["deep", "shallow"], batch_size=50)
     assert {name: bank.dtype for name, bank in banks.items()} == {"deep": "float32", "shallow": "float16"}
     expected = direct(LocalEncoder(Spike()), dataset)
     for name, bank in banks.items():
         np.testing.assert_allclose(bank.read(np.arange(350)), expected[name], rtol=2**-11, atol=1e-6)
+    assert len(list((tmp_path / "s").glob("*/bank.json"))) == 3  # deep was begun in float16
     encoder.module.seen.clear()  # a later run remembers: float32 is there
     again = extract(encoder, dataset, store=tmp_path / "s", features=["deep"])["deep"]
     assert again.path == banks["deep"].path and sum(encoder.module.seen) <= N_IMAGES
+
+
+def test_features_far_below_zero_start_again_in_float32_too(tmp_path):
+    class Below(Spike):
+        def forward(self, images):
+            return {name: -values for name, values in super().forward(images).items()}
+
+    dataset = spiky_data(tmp_path, at=LATE)
+    bank = extract(LocalEncoder(Below()), dataset, store=tmp_path / "s", batch_size=50)["deep"]
+    assert bank.dtype == "float32" and (bank.read([LATE]) == -1e6).all()
 
 
 def test_float16_that_is_asked_for_and_does_not_fit(tmp_path):

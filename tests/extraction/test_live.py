@@ -227,6 +227,27 @@ def test_another_transform_has_another_bank(tmp_path, digits):
     assert one.path != two.path
 
 
+class Double(nn.Module):
+    def forward(self, images):
+        return 2 * images.flatten(1)
+
+
+class Triple(nn.Module):
+    def forward(self, images):
+        return 3 * images.flatten(1)
+
+
+def test_the_code_of_every_part_and_of_the_transform_is_known():
+    """Parts without weights look alike: their code tells them apart."""
+    encoders = [
+        create_encoder(nn.Sequential(inner), transform=transform, name="net", img_size=8)
+        for inner, transform in ((Double(), to_tensor), (Triple(), to_tensor), (Double(), brighter))
+    ]
+    assert len({encoder.weights_hash for encoder in encoders}) == 1
+    hashes = {encoder.code_hash for encoder in encoders}
+    assert len(hashes) == 3 and None not in hashes
+
+
 @pytest.mark.parametrize("option", [{"name": 5}, {"pretraining_data": 3}])
 def test_names_of_modules_are_text(option):
     with pytest.raises(ParameterError, match=next(iter(option))):

@@ -3,20 +3,24 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
+import polars as pl
 import pytest
 import timm
 import torch
 from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
-from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
+from ssl_risk_rs.extraction.cached import request_of
+from ssl_risk_rs.extraction.facts import samples_hash, transform_facts
 from ssl_risk_rs.extraction.reuse import N_IMAGES, SameFeatures
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.extraction.shard import Shard
@@ -176,6 +180,43 @@ def test_options_of_an_architecture_are_told_apart(tmp_path):
     plain = ensure_bank("random:resnet10t", "digits", **kwargs)
     other = ensure_bank("random:resnet10t?output_stride=8", "digits", **kwargs)
     assert plain.path != other.path and plain.header.weights_hash == other.header.weights_hash
+
+
+def test_what_is_asked_for_is_told_apart(tmp_path):
+    """A request that is found again leads to its bank without a look at encoder or images."""
+    uri, weights = write(tmp_path / "d", n=1) + "?group=parent", tmp_path / "w.pth"
+    weights.write_bytes(b"weights")
+    os.utime(weights, ns=(0, 0))
+
+    def asked(layer=None, limit=None, group=None, model=f"ckpt:{weights}@resnet18", **encoding):
+        dataset = create_dataset(uri, limit=limit, group=group)
+        return bank_key(request_of(model, dataset, layer, Encoding(**encoding)))
+
+    settings = ExtractionSettings(amp="bf16")
+    keys = [
+        asked(), asked("layer3"), asked(pool="avgpool"), asked(img_size=96), asked(settings=settings),
+        asked(limit="1/class"), asked(limit="1/class", group="group"), asked(model=f"ckpt:{weights}@resnet34"),
+    ]  # fmt: skip
+    os.utime(weights, ns=(0, 500_000_000))
+    keys.append(asked())
+    weights.write_bytes(b"more weights")
+    os.utime(weights, ns=(0, 0))
+    assert len({*keys, asked()}) == len(keys) + 1
+
+
+def test_what_prepares_images_and_names_rows_is_among_the_facts():
+    encoder, dataset = create_encoder("demo_ssl"), create_dataset("digits", limit="1/class")
+    changes = {"img_size": 9, "resize": 9, "interpolation": "bicubic", "mean": (0.1,), "std": (0.9,), "channels": 3}
+    others = [replace(encoder, spec=replace(encoder.spec, **{name: value})) for name, value in changes.items()]
+    assert len({bank_key(transform_facts(one)) for one in (encoder, *others)}) == 7
+
+    def rows(names=dataset.class_names, **columns):
+        return samples_hash(SimpleNamespace(class_names=names, samples=dataset.samples.with_columns(**columns)))
+
+    patients = [pl.Series([f"p{i % n}" for i in range(20)]) for n in (2, 3)]
+    found = [rows(), rows([*"abcdefghij"]), *(rows(patient=p) for p in patients), rows(site=patients[0])]
+    found += [rows(label=pl.col("label").reverse()), rows(split=pl.col("split").reverse())]
+    assert len(set(found)) == 7
 
 
 # --- what a bank records

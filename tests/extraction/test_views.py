@@ -14,7 +14,7 @@ from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.datasets.sources import Picture
-from ssl_risk_rs.datasets.views import view_of
+from ssl_risk_rs.datasets.views import VIEWS_VERSION, view_of
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.errors import NotComparableError, ParameterError
 from ssl_risk_rs.extraction import Encoding, ExtractionSettings, cached, ensure_bank, extract
@@ -62,6 +62,30 @@ def test_a_view_depends_on_its_number_and_the_sample_alone():
     assert sum(a.shape != b.shape or (a != b).any() for a, b in zip(shown, others, strict=True)) > 25
     assert (first.name, first.uri) == (dataset.name, dataset.uri) and "view 1" in repr(first)
     assert first.oriented(True).view == 1 and dataset.view is None
+
+
+def test_views_are_those_of_this_version():
+    """Another cut of the same sample and number needs another VIEWS_VERSION."""
+    found = []
+    for sample_id, number in (("sample 0", 1), ("sample 3", 1), ("sample 0", 2), ("train/ant/0.png", 12)):
+        pixels = np.asarray(view_of(numbered(100, 60), sample_id, number).image).astype(int)
+        found.append((len(pixels), pixels[0, :, 0].min(), pixels[0, 0, 1], pixels[0, 0, 0] > pixels[0, -1, 0]))
+    assert VIEWS_VERSION == 1
+    assert found == [(27, 30, 15, True), (43, 27, 17, False), (32, 30, 16, True), (36, 4, 10, False)]
+
+
+def test_an_image_is_turned_before_its_view_is_cut(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for part, name in (("train", "ant"), ("train", "bee"), ("test", "ant"), ("test", "bee")):
+        (tmp_path / part / name).mkdir(parents=True)
+        numbered(40, 24).image.save(tmp_path / part / name / "0.png", exif=exif)
+    dataset = create_dataset(f"folder:{tmp_path}", exif_orientation=True)
+    for row in range(4):
+        whole = dataset.picture(row)
+        assert whole.image.size == (24, 40)
+        seen, cut = dataset.viewed(1).load(row), view_of(whole, dataset.sample_id(row), 1).image
+        np.testing.assert_array_equal(np.asarray(seen), np.asarray(cut))
 
 
 def test_a_bank_holds_the_features_of_its_views(tmp_path):

@@ -225,8 +225,8 @@ class FeatureBank:
         Banks with other features or labels have another, and so have those with the same rows in other blocks.
         """
         lines = {line for journal in self.path.glob("*.journal") for line in journal.read_text("ascii").splitlines()}
-        # rows, where they lie in their part, then hashes: docs/bank-format.md
-        blocks = sorted(" ".join([fields[0], *fields[2:]]) for line in lines if (fields := line.split()))
+        # rows and their two hashes, not where they lie in their part, nor the line's own check: docs/bank-format.md
+        blocks = sorted({" ".join([fields[0], *fields[2:4]]) for line in lines if (fields := line.split())})
         return hashlib.sha256("\n".join([str(self._document.samples_sha256), *blocks]).encode()).hexdigest()
 
     def writer(self, part: str | None = None) -> _core.BankWriter:

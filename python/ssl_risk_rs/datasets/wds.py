@@ -279,7 +279,8 @@ def _expanded(pattern: str) -> list[str]:
         choices = inside.split(",")
     else:
         first, last = numbers.groups()
-        width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+        padded = any(len(end) > 1 and end.startswith("0") for end in (first, last))
+        width = max(len(first), len(last)) if padded else 0
         choices = [f"{number:0{width}}" for number in range(int(first), int(last) + 1)]
     return [pattern[:start] + choice + rest for choice in choices for rest in _expanded(pattern[end + 1 :])]
 

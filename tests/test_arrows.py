@@ -19,7 +19,7 @@ NAME = PACKAGE.name
 GROUND = {
     "errors", "_core", "_cpus", "_files", "_identity", "_limits", "_splits", "_labels", "_class_names", "_notes",
     "_tables", "_extras", "_corrections", "_inference", "_float32", "_same_rows", "_tensors", "_safetensors",
-    "_characters", "_names", "_settings", "_display", "events",
+    "_characters", "_names", "_settings", "_display", "_memory", "events",
 }  # fmt: skip
 
 #: the arrows, room by room; whatever lies further down the arrows may be imported too

@@ -25,6 +25,7 @@ from ssl_risk_rs import (
     read_results,
 )
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition import fitting
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.intervals import Uncertainty, find_bottleneck
@@ -512,6 +513,21 @@ def test_an_unknown_option_is_named_with_the_one_that_was_meant(rows):
         decompose(*rows, xyz=1)
     with pytest.raises(TypeError, match=r"^extract\(\) has no option 'batchsize'; did you mean 'batch_size'\?$"):
         extract(create_encoder("pixels:2"), create_dataset("digits"), batchsize=3)
+
+
+def test_sums_that_will_not_fit_into_memory_are_announced(monkeypatch, caplog):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((120, 6)).astype(np.float32), np.arange(120) % 3
+    decompose(x, y, x[:60], y[:60], probe="ridge")
+    assert not caplog.records
+    # 5 folds and 3 subsets
+    monkeypatch.setattr(fitting, "free_bytes", lambda: 8 * 36 * (8 + fitting.DESIGNS) - 1)
+    decompose(x, y, x[:60], y[:60], probe="ridge")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Sums of products of 6 features need about 0.0 GB, and 0.0 GB are free.")
+    wide = rng.standard_normal((2, 60, 200))
+    decompose(wide[0], y[:60], wide[1], y[:60], probe="ridge")
+    assert len(caplog.records) == 1  # fewer rows than features are kept as they are
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,14 @@ import numpy as np
 
 from ssl_risk_rs._inference import critical_value
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.scores import at_training_shares, class_shares, common_groups, guard, spans_classes
+from ssl_risk_rs.decomposition.scores import (
+    at_training_shares,
+    class_shares,
+    common_groups,
+    guard,
+    spans_classes,
+    training_error,
+)
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.fewshot import DrawVariance, Overlap, ShotOutcomes
@@ -75,10 +82,8 @@ class Crossed:
         )  # fmt: skip
         self.grouped = groups is not None
         self.mixed = spans or (random_counts and not self.grouped)
-        reference = judged.at_alpha or judged.af
         counts = np.bincount(self.y, minlength=self.k).astype(float)
-        wrong = np.bincount(self.y, weights=reference.wrong, minlength=self.k)
-        difficulty = np.divide(wrong, counts, out=np.zeros(self.k), where=counts > 0)
+        difficulty = training_error(judged)
         names = list(judged.class_names)
 
         def of(rows: np.ndarray) -> Units:

@@ -20,11 +20,12 @@ from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
 from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
 from ssl_risk_rs.decomposition.metrics import measure_metrics
-from ssl_risk_rs.decomposition.paper import PAPER_SEED, draw_parts, paper
+from ssl_risk_rs.decomposition.paper import draw_parts, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
 from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import (
     ERROR_TOL,
+    PAPER_SEED,
     PASSES,
     SMALL_PASSES,
     SMALL_PRODUCTS,

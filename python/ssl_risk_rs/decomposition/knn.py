@@ -29,6 +29,7 @@ from ssl_risk_rs._limits import MOST_SEED, check_confidence, check_threads, chec
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.repeats import repeated_rows
+from ssl_risk_rs.decomposition.scores import guessing_error
 from ssl_risk_rs.decomposition.task import Representations, Task, make_task
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.errors import ParameterError
@@ -165,10 +166,9 @@ def classify(
         notes.append(Note("nothing_held_out"))
     if undirected:
         notes.append(Note("rows_without_direction", {"count": undirected}))
-    frequent = int(np.bincount(task.labels[base]).argmax())
     return Neighbours(
         name, data, k, temperature, len(base), len(task.test_rows), len(held), task.features.n_features,
-        task.n_classes, float((task.labels[task.test_rows] != frequent).mean()), found, confidence, tuple(notes),
+        task.n_classes, guessing_error(task.labels[base], task.labels[task.test_rows]), found, confidence, tuple(notes),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.cells import CellPlan
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
+from ssl_risk_rs.decomposition.scores import guessing_error
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.probes.span_solver import AnyDesign
 from ssl_risk_rs.results.judgements import Judgements, Outcome
@@ -121,7 +122,6 @@ def sizes_of(
             "groups_subset": len(np.unique(judged.train_groups[judged.in_subset])),
             "groups_test": len(np.unique(judged.test_groups)),
         }
-    frequent = int(np.bincount(judged.train_labels).argmax())
     return Sizes(
         train=len(judged.train_labels),
         test=len(judged.test_labels),
@@ -134,7 +134,7 @@ def sizes_of(
         twin_features=None if twin is None else twin.n_features,
         constant_features=len(design.constant),
         constant_twin_features=0 if twin is None else twin.constant,
-        chance=float((judged.test_labels != frequent).mean()),
+        chance=guessing_error(judged.train_labels, judged.test_labels),
         planned_subsets=None if plan is None else plan.subsets,
         planned_rows=None if plan is None else plan.subset_size,
         **groups,

@@ -15,8 +15,8 @@ from ssl_risk_rs.results.metrics import ERROR, Metric, class_shares_of, row_valu
 from ssl_risk_rs.results.quantities import BASE, QUANTITIES, Quantity, Rows
 
 __all__ = [
-    "RowScores", "as_many", "at_training_shares", "class_shares", "common_groups", "guard", "spans_classes",
-    "training_error",
+    "RowScores", "as_many", "at_training_shares", "class_shares", "common_groups", "guard", "guessing_error",
+    "spans_classes", "training_error",
 ]  # fmt: skip
 
 #: share of a set's variance that one group may have before it is said
@@ -377,6 +377,11 @@ def training_error(judged: Judgements) -> np.ndarray:
     counts = np.bincount(judged.train_labels, minlength=k).astype(float)
     wrong = np.bincount(judged.train_labels, weights=(judged.at_alpha or judged.af).wrong, minlength=k)
     return np.asarray(np.divide(wrong, counts, out=np.zeros(k), where=counts > 0))
+
+
+def guessing_error(train_labels: np.ndarray, test_labels: np.ndarray) -> float:
+    """Error on test rows of whoever names the class that most training rows are of."""
+    return float((test_labels != np.bincount(train_labels).argmax()).mean())
 
 
 def common_groups(judged: Judgements) -> tuple[np.ndarray | None, np.ndarray | None]:

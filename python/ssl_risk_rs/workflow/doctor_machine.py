@@ -13,6 +13,7 @@ from pathlib import Path
 from ssl_risk_rs import _core
 from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs._files import cache_folder
+from ssl_risk_rs._memory import free_bytes, total_bytes
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.errors import DeviceError, ParameterError
 from ssl_risk_rs.extraction.devices import device_names
@@ -88,14 +89,10 @@ def _quota() -> float | None:
 
 
 def _memory() -> Finding:
-    facts = {name: int(rest.split()[0]) / 1e6 for line in _lines("/proc/meminfo")
-             for name, _, rest in [line.partition(":")] if name in ("MemTotal", "MemAvailable")}  # fmt: skip
-    limit = "".join(_lines("/sys/fs/cgroup/memory.max"))
-    if limit.isdecimal():
-        facts["MemTotal"] = min(facts.get("MemTotal", float("inf")), int(limit) / 1e9)
-    if not facts:
+    found_total, found_free = total_bytes(), free_bytes()
+    if found_total is None or found_free is None:
         return Finding("memory", "ok", "its size is not known on this system")
-    total, free = facts["MemTotal"], min(facts.get("MemAvailable", facts["MemTotal"]), facts["MemTotal"])
+    total, free = found_total / 1e9, found_free / 1e9
     small = free < SMALL_MEMORY
     advice = "close what uses it; a probe of d features and k classes needs about d (d + k) x 16 bytes" if small else ""
     found = f"{total:.1f} GB, of which {free:.1f} GB are free"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ssl_risk_rs._class_names import in_order, is_whole, likely_cause, nearly_equal, shown
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs._tensors import is_rounded, of_tensor
-from ssl_risk_rs.errors import DataError, ShapeError
+from ssl_risk_rs.errors import DataError, ShapeError, first_line
 
 __all__ = [
     "MAX_CLASSES",
@@ -280,8 +280,7 @@ def _array(labels: npt.ArrayLike, where: str) -> np.ndarray:
         if y.dtype.kind in "US" and not isinstance(labels, np.ndarray):
             y = np.array(labels, dtype=object)  # numbers beside text: NumPy would make text of None and NaN
     except Exception as error:  # whatever a foreign object's __array__ raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{where} cannot be read as a vector of labels: {reason}") from None
+        raise DataError(f"{where} cannot be read as a vector of labels: {first_line(error)}") from None
     return y
 
 

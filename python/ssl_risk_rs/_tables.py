@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -195,7 +195,7 @@ def unreadable(path: Path, error: BaseException) -> DataError:
     """The error to raise for a file that a library cannot read."""
     if isinstance(error, OSError) and error.strerror:
         return DataError(f"{path} cannot be read: {error.strerror}")
-    reason = str(error).splitlines()[0] if str(error) else ""
+    reason = first_line(error)
     if len(reason.split()) < 2:  # the bare key of a KeyError tells nothing
         return DataError(f"{path} is damaged or no {path.suffix} file ({type(error).__name__} in its reader)")
     return DataError(f"{path} is damaged or no {path.suffix} file: {reason}")

@@ -16,7 +16,17 @@ __all__ = [
     "ResultError",
     "ShapeError",
     "SslRiskError",
+    "first_line",
 ]
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error of another library says, as a part of a sentence: its first line, or its class if it has none.
+
+    >>> first_line(OSError("\nno such thing\nTraceback")), first_line(RuntimeError())
+    ('no such thing', 'RuntimeError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class SslRiskError(Exception):

@@ -136,6 +136,8 @@ def test_scalars_are_every_estimate_by_name(rows):
     found, frame = run.scalars(), run.frame()
     assert len(found) == frame.height
     assert found["ridge/agg_risk"] == run.of_probe("ridge").estimate("agg_risk")
+    with pytest.raises(ParameterError, match="there is no other probe, only "):
+        run.of_probe("other")
     assert found["logistic/log_loss/agg_risk"] == run.main.metric("log_loss").estimates["agg_risk"].estimate
     assert sorted(found.values()) == pytest.approx(sorted(frame["estimate"]), abs=0)
 

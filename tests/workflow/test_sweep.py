@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -20,9 +21,10 @@ from ssl_risk_rs.cli import main
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.decomposition import Settings
 from ssl_risk_rs.decomposition.targets import Target
+from ssl_risk_rs.encoders.names import Kind
 from ssl_risk_rs.extraction import Encoding
 from ssl_risk_rs.results import Run, read_results
-from ssl_risk_rs.workflow import sweep_records
+from ssl_risk_rs.workflow import sweep_plan, sweep_records
 from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
 from ssl_risk_rs.workflow.question import Question
@@ -417,3 +419,14 @@ def test_a_run_says_that_digits_stood_in(tmp_path, monkeypatch):
     (record,) = records(out).values()
     run = Run.load(out / record["run"])
     assert not run.provenance.data_named and "No data were named" in str(run)
+
+
+def test_where_the_weights_of_each_kind_of_name_are_is_said(tmp_path):
+    said = {
+        "hf:org/model": "the hub's cache or download", f"hf:{tmp_path}": "own folder",
+        f"openclip:{tmp_path}": "own folder", "timm:resnet18": "timm's cache or download",
+        "openclip:ViT-B-32/openai": "file, or open_clip's cache or download",
+        "ckpt:/a.pth@resnet18": "own file", "random:resnet18": "none needed", "pixels:8": "none needed",
+    }  # fmt: skip
+    assert {name: sweep_plan._weights(name)[0] for name in said} == said
+    assert sweep_plan._WEIGHTS.keys() | {"registry"} == set(get_args(Kind))

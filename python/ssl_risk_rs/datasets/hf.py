@@ -20,7 +20,7 @@ from ssl_risk_rs.datasets.manifest import column_array, labels_of
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import open_picture
 from ssl_risk_rs.datasets.sources import COLUMNS, DataFile, Listing, Picture, some, split_options
-from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import datasets
@@ -266,7 +266,7 @@ def _from_disk(folder: Path) -> _Opened:
     try:
         found = library.load_from_disk(str(folder))
     except Exception as error:  # pyarrow's, json's and the library's own
-        raise DataError(f"hf:{folder} cannot be read: {_first_line(error)}; save it again") from error
+        raise DataError(f"hf:{folder} cannot be read: {first_line(error)}; save it again") from error
     splits = dict(found) if isinstance(found, library.DatasetDict) else {"all": found}
     splits = {name: split.with_format(None) for name, split in splits.items()}  # plain values, whatever it was saved as
     marks = {name: f"{split._fingerprint} {_bytes_of(split)}" for name, split in splits.items()}
@@ -282,7 +282,7 @@ def _from_hub(repository: str, config: str | None, revision: str | None, notes: 
         try:
             found = library.load_dataset(repository, config, revision=commit)
         except Exception as error:  # a configuration that must be named, a full disk, a damaged file
-            raise DataError(f"hf:{repository} cannot be loaded: {_first_line(error)}") from error
+            raise DataError(f"hf:{repository} cannot be loaded: {first_line(error)}") from error
     return _Opened(dict(found), {name: f"{config or ''}@{commit}/{name}" for name in found})
 
 
@@ -297,7 +297,7 @@ def _commit(repository: str, revision: str | None) -> str | None:
     try:
         return str(HfApi().dataset_info(repository, revision=revision, timeout=TIMEOUT).sha)
     except HfHubHTTPError as error:
-        raise DataError(f"hf:{repository}@{revision or 'main'} is not to be had: {_first_line(error)}") from error
+        raise DataError(f"hf:{repository}@{revision or 'main'} is not to be had: {first_line(error)}") from error
     except unreachable:
         return None
 
@@ -343,7 +343,7 @@ def _from_cache(repository: str, config: str | None, revision: str | None, notes
         )  # fmt: skip
         return builder.as_dataset(), folder.name
     except Exception as error:  # pyarrow's, json's and the library's own
-        raise DataError(f"{folder} cannot be read: {_first_line(error)}; remove it and load it anew") from error
+        raise DataError(f"{folder} cannot be read: {first_line(error)}; remove it and load it anew") from error
 
 
 def _undecoded(split: "datasets.Dataset", column: str) -> "datasets.Dataset":
@@ -356,7 +356,3 @@ def _undecoded(split: "datasets.Dataset", column: str) -> "datasets.Dataset":
 def _bytes_of(split: "datasets.Dataset") -> str:
     sizes = [os.path.getsize(file["filename"]) for file in split.cache_files]
     return f"{counted(len(split), 'row')} {some([str(size) for size in sizes], len(sizes))}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

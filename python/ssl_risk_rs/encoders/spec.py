@@ -8,7 +8,7 @@ from typing import TypeAlias
 from ssl_risk_rs._identity import data_id
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["EncoderSpec", "Layers", "choose_features", "may_be_several", "nearest"]
+__all__ = ["EncoderSpec", "Layers", "choose_features", "may_be_several", "nearest", "usual_resize"]
 
 #: layers or features as a caller names them
 Layers: TypeAlias = str | list[str] | tuple[str, ...] | None
@@ -76,6 +76,11 @@ class EncoderSpec:
         """The fields and the data's canonical ids as JSON-ready values."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         return plain | {"pretraining_id": self.pretraining_id, "twin_labels_id": self.twin_labels_id}
+
+
+def usual_resize(img_size: int) -> int:
+    """Short side that ImageNet's usual preparation gives images before it cuts out `img_size`: 256 for 224."""
+    return round(img_size * 256 / 224)
 
 
 def nearest(word: str, choices: "list[str] | tuple[str, ...]", n: int = 5) -> list[str]:

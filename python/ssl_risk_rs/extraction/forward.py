@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs.errors import EncoderError, ParameterError
+from ssl_risk_rs.errors import EncoderError, ParameterError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ class Forward:
                 if too_many == 1:
                     raise EncoderError(
                         f"one image of {tuple(chunks[0].shape[1:])} does not fit the memory of {self.device} "
-                        f"({str(error).splitlines()[0]}); free it, take a smaller --img-size or --device cpu"
+                        f"({first_line(error)}); free it, take a smaller --img-size or --device cpu"
                     ) from error
                 self.batch_size = too_many // 2
                 self.back_offs += 1

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ssl_risk_rs import _core
-from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError
+from ssl_risk_rs.errors import DeviceError, NumericalError, ParameterError, first_line
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.solver import (
     Goal,
@@ -203,7 +203,7 @@ class _DeviceErrors:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         lost = getattr(torch, "AcceleratorError", None)  # from torch 2.8 on
         if lost is not None and isinstance(error, lost):
-            source, first = self.features.source, str(error).splitlines()[0]
+            source, first = self.features.source, first_line(error)
             kept = f"features are safe in {source.path}" if isinstance(source, _core.Bank) else "nothing was written"
             raise DeviceError(
                 f"the device stopped answering ({first}); {kept}: run the same line again, or with --device cpu"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs._tables import read_parquet
-from ssl_risk_rs.errors import DataError
+from ssl_risk_rs.errors import DataError, first_line
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Table
@@ -89,7 +89,7 @@ def _read(file: Path) -> "pl.DataFrame":
             pl.col(name).cast(kind, strict=False) for name, kind in types.items() if name in frame.columns
         )
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{file} has columns that are no names and numbers: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{file} has columns that are no names and numbers: {first_line(error)}") from error
 
 
 def section(run: Run, found: tuple[Statistic, ...], key: str) -> Section | Missing:

@@ -23,7 +23,7 @@ import numpy as np
 from ssl_risk_rs._display import display
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.errors import ResultError, ShapeError, SslRiskError
+from ssl_risk_rs.errors import ParameterError, ResultError, ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
 from ssl_risk_rs.results.agreement import disagreements, unreadable_notes
@@ -218,12 +218,12 @@ class Run:
 
         Raises
         ------
-        KeyError if there is none.
+        ParameterError if there is none.
         """
         for d in self.decompositions:
             if d.method.probe == probe:
                 return d
-        raise KeyError(probe)
+        raise ParameterError(f"there is no {probe} probe, only {', '.join(self.probes)}")
 
     @property
     def main(self) -> Decomposition:

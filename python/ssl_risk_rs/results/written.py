@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs._tables import read_parquet
-from ssl_risk_rs.errors import DataError, ResultError
+from ssl_risk_rs.errors import DataError, ResultError, first_line
 from ssl_risk_rs.results._json import from_json
 from ssl_risk_rs.results.fewshot import ShotSize
 from ssl_risk_rs.results.frames import COLUMNS, result_types
@@ -104,7 +104,7 @@ def typed(rows: "pl.DataFrame", folder: Path) -> "pl.DataFrame":
     try:
         return rows.cast({name: types[name] for name in rows.columns})
     except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ResultError(f"{folder} is damaged: {TABLE} has values of another kind ({reason})") from error
 
 

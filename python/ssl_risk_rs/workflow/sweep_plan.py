@@ -9,7 +9,7 @@ from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.encoders import describe_encoder, list_encoders
 from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
 from ssl_risk_rs.encoders.facts import BUNDLED
-from ssl_risk_rs.encoders.names import Preparation, expand_names, is_pattern, parse_name
+from ssl_risk_rs.encoders.names import Kind, Preparation, expand_names, is_pattern, parse_name
 from ssl_risk_rs.encoders.sources import check_at_hand
 from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
@@ -300,6 +300,14 @@ def _at_hand(name: str) -> bool:
     return bool(places) and all(any(cached_path(place).is_file() for place in each) for each in places)
 
 
+#: where the weights of each kind of name but the published ones are
+_WEIGHTS: dict[Kind, str] = {
+    "timm": "timm's cache or download", "hub": "repository", "code": "own code", "hf": "the hub's cache or download",
+    "openclip": "file, or open_clip's cache or download", "checkpoint": "own file", "random": "none needed",
+    "pixels": "none needed",
+}  # fmt: skip
+
+
 def _weights(encoder: str) -> tuple[str, int | None]:
     """The state of an encoder's weights in words, and the bytes to download where they are known."""
     name = parse_name(encoder)
@@ -316,6 +324,6 @@ def _weights(encoder: str) -> tuple[str, int | None]:
         row = published_entry(name.target)
         sizes = [catalogue().usable(file)[0].n_bytes for file in row.files] if row else []
         return "to download", None if None in sizes else sum(size or 0 for size in sizes)
-    return {"timm": "timm's cache or download", "hub": "repository", "code": "own code"}.get(
-        name.kind, "none needed"
-    ), None
+    if name.kind in ("hf", "openclip") and Path(name.target).expanduser().is_dir():
+        return "own folder", None
+    return _WEIGHTS[name.kind], None

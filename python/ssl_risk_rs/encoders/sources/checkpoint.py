@@ -8,7 +8,7 @@ from ssl_risk_rs.encoders.facts import read_facts, spec_from_facts
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.sources.architecture import describe_architecture, is_our_resnet, network_options, query_of
 from ssl_risk_rs.encoders.sources.published import Copy, describe_published
-from ssl_risk_rs.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec
+from ssl_risk_rs.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, usual_resize
 from ssl_risk_rs.errors import EncoderError
 
 __all__ = ["average_of", "copies_of", "describe_checkpoint", "match_of", "preprocessing_note", "with_preprocessing"]
@@ -118,7 +118,7 @@ def preprocessing_note(name: EncoderName, spec: EncoderSpec) -> str | None:
         "resize": f"{spec.resize} for crops of {spec.img_size}", "interpolation": spec.interpolation,
     }  # fmt: skip
     shown = ", ".join(f"{key} {values[key]}" for key in unsaid)
-    usual = "" if spec.img_size is None else f"&resize={round(spec.img_size * 256 / 224)}"
+    usual = "" if spec.img_size is None else f"&resize={usual_resize(spec.img_size)}"
     common = f" (mean=imagenet&std=imagenet{usual} suits most self-supervised ones)" if spec.channels == 3 else ""
     return (
         f"{name.text}: the file does not say how its images were prepared, so {shown} are {whose}; write "

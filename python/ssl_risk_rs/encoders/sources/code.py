@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders.names import EncoderName
-from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features, usual_resize
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def build_code(
     if isinstance(made, Encoder):
         return replace(made, code_hash=code.digest, code_files=code.files)
     if img_size is not None:
-        spec = replace(spec, img_size=img_size, resize=round(img_size * 256 / 224))
+        spec = replace(spec, img_size=img_size, resize=usual_resize(img_size))
     module, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(module, nn.Module) or not (transform is None or callable(transform)):
         raise EncoderError(

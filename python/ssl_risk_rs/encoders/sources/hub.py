@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ssl_risk_rs._files import OFFLINE, is_offline
 from ssl_risk_rs.encoders.names import EncoderName
 from ssl_risk_rs.encoders.sources.checkpoint import with_preprocessing
-from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, choose_features, usual_resize
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def build_hub(
     spec = describe_hub(name)
     choose_features(spec.features, layers, pool)
     if img_size is not None:
-        spec = replace(spec, img_size=img_size, resize=round(img_size * 256 / 224))
+        spec = replace(spec, img_size=img_size, resize=usual_resize(img_size))
         spec = with_preprocessing(spec, name)
     progress(f"{name.text}: code of {name.target} is run")
     module = _load(name)

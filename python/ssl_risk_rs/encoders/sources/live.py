@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ssl_risk_rs._limits import check_text
 from ssl_risk_rs.encoders.code_places import is_library
-from ssl_risk_rs.encoders.spec import EncoderSpec, Layers
+from ssl_risk_rs.encoders.spec import EncoderSpec, Layers, usual_resize
 from ssl_risk_rs.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def build_live(
         pretraining_data=pretraining_data,
     )
     if img_size is not None:
-        spec = replace(spec, img_size=img_size, resize=round(img_size * 256 / 224))
+        spec = replace(spec, img_size=img_size, resize=usual_resize(img_size))
     frozen = OutputModule(_frozen(bare, spec.name))
     if transform is None:
         transform = Preprocess(spec)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from ssl_risk_rs._safetensors import read_header
 from ssl_risk_rs.encoders.weights.inert import load_pickle, read_legacy, storage_from
-from ssl_risk_rs.errors import EncoderError
+from ssl_risk_rs.errors import EncoderError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -81,8 +81,7 @@ def read_checkpoint(path: Path) -> object:
 
 
 def _damaged(path: Path, error: Exception) -> EncoderError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return EncoderError(f"{path} is damaged or cut short ({reason}); copy or download it again")
+    return EncoderError(f"{path} is damaged or cut short ({first_line(error)}); copy or download it again")
 
 
 def _is_tar(path: Path) -> bool:

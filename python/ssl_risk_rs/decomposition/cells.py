@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._names import counted
@@ -12,9 +13,10 @@ from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.record import Method
 
-__all__ = ["CellPlan", "draw_cells", "fold_and_subset", "notes_on_cells", "notes_on_plan", "plan_cells"]
+__all__ = ["CellPlan", "Cells", "draw_cells", "notes_on_cells", "notes_on_plan", "plan_cells"]
 
 #: products of a logistic pass (n·d·k) from which the midpoint of R_AF, one more path to the floor for each subset, is
 #: left out; from which one fold is judged instead of all; from which one subset is held out: seconds on two cores,
@@ -43,11 +45,44 @@ class CellPlan:
     too_small: int = 0
 
 
-def fold_and_subset(cells: np.ndarray, n_folds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the fold and of the subset of each row, int8, −1 where it is in none; cells are folds, then subsets."""
-    cell_of = cells.astype(np.int16)
-    fold = np.where(cell_of < n_folds, cell_of, -1).astype(np.int8)
-    return fold, np.where(cell_of >= n_folds, cell_of - n_folds, -1).astype(np.int8)
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cell of each row: folds are numbered first, then held-out subsets.
+
+    of_row : uint8 (n,); folds, subsets : how many there are
+    """
+
+    of_row: UInt8[np.ndarray, " n"]
+    folds: int
+    subsets: int
+
+    @classmethod
+    def of(cls, judged: Judgements, folds: int) -> "Cells":
+        """Those of the training rows of a decomposition."""
+        cells = np.where(judged.in_subset, folds + judged.subset.astype(np.int16), judged.fold)
+        return cls(cells.astype(np.uint8), folds, judged.n_subsets)
+
+    @property
+    def every(self) -> list[int]:
+        return list(range(self.folds + self.subsets))
+
+    def complement(self, j: int) -> list[int]:
+        """All cells but that of held-out subset j."""
+        return [cell for cell in self.every if cell != self.folds + j]
+
+    def held_out(self, rows: np.ndarray, j: int) -> np.ndarray:
+        """Those of these rows that are in held-out subset j."""
+        return np.asarray(rows[self.of_row[rows] == self.folds + j])
+
+    def others(self, rows: np.ndarray, j: int) -> np.ndarray:
+        """Those of these rows that are not in held-out subset j."""
+        return np.asarray(rows[self.of_row[rows] != self.folds + j])
+
+    def fold_and_subset(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Number of the fold and of the subset of each of these rows, int8, −1 where it is in none."""
+        cells = self.of_row[rows].astype(np.int16)
+        fold = np.where(cells < self.folds, cells, -1).astype(np.int8)
+        return fold, np.where(cells >= self.folds, cells - self.folds, -1).astype(np.int8)
 
 
 def plan_cells(task: Task, settings: Settings, method: Method) -> CellPlan:
@@ -72,11 +107,11 @@ def _size(n: int, m: int, subsets: int) -> int:
     return min(m, int(MAX_SHARE * n) // subsets)
 
 
-def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -> tuple[np.ndarray, int]:
-    """Cell of each row (folds, then subsets), and the number of subsets."""
+def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -> Cells:
+    """The cells of a task; of groups there may be fewer subsets than are planned."""
     train = task.train_rows
     if task.groups is not None:
-        return _core.assign_cells_by_group(
+        cells, subsets = _core.assign_cells_by_group(
             sample_keys(task.group_names, method.seed),
             task.groups.astype(np.uint32),
             train,
@@ -85,6 +120,7 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -
             n_subsets=plan.subsets,
             subset_size=plan.subset_size,
         )
+        return Cells(cells, plan.folds, subsets)
     n_present = len(np.unique(task.labels[train]))
     if plan.subset_size < n_present:
         raise ParameterError(
@@ -96,7 +132,7 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -
     cells = _core.assign_cells(
         keys, train, task.labels, n_folds=settings.n_folds, n_subsets=plan.subsets, subset_size=plan.subset_size
     )
-    return cells, plan.subsets
+    return Cells(cells, plan.folds, plan.subsets)
 
 
 def _wider_subsets(task: Task, settings: Settings, classes: int) -> str:
@@ -124,15 +160,14 @@ def notes_on_plan(plan: CellPlan, subsets: int) -> list[Note]:
     return notes
 
 
-def notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: CellPlan) -> list[Note]:
+def notes_on_cells(task: Task, cells: Cells, plan: CellPlan) -> list[Note]:
     """`notes_on_plan`, and of groups what they did to the shares of classes."""
-    notes, folds = notes_on_plan(plan, subsets), plan.folds
+    notes = notes_on_plan(plan, cells.subsets)
     if task.groups is None:
         return notes
-    own, labels = cells[task.train_rows], task.labels[task.train_rows]
-    counts = np.bincount(labels, minlength=task.n_classes).astype(float)
-    for j in range(subsets):
-        rest = np.bincount(labels[own != folds + j], minlength=task.n_classes)
+    counts = np.bincount(task.labels[task.train_rows], minlength=task.n_classes).astype(float)
+    for j in range(cells.subsets):
+        rest = np.bincount(task.labels[cells.others(task.train_rows, j)], minlength=task.n_classes)
         with np.errstate(divide="ignore", invalid="ignore"):
             lost = np.where(counts > 0, 1 - rest / rest.sum() / (counts / counts.sum()), 0)
         if lost.max() > MOVED_SHARE:
@@ -140,6 +175,7 @@ def notes_on_cells(task: Task, cells: np.ndarray, subsets: int, plan: CellPlan) 
             values: Values = {"subset": j + 1, "class_name": task.class_names[c], "percent": 100 * float(lost.max())}
             notes.append(Note("shares_moved", values))
     lacking: set[int] = set()
+    own, labels, folds = cells.of_row[task.train_rows], task.labels[task.train_rows], cells.folds
     for fold in range(folds):
         others = np.unique(labels[(own < folds) & (own != fold)])
         lacking |= set(np.unique(labels[own == fold]).tolist()) - set(others.tolist())

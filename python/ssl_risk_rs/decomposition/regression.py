@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ssl_risk_rs.decomposition.cells import draw_cells, fold_and_subset, notes_on_plan, plan_cells
+from ssl_risk_rs.decomposition.cells import draw_cells, notes_on_plan, plan_cells
 from ssl_risk_rs.decomposition.losses import Auroc, Squared, check_targets, judgeable, outcome_of, scorer_of
 from ssl_risk_rs.decomposition.outcomes import ProtocolResult, in_row_order, penalty_note, rows_of, sizes_of
 from ssl_risk_rs.decomposition.settings import Settings
@@ -78,16 +78,15 @@ def predict_targets(
     check_targets(task)
     train, test, folds = task.train_rows, task.test_rows, settings.n_folds
     planned = plan_cells(task, settings, method)
-    cells, subsets = draw_cells(task, settings, method, planned)
-    own = cells[train]
-    held_rows = [train[own == folds + j] for j in range(subsets)]
+    cells = draw_cells(task, settings, method, planned)
+    subsets, own = cells.subsets, cells.of_row[train]
+    held_rows = [cells.held_out(train, j) for j in range(subsets)]
     task, left_out = judgeable(task, held_rows)
     notes = [*left_out, *notes_on_plan(planned, subsets)]
     scorer = scorer_of(task)
     assert task.targets is not None  # the caller's choice of this road
     ridge = _Ridge(task.features, task.targets, method, report)
-    sums = ridge.sums(train, cells)
-    everything = list(range(folds + subsets))
+    sums = ridge.sums(train, cells.of_row)
     curve, fold_losses = _tuned(ridge, sums, scorer, train, own, test, folds, planned.folds_judged)
     alpha = _best(curve)
 
@@ -95,16 +94,15 @@ def predict_targets(
     held_floor: list[np.ndarray] = []
     cs: list[Outcome] = []
     for j in range(subsets):
-        kept = [c for c in everything if c != folds + j]
-        at_alpha, at_floor = ridge.fit(f"complement_{j}", sums, kept, (alpha, settings.floor))
+        at_alpha, at_floor = ridge.fit(f"complement_{j}", sums, cells.complement(j), (alpha, settings.floor))
         for into, y in zip((held, held_floor), ridge.predict([at_alpha, at_floor], held_rows[j]), strict=True):
             into.append(y)
         cs.append(outcome_of(scorer.losses(ridge.predict([at_alpha], test)[0], test)))
-    full, above, floor = ridge.fit("full", sums, everything, (alpha, 10 * settings.floor, settings.floor))
+    full, above, floor = ridge.fit("full", sums, cells.every, (alpha, 10 * settings.floor, settings.floor))
     of_train = [outcome_of(scorer.losses(y, train)) for y in ridge.predict([full, above, floor], train)]
     on_test = ridge.predict([full, floor], test)
     us, floor_on_test = (outcome_of(scorer.losses(y, test)) for y in on_test)
-    design = sums.design(everything)
+    design = sums.design(cells.every)
     of_twin: list[Outcome] | None = None
     of_twin_fits: tuple[FitRecord, ...] = ()
     twin_constant = 0
@@ -116,7 +114,7 @@ def predict_targets(
         of_twin_fits = tuple(beside.fits)
         twin_constant = len(twin_sums.design([0]).constant)
 
-    fold_of, subset_of = fold_and_subset(own, folds)
+    fold_of, subset_of = cells.fold_and_subset(train)
     judgements = Judgements(
         # rows of numbers have no classes: one stratum
         **rows_of(replace(task, labels=np.zeros_like(task.labels), class_names=(scorer.metric,))),

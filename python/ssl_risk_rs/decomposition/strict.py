@@ -3,7 +3,7 @@
 import numpy as np
 
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition.cells import draw_cells, fold_and_subset, notes_on_cells, plan_cells
+from ssl_risk_rs.decomposition.cells import draw_cells, notes_on_cells, plan_cells
 from ssl_risk_rs.decomposition.fitting import Fitter, floor_fits
 from ssl_risk_rs.decomposition.outcomes import (
     ProtocolResult,
@@ -35,17 +35,17 @@ def strict(
     A fit starts only from a fit on a subset of its own rows: folds → complement → all rows at α* → all rows at the
     floor. A start that has seen the rows a probe is judged on would leak them until the fit has converged.
     """
-    train, test, folds = task.train_rows, task.test_rows, settings.n_folds
+    train, test = task.train_rows, task.test_rows
     plan = plan_cells(task, settings, method)
-    cells, subsets = draw_cells(task, settings, method, plan)
-    notes = notes_on_cells(task, cells, subsets, plan)
+    cells = draw_cells(task, settings, method, plan)
+    notes = notes_on_cells(task, cells, plan)
     union = settings.order != "paper"
     # the penalty, the complements, all rows, the floor, and what there is beside
-    steps = Steps(report, 3 + subsets + union + (twin is not None))
+    steps = Steps(report, 3 + cells.subsets + union + (twin is not None))
     fitter = Fitter(task.features, task.labels, task.n_classes, method, steps, solvers)
-    moments = fitter.moments(train, cells)
+    moments = fitter.moments(train, cells.of_row)
     paths = [
-        FoldPath(fitter, moments, train, cells, fold, folds, task.groups, hands_on=fold == 0)
+        FoldPath(fitter, moments, train, cells.of_row, fold, cells.folds, task.groups, hands_on=fold == 0)
         for fold in range(plan.folds_judged)
     ]
     on = method.tuned_on
@@ -58,13 +58,11 @@ def strict(
     like = paths[0].design  # of rows that every further fit has
     del paths
 
-    every = list(range(folds + subsets))
     held, cs, held_floor = [], [], []
-    for j in range(subsets):
+    for j in range(cells.subsets):
         steps.next()
-        kept = [c for c in every if c != folds + j]
-        rows, own = train[cells[train] != folds + j], train[cells[train] == folds + j]
-        design = fitter.design(moments, kept, like=like)
+        rows, own = cells.others(train, j), cells.held_out(train, j)
+        design = fitter.design(moments, cells.complement(j), like=like)
         complement = fitter.fit(f"complement_{j}", design, rows, alpha, start)
         held.append(fitter.outcome(complement.probe, own))
         cs.append(fitter.outcome(complement.probe, test))
@@ -76,7 +74,7 @@ def strict(
         del complement  # and the steps that it remembers, which the next fit drops one by one
     del start
     steps.next()
-    design = fitter.design(moments, every, like=like)
+    design = fitter.design(moments, cells.every, like=like)
     full = fitter.fit("full", design, train, alpha, last)
     del last
     us = fitter.outcome(full.probe, test)
@@ -92,7 +90,7 @@ def strict(
         steps.next()
         of_twin = _judge_twin(twin, task, settings.floor, method, steps, solvers)
 
-    fold_of, subset_of = fold_and_subset(cells[train], folds)
+    fold_of, subset_of = cells.fold_and_subset(train)
     judgements = Judgements(
         **rows_of(task),
         subset=subset_of,

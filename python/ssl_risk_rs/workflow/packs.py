@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 
 from ssl_risk_rs._files import check_outputs, publish
+from ssl_risk_rs.decomposition.cells import Cells
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError, ResultError, SslRiskError
 from ssl_risk_rs.probes.kernel_solver import KernelSolver
 from ssl_risk_rs.results._json import from_json
-from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.features import Reading, open_features
 from ssl_risk_rs.workflow.targets import task_of_run
 
-__all__ = ["Evidence", "Pack", "PackedRun", "cells_of", "hash_of", "open_pack", "tasks_of", "write_pack"]
+__all__ = ["Evidence", "Pack", "PackedRun", "hash_of", "open_pack", "tasks_of", "write_pack"]
 
 FORMAT = 1
 _COMMENT = b"sha256:"
@@ -196,19 +197,12 @@ def _evidence(run: Run, folder: Path, task: Task, evidence: Evidence, scratch: P
             solver = KernelSolver(task.features, n_threads=d.method.n_threads)
             cells, labels = np.zeros(len(task.labels), np.uint8), np.zeros(len(task.labels), np.uint32)
             # by the run's own labels: those of the features may be another column than the run's target
-            cells[train], labels[train] = cells_of(d), judged.train_labels
+            cells[train], labels[train] = Cells.of(judged, d.sizes.folds).of_row, judged.train_labels
             moments = solver.moments(train, labels, len(judged.class_names), cells=cells)
             moments.save(str(found[f"moments_{i}.bin"]))
     if len(found) == 1:
         raise PackError(f"{folder} has no ridge probe under the strict protocol: moments are evidence of these only")
     return found
-
-
-def cells_of(d: Decomposition) -> np.ndarray:
-    """Cell of each training row, uint8 (n,): folds first, then subsets."""
-    judged = d.judgements
-    assert judged is not None  # a pack's runs have outcomes
-    return np.where(judged.in_subset, d.sizes.folds + judged.subset.astype(np.int16), judged.fold).astype(np.uint8)
 
 
 def _positions(ids: np.ndarray, task: Task, rows: np.ndarray, folder: Path) -> np.ndarray:

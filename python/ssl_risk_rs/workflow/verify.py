@@ -11,6 +11,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.again import settings_like
+from ssl_risk_rs.decomposition.cells import Cells
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.fitting import Fitter
@@ -28,7 +29,7 @@ from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import HEADLINES, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Decomposition, Run
-from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, cells_of, hash_of, open_pack
+from ssl_risk_rs.workflow.packs import Evidence, Pack, PackedRun, hash_of, open_pack
 
 __all__ = ["Checked", "Verdict", "Verification", "verify_table"]
 
@@ -231,21 +232,20 @@ def _task(features: Features, judged: Judgements) -> Task:
 
 def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: Judgements) -> dict[str, float]:
     """Risks of ridge probes that are solved again from the training rows' sums, on the rows that are held out."""
-    cells, folds, alpha = cells_of(d), d.sizes.folds, d.penalties["tuned"].value
-    own_cells = cells[judged.in_subset]
+    cells, alpha = Cells.of(judged, d.sizes.folds), d.penalties["tuned"].value
+    subset = judged.subset[judged.in_subset]
     rows = np.arange(held.n_rows, dtype=np.uint32)
-    in_subset, test = rows[: len(own_cells)], rows[len(own_cells) :]
+    in_subset, test = rows[: len(subset)], rows[len(subset) :]
     labels = np.concatenate([judged.train_labels[judged.in_subset], judged.test_labels])
     fitter = Fitter(held, labels, len(judged.class_names), d.method, lambda _: None)
-    every = range(folds + d.sizes.subsets)
     on_subset: list[Outcome] = []
     on_test: list[Outcome] = []
     for j in range(d.sizes.subsets):
-        design = fitter.design(moments, [c for c in every if c != folds + j])
+        design = fitter.design(moments, cells.complement(j))
         probe = fitter.fit(f"complement_{j}", design, rows, alpha).probe
-        on_subset.append(fitter.outcome(probe, in_subset[own_cells == folds + j]))
+        on_subset.append(fitter.outcome(probe, in_subset[subset == j]))
         on_test.append(fitter.outcome(probe, test))
-    whole = fitter.design(moments, every)
+    whole = fitter.design(moments, cells.every)
     full = fitter.fit("full", whole, rows, alpha).probe
     return {
         "risk_as": in_row_order(on_subset, judged.subset).error,

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ssl_risk_rs.report.build import Material, build_page
+from ssl_risk_rs.report.build import build_page
 from ssl_risk_rs.report.files import write_text
 from ssl_risk_rs.report.svg import WIDE, svg
 from ssl_risk_rs.results import Run
+from ssl_risk_rs.workflow.reporting import material_of
 
 TARGET = Path(__file__).parents[1] / "docs" / "report.svg"
 #: bytes that a picture in a repository may have
@@ -21,7 +22,7 @@ MOST = 100_000
 
 def draw(run: Run) -> str:
     """The first drawing of a report: the error and its parts."""
-    text = svg(next(build_page(Material((run,))).figures()), WIDE, alone=True)
+    text = svg(next(build_page(material_of(run)).figures()), WIDE, alone=True)
     assert len(text.encode()) < MOST
     return text
 

@@ -24,7 +24,7 @@ def clipped(text: str, width: int) -> str:
     """Text in at most so many characters, the end of it kept: names of one hierarchy differ there.
 
     >>> clipped("animalia.chordata.mammalia.felis_catus", 23)
-    'animalia.c….felis_catus'
+    'animalia.ch…felis_catus'
     """
     if len(text) <= width:
         return text

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "CHEAP_PRODUCTS",
     "FLUSH_ROWS",
+    "MOST_THREADS",
     "SHIFT_ROWS",
     "Bank",
     "BankDamage",
@@ -54,6 +55,8 @@ __version__: str
 CHEAP_PRODUCTS: int
 #: rows whose products moments sum in float32 before they are added in float64; rounding rules of `add_sums` rest on it
 FLUSH_ROWS: int
+#: threads that a call may ask for
+MOST_THREADS: int
 #: rows that `choose_shift` looks at, strided
 SHIFT_ROWS: int
 

@@ -292,7 +292,7 @@ def _check_floats(y: np.ndarray, place: _Place) -> None:
         (
             y != np.round(y),
             "classes are whole numbers or text; scores become classes by a threshold or argmax, and "
-            "decompose(…, target_kind='numbers') predicts numbers as they are",
+            "in Python decompose(…, target_kind='numbers') predicts numbers as they are",
         ),
         (
             np.abs(y) > limit,

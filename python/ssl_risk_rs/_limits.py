@@ -5,6 +5,7 @@ from math import inf, nan
 from numbers import Integral, Real
 from typing import Final, Literal, TypeAlias
 
+from ssl_risk_rs import _core
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
@@ -17,7 +18,7 @@ __all__ = [
 Scaling: TypeAlias = Literal["none", "standardize", "minmax"]
 
 #: more threads than any machine has would only wait for each other
-MOST_THREADS: Final = 1024
+MOST_THREADS: Final = _core.MOST_THREADS
 #: what the keys of splits hold
 MOST_SEED: Final = 2**64 - 1
 #: nearer to 1, quantiles are beyond what float64 tells apart

@@ -97,8 +97,8 @@ def test_long_tails_are_told_apart_from_what_the_encoder_saw(seed):
     assert f"{points:+.2f} points of encoder generalization come from them" in notes["uncovered_on_test"].sentence()
 
 
-def test_a_class_without_a_test_row_is_no_other_share():
-    """Of 100 classes of like error two thirds have no test row: the others' shares are larger, and that is chance."""
+def test_classes_without_a_test_row_count_by_their_errors_on_held_out_rows():
+    """Of 100 classes two thirds have no test row: where the others are harder, that is what their shares make."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((100, 16))
     y, y_test = np.arange(2000) % 100, np.arange(400) % 34

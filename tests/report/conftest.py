@@ -13,7 +13,7 @@ from ssl_risk_rs.report.page import Page
 from ssl_risk_rs.report.several import names
 from ssl_risk_rs.results import Provenance, Run
 from ssl_risk_rs.results.provenance import BankFacts
-from ssl_risk_rs.workflow.reporting import parts_of_runs
+from ssl_risk_rs.workflow.reporting import material_of
 
 #: a name that HTML, Markdown and LaTeX would each misread
 AWKWARD = "a<b>&c_d|e"
@@ -56,7 +56,7 @@ def rich() -> Run:
 
 def material(*runs: Run, **more: object) -> Material:
     """What a report of these runs is made of, without what is beside them."""
-    return Material(runs, parts_of_runs(runs), **more)
+    return replace(material_of(*runs), **more)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from ssl_risk_rs.workflow import sweep_plan, sweep_records
 from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
 from ssl_risk_rs.workflow.question import Question
-from ssl_risk_rs.workflow.sweep import Sweep, run_sweep
+from ssl_risk_rs.workflow.sweep import Sweep, _death, run_sweep
 from ssl_risk_rs.workflow.sweep_plan import Pair, expand_models
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, is_held
 from sweep_helpers import SMALL, command, records, seen, slow, sweep, wait_for
@@ -430,3 +430,17 @@ def test_where_the_weights_of_each_kind_of_name_are_is_said(tmp_path):
     }  # fmt: skip
     assert {name: sweep_plan._weights(name)[0] for name in said} == said
     assert sweep_plan._WEIGHTS.keys() | {"registry"} == set(get_args(Kind))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (143, "was told to end (signal 15): the same line goes on."),
+        (130, "was told to end (signal 2): the same line goes on."),
+        (-9, "gave no reason: it was killed by signal 9, perhaps for want of memory."),
+        (3, "gave no reason: it ended with status 3."),
+    ],
+)
+def test_how_a_process_ended_is_said(code, said):
+    line = Line("one", (), Path("log"), Path("."))
+    assert _death(Change(line, "ended", "CPU", code)).startswith(f"The process on CPU {said}")

@@ -143,8 +143,9 @@ def quantify(
         estimates[name] = _interval(rows, name, value, variance, df, confidence, marked, factor)
     of_uncovered = rows.of_uncovered()
     for name, e in estimates.items():
-        is_difference = "risk_as" in (rested := QUANTITIES[name].weights) and len(rested) > 1
-        if is_difference and abs(of_uncovered) > (e.high - e.low) / 2:  # not of an interval that is NaN
+        weights_of = QUANTITIES[name].weights
+        of_this = abs(of_uncovered * weights_of.get("risk_as", 0.0)) if len(weights_of) > 1 else 0.0
+        if of_this > (e.high - e.low) / 2:  # not of an interval that is NaN
             estimates[name] = replace(e, grade=Grade.INDICATIVE)
     if metric == ERROR:
         notes += _shares_notes(rows, estimates["enc_gen"], of_uncovered)
@@ -164,7 +165,8 @@ def _shares_notes(rows: RowScores, enc_gen: Estimate, of_uncovered: float) -> li
     predicts one class errs by the share of the others, and where S_te has another share of it, that is all there is."""
     judged = rows.judged
     found = []
-    if of_uncovered:
+    width = enc_gen.high - enc_gen.low
+    if abs(of_uncovered) > width / 4:
         there = ~rows.covered[judged.test_labels]
         values: Values = {
             "percent": 100 * float(there.mean()), "error": 100 * float(judged.us.wrong[there].mean()),
@@ -175,7 +177,7 @@ def _shares_notes(rows: RowScores, enc_gen: Estimate, of_uncovered: float) -> li
     if several and (judged.us.predicted == judged.us.predicted[0]).all():
         found.append(Note("one_class_predicted", {"class_name": judged.class_names[int(judged.us.predicted[0])]}))
     of_shares = rows.of_class_shares()
-    if not rows.mixed and abs(of_shares) > (enc_gen.high - enc_gen.low) / 2:
+    if not rows.mixed and abs(of_shares) > width / 2:
         found.append(Note("other_class_shares", {"points": 100 * of_shares}))
     return found
 

@@ -23,7 +23,7 @@ from ssl_risk_rs._limits import (
     check_whole,
 )
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.results.fewshot import Shots, parse_shots
+from ssl_risk_rs.results.fewshot import Shots, names_of
 from ssl_risk_rs.results.metrics import METRICS, parse_metrics, refuse_probabilities
 from ssl_risk_rs.results.quantities import Order
 from ssl_risk_rs.results.record import Probe, Protocol, TuneOn
@@ -128,7 +128,7 @@ class Settings:
                 object.__setattr__(self, f.name, tuple(value.tolist()))
         object.__setattr__(self, "metrics", tuple(metric.name for metric in parse_metrics(self.metrics)))
         if self.shots not in (None, "auto"):
-            object.__setattr__(self, "shots", tuple(size.name for size in parse_shots(self.shots)))
+            object.__setattr__(self, "shots", names_of(self.shots))
         self._validate()
 
     def asked(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from ssl_risk_rs.probes.torch_rows import DeviceRows
 __all__ = ["add_rows"]
 
 #: rows whose products are summed in float32 before they are added in float64; the core's rounding rules rest on it
-FLUSH_ROWS: Final = _core.FLUSH_ROWS
+FLUSH_ROWS = _core.FLUSH_ROWS
 #: largest |x − c| outside of which float32 cannot hold squares and their sums
 PLAIN = (2.0**-45, 2.0**55)
 #: classes up to which a block has indicators for all, also those that it lacks

@@ -15,7 +15,7 @@ from ssl_risk_rs.report.published import label as published_label
 from ssl_risk_rs.report.sentences import OF_CLASSES, harder_training, legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
-from ssl_risk_rs.results.estimate import Grade
+from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.explain import (
     COLLAPSED_DIRECTIONS,
     LEAST_FEATURES,
@@ -446,7 +446,7 @@ def _besides(found: Explanation) -> list[str]:
         unseen = found.provenance.saw_training_images is False
         for name in result.component_names:
             part = e[name]
-            if name != named and name in _BESIDES and name not in untold and part.low > 0:
+            if name != named and name in _BESIDES and name not in untold and _is_sure(part):
                 said.append(
                     f"{QUANTITIES[name].label.capitalize()} is surely there too, {_percent(part.estimate)} (interval "
                     f"{_percent(part.low)} to {_percent(part.high)}): "
@@ -588,6 +588,11 @@ def _gap_sentence(gap: UsabilityGap, confidence: float) -> str:
     if -d.low <= max(NARROW_GAP * d.estimate_baseline, 0.005):
         return f"A linear layer is enough here: {differs}"
     return f"These rows are too few to tell whether a linear layer is enough: {differs}"
+
+
+def _is_sure(part: Estimate) -> bool:
+    """Whether a part is surely above 0; of an interval that is indicative only nothing is sure."""
+    return part.low > 0 and part.grade is not Grade.INDICATIVE
 
 
 def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) -> Iterator[str]:

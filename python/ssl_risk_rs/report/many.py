@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from ssl_risk_rs._characters import clipped
 from ssl_risk_rs.report.numbers import hundred, p_value
 from ssl_risk_rs.report.sentences import legend, mark, short, stand_in
 from ssl_risk_rs.report.text import between, folded
@@ -63,7 +64,7 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
     column = max(13, *map(len, heads))  # and a mark behind it
     yield f"  {head:<{wide}}" + "".join(f" {text:>{column}} " for text in heads)
     for label, d in zip(labels, every, strict=True):
-        yield f"  {label[:wide]:<{wide}}" + "".join(_cell(_of(d, name), column) for name in names)
+        yield f"  {clipped(label, wide):<{wide}}" + "".join(_cell(_of(d, name), column) for name in names)
     yield ""
     yield "  " + "  ".join(f"{fill} {QUANTITIES[n].label}" for fill, n in zip(FILLS, parts, strict=False))
     most = max(max(sum(max(0.0, _of(d, n).estimate) for n in parts) for d in every), 1e-9)
@@ -76,7 +77,7 @@ def _curve(entries: list[Entry], probe: str) -> Iterator[str]:
             below |= value < 0
         ends = [round(edge / most * BARS) for edge in edges]
         drawn = "".join(fill * (b - a) for fill, a, b in zip(FILLS, ends, ends[1:], strict=False))
-        yield f"  {label[:wide]:<{wide}} {drawn} {hundred(d.estimate('agg_risk')):.2f}"
+        yield f"  {clipped(label, wide):<{wide}} {drawn} {hundred(d.estimate('agg_risk')):.2f}"
     if below:
         yield "  Components below zero have no part in a bar, which is then longer than the aggregated risk."
 

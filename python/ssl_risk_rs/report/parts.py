@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent
 from ssl_risk_rs.report.overview import mark_notes, name_of
@@ -47,7 +50,7 @@ def classes(run: Run, result: Decomposition, parts: Parts, key: str) -> Section 
         notes=(
             "Each class is decomposed on its own rows as the whole is on all. Its interval holds the sampling of "
             f"{'groups' if result.sizes.groups_test else 'rows'} and how the probe varies, as that of the whole does.",
-            *([f"{left_out} and {'is' if few == 1 else 'are'} left out."] if few else []),
+            *([f"{left_out} and {'is' if few == 1 else 'are'} left out{_of_left_out(result, totals)}."] if few else []),
             *mark_notes([part.grade for total in totals[:_LISTED] for part in _of(named, total, names)]),
         ),
     )  # fmt: skip
@@ -83,6 +86,17 @@ def groups(run: Run, result: Decomposition, parts: Parts, key: str) -> Section |
     )  # fmt: skip
     figure = _figure(f"{key}-groups", f"Error of {name_of(run, result)} by group", result, totals, "groups")
     return Section(f"{key}-groups", title, (Sentences(_spread(result, totals, "groups")), figure, table))
+
+
+def _of_left_out(result: Decomposition, totals: Sequence[Part]) -> str:
+    """What the probe errs on in test rows of classes that are not judged by themselves."""
+    judged = result.judgements
+    assert judged is not None  # it was asked for before
+    there = ~np.isin(np.array(judged.class_names)[judged.test_labels], [part.name for part in totals])
+    if not there.any():
+        return ""
+    error = percent(float(judged.us.wrong[there].mean()))
+    return f": of their {counted(int(there.sum()), 'test row')} {error} % are wrong"
 
 
 def _nothing_judged(run: Run, result: Decomposition, key: str, title: str) -> Missing | None:

@@ -226,13 +226,18 @@ def decomposed_again(run: Run) -> str:
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     """Everything a reader should know, each once."""
     said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
-    of_shares = sum(float(n.values["points"]) for n in result.notes if n.code in OF_CLASSES) / 100
+    of_classes = {n.code: float(n.values["points"]) / 100 for n in result.notes if n.code in OF_CLASSES}
+    shares = "the class shares of the test rows"
+    if "uncovered_on_test" in of_classes:
+        shares = "classes without held-out rows" + (f", and {shares}," if len(of_classes) > 1 else "")
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and round(e.estimate, RANK_DIGITS) < 0:
             weight = "its interval holds 0" if e.high >= 0 else "more than chance explains"
-            if e.high < 0 <= e.high - of_shares and name == "enc_gen":
-                weight = "no more than the class shares of the test rows may explain"
+            if e.high < 0 and e.grade is Grade.INDICATIVE:
+                weight = "its interval is indicative only"
+            if e.high < 0 <= e.high - sum(of_classes.values()) and name == "enc_gen":
+                weight = f"no more than {shares} may explain"
             if math.isnan(e.high):
                 weight = "it has no interval"
             values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}

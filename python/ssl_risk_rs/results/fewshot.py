@@ -16,7 +16,7 @@ from ssl_risk_rs.results.record import FitRecord, Penalty
 
 __all__ = [
     "BackTest", "CurvePoint", "Doubling", "DrawVariance", "FewShot", "LabelCurve", "LabelsNeeded", "ShotOutcomes",
-    "ShotSize", "Shots", "parse_shots",
+    "ShotSize", "Shots", "names_of", "parse_shots",
 ]  # fmt: skip
 
 #: how sizes are asked for: "1%,30,5,3", or a sequence of such sizes
@@ -80,6 +80,17 @@ class ShotSize:
         if self.share is not None:
             return f"{100 * self.share:g} %"
         return f"{self.shots} shot{'' if self.shots == 1 else 's'}"
+
+
+def names_of(value: Shots) -> tuple[str, ...]:
+    """Sizes as they were asked for, one by one; ParameterError for what is none, and for the same size twice.
+
+    >>> names_of("1%, 30")
+    ('1%', '30')
+    """
+    parse_shots(value)
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    return tuple(str(part).strip() for part in parts)
 
 
 def parse_shots(value: Shots) -> tuple[ShotSize, ...]:

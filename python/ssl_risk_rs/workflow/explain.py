@@ -36,7 +36,7 @@ __all__ = ["explain"]
 
 #: products n·(d + m)·k of a pass of the non-linear probe up to which it is fitted unasked: 12,000 training rows of
 #: Fashion-MNIST (196 + 512 features, 10 classes, 1.1e8) take a minute of one core
-CHEAP_PRODUCTS = 1e8
+GAP_PRODUCTS = 1e8
 #: memory that its features may take at most
 MOST_BYTES = 4e9
 
@@ -193,7 +193,7 @@ def _gap(
         return None, target.missing
     task = target.task
     products = gap_bytes(task) / 4 * task.n_classes  # four bytes a number
-    if gap_bytes(task) > MOST_BYTES or (asked is None and products > CHEAP_PRODUCTS):
+    if gap_bytes(task) > MOST_BYTES or (asked is None and products > GAP_PRODUCTS):
         return None, NoGap.TOO_LARGE
     try:
         return usability_gap(task, result, report=report), None

@@ -19,7 +19,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow import published
 from ssl_risk_rs.workflow.many import kept_of, paired_steps
 
-__all__ = ["gather", "parts_of_runs"]
+__all__ = ["gather", "material_of"]
 
 
 def gather(
@@ -55,7 +55,7 @@ def gather(
     found, missing = _published(runs, say)
     return Material(
         runs,
-        parts_of_runs(runs),
+        _parts(runs),
         comparisons,
         why,
         found,
@@ -65,7 +65,13 @@ def gather(
     )
 
 
-def parts_of_runs(runs: Sequence[Run]) -> dict[tuple[int, str], Parts]:
+def material_of(*runs: Run) -> Material:
+    """What a report of these runs is made of, live or loaded, without what is beside them: a comparison, published
+    numbers, statistics."""
+    return Material(runs, _parts(runs))
+
+
+def _parts(runs: Sequence[Run]) -> dict[tuple[int, str], Parts]:
     """The errors by class and by group of the runs whose details are shown."""
     shown = runs if len(runs) <= DETAILED else ()
     return {(i, d.method.probe): parts_of(d) for i, run in enumerate(shown) for d in run.decompositions}

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import socket
 import time
 import traceback
@@ -209,6 +210,8 @@ def _death(change: Change) -> str:
     how = "its machine died again and again" if change.code is None else f"it ended with status {change.code}"
     if change.code is not None and change.code < 0:
         how = f"it was killed by signal {-change.code}" + (", perhaps for want of memory" if change.code == -9 else "")
+    if change.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+        return f"The process on {change.place} was told to end (signal {change.code - 128}): the same line goes on."
     return f"The process on {change.place} gave no reason: {how}. What it said is in {change.line.log}."
 
 

@@ -29,6 +29,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     // limits that other implementations of the same sums keep to
     m.add("CHEAP_PRODUCTS", ssl_risk_core::moments::CHEAP_PRODUCTS)?;
     m.add("FLUSH_ROWS", ssl_risk_core::moments::FLUSH_ROWS)?;
+    m.add("MOST_THREADS", arguments::MOST_THREADS)?;
     m.add("SHIFT_ROWS", ssl_risk_core::moments::SHIFT_ROWS)?;
     bank::register(m)?;
     geometry::register(m)?;

@@ -539,6 +539,16 @@ def test_training_labels_and_groups_that_differ_are_named(data, four):
         compare([replace(four[0], judgements=groups[0]), replace(four[0], judgements=groups[1], name="b")])
 
 
+def test_long_names_are_told_apart_in_every_table(four):
+    names = [f"{'very_long_' * 14}{i}" for i in range(len(four))]
+    lines = str(compare(four, names=names)).splitlines()
+    ranks = lines[next(i for i, line in enumerate(lines) if line.startswith("ranks")) + 2 :][: len(four)]
+    assert {line.split()[0][-2:] for line in ranks} == {f"_{i}" for i in range(len(four))}
+    assert all("…" in line and len(line) <= 2 + 42 + 15 * 5 for line in ranks)
+    starts = [line.split()[0] for line in lines if line.startswith("  very_lon") and "█" in line]
+    assert {name[-1] for name in starts} == {str(i) for i in range(len(four))}
+
+
 def test_errors_that_differ_by_a_row_have_ranks_of_their_own():
     apart = np.zeros((2, 2), bool)
     assert [r[0] for r in rank_intervals([0.1000, 0.1004], apart)] == [1, 2]

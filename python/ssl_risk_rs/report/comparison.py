@@ -6,7 +6,7 @@ from ssl_risk_rs._characters import clipped
 from ssl_risk_rs.report.numbers import hundred, p_value, probability
 from ssl_risk_rs.report.sentences import legend, mark, short
 from ssl_risk_rs.report.text import between, folded
-from ssl_risk_rs.results.compare import Comparison, Difference, Matched, Rank
+from ssl_risk_rs.results.compare import Comparison, Difference, Matched
 from ssl_risk_rs.results.metrics import ERROR, METRICS
 from ssl_risk_rs.results.quantities import QUANTITIES
 
@@ -16,6 +16,8 @@ __all__ = ["render_comparison", "render_matched"]
 BARS = 40
 #: columns of a row with both errors; on a narrower terminal only their difference is shown
 WIDE = 96
+#: characters of an encoder's name in the table of ranks
+_LONGEST = 40
 _LEVEL, _MORE, _LESS = "█", "+", "-"
 
 
@@ -138,14 +140,11 @@ def _ranks(found: Comparison) -> Iterator[str]:
         "% for all encoders at once)"
     )
     names = [QUANTITIES[name].short for name in by]
-    wide = max(18, *(len(short(e)) + 2 for e in found.encoders))
+    called = {e: clipped(short(e), _LONGEST) for e in found.encoders}
+    wide = max(18, *(len(name) + 2 for name in called.values()))
     yield f"  {'':<{wide}}" + "".join(f"{name:>15}" for name in names)
+    shown = {(r.encoder, r.quantity): f"{r.rank} [{r.low}, {r.high}]" for r in found.ranks}
     ordered = sorted((r for r in found.ranks if r.quantity == "agg_risk"), key=lambda r: (r.rank, r.encoder))
     for first in ordered:
-        cells = [_of(found.ranks, first.encoder, name) for name in by]
-        yield f"  {short(first.encoder):<{wide}}" + "".join(f"{cell:>15}" for cell in cells)
-
-
-def _of(ranks: Sequence[Rank], encoder: str, quantity: str) -> str:
-    found = next(r for r in ranks if (r.encoder, r.quantity) == (encoder, quantity))
-    return f"{found.rank} [{found.low}, {found.high}]"
+        cells = [shown[first.encoder, name] for name in by]
+        yield f"  {called[first.encoder]:<{wide}}" + "".join(f"{cell:>15}" for cell in cells)

@@ -206,9 +206,10 @@ def test_nothing_is_decomposed_where_nothing_is_listed_or_nothing_is_left():
     task = make_task(x, y, x_test, y_test)
     found = audit_task(task, threshold=0.99999)
     assert (found.pairs, found.decomposition, found.changes) == ((), None, ())
-    with pytest.raises(ParameterError, match="all 200 test rows are listed"):
-        audit_task(task, threshold=-1.0)
-    assert len(audit_task(task, threshold=-1.0, probe=None).pairs) == 200
+    every = audit_task(task, threshold=-1.0)
+    assert len(every.pairs) == 200 and every.decomposition is None
+    assert every.notes[-1].sentence().startswith("Nothing is decomposed: all 200 test rows are listed")
+    assert audit_task(task, threshold=-1.0, probe=None).pairs == every.pairs
 
 
 def test_pairs_are_listed_where_the_rows_are_too_few_to_decompose(tmp_path):

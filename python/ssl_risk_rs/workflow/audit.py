@@ -148,7 +148,7 @@ def audit_task(
 
     Raises
     ------
-    ParameterError for a part without rows, or if no test row would be left; those of `find_matches`, `decompose`.
+    ParameterError for a part without rows; those of `find_matches`.
     """
     if len(task.test_rows) == 0 or len(task.train_rows) == 0:
         raise ParameterError(f"{len(task.train_rows)} training and {len(task.test_rows)} test rows: both are needed")
@@ -185,12 +185,10 @@ def audit_task(
     result: Decomposition | None = None
     changes: tuple[Change, ...] = ()
     wrong = 0
-    if probe is not None and pairs:
-        if len(pairs) == len(task.test_rows):
-            raise ParameterError(
-                f"all {len(pairs):,} test rows are listed: nothing is left to decompose. Raise the threshold, or "
-                "give --probe none"
-            )
+    if probe is not None and len(pairs) == len(task.test_rows):
+        reason = f"all {len(pairs):,} test rows are listed, and nothing is left of them; raise the threshold"
+        notes.append(Note("not_decomposed", {"reason": reason}))
+    elif probe is not None and pairs:
         try:
             result = decompose_task(task, name=name, settings=wanted, report=report)
         except (DataError, ParameterError, ShapeError) as error:  # too few rows, say: the pairs are worth showing

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["free_bytes", "total_bytes"]
+__all__ = ["free_bytes", "lines_of", "total_bytes"]
 
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -27,7 +27,7 @@ def _least(*values: int | None) -> int | None:
 
 
 def _of_machine(name: str) -> int | None:
-    for line in _lines(_MEMINFO):
+    for line in lines_of(_MEMINFO):
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
     return None
@@ -40,18 +40,19 @@ def _limit() -> int | None:
 
 def _cached() -> int:
     """Bytes of files that the container has read and that others may have."""
-    for line in _lines(_CGROUP / "memory.stat"):
+    for line in lines_of(_CGROUP / "memory.stat"):
         if line.startswith("inactive_file "):
             return int(line.split()[1])
     return 0
 
 
 def _number(file: Path) -> int | None:
-    text = "".join(_lines(file)).strip()
+    text = "".join(lines_of(file)).strip()
     return int(text) if text.isdecimal() else None
 
 
-def _lines(file: Path) -> list[str]:
+def lines_of(file: "Path | str") -> list[str]:
+    """Lines of a file of the system; none where it has no such file."""
     with suppress(OSError):
-        return file.read_text(encoding="ascii", errors="replace").splitlines()
+        return Path(file).read_text(encoding="utf-8", errors="replace").splitlines()
     return []

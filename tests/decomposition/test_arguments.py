@@ -25,12 +25,12 @@ from ssl_risk_rs import (
     read_results,
 )
 from ssl_risk_rs._notes import Note
-from ssl_risk_rs.decomposition import fitting
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.decomposing import decompose_task
 from ssl_risk_rs.decomposition.intervals import Uncertainty, find_bottleneck
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.errors import SslRiskError
+from ssl_risk_rs.probes import span_solver
 from ssl_risk_rs.results.explain import Verdict
 from ssl_risk_rs.results.record import Overlap
 from ssl_risk_rs.workflow.evaluate import evaluate
@@ -522,14 +522,25 @@ def test_sums_that_will_not_fit_into_memory_are_announced(monkeypatch, caplog):
     x, y = rng.standard_normal((120, 6)).astype(np.float32), np.arange(120) % 3
     decompose(x, y, x[:60], y[:60], probe="ridge")
     assert not caplog.records
-    # 5 folds and 3 subsets
-    monkeypatch.setattr(fitting, "free_bytes", lambda: 8 * 36 * (8 + fitting.DESIGNS) - 1)
+    monkeypatch.setattr(span_solver, "SMALL_SUMS", 0)
+    # 5 folds and 3 subsets, and no cell for the test rows
+    monkeypatch.setattr(span_solver, "free_bytes", lambda: 8 * 36 * (8 + span_solver.DESIGNS))
+    decompose(x, y, x[:60], y[:60], probe="ridge")
+    assert not caplog.records
+    monkeypatch.setattr(span_solver, "free_bytes", lambda: 8 * 36 * (8 + span_solver.DESIGNS) - 1)
     decompose(x, y, x[:60], y[:60], probe="ridge")
     (record,) = caplog.records
     assert record.getMessage().startswith("Sums of products of 6 features need about 0.0 GB, and 0.0 GB are free.")
     wide = rng.standard_normal((2, 60, 200))
     decompose(wide[0], y[:60], wide[1], y[:60], probe="ridge")
     assert len(caplog.records) == 1  # fewer rows than features are kept as they are
+    decompose(x, 1.5 * y, x[:60], 1.5 * y[:60], probe="ridge", target_kind="numbers")
+    assert len(caplog.records) == 2  # numbers to predict take the same sums
+    monkeypatch.setattr(span_solver, "SMALL_SUMS", 8 * 36 * 12)
+    decompose(x, y, x[:60], y[:60], probe="ridge")
+    assert len(caplog.records) == 2
+    given = Settings(shots=(size for size in ("30", 5)))
+    assert given.shots == ("30", "5")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Fits and judges probes on the rows of one encoder's features, and keeps the record of each fit."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssl_risk_rs import _core
-from ssl_risk_rs._memory import free_bytes
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
@@ -23,8 +21,6 @@ __all__ = ["Fitted", "Fitter", "Start", "floor_fits", "penalty_unit"]
 MAX_PRINTED_ROWS = 100_000
 #: penalties on the way to the floor
 DECADES = (1e-2, 1e-3)
-#: matrices of d × d that a fit holds beside the sums of each cell
-DESIGNS = 4
 #: relative suboptimality of a fit that is looked at before it goes on
 DRAFT_TOL = 1e-2
 
@@ -67,21 +63,7 @@ class Fitter:
     def moments(self, rows: np.ndarray, cells: np.ndarray | None = None) -> AnyMoments:
         """Statistics of `rows` by cell, in one pass."""
         self.report(Event("moments", detail=f"{len(rows):,} rows"))
-        if len(rows) >= self.features.n_features and self.method.device == "cpu":  # fewer are kept as they are
-            self._warn_of_memory(1 if cells is None else int(cells.max()) + 1)
         return self.solvers.moments(self.solver, self.features, rows, self.labels, self.n_classes, cells)
-
-    def _warn_of_memory(self, n_cells: int) -> None:
-        """Log what is about to be needed where it is more than is free: a process that takes too much is killed, and
-        then says nothing."""
-        d, free = self.features.n_features, free_bytes()
-        needed = 8 * d * d * (n_cells + DESIGNS)
-        if free is not None and needed > free:
-            logging.getLogger(__name__).warning(
-                "Sums of products of %s features need about %.1f GB, and %.1f GB are free. One held-out subset "
-                "(--splits 1) needs less, and so do fewer features.",
-                f"{d:,}", needed / 1e9, free / 1e9,
-            )  # fmt: skip
 
     def design(
         self, moments: AnyMoments, cells: Sequence[int] | None = None, *, like: AnyDesign | None = None

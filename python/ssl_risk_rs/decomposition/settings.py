@@ -24,7 +24,7 @@ from ssl_risk_rs._limits import (
 )
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.fewshot import Shots, names_of
-from ssl_risk_rs.results.metrics import METRICS, parse_metrics, refuse_probabilities
+from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
 from ssl_risk_rs.results.quantities import Order
 from ssl_risk_rs.results.record import Probe, Protocol, TuneOn
 
@@ -165,7 +165,7 @@ class Settings:
         check_positive("floor", self.floor, math.inf)
         if self.tol is not None:
             check_tolerance(self.tol)
-        refuse_probabilities(self.probe, [METRICS[name] for name in self.metrics])
+        refuse_probabilities(self.probe, parse_metrics(self.metrics))
         self._validate_shots()
         if self.protocol == "paper":
             self._refuse_what_the_paper_fixes()

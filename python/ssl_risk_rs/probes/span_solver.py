@@ -1,5 +1,6 @@
 """The solver of all rows: fewer rows than features are fitted in their span, others by the solver of a device."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -8,6 +9,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._limits import Scaling
+from ssl_risk_rs._memory import free_bytes
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.probes import solver as of_device
 from ssl_risk_rs.probes.devices import Device, open_solver
@@ -37,6 +39,27 @@ class LogisticFit:
 
 
 Start: TypeAlias = _core.LinearProbe | LogisticFit
+
+
+#: matrices of d × d that a fit holds beside the sums of each cell
+DESIGNS = 4
+#: bytes that sums may take unasked: they are free wherever torch can be imported, and many small fits need fewer
+SMALL_SUMS = 1 << 28
+
+
+def _warn_of_memory(d: int, n_cells: int) -> None:
+    """Log what is about to be needed where it is more than is free: a process that takes too much is killed, and then
+    says nothing."""
+    needed = 8 * d * d * (n_cells + DESIGNS)
+    if needed <= SMALL_SUMS:
+        return
+    free = free_bytes()
+    if free is not None and needed > free:
+        logging.getLogger(__name__).warning(
+            "Sums of products of %s features need about %.1f GB, and %.1f GB are free. One held-out subset "
+            "(--splits 1) needs less, and so do fewer features.",
+            f"{d:,}", needed / 1e9, free / 1e9,
+        )  # fmt: skip
 
 
 class SpanSolver:
@@ -74,6 +97,8 @@ class SpanSolver:
         precision : of as many rows as features or more, as `_core.Moments`
         """
         if len(rows) >= self.features.n_features or isinstance(self.features, PartedFeatures):
+            if self.device == "cpu":
+                _warn_of_memory(self.features.n_features, of_device.cells_of(rows, labels, cells, None)[1])
             return self.solver.moments(rows, labels, n_classes, cells=cells, precision=precision)
         return SpanMoments(self.features, rows, labels, n_classes, cells, device=self.device, n_threads=self.n_threads)
 

@@ -88,8 +88,8 @@ def names_of(value: Shots) -> tuple[str, ...]:
     >>> names_of("1%, 30")
     ('1%', '30')
     """
-    parse_shots(value)
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, Iterable) else [value]
+    parts = _listed(value)
+    parse_shots(parts)
     return tuple(str(part).strip() for part in parts)
 
 
@@ -99,19 +99,20 @@ def parse_shots(value: Shots) -> tuple[ShotSize, ...]:
     >>> [size.name for size in parse_shots("1%,30,5,3")]
     ['1%', '30', '5', '3']
     """
-    if isinstance(value, str):
-        parts: list[str | int] = list(value.split(","))
-    elif isinstance(value, Iterable):
-        parts = list(value)
-    else:
-        parts = [value]
-    sizes = tuple(ShotSize.parse(part) for part in parts)
+    sizes = tuple(ShotSize.parse(part) for part in _listed(value))
     if not sizes:
         raise ParameterError("no few-shot size is given; for example 1%,30,5,3")
     twice = [size.name for i, size in enumerate(sizes) if size in sizes[:i]]
     if twice:
         raise ParameterError(f"few-shot size {twice[0]} is given twice")
     return sizes
+
+
+def _listed(value: Shots) -> list[str | int]:
+    """Sizes one by one, unchecked."""
+    if isinstance(value, str):
+        return list(value.split(","))
+    return list(value) if isinstance(value, Iterable) else [value]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ssl_risk_rs import _core
 from ssl_risk_rs._cpus import count_cpus
 from ssl_risk_rs._files import cache_folder
-from ssl_risk_rs._memory import free_bytes, total_bytes
+from ssl_risk_rs._memory import free_bytes, lines_of, total_bytes
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.errors import DeviceError, ParameterError
 from ssl_risk_rs.extraction.devices import device_names
@@ -51,7 +51,7 @@ def examine_machine(store: "str | Path | None" = None) -> Iterator[Finding]:
 
 def _cpu() -> Finding:
     name = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
+        (line.partition(":")[2].strip() for line in lines_of("/proc/cpuinfo") if line.startswith("model name")), ""
     )
     name = name or platform.processor() or platform.machine()
     try:
@@ -82,7 +82,7 @@ def _threads() -> Finding:
 
 def _quota() -> float | None:
     """CPUs' worth of time that a control group grants; None if it sets no limit."""
-    parts = " ".join(_lines("/sys/fs/cgroup/cpu.max")).split()
+    parts = " ".join(lines_of("/sys/fs/cgroup/cpu.max")).split()
     if len(parts) != 2 or not parts[0].isdecimal() or not parts[1].isdecimal():
         return None
     return int(parts[0]) / int(parts[1])
@@ -233,11 +233,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _lines(path: str) -> list[str]:
-    """Lines of a file of the system; none where it has no such file."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []

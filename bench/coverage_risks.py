@@ -187,6 +187,12 @@ WORLDS = {
         World("one_row", many(60, 12, 1.0), (20,) * 60, (1,) * 60),
         World("one_row_uneven", many(60, 12, 0.8, uneven=True), (20,) * 60, (1,) * 60),
         World("one_row_wide", many(80, 24, 0.75), (20,) * 80, (1,) * 80),
+        # sizes of a power law; the last classes have two training rows
+        World(
+            "long_tail",
+            many(60, 16, 0.7),
+            *(tuple(n * max(1, round(200 / c**1.3)) for c in range(1, 61)) for n in (2, 1)),
+        ),
         # a logistic probe separates the training rows of every third sample: for logistic probes
         World("edge", many(10, 50, 0.33), (60,) * 10, (40,) * 10),
         *(
@@ -306,6 +312,9 @@ def stratified_cells(y: np.ndarray, subset_rows: int, rng: np.random.Generator) 
         take[most[: subset_rows - take.sum()]] += 1
         for c, n in enumerate(take):
             cells[rng.choice(np.flatnonzero((y == c) & (cells < 0)), n, replace=False)] = 5 + j
+    alone = [c for c, n in enumerate(counts) if n > 1 and not (cells[y == c] >= 0).any()]
+    for i, c in enumerate(alone):
+        cells[rng.choice(np.flatnonzero(y == c))] = 5 + i % 3
     offset = 0
     for c in range(len(counts)):
         rows = rng.permutation(np.flatnonzero((y == c) & (cells < 0)))

@@ -333,6 +333,11 @@ def test_nothing_is_lost_where_stderr_is_closed(tmp_path, monkeypatch):
     assert done.stdout.startswith("feats.npz on")  # no line of progress is among the results
 
 
+def test_the_package_run_as_a_module_is_the_command_line():
+    done = subprocess.run([sys.executable, "-m", "ssl_risk_rs", "knn", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("Usage: ssl-risk-rs knn ")
+
+
 def test_an_import_tells_every_reader_how_its_rows_were_cut():
     x, y = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32), np.arange(60) % 2
     np.savez("f.npz", X=x, y=y)

@@ -16,8 +16,9 @@ pub fn sample_keys<S: AsRef<str>>(ids: &[S], seed: u64) -> Vec<u64> {
 }
 
 /// Cut `rows` into `n_folds` folds (cells 0 …) and `n_subsets` held-out subsets of `subset_size` rows each
-/// (the cells after them). Classes keep their shares: subsets by largest remainder, folds dealt in turn. What
-/// remains to be settled between classes (equal remainders, where dealing goes on) is settled by the keys of
+/// (the cells after them). Classes keep their shares: subsets by largest remainder, folds dealt in turn. A class of two
+/// or more rows that is too small for a row in each subset gives one row to one of them, beyond its `subset_size` rows.
+/// What remains to be settled between classes (equal remainders, where dealing goes on) is settled by the keys of
 /// their rows, so that numbering the classes anew changes nothing.
 ///
 /// `keys` and `labels` are indexed by row, as is the result ([`NO_CELL`] outside `rows`).
@@ -53,11 +54,15 @@ pub fn assign_cells(
     members.sort_unstable_by_key(|class| (keys[class[0] as usize], class[0]));
     let quotas = quotas(&members, subset_size, n_subsets)?;
     let mut cells = vec![NO_CELL; labels.len()];
-    let mut dealt = 0;
+    let (mut dealt, mut single) = (0, 0);
     for (class, quota) in members.iter().zip(quotas) {
+        let alone = n_subsets > 0 && quota == 0 && class.len() > 1;
         for (i, &row) in class.iter().enumerate() {
             cells[row as usize] = if i < quota * n_subsets {
                 (n_folds + i % n_subsets) as u8
+            } else if alone && i == 0 {
+                single += 1;
+                (n_folds + (single - 1) % n_subsets) as u8
             } else {
                 dealt += 1;
                 ((dealt - 1) % n_folds) as u8
@@ -119,7 +124,7 @@ mod tests {
             let labels: Vec<u32> = (0..n as u32).map(|i| i % k).collect();
             let rows: Vec<u32> = (0..n as u32).collect();
             let keys = sample_keys(&ids, seed);
-            let size = n / 15;
+            let size = (n / 15).max(k as usize);
             let cells = assign_cells(&keys, &rows, &labels, 5, 3, size).unwrap();
             for subset in 5..8u8 {
                 prop_assert_eq!(cells.iter().filter(|&&c| c == subset).count(), size);
@@ -143,6 +148,28 @@ mod tests {
             let renumbered: Vec<u32> = labels.iter().map(|&l| 2 * (k - 1 - l) + 1).collect();
             prop_assert_eq!(assign_cells(&keys, &rows, &renumbered, 5, 3, size).unwrap(), cells);
         }
+    }
+
+    #[test]
+    fn every_class_of_two_rows_has_one_in_a_subset() {
+        // 40, 10, 10, … rows, then 2 of each of 30 classes and 1 of each of 5
+        let sizes = [vec![40], vec![10; 20], vec![2; 30], vec![1; 5]].concat();
+        let labels: Vec<u32> = sizes.iter().enumerate().flat_map(|(c, &n)| vec![c as u32; n]).collect();
+        let ids: Vec<String> = (0..labels.len()).map(|i| format!("image-{i}")).collect();
+        let (keys, rows) = (sample_keys(&ids, 0), (0..labels.len() as u32).collect::<Vec<_>>());
+        for n_subsets in 1..4 {
+            let cells = assign_cells(&keys, &rows, &labels, 5, n_subsets, 12).unwrap();
+            let held = |c: u32| (0..labels.len()).filter(|&i| labels[i] == c && cells[i] >= 5).count();
+            let of_subsets: Vec<usize> =
+                (0..n_subsets).map(|j| cells.iter().filter(|&&c| usize::from(c) == 5 + j).count()).collect();
+            let without_quota =
+                sizes.iter().zip(0..).filter(|&(&n, c)| n > 1 && held(c) < n_subsets.max(2)).count();
+            assert!((0..51).all(|c| held(c) > 0) && (51..56).all(|c| held(c) == 0));
+            assert!(sizes.iter().zip(0..).all(|(&n, c)| held(c) < n));
+            assert!(of_subsets.iter().max().unwrap() - of_subsets.iter().min().unwrap() <= 1);
+            assert!(of_subsets.iter().sum::<usize>() <= 12 * n_subsets + without_quota);
+        }
+        assert!(assign_cells(&keys, &rows, &labels, 5, 0, 0).unwrap().iter().all(|&c| c < 5));
     }
 
     #[test]

@@ -379,6 +379,7 @@ def test_extract_verify_export_decompose(workplace):
     bank = FeatureBank.open(made["path"])
     assert bank.complete and bank.path.parent == workplace / "store" and bank.header.encoder == "demo_ssl"
     (listed,) = records("store", "ls")
+    assert listed["feature"] == bank.header.feature
     assert (listed["key"], listed["state"], listed["n_rows"]) == (bank.key, "complete", 400)
     info = json.loads(run("store", "info", bank.key[:8], "--format", "json").stdout)
     assert (info["n_train"], info["n_test"], info["n_classes"]) == (200, 200, 10)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,6 @@ def test_layers_are_ranked_and_other_encoders_refused():
 
 
 def test_layers_of_two_encoders_are_no_layers(tmp_path):
-    from dataclasses import replace
-
     from ssl_risk_rs.results.provenance import BankFacts
 
     run("explain", save("a.npz"), save("b.npz", 4), "--probe", "ridge", "--no-gap")
@@ -163,3 +162,31 @@ def test_the_probe_that_is_asked_for_is_explained():
     run("decompose", "a.npz", "--probe", "ridge", "--out", "only")
     assert "only has no logistic probe, only ridge" in run("explain", "only", "--probe", "logistic", code=1).stderr
     assert "ridge probe" in run("explain", "only", "--no-gap").stdout
+
+
+def test_a_non_linear_probe_that_is_asked_for_is_fitted_whatever_it_takes(tmp_path, monkeypatch):
+    import_bank(save("a.npz"), tmp_path / "bank")
+    run("decompose", tmp_path / "bank", "--probe", "ridge", "--out", "there")
+    monkeypatch.setattr("ssl_risk_rs.workflow.explain.GAP_PRODUCTS", 0)
+    assert explain(["there"]).no_gap is NoGap.TOO_LARGE
+    asked = explain(["there"], gap=True)
+    assert asked.gap is not None and asked.no_gap is None
+
+
+@pytest.mark.parametrize(("encoder", "untrained"), [("pixels:8", True), ("demo_random", True), ("demo_ssl", False)])
+def test_encoders_without_training_are_known_by_their_names(encoder, untrained):
+    whole = Run.load(ssl_risk_rs.decompose(*_arrays(), probe="ridge").save("r"))
+    replace(whole, provenance=replace(whole.provenance, encoder=encoder)).save("named")
+    assert explain(["named"], gap=False).untrained is untrained
+
+
+def _arrays() -> tuple[np.ndarray, ...]:
+    with np.load(save("a.npz")) as arrays:
+        return tuple(arrays[f"{name}_{part}"] for part in ("train", "test") for name in ("X", "y"))
+
+
+def test_what_a_class_has_less_than_all_is_in_the_rows():
+    explained = ssl_risk_rs.explain([str(ssl_risk_rs.decompose(*_arrays(), probe="ridge").save("r"))])
+    of = {(part.name, part.quantity): part for part in explained.classes}
+    rows = explained.frame().filter(section="class").select("name", "quantity", "less_all", "carried").rows()
+    assert of and rows == [(*key, part.difference, part.carried) for key, part in of.items()]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ssl_risk_rs import ParameterError
+from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition import decompose, make_task
 from ssl_risk_rs.decomposition.explaining import (
     beside_control,
@@ -154,6 +155,33 @@ def test_a_shifted_test_set_is_not_taken_for_memorized_images():
     assert unseen.verdict is Verdict.UNSEEN and "do not tell which" in said(unseen)
     foreign = explained(decomposed(train, test), saw_training_images=False)
     assert foreign.verdict is Verdict.SHIFT and "not as memorized images" in said(foreign)
+
+
+def unlike_shares(**options) -> Decomposition:
+    """Three classes on top of each other: the probe names the one that most training rows are of."""
+    sets = []
+    for seed, shares in ((1, (0.7, 0.2, 0.1)), (2, (0.2, 0.3, 0.5))):
+        rng = np.random.default_rng(seed)
+        y = rng.choice(3, 900, p=shares)
+        x = rng.standard_normal((900, D))
+        x[:, 0] += 0.8 * y
+        sets.append((x.astype(np.float32), y))
+    return decomposed(*sets, probe="ridge", **options)
+
+
+def test_other_class_shares_are_not_taken_for_images_that_were_seen():
+    result = unlike_shares()
+    found = explained(result, saw_training_images=True)
+    assert result.bottleneck.quantity == "enc_gen" and found.verdict is Verdict.OF_CLASSES
+    text = said(found)
+    assert "The class shares of the test rows may explain all of it" in text and "surely there too" not in text
+    page = " ".join(verdict(result, found.provenance))
+    assert "the class shares of the test rows may explain all of it" in page and "has seen" not in page
+    # what is left is sure: classes explain a part of it only
+    notes = tuple(note for note in result.notes if note.code not in result.of_classes)
+    few = replace(result, notes=(*notes, Note("other_class_shares", {"points": 0.5})))
+    assert explained(few, saw_training_images=False).verdict is Verdict.SHIFT
+    assert "has seen" in " ".join(verdict(few, found.provenance))
 
 
 def test_memorized_images_are_told_where_the_control_has_no_shift(pixels):
@@ -445,6 +473,26 @@ def test_the_hard_classes_come_first(hard_class):
     assert worse and {p.name for p in worse} <= {"2", "3"}  # easy classes differ from all rows as well
     adjusted = [p.p_holm for p in parts]
     assert adjusted == sorted(adjusted) and all(p.p_holm >= p.p for p in parts)
+
+
+def test_the_surest_come_first_also_where_none_is_sure():
+    """Of seventy groups of three rows Holm's p is 1 for all, and the two that err most were the last."""
+    x, y = draw(630, 1, spread=1.0)
+    xt, yt = draw(210, 2, spread=1.0)
+    xt[:3] = -xt[:3]
+    groups = ([f"a{i // 9}" for i in range(630)], [f"b{i // 3}" for i in range(210)])
+    parts = group_parts(decomposed((x, y), (xt, yt), groups=groups))
+    assert parts[0].name == "b0" and parts[0].p_holm > 0.01
+    alike = [p for p in parts if p.p_holm == 1]
+    assert len(alike) > 100 and [p.p for p in alike] == sorted(p.p for p in alike)
+
+
+def test_classes_that_differ_by_rounding_do_not_differ():
+    """Of constant features every class has every error of all rows, but for 1e-16."""
+    y, yt = np.arange(300) % K, np.arange(100) % K
+    result = decomposed((np.ones((300, 3), np.float32), y), (np.ones((100, 3), np.float32), yt), probe="ridge")
+    parts = [p for p in class_parts(result)[0] if p.quantity in ("probe_gen", "enc_gen")]
+    assert parts and all(abs(p.difference) < 1e-9 and p.p == 1 for p in parts)
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -20,7 +20,7 @@ from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, measure,
 from ssl_risk_rs.decomposition.shotfits import fold_rows
 from ssl_risk_rs.report.shots import forecast_sentences
 from ssl_risk_rs.results import Run, ShotSize
-from ssl_risk_rs.results.fewshot import DISJOINT, Overlap, parse_shots
+from ssl_risk_rs.results.fewshot import DISJOINT, BackTest, LabelsNeeded, Overlap, parse_shots
 from ssl_risk_rs.results.frames import draws_frame
 from ssl_risk_rs.results.record import Method
 
@@ -813,3 +813,27 @@ def test_sizes_vary_by_their_test_rows_and_draws_at_least(small):
 def test_half_of_the_rows_is_no_few_shot_size(size):
     with pytest.raises(ParameterError, match="must lie between 0 and 50 %"):
         ShotSize.parse(size)
+
+
+def test_more_labels_that_help_are_not_said_to_help_nobody(small):
+    curve = small.label_curve
+    down = replace(curve.doublings[-1], change=-0.01, low=-0.03, high=0.02, extrapolates=True)
+    (said, *_) = forecast_sentences(replace(small, label_curve=replace(curve, doublings=(down,))))
+    assert said.endswith("-1.00 points of error [-3.00, +2.00], an extrapolation.")
+
+
+def test_labels_that_cannot_be_told_are_said_with_what_is_known(small):
+    curve = small.label_curve
+    most = f"{100 * curve.points[-1].labels:,}"
+    beyond = LabelsNeeded(0.01, math.nan, math.nan, math.nan, extrapolates=True)
+    at_least = LabelsNeeded(0.02, math.nan, 1200.0, math.nan, extrapolates=True)
+    found = list(
+        forecast_sentences(replace(small, label_curve=replace(curve, doublings=(), needed=(beyond, at_least))))
+    )
+    assert found[0].startswith(f"An error of 1 % is not reached with {most} labels, as far as the curve can tell")
+    assert found[1].startswith(f"An error of 2 % needs 1,200 labels or more; whether {most} suffice cannot be told")
+
+
+def test_a_back_test_holds_within_both_ends():
+    found = [BackTest("3", 30, measured, 0.2, 0.1, 0.3, False).inside for measured in (0.05, 0.2, 0.35)]
+    assert found == [False, True, False]

@@ -165,3 +165,30 @@ def test_what_cannot_be_matched_is_said(data):
     for dimensions in ([], [0, 2], [4, 2], [2, 2]):
         with pytest.raises(ParameterError, match="positive and ascending"):
             match(one, one, dimensions)
+
+
+def test_the_table_tells_gaps_and_totals_apart(data):
+    """With all features, at an equal number, and what goes with the dimension; leading before random directions."""
+    found = match(task(data), task(data, lambda x, _: x[:, :8]), [2, 8])
+    part = next(p for p in found.parts if p.quantity == "agg_risk")
+    lines = str(found).splitlines()
+    (row,) = (x for x in lines if x.strip().startswith("aggregated risk  "))
+    assert row.split()[2:5] == [f"{100 * value:+.2f}" for value in (part.full, part.matched, part.part)]
+    totals = [(leading.difference("B", "agg_risk"), random.difference("B", "agg_risk"))
+              for leading, random in zip(found.leading, found.random, strict=True)]  # fmt: skip
+    for m, (leading, random) in zip(found.dimensions, totals, strict=True):
+        (row,) = (x for x in lines if x.startswith(f"  {m:>9,} "))
+        told = [float(word.strip("()")) for word in row.replace("(", " ").split()[1:]]
+        errors = (leading.estimate_baseline, random.estimate_baseline, leading.estimate, random.estimate)
+        assert told == pytest.approx([100 * error for error in errors], abs=0.00501)  # two digits are printed
+    assert totals[0][0].estimate < totals[0][1].estimate  # the first two directions have more than two drawn ones
+
+
+def test_rows_of_the_frame_are_of_their_dimension_and_directions(data):
+    found = match(task(data), task(data, lambda x, _: x[:, :8]), [2, 8])
+    rows = found.frame().filter(quantity="agg_risk").select("dimension", "directions", "difference").rows()
+    of = {(m, kind): difference for m, kind, difference in rows}
+    for m, leading, random in zip(found.dimensions, found.leading, found.random, strict=True):
+        assert of[m, "leading"] == leading.difference("B", "agg_risk").difference
+        assert of[m, "random"] == random.difference("B", "agg_risk").difference
+    assert of[2, "leading"] != of[2, "random"] and set(found.part_frame()["dimension"]) == {8}

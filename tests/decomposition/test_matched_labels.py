@@ -11,6 +11,7 @@ from ssl_risk_rs.decomposition.matched_labels import _first, _named, _ordered, _
 from ssl_risk_rs.decomposition.paired import paired_differences
 from ssl_risk_rs.decomposition.targets import with_numbers
 from ssl_risk_rs.errors import NotComparableError
+from ssl_risk_rs.report.matched_labels import render_matched_labels
 
 N, M, D = 1000, 400, 20
 COMPONENTS = ("approx_usability", "probe_gen", "enc_gen", "agg_risk")
@@ -237,3 +238,24 @@ def test_a_class_that_one_lacks_and_groups_are_refused():
     grouped = make_task(x, y, xt, yt, groups=([str(i // 5) for i in range(100)], [f"t{i // 5}" for i in range(50)]))
     with pytest.raises(ParameterError, match="leave out --group"):
         match(grouped, grouped)
+
+
+def test_a_gap_that_stays_is_told_whoever_errs_less():
+    one, other = task(wide(10)), task(wide(150), keep=EIGHTH)
+    for pair in ((one, other), (other, one)):
+        found = match(*pair, counts=(N,))
+        p, text = part(found, "agg_risk"), " ".join(render_matched_labels(found).split())
+        assert p.matched.low > 0 or p.matched.high < 0
+        assert f"{abs(100 * p.matched.value):.2f} points stay, which go with the representation" in text
+
+
+def test_frames_hold_gaps_with_their_ends():
+    found = match(task(wide(10)), task(wide(150), keep=EIGHTH), counts=(N,))
+    p, rows = part(found, "agg_risk"), found.frame().filter(quantity="agg_risk").to_dicts()
+    whole, matched = ([row for row in rows if row["matched"] is at] for at in (False, True))
+    assert [(row["encoder"], row["n_train"], row["gap"]) for row in whole] == [("A", 1000, None), ("B", 125, None)]
+    assert [row["gap"] for row in matched] == [None, p.matched.value]
+    assert (matched[1]["gap_low"], matched[1]["gap_high"]) == (p.matched.low, p.matched.high)
+    (row,) = found.part_frame().filter(quantity="agg_risk").to_dicts()
+    assert (row["matched_low"], row["matched_high"]) == (p.matched.low, p.matched.high) != (p.full.low, p.full.high)
+    assert (row["full"], row["matched"], row["part"]) == (p.full.value, p.matched.value, p.part.value)

@@ -448,3 +448,12 @@ def test_what_few_units_decide_is_raised_by_what_groups_make_of_the_error():
     assert factor > 1.2  # rows of a group err together
     least = risk * (1 - risk) * float(rows.test_weight @ rows.test_weight) * factor
     assert sum(c[j, j] for c in rows.covariance.values()) >= least * (1 - 1e-9)
+
+
+def test_the_table_has_half_of_each_interval(result):
+    lines = str(Run.of(result)).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip().startswith("in other metrics"))
+    (row,) = (line for line in lines[start:] if line.strip().startswith("aggregated risk"))
+    for name, scale, digits in (("balanced", 100, 2), ("log_loss", 1, 3)):
+        e = result.metric(name).estimates["agg_risk"]
+        assert f"{scale * e.estimate:.{digits}f}±{scale * (e.high - e.low) / 2:.{digits}f}" in row

@@ -1,5 +1,7 @@
 """The alternative order: its risk against scikit-learn, its identities, what both protocols fit, what is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -126,3 +128,21 @@ def test_groups_are_kept_by_the_other_order(small):
 def test_an_unknown_order_is_refused(small):
     with pytest.raises(ParameterError, match="order must be 'paper', 'alternative' or 'both'"):
         decompose(*small, order="reverse")
+
+
+def test_an_effect_of_the_order_is_told_by_its_size_and_as_chance_only_where_it_may_be(both):
+    if both.estimate("risk_uf") == 0:
+        pytest.skip("the other order is empty here")
+    e = both.estimates["order_effect"]
+    for low, high, chance in ((-0.05, -0.01, False), (0.01, 0.05, False), (-0.01, 0.05, True)):
+        effect = replace(e, estimate=(low + high) / 2, low=low, high=high)
+        text = order_sentence(replace(both, estimates={**both.estimates, "order_effect": effect}))
+        assert text.startswith(f"The order matters by {50 * abs(low + high):.2f} points (")
+        assert ("this may be chance" in text) is chance
+
+
+def test_the_other_order_is_empty_where_the_probe_of_all_rows_errs_on_no_test_row(both):
+    for name, empty in (("risk_uf", True), ("risk_af", False)):
+        known = {"risk_af": 0.02, "risk_uf": 0.02, name: 0.0}
+        told = {**both.estimates, **{k: replace(both.estimates[k], estimate=v) for k, v in known.items()}}
+        assert ("read the paper's order" in order_sentence(replace(both, estimates=told))) is empty

@@ -583,3 +583,32 @@ def test_balanced_comparisons_of_groups_of_several_classes_do_not_know_the_order
         there = other.difference(d.encoder, d.quantity)
         assert (d.df, d.low, d.high) == pytest.approx((there.df, there.low, there.high), rel=1e-6), d.quantity
         assert QUANTITIES[d.quantity].rows != "test" or d.df <= 24  # twelve test groups, and what the probes add
+
+
+def test_rows_of_a_comparison_have_both_errors_and_the_corrected_p(four):
+    found = compare([four[0], four[3]])
+    told = replace(found, differences=tuple(replace(d, p=0.012, p_holm=0.345) for d in found.differences))
+    d = told.difference("d3", "agg_risk")
+    (line,) = (x for x in str(told).splitlines() if x.strip().startswith("aggregated risk"))
+    errors = [f"{100 * d.estimate_baseline:.2f}", f"{100 * d.estimate:.2f}", f"{100 * d.difference:+.2f}"]
+    assert line.split()[2:5] == errors and line.endswith(" 0.345") and d.difference > 0
+
+
+def test_marks_of_a_comparison_are_explained_below_it(four):
+    found = compare([four[0], four[3]])
+    for grade_, explained in ((Grade.FEW_ROWS, True), (Grade.SOUND, False)):
+        told = replace(found, differences=tuple(replace(d, grade=grade_) for d in found.differences))
+        assert ("  *     fewer than 10 rows decide this number" in str(told)) is explained
+
+
+def test_ranks_are_told_in_their_order_with_what_is_not_excluded(four):
+    found = compare(four[:3])
+    places = {"d8": (3, 2, 3), "d7": (1, 1, 2), "d5": (2, 1, 3)}
+    ranks = tuple(
+        replace(r, rank=places[r.encoder][0], low=places[r.encoder][1], high=places[r.encoder][2]) for r in found.ranks
+    )
+    lines = str(replace(found, ranks=ranks)).splitlines()
+    start = next(i for i, x in enumerate(lines) if x.startswith("ranks, the least error first"))
+    rows_ = [" ".join(x.split()) for x in lines[start + 2 : start + 5]]
+    assert rows_ == [" ".join(["d7"] + ["1 [1, 2]"] * 4), " ".join(["d5"] + ["2 [1, 3]"] * 4),
+                     " ".join(["d8"] + ["3 [2, 3]"] * 4)]  # fmt: skip

@@ -93,6 +93,42 @@ def test_timm_weights_in_the_cache_need_no_hub(monkeypatch):
     assert create_encoder("timm:resnet10t").num_features == {"avgpool": 512}
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnet50.a1_in1k", "resnet101", "resnet18"])
+def test_timm_prepares_images_of_its_own_networks(monkeypatch, name):
+    """`timm:resnet50` had our preprocessing, `timm:resnet50.a1_in1k` timm's, of the same weights."""
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, *, pretrained, **options: create(name, **options))
+    encoder = create_encoder(f"timm:{name}")
+    config = timm.data.resolve_model_data_config(create(name))
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
+    own = timm.data.create_transform(**config)(wide)
+    assert torch.equal(encoder.transform(wide), own)
+    control = create_encoder(encoder.spec.random_twin)
+    assert torch.equal(control.transform(wide), own) and control.num_features == encoder.num_features
+
+
+@pytest.mark.parametrize("architecture", ["convnext_tiny.fb_in22k_ft_in1k_384", "resnet18"])
+def test_one_value_of_the_preprocessing_leaves_the_others_as_they_are(tmp_path, architecture):
+    """Naming the mean made a crop of the centre out of timm's squashed image."""
+    config = timm.data.resolve_model_data_config(timm.create_model(architecture))
+    path = tmp_path / "w.pth"
+    torch.save(timm.create_model(architecture, num_classes=0).state_dict(), path)
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (240, 480, 3), np.uint8))
+    plain = create_encoder(f"ckpt:{path}@{architecture}").transform(wide)
+    assert torch.equal(plain, timm.data.create_transform(**config)(wide))
+    same = ",".join(map(str, config["mean"]))
+    assert torch.equal(create_encoder(f"ckpt:{path}@{architecture}?mean={same}").transform(wide), plain)
+    other = create_encoder(f"ckpt:{path}@{architecture}?mean=half&interpolation=bilinear").transform(wide)
+    config |= {"mean": (0.5, 0.5, 0.5), "interpolation": "bilinear"}
+    assert torch.equal(other, timm.data.create_transform(**config)(wide))
+
+
+def test_a_network_for_images_that_are_no_squares_asks_for_a_side():
+    with pytest.raises(EncoderError, match=r"1024 × 768 pixels.*img_size=768"):
+        describe_encoder("random:vit_base_patch16_sapiens2")
+    assert describe_encoder("random:vit_base_patch16_sapiens2?img_size=768").img_size == 768
+
+
 def test_torch_that_is_not_installed_is_a_sentence():
     source = (
         # a finder, not None in sys.modules: scipy looks into what is there

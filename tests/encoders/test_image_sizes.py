@@ -90,8 +90,10 @@ def test_a_file_is_prepared_as_its_note_says(tmp_path, side):
     steps = encoder.transform.transform.transforms
     assert any(f"resize {steps[0].size} for crops of {side}" in line for line in lines), (steps[0], lines)
     assert encoder.spec.resize == steps[0].size
-    stated = create_encoder(f"ckpt:{file}@resnet10t?mean=imagenet", img_size=side)  # by our own transform
-    assert stated.spec.resize == stated.transform.spec.resize == encoder.spec.resize
+    stated = create_encoder(f"ckpt:{file}@resnet10t?mean=imagenet", img_size=side)
+    assert stated.spec.resize == stated.transform.transform.transforms[0].size == encoder.spec.resize
+    resized = create_encoder(f"ckpt:{file}@resnet10t?resize={2 * side}", img_size=side)  # by our own transform
+    assert resized.spec.resize == resized.transform.spec.resize == 2 * side
 
 
 @pytest.mark.parametrize(("side", "short"), [(32, 37), (96, 110)])

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
-from ssl_risk_rs import decompose
+from ssl_risk_rs import compare, decompose
 from ssl_risk_rs._inference import holm
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.encoders import create_encoder
@@ -21,9 +21,9 @@ from ssl_risk_rs.encoders.spec import choose_features
 from ssl_risk_rs.encoders.weights.epochs import epoch_in_file, epoch_in_name, epoch_of
 from ssl_risk_rs.errors import EncoderError
 from ssl_risk_rs.report import sentences
-from ssl_risk_rs.report.many import render_curve
+from ssl_risk_rs.report.many import render_curve, render_layers
 from ssl_risk_rs.report.sentences import DIGITS_STAND_IN
-from ssl_risk_rs.results import Run
+from ssl_risk_rs.results import Grade, Run
 from ssl_risk_rs.results.many import Curve, Entry
 from ssl_risk_rs.workflow.checkpoints import short_names
 from ssl_risk_rs.workflow.layers import choose_layer, fold_error, on_unseen_rows
@@ -390,3 +390,61 @@ def test_a_grid_of_pixels_among_several_encoders_is_of_its_own_size():
     assert "pixels:4" in result.stdout and "demo_ssl" in result.stdout
     folder = next(path for path in Path("curve").iterdir() if "pixels" in path.name)
     assert Run.load(folder).main.sizes.features == 16 * 3
+
+
+@pytest.fixture
+def two(rng):
+    """Two encoders on the same rows, the second with more noise."""
+    y, y_test = np.arange(150) % 3, np.arange(90) % 3
+    return [
+        decompose(
+            *(v for labels in (y, y_test) for v in (noise * rng.standard_normal((len(labels), 6)) + np.eye(6)[labels],
+                                                    labels)),
+            probe="ridge", name=f"n{noise}",
+        )
+        for noise in (0.5, 0.8)
+    ]  # fmt: skip
+
+
+def test_a_curve_tells_half_of_each_interval(two):
+    lines = render_curve(Curve(tuple(Entry(d.name, d.name, Run.of(d)) for d in two))).splitlines()
+    for d in two:
+        (row,) = (line for line in lines if line.startswith(f"  {d.name}") and "±" in line)
+        e = d.estimates["agg_risk"]
+        assert f"{100 * e.estimate:.2f} ±{50 * (e.high - e.low):>5.2f}" in row and e.high > e.low
+
+
+def test_a_curve_says_so_where_any_part_is_below_zero(two):
+    def with_part(d, value):
+        return replace(d, estimates={**d.estimates, "enc_gen": replace(d.estimates["enc_gen"], estimate=value)})
+
+    for values in ((-0.02, 0.02), (0.02, -0.02), (0.02, 0.02)):
+        entries = tuple(Entry(d.name, d.name, Run.of(with_part(d, v))) for d, v in zip(two, values, strict=True))
+        positive = all(d.run.main.estimate("probe_gen") >= 0 for d in entries)
+        said = "Components below zero have no part in a bar" in render_curve(Curve(entries))
+        assert positive and said is (min(values) < 0)
+
+
+def test_marks_of_steps_are_explained_too(two):
+    entries = tuple(
+        Entry(d.name, d.name, Run.of(replace(d, estimates={k: replace(e, grade=Grade.SOUND)
+                                                           for k, e in d.estimates.items()})))
+        for d in two
+    )  # fmt: skip
+    step = compare(two)
+    marked = replace(step, differences=tuple(replace(d, grade=Grade.FEW_ROWS) for d in step.differences))
+    assert "  *     fewer than 10 rows" in render_curve(Curve(entries, steps=(marked,)))
+    assert "  *     fewer than 10 rows" not in render_curve(Curve(entries))
+
+
+def test_the_table_of_layers_marks_the_one_with_the_least_error_on_folds(two):
+    noisy, clear = (Entry(d.name, "m", Run.of(d), d.name) for d in reversed(two))
+    found = choose_layer((noisy, clear))
+    assert found.chosen("ridge") is clear
+    lines = render_layers(found).splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("  → ")][:1] == [clear.name]
+    assert any("fewest errors on held-out folds" in line for line in lines)
+    d = clear.run.main
+    balanced = replace(d, method=replace(d.method, tuned_on="balanced"))
+    told = replace(found, entries=tuple(replace(e, run=Run.of(balanced)) for e in found.entries))
+    assert "least class-balanced error on held-out folds" in render_layers(told)

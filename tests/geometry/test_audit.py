@@ -262,3 +262,13 @@ def test_too_few_rows_for_the_share_are_said(tmp_path):
     assert "only exact copies can be listed" in found.stdout and "--false-share 0.007" in found.stdout
     found = CliRunner().invoke(main, [*line, "--false-share", "0.007"])
     assert "only exact copies" not in found.stdout and "test rows are listed" in found.stdout
+
+
+def test_the_listed_rows_that_the_probe_judges_wrongly_are_counted():
+    x, y, x_test, y_test = world(d=8)
+    x_test[:30], y_test[:30] = x[:30] + 1e-3, (y[:30] + 1) % 4  # copies under another label
+    task = make_task(x, y, x_test, y_test)
+    found = audit_task(task, probe="ridge", false_share=0.01)
+    listed = np.isin(task.test_rows, found.matches.queries)
+    wrong = found.decomposition.judgements.us.wrong
+    assert found.wrong == wrong[listed].sum() != wrong[~listed].sum()

@@ -16,9 +16,9 @@ import pytest
 from ssl_risk_rs import DataError, ParameterError
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.decomposition import decompose
-from ssl_risk_rs.decomposition.explaining import parts_of
+from ssl_risk_rs.decomposition.explaining import compare_layers, parts_of
 from ssl_risk_rs.decomposition.paired import compare
-from ssl_risk_rs.report import sentences, several
+from ssl_risk_rs.report import charts, sentences, several
 from ssl_risk_rs.report.budget import budget
 from ssl_risk_rs.report.build import build_page
 from ssl_risk_rs.report.geometry import Statistic, read_statistics
@@ -223,7 +223,7 @@ def test_classes_have_the_parts_that_explain_gives(rich):
             assert cell.split(" ")[0] == percent(named[total.name, name].estimate)
         assert row[-3:] == tuple(str(n) for n in (total.n_test, total.n_train, total.n_subset))
     above = [p for p in totals if p.p_holm < 0.05 and p.difference > 0]
-    assert said.startswith(f"{len(above)} of {len(totals)} classes lie above the whole's")
+    assert re.match(rf"{len(above)} of {len(totals)} classes lies? above the whole's", said)
 
 
 def test_a_class_that_errs_far_more_is_said_to_lie_above():
@@ -234,7 +234,7 @@ def test_a_class_that_errs_far_more_is_said_to_lie_above():
         part[labels == 2] = mean + np.random.default_rng(i).standard_normal((int((labels == 2).sum()), 6))
     run = Run.of(decompose(x, y, x_test, y_test, probe="ridge"), provenance=Provenance(encoder="e", data="d"))
     table, said = shown(page_of(run), "run1-ridge-classes")
-    assert said.startswith("1 of 3 classes lie above") and said.endswith("The highest are 2."), (said, table.rows)
+    assert said.startswith("1 of 3 classes lies above") and said.endswith("The highest is 2."), (said, table.rows)
     assert table.rows[0][0] == "2"
 
 
@@ -317,6 +317,27 @@ def test_several_runs_are_compared_and_their_layers_told(three):
     row = next(row for row in differences[0].rows if row[0] == "aggregated risk")
     d = comparison.difference("narrow", "agg_risk")
     assert row[3] == points(d.difference) and row[4].startswith(interval(d.low, d.high))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({"supervised": rows(360, 0)[0][:, :5]}, {}), ({"order": "alternative"}, {}), ({}, {"order": "both"})],
+)
+def test_layers_are_told_in_parts_that_all_have(one, other):
+    """Numbers of a run without a twin, or in another order, stood under the heads of the first."""
+    runs = make("e", layer="block4", **one), make("e", layer="block3", **other)
+    table = next(b for b in sections(page_of(*runs))["layers"].blocks if isinstance(b, Table))
+    explained = compare_layers([run.main for run in runs], ["block4", "block3"])
+    heads = {"approx.+usab.": "approx_usability", "probe gen.": "probe_gen", "encoder gen.": "enc_gen"}
+    assert [c.head for c in table.columns][2:5] == list(heads)
+    for run, row, layer in zip(runs, table.rows, explained, strict=True):
+        risks = {name: run.main.estimate(name) for name in ("risk_af", "risk_as", "risk_us")}
+        wanted = (risks["risk_af"], risks["risk_as"] - risks["risk_af"], risks["risk_us"] - risks["risk_as"])
+        assert [100 * value for value in wanted] == pytest.approx(
+            [float(c.replace("−", "-")) for c in row[2:5]], abs=0.006
+        )
+        assert [e.quantity for e in layer.estimates] == [*heads.values(), "agg_risk"]
+        assert [e.estimate for e in layer.estimates] == pytest.approx([*wanted, risks["risk_us"]])
 
 
 def test_of_many_encoders_the_best_are_compared_one_by_one(three, monkeypatch):
@@ -503,6 +524,34 @@ def test_which_of_two_errs_least_is_said_with_what_the_data_exclude(three):
     assert "do not exclude that the other errs as little" in said
 
 
+def test_an_order_that_nothing_tests_is_not_told_as_one(three):
+    wide, narrow, _ = three
+    said = " ".join(sentences_of(sections(page_of(wide, narrow))["all-ridge"]))
+    assert said.startswith("wide errs least") and said.endswith("Nothing here tests whether that is chance.")
+    elsewhere = replace(narrow, provenance=replace(narrow.provenance, data="other rows"))
+    said = " ".join(sentences_of(sections(page_of(wide, elsewhere))["all-ridge"]))
+    assert "2 data sets" in said and "other rows" in said and "least" not in said
+
+
+@pytest.mark.parametrize("width", [340, 740])
+def test_names_that_differ_at_their_ends_differ_in_drawings(width):
+    names = [f"vit_small_patch14_dinov2_reg4_lvd142m_run_{i:03}" for i in range(3)]
+    bars = [charts.Bar(name, (("risk", 0.1),), 0.1, 0.05, 0.2) for name in names]
+    drawn = charts.stacked([replace(bar, parts=(("probe_gen", 0.1),)) for bar in bars], width).to_dict()
+    falls = charts.waterfall((names[0], 0.2), [("probe gen.", -0.1, -0.2, 0.0)], (names[1], 0.1), width).to_dict()
+    dots = charts.dots([charts.Dot(name, 0.1) for name in names], width, title="error, %").to_dict()
+    for chart, count in ((drawn, 3), (falls, 3), (dots, 3)):
+        rows = set(re.findall(r'"row": "([^"]*)"', json.dumps(chart, ensure_ascii=False)))
+        assert len(rows) == count and all(len(row) < 0.38 * width / 5 for row in rows), rows
+
+
+def test_columns_of_a_difference_have_names_that_differ(three):
+    names = [f"vit_small_patch14_dinov2_reg4_lvd142m_run_{i:03}" for i in range(2)]
+    found = compare(list(three[:2]), names=names)
+    heads = [c.head for t in tables(page_of(*three[:2], comparisons=(found,))) for c in t.columns]
+    assert {"vit_small_pa…d142m_run_000", "vit_small_pa…d142m_run_001"} <= set(heads), heads
+
+
 def test_encoders_that_err_alike_are_named_together(three):
     one = three[0]
     twin, third = (replace(one, provenance=replace(one.provenance, encoder=name)) for name in ("twin", "third"))
@@ -612,3 +661,165 @@ def test_probabilities_and_p_values_near_their_ends_keep_their_digits():
 def test_a_budget_without_the_probes_variation_has_numbers(three):
     d = replace(three[0].decompositions[0], probe_variance=math.nan)
     assert all(part.test + part.train > 0 and part.probe == 0 for part in budget(d))
+
+
+def test_what_the_penalty_of_other_metrics_was_tuned_on_is_said():
+    run = make("measured", probe="logistic", metrics="balanced")
+    d = run.main
+    told = []
+    for tuned_on in ("error", "balanced"):
+        of = replace(run, decompositions=(replace(d, method=replace(d.method, tuned_on=tuned_on)),))
+        told.append(" ".join(shown(page_of(of), "run1-logistic-metrics")[0].notes))
+    assert "their penalty included" in told[0] and "tuned on the class-balanced one" in told[1]
+
+
+def test_metrics_that_a_probe_allows_are_the_ones_that_are_named():
+    for probe, names_ in (("logistic", "balanced,log_loss,ece"), ("ridge", "balanced,top5")):
+        lines = {m.title: m.command for m in page_of(make("some", probe=probe)).missing}
+        assert lines["In other metrics"].endswith(f" --metric {names_}")
+
+
+def test_a_number_in_another_metric_without_an_interval_says_none():
+    run = make("measured", metrics="balanced")
+    (found,) = run.main.metrics
+    bare = {name: replace(e, low=math.nan, high=math.nan) for name, e in found.estimates.items()}
+    of = replace(run, decompositions=(replace(run.main, metrics=(replace(found, estimates=bare),)),))
+    table, _ = shown(page_of(of), "run1-ridge-metrics")
+    assert table.rows[0][-2].startswith(f"{percent(found.estimates['agg_risk'].estimate)} (none)")
+
+
+def test_classes_that_stand_out_do_so_after_holm_s_correction(three):
+    run = three[0]
+    parts = parts_of(run.main)
+    totals = [part for part in parts.classes if part.quantity == "agg_risk"]
+    above = sum(part.difference > 0 for part in totals)
+    assert 0 < above < len(totals) == 3
+    for p_holm, counts in ((0.2, (0, 0)), (0.01, (above, 3 - above))):
+        found = replace(parts, classes=tuple(replace(part, p=0.01, p_holm=p_holm) for part in parts.classes))
+        _, said = shown(page_of(run, parts={(0, "ridge"): found}), "run1-ridge-classes")
+        assert re.match(rf"{counts[0]} of 3 classes lies? above", said) and f"and {counts[1]} below it" in said
+
+
+def test_the_drawing_of_classes_has_the_highest_error_first(three):
+    totals = {part.estimate: part.name for part in parts_of(three[0].main).classes if part.quantity == "agg_risk"}
+    most, least = max(totals), min(totals)
+    (figure,) = (f for f in page_of(three[0]).figures() if f.key == "run1-ridge-classes")
+    ends = f"{totals[most]} {percent(most)} and {totals[least]} {percent(least)} percent."
+    assert figure.text.endswith(f"First and last: {ends}") and most > least
+    assert (figure.labels[0], figure.labels[-1]) == (totals[most], totals[least])
+
+
+def test_encoders_that_share_the_least_error_are_no_others(three):
+    found = compare(three, names=["a", "b", "c"])
+    ranks_ = tuple(replace(r, rank=1 + 2 * (r.encoder == "c"), low=1, high=3) for r in found.ranks)
+    said = several._excluded(replace(found, ranks=ranks_), ["a", "b"])
+    assert said.endswith("the data do not exclude that one other errs as little.")
+    assert "2 others err as little" in several._excluded(replace(found, ranks=ranks_), ["a"])
+
+
+def test_the_layer_that_errs_least_is_named(three):
+    errors = {run.provenance.banks["encoder"].feature: run.main.estimate("agg_risk") for run in (three[0], three[2])}
+    assert errors["block4"] != errors["block3"]
+    for runs in ((three[0], three[2]), (three[2], three[0])):
+        said = " ".join(sentences_of(sections(page_of(*runs))["layers"]))
+        assert f"{min(errors, key=errors.__getitem__)} errs least on the test rows" in said
+
+
+def test_ranks_are_told_with_those_that_are_not_excluded(three):
+    found = compare(three, names=names(three))
+    ranks_ = tuple(replace(r, rank=1, low=1, high=2 if r.encoder == "narrow" else 1) for r in found.ranks)
+    table, _ = shown(page_of(*three, comparisons=(replace(found, ranks=ranks_),)), "ranks-ridge")
+    cells = {row[0]: row[1] for row in table.rows}
+    assert cells["narrow"] == "1 (1 to 2)" and {cells[name] for name in cells if name != "narrow"} == {"1"}
+
+
+def test_areas_over_encoders_begin_with_the_least_error(three):
+    (figure,) = (f for f in page_of(*three).figures() if f.key == "area")
+    errors = sorted(run.main.estimate("agg_risk") for run in three)
+    assert errors[0] < errors[-1]
+    told = re.findall(r"(\d+\.\d\d)(?:;|\.$)", figure.text)
+    assert told == [percent(error) for error in errors]
+
+
+def test_runs_of_unequal_levels_say_the_level_of_each_interval(three):
+    wide, narrow = three[:2]
+    d = narrow.main
+    other = replace(narrow, decompositions=(replace(d, method=replace(d.method, confidence=0.9)),))
+    for runs, ends in (((wide, narrow), ("", "")), ((wide, other), (" (95 %)", " (90 %)"))):
+        table = next(b for b in sections(page_of(*runs))["all-ridge"].blocks if isinstance(b, Table))
+        for row, run, level in zip(table.rows, runs, ends, strict=True):
+            e = run.main.estimates["agg_risk"]
+            assert f"{interval(e.low, e.high)}{level} {sentences.mark(e.grade)}".rstrip() in row
+
+
+def test_approximation_and_usability_together_are_the_training_error(rich, three):
+    ridge = replace(rich, decompositions=rich.decompositions[1:])
+    table = next(b for b in sections(page_of(three[0], ridge))["all-ridge"].blocks if isinstance(b, Table))
+    for row, run in zip(table.rows, (three[0], ridge), strict=True):
+        d = run.decompositions[0]
+        assert row[1] == percent(d.estimate("risk_af")) != percent(d.estimate("risk_as"))
+
+
+def test_an_error_that_is_less_by_a_row_of_many_is_the_least(three):
+    one = three[0]
+    total = one.main.estimates["agg_risk"]
+    less = replace(total, estimate=total.estimate - 1e-4)
+    d = replace(one.main, estimates={**one.main.estimates, "agg_risk": less})
+    other = replace(one, decompositions=(d,), provenance=replace(one.provenance, encoder="other"))
+    said = " ".join(sentences_of(sections(page_of(one, other))["all-ridge"]))
+    assert said.startswith("other") and "errs least" in said
+
+
+def test_training_rows_are_said_to_be_harder_only_where_that_is_sure(three):
+    d = three[0].main
+    for high, count_ in ((0.01, 0), (-0.01, 1)):
+        e = replace(d.estimates["enc_gen_equal_labels"], estimate=-0.02, low=-0.05, high=high)
+        found = replace(d, estimates={**d.estimates, "enc_gen_equal_labels": e})
+        assert len(sentences.harder_training(found, str)) == count_
+
+
+def test_one_penalty_at_the_end_of_its_grid_fails_the_check():
+    d = make("theirs", protocol="paper").main
+    first, *others = (name for name, p in d.penalties.items() if p.inside is not None)
+    inside = {name: replace(d.penalties[name], inside=True) for name in others}
+    for at, passed in ((True, True), (False, False)):
+        found = replace(d, penalties={**d.penalties, **inside, first: replace(d.penalties[first], inside=at)})
+        (check,) = (c for c in sentences.checks(found) if "tuned penalties" in c.text)
+        assert check.passed is passed and check.text.startswith(f"{len(others) + at} of {len(others) + 1} ")
+
+
+def test_pretraining_that_is_not_known_is_not_said_to_be_on_other_images(three):
+    d, provenance = three[0].main, three[0].provenance
+    codes = [{n.code for n in sentences.notes(d, replace(provenance, saw_training_images=s))} for s in (None, False)]
+    assert "not_pretrained_here" not in codes[0] and "not_pretrained_here" in codes[1]
+
+
+def test_rows_of_a_bank_are_dropped_by_nobody():
+    run = make("some", layer="block4")
+    dropped = replace(run.main, notes=(*run.main.notes, Note("unlabelled_dropped", {"where": "y", "count": 1, "n": 9})))
+    assert "--drop-unlabelled" not in sentences.same_rows(replace(run, decompositions=(dropped,)))
+
+
+def test_what_is_said_of_another_metric_is_among_the_notes():
+    run = make("measured", probe="logistic", metrics="ece")
+    codes = {note.code for note in sentences.notes(run.main, run.provenance)}
+    assert "calibrated_by_chance" in codes
+
+
+def test_a_part_that_is_more_than_the_error_is_no_share_of_it(three):
+    d = three[0].main
+    e = replace(d.estimates["probe_gen"], estimate=d.estimate("agg_risk") + 0.05)
+    found = replace(d, estimates={**d.estimates, "probe_gen": e},
+                    bottleneck=replace(d.bottleneck, quantity="probe_gen", probability=0.97))  # fmt: skip
+    said = verdict(found, three[0].provenance)[1]
+    assert f"{percent(e.estimate)} points, more than the error, since other parts are negative" in said
+    assert "of the error" not in said
+
+
+def test_steps_of_a_training_are_counted_after_holm_s_correction(three):
+    entries = tuple(Entry(n, f"ckpt:{n}", r, epoch=float(i)) for i, (n, r) in enumerate(zip("ab", three, strict=False)))
+    step = compare([entry.run for entry in entries], names=["a", "b"])
+    for p_holm, said in ((0.2, "0 of 1 steps"), (0.01, "1 of 1 steps")):
+        told = tuple(replace(d, p=0.001, p_holm=p_holm) for d in step.differences)
+        page = page_of(*three[:2], curve=Curve(entries, steps=(replace(step, differences=told),)))
+        assert said in " ".join(sentences_of(sections(page)["training"]))

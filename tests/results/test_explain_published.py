@@ -61,3 +61,18 @@ def test_chance_alone_is_rarely_shown():
         shuffled = table.frame.with_columns(pl.Series("probe_gen", rng.permutation(table.frame["probe_gen"])))
         shown += bool(published_traits(Published(shuffled, table.faults), "probe_gen").traits)
     assert shown <= 6  # binomial(40, 0.05): 7 or more has probability 0.003
+
+
+def test_associations_are_corrected_for_all_that_are_tested():
+    found = published_traits(published(), "probe_gen")
+    chosen = published().frame[1:55]
+    plain = spearmanr(chosen["z_dim"], chosen["probe_gen"]).pvalue
+    (trait,) = (t for t in found.traits if t.choice == "z_dim")
+    assert trait.p_holm >= 2 * plain * (1 - 1e-9)  # of three choices it is the surest or the second
+
+
+def test_encoders_without_a_twin_are_among_those_of_a_part_that_needs_none():
+    table = published()
+    frame = table.frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("approx", "usability"))
+    found, whole = (published_traits(Published(f, table.faults), "probe_gen") for f in (frame, table.frame))
+    assert (found.n, found.n_all) == (whole.n, whole.n_all) == (54, 59)

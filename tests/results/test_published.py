@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from ssl_risk_rs.results import Provenance
 from ssl_risk_rs.results.counterpart import counterpart, fault_notes
 from ssl_risk_rs.results.place import nearest, place, residuals, standings
 from ssl_risk_rs.results.published import RISKS, Fault, ranked, read_published
+from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.study.published import load_published
 
 #: percentages of the file are summed in float64: four terms below 100, each rounded once
@@ -341,3 +343,46 @@ def test_numbers_of_the_paper_are_found_again(real):
         found = place(real, {r: row[r] for r in RISKS if row[r] is not None}, encoder=name)
         assert found.nearest.height == 5 and name not in found.nearest["encoder"]
     assert "swav_rn50, as published" in render_encoder(real, "swav_rn50")
+
+
+def test_the_place_of_an_error_has_the_ends_of_its_interval_in_order(run_result):
+    found = counterpart(small(), run_result, Provenance(encoder="e3", data="ImageNet-1K"), encoder="e3")
+    lines = render_beside(found, 12).splitlines()
+    for row in found.place.standings.iter_rows(named=True):
+        label = QUANTITIES[row["quantity"]].label
+        (line,) = (x for x in lines if x.startswith(f"    {label:<26}") and "expected" not in x)
+        ends = [round(100 * (1 - row[end])) for end in ("below_high", "below_low")]
+        assert [int(word) for word in re.findall(r"-?\d+", line.split("[")[1].split("]")[0])] == ends
+        assert ends[0] <= ends[1]
+
+
+def test_the_place_of_what_was_measured_is_that_of_its_ends_too(run_result):
+    published = small()
+    e = replace(run_result.estimates["probe_gen"], estimate=0.2, low=0.17, high=0.25)
+    result = replace(run_result, estimates={**run_result.estimates, "probe_gen": e})
+    found = counterpart(published, result, Provenance(encoder="e3", data="ImageNet-1K"), encoder="e3")
+    errors, low, high = ({"probe_gen": value} for value in (e.estimate, e.low, e.high))
+    (row,) = found.place.standings.filter(quantity="probe_gen").to_dicts()
+    assert [row] == standings(published, errors, low=low, high=high, encoder="e3").to_dicts()
+    assert row["below_low"] < row["below"] < row["below_high"]
+
+
+def test_half_of_the_interval_that_a_published_total_would_have_is_of_its_test_rows(run_result):
+    published = small()
+    found = counterpart(published, run_result, Provenance(encoder="e3"), encoder="e3")
+    (note,) = (note for note in found.reasons if note.code == "published_no_interval")
+    total = published.row("e3")["agg_risk"]
+    assert note.values["half"] == pytest.approx(196 * np.sqrt(total * (1 - total) / 50_000), rel=1e-4)  # 1.95996
+
+
+def test_other_test_rows_alone_are_other_rows(run_result):
+    sizes = replace(run_result.sizes, train=1_281_167, test=50_000, classes=1_000)
+    for test, said in ((50_000, False), (10_000, True)):
+        result = replace(run_result, sizes=replace(sizes, test=test))
+        found = counterpart(small(), result, Provenance(encoder="e3", data="ImageNet-1K"), encoder="e3")
+        assert ("published_other_rows" in {note.code for note in found.reasons}) is said
+
+
+def test_a_cell_that_is_only_doubted_is_not_said_to_be_amended():
+    notes = fault_notes(read_published(table(line("a", 0, 2, 20, 3))), "a")
+    assert [note.code for note in notes] == ["published_doubt"] and "became" not in notes[0].sentence()

@@ -290,6 +290,24 @@ def test_latex_of_a_comparison_is_signed(results):
     assert "differences from a in points; probe ridge, protocol strict; paired 95 % intervals" in table
 
 
+def test_latex_has_no_interval_of_encoders_that_are_equal_on_every_row(results):
+    found = compare([replace(results[0], name=name) for name in "ab"])
+    ((_, *values),) = cells(to_latex(found))
+    assert set(values) == {"$+0.00$"}
+
+
+def test_latex_of_a_frame_without_grades_has_no_marks(runs):
+    frame = read_results(runs).drop("grade")
+    assert "^{" not in to_latex(frame)
+
+
+def test_latex_names_the_folders_of_runs_that_nothing_else_tells_apart(runs, tmp_path):
+    first = read_results(runs).filter(pl.col("run") == pl.col("run").first())
+    both = pl.concat([first, first.with_columns(run=pl.lit("other_one"), path=pl.lit("there/other_one"))])
+    assert [row[1] for row in cells(to_latex(both))] == [first["run"][0].replace("_", r"\_"), r"other\_one"]
+    assert "other" not in to_latex(first)
+
+
 def test_what_latex_cannot_print_is_said(results):
     with pytest.raises(ParameterError, match="'accuracy' is no quantity"):
         to_latex(Run.of(results[0]), quantities=["accuracy"])

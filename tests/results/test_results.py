@@ -20,9 +20,12 @@ from ssl_risk_rs.decomposition.intervals import quantify
 from ssl_risk_rs.report.sentences import _fits, notes
 from ssl_risk_rs.report.text import PLAIN, render_one
 from ssl_risk_rs.results import Decomposition, Estimate, Grade, Provenance, ResultError, Run, check_target
+from ssl_risk_rs.results.explain import ProbeContrast
 from ssl_risk_rs.results.frames import COLUMNS, tidy
+from ssl_risk_rs.results.many import epoch_text
 from ssl_risk_rs.results.quantities import QUANTITIES, components
-from ssl_risk_rs.results.record import Bottleneck
+from ssl_risk_rs.results.record import Bottleneck, Penalty
+from ssl_risk_rs.results.run import common_components
 
 FILES = ["outcomes.npz", "results.parquet", "run.json"]
 PROVENANCE = Provenance(encoder="mine", data="toy", supervised="mine_supervised", control="noise")
@@ -766,3 +769,32 @@ def test_units_of_another_run_of_numbers_are_no_run(tmp_path):
     np.savez(file, **{**arrays, "0.unit": np.full_like(arrays["0.unit"], np.nan)})
     with pytest.raises(ResultError, match="units of training rows are not all finite"):
         Run.load(tmp_path / "run")
+
+
+def test_the_logistic_probe_is_told_first(result, alone):
+    assert Run.of(result, alone).main.method.probe == "logistic" and Run.of(result).main.method.probe == "ridge"
+
+
+def test_parts_are_in_the_alternative_order_only_where_all_are(alone):
+    other = replace(alone, method=replace(alone.method, order="alternative"))
+    assert common_components([other, other]) == components(supervised=False, order="alternative")
+    assert common_components([other, alone]) == common_components([alone, other]) == components(supervised=False)
+
+
+def test_the_cost_of_a_penalty_is_that_on_its_own_rows():
+    assert Penalty(1.0, 1.0, (0.1, 1.0), (5, 4), True, rows=(10, 20)).cost == 0.2
+    assert Penalty(1.0, 1.0, (0.1, 1.0), (5, 4), True).cost is None
+
+
+def test_fits_that_an_estimate_ended_are_unproven_where_their_bound_is_too_large(alone):
+    fit = replace(alone.fits[0], stop="estimated", gap=1e-3)
+    assert fit.unproven(1e-4) and not fit.unproven(1e-2) and not replace(fit, stop="certified").unproven(1e-4)
+
+
+def test_epochs_are_written_with_all_their_digits():
+    assert [epoch_text(epoch) for epoch in (3.0, 0.25, 1234567.0, 1234567.5)] == ["3", "0.25", "1234567", "1234567.5"]
+
+
+def test_two_probes_are_set_side_by_side_only_where_both_have_a_largest_part():
+    sure, unsure = Bottleneck("probe_gen", 0.9), Bottleneck("probe_gen", None)
+    assert ProbeContrast((), (sure, sure)).identified and not ProbeContrast((), (sure, unsure)).identified

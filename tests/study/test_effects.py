@@ -13,9 +13,11 @@ from ssl_risk_rs.study.advice import advise
 from ssl_risk_rs.study.choices import CHOICES, Choice, parse_choice
 from ssl_risk_rs.study.controlled import comparisons, controlled_effects, held_equal, yardsticks
 from ssl_risk_rs.study.effects import Effect, Status, adjusted
-from ssl_risk_rs.study.linear import linear_effects
-from ssl_risk_rs.study.study import differences
+from ssl_risk_rs.study.linear import few_degrees, linear_effects
+from ssl_risk_rs.study.ols import Contrast
+from ssl_risk_rs.study.study import Difference, differences
 from ssl_risk_rs.study.table import StudyTable
+from ssl_risk_rs.study.text import render_differences
 
 
 def test_holm_is_that_of_statsmodels(rng):
@@ -584,3 +586,24 @@ def test_two_numbers_of_which_each_row_has_its_own_are_two_columns(rng):
     for names, status in ((("lr", "wd"), Status.ESTIMATED), (("lr", "twice"), Status.ALIASED)):
         table = StudyTable(frame, ("usability",), tuple(given[name] for name in names), "")
         assert {e.status for e in linear_effects(table, covariances=("HC3",))} == {status}
+
+
+def test_few_degrees_of_freedom_of_a_clustered_variance_are_said():
+    empty = np.zeros(0)
+    found = {
+        (kind, df): few_degrees(Contrast(kind, empty, empty, empty.astype(np.int64), 1.0, df, 1.0))
+        for kind in ("cluster", "HC3") for df in (3.2, 9.0)
+    }  # fmt: skip
+    assert found.pop(("cluster", 3.2)) == ["its variance has 3.2 degrees of freedom"]
+    assert not any(found.values())
+
+
+def test_effects_that_only_the_authors_way_shows_are_listed():
+    def beside(choice, theirs, ours):
+        return Difference(choice, "+1", "", "usability", "controlled", 0.1, theirs, 9, 0.1, ours, 5, ())
+
+    found = [beside("lost", 0.01, 0.3), beside("kept", 0.01, 0.02), beside("gained", 0.3, 0.01)]
+    said = render_differences(found)
+    assert "1 of 3 effects are below 0.05 their way and not ours" in said
+    assert "  lost " in said and "  kept " not in said and "  gained " not in said
+    assert all(f"  {choice} " in render_differences(found, every=True) for choice in ("lost", "kept", "gained"))

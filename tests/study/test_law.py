@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,10 +11,12 @@ import pytest
 from click.testing import CliRunner
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import DataError, ParameterError
-from ssl_risk_rs.study.held_out import held_out_logit, held_out_paper, held_out_sets, summary
+from ssl_risk_rs.study.held_out import HeldOut, held_out_logit, held_out_paper, held_out_sets, summary
 from ssl_risk_rs.study.labels import IMAGENET_LABELS, IMAGENET_SHOTS, label_points
 from ssl_risk_rs.study.law import fit_logit_law, imagenet_laws, predict_errors, read_laws, write_laws
 from ssl_risk_rs.study.law_paper import PaperLaw, fit_paper_law
+from ssl_risk_rs.study.study import Laws
+from ssl_risk_rs.study.text import _laws
 
 SHOTS = {"agg_risk@30": 30_000, "agg_risk@5": 5_000, "agg_risk@3": 3_000}
 W, V = (-0.05, 0.5, 0.6, -0.6, 0.01), (0.002, 0.02, 0.03, -0.05, 0.003)
@@ -294,3 +297,36 @@ def test_the_page_shows_what_its_example_prints(capsys):
     code, output = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.S).groups()
     exec(code, {})
     assert capsys.readouterr().out == output
+
+
+def test_groups_count_alike_in_their_own_share():
+    """Objectives of one to eight encoders: the mean of their shares is not the share of the points."""
+    frame = encoders(noise=0.3, shared=0.3, objectives=8, each=8)
+    frame = frame.filter(pl.int_range(64) % 8 <= pl.int_range(64) // 8)
+    points = label_points(frame, shots=SHOTS)
+    held = held_out_logit(points, "objective", confidence=0.5)
+    every, shares = np.array(points.objective), []
+    for name in np.unique(every):
+        out = points.take(every == name)
+        low, high = fit_logit_law(points.take(every != name)).intervals(out, None, 0.5)
+        shares.append(np.mean((low <= out.error) & (out.error <= high)))
+    assert held.coverage_groups == pytest.approx(np.mean(shares), abs=1e-12)  # rounding of a mean of eight
+    assert abs(held.coverage_groups - held.coverage) > 0.01
+
+
+def test_a_law_is_made_for_the_share_of_labels_that_was_measured():
+    assert predict_errors([5_000], measured=(30_500, 0.40), **MINE)
+    for measured in (25_000, 40_000):
+        with pytest.raises(ParameterError, match=f"no law is made for an error that was measured at {measured:,} of"):
+            predict_errors([5_000], measured=(measured, 0.40), **MINE)
+
+
+def test_a_measured_point_is_said_to_be_worth_more_only_where_all_laws_given_one_err_less():
+    def of(law, rmse):
+        return HeldOut(law, "objective", rmse, {}, 9, 3)
+
+    for given, said in ((0.03, True), (0.05, False)):
+        held = (of("paper", 0.05), of("logit", 0.04), of("logit given 5,000", 0.01), of("logit given 3,000", given))
+        laws = Laws(PaperLaw(0.1, 0.5), PaperLaw(0.1, 0.0), held[0], held[0], (), held)
+        text = "\n".join(_laws(SimpleNamespace(laws=laws)))
+        assert ("One measured point at few labels is worth more than any law" in text) is said

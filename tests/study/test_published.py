@@ -143,3 +143,10 @@ def test_numbers_of_parameters_are_those_of_the_catalogue(paper):
     found = {c.encoder: c.corrected for c in corrections(paper / "all_results.csv") if c.column == "n_parameters"}
     for encoder, value in found.items():
         assert float(value) == pytest.approx(float(right[encoder]), rel=1e-3)  # the paper's fixes are rounded
+
+
+def test_networks_without_patches_have_no_patch_size(paper):
+    frame = load_published(paper / "all_results.csv")
+    others = frame.filter(pl.col("family") != "vit")
+    assert others["family"].n_unique() > 1 and others["patch_size"].null_count() == others.height
+    assert frame.filter(pl.col("family") == "vit")["patch_size"].null_count() == 0

@@ -223,3 +223,10 @@ def test_percent_is_converted_only_when_asked(planted, tmp_path):
     )
     frame, _ = read_table([tmp_path / "p.csv"], percent=True)
     assert float(frame["agg_risk"][0]) == pytest.approx(float(planted["agg_risk"][0]), rel=1e-12)
+
+
+def test_percent_of_training_errors_are_converted_too(planted, tmp_path):
+    """The law of label counts reads them beside the components."""
+    planted.with_columns(risk_af=30.0, **{"agg_risk@30": 60.0}).write_csv(tmp_path / "p.csv")
+    frame, _ = read_table([tmp_path / "p.csv"], percent=True)
+    assert frame.select("risk_af", "agg_risk@30").unique().rows() == [(0.3, 0.6)]

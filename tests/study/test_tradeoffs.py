@@ -245,3 +245,30 @@ def test_who_has_a_flag_is_among_those_that_have_it(planted):
     table = study_table(planted.with_columns(is_ema=pl.int_range(96) % 2 == 0), only=["is_ema"])
     for better, rest in (("yes", 0), ("no", 1)):
         assert all(int(name[1:]) % 2 == rest for name in _having(table, "is_ema", better, "usability", numeric=False))
+
+
+def test_choices_of_strong_support_come_first(planted):
+    """Whatever the size of their effects; among equals the largest effect."""
+    table, clustered = study_table(planted), METHODS["cluster"]
+    effects = [
+        Effect(choice, "+1", "", "usability", method, 9, 3, effect=effect, p=0.01, p_adjusted=adjusted_)
+        for choice, effect, adjusted_ in (("epochs", -0.09, 0.2), ("z_dim", -0.01, 0.02))
+        for method in (CONTROLLED, clustered)
+    ]
+    found = [a for a in advise(table, effects, ["usability"]) if a.support is not Support.BEST]
+    assert [(a.choice, a.support) for a in found] == [("z_dim", Support.STRONG), ("epochs", Support.FAIR)]
+
+
+def test_an_effect_within_the_yardstick_is_not_advised(planted):
+    table, sure = study_table(planted), {CONTROLLED: (-0.03, 1e-4, 1e-3), METHODS["cluster"]: (-0.03, 1e-4, 1e-3)}
+    for size, count in ((0.02, 1), (0.04, 0)):
+        yardstick = Effect("(recipe)", "another run", "the same design", "usability", YARDSTICK, 9, 3, effect=size)
+        said = advise(table, [*_effects(**sure), yardstick], ["usability"])
+        assert sum(a.choice == "z_dim" for a in said) == count
+
+
+def test_a_method_that_sees_the_reverse_keeps_a_choice_from_being_advised(planted):
+    """Also where its own p-value is large, if its effect is larger than another run would show."""
+    table = study_table(planted)
+    against = {CONTROLLED: (-0.03, 0.001, 0.01), METHODS["cluster"]: (0.02, 0.9, 1.0)}
+    assert not [a for a in advise(table, _effects(**against), ["usability"]) if a.choice == "z_dim"]

@@ -1,12 +1,18 @@
 """Boosted trees: contributions add up, folds are honest, planted effects are found."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study import study_table
+from ssl_risk_rs.study.effects import Effect
+from ssl_risk_rs.study.text import _trees
 from ssl_risk_rs.study.trees import (
+    METHOD,
     Parameters,
+    TreeReport,
     _group_folds,
     _predict,
     contributions,
@@ -110,3 +116,13 @@ def test_held_out_errors_are_near_the_authors(published, component, theirs):
     found = tree_report(published, component)
     assert 100 * found.trees < 1.15 * theirs
     assert found.trees < found.linear < found.mean
+
+
+def test_the_choices_that_contribute_most_are_the_ones_that_are_named():
+    effects = [Effect(f"c{i}", "importance", "", "usability", METHOD, 30, 9, effect=i / 100) for i in range(7)]
+    study = SimpleNamespace(
+        trees=(TreeReport("usability", "random", 5, 0.01, 0.02, 0.03, 30, 9, CHOSEN),),
+        contributions=(SimpleNamespace(component="usability", effects=effects, interactions=()),),
+    )
+    (said,) = (line for line in _trees(study) if "largest mean contributions" in line)
+    assert [word for word in said.split() if word.startswith("c")][1:] == ["c6", "c5", "c4", "c3", "c2"]

@@ -122,7 +122,8 @@ def table_of(made: Path, target: Path, **changed: object) -> Path:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"se": 9.9}, {"n": 7}, {"n_groups": 7}, {"df": 3.0}, {"grade": "none"}, {"unit": "nats"}, {"split": "zzz"},
+        {"se": 9.9}, {"confidence": 0.99}, {"n": 7}, {"n_groups": 7}, {"df": 3.0}, {"grade": "none"},
+        {"unit": "nats"}, {"split": "zzz"},
         {"low": 0.0001, "high": float("nan")}, {"low": None, "high": 0.0001}, {"low": 0.0001, "high": None},
         {"low": float("nan"), "high": float("nan")}, {"estimate": "5e-1", "low": None, "high": None},
         {"estimate": float("inf")}, {"estimate": float("nan")},
@@ -271,6 +272,100 @@ def test_the_table_of_a_report_of_several_runs_holds(made: Path, tmp_path: Path)
     tables = re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", text, re.DOTALL)
     (tmp_path / "differences.tex").write_text("\n".join(t for t in tables if "$+" in t))
     assert "a table of differences" in run("verify", tmp_path / "differences.tex", tmp_path / "p", code=1).stderr
+
+
+@pytest.fixture(scope="module")
+def twice(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of one encoder's name on data of one name, which differ in scaling, and their pack."""
+    folder = tmp_path_factory.mktemp("twice")
+    for name, scaling in (("r1", "standardize"), ("r2", "none")):
+        run("decompose", made / "a.npz", "--probe", "ridge", "--scaling", scaling, "--out", folder / name)
+    write_pack([folder / "r1", folder / "r2"], folder / "p")
+    return folder
+
+
+@pytest.mark.parametrize("names", [["r1"], ["r2"], ["r1", "r2"]])
+@pytest.mark.parametrize("form", ["csv", "tex", "csv without runs", "csv by quantity"])
+def test_rows_of_encoders_of_one_name_are_told_apart(twice: Path, tmp_path: Path, names: list[str], form: str):
+    frame = read_results([twice / name for name in names])
+    table = tmp_path / f"t.{form[:3]}"
+    if form == "tex":
+        table.write_text(to_latex(frame), encoding="utf-8")
+    elif form == "csv":
+        frame.write_csv(table)
+    else:
+        kept = frame.sort("quantity", maintain_order=True) if form.endswith("quantity") else frame
+        kept.drop("run", "path", "created").write_csv(table)
+    found = verify_table(table, twice / "p")
+    assert found.holds and len(found.cells) == len(names) * (4 if form == "tex" else len(frame) // len(names))
+    # a number that one run has is none of the other
+    value = frame.filter(quantity="probe_gen")["estimate"][0]
+    old, new = (f"${100 * v:.2f}" if form == "tex" else f",probe_gen,{v}" for v in (value, value + 0.01))
+    assert old in table.read_text(encoding="utf-8")
+    table.write_text(table.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+    (wrong,) = (c for c in verify_table(table, twice / "p").cells if c.verdict is not Verdict.HOLDS)
+    assert (wrong.verdict, wrong.cell.quantity) == (Verdict.OTHER_NUMBER, "probe_gen")
+
+
+def test_a_row_is_of_the_run_that_it_names(twice: Path, tmp_path: Path):
+    frame = read_results(twice / "r1").with_columns(run=pl.lit("r2"))
+    frame.write_csv(tmp_path / "t.csv")
+    assert not verify_table(tmp_path / "t.csv", twice / "p").holds
+    frame.with_columns(run=pl.lit("folders may be renamed")).write_csv(tmp_path / "t.csv")
+    assert verify_table(tmp_path / "t.csv", twice / "p").holds
+
+
+def test_rows_of_one_control_beside_two_encoders_hold(made: Path, tmp_path: Path):
+    with np.load(made / "a.npz") as arrays:
+        given = [arrays[name] for name in ("X_train", "y_train", "X_test", "y_test")]
+    for i, name in enumerate("ab"):
+        noise = np.random.default_rng(i)
+        other = [x + noise.standard_normal(x.shape) if x.ndim == 2 else x for x in given]
+        beside = decompose(*(x[:, : 2 + i].copy() if x.ndim == 2 else x for x in given), probe="ridge")
+        decompose(*other, probe="ridge").with_control(beside).save(tmp_path / name)
+    write_pack([tmp_path / "a", tmp_path / "b"], tmp_path / "p")
+    read_results([tmp_path / "a", tmp_path / "b"]).write_csv(tmp_path / "t.csv")
+    found = verify_table(tmp_path / "t.csv", tmp_path / "p")
+    assert found.holds and sum(dict(c.cell.keys).get("group") == "control" for c in found.cells) > 10
+
+
+def test_dashes_are_of_the_run_that_lacks_the_number(made: Path, tmp_path: Path):
+    """The same encoder with and without a twin."""
+    run("decompose", made / "a.npz", "--probe", "ridge", "--out", tmp_path / "without")
+    twin = ["--supervised-features", made / "b.npz"]
+    run("decompose", made / "a.npz", "--probe", "ridge", *twin, "--out", tmp_path / "with")
+    runs = [tmp_path / "without", tmp_path / "with"]
+    write_pack(runs, tmp_path / "p")
+    text = to_latex(read_results(runs))
+    assert "--" in text
+    (tmp_path / "t.tex").write_text(text, encoding="utf-8")
+    assert verify_table(tmp_path / "t.tex", tmp_path / "p").holds
+
+
+def test_sizes_that_pandas_writes_as_fractions_are_found(made: Path, tmp_path: Path):
+    run("decompose", made / "a.npz", "--probe", "ridge", "--shots", "3,5", "--out", tmp_path / "r")
+    write_pack([tmp_path / "r"], tmp_path / "p")
+    read_results(tmp_path / "r").write_csv(tmp_path / "t.csv")
+    text = re.sub(r",([35]),all,", r",\1.0,all,", (tmp_path / "t.csv").read_text())
+    assert ",5.0,all," in text
+    (tmp_path / "t.csv").write_text(text)
+    assert verify_table(tmp_path / "t.csv", tmp_path / "p").holds
+
+
+def test_a_fraction_without_digits_is_no_rounding_of_it(made: Path, tmp_path: Path):
+    file = pack(made, "outcomes", tmp_path / "p")
+    for value in (0, 1):
+        (tmp_path / "t.csv").write_text(f"encoder,probe,quantity,estimate\na.npz,ridge,agg_risk,{value}\n")
+        assert not verify_table(tmp_path / "t.csv", file).holds
+
+
+def test_one_sign_does_not_make_a_table_of_differences(made: Path, tmp_path: Path):
+    """It hid the other numbers of its tabular."""
+    file, text = pack(made, "outcomes", tmp_path / "p"), (made / "table.tex").read_text(encoding="utf-8")
+    for changed in (re.sub(r"\$(\d)", r"$+\1", text, count=1), re.sub(r"\$\d", "$+1", text, count=1)):
+        (tmp_path / "t.tex").write_text(changed, encoding="utf-8")
+        with pytest.raises(ParameterError, match=r"signs on all numbers.*stands beside"):
+            verify_table(tmp_path / "t.tex", file)
 
 
 def test_the_record_is_not_believed(made: Path, tmp_path: Path):

@@ -37,6 +37,8 @@ class BankSummary:
     data: str | None
     #: number of the augmented view that images were seen in
     view: int | None
+    #: of the encoder: a layer and how it was pooled
+    feature: str | None
     n_rows: int
     missing: int
     n_features: int
@@ -228,6 +230,7 @@ def summarize(folder: Path) -> BankSummary:
             state="damaged",
             encoder=None,
             data=None,
+            feature=None,
             view=None,
             n_rows=0,
             missing=0,
@@ -244,6 +247,7 @@ def summarize(folder: Path) -> BankSummary:
         state="incomplete" if missing else "complete",
         encoder=bank.header.encoder,
         data=bank.header.data,
+        feature=bank.header.feature,
         view=bank.header.view,
         n_rows=bank.n_rows,
         missing=missing,

@@ -55,6 +55,7 @@ def ls(store: str | None, form: str) -> None:
                 "state": f"{bank.missing:,} missing" if bank.state == "incomplete" else bank.state,
                 "encoder": bank.encoder,
                 "data": bank.data if bank.view is None else f"{bank.data}, view {bank.view}",
+                "feature": bank.feature or "",
                 "rows": f"{bank.n_rows:,}",
                 "features": bank.n_features,
                 "dtype": bank.dtype,

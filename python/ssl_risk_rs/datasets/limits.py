@@ -58,7 +58,7 @@ class Limit:
         for name, part in zip(("train", "test"), listing.parts(), strict=True) if self.per_class else ():
             sizes = np.bincount(listing.label[part], minlength=len(class_names))
             short = np.flatnonzero((sizes > 0) & (sizes < self.count))
-            if len(short):
+            if len(short) and len(np.unique(np.minimum(sizes[sizes > 0], self.count))) > 1:
                 least = short[np.argmin(sizes[short])]
                 notes.append(
                     f"{len(short)} of {np.count_nonzero(sizes)} classes have fewer than {self.count:,} {name} images "

@@ -19,7 +19,7 @@ from ssl_risk_rs.results.explain import FAR_SHARE, Confusion, Layer, Part, Parts
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.run import Decomposition, Run
+from ssl_risk_rs.results.run import Decomposition, Run, common_components
 
 __all__ = [
     "beside_control", "class_parts", "compare_layers", "compare_probes", "confusions", "decide", "group_parts",
@@ -34,6 +34,8 @@ LEAST_ROWS = 2
 FAR = 100.0
 #: rows on which the spread of a representation is measured
 SPREAD_ROWS = 10_000
+#: sums of shares that should be equal differ by up to 1e-15
+ROUNDING = 1e-12
 _TOTAL = "agg_risk"
 
 
@@ -109,6 +111,9 @@ def _tells_classes(result: Decomposition) -> bool:
 
 def _unseen(result: Decomposition, provenance: Provenance, beside: Difference | None) -> Verdict:
     """Why test rows are predicted worse than held-out training rows."""
+    of_classes = sum(result.of_classes.values())
+    if "enc_gen" in result.component_names and result.estimates["enc_gen"].low - of_classes <= 0 < of_classes:
+        return Verdict.OF_CLASSES
     if provenance.saw_training_images is False:
         return Verdict.SHIFT
     if beside is None or result.control is None:
@@ -182,8 +187,8 @@ def parts_of(result: Decomposition) -> Parts:
 
 def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
     """Each component, and the total, on the rows of each class, the surest first: by Holm's p-value of a difference
-    from all rows, then the shortest interval; and how many classes are left out, because a set has fewer than two of
-    their rows.
+    from all rows, then p itself, then the shortest interval; and how many classes are left out, because a set has fewer
+    than two of their rows.
 
     Intervals are those of `quantify` on the rows of the class. Of 100 simulated worlds whose classes do not differ, up
     to 3 had any corrected p-value below 0.05, and up to 11 where there is next to nothing to learn
@@ -241,7 +246,7 @@ def _class_part(
     # the rows of one class may be few, and many classes ask for far quantiles: normal ones are too near there
     rows = dict(zip(share, n, strict=True))
     df = min(e.df, whole.df, *(rows[QUANTITIES[risk].rows] - 1 for risk in weights))
-    p = two_sided(difference, math.sqrt(variance), df)
+    p = 1.0 if abs(difference) <= ROUNDING else two_sided(difference, math.sqrt(variance), df)
     return Part("class", class_name, name, e.estimate, e.low, e.high, *n, float(carried), difference,
                 math.sqrt(variance), p, p, e.grade)  # fmt: skip
 
@@ -296,9 +301,10 @@ def _surest(parts: Sequence[Part]) -> tuple[Part, ...]:
     adjusted = holm([1.0 if math.isnan(part.p) else part.p for part in parts])
     corrected = [replace(part, p_holm=p) for part, p in zip(parts, adjusted, strict=True)]
 
-    def order(part: Part) -> tuple[float, float, str, str]:
-        width = part.high - part.low
-        return part.p_holm, math.inf if math.isnan(width) else width, part.name, part.quantity
+    def order(part: Part) -> tuple[float, float, float, str, str]:
+        p, width = part.p, part.high - part.low
+        return (part.p_holm, 1.0 if math.isnan(p) else p, math.inf if math.isnan(width) else width, part.name,
+                part.quantity)  # fmt: skip
 
     return tuple(sorted(corrected, key=order))
 
@@ -373,11 +379,12 @@ def compare_layers(results: Sequence[Decomposition], names: Sequence[str]) -> tu
     NotComparableError that names what differs; ParameterError for names that occur twice.
     """
     ranks = {r.encoder: r for r in compare(results, names=names).ranks if r.quantity == _TOTAL}
+    parts = common_components(results)
     return tuple(
         Layer(
             name,
             d.sizes.features,
-            tuple(d.estimates[q] for q in (*d.component_names, _TOTAL)),
+            tuple(d.part(q) for q in (*parts, _TOTAL)),
             ranks[name].rank,
             ranks[name].low,
             ranks[name].high,

@@ -513,7 +513,7 @@ class Job:
 
     def _corrupt_message(self, corrupt: list[CorruptImage]) -> str:
         return (
-            f"{count_images(len(corrupt))} cannot be decoded:\n"
+            f"At least {count_images(len(corrupt))} cannot be decoded:\n"
             f"{describe_corrupt(corrupt)}\n"
             f"List all of them with  ssl-risk-rs data check {self.dataset.uri}  or leave them out with "
             "--skip-corrupt"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.budget import Budget, budget
-from ssl_risk_rs.report.numbers import count, interval, percent, points, share
+from ssl_risk_rs.report.numbers import ROUNDING, count, interval, percent, points, share
 from ssl_risk_rs.report.overview import mark_notes, name_of
 from ssl_risk_rs.report.page import Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.published import label as published_label
@@ -151,7 +151,10 @@ def uncertainty(run: Run, result: Decomposition, key: str) -> Section | Missing:
     if not every:
         why = "Errors of numbers on test rows are in units of the training rows' variance, so that both sets move them."
         return Missing(f"{key}-uncertainty", "What the intervals are made of", why, None)
-    found = [b for b in every if b.total > 0]
+    found = [b for b in every if b.total > ROUNDING**2]
+    if not found:
+        why = "No part varies: each is the same in every row that it is judged on."
+        return Missing(f"{key}-uncertainty", "What the intervals are made of", why, None)
     rows = [
         (charts.part_label(b.quantity), percent(math.sqrt(b.interval)), _part(b.test, b), _part(b.train, b),
          _part(b.probe, b), _part(b.floor, b), count(result.estimates[b.quantity].n))

@@ -12,7 +12,7 @@ import numpy as np
 from ssl_risk_rs._characters import clipped
 from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
-from ssl_risk_rs.report.sentences import OF_CLASSES, harder_training, legend, mark, short
+from ssl_risk_rs.report.sentences import classes_that_make, harder_training, legend, mark, short
 from ssl_risk_rs.report.text import between, folded
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Estimate, Grade
@@ -127,6 +127,7 @@ def verdict_sentences(found: Explanation) -> list[str]:
         Verdict.WEAK_TWIN: _weak_twin,
         Verdict.REPRESENTATION: _representation,
         Verdict.LABELS: _labels,
+        Verdict.OF_CLASSES: _of_classes,
         Verdict.SHIFT: _shift,
         Verdict.MEMORIZED: _memorized,
         Verdict.UNSEEN: _unseen,
@@ -378,6 +379,16 @@ def _is_optimistic(result: Decomposition) -> bool:
     return any(note.code.startswith("optimistic_af") for note in result.notes)
 
 
+def _of_classes(found: Explanation) -> list[str]:
+    points = _percent(sum(found.result.of_classes.values()))
+    return [
+        f"{_total(found)}. {_largest(found)}",
+        f"{classes_that_make(found.result).capitalize()} may explain all of it ({points}): read it as what test rows "
+        "ask, and not as images that the encoder has seen. --metric balanced weighs classes alike on both sides.",
+        _beside_control(found),
+    ]
+
+
 def _shift(found: Explanation) -> list[str]:
     d = found.control("enc_gen")
     sentences = [f"{_total(found)}. {_largest(found)}"]
@@ -429,8 +440,8 @@ _BESIDES = {
 _BESIDES_UNSEEN = "what test rows are harder by: they differ from training rows"
 #: verdicts that say what the parts mean; the others say that they mean nothing
 _OF_PARTS = (
-    Verdict.ARCHITECTURE, Verdict.WEAK_TWIN, Verdict.REPRESENTATION, Verdict.LABELS, Verdict.SHIFT, Verdict.MEMORIZED,
-    Verdict.UNSEEN, Verdict.NOT_IDENTIFIED,
+    Verdict.ARCHITECTURE, Verdict.WEAK_TWIN, Verdict.REPRESENTATION, Verdict.LABELS, Verdict.OF_CLASSES,
+    Verdict.SHIFT, Verdict.MEMORIZED, Verdict.UNSEEN, Verdict.NOT_IDENTIFIED,
 )  # fmt: skip
 
 
@@ -443,6 +454,8 @@ def _besides(found: Explanation) -> list[str]:
         untold: tuple[str, ...] = ("usability", "approx_usability", "probe_gen") if result.floor.separable else ()
         if _is_optimistic(result):
             untold = ("usability", "approx_usability")
+        if e["enc_gen"].low - sum(result.of_classes.values()) <= 0:
+            untold = (*untold, "enc_gen")
         unseen = found.provenance.saw_training_images is False
         for name in result.component_names:
             part = e[name]
@@ -453,7 +466,7 @@ def _besides(found: Explanation) -> list[str]:
                     f"{_BESIDES_UNSEEN if name == 'enc_gen' and unseen else _BESIDES[name]}."
                 )
         said += harder_training(result, _percent)
-        said += [note.sentence() for note in result.notes if note.code in OF_CLASSES]
+        said += [note.sentence() for note in result.notes if note.code in result.of_classes]
     said += [note.sentence() for note in result.notes if note.code.startswith("repeated_training")]
     spread = found.spread
     if spread is not None and spread.far:
@@ -554,7 +567,7 @@ def _gap(found: Explanation) -> Iterator[str]:
         assert found.no_gap is not None  # there is a gap, or the reason why not
         reason = _NO_GAP[found.no_gap]
         yield f"  Whether a linear layer is enough was not tested: {reason}."
-        if found.spread is None:
+        if found.spread is None and found.verdict is not Verdict.COLLAPSED:
             yield "  Whether the features have collapsed was not looked at: they are not at hand."
         return
     yield f"  {_gap_sentence(gap, found.result.method.confidence)}"
@@ -630,7 +643,7 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
         carries = f"{hundred(part.carried):9.2f}" if wide else ""
         p, called = p_value(part.p_holm), clipped(part.name, name - 1)
         yield (
-            f"  {called:<{name}}{QUANTITIES[part.quantity].short:<14}{hundred(part.estimate):7.2f}  "
+            f"  {called:<{name}}{_component(part.quantity):<14}{hundred(part.estimate):7.2f}  "
             f"{between(part.low, part.high):<17}{sign} {hundred(part.difference):+8.2f} {p:>8}{carries}  {of_part}"
         )
     whole = "all rows" if kind == "class" else "all such rows (of probe gen.: held-out training rows)"
@@ -640,6 +653,10 @@ def _parts(kind: str, parts: Sequence[Part], found: Explanation, *, wide: bool) 
     if (rest := len(parts) - ROWS) > 0:
         meaning += f" {rest:,} more rows: --format csv."
     yield f"  {meaning}"
+
+
+def _component(quantity: str) -> str:
+    return QUANTITIES[quantity].short or QUANTITIES[quantity].label
 
 
 def _confusions(found: Explanation) -> Iterator[str]:

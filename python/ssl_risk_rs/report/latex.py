@@ -16,7 +16,7 @@ from ssl_risk_rs.results.reading import HasFrame, frame_of
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["escape", "to_latex"]
+__all__ = ["escape", "printed_key", "to_latex"]
 
 #: after the point, more than any estimate is known to
 MOST_DIGITS = 12
@@ -54,7 +54,7 @@ def to_latex(
 
     Numbers are errors (of numbers and labels that are predicted, 1 − R² and 1 − AUROC) in percent with a point,
     whatever the locale. A row stands for each encoder; data, target, probe and protocol are columns where they
-    differ, else a comment. Missing components are dashes.
+    differ, else a comment; the run folder is one where nothing else tells rows apart. Missing components are dashes.
 
     Parameters
     ----------
@@ -96,6 +96,7 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
     for row in rows:
         key = (row.get("path") or row.get("run"), *(row.get(name) for name in _KEYS))
         by_run.setdefault(key, {})[row["quantity"]] = row
+    alike = len({key[1:] for key in by_run}) < len(by_run)
     # a reader of the table alone would take 1 − R² for an error
     unlike = any(key[1 + _KEYS.index("metric")] not in (None, "error") for key in by_run)
     vary = [
@@ -109,14 +110,17 @@ def _runs(frame: "pl.DataFrame", quantities: Sequence[str] | None, intervals: bo
         for i, name in enumerate(_KEYS)
         if i not in vary and first[1 + i] not in (None, "error")
     ]
-    heads = [*(_KEYS[i] for i in vary), *(escape(QUANTITIES[name].label) for name in names)]
+    keys = [*(_KEYS[i] for i in vary), *(["run"] if alike else [])]
+    heads = [*keys, *(escape(QUANTITIES[name].label) for name in names)]
     body = []
     for key, found in by_run.items():
-        cells = [_cell(found.get(name), intervals, digits) for name in names]
-        body.append([*(_word(_KEYS[i], key[1 + i]) for i in vary), *cells])
-    grades = {row["grade"] for found in by_run.values() for name, row in found.items() if name in names}
+        words = [printed_key(_KEYS[i], key[1 + i]) for i in vary]
+        folder = [printed_key("run", next(iter(found.values())).get("run"))] if alike else []
+        body.append([*words, *folder, *(_cell(found.get(name), intervals, digits) for name in names)])
+    grades = {row["grade"] for found in by_run.values() for name, row in found.items()
+              if name in names and row.get("grade")}  # fmt: skip
     said = ["errors in percent", *fixed, *(_levels(by_run) if intervals else ())]
-    return _table(heads, body, len(vary), comment="; ".join(said), grades=grades)
+    return _table(heads, body, len(keys), comment="; ".join(said), grades=grades)
 
 
 def _levels(by_run: Mapping[tuple[object, ...], Mapping[str, Mapping[str, Any]]]) -> Iterator[str]:
@@ -133,7 +137,8 @@ def _levels(by_run: Mapping[tuple[object, ...], Mapping[str, Mapping[str, Any]]]
         yield f"intervals: {', '.join(of)}"
 
 
-def _word(column: str, value: object) -> str:
+def printed_key(column: str, value: object) -> str:
+    """What a table has for a key of a result, in one of its columns."""
     if column == "metric" and value in _METRICS:
         return _METRICS[str(value)]
     return escape("" if value is None else str(value))
@@ -150,7 +155,8 @@ def _comparison(found: Comparison, quantities: Sequence[str] | None, intervals: 
         cells = []
         for name in names:
             d = rows[name]
-            value = {"estimate": d.difference, "low": d.low, "high": d.high, "grade": d.grade.value}
+            ends = {} if d.identical else {"low": d.low, "high": d.high, "grade": d.grade.value}
+            value = {"estimate": d.difference, **ends}
             cells.append(_cell(value, intervals, digits, signed=True))
         body.append([escape(encoder), *cells])
     errors = "" if found.metric == ERROR.name else f" of {METRICS[found.metric].label}s"

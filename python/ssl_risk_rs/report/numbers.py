@@ -3,10 +3,13 @@
 import math
 
 __all__ = [
-    "MINUS", "count", "hundred", "interval", "p_value", "percent", "points", "probability", "rounded", "share",
+    "MINUS", "ROUNDING", "count", "hundred", "interval", "p_value", "percent", "points", "probability", "rounded",
+    "share",
 ]  # fmt: skip
 
 MINUS = "−"
+#: numbers that differ by less are the same
+ROUNDING = 1e-12
 #: what stands where there is no number
 NONE = "–"
 

@@ -8,7 +8,16 @@ from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import count, interval, percent, probability, share
 from ssl_risk_rs.report.orders import encoder_generalization, order_rows, order_sentence
 from ssl_risk_rs.report.page import Column, Figure, Section, Sentences, Table
-from ssl_risk_rs.report.sentences import MARKS, checks, harder_training, mark, notes, short, targets
+from ssl_risk_rs.report.sentences import (
+    MARKS,
+    checks,
+    classes_that_make,
+    harder_training,
+    mark,
+    notes,
+    short,
+    targets,
+)
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.metrics import HEADLINES
 from ssl_risk_rs.results.provenance import Provenance
@@ -98,6 +107,9 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
         size += ", more than the error, since other parts are negative"
     meanings = _MEANING if result.predicts_classes else {**_MEANING, **_OF_TARGETS}
     label, meaning = QUANTITIES[largest].label, meanings[largest]
+    of_classes = sum(result.of_classes.values())
+    if largest == "enc_gen" and e.low - of_classes <= 0 < of_classes:
+        meaning = f"{classes_that_make(result)} may explain all of it ({percent(of_classes)} points, see the notes)"
     if p is None:
         said.append(
             f"Its largest part here is {label} ({size}), but nothing says how sure that is: a part has no interval, "
@@ -202,7 +214,10 @@ def _table(run: Run, result: Decomposition) -> Table:
             add(f"control {name}: {QUANTITIES[quantity].label}", result.control.estimates[quantity], None)
     groups = () if result.sizes.groups_test is None else (Column("n, groups"),)
     confidence = f"{100 * result.method.confidence:g} % interval"
-    said = ["n is the number of rows on which a part is judged. Parts are signed and add up to the aggregated risk."]
+    said = [
+        "n is the number of rows on which a part is judged. Parts are signed and add up to the aggregated risk, before "
+        "they are rounded."
+    ]
     if result.supervised and run.provenance.supervised:
         twin = short(run.provenance.supervised)
         said.append(f"Approximation is the training error on the supervised twin, {twin}.")

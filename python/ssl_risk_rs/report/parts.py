@@ -139,12 +139,14 @@ def _spread(result: Decomposition, parts: Sequence[Part], what: str) -> tuple[st
     sure = [part for part in parts if _differs(part, result)]
     above = sorted((part for part in sure if part.difference > 0), key=lambda part: -part.estimate)
     said = [
-        f"{len(above):,} of {len(parts):,} {what} lie above the whole's {percent(result.estimate(_TOTAL))} % and "
-        f"{len(sure) - len(above):,} below it beyond chance (Holm's correction)."
+        f"{len(above):,} of {len(parts):,} {what} {'lies' if len(above) == 1 else 'lie'} above the whole's "
+        f"{percent(result.estimate(_TOTAL))} % and {len(sure) - len(above):,} below it beyond chance (Holm's "
+        "correction)."
     ]
     if above:
         more = f" and {len(above) - 5:,} more" if len(above) > 5 else ""
-        said.append(f"The highest are {', '.join(part.name for part in above[:5])}{more}.")
+        are = "is" if len(above) == 1 else "are"
+        said.append(f"The highest {are} {', '.join(part.name for part in above[:5])}{more}.")
     return tuple(said)
 
 

@@ -3,8 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssl_risk_rs.errors import ParameterError
@@ -12,12 +12,12 @@ from ssl_risk_rs.report.latex import escape
 from ssl_risk_rs.results.frames import RESULT_COLUMNS
 from ssl_risk_rs.results.quantities import QUANTITIES
 
-__all__ = ["KEYS", "PrintedCell", "PrintedTable", "decimals", "read_table"]
+__all__ = ["KEYS", "PrintedCell", "PrintedRow", "PrintedTable", "decimals", "read_table"]
 
 #: columns that say which result a row is of
-KEYS = ("encoder", "data", "probe", "protocol", "shots", "metric", "target")
+KEYS = ("run", "encoder", "data", "probe", "protocol", "shots", "metric", "target")
 #: columns beside an estimate that say something of it
-_BESIDE = ("low", "high", "se", "n", "n_groups", "df", "grade", "unit", "split")
+_BESIDE = ("low", "high", "se", "confidence", "n", "n_groups", "df", "grade", "unit", "split")
 _WORDS = ("grade", "unit", "split")
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _CELL = re.compile(rf"(?P<value>{_NUMBER})(?:\^\S*)?(?:\s*\[\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*\])?")
@@ -27,6 +27,7 @@ _LOOKS = re.compile(
 )
 _FLOAT = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,4})?|nan|inf)", re.IGNORECASE)
 _MARK = re.compile(r"\^\{[^}]*\}")
+_DASHES = ("--", "---", "–", "—", "")
 _RULES = re.compile(
     r"\\(?:toprule|midrule|bottomrule|hline|cmidrule(?:\([lr]+\))?\{[^}]*\}|addlinespace(?:\[[^\]]*\])?)"
 )
@@ -38,8 +39,8 @@ class PrintedCell:
 
     keys : which result it is of, by column; quantity : name in `QUANTITIES`
     text : the cell; numbers : estimate, or estimate, low and high, as text; scale : printed number of an error of 1
-    beside : what else the row says of it, by column: an end of the interval that stands alone, standard error, rows,
-        groups, degrees of freedom, grade, unit, split
+    beside : what else the row says of it, by column: an end of the interval that stands alone, standard error, level,
+        rows, groups, degrees of freedom, grade, unit, split
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -51,12 +52,19 @@ class PrintedCell:
 
 
 @dataclass(frozen=True, slots=True)
-class PrintedTable:
-    """The cells of a table, the dashes that stand for results that are not there, and how many numbers are differences
-    of encoders, which are no results of a run."""
+class PrintedRow:
+    """What a table says of one result: its keys, its numbers, and the quantities that it has a dash for."""
 
+    keys: tuple[tuple[str, str], ...]
     cells: tuple[PrintedCell, ...]
-    dashes: tuple[tuple[tuple[tuple[str, str], ...], str], ...]
+    dashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedTable:
+    """The rows of a table, and how many numbers are differences of encoders, which are no results of a run."""
+
+    rows: tuple[PrintedRow, ...]
     differences: int = 0
 
 
@@ -73,7 +81,7 @@ def read_table(path: "str | Path") -> PrintedTable:
     except UnicodeDecodeError as error:
         raise ParameterError(f"{path} is not UTF-8 text: give a .tex or .csv file") from error
     table = _csv(text, path) if path.suffix.lower() in (".csv", ".tsv") else _latex(text, path)
-    if not table.cells:
+    if not any(row.cells for row in table.rows):
         if table.differences:
             raise _only_differences(path)
         raise ParameterError(f"{path} holds no number of a table that could be verified")
@@ -98,12 +106,33 @@ def _csv(text: str, path: Path) -> PrintedTable:
         raise ParameterError(f"{path}, line {reader.line_num}: {error}; give what --format csv prints") from error
     head = lines[0][1] if lines else []
     _check_head(head, path)
-    cells = []
-    for line, row in lines[1:]:
-        if len(row) != len(head):
-            raise ParameterError(f"{path}, line {line}: it has {len(row)} cells, the head {len(head)}")
-        cells.append(_csv_cell(dict(zip(head, row, strict=True)), f"{path}, line {line}"))
-    return PrintedTable(tuple(cells), ())
+    results = _Results()
+    for line, cells in lines[1:]:
+        if len(cells) != len(head):
+            raise ParameterError(f"{path}, line {line}: it has {len(cells)} cells, the head {len(head)}")
+        row = dict(zip(head, cells, strict=True))
+        results.add(_csv_cell(row, f"{path}, line {line}"), row.get("path", ""))
+    return PrintedTable(results.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """Lines of one number each, put together by result: a quantity that a result has is another's of the same keys."""
+
+    found: dict[tuple[object, ...], list[dict[str, PrintedCell]]] = field(default_factory=dict)
+
+    def add(self, cell: PrintedCell, path: str) -> None:
+        alike = self.found.setdefault((path, cell.keys), [])
+        for cells in alike:
+            if cell.quantity not in cells:
+                cells[cell.quantity] = cell
+                return
+        alike.append({cell.quantity: cell})
+
+    @property
+    def rows(self) -> tuple[PrintedRow, ...]:
+        every = (cells for alike in self.found.values() for cells in alike)
+        return tuple(PrintedRow(next(iter(cells.values())).keys, tuple(cells.values())) for cells in every)
 
 
 def _only_differences(path: Path) -> ParameterError:
@@ -145,39 +174,55 @@ def _latex(text: str, path: Path) -> PrintedTable:
     found = re.findall(r"\\begin\{tabular[*x]?\}.*?\\end\{tabular[*x]?\}", text, re.DOTALL)
     if not found:
         raise ParameterError(f"{path} holds no tabular: give a table as ssl-risk-rs report --latex writes it")
-    cells: list[PrintedCell] = []
-    dashes = []
+    printed: list[PrintedRow] = []
     for tabular in found:
         body = re.sub(r"^\\begin\{tabular[*x]?\}(?:\{[^{}]*\})+|\\end\{tabular[*x]?\}$", "", tabular).strip()
         lines = [line.strip() for line in re.split(r"\\\\(?:\[[^\]]*\])?", _RULES.sub("", body))]
         head, *rows = [_split(line) for line in lines if line]
         columns = [_column(cell, path) for cell in head]
-        if any(
-            _is_difference(kind, name, cell) for row in rows for (kind, name), cell in zip(columns, row, strict=False)
-        ):
-            differences += sum(kind == "quantity" for kind, _ in columns) * len(rows)
-            continue
         for row in rows:
             if len(row) != len(columns):
                 raise ParameterError(f"{path}: a row has {len(row)} cells, its head {len(columns)}: {' & '.join(row)}")
-            keys = tuple(
-                (name, cell) for (kind, name), cell in zip(columns, row, strict=True) if kind == "key" and cell
-            )
-            for (kind, name), cell in zip(columns, row, strict=True):
-                if kind == "key":
-                    continue
-                if cell in ("--", "---", "–", "—", ""):
-                    dashes.append((keys, name))
-                else:
-                    cells.append(_cell(keys, name, cell, path))
-    return PrintedTable(tuple(cells), tuple(dashes), differences)
+        numbers = [
+            (name, cell)
+            for row in rows
+            for (kind, name), cell in zip(columns, row, strict=True)
+            if kind == "quantity" and cell not in _DASHES
+        ]
+        if _are_differences(numbers, path):
+            differences += len(numbers)
+        else:
+            printed += [_row(columns, row, path) for row in rows]
+    return PrintedTable(tuple(printed), differences)
 
 
-def _is_difference(kind: str, quantity: str, cell: str) -> bool:
-    """Whether a cell is of a table of differences: those have signs, and a total below zero is no error."""
-    value = _LOOKS.sub("", _MARK.sub("", cell)).strip()
-    below_zero = value.startswith("-") and value[1:2].isdigit()  # dashes are of results that are not there
-    return kind == "quantity" and (value.startswith("+") or (quantity == "agg_risk" and below_zero))
+def _row(columns: Sequence[tuple[str, str]], row: Sequence[str], path: Path) -> PrintedRow:
+    together = list(zip(columns, row, strict=True))
+    keys = tuple((name, cell) for (kind, name), cell in together if kind == "key" and cell)
+    quantities = [(name, cell) for (kind, name), cell in together if kind == "quantity"]
+    cells = tuple(_cell(keys, name, cell, path) for name, cell in quantities if cell not in _DASHES)
+    return PrintedRow(keys, cells, tuple(name for name, cell in quantities if cell in _DASHES))
+
+
+def _are_differences(numbers: Sequence[tuple[str, str]], path: Path) -> bool:
+    """Whether a tabular's numbers, by quantity, are differences: those have signs, and a total below zero is no error.
+
+    Raises
+    ------
+    ParameterError where some are and some cannot be.
+    """
+    plain = [_LOOKS.sub("", _MARK.sub("", cell)).strip() for _, cell in numbers]
+    signed = [
+        cell for (name, _), cell in zip(numbers, plain, strict=True)
+        if cell.startswith("+") or (name == "agg_risk" and cell.startswith("-"))
+    ]  # fmt: skip
+    unsigned = [cell for cell in plain if not cell.startswith(("+", "-"))]
+    if signed and unsigned:
+        raise ParameterError(
+            f"{path}: a table of differences has signs on all numbers, one of results on none above zero: "
+            f"{signed[0]!r} stands beside {unsigned[0]!r}"
+        )
+    return bool(signed)
 
 
 def _split(line: str) -> list[str]:

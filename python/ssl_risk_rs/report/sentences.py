@@ -16,10 +16,8 @@ from ssl_risk_rs.results.record import FitRecord
 from ssl_risk_rs.results.run import Decomposition, Run
 
 __all__ = [
-    "DIGITS_STAND_IN", "MARKS", "OF_CLASSES", "Check", "checks", "decomposed_again", "features_of", "harder_training",
-    "legend",
-    "mark", "notes",
-    "place", "same_rows", "short", "stand_in", "targets",
+    "DIGITS_STAND_IN", "MARKS", "Check", "checks", "classes_that_make", "decomposed_again", "features_of",
+    "harder_training", "legend", "mark", "notes", "place", "same_rows", "short", "stand_in", "targets",
 ]  # fmt: skip
 
 #: mark behind an interval → what it says
@@ -33,9 +31,6 @@ MARKS: dict[Grade, tuple[str, str]] = {
     ),
     Grade.NONE: ("–", "there are too few groups for an interval"),
 }
-
-#: notes on points of encoder generalization that classes make, not images
-OF_CLASSES = ("other_class_shares", "uncovered_on_test")
 
 
 def mark(grade: Grade) -> str:
@@ -223,21 +218,26 @@ def decomposed_again(run: Run) -> str:
     return f"ssl-risk-rs decompose {same_rows(run)}"
 
 
+def classes_that_make(result: Decomposition) -> str:
+    """What of the classes makes some of encoder generalization, as notes on it say."""
+    shares = "the class shares of the test rows"
+    if "uncovered_on_test" not in result.of_classes:
+        return shares
+    return "classes without held-out rows" + (f", and {shares}," if len(result.of_classes) > 1 else "")
+
+
 def notes(result: Decomposition, provenance: Provenance) -> list[Note]:
     """Everything a reader should know, each once."""
     said = [*provenance.notes, *result.notes, *(note for found in result.metrics for note in found.notes)]
-    of_classes = {n.code: float(n.values["points"]) / 100 for n in result.notes if n.code in OF_CLASSES}
-    shares = "the class shares of the test rows"
-    if "uncovered_on_test" in of_classes:
-        shares = "classes without held-out rows" + (f", and {shares}," if len(of_classes) > 1 else "")
+    of_classes = sum(result.of_classes.values())
     for name in result.estimates:
         e, quantity = result.estimates[name], QUANTITIES[name]
         if quantity.below_zero and round(e.estimate, RANK_DIGITS) < 0:
             weight = "its interval holds 0" if e.high >= 0 else "more than chance explains"
             if e.high < 0 and e.grade is Grade.INDICATIVE:
                 weight = "its interval is indicative only"
-            if e.high < 0 <= e.high - sum(of_classes.values()) and name == "enc_gen":
-                weight = f"no more than {shares} may explain"
+            if e.high < 0 <= e.high - of_classes and name == "enc_gen":
+                weight = f"no more than {classes_that_make(result)} may explain"
             if math.isnan(e.high):
                 weight = "it has no interval"
             values: Values = {"label": quantity.label, "weight": weight, "meaning": quantity.below_zero}

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from ssl_risk_rs._characters import clipped
 from ssl_risk_rs._names import distinct
 from ssl_risk_rs.report import charts
-from ssl_risk_rs.report.numbers import count, interval, p_value, percent, points, probability
-from ssl_risk_rs.report.overview import bar_of, mark_notes
+from ssl_risk_rs.report.numbers import ROUNDING, count, interval, p_value, percent, points, probability
+from ssl_risk_rs.report.overview import mark_notes
 from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import mark, place, short
 from ssl_risk_rs.results.compare import Comparison, Rank
@@ -19,8 +20,6 @@ __all__ = ["beside", "comparison", "layers", "names", "ranks", "shapes"]
 
 #: encoders of a radar chart: more cannot be told apart
 _SHAPES = 6
-#: errors that differ by less are the same
-ROUNDING = 1e-12
 #: what a chart over encoders is read in
 _LEAST = 3
 #: encoders that are compared with the first one by one: more make a page that nobody reads to its end
@@ -69,7 +68,9 @@ def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Compar
         lambda width: charts.stacked(bars, width),
         (*called, *(charts.part_label(p) for p in parts)),
     )
-    return Section(f"all-{probe}", f"{len(runs)} encoders, {probe} probe", (*_least(called, own, found), figure, table))
+    return Section(
+        f"all-{probe}", f"{len(runs)} encoders, {probe} probe", (*_least(runs, called, own, found), figure, table)
+    )
 
 
 def comparison(found: Comparison) -> Section:
@@ -136,9 +137,10 @@ def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
     blocks: list[Block] = []
     for n, ((encoder, data), at) in enumerate(several.items()):
         own = [runs[i].of_probe(probe) for i in at]
-        bars = [bar_of(_layer(runs[i]), d) for i, d in zip(at, own, strict=True)]
+        parts = common_components(own)
+        bars = [_bar(_layer(runs[i]), d, parts) for i, d in zip(at, own, strict=True)]
         rows = [
-            (_layer(runs[i]), percent(d.estimate("agg_risk")), *(percent(d.estimate(p)) for p in d.component_names),
+            (_layer(runs[i]), percent(d.estimate("agg_risk")), *(percent(d.part(p).estimate) for p in parts),
              count(d.sizes.features), count(d.sizes.test))
             for i, d in zip(at, own, strict=True)
         ]  # fmt: skip
@@ -156,9 +158,9 @@ def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             Table(
                 "Parts of the error in percent, by layer",
                 (Column("layer", False), Column("aggregated risk"),
-                 *(Column(charts.part_label(p)) for p in own[0].component_names), Column("features"),
-                 Column("n, test rows")),
+                 *(Column(charts.part_label(p)) for p in parts), Column("features"), Column("n, test rows")),
                 tuple(rows),
+                notes=_why_other_parts(own),
             ),
         ]  # fmt: skip
     return Section("layers", title, tuple(blocks))
@@ -204,9 +206,8 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
 
 
 def _bar(label: str, d: Decomposition, parts: Sequence[str]) -> charts.Bar:
-    values = {**{name: e.estimate for name, e in d.estimates.items()}, "approx_usability": d.estimate("risk_af")}
     total = d.estimates["agg_risk"]
-    return charts.Bar(label, tuple((p, values[p]) for p in parts), total.estimate, total.low, total.high)
+    return charts.Bar(label, tuple((p, d.part(p).estimate) for p in parts), total.estimate, total.low, total.high)
 
 
 def _why_other_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:
@@ -219,8 +220,14 @@ def _why_other_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _least(called: Sequence[str], own: Sequence[Decomposition], found: Comparison | None) -> Iterator[Sentences]:
+def _least(
+    runs: Sequence[Run], called: Sequence[str], own: Sequence[Decomposition], found: Comparison | None
+) -> Iterator[Sentences]:
     """Which encoder errs least, and whether the data tell."""
+    if found is None and len(data := dict.fromkeys(run.provenance.data for run in runs)) > 1:
+        apart = f"The runs are of {len(data)} data sets ({', '.join(data)}): errors on one are no yardstick for others."
+        yield Sentences((apart,), "verdict")
+        return
     totals = [d.estimates["agg_risk"] for d in own]
     least = min(e.estimate for e in totals)
     best = [i for i, e in enumerate(totals) if e.estimate - least <= ROUNDING]
@@ -232,6 +239,8 @@ def _least(called: Sequence[str], own: Sequence[Decomposition], found: Compariso
         said = f"{called[best[0]]} errs least, {_erring(own[best[0]], least)} ({interval(e.low, e.high)})."
     if found is not None:
         said += _excluded(found, [found.encoders[i] for i in best])
+    elif len(best) < len(own):
+        said += " Nothing here tests whether that is chance."
     yield Sentences((said,), "verdict")
 
 
@@ -279,8 +288,8 @@ def _waterfall(found: Comparison, encoder: str) -> Figure:
     rows = found.against(encoder)
     steps = [d for d in rows if QUANTITIES[d.quantity].kind == "component"]
     total = next(d for d in rows if d.quantity == "agg_risk")
-    start = (_cut(found.baseline), total.estimate_baseline)
-    end = (_cut(encoder), total.estimate)
+    first, last = _cut(found.baseline, encoder)
+    start, end = (first, total.estimate_baseline), (last, total.estimate)
     drawn = [(charts.part_label(d.quantity), d.difference, d.low, d.high) for d in steps]
     said = ", ".join(f"{QUANTITIES[d.quantity].label} {points(d.difference)}" for d in steps)
     return Figure(
@@ -314,7 +323,7 @@ def _differences(found: Comparison, encoder: str) -> Table:
     return Table(
         f"{short(encoder)} against {short(found.baseline)}, in percent and points",
         (
-            Column("part", False), Column(f"{_cut(found.baseline)}"), Column(_cut(encoder)), Column("difference"),
+            Column("part", False), *map(Column, _cut(found.baseline, encoder)), Column("difference"),
             Column(f"{100 * found.confidence:g} % interval"), Column("P(better)"), Column("p"), Column("n, rows"),
         ),
         tuple(rows),
@@ -324,6 +333,6 @@ def _differences(found: Comparison, encoder: str) -> Table:
     )  # fmt: skip
 
 
-def _cut(name: str, most: int = 26) -> str:
-    text = short(name)
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _cut(*names: str, most: int = 26) -> list[str]:
+    """Names that still differ, in columns and drawings with little room."""
+    return distinct([clipped(short(name), most) for name in names])

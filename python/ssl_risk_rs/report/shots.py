@@ -57,7 +57,7 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
         )
     for d in curve.doublings:
         beyond = ", an extrapolation" if d.extrapolates else ""
-        if d.extrapolates and d.low < 0 < d.change:  # more labels do not make a probe worse
+        if d.extrapolates and d.low < 0 < d.high:  # more labels do not make a probe worse
             beyond += " that cannot tell whether they lower it"
         same = sum(other.labels == d.labels for other in curve.doublings) > 1
         yield (
@@ -77,8 +77,9 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
 
 
 def marks_of(result: Decomposition) -> set[Grade]:
-    """Grades of the printed few-shot intervals."""
-    return {shot.estimates[name].grade for shot in result.shots for name in COLUMNS}
+    """Grades of the intervals in the table of few-shot sizes, which has a row of all labels."""
+    every = [result.estimates, *(shot.estimates for shot in result.shots)] if result.shots else []
+    return {estimates[name].grade for estimates in every for name in COLUMNS}
 
 
 def _cells(estimates: Mapping[str, Estimate]) -> str:

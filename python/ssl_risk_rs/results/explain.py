@@ -68,6 +68,8 @@ class Verdict(str, Enum):
     REPRESENTATION = "representation"
     #: more labels would help
     LABELS = "labels"
+    #: classes may make all of encoder generalization: test rows have other shares of them, or some have no held-out row
+    OF_CLASSES = "of_classes"
     #: train and test rows differ, for any encoder
     SHIFT = "shift"
     #: the encoder does better on images that it was pretrained on

@@ -45,6 +45,8 @@ __all__ = ["Decomposition", "ResultError", "Run", "check_target", "common_compon
 
 #: of run.json; raised when a field changes its meaning. Version 1 is still read
 SCHEMA_VERSION = 2
+#: notes on points of encoder generalization that classes make, not images
+OF_CLASSES = ("other_class_shares", "uncovered_on_test")
 _LIBRARIES = ("ssl-risk-rs", "numpy", "polars", "pillow", "timm", "torch", "torchvision")
 
 
@@ -100,9 +102,21 @@ class Decomposition:
         few = not any(shot.tuning_missed or any(fit.missed for fit in shot.fits) for shot in self.shots)
         return few and not any(fit.missed for fit in self.fits)
 
+    @property
+    def of_classes(self) -> dict[str, float]:
+        """What classes make of encoder generalization, and no image that the encoder has seen: fractions, by the note
+        that says so."""
+        return {note.code: float(note.values["points"]) / 100 for note in self.notes if note.code in OF_CLASSES}
+
     def estimate(self, quantity: str) -> float:
         """Point estimate of a quantity."""
         return self.estimates[quantity].estimate
+
+    def part(self, name: str) -> Estimate:
+        """Of a component in `common_components`: approximation and usability as one are R_AF, with a twin too."""
+        if name == "approx_usability":
+            return replace(self.estimates["risk_af"], quantity=name)
+        return self.estimates[name]
 
     def metric(self, name: str) -> MetricEstimates:
         """The quantities in another metric than the 0-1 error.

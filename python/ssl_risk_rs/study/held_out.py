@@ -45,6 +45,11 @@ class HeldOut:
     width: float = math.nan
     confidence: float = math.nan
 
+    @property
+    def holds_every_error(self) -> bool:
+        """Whether its intervals are as wide as errors can be, so that what they cover says nothing."""
+        return self.width > 1 - 1e-9
+
 
 def summary(law: str, left_out: str, points: LabelPoints, predicted: Float64[np.ndarray, " n"], groups: int) -> HeldOut:
     """Root mean square error and R² of predictions."""

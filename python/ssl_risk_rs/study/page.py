@@ -107,7 +107,8 @@ def _laws(study: Study) -> Section | Missing:
         return Missing("laws", "Law of label counts", f"{why}.", command)
     rows = [
         (h.left_out, h.law, percent(h.rmse), "–" if math.isnan(h.r2) else f"{rounded(h.r2, 3):.3f}".replace("-", MINUS),
-         "–" if math.isnan(h.coverage) else f"{percent(h.coverage, 1)} %", count(h.n), count(h.groups))
+         "–" if math.isnan(h.coverage) or h.holds_every_error else f"{percent(h.coverage, 1)} %",
+         count(h.n), count(h.groups))
         for h in study.laws.held_out
     ]  # fmt: skip
     heads = (

@@ -174,7 +174,7 @@ def _laws(study: Study) -> Iterator[str]:
     yield f"  {'held out':<28}{'law':<22}{'points':>7}{'R²':>7}{'n':>6}{'groups':>8}   intervals"
     for h in laws.held_out:
         covered = ""
-        if h.width > 1 - 1e-9:
+        if h.holds_every_error:
             covered = f"none: {h.confidence:.0%} intervals need more objectives than these"
         elif math.isfinite(h.coverage):
             covered = (

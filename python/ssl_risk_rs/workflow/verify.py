@@ -21,8 +21,8 @@ from ssl_risk_rs.decomposition.outcomes import in_row_order
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError
 from ssl_risk_rs.probes.features import Features
-from ssl_risk_rs.report.latex import escape
-from ssl_risk_rs.report.printed import PrintedCell, decimals, read_table
+from ssl_risk_rs.report.latex import printed_key
+from ssl_risk_rs.report.printed import PrintedCell, PrintedRow, decimals, read_table
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot
 from ssl_risk_rs.results.judgements import Judgements, Outcome
@@ -77,11 +77,13 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """Estimates of one probe of one run, computed again."""
+    """Estimates of one probe of one run, computed again, with intervals of a level."""
 
+    run: str
     keys: Mapping[str, str]
+    confidence: float
     estimates: Mapping[str, Estimate]
-    again: Mapping[str, float]
+    again: Mapping[str, float] = field(default_factory=dict)
 
 
 def verify_table(
@@ -119,11 +121,7 @@ def verify_table(
                 "is verified, not what was made of them."
             )
             trusted[sentence] = None
-        cells = [_check(cell, results) for cell in printed.cells]
-        for keys, quantity in printed.dashes:
-            found = _matching(dict(keys), results)
-            if any(quantity in result.estimates for result in found):  # a number that the table hides
-                cells.append(Checked(PrintedCell(keys, quantity, "--", (), 100.0), Verdict.OTHER_NUMBER))
+        cells = [checked for row in printed.rows for checked in _check_row(row, results)]
         return Verification(opened.sha256, tuple(cells), tuple(trusted))
 
 
@@ -135,22 +133,23 @@ def _computed(
         "protocol": d.method.protocol, "shots": "", "group": "all", "metric": d.method.metric,
         "target": run.provenance.target or "",
     }  # fmt: skip
-    yield from _of_all_labels(d, keys, _again(pack, packed, i, d, say))
+    yield from _of_all_labels(packed.name, d, keys, _again(pack, packed, i, d, say))
     for shot in d.shots:
-        yield _Result({**keys, "shots": shot.size.name}, _few_shot(d, shot), {})
+        yield _Result(packed.name, {**keys, "shots": shot.size.name}, d.method.confidence, _few_shot(d, shot))
     if d.control is not None:
-        yield from _of_all_labels(
-            d.control, {**keys, "encoder": run.provenance.control or "control", "group": "control"}, {}
-        )
+        of_control = {**keys, "encoder": run.provenance.control or "control", "group": "control"}
+        yield from _of_all_labels(packed.name, d.control, of_control, {})
 
 
-def _of_all_labels(d: Decomposition, keys: Mapping[str, str], again: Mapping[str, float]) -> Iterator[_Result]:
+def _of_all_labels(
+    run: str, d: Decomposition, keys: Mapping[str, str], again: Mapping[str, float]
+) -> Iterator[_Result]:
     """The estimates in the 0-1 error, and in the other metrics that the record names."""
-    yield _Result(keys, _from_outcomes(d), again)
+    yield _Result(run, keys, d.method.confidence, _from_outcomes(d), again)
     if d.metrics and d.judgements is not None:
         metrics = [METRICS[measured.metric] for measured in d.metrics]
         for measured in measure_metrics(d.judgements, metrics, d.method, d.sizes)[0]:
-            yield _Result({**keys, "metric": measured.metric}, measured.estimates, {})
+            yield _Result(run, {**keys, "metric": measured.metric}, d.method.confidence, measured.estimates)
 
 
 def _from_outcomes(d: Decomposition) -> Mapping[str, Estimate]:
@@ -254,47 +253,76 @@ def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: 
     }
 
 
-def _matching(keys: Mapping[str, str], results: list[_Result]) -> list[_Result]:
-    wanted = {"shots": "", "group": "all", "metric": "error", **keys}
-    return [r for r in results if all(value in (r.keys[name], escape(r.keys[name])) for name, value in wanted.items())]
+def _matching(row: PrintedRow, results: list[_Result]) -> list[_Result]:
+    """Results that a row may be of: those of its keys, and of the run that it names, unless the pack has none of that
+    name (folders may be renamed)."""
+    wanted = {"shots": "", "group": "all", "metric": "error", **dict(row.keys)}
+    wanted["shots"] = wanted["shots"].removesuffix(".0")  # a table of numbers and blanks that pandas has written
+    name = wanted.pop("run", None)
+    said = [r for r in results if all(_is(r.keys[key], key, value) for key, value in wanted.items())]
+    quantities = {cell.quantity for cell in row.cells} | set(row.dashes)
+    found = [r for r in said if not quantities.isdisjoint(r.estimates)]
+    if "target" not in wanted:  # a table of labels has no such column
+        found = [r for r in found if not r.keys["target"]] or found
+    return [r for r in found if name is not None and _is(r.run, "run", name)] or found
 
 
-def _check(cell: PrintedCell, results: list[_Result]) -> Checked:
-    found = [r for r in _matching(dict(cell.keys), results) if cell.quantity in r.estimates]
-    if len(found) != 1:
+def _is(value: str, key: str, printed: str) -> bool:
+    return printed in (value, printed_key(key, value))
+
+
+def _check_row(row: PrintedRow, results: list[_Result]) -> list[Checked]:
+    """The cells of a row as one result has them: the one that most of them agree with, where several have its keys."""
+    found = _matching(row, results)
+    if not found or any(r.keys != found[0].keys for r in found):  # which one is meant is not said
+        return [Checked(cell, Verdict.NOT_FOUND) for cell in row.cells]
+    tried = ([*(_check(cell, r) for cell in row.cells), *_hidden(row, r)] for r in found)
+    return min(tried, key=lambda checked: sum(c.verdict is not Verdict.HOLDS for c in checked))
+
+
+def _hidden(row: PrintedRow, result: _Result) -> Iterator[Checked]:
+    """Numbers of a result that a row has a dash for."""
+    for quantity in row.dashes:
+        if quantity in result.estimates:
+            yield Checked(PrintedCell(row.keys, quantity, "--", (), 100.0), Verdict.OTHER_NUMBER)
+
+
+def _check(cell: PrintedCell, result: _Result) -> Checked:
+    if cell.quantity not in result.estimates:
         return Checked(cell, Verdict.NOT_FOUND)
-    e, again = found[0].estimates[cell.quantity], found[0].again.get(cell.quantity)
+    e, again = result.estimates[cell.quantity], result.again.get(cell.quantity)
     values = (e.estimate, e.low, e.high)[: len(cell.numbers)]
-    beside = _beside(e, found[0].keys["metric"])
+    beside = _beside(e, result)
     others = {name: f"{beside[name]}" for name, text in cell.beside if not _agrees(beside[name], text)}
-    if others or not all(_prints_as(cell.scale * v, text) for v, text in zip(values, cell.numbers, strict=True)):
+    if others or not all(_prints_as(v, text, cell.scale) for v, text in zip(values, cell.numbers, strict=True)):
         return Checked(cell, Verdict.OTHER_NUMBER, e, again, others)
     inside = again is None or math.isnan(e.low) or e.low <= again <= e.high
     return Checked(cell, Verdict.HOLDS if inside else Verdict.NOT_REPRODUCED, e, again)
 
 
-def _beside(e: Estimate, metric: str) -> dict[str, float | str | None]:
+def _beside(e: Estimate, result: _Result) -> dict[str, float | str | None]:
     """What a table may say of an estimate, by column."""
-    unit = {**METRICS, **HEADLINES}[metric].unit
+    unit = {**METRICS, **HEADLINES}[result.keys["metric"]].unit
     return {
-        "low": e.low, "high": e.high, "se": e.se, "n": e.n, "n_groups": e.n_groups, "df": e.df,
-        "grade": e.grade.value, "unit": unit, "split": QUANTITIES[e.quantity].rows,
+        "low": e.low, "high": e.high, "se": e.se, "confidence": result.confidence, "n": e.n, "n_groups": e.n_groups,
+        "df": e.df, "grade": e.grade.value, "unit": unit, "split": QUANTITIES[e.quantity].rows,
     }  # fmt: skip
 
 
 def _agrees(value: float | str | None, text: str) -> bool:
     if value is None or isinstance(value, str):
         return value == text
-    return _prints_as(value, text)
+    return _prints_as(value, text, 1.0)
 
 
-def _prints_as(value: float, text: str) -> bool:
-    """Whether a value rounds to the printed digits; to all digits that a float has, where there are more than ten."""
-    printed = float(text)
+def _prints_as(value: float, text: str, scale: float) -> bool:
+    """Whether a value times `scale` rounds to the printed digits; to all digits that a float has, where there are more
+    than ten, and where a fraction has none after the point: 0 is no rounding of 0.186."""
+    value, printed = scale * value, float(text)
     if not (math.isfinite(value) and math.isfinite(printed)):
         return value == printed or (math.isnan(value) and math.isnan(printed))
     digits, off = decimals(text), abs(value - printed)
-    if digits > 10:
+    if digits > 10 or (scale == 1.0 and digits < 1):
         return off <= 1e-9 * max(1.0, abs(value))
     return off <= float(f"5e{-digits - 1}") * (1 + 1e-9)
 

@@ -137,7 +137,7 @@ def build(
     if asked is not None and asked < 1:
         raise EncoderError(f"the image size must be positive, not {asked}")
     network = _network_at(asked, name, spec, options, match, progress)
-    ours = arch.is_our_resnet(spec.architecture, options)
+    ours = arch.is_our_resnet(spec.architecture, options, name.kind)
     offered = spec.features if ours else offered_features(network)
     default = spec.features[0] if layers is None and pool is None else None
     wanted = (default,) if default in offered else choose_features(offered, layers, pool)
@@ -252,14 +252,14 @@ def _network(
 def _transform(spec: EncoderSpec, name: EncoderName, options: dict[str, object]) -> "Callable[[Image], Tensor]":
     from ssl_risk_rs.encoders.transforms import Preprocess
 
-    if not _is_prepared_by_timm(spec, name, options) or checkpoint.chooses_preprocessing(name):
-        return Preprocess(spec)
+    if not _is_prepared_by_timm(spec, name, options) or checkpoint.chooses_resize(name):
+        return Preprocess(spec)  # the short side, and a crop of the centre
     return arch.default_transform(spec, options)
 
 
 def _is_prepared_by_timm(spec: EncoderSpec, name: EncoderName, options: dict[str, object]) -> bool:
     """Whether timm knows how images of an architecture are prepared, and nobody else."""
-    ours = arch.is_our_resnet(spec.architecture, options) or spec.architecture.endswith("_compressor")
+    ours = arch.is_our_resnet(spec.architecture, options, name.kind) or spec.architecture.endswith("_compressor")
     uses_timm = name.kind in ("timm", "random", "checkpoint") and spec.channels == 3
     return uses_timm and not ours and published_entry(name.part) is None
 

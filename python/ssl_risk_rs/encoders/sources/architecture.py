@@ -14,6 +14,7 @@ from ssl_risk_rs.errors import EncoderError
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+    from torch.nn import Module
 
 __all__ = [
     "Options",
@@ -44,9 +45,9 @@ _OWN_OPTIONS = {
 }
 
 
-def is_our_resnet(architecture: str, options: Options) -> bool:
-    """Whether the network is one of our ResNets rather than timm's of the same name."""
-    return architecture in _OUR_RESNETS and options.keys() <= _OUR_OPTIONS
+def is_our_resnet(architecture: str, options: Options, kind: str = "") -> bool:
+    """Whether the network is one of our ResNets rather than timm's of the same name, which `timm:` always means."""
+    return kind != "timm" and architecture in _OUR_RESNETS and options.keys() <= _OUR_OPTIONS
 
 
 def network_options(name: EncoderName) -> dict[str, object]:
@@ -85,12 +86,23 @@ def describe_architecture(architecture: str, options: Options) -> EncoderSpec:
     import torch
 
     from ssl_risk_rs.encoders.networks.build import build_network
-    from ssl_risk_rs.encoders.networks.features import offered_features
 
     with torch.device("meta"):
         network = build_network(architecture, options)
+    return _described_by_timm(architecture, options, network)
+
+
+def _described_by_timm(architecture: str, options: Options, network: "Module") -> EncoderSpec:
+    from ssl_risk_rs.encoders.networks.features import offered_features
+
     config = _timm_data().resolve_model_data_config(getattr(network, "tower", network))
-    size = options.get("img_size", config["input_size"][-1])
+    _, height, width = config["input_size"]
+    if height != width and "img_size" not in options:
+        raise EncoderError(
+            f"{architecture} is made for images of {height} × {width} pixels, and images are cropped to squares here; "
+            f"name the side of one: {architecture}?img_size={min(height, width)}"
+        )
+    size = options.get("img_size", width)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise EncoderError(f"{architecture}: img_size is the side of a square, a whole number, not {size!r}")
     return EncoderSpec(
@@ -118,18 +130,24 @@ def describe_random(name: EncoderName) -> EncoderSpec:
 def describe_timm(name: EncoderName) -> EncoderSpec:
     """Spec of one of timm's models with timm's weights."""
     import timm
+    import torch
+
+    from ssl_risk_rs.encoders.networks.build import timm_network
 
     options = network_options(name)
-    spec = describe_architecture(name.target, options)
+    with torch.device("meta"):
+        spec = _described_by_timm(name.target, options, timm_network(name.target, options))
     config = timm.get_pretrained_cfg(name.target)
     tag = (config.tag or "") if config else ""
     query = query_of(options)
+    # with the tag, which gives it timm's preprocessing, where the name alone is one of ours
+    twin = f"{name.target}.{tag}" if tag and is_our_resnet(name.target, options) else name.target
     return replace(
         spec,
         name=name.text,
         source="timm",
         licence=config.license if config else None,
-        random_twin=f"random:{name.target}" + (f"?{query}" if query else ""),
+        random_twin=f"random:{twin}" + (f"?{query}" if query else ""),
         options=query,
         notes=f"timm's pretrained tag: {tag}." if tag else None,
     )
@@ -167,11 +185,13 @@ def options_at(architecture: str, options: Options, img_size: int) -> dict[str, 
 
 
 def default_transform(spec: EncoderSpec, options: Options) -> "Callable[[Image], Tensor]":
-    """timm's own evaluation transform of an architecture, at the spec's image size."""
+    """timm's own evaluation transform of an architecture, at the spec's image size, mean, deviation and
+    interpolation."""
     from ssl_risk_rs.encoders.transforms import in_colour
 
     config = preprocessing_of(spec.architecture, options)
     config["input_size"] = (spec.channels, spec.img_size, spec.img_size)
+    config |= {"mean": spec.mean, "std": spec.std, "interpolation": spec.interpolation}
     return in_colour(_timm_data().create_transform(**config), spec.channels)
 
 

@@ -96,9 +96,9 @@ def _norm(name: EncoderName, key: str, channels: int) -> tuple[float, ...] | Non
     return tuple(numbers)
 
 
-def chooses_preprocessing(name: EncoderName) -> bool:
-    """Whether the name says anything of the preprocessing."""
-    return any(key in name.options for key in _PREPROCESSING)
+def chooses_resize(name: EncoderName) -> bool:
+    """Whether the name says to which short side images are resized."""
+    return name.kind == "checkpoint" and "resize" in name.options
 
 
 def preprocessing_note(name: EncoderName, spec: EncoderSpec) -> str | None:

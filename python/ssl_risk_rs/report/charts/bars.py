@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ssl_risk_rs.report.charts.style import (
     Row,
     chart_of,
     finished,
+    fitted,
     in_percent,
     names_axis,
     part_label,
@@ -63,7 +64,9 @@ def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: 
     """
     alt = require("altair")
     names = list(dict.fromkeys(name for bar in bars for name, _ in bar.parts))
-    order = [bar.label for bar in bars] + [dot.label for dot in below]
+    order = fitted([*(bar.label for bar in bars), *(dot.label for dot in below)], width)
+    bars = [replace(bar, label=label) for bar, label in zip(bars, order, strict=False)]
+    below = [replace(dot, label=label) for dot, label in zip(below, order[len(bars) :], strict=True)]
     segments: list[Row] = []
     ends: list[Row] = []
     for bar in bars:
@@ -119,7 +122,8 @@ def stacked(bars: Sequence[Bar], width: int, *, title: str = "error, %", below: 
 def dots(rows: Sequence[Dot], width: int, *, title: str, at: float | None = None) -> "LayerChart":
     """Numbers with their intervals, one below the other; a dashed line at `at`."""
     alt = require("altair")
-    order = [row.label for row in rows]
+    order = fitted([row.label for row in rows], width)
+    rows = [replace(row, label=label) for row, label in zip(rows, order, strict=True)]
     seen = [100 * v for row in rows for v in (row.value, row.low, row.high) if math.isfinite(v)]
     if at is not None:
         seen.append(100 * at)
@@ -138,18 +142,18 @@ def waterfall(
     """From one total to another, a step for each part: (label, difference, low, high), with the interval of the step
     at its end."""
     alt = require("altair")
-    order = [start[0], *(label for label, *_ in steps), end[0]]
-    blocks: list[Row] = [{"row": start[0], "a": 0.0, "b": 100 * start[1], "kind": "total", "said": percent(start[1])}]
+    order = fitted([start[0], *(label for label, *_ in steps), end[0]], width)
+    blocks: list[Row] = [{"row": order[0], "a": 0.0, "b": 100 * start[1], "kind": "total", "said": percent(start[1])}]
     ends: list[Row] = []
     level = start[1]
-    for label, difference, low, high in steps:
+    for label, (_, difference, low, high) in zip(order[1:-1], steps, strict=True):
         kind = "more error" if difference > 0 else "less error"
         blocks.append({"row": label, "a": 100 * level, "b": 100 * (level + difference), "kind": kind,
                        "said": points(difference)})  # fmt: skip
         if math.isfinite(low):
             ends.append({"row": label, "low": 100 * (level + low), "high": 100 * (level + high)})
         level += difference
-    blocks.append({"row": end[0], "a": 0.0, "b": 100 * end[1], "kind": "total", "said": percent(end[1])})
+    blocks.append({"row": order[-1], "a": 0.0, "b": 100 * end[1], "kind": "total", "said": percent(end[1])})
     scale = scale_of(
         alt, [v for b in blocks for v in (b["a"], b["b"])] + [v for e in ends for v in (e["low"], e["high"])]
     )

@@ -6,6 +6,8 @@ from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ssl_risk_rs._characters import clipped
+from ssl_risk_rs._names import distinct
 from ssl_risk_rs.results.quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BELOW", "COLOURS", "DASHES", "FAINT", "HEIGHT", "INK", "LETTER", "ON_DARK", "RULE", "SHAPES", "SIZE", "SOURCES",
-    "VALUE", "WIDER", "Row", "chart_of", "domain", "finished", "finite", "in_percent", "names_axis", "part_label",
-    "quoted", "room_for", "scale_of", "spread_apart", "x_axis",
+    "VALUE", "WIDER", "Row", "chart_of", "domain", "finished", "finite", "fitted", "in_percent", "names_axis",
+    "part_label", "quoted", "room_for", "scale_of", "spread_apart", "x_axis",
 ]  # fmt: skip
 
 INK, FAINT, RULE = "#1d232b", "#5b6470", "#dfe3e8"
@@ -38,6 +40,8 @@ LETTER, VALUE = 6.6, 36
 #: by how much of its width a text may be wider than it is measured
 WIDER = 0.18
 SIZE = 12
+#: share of a drawing's width that names of rows may take
+_MOST_ROOM = 0.38
 #: pixels of a drawing over encoders
 HEIGHT = 300
 #: pixels from the middle of a bar to its interval
@@ -73,7 +77,16 @@ def names_axis(alt: ModuleType, room: float) -> "Axis":
 
 def room_for(labels: Sequence[str], width: int) -> float:
     """Pixels for the names of rows."""
-    return min(LETTER * max(map(len, labels)) + 8, 0.38 * width)
+    return min(LETTER * max(map(len, labels)) + 8, _MOST_ROOM * width)
+
+
+def fitted(labels: Sequence[str], width: int) -> list[str]:
+    """Names of rows that differ and have room: long ones are cut in the middle."""
+    most = int((_MOST_ROOM * width - 8) / (0.85 * LETTER))  # which is that of wide letters
+    short = [clipped(label, most) for label in labels]
+    if len(set(short)) < len(set(labels)):
+        short = [clipped(label, most - 3) for label in labels]
+    return distinct(short)
 
 
 def domain(values: Sequence[float]) -> list[float]:

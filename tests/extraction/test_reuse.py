@@ -17,7 +17,9 @@ from PIL import Image
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.datasets import create_dataset
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.encoders import create_encoder
+from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
 from ssl_risk_rs.extraction.cached import request_of
 from ssl_risk_rs.extraction.facts import samples_hash, transform_facts
@@ -25,6 +27,7 @@ from ssl_risk_rs.extraction.reuse import N_IMAGES, SameFeatures
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.extraction.shard import Shard
 from ssl_risk_rs.results import Run
+from ssl_risk_rs.workflow.evaluate import evaluate
 from torch import nn
 
 LIMIT = "2/class"
@@ -251,6 +254,17 @@ def test_the_header_and_the_samples_hold_identity_groups_and_overlap(tmp_path):
     digits = ensure_bank("demo_ssl", "digits", store=tmp_path / "s", limit=LIMIT)
     assert (digits.header.data_id, digits.header.pretraining_id) == ("digits", "digits")
     assert digits.header.overlap["test_images_in_train"] == 0
+
+
+def test_copies_that_a_run_refuses_are_refused_before_an_image_is_encoded(tmp_path):
+    """All images were encoded first, and again once the copy was removed."""
+    uri, store = write(tmp_path / "d", repeat=True), tmp_path / "s"
+    options = {"probes": "ridge", "control": "none", "store": store}
+    with pytest.raises(ParameterError, match=r"1 test image is also a training image.*Remove it.*--overlap warn"):
+        evaluate("pixels:2", uri, **options)
+    assert not [bank for bank in FeatureStore(store).banks() if bank.n_rows]
+    run, failed = evaluate("pixels:2", uri, **options, settings=Settings(overlap="warn"))
+    assert failed is None and [n.values["count"] for n in run.main.notes if n.code == "overlap"] == [1]
 
 
 def test_limits_by_group_are_another_bank(tmp_path):

@@ -61,7 +61,7 @@ from ssl_risk_rs.results.run import Decomposition
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor"]
+__all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor", "refuse_overlap"]
 
 #: H/R_AF from which R_AF is said to be optimistic
 OPTIMISTIC = 1.3
@@ -354,26 +354,39 @@ def _method(task: Task, settings: Settings) -> Method:
 
 def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
     """Rows that are on both sides of train and test: refused under `strict`, unless a warning is asked for."""
-    default = "refuse" if settings.protocol == "strict" else "warn"
     notes = []
     if task.groups is not None:
         both = np.intersect1d(task.groups[task.train_rows], task.groups[task.test_rows])
         if len(both):
             example = task.group_names[int(both[0])]
-            if (settings.shared_groups or default) == "refuse":
+            if (settings.shared_groups or _by_default(settings)) == "refuse":
                 raise ParameterError(
                     f"{len(both)} groups have training and test rows (for example {example}): the test error would be "
                     "too low for new groups. Keep each group on one side, or give --shared-groups warn"
                 )
             notes.append(Note("shared_groups", {"count": len(both), "example": example}))
     if task.overlap:
-        if (settings.overlap or default) == "refuse":
-            raise ParameterError(
-                f"{task.overlap:,} test images are also training images, byte for byte: the test error would be too "
-                "low. Remove them (ssl-risk-rs data check lists them), or give --overlap warn"
-            )
+        refuse_overlap(task.overlap, settings)
         notes.append(Note("overlap", {"count": task.overlap}))
     return notes
+
+
+def _by_default(settings: Settings) -> str:
+    return "refuse" if settings.protocol == "strict" else "warn"
+
+
+def refuse_overlap(n_test: int, settings: Settings) -> None:
+    """Raise ParameterError for test images that are training images too, unless a warning is asked for."""
+    if n_test and (settings.overlap or _by_default(settings)) == "refuse":
+        images = (
+            "1 test image is also a training image"
+            if n_test == 1
+            else (f"{n_test:,} test images are also training images")
+        )
+        raise ParameterError(
+            f"{images}, byte for byte: the test error would be too low. Remove {'it' if n_test == 1 else 'them'} "
+            "(ssl-risk-rs data check lists them), or give --overlap warn"
+        )
 
 
 def _shared_ids(task: Task) -> list[Note]:

@@ -32,10 +32,23 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import Encoder
     from ssl_risk_rs.extraction.forecast import Forecast
 
-__all__ = ["KeptEncoder", "ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
+__all__ = ["Check", "KeptEncoder", "ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
 
 #: seconds after which a silent step says what it does
 PATIENCE = 1.0
+
+
+class Check(NamedTuple):
+    """What raises where images are no good for what comes after they are encoded.
+
+    Attributes
+    ----------
+    images : called with them before anything is read of them
+    overlap : called with the number of test images that are training images too, before a bank of them is begun
+    """
+
+    images: "Callable[[ImageDataset], None]"
+    overlap: "Callable[[int], None]"
 
 
 class KeptEncoder:
@@ -105,7 +118,7 @@ def ensure_banks(
     group: str | None = None,
     shard: Shard | None = None,
     kept: KeptEncoder | None = None,
-    check: "Callable[[ImageDataset], None] | None" = None,
+    check: Check | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> "dict[str, FeatureBank]":
@@ -120,7 +133,7 @@ def ensure_banks(
     group : column whose groups a limit, and a test part that is set aside, keep whole, as for `create_dataset`
     shard : encode this shard's rows only, as for `extract`
     kept : where the encoder is kept for further calls
-    check : called with the images before any of them is encoded; raises for what they are no good for
+    check : what the images are no good for, before any of them is encoded
     say : called with sentences for the user (a split that was made up, what is about to happen)
     progress : as for `extract`
 
@@ -143,8 +156,8 @@ def ensure_banks(
     encoder = _encoder(model, asked, encoding, shard, kept or KeptEncoder(), check, say)
     names = encoder.spec.features  # exactly what was asked for
     banks = extract(
-        encoder, asked.dataset, store=asked.store, features=names, shard=shard, settings=encoding.settings, say=say,
-        progress=progress,
+        encoder, asked.dataset, store=asked.store, features=names, shard=shard, settings=encoding.settings,
+        check_overlap=None if check is None else check.overlap, say=say, progress=progress,
     )  # fmt: skip
     for layer, request in zip(asked.typed, asked.requests, strict=True):
         if request is not None:
@@ -182,7 +195,7 @@ def forecast_banks(
     group: str | None = None,
     shard: Shard | None = None,
     kept: KeptEncoder | None = None,
-    check: "Callable[[ImageDataset], None] | None" = None,
+    check: Check | None = None,
     say: Callable[[str], None] | None = None,
 ) -> "list[Forecast]":
     """What `ensure_banks` would take with these arguments; nothing is written, and some batches are encoded."""
@@ -234,7 +247,7 @@ def _encoder(
     encoding: Encoding,
     shard: Shard | None,
     kept: KeptEncoder,
-    check: "Callable[[ImageDataset], None] | None",
+    check: Check | None,
     say: Callable[[str], None],
 ) -> "Encoder":
     """The encoder, after a line that says what it will do: torch takes up to 20 seconds to load."""
@@ -243,7 +256,7 @@ def _encoder(
     for note in asked.dataset.notes:
         say(note)
     if check is not None:
-        check(asked.dataset)
+        check.images(asked.dataset)
     return kept.create(model, encoding, say)
 
 

@@ -107,7 +107,7 @@ def forecast(
 
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     settings = replace(settings or ExtractionSettings(), skip_corrupt=False)  # its scan is written down
-    job = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, None)
+    job = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, None, say, None)
     dtypes = job.stored_dtypes()
     span = range(len(dataset)) if shard is None else shard.span(len(dataset))
     missing: dict[str, np.ndarray] = {}

@@ -68,6 +68,7 @@ def extract(
     features: Sequence[str] | None = None,
     shard: Shard | None = None,
     settings: ExtractionSettings | None = None,
+    check_overlap: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[Event], None] | None = None,
     **options: Any,
@@ -90,6 +91,8 @@ def extract(
     shard : encode this shard's rows only, into a part of its own; any number of processes may do so at once, each
         with another shard of the same number
     settings : ExtractionSettings, whose fields keyword options (device, batch_size, dtype, skip_corrupt, …) replace
+    check_overlap : called with the number of test images that are training images too, before a bank of the data is
+        begun; may raise
     say : called with sentences for the user
     progress : called about ten times a second from this thread
 
@@ -114,7 +117,8 @@ def extract(
     store = store if isinstance(store, FeatureStore) else FeatureStore(store)
     store.make_folder()
     with _modes_kept(encoder.module), _random_numbers_kept(choose_device(settings.device)):
-        run = Job(encoder, dataset, store, feature_names(encoder, features), settings, shard, say, progress)
+        names = feature_names(encoder, features)
+        run = Job(encoder, dataset, store, names, settings, shard, check_overlap, say, progress)
         return run.run()
 
 
@@ -180,10 +184,12 @@ class Job:
         names: tuple[str, ...],
         settings: ExtractionSettings,
         shard: Shard | None,
+        check_overlap: Callable[[int], None] | None,
         say: Callable[[str], None] | None,
         progress: Callable[[Event], None] | None,
     ) -> None:
         self.encoder, self.store, self.names, self.settings, self.shard = encoder, store, names, settings, shard
+        self.check_overlap = check_overlap
         self.say: Callable[[str], None] = say or (lambda _: None)
         self.heard = say is not None
         self.progress: Callable[[Event], None] = progress or (lambda _: None)
@@ -248,6 +254,8 @@ class Job:
             test, train = found["examples"][0]
             are = "is a training image" if n == 1 else "are training images"
             self.say(f"{count_images(n)} of the test part {are} too: {test} has the bytes of {train}")
+            if self.check_overlap is not None:
+                self.check_overlap(n)
         return found
 
     @property

@@ -1,15 +1,14 @@
-"""What would be refused once images are encoded, refused before: labels, ids, groups and names tell it."""
-
-from collections.abc import Callable
+"""What would be refused once images are encoded, refused before: labels, ids, groups, names and copies tell it."""
 
 import numpy as np
 
 from ssl_risk_rs.bank.samples import groups_of
 from ssl_risk_rs.datasets import ImageDataset
-from ssl_risk_rs.decomposition.decomposing import check_plan
+from ssl_risk_rs.decomposition.decomposing import check_plan, refuse_overlap
 from ssl_risk_rs.decomposition.targets import chosen, retargeted
 from ssl_risk_rs.decomposition.task import task_of_rows
 from ssl_risk_rs.encoders.sources import check_at_hand
+from ssl_risk_rs.extraction.cached import Check
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.workflow.probes import settings_of
 from ssl_risk_rs.workflow.question import Question
@@ -17,7 +16,7 @@ from ssl_risk_rs.workflow.question import Question
 __all__ = ["checker"]
 
 
-def checker(question: Question) -> Callable[[ImageDataset], None]:
+def checker(question: Question) -> Check:
     """What complains about a question that cannot be answered of images, once: encoder, twin and control see the same.
 
     It raises EncoderError for a twin or a control that is not there; DataError and ParameterError as `decompose_task`.
@@ -30,7 +29,7 @@ def checker(question: Question) -> Callable[[ImageDataset], None]:
             _check(question, images)
         checked = True
 
-    return check
+    return Check(check, lambda n_test: refuse_overlap(n_test, question.settings))
 
 
 def _check(question: Question, images: ImageDataset) -> None:

@@ -148,7 +148,7 @@ def _row_findings(dataset: ImageDataset, group: str | None) -> list[Finding]:
     if dataset.limit is not None or any(finding.status == "fault" for finding in found):  # a sample, or said already
         return found
     try:
-        checker(Question(group=group))(dataset)
+        checker(Question(group=group)).images(dataset)
     except (DataError, ParameterError) as error:
         return [*found, Finding("run", "fault", f"a run refuses these rows: {error}")]
     return [*found, Finding("run", "ok", "a run takes these labels, parts and ids")]

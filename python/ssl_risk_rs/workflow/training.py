@@ -112,7 +112,7 @@ class TrainingMonitor:
         self.images = self.encoding.images(data, group)
         for note in self.images.notes:
             self.say(note)
-        checker(self.question)(self.images)
+        checker(self.question).images(self.images)
         fingerprint = self.images.fingerprint(self.encoding.settings.hash_content)
         asked = self.question.key(self.images.uri, fingerprint, self.encoding.content())
         self.runs = RunFolder(Path(folder).expanduser(), asked, force=force)

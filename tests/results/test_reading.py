@@ -170,6 +170,7 @@ def full(tmp_path_factory) -> Path:
         ({"se": pl.col("se") * 2}, "se of one toy ridge strict all 5 error"),
         ({"low": pl.col("low") - 0.1}, "low of "),
         ({"high": pl.lit(None, pl.Float64)}, "high of .* is None, and 0"),
+        ({"confidence": pl.lit(0.5)}, r"confidence of .* is 0\.5, and 0\.95 is recorded"),
         ({"n": pl.col("n") + 1}, "n of "),
         ({"n_groups": pl.lit(7)}, "n_groups of .* is 7, and None is recorded"),
         ({"df": pl.lit(9.0)}, "df of "),

@@ -35,6 +35,8 @@ def disagreements(d: "Decomposition") -> Iterator[str]:
     yield from _record(d)
     if d.judgements is not None:
         yield from _rows(d.judgements, d.sizes)
+        if d.predicts_classes:
+            yield from _classes(d.judgements, d.sizes)
         if d.covariance.shape != (len(d.covariance_of),) * 2:
             yield f"the covariance has the shape {d.covariance.shape}, for {len(d.covariance_of)} risks"
         yield from _numbers(d.judgements, HEADLINES[d.method.metric], d.estimates)
@@ -92,11 +94,29 @@ def _named(d: "Decomposition") -> Iterator[str]:
     # sizes of one or two rows a class, and those whose draws equal another's, are no points of it
     if d.label_curve is not None and not 1 <= len(d.label_curve.points) <= len(d.shots) + 1:
         yield f"the curve of error against labels has {len(d.label_curve.points)} points, for {len(d.shots)} sizes"
-    if d.bottleneck.quantity not in d.component_names:
-        yield f"the largest part is recorded as {d.bottleneck.quantity!r}, which is none of the components"
+    largest, p = d.bottleneck.quantity, d.bottleneck.probability
+    if largest not in d.component_names:
+        yield f"the largest part is recorded as {largest!r}, which is none of the components"
+    elif (
+        not _without_estimate(d)
+        and not d.floor.separable
+        and (d.estimate(largest) < max(map(d.estimate, d.component_names)) - TOLERANCE)
+    ):
+        yield f"the largest part is recorded as {largest!r}, and another is larger"
+    if p is not None and not 0 <= p <= 1:
+        yield f"the largest part is recorded with a probability of {p:g}"
+    if d.probe_variance < 0:
+        yield f"the probe's own variance is recorded as {d.probe_variance:g}"
+
+
+def _without_estimate(d: "Decomposition") -> list[str]:
+    """Components without an estimate."""
+    return [name for name in d.component_names if name not in d.estimates]
 
 
 def _sizes(sizes: Sizes) -> Iterator[str]:
+    if sizes.features < 0:
+        yield f"{sizes.features} features are recorded"
     for number, what in ((sizes.subsets, "held-out subsets"), (sizes.folds, "folds"), (sizes.folds_judged, "folds")):
         if not 0 <= number <= MOST_PARTS:
             yield f"{number} {what} are recorded, and a run has at most {MOST_PARTS}"
@@ -120,6 +140,16 @@ def unreadable_notes(notes: Iterable[Note]) -> Iterator[str]:
             note.sentence()
         except (KeyError, TypeError, ValueError, OverflowError):
             yield f"the note {note.code!r} cannot be read"
+
+
+def _classes(j: Judgements, sizes: Sizes) -> Iterator[str]:
+    """What is recorded of the classes, of labels that were read."""
+    counts = np.bincount(j.train_labels)
+    if (classes := int((counts > 0).sum())) != sizes.classes:
+        yield f"{sizes.classes} classes are recorded, and training rows have {classes}"
+    chance = float((j.test_labels != counts.argmax()).mean())
+    if abs(sizes.chance - chance) > TOLERANCE:  # never of NaN, which older releases wrote
+        yield f"the error of guessing is recorded as {sizes.chance:g}, and {chance:g} by the labels"
 
 
 #: what messages call the outcomes of a probe

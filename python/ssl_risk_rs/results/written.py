@@ -26,7 +26,7 @@ Row = dict[str, Cell]
 
 #: which number a row holds, and what the row says of it
 KEYS = ("encoder", "data", "target", "probe", "protocol", "group", "shots", "metric", "quantity")
-VALUES = ("estimate", "se", "low", "high", "n", "n_groups", "df", "grade")
+VALUES = ("estimate", "se", "low", "high", "confidence", "n", "n_groups", "df", "grade")
 #: columns that every release wrote; one that lacks others is compared by those it has
 _ALWAYS = ("encoder", "data", "probe", "protocol", "group", "quantity", "estimate")
 
@@ -61,7 +61,8 @@ def _of_one(d: Mapping[str, Any], head: Row) -> Iterator[Row]:
     ]
     for shots, metric, part in parts:
         for e in part["estimates"].values():
-            values = {name: e.get(name, "sound" if name == "grade" else None) for name in VALUES}
+            said = {"grade": "sound", "confidence": method.get("confidence"), **e}
+            values = {name: said.get(name) for name in VALUES}
             yield {**head, "shots": shots, "metric": metric, "quantity": e["quantity"], **values}
 
 

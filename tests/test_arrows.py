@@ -36,6 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "study": {"results", "report"},
     "workflow": {"extraction", "decomposition", "geometry", "report", "study"},
     "cli": {"workflow"},
+    "__main__": {"cli"},
 }
 
 #: where packages may be imported that are heavy or belong to one room: patterns of modules and all that is in them

@@ -130,7 +130,8 @@ def test_worlds_of_groups(bench, kind):
 def test_stratified_cells(bench):
     y = np.repeat(np.arange(5), (40, 41, 7, 60, 52))
     cells = bench.stratified_cells(y, 13, np.random.default_rng(0))
-    assert np.bincount(cells, minlength=8)[5:].tolist() == [13] * 3
+    assert np.bincount(cells, minlength=8)[5:].tolist() == [14, 13, 13]  # one row of the class of 7
+    assert sorted(np.bincount(y[cells >= 5]).tolist())[0] == 1
     for j in range(5, 8):
         counts = np.bincount(y[cells == j], minlength=5)
         assert (np.abs(counts - np.bincount(y) * 13 / 200) < 1).all()

@@ -256,6 +256,13 @@ def test_the_header_and_the_samples_hold_identity_groups_and_overlap(tmp_path):
     assert digits.header.overlap["test_images_in_train"] == 0
 
 
+def test_names_that_older_releases_prepared_otherwise_are_asked_for_anew(tmp_path):
+    """`timm:resnet50` was: its bank is found by its key, if at all, not by what was typed."""
+    images = create_dataset(write(tmp_path / "d"))
+    for name, marked in (("timm:resnet10t", True), ("ckpt:w.pth@resnet10t", True), ("random:resnet10t", False)):
+        assert ("prepared" in request_of(name, images, None, Encoding())) is marked
+
+
 def test_copies_that_a_run_refuses_are_refused_before_an_image_is_encoded(tmp_path):
     """All images were encoded first, and again once the copy was removed."""
     uri, store = write(tmp_path / "d", repeat=True), tmp_path / "s"

@@ -315,6 +315,53 @@ def test_a_row_is_of_the_run_that_it_names(twice: Path, tmp_path: Path):
     assert verify_table(tmp_path / "t.csv", twice / "p").holds
 
 
+def test_a_row_does_not_hold_under_the_name_of_another_run(twice: Path, made: Path, tmp_path: Path):
+    write_pack([twice / "r1", twice / "r2", made / "runs/b"], tmp_path / "p")
+    read_results(twice / "r1").with_columns(run=pl.lit("b")).write_csv(tmp_path / "t.csv")
+    assert {c.verdict for c in verify_table(tmp_path / "t.csv", tmp_path / "p").cells} == {Verdict.NOT_FOUND}
+
+
+def test_lines_of_two_runs_make_no_row(twice: Path, tmp_path: Path):
+    """The total of one and a part of the other, told apart by a blank that says the same."""
+    one, other = (read_results(twice / name).to_dicts() for name in ("r1", "r2"))
+    pick = {
+        name: next(r for r in rows if r["quantity"] == name) for rows, name in ((one, "agg_risk"), (other, "risk_af"))
+    }
+    assert all(abs(pick[q]["estimate"] - r["estimate"]) > 1e-6 for q, rows in (("agg_risk", other), ("risk_af", one))
+               for r in rows if r["quantity"] == q)  # fmt: skip
+    lines = [
+        f"a.npz,ridge,{q},{pick[q]['estimate']},{metric}" for q, metric in (("agg_risk", "error"), ("risk_af", ""))
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["encoder,probe,quantity,estimate,metric", *lines, ""]))
+    assert not verify_table(tmp_path / "t.csv", twice / "p").holds
+    frame = read_results(twice / "r1")
+    frame.with_columns(run=pl.when(quantity="agg_risk").then(pl.lit("")).otherwise("run")).write_csv(tmp_path / "t.csv")
+    with pytest.raises(ParameterError, match="it names no run, and other lines do"):
+        verify_table(tmp_path / "t.csv", twice / "p")
+
+
+def test_rows_of_dashes_alone_are_looked_at(made: Path, tmp_path: Path):
+    file, table = pack(made, "outcomes", tmp_path / "p"), tmp_path / "t.tex"
+    total = Run.load(made / "runs/a").decompositions[0].estimate("agg_risk")
+    head = r"\begin{tabular}{llr}\hline encoder & probe & agg\_risk \\ \hline "
+    row = rf"a.npz & logistic & {100 * total:.2f} \\ "
+    for dashes, wrong in ((r"nobody & ridge & -- \\", Verdict.NOT_FOUND), (r"a.npz & & -- \\", Verdict.NOT_FOUND),
+                          (r"a.npz & ridge & -- \\", Verdict.OTHER_NUMBER)):  # fmt: skip
+        table.write_text(head + row + dashes + r" \end{tabular}", encoding="utf-8")
+        assert [c.verdict for c in verify_table(table, file).cells] == [Verdict.HOLDS, wrong]
+
+
+def test_rows_that_another_release_cut_otherwise_are_not_fitted_again(made: Path, tmp_path: Path, monkeypatch):
+    from ssl_risk_rs.workflow import verify
+
+    file, said = pack(made, "features", tmp_path / "p"), []
+    (tmp_path / "t.tex").write_text((made / "table.tex").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(verify, "subsets_of", lambda task, settings: np.zeros(1, np.int8))
+    found = verify_table(tmp_path / "t.tex", file, say=said.append)
+    assert found.holds and all(c.again is None for c in found.cells)
+    assert any("cut by another release" in line for line in said)
+
+
 def test_rows_of_one_control_beside_two_encoders_hold(made: Path, tmp_path: Path):
     with np.load(made / "a.npz") as arrays:
         given = [arrays[name] for name in ("X_train", "y_train", "X_test", "y_test")]

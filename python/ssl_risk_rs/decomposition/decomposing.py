@@ -61,7 +61,7 @@ from ssl_risk_rs.results.run import Decomposition
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor", "refuse_overlap"]
+__all__ = ["check_plan", "decompose", "decompose_task", "notes_on_floor", "refuse_overlap", "subsets_of"]
 
 #: H/R_AF from which R_AF is said to be optimistic
 OPTIMISTIC = 1.3
@@ -303,6 +303,16 @@ def check_plan(task: Task, settings: Settings) -> None:
         draw_cells(task, settings, method, plan_cells(task, settings, method))
     else:
         draw_parts(task)
+
+
+def subsets_of(task: Task, settings: Settings) -> np.ndarray:
+    """Number of the held-out subset of each training row, −1 where it is in none, int8 (n,), as they would be drawn."""
+    method, _, _ = _plan(task, settings)
+    if settings.protocol != "strict":
+        _, subset, _ = draw_parts(task)
+        return np.where(np.isin(task.train_rows, subset), 0, -1).astype(np.int8)
+    cells = draw_cells(task, settings, method, plan_cells(task, settings, method))
+    return cells.fold_and_subset(task.train_rows)[1]
 
 
 def _plan(task: Task, settings: Settings) -> tuple[Method, Planned, list[Note]]:

@@ -111,8 +111,7 @@ def _tells_classes(result: Decomposition) -> bool:
 
 def _unseen(result: Decomposition, provenance: Provenance, beside: Difference | None) -> Verdict:
     """Why test rows are predicted worse than held-out training rows."""
-    of_classes = sum(result.of_classes.values())
-    if "enc_gen" in result.component_names and result.estimates["enc_gen"].low - of_classes <= 0 < of_classes:
+    if "enc_gen" in result.component_names and result.may_be_of_classes:
         return Verdict.OF_CLASSES
     if provenance.saw_training_images is False:
         return Verdict.SHIFT

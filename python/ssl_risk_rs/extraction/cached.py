@@ -318,6 +318,8 @@ def request_of(
         "group": dataset.drawing_group,
         "settings": encoding.settings.content(),
         "versions": library_versions(),
+        # of names whose images are prepared otherwise than by older releases; the key of a bank tells by itself
+        **({"prepared": 2} if name.kind in ("timm", "checkpoint") else {}),
     }
 
 

@@ -454,7 +454,7 @@ def _besides(found: Explanation) -> list[str]:
         untold: tuple[str, ...] = ("usability", "approx_usability", "probe_gen") if result.floor.separable else ()
         if _is_optimistic(result):
             untold = ("usability", "approx_usability")
-        if e["enc_gen"].low - sum(result.of_classes.values()) <= 0:
+        if result.may_be_of_classes:
             untold = (*untold, "enc_gen")
         unseen = found.provenance.saw_training_images is False
         for name in result.component_names:

@@ -165,7 +165,7 @@ def _comparison(found: Comparison, quantities: Sequence[str] | None, intervals: 
         f"{f', target {found.target}' if found.target else ''}; "
         f"paired {100 * found.confidence:g} % intervals"
     )
-    grades = {d.grade.value for d in found.differences if d.quantity in names}
+    grades = {d.grade.value for d in found.differences if d.quantity in names and not d.identical}
     return _table(heads, body, 1, comment=comment, grades=grades)
 
 

@@ -107,9 +107,9 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
         size += ", more than the error, since other parts are negative"
     meanings = _MEANING if result.predicts_classes else {**_MEANING, **_OF_TARGETS}
     label, meaning = QUANTITIES[largest].label, meanings[largest]
-    of_classes = sum(result.of_classes.values())
-    if largest == "enc_gen" and e.low - of_classes <= 0 < of_classes:
-        meaning = f"{classes_that_make(result)} may explain all of it ({percent(of_classes)} points, see the notes)"
+    if largest == "enc_gen" and result.may_be_of_classes:
+        points_of = percent(sum(result.of_classes.values()))
+        meaning = f"{classes_that_make(result)} may explain all of it ({points_of} points, see the notes)"
     if p is None:
         said.append(
             f"Its largest part here is {label} ({size}), but nothing says how sure that is: a part has no interval, "

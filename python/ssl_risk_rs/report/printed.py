@@ -10,6 +10,7 @@ from pathlib import Path
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.latex import escape
 from ssl_risk_rs.results.frames import RESULT_COLUMNS
+from ssl_risk_rs.results.metrics import ERROR
 from ssl_risk_rs.results.quantities import QUANTITIES
 
 __all__ = ["KEYS", "PrintedCell", "PrintedRow", "PrintedTable", "decimals", "read_table"]
@@ -111,6 +112,8 @@ def _csv(text: str, path: Path) -> PrintedTable:
         if len(cells) != len(head):
             raise ParameterError(f"{path}, line {line}: it has {len(cells)} cells, the head {len(head)}")
         row = dict(zip(head, cells, strict=True))
+        if "run" in row and not row["run"] and any(other[head.index("run")] for _, other in lines[1:]):
+            raise ParameterError(f"{path}, line {line}: it names no run, and other lines do")
         results.add(_csv_cell(row, f"{path}, line {line}"), row.get("path", ""))
     return PrintedTable(results.rows)
 
@@ -122,7 +125,8 @@ class _Results:
     found: dict[tuple[object, ...], list[dict[str, PrintedCell]]] = field(default_factory=dict)
 
     def add(self, cell: PrintedCell, path: str) -> None:
-        alike = self.found.setdefault((path, cell.keys), [])
+        keys = {"shots": "", "group": "all", "metric": ERROR.name, **dict(cell.keys)}
+        alike = self.found.setdefault((path, *sorted(keys.items())), [])
         for cells in alike:
             if cell.quantity not in cells:
                 cells[cell.quantity] = cell

@@ -57,7 +57,7 @@ def forecast_sentences(result: Decomposition) -> Iterator[str]:
         )
     for d in curve.doublings:
         beyond = ", an extrapolation" if d.extrapolates else ""
-        if d.extrapolates and d.low < 0 < d.high:  # more labels do not make a probe worse
+        if d.extrapolates and d.low < 0 < d.change:  # more labels do not make a probe worse
             beyond += " that cannot tell whether they lower it"
         same = sum(other.labels == d.labels for other in curve.doublings) > 1
         yield (

@@ -108,6 +108,12 @@ class Decomposition:
         that says so."""
         return {note.code: float(note.values["points"]) / 100 for note in self.notes if note.code in OF_CLASSES}
 
+    @property
+    def may_be_of_classes(self) -> bool:
+        """Whether classes make some of encoder generalization, and what is left is not surely above 0."""
+        points = sum(self.of_classes.values())
+        return self.estimates["enc_gen"].low - points <= 0 < points
+
     def estimate(self, quantity: str) -> float:
         """Point estimate of a quantity."""
         return self.estimates[quantity].estimate

@@ -13,11 +13,12 @@ from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.again import settings_like
 from ssl_risk_rs.decomposition.cells import Cells
 from ssl_risk_rs.decomposition.crossed import Crossed
-from ssl_risk_rs.decomposition.decomposing import decompose_task
+from ssl_risk_rs.decomposition.decomposing import decompose_task, subsets_of
 from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.outcomes import in_row_order
+from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError
 from ssl_risk_rs.probes.features import Features
@@ -173,10 +174,16 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     moments = pack.file(packed, f"moments_{i}.bin")
     if d.judgements is None or not (packed.evidence is Evidence.FEATURES or moments.exists()):
         return {}
-    say(f"{packed.name}: {d.method.probe} probes are fitted again from the pack's {packed.evidence.value}")
     features = _features(pack, packed, d.judgements)
+    task, settings = _task(features, d.judgements), settings_like(d)
+    if packed.evidence is Evidence.FEATURES and not _is_cut_alike(task, settings, d.judgements):
+        say(
+            f"{packed.name}: its rows were cut by another release, so that {d.method.probe} probes are not fitted again"
+        )
+        return {}
+    say(f"{packed.name}: {d.method.probe} probes are fitted again from the pack's {packed.evidence.value}")
     if packed.evidence is Evidence.FEATURES:
-        new = decompose_task(_task(features, d.judgements), settings=settings_like(d))
+        new = decompose_task(task, settings=settings)
         # without the twin's features, R_AF is a component of its own
         return {name: e.estimate for name, e in new.estimates.items() if name not in ("risk_sup", "approx")}
     solved = _solved(_core.Moments.load(str(moments)), features, d, d.judgements)
@@ -186,6 +193,11 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     estimates = _from_outcomes(d)
     there = [name for name in estimates if set(QUANTITIES[name].weights) <= set(moved)]
     return {n: estimates[n].estimate + sum(w * moved[r] for r, w in QUANTITIES[n].weights.items()) for n in there}
+
+
+def _is_cut_alike(task: Task, settings: Settings, judged: Judgements) -> bool:
+    """Whether this release would hold the same rows out."""
+    return np.array_equal(subsets_of(task, settings), judged.subset)
 
 
 def _features(pack: Pack, packed: PackedRun, judged: Judgements) -> Features:
@@ -259,12 +271,14 @@ def _matching(row: PrintedRow, results: list[_Result]) -> list[_Result]:
     wanted = {"shots": "", "group": "all", "metric": "error", **dict(row.keys)}
     wanted["shots"] = wanted["shots"].removesuffix(".0")  # a table of numbers and blanks that pandas has written
     name = wanted.pop("run", None)
-    said = [r for r in results if all(_is(r.keys[key], key, value) for key, value in wanted.items())]
-    quantities = {cell.quantity for cell in row.cells} | set(row.dashes)
-    found = [r for r in said if not quantities.isdisjoint(r.estimates)]
+    found = [r for r in results if all(_is(r.keys[key], key, value) for key, value in wanted.items())]
+    if quantities := {cell.quantity for cell in row.cells}:
+        found = [r for r in found if not quantities.isdisjoint(r.estimates)]
     if "target" not in wanted:  # a table of labels has no such column
         found = [r for r in found if not r.keys["target"]] or found
-    return [r for r in found if name is not None and _is(r.run, "run", name)] or found
+    if name is None or not any(_is(r.run, "run", name) for r in results):
+        return found
+    return [r for r in found if _is(r.run, "run", name)]
 
 
 def _is(value: str, key: str, printed: str) -> bool:
@@ -275,7 +289,8 @@ def _check_row(row: PrintedRow, results: list[_Result]) -> list[Checked]:
     """The cells of a row as one result has them: the one that most of them agree with, where several have its keys."""
     found = _matching(row, results)
     if not found or any(r.keys != found[0].keys for r in found):  # which one is meant is not said
-        return [Checked(cell, Verdict.NOT_FOUND) for cell in row.cells]
+        hidden = (Checked(_dash(row, quantity), Verdict.NOT_FOUND) for quantity in row.dashes if not row.cells)
+        return [*(Checked(cell, Verdict.NOT_FOUND) for cell in row.cells), *hidden]
     tried = ([*(_check(cell, r) for cell in row.cells), *_hidden(row, r)] for r in found)
     return min(tried, key=lambda checked: sum(c.verdict is not Verdict.HOLDS for c in checked))
 
@@ -284,7 +299,11 @@ def _hidden(row: PrintedRow, result: _Result) -> Iterator[Checked]:
     """Numbers of a result that a row has a dash for."""
     for quantity in row.dashes:
         if quantity in result.estimates:
-            yield Checked(PrintedCell(row.keys, quantity, "--", (), 100.0), Verdict.OTHER_NUMBER)
+            yield Checked(_dash(row, quantity), Verdict.OTHER_NUMBER)
+
+
+def _dash(row: PrintedRow, quantity: str) -> PrintedCell:
+    return PrintedCell(row.keys, quantity, "--", (), 100.0)
 
 
 def _check(cell: PrintedCell, result: _Result) -> Checked:

@@ -307,10 +307,10 @@ def check_plan(task: Task, settings: Settings) -> None:
 
 def subsets_of(task: Task, settings: Settings) -> np.ndarray:
     """Number of the held-out subset of each training row, −1 where it is in none, int8 (n,), as they would be drawn."""
-    method, _, _ = _plan(task, settings)
     if settings.protocol != "strict":
         _, subset, _ = draw_parts(task)
         return np.where(np.isin(task.train_rows, subset), 0, -1).astype(np.int8)
+    method = _method(task, settings)
     cells = draw_cells(task, settings, method, plan_cells(task, settings, method))
     return cells.fold_and_subset(task.train_rows)[1]
 
@@ -388,11 +388,9 @@ def _by_default(settings: Settings) -> str:
 def refuse_overlap(n_test: int, settings: Settings) -> None:
     """Raise ParameterError for test images that are training images too, unless a warning is asked for."""
     if n_test and (settings.overlap or _by_default(settings)) == "refuse":
-        images = (
-            "1 test image is also a training image"
-            if n_test == 1
-            else (f"{n_test:,} test images are also training images")
-        )
+        images = f"{n_test:,} test images are also training images"
+        if n_test == 1:
+            images = "1 test image is also a training image"
         raise ParameterError(
             f"{images}, byte for byte: the test error would be too low. Remove {'it' if n_test == 1 else 'them'} "
             "(ssl-risk-rs data check lists them), or give --overlap warn"

@@ -18,7 +18,6 @@ from ssl_risk_rs.decomposition.fitting import Fitter
 from ssl_risk_rs.decomposition.intervals import quantify_by
 from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.outcomes import in_row_order
-from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError
 from ssl_risk_rs.probes.features import Features
@@ -175,17 +174,17 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     if d.judgements is None or not (packed.evidence is Evidence.FEATURES or moments.exists()):
         return {}
     features = _features(pack, packed, d.judgements)
-    task, settings = _task(features, d.judgements), settings_like(d)
-    if packed.evidence is Evidence.FEATURES and not _is_cut_alike(task, settings, d.judgements):
-        say(
-            f"{packed.name}: its rows were cut by another release, so that {d.method.probe} probes are not fitted again"
-        )
-        return {}
-    say(f"{packed.name}: {d.method.probe} probes are fitted again from the pack's {packed.evidence.value}")
+    probes = f"{packed.name}: {d.method.probe} probes are"
     if packed.evidence is Evidence.FEATURES:
+        task, settings = _task(features, d.judgements), settings_like(d)
+        if not np.array_equal(subsets_of(task, settings), d.judgements.subset):
+            say(f"{probes} not fitted again, since another release held other rows out")
+            return {}
+        say(f"{probes} fitted again from the pack's features")
         new = decompose_task(task, settings=settings)
         # without the twin's features, R_AF is a component of its own
         return {name: e.estimate for name, e in new.estimates.items() if name not in ("risk_sup", "approx")}
+    say(f"{probes} fitted again from the pack's moments")
     solved = _solved(_core.Moments.load(str(moments)), features, d, d.judgements)
     # the control variate is that of the outcomes: what the plain risks moved by is added
     plain = _plain_risks(d.judgements)
@@ -193,11 +192,6 @@ def _again(pack: Pack, packed: PackedRun, i: int, d: Decomposition, say: Callabl
     estimates = _from_outcomes(d)
     there = [name for name in estimates if set(QUANTITIES[name].weights) <= set(moved)]
     return {n: estimates[n].estimate + sum(w * moved[r] for r, w in QUANTITIES[n].weights.items()) for n in there}
-
-
-def _is_cut_alike(task: Task, settings: Settings, judged: Judgements) -> bool:
-    """Whether this release would hold the same rows out."""
-    return np.array_equal(subsets_of(task, settings), judged.subset)
 
 
 def _features(pack: Pack, packed: PackedRun, judged: Judgements) -> Features:

@@ -325,13 +325,11 @@ def test_lines_of_two_runs_make_no_row(twice: Path, tmp_path: Path):
     """The total of one and a part of the other, told apart by a blank that says the same."""
     one, other = (read_results(twice / name).to_dicts() for name in ("r1", "r2"))
     pick = {
-        name: next(r for r in rows if r["quantity"] == name) for rows, name in ((one, "agg_risk"), (other, "risk_af"))
+        name: next(r for r in rows if r["quantity"] == name) for rows, name in ((one, "risk_as"), (other, "risk_cs"))
     }
-    assert all(abs(pick[q]["estimate"] - r["estimate"]) > 1e-6 for q, rows in (("agg_risk", other), ("risk_af", one))
+    assert all(abs(pick[q]["estimate"] - r["estimate"]) > 1e-6 for q, rows in (("risk_as", other), ("risk_cs", one))
                for r in rows if r["quantity"] == q)  # fmt: skip
-    lines = [
-        f"a.npz,ridge,{q},{pick[q]['estimate']},{metric}" for q, metric in (("agg_risk", "error"), ("risk_af", ""))
-    ]
+    lines = [f"a.npz,ridge,{q},{pick[q]['estimate']},{metric}" for q, metric in (("risk_as", "error"), ("risk_cs", ""))]
     (tmp_path / "t.csv").write_text("\n".join(["encoder,probe,quantity,estimate,metric", *lines, ""]))
     assert not verify_table(tmp_path / "t.csv", twice / "p").holds
     frame = read_results(twice / "r1")

@@ -282,7 +282,10 @@ class FolderSource:
                 if only
             ]
             if sides:
-                raise DataError(f"{self.root}: {', and '.join(sides)}; both parts need the same classes")
+                raise DataError(
+                    f"{self.root}: {', and '.join(sides)}; both parts need the same classes (manifest:FILE.csv lists "
+                    "images, and takes classes without test images)"
+                )
         if len(classes[0]) < 2:
             raise DataError(f"{self.root} has one class ({classes[0][0]}); a probe needs two or more")
 

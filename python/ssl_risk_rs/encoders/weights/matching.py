@@ -3,8 +3,8 @@
 Checkpoints wrap the encoder in dictionaries (`state_dict`, `model`, `teacher`, …), prefix its names (`module.`,
 `backbone.`, …) and carry heads beside it. The encoder's own names tell where it lies: wherever the file has
 `PREFIX + first name of the encoder`, PREFIX is tried. The prefix under which most tensors fit wins; among equals,
-the network that the method's authors evaluate (teacher, target, query encoder). Where no prefix is complete, the
-dialects of the catalogue are tried, and count only if they are.
+the network that the method's authors evaluate (teacher, target, query encoder), then the shortest, then the first by
+name. Where no prefix is complete, the dialects of the catalogue are tried, and count only if they are.
 
 Nothing is guessed beyond that. A missing or mis-shaped tensor is an error that names it. What is left over is judged
 by its place: outside the encoder's prefix it is reported, under it it must be a known head.

@@ -151,6 +151,7 @@ def test_a_csv_table_may_be_rounded_and_lack_columns(made: Path, tmp_path: Path)
     [
         ("encoder,quantity,estimate\na,agg_risk\n", "line 2: it has 2 cells, the head 3"),
         ("encoder,quantity,estimate\n\na,agg_risk,0.1,7\n", "line 3: it has 4 cells, the head 3"),
+        ("encoder,quantity,estimate,run\na,agg_risk,0.1,\na,agg_risk,0.1\n", "line 3: it has 3 cells, the head 4"),
         (f"encoder,quantity,estimate\na,agg_risk,{'9' * 200_000}\n", "line 2: field larger"),
         ("encoder,quantity,estimate\na,agg_risk,1_0.0\n", "line 2: estimate '1_0.0' is no number"),
         (f"encoder,quantity,estimate\na,agg_risk,1e-{'9' * 5000}\n", "line 2: estimate .* is no number"),
@@ -250,6 +251,7 @@ def test_tables_edited_by_hand(made: Path, tmp_path: Path):
         (head.replace("agg", "other") + row + r"\end{tabular}", "neither one of"),
         (head + row.replace("& logistic", "") + r"\end{tabular}", "has 2 cells"),
         (head + row.replace(r"\textbf", "about ") + r"\end{tabular}", "is no number"),
+        (head + r"a.npz & logistic & $-$ \\ \end{tabular}", "is no number"),
         (head + r"\end{tabular}", "no number"),
     ):
         table.write_text(text, encoding="utf-8")

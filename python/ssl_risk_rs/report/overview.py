@@ -127,11 +127,11 @@ def verdict(result: Decomposition, provenance: Provenance) -> tuple[str, ...]:
     return tuple(said)
 
 
-def bar_of(label: str, result: Decomposition) -> charts.Bar:
-    """A decomposition as one bar."""
+def bar_of(label: str, result: Decomposition, parts: Sequence[str]) -> charts.Bar:
+    """A decomposition as one bar of these parts, which may be those of several (`common_components`)."""
     total = result.estimates["agg_risk"]
-    parts = tuple((name, result.estimate(name)) for name in result.component_names)
-    return charts.Bar(label, parts, total.estimate, total.low, total.high)
+    values = tuple((name, result.part(name).estimate) for name in parts)
+    return charts.Bar(label, values, total.estimate, total.low, total.high)
 
 
 def components(run: Run, result: Decomposition, key: str) -> Section:
@@ -156,7 +156,7 @@ def mark_notes(grades: Sequence[Grade]) -> tuple[str, ...]:
 
 def figure(run: Run, result: Decomposition, key: str) -> Figure:
     """One bar of all parts, and each part with its interval."""
-    bar = bar_of(charts.part_label("agg_risk"), result)
+    bar = bar_of(charts.part_label("agg_risk"), result, result.component_names)
     dots = [
         charts.Dot(charts.part_label(name), e.estimate, e.low, e.high, charts.COLOURS[name])
         for name in result.component_names

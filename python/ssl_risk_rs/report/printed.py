@@ -13,10 +13,12 @@ from ssl_risk_rs.results.frames import RESULT_COLUMNS
 from ssl_risk_rs.results.metrics import ERROR
 from ssl_risk_rs.results.quantities import QUANTITIES
 
-__all__ = ["KEYS", "PrintedCell", "PrintedRow", "PrintedTable", "decimals", "read_table"]
+__all__ = ["KEYS", "UNSAID", "PrintedCell", "PrintedRow", "PrintedTable", "decimals", "read_table"]
 
 #: columns that say which result a row is of
 KEYS = ("run", "encoder", "data", "probe", "protocol", "shots", "metric", "target")
+#: what a row is of where its keys do not say
+UNSAID = {"shots": "", "group": "all", "metric": ERROR.name}
 #: columns beside an estimate that say something of it
 _BESIDE = ("low", "high", "se", "confidence", "n", "n_groups", "df", "grade", "unit", "split")
 _WORDS = ("grade", "unit", "split")
@@ -107,14 +109,17 @@ def _csv(text: str, path: Path) -> PrintedTable:
         raise ParameterError(f"{path}, line {reader.line_num}: {error}; give what --format csv prints") from error
     head = lines[0][1] if lines else []
     _check_head(head, path)
-    results = _Results()
+    rows = []
     for line, cells in lines[1:]:
         if len(cells) != len(head):
             raise ParameterError(f"{path}, line {line}: it has {len(cells)} cells, the head {len(head)}")
-        row = dict(zip(head, cells, strict=True))
-        if "run" in row and not row["run"] and any(other[head.index("run")] for _, other in lines[1:]):
-            raise ParameterError(f"{path}, line {line}: it names no run, and other lines do")
-        results.add(_csv_cell(row, f"{path}, line {line}"), row.get("path", ""))
+        rows.append((f"{path}, line {line}", dict(zip(head, cells, strict=True))))
+    runs_named = any(row.get("run") for _, row in rows)
+    results = _Results()
+    for place, row in rows:
+        if runs_named and not row["run"]:
+            raise ParameterError(f"{place}: it names no run, and other lines do")
+        results.add(_csv_cell(row, place), row.get("path", ""))
     return PrintedTable(results.rows)
 
 
@@ -125,7 +130,7 @@ class _Results:
     found: dict[tuple[object, ...], list[dict[str, PrintedCell]]] = field(default_factory=dict)
 
     def add(self, cell: PrintedCell, path: str) -> None:
-        keys = {"shots": "", "group": "all", "metric": ERROR.name, **dict(cell.keys)}
+        keys = {**UNSAID, **dict(cell.keys)}
         alike = self.found.setdefault((path, *sorted(keys.items())), [])
         for cells in alike:
             if cell.quantity not in cells:
@@ -218,7 +223,7 @@ def _are_differences(numbers: Sequence[tuple[str, str]], path: Path) -> bool:
     plain = [_LOOKS.sub("", _MARK.sub("", cell)).strip() for _, cell in numbers]
     signed = [
         cell for (name, _), cell in zip(numbers, plain, strict=True)
-        if cell.startswith("+") or (name == "agg_risk" and cell.startswith("-"))
+        if cell.startswith("+") or (name == "agg_risk" and cell.startswith("-") and cell[1:2].isdigit())
     ]  # fmt: skip
     unsigned = [cell for cell in plain if not cell.startswith(("+", "-"))]
     if signed and unsigned:

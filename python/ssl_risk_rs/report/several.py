@@ -7,7 +7,7 @@ from ssl_risk_rs._characters import clipped
 from ssl_risk_rs._names import distinct
 from ssl_risk_rs.report import charts
 from ssl_risk_rs.report.numbers import ROUNDING, count, interval, p_value, percent, points, probability
-from ssl_risk_rs.report.overview import mark_notes
+from ssl_risk_rs.report.overview import bar_of, mark_notes
 from ssl_risk_rs.report.page import Block, Column, Figure, Missing, Section, Sentences, Table
 from ssl_risk_rs.report.sentences import mark, place, short
 from ssl_risk_rs.results.compare import Comparison, Rank
@@ -37,14 +37,14 @@ def beside(runs: Sequence[Run], called: Sequence[str], probe: str, found: Compar
     """All runs as bars and as a table, in the order they were given; of one target."""
     own = [run.of_probe(probe) for run in runs]
     parts = common_components(own)
-    bars = [_bar(name, d, parts) for name, d in zip(called, own, strict=True)]
+    bars = [bar_of(name, d, parts) for name, d in zip(called, own, strict=True)]
     one = len({run.provenance.data for run in runs}) == 1
     rows, used = [], []
     levels = {d.method.confidence for d in own}
     for name, run, d in zip(called, runs, own, strict=True):
         total = d.estimates["agg_risk"]
         used.append(total.grade)
-        cells = [percent(value) for _, value in _bar(name, d, parts).parts]
+        cells = [percent(value) for _, value in bar_of(name, d, parts).parts]
         where = () if one else (run.provenance.data,)
         level = "" if len(levels) == 1 else f" ({100 * d.method.confidence:g} %)"
         ends = f"{interval(total.low, total.high)}{level} {mark(total.grade)}".rstrip()
@@ -138,7 +138,7 @@ def layers(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
     for n, ((encoder, data), at) in enumerate(several.items()):
         own = [runs[i].of_probe(probe) for i in at]
         parts = common_components(own)
-        bars = [_bar(_layer(runs[i]), d, parts) for i, d in zip(at, own, strict=True)]
+        bars = [bar_of(_layer(runs[i]), d, parts) for i, d in zip(at, own, strict=True)]
         rows = [
             (_layer(runs[i]), percent(d.estimate("agg_risk")), *(percent(d.part(p).estimate) for p in parts),
              count(d.sizes.features), count(d.sizes.test))
@@ -177,7 +177,7 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
     own = {name: run.of_probe(probe) for name, run in zip(called, runs, strict=True)}
     parts = common_components(list(own.values()))
     ordered = sorted(own, key=lambda name: own[name].estimate("agg_risk"))
-    bars = [_bar(name, own[name], parts) for name in ordered]
+    bars = [bar_of(name, own[name], parts) for name in ordered]
     polygons = {bar.label: dict(bar.parts) for bar in bars[:_SHAPES]}
     left = f", of the {_SHAPES} that err least" if len(ordered) > _SHAPES else ""
     said = "; ".join(f"{name} {percent(own[name].estimate('agg_risk'))}" for name in ordered)
@@ -203,11 +203,6 @@ def shapes(runs: Sequence[Run], called: Sequence[str], probe: str) -> Section | 
             ),
         ),
     )  # fmt: skip
-
-
-def _bar(label: str, d: Decomposition, parts: Sequence[str]) -> charts.Bar:
-    total = d.estimates["agg_risk"]
-    return charts.Bar(label, tuple((p, d.part(p).estimate) for p in parts), total.estimate, total.low, total.high)
 
 
 def _why_other_parts(own: Sequence[Decomposition]) -> tuple[str, ...]:

@@ -97,21 +97,12 @@ def _named(d: "Decomposition") -> Iterator[str]:
     largest, p = d.bottleneck.quantity, d.bottleneck.probability
     if largest not in d.component_names:
         yield f"the largest part is recorded as {largest!r}, which is none of the components"
-    elif (
-        not _without_estimate(d)
-        and not d.floor.separable
-        and (d.estimate(largest) < max(map(d.estimate, d.component_names)) - TOLERANCE)
-    ):
+    elif not d.floor.separable and d.estimate(largest) < max(map(d.estimate, d.component_names)) - TOLERANCE:
         yield f"the largest part is recorded as {largest!r}, and another is larger"
     if p is not None and not 0 <= p <= 1:
         yield f"the largest part is recorded with a probability of {p:g}"
     if d.probe_variance < 0:
         yield f"the probe's own variance is recorded as {d.probe_variance:g}"
-
-
-def _without_estimate(d: "Decomposition") -> list[str]:
-    """Components without an estimate."""
-    return [name for name in d.component_names if name not in d.estimates]
 
 
 def _sizes(sizes: Sizes) -> Iterator[str]:

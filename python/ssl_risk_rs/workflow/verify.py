@@ -22,7 +22,7 @@ from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.report.latex import printed_key
-from ssl_risk_rs.report.printed import PrintedCell, PrintedRow, decimals, read_table
+from ssl_risk_rs.report.printed import UNSAID, PrintedCell, PrintedRow, decimals, read_table
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot
 from ssl_risk_rs.results.judgements import Judgements, Outcome
@@ -262,7 +262,7 @@ def _solved(moments: "_core.Moments", held: Features, d: Decomposition, judged: 
 def _matching(row: PrintedRow, results: list[_Result]) -> list[_Result]:
     """Results that a row may be of: those of its keys, and of the run that it names, unless the pack has none of that
     name (folders may be renamed)."""
-    wanted = {"shots": "", "group": "all", "metric": "error", **dict(row.keys)}
+    wanted = {**UNSAID, **dict(row.keys)}
     wanted["shots"] = wanted["shots"].removesuffix(".0")  # a table of numbers and blanks that pandas has written
     name = wanted.pop("run", None)
     found = [r for r in results if all(_is(r.keys[key], key, value) for key, value in wanted.items())]

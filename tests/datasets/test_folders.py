@@ -56,7 +56,9 @@ def test_images_outside_the_class_folders_are_counted(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / "train" / f"{i}.png")
     (tmp_path / "train" / "labels.csv").write_text("a,b")
     notes = create_dataset(uri).notes
-    assert any("8 images lie in train/ itself" in note and "train/0.png" in note for note in notes)
+    assert any(
+        "8 images in train/ itself, outside its class folders" in note and "train/0.png" in note for note in notes
+    )
     assert any("1 file is not used" in note and "labels.csv" in note for note in notes)
 
 

@@ -332,6 +332,45 @@ def test_default_feature_is_timms_own_pooling(name):
         torch.testing.assert_close(encoder.module(images)["avgpool"], model(images), rtol=1e-5, atol=1e-5)
 
 
+def test_the_own_pooling_of_a_distilled_network_is_not_called_its_class_token():
+    """timm takes the mean of the class and the distillation token; both were called `cls`."""
+    encoder = create_encoder("random:deit_tiny_distilled_patch16_224?depth=4", layers=["last", "cls", "avg"])
+    assert encoder.spec.features[:3] == ("output", "cls", "avg")
+    model, images = encoder.module.backbone, torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        out, tokens = encoder.module(images), model.forward_features(images)
+        assert torch.equal(out["output"], model(images))
+    assert torch.equal(out["output"], (tokens[:, 0] + tokens[:, 1]) / 2)
+    assert torch.equal(out["cls"], tokens[:, 0])
+    assert torch.equal(out["avg"], tokens[:, 2:].mean(1))
+
+
+@pytest.mark.parametrize(("name", "feature"), [("xcit_nano_12_p16_224", "cls"), ("resnet50_clip", "attnpool")])
+def test_only_attention_pools_are_called_so(name, feature):
+    assert create_encoder(f"random:{name}").spec.features == (feature,)
+
+
+def test_a_layer_whose_name_others_have_is_not_offered():
+    """Stages of timm's CoaT share a name: which of their maps a feature was of could not be told."""
+    encoder = create_encoder("random:coat_tiny", layers="all")
+    assert encoder.spec.features == ("cls", "serial_blocks1:avgpool")
+
+
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224?depth=3", "vit_medium_patch16_reg4_gap_256?depth=3"])
+def test_inner_layers_of_networks_that_normalize_after_pooling(name):
+    """The mean patch token through the LayerNorm that follows the pool, as the network has it for its last block."""
+    encoder = create_encoder(f"random:{name}", layers="all")
+    assert encoder.spec.features == ("avgpool", "blocks.0:avgpool", "blocks.1:avgpool")
+    model, seen = randomize(encoder.module.backbone), []
+    model.blocks[1].register_forward_hook(lambda *call: seen.append(call[2]))
+    images = torch.randn(2, 3, encoder.spec.img_size, encoder.spec.img_size)
+    with torch.inference_mode():
+        out, own = encoder.module(images), model(images)
+    inner = model.fc_norm(seen[0][:, model.num_prefix_tokens :].mean(1))
+    torch.testing.assert_close(out["blocks.1:avgpool"], inner, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(out["avgpool"], own, rtol=1e-5, atol=1e-6)
+
+
 def test_random_weights_are_the_seeds():
     torch.manual_seed(1)
     before = torch.random.get_rng_state()

@@ -261,6 +261,8 @@ def test_names_that_older_releases_prepared_otherwise_are_asked_for_anew(tmp_pat
     images = create_dataset(write(tmp_path / "d"))
     for name, marked in (("timm:resnet10t", True), ("ckpt:w.pth@resnet10t", True), ("random:resnet10t", False)):
         assert ("prepared" in request_of(name, images, None, Encoding())) is marked
+    distilled = request_of("timm:deit_tiny_distilled_patch16_224", images, None, Encoding())
+    assert distilled["prepared"] != request_of("timm:resnet10t", images, None, Encoding())["prepared"]
 
 
 def test_copies_that_a_run_refuses_are_refused_before_an_image_is_encoded(tmp_path):

@@ -231,8 +231,8 @@ class FolderSource:
         for part, found in zip(self.parts, parts, strict=True):
             if found.outside:
                 self._notes.append(
-                    f"{len(found.outside):,} images lie in {part or self.root}/ itself, outside its class folders, and "
-                    f"are not used, for example {self.root / found.outside[0]}"
+                    f"{counted(len(found.outside), 'image')} in {part or self.root}/ itself, outside its class "
+                    f"folders, not used, for example {self.root / found.outside[0]}"
                 )
         if self.layout != Layout():
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ssl_risk_rs.encoders import create_encoder
 from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
-from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.names import EncoderName, parse_name
 from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.encoders.sources.published import published_file
 from ssl_risk_rs.encoders.spec import choose_features, may_be_several
@@ -318,9 +318,15 @@ def request_of(
         "group": dataset.drawing_group,
         "settings": encoding.settings.content(),
         "versions": library_versions(),
-        # of names whose images are prepared otherwise than by older releases; the key of a bank tells by itself
-        **({"prepared": 2} if name.kind in ("timm", "checkpoint") else {}),
+        **_changed_since(name),
     }
+
+
+def _changed_since(name: EncoderName) -> dict[str, int]:
+    """Of names whose features are others than those of older releases; the key of a bank tells by itself."""
+    if "distilled" in name.text:  # `cls` was the mean of two tokens
+        return {"prepared": 3}
+    return {"prepared": 2} if name.kind in ("timm", "checkpoint") else {}
 
 
 def _file_facts(path: Path) -> list[str | int | None]:

@@ -1,6 +1,7 @@
 """The features a network offers, and a wrapper that returns them by name from one forward pass."""
 
 import inspect
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,16 +60,21 @@ def offered_features(network: nn.Module) -> tuple[str, ...]:
         return ("output",)
     own = _own_pooling(network)
     if _is_vit(network):
-        if not _final_norm_on_tokens(network):
-            return (own,)
+        if getattr(network, "dist_token", None) is not None:
+            own = "output"  # distilled DeiT: timm's own pooling is the mean of both tokens
         depth = len(network.blocks)  # type: ignore[arg-type]  # torch types submodules as Tensor or Module
+        if not _final_norm_on_tokens(network):
+            pools_first = own == "avgpool" and isinstance(getattr(network, "fc_norm", None), nn.Module)
+            return (own, *(f"blocks.{i}:avgpool" for i in range(depth - 1) if pools_first))
         own = "avg" if own == "avgpool" else own
         if getattr(network, "cls_token", None) is None:
             return tuple(dict.fromkeys([own, "avg", *(f"blocks.{i}:avg" for i in range(depth - 1))]))
         projected = ("proj", "proj+cls") if _has_projection(network) else ()
         return tuple(dict.fromkeys([own, *projected, *vit_features(depth, own)]))
-    own = "attnpool" if own == "cls" else own  # CLIP's ResNets: an attention pool whose query is the mean
-    return (own, *(f"{stage}:avgpool" for stage in _stages(network)))
+    if own == "cls" and "AttentionPool" in type(getattr(network, "head", None)).__name__:
+        own = "attnpool"  # CLIP's ResNets: the query is the mean
+    stages = Counter(_stages(network))  # a name that several stages have would say of which map a feature is
+    return (own, *(f"{stage}:avgpool" for stage, n in stages.items() if n == 1))
 
 
 def name_features(network: nn.Module, wanted: "Sequence[str]") -> nn.Module:
@@ -124,14 +130,14 @@ class StageFeatures(nn.Module):
 class VitFeatures(nn.Module):
     """Class and patch tokens of a timm ViT after its final LayerNorm, of the last block and of inner ones.
 
-    "proj" is the class token through the network's head, where it was built with one: CLIP's projection.
+    "proj" is the class token through the network's head, where it was built with one: CLIP's projection. "avgpool" of
+    networks that normalize after pooling (EVA-02, BEiT) is the mean patch token through that LayerNorm.
     """
 
     def __init__(self, backbone: nn.Module, wanted: "Sequence[str]") -> None:
         super().__init__()
         self.backbone, self.wanted = backbone, tuple(wanted)
-        own = _own_pooling(backbone)
-        self.own = "avg" if own == "avgpool" and _final_norm_on_tokens(backbone) else own
+        self.own = offered_features(backbone)[0]
         self.n_prefix = int(getattr(backbone, "num_prefix_tokens", 0))
         depth = len(backbone.blocks)  # type: ignore[arg-type]  # as above
         blocks = {int(f.split(":")[0].removeprefix("blocks.")) for f in wanted if ":" in f}
@@ -172,6 +178,9 @@ class VitFeatures(nn.Module):
         if part == "proj":
             projected: Tensor = net.forward_head(final)
             return projected
+        if part == "avgpool":
+            normalized: Tensor = net.fc_norm(avg[index])
+            return normalized
         if index >= 0:
             return cls[index] if part == "cls" else avg[index]
         return final[:, 0] if part == "cls" else final[:, self.n_prefix :].mean(1)

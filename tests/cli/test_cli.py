@@ -23,6 +23,7 @@ import pytest
 from cli_helpers import parsed, run
 from click.testing import CliRunner
 from PIL import Image
+from ssl_risk_rs import decompose, knn
 from ssl_risk_rs.bank import FeatureBank
 from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.cli import _sigterm_ends_like_ctrl_c, main
@@ -355,6 +356,38 @@ def test_decompose_a_bank():
     assert "leave out --test-features" in complaint("decompose", "bank", "--test-features", "feats.npz")
 
 
+def test_a_bank_is_called_the_same_however_it_is_named(tmp_path):
+    """By its key, its path and in Python it was called by three names of data, which a study takes for several sets."""
+    (made,) = records("store", "import", save(), "--encoder", "mine", "--store", tmp_path / "s")
+    place = Path(made["path"])
+    found = []
+    for named in (place.name, place):
+        run("decompose", named, "--store", tmp_path / "s", "--probe", "ridge", "--out", "d", "--force")
+        found.append(Run.load("d").provenance)
+    found.append(Run.of(decompose(FeatureBank.open(place), probe="ridge")).provenance)
+    assert {(p.encoder, p.data) for p in found} == {("mine", place.name)}
+    assert knn(FeatureBank.open(place)).data == place.name
+    run("store", "import", "feats.npz", "named", "--data", "my images")
+    run("decompose", "named", "--probe", "ridge", "--out", "d", "--force")
+    assert Run.load("d").provenance.data == "my images"
+
+
+def test_a_folder_of_arrays_with_new_values_is_imported_anew():
+    """It was known by the time of the folder, which new values in old files do not change."""
+    folder = Path("arrays")
+    folder.mkdir()
+    kept = []
+    for times in (1, 1, 2):
+        for name, array in four_arrays().items():
+            np.save(folder / f"{name}.npy", times * array if name == "X_train" else array)
+            os.utime(folder / f"{name}.npy", ns=(times * 10**18, times * 10**18))
+        os.utime(folder, ns=(10**18, 10**18))
+        (made,) = records("store", "import", folder, "--store", "s")
+        kept.append(FeatureBank.open(made["path"]).read(np.arange(1)))
+    np.testing.assert_array_equal(kept[0], kept[1])
+    np.testing.assert_allclose(kept[2], 2 * kept[0], rtol=2**-9)
+
+
 def test_a_twin_gives_the_approximation_error():
     save("twin.npz", X_train=rows_of(160)[0][:, :2], X_test=rows_of(60, seed=1)[0][:, :2])
     rows = records("decompose", save(), "--supervised-features", "twin.npz", "--probe", "ridge")
@@ -585,13 +618,37 @@ def test_a_value_that_is_not_finite_is_found_in_its_file():
     assert "twin.npz: X_train: row 3, feature 2 is -inf" in message
 
 
+def test_the_test_rows_and_class_names_of_a_twin_are_looked_at():
+    """Only the codes of its training rows were."""
+    x, y = rows_of(60, seed=1)
+    says = "twin.npz has other rows than the features, or another order"
+    save("twin.npz", X_test=x[::-1], y_test=y[::-1])
+    assert says in complaint("decompose", save(), "--supervised-features", "twin.npz")
+    save("twin.npz", X_test=x[:50], y_test=y[:50])
+    assert "twin.npz has 210 rows, the features have 220" in complaint(
+        "decompose", save(), "--supervised-features", "twin.npz"
+    )
+    named = {name: np.array([f"class {code}" for code in y]) for name, y in four_arrays().items() if "y_" in name}
+    save("twin.npz", **named)
+    assert says in complaint("decompose", save(), "--supervised-features", "twin.npz")
+    # where the test rows are in a file of their own, those of training are
+    arrays = four_arrays()
+    for name in ("train", "test"):
+        np.savez(f"{name}.npz", X=arrays[f"X_{name}"], y=arrays[f"y_{name}"])
+    np.savez("t.npz", X=arrays["X_train"], y=named["y_train"])
+    common = ("--test-features", "test.npz", "--supervised-features", "t.npz")
+    assert "t.npz has other rows" in complaint("decompose", "train.npz", *common)
+    np.savez("t.npz", X=arrays["X_train"][:150], y=arrays["y_train"][:150])
+    assert "t.npz has 150 training rows, the features have 160" in complaint("decompose", "train.npz", *common)
+
+
 @pytest.mark.parametrize(
     ("rows", "says", "says_of_banks"),
     [
         (slice(None, None, -1), "twin.npz has other rows than the features, or another order", "twin has other rows"),
         (
             slice(8, None),
-            "twin.npz has 152 rows, the features have 160: the twin needs the same rows",
+            "twin.npz has 212 rows, the features have 220: load both from files of the same rows",
             "twin has 212 rows",
         ),
     ],

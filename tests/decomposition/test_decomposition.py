@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from ssl_risk_rs import DataError, FeatureBank, ParameterError, ShapeError, _core, load_features, stats
 from ssl_risk_rs.decomposition import Settings, cells, decompose, decompose_task, decomposing, make_task, tuning
 from ssl_risk_rs.decomposition.again import settings_like
+from ssl_risk_rs.decomposition.settings import products_of_pass
 from ssl_risk_rs.report.sentences import notes
 from ssl_risk_rs.results import Grade, Provenance
 from ssl_risk_rs.results.quantities import components
@@ -203,13 +204,11 @@ def test_tuning_never_sees_the_rows_that_are_judged(small, monkeypatch):
     result = decompose_task(task, settings=Settings(probe="ridge", n_threads=1), report=fits.append)
     held = result.judgements.in_subset
     held_out = set(task.train_rows[held].tolist())
-    *tuning_rows, last = judged_while_tuning
-    # the fold probes at the tuned penalty are judged on the test rows once it is chosen, for the intervals
-    chosen = [rows for rows in tuning_rows if not np.array_equal(rows, task.test_rows)]
-    assert np.array_equal(last, task.test_rows)
-    assert [np.array_equal(rows, task.test_rows) for rows in judged_while_tuning] == (
-        [False] * len(chosen) + [True] * (len(judged_while_tuning) - len(chosen))
-    )
+    # the fold probes at the tuned penalty are judged on test rows and held-out rows once it is chosen, for intervals
+    afterwards = [task.test_rows] * 5 + [task.train_rows[held]] * 5
+    chosen = judged_while_tuning[:-10]
+    for rows, expected in zip(judged_while_tuning[-10:], afterwards, strict=True):
+        assert np.array_equal(rows, expected)
     seen = set(np.concatenate(chosen).tolist())
     assert seen and held_out and seen.isdisjoint(held_out) and seen.isdisjoint(task.test_rows.tolist())
     assert seen | held_out == set(task.train_rows.tolist())
@@ -632,6 +631,27 @@ def test_settings_like_a_result_make_it_again(small, protocol, groups, asked):
         assert made.sizes.planned_subsets == 3 and made.sizes.subsets < 3
     again = decompose_task(make_task(x, y, xt, yt, groups=of), settings=settings_like(made))
     assert again.estimates == made.estimates and again.sizes == made.sizes
+
+
+def test_passes_by_size_are_not_taken_over_to_features_of_another_size():
+    """A large run has 300; a small encoder beside it, which has 3,000 by itself, had 300 too."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, 8)).astype(np.float32), np.arange(300) % 3
+    small = decompose(x[:200], y[:200], x[200:], y[200:], probe="logistic", n_threads=1)
+    assert small.method.max_passes == 3000 and settings_like(small).max_passes is None
+    asked = decompose(x[:200], y[:200], x[200:], y[200:], probe="logistic", n_threads=1, max_passes=77)
+    assert settings_like(asked).max_passes == 77
+    large = replace(small, method=replace(small.method, max_passes=300), sizes=replace(small.sizes, train=10**8))
+    assert settings_like(large).max_passes is None
+
+
+def test_fewer_rows_than_features_are_planned_as_their_span():
+    """Both sorts of products decide tolerances, folds and device; wide rows counted with all of their features."""
+    assert products_of_pass(2000, 20_000, 200) == products_of_pass(2000, 2000, 200) == 800_000_000
+    assert products_of_pass(20_000, 2000, 200) == 8_000_000_000
+    x, y = np.random.default_rng(0).standard_normal((240, 30_000)).astype(np.float32), np.arange(240) % 20
+    found = decompose(x[:200], y[:200], x[200:], y[200:], probe="logistic", n_threads=2, n_subsets=1)
+    assert found.method.max_passes == 3000  # 200 × 30,000 × 20 products would be 300
 
 
 def test_few_degrees_of_freedom_are_marked_without_groups():

@@ -750,14 +750,16 @@ def test_sizes_without_an_error_have_no_curve():
 def _said(*, disjoint=True, share=0.0, folds=5, judged=5, cut=False, uncovered=0, edge=0, fits=4, count=4, asked=None):
     """Notes of a size whose draws, folds and fits are as said."""
     plan = SimpleNamespace(size=ShotSize.parse("5"), disjoint=disjoint, overlap=Overlap(share, 9.0))
-    drawing = SimpleNamespace(folds=folds, folds_judged=judged, cut_groups=cut)
     made = [
-        SimpleNamespace(penalty=SimpleNamespace(value=0.1 if i < edge else 1.0, grid=(0.1, 1.0, 10.0)))
+        SimpleNamespace(
+            penalty=SimpleNamespace(value=0.1 if i < edge else 1.0, grid=(0.1, 1.0, 10.0)),
+            folds=folds,
+            folds_judged=judged,
+            cuts_groups=cut and i == 1,  # one draw is enough
+        )
         for i in range(fits)
     ]
-    return {
-        n.code: n.sentence() for n in notes_of(plan, SimpleNamespace(uncovered=uncovered), drawing, made, count, asked)
-    }
+    return {n.code: n.sentence() for n in notes_of(plan, SimpleNamespace(uncovered=uncovered), made, count, asked)}
 
 
 def test_what_is_said_of_the_draws_of_a_size():

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
-from ssl_risk_rs import knn
+from ssl_risk_rs import import_bank, knn
+from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.knn import _vote
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.neighbours import render_neighbours
@@ -47,13 +49,32 @@ def test_errors_are_those_of_all_pairs(k, temperature):
     found = knn(X, Y, X_TEST, Y_TEST, k=k, temperature=temperature, seed=3)
     assert found.estimate("knn_test") == np.mean(by_all_pairs(X_TEST, k, temperature) != Y_TEST)
     held = np.zeros(len(X), dtype=bool)
-    held[np.random.default_rng(3).choice(len(X), 80, replace=False)] = True
+    held[np.argsort(sample_keys([str(row) for row in range(len(X))], 3))[:80]] = True
     rest = X[~held], Y[~held]
     error = np.mean(by_all_pairs(X[held], k, temperature, *rest) != Y[held])
     assert found.estimate("knn_held") == error and found.n_held == found.estimates["knn_held"].n == 80
     gap = np.mean(by_all_pairs(X_TEST, k, temperature, *rest) != Y_TEST) - error
     assert found.estimate("knn_gap") == pytest.approx(gap, abs=1e-15)
     assert all(e.low <= e.estimate <= e.high for e in found.estimates.values())
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_rows_are_held_out_by_their_identifiers(tmp_path, grouped):
+    """In another order of the file other rows were held out, and the gap was another."""
+    sites = np.array([f"site {code}" for code in np.arange(len(X)) // 8])
+    found = []
+    for order in (np.arange(len(X)), np.random.default_rng(5).permutation(len(X))):
+        columns = {"sample_id": [f"image {row}" for row in order], "split": ["train"] * len(X), "site": sites[order]}
+        test = {"sample_id": [f"test {row}" for row in range(len(X_TEST))], "split": ["test"] * len(X_TEST)}
+        test["site"] = [f"other {row // 5}" for row in range(len(X_TEST))]
+        features = {f"f{j}": np.concatenate([X[order, j], X_TEST[:, j]]) for j in range(X.shape[1])}
+        both = {name: [*columns[name], *test[name]] for name in columns}
+        frame = pl.DataFrame({**both, "label": np.concatenate([Y[order], Y_TEST]), **features})
+        frame.write_parquet(tmp_path / "rows.parquet")
+        bank = import_bank(tmp_path / "rows.parquet", tmp_path / "bank", dtype="float32", force=True)
+        found.append(knn(bank, k=K, seed=2, groups="site" if grouped else None))
+    for quantity, estimate in found[0].estimates.items():
+        assert found[1].estimate(quantity) == pytest.approx(estimate.estimate, abs=1e-12), quantity
 
 
 def test_the_gap_is_between_errors_that_are_told():

@@ -1,7 +1,7 @@
 """Differences between encoders: against loops over rows, what they cancel, ranks, Holm, and what is refused."""
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -11,13 +11,14 @@ from ssl_risk_rs._inference import holm
 from ssl_risk_rs.decomposition import compare, decompose
 from ssl_risk_rs.decomposition.grading import FEW_DF, grade
 from ssl_risk_rs.decomposition.paired import common_probes
-from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, probe_variance
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_variation, probe_variation
 from ssl_risk_rs.report.comparison import render_comparison
 from ssl_risk_rs.report.text import PLAIN
 from ssl_risk_rs.results import NotComparableError, Provenance, Run
 from ssl_risk_rs.results.compare import rank_intervals
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.record import ProbeVariation
 
 COMPONENTS = ("approx_usability", "probe_gen", "enc_gen")
 #: sums of at most 1,000 terms below 1
@@ -120,15 +121,20 @@ def independent_standard_error(one, other, quantity):
     return math.sqrt(variance)
 
 
+def without_held_folds(result):
+    """As an older record, which takes both errors of a probe to move alike: they cancel in encoder generalization."""
+    return replace(result, judgements=replace(result.judgements, fold_margins_held=None))
+
+
 @pytest.mark.parametrize("quantity", ["approx_usability", "enc_gen", "enc_gen_equal_labels", "label_count"])
 def test_standard_errors_are_those_of_a_loop_over_rows(four, quantity):
-    """Quantities without a part for the probe's own variation; the strata, weights and centring are the same."""
-    found = compare([four[0], four[2]]).difference("d5", quantity)
+    """Without a part for the probe's own variation; the strata, weights and centring are the same."""
+    found = compare([without_held_folds(four[0]), without_held_folds(four[2])]).difference("d5", quantity)
     assert found.se == pytest.approx(independent_standard_error(four[0], four[2], quantity), rel=1e-9)
 
 
 def test_the_interval_is_t_with_guards(four):
-    d = compare([four[0], four[2]]).difference("d5", "enc_gen")
+    d = compare([without_held_folds(four[0]), without_held_folds(four[2])]).difference("d5", "enc_gen")
     n_test, n_held = 240, int((four[0].judgements.subset >= 0).sum())
     half = 1.959964 * math.sqrt(d.se**2 + 1 / n_test**2 + 1 / n_held**2)
     assert d.df == math.inf and (d.high - d.low) / 2 == pytest.approx(half, rel=1e-6)
@@ -150,22 +156,29 @@ def test_pairing_makes_intervals_shorter_than_two_separate_ones(four):
 def test_the_probes_variation_is_that_of_their_differences(four):
     from ssl_risk_rs.decomposition.scores import RowScores
 
-    one, other = four[0].judgements, four[2].judgements
-    units = RowScores(one, corrected=True, random_counts=False).test_units
+    one, other = four[3].judgements, four[2].judgements
+    sets = RowScores(one, corrected=True, random_counts=False).sets
+    units = sets["test"], sets["subset"]
 
     def varied(*judged):
-        return contrast_probe_variance([ProbeScores(j) for j in judged], (-1, 1), units)
+        return contrast_variation([ProbeScores(j) for j in judged], (-1, 1), *units)
 
-    assert varied(one, one)[0] == 0
+    assert varied(one, one)[0] == ProbeVariation(0, 0, 0)
     # an encoder whose probes never vary adds nothing: the other's own variation is left
-    still = replace(other, fold_margins=np.repeat(other.fold_margins[:1], len(other.fold_margins), axis=0))
-    assert varied(one, still) == pytest.approx(probe_variance(one, units), rel=1e-12)
-    # without folds the complements are paired
-    bare = [replace(j, fold_margins=None) for j in (one, other)]
-    of_complements = varied(*bare)
-    assert varied(one, bare[1]) == of_complements
+    repeated = {
+        name: np.repeat(getattr(other, name)[:1], len(other.fold_margins), axis=0)
+        for name in ("fold_margins", "fold_margins_held")
+    }
+    (left, df), (alone, df_alone) = varied(one, replace(other, **repeated)), probe_variation(one, *units)
+    assert astuple(left) == pytest.approx(astuple(alone), rel=1e-12) and df == df_alone
+    assert alone.test > 0 and alone.both != alone.test
+    # where the folds were judged on test rows only, or there are none, both errors are taken to move alike
+    for name in ("fold_margins_held", "fold_margins"):
+        bare = [replace(j, **{name: None}) for j in (one, other)]
+        found, _ = varied(*bare)
+        assert found.test == found.held == found.both and varied(one, bare[1])[0] == found
     alone = [replace(j, fold_margins=None, cs=j.cs[:1]) for j in (one, other)]
-    assert math.isnan(varied(*alone)[0])
+    assert not varied(*alone)[0].known
 
 
 def test_what_the_intervals_do_not_hold_is_said(four):
@@ -243,7 +256,7 @@ def reordered(result, p, q, classes):
         subset=j.subset[p], fold=j.fold[p], af=outcome(j.af, p), at_alpha=outcome(j.at_alpha, p), us=outcome(j.us, q),
         held_out=outcome(j.held_out, held_order), held_out_floor=outcome(j.held_out_floor, held_order),
         cs=tuple(outcome(o, q) for o in j.cs), floor_on_test=outcome(j.floor_on_test, q),
-        fold_margins=j.fold_margins[:, q],
+        fold_margins=j.fold_margins[:, q], fold_margins_held=j.fold_margins_held[:, held_order],
     ))  # fmt: skip
 
 

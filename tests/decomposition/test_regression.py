@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from ssl_risk_rs import (
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.decomposition import with_metrics
 from ssl_risk_rs.decomposition.losses import Auroc, Squared
+from ssl_risk_rs.decomposition.regression import _tuned
 from ssl_risk_rs.decomposition.restricted import restricted
 from ssl_risk_rs.results import NotComparableError
 
@@ -52,6 +54,29 @@ def labels(numbers):
     x, y, x_test, y_test = numbers
     cut = [6, -110, 0.3]
     return x, (y > cut).astype(int), x_test, (y_test > cut).astype(int)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_the_midpoint_is_left_out_where_it_is_not_asked_for(request, kind):
+    """`midpoint=False` was passed over for targets that are no classes."""
+    rows, given = request.getfixturevalue(kind), {"probe": "ridge", "n_threads": 1}
+    both, without = decompose(*rows, **given), decompose(*rows, midpoint=False, **given)
+    assert "risk_af_midpoint" in both.estimates and "risk_af_midpoint" not in without.estimates
+    assert without.judgements.held_out_floor is None
+    for quantity, estimate in without.estimates.items():
+        assert both.estimate(quantity) == estimate.estimate
+
+
+def test_a_fold_that_judges_no_label_is_left_out_of_the_tuning_loss():
+    """It counted with a loss of 0: of two folds with one judged, the loss was half of what it is."""
+    train, own = np.arange(20), np.repeat([0, 1], 10)
+    ridge = SimpleNamespace(
+        fit=lambda role, sums, kept, alphas: list(alphas),
+        predict=lambda probes, rows: [np.full(len(rows), abs(np.log10(alpha) + 1)) for alpha in probes],
+    )
+    scorer = SimpleNamespace(losses=lambda y, rows: np.where(rows < 10, np.nan, y) + 0.25)
+    curve, _ = _tuned(ridge, None, scorer, train, own, [np.arange(20, 25)], 2, 2)
+    assert curve[0.1] == 0.25 and curve[1.0] == 1.25
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ssl_risk_rs.encoders import Encoder, EncoderSpec, create_encoder
 from ssl_risk_rs.encoders.encoder import OutputModule, finish
 from ssl_risk_rs.encoders.examine import examine_transform
 from ssl_risk_rs.encoders.golden import IMAGES_DIGEST, golden_images, golden_path, images_digest
-from ssl_risk_rs.encoders.sources.published import published_file
+from ssl_risk_rs.encoders.sources.published import published_files
 from ssl_risk_rs.encoders.transforms import Preprocess
 from ssl_risk_rs.errors import EncoderError
 from ssl_risk_rs.workflow.doctor_model import examine_encoder
@@ -119,7 +119,7 @@ def test_another_transform_than_described_is_found(change, words):
 
 
 def test_a_published_encoder_is_held_against_the_catalogue(tiny_resnets):
-    weights = published_file("swav_rn50")
+    (weights,) = published_files("swav_rn50")
     weights.parent.mkdir(parents=True)
     torch.save(swav(resnet_weights(1)), weights)
     encoder = create_encoder("swav")

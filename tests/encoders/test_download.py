@@ -17,7 +17,7 @@ import torch
 from reference_networks import resnet_features, resnet_weights
 from ssl_risk_rs.encoders import create_encoder, describe_encoder
 from ssl_risk_rs.encoders.catalogue import Address, catalogue
-from ssl_risk_rs.encoders.sources.published import published_file
+from ssl_risk_rs.encoders.sources.published import published_files
 from ssl_risk_rs.encoders.weights.download import cached_path, fetch, url_of
 from ssl_risk_rs.errors import EncoderError
 from test_families import close, images, swav
@@ -117,7 +117,7 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
         create_encoder("swav_rn50_ep100")
     message = str(caught.value)
     assert "https://dl.fbaipublicfiles.com/deepcluster/swav_100ep_pretrain.pth.tar" in message
-    assert str(published_file("swav_rn50_ep100")) in message
+    assert str(published_files("swav_rn50_ep100")[0]) in message
     assert "ckpt:FILE@swav_rn50_ep100" in message
 
 
@@ -132,8 +132,8 @@ def test_a_file_placed_by_hand_loads_and_its_hash_is_recorded(tiny_resnets):
     weights = resnet_weights()
     spec = describe_encoder("swav")
     assert spec.name == "swav_rn50"
-    path = published_file("swav")
-    assert path is not None and path == cached_path(catalogue().files["swav_rn50"][0])
+    (path,) = published_files("swav")
+    assert path == cached_path(catalogue().files["swav_rn50"][0])
     path.parent.mkdir(parents=True)
     torch.save(swav(weights), path)
     lines: list[str] = []
@@ -149,8 +149,9 @@ def test_a_file_placed_by_hand_loads_and_its_hash_is_recorded(tiny_resnets):
 
 
 def test_a_file_is_there_once_for_all_encoders_made_of_it(tiny_resnets):
-    assert published_file("dino_vitS16") == published_file("dino_vitS16_last") == published_file("dino_vitS16_extractB")
-    assert published_file("no_such_encoder") is None
+    assert published_files("dino_vitS16") == published_files("dino_vitS16_last") != ()
+    assert published_files("dino_vitS16") == published_files("dino_vitS16_extractB")
+    assert published_files("no_such_encoder") == ()
 
 
 def test_addresses_of_the_hub(monkeypatch):

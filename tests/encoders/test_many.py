@@ -68,6 +68,29 @@ def checkpoints() -> None:
 # --- checkpoints
 
 
+def test_runs_of_another_twin_are_made_again(checkpoints):
+    """The key of a run had the name of its twin: a file with new weights answered with the runs of the old ones."""
+
+    def parts() -> list[float]:
+        names = "ckpt:ck/ep[13]0.pth@tiny_convnet?" + PREPARED
+        common = [{"none": "ckpt:twin.pth@tiny_convnet?" + PREPARED}.get(word, word) for word in COMMON[:8]]
+        result = CliRunner().invoke(main, ["run", "-m", names, *common, *COMMON[8:], "--out", "out"])
+        assert result.exit_code == 0, result.stderr
+        said.append(result.stderr)
+        return [Run.load(f"out/ep{epoch}").main.estimate("approx") for epoch in (10, 30)]
+
+    said: list[str] = []
+    torch.save({"model": weights(0.9)}, "twin.pth")
+    first = parts()
+    assert parts() == first and "ep10 was finished before" in said[-1]
+    torch.save({"model": weights(0.0), "more": 1}, "twin.pth")
+    second = parts()
+    assert "ep10 is run again: its features, its twin or its control have changed" in said[-1]
+    assert second != first
+    torch.save({"model": weights(0.9), "more": [1, 2]}, "twin.pth")
+    assert parts() == first
+
+
 def test_a_pattern_gives_a_run_each_and_a_failed_one_does_not_stop_the_others(checkpoints):
     result = run("-m", NAMES, "--out", "out", code=1)
     assert "1 failed:\n  ep99: ck/ep99.pth is neither a torch checkpoint" in result.stderr

@@ -124,10 +124,14 @@ def test_a_run_is_forecast_on_the_images_that_a_split_names(tmp_path):
 
 def test_a_target_needs_no_twin_and_must_be_a_column(tmp_path):
     spec = {"supervised_twin": "demo_supervised", "twin_labels_id": "digits", "random_twin": "demo_random"}
-    asked = {"data_id": "digits", "n_images": 100, "supervised": "auto", "control": "none", "say": print}
-    assert choose_others(spec, "digits", target=None, **asked).twin == "demo_supervised"
-    assert choose_others(spec, "digits", target=Target("pen"), **asked).twin is None
-    assert choose_others(spec, "digits", target=Target("pen"), **{**asked, "supervised": "x"}).twin == "x"
+    asked = {"data_id": "digits", "n_images": 100, "say": print}
+
+    def twin_of(**question):
+        return choose_others(spec, "digits", Question(control="none", **question), **asked).twin
+
+    assert twin_of() == "demo_supervised"
+    assert twin_of(target=Target("pen")) is None
+    assert twin_of(target=Target("pen"), supervised="x") == "x"
     question = Question(target=Target("pen"), encoding=Encoding(limit="3/class"))
     with pytest.raises(ParameterError, match="no further column 'pen'"):
         forecast_run("pixels:4", "digits", question=question, store=tmp_path)

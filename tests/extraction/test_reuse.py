@@ -19,6 +19,8 @@ from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.encoders import create_encoder
+from ssl_risk_rs.encoders.catalogue import catalogue
+from ssl_risk_rs.encoders.sources.published import published_files
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.extraction import ExtractionSettings, ensure_bank, extract
 from ssl_risk_rs.extraction.cached import request_of
@@ -117,6 +119,80 @@ def test_a_slow_encoder_is_compared_on_two_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr("ssl_risk_rs.extraction.reuse.SLOW", -1.0)
     assert SameFeatures(encode, "float32").difference("output", bank) is None and asked == [2]
+
+
+def swap_weights(file: Path, name: str) -> None:
+    """Replace a file of weights in place; the folder around it keeps its time."""
+    from ssl_risk_rs.encoders.facts import bundled_path
+
+    before = file.stat().st_mtime_ns if file.exists() else 0
+    file.write_bytes(bundled_path(name).read_bytes())
+    os.utime(file, ns=(before + 10**9, before + 10**9))
+
+
+def test_new_weights_in_a_folder_give_another_bank(tmp_path):
+    """A folder, and an index, were known by their own size and time."""
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    swap_weights(folder / "model.safetensors", "demo_ssl")
+    index = folder / "m.index.json"
+    index.write_text(json.dumps({"weight_map": {"any": "model.safetensors"}}))
+    banks = {}
+    for weights in ("demo_ssl", "demo_random"):
+        swap_weights(folder / "model.safetensors", weights)
+        for place in (folder, index):
+            name = f"ckpt:{place}@tiny_convnet?mean=0.306&std=0.376&resize=8&interpolation=bilinear"
+            banks[weights, place.name] = ensure_bank(name, "digits", store=tmp_path / "s", limit=LIMIT)
+    hashes = {weights: bank.header.weights_hash for (weights, _), bank in banks.items()}
+    assert len(set(hashes.values())) == 2
+    for (weights, _), bank in banks.items():
+        assert bank.header.weights_hash == hashes[weights]
+
+
+def test_all_files_of_an_encoder_are_part_of_its_request(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = create_dataset("digits", limit=LIMIT)
+    (row,) = [row for row in catalogue().encoders.values() if len(row.files) == 2][:1]
+    for kind, names in (("ckpt", ("a.pth", "b.pth")), ("registry", tuple(map(str, published_files(row.name))))):
+        asked = f"ckpt:{','.join(names)}@{row.name}" if kind == "ckpt" else row.name
+        seen = []
+        for file in names:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).write_bytes(b"1")
+            seen.append(bank_key(request_of(asked, images, None, Encoding())))
+        Path(names[0]).write_bytes(b"22")  # the first of two files changes
+        seen.append(bank_key(request_of(asked, images, None, Encoding())))
+        assert len(set(seen)) == 3, kind
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({}, {"float32", "bfloat16", "float16"}),
+        ({"device": "cpu"}, {"float32"}),
+        ({"device": "cuda:1"}, {"bfloat16", "float16"}),
+        ({"amp": "off"}, {"float32"}),
+        ({"amp": "bf16", "device": "cpu"}, {"bfloat16"}),
+        ({"amp": "fp16"}, {"float16"}),
+    ],
+)
+def test_precisions_that_are_asked_for(settings, allowed):
+    asked = ExtractionSettings(**settings)
+    assert {p for p in ("float32", "bfloat16", "float16") if asked.allows(p)} == allowed
+    assert asked.allows(None)  # a bank of another program
+
+
+def test_a_bank_of_half_precision_does_not_answer_for_a_cpu(tmp_path, monkeypatch):
+    """The device chooses the precision where none is named, and is no part of the request."""
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_risk_rs.extraction.job.choose_precision", lambda amp, device: "bfloat16")
+        half = ensure_bank("demo_ssl", "digits", store=tmp_path, limit=LIMIT)
+    assert half.header.precision == "bfloat16"
+    assert ensure_bank("demo_ssl", "digits", store=tmp_path, limit=LIMIT).path == half.path  # any device will do
+    settings = ExtractionSettings(device="cpu")
+    full = ensure_bank("demo_ssl", "digits", store=tmp_path, limit=LIMIT, settings=settings)
+    assert full.header.precision == "float32" and full.path != half.path
+    assert ensure_bank("demo_ssl", "digits", store=tmp_path, limit=LIMIT, settings=settings).path == full.path
 
 
 def test_another_spelling_of_a_path_finds_the_bank(tmp_path, monkeypatch):

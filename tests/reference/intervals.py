@@ -41,8 +41,11 @@ COMBINATIONS: dict[str, dict[str, float]] = {
     "label_count": {"risk_us": 1, "risk_cs": -1},
 }
 ALIASES = {"approx": "risk_sup", "approx_usability": "risk_af", "agg_risk": "risk_us"}
-#: c of §1d: where the probe's own variation counts
-WITH_PROBE = {"risk_us", "risk_cs", "risk_as", "probe_gen"}
+#: c of §1d: weights of the probe's own variation on test rows and on held-out training rows
+WITH_PROBE = {
+    "risk_us": (1, 0), "risk_cs": (1, 0), "risk_as": (0, 1), "probe_gen": (0, 1), "enc_gen": (1, -1),
+    "enc_gen_equal_labels": (1, -1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -296,22 +299,57 @@ def probe_variance(outcomes: Outcomes, test_groups: np.ndarray | None) -> float:
     o = outcomes
     if o.fold_margins is None:
         return 0.0
-    k_folds, m = o.fold_margins.shape
-    groups = np.arange(m) if test_groups is None else np.unique(np.asarray(test_groups), return_inverse=True)[1]
-    n_groups = int(groups.max()) + 1
-    h = float(np.std(o.full_margins)) * m ** (-1 / 5)
-    s = scipy.stats.norm.cdf(-o.fold_margins / h) if h > 0 else (o.fold_margins < 0).astype(float)
+    s = smoothed(o.fold_margins, o.full_margins)
+    return jackknife_scale(o) * max(0.0, between_probes(s) - noise_of_rows(s, test_groups))
+
+
+def probe_covariance(outcomes: Outcomes, groups: tuple[np.ndarray, np.ndarray] | None) -> tuple[float, float, float]:
+    """Variances of the errors on S_te and on the held-out subsets over refitted probes, and their covariance, which
+    follows from the variance of their difference; without fold probes on the subsets all three are V_P."""
+    o = outcomes
+    v_test = probe_variance(o, None if groups is None else groups[1])
+    if o.held_fold_margins is None or o.fold_margins is None:
+        return v_test, v_test, v_test
+    held = smoothed(o.held_fold_margins, o.held_margins)
+    held_groups = None if groups is None else np.asarray(groups[0])[o.cells >= o.n_folds]
+    test = smoothed(o.fold_margins, o.full_margins)
+    v_held = jackknife_scale(o) * max(0.0, between_probes(held) - noise_of_rows(held, held_groups))
+    apart = float(np.var(test.mean(1) - held.mean(1), ddof=1))
+    noise = noise_of_rows(test, None if groups is None else groups[1]) + noise_of_rows(held, held_groups)
+    v_apart = jackknife_scale(o) * max(0.0, apart - noise)
+    return v_test, v_held, (v_test + v_held - v_apart) / 2
+
+
+def jackknife_scale(o: Outcomes) -> float:
+    """What makes the variance of K fold probes that of a probe of all training rows."""
+    k_folds = len(o.fold_margins)
+    return (k_folds - 1) ** 2 / k_folds * int((o.cells < o.n_folds).sum()) / len(o.cells)
+
+
+def smoothed(margins: np.ndarray, of_one: np.ndarray) -> np.ndarray:
+    """Errors (K, rows) of the probes, smoothed by the spread of one probe's margins on the rows."""
+    h = float(np.std(of_one)) * len(of_one) ** (-1 / 5)
+    return scipy.stats.norm.cdf(-margins / h) if h > 0 else (margins < 0).astype(float)
+
+
+def between_probes(s: np.ndarray) -> float:
+    """Variance of the probes' mean errors."""
     r = s.mean(1)
-    between = float(((r - r.mean()) ** 2).sum() / (k_folds - 1))
+    return float(((r - r.mean()) ** 2).sum() / (len(s) - 1))
+
+
+def noise_of_rows(s: np.ndarray, row_groups: np.ndarray | None) -> float:
+    """What the rows, or groups of them, add to it."""
+    k_folds, m = s.shape
+    groups = np.arange(m) if row_groups is None else np.unique(np.asarray(row_groups), return_inverse=True)[1]
+    n_groups = int(groups.max()) + 1
     p = np.zeros((k_folds, n_groups))
     for k in range(k_folds):
         for i in range(m):
             p[k, groups[i]] += s[k, i] / m
     d = p - p.mean(0)
     d = d - d.mean(1, keepdims=True)
-    noise = n_groups / (n_groups - 1) * float((d**2).sum()) / (k_folds - 1) if n_groups > 1 else 0.0
-    n_folds_rows = int((o.cells < o.n_folds).sum())
-    return max(0.0, between - noise) * (k_folds - 1) ** 2 / k_folds * n_folds_rows / len(o.cells)
+    return n_groups / (n_groups - 1) * float((d**2).sum()) / (k_folds - 1) if n_groups > 1 else 0.0
 
 
 def wilson(p: float, n: float, t: float) -> tuple[float, float]:
@@ -395,7 +433,7 @@ def estimates(
     """
     o = reference.outcomes
     plan = layout(o, groups)
-    v_p = probe_variance(o, None if groups is None else groups[1])
+    v_test, v_held, v_both = probe_covariance(o, groups)
     m, n_te = o.n_subsets, len(o.test_y)
     n_sub = int((o.cells >= o.n_folds).sum())
     n = len(o.train_y)
@@ -421,9 +459,10 @@ def estimates(
         finite = {r: x for r, x in used.items() if math.isfinite(x)}
         by_set = rows_variance(quantity_scores(o, quantity, plan, finite), plan)
         v_row = sum(v.variance for v in by_set.values())
-        c_v_p = v_p if quantity in WITH_PROBE else 0.0
+        on_test, on_held = WITH_PROBE.get(quantity, (0, 0))
+        c_v_p = max(0.0, on_test**2 * v_test + on_held**2 * v_held + 2 * on_test * on_held * v_both)
         if quantity == "label_count":  # which rows are set aside
-            c_v_p = v_p * set_aside(o)
+            c_v_p = v_test * set_aside(o)
         variance = v_row + c_v_p
         below = sum(v.variance**2 / v.df for v in by_set.values())
         if c_v_p > 0 and o.fold_margins is not None:

@@ -127,6 +127,8 @@ def risks(
         af_test=float(at_af.errors(test_x, test_y).mean()),
         sup_test=None,
         fold_margins=None,
+        held_fold_margins=None,
+        held_margins=np.zeros(0),
         full_margins=at_us.margins(test_x, test_y),
         corrected=False,
     )

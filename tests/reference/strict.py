@@ -38,6 +38,8 @@ class Outcomes:
     sup_test: float | None  # the same of the twin, or its held-out error at the floor without test features
     fold_margins: np.ndarray | None  # (K, M) fold probes at α* on S_te; None where no folds were fitted
     full_margins: np.ndarray  # (M,) full fit at α* on S_te
+    held_fold_margins: np.ndarray | None  # (K, N_sub) fold probes at α* on the subset rows, in their order
+    held_margins: np.ndarray  # (N_sub,) complement j on the rows of subset j, in the order of the subset rows
     corrected: bool = True  # False (paper): every subset row counts alike, and R_AS has no control variate
 
     @property
@@ -228,6 +230,10 @@ def risks(
         sup_test=sup_test,
         fold_margins=np.stack([p.margins(test_x, test_y) for p in fold_probes]),
         full_margins=full.margins(test_x, test_y),
+        held_fold_margins=np.stack([p.margins(train_x[in_subset], train_y[in_subset]) for p in fold_probes]),
+        held_margins=np.choose(
+            cells[in_subset] - n_folds, [p.margins(train_x[in_subset], train_y[in_subset]) for p in complements]
+        ),
     )
     f = outcomes.full
     b = control_coefficient(as_errors, f, weights, train_y, in_subset)

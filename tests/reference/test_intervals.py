@@ -39,6 +39,8 @@ def outcomes(rng, train_counts, test_counts, *, n_sub=2, probe="ridge", risk=0.3
         sup_test=0.25,
         fold_margins=margins + 0.2 * rng.standard_normal((5, m)),
         full_margins=margins,
+        held_fold_margins=None,
+        held_margins=np.zeros(0),
     )
 
 
@@ -216,6 +218,28 @@ def test_probe_variance_by_hand():
     # S² and N² are equal up to rounding
     assert intervals.probe_variance(o, None) < 1e-15
     assert intervals.probe_variance(o, np.arange(20) // 2) < 1e-15
+
+
+def test_both_errors_of_a_probe_by_hand():
+    """Four probes whose errors on the two sets of rows are constant: all of it is between the probes."""
+    rng = np.random.default_rng(5)
+    o = outcomes(rng, (20, 20), (10, 10), n_sub=1)
+    z, w = np.array([-1.0, 0.0, 0.5, 2.0]), np.array([0.2, 0.0, -0.3, 0.1])
+    n_held = int((o.cells >= 5).sum())
+    of_one = rng.standard_normal(n_held)
+    o = dataclasses.replace(
+        o, fold_margins=np.tile(z[:, None], 20), held_fold_margins=np.tile(w[:, None], n_held), held_margins=of_one
+    )
+    risks = [
+        scipy.stats.norm.sf(z / (o.full_margins.std() * 20 ** (-0.2))),
+        scipy.stats.norm.sf(w / (of_one.std() * n_held ** (-0.2))),
+    ]
+    expected = np.cov(risks) * 9 / 4 * (40 - n_held) / 40
+    got = intervals.probe_covariance(o, None)
+    assert got == pytest.approx((expected[0, 0], expected[1, 1], expected[0, 1]))
+    estimates = intervals.estimates(reference_of(o))
+    assert estimates["risk_as"].probe_variance == pytest.approx(expected[1, 1])
+    assert estimates["enc_gen"].probe_variance == pytest.approx(np.array([1, -1]) @ expected @ [1, -1])
 
 
 def test_probe_variance_is_unbiased_for_0_1_errors():

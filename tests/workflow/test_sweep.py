@@ -59,6 +59,52 @@ def test_a_run_for_each_pair_and_the_same_line_again_makes_none(tmp_path):
     assert other[1]["run"] != rows[1]["run"] and len(list(out.glob("*/run.json"))) == 4
 
 
+def test_design_choices_are_read_from_a_table_of_their_own_and_edits_are_kept(tmp_path):
+    """Columns that somebody had written into sweep.csv were gone after the next run of the same line."""
+    out = tmp_path / "out"
+    words = ("-m", "demo_ssl,demo_random", *SMALL, "--out", str(out))
+    sweep(*words)
+    table = pl.read_csv(out / "sweep.csv")
+    edited = table.with_columns(strong=pl.lit("yes"), architecture=pl.lit("tiny"))
+    edited.write_csv(out / "sweep.csv")
+    said = sweep(*words).stderr
+    assert "sweep.csv held values of strong, architecture that the sweep did not write" in said
+    assert pl.read_csv(out / "sweep.csv.before").equals(edited)
+    assert pl.read_csv(out / "sweep.csv").equals(table)
+    (out / "design.csv").write_text("encoder,strong,architecture\ndemo_ssl,yes,\ndemo_random,no,tiny\nmine,no,\n")
+    said = sweep(*words).stderr
+    assert "design.csv has 1 encoder that no run is of, for example mine." in said and "held values" not in said
+    rows = {row["encoder"]: row for row in pl.read_csv(out / "sweep.csv").to_dicts()}
+    assert {name: row["strong"] for name, row in rows.items()} == {"demo_ssl": "yes", "demo_random": "no"}
+    assert rows["demo_random"]["architecture"] == "tiny"
+    assert rows["demo_ssl"]["architecture"] == dict(table.select("encoder", "architecture").rows())["demo_ssl"]
+    assert "held values" not in sweep(*words).stderr
+    (out / "design.csv").write_text("encoder,probe\ndemo_ssl,mine\n")
+    done = CliRunner().invoke(main, ["sweep", *words])
+    assert done.exit_code == 1 and "probe is what runs are measured by" in done.stderr
+
+
+def test_a_pair_whose_twin_has_new_weights_is_run_again(tmp_path):
+    """The key of a pair had the twin's name alone."""
+    from ssl_risk_rs.encoders.facts import bundled_path
+
+    twin, out = tmp_path / "twin.safetensors", tmp_path / "out"
+    words = ["-m", "demo_ssl", *SMALL, "--out", str(out), "--store", str(tmp_path / "s"), "--format", "json"]
+    words[words.index("--supervised") + 1] = f"ckpt:{twin}"
+
+    def approximation(weights: str) -> tuple[str, float]:
+        twin.write_bytes(bundled_path(weights).read_bytes())
+        os.utime(twin, ns=(10**18 + len(weights), 10**18 + len(weights)))
+        (row,) = json.loads(sweep(*words).stdout)
+        return row["run"], row["approx"]
+
+    first = approximation("demo_supervised")
+    assert approximation("demo_supervised") == first
+    other = approximation("demo_random")
+    assert other[0] != first[0] and other[1] > first[1]
+    assert approximation("demo_supervised") == first
+
+
 def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     out = tmp_path / "out"
     name = slow(tmp_path, "mine", 0)

@@ -1,7 +1,9 @@
 """The error of a module while it trains: what is recorded, found again, replaced, and what training does not notice."""
 
+import os
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,19 @@ def test_the_curve_is_in_the_order_of_epochs_with_paired_steps():
     frame = curve.frame()
     assert frame["epoch_from"].unique().to_list() == ["given"]
     assert "2 encoders on digits · ridge probe" in str(curve)
+
+
+def test_an_epoch_is_recorded_again_where_its_twin_has_new_weights(tmp_path):
+    from ssl_risk_rs.encoders.facts import bundled_path
+
+    twin, found = tmp_path / "twin.safetensors", []
+    for weights in ("demo_supervised", "demo_supervised", "demo_random"):
+        twin.write_bytes(bundled_path(weights).read_bytes())
+        os.utime(twin, ns=(10**18 + len(weights), 10**18 + len(weights)))
+        made = monitor(supervised=f"ckpt:{twin}", encoding=replace(LIMITED, img_size=None))
+        found.append(made.record(net(), 1).main)
+    assert found[0].estimates == found[1].estimates
+    assert found[2].estimate("approx") > found[0].estimate("approx")
 
 
 def test_a_report_of_the_folder_shows_the_curve():

@@ -163,6 +163,16 @@ class FeatureBank:
         return self._document.header
 
     @property
+    def shown_encoder(self) -> str:
+        """What tables call the encoder; the bank's folder where it names none."""
+        return self.header.encoder or self.path.name
+
+    @property
+    def shown_data(self) -> str:
+        """What tables call the data; the bank's folder where it names none."""
+        return self.header.data_name or self.header.data or self.path.name
+
+    @property
     def n_rows(self) -> int:
         """Rows of the complete bank."""
         return self._core.n_rows

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_risk_rs.cli import _printing as printing
 from ssl_risk_rs.errors import SslRiskError
-from ssl_risk_rs.workflow.sweep import Update, totals
+from ssl_risk_rs.workflow.sweep import Update
 from ssl_risk_rs.workflow.sweep_plan import Plan
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder
+from ssl_risk_rs.workflow.sweep_table import totals
 
 if TYPE_CHECKING:
     from rich.live import Live

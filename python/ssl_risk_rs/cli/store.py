@@ -288,7 +288,7 @@ def import_(
     reading = {"features_columns": features_columns, "group": group, "drop_unlabelled": drop_unlabelled}
     if target is None:
         names = [str(f) for f in parse_embedding(source).files()] if is_embedding(source) else source.split(",")
-        files = [_file_facts(name) for name in (*names, *(test.split(",") if test else ()))]
+        files = [facts for name in (*names, *(test.split(",") if test else ())) for facts in _file_facts(name)]
         options = {name: value for name, value in reading.items() if value}
         if is_embedding(source):  # it says how rows are made of the files
             options["source"] = source
@@ -370,13 +370,18 @@ def _can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-def _file_facts(name: str) -> dict[str, Any]:
+def _file_facts(name: str) -> list[dict[str, Any]]:
+    """Path, size and time of a file, or of each file in a folder: its own time tells nothing of what they hold."""
     path = Path(name.strip()).expanduser().resolve()
     try:
-        stat = path.stat()
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [file.stat() for file in files]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return {"path": str(path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    return [
+        {"path": str(file), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        for file, stat in zip(files, stats, strict=True)
+    ]
 
 
 @contextlib.contextmanager

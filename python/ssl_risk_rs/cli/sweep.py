@@ -238,8 +238,9 @@ def _stored(gigabytes: "Sequence[float]", unknown: int) -> str:
 def _run(made: "Sweep", engine: "Engine", form: str) -> None:
     from ssl_risk_rs.cli._progress import EventDisplay
     from ssl_risk_rs.cli._sweep_board import Board
-    from ssl_risk_rs.workflow.sweep import run_sweep, write_table
+    from ssl_risk_rs.workflow.sweep import run_sweep
     from ssl_risk_rs.workflow.sweep_records import State
+    from ssl_risk_rs.workflow.sweep_table import write_table
 
     alone = len(made.plan.jobs) == 1
     board = Board(made.plan, made.folder, live=not alone)
@@ -252,9 +253,11 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             report=report if alone else None,
         )
     printing.print_rows(board.rows(records, form), form)
-    unread = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
-    for sentence in unread.values():
+    written = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
+    for sentence in written.unread.values():
         printing.say(f"\nNot in sweep.csv: {sentence}")
+    for sentence in written.notes:
+        printing.say(f"\n{sentence}")
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
         printing.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
@@ -263,5 +266,5 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             printing.say(f"To try it again:\n{record.retry}")
     done = len(records) - len(failed)
     printing.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
-    if failed or any(record.id in unread for record in records):
+    if failed or any(record.id in written.unread for record in records):
         raise click.exceptions.Exit(1)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ssl_risk_rs._limits import TIGHTEST_TOLERANCE
-from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings
+from ssl_risk_rs.decomposition.settings import N_FOLDS, Settings, passes_for, products_of_pass
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["settings_like"]
@@ -14,11 +14,12 @@ def settings_like(result: Decomposition) -> Settings:
     and test, of which it has told, are no error. Metrics beside the headline, and few-shot sizes, are not among them.
     """
     method, sizes = result.method, result.sizes
+    by_size = passes_for(products_of_pass(sizes.train, sizes.features, sizes.classes))
     common = Settings(
         probe=method.probe,
         protocol=method.protocol,
         tol=max(method.tol, TIGHTEST_TOLERANCE) if method.error_tol is None else None,  # by size, as it was
-        max_passes=method.max_passes,
+        max_passes=None if method.max_passes == by_size else method.max_passes,
         confidence=method.confidence,
         random_counts=method.random_counts,
         order=method.order,

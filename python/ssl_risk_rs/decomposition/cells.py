@@ -10,7 +10,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs._names import counted
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs._splits import sample_keys
-from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.settings import Settings, products_of_pass
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.judgements import Judgements
@@ -70,9 +70,10 @@ class Cells:
         """All cells but that of held-out subset j."""
         return [cell for cell in self.every if cell != self.folds + j]
 
-    def held_out(self, rows: np.ndarray, j: int) -> np.ndarray:
-        """Those of these rows that are in held-out subset j."""
-        return np.asarray(rows[self.of_row[rows] == self.folds + j])
+    def held_out(self, rows: np.ndarray, j: int | None = None) -> np.ndarray:
+        """Those of these rows that are in held-out subset j, or in any."""
+        subset = self.fold_and_subset(rows)[1]
+        return np.asarray(rows[subset >= 0 if j is None else subset == j])
 
     def others(self, rows: np.ndarray, j: int) -> np.ndarray:
         """Those of these rows that are not in held-out subset j."""
@@ -88,7 +89,7 @@ class Cells:
 def plan_cells(task: Task, settings: Settings, method: Method) -> CellPlan:
     """What is asked for, or suits the size of the data."""
     n, m = len(task.train_rows), len(task.test_rows)
-    products = n * task.features.n_features * task.n_classes
+    products = products_of_pass(n, task.features.n_features, task.n_classes)
     costly = method.probe == "logistic"
     subsets = settings.n_subsets or (1 if costly and products > ONE_SUBSET_PRODUCTS else 3)
     judged = settings.tuning_folds or (1 if costly and products > ONE_FOLD_PRODUCTS else settings.n_folds)

@@ -11,11 +11,12 @@ from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import crowded_risks, faultless_variance, separated_risks, unshown_variance
 from ssl_risk_rs.decomposition.scores import RowScores, guard
-from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_probe_variance, optimism, probe_share
+from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_variation, of_probe, optimism
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, Metric
 from ssl_risk_rs.results.quantities import IN_SAMPLE, QUANTITIES, Quantity
+from ssl_risk_rs.results.record import ProbeVariation
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Contrast", "Measured", "ScoredResult"]
@@ -140,20 +141,23 @@ class Measured:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A signed sum of decompositions, such as one less another, and the variance that their probes' own variation adds;
-    `varied`: whether it could be estimated."""
+    """A signed sum of decompositions, such as one less another, and how much it varies with their probes."""
 
     encoders: tuple[ScoredResult, ...]
     signs: tuple[float, ...]
-    own: float
+    own: ProbeVariation
     own_df: float
-    varied: bool
 
     @classmethod
     def of(cls, encoders: Sequence[ScoredResult], signs: Sequence[float]) -> "Contrast":
-        own, own_df = contrast_probe_variance([e.probes for e in encoders], signs, encoders[0].rows.test_units)
-        varied = not math.isnan(own)
-        return cls(tuple(encoders), tuple(signs), own if varied else 0.0, own_df, varied)
+        sets = encoders[0].rows.sets
+        own, own_df = contrast_variation([e.probes for e in encoders], signs, sets["test"], sets["subset"])
+        return cls(tuple(encoders), tuple(signs), own, own_df)
+
+    @property
+    def varied(self) -> bool:
+        """Whether the probes' own variation could be estimated."""
+        return self.own.known
 
     def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
         """The signed sum of a term of each encoder."""
@@ -164,7 +168,7 @@ class Contrast:
         rows = self.encoders[0].rows
         in_sample = set(quantity.weights) <= set(IN_SAMPLE)
         by_set, degrees = self._variance(quantity, scaled=in_sample)
-        own = self.own * probe_share(quantity, self.encoders[0].rows.judged)
+        own = of_probe(quantity, self.own, rows.judged)
         discordant = self.discordant(quantity)
         variance = sum(by_set.values()) + own + self._unshown(quantity, by_set)
         if discordant:

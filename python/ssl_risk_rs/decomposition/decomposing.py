@@ -26,13 +26,13 @@ from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import (
     ERROR_TOL,
     PAPER_SEED,
-    PASSES,
-    SMALL_PASSES,
     SMALL_PRODUCTS,
     TIGHT_TOL,
     TOL,
     TUNING_TOL,
     Settings,
+    passes_for,
+    products_of_pass,
 )
 from ssl_risk_rs.decomposition.strict import strict
 from ssl_risk_rs.decomposition.targets import (
@@ -256,7 +256,8 @@ def decompose_task(
         covariance=found.covariance,
         covariance_of=found.covariance_of,
         beta=found.beta,
-        probe_variance=found.probe_variance,
+        probe_variance=found.variation.test,
+        probe_variation=found.variation,
         bottleneck=find_bottleneck(found, judged.floor, seed=method.seed, order=method.order),
         floor=judged.floor,
         fits=judged.fits,
@@ -330,7 +331,7 @@ def _silent(_: Event) -> None:
 
 def _method(task: Task, settings: Settings) -> Method:
     """What will run."""
-    products = len(task.train_rows) * task.features.n_features * task.n_classes
+    products = products_of_pass(len(task.train_rows), task.features.n_features, task.n_classes)
     tol = settings.tol or (TIGHT_TOL if products < SMALL_PRODUCTS else TOL)
     paper_runs = settings.protocol == "paper"
     # the floor's training error is all that is wanted of it: no loss, no difference to a fit that ends by its objective
@@ -349,7 +350,7 @@ def _method(task: Task, settings: Settings) -> Method:
         seed=PAPER_SEED if paper_runs else settings.seed or 0,
         tol=tol,
         tuning_tol=tol if settings.tol or products < SMALL_PRODUCTS else TUNING_TOL,
-        max_passes=settings.max_passes or (SMALL_PASSES if products < SMALL_PRODUCTS else PASSES),
+        max_passes=settings.max_passes or passes_for(products),
         confidence=settings.confidence,
         random_counts=settings.random_counts,
         n_threads=settings.n_threads,

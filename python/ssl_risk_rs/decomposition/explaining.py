@@ -8,10 +8,10 @@ import numpy as np
 
 from ssl_risk_rs._inference import critical_value, holm, two_sided
 from ssl_risk_rs.decomposition.grading import grade
-from ssl_risk_rs.decomposition.intervals import Uncertainty, class_probe_share, quantify_by
+from ssl_risk_rs.decomposition.intervals import Uncertainty, quantify_by
 from ssl_risk_rs.decomposition.metrics import with_metrics
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
-from ssl_risk_rs.decomposition.variation import probe_share
+from ssl_risk_rs.decomposition.variation import of_probe
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Grade, wilson
@@ -19,6 +19,7 @@ from ssl_risk_rs.results.explain import FAR_SHARE, Confusion, Layer, Part, Parts
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
+from ssl_risk_rs.results.record import ProbeVariation
 from ssl_risk_rs.results.run import Decomposition, Run, common_components
 
 __all__ = [
@@ -208,8 +209,7 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
         measured = quantify_by(own, result.method, result.sizes, of_class=True)
         classes.append((c, (len(train), held, len(test)), measured))
     # five probes say little of one class's variation with the probe: under no difference it is that of all classes
-    known = [m.probe_variance for _, _, m in classes if not math.isnan(m.probe_variance)]
-    usual = float(np.mean(known)) if known else 0.0
+    usual = ProbeVariation.mean([m.variation for _, _, m in classes])
     return _surest([
         _class_part(result, judged, judged.class_names[c], name, measured, n, shares[:, c], usual)
         for c, n, measured in classes
@@ -225,22 +225,19 @@ def _class_part(
     measured: Uncertainty,
     n: tuple[int, int, int],
     shares: np.ndarray,
-    usual: float,
+    usual: ProbeVariation,
 ) -> Part:
     estimates, weights = measured.estimates, QUANTITIES[name].weights
     e, whole = estimates[name], result.estimates[name]
     share = {"train": shares[0], "subset": shares[0], "test": shares[1]}
     carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
     # under no difference its rows vary as all rows do: a class without errors is not known without error
-    own = 0.0
-    if not math.isnan(result.probe_variance):
-        own = result.probe_variance * probe_share(QUANTITIES[name], judged)
+    own = of_probe(QUANTITIES[name], result.variation, judged)
     least = float(shares.min())
     of_rows = max(0.0, whole.se**2 - own) / least
-    moved = class_probe_share(QUANTITIES[name], judged)
-    shown = 0.0 if math.isnan(measured.probe_variance) else measured.probe_variance
+    shown, usually = (of_probe(QUANTITIES[name], v, judged, of_class=True) for v in (measured.variation, usual))
     # cov(class, all) = share · V(class)
-    variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2 + moved * max(0.0, usual - shown)
+    variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2 + max(0.0, usually - shown)
     difference = e.estimate - whole.estimate
     # the rows of one class may be few, and many classes ask for far quantiles: normal ones are too near there
     rows = dict(zip(share, n, strict=True))

@@ -22,7 +22,7 @@ from ssl_risk_rs._splits import sample_keys, stratified_cut
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, DrawPlan, plan_draws
 from ssl_risk_rs.decomposition.fitting import Fitter
-from ssl_risk_rs.decomposition.settings import TOL, TUNING_TOL, Settings
+from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TOL, TUNING_TOL, Settings, passes_for
 from ssl_risk_rs.decomposition.shotfits import DrawFit, Shot, fit_shot, fold_rows
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
@@ -37,9 +37,9 @@ __all__ = ["AUTO_SHOTS", "Planned", "few_shot", "plan_shots"]
 
 #: the sizes of the paper, with `auto` those of them that the data allow
 AUTO_SHOTS = "1%,30,5,3"
-#: products n·d·k of a fit below which it goes on to 1e-5: as in a decomposition, but for errors that are averaged over
-#: draws, which differ by far more
-SMALL_FIT, SMALL_TOL = 1e8, 1e-5
+#: tolerance of fits of fewer than `SMALL_PRODUCTS` (n·d·k): looser than in a decomposition, since errors are averaged
+#: over draws, which differ by far more
+SMALL_TOL = 1e-5
 #: products below which draws are fitted side by side, one thread each, and bytes that they may take together
 SIDE_BY_SIDE, SIDE_BYTES = 1e9, 1e9
 #: products of one pass over all draws from which one fold of each draw is judged instead of all: minutes of tuning
@@ -118,7 +118,7 @@ def _one_size(
     solvers: Solvers,
 ) -> FewShot:
     began = time.perf_counter()
-    fitter = _Drawing(task, plan, method, settings.tol, report)
+    fitter = _Drawing(task, plan, method, settings, report)
     judge = Fitter(task.features, task.labels, task.n_classes, method, report, solvers)
     n = len(task.train_rows)
     count, done = plan.first, 0
@@ -151,15 +151,15 @@ def _one_size(
         pool=len(plan.pool),
         judged_train=len(kept.judged),
         judged_test=kept.wrong_test.shape[1],
-        folds=fitter.folds,
-        folds_judged=fitter.folds_judged,
+        folds=max(fit.folds for fit in fits),
+        folds_judged=max(fit.folds_judged for fit in fits),
         penalties=tuple(fit.penalty for fit in fits),
         estimates=estimates,
         variances=variances,
         fits=tuple(fit.fit for fit in fits),
         tuning_fits=sum(fit.tuning_fits for fit in fits),
         tuning_missed=sum(fit.tuning_missed for fit in fits),
-        notes=tuple(_notes(plan, crossed, fitter, fits, count, settings.draws)),
+        notes=tuple(_notes(plan, crossed, fits, count, settings.draws)),
         seconds=time.perf_counter() - began,
         groups_judged=crossed.units["judged"].n_units if crossed.grouped else None,
         outcomes=kept,
@@ -169,7 +169,7 @@ def _one_size(
 class _Drawing:
     """Fits of the draws of one size: side by side where they are small, one after the other with all threads else."""
 
-    def __init__(self, task: Task, plan: DrawPlan, method: Method, tol: float | None, report: Report) -> None:
+    def __init__(self, task: Task, plan: DrawPlan, method: Method, settings: Settings, report: Report) -> None:
         self.task, self.plan, self.report = task, plan, report
         products = plan.labels * task.features.n_features * task.n_classes
         self.side_by_side = products < SIDE_BY_SIDE  # a matter of size alone: results do not depend on the machine
@@ -177,14 +177,13 @@ class _Drawing:
             method,
             device="cpu",  # few rows: a GPU would wait for each of many small fits
             n_threads=1 if self.side_by_side else method.n_threads,
-            tol=tol or (SMALL_TOL if products < SMALL_FIT else TOL),
-            tuning_tol=tol or TUNING_TOL,
+            tol=settings.tol or (SMALL_TOL if products < SMALL_PRODUCTS else TOL),
+            tuning_tol=settings.tol or TUNING_TOL,
+            max_passes=settings.max_passes or passes_for(products),
         )
         most = int(SIDE_BYTES / (32 * plan.labels * task.features.n_features))
         self.workers = max(1, min(method.n_threads or count_cpus(), plan.most, most))
         self.one_fold = method.probe == "logistic" and products * plan.first > ONE_FOLD_PRODUCTS
-        self.folds = self.folds_judged = 0
-        self.cut_groups = False
         self._stopped = threading.Event()
 
     def fit(self, draws: Sequence[int]) -> list[DrawFit]:
@@ -221,11 +220,9 @@ class _Drawing:
         labels = task.labels[rows]
         keys = sample_keys([task.sample_ids[row] for row in rows.tolist()], self.method.seed)
         groups = None if task.groups is None else task.groups[rows]
-        folds, n_folds, cut = fold_rows(keys, labels, groups)
+        folds, n_folds, cuts = fold_rows(keys, labels, groups)
         judged = min(1, n_folds) if self.one_fold else n_folds
-        self.folds, self.folds_judged = max(self.folds, n_folds), max(self.folds_judged, judged)
-        self.cut_groups |= cut
-        shot = Shot(task.features.read(rows, n_threads=1), labels, folds, n_folds, groups)
+        shot = Shot(task.features.read(rows, n_threads=1), labels, folds, n_folds, groups, cuts)
         role = f"{self.plan.size.name}_draw_{draw}"
         return fit_shot(shot, task.n_classes, self.method, role, judged, self._listen)
 
@@ -252,20 +249,19 @@ def _judge(fitter: Fitter, probes: "list[_core.LinearProbe]", rows: np.ndarray) 
     return np.stack(found)
 
 
-def _notes(
-    plan: DrawPlan, crossed: Crossed, drawing: _Drawing, fits: Sequence[DrawFit], count: int, asked: int | None
-) -> Iterator[Note]:
+def _notes(plan: DrawPlan, crossed: Crossed, fits: Sequence[DrawFit], count: int, asked: int | None) -> Iterator[Note]:
     size = plan.size.title
     if not plan.disjoint:
         values: Values = {"size": size, "draws": count, "percent": 100 * plan.overlap.share}
         yield Note("draws_overlap", values)
     elif asked is not None and count < asked:
         yield Note("fewer_draws", {"size": size, "draws": count, "asked": asked})
-    if drawing.folds == 0:
+    folds = max(fit.folds for fit in fits)
+    if folds == 0:
         yield Note("draws_untuned", {"size": size, "alpha": fits[0].penalty.value})
-    elif drawing.folds_judged < drawing.folds:
-        yield Note("draws_one_fold", {"size": size, "folds": drawing.folds})
-    if drawing.cut_groups:
+    elif max(fit.folds_judged for fit in fits) < folds:
+        yield Note("draws_one_fold", {"size": size, "folds": folds})
+    if any(fit.cuts_groups for fit in fits):
         yield Note("draws_cut_groups", {"size": size})
     edge = sum(fit.penalty.value in fit.penalty.grid[:1] for fit in fits)  # stronger ones than the last change nothing
     if edge * 2 > len(fits):

@@ -6,8 +6,8 @@ groups), encoder fixed. A risk is a sum of row scores z; its variance has three 
     V_row   Σ over independent units (rows, or whole groups) of the squared sum of centred scores, by set of rows
             {subsets, rest of S_tr, S_te}; scores are centred by class within the set and scaled by √(G*/(G*−1)) with
             G* effective units; where groups span classes, the draw of class shares is added
-    V_P     the probe's own variation over draws of S_tr: a jackknife of the fold probes on the test rows, smoothed,
-            less the noise of the test rows
+    V_P     the probe's own variation over draws of S_tr: a jackknife of the fold probes on the test rows and on the
+            held-out subsets, with its covariance, smoothed, less the noise of these rows
     factor  max(1, H/R_AF) on a logistic probe's training error, H the floor probe's error on the test rows; a training
             error of 0 has H/n, which R(1 − R)/n · H/R goes to, unless there are so many features that no sample of so
             many rows could have another
@@ -27,24 +27,21 @@ from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note, Values
 from ssl_risk_rs.decomposition.grading import MUCH_TOO_OPTIMISTIC, grade
 from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
-from ssl_risk_rs.decomposition.variation import optimism, probe_share, probe_variance, unseen_error
+from ssl_risk_rs.decomposition.variation import of_probe, optimism, probe_variation, unseen_error
 from ssl_risk_rs.results.estimate import Estimate, Grade, wilson
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, HEADLINES, Metric
 from ssl_risk_rs.results.quantities import (
     IN_SAMPLE,
-    PROBE_RISKS,
     QUANTITIES,
     Order,
-    Quantity,
     components,
     estimated,
 )
-from ssl_risk_rs.results.record import Bottleneck, Floor, Method, Sizes
+from ssl_risk_rs.results.record import Bottleneck, Floor, Method, ProbeVariation, Sizes
 
 __all__ = [
     "Uncertainty",
-    "class_probe_share",
     "crowded_risks",
     "faultless_variance",
     "find_bottleneck",
@@ -68,7 +65,7 @@ class Uncertainty:
     covariance: np.ndarray
     covariance_of: tuple[str, ...]
     beta: float
-    probe_variance: float
+    variation: ProbeVariation
     notes: tuple[Note, ...]
 
 
@@ -103,17 +100,15 @@ def quantify(
         probe that is fitted anew trades them for errors of other classes, at next to no change of their sum
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted)
-    own_variance, probe_df = probe_variance(judged, rows.test_units, metric, fitted=fitted)
+    variation, probe_df = probe_variation(judged, rows.test_units, rows.sets["subset"], metric, fitted=fitted)
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
     by_chance = faultless_variance(rows, separated if optimistic else names)
     beside = unshown_variance(rows, factors, by_chance)
-    moved = np.array([name in PROBE_RISKS for name in names], float)
     notes = list(rows.notes)
-    if math.isnan(own_variance):
+    if not variation.known:
         notes.append(Note("no_probe_variation"))
-    added = 0.0 if math.isnan(own_variance) else own_variance
     estimates = {}
     for name in estimated(set(names)):
         weights = np.array([QUANTITIES[name].weights.get(risk, 0.0) for risk in names])
@@ -127,8 +122,7 @@ def quantify(
             unshown = float(weights**2 @ beside)
         # scores that are all equal give a variance of -1e-21
         by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
-        share = class_probe_share if of_class else probe_share
-        own = added * share(QUANTITIES[name], fitted or judged)
+        own = of_probe(QUANTITIES[name], variation, fitted or judged, of_class=of_class)
         variance = sum(by_set.values()) + own + unshown
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
@@ -149,15 +143,8 @@ def quantify(
             estimates[name] = replace(e, grade=Grade.INDICATIVE)
     if metric == ERROR:
         notes += _shares_notes(rows, estimates["enc_gen"], of_uncovered)
-    total = sum(rows.covariance.values()) + added * np.outer(moved, moved)
-    return Uncertainty(estimates, np.asarray(total), names, rows.beta, own_variance, tuple(notes))
-
-
-def class_probe_share(quantity: Quantity, fitted: Judgements) -> float:
-    """The part of V_P that a quantity has on the rows of one class, see `quantify`."""
-    if set(quantity.weights) <= set(IN_SAMPLE):
-        return sum(weight**2 for weight in quantity.weights.values())
-    return probe_share(quantity, fitted)
+    total = sum(rows.covariance.values()) + variation.covariance(names)
+    return Uncertainty(estimates, np.asarray(total), names, rows.beta, variation, tuple(notes))
 
 
 def _shares_notes(rows: RowScores, enc_gen: Estimate, of_uncovered: float) -> list[Note]:

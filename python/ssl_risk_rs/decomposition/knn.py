@@ -27,6 +27,7 @@ from ssl_risk_rs import _core
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._limits import MOST_SEED, check_confidence, check_threads, check_whole
 from ssl_risk_rs._notes import Note
+from ssl_risk_rs._splits import sample_keys
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.scores import guessing_error
@@ -101,8 +102,7 @@ def knn(
     task = make_task(features, y, X_test, y_test, groups=groups)
     data = "arrays"
     if isinstance(features, FeatureBank):
-        name = features.header.encoder or features.path.name
-        data = features.header.data_name or str(features.path)
+        name, data = features.shown_encoder, features.shown_data
     return classify(
         task, k=k, temperature=temperature, name=name, data=data, held_rows=held_rows, confidence=confidence,
         seed=seed, n_threads=n_threads,
@@ -174,17 +174,18 @@ def classify(
 
 def _draw(task: Task, n_held: int, seed: int, at_most: bool) -> np.ndarray:
     """Training rows that are held out, uint32, ascending: rows, or whole groups: as many as fit in with `at_most`, else
-    until there are so many rows."""
-    base, rng = task.train_rows, np.random.default_rng(seed)
+    until there are so many rows. Identifiers draw them: they are the same in any order of the rows."""
+    base = task.train_rows
     if task.groups is None:
-        return np.sort(rng.choice(base, n_held, replace=False)).astype(np.uint32)
-    names, sizes = np.unique(task.groups[base], return_counts=True)
-    order = rng.permutation(len(names))
+        keys = sample_keys([task.sample_ids[row] for row in base.tolist()], seed)
+        return np.sort(base[np.argsort(keys, kind="stable")[:n_held]])
+    codes, sizes = np.unique(task.groups[base], return_counts=True)
+    order = np.argsort(sample_keys([task.group_names[code] for code in codes.tolist()], seed), kind="stable")
     if at_most:
         order = order[sizes[order] <= n_held]
     after = np.cumsum(sizes[order])
     chosen = order[after <= n_held] if at_most else order[after - sizes[order] < n_held]
-    return base[np.isin(task.groups[base], names[chosen])]
+    return base[np.isin(task.groups[base], codes[chosen])]
 
 
 def _check(task: Task, k: int, temperature: float | None, held_rows: int | None, seed: int) -> None:

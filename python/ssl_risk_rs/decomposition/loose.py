@@ -15,9 +15,10 @@ from ssl_risk_rs._inference import critical_value, satterthwaite, two_sided
 from ssl_risk_rs.decomposition.contrasts import ScoredResult
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.scores import guard
-from ssl_risk_rs.decomposition.variation import contrast_probe_variance, probe_share
+from ssl_risk_rs.decomposition.variation import contrast_variation, of_probe
 from ssl_risk_rs.results.matched_labels import Gap
 from ssl_risk_rs.results.quantities import IN_SAMPLE, QUANTITIES, Quantity
+from ssl_risk_rs.results.record import ProbeVariation
 
 __all__ = ["gap"]
 
@@ -38,8 +39,8 @@ def gap(terms: Sequence[tuple[float, ScoredResult]], name: str, confidence: floa
     summed = np.bincount(unit.ravel(), weights=np.concatenate(values))
     summed[np.abs(summed) <= ROUNDING] = 0.0
     rows = float(np.square(summed).sum())
-    share = probe_share(quantity, terms[0][1].rows.judged)
-    own = [(share * variance, df) for variance, df in (_of_probes(terms) if share else ())]
+    every = [(of_probe(quantity, varies, terms[0][1].rows.judged), df) for varies, df in _of_probes(terms)]
+    own = [(variance, df) for variance, df in every if variance > ROUNDING**2]
     variance = rows + sum(v for v, _ in own)
     df = satterthwaite([(rows, math.inf), *own])  # independent rows are many
     told_apart = int(np.count_nonzero(summed))
@@ -64,9 +65,9 @@ def _guard(every: Sequence[ScoredResult], quantity: Quantity) -> float:
     return guard(quantity.guards or (quantity.rows,), {which: min(own[which] for own in sizes) for which in sizes[0]})
 
 
-def _of_probes(terms: Sequence[tuple[float, ScoredResult]]) -> list[tuple[float, float]]:
-    """Variances that the probes' own variation adds, with their degrees of freedom: one for the decompositions of each
-    set of rows, whose probes vary together."""
+def _of_probes(terms: Sequence[tuple[float, ScoredResult]]) -> list[tuple[ProbeVariation, float]]:
+    """The probes' own variation, with its degrees of freedom: one for the decompositions of each set of rows, whose
+    probes vary together."""
     same: list[list[tuple[float, ScoredResult]]] = []
     for term in terms:
         for others in same:
@@ -75,11 +76,12 @@ def _of_probes(terms: Sequence[tuple[float, ScoredResult]]) -> list[tuple[float,
                 break
         else:
             same.append([term])
-    found = [
-        contrast_probe_variance([j.probes for _, j in those], [sign for sign, _ in those], those[0][1].rows.test_units)
-        for those in same
-    ]
-    return [(variance, df) for variance, df in found if variance > ROUNDING**2]  # NaN: it could not be estimated
+    found = []
+    for those in same:
+        sets = those[0][1].rows.sets
+        signs, probes = [sign for sign, _ in those], [j.probes for _, j in those]
+        found.append(contrast_variation(probes, signs, sets["test"], sets["subset"]))
+    return found
 
 
 def _same_rows(one: ScoredResult, other: ScoredResult) -> bool:

@@ -24,11 +24,11 @@ def provenance_of(
         role: bank if isinstance(bank, FeatureBank) else None
         for role, bank in (("encoder", features), ("supervised", supervised), ("control", control))
     }
-    named = {role: bank.header.encoder or bank.path.name for role, bank in banks.items() if bank is not None}
+    named = {role: bank.shown_encoder for role, bank in banks.items() if bank is not None}
     bank = banks["encoder"]
     found = Provenance(
         encoder=name or named.get("encoder", "features"),
-        data="arrays" if bank is None else bank.header.data_name or str(bank.path),
+        data="arrays" if bank is None else bank.shown_data,
         supervised=named.get("supervised"),
         control=named.get("control"),
         group=group,

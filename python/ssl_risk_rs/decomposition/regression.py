@@ -87,16 +87,21 @@ def predict_targets(
     assert task.targets is not None  # the caller's choice of this road
     ridge = _Ridge(task.features, task.targets, method, report)
     sums = ridge.sums(train, cells.of_row)
-    curve, fold_losses = _tuned(ridge, sums, scorer, train, own, test, folds, planned.folds_judged)
+    judged_on = (test, cells.held_out(train))
+    curve, (fold_losses, fold_losses_held) = _tuned(
+        ridge, sums, scorer, train, own, judged_on, folds, planned.folds_judged
+    )
     alpha = _best(curve)
 
     held: list[np.ndarray] = []
     held_floor: list[np.ndarray] = []
     cs: list[Outcome] = []
     for j in range(subsets):
-        at_alpha, at_floor = ridge.fit(f"complement_{j}", sums, cells.complement(j), (alpha, settings.floor))
-        for into, y in zip((held, held_floor), ridge.predict([at_alpha, at_floor], held_rows[j]), strict=True):
-            into.append(y)
+        penalties = (alpha, settings.floor) if planned.midpoint else (alpha,)
+        at_alpha, *at_floor = ridge.fit(f"complement_{j}", sums, cells.complement(j), penalties)
+        on_held, *floor_on_held = ridge.predict([at_alpha, *at_floor], held_rows[j])
+        held.append(on_held)
+        held_floor += floor_on_held
         cs.append(outcome_of(scorer.losses(ridge.predict([at_alpha], test)[0], test)))
     full, above, floor = ridge.fit("full", sums, cells.every, (alpha, 10 * settings.floor, settings.floor))
     of_train = [outcome_of(scorer.losses(y, train)) for y in ridge.predict([full, above, floor], train)]
@@ -124,11 +129,15 @@ def predict_targets(
         at_alpha=of_train[0],
         us=us,
         held_out=in_row_order([outcome_of(v) for v in scorer.over_sets(held, held_rows)], subset_of),
-        held_out_floor=in_row_order([outcome_of(v) for v in scorer.over_sets(held_floor, held_rows)], subset_of),
+        held_out_floor=in_row_order([outcome_of(v) for v in scorer.over_sets(held_floor, held_rows)], subset_of)
+        if planned.midpoint
+        else None,
         cs=tuple(cs),
         floor_on_test=floor_on_test,
         fold_margins=np.zeros_like(fold_losses),
         fold_losses=fold_losses,
+        fold_margins_held=np.zeros_like(fold_losses_held),
+        fold_losses_held=fold_losses_held,
         sup=None if of_twin is None else of_twin[1],
         unit=scorer.unit(train, on_test[0], test),
     )
@@ -165,34 +174,36 @@ def _tuned(
     scorer: Squared | Auroc,
     train: np.ndarray,
     own: np.ndarray,
-    test: np.ndarray,
+    judged_on: Sequence[np.ndarray],
     folds: int,
     judged: int,
-) -> tuple[dict[float, float], np.ndarray]:
-    """Mean loss on held-out folds by penalty, and the losses (folds, n_te) of the best penalty's probes on test rows.
+) -> tuple[dict[float, float], list[np.ndarray]]:
+    """Mean loss on held-out folds by penalty, and losses (folds, rows) of the best penalty's probes on sets of rows.
 
     A closed form is cheap, so the whole grid is tried; stronger penalties as long as the strongest is the best.
     """
 
     def on_folds(alphas: Sequence[float]) -> dict[float, float]:
-        total = np.zeros(len(alphas))
+        losses = np.full((judged, len(alphas)), np.nan)
         for fold in range(judged):
             kept = [f for f in range(folds) if f != fold]
             probes = ridge.fit(f"fold_{fold}", sums, kept, alphas)
             rows = train[own == fold]
-            # a fold whose rows have every label or none says nothing of any penalty
-            total += np.nan_to_num([scorer.losses(y, rows).mean() for y in ridge.predict(probes, rows)])
-        return dict(zip(alphas, (total / judged).tolist(), strict=True))
+            losses[fold] = [scorer.losses(y, rows).mean() for y in ridge.predict(probes, rows)]
+        # a fold whose rows have every label or none says nothing of any penalty
+        says = np.isfinite(losses).all(1)
+        return dict(zip(alphas, losses[says].mean(0).tolist() if says.any() else [0.0] * len(alphas), strict=True))
 
     curve = on_folds((1.0, 0.1, *ALPHAS))
     while _best(curve) == max(curve) < STRONGEST:
         curve |= on_folds((10 * max(curve),))
-    found = []
+    found: list[list[np.ndarray]] = [[] for _ in judged_on]
     for fold in range(judged):
         kept = [f for f in range(folds) if f != fold]
         probe = ridge.fit(f"fold_{fold}", sums, kept, (_best(curve),))
-        found.append(scorer.losses(ridge.predict(probe, test)[0], test).astype(np.float32))
-    return curve, np.stack(found)
+        for of_set, rows in zip(found, judged_on, strict=True):
+            of_set.append(scorer.losses(ridge.predict(probe, rows)[0], rows).astype(np.float32))
+    return curve, [np.stack(of_set) for of_set in found]
 
 
 def _best(curve: Mapping[float, float]) -> float:

@@ -47,7 +47,8 @@ def restricted(d: Decomposition, train: np.ndarray, test: np.ndarray) -> Decompo
         covariance=found.covariance,
         covariance_of=found.covariance_of,
         beta=found.beta,
-        probe_variance=found.probe_variance,
+        probe_variance=found.variation.test,
+        probe_variation=found.variation,
         floor=floor,
         bottleneck=find_bottleneck(found, risen, seed=d.method.seed, order=d.method.order),
         metrics=tuple(

@@ -28,14 +28,12 @@ from ssl_risk_rs.results.metrics import parse_metrics, refuse_probabilities
 from ssl_risk_rs.results.quantities import Order
 from ssl_risk_rs.results.record import Probe, Protocol, TuneOn
 
-__all__ = ["Probe", "Protocol", "Settings"]
+__all__ = ["Probe", "Protocol", "Settings", "passes_for", "products_of_pass"]
 
 #: products n·d·k below which a tight tolerance costs nothing that is noticed. There 3e-4 moved a quantity by half a
 #: standard error in 7 of 21 runs, and 1e-5 still chose another penalty in 2 of 24, by one row; 1e-6 takes as long
 SMALL_PRODUCTS = 1e8
 TIGHT_TOL = 1e-6
-#: passes of one of these fits, at most; of larger ones
-SMALL_PASSES, PASSES = 3000, 300
 #: of larger fits that are judged; errors are then within half a standard error of the optimum's
 TOL = 3e-4
 #: of larger fits that only choose a penalty or lead to the floor
@@ -52,6 +50,16 @@ _OPTIONAL = {
     "tuning_folds": (1, MOST_PARTS), "n_subsets": (1, MOST_SUBSETS), "subset_size": (1, MOST_ROWS),
     "seed": (0, MOST_SEED), "max_passes": (1, MOST_PASSES), "n_threads": (1, MOST_THREADS),
 }  # fmt: skip
+
+
+def products_of_pass(n: int, d: int, k: int) -> int:
+    """Products of a pass of a logistic fit of n rows, d features and k classes: fewer rows are fitted in their span."""
+    return n * min(n, d) * k
+
+
+def passes_for(products: int) -> int:
+    """Passes of a fit at most, where a caller does not say."""
+    return 3000 if products < SMALL_PRODUCTS else 300
 
 
 @dataclass(frozen=True, slots=True)

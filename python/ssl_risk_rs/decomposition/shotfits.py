@@ -28,6 +28,7 @@ class Shot:
     """The rows of one draw: features (n, d), classes uint32 (n,), fold of each row int (n,); n_folds: in none.
 
     groups : group of each row, int (n,); None where rows are independent
+    cuts_groups : whether folds do not keep them whole
     """
 
     x: np.ndarray
@@ -35,17 +36,21 @@ class Shot:
     folds: np.ndarray
     n_folds: int
     groups: np.ndarray | None = None
+    cuts_groups: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DrawFit:
-    """A few-shot probe on raw features, its penalty, and the record of its fits."""
+    """A few-shot probe on raw features, its penalty, the record of its fits, and the folds that tuned it."""
 
     probe: "_core.LinearProbe"
     penalty: Penalty
     fit: FitRecord
     tuning_fits: int
     tuning_missed: int
+    folds: int
+    folds_judged: int
+    cuts_groups: bool
 
 
 def fold_rows(keys: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, int, bool]:
@@ -124,4 +129,7 @@ def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged
         fitter.fits[-1],
         len(tuning),
         sum(record.missed for record in tuning),
+        shot.n_folds,
+        folds_judged,
+        shot.cuts_groups,
     )

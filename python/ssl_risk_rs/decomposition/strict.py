@@ -1,5 +1,7 @@
 """The strict protocol: one penalty tuned on folds that nothing is judged on, a stated floor for R_AF and R_ΦF."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ssl_risk_rs._notes import Note
@@ -21,7 +23,7 @@ from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, as_penal
 from ssl_risk_rs.events import Report, Steps
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
-from ssl_risk_rs.results.judgements import Judgements
+from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.record import Floor, Method, Penalty
 
 __all__ = ["strict"]
@@ -54,6 +56,7 @@ def strict(
         notes.append(Note("tuned_on_balanced"))
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
+    of_folds_held = [fitter.outcome(path.probe(alpha), cells.held_out(train)) for path in paths]
     start = paths[0].start(alpha)
     like = paths[0].design  # of rows that every further fit has
     del paths
@@ -104,7 +107,10 @@ def strict(
         floor_on_test=floor_on_test,
         fold_margins=np.stack([outcome.margin for outcome in of_folds]),
         fold_losses=np.stack([outcome.loss for outcome in of_folds]),
-        fold_ranks=np.stack([np.minimum(outcome.rank, 65535).astype(np.uint16) for outcome in of_folds]),
+        fold_ranks=_ranks(of_folds),
+        fold_margins_held=np.stack([outcome.margin for outcome in of_folds_held]),
+        fold_losses_held=np.stack([outcome.loss for outcome in of_folds_held]),
+        fold_ranks_held=_ranks(of_folds_held),
         uf=uf,
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,
@@ -129,6 +135,11 @@ def strict(
         (*fitter.fits, *(() if of_twin is None else of_twin.fits)),
         tuple(notes),
     )
+
+
+def _ranks(outcomes: Sequence[Outcome]) -> np.ndarray:
+    """uint16 (probes, rows)"""
+    return np.stack([np.minimum(outcome.rank, 65535).astype(np.uint16) for outcome in outcomes])
 
 
 def _judge_twin(features: Features, task: Task, floor: float, method: Method, report: Report, solvers: Solvers) -> Twin:

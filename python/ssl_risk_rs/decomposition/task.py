@@ -295,7 +295,11 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
         _same_rows(task, features)
         return Features.of_bank(features)
     if isinstance(features, FeatureArrays):
-        return _same_loaded_rows(task, features, role)
+        if not isinstance(task.features.source, list):
+            raise ParameterError(
+                f"{role} was loaded from a file, the features are a bank: import_bank makes a bank of the file"
+            )
+        return same_loaded_rows(task, features, role)
     x = as_float_rows(features, role)
     source, n_train = task.features.source, len(task.train_rows)
     if isinstance(source, list):
@@ -340,20 +344,24 @@ def _same_rows(task: Task, bank: "FeatureBank") -> None:
     )
 
 
-def _same_loaded_rows(task: Task, loaded: "FeatureArrays", role: str) -> Features:
-    """Loaded features, if they have the labels and ids of the task in the same order."""
+def same_loaded_rows(task: Task, loaded: "FeatureArrays", name: str, *, training_only: bool = False) -> Features:
+    """Loaded features, if they have the labels and ids of the task, or of its training rows, in the same order.
+
+    Raises
+    ------
+    ShapeError, in which `name` has other rows.
+    """
     other = _of_loaded(loaded, None)
-    if not isinstance(task.features.source, list):
-        raise ParameterError(
-            f"{role} was loaded from a file, the features are a bank: import_bank makes a bank of the file"
-        )
-    if len(other.labels) != len(task.labels):
+    rows, expected, features = np.arange(len(other.labels)), np.arange(len(task.labels)), other.features
+    if training_only:
+        rows, expected, features = other.train_rows, task.train_rows, Features.of_arrays(loaded.X_train)
+    if len(rows) != len(expected):
+        of = " training" if training_only else ""
         raise ShapeError(
-            f"{role} has {len(other.labels)} loaded rows, the features have {len(task.labels)}: load both from files "
-            "of the same rows"
+            f"{name} has {len(rows)}{of} rows, the features have {len(expected)}: load both from files of the same rows"
         )
-    refuse_other_rows(role, row_names(other), "the features", row_names(task))
-    return other.features
+    refuse_other_rows(name, row_names(other, rows), "the features", row_names(task, expected))
+    return features
 
 
 def row_names(task: Task, rows: np.ndarray | None = None) -> RowNames:

@@ -10,53 +10,74 @@ import numpy as np
 from ssl_risk_rs.decomposition.units import Units
 from ssl_risk_rs.results.judgements import Judgements, Outcome
 from ssl_risk_rs.results.metrics import ERROR, Metric, risk_of, row_values, row_weights
-from ssl_risk_rs.results.quantities import PROBE_RISKS, Quantity
+from ssl_risk_rs.results.quantities import IN_SAMPLE, Quantity
+from ssl_risk_rs.results.record import ProbeVariation
 
 __all__ = [
-    "ProbeScores", "contrast_probe_variance", "lacked_classes", "optimism", "probe_share", "probe_variance",
+    "UNKNOWN", "ProbeScores", "contrast_variation", "lacked_classes", "of_probe", "optimism", "probe_variation",
     "unseen_error",
 ]  # fmt: skip
+
+UNKNOWN = ProbeVariation.alike(math.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class _Replicates:
-    """Probes that each lack a part of the training rows, judged on the test rows, what makes their variance that of a
-    probe of all rows, and the classes that each lacks altogether: bool (probes, k)."""
+    """Probes that each lack a part of the training rows, judged on the test rows and, where they all lack them, on the
+    rows of the held-out subsets, what makes their variance that of a probe of all rows, and the classes that each lacks
+    altogether: bool (probes, k)."""
 
-    outcomes: tuple[Outcome, ...]
+    on_test: tuple[Outcome, ...]
+    on_held: tuple[Outcome, ...] | None
     scale: float
     lacks: np.ndarray
 
 
-def probe_variance(
-    judged: Judgements, units: Units, metric: Metric = ERROR, *, fitted: Judgements | None = None
-) -> tuple[float, float]:
-    """Variance of a risk over refitted probes, and its degrees of freedom; NaN where there are too few probes.
+def probe_variation(
+    judged: Judgements, test: Units, held: Units, metric: Metric = ERROR, *, fitted: Judgements | None = None
+) -> tuple[ProbeVariation, float]:
+    """How much the errors vary over refitted probes, and degrees of freedom; NaN where there are too few probes.
 
-    The fold probes at α* (or, where only one fold was fitted, the complements) are delete-a-part replicates. Errors
-    on the test rows are smoothed by the margin's spread, and the noise of the test rows is taken away.
+    The fold probes at α* (or, where only one fold was fitted, the complements) are delete-a-part replicates. Errors are
+    smoothed by the margin's spread, and the noise of the rows is taken away. The fold probes are judged on the held-out
+    subsets too: where test images are unlike training images, a probe that is fitted anew moves the two errors by
+    different amounts. The complements were fitted on most of these rows: there both errors are taken to move alike.
 
+    Parameters
+    ----------
+    test, held : units of the test rows, and of the rows of the held-out subsets
     fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
     """
     replicates = _of_folds(judged, metric, fitted) or _of_complements(judged, fitted)
     if replicates is None:
-        return math.nan, math.inf
-    smooth = _smoothed(judged, replicates, metric)
-    if smooth is None:
-        return 0.0, len(replicates.outcomes) - 1
-    return _between(smooth, units) * replicates.scale, len(smooth) - 1
+        return UNKNOWN, math.inf
+    scores = _scores(judged, replicates, metric)
+    return _variation(scores.on_test, scores.on_held, test, held, scores.scale), scores.count - 1
 
 
-def probe_share(quantity: Quantity, fitted: Judgements) -> float:
-    """The part of V_P that a quantity has: that of the squared sum of its weights of risks that vary with the probe.
+def of_probe(quantity: Quantity, variation: ProbeVariation, fitted: Judgements, *, of_class: bool = False) -> float:
+    """Variance that the probe's own variation adds to a quantity; 0 where it could not be estimated.
 
-    They cancel in R_US − R_CS. What is left is which rows are set aside: with w_i the mean weight of row i in the
+    It cancels in R_US − R_CS. What is left is which rows are set aside: with w_i the mean weight of row i in the
     complements' probes, 1/(n − n_j) or 0 in that without subset j, the two means differ by Σ (1/n − w_i) φ_i where V_P
     is that of Σ φ_i/n, so that it has n Σ w_i² − 1 of V_P.
+
+    of_class : as for `quantify`: the training errors of a class vary as its errors on test rows do
     """
-    moved = sum(w for risk, w in quantity.weights.items() if risk in PROBE_RISKS)
-    if moved or "risk_cs" not in quantity.weights or "risk_us" not in quantity.weights:
-        return moved**2
+    if not variation.known:
+        return 0.0
+    if of_class and set(quantity.weights) <= set(IN_SAMPLE):
+        return sum(weight**2 for weight in quantity.weights.values()) * variation.test
+    on_test, on_held = quantity.probe_weights
+    if on_test or on_held:
+        return variation.of(on_test, on_held)
+    return variation.test * _set_aside(quantity, fitted)
+
+
+def _set_aside(quantity: Quantity, fitted: Judgements) -> float:
+    """n Σ w_i² − 1, see `of_probe`."""
+    if "risk_cs" not in quantity.weights or "risk_us" not in quantity.weights:
+        return 0.0
     sizes = np.bincount(fitted.subset[fitted.in_subset], minlength=fitted.n_subsets)
     n = len(fitted.train_labels)
     if sizes.max(initial=0) == n:  # rows of one subset alone judge: nothing tells what its complement has
@@ -67,7 +88,7 @@ def probe_share(quantity: Quantity, fitted: Judgements) -> float:
 
 
 class ProbeScores:
-    """Scores of an encoder's own probes on the test rows, smoothed; made once for all contrasts that need them."""
+    """Scores of an encoder's own probes, smoothed; made once for all contrasts that need them."""
 
     def __init__(self, judged: Judgements, metric: Metric = ERROR) -> None:
         self.judged, self.metric = judged, metric
@@ -75,62 +96,67 @@ class ProbeScores:
     @cached_property
     def of_folds(self) -> "_Scores | None":
         """The fold probes; None without them."""
-        return self._scores(_of_folds(self.judged, self.metric))
+        found = _of_folds(self.judged, self.metric)
+        return None if found is None else _scores(self.judged, found, self.metric)
 
     @cached_property
     def of_complements(self) -> "_Scores | None":
         """The complements; None without them."""
-        return self._scores(_of_complements(self.judged))
-
-    def _scores(self, replicates: "_Replicates | None") -> "_Scores | None":
-        if replicates is None:
-            return None
-        return _Scores(len(replicates.outcomes), replicates.scale, _smoothed(self.judged, replicates, self.metric))
+        found = _of_complements(self.judged)
+        return None if found is None else _scores(self.judged, found, self.metric)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """Smoothed scores (probes, n_te), None where all margins are equal, so that nothing varies; see `_Replicates`."""
+    """Smoothed scores of `count` probes, (probes, n_te) and (probes, held); see `_Replicates`."""
 
     count: int
     scale: float
-    smooth: np.ndarray | None
+    on_test: np.ndarray
+    on_held: np.ndarray | None
 
 
-def contrast_probe_variance(
-    encoders: Sequence[ProbeScores], signs: Sequence[float], units: Units
-) -> tuple[float, float]:
-    """The same of a signed sum of encoders' errors, whose probes lack the same rows: the k-th probes of all are
-    summed before anything is squared."""
+def contrast_variation(
+    encoders: Sequence[ProbeScores], signs: Sequence[float], test: Units, held: Units
+) -> tuple[ProbeVariation, float]:
+    """`probe_variation` of a signed sum of encoders' errors, whose probes lack the same rows: the k-th probes of all
+    are summed before anything is squared."""
     first, *others = (e.judged for e in encoders)
     same = all(np.array_equal(first.fold, j.fold) for j in others)
     every = [s for e in encoders if same and (s := e.of_folds) is not None]
     if len(every) < len(encoders) or len({s.count for s in every}) > 1:
         every = [s for e in encoders if (s := e.of_complements) is not None]
     if len(every) < len(encoders):
-        return math.nan, math.inf
-    total = np.zeros((every[0].count, len(first.test_labels)))
-    for scores, sign in zip(every, signs, strict=True):
-        if scores.smooth is not None:
-            total += sign * scores.smooth
-    return _between(total, units) * every[0].scale, len(total) - 1
+        return UNKNOWN, math.inf
+    on_test = np.einsum("e,epr->pr", signs, [s.on_test for s in every])
+    held_scores = [s.on_held for s in every if s.on_held is not None]
+    on_held = np.einsum("e,epr->pr", signs, held_scores) if len(held_scores) == len(every) else None
+    return _variation(on_test, on_held, test, held, every[0].scale), every[0].count - 1
 
 
 def _of_folds(judged: Judgements, metric: Metric, fitted: Judgements | None = None) -> _Replicates | None:
     """The fold probes, where what the metric reads of them was kept."""
-    margins, losses, ranks = judged.fold_margins, judged.fold_losses, judged.fold_ranks
-    if margins is None or len(margins) < 3:
+    j = judged
+    on_test = _as_outcomes(j.fold_margins, j.fold_losses, j.fold_ranks, metric)
+    if on_test is None or len(on_test) < 3:
         return None
-    if (losses is None and "loss" in metric.reads) or (ranks is None and "rank" in metric.reads):
+    on_held = _as_outcomes(j.fold_margins_held, j.fold_losses_held, j.fold_ranks_held, metric)
+    fitted = fitted or judged
+    count, n, folded = len(on_test), len(fitted.train_labels), int((fitted.subset < 0).sum())
+    return _Replicates(on_test, on_held, (count - 1) ** 2 / count * folded / n, _lacked_by_folds(fitted, count))
+
+
+def _as_outcomes(
+    margins: np.ndarray | None, losses: np.ndarray | None, ranks: np.ndarray | None, metric: Metric
+) -> tuple[Outcome, ...] | None:
+    """Of each probe; None where what the metric reads of them was not kept."""
+    if margins is None or (losses is None and "loss" in metric.reads) or (ranks is None and "rank" in metric.reads):
         return None
     if losses is None:
         losses = np.zeros_like(margins)
     wrong = (margins < 0).astype(np.uint32) if ranks is None else ranks.astype(np.uint32)
     predicted = np.zeros(margins.shape[1], np.uint32)  # no metric reads it
-    fitted = fitted or judged
-    count, n, folded = len(margins), len(fitted.train_labels), int((fitted.subset < 0).sum())
-    outcomes = tuple(Outcome(predicted, *arrays) for arrays in zip(wrong, losses, margins, strict=True))
-    return _Replicates(outcomes, (count - 1) ** 2 / count * folded / n, _lacked_by_folds(fitted, count))
+    return tuple(Outcome(predicted, *arrays) for arrays in zip(wrong, losses, margins, strict=True))
 
 
 def _lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
@@ -157,38 +183,71 @@ def _of_complements(judged: Judgements, fitted: Judgements | None = None) -> _Re
     k = len(judged.class_names)
     complements = [fitted.train_labels[fitted.subset != j] for j in range(judged.n_subsets)]
     lacks = np.stack([np.bincount(labels, minlength=k) == 0 for labels in complements])
-    return _Replicates(judged.cs, (n - size) ** 2 / (size * n), lacks)
+    return _Replicates(judged.cs, None, (n - size) ** 2 / (size * n), lacks)
 
 
-def _smoothed(judged: Judgements, replicates: _Replicates, metric: Metric) -> np.ndarray | None:
-    """Scores of the probes on the test rows, (probes, n_te), whose means over the rows are their risks; errors are
-    smoothed. None where all margins are equal.
+def _scores(judged: Judgements, replicates: _Replicates, metric: Metric) -> _Scores:
+    """Scores of the probes on both sets of rows."""
+    held = None
+    if replicates.on_held is not None:
+        labels = judged.train_labels[judged.in_subset]
+        held = _smoothed(judged, replicates.on_held, labels, judged.held_out.margin, replicates.lacks, metric)
+    test = _smoothed(judged, replicates.on_test, judged.test_labels, judged.us.margin, replicates.lacks, metric)
+    return _Scores(len(replicates.on_test), replicates.scale, test, held)
+
+
+def _smoothed(
+    judged: Judgements,
+    outcomes: Sequence[Outcome],
+    labels: np.ndarray,
+    margins: np.ndarray,
+    lacks: np.ndarray,
+    metric: Metric,
+) -> np.ndarray:
+    """Scores of the probes on rows of these labels, (probes, rows), whose means over the rows are their risks; errors
+    are smoothed by the spread of `margins`, (rows,), on these rows. All are 0 where all margins are equal.
 
     A probe that was fitted without a class gives its rows a probability of nearly 0. A sample of these class counts has
     the class: where losses have no bound, such rows vary as far as the other probes do, whose mean stands in.
     """
-    n = len(judged.test_labels)
-    weights = row_weights(metric, judged.test_labels, len(judged.class_names))
-    spread = float(np.std(judged.us.margin)) * n ** (-1 / 5)
+    n = len(labels)
+    weights = row_weights(metric, labels, len(judged.class_names))
+    spread = float(np.std(margins)) * n ** (-1 / 5) if n else 0.0
     if metric.smoothed and not spread > 0:
-        return None
+        return np.zeros((len(outcomes), n))
     from scipy.special import ndtr
 
     found = []
-    for outcome in replicates.outcomes:
+    for outcome in outcomes:
         wrong = ndtr(-outcome.margin.astype(np.float64) / spread) if metric.smoothed else None
         found.append(n * weights * row_values(metric, outcome, weights, wrong))
     scores = np.stack(found)
     if math.isfinite(metric.high):
         return scores
-    lacking = replicates.lacks[:, judged.test_labels]
+    lacking = lacks[:, labels]
     others = (~lacking).sum(0)
     mean = np.where(lacking, 0.0, scores).sum(0) / np.maximum(others, 1)
     return np.where(lacking, mean, scores)
 
 
-def _between(smooth: np.ndarray, units: Units) -> float:
-    """Variance between probes of their mean over the test rows, less the noise of those rows."""
+def _variation(
+    on_test: np.ndarray, on_held: np.ndarray | None, test: Units, held: Units, scale: float
+) -> ProbeVariation:
+    """Variances between probes of their means over the rows, less the noise of those rows, at least 0; the covariance
+    is the one that gives the difference of the two means its variance, at least 0 as well."""
+    noisy_test, noise_of_test = _between(on_test, test)
+    of_test = max(0.0, noisy_test - noise_of_test)
+    if on_held is None or on_held.shape[1] == 0:
+        return ProbeVariation.alike(scale * of_test)
+    noisy_held, noise_of_held = _between(on_held, held)
+    of_held = max(0.0, noisy_held - noise_of_held)
+    noisy_difference = float(np.var(on_test.mean(1) - on_held.mean(1), ddof=1))
+    of_difference = max(0.0, noisy_difference - noise_of_test - noise_of_held)
+    return ProbeVariation(scale * of_test, scale * of_held, scale * (of_test + of_held - of_difference) / 2)
+
+
+def _between(smooth: np.ndarray, units: Units) -> tuple[float, float]:
+    """Variance between probes of their mean over rows, and the part that is the noise of those rows."""
     count, m = smooth.shape
     between = float(np.var(smooth.mean(1), ddof=1))
     by_unit = units.summed(smooth.T) / m  # (units, probes)
@@ -196,7 +255,7 @@ def _between(smooth: np.ndarray, units: Units) -> float:
     inner -= inner.mean(0)
     g = len(by_unit)
     noise = g / (g - 1) * float((inner**2).sum()) / (count - 1) if g > 1 else 0.0
-    return max(0.0, between - noise)
+    return between, noise
 
 
 def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ssl_risk_rs.encoders import create_encoder
-from ssl_risk_rs.encoders.facts import BUNDLED, bundled_path
 from ssl_risk_rs.encoders.names import EncoderName, parse_name
 from ssl_risk_rs.encoders.sources import check_name
-from ssl_risk_rs.encoders.sources.published import published_file
+from ssl_risk_rs.encoders.sources.files import file_facts, weights_files
 from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.events import Event, torch_is_loading
 from ssl_risk_rs.extraction.decoding import count_images
@@ -238,7 +237,11 @@ def _look_up(
     with _said_if_slow(say, f"Looking through the images of {data} …"):
         dataset = encoding.images(data, group)
         requests = [request_of(model, dataset, layer, encoding) for layer in typed]
-    return _Asked(store, dataset, typed, requests, [None if r is None else store.find(r) for r in requests])
+    found = [None if r is None else store.find(r) for r in requests]
+    allows = encoding.settings.allows
+    return _Asked(
+        store, dataset, typed, requests, [b if b is not None and allows(b.header.precision) else None for b in found]
+    )
 
 
 def _encoder(
@@ -302,13 +305,11 @@ def request_of(
         return None
     if may_be_several(layer, encoding.pool):  # which features these are is known when the encoder is built
         return None
-    file = Path(name.target) if name.kind == "checkpoint" else None
-    if name.kind == "registry":
-        file = bundled_path(name.target) if name.target in BUNDLED else published_file(name.target)
+    files = [file_facts(file) for file in weights_files(name)]
     return {
         "version": FACTS_VERSION,
         "model": model,
-        "model_file": None if file is None else _file_facts(file),
+        "model_file": None if not files else files[0] if len(files) == 1 else files,
         "layer": layer,
         "pool": encoding.pool,
         "img_size": encoding.img_size,
@@ -327,12 +328,3 @@ def _changed_since(name: EncoderName) -> dict[str, int]:
     if "distilled" in name.text:  # `cls` was the mean of two tokens
         return {"prepared": 3}
     return {"prepared": 2} if name.kind in ("timm", "checkpoint") else {}
-
-
-def _file_facts(path: Path) -> list[str | int | None]:
-    """Where a file is, its size and its time; a missing file is `create_encoder`'s error to explain."""
-    path = path.absolute()
-    if not path.is_file():
-        return [str(path), None, None]
-    stat = path.stat()
-    return [str(path), stat.st_size, stat.st_mtime_ns]

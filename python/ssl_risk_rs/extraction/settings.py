@@ -17,7 +17,8 @@ __all__ = ["Encoding", "ExtractionSettings", "StorageDtype"]
 
 StorageDtype = Literal["auto", "float16", "float32"]
 
-#: settings that change how fast a bank is made, not what is in it
+#: settings that are not part of what a bank is asked for: how fast it is made, and `device`, which chooses the
+#: precision where `amp` is auto; `allows` holds that of a bank against it
 _HOW = ("device", "batch_size", "workers")
 
 
@@ -62,6 +63,14 @@ class ExtractionSettings:
                 raise ParameterError(f"{name} is {value!r}; give auto or a whole number from {least}")
         if self.view is not None:
             check_view(self.view)
+
+    def allows(self, precision: str | None) -> bool:
+        """Whether a bank of this precision is what is asked for; a device that is not named may be any."""
+        if precision is None:
+            return True
+        if self.amp != "auto":
+            return precision == {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.amp]
+        return self.device == "auto" or (precision == "float32") == (not self.device.startswith("cuda"))
 
     def content(self) -> dict[str, Any]:
         """What changes a bank's numbers, JSON-ready; without `view` where there is none, as banks of older versions."""

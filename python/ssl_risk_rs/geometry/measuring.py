@@ -98,7 +98,7 @@ def stats(
         codes = features.labels()
         labels, n_classes = codes.astype(np.uint32), int(codes.max(initial=0)) + 1
         found = SampleRows(Features.of_bank(features), rows)
-        name, data = features.header.encoder or features.path.name, features.header.data_name or str(features.path)
+        name, data = features.shown_encoder, features.shown_data
     else:
         if split != "train":
             raise ParameterError(f"split is {split!r}, but arrays have no splits: hand over the rows that are meant")

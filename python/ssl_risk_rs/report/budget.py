@@ -1,11 +1,10 @@
 """What the variance of the intervals of a decomposition is made of."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_risk_rs.results.quantities import IN_SAMPLE, PROBE_RISKS, QUANTITIES
+from ssl_risk_rs.results.quantities import IN_SAMPLE, QUANTITIES
 from ssl_risk_rs.results.run import Decomposition
 
 __all__ = ["Budget", "budget"]
@@ -50,16 +49,15 @@ def budget(result: Decomposition) -> list[Budget]:
     if result.method.metric == "r2":
         return []
     of = result.covariance_of
-    own = 0.0 if math.isnan(result.probe_variance) else result.probe_variance
-    moved = np.array([name in PROBE_RISKS for name in of], float)
+    own = result.variation.covariance(of)
     on_test = np.array([QUANTITIES[name].rows == "test" for name in of], float)
-    rows = np.asarray(result.covariance, float) - own * np.outer(moved, moved)
+    rows = np.asarray(result.covariance, float) - own
     rises = result.floor.rises(result.estimates)
     found = []
     for name in (*result.component_names, "agg_risk"):
         weights_of = QUANTITIES[name].weights
         weights = np.array([weights_of.get(risk, 0.0) for risk in of])
-        test, probe = float((weights * on_test) @ rows @ (weights * on_test)), own * float(weights @ moved) ** 2
+        test, probe = float((weights * on_test) @ rows @ (weights * on_test)), float(weights @ own @ weights)
         rest = weights * (1 - on_test)
         train = float(rest @ rows @ rest)
         se = result.estimates[name].se

@@ -101,7 +101,7 @@ def _named(d: "Decomposition") -> Iterator[str]:
         yield f"the largest part is recorded as {largest!r}, and another is larger"
     if p is not None and not 0 <= p <= 1:
         yield f"the largest part is recorded with a probability of {p:g}"
-    if d.probe_variance < 0:
+    if d.probe_variance < 0 or d.variation.held < 0:
         yield f"the probe's own variance is recorded as {d.probe_variance:g}"
 
 
@@ -173,14 +173,20 @@ def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
         yield from _integers(outcome.rank, f"ranks of {name}", shape, 0, k)
         yield from _floats(outcome.loss, f"losses of {name}", shape)
         yield from _floats(outcome.margin, f"margins of {name}", shape)
-    folds = (sizes.folds_judged, m)
-    for array, name in ((j.fold_margins, "margins of the folds"), (j.fold_losses, "losses of the folds")):
+    judged = sizes.folds_judged
+    for array, name, length in (
+        (j.fold_margins, "margins of the folds", m), (j.fold_losses, "losses of the folds", m),
+        (j.fold_margins_held, "margins of the folds on held-out rows", sum(in_subset)),
+        (j.fold_losses_held, "losses of the folds on held-out rows", sum(in_subset)),
+    ):  # fmt: skip
         if array is not None:
-            yield from _floats(array, name, folds)
+            yield from _floats(array, name, (judged, length))
     if j.unit is not None:
         yield from _floats(j.unit, "units of training rows", (n,))
     if j.fold_ranks is not None:
-        yield from _integers(j.fold_ranks, "ranks of the folds", folds, 0, k)
+        yield from _integers(j.fold_ranks, "ranks of the folds", (judged, m), 0, k)
+    if j.fold_ranks_held is not None:
+        yield from _integers(j.fold_ranks_held, "ranks of the folds on held-out rows", (judged, sum(in_subset)), 0, k)
 
 
 def _integers(array: np.ndarray, name: str, shape: tuple[int, ...], low: int, end: int) -> Iterator[str]:

@@ -79,6 +79,8 @@ class Judgements:
     uf : floor probe of training and test rows together, on the test rows; None unless the other order was asked for
     fold_margins, fold_losses : float32 (folds judged, n_te), margins and losses of the fold probes on the test rows;
         fold_ranks : uint16, their ranks of the true class, at most 65535; None where no folds were judged
+    fold_margins_held, fold_losses_held, fold_ranks_held : the same on the rows of the held-out subsets, which no fold's
+        probe was fitted on; None also in older records
     """
 
     class_names: tuple[str, ...]
@@ -103,6 +105,9 @@ class Judgements:
     fold_margins: Float32[np.ndarray, "folds n_te"] | None = field(default=None, metadata=_TEST)
     fold_losses: Float32[np.ndarray, "folds n_te"] | None = field(default=None, metadata=_TEST)
     fold_ranks: UInt16[np.ndarray, "folds n_te"] | None = field(default=None, metadata=_TEST)
+    fold_margins_held: Float32[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
+    fold_losses_held: Float32[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
+    fold_ranks_held: UInt16[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
     unit: Float32[np.ndarray, " n"] | None = field(default=None, metadata=_TRAIN)
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ Order = Literal["paper", "alternative", "both"]
 #: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows, `risk_uf` is the error
 #: on test rows of a floor probe that was fitted on them as well
 BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix", "risk_uf")
-#: risks that a refitted probe moves together
+#: risks that a refitted probe moves
 PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
 #: risks judged on rows that their probe was fitted on
 IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
@@ -60,6 +60,13 @@ class Quantity:
     guards: tuple[Literal["train", "subset", "test", "draws"], ...] = ()
     below_zero: str = ""
     short: str = ""
+
+    @property
+    def probe_weights(self) -> tuple[float, float]:
+        """Sum of its weights of risks that a refitted probe moves: of those on test rows, of those on held-out rows."""
+        moved = {risk: w for risk, w in self.weights.items() if risk in PROBE_RISKS}
+        on_held = moved.pop("risk_as", 0.0)
+        return sum(moved.values()), on_held
 
 
 QUANTITIES: dict[str, Quantity] = {

@@ -1,16 +1,19 @@
 """What a decomposition records, as plain, typed values: what ran, on how much, at which penalties, by which fits."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ssl_risk_rs._limits import Scaling
 from ssl_risk_rs.results.estimate import Estimate
-from ssl_risk_rs.results.quantities import Order
+from ssl_risk_rs.results.quantities import QUANTITIES, Order
 
 __all__ = [
-    "Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "Protocol", "Sizes", "Stop", "TuneOn",
+    "Bottleneck", "FitRecord", "Floor", "Headline", "Method", "Penalty", "Probe", "ProbeVariation", "Protocol", "Sizes",
+    "Stop", "TuneOn",
 ]  # fmt: skip
 
 Probe = Literal["logistic", "ridge"]
@@ -21,6 +24,50 @@ TuneOn = Literal["error", "balanced"]
 Stop = Literal["certified", "estimated", "error_estimated", "stalled", "max_passes", "left", "closed_form"]
 #: what errors are: the 0-1 error of classes, 1 − R² of numbers, 1 − AUROC of labels
 Headline = Literal["error", "r2", "auroc"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeVariation:
+    """How much errors vary with the sample of training rows that their probe is fitted on.
+
+    Attributes
+    ----------
+    test, held : variance of the error on test rows, and on held-out training rows
+    both : their covariance; all are NaN where they could not be estimated
+    """
+
+    test: float
+    held: float
+    both: float
+
+    @classmethod
+    def alike(cls, variance: float) -> "ProbeVariation":
+        """Where only test rows were judged: a refitted probe moves both errors by the same."""
+        return cls(variance, variance, variance)
+
+    @classmethod
+    def mean(cls, every: "Sequence[ProbeVariation]") -> "ProbeVariation":
+        """The mean of those that could be estimated."""
+        there = [(v.test, v.held, v.both) for v in every if v.known]
+        return cls(*np.mean(there, axis=0).tolist()) if there else cls.alike(math.nan)
+
+    @property
+    def known(self) -> bool:
+        """Whether it could be estimated."""
+        return not math.isnan(self.test)
+
+    def covariance(self, risks: Sequence[str]) -> np.ndarray:
+        """What it adds to the covariance of these risks, (r, r); 0 where it could not be estimated."""
+        t, h = np.array([QUANTITIES[risk].probe_weights for risk in risks]).T
+        if not self.known:
+            return np.zeros((len(risks), len(risks)))
+        return np.asarray(
+            self.test * np.outer(t, t) + self.held * np.outer(h, h) + self.both * (np.outer(t, h) + np.outer(h, t))
+        )
+
+    def of(self, on_test: float, on_held: float) -> float:
+        """Variance of a sum of the two errors with these weights."""
+        return max(0.0, on_test**2 * self.test + on_held**2 * self.held + 2 * on_test * on_held * self.both)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import ERROR, MetricEstimates
 from ssl_risk_rs.results.provenance import Host, Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES, components
-from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, Sizes
+from ssl_risk_rs.results.record import Bottleneck, FitRecord, Floor, Method, Penalty, ProbeVariation, Sizes
 from ssl_risk_rs.results.written import TABLE, read_rows, recorded_rows
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Decomposition:
     covariance: np.ndarray
     covariance_of: tuple[str, ...]
     beta: float
-    #: variance that the probe's own variation adds to R_US, R_CS and R_AS; NaN where it could not be estimated
+    #: variance that the probe's own variation adds to R_US and R_CS; NaN where it could not be estimated
     probe_variance: float
     bottleneck: Bottleneck
     floor: Floor
@@ -79,6 +79,13 @@ class Decomposition:
     metrics: tuple[MetricEstimates, ...] = ()
     #: where the features come from, as far as who decomposed them knew; a run that is written has its own
     provenance: Provenance | None = None
+    #: the same with that of R_AS; None in older records, which took R_AS to vary as R_US does
+    probe_variation: ProbeVariation | None = None
+
+    @property
+    def variation(self) -> ProbeVariation:
+        """How much the errors vary with the probe."""
+        return self.probe_variation or ProbeVariation.alike(self.probe_variance)
 
     @property
     def supervised(self) -> bool:

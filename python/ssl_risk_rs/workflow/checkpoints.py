@@ -4,24 +4,21 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders.names import expand_names, parse_name
+from ssl_risk_rs.encoders.sources.files import file_facts, weights_files
 from ssl_risk_rs.encoders.weights.epochs import epoch_of, without_suffixes
 from ssl_risk_rs.errors import ParameterError, SslRiskError
-from ssl_risk_rs.events import Report
-from ssl_risk_rs.extraction.cached import ensure_banks
+from ssl_risk_rs.events import Report, once
 from ssl_risk_rs.results.many import Curve, EpochFrom
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.before import checker
-from ssl_risk_rs.workflow.evaluate import answer
+from ssl_risk_rs.workflow.banks import RunBanks, banks_of, ensure_for
+from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps, run_each
 from ssl_risk_rs.workflow.question import Question
-
-if TYPE_CHECKING:
-    from ssl_risk_rs.bank import FeatureBank
 
 __all__ = ["evaluate_checkpoints", "short_names"]
 
@@ -70,22 +67,20 @@ def evaluate_checkpoints(
     if all(epoch is not None for epoch, _ in epochs.values()):
         names.sort(key=lambda name: epochs[name][0] or 0.0)  # the sort is stable: the order of names among equals
 
-    check = checker(question)
+    say_once = once(say)  # all are of the same data
+    ensure = ensure_for(data, question, store=store, say=say_once, report=report)
 
-    def bank_of(name: str) -> "FeatureBank":
-        (bank, *_) = ensure_banks(
-            name, data, question.encoding.for_encoder(name), store=store, group=question.group, check=check,
-            say=say, progress=report,
-        ).values()  # fmt: skip
-        return bank
+    def banks(name: str) -> RunBanks:
+        own = replace(question, encoding=question.encoding.for_encoder(name))
+        return banks_of(name, data, own, ensure, say=say_once)
 
     items = [
-        Item(called[n], n, partial(bank_of, n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n))
+        Item(called[n], n, partial(banks, n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n))
         for n in names
     ]
 
-    def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
-        return answer(item.model, data, question, bank=bank, store=store, say=say, report=report, data_named=data_named)
+    def run_of(item: Item, made: RunBanks) -> tuple[Run, SslRiskError | None]:
+        return answer_of(made, item.model, data, question, report=report, data_named=data_named)
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return Curve(tuple(entries), tuple(failed), paired_steps(entries, say))
@@ -99,9 +94,8 @@ def _epoch(name: str, kept: Kept | None) -> tuple[float, EpochFrom] | tuple[None
 
 
 def _stamp(name: str) -> str:
-    """Path, size and time of a checkpoint's file; reading an epoch out of it costs loading it."""
-    path = Path(parse_name(name).target)
-    return f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" if path.is_file() else name
+    """Path, size and time of a checkpoint's files; reading an epoch out of them costs loading them."""
+    return " ".join(str(fact) for file in weights_files(parse_name(name)) for fact in file_facts(file)) or name
 
 
 def _say_epochs(epochs: "dict[str, tuple[float, EpochFrom] | tuple[None, None]]", say: Callable[[str], None]) -> None:

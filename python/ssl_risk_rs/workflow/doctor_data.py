@@ -94,19 +94,25 @@ def examine_data(
     rows = np.unique(np.linspace(0, n - 1, min(SAMPLE, n)).round().astype(np.int64)).tolist()
     _decode(dataset, rows[:1], 1)  # the first image loads the decoder
     decoded = _decode(dataset, rows, 1)
-    n_decoded = len(decoded.sizes)
+    found = [*_row_findings(dataset, group), *_image_findings(decoded, n)]
+    if decoded.sizes:
+        found.append(_speed_finding(decoded, n))
+        if model is not None:
+            found.append(_transform_finding(dataset, model, rows, say))
+    return found
+
+
+def _speed_finding(decoded: "_Decoded", n: int) -> Finding:
+    """How fast the images of a sample that can be decoded are."""
+    n_decoded, seconds = len(decoded.sizes), max(decoded.seconds, 1e-9)
     pixels = sum(width * height for width, height in decoded.sizes)
-    rate = n_decoded / max(decoded.seconds, 1e-9)
-    speed = Finding(
+    rate = n_decoded / seconds
+    return Finding(
         "decoding", "ok",
-        f"{rate:,.0f} images/s ({pixels / 1e6 / max(decoded.seconds, 1e-9):,.0f} megapixels/s) in one thread; all "
-        f"{counted(n, 'image')} take one thread {_duration(n / max(rate, 1e-9))}",
+        f"{rate:,.0f} images/s ({pixels / 1e6 / seconds:,.0f} megapixels/s) in one thread; all "
+        f"{counted(n, 'image')} take one thread {_duration(n / rate)}",
         values={"images_per_second": rate, "n_decoded": n_decoded},
     )  # fmt: skip
-    found = [*_row_findings(dataset, group), *_image_findings(decoded, n), speed]
-    if model is not None:
-        found.append(_transform_finding(dataset, model, rows, say))
-    return found
 
 
 def _decode(

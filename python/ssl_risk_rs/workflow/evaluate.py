@@ -12,19 +12,17 @@ from ssl_risk_rs.decomposition.task import make_task, other_features
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Report, once
-from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.before import checker
-from ssl_risk_rs.workflow.others import choose_others
+from ssl_risk_rs.workflow.banks import RunBanks, banks_of, ensure_for
 from ssl_risk_rs.workflow.probes import decompose_each
 from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
-    from ssl_risk_rs.bank import BankHeader, FeatureBank
+    from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["answer", "evaluate"]
+__all__ = ["answer", "answer_of", "evaluate"]
 
 
 def evaluate(
@@ -86,42 +84,43 @@ def answer(
     store: "str | Path | None" = None,
     say: Callable[[str], None] = lambda _: None,
     report: Report | None = None,
-    bank: "FeatureBank | None" = None,
-    called: str | None = None,
-    ensure: "Callable[..., dict[str, FeatureBank]] | None" = None,
     data_named: bool = True,
 ) -> tuple[Run, SslRiskError | None]:
-    """`evaluate`, of a question that is one value.
+    """`evaluate`, of a question that is one value."""
+    say_once = once(say)  # twin and control are of the same data
+    ensure = ensure_for(data, question, store=store, say=say_once, report=report)
+    banks = banks_of(model, data, question, ensure, say=say_once)
+    return answer_of(banks, model, data, question, report=report, data_named=data_named)
+
+
+def answer_of(
+    banks: RunBanks,
+    model: str,
+    data: str,
+    question: Question,
+    *,
+    report: Report | None = None,
+    called: str | None = None,
+    data_named: bool = True,
+) -> tuple[Run, SslRiskError | None]:
+    """`answer`, of banks that are at hand.
 
     Parameters
     ----------
-    bank : the encoder's bank, where it is at hand
     called : the encoder as tables name it, where its bank may be one of the same weights by another name
-    ensure : finds or makes banks; default `ensure_banks`
     the others : as in `evaluate`
+
+    Returns
+    -------
+    the run, and why a later probe is missing from it
+
+    Raises
+    ------
+    Those of `decompose`.
     """
-    say_once, check = once(say), checker(question)  # twin and control are of the same data
-    asked, group, target = question.encoding, question.group, question.target
-
-    def bank_of(name: str, encoding: Encoding) -> "FeatureBank":
-        banks = (ensure or ensure_banks)(
-            name, data, encoding, store=store, group=group, check=check, say=say_once, progress=report
-        )
-        if len(banks) > 1:
-            first, *rest = banks
-            say_once(f"{name} returns several features; {first} is decomposed, not {', '.join(rest)}.")
-        return next(iter(banks.values()))
-
-    bank = bank_of(model, asked) if bank is None else bank
-    header = bank.header
-    spec = header.encoder_spec or {}
-    encoder, data_name = called or _encoder_name(model, header), _data_name(data, header)
-    others = choose_others(
-        spec, data, data_id=header.data_id, n_images=bank.n_rows, supervised=question.supervised,
-        control=question.control, target=target, say=say,
-    )  # fmt: skip
-    twin = None if others.twin is None else bank_of(others.twin, others.encoding_of_twin(asked))
-    blind = None if others.control is None else bank_of(others.control, others.encoding_of_control(asked))
+    group, target, others = question.group, question.target, banks.others
+    bank, twin, blind = banks.encoder, others.supervised, others.control
+    encoder, data_name = called or _encoder_name(model, bank), _data_name(data, bank)
     task = make_task(bank, groups=group)
     if target is not None:
         task = retargeted(task, bank_values(bank, target), target, drop_unlabelled=question.drop_unlabelled)
@@ -138,9 +137,9 @@ def answer(
         encoder=encoder,
         data=data_name,
         data_named=data_named,
-        supervised=others.twin,
-        control=others.control,
-        no_control=others.no_control,
+        supervised=others.names.twin,
+        control=others.names.control,
+        no_control=others.names.no_control,
         group=group,
         target=None if target is None else target.column,
     )
@@ -148,14 +147,14 @@ def answer(
     return Run.of(*finished.decompositions, provenance=provenance), finished.failure
 
 
-def _encoder_name(model: str, header: "BankHeader") -> str:
+def _encoder_name(model: str, bank: "FeatureBank") -> str:
     """The encoder as the table names it. The bank of a file may have been made from a copy of it."""
-    return model if parse_name(model).kind in ("checkpoint", "code") else header.encoder or model
+    return model if parse_name(model).kind in ("checkpoint", "code") else bank.header.encoder or model
 
 
-def _data_name(data: str, header: "BankHeader") -> str:
+def _data_name(data: str, bank: "FeatureBank") -> str:
     """The data as the table names them. The bank may have been made from a copy of them."""
     try:
         return create_dataset(data).name
     except SslRiskError:  # elsewhere: a bank that another machine has filled
-        return header.data_name or data
+        return bank.shown_data

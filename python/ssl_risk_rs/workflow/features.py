@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs.bank import FeatureBank, is_bank
 from ssl_risk_rs.bank.formats import FeatureArrays, load_features
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
@@ -14,8 +13,8 @@ from ssl_risk_rs.bank.store import FeatureStore
 from ssl_risk_rs.decomposition.provenance import with_banks
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target, array_values, bank_values, retargeted
-from ssl_risk_rs.decomposition.task import Task, make_task, other_features
-from ssl_risk_rs.errors import ParameterError, ShapeError, SslRiskError
+from ssl_risk_rs.decomposition.task import Task, make_task, other_features, same_loaded_rows
+from ssl_risk_rs.errors import ParameterError, SslRiskError
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.provenance import Provenance
@@ -151,8 +150,7 @@ def _open(path: str, reading: Reading, test: str | None, group: str | None) -> O
         raise ParameterError(f"{path} is a feature bank, which holds its test rows: leave out --test-features")
     if reading.features_columns is not None:
         raise ParameterError(f"{path} is a feature bank, whose features are known: leave out --features-columns")
-    name = bank.header.encoder or Path(path).name
-    return Opened(path, make_task(bank, groups=group), name, bank.header.data_name or path, bank=bank, group=group)
+    return Opened(path, make_task(bank, groups=group), bank.shown_encoder, bank.shown_data, bank=bank, group=group)
 
 
 def _columns_of(opened: Opened, path: str, target: Target) -> dict[str, np.ndarray]:
@@ -186,18 +184,6 @@ def _twin(opened: Opened, test: str | None, supervised: str, reading: Reading) -
     beside = load_features(
         supervised, None if test is None else supervised, group=opened.group, drop_unlabelled=reading.drop_unlabelled
     )
-    _same_rows(supervised, beside, opened.arrays)
-    rows = (beside.X_train,) if test is not None else (beside.X_train, beside.X_test)
-    return Twin(supervised, Features.of_arrays(*rows))
-
-
-def _same_rows(path: str, twin: FeatureArrays, rows: FeatureArrays | None) -> None:
-    """Complain unless the twin has the same labels and ids in the same order, as far as the files tell."""
-    assert rows is not None  # a twin in files beside features in files
-    y, y_rows = twin.y_train, rows.y_train
-    if len(y) != len(y_rows):
-        raise ShapeError(f"{path} has {len(y)} rows, the features have {len(y_rows)}: the twin needs the same rows")
-    own, theirs = (
-        RowNames(arrays.y_train, None if numbered(arrays.train_ids) else arrays.train_ids) for arrays in (twin, rows)
-    )
-    refuse_other_rows(path, own, "the features", theirs)
+    assert opened.arrays is not None  # a twin in files beside features in files
+    task = make_task(opened.arrays)  # as loaded: a target has other labels
+    return Twin(supervised, same_loaded_rows(task, beside, supervised, training_only=test is not None))

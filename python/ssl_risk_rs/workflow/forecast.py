@@ -36,9 +36,8 @@ def forecast_run(
     found = of(model, asked)
     images = asked.images(data, question.group)
     others = choose_others(
-        describe_encoder(model).to_dict(), data, data_id=images.identity.kind, n_images=len(images),
-        supervised=question.supervised, control=question.control, target=question.target, say=say,
-    )  # fmt: skip
+        describe_encoder(model).to_dict(), data, question, data_id=images.identity.kind, n_images=len(images), say=say
+    )
     if others.twin is not None:
         found += of(others.twin, others.encoding_of_twin(asked))
     if others.control is not None:

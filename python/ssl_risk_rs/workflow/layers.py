@@ -9,6 +9,7 @@ intervals cover: docs/encoders.md, "Several layers".
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,11 @@ from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.sources import check_name
 from ssl_risk_rs.encoders.spec import choose_features, may_be_several
 from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
-from ssl_risk_rs.events import Report, torch_is_loading
-from ssl_risk_rs.extraction.cached import ensure_banks
+from ssl_risk_rs.events import Report, once, torch_is_loading
 from ssl_risk_rs.results.many import Entry, Failed, Layers
 from ssl_risk_rs.results.run import Decomposition, Run
-from ssl_risk_rs.workflow.before import checker
-from ssl_risk_rs.workflow.evaluate import answer
+from ssl_risk_rs.workflow.banks import RunBanks, ensure_for, with_others
+from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.many import Item, RunFolder, run_each
 from ssl_risk_rs.workflow.question import Question
 
@@ -98,19 +98,18 @@ def evaluate_layers(
         raise ParameterError(_nothing_to_choose(model, features[0]))
     runs = RunFolder(folder, question.key(), force=force)
     encoding = replace(question.encoding, layers=tuple(features) or None, pool=None)
-    banks = ensure_banks(
-        model, data, encoding, store=store, group=question.group, check=checker(question), say=say,
-        progress=report,
-    )  # fmt: skip
+    say_once = once(say)
+    ensure = ensure_for(data, question, store=store, say=say_once, report=report)
+    banks = ensure(model, encoding)
     if len(banks) < 2:
         raise ParameterError(_nothing_to_choose(model, next(iter(banks))))
     items = [
-        Item(name, model, lambda bank=bank: bank, name)  # type: ignore[misc]  # a default has no annotation in a lambda
+        Item(name, model, partial(with_others, bank, data, question, ensure, say=say_once), name)
         for name, bank in _by_depth(banks)
     ]
 
-    def run_of(item: Item, bank: "FeatureBank") -> tuple[Run, SslRiskError | None]:
-        return answer(model, data, question, bank=bank, store=store, say=say, report=report, data_named=data_named)
+    def run_of(item: Item, made: RunBanks) -> tuple[Run, SslRiskError | None]:
+        return answer_of(made, model, data, question, report=report, data_named=data_named)
 
     entries, failed = run_each(items, runs, run_of, command=command, say=say)
     return choose_layer(entries, failed)

@@ -6,11 +6,10 @@ only what is missing, or what has other features since.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition.paired import compare
@@ -18,9 +17,7 @@ from ssl_risk_rs.errors import ResultError, SslRiskError
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Entry, EpochFrom, Failed, corrected_steps
 from ssl_risk_rs.results.run import Run, check_target
-
-if TYPE_CHECKING:
-    from ssl_risk_rs.bank import FeatureBank
+from ssl_risk_rs.workflow.banks import RunBanks, is_made_of
 
 __all__ = ["Item", "Kept", "RunFolder", "kept_of", "paired_steps", "run_each"]
 
@@ -31,11 +28,11 @@ UNKNOWN = ""
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One run to be made: `bank` gives its features, encoding what is missing; the rest as in `Entry` and `Kept`."""
+    """One run to be made: `banks` gives its features, encoding what is missing; the rest as in `Entry` and `Kept`."""
 
     name: str
     model: str
-    bank: "Callable[[], FeatureBank]"
+    banks: Callable[[], RunBanks]
     feature: str | None = None
     epoch: float | None = None
     epoch_from: EpochFrom | None = None
@@ -81,17 +78,16 @@ class RunFolder:
         elif not (path.is_dir() and not any(path.iterdir())):
             check_target(path, force=False)
 
-    def find(self, name: str, bank: Path) -> Run | None:
-        """The finished run of these features, None if it has to be made."""
+    def find(self, name: str, banks: Mapping[str, Path]) -> Run | None:
+        """The finished run of these features, its twin's and its control's, None if it has to be made."""
         kept = self.kept.get(name)
-        if self.force or kept is None or not kept.complete:
-            return None
-        if (kept.question, kept.bank) != (self.question, str(bank)):
+        if self.force or kept is None or not kept.complete or kept.question != self.question:
             return None
         try:
-            return Run.load(self.path / kept.folder)
+            run = Run.load(self.path / kept.folder)
         except ResultError:  # removed or damaged: it is made again
             return None
+        return run if is_made_of(run, banks) else None
 
     def keep(self, item: Item, run: Run, bank: Path, *, complete: bool) -> Run:
         """Write a run folder and the index."""
@@ -154,7 +150,7 @@ def _read_index(file: Path) -> dict[str, Kept]:
 def run_each(
     items: Iterable[Item],
     folder: RunFolder,
-    evaluate: "Callable[[Item, FeatureBank], tuple[Run, SslRiskError | None]]",
+    evaluate: Callable[[Item, RunBanks], tuple[Run, SslRiskError | None]],
     *,
     command: str = "",
     say: Callable[[str], None] = lambda _: None,
@@ -169,14 +165,17 @@ def run_each(
     failed: list[Failed] = []
     for item in items:
         try:
-            bank = item.bank()
-            run = folder.find(item.name, bank.path)
+            banks = item.banks()
+            run = folder.find(item.name, banks.paths())
             if run is None:
                 if item.name in folder.kept and not folder.force:
-                    say(f"{item.name} is run again: its features have changed, or its run was not complete.")
-                made, failure = evaluate(item, bank)
+                    say(
+                        f"{item.name} is run again: its features, its twin or its control have changed, or its run was "
+                        "not complete."
+                    )
+                made, failure = evaluate(item, banks)
                 made = replace(made, provenance=replace(made.provenance, command=command))
-                run = folder.keep(item, made, bank.path, complete=failure is None)
+                run = folder.keep(item, made, banks.encoder.path, complete=failure is None)
                 if failure is not None:
                     failed.append(Failed(item.name, str(failure)))
             else:

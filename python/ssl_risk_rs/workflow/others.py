@@ -9,6 +9,7 @@ from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.encoders import describe_encoder
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.extraction.settings import Encoding
+from ssl_risk_rs.workflow.question import Question
 
 __all__ = ["Others", "choose_others"]
 
@@ -40,26 +41,26 @@ class Others:
 def choose_others(
     spec: Mapping[str, Any],
     data: str,
+    question: Question,
     *,
     data_id: str | None,
     n_images: int,
-    supervised: str,
-    control: str,
-    target: Target | None,
     say: Callable[[str], None],
 ) -> Others:
     """The twin and the control of one run.
+
+    "auto" takes the twin that the encoder names, if it was trained on the data's labels and these are predicted, and a
+    control where one is cheap.
 
     Parameters
     ----------
     spec : of the encoder, as its bank holds it
     data, data_id, n_images : URI, which published data these are, and how many images are encoded
-    supervised, control : "auto", "none" or an encoder's name. `auto` takes the twin that the encoder names if it was
-        trained on the data's labels and these are predicted, and a control where one is cheap.
-    target : column that is predicted instead of the labels
     """
-    twin = _twin(spec, data_id, target, say) if supervised == "auto" else None if supervised == "none" else supervised
-    chosen, why_not = _control(spec, data, n_images, control)
+    twin = None if question.supervised == "none" else question.supervised
+    if twin == "auto":
+        twin = _twin(spec, data_id, question.target, say)
+    chosen, why_not = _control(spec, data, n_images, question.control)
     return Others(twin, chosen, why_not)
 
 

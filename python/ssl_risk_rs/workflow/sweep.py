@@ -11,29 +11,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ssl_risk_rs._files import publish
 from ssl_risk_rs.bank.store import FeatureStore, bank_key
-from ssl_risk_rs.encoders import describe_encoder
-from ssl_risk_rs.encoders.catalogue import catalogue, published_entry
-from ssl_risk_rs.encoders.names import parse_name
-from ssl_risk_rs.encoders.weights.epochs import epoch_of
-from ssl_risk_rs.errors import ResultError, SslRiskError
+from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
-from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.results.run import Run
-from ssl_risk_rs.workflow.before import checker
+from ssl_risk_rs.workflow.banks import Ensure, ensure_for, with_others
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
-from ssl_risk_rs.workflow.evaluate import answer
+from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, hold_if_free, holder, is_held
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Sweep", "Update", "run_sweep", "totals", "unfinished", "write_table"]
+__all__ = ["Sweep", "Update", "run_sweep", "unfinished"]
 
 Say = Callable[[str], None]
 
@@ -267,32 +260,22 @@ def work(sweep: Sweep, job: Job, pair: Pair, *, say: Say, report: Report | None)
 def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch", say: Say) -> Record:
     asked, folder = sweep.asked, sweep.folder
     question = asked.question
-    ensure = _one_at_a_time(FeatureStore(asked.store), say)
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
     encoding = question.encoding.for_encoder(pair.encoder)
     every = replace(encoding, layers=layers)
-    check = checker(question)
-    banks = ensure(
-        pair.encoder, pair.data, every, store=asked.store, group=question.group, check=check, say=say, progress=watch
-    )
+    own = replace(question, encoding=replace(encoding, layers=None if pair.layer is None else (pair.layer,)))
+    plain = ensure_for(pair.data, question, store=asked.store, say=say, report=watch)
+    ensure = _one_at_a_time(plain, pair.data, FeatureStore(asked.store), say)
+    bank = _bank_of(ensure(pair.encoder, every), pair, job)
+    banks = with_others(bank, pair.data, own, ensure, say=say)
     key = pair.key
-    if key is None:  # only now is it known what the encoder is
-        bank = _bank_of(banks, pair, job)
-        key = run_key({"bank": bank.path.name, "layer": pair.layer}, asked)
+    if key is None:  # only now is it known what the encoders are
+        others = {role: path.name for role, path in banks.others.paths().items()}
+        key = run_key({"bank": bank.path.name, "layer": pair.layer, "others": others}, asked)
         record = replace(record, key=key)
         if (there := folder.finished().get(key)) is not None:
             return replace(record, state=State.DONE, run=there.name)
-    own = replace(encoding, layers=None if pair.layer is None else (pair.layer,))
-    run, failure = answer(
-        pair.encoder,
-        pair.data,
-        replace(question, encoding=own),
-        store=asked.store,
-        say=say,
-        report=watch.report,
-        ensure=ensure,
-        data_named=asked.data_named,
-    )
+    run, failure = answer_of(banks, pair.encoder, pair.data, own, report=watch.report, data_named=asked.data_named)
     request = None if failure is not None else key  # a run that lacks a probe is kept and is not finished
     run = replace(run, provenance=replace(run.provenance, command=sweep.command, request=request))
     target = folder.root / _name(job, pair, key)
@@ -325,16 +308,16 @@ class _Watch:
             self.report(event)
 
 
-def _one_at_a_time(store: FeatureStore, say: Say) -> "Callable[..., dict[str, FeatureBank]]":
-    """`ensure_banks`, such that of several processes with the same question one encodes and the others wait: a twin or
+def _one_at_a_time(ensure: Ensure, data: str, store: FeatureStore, say: Say) -> Ensure:
+    """The same, such that of several processes with the same question one encodes and the others wait: a twin or
     a control belongs to many pairs."""
 
-    def ensure(model: str, data: str, encoding: Encoding, **given: Any) -> "dict[str, FeatureBank]":
+    def locked(model: str, encoding: Encoding) -> "dict[str, FeatureBank]":
         facts = {"model": model, "data": data, "limit": encoding.limit, "img_size": encoding.img_size}
         with hold(store.root / "locks" / f"{bank_key(facts)}.lock", say) if _lockable(store.root) else nullcontext():
-            return ensure_banks(model, data, encoding, **given)
+            return ensure(model, encoding)
 
-    return ensure
+    return locked
 
 
 def _lockable(root: Path) -> bool:
@@ -352,87 +335,3 @@ def _name(job: Job, pair: Pair, key: str) -> str:
     parts: Iterable[str] = (Path(job.encoder).name, job.data_name, *(() if pair.layer is None else (pair.layer,)))
     words = ("".join(c if c.isalnum() or c in "-_." else "_" for c in part)[:40] for part in parts)
     return "_".join([*words, key[:8]])
-
-
-def totals(record: Record, folder: SweepFolder) -> list[dict[str, Any]]:
-    """A row for each probe of a finished pair: what it predicts and how, its components, fractions, and the size of the
-    images that its encoder saw; none where its run cannot be read."""
-    if record.run is None:
-        return []
-    run = Run.load(folder.root / record.run)
-    bank = run.provenance.banks.get("encoder")
-    seen = {} if bank is None or bank.img_size is None else {"img_size": str(bank.img_size)}
-    rows = []
-    for d in run.decompositions:
-        total = d.estimates["agg_risk"]
-        rows.append(
-            {
-                **seen,
-                "data": run.provenance.data,
-                "target": run.provenance.target,
-                "metric": d.method.metric,
-                "probe": d.method.probe,
-                "protocol": d.method.protocol,
-                "split_seed": d.method.seed,
-                **{name: d.estimate(name) for name in d.component_names},
-                "agg_risk": total.estimate,
-                "low": total.low,
-                "high": total.high,
-                **({"risk_af": d.estimate("risk_af")} if "risk_af" in d.estimates else {}),
-                **{f"agg_risk@{shot.size.name}": shot.estimate("agg_risk") for shot in d.shots},
-                "train_rows": d.sizes.train,
-                "test_rows": d.sizes.test,
-                "z_dim": d.sizes.features,
-            }
-        )
-    return rows
-
-
-def write_table(records: Sequence[Record], folder: SweepFolder) -> dict[str, str]:
-    """Write OUT/sweep.csv: risks of each finished run and probe, and the design choices of its encoder.
-
-    The choices are the paper's columns for encoders of its table, as `study` takes them, and what is known of others.
-
-    Returns
-    -------
-    pair → why its run folder cannot be read, so that it is not in the table, and what to do
-    """
-    import polars as pl
-
-    rows: list[dict[str, Any]] = []
-    unread: dict[str, str] = {}
-    for record in records:
-        head = {"encoder": record.encoder, "data": "", "data_uri": record.data, "layer": record.layer}
-        choices = _choices(record.encoder) if record.state is State.DONE else {}
-        try:
-            rows += [{**head, **choices, **found} for found in totals(record, folder)]
-        except ResultError as error:
-            run = shlex.quote(str(folder.root / (record.run or "")))
-            unread[record.id] = (
-                f"{error}\nIf it cannot be mended, remove it, and the line that made it makes it anew:  rm -r {run}"
-            )
-    target = folder.root / "sweep.csv"
-    folder.root.mkdir(parents=True, exist_ok=True)
-    frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame({"encoder": []})
-    publish(target, frame.write_csv)
-    return unread
-
-
-def _choices(encoder: str) -> dict[str, str | int | None]:
-    """Design choices under the names of the published table."""
-    row = published_entry(encoder)
-    if row is not None and row.name in catalogue().published:
-        return {name: value for name, value in catalogue().corrected(row.name).items() if name != "name"}
-    try:
-        spec = describe_encoder(encoder)
-    except SslRiskError:  # its file has gone meanwhile
-        return {}
-    names = ("architecture", "objective", "pretraining_data", "epochs", "batch_size", "img_size")
-    known: dict[str, str | int | None] = {
-        name: None if (value := getattr(spec, name)) is None else str(value) for name in names
-    }
-    parsed = parse_name(encoder)
-    if known["epochs"] is None and parsed.kind == "checkpoint":
-        epoch, _ = epoch_of(Path(parsed.target))
-        known["epochs"] = None if epoch is None else f"{epoch:g}"
-    return known

@@ -8,15 +8,17 @@ from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.datasets.dataset import ImageDataset
 from ssl_risk_rs.encoders import describe_encoder, list_encoders
 from ssl_risk_rs.encoders.catalogue import Address, Status, catalogue, published_entry
-from ssl_risk_rs.encoders.facts import BUNDLED
+from ssl_risk_rs.encoders.facts import BUNDLED, read_facts
 from ssl_risk_rs.encoders.names import Kind, Preparation, expand_names, is_pattern, parse_name
 from ssl_risk_rs.encoders.sources import check_at_hand
 from ssl_risk_rs.encoders.spec import nearest
 from ssl_risk_rs.encoders.weights.download import cached_path
-from ssl_risk_rs.errors import EncoderError, ParameterError
+from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError
 from ssl_risk_rs.extraction.cached import request_of
 from ssl_risk_rs.extraction.facts import library_versions
 from ssl_risk_rs.extraction.settings import Encoding
+from ssl_risk_rs.workflow.banks import others_facts
+from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.sweep_records import Record
 
@@ -124,15 +126,32 @@ def plan_sweep(
 
 def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSettings) -> Job:
     pairs = []
+    others = _others_facts(encoder, dataset, asked.question)
     for layer in asked.layers or (None,):
         encoding = asked.encoding.for_encoder(encoder)
         request = request_of(encoder, dataset, layer, encoding, fingerprint=fingerprint)
         if request is not None:  # a new release of a library makes other banks, not other questions
             del request["versions"]
         typed = {"encoder": encoder, "data": dataset.uri, "layer": layer, **_asked(asked)}
-        key = None if request is None else run_key(request, asked)
+        key = None
+        if request is not None and others is not None:
+            key = run_key({**request, **({"others": others} if others else {})}, asked)
         pairs.append(Pair(encoder, dataset.uri, layer, bank_key(typed)[:16], key, request))
     return Job(encoder, dataset.uri, dataset.name, len(dataset), tuple(pairs))
+
+
+def _others_facts(encoder: str, dataset: ImageDataset, question: Question) -> dict[str, list[object]] | None:
+    """As `others_facts`, of the twin and the control that this encoder will have; None where only building it tells."""
+    name, spec = parse_name(encoder), {}
+    if name.kind == "checkpoint" and read_facts(Path(name.target)):  # no other encoder names files as its twin
+        try:
+            spec = describe_encoder(encoder).to_dict()
+        except SslRiskError:  # what is wrong with it is said when it is built
+            return None
+    names = choose_others(
+        spec, dataset.uri, question, data_id=dataset.identity.kind, n_images=len(dataset), say=lambda _: None
+    )
+    return others_facts(names)
 
 
 def run_key(subject: Mapping[str, object], asked: SweepSettings) -> str:

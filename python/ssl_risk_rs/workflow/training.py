@@ -25,9 +25,11 @@ from ssl_risk_rs.extraction.job import extract
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.results.many import Curve, Entry, epoch_text
 from ssl_risk_rs.results.run import Run
+from ssl_risk_rs.workflow.banks import OtherBanks, RunBanks, ensure_for, other_banks
 from ssl_risk_rs.workflow.before import checker
-from ssl_risk_rs.workflow.evaluate import answer
+from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps
+from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ class TrainingMonitor:
         fingerprint = self.images.fingerprint(self.encoding.settings.hash_content)
         asked = self.question.key(self.images.uri, fingerprint, self.encoding.content())
         self.runs = RunFolder(Path(folder).expanduser(), asked, force=force)
+        self._ensure = ensure_for(data, self.question, store=self.store.root, say=self.say, report=report)
         self.failed: list[tuple[str, SslRiskError | OSError | MemoryError]] = []
         self._recorded = any(line.question == asked and line.complete for line in self.runs.kept.values())
         self._made: set[Path] = set()  # banks that were not in the store before
@@ -179,17 +182,22 @@ class TrainingMonitor:
         )  # fmt: skip
         encoder = replace(encoder, spec=replace(encoder.spec, name=f"{encoder.spec.name}, {called}"))
         stamp = f"{encoder.weights_hash} {encoder.code_hash} {_seen(encoder)} {behaviour(encoder)}"
-        if (there := self._find(called, epoch, stamp)) is not None:
+        names = choose_others(
+            encoder.spec.to_dict(), self.data, self.question, data_id=self.images.identity.kind,
+            n_images=len(self.images), say=self.say,
+        )  # fmt: skip
+        others = other_banks(names, self.question, self._ensure, say=self.say)
+        if (there := self._find(called, epoch, stamp, others)) is not None:
             return there
         before = set(self.store.root.iterdir()) if self.store.root.is_dir() else set()
         bank = self._encode(encoder)
         if bank.path not in before:
             self._made.add(bank.path)
-        run, failure = answer(
-            type(module).__name__, self.data, self.question, bank=bank, called=encoder.spec.name,
-            store=self.store.root, say=self.say, report=self.report,
-        )  # fmt: skip
-        item = Item(called, encoder.spec.name, lambda: bank, epoch=epoch, epoch_from="given", stamp=stamp)
+        banks = RunBanks(bank, others)
+        run, failure = answer_of(
+            banks, type(module).__name__, self.data, self.question, called=encoder.spec.name, report=self.report
+        )
+        item = Item(called, encoder.spec.name, lambda: banks, epoch=epoch, epoch_from="given", stamp=stamp)
         run = self.runs.keep(item, run, bank.path, complete=failure is None)
         if not self.keep_features and bank.path in self._made:
             try:
@@ -200,12 +208,13 @@ class TrainingMonitor:
             raise failure
         return run
 
-    def _find(self, called: str, epoch: float, stamp: str) -> Run | None:
-        """The run of this name, where it is of this network with these weights."""
+    def _find(self, called: str, epoch: float, stamp: str, others: OtherBanks) -> Run | None:
+        """The run of this name, where it is of this network with these weights, and of these others."""
         kept: Kept | None = self.runs.kept.get(called)
         if kept is None:
             return None
-        found = self.runs.find(called, Path(kept.bank)) if kept.stamp == stamp else None
+        banks = {"encoder": Path(kept.bank), **others.paths()}
+        found = self.runs.find(called, banks) if kept.stamp == stamp else None
         if found is not None:
             self.say(f"{called} was recorded before: {found.path}.")
             return found
@@ -214,7 +223,7 @@ class TrainingMonitor:
         if later:
             more = f"epoch {epoch_text(later[0])}" + (f" to {epoch_text(later[-1])}" if len(later) > 1 else "")
             warnings.warn(
-                f"{called} is recorded again, since its weights or features are others, and {more} of an earlier "
+                f"{called} is recorded again, since its weights, features or twin are others, and {more} of an earlier "
                 f"training stays in {self.runs.path}: the curve joins both until this training reaches them. Another "
                 "folder gives it a curve of its own",
                 RuntimeWarning,

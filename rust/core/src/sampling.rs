@@ -34,13 +34,7 @@ pub fn assign_cells(
     n_subsets: usize,
     subset_size: usize,
 ) -> Result<Vec<u8>> {
-    check_cells(n_folds, n_subsets)?;
-    if n_subsets * subset_size * 2 > rows.len() {
-        return Err(Error::Parameter(format!(
-            "{n_subsets} subsets of {subset_size} rows would take more than half of the {} training rows",
-            rows.len()
-        )));
-    }
+    check_cells(n_folds, n_subsets, subset_size, rows.len())?;
     let n_classes = rows.iter().map(|&r| labels[r as usize] as usize + 1).max().unwrap_or(0);
     let mut members = vec![Vec::new(); n_classes];
     for &row in rows {
@@ -72,10 +66,15 @@ pub fn assign_cells(
     Ok(cells)
 }
 
-fn check_cells(n_folds: usize, n_subsets: usize) -> Result<()> {
+fn check_cells(n_folds: usize, n_subsets: usize, subset_size: usize, n_rows: usize) -> Result<()> {
     if n_folds == 0 || n_folds + n_subsets >= usize::from(NO_CELL) {
         return Err(Error::Parameter(format!(
             "{n_folds} folds and {n_subsets} subsets: between 1 and 254 cells"
+        )));
+    }
+    if n_subsets.saturating_mul(subset_size).saturating_mul(2) > n_rows {
+        return Err(Error::Parameter(format!(
+            "{n_subsets} subsets of {subset_size} rows would take more than half of the {n_rows} training rows"
         )));
     }
     Ok(())
@@ -182,5 +181,25 @@ mod tests {
         let error = assign_cells(&keys, &rows, &labels, 5, 3, 20).unwrap_err();
         assert!(error.to_string().contains("52"), "{error}");
         assert!(assign_cells(&keys, &rows, &labels, 0, 3, 2).is_err());
+    }
+
+    #[test]
+    fn subsets_may_take_half_of_the_rows_and_no_more() {
+        let (keys, rows): (Vec<u64>, Vec<u32>) = ((0..16).collect(), (0..16).collect());
+        let labels = [0, 1].repeat(8);
+        assert!(assign_cells(&keys, &rows, &labels, 2, 2, 4).is_ok());
+        assert!(assign_cells(&keys, &rows, &labels, 2, 2, 5).is_err());
+    }
+
+    #[test]
+    fn a_class_keeps_a_row_outside_of_the_subsets() {
+        // 3 of 12 rows are of a class, whose remainder is that of the other
+        let (rows, labels) = ((0..12).collect::<Vec<u32>>(), [vec![0; 9], vec![1; 3]].concat());
+        for keys in [(0..12).collect::<Vec<u64>>(), (0..12).rev().collect()] {
+            let cells = assign_cells(&keys, &rows, &labels, 3, 3, 2).unwrap();
+            for class in 0..2 {
+                assert!((0..12).any(|i| labels[i] == class && cells[i] < 3), "{cells:?}");
+            }
+        }
     }
 }

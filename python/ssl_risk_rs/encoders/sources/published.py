@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ssl_risk_rs.encoders.weights.match import Choice
 
-__all__ = ["Copy", "describe_published", "fetch_copies", "fill", "published_file"]
+__all__ = ["Copy", "describe_published", "fetch_copies", "fill", "published_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,18 @@ def describe_published(row: EncoderRow) -> EncoderSpec:
     )
 
 
-def published_file(name: str) -> Path | None:
-    """Where the file of an encoder of the catalogue lies, or would lie; None for any other name."""
+def published_files(name: str) -> tuple[Path, ...]:
+    """Where the files of an encoder of the catalogue lie, or would lie; empty for any other name."""
     row = published_entry(name)
-    if row is None:
-        return None
+    return () if row is None else tuple(_cached_file(file) for file in row.files)
+
+
+def _cached_file(file: str) -> Path:
+    """Where a file of the catalogue lies, or would lie once it is downloaded."""
     tables = catalogue()
-    places = tables.files[row.files[-1]]
+    places = tables.files[file]
     held = [cached_path(place) for place in places if cached_path(place).is_file()]
-    return (held or [cached_path((tables.usable(row.files[-1]) or places)[0])])[0]
+    return (held or [cached_path((tables.usable(file) or places)[0])])[0]
 
 
 def fetch_copies(row: EncoderRow, progress: Callable[[str], None]) -> list[Copy]:

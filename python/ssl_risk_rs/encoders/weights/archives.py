@@ -5,7 +5,6 @@ and the folders and index files of weights that are split over several of these.
 """
 
 import io
-import json
 import pickle
 import struct
 import zipfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ssl_risk_rs._safetensors import read_header
+from ssl_risk_rs.encoders.weights.files import INDEX_SUFFIX, file_in, indexed_files
 from ssl_risk_rs.encoders.weights.inert import load_pickle, read_legacy, storage_from
 from ssl_risk_rs.errors import EncoderError, first_line
 
@@ -25,12 +25,6 @@ __all__ = ["read_checkpoint", "read_torch_stream"]
 
 #: first pickled value of torch's format before release 1.6
 _LEGACY = 0x1950A86A20F9469CFC6C
-
-#: file names of a folder of weights as transformers and others write them, in the order they are looked for
-_FOLDER = (
-    "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin",
-    "diffusion_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
-)  # fmt: skip
 
 #: first bytes of formats that are known and not read, with what to do
 _FOREIGN = {
@@ -52,10 +46,10 @@ def read_checkpoint(path: Path) -> object:
     EncoderError if it is missing, damaged, or of no format that is read here; it says what to do.
     """
     if path.is_dir():
-        return read_checkpoint(_in_folder(path))
+        return read_checkpoint(file_in(path))
     if not path.is_file():
         raise EncoderError(f"no checkpoint at {path}")
-    if path.name.endswith(".index.json"):
+    if path.name.endswith(INDEX_SUFFIX):
         return _read_index(path)
     with path.open("rb") as file:
         head = file.read(64)
@@ -169,35 +163,12 @@ def _read_safetensors(path: Path) -> "dict[str, Tensor]":
     return tensors
 
 
-def _in_folder(path: Path) -> Path:
-    for name in _FOLDER:
-        if (path / name).is_file():
-            return path / name
-    held = sorted(file.name for file in path.iterdir() if file.is_file())[:6]
-    raise EncoderError(
-        f"{path} is a folder without {_FOLDER[1]} or {_FOLDER[3]}; name the file itself"
-        + (f" (it holds {', '.join(held)})" if held else "")
-    )
-
-
 def _read_index(path: Path) -> "dict[object, object]":
     """Weights split over several files, as the index says."""
-    try:
-        places = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted({str(name) for name in places.values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EncoderError(f"{path} is no index of weights: it has no weight_map ({error})") from error
-    if outside := [name for name in files if Path(name).name != name]:
-        raise EncoderError(f"{path} names files outside its folder: {outside[0]}")
-    if absent := [name for name in files if not (path.parent / name).is_file()]:
-        raise EncoderError(
-            f"{path.parent} lacks {len(absent)} of the {len(files)} files that {path.name} names: "
-            f"{', '.join(absent[:4])}"
-        )
     content: dict[object, object] = {}
-    for name in files:
-        part = read_checkpoint(path.parent / name)
+    for file in indexed_files(path):
+        part = read_checkpoint(file)
         if not isinstance(part, dict):
-            raise EncoderError(f"{path.parent / name} holds {type(part).__name__}, no tensors by name")
+            raise EncoderError(f"{file} holds {type(part).__name__}, no tensors by name")
         content |= part
     return content

@@ -572,3 +572,100 @@ fn a_cancelled_verification_stops() {
     assert!(matches!(bank.verify(&control), Err(Error::Interrupted)));
     assert!(matches!(bank.read(&[0], &control), Err(Error::Interrupted)));
 }
+
+#[test]
+fn a_header_that_never_reached_the_disk_is_no_damage_of_an_empty_part() {
+    for zeros in [0, 64, 128, 200] {
+        let made = create(2, 1, Dtype::F16);
+        drop(PartWriter::open(&made.path, "a").unwrap());
+        for name in ["a.npy", "a.rows.npy"] {
+            fs::write(made.path.join(name), vec![0; zeros]).unwrap();
+        }
+        assert!(check(&made.path).unwrap().damage.is_empty(), "{zeros}");
+        let mut writer = PartWriter::open(&made.path, "a").unwrap();
+        append(&mut writer, &[0, 1]);
+        assert_eq!(read_all(&Bank::open(&made.path).unwrap()), block(&[0, 1], 1));
+    }
+}
+
+#[test]
+fn runs_with_a_gap_between_them_stay_two() {
+    let made = create(256, 1, Dtype::F16);
+    let rows = |ranges: [std::ops::Range<u64>; 2]| ranges.into_iter().flatten().collect::<Vec<_>>();
+    append(&mut PartWriter::open(&made.path, "a").unwrap(), &rows([0..64, 128..192]));
+    append(&mut PartWriter::open(&made.path, "b").unwrap(), &rows([64..128, 192..256]));
+    let all: Vec<u64> = (0..256).collect();
+    assert_eq!(read_all(&Bank::open(&made.path).unwrap()), block(&all, 1));
+}
+
+#[test]
+fn an_index_header_that_is_behind_is_told() {
+    let made = small();
+    let older = npy::Layout::Index.header(4); // that of the first block
+    patch(&made.path.join("a.rows.npy"), |bytes| bytes[..older.len()].copy_from_slice(&older));
+    let bank = Bank::open(&made.path).unwrap();
+    assert_eq!(bank.parts().map(|part| part.header_behind).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(bank.verify(&Control::new()).unwrap().behind, ["a"]);
+}
+
+#[test]
+fn the_block_that_names_a_row_first_is_found_behind_others() {
+    let made = create(6, 1, Dtype::F16);
+    let (mut a, mut b) =
+        (PartWriter::open(&made.path, "a").unwrap(), PartWriter::open(&made.path, "b").unwrap());
+    append(&mut a, &[0, 1]);
+    append(&mut a, &[2, 3]);
+    append(&mut b, &[4, 3]);
+    let report = Verification::of(&made.path, &Control::new()).unwrap();
+    let [damage] = &report.damage[..] else { panic!("{report:?}") };
+    assert!(damage.reason.contains("row 3, and so does block 1 of part \"a\""), "{}", damage.reason);
+}
+
+#[test]
+fn a_manifest_that_changes_after_opening_is_told() {
+    let made = small();
+    let bank = Bank::open(&made.path).unwrap();
+    let other = create(10, 2, Dtype::F16);
+    fs::copy(other.path.join("bank.json"), made.path.join("bank.json")).unwrap();
+    let message = bank.verify(&Control::new()).unwrap_err().to_string();
+    assert!(message.contains("bank.json has changed"), "{message}");
+}
+
+#[test]
+fn rows_of_more_parts_than_stay_open_come_in_the_order_asked_for() {
+    let (parts, each, d) = (60_u64, 4_u64, 3_u64);
+    for dtype in [Dtype::F16, Dtype::F32] {
+        let made = create(parts * each, d, dtype);
+        for part in 0..parts {
+            let mut writer = PartWriter::open(&made.path, &format!("p{part:02}")).unwrap();
+            append(&mut writer, &(part * each..(part + 1) * each).collect::<Vec<_>>());
+        }
+        let bank = Bank::open(&made.path).unwrap();
+        // row by row through all parts: neighbours in a part are asked for far from each other
+        let rows: Vec<u64> =
+            (0..each).flat_map(|row| (0..parts).map(move |part| part * each + row)).collect();
+        for _ in 0..2 {
+            assert_eq!(bank.read(&rows, &Control::new()).unwrap(), block(&rows, d));
+        }
+    }
+}
+
+#[test]
+fn long_runs_of_float16_rows_are_widened_to_their_end() {
+    let made = create(300, 300, Dtype::F16); // 256 rows at a time are more than 65,536 numbers
+    let rows: Vec<u64> = (0..300).collect();
+    append(&mut PartWriter::open(&made.path, "a").unwrap(), &rows);
+    assert_eq!(read_all(&Bank::open(&made.path).unwrap()), block(&rows, 300));
+}
+
+#[test]
+fn rows_of_an_incomplete_bank_are_not_read() {
+    let made = create(4, 1, Dtype::F16);
+    append(&mut PartWriter::open(&made.path, "a").unwrap(), &[0, 1]);
+    let bank = Bank::open(&made.path).unwrap();
+    let error = bank.read(&[0], &Control::new()).unwrap_err();
+    assert!(
+        matches!(error, Error::Bank { .. }) && error.to_string().contains("2 of 4 rows are missing"),
+        "{error}"
+    );
+}

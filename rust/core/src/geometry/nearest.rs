@@ -287,4 +287,26 @@ mod tests {
         assert!(matches!(nearest((&m, &[0]), (&other, &[0]), false, run), Err(Error::Shape { .. })));
         assert!(matches!(nearest((&m, &[10]), (&m, &[0]), false, run), Err(Error::Parameter(_))));
     }
+
+    #[test]
+    fn equal_rows_among_the_k_nearest_come_in_their_order() {
+        let y = [[1.0_f32, 2.0], [3.0, 1.0], [1.0, 2.0], [1.0, 2.0]].concat();
+        let run = Run { n_threads: 1, control: &Control::new() };
+        let m = matrix(&y, 2);
+        let found = nearest_of((&m, &[0]), (&m, &all(4)), 4, run).unwrap();
+        assert_eq!(found.position, [0, 2, 3, 1]);
+    }
+
+    #[test]
+    fn the_second_of_two_equal_rows_is_found_by_the_first_among_rows_as_near() {
+        // neighbours differ by less than float32 tells beside the other cluster
+        let d = 4;
+        let mut x: Vec<f32> =
+            (0..600).flat_map(|i| [1.0 + (i as f32) * f32::EPSILON, 1.0, 1.0, 0.0]).collect();
+        x.extend((0..600).flat_map(|_| [-1.0, 1.0, 0.0, 1.0]));
+        x.copy_within(333 * d..334 * d, 500 * d);
+        x[500 * d + 3] = -0.0; // equals 0
+        let found = found(&x, &[333, 500], &x, &all(1200), d, true, 1);
+        assert_eq!((found.position, found.similarity), (vec![500, 333], vec![1.0, 1.0]));
+    }
 }

@@ -436,4 +436,38 @@ mod tests {
         refuse(&|m| m.cells[2].counts[1] = u64::MAX, "counted");
         refuse(&|m| m.cells[1].counts[1] = 1, "ranges"); // a row of which nothing was seen
     }
+
+    #[test]
+    fn more_rows_than_float64_counts_and_ranges_that_end_before_they_begin_are_errors() {
+        for (change, word) in [
+            ((|m: &mut Moments| m.cells[2].counts[1] = MAX_ROWS + 1) as fn(&mut Moments), "counted"),
+            (|m| (m.cells[0].ranges[0], m.cells[0].ranges[LANES]) = (5.0, -5.0), "ranges"),
+        ] {
+            let mut moments = moments();
+            change(&mut moments);
+            let message = Moments::from_bytes(&moments.to_bytes()).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_sums_are_in_is_kept_and_files_without_it_hold_float32_sums() {
+        let wanted = moments().with_sums(Sums::Float32);
+        assert_eq!(Moments::from_bytes(&wanted.to_bytes()).unwrap().wanted, Some(Sums::Float32));
+        let tensors = wanted.tensors();
+        let mut metadata = wanted.metadata(&tensors);
+        metadata.remove("sums");
+        let older = serialize(tensors.views(), Some(metadata)).unwrap();
+        assert_eq!(wanted.sums(), Sums::Float64);
+        assert_eq!(Moments::from_bytes(&older).unwrap().sums(), Sums::Float32);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_put_in_its_place_leaves_nothing_beside_it() {
+        let folder = TempDir::new().unwrap();
+        let taken = folder.path().join("moments");
+        std::fs::create_dir_all(taken.join("mine")).unwrap();
+        assert!(matches!(moments().save(&taken), Err(Error::Io { .. })));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -407,4 +407,51 @@ mod tests {
         let error = moments.design(&[0], Scaling::None).unwrap_err();
         assert!(error.to_string().contains("two classes"));
     }
+
+    /// Rows 0 … n − 1 of one feature, in cell 0 of two, classes in turn.
+    fn of_values(x: &[f32], shift: f32, sums: Sums) -> Result<Moments> {
+        let matrix = Matrix::new(1, vec![Segment { values: Values::F32(x), guard: None }])?;
+        let rows: Vec<u32> = (0..x.len() as u32).collect();
+        let labels: Vec<u32> = (0..x.len() as u32).map(|i| i % 2).collect();
+        let mut moments = Moments::new(2, 2, vec![shift])?.with_sums(sums);
+        update(&mut moments, &matrix, &rows, &labels, &vec![0; x.len()], 1)?;
+        Ok(moments)
+    }
+
+    #[test]
+    fn the_roughest_sums_stay_whatever_is_added_or_taken_away() {
+        let of = |sums| of_values(&[1.0, 2.0, 4.0], 0.0, sums).unwrap();
+        let (fine, rough) = (of(Sums::Float64), of(Sums::Float32));
+        let mut both = fine.clone();
+        both.merge(&rough).unwrap();
+        assert_eq!(both.sums(), Sums::Float32);
+        let mut rest = fine.clone();
+        rest.merge(&fine).unwrap();
+        rest.subtract(&rough).unwrap();
+        assert_eq!(rest.sums(), Sums::Float32);
+        assert_eq!(of_values(&[], 0.0, Sums::Float32).unwrap().sums(), Sums::Float64); // no rows, no rounding
+    }
+
+    #[test]
+    fn moments_about_another_shift_or_of_other_cells_are_not_added() {
+        let mut one = of_values(&[1.0, 2.0], 0.0, Sums::Float64).unwrap();
+        let other = of_values(&[1.0, 2.0], 1.0, Sums::Float64).unwrap();
+        assert!(matches!(one.merge(&other), Err(Error::Parameter(_))));
+        assert!(matches!(one.merge(&Moments::new(2, 3, vec![0.0]).unwrap()), Err(Error::Parameter(_))));
+        assert!(matches!(one.subtract(&Moments::new(2, 1, vec![0.0]).unwrap()), Err(Error::Parameter(_))));
+    }
+
+    #[test]
+    fn features_that_leave_float32_about_the_shift_are_an_error() {
+        let error = of_values(&[3e38, 1.0], -3e38, Sums::Float64).unwrap_err();
+        assert!(error.to_string().contains("too large"), "{error}");
+    }
+
+    #[test]
+    fn squares_of_large_features_below_zero_are_held_as_those_above() {
+        let x = [-1e25_f32, -2e25, 1.0];
+        let gram = |x: &[f32]| of_values(x, 0.0, Sums::Float32).unwrap().cells[0].gram.get(0, 0);
+        let want = 5e50;
+        assert!((gram(&x) / want - 1.0).abs() < 1e-5 && gram(&x) == gram(&x.map(|v| -v)));
+    }
 }

@@ -217,3 +217,49 @@ pub(super) fn centred_intercept(priors: &[f64], weights: &[f64], offset: &[f64])
     }
     intercept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two features with these covariances; class means ±(1, ½) of two classes.
+    fn design(covariance: [f64; 4]) -> Arc<Design> {
+        let plain = Design::plain(1000, 2, 2);
+        Arc::new(Design { covariance: covariance.into(), means: vec![1.0, 0.5, -1.0, -0.5], ..plain })
+    }
+
+    #[test]
+    fn a_penalty_that_rounds_to_just_below_the_floor_is_at_it() {
+        let design = design([1.0, 0.0, 0.0, 1.0]);
+        let floor = alpha_floor(&design);
+        assert!(check_above_floor(&design, floor * (1.0 - 1e-9)).is_ok());
+        assert!(check_above_floor(&design, floor * 0.99).is_err());
+    }
+
+    #[test]
+    fn a_variance_that_rounding_moved_below_zero_counts_as_zero() {
+        let (design, alpha) = (design([1.0, 0.0, 0.0, -0.5e-3]), 1e-3);
+        assert!(solve_ridge(&design, alpha).unwrap().is_none());
+        let factor = RidgeFactor::new(design.clone()).unwrap();
+        let weights = factor.weights(alpha);
+        let targets = targets(&design);
+        assert!((weights[(1, 0)] - targets[(1, 0)] / alpha).abs() < 1e-9 * weights[(1, 0)].abs());
+        // of several penalties the least decides whether a Cholesky factor will do
+        let solved = solve_ridges(&design, &[alpha, 1.0]).unwrap();
+        assert_eq!(solved[0], narrow(&design, weights.as_ref()));
+    }
+
+    #[test]
+    fn a_constant_feature_has_no_weight_whatever_rounding_left_of_it() {
+        let mut design = Arc::into_inner(design([1.0, 1e-3, 1e-3, 1e-3])).expect("the only one");
+        design.affine.scale[1] = 0.0;
+        let solved = solve_ridges(&Arc::new(design), &[0.1]).unwrap();
+        assert!(solved[0].0[..2].iter().all(|&w| w != 0.0) && solved[0].0[2..].iter().all(|&w| w == 0.0));
+    }
+
+    #[test]
+    fn the_intercept_of_rows_about_an_offset_takes_it_away() {
+        let intercept = centred_intercept(&[0.3, 0.7], &[1.0, 2.0, 0.0, 4.0], &[0.5, 0.25]);
+        assert!((intercept[0] + 0.2).abs() < 1e-12 && (intercept[1] + 1.3).abs() < 1e-12);
+    }
+}

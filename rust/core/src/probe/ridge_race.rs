@@ -210,4 +210,22 @@ mod tests {
         assert_eq!(race.running(), [1, 2]);
         assert_eq!((race.errors(1), race.judged(1)), (105, 600));
     }
+
+    #[test]
+    fn penalties_that_left_the_race_are_still_checked() {
+        let (x, y) = rows(100, 4, 2);
+        let matrix = Matrix::new(4, vec![Segment { values: Values::F32(&x), guard: None }]).unwrap();
+        let control = Control::new();
+        let run = Run { n_threads: 1, control: &control };
+        let all: Vec<u32> = (0..100).collect();
+        let training = TrainingRows::new(&matrix, &all, &y, 2).unwrap();
+        let mut moments = Moments::new(2, 1, vec![0.0; 4]).unwrap();
+        moments.update(training, &[0; 100], run).unwrap();
+        let design = Arc::new(moments.design(&[0], Scaling::None).unwrap());
+        let mut race = RidgeRace { wrong: vec![Vec::new(); 2], running: vec![false, true] };
+        assert!(matches!(race.add(training, &design, &[1e-30, 1.0], run), Err(Error::Parameter(_))));
+        assert!(matches!(race.add(training, &design, &[1.0, 1.0, 1.0], run), Err(Error::Shape { .. })));
+        race.add(training, &design, &[0.5, 1.0], run).unwrap();
+        assert_eq!((race.judged(0), race.judged(1)), (0, 100));
+    }
 }

@@ -431,4 +431,25 @@ mod tests {
         assert_eq!(falling(3, 0.5).exact_from(1.25, 0.25, tol).estimated_gap(0.0, tol), Some(0.5));
         assert_eq!(falling(2, 0.5).exact_from(1.5, 0.25, tol).estimated_gap(0.0, tol), None);
     }
+
+    #[test]
+    fn the_slower_of_two_rates_counts() {
+        let left = of(&[2.0, 1.9, 1.8, 1.79], 0.25).estimated_gap(0.0, 1e-3).unwrap();
+        let rate = 0.1_f64.sqrt(); // of two steps; the last one alone has 0.1
+        assert!((left - SERIES_FACTOR * 0.01 * rate / (1.0 - rate)).abs() < 1e-9, "{left}");
+    }
+
+    #[test]
+    fn gains_that_rounding_does_not_hide_count_as_measured() {
+        let mut history = History::new(1.0, 0.25);
+        history.push(&Gain { measured: 0.1, by_slopes: 0.2, promised: 0.2 }, 0.9, 0.25);
+        assert!((history.gained() - 0.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_tight_tolerance_asks_no_more_of_a_training_error_than_to_stand_still() {
+        let mut history = falling(20, 0.5);
+        history.errors[18] = 0.2503;
+        assert!(history.estimated_gap(0.0, 1e-6).is_some());
+    }
 }

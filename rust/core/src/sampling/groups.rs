@@ -45,7 +45,8 @@ pub fn cut(keys: &[u64], group_of: &[u32], rows: &[u32], labels: &[u32], shares:
 /// smallest one. Groups are dealt among the subsets so that each has every class; among folds by class and size.
 ///
 /// # Errors
-/// [`Error::Parameter`] if a class has a single group, which cannot be on both sides, or for too many cells.
+/// [`Error::Parameter`] if a class has a single group, which cannot be on both sides, if the subsets would take more
+/// than half of the rows, or for too many cells.
 pub fn assign(
     keys: &[u64],
     group_of: &[u32],
@@ -55,7 +56,7 @@ pub fn assign(
     n_subsets: usize,
     subset_size: usize,
 ) -> Result<(Vec<u8>, usize)> {
-    check_cells(n_folds, n_subsets)?;
+    check_cells(n_folds, n_subsets, subset_size, rows.len())?;
     let groups = collect(keys, group_of, rows, labels);
     let present: Vec<usize> = (0..groups.len()).filter(|&g| groups[g].size > 0).collect();
     let holders = groups_by_class(&groups, &present);
@@ -256,5 +257,54 @@ mod tests {
     fn a_class_of_one_group_is_refused() {
         let error = assign(&[1, 2, 3], &[0, 1, 2], &[0, 1, 2], &[0, 0, 1], 2, 1, 1).unwrap_err();
         assert!(error.to_string().contains("class 1"), "{error}");
+    }
+
+    /// Groups of these sizes by class: group and class of each row, and their rows.
+    fn rows_of(groups: &[&[usize]]) -> (Vec<u64>, Vec<u32>, Vec<u32>, Vec<u32>) {
+        let (mut group_of, mut labels) = (Vec::new(), Vec::new());
+        for (g, sizes) in groups.iter().enumerate() {
+            for (class, &size) in sizes.iter().enumerate() {
+                group_of.extend(vec![g as u32; size]);
+                labels.extend(vec![class as u32; size]);
+            }
+        }
+        let rows = (0..labels.len() as u32).collect();
+        ((0..groups.len() as u64).collect(), group_of, rows, labels)
+    }
+
+    #[test]
+    fn a_class_on_one_side_gives_its_smallest_group_to_the_other() {
+        // a tenth held out: large groups of a rare class go where most rows are
+        let groups: Vec<&[usize]> = [[&[10, 0][..]; 12].to_vec(), vec![&[0, 8], &[0, 6]]].concat();
+        let (keys, group_of, rows, labels) = rows_of(&groups);
+        let (cells, _) = assign(&keys, &group_of, &rows, &labels, 2, 1, 13).unwrap();
+        let is_held_out = |g: u32| cells[group_of.iter().position(|&of| of == g).unwrap()] >= 2;
+        assert!(!is_held_out(12) && is_held_out(13));
+        for size in [68, 1000, usize::MAX] {
+            let error = assign(&keys, &group_of, &rows, &labels, 2, 1, size).unwrap_err();
+            assert!(error.to_string().contains("more than half of the 134 training rows"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cell_that_lacks_a_class_comes_before_a_smaller_one() {
+        let (keys, group_of, rows, labels) = rows_of(&[&[20, 1], &[20, 0], &[19, 0], &[10, 1]]);
+        let groups = collect(&keys, &group_of, &rows, &labels);
+        let of = |cover| deal(&groups, &[0, 1, 2, 3], &[0.5, 0.5], cover);
+        assert_eq!((of(false), of(true)), (vec![0, 1, 1, 0], vec![0, 1, 1, 1]));
+    }
+
+    #[test]
+    fn a_small_cell_gets_a_group_though_all_are_too_large_for_it() {
+        let (keys, group_of, rows, labels) = rows_of(&[&[10], &[10]]);
+        let cells = cut(&keys, &group_of, &rows, &labels, &[0.05, 0.95]).unwrap();
+        assert!(cells.contains(&0) && cells.contains(&1));
+    }
+
+    #[test]
+    fn large_groups_are_dealt_first_so_that_small_ones_even_out() {
+        let (keys, group_of, rows, labels) = rows_of(&[&[1], &[2], &[2], &[3], &[3], &[5]]);
+        let cells = cut(&keys, &group_of, &rows, &labels, &[0.5, 0.5]).unwrap();
+        assert_eq!(cells.iter().filter(|&&c| c == 0).count(), 8);
     }
 }

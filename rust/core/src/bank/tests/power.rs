@@ -1,6 +1,7 @@
 //! Power failures and failing disks: a disk that logs each step of a writer, and may refuse one.
 
 use std::io::{Error as IoError, Result as IoResult};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -253,4 +254,49 @@ fn an_error_says_what_is_true_of_the_block() {
         assert!(check(&made.path).unwrap().damage.is_empty());
     }
     assert_eq!(unknown, 1, "only the journal's sync leaves it open");
+}
+
+#[test]
+fn closing_brings_both_headers_to_disk() {
+    let made = create(4, 2, Dtype::F16);
+    let log = Arc::new(Log::default());
+    let mut writer = PartWriter::open_on(log.clone(), &made.path, "a").unwrap();
+    append(&mut writer, &[0, 1]);
+    let before = log.steps().len();
+    writer.close().unwrap();
+    assert_eq!(roles(&log.steps()[before..]), ["sync Payload", "sync Index"]);
+}
+
+/// Refuses to write a header of a payload once, when it is told to.
+#[derive(Default)]
+struct Refusing(AtomicBool);
+
+impl Disk for Refusing {
+    fn write_at(&self, role: Role, file: &fs::File, offset: u64, bytes: &[u8]) -> IoResult<()> {
+        if role == Role::Payload && offset == 0 && self.0.swap(false, Ordering::SeqCst) {
+            return Err(IoError::other("refused by the test"));
+        }
+        System.write_at(role, file, offset, bytes)
+    }
+
+    fn cut(&self, role: Role, file: &fs::File, len: u64) -> IoResult<()> {
+        System.cut(role, file, len)
+    }
+
+    fn sync(&self, role: Role, file: &fs::File) -> IoResult<()> {
+        System.sync(role, file)
+    }
+}
+
+#[test]
+fn a_header_that_could_not_be_written_is_written_on_closing() {
+    let made = create(4, 2, Dtype::F16);
+    let disk = Arc::new(Refusing::default());
+    let mut writer = PartWriter::open_on(disk.clone(), &made.path, "a").unwrap();
+    disk.0.store(true, Ordering::SeqCst);
+    append(&mut writer, &[0, 1]); // the journal decides: the block counts
+    let is_behind = || Bank::open(&made.path).unwrap().parts().any(|part| part.header_behind);
+    assert!(is_behind());
+    writer.close().unwrap();
+    assert!(!is_behind());
 }

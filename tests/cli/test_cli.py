@@ -356,6 +356,14 @@ def test_decompose_a_bank():
     assert "leave out --test-features" in complaint("decompose", "bank", "--test-features", "feats.npz")
 
 
+def test_what_a_function_alone_decides_is_not_shown_as_known():
+    """ImageNet's mean and deviation stood there, whatever transform the function returned."""
+    Path("mine.py").write_text("import torch\ndef make():\n    return torch.nn.Flatten()\n")
+    facts = json.loads(run("models", "show", "mine.py:make", "--format", "json").stdout)
+    assert set(facts) == {"name", "architecture", "source", "features", "note"}
+    assert "ssl-risk-rs doctor model mine.py:make runs it" in facts["note"]
+
+
 def test_a_bank_is_called_the_same_however_it_is_named(tmp_path):
     """By its key, its path and in Python it was called by three names of data, which a study takes for several sets."""
     (made,) = records("store", "import", save(), "--encoder", "mine", "--store", tmp_path / "s")

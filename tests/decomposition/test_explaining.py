@@ -33,7 +33,7 @@ from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.explain import Explanation, Layer, NoGap, ProbeContrast, Spread, UsabilityGap, Verdict
 from ssl_risk_rs.results.provenance import Provenance
 from ssl_risk_rs.results.quantities import QUANTITIES
-from ssl_risk_rs.results.record import Bottleneck
+from ssl_risk_rs.results.record import Bottleneck, ProbeVariation
 from ssl_risk_rs.results.run import Decomposition, Run
 
 N, M, K, D = 600, 200, 4, 12
@@ -101,6 +101,9 @@ def test_too_few_rows_do_not_tell_an_encoder_from_its_control():
     text = said(found)
     assert "too few to tell whether the representation carries more than" in text and "more test rows" in text
     assert "carries nothing" not in text and "serve the control as well" not in text
+    # where probes of other training rows differ by more than test rows do, more of these would not help
+    varying = replace(result, probe_variation=ProbeVariation.alike(0.01))
+    assert "Fit it on more training rows" in said(replace(found, result=varying))
 
 
 @pytest.mark.parametrize("with_control", [False, True])

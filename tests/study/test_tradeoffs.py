@@ -259,6 +259,26 @@ def test_choices_of_strong_support_come_first(planted):
     assert [(a.choice, a.support) for a in found] == [("z_dim", Support.STRONG), ("epochs", Support.FAIR)]
 
 
+def test_methods_with_the_other_level_as_their_reference_are_held_against_each_other(planted):
+    """Each took the most frequent level of its own rows: A and B were both advised, with strong support."""
+    table = study_table(
+        planted.with_columns(aug=pl.Series(["A", "B"] * 48)), choices=[Choice("aug", "category", "regularization")]
+    )
+
+    def advised(controlled, linear):
+        effects = [
+            Effect("aug", level, reference, "usability", method, 9, 3, effect=effect, p=1e-4, p_adjusted=1e-3)
+            for method, (level, reference, effect) in ((CONTROLLED, controlled), (METHODS["cluster"], linear))
+        ]
+        return [a for a in advise(table, effects, ["usability"]) if a.choice == "aug"]
+
+    assert advised(("B", "A", -0.03), ("A", "B", -0.06)) == []
+    for other in (("B", "A", -0.06), ("A", "B", 0.06)):
+        (found,) = advised(("B", "A", -0.03), other)
+        assert (found.level, found.than, found.effect, found.support) == ("B", "A", -0.03, Support.STRONG)
+        assert found.told == "B rather than A" and len(found.methods) == 2
+
+
 def test_an_effect_within_the_yardstick_is_not_advised(planted):
     table, sure = study_table(planted), {CONTROLLED: (-0.03, 1e-4, 1e-3), METHODS["cluster"]: (-0.03, 1e-4, 1e-3)}
     for size, count in ((0.02, 1), (0.04, 0)):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ssl_risk_rs._characters import clipped
+from ssl_risk_rs.report.budget import budget
 from ssl_risk_rs.report.numbers import hundred, p_value, rounded
 from ssl_risk_rs.report.published import label as published_label
 from ssl_risk_rs.report.sentences import classes_that_make, harder_training, legend, mark, short
@@ -281,8 +282,17 @@ def _control_not_excluded(found: Explanation) -> list[str]:
     return [
         f"These rows are too few to tell whether the representation carries more than {_given_for_nothing(found)}.",
         f"{_beside_control(found)} Guessing errs on {_percent(found.result.sizes.chance)}.",
-        "Judge it on more test rows. Until then its components may be those of an encoder that was never trained.",
+        f"{_what_more_rows(found)} Until then its components may be those of an encoder that was never trained.",
     ]
+
+
+def _what_more_rows(found: Explanation) -> str:
+    """Which rows would make the interval of the total shorter, by what it and the control's are made of."""
+    made = [b for d in (found.result, found.result.control) if d is not None for b in budget(d)]
+    totals = [b for b in made if b.quantity == "agg_risk"]
+    if sum(b.probe for b in totals) > sum(b.test for b in totals):
+        return "Fit it on more training rows: how far probes of other training rows err is most of what is not known."
+    return "Judge it on more test rows."
 
 
 def _given_for_nothing(found: Explanation) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import polars as pl
@@ -37,6 +37,7 @@ class Advice:
     ----------
     goal : the risk to lower
     choice, level : "encoder" and its name; or a design choice and its better level (or "more", "less")
+    than : the level that it is better than; empty for encoders and numbers
     effect : difference in risk that the methods see, the one nearest to 0; the risk itself for an encoder
     chance : of an encoder to be the best of all, given the sampling error of the judged rows; NaN if not known
     methods : that support a choice
@@ -51,6 +52,12 @@ class Advice:
     support: Support
     methods: tuple[str, ...]
     encoders: tuple[str, ...]
+    than: str = ""
+
+    @property
+    def told(self) -> str:
+        """The better level and the one that it is compared with."""
+        return f"{self.level} rather than {self.than}" if self.than else self.level
 
 
 def advise(
@@ -79,7 +86,10 @@ def _choices(table: StudyTable, effects: Sequence[Effect], goal: str, yardstick:
     by_level: dict[tuple[str, str, str], dict[str, Effect]] = {}
     for e in effects:
         if e.status is Status.ESTIMATED and e.method in judges and math.isfinite(e.p):
-            by_level.setdefault((e.choice, e.level, e.reference), {})[e.method] = e
+            # methods may take either of two levels as the reference: the same comparison, of the other sign
+            turned = bool(e.reference) and e.level < e.reference
+            one, other = (e.reference, e.level) if turned else (e.level, e.reference)
+            by_level.setdefault((e.choice, one, other), {})[e.method] = replace(e, effect=-e.effect) if turned else e
     found = []
     for (choice, level, reference), said in by_level.items():
         if table.cluster:  # HC3 supposes independent rows: it counts only where there are no groups
@@ -96,10 +106,13 @@ def _choices(table: StudyTable, effects: Sequence[Effect], goal: str, yardstick:
             continue
         lower = least.effect < 0
         better = (level if lower else reference) if reference else ("more" if lower else "less")
+        than = (reference if lower else level) if reference else ""
         support = Support.STRONG if sure else Support.FAIR
         names = _having(table, choice, better, goal, numeric=not reference)
         found.append(
-            Advice(goal, choice, better, -abs(least.effect), math.nan, support, tuple(e.method for e in seen), names)
+            Advice(
+                goal, choice, better, -abs(least.effect), math.nan, support, tuple(e.method for e in seen), names, than
+            )
         )
     return found
 

@@ -177,7 +177,7 @@ def _advice(study: Study) -> list[Section]:
         return []
     n = study.table.frame.height
     rows = [
-        (a.goal, a.choice, a.level, percent(a.effect) if a.support is Support.BEST else points(a.effect),
+        (a.goal, a.choice, a.told, percent(a.effect) if a.support is Support.BEST else points(a.effect),
          probability(a.chance), a.support.value, ", ".join(a.encoders[:3]))
         for a in study.advice
     ]  # fmt: skip

@@ -236,7 +236,7 @@ def _advice(study: Study) -> Iterator[str]:
             else:
                 shown = ", ".join(a.encoders) or "no encoder"
                 yield (
-                    f"    {a.choice}: {a.level}, {hundred(a.effect):+.2f} points, {a.support.value} support "
+                    f"    {a.choice}: {a.told}, {hundred(a.effect):+.2f} points, {a.support.value} support "
                     f"({', '.join(a.methods)}); realized by {shown}"
                 )
         if not any(a.goal == goal and a.support is not Support.BEST for a in study.advice):

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.names import EncoderName, parse_name
 from ssl_risk_rs.encoders.sources.files import file_facts, weights_files
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.extraction.cached import ensure_banks
@@ -20,16 +20,9 @@ if TYPE_CHECKING:
     from ssl_risk_rs.results.run import Run
 
 __all__ = [
-    "Ensure",
-    "OtherBanks",
-    "RunBanks",
-    "banks_of",
-    "ensure_for",
-    "is_made_of",
-    "other_banks",
-    "others_facts",
-    "with_others",
-]
+    "Ensure", "OtherBanks", "RunBanks", "banks_of", "changing_banks", "ensure_for", "is_made_of", "other_banks",
+    "others_facts", "with_others",
+]  # fmt: skip
 
 #: feature → complete bank of an encoder on the images of a question: what is missing is encoded
 Ensure = Callable[[str, Encoding], "dict[str, FeatureBank]"]
@@ -138,15 +131,21 @@ def is_made_of(run: "Run", paths: Mapping[str, Path]) -> bool:
 
 
 def others_facts(others: Others) -> dict[str, list[object]] | None:
-    """Files of the twin and of the control by role, sizes and times; None where files cannot tell.
+    """Files of the twin and of the control by role, sizes and times; None where files cannot tell."""
+    names = _changing(others)
+    if any(name.kind in _UNTOLD for name in names.values()):
+        return None
+    return {role: [file_facts(file) for file in weights_files(name)] for role, name in names.items()}
 
-    Names that stand for the same weights always (bundled, published, timm's, random) have none.
-    """
-    found: dict[str, list[object]] = {}
-    for role, text in (("supervised", others.twin), ("control", others.control)):
-        name = None if text is None else parse_name(text)
-        if name is not None and name.kind in _UNTOLD:
-            return None
-        if name is not None and name.kind == "checkpoint":
-            found[role] = [file_facts(file) for file in weights_files(name)]
-    return found
+
+def changing_banks(others: OtherBanks) -> dict[str, str]:
+    """Keys of the banks of those by role whose names do not stand for the same weights always."""
+    names = _changing(others.names)
+    return {role: path.name for role, path in others.paths().items() if role in names}
+
+
+def _changing(others: Others) -> dict[str, EncoderName]:
+    """Names by role, but bundled, published, timm's and random ones and grids of pixels, which are always the same."""
+    named = {"supervised": others.twin, "control": others.control}
+    names = {role: parse_name(text) for role, text in named.items() if text is not None}
+    return {role: name for role, name in names.items() if name.kind in ("checkpoint", *_UNTOLD)}

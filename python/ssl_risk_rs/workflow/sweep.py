@@ -17,7 +17,7 @@ from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.workflow.banks import Ensure, ensure_for, with_others
+from ssl_risk_rs.workflow.banks import Ensure, changing_banks, ensure_for, with_others
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
@@ -270,8 +270,9 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     banks = with_others(bank, pair.data, own, ensure, say=say)
     key = pair.key
     if key is None:  # only now is it known what the encoders are
-        others = {role: path.name for role, path in banks.others.paths().items()}
-        key = run_key({"bank": bank.path.name, "layer": pair.layer, "others": others}, asked)
+        others = changing_banks(banks.others)
+        subject = {"bank": bank.path.name, "layer": pair.layer, **({"others": others} if others else {})}
+        key = run_key(subject, asked)
         record = replace(record, key=key)
         if (there := folder.finished().get(key)) is not None:
             return replace(record, state=State.DONE, run=there.name)

@@ -101,7 +101,7 @@ def of_ours(loaded: problems.Loaded, probe: str, shots: int, count: int) -> tupl
     settings = Settings(probe=probe, shots=str(shots), draws=count)
     method = method_of(task, settings)
     plan = plan_shots(task, settings, 0).plans[0]
-    drawing = _Drawing(task, plan, method, None, lambda event: None)
+    drawing = _Drawing(task, plan, method, settings, lambda event: None)
     clock = Clock()
     fits = drawing.fit(range(count))
     seconds, cpu = clock.read()

@@ -304,8 +304,8 @@ def probe_variance(outcomes: Outcomes, test_groups: np.ndarray | None) -> float:
 
 
 def probe_covariance(outcomes: Outcomes, groups: tuple[np.ndarray, np.ndarray] | None) -> tuple[float, float, float]:
-    """Variances of the errors on S_te and on the held-out subsets over refitted probes, and their covariance, which
-    follows from the variance of their difference; without fold probes on the subsets all three are V_P."""
+    """Variances of the errors on S_te and on the held-out subsets over refitted probes, and their covariance, which is
+    no larger than the root of their product; without fold probes on the subsets all three are V_P."""
     o = outcomes
     v_test = probe_variance(o, None if groups is None else groups[1])
     if o.held_fold_margins is None or o.fold_margins is None:
@@ -314,10 +314,10 @@ def probe_covariance(outcomes: Outcomes, groups: tuple[np.ndarray, np.ndarray] |
     held_groups = None if groups is None else np.asarray(groups[0])[o.cells >= o.n_folds]
     test = smoothed(o.fold_margins, o.full_margins)
     v_held = jackknife_scale(o) * max(0.0, between_probes(held) - noise_of_rows(held, held_groups))
-    apart = float(np.var(test.mean(1) - held.mean(1), ddof=1))
-    noise = noise_of_rows(test, None if groups is None else groups[1]) + noise_of_rows(held, held_groups)
-    v_apart = jackknife_scale(o) * max(0.0, apart - noise)
-    return v_test, v_held, (v_test + v_held - v_apart) / 2
+    r, q = test.mean(1), held.mean(1)
+    both = jackknife_scale(o) * float(((r - r.mean()) * (q - q.mean())).sum()) / (len(r) - 1)
+    most = math.sqrt(v_test * v_held)
+    return v_test, v_held, max(-most, min(most, both))
 
 
 def jackknife_scale(o: Outcomes) -> float:

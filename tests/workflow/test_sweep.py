@@ -25,8 +25,10 @@ from ssl_risk_rs.encoders.names import Kind
 from ssl_risk_rs.extraction import Encoding
 from ssl_risk_rs.results import Run, read_results
 from ssl_risk_rs.workflow import sweep_plan, sweep_records
+from ssl_risk_rs.workflow.banks import banks_of
 from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
+from ssl_risk_rs.workflow.evaluate import evaluate
 from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.sweep import Sweep, _death, run_sweep
 from ssl_risk_rs.workflow.sweep_plan import Pair, expand_models
@@ -67,21 +69,64 @@ def test_design_choices_are_read_from_a_table_of_their_own_and_edits_are_kept(tm
     table = pl.read_csv(out / "sweep.csv")
     edited = table.with_columns(strong=pl.lit("yes"), architecture=pl.lit("tiny"))
     edited.write_csv(out / "sweep.csv")
-    said = sweep(*words).stderr
-    assert "sweep.csv held values of strong, architecture that the sweep did not write" in said
+    assert "sweep.csv was written by somebody else since: it is kept as sweep.csv.before" in sweep(*words).stderr
     assert pl.read_csv(out / "sweep.csv.before").equals(edited)
     assert pl.read_csv(out / "sweep.csv").equals(table)
     (out / "design.csv").write_text("encoder,strong,architecture\ndemo_ssl,yes,\ndemo_random,no,tiny\nmine,no,\n")
     said = sweep(*words).stderr
-    assert "design.csv has 1 encoder that no run is of, for example mine." in said and "held values" not in said
+    assert "design.csv has 1 encoder that no run is of, for example mine." in said and "somebody else" not in said
     rows = {row["encoder"]: row for row in pl.read_csv(out / "sweep.csv").to_dicts()}
     assert {name: row["strong"] for name, row in rows.items()} == {"demo_ssl": "yes", "demo_random": "no"}
     assert rows["demo_random"]["architecture"] == "tiny"
     assert rows["demo_ssl"]["architecture"] == dict(table.select("encoder", "architecture").rows())["demo_ssl"]
-    assert "held values" not in sweep(*words).stderr
-    (out / "design.csv").write_text("encoder,probe\ndemo_ssl,mine\n")
-    done = CliRunner().invoke(main, ["sweep", *words])
-    assert done.exit_code == 1 and "probe is what runs are measured by" in done.stderr
+    assert "somebody else" not in sweep(*words).stderr
+    # a row that somebody added, and a second table beside the first
+    mine = pl.read_csv(out / "sweep.csv")
+    mine = pl.concat([mine, mine.head(1).with_columns(encoder=pl.lit("mine"))])
+    mine.write_csv(out / "sweep.csv")
+    assert "kept as sweep.csv.before.2" in sweep(*words).stderr
+    assert pl.read_csv(out / "sweep.csv.before.2").equals(mine) and pl.read_csv(out / "sweep.csv.before").equals(edited)
+    (out / "design.csv").unlink()
+    assert "somebody else" not in sweep(*words).stderr and pl.read_csv(out / "sweep.csv").equals(table)
+    for text, says in (
+        ("encoder,probe\ndemo_ssl,mine\n", "probe is told by the runs themselves"),
+        ("encoder,strong\n,yes\n", "1 row without an encoder"),
+        ("name,strong\ndemo_ssl,yes\n", "needs a column `encoder`"),
+    ):
+        (out / "design.csv").write_text(text)
+        done = CliRunner().invoke(main, ["sweep", *words, "--seed", "9"])  # before anything is run
+        assert done.exit_code == 1 and says in done.stderr and len(list(out.glob("*/run.json"))) == 2
+
+
+def test_each_layer_of_a_sweep_is_decomposed_whatever_names_it_has(tmp_path):
+    """Two names of one feature made fewer banks than pairs, and all pairs the first one's run."""
+    out = tmp_path / "out"
+    layers = {"last": 512, "avgpool": 512, "layer2": 128}  # features
+    sweep("-m", "random:resnet10t", *SMALL, "--img-size", "32", "--out", str(out), "--layers", ",".join(layers))
+    frame = pl.read_csv(out / "sweep.csv")
+    assert dict(frame.select("layer", "z_dim").rows()) == layers
+    assert len(set(frame.filter(pl.col("z_dim") == 512)["agg_risk"])) == 1
+
+
+def test_the_others_of_pixels_among_encoders_see_the_images_that_all_others_see(tmp_path):
+    """A grid of pixels is of its own size; its twin and its control were made to be so too."""
+    asked = []
+
+    def ensure(name, encoding):
+        asked.append((name, encoding.img_size))
+        return {"output": SimpleNamespace(header=SimpleNamespace(encoder_spec={}, data_id=None), n_rows=9)}
+
+    question = Question(supervised="demo_supervised", control="demo_random", encoding=Encoding(img_size=64))
+    banks_of("pixels:4", "digits", question, ensure, encoding=question.encoding.for_encoder("pixels:4"))
+    assert asked == [("pixels:4", None), ("demo_supervised", 64), ("demo_random", 64)]
+
+
+def test_an_encoding_of_listed_layers_is_one_of_a_tuple(tmp_path):
+    """Encodings are keys; that of a list was none."""
+    run, _ = evaluate(
+        "demo_ssl", "digits", probes="ridge", store=tmp_path, encoding=Encoding(["output"], limit="9/class")
+    )
+    assert run.main.sizes.features == 16
 
 
 def test_a_pair_whose_twin_has_new_weights_is_run_again(tmp_path):

@@ -95,6 +95,7 @@ def sweep(
     from ssl_risk_rs.workflow.sweep import Sweep
     from ssl_risk_rs.workflow.sweep_plan import SweepSettings, plan_sweep
     from ssl_risk_rs.workflow.sweep_records import SweepFolder
+    from ssl_risk_rs.workflow.sweep_table import read_design
 
     device = question.settings.device
     encoding = opt.encoding_on(encoding, device)
@@ -120,6 +121,7 @@ def sweep(
     )
     folder = SweepFolder(out)
     folder.check()
+    read_design(folder)
     runs_on = open_engine(engine, engine_options_of(engine_options), jobs=jobs, device=device, folder=folder.hidden)
     plan = plan_sweep(model, data or (opt.named_data(None),), settings, preparation)
     common = [*words_of(context, without=_OWN), "--supervised", question.supervised, "--control", question.control]
@@ -253,17 +255,17 @@ def _run(made: "Sweep", engine: "Engine", form: str) -> None:
             report=report if alone else None,
         )
     printing.print_rows(board.rows(records, form), form)
-    written = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
-    for sentence in written.unread.values():
-        printing.say(f"\nNot in sweep.csv: {sentence}")
-    for sentence in written.notes:
-        printing.say(f"\n{sentence}")
     failed = [record for record in records if record.state is not State.DONE]
     for record in failed:
         printing.say(f"\n{record.encoder} on {record.data}{f', {record.layer}' if record.layer else ''} failed: "
                 f"{record.error or 'it was not run'}")  # fmt: skip
         if record.retry:
             printing.say(f"To try it again:\n{record.retry}")
+    written = write_table(made.folder.records(), made.folder)  # of all runs there, whoever made them
+    for sentence in written.unread.values():
+        printing.say(f"\nNot in sweep.csv: {sentence}")
+    for sentence in written.notes:
+        printing.say(f"\n{sentence}")
     done = len(records) - len(failed)
     printing.say(f"{done} of {len(records)} runs are in {made.folder.root}; ssl-risk-rs study takes its sweep.csv.")
     if failed or any(record.id in written.unread for record in records):

@@ -14,12 +14,13 @@ def settings_like(result: Decomposition) -> Settings:
     and test, of which it has told, are no error. Metrics beside the headline, and few-shot sizes, are not among them.
     """
     method, sizes = result.method, result.sizes
-    by_size = passes_for(products_of_pass(sizes.train, sizes.features, sizes.classes))
+    own, of_older = products_of_pass(sizes.train, sizes.features, sizes.classes), sizes.train * sizes.features
+    by_size = {passes_for(own), passes_for(of_older * sizes.classes)}  # older records counted all features
     common = Settings(
         probe=method.probe,
         protocol=method.protocol,
         tol=max(method.tol, TIGHTEST_TOLERANCE) if method.error_tol is None else None,  # by size, as it was
-        max_passes=None if method.max_passes == by_size else method.max_passes,
+        max_passes=None if method.max_passes in by_size else method.max_passes,
         confidence=method.confidence,
         random_counts=method.random_counts,
         order=method.order,

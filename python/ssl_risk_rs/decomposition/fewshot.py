@@ -22,7 +22,7 @@ from ssl_risk_rs._splits import sample_keys, stratified_cut
 from ssl_risk_rs.decomposition.crossed import Crossed
 from ssl_risk_rs.decomposition.draws import MOST_DRAWS, DrawPlan, plan_draws
 from ssl_risk_rs.decomposition.fitting import Fitter
-from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TOL, TUNING_TOL, Settings, passes_for
+from ssl_risk_rs.decomposition.settings import SMALL_PRODUCTS, TOL, TUNING_TOL, Settings, passes_for, products_of_pass
 from ssl_risk_rs.decomposition.shotfits import DrawFit, Shot, fit_shot, fold_rows
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import ParameterError
@@ -37,7 +37,7 @@ __all__ = ["AUTO_SHOTS", "Planned", "few_shot", "plan_shots"]
 
 #: the sizes of the paper, with `auto` those of them that the data allow
 AUTO_SHOTS = "1%,30,5,3"
-#: tolerance of fits of fewer than `SMALL_PRODUCTS` (n·d·k): looser than in a decomposition, since errors are averaged
+#: tolerance of fits of fewer than `SMALL_PRODUCTS` a pass: looser than in a decomposition, since errors are averaged
 #: over draws, which differ by far more
 SMALL_TOL = 1e-5
 #: products below which draws are fitted side by side, one thread each, and bytes that they may take together
@@ -172,14 +172,15 @@ class _Drawing:
     def __init__(self, task: Task, plan: DrawPlan, method: Method, settings: Settings, report: Report) -> None:
         self.task, self.plan, self.report = task, plan, report
         products = plan.labels * task.features.n_features * task.n_classes
+        of_pass = products_of_pass(plan.labels, task.features.n_features, task.n_classes)
         self.side_by_side = products < SIDE_BY_SIDE  # a matter of size alone: results do not depend on the machine
         self.method = replace(
             method,
             device="cpu",  # few rows: a GPU would wait for each of many small fits
             n_threads=1 if self.side_by_side else method.n_threads,
-            tol=settings.tol or (SMALL_TOL if products < SMALL_PRODUCTS else TOL),
+            tol=settings.tol or (SMALL_TOL if of_pass < SMALL_PRODUCTS else TOL),
             tuning_tol=settings.tol or TUNING_TOL,
-            max_passes=settings.max_passes or passes_for(products),
+            max_passes=settings.max_passes or passes_for(of_pass),
         )
         most = int(SIDE_BYTES / (32 * plan.labels * task.features.n_features))
         self.workers = max(1, min(method.n_threads or count_cpus(), plan.most, most))

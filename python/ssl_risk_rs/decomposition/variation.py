@@ -167,7 +167,7 @@ def _lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
 
 
 def lacked_classes(judged: Judgements, fitted: Judgements | None = None) -> int:
-    """Classes with test rows that some fold's probe was fitted without; `fitted` as in `probe_variance`."""
+    """Classes with test rows that some fold's probe was fitted without; `fitted` as in `probe_variation`."""
     if judged.fold_margins is None:
         return 0
     there = np.bincount(judged.test_labels, minlength=len(judged.class_names)) > 0
@@ -233,21 +233,18 @@ def _smoothed(
 def _variation(
     on_test: np.ndarray, on_held: np.ndarray | None, test: Units, held: Units, scale: float
 ) -> ProbeVariation:
-    """Variances between probes of their means over the rows, less the noise of those rows, at least 0; the covariance
-    is the one that gives the difference of the two means its variance, at least 0 as well."""
-    noisy_test, noise_of_test = _between(on_test, test)
-    of_test = max(0.0, noisy_test - noise_of_test)
+    """Variances between probes of their means over the rows, less the noise of those rows, and the covariance, which
+    has no such noise, since the rows are others; it is no larger than the variances allow."""
+    of_test = scale * _between(on_test, test)
     if on_held is None or on_held.shape[1] == 0:
-        return ProbeVariation.alike(scale * of_test)
-    noisy_held, noise_of_held = _between(on_held, held)
-    of_held = max(0.0, noisy_held - noise_of_held)
-    noisy_difference = float(np.var(on_test.mean(1) - on_held.mean(1), ddof=1))
-    of_difference = max(0.0, noisy_difference - noise_of_test - noise_of_held)
-    return ProbeVariation(scale * of_test, scale * of_held, scale * (of_test + of_held - of_difference) / 2)
+        return ProbeVariation.alike(of_test)
+    of_held = scale * _between(on_held, held)
+    both, most = scale * float(np.cov(on_test.mean(1), on_held.mean(1))[0, 1]), math.sqrt(of_test * of_held)
+    return ProbeVariation(of_test, of_held, min(max(both, -most), most))
 
 
-def _between(smooth: np.ndarray, units: Units) -> tuple[float, float]:
-    """Variance between probes of their mean over rows, and the part that is the noise of those rows."""
+def _between(smooth: np.ndarray, units: Units) -> float:
+    """Variance between probes of their mean over rows, less the noise of those rows."""
     count, m = smooth.shape
     between = float(np.var(smooth.mean(1), ddof=1))
     by_unit = units.summed(smooth.T) / m  # (units, probes)
@@ -255,7 +252,7 @@ def _between(smooth: np.ndarray, units: Units) -> tuple[float, float]:
     inner -= inner.mean(0)
     g = len(by_unit)
     noise = g / (g - 1) * float((inner**2).sum()) / (count - 1) if g > 1 else 0.0
-    return between, noise
+    return max(0.0, between - noise)
 
 
 def optimism(judged: Judgements, risk: str, metric: Metric = ERROR) -> float:

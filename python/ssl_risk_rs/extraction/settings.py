@@ -99,6 +99,10 @@ class Encoding:
     split: str | None = None
     settings: ExtractionSettings = field(default_factory=ExtractionSettings)
 
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, list):  # encodings are keys
+            object.__setattr__(self, "layers", tuple(self.layers))
+
     def of_default_feature(self) -> "Encoding":
         """The same for an encoder that chooses its own feature, as twins and controls do."""
         return replace(self, layers=None, pool=None)

@@ -101,8 +101,10 @@ def _named(d: "Decomposition") -> Iterator[str]:
         yield f"the largest part is recorded as {largest!r}, and another is larger"
     if p is not None and not 0 <= p <= 1:
         yield f"the largest part is recorded with a probability of {p:g}"
-    if d.probe_variance < 0 or d.variation.held < 0:
-        yield f"the probe's own variance is recorded as {d.probe_variance:g}"
+    if (least := min(d.probe_variance, d.variation.held)) < 0:
+        yield f"the probe's own variance is recorded as {least:g}"
+    if d.probe_variation is not None and abs(d.probe_variation.test - d.probe_variance) > TOLERANCE:  # never of NaN
+        yield f"the probe's own variance is recorded as {d.probe_variance:g} and {d.probe_variation.test:g}"
 
 
 def _sizes(sizes: Sizes) -> Iterator[str]:

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_risk_rs.encoders.names import EncoderName, parse_name
-from ssl_risk_rs.encoders.sources.files import file_facts, weights_files
+from ssl_risk_rs.encoders.names import parse_name
+from ssl_risk_rs.encoders.sources.files import file_facts, own_files
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.extraction.cached import ensure_banks
 from ssl_risk_rs.extraction.settings import Encoding
@@ -20,15 +20,12 @@ if TYPE_CHECKING:
     from ssl_risk_rs.results.run import Run
 
 __all__ = [
-    "Ensure", "OtherBanks", "RunBanks", "banks_of", "changing_banks", "ensure_for", "is_made_of", "other_banks",
+    "Ensure", "OtherBanks", "RunBanks", "banks_of", "ensure_for", "is_made_of", "other_banks",
     "others_facts", "with_others",
 ]  # fmt: skip
 
 #: feature → complete bank of an encoder on the images of a question: what is missing is encoded
 Ensure = Callable[[str, Encoding], "dict[str, FeatureBank]"]
-
-#: kinds of names whose files are known only once the encoder is built
-_UNTOLD = ("code", "hub", "hf", "openclip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +75,23 @@ def ensure_for(
 
 
 def banks_of(
-    model: str, data: str, question: Question, ensure: Ensure, *, say: Callable[[str], None] = lambda _: None
+    model: str,
+    data: str,
+    question: Question,
+    ensure: Ensure,
+    *,
+    encoding: Encoding | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> RunBanks:
     """The banks of a run; what is missing of them is encoded.
+
+    encoding : of the encoder alone, where it is not that of the question
 
     Raises
     ------
     Those of `ensure_banks`.
     """
-    return with_others(_first(model, question.encoding, ensure, say), data, question, ensure, say=say)
+    return with_others(_first(model, encoding or question.encoding, ensure, say), data, question, ensure, say=say)
 
 
 def with_others(
@@ -130,22 +135,9 @@ def is_made_of(run: "Run", paths: Mapping[str, Path]) -> bool:
     }
 
 
-def others_facts(others: Others) -> dict[str, list[object]] | None:
-    """Files of the twin and of the control by role, sizes and times; None where files cannot tell."""
-    names = _changing(others)
-    if any(name.kind in _UNTOLD for name in names.values()):
-        return None
-    return {role: [file_facts(file) for file in weights_files(name)] for role, name in names.items()}
-
-
-def changing_banks(others: OtherBanks) -> dict[str, str]:
-    """Keys of the banks of those by role whose names do not stand for the same weights always."""
-    names = _changing(others.names)
-    return {role: path.name for role, path in others.paths().items() if role in names}
-
-
-def _changing(others: Others) -> dict[str, EncoderName]:
-    """Names by role, but bundled, published, timm's and random ones and grids of pixels, which are always the same."""
+def others_facts(others: Others) -> dict[str, list[object]]:
+    """Files of the user's that the twin and the control are made of, by role: sizes and times. Other names (published,
+    timm's, a hub's, random, grids of pixels) stand for the same encoder always."""
     named = {"supervised": others.twin, "control": others.control}
-    names = {role: parse_name(text) for role, text in named.items() if text is not None}
-    return {role: name for role, name in names.items() if name.kind in ("checkpoint", *_UNTOLD)}
+    files = {role: own_files(parse_name(text)) for role, text in named.items() if text is not None}
+    return {role: [file_facts(file) for file in found] for role, found in files.items() if found}

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -71,8 +70,7 @@ def evaluate_checkpoints(
     ensure = ensure_for(data, question, store=store, say=say_once, report=report)
 
     def banks(name: str) -> RunBanks:
-        own = replace(question, encoding=question.encoding.for_encoder(name))
-        return banks_of(name, data, own, ensure, say=say_once)
+        return banks_of(name, data, question, ensure, encoding=question.encoding.for_encoder(name), say=say_once)
 
     items = [
         Item(called[n], n, partial(banks, n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n))

@@ -17,7 +17,7 @@ from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.errors import SslRiskError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.extraction.settings import Encoding
-from ssl_risk_rs.workflow.banks import Ensure, changing_banks, ensure_for, with_others
+from ssl_risk_rs.workflow.banks import Ensure, banks_of, ensure_for, others_facts
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
@@ -263,20 +263,20 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     layers = tuple(layer for one in job.pairs if (layer := one.layer) is not None) or None
     encoding = question.encoding.for_encoder(pair.encoder)
     every = replace(encoding, layers=layers)
-    own = replace(question, encoding=replace(encoding, layers=None if pair.layer is None else (pair.layer,)))
+    own = replace(encoding, layers=None if pair.layer is None else (pair.layer,))
     plain = ensure_for(pair.data, question, store=asked.store, say=say, report=watch)
     ensure = _one_at_a_time(plain, pair.data, FeatureStore(asked.store), say)
-    bank = _bank_of(ensure(pair.encoder, every), pair, job)
-    banks = with_others(bank, pair.data, own, ensure, say=say)
+    ensure(pair.encoder, every)  # all layers from one pass
+    banks = banks_of(pair.encoder, pair.data, question, ensure, encoding=own, say=say)
     key = pair.key
     if key is None:  # only now is it known what the encoders are
-        others = changing_banks(banks.others)
-        subject = {"bank": bank.path.name, "layer": pair.layer, **({"others": others} if others else {})}
+        others = others_facts(banks.others.names)
+        subject = {"bank": banks.encoder.path.name, "layer": pair.layer, **({"others": others} if others else {})}
         key = run_key(subject, asked)
         record = replace(record, key=key)
         if (there := folder.finished().get(key)) is not None:
             return replace(record, state=State.DONE, run=there.name)
-    run, failure = answer_of(banks, pair.encoder, pair.data, own, report=watch.report, data_named=asked.data_named)
+    run, failure = answer_of(banks, pair.encoder, pair.data, question, report=watch.report, data_named=asked.data_named)
     request = None if failure is not None else key  # a run that lacks a probe is kept and is not finished
     run = replace(run, provenance=replace(run.provenance, command=sweep.command, request=request))
     target = folder.root / _name(job, pair, key)
@@ -284,11 +284,6 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     if failure is not None:
         raise failure
     return replace(record, state=State.DONE, run=target.name)
-
-
-def _bank_of(banks: "dict[str, FeatureBank]", pair: Pair, job: Job) -> "FeatureBank":
-    """The bank of a pair's layer among those of its job, which are in the order of the layers."""
-    return list(banks.values())[job.pairs.index(pair) if len(banks) == len(job.pairs) else 0]
 
 
 class _Watch:

@@ -1,6 +1,7 @@
 """What a sweep is about: patterns become pairs of an encoder and data, each with what is known before it starts."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,20 +135,18 @@ def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSett
             del request["versions"]
         typed = {"encoder": encoder, "data": dataset.uri, "layer": layer, **_asked(asked)}
         key = None
-        if request is not None and others is not None:
+        if request is not None:
             key = run_key({**request, **({"others": others} if others else {})}, asked)
         pairs.append(Pair(encoder, dataset.uri, layer, bank_key(typed)[:16], key, request))
     return Job(encoder, dataset.uri, dataset.name, len(dataset), tuple(pairs))
 
 
-def _others_facts(encoder: str, dataset: ImageDataset, question: Question) -> dict[str, list[object]] | None:
-    """As `others_facts`, of the twin and the control that this encoder will have; None where only building it tells."""
+def _others_facts(encoder: str, dataset: ImageDataset, question: Question) -> dict[str, list[object]]:
+    """As `others_facts`, of the twin and the control that this encoder will have."""
     name, spec = parse_name(encoder), {}
     if name.kind == "checkpoint" and read_facts(Path(name.target)):  # no other encoder names files as its twin
-        try:
+        with suppress(SslRiskError):  # what is wrong with it is said when it is built
             spec = describe_encoder(encoder).to_dict()
-        except SslRiskError:  # what is wrong with it is said when it is built
-            return None
     names = choose_others(
         spec, dataset.uri, question, data_id=dataset.identity.kind, n_images=len(dataset), say=lambda _: None
     )

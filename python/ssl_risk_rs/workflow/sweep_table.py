@@ -1,11 +1,13 @@
 """OUT/sweep.csv: what the runs of a sweep found, and the design choices of their encoders, as `study` takes them."""
 
+import hashlib
 import shlex
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ssl_risk_rs._files import publish
 from ssl_risk_rs._names import counted
@@ -19,12 +21,9 @@ from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["Written", "read_design", "totals", "write_table"]
 
-__all__ = ["Written", "totals", "write_table"]
-
-TABLE, DESIGN, BEFORE = "sweep.csv", "design.csv", "sweep.csv.before"
+TABLE, DESIGN = "sweep.csv", "design.csv"
 
 #: columns that say which run a row is of; `img_size` is that of the images its encoder saw
 _RUN = (
@@ -80,25 +79,24 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> Written:
     """Write OUT/sweep.csv: risks of each finished run and probe, and the design choices of its encoder.
 
     The choices are the paper's columns for encoders of its table, as `study` takes them, what is known of others, and
-    what OUT/design.csv says, which has a row for each encoder and is never written. A table with columns or choices of
-    somebody else's is kept beside the new one.
+    what OUT/design.csv says, which has a row for each encoder and is never written. A table that somebody has written
+    into since is kept beside the new one.
 
     Raises
     ------
-    DataError for an OUT/design.csv that is none.
+    Those of `read_design`.
     """
     import polars as pl
 
-    design = _design(folder.root / DESIGN)
+    design = read_design(folder)
     rows: list[dict[str, Any]] = []
     unread: dict[str, str] = {}
-    choices: dict[str, dict[str, Any]] = {}
     for record in records:
         head = {"encoder": record.encoder, "data": "", "data_uri": record.data, "layer": record.layer}
-        own = _choices(record.encoder) if record.state is State.DONE else {}
-        choices[record.encoder] = own | design.get(record.encoder, {})
+        own: dict[str, Any] = {**_choices(record.encoder)} if record.state is State.DONE else {}
+        own |= design.get(record.encoder, {})
         try:
-            rows += [{**head, **choices[record.encoder], **found} for found in totals(record, folder)]
+            rows += [{**head, **own, **found} for found in totals(record, folder)]
         except ResultError as error:
             run = shlex.quote(str(folder.root / (record.run or "")))
             unread[record.id] = (
@@ -107,22 +105,33 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> Written:
     target = folder.root / TABLE
     folder.root.mkdir(parents=True, exist_ok=True)
     frame = pl.DataFrame(rows, infer_schema_length=None) if rows else pl.DataFrame({"encoder": []})
-    notes = _kept_edits(target, choices, {name for own in design.values() for name in own})
-    if others := [name for name in design if name not in choices]:
+    text, stamp = frame.write_csv(), folder.hidden / "table.sha256"
+    notes = _kept(target, text, stamp)
+    if others := sorted(set(design) - {record.encoder for record in records}):
         notes.append(f"{DESIGN} has {counted(len(others), 'encoder')} that no run is of, for example {others[0]}.")
-    publish(target, frame.write_csv)
+    publish(target, lambda file: file.write_text(text, encoding="utf-8"))
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    publish(stamp, lambda file: file.write_text(_hash(text.encode())))
     return Written(unread, tuple(notes))
 
 
-def _design(path: Path) -> dict[str, dict[str, Any]]:
-    """encoder → its choices in OUT/design.csv, as text; empty where there is none."""
+def read_design(folder: SweepFolder) -> dict[str, dict[str, Any]]:
+    """encoder → its choices in OUT/design.csv, as text; empty where there is none.
+
+    Raises
+    ------
+    DataError for a file that is none.
+    """
+    path = folder.root / DESIGN
     if not path.is_file():
         return {}
     frame = read_csv(path, lambda columns: columns)
     if "encoder" not in frame.columns or len(frame.columns) < 2:
         raise DataError(f"{path} needs a column `encoder`, named as in {TABLE}, and a column for each design choice")
     if ours := [name for name in frame.columns if name != "encoder" and _is_ours(name)]:
-        raise DataError(f"{path}: {ours[0]} is what runs are measured by: give the choice another name")
+        raise DataError(f"{path}: {ours[0]} is told by the runs themselves: leave the column out, or name it otherwise")
+    if frame["encoder"].null_count():
+        raise DataError(f"{path} has {counted(frame['encoder'].null_count(), 'row')} without an encoder")
     refuse_repeated(frame["encoder"].to_list(), path, "encoders")
     return {row.pop("encoder"): {k: v for k, v in row.items() if v is not None} for row in frame.to_dicts()}
 
@@ -131,33 +140,24 @@ def _is_ours(column: str) -> bool:
     return column in _RUN or column.partition("@")[0] in QUANTITIES
 
 
-def _kept_edits(path: Path, choices: Mapping[str, Mapping[str, Any]], designed: Collection[str]) -> list[str]:
-    """Keep a table that somebody has written into, and say so: columns that are not the sweep's, and choices of other
-    values, but for those that OUT/design.csv names."""
-    if not path.is_file():
+def _kept(target: Path, text: str, stamp: Path) -> list[str]:
+    """Keep a table that is not the one the sweep wrote last, as `stamp` tells, and say so; `text` is the next one."""
+    if not target.is_file():
         return []
-    try:
-        old = read_csv(path, lambda columns: columns)
-    except DataError:  # nothing that could be told apart
+    held = target.read_bytes()
+    if held == text.encode() or (stamp.is_file() and stamp.read_text() == _hash(held)):
         return []
-    known = {name for own in choices.values() for name in own}
-    edited = [name for name in old.columns if not _is_ours(name) and name not in known]
-    for row in old.to_dicts():
-        own = choices.get(row.get("encoder") or "", {})
-        theirs = [name for name in own if name in row and not _is_ours(name) and name not in designed]
-        edited += [name for name in theirs if (row[name] or "") != _text(own[name])]
-    if not edited:
-        return []
-    shutil.copyfile(path, path.with_name(BEFORE))
+    names = (target.with_name(f"{target.name}.before{f'.{i}' if i > 1 else ''}") for i in count(1))
+    backup = next(name for name in names if not name.exists())
+    shutil.copyfile(target, backup)
     return [
-        f"{TABLE} held values of {', '.join(dict.fromkeys(edited))} that the sweep did not write: that table is kept "
-        f"as {BEFORE}. Write such design choices into {path.with_name(DESIGN)}, a row for each encoder (column "
-        "`encoder`)."
+        f"{target.name} was written by somebody else since: it is kept as {backup.name}. Write design choices into "
+        f"{target.with_name(DESIGN)}, a row for each encoder (column `encoder`)."
     ]
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _choices(encoder: str) -> dict[str, str | int | None]:

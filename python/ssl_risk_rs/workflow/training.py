@@ -223,9 +223,9 @@ class TrainingMonitor:
         if later:
             more = f"epoch {epoch_text(later[0])}" + (f" to {epoch_text(later[-1])}" if len(later) > 1 else "")
             warnings.warn(
-                f"{called} is recorded again, since its weights, features or twin are others, and {more} of an earlier "
-                f"training stays in {self.runs.path}: the curve joins both until this training reaches them. Another "
-                "folder gives it a curve of its own",
+                f"{called} is recorded again, since its weights, features, twin or control are others, and {more} of "
+                f"an earlier training stays in {self.runs.path}: the curve joins both until this training reaches "
+                "them. Another folder gives it a curve of its own",
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -8,7 +8,7 @@ from ssl_risk_rs.encoders.sources.checkpoint import copies_of
 from ssl_risk_rs.encoders.sources.published import published_files
 from ssl_risk_rs.encoders.weights.files import files_of
 
-__all__ = ["file_facts", "weights_files"]
+__all__ = ["file_facts", "own_files", "weights_files"]
 
 
 def weights_files(name: EncoderName) -> tuple[Path, ...]:
@@ -18,6 +18,18 @@ def weights_files(name: EncoderName) -> tuple[Path, ...]:
     if name.kind == "registry":
         return (bundled_path(name.target),) if name.target in BUNDLED else published_files(name.target)
     return ()
+
+
+def own_files(name: EncoderName) -> tuple[Path, ...]:
+    """Files of the user's own that an encoder is made of, as far as its name tells; of code the file that it names."""
+    if name.kind == "checkpoint":
+        return weights_files(name)
+    if name.kind not in ("code", "hf", "openclip"):
+        return ()
+    path = Path(name.target).expanduser()
+    if path.is_dir():
+        return tuple(sorted(file for file in path.iterdir() if file.is_file()))
+    return (path,) if path.is_file() else ()
 
 
 def file_facts(path: Path) -> list[str | int | None]:

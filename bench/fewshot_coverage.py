@@ -103,7 +103,7 @@ def truth_draw(job: tuple[str, str, int, int]) -> tuple[dict[tuple[str, int], np
                 else ShotSize(share=(asked.share or 0) * times / 2)
             )
             plan = plan_draws(task, own, index, TRUTH_DRAWS)
-            drawing = _Drawing(task, plan, method, None, lambda _: None)
+            drawing = _Drawing(task, plan, method, settings, lambda _: None)
             risks = []
             for fit in drawing.fit(range(plan.first)):
                 risks.append([

@@ -119,7 +119,7 @@ def test_the_same_line_makes_only_what_is_missing(checkpoints):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("run.json")} == stamps
     torch.save({"model": weights(0.9), "epoch": 40}, "ck/ep30.pth")  # training went on
     changed = run("-m", NAMES)
-    assert "ep30 is run again: its features have changed" in changed.stderr
+    assert "ep30 is run again: its features, its twin or its control have changed" in changed.stderr
     assert "The epochs of ep2, ep10, ep30 are those that the files record." in changed.stderr
     moved = {path.parent.name for path in folder.rglob("run.json") if path.stat().st_mtime_ns != stamps[path]}
     assert moved == {"ep30"} and changed.stderr.count("was finished before") == 2

@@ -109,7 +109,7 @@ def write_table(records: Sequence[Record], folder: SweepFolder) -> Written:
     notes = _kept(target, text, stamp)
     if others := sorted(set(design) - {record.encoder for record in records}):
         notes.append(f"{DESIGN} has {counted(len(others), 'encoder')} that no run is of, for example {others[0]}.")
-    publish(target, lambda file: file.write_text(text, encoding="utf-8"))
+    publish(target, lambda file: file.write_bytes(text.encode()))
     stamp.parent.mkdir(parents=True, exist_ok=True)
     publish(stamp, lambda file: file.write_text(_hash(text.encode())))
     return Written(unread, tuple(notes))

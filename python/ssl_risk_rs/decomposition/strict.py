@@ -56,7 +56,8 @@ def strict(
         notes.append(Note("tuned_on_balanced"))
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
-    of_folds_held = [fitter.outcome(path.probe(alpha), cells.held_out(train)) for path in paths]
+    held_rows = cells.held_out(train)
+    of_folds_held = [fitter.outcome(path.probe(alpha), held_rows) for path in paths]
     start = paths[0].start(alpha)
     like = paths[0].design  # of rows that every further fit has
     del paths

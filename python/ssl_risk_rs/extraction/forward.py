@@ -13,9 +13,12 @@ from ssl_risk_rs.errors import EncoderError, ParameterError, first_line
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Amp", "Features", "Forward", "choose_device", "choose_precision"]
+__all__ = ["PRECISIONS", "Amp", "Features", "Forward", "choose_device", "choose_precision"]
 
 Amp = Literal["auto", "off", "bf16", "fp16"]
+
+#: type of the encoder's products by the setting that names it; `auto` leaves it to the device
+PRECISIONS = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 #: images of 224 × 224 in the batch tried first, and most images of any size. A GPU wants enough work for each
 #: launch; on a CPU the activations of a batch should stay in the caches and below the size at which the
@@ -61,7 +64,7 @@ def choose_precision(amp: Amp, device: "torch.device") -> str:
         return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"
     if amp == "fp16" and device.type == "cpu":
         raise ParameterError("--amp fp16 needs a GPU; on a CPU use --amp bf16 or --amp off")
-    return {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[amp]
+    return PRECISIONS[amp]
 
 
 @dataclass(slots=True)

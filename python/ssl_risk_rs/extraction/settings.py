@@ -8,7 +8,7 @@ from ssl_risk_rs.datasets import create_dataset
 from ssl_risk_rs.datasets.views import check_view
 from ssl_risk_rs.encoders.names import is_pixels
 from ssl_risk_rs.errors import ParameterError
-from ssl_risk_rs.extraction.forward import Amp
+from ssl_risk_rs.extraction.forward import PRECISIONS, Amp
 
 if TYPE_CHECKING:
     from ssl_risk_rs.datasets import ImageDataset
@@ -69,7 +69,7 @@ class ExtractionSettings:
         if precision is None:
             return True
         if self.amp != "auto":
-            return precision == {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.amp]
+            return precision == PRECISIONS[self.amp]
         return self.device == "auto" or (precision == "float32") == (not self.device.startswith("cuda"))
 
     def content(self) -> dict[str, Any]:

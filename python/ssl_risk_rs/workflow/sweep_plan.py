@@ -295,7 +295,7 @@ def _has_bank(pair: Pair, asked: SweepSettings) -> bool:
     if pair.request is None:
         return False
     bank = FeatureStore(asked.store).find({**pair.request, "versions": library_versions()})
-    return bank is not None and bank.complete
+    return bank is not None and bank.complete and asked.encoding.settings.allows(bank.header.precision)
 
 
 def _dimension(encoder: str) -> int | None:

@@ -22,6 +22,9 @@ _SPELLINGS = {
     "mnist": ("mnist",),
     "cifar-10": ("cifar10",),
     "cifar-100": ("cifar100",),
+    "stl-10": ("stl10",),
+    "svhn": ("svhn",),
+    "tiny-imagenet": ("tinyimagenet", "tinyimagenet200"),
 }
 _IDS = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 
@@ -30,7 +33,7 @@ _CONTAINS = {"imagenet-22k": ("imagenet-1k", "imagenet-1k-10%", "imagenet-1k-30%
              "imagenet-1k": ("imagenet-1k-10%", "imagenet-1k-30%")}  # fmt: skip
 
 #: parts of other data, and crawls of the web: whether they hold a given image cannot be told from names
-_UNCERTAIN = ("imagenet-1k-10%", "imagenet-1k-30%", "wit-400m", "laion-2b")
+_UNCERTAIN = ("imagenet-1k-10%", "imagenet-1k-30%", "wit-400m", "laion-2b", "stl-10", "tiny-imagenet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,7 +248,7 @@ def test_wrong_labels_of_training_rows_are_suspected():
     y = np.where(wrong, (y + rng.integers(1, K, len(y))) % K, y)
     result = decomposed((x, y), (xt, yt))
     found = explained(result)
-    assert result.estimates["enc_gen"].high < 0 and found.verdict is Verdict.REPRESENTATION
+    assert result.estimates["enc_gen"].high < 0 and found.verdict is Verdict.TRAINING_ROWS
     assert "wrong labels among the training rows would look like this" in said(found)
     page = " ".join(verdict(result, Provenance()))
     assert "wrong labels among the training rows" in page and "more than the error" in page and "255 %" not in page
@@ -708,6 +708,62 @@ def test_a_linear_layer_is_enough_where_nothing_is_left_to_gain(low, high, p_hol
     said = _gap_sentence(UsabilityGap(10, 1.0, (d, d, d), 1.0), 0.95)
     assert said.startswith(begins)
     assert ("p = 0.090" in said) == (p_holm == 0.09)
+
+
+def _gap_of(agg: tuple[float, float], middle: tuple[float, float], unseen: tuple[float, float], p: float = 0.001):
+    rows = {"agg_risk": agg, "risk_af_midpoint": middle, "enc_gen": unseen}
+    rest = (100, None, 10, np.inf, p, p, 0.5, Grade.SOUND)
+    differences = [Difference(n, "a", "b", 0.179, 0.17, sum(e) / 2, 0.01, *e, *rest) for n, e in rows.items()]
+    return UsabilityGap(10, 1.0, tuple(differences), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("middle", "unseen", "p", "far", "begins"),
+    [
+        ((-0.04, -0.01), (-0.01, 0.02), 0.001, 0, "A linear layer is not enough: a non-linear probe errs 5.00"),
+        # only the test rows tell the probes apart
+        ((-0.01, 0.01), (-0.07, -0.02), 0.001, 0, "A linear layer bears the test rows worse: a non-linear probe errs"),
+        ((-0.01, 0.01), (-0.07, -0.02), 0.001, 2, "A linear layer bears the test rows worse"),
+        ((-0.04, -0.01), (-0.07, -0.02), 0.001, 0, "A linear layer is not enough: "),
+        ((-0.01, 0.01), (-0.07, 0.02), 0.001, 0, "A linear layer is not enough: "),
+        ((-0.04, -0.01), (-0.01, 0.02), 0.001, 1, "A linear layer is not enough, or rows far out spoil it: "),
+    ],
+)
+def test_a_shift_and_rows_far_out_are_not_taken_for_what_is_not_linearly_readable(middle, unseen, p, far, begins):
+    gap = _gap_of((-0.08, -0.02), middle, unseen, p)
+    assert _gap_sentence(gap, 0.95, far=far).startswith(begins)
+
+
+def test_of_collapsed_features_nothing_is_enough():
+    gap = _gap_of((-0.001, 0.001), (-0.001, 0.001), (-0.001, 0.001), 1.0)
+    assert _gap_sentence(gap, 0.95, collapsed=True).startswith("A non-linear probe finds no more in these features: ")
+
+
+def test_wrong_labels_of_training_rows_are_not_blamed_on_the_representation():
+    """Every fifth training label is wrong, and no test label: the total is next to nothing."""
+    (x, y), test = draw(1200, 1, spread=3.0), draw(400, 2, spread=3.0)
+    wrong = np.arange(len(y)) % 5 == 0
+    found = explained(decomposed((x, np.where(wrong, (y + 1) % (y.max() + 1), y)), test, probe="ridge"))
+    assert found.result.estimate("agg_risk") < 0.1 and found.verdict is Verdict.TRAINING_ROWS
+    assert "whose labels may be wrong" in said(found) and "Training rows are harder than test rows" in said(found)
+    noisy_too = explained(decomposed(draw(1200, 1, spread=0.3), draw(400, 2, spread=0.3), probe="ridge"))
+    assert noisy_too.verdict is not Verdict.TRAINING_ROWS
+
+
+def test_classes_that_a_non_linear_probe_tells_are_there_where_the_linear_one_guesses():
+    """Two classes on rings around one centre."""
+    rng = np.random.default_rng(5)
+    angle, y = rng.uniform(0, 2 * np.pi, 900), np.arange(900) % 2
+    x = ((1 + y + 0.1 * rng.standard_normal(900)) * np.stack([np.cos(angle), np.sin(angle)])).T.astype(np.float32)
+    result = decomposed((x[:600], y[:600]), (x[600:], y[600:]), probe="ridge")
+    found = explained(result)
+    assert found.verdict is Verdict.AT_CHANCE and "check that labels and images" in said(found)
+    gap = _gap_of((-0.48, -0.42), (-0.48, -0.42), (-0.02, 0.02))
+    gap = replace(gap, differences=tuple(replace(d, estimate_baseline=0.5) for d in gap.differences))
+    text = said(replace(found, gap=gap, no_gap=None))
+    assert "A non-linear probe does tell the classes" in text and "check" not in text
+    unsure = replace(gap, differences=tuple(replace(d, p_holm=0.3) for d in gap.differences))
+    assert "check that labels" in said(replace(found, gap=unsure, no_gap=None))
 
 
 def test_labels_gain_no_more_than_the_total():

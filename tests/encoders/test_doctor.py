@@ -17,7 +17,8 @@ from ssl_risk_rs.encoders.golden import IMAGES_DIGEST, golden_images, golden_pat
 from ssl_risk_rs.encoders.sources.published import published_files
 from ssl_risk_rs.encoders.transforms import Preprocess
 from ssl_risk_rs.errors import EncoderError
-from ssl_risk_rs.workflow.doctor_model import examine_encoder
+from ssl_risk_rs.extraction.settings import Encoding
+from ssl_risk_rs.workflow.doctor_model import examine_encoder, examine_model
 from test_families import swav
 from torch import Tensor, nn
 
@@ -130,6 +131,27 @@ def test_a_published_encoder_is_held_against_the_catalogue(tiny_resnets):
         other = replace(encoder, transform=Preprocess(replace(encoder.spec, **change)))
         finding = {f.check: f for f in examine_encoder(other)}["transform"]
         assert finding.status == "fault" and "pixels differ from the catalogue's by up to" in finding.found
+
+
+def test_an_image_size_that_was_asked_for_is_no_fault(tiny_resnets):
+    """The catalogue's pixels are of its own size, and golden features of one size are not those of another."""
+    (weights,) = published_files("swav_rn50")
+    weights.parent.mkdir(parents=True)
+    torch.save(swav(resnet_weights(1)), weights)
+    for size in (None, 96):
+        findings = {f.check: f for f in examine_model("swav", encoding=Encoding(img_size=size))}
+        assert findings["transform"].status == "ok"
+        assert "are stored, to be compared from now on" in findings["golden vectors"].found
+        again = {f.check: f for f in examine_model("swav", encoding=Encoding(img_size=size))}["golden vectors"]
+        assert again.status == "ok" and "(0.0e+00 apart)" in again.found
+    assert "3 × 96 × 96" in findings["transform"].found
+
+
+def test_the_command_takes_an_image_size():
+    found = json.loads(doctor("random:test_resnet", "--img-size", "24", "--format", "json").stdout)
+    assert any("3 × 24 × 24" in finding["found"] for finding in found)
+    with pytest.raises(EncoderError, match=r"it takes images of any side: --img-size \(img_size=\) says which"):
+        create_encoder("random:resnet18?img_size=64")
 
 
 # --- golden vectors

@@ -68,6 +68,25 @@ def checkpoints() -> None:
 # --- checkpoints
 
 
+def test_checkpoints_of_a_network_of_the_users_own_make_a_curve(checkpoints):
+    """Saved weights of code that no library knows, as those of named architectures: found again, until the code
+    changes."""
+    net = (
+        "from ssl_risk_rs import create_encoder\n\ndef net():\n"
+        "    known = create_encoder('demo_ssl')\n    return known.module.backbone, known.transform\n"
+    )
+    Path("own.py").write_text(net)
+    names = "ckpt:ck/ep[123]*.pth@own.py:net"
+    run("-m", names, "--out", "own")
+    run("-m", NAMES.replace("ep*", "ep[123]*"), "--out", "named")
+    table = [pl.read_parquet(f"{out}/curve.parquet").select("name", "epoch", "estimate") for out in ("own", "named")]
+    assert table[0].equals(table[1], null_equal=True) and table[0]["epoch"].unique().sort().to_list() == [2, 10, 30]
+    again = run("-m", names, "--out", "own").stderr
+    assert all(f"ep{epoch} was finished before" in again for epoch in (2, 10, 30))
+    Path("own.py").write_text(net.replace("backbone,", "backbone.double().float(),"))
+    assert "ep10 is run again" in run("-m", names, "--out", "own").stderr
+
+
 def test_runs_of_another_twin_are_made_again(checkpoints):
     """The key of a run had the name of its twin: a file with new weights answered with the runs of the old ones."""
 

@@ -135,7 +135,8 @@ def data_option(command: Command) -> Command:
     return one_option(
         "-d",
         "--data",
-        help="Images: imagenet:PATH, folder:PATH, manifest:FILE, hf:NAME, wds:TARS, npz:FILE, idx:PATH, digits. "
+        help="Images: imagenet:PATH, folder:PATH, manifest:FILE, hf:NAME, wds:TARS, npz:FILE, idx:PATH, cifar10:PATH, "
+        "… (ssl-risk-rs data list), digits. "
         f"Default: ${DATA_VARIABLE}, else the bundled digits.",
     )(command)
 
@@ -299,6 +300,12 @@ def _with(options: Sequence[Callable[[Any], Any]], command: Command) -> Command:
     return command
 
 
+img_size_option = click.option(
+    "--img-size",
+    type=click.IntRange(1),
+    help="The encoder sees images of this side, in pixels. The default is its own.",
+)
+
 #: options that say what the encoder sees and how it runs
 _EXTRACTION = [
     click.option(
@@ -308,11 +315,7 @@ _EXTRACTION = [
         help="Only N images of each split are taken, or N of each class of each split; sample ids decide which.",
     ),
     split_option,
-    click.option(
-        "--img-size",
-        type=click.IntRange(1),
-        help="The encoder sees images of this side, in pixels. The default is its own.",
-    ),
+    img_size_option,
     click.option(
         "--mean",
         metavar="imagenet|clip|half|M",

@@ -17,6 +17,7 @@ LIMIT = "50/class"
 @click.option(
     "--limit", type=opt.LIMIT, metavar="N|N/class", default=LIMIT, show_default=True, help="Fewer images of each split."
 )
+@opt.img_size_option
 @opt.store_option
 @opt.device_option
 @opt.offline_option
@@ -38,7 +39,8 @@ def model(name: str, data: str | None, store: str | None, form: str, **options: 
 
     if data is None:
         opt.refuse_typed("is of images that half precision is measured on: name them with -d", "limit", "store")
-    encoding = Encoding(limit=options["limit"], settings=ExtractionSettings(device=options["device"]))
+    settings = ExtractionSettings(device=options["device"])
+    encoding = Encoding(limit=options["limit"], img_size=options["img_size"], settings=settings)
     with EventDisplay() as report:
         found = examine_model(name, data, store=store, encoding=encoding, say=printing.say, report=report)
         done = print_findings(found, form)

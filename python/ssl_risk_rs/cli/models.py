@@ -141,7 +141,7 @@ def show(name: str, form: str) -> None:
     from ssl_risk_rs.encoders.names import parse_name
 
     facts: Row = describe_encoder(name).to_dict()
-    if parse_name(name).kind == "code":  # the function returns its own transform, or none
+    if parse_name(name).code is not None:  # the function returns its own transform, or none
         facts = {key: value for key, value in facts.items() if key in ("name", "architecture", "source", "features")}
         facts["note"] = f"what the function returns decides the rest; ssl-risk-rs doctor model {name} runs it"
     if (row := published_entry(name)) is not None:

@@ -13,12 +13,13 @@ import numpy as np
 from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs._limits import whole_number
 from ssl_risk_rs._names import counted
+from ssl_risk_rs.datasets.guessing import benchmark_in
 from ssl_risk_rs.datasets.parts import TEST_NAMES, TRAIN_NAMES
 from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
 from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, some, split_options, text
 from ssl_risk_rs.errors import DataError
 
-__all__ = ["FolderSource", "ImageNetSource"]
+__all__ = ["FolderSource", "FoundPart", "ImageNetSource"]
 
 IMAGENET = DataIdentity("ImageNet-1K", "imagenet-1k")
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -43,7 +44,7 @@ class Layout:
 
 
 @dataclass(slots=True)
-class _Part:
+class FoundPart:
     """What was found below `train/` or `test/`, or below the root; names are relative to the data's root, with `/`."""
 
     images: dict[str, list[str]]  # by class
@@ -113,8 +114,8 @@ class FolderSource:
         found = sorted(entry.name for entry in self.root.iterdir() if not entry.name.startswith("."))
         inside = f"it holds {', '.join(found[:5])}{', …' if len(found) > 5 else ''}" if found else "it is empty"
         hint = ""
-        if any("-idx3-ubyte" in name for name in found):
-            hint = f". Its files are those of MNIST: idx:{self.root}"
+        if benchmark := benchmark_in({path.name: path.is_dir() for path in self.root.iterdir()}):
+            hint = f". Its files are those of a benchmark: {benchmark}:{self.root}"
         elif self.flat and (self.root / "train").is_dir():
             hint = f", or {self.scheme}:{self.root / 'train'}, of which a fifth is then set aside as test images"
         return f"{looked}; {inside}. Give {self.wanted}{hint}"
@@ -178,9 +179,9 @@ class FolderSource:
             self._check_listing(listing)
         return self._loaded
 
-    def _read_part(self, part: str) -> _Part:
+    def _read_part(self, part: str) -> FoundPart:
         inside = f"{part}/" if part else ""
-        found = _Part({})
+        found = FoundPart({})
         folders = []
         with os.scandir(self.root / part) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
@@ -203,7 +204,7 @@ class FolderSource:
         folder = _folder_of(image)
         return folder if self.parts == ("",) else folder.partition("/")[2]
 
-    def _note_what_is_left_out(self, parts: list[_Part]) -> None:
+    def _note_what_is_left_out(self, parts: list[FoundPart]) -> None:
         strangers = [name for found in parts for name in found.strangers]
         if strangers:
             self._notes.append(
@@ -234,8 +235,10 @@ class FolderSource:
                     f"{counted(len(found.outside), 'image')} in {part or self.root}/ itself, outside its class "
                     f"folders, not used, for example {self.root / found.outside[0]}"
                 )
-        if self.layout != Layout():
-            return
+        if self.layout == Layout():
+            self._note_deeper_folders(parts)
+
+    def _note_deeper_folders(self, parts: list[FoundPart]) -> None:
         deeper, classes = set(), set()
         for found in parts:
             for name, images in found.images.items():
@@ -379,7 +382,7 @@ def _layout(location: str, scheme: str) -> tuple[str, Layout]:
     return path, Layout(classes, group)
 
 
-def _images(root: Path, folder: str, found: _Part) -> list[str]:
+def _images(root: Path, folder: str, found: FoundPart) -> list[str]:
     """Image files below `root/folder`, sorted, relative to root with `/`; what is none goes to `found`."""
     images: list[str] = []
     pending = [folder]
@@ -397,7 +400,7 @@ def _images(root: Path, folder: str, found: _Part) -> list[str]:
     return sorted(images)
 
 
-def _kind_of(entry: os.DirEntry[str], name: str, found: _Part) -> Literal["folder", "image"] | None:
+def _kind_of(entry: os.DirEntry[str], name: str, found: FoundPart) -> Literal["folder", "image"] | None:
     """What is read further; anything else goes to `found` under `name`, or is nothing of the data set."""
     is_folder, is_image = _is_folder(entry), _is_image(entry.name)
     if entry.name.startswith("."):

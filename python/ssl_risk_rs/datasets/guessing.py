@@ -4,13 +4,13 @@ import difflib
 import os
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
 
 from ssl_risk_rs._tables import CSV_SUFFIXES, PARQUET_SUFFIXES
 
-__all__ = ["suggestion"]
+__all__ = ["benchmark_in", "suggestion"]
 
 #: entries of a folder that are looked at
 MOST_ENTRIES = 2000
@@ -18,6 +18,14 @@ MOST_ENTRIES = 2000
 _WORDNET_ID = re.compile(r"n\d{8}")
 _SHARD = re.compile(r"(?P<stem>.*?)(?P<number>\d+)\.tar")
 _FEATURES = "ssl-risk-rs decompose --features "
+#: scheme → files and folders that it alone has
+_BENCHMARKS = {
+    "cifar10": {"batches.meta", "batches.meta.txt", "cifar-10-batches-py", "cifar-10-batches-bin"},
+    "cifar100": {"fine_label_names.txt", "cifar-100-python", "cifar-100-binary"},
+    "stl10": {"train_X.bin", "stl10_binary"},
+    "svhn": {"train_32x32.mat"},
+    "tinyimagenet": {"wnids.txt"},
+}
 
 
 def suggestion(uri: str, schemes: Collection[str]) -> str:
@@ -94,8 +102,8 @@ def _in_folder(path: Path) -> str | None:
         return f"hf:{path}"
     if {"bank.json", "samples.parquet"} <= names.keys():
         return f"{_FEATURES}{path}"
-    if any(name.startswith("train-images") for name in names):
-        return f"idx:{path}"
+    if benchmark := benchmark_in(names):
+        return f"{benchmark}:{path}"
     shards = sorted((match["stem"], match["number"]) for name in names if (match := _SHARD.fullmatch(name)))
     if shards:
         return f"wds:{_patterns(path, shards)}"
@@ -105,6 +113,15 @@ def _in_folder(path: Path) -> str | None:
     if names.get("train") and names.get("val") and _is_imagenet(path / "train"):
         return f"imagenet:{path}"
     return f"folder:{path}" if any(names.values()) else None
+
+
+def benchmark_in(names: Mapping[str, bool]) -> str | None:
+    """Scheme of the published data set whose files these are; `names` : of what lies in a folder → is it a folder?"""
+    if any(name.startswith("train-images") for name in names):
+        return "idx"
+    if {"meta", "train", "test"} <= names.keys() and not names["meta"] and not names["train"]:
+        return "cifar100"
+    return next((scheme for scheme, files in _BENCHMARKS.items() if files & names.keys()), None)
 
 
 def _patterns(path: Path, shards: list[tuple[str, str]]) -> str:

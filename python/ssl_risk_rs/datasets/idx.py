@@ -2,13 +2,11 @@
 
 import gzip
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, Picture, array_image, existing_folder
+from ssl_risk_rs.datasets.two_parts import PartArrays, TwoPartSource
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["IdxSource", "read_idx"]
@@ -17,14 +15,11 @@ __all__ = ["IdxSource", "read_idx"]
 DEBIAN_FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
 
 
-#: images of both parts, all rows, the classes' names
-IdxArrays = tuple[list[np.ndarray], Listing, list[str]]
-
-
-class IdxSource(DropsArrays[IdxArrays]):
+class IdxSource(TwoPartSource):
     """Four files: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k`.
 
-    Each may end in `.gz`, and may be spelled with a dot (`train-images.idx3-ubyte`). Images are uint8 grey.
+    Each may end in `.gz`, and may be spelled with a dot (`train-images.idx3-ubyte`). Images are uint8 grey. Whether it
+    is MNIST, Fashion-MNIST or EMNIST the files do not say.
     """
 
     scheme = "idx"
@@ -32,66 +27,26 @@ class IdxSource(DropsArrays[IdxArrays]):
         "a folder with train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same with t10k; "
         f"Debian's package dataset-fashion-mnist gives idx:{DEBIAN_FASHION_MNIST}"
     )
+    part_names = ("train", "t10k")
 
     def __init__(self, location: str) -> None:
-        self.root = existing_folder(location, self.scheme, self.wanted)
-        self.location = str(self.root)
+        super().__init__(location)
         self.name = self.root.name or self.scheme
-        self.paths = {
-            (part, kind): self._find(f"{part}-{kind}")
-            for part in ("train", "t10k")
-            for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-        }
 
-    def _find(self, name: str) -> Path:
-        for spelling in (name, name.replace("-idx", ".idx")):
-            for path in (self.root / spelling, self.root / f"{spelling}.gz"):
-                if path.is_file():
-                    return path
-        raise DataError(f"idx:{self.root} has no {name} and no {name}.gz; give {self.wanted}")
+    def _find(self) -> list[Path]:
+        kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+        names = [f"{part}-{kind}" for part in self.part_names for kind in kinds]
+        return [
+            self._first_file(name, f"{name}.gz", name.replace("-idx", ".idx"), name.replace("-idx", ".idx") + ".gz")
+            for name in names
+        ]
 
-    def files(self) -> Iterator[DataFile]:
-        for path in self.paths.values():
-            yield DataFile(path.name, path)
-
-    def notes(self) -> list[str]:
-        return []
-
-    def identity(self) -> DataIdentity:
-        return DataIdentity(self.name)  # MNIST, Fashion-MNIST, EMNIST: the files do not say which
-
-    def _arrays(self) -> IdxArrays:
-        if self._loaded is None:
-            parts = ("train", "t10k")
-            images = [read_idx(self.paths[part, "images-idx3-ubyte"], ndim=3) for part in parts]
-            labels = [read_idx(self.paths[part, "labels-idx1-ubyte"], ndim=1) for part in parts]
-            for part, x, y in zip(parts, images, labels, strict=True):
-                if len(x) != len(y) or len(x) == 0:
-                    raise DataError(
-                        f"idx:{self.root}: {part} has {len(x)} images, {len(y)} labels; copy the files again"
-                    )
-            # distinct values, not 0 … maximum: EMNIST's letters begin at 1
-            values, label = np.unique(np.concatenate(labels), return_inverse=True)
-            ids = [b"%s/%d" % (part.encode(), i) for part, y in zip(parts, labels, strict=True) for i in range(len(y))]
-            listing = Listing(np.array(ids), label.astype(np.int64), len(labels[0]))
-            self._loaded = images, listing, [str(value) for value in values.tolist()]
-        return self._loaded
-
-    def class_names(self) -> list[str]:
-        return self._arrays()[2]
-
-    def listing(self) -> Listing:
-        return self._arrays()[1]
-
-    def content(self, index: int) -> bytes:
-        return self._pixels(index).tobytes()
-
-    def load(self, index: int) -> Picture:
-        return array_image(self._pixels(index))
-
-    def _pixels(self, index: int) -> np.ndarray:
-        train, test = self._arrays()[0]
-        return np.asarray(train[index] if index < len(train) else test[index - len(train)])
+    def _read(self) -> tuple[list[PartArrays], list[str] | None]:
+        train, train_labels, test, test_labels = self.paths
+        return [
+            PartArrays(read_idx(images, ndim=3), read_idx(labels, ndim=1))
+            for images, labels in ((train, train_labels), (test, test_labels))
+        ], None
 
 
 def read_idx(path: Path, *, ndim: int) -> np.ndarray:

@@ -76,6 +76,36 @@ _SCHEMES = (
         f"{_HERE}.idx:IdxSource",
     ),
     DatasetScheme(
+        "cifar10",
+        "CIFAR-10's batches for Python, or its records of bytes (.bin)",
+        "cifar10:/data/cifar-10-batches-py",
+        f"{_HERE}.cifar:Cifar10Source",
+    ),
+    DatasetScheme(
+        "cifar100",
+        "CIFAR-100's files for Python, or its records of bytes (.bin); a column superclass",
+        "cifar100:/data/cifar-100-python",
+        f"{_HERE}.cifar:Cifar100Source",
+    ),
+    DatasetScheme(
+        "stl10",
+        "STL-10's train_X.bin, train_y.bin, test_X.bin, test_y.bin",
+        "stl10:/data/stl10_binary",
+        f"{_HERE}.stl10:Stl10Source",
+    ),
+    DatasetScheme(
+        "svhn",
+        "SVHN's train_32x32.mat and test_32x32.mat",
+        "svhn:/data/svhn",
+        f"{_HERE}.svhn:SvhnSource",
+    ),
+    DatasetScheme(
+        "tinyimagenet",
+        "Tiny ImageNet's train/nXXXXXXXX/images/*.JPEG, val/images/*.JPEG and val/val_annotations.txt",
+        "tinyimagenet:/data/tiny-imagenet-200",
+        f"{_HERE}.tiny_imagenet:TinyImageNetSource",
+    ),
+    DatasetScheme(
         "npz",
         "x_train, y_train, x_test, y_test: uint8 images n × h × w [× c]; groups_train, groups_test",
         "npz:/data/images.npz",

@@ -83,7 +83,8 @@ def decide(
     if largest == "approx":
         return Verdict.WEAK_TWIN if result.estimates["usability"].high < 0 else Verdict.ARCHITECTURE
     if largest in ("usability", "approx_usability"):
-        return Verdict.REPRESENTATION
+        harder = total.high < min(result.estimates[largest].low, result.estimates["risk_as"].low)
+        return Verdict.TRAINING_ROWS if harder else Verdict.REPRESENTATION
     if largest.startswith("probe_gen"):
         return Verdict.LABELS
     return _unseen(result, provenance, by.get("enc_gen"))

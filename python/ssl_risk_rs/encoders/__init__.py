@@ -5,7 +5,7 @@
     random:resnet50?seed=1          an architecture with random weights: the control encoder
     ckpt:FILE@resnet50              a file of weights, of which nothing is run, and its architecture (timm's, ours,
                                     or a published name); how its images were prepared: ?mean=…&std=…&resize=…
-    file.py:function                your own code: it is run
+    file.py:function                your own code: it is run; ckpt:FILE@file.py:function fills its network from a file
     hub:OWNER/REPO[:REF]:ENTRY      an entry of a repository's hubconf.py: its code is run
     hf:OWNER/REPO[@REVISION]        a model of transformers, or a folder of save_pretrained, with its own processor
     openclip:ARCH/TAG               the image tower of a model of open_clip: a tag, a file, or a folder

@@ -106,8 +106,9 @@ def examine_transform(encoder: "Encoder") -> Prepared:
     levels = None
     name = parse_name(encoder.spec.name)
     row = published_entry(name.target if name.kind == "registry" else name.part)
-    if name.kind in ("registry", "checkpoint") and row is not None and not name.options:
-        spec = describe_published(row)
+    spec = None if row is None else describe_published(row)
+    is_copy = name.kind in ("registry", "checkpoint") and not name.options
+    if is_copy and spec is not None and spec.img_size == encoder.spec.img_size:
         reference = Preprocess(spec)
         scale = torch.tensor(spec.std)[:, None, None] * 255
         levels = 0.0

@@ -1,5 +1,7 @@
 """The grammar of encoder names: `swav`, `timm:NAME`, `random:ARCH`, `ckpt:FILE@ARCH`, `file.py:function`, …
 
+The architecture of a checkpoint may be the user's own: `ckpt:FILE@file.py:function`.
+
 Options follow a question mark: `random:resnet18?seed=3`, `ckpt:w.pth@vit_base_patch16_224?patch_size=4`;
 `ckpt:w.pth@ARCH?match=order` assigns tensors by position, `?ema=true` takes the average of several copies, and
 `?mean=imagenet&std=imagenet&resize=256&interpolation=bicubic` says how the images were prepared.
@@ -30,6 +32,15 @@ class EncoderName:
     target: str  #: registry or timm name, architecture, grid; for files: the path; for hub and hf: the repository
     part: str = ""  #: architecture of a checkpoint, function of a file, entry or revision of a repository, tag
     options: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def code(self) -> tuple[Path, str] | None:
+        """File and function of the user's own code, which is run: the encoder's or a checkpoint's architecture's; None
+        of every other name."""
+        if self.kind == "code":
+            return Path(self.target), self.part
+        path, _, function = self.part.rpartition(":")
+        return (Path(path).expanduser(), function) if path.endswith(".py") else None
 
 
 def is_pixels(text: str) -> bool:
@@ -62,6 +73,7 @@ def parse_name(text: str) -> EncoderName:
         if scheme == "ckpt":
             if not path:
                 raise EncoderError(f"{text}: no file named; write ckpt:FILE@ARCH, such as ckpt:swav.pth.tar@resnet50")
+            _check_function(target, text)
             return EncoderName(text, "checkpoint", str(Path(path).expanduser()), target, options)
         if scheme == "pixels":
             if target and not whole_number(target):
@@ -79,13 +91,19 @@ def parse_name(text: str) -> EncoderName:
     if scheme == "openclip" and colon:
         return _openclip_name(text, rest)
     path, colon, function = text.rpartition(":")
-    if colon and path.endswith(".py"):
-        if not function.isidentifier():
-            raise EncoderError(f"{text}: {function!r} is no function name; write file.py:function")
+    if (colon and path.endswith(".py")) or text.endswith(".py"):
+        _check_function(text, text)
         return EncoderName(text, "code", str(Path(path).expanduser()), function)
-    if text.endswith(".py"):
-        raise EncoderError(f"{text}: name the function that returns the encoder: {text}:function")
     return EncoderName(text, "registry", text)
+
+
+def _check_function(code: str, text: str) -> None:
+    """Refuse what is not `file.py:function`."""
+    path, _, function = code.rpartition(":")
+    if code.endswith(".py"):
+        raise EncoderError(f"{text}: name the function that returns the encoder: {code}:function")
+    if path.endswith(".py") and not function.isidentifier():
+        raise EncoderError(f"{text}: {function!r} is no function name; write file.py:function")
 
 
 def _hub_name(text: str, rest: str) -> EncoderName:

@@ -301,7 +301,7 @@ def request_of(
     """
     name = parse_name(model)
     # code may read anything, and other libraries keep their files themselves: those weights are hashed each time
-    if name.kind in ("code", "hub", "hf", "openclip"):
+    if name.code is not None or name.kind in ("hub", "hf", "openclip"):
         return None
     if may_be_several(layer, encoding.pool):  # which features these are is known when the encoder is built
         return None

@@ -127,6 +127,7 @@ def verdict_sentences(found: Explanation) -> list[str]:
         Verdict.ARCHITECTURE: _architecture,
         Verdict.WEAK_TWIN: _weak_twin,
         Verdict.REPRESENTATION: _representation,
+        Verdict.TRAINING_ROWS: _training_rows,
         Verdict.LABELS: _labels,
         Verdict.OF_CLASSES: _of_classes,
         Verdict.SHIFT: _shift,
@@ -246,11 +247,27 @@ def _at_chance(found: Explanation) -> list[str]:
             f"Classes are unequal, and the class-balanced error tells this probe from guessing no better. {check} "
             "that labels and images belong together, and that weights were loaded.",
         ]
+    if _tells_non_linearly(found):
+        return [
+            f"{_total(found)}, and the difference may be chance.",
+            "A non-linear probe does tell the classes (below): they are in the representation, labels and images go "
+            "together, and a linear layer cannot read them. Another representation, or a probe with hidden layers, is "
+            "what would help, not more labels.",
+        ]
     return [
         f"{_total(found)}, and the difference may be chance.",
         "The representation carries nothing about these labels that a linear probe finds. More labels are not what is "
         "missing; check that labels and images belong together, and that the encoder's weights were loaded.",
     ]
+
+
+def _tells_non_linearly(found: Explanation) -> bool:
+    """Whether the non-linear probe surely errs less than guessing, where the linear one does not."""
+    if found.gap is None:
+        return False
+    d = found.gap.difference("agg_risk")
+    sure = d.high < 0 and (d.p_holm is None or d.p_holm < 1 - found.result.method.confidence)
+    return sure and d.estimate_baseline + d.high < found.result.sizes.chance
 
 
 def _is_unequal(result: Decomposition) -> bool:
@@ -354,6 +371,19 @@ def _representation(found: Explanation) -> list[str]:
     ]
 
 
+def _training_rows(found: Explanation) -> list[str]:
+    held_out, name = found.result.estimates["risk_as"], found.result.bottleneck.quantity
+    return [
+        f"{_total(found)}, and on {_percent(held_out.estimate)} of held-out training rows.",
+        f"{QUANTITIES[name].label.capitalize()} is the largest part, "
+        f"{_percent(found.result.estimates[name].estimate)}, which is more than all that test rows show: it is of the "
+        "training rows, whose labels may be wrong, or whose images are harder.",
+        "Look at the training rows that the probe judges wrongly (ssl-risk-rs audit) before the representation is "
+        "blamed.",
+        _beside_control(found),
+    ]
+
+
 def _labels(found: Explanation) -> list[str]:
     largest, total = (found.result.estimates[name].estimate for name in (found.result.bottleneck.quantity, "agg_risk"))
     # other parts may be negative
@@ -450,8 +480,8 @@ _BESIDES = {
 _BESIDES_UNSEEN = "what test rows are harder by: they differ from training rows"
 #: verdicts that say what the parts mean; the others say that they mean nothing
 _OF_PARTS = (
-    Verdict.ARCHITECTURE, Verdict.WEAK_TWIN, Verdict.REPRESENTATION, Verdict.LABELS, Verdict.OF_CLASSES,
-    Verdict.SHIFT, Verdict.MEMORIZED, Verdict.UNSEEN, Verdict.NOT_IDENTIFIED,
+    Verdict.ARCHITECTURE, Verdict.WEAK_TWIN, Verdict.REPRESENTATION, Verdict.TRAINING_ROWS, Verdict.LABELS,
+    Verdict.OF_CLASSES, Verdict.SHIFT, Verdict.MEMORIZED, Verdict.UNSEEN, Verdict.NOT_IDENTIFIED,
 )  # fmt: skip
 
 
@@ -580,7 +610,9 @@ def _gap(found: Explanation) -> Iterator[str]:
         if found.spread is None and found.verdict is not Verdict.COLLAPSED:
             yield "  Whether the features have collapsed was not looked at: they are not at hand."
         return
-    yield f"  {_gap_sentence(gap, found.result.method.confidence)}"
+    far = 0 if found.spread is None else found.spread.far
+    sentence = _gap_sentence(gap, found.result.method.confidence, far=far, collapsed=found.verdict is Verdict.COLLAPSED)
+    yield f"  {sentence}"
     yield f"  {'non-linear less linear':<26}{'points':>9}   {'interval':^17}  p (Holm)"
     for d in gap.differences:
         yield _difference(QUANTITIES[d.quantity].label, d)
@@ -591,7 +623,8 @@ def _gap(found: Explanation) -> Iterator[str]:
     )
 
 
-def _gap_sentence(gap: UsabilityGap, confidence: float) -> str:
+def _gap_sentence(gap: UsabilityGap, confidence: float, *, far: int = 0, collapsed: bool = False) -> str:
+    """`far` : rows far out, which move a linear probe; `collapsed` : there is nothing that a layer could read."""
     d = gap.difference("agg_risk")
     if d.high < 0:
         less = (
@@ -603,14 +636,38 @@ def _gap_sentence(gap: UsabilityGap, confidence: float) -> str:
                 f"A linear layer may not be enough: {less}. Among the {len(gap.differences)} numbers below that is not "
                 f"sure ({_p(d.p_holm)})."
             )
+        if _is_of_shift(gap, confidence):
+            middle = gap.difference("risk_af_midpoint")
+            return (
+                f"A linear layer bears the test rows worse: {less}, and on training rows by the midpoint "
+                f"{hundred(middle.difference):+.2f} points (interval {hundred(middle.low):+.2f} to "
+                f"{hundred(middle.high):+.2f}). The probes differ in what they lose between training and test rows, "
+                "not in what is linearly readable of training rows."
+            )
+        if far:
+            return (
+                f"A linear layer is not enough, or rows far out spoil it: {less}. Such rows move a linear probe and "
+                "hardly a non-linear one: look at them first."
+            )
         return f"A linear layer is not enough: {less}. That much is in the representation, and not linearly readable."
     differs = (
         f"the error of a non-linear probe differs by {hundred(d.difference):+.2f} points "
         f"(interval {hundred(d.low):+.2f} to {hundred(d.high):+.2f})."
     )
     if -d.low <= max(NARROW_GAP * d.estimate_baseline, 0.005):
+        if collapsed:
+            return f"A non-linear probe finds no more in these features: {differs}"
         return f"A linear layer is enough here: {differs}"
     return f"These rows are too few to tell whether a linear layer is enough: {differs}"
+
+
+def _is_of_shift(gap: UsabilityGap, confidence: float) -> bool:
+    """Whether the probes differ in what they lose between training and test rows, and not surely in training rows."""
+    by = {d.quantity: d for d in gap.differences}
+    if not {"risk_af_midpoint", "enc_gen"} <= by.keys():
+        return False
+    lost, p = by["enc_gen"], by["enc_gen"].p_holm
+    return lost.high < 0 and (p is None or p < 1 - confidence) and by["risk_af_midpoint"].high >= 0
 
 
 def _is_sure(part: Estimate) -> bool:

@@ -79,12 +79,15 @@ def short(name: str) -> str:
 
     >>> short("ckpt:/runs/a/ep3.pth@resnet18?mean=half&std=half&ema=true")
     'ckpt:ep3.pth@resnet18?ema=true'
+    >>> short("ckpt:runs/ep3.pth@code/own.py:net")
+    'ckpt:ep3.pth@own.py:net'
     """
     scheme, _, rest = name.partition(":")
     if scheme == "ckpt":
         where, question, query = rest.rpartition("?") if "?" in rest.rpartition("@")[2] else (rest, "", "")
         kept = "&".join(option for option in query.split("&") if not option.startswith(_PREPARED))
-        return f"ckpt:{where.rpartition('/')[2]}{question if kept else ''}{kept}"
+        path, at, architecture = where.rpartition("@") if "@" in where else (where, "", "")
+        return f"ckpt:{path.rpartition('/')[2]}{at}{short(architecture)}{question if kept else ''}{kept}"
     file, _, function = name.rpartition(":")
     return f"{file.rpartition('/')[2]}:{function}" if file.endswith(".py") else name
 

@@ -66,6 +66,8 @@ class Verdict(str, Enum):
     #: the twin errs more than the encoder on the training rows: it measures no architecture
     WEAK_TWIN = "weak_twin"
     REPRESENTATION = "representation"
+    #: as `REPRESENTATION`, but hardly a test row is judged wrongly: training rows are harder
+    TRAINING_ROWS = "training_rows"
     #: more labels would help
     LABELS = "labels"
     #: classes may make all of encoder generalization: test rows have other shares of them, or some have no held-out row

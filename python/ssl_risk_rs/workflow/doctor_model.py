@@ -68,18 +68,19 @@ def examine_model(
     """
     check_name(model)
     say(f"{model} is built and examined{torch_is_loading()}")
-    encoder = create_encoder(model, progress=say)
-    yield from examine_encoder(encoder)
+    encoding = encoding or Encoding()
+    encoder = create_encoder(model, img_size=encoding.img_size, progress=say)
+    yield from examine_encoder(encoder, img_size=encoding.img_size)
     if data is None:
         yield Finding(
             "half precision", "note", "It was not measured what half precision changes.", "Name data: -d URI."
         )
         return
-    yield autocast_finding(model, data, store=store, encoding=encoding or Encoding(), say=say, report=report)
+    yield autocast_finding(model, data, store=store, encoding=encoding, say=say, report=report)
 
 
-def examine_encoder(encoder: "Encoder") -> Iterator[Finding]:
-    """The findings of everything but half precision."""
+def examine_encoder(encoder: "Encoder", *, img_size: int | None = None) -> Iterator[Finding]:
+    """The findings of everything but half precision; `img_size` is the one that was asked for, if any."""
     from ssl_risk_rs.encoders.examine import examine_module, examine_transform
 
     found = examine_module(encoder)
@@ -97,7 +98,8 @@ def examine_encoder(encoder: "Encoder") -> Iterator[Finding]:
         seen.append(_alike(check, difference, limit, between, do) if compared else _not_compared(check))
         yield seen[-1]
     yield _transform(encoder, examine_transform(encoder))
-    yield _golden(encoder, found, sound=all(finding.status != "fault" for finding in seen))
+    name = encoder.spec.name if img_size is None else f"{encoder.spec.name} at {img_size}"
+    yield _golden(encoder, found, golden_path(name), sound=all(finding.status != "fault" for finding in seen))
 
 
 def _eval_mode(found: "Behaviour") -> Finding:
@@ -154,12 +156,13 @@ def _transform(encoder: "Encoder", found: "Prepared") -> Finding:
     values: dict[str, int | float | str] = {"mean": _list(found.mean), "std": _list(found.std)}
     if found.levels is not None:
         values["grey_levels"] = found.levels
-    if parse_name(spec.name).kind == "code":
+    if parse_name(spec.name).code is not None:
         from ssl_risk_rs.encoders.transforms import Preprocess
 
         whose = "Your own transform"
         if isinstance(encoder.transform, Preprocess):
-            whose = "Your code gives no transform, so ImageNet's usual one"
+            asked = parse_name(spec.name).options
+            whose = "Your code gives no transform, so " + ("that of its name" if asked else "ImageNet's usual one")
         return Finding(
             "transform", "note", f"{whose} gives the network images of {said}.",
             "Compare these with what its authors used.", values,
@@ -182,10 +185,10 @@ def _transform(encoder: "Encoder", found: "Prepared") -> Finding:
     return Finding("transform", "ok", f"The transform is {against}: {said}.", values=values)
 
 
-def _golden(encoder: "Encoder", found: "Behaviour", *, sound: bool) -> Finding:
-    """Features of the golden images beside those that were stored at first; those of an encoder with a fault, which
-    nothing could be compared with, are not stored."""
-    check, path = "golden vectors", golden_path(encoder.spec.name)
+def _golden(encoder: "Encoder", found: "Behaviour", path: Path, *, sound: bool) -> Finding:
+    """Features of the golden images beside those that were stored at first in the file; those of an encoder with a
+    fault, which nothing could be compared with, are not stored."""
+    check = "golden vectors"
     if (digest := images_digest()) != IMAGES_DIGEST:
         return Finding(check, "fault", "The golden images are drawn otherwise than by the release that knows them.",
                        "Try another release of numpy or Pillow.", {"images": digest})  # fmt: skip

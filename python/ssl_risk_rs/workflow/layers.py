@@ -51,12 +51,12 @@ def named_features(
     """
     if len(layers or ()) < 2 and not any(may_be_several(layer, pool) for layer in layers or [""]):
         return None
-    kind = parse_name(model).kind
+    name = parse_name(model)
     check_name(model)
     say(f"{model}: looking up its layers{torch_is_loading()}")
-    if kind in ("hf", "openclip"):  # what they offer is known when they are built
+    if name.kind in ("hf", "openclip"):  # what they offer is known when they are built
         return tuple(create_encoder(model, layers=list(layers) if layers else None, pool=pool).spec.features)
-    if kind in ("code", "hub"):  # these return what they return
+    if name.code is not None or name.kind == "hub":  # these return what they return
         if pool is not None or list(layers or ()) != ["all"]:
             raise EncoderError(f"{model} decides itself what it returns: --layers all decomposes each of its features")
         return ()

@@ -16,7 +16,7 @@ __all__ = ["Others", "choose_others"]
 #: images up to which a control encoder is encoded without being asked for: seconds to a minute
 CHEAP_IMAGES = 20_000
 #: data whose images are small, so that a control is cheap whatever their number
-CHEAP_DATA = ("digits", "idx:", "npz:")
+CHEAP_DATA = ("digits", "idx:", "npz:", "cifar10:", "cifar100:", "svhn:")
 #: the control where an encoder names none: mean pixels, which cannot have memorized anything
 PIXELS = "pixels:8"
 

@@ -108,7 +108,9 @@ def timm_network(name: str, options: Mapping[str, Any], *, pretrained: bool = Fa
             return _with_weights(name, options)
         return timm.create_model(name, pretrained=False, **{"num_classes": 0, **options})
     except TypeError as error:
-        raise EncoderError(f"timm's {base} does not take the options {options}: {error}") from error
+        sized = "img_size" in options and "img_size" in str(error)
+        hint = "; it takes images of any side: --img-size (img_size=) says which" if sized else ""
+        raise EncoderError(f"timm's {base} does not take the options {options}: {error}{hint}") from error
     except Exception as error:  # the hub's client has many ways to fail
         if not pretrained:
             raise EncoderError(f"timm cannot build {base} with the options {options}: {error}") from error

@@ -59,12 +59,13 @@ def describe(text: str) -> EncoderSpec:
         if name.target in BUNDLED:
             return spec_from_facts(name.target, bundled_path(name.target), read_facts(bundled_path(name.target)))
         return describe_published(_row(name.target))
+    if name.code is not None:
+        return describe_code(name)
     kinds: dict[str, Callable[[EncoderName], EncoderSpec]] = {
         "pixels": describe_pixels,
         "checkpoint": checkpoint.describe_checkpoint,
         "random": arch.describe_random,
         "timm": arch.describe_timm,
-        "code": describe_code,
         "hub": describe_hub,
         "hf": describe_hf,
         "openclip": describe_openclip,
@@ -82,8 +83,10 @@ def check_name(text: str) -> None:
     name = parse_name(text)
     if name.kind == "registry" and name.target not in BUNDLED:
         _row(name.target)
-    if name.kind in ("checkpoint", "code") and not _is_there(name.target):
+    if name.kind == "checkpoint" and not _is_there(name.target):
         raise EncoderError(f"{text}: there is no file {name.target}")
+    if name.code is not None and not name.code[0].is_file():
+        raise EncoderError(f"{text}: there is no file {name.code[0]}")
 
 
 def check_at_hand(text: str) -> None:
@@ -124,8 +127,8 @@ def build(
     from ssl_risk_rs.encoders.networks.features import name_features, offered_features
 
     name = parse_name(text)
-    if name.kind == "code":
-        return build_code(name, layers=layers, pool=pool, img_size=img_size, progress=progress)
+    if name.code is not None:
+        return build_code(name, layers=layers, pool=pool, img_size=img_size, match=match, progress=progress)
     built = {"hub": build_hub, "hf": build_hf, "openclip": build_openclip}
     if name.kind in built:
         return built[name.kind](name, layers=layers, pool=pool, img_size=img_size, progress=progress)
@@ -232,9 +235,7 @@ def _network(
     known = published_entry(name.target if name.kind == "registry" else name.part) is not None
     choice = Choice(match=match, architecture=spec.architecture, options=tuple(options), known=known)
     if name.kind == "checkpoint":
-        asked = checkpoint.match_of(name)
-        choice = replace(choice, match="order" if "order" in (asked, match) else "name")
-        choice = replace(choice, average=checkpoint.average_of(name))
+        choice = checkpoint.chosen(name, choice)
     network = build_network(spec.architecture, options)
     if name.kind == "checkpoint":
         copies = checkpoint.copies_of(name)

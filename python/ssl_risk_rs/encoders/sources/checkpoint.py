@@ -1,7 +1,11 @@
-"""`ckpt:FILE@ARCH`: a file of weights and the architecture it is for, or the published encoder it is a copy of."""
+"""`ckpt:FILE@ARCH`: a file of weights and the architecture it is for, or the published encoder it is a copy of.
+
+Where the architecture is code of the user's own, `ckpt:FILE@file.py:function`, sources/code.py makes it.
+"""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_risk_rs.encoders.catalogue.tables import published_entry
 from ssl_risk_rs.encoders.facts import read_facts, spec_from_facts
@@ -11,7 +15,13 @@ from ssl_risk_rs.encoders.sources.published import Copy, describe_published
 from ssl_risk_rs.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec, usual_resize
 from ssl_risk_rs.errors import EncoderError
 
-__all__ = ["average_of", "copies_of", "describe_checkpoint", "match_of", "preprocessing_note", "with_preprocessing"]
+if TYPE_CHECKING:
+    from ssl_risk_rs.encoders.weights.match import Choice
+
+__all__ = [
+    "PREPROCESSING", "chooses_resize", "chosen", "copies_of", "describe_checkpoint", "preprocessing_note",
+    "with_preprocessing",
+]  # fmt: skip
 
 #: facts that a file of scripts/pretrain.py carries in its header
 _OWN_FACTS = {"architecture", "img_size", "mean", "std", "channels", "objective", "pretraining_data"}
@@ -23,7 +33,7 @@ _NORMS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
-_PREPROCESSING = ("mean", "std", "resize", "interpolation")
+PREPROCESSING = ("mean", "std", "resize", "interpolation")
 
 
 def describe_checkpoint(name: EncoderName) -> EncoderSpec:
@@ -103,11 +113,11 @@ def chooses_resize(name: EncoderName) -> bool:
 
 def preprocessing_note(name: EncoderName, spec: EncoderSpec) -> str | None:
     """What to tell of preprocessing that the architecture's default stands for; None where it is known."""
-    if published_entry(name.part) or not name.part or set(_PREPROCESSING) <= name.options.keys():
+    if published_entry(name.part) or not name.part or set(PREPROCESSING) <= name.options.keys():
         return None
     if read_facts(Path(name.target)).keys() >= _OWN_FACTS:
         return None
-    unsaid = [key for key in _PREPROCESSING if key not in name.options]
+    unsaid = [key for key in PREPROCESSING if key not in name.options]
     whose = f"timm's for {spec.architecture}"
     if is_our_resnet(spec.architecture, network_options(name)):
         whose = "ImageNet's usual ones"
@@ -137,7 +147,18 @@ def copies_of(name: EncoderName) -> list[Copy]:
     return [Copy(each, dialect) for each, dialect in zip(paths, dialects, strict=False)]
 
 
-def match_of(name: EncoderName) -> str | None:
+def chosen(name: EncoderName, choice: "Choice") -> "Choice":
+    """The choice with what the options of a checkpoint's name say of its file.
+
+    Raises
+    ------
+    EncoderError for other values than they have.
+    """
+    order = "order" in (_match_of(name), choice.match)
+    return replace(choice, match="order" if order else "name", average=_average_of(name))
+
+
+def _match_of(name: EncoderName) -> str | None:
     """`?match=name` or `?match=order`; None where neither is asked for.
 
     Raises
@@ -150,7 +171,7 @@ def match_of(name: EncoderName) -> str | None:
     return asked if isinstance(asked, str) else None
 
 
-def average_of(name: EncoderName) -> bool | None:
+def _average_of(name: EncoderName) -> bool | None:
     """`?ema=true` or `?ema=false`: which of several copies of the encoder in the file.
 
     Raises

@@ -23,7 +23,7 @@ def weights_files(name: EncoderName) -> tuple[Path, ...]:
 def own_files(name: EncoderName) -> tuple[Path, ...]:
     """Files of the user's own that an encoder is made of, as far as its name tells; of code the file that it names."""
     if name.kind == "checkpoint":
-        return weights_files(name)
+        return weights_files(name) + (() if name.code is None else (name.code[0],))
     if name.kind not in ("code", "hf", "openclip"):
         return ()
     path = Path(name.target).expanduser()

@@ -20,8 +20,11 @@ __all__ = ["ask", "check_left_over", "suspicions"]
 _DOUBTFUL = re.compile(r"(?:.*\.)?(neck|proj|ema|pool\w*|\w+_?pool|resizer|expand\w*|bottleneck)(\..*)?")
 
 
-def check_left_over(best: Candidate, left_over: list[str], copies: list[str], n_required: int) -> None:
-    """Outside the encoder's prefix anything may lie; under it, only heads and copies."""
+def check_left_over(
+    best: Candidate, left_over: list[str], copies: list[str], n_required: int, *, own: bool = False
+) -> None:
+    """Outside the encoder's prefix anything may lie; under it, only heads and copies, and beside the parts of a network
+    of the user's `own` whatever was trained with it."""
     strange = [
         name
         for name in left_over
@@ -34,6 +37,9 @@ def check_left_over(best: Candidate, left_over: list[str], copies: list[str], n_
         and not (best.dialect is not None and is_dropped(best.dialect, name))
     ]
     strange += [name for name in left_over if name in best.beyond and name not in strange]
+    if own:
+        parts = {first_part(name) for name in best.tensors}
+        strange = [name for name in strange if first_part(name[len(best.prefix) :]) in parts]
     if not strange:
         return
     text = (

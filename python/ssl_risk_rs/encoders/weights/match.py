@@ -53,7 +53,9 @@ class Choice:
     average : which of several copies: True an average over steps, False none, None the one authors evaluate
     architecture : as in the name, for messages and for rules about architectures
     options : the architecture's options that were named
-    known : the file is one of the catalogue, which knows its architecture and what it holds: nothing is asked
+    known : who named the architecture knows what the file holds (the catalogue, and users of code of their own):
+        nothing is asked
+    own : the architecture is the user's own code, which may leave out parts of what was trained under any name
     """
 
     match: Order = "name"
@@ -62,6 +64,7 @@ class Choice:
     architecture: str = ""
     options: tuple[str, ...] = ()
     known: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def find_encoder(
     complete = [c for c in candidates if c.complete(len(required)) and c is not best]
     left_over = [name for name in held.tensors if name not in best.sources]
     copies = [c.prefix for c in complete if c.prefix != best.prefix]
-    check_left_over(best, left_over, copies, len(required))
+    check_left_over(best, left_over, copies, len(required), own=choice.own)
     asked = ask(held, choice)
     notes += asked + suspicions(best, left_over, copies, chosen, choice, held)
     others = tuple(dict.fromkeys(where(held, prefix) for prefix in copies))

@@ -1,11 +1,24 @@
-"""Packages of extras, imported where they are used."""
+"""Packages of extras, imported where they are used, and releases of those that are installed."""
 
+from collections.abc import Iterable
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 
-__all__ = ["require"]
+__all__ = ["releases", "require"]
+
+
+def releases(packages: Iterable[str]) -> dict[str, str]:
+    """Installed release of each package that is installed; none is imported."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def require(

@@ -415,7 +415,7 @@ def _unlabelled(parts: dict[str, _Part]) -> DataError:
     return DataError(
         f"{', '.join(said)} have no label (-1, NaN, null, masked or empty text; the first is row "
         f"{first.place.number(int((first.codes < 0).argmax()))}); "
-        "give them a class, or leave them out with --drop-unlabelled (drop_unlabelled=True)"
+        "give them a class, or leave them out (--drop-unlabelled; of decompose drop_unlabelled=True)"
     )
 
 

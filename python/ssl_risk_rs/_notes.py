@@ -108,6 +108,8 @@ _TEMPLATES = {
     "are copies, and features do not merely have few values, held-out rows have copies among the rows of their probe: "
     "their error is then too low, and probe generalization hides in encoder generalization. Drop the copies, or keep "
     "them together (--group).",
+    "repeated_among_neighbours": "{count:,} of {total:,} test rows are equal to a training row in every feature: if "
+    "they are the same images, they find themselves, and the error is too low.",
     "repeated_neighbours": "{count:,} of {total:,} training rows are equal to another one in every feature. If they "
     "are copies, held-out rows find their own: their error is then too low, and the gap too large.",
     "nothing_held_out": "No training row is held out, since too few would be left, or groups are too large: there is "

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CSV_SUFFIXES",
     "PARQUET_SUFFIXES",
+    "SEPARATORS",
     "find_column",
     "has_no_text",
     "numbers_or_text",

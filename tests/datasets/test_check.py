@@ -136,6 +136,8 @@ def test_rows_that_a_run_refuses_are_a_fault(tmp_path, y, said):
     for line in (("data", "check"), ("doctor", "data")):
         (found,) = findings(*line, f"npz:{tmp_path / 'a.npz'}", code=1)["run"]
         assert found["status"] == "fault" and said in found["found"]
+    (found,) = findings("data", "check", f"npz:{tmp_path / 'a.npz'}", "--limit", "40", code=1)["run"]  # of all rows
+    assert found["status"] == "fault" and said in found["found"]
     refused = run("run", "-m", "pixels:2", "-d", f"npz:{tmp_path / 'a.npz'}", "--out", tmp_path / "run", code=1)
     assert said in refused.stderr
 

@@ -146,7 +146,7 @@ def test_images_without_a_value_of_the_target_are_left_out_where_asked(tmp_path,
     line = ["-m", "pixels:4", "-d", "npz:images.npz", "--control", "none", "--probe", "ridge", "--store", "store"]
     for command in ("run", "sweep"):
         refused = CliRunner().invoke(main, [command, *line, "--target", "site", "--out", "none"])
-        assert refused.exit_code in (1, 2) and "leave them out with --drop-unlabelled" in refused.stderr, refused.stderr
+        assert refused.exit_code in (1, 2) and "leave them out (--drop-unlabelled" in refused.stderr, refused.stderr
         assert not list(Path("store").glob("**/bank.json"))  # nothing was encoded in vain
         aimless = CliRunner().invoke(main, [command, *line, "--drop-unlabelled", "--out", "none"])
         assert aimless.exit_code == 2 and "without a value of --target" in aimless.stderr

@@ -34,6 +34,14 @@ def test_rows_and_bytes_are_those_of_the_bank_that_is_made_then(tmp_path):
         assert entry.bottleneck in ("decode", "encode", "write") and entry.memory > 0
 
 
+def test_a_control_that_is_the_encoder_itself_is_one_bank(tmp_path):
+    encoding = Encoding(limit="5/class")
+    told = forecast_run("pixels:8", "digits", question=Question(encoding=encoding, control="pixels:8"), store=tmp_path)
+    assert [entry.encoder for entry in told] == ["pixels:8"]
+    both = forecast_run("pixels:4", "digits", question=Question(encoding=encoding, control="pixels:8"), store=tmp_path)
+    assert [entry.encoder for entry in both] == ["pixels:4", "pixels:8"]
+
+
 def test_rows_that_are_there_are_not_counted_and_a_shard_counts_its_own(tmp_path):
     dataset = create_dataset("digits", limit="5/class")
     extract(LocalEncoder(), dataset, store=tmp_path, shard=Shard(0, 4))

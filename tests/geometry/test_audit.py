@@ -272,3 +272,19 @@ def test_the_listed_rows_that_the_probe_judges_wrongly_are_counted():
     listed = np.isin(task.test_rows, found.matches.queries)
     wrong = found.decomposition.judgements.us.wrong
     assert found.wrong == wrong[listed].sum() != wrong[~listed].sum()
+
+
+def test_copies_among_the_training_rows_say_nothing_of_chance():
+    """All listed rows are planted copies, and `by chance it would be 49.9` was printed beside them."""
+    from ssl_risk_rs.cli.audit import _lines
+
+    x, y, x_test, y_test = world()
+    x[300:420], y[300:420] = x[:120], y[:120]  # each twice
+    x_test[:60] = x[:60]
+    found = audit_task(make_task(x, y, x_test, y_test), name="e", data="d", false_share=0.001)
+    text = "\n".join(_lines(found, 200))
+    assert "60 test rows are listed" in text and "how many chance would list is not known" in text
+    assert "by chance it would be" not in text and f"{found.pairs[0].p_value:.5f}" not in text
+    x, y, *_ = world()
+    usual = audit_task(make_task(x, y, x_test, y_test), name="e", data="d", false_share=0.02)
+    assert "by chance it would be" in "\n".join(_lines(usual, 200))

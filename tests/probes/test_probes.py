@@ -772,6 +772,34 @@ def test_penalties_convert_from_scikit_learn():
             alpha_from_ridge(1.0, bad)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-19, 3e-20, 1e-20, 1e-25])
+def test_a_logistic_probe_of_small_features_is_that_of_larger_ones(scale):
+    """The eigendecomposition of variances that float32 has no digits for failed."""
+    x, y = mixture(k=3)
+    alpha = 1e-3
+    base = LogisticProbe(alpha, tol=1e-6, max_passes=3000, n_threads=1).fit(x, y).predict_proba(x)
+    found = LogisticProbe(alpha * scale**2, tol=1e-6, max_passes=3000, n_threads=1).fit(x * scale, y)
+    assert np.abs(found.predict_proba(x * scale) - base).max() < 5e-3
+
+
+def test_penalties_of_two_classes_are_those_of_one_weight_vector():
+    """Probabilities were up to 0.08 apart where the penalty of more classes was taken."""
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = mixture(k=3)
+    y = (y > 0).astype(int)
+    for C in (0.01, 1.0):
+        theirs = LogisticRegression(C=C, tol=1e-10, max_iter=10_000).fit(x, y)
+        for n_classes, apart in ((2, False), (None, True)):
+            alpha = alpha_from_c(C, len(x), n_classes=n_classes)
+            ours = LogisticProbe(alpha, tol=1e-7, max_passes=3000, n_threads=1).fit(x, y)
+            difference = np.abs(ours.predict_proba(x) - theirs.predict_proba(x)).max()
+            assert (difference > 2e-3) == apart, (C, n_classes, difference)
+    assert alpha_from_c(1.0, 10, n_classes=3) == alpha_from_c(1.0, 10)
+    with pytest.raises(ParameterError, match="n_classes must be 2 or more, not 1"):
+        alpha_from_c(1.0, 10, n_classes=1)
+
+
 def test_an_interrupt_ends_a_fit_soon():
     program = """
 import numpy as np

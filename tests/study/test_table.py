@@ -55,6 +55,7 @@ def test_a_column_without_values_is_no_text(planted, tmp_path):
         (lambda f: f.select("encoder", "agg_risk"), DataError, "no column of a known design choice; name some"),
         (lambda f: f.with_columns(agg_risk=pl.col("agg_risk") * 100), DataError, r"values up to \S+; a risk is a"),
         (lambda f: f.with_columns(agg_risk=pl.lit("a")), DataError, "'agg_risk' holds String; a risk is a number"),
+        (lambda f: f.with_columns(agg_risk=pl.lit("0,25")), DataError, "with a decimal point: '0,25' has a comma"),
         (lambda f: f.with_columns(agg_risk=math.inf), DataError, "a risk is a fraction in"),
         (lambda f: f.with_columns(z_dim=pl.lit("big")), DataError, "'z_dim' holds String, and is examined as a log"),
         (lambda f: f.with_columns(is_ema=pl.lit("yes")), DataError, "'is_ema' holds String, and is examined as a flag"),

@@ -112,6 +112,21 @@ def test_csv_tables_hold_to_all_digits(made: Path, tmp_path: Path):
     assert not verify_table(table, file).holds
 
 
+def test_features_of_another_width_are_no_evidence(made: Path, tmp_path: Path):
+    """They were packed, and the table was accused."""
+    other = save_features(tmp_path / "wide.npz", columns=9)
+    given = ["--features", other]
+    told = run("pack", made / "runs/a", "--with", "features", "-o", tmp_path / "p", *given, code=1).stderr
+    assert "was judged on 8 features, and these are 9: give the features that the run was made of" in told
+
+
+def test_a_csv_table_divided_by_semicolons_holds(made: Path, tmp_path: Path):
+    file, e = pack(made, "outcomes", tmp_path / "p"), Run.load(made / "runs/a").decompositions[0].estimates["agg_risk"]
+    line = f"\ufeffencoder;probe;quantity;estimate;n\na.npz;logistic;agg_risk;{e.estimate:.3f};{e.n}\n"
+    (tmp_path / "t.csv").write_text(line, "utf-8")
+    assert verify_table(tmp_path / "t.csv", file).holds
+
+
 def table_of(made: Path, target: Path, **changed: object) -> Path:
     """The CSV of a run, with columns that say something else."""
     frame = read_results(made / "runs/a")

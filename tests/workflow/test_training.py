@@ -54,6 +54,54 @@ def test_epochs_are_recorded_as_the_same_module_decomposed_by_hand():
     assert runs[5].provenance.encoder == "Sequential, epoch 5"
 
 
+class Draws(nn.Module):
+    """Draws from all three generators while it is evaluated."""
+
+    def forward(self, x):
+        drawn = float(torch.rand(())) + random.random() + np.random.rand()  # noqa: NPY002
+        return x.flatten(1) + 0.01 * drawn
+
+
+def _states() -> tuple:
+    return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+def test_a_transform_and_a_module_that_draw_leave_the_training_its_random_numbers():
+    """The generators moved on, and an epoch of the same weights was another one each time."""
+    drawing = v2.Compose([v2.Resize(8), v2.RandomHorizontalFlip(), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    said: list[str] = []
+    made, module = monitor(transform=drawing, said=said), Draws()
+    before = _states()
+    first = made.record(module, 1)
+    assert _states() == before
+    torch.rand(3), random.random()
+    again = made.record(module, 1)
+    assert "epoch 1 was recorded before" in said[-1] and again.main.risks.equals(first.main.risks)
+
+
+class FailsOnMany(nn.Module):
+    def __init__(self, error: Exception):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        if len(x) > 2:
+            raise self.error
+        return x.flatten(1)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such shape"), ValueError("no such shape")])
+def test_a_module_that_fails_on_a_batch_does_not_end_the_training(error):
+    """It was a warning where it failed on the two images that try it, and raised what it raised on a batch."""
+    made = monitor()
+    with pytest.raises(EncoderError, match=r"fails on a batch of \d+ images: .*test_training\.py:\d+ in forward: "):
+        made.record(FailsOnMany(error), 0)
+    made.record(net(), 0)
+    with pytest.warns(RuntimeWarning, match=r"epoch 1 is not recorded, the training goes on: .*no such shape"):
+        assert made.record(FailsOnMany(error), 1) is None
+    assert made.failed[-1][0] == "epoch 1"
+
+
 def test_the_curve_is_in_the_order_of_epochs_with_paired_steps():
     made, module = monitor(name="mine"), net()
     for epoch in (10, 2):

@@ -10,6 +10,7 @@ from ssl_risk_rs.cli import _options as opt
 from ssl_risk_rs.cli import _printing as printing
 
 if TYPE_CHECKING:
+    from ssl_risk_rs.geometry.nearest import Matches
     from ssl_risk_rs.workflow.audit import Audit
 
 #: pairs that a table shows; csv and json hold all
@@ -140,7 +141,7 @@ def _heading(found: "Audit") -> Iterator[str]:
             "similar to another one"
         )
     copies = int((matches.null == 1.0).sum())
-    if matches.threshold >= 1 and copies > matches.false_share * (matches.null_rows + 1):
+    if _null_is_copies(matches):
         rule = (
             f"the threshold is 1: {copies:,} of {matches.null_rows:,} training rows are copies of another one, so that "
             "nothing less tells a copy from the usual. Drop them first, or give --threshold"
@@ -154,13 +155,21 @@ def _heading(found: "Audit") -> Iterator[str]:
             "or --threshold"
         )
     n = len(found.pairs)
+    chance = f"by chance it would be {matches.expected:.1f}, in 95 of 100 draws {matches.low:,} to {matches.high:,}"
+    if _null_is_copies(matches):
+        chance = "how many chance would list is not known, nor any p, since training rows are copies of each other"
     yield (
-        f"  {n:,} test row{' is' if n == 1 else 's are'} listed ({100 * n / matches.n_queries:.2f} %); "
-        f"by chance it would be {matches.expected:.1f}, in 95 of 100 draws {matches.low:,} to {matches.high:,}"
+        f"  {n:,} test row{' is' if n == 1 else 's are'} listed ({100 * n / matches.n_queries:.2f} %); {chance}"
         + (f"; pairs of different classes: {found.other_class:,}" if n else "")
     )
     if matches.zero_rows:
         yield f"  {matches.zero_rows:,} test rows are zero: they have no direction and were not compared, equal or not"
+
+
+def _null_is_copies(matches: "Matches") -> bool:
+    """Whether copies among the training rows decide what is usual, so that they say nothing of chance."""
+    copies = int((matches.null == 1.0).sum())
+    return matches.threshold >= 1 and copies > matches.false_share * (matches.null_rows + 1)
 
 
 def _pairs(found: "Audit") -> Iterator[str]:
@@ -173,7 +182,7 @@ def _pairs(found: "Audit") -> Iterator[str]:
     for pair in shown:
         same = pair.test_class == pair.train_class
         classes = pair.test_class if same else f"{pair.test_class} / {pair.train_class}"
-        p = f"{pair.p_value:.5f}"
+        p = "" if _null_is_copies(found.matches) else f"{pair.p_value:.5f}"
         yield f"  {pair.test_id:{names}}  {pair.train_id:{others}}  {pair.similarity:8.6f}  {p}  {classes}"
     if len(found.pairs) > SHOWN:
         yield f"  … and {len(found.pairs) - SHOWN:,} more (--format csv has all)"

@@ -232,6 +232,10 @@ class ImageDataset:
         """The same data set, its images turned as their EXIF data ask, or not."""
         return self if exif_orientation == self.exif_orientation else self._changed(exif_orientation=exif_orientation)
 
+    def unlimited(self) -> "ImageDataset":
+        """The same data set with all its images."""
+        return self if self.limit is None else self._changed(limited=False)
+
     def viewed(self, view: int) -> "ImageDataset":
         """The same data set, its images seen in augmented view 1, 2, …: see `datasets.views`."""
         return self._changed(view=view)
@@ -242,11 +246,12 @@ class ImageDataset:
         excluded: Collection[str] | None = None,
         exif_orientation: bool | None = None,
         view: int | None = None,
+        limited: bool = True,
     ) -> "ImageDataset":
         return ImageDataset(
             self.source,
             split_file=self.split_file,
-            limit=self.limit,
+            limit=self.limit if limited else None,
             group=self.group,
             excluded=self.excluded if excluded is None else excluded,
             exif_orientation=self.exif_orientation if exif_orientation is None else exif_orientation,

@@ -121,6 +121,13 @@ def draw_cells(task: Task, settings: Settings, method: Method, plan: CellPlan) -
             n_subsets=plan.subsets,
             subset_size=plan.subset_size,
         )
+        own = cells[train]
+        if len(np.unique(own[own < plan.folds])) < 2:
+            n_groups = len(np.unique(task.groups[train]))
+            raise ParameterError(
+                f"{counted(n_groups, 'group')} of training rows {'is' if n_groups == 1 else 'are'} too few: one is "
+                "held out, and those that the penalty is tuned on are two or more. Give more groups, or leave them out"
+            )
         return Cells(cells, plan.folds, subsets)
     n_present = len(np.unique(task.labels[train]))
     if plan.subset_size < n_present:

@@ -15,6 +15,7 @@ import numpy as np
 from ssl_risk_rs._limits import check_choice, check_text
 from ssl_risk_rs._notes import Note, each_once
 from ssl_risk_rs._settings import with_options
+from ssl_risk_rs.decomposition.both_sides import overlap_of, repeated, shared_groups, shared_ids
 from ssl_risk_rs.decomposition.cells import draw_cells, plan_cells
 from ssl_risk_rs.decomposition.fewshot import Planned, few_shot, plan_shots
 from ssl_risk_rs.decomposition.intervals import crowded_risks, find_bottleneck, quantify_by
@@ -22,7 +23,6 @@ from ssl_risk_rs.decomposition.labelcurve import label_curve, measure
 from ssl_risk_rs.decomposition.metrics import measure_metrics
 from ssl_risk_rs.decomposition.paper import draw_parts, paper
 from ssl_risk_rs.decomposition.regression import predict_targets
-from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.settings import (
     ERROR_TOL,
     PAPER_SEED,
@@ -51,7 +51,6 @@ from ssl_risk_rs.events import Event, Report, within
 from ssl_risk_rs.probes.devices import choose_device
 from ssl_risk_rs.probes.features import Features, column_names, refuse_other_columns
 from ssl_risk_rs.probes.opened import Solvers
-from ssl_risk_rs.probes.parts import PartedFeatures
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.judgements import Judgements
 from ssl_risk_rs.results.metrics import parse_metrics
@@ -216,8 +215,8 @@ def decompose_task(
     method, planned, on_both_sides = _plan(task, settings)
     repeats: list[Note] = []
     if overlap is None:
-        overlap, repeats = _overlap(task, settings)
-    notes = [*task.notes, *on_both_sides, *_shared_ids(task), *_repeated(overlap, task), *repeats]
+        overlap, repeats = overlap_of(task, refuse=settings.overlap == "refuse")
+    notes = [*task.notes, *on_both_sides, *shared_ids(task), *repeated(overlap, task), *repeats]
     if task.targets is not None:
         judged = predict_targets(task, twin, settings, method, report)
     else:
@@ -365,17 +364,13 @@ def _method(task: Task, settings: Settings) -> Method:
 
 def _refused_or_noted(task: Task, settings: Settings) -> list[Note]:
     """Rows that are on both sides of train and test: refused under `strict`, unless a warning is asked for."""
-    notes = []
-    if task.groups is not None:
-        both = np.intersect1d(task.groups[task.train_rows], task.groups[task.test_rows])
-        if len(both):
-            example = task.group_names[int(both[0])]
-            if (settings.shared_groups or _by_default(settings)) == "refuse":
-                raise ParameterError(
-                    f"{len(both)} groups have training and test rows (for example {example}): the test error would be "
-                    "too low for new groups. Keep each group on one side, or give --shared-groups warn"
-                )
-            notes.append(Note("shared_groups", {"count": len(both), "example": example}))
+    notes = shared_groups(task)
+    if notes and (settings.shared_groups or _by_default(settings)) == "refuse":
+        shared = notes[0].values
+        raise ParameterError(
+            f"{shared['count']} groups have training and test rows (for example {shared['example']}): the test error "
+            "would be too low for new groups. Keep each group on one side, or give --shared-groups warn"
+        )
     if task.overlap:
         refuse_overlap(task.overlap, settings)
         notes.append(Note("overlap", {"count": task.overlap}))
@@ -396,47 +391,6 @@ def refuse_overlap(n_test: int, settings: Settings) -> None:
             f"{images}, byte for byte: the test error would be too low. Remove {'it' if n_test == 1 else 'them'} "
             "(ssl-risk-rs data check lists them), or give --overlap warn"
         )
-
-
-def _shared_ids(task: Task) -> list[Note]:
-    """Identifiers that a training row and a test row have."""
-    ids = task.sample_ids
-    shared = {ids[row] for row in task.test_rows.tolist()}.intersection(ids[row] for row in task.train_rows.tolist())
-    return [Note("shared_ids", {"count": len(shared), "example": min(shared)})] if shared else []
-
-
-def _overlap(task: Task, settings: Settings) -> tuple[Overlap | None, list[Note]]:
-    """Test rows that are training rows too: by the bytes of their images where all these differ, else in every feature,
-    since images that are equal may not be among the task's rows; None where this process holds no rows. And a note on
-    training rows that repeat others, of other groups where rows have groups."""
-    by_images = Overlap("images", 0) if task.overlap == 0 else None
-    if by_images and (task.repeats == 0 or (task.repeats and task.groups is None)):
-        return by_images, [Note("repeated_training_images", {"count": task.repeats})] if task.repeats else []
-    if isinstance(task.features, PartedFeatures):
-        return by_images, []
-    repeats = repeated_rows(task.features, task.train_rows, task.test_rows, task.groups)
-    notes = []
-    if repeats.apart:
-        notes.append(Note("repeated_training_rows", {"count": repeats.apart, "total": len(task.train_rows)}))
-    if by_images:
-        return by_images, notes
-    count, total = repeats.test, len(task.test_rows)
-    if count and settings.overlap == "refuse":
-        raise ParameterError(
-            f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "
-            "be too low if they are the same images. Remove them, or give --overlap warn"
-        )
-    return Overlap("features", count), notes
-
-
-def _repeated(overlap: Overlap | None, task: Task) -> list[Note]:
-    if task.overlap:  # of images there is a note, or an error, before any fit
-        return []
-    if overlap is None:
-        return [Note("not_compared")]
-    if not overlap.rows:
-        return []
-    return [Note("repeated_rows", {"count": overlap.rows, "total": len(task.test_rows)})]
 
 
 def _notes_on_targets(task: Task, total: float, chance: float) -> list[Note]:

@@ -28,6 +28,7 @@ from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._limits import MOST_SEED, check_confidence, check_threads, check_whole
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs._splits import sample_keys
+from ssl_risk_rs.decomposition.both_sides import shared_groups, shared_ids
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.repeats import repeated_rows
 from ssl_risk_rs.decomposition.scores import guessing_error
@@ -153,15 +154,18 @@ def classify(
 
     test = errors(0)
     found, undirected = {"knn_test": test.estimate("knn_test", confidence)}, test.undirected
-    notes = list(task.notes)
+    notes = [*task.notes, *shared_groups(task), *shared_ids(task)]
+    repeats = repeated_rows(task.features, base, task.test_rows, task.groups)
+    if repeats.test:
+        notes.append(Note("repeated_among_neighbours", {"count": repeats.test, "total": len(task.test_rows)}))
     if len(held):
         of_held, beside = errors(1), errors(2)
         found["knn_test_rest"] = beside.estimate("knn_test_rest", confidence)
         found["knn_held"] = of_held.estimate("knn_held", confidence)
         found["knn_gap"] = _difference(beside, of_held, confidence)
         undirected += of_held.undirected
-        if copies := repeated_rows(task.features, base, task.test_rows[:0], task.groups).apart:
-            notes.append(Note("repeated_neighbours", {"count": copies, "total": len(base)}))
+        if repeats.apart:
+            notes.append(Note("repeated_neighbours", {"count": repeats.apart, "total": len(base)}))
     elif held_rows is None:
         notes.append(Note("nothing_held_out"))
     if undirected:

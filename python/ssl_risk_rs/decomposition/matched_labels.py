@@ -112,13 +112,18 @@ def _less(first: ScoredResult, second: ScoredResult) -> list[tuple[float, Scored
 
 
 def _named(task: Task) -> Task:
-    """Where rows are named by their numbers, test rows are numbered from 0: other training rows do not move them."""
+    """Where rows are named by their numbers, test rows are numbered from 0: other training rows do not move them. Rows
+    that were left out, since they have no label, have numbers too."""
     ids = list(task.sample_ids)
     rows = [*task.train_rows.tolist(), *task.test_rows.tolist()]
-    if [ids[row] for row in rows] != [str(place) for place in range(len(rows))]:
+    left_out = [(n.values["where"], int(n.values["count"])) for n in task.notes if n.code == "unlabelled_dropped"]
+    numbers = [int(ids[row]) if ids[row].isdecimal() else -1 for row in rows]
+    named = [str(number) for number in numbers] == [ids[row] for row in rows]
+    if not named or numbers != sorted(set(numbers)) or numbers[-1] >= len(rows) + sum(n for _, n in left_out):
         return task
-    for place, row in enumerate(task.test_rows.tolist()):
-        ids[row] = f"test {place}"
+    first = min(numbers[len(task.train_rows) :])
+    for number, row in zip(numbers[len(task.train_rows) :], task.test_rows.tolist(), strict=True):
+        ids[row] = f"test {number - first}"
     return replace(task, sample_ids=ids)
 
 

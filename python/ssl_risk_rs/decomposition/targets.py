@@ -177,7 +177,10 @@ def _with_classes(task: Task, column: np.ndarray, name: str, drop_unlabelled: bo
 def _read_numbers(name: str, values: "np.ndarray | Sequence[Any]") -> np.ndarray:
     """A column as float64, NaN where it has no value."""
     if _numbers(values) is None:
-        wrong = next(v for v in np.asarray(values).tolist() if v is not None and not isinstance(v, (int, float)))
+        column = np.asarray(values)
+        if column.dtype.kind in "mM":
+            raise DataError(f"the column {name} holds times ({column.dtype}), which are no numbers: give days, say")
+        wrong = next(v for v in column.tolist() if v is not None and not isinstance(v, (int, float, np.number)))
         raise DataError(f"the column {name} holds {wrong!r}, which is no number: text can only be classes")
     return np.array([np.nan if value is None else float(value) for value in np.asarray(values).tolist()])
 

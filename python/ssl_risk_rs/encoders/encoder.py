@@ -1,10 +1,13 @@
 """A built encoder: frozen module, preprocessing, sizes and a hash of its weights."""
 
 import hashlib
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +19,10 @@ from ssl_risk_rs.errors import EncoderError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Encoder", "OutputModule", "behaviour", "finish", "finish_own", "hash_weights", "side_of"]
+__all__ = [
+    "Encoder", "OutputModule", "behaviour", "finish", "finish_own", "hash_weights", "random_numbers_of_its_own",
+    "side_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +144,23 @@ def behaviour(encoder: Encoder) -> str:
         f"{name} {out.shape[1]} {float(out.abs().mean()):.3g} {float(out.std(correction=0)):.3g}"
         for name, out in sorted(found.items())
     )
+
+
+@contextmanager
+def random_numbers_of_its_own() -> Iterator[None]:
+    """What is drawn in the block is the same each time, and the generators of torch, NumPy and Python are afterwards as
+    they were: a transform or a module may draw, and the training does not notice."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002  # the generator that transforms draw from
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.default_generator.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
 
 
 def hash_weights(module: nn.Module) -> str:

@@ -2,9 +2,9 @@
 
 import re
 from hashlib import blake2b
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs._extras import releases
 from ssl_risk_rs.datasets.pixels import PIXELS_VERSION
 from ssl_risk_rs.datasets.views import VIEWS_VERSION
 
@@ -132,10 +132,4 @@ def header(
 
 def library_versions() -> dict[str, str]:
     """Installed release of each library that can move a feature; imports none of them."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # torchvision, say
-            continue
-    return found
+    return releases(LIBRARIES)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ssl_risk_rs.errors import EncoderError, ParameterError, first_line
+from ssl_risk_rs.encoders.code_places import placed
+from ssl_risk_rs.errors import EncoderError, ParameterError, SslRiskError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -140,9 +141,12 @@ class Forward:
         while done < total:
             try:
                 pieces.append(self._encode(self._gather(chunks, done)))
-            except RuntimeError as error:
+            except (SslRiskError, MemoryError):
+                raise
+            except Exception as error:  # the module may be anyone's
                 if not _is_out_of_memory(error):
-                    raise
+                    said = placed(error) or f"{type(error).__name__}: {first_line(error)}"
+                    raise EncoderError(f"the encoder fails on a batch of {total} images: {said}") from error
                 too_many = min(self.batch_size, total - done)
                 if too_many == 1:
                     raise EncoderError(
@@ -231,7 +235,7 @@ class Forward:
         return features
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """CUDA's error has a class, the CPU allocator's only a text."""
     import torch
 

@@ -53,14 +53,23 @@ FLOAT64_PRODUCTS = 2**40
 PREDICT_ROWS = 16_384
 
 
-def alpha_from_c(C: float, n_samples: int) -> float:
-    """Penalty on the mean loss for scikit-learn's `LogisticRegression(C=C)` on `n_samples` rows: 1/(n C).
+def alpha_from_c(C: float, n_samples: int, *, n_classes: int | None = None) -> float:
+    """Penalty on the mean loss for scikit-learn's `LogisticRegression(C=C)` on `n_samples` rows.
+
+    It is 1/(n C), and 2/(n C) of two classes: scikit-learn fits one weight vector to these, whose penalty is twice that
+    of the two of opposite sign that are fitted here.
+
+    Parameters
+    ----------
+    n_classes : 2 where there are two; default: more than two
 
     Raises
     ------
-    ParameterError unless both are positive and finite.
+    ParameterError unless both are positive and finite, or for fewer than two classes.
     """
-    return 1.0 / _positive(C, "C") / _positive(n_samples, "n_samples")
+    if n_classes is not None and n_classes < 2:
+        raise ParameterError(f"n_classes must be 2 or more, not {n_classes}")
+    return (2.0 if n_classes == 2 else 1.0) / _positive(C, "C") / _positive(n_samples, "n_samples")
 
 
 def alpha_from_ridge(ridge_alpha: float, n_samples: int) -> float:
@@ -241,9 +250,10 @@ class RidgeProbe(_Probe):
     Notes
     -----
     Products of features are summed in float64 up to 2³² of them, n · d², and wherever α asks for it; else blocks of
-    rows in float32. Scores agree with a float64 solution to 1e-5 on features whose correlations are moderate; how far
-    from it they are on others, `Design.solve_ridge` says. Probes in raw coordinates lose digits where a feature's mean
-    is far above its standard deviation; `predict` therefore uses the scaled probe, not `coef_`.
+    rows in float32. Scores agree with a float64 solution to 1e-5 on features whose correlations are moderate. With
+    float32 sums and α of 1e-5 of the mean variance they are 5e-5 apart where one factor explains 99 % of the variance,
+    and 6e-3 where it explains 99.99 %, or the spectrum falls as 1/j⁴. Probes in raw coordinates lose digits where a
+    feature's mean is far above its standard deviation; `predict` therefore uses the scaled probe, not `coef_`.
 
     Examples
     --------
@@ -442,7 +452,7 @@ class LogisticProbe(_Probe):
         min_W,b  (1/n) Σ −log softmax(xᵢW + b)[yᵢ] + (α/2) ‖W‖²          b is not penalized
 
     X (n, d) in scaled coordinates: scikit-learn's `LogisticRegression(C=1/(n α))`, for two classes with
-    twice that C, which it then parametrizes by one weight vector.
+    twice that C, since it parametrizes them by one weight vector; `alpha_from_c` converts.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ssl_risk_rs._tables import SEPARATORS
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.report.latex import escape
 from ssl_risk_rs.results.frames import RESULT_COLUMNS
@@ -102,7 +103,8 @@ def decimals(number: str) -> int:
 
 
 def _csv(text: str, path: Path) -> PrintedTable:
-    reader = csv.reader(io.StringIO(text), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    names = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(SEPARATORS, key=names.count))
     try:
         lines = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssl_risk_rs._display import display
+from ssl_risk_rs._extras import releases
 from ssl_risk_rs._files import beside, replace_folder
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ParameterError, ResultError, ShapeError, SslRiskError
@@ -225,7 +225,7 @@ class Run:
             tuple(replace(d, provenance=provenance) for d in decompositions),
             provenance,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            versions=_versions(),
+            versions={"python": platform.python_version(), **releases(_LIBRARIES)},
             host=Host(platform.machine(), platform.platform(), os.cpu_count()),
             arguments=tuple(sys.argv[1:]),
         )
@@ -464,16 +464,6 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")
     return target
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _frame(key: str, estimates: list[Estimate]) -> "pl.DataFrame":

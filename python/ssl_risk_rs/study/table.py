@@ -336,10 +336,17 @@ def _unequal_sums(frame: pl.DataFrame) -> tuple[tuple[str, float], ...]:
     return tuple(off.filter(pl.col("off").abs() > ROUNDING_OF_SUMS).iter_rows())
 
 
+def _comma(column: pl.Series) -> str:
+    """What is said of numbers that are text for their decimal commas."""
+    text = column.drop_nulls().cast(pl.String)
+    commas = text.filter(text.str.contains(r"^\s*[-+]?[0-9]+,[0-9]+\s*$"))
+    return f", written with a decimal point: {commas[0]!r} has a comma" if len(commas) else ""
+
+
 def _fractions(frame: pl.DataFrame, components: Sequence[str]) -> pl.DataFrame:
     for name in components:
         if not (frame.schema[name].is_numeric() or frame.schema[name] == pl.Null):
-            raise DataError(f"the column {name!r} holds {frame.schema[name]}; a risk is a number")
+            raise DataError(f"the column {name!r} holds {frame.schema[name]}; a risk is a number{_comma(frame[name])}")
     frame = frame.with_columns(pl.col(c).cast(pl.Float64).fill_nan(None) for c in components)
     for name in components:
         if (largest := frame[name].abs().max()) is not None and float(str(largest)) > 1:

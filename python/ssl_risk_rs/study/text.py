@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
+from ssl_risk_rs._names import counted
 from ssl_risk_rs.report.numbers import hundred, rounded
 from ssl_risk_rs.study.advice import Support
 from ssl_risk_rs.study.controlled import YARDSTICK
@@ -83,11 +84,11 @@ def _effects(study: Study, every: bool) -> Iterator[str]:
         estimated = [e for e in rows if e.status is Status.ESTIMATED]
         tested = sum(math.isfinite(e.p) for e in estimated)
         if method == METHODS["HC3"] and study.table.cluster and not every:
-            yield f"{_title(method)}: {tested:,} effects are tested; --all lists them"
+            yield f"{_title(method)}: {_tested(tested)}; --all lists {'it' if tested == 1 else 'them'}"
             yield ""
             continue
         shown = estimated if every else [e for e in estimated if e.p_adjusted < _LISTED]
-        yield f"{_title(method)}: {tested:,} effects are tested, {_count(shown, every)}"
+        yield f"{_title(method)}: {_tested(tested)}, {_count(shown, every)}"
         if shown:
             yield (
                 f"  {'choice':<24}{'level':<22}{'component':<12}{'points':>8}  {'interval':^18}{'p':>9}{'Holm':>9}"
@@ -104,19 +105,25 @@ def _effects(study: Study, every: bool) -> Iterator[str]:
         yield ""
 
 
+def _tested(n: int) -> str:
+    return f"{counted(n, 'effect')} {'is' if n == 1 else 'are'} tested"
+
+
 def _count(shown: Sequence[Effect], every: bool) -> str:
     if every:
         return "all are listed"
-    return f"{len(shown):,} stay below {_LISTED:g} after Holm's correction (--all lists the others)"
+    stay = "stays" if len(shown) == 1 else "stay"
+    return f"{len(shown):,} {stay} below {_LISTED:g} after Holm's correction (--all lists the others)"
 
 
 def _refused(rows: Sequence[Effect]) -> Iterator[str]:
-    """What could not be estimated, counted by reason; effects that are not identified by name."""
-    others: dict[Status, set[str]] = {}
+    """What could not be estimated, by reason and name; of some components where others could."""
+    every = {e.component for e in rows}
+    others: dict[Status, dict[str, set[str]]] = {}
     for e in rows:
         if e.status is not Status.ESTIMATED:
             name = f"{e.choice} = {e.level}" if e.level and e.reference else e.choice
-            others.setdefault(e.status, set()).add(name)
+            others.setdefault(e.status, {}).setdefault(name, set()).add(e.component)
     meaning = {
         Status.ALIASED: "not identified by these encoders",
         Status.ONE_LEVEL: "the same in all rows",
@@ -126,7 +133,8 @@ def _refused(rows: Sequence[Effect]) -> Iterator[str]:
         Status.NO_PAIRS: "no two encoders differ in this choice alone",
     }
     for status, names in others.items():
-        yield f"  no effect, {meaning[status]}: {', '.join(sorted(names))}"
+        said = [n if of == every else f"{n} (of {', '.join(sorted(of))})" for n, of in sorted(names.items())]
+        yield f"  no effect, {meaning[status]}: {', '.join(said)}"
 
 
 def _title(method: str) -> str:

@@ -151,10 +151,10 @@ def _row_findings(dataset: ImageDataset, group: str | None) -> list[Finding]:
     """What labels, parts and groups say, and whether a run would refuse them: by the check that it makes itself, of all
     rows."""
     found = [*_label_findings(dataset), *_group_findings(dataset, group)]
-    if dataset.limit is not None or any(finding.status == "fault" for finding in found):  # a sample, or said already
+    if any(finding.status == "fault" for finding in found):  # said already
         return found
     try:
-        checker(Question(group=group)).images(dataset)
+        checker(Question(group=group)).images(dataset.unlimited())
     except (DataError, ParameterError) as error:
         return [*found, Finding("run", "fault", f"a run refuses these rows: {error}")]
     return [*found, Finding("run", "ok", "a run takes these labels, parts and ids")]

@@ -33,13 +33,17 @@ def forecast_run(
         return forecast_banks(name, data, encoding, store=store, group=question.group, check=check, say=say)
 
     asked = question.encoding
+    banks: list[tuple[str, Encoding]] = [(model, asked)]
     found = of(model, asked)
     images = asked.images(data, question.group)
     others = choose_others(
         describe_encoder(model).to_dict(), data, question, data_id=images.identity.kind, n_images=len(images), say=say
     )
     if others.twin is not None:
-        found += of(others.twin, others.encoding_of_twin(asked))
+        banks.append((others.twin, others.encoding_of_twin(asked)))
     if others.control is not None:
-        found += of(others.control, others.encoding_of_control(asked))
+        banks.append((others.control, others.encoding_of_control(asked)))
+    for i, bank in enumerate(banks):
+        if i and bank not in banks[:i]:  # the control may be the encoder itself
+            found += of(*bank)
     return found

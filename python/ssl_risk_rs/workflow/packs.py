@@ -184,8 +184,13 @@ def _check_outcomes(run: Run, folder: Path) -> None:
 
 def _evidence(run: Run, folder: Path, task: Task, evidence: Evidence, scratch: Path) -> dict[str, Path]:
     """Files of features or moments of a run, made in `scratch`."""
-    judged = run.decompositions[0].judgements
+    judged, sizes = run.decompositions[0].judgements, run.decompositions[0].sizes
     assert judged is not None  # checked before
+    if task.features.n_features != sizes.features:
+        raise PackError(
+            f"{folder} was judged on {sizes.features:,} features, and these are {task.features.n_features:,}: give the "
+            "features that the run was made of"
+        )
     train = _positions(judged.train_ids, task, task.train_rows, folder)
     test = _positions(judged.test_ids, task, task.test_rows, folder)
     if evidence is Evidence.FEATURES:

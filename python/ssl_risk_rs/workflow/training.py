@@ -126,7 +126,8 @@ class TrainingMonitor:
     def record(self, module: "Module", epoch: float) -> Run | None:
         """Encode the images with a copy of the module as it is now, decompose, and write the run.
 
-        An epoch that is there with the same weights is read; with others it is replaced.
+        What a transform or the module draws of torch, NumPy and Python is the same at each call, and their generators
+        are afterwards as they were. An epoch that is there with the same weights is read; with others it is replaced.
 
         Parameters
         ----------
@@ -143,10 +144,13 @@ class TrainingMonitor:
         Those of `create_encoder`, `extract` and `decompose`, until one epoch has been recorded; ParameterError for an
         epoch that is no finite number.
         """
+        from ssl_risk_rs.encoders.encoder import random_numbers_of_its_own
+
         at = _number(epoch)
         item = f"epoch {epoch_text(at)}"
         try:
-            run = self._record(module, at, item)
+            with random_numbers_of_its_own():
+                run = self._record(module, at, item)
         except (SslRiskError, OSError, MemoryError) as error:
             self.failed.append((item, error))
             if not self._recorded:

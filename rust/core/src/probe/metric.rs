@@ -79,7 +79,11 @@ impl ClassModel {
         let weighted = Mat::from_fn(d, k, |j, c| design.priors[c] * mu[(c, j)]);
         // in float64: where classes lie far apart, S_w is a small difference
         let total = MatRef::from_row_major_slice(&design.covariance, d, d);
-        let within = narrow((total - &weighted * mu).as_ref());
+        let within = total - &weighted * mu;
+        // variances whose float32 has few digits left, or none, are those of features that are larger by a power of two
+        let most = (0..d).map(|j| within[(j, j)]).fold(0.0_f64, f64::max);
+        let unit = if most > 0.0 && most < 1e-20 { 2.0_f64.powi(most.log2() as i32) } else { 1.0 };
+        let within = narrow((within * faer::Scale(1.0 / unit)).as_ref());
         if (0..d).any(|j| !within[(j, j)].is_finite()) {
             let what = "the covariance within classes is not finite in float32: features are too large: scale them, or divide all of them by one number";
             return Err(Error::Numerical(what.into()));
@@ -104,7 +108,7 @@ impl ClassModel {
                 *b += prior * f64::from(m) * f64::from(m);
             }
         }
-        let variances: Vec<f64> = variances.into_iter().map(|v| f64::from(v).max(0.0)).collect();
+        let variances: Vec<f64> = variances.into_iter().map(|v| unit * f64::from(v).max(0.0)).collect();
         let row_size = variances.iter().sum::<f64>() / design.n as f64;
         let mean_variance = variances.iter().sum::<f64>() / d as f64;
         let row_variance = (ROW_VARIANCE * mean_variance).max(f64::MIN_POSITIVE);

@@ -81,6 +81,7 @@ def quantify(
     metric: Metric = ERROR,
     fitted: Judgements | None = None,
     of_class: bool = False,
+    fitted_weights: int | None = None,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -98,9 +99,14 @@ def quantify(
     fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
     of_class : `judged` are the rows of one class, whose training errors vary with the probe as its other errors do: a
         probe that is fitted anew trades them for errors of other classes, at next to no change of their sum
+    fitted_weights : of numbers, how many weights a probe has: its own variation is at least that of least squares
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted)
     variation, probe_df = probe_variation(judged, rows.test_units, rows.sets["subset"], metric, fitted=fitted)
+    if fitted_weights is not None and variation.known:
+        least = least_variation(rows, fitted_weights)
+        probe_df = probe_df if variation.held >= least else math.inf  # it is no difference of few variances
+        variation = variation.at_least(least)
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
@@ -191,7 +197,27 @@ def quantify_by(
         metric=metric or HEADLINES[method.metric],
         fitted=fitted,
         of_class=of_class,
+        fitted_weights=_weights_of_numbers(method, sizes),
     )
+
+
+def _weights_of_numbers(method: Method, sizes: Sizes) -> int | None:
+    """Weights that a probe of numbers has, no more than rows tell apart; None for other targets."""
+    if method.metric != "r2":
+        return None
+    return sizes.classes * max(1, min(sizes.features - sizes.constant_features, sizes.train))
+
+
+def least_variation(rows: RowScores, weights: int) -> float:
+    """Variance over samples of the squared error of least squares with so many weights, by what it loses.
+
+    The error on new rows exceeds the best by a sum of squares of the weights' errors, whose variance is two over their
+    number of its square where they are alike, and more where they are not; and it is half of what new rows err more
+    than the rows it was fitted on.
+    """
+    at = dict(zip(rows.names, rows.risks.tolist(), strict=True))
+    excess: float = max(0.0, at["risk_as"] - at["risk_af"]) / 2
+    return 2 * excess**2 / weights
 
 
 def crowded_risks(method: Method, sizes: Sizes) -> tuple[str, ...]:

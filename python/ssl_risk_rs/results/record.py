@@ -56,6 +56,12 @@ class ProbeVariation:
         """Whether it could be estimated."""
         return not math.isnan(self.test)
 
+    def at_least(self, variance: float) -> "ProbeVariation":
+        """With this variance of the error on held-out rows, where it was estimated as less: what is lacking moves both
+        errors alike."""
+        lacking = variance - self.held
+        return ProbeVariation(*(v + lacking for v in (self.test, self.held, self.both))) if lacking > 0 else self
+
     def covariance(self, risks: Sequence[str]) -> np.ndarray:
         """What it adds to the covariance of these risks, (r, r); 0 where it could not be estimated."""
         t, h = np.array([QUANTITIES[risk].probe_weights for risk in risks]).T

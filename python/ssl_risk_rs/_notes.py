@@ -103,6 +103,9 @@ _TEMPLATES = {
     "as R_AF says, which is judged on rows of its probe's own fit: R_AF, and with it usability, is optimistic.",
     "repeated_rows": "{count:,} of {total:,} test rows are equal to a training row in every feature: if they are the "
     "same images, the test error is too low (--overlap refuse stops there).",
+    "equal_features": "{count:,} of {total:,} test rows are equal to a training row in every feature, though no images "
+    "have equal bytes: if they are the same images, saved anew, the test error is too low. Features of few values are "
+    "equal without that.",
     "not_decomposed": "Nothing is decomposed: {reason}",
     "repeated_training_rows": "{count:,} of {total:,} training rows are equal to another one in every feature. If they "
     "are copies, and features do not merely have few values, held-out rows have copies among the rows of their probe: "

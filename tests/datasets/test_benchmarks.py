@@ -207,10 +207,41 @@ def test_nothing_of_a_pickle_is_run(tmp_path):
     assert not Path("ran").exists()
 
 
+def _asks(*lines: bytes) -> bytes:
+    """A dictionary whose data are what these opcodes make."""
+    return b"\x80\x02}(U\x06labels](K\x01eU\x04data" + b"".join(lines) + b"u."
+
+
+_SHAPE = b"(K\x01M\x00\x0ct"  # (1, 3072)
+_BYTES = b"cnumpy\ndtype\nU\x02u1\x85R"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cnumpy\nndarray\n" + _SHAPE + _BYTES + b"\x86R",  # memory as it was found
+        b"cnumpy\nndarray\n" + _SHAPE + _BYTES + b"\x86\x81",
+        b"cnumpy\ndtype\nU\x01O\x85R",  # references to objects
+        b"cnumpy.core.multiarray\n_reconstruct\n" + _BYTES + b"K\x00\x85U\x01b\x87R",
+        # fewer bytes than the shape asks for
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01" + _SHAPE + _BYTES
+        + b"\x89U\x02abtb",
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R}b",
+        b"cbuiltins\nbytearray\nK\x09\x85R",
+    ],
+)  # fmt: skip
+def test_no_array_is_made_but_of_the_bytes_in_the_file(tmp_path, data):
+    """numpy's own array can be given a buffer that another one owns, or none, and its buffer be taken away again."""
+    root = cifar10(tmp_path / "x", python3_pickle)
+    (root / "data_batch_3").write_bytes(_asks(data))
+    with pytest.raises(DataError, match=r"data_batch_3( is no batch of CIFAR|: its data are not)"):
+        len(create_dataset(f"cifar10:{root}"))
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("data_batch_2", None, "has no data_batch_2 and no data_batch_2.bin"),
+        ("data_batch_2", None, "has no data_batch_2; give the folder"),
         ("data_batch_2", b"", r"data_batch_2 is no batch of CIFAR"),
         ("data_batch_2", pickle.dumps([1]), "it holds list"),
         ("data_batch_2", pickle.dumps({"labels": [1]}), "its data are not n × 3072 bytes"),
@@ -221,7 +252,9 @@ def test_nothing_of_a_pickle_is_run(tmp_path):
         ),
         ("data_batch_2", pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": []}), "30|25 images|labels"),
         ("data_batch_2", pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}), "there are 10 classes"),
+        ("data_batch_2", pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}), "below 1,000"),
         ("batches.meta", pickle.dumps({}), "has no label_names, a list of names"),
+        ("batches.meta", pickle.dumps({"label_names": ["a"] * 10}), "'a' is the name of several classes"),
     ],
 )
 def test_a_damaged_file_of_cifar_is_named(tmp_path, file, content, message):
@@ -240,13 +273,39 @@ def test_other_damaged_files_are_named(tmp_path):
     (images / "test_X.bin").write_bytes(b"\0" * 100)
     with pytest.raises(DataError, match=r"test_X\.bin has 100 bytes, which are no whole images"):
         len(create_dataset(f"stl10:{images}"))
+    (images / "class_names.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"class_names\.txt cannot be read .*: it names the classes"):
+        (images / "test_X.bin").write_bytes(b"")
+        len(create_dataset(f"stl10:{images}"))
     digits = MADE["svhn"](tmp_path)
+    for y in (np.array(["a", "b"]), np.array([{"a": 1}, 2], dtype=object)):
+        scipy.io.savemat(digits / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": y})
+        with pytest.raises(DataError, match=r"test_32x32\.mat: y holds .*, and not the digits"):
+            len(create_dataset(f"svhn:{digits}"))
     scipy.io.savemat(digits / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[11], [1]])})
     with pytest.raises(DataError, match="y holds 1 to 11, and not the digits, 10 for 0"):
         len(create_dataset(f"svhn:{digits}"))
     (digits / "test_32x32.mat").write_bytes(b"no")
     with pytest.raises(DataError, match=r"test_32x32\.mat is no file of SVHN"):
         len(create_dataset(f"svhn:{digits}"))
+
+
+def test_one_copy_of_cifar_is_read_whole(tmp_path):
+    """A batch that is missing was taken from another copy beside it."""
+    root = cifar10(tmp_path / "x", python3_pickle)
+    cifar10_bytes(root / "cifar-10-batches-bin")
+    (root / "data_batch_3").unlink()
+    with pytest.raises(DataError, match="has no data_batch_3"):
+        create_dataset(f"cifar10:{root}")
+
+
+def test_folders_of_images_are_not_taken_for_benchmarks(tmp_path):
+    (tmp_path / "train-images" / "a").mkdir(parents=True)
+    assert "idx:" not in suggestion(str(tmp_path), [])
+    for part in ("train", "val"):
+        (tmp_path / "in" / part / "n01443537").mkdir(parents=True)
+    (tmp_path / "in" / "wnids.txt").write_text("n01443537")
+    assert suggestion(str(tmp_path / "in"), []) == f"Did you mean:  imagenet:{tmp_path / 'in'}"
 
 
 def test_an_archive_is_to_be_extracted_and_a_path_alone_is_told_its_scheme(tmp_path):
@@ -300,7 +359,20 @@ def test_classes_of_validation_images_are_those_of_the_table(tmp_path):
     (tmp_path / "val" / "images" / "val_2.JPEG").unlink()
     with pytest.raises(DataError, match=r"names 1 images that are not there: val_2\.JPEG"):
         len(create_dataset(f"tinyimagenet:{tmp_path}"))
-    (tmp_path / "val" / "val_annotations.txt").unlink()
+    table = tmp_path / "val" / "val_annotations.txt"
+    whole = table.read_text()
+    table.write_text(f"{whole}\nval_0.JPEG\tn01443537\t0\t1\t2\t3\n")
+    with pytest.raises(DataError, match=r"names val_0\.JPEG more than once"):
+        len(create_dataset(f"tinyimagenet:{tmp_path}"))
+    table.write_text(whole)
+    (tmp_path / "val" / "images" / "more").mkdir()
+    (tmp_path / "val" / "images" / "more" / "val_0.JPEG").write_bytes(b"")
+    with pytest.raises(DataError, match="has 1 images whose names others have"):
+        len(create_dataset(f"tinyimagenet:{tmp_path}"))
+    (tmp_path / "val" / "images" / "more" / "val_0.JPEG").unlink()
+    with pytest.raises(DataError, match="the layout is known, leave out classes=nested"):
+        create_dataset(f"tinyimagenet:{tmp_path}?classes=nested")
+    table.unlink()
     with pytest.raises(DataError, match="it tells the classes of val/images"):
         len(create_dataset(f"tinyimagenet:{tmp_path}"))
 

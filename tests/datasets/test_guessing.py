@@ -1,6 +1,7 @@
 """A path without a scheme: what lies there decides what is proposed, and the proposal works."""
 
 import io
+import shlex
 import shutil
 import tarfile
 
@@ -25,7 +26,7 @@ def images(root, folders, n=5):
 def proposed(path) -> str:
     with pytest.raises(DataError, match="has no known scheme; write one of digits") as error:
         create_dataset(str(path))
-    return str(error.value).partition("Did you mean:  ")[2]
+    return " ".join(shlex.split(str(error.value).partition("Did you mean:  ")[2]))  # as a shell takes it
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,13 @@ def proposed(path) -> str:
 def test_folders(tmp_path, folders, scheme):
     uri = proposed(images(tmp_path / "x", folders))
     assert uri == f"{scheme}:{tmp_path / 'x'}" and len(create_dataset(uri)) == 5 * len(folders)
+
+
+def test_a_proposal_can_be_pasted_into_a_shell(tmp_path):
+    """Spaces, leading dashes and braces are a shell's."""
+    for name in ("two words", "-Größe", "{a,b}"):
+        uri = proposed(images(tmp_path / name, ("ant", "bee")))
+        assert uri == f"folder:{tmp_path / name}"
 
 
 def test_arrays_and_features(tmp_path):

@@ -46,13 +46,18 @@ def test_equal_features_of_images_with_other_bytes_are_told(monkeypatch):
     task = make_task(x, y, t, z)
     by_bytes = {"overlap": 0, "repeats": 0}
     task = type(task)(**{f: getattr(task, f) for f in task.__dataclass_fields__} | by_bytes)
-    overlap, _ = overlap_of(task, refuse=False)
-    assert overlap is not None and (overlap.by, overlap.rows) == ("features", 30)
+    for refuse in (False, True):  # no bytes are equal: they may be other images
+        overlap, notes = overlap_of(task, refuse=refuse)
+        assert overlap is not None and (overlap.by, overlap.rows) == ("images", 0)
+        (said,) = [note.sentence() for note in notes]
+        assert said.startswith("30 of 100 test rows are equal to a training row in every feature, though no images")
+    unknown = type(task)(**{f: getattr(task, f) for f in task.__dataclass_fields__} | {"overlap": None})
+    assert overlap_of(unknown, refuse=False)[0].by == "features"
     with pytest.raises(ParameterError, match="30 of 100 test rows are equal to a training row in every feature"):
-        overlap_of(task, refuse=True)
+        overlap_of(unknown, refuse=True)
     monkeypatch.setattr(both_sides, "COMPARED_ROWS", 499)  # of many images bytes are all that is compared
-    overlap, _ = overlap_of(task, refuse=False)
-    assert overlap is not None and (overlap.by, overlap.rows) == ("images", 0)
+    overlap, notes = overlap_of(task, refuse=False)
+    assert overlap is not None and (overlap.by, overlap.rows) == ("images", 0) and not notes
 
 
 def test_test_rows_are_the_same_where_training_rows_without_a_label_were_left_out(tmp_path):

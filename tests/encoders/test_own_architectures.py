@@ -41,6 +41,20 @@ def wide():
 
 def number():
     return 3
+
+def none():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+
+class Ends(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, images):
+        return self.fc(self.first(images).mean((2, 3)))
+
+def ends():
+    return Ends()
 """
 
 
@@ -90,11 +104,23 @@ def test_images_are_prepared_as_the_function_or_the_name_says(own):
         ("ckpt:w.pth@own.py:number", r"returned int; return a torch\.nn\.Module or \(module, transform\)$"),
         ("ckpt:w.pth@own.py:wide", r"w\.pth does not fit own\.py:wide: tensor state_dict\.net\.conv\.weight has"),
         ("ckpt:own.py@own.py:net", r"own\.py"),
+        ("ckpt:w.pth@own.py:none", r"own\.py:none has no tensors that w\.pth could fill"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(own, name, message):
     with pytest.raises(EncoderError, match=message):
         create_encoder(name, img_size=32)
+
+
+def test_a_network_that_ends_in_what_is_called_a_head_is_filled_by_order(own):
+    """`fc` is a head in files of others, and a part of this network."""
+    code: dict = {}
+    exec(OWN, code)
+    trained = code["Ends"]().eval()
+    torch.save({f"x.{name}": tensor for name, tensor in trained.state_dict().items()}, "ends.pth")
+    encoder = create_encoder("ckpt:ends.pth@own.py:ends?match=order", img_size=32)
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(encoder.module(images)["output"], trained(images))
 
 
 def test_a_deeper_network_than_the_function_makes_is_refused(own):

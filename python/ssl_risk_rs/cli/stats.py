@@ -1,6 +1,7 @@
 """`ssl-risk-rs stats`."""
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +94,8 @@ def stats(
         printing.say(note.sentence())
     if out is not None:
         found.geometries[0].save(out)
-        printing.say(f"The statistics are in {out}; ssl-risk-rs report RUN --geometry {out} shows them.")
+        shown = shlex.quote(str(out))
+        printing.say(f"The statistics are in {out}; ssl-risk-rs report RUN --geometry {shown} shows them.")
     rows = found.frame().to_dicts()
     if form == "csv":
         printing.print_rows(rows, form)

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 as their authors distribute them: batches for Python, or records of bytes."""
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -7,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs.datasets.two_parts import PartArrays, TwoPartSource
+from ssl_risk_rs.datasets.two_parts import PartArrays, TwoPartSource, names_in
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["Cifar10Source", "Cifar100Source"]
@@ -31,12 +32,12 @@ class Cifar10Source(TwoPartSource):
     _names = ("batches.meta", "batches.meta.txt")
 
     def _find(self) -> list[Path]:
-        files = []
-        for name in (*self._train, self._test):
-            spellings = (name, f"{name}.bin")
-            files.append(self._first_file(*spellings, *(f"{f}/{s}" for f in self._folders for s in spellings)))
-        folder = files[0].parent.relative_to(self.root)
-        return [*files, self._first_file(*((folder / name).as_posix() for name in self._names))]
+        first, *others = (*self._train, self._test)
+        spellings = (first, f"{first}.bin")
+        found = self._first_file(*spellings, *(f"{folder}/{s}" for folder in self._folders for s in spellings))
+        folder, suffix = found.parent.relative_to(self.root), found.suffix  # one copy of the data, whole
+        more = [self._first_file((folder / f"{name}{suffix}").as_posix()) for name in others]
+        return [found, *more, self._first_file((folder / self._names[suffix == ".bin"]).as_posix())]
 
     def _read(self) -> tuple[list[PartArrays], list[str] | None]:
         *train, test, _ = self.paths
@@ -51,7 +52,7 @@ class Cifar10Source(TwoPartSource):
 
     def _class_names(self) -> list[str]:
         path = self.paths[-1]
-        return _lines(path) if path.suffix == ".txt" else _words(_unpickled(path), "label_names", path)
+        return names_in(path) if path.suffix == ".txt" else _words(_unpickled(path), "label_names", path)
 
 
 class Cifar100Source(Cifar10Source):
@@ -83,14 +84,14 @@ class Cifar100Source(Cifar10Source):
 
     def _class_names(self) -> list[str]:
         path = self.paths[-1]
-        return _lines(path) if path.suffix == ".txt" else _words(_unpickled(path), "fine_label_names", path)
+        return names_in(path) if path.suffix == ".txt" else _words(_unpickled(path), "fine_label_names", path)
 
     def _superclasses(self) -> list[str]:
         path = self.paths[-1]
         if path.suffix != ".txt":
             return _words(_unpickled(path), "coarse_label_names", path)
         folder = path.parent.relative_to(self.root)
-        return _lines(self._first_file((folder / "coarse_label_names.txt").as_posix()))
+        return names_in(self._first_file((folder / "coarse_label_names.txt").as_posix()))
 
 
 def _joined(batches: list[PartArrays]) -> PartArrays:
@@ -115,30 +116,67 @@ def _as_images(rows: np.ndarray) -> np.ndarray:
     return images
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").split()
+# --- batches for Python: pickles, of which nothing but arrays of bytes is made
 
 
-# --- batches for Python: pickles, of which nothing but arrays is made
+class _Type:
+    """Stands for `numpy.dtype("u1")`; no other is made."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        if name not in ("u1", "|u1"):
+            raise pickle.UnpicklingError(f"it has an array of {name!r}, and pixels are bytes")
+
+    def __setstate__(self, state: object) -> None:
+        """What numpy keeps of a type says nothing more of bytes."""
 
 
-class _Arrays(pickle.Unpickler):
-    """Makes numpy arrays and plain values; whatever else a pickle asks for is refused, so that none of it is run."""
+class _Array:
+    """Stands for an array until its bytes are known: numpy's own could be given a buffer that is not its own."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]  # wherever this numpy has it
-        if module == "_codecs" and name == "encode":  # bytes, as Python 3 writes them for Python 2
-            return _encoded
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR has")
+    pixels: np.ndarray | None = None
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("it has an array without its five parts")
+        _, shape, kind, by_columns, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+        if not whole or type(kind) is not _Type or by_columns or not isinstance(data, bytes):
+            raise pickle.UnpicklingError("it has an array that is no array of bytes, row by row")
+        if len(data) != math.prod(shape):
+            raise pickle.UnpicklingError(f"it has an array of shape {shape} with {len(data):,} bytes")
+        self.pixels = np.frombuffer(data, np.uint8).reshape(shape)
+
+
+_NDARRAY = object()  # what a pickle names as the kind of an array; it cannot be called
+
+
+def _array(kind: object, *_: object) -> _Array:
+    if kind is not _NDARRAY:
+        raise pickle.UnpicklingError("it has an array of another kind than numpy's")
+    return _Array()
 
 
 def _encoded(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it has text in {encoding}")
     return text.encode(encoding)
+
+
+class _Arrays(pickle.Unpickler):
+    """Makes arrays of bytes and plain values; whatever else a pickle asks for is refused, so that none of it is run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            ("numpy", "ndarray"): _NDARRAY,
+            ("numpy", "dtype"): _Type,
+            ("numpy.core.multiarray", "_reconstruct"): _array,
+            ("numpy._core.multiarray", "_reconstruct"): _array,
+            ("_codecs", "encode"): _encoded,  # bytes, as Python 3 writes them for Python 2
+        }
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR has")
+        return known[module, name]
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
@@ -159,16 +197,17 @@ def _load(file: BinaryIO) -> object:
 
 
 def _images(found: dict[str, Any], path: Path) -> np.ndarray:
-    data = found.get("data")
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != _PIXELS:
+    held = found.get("data")
+    data = held.pixels if isinstance(held, _Array) else None
+    if data is None or data.ndim != 2 or data.shape[1] != _PIXELS:
         raise DataError(f"{path}: its data are not n × {_PIXELS} bytes; copy the file again")
     return _as_images(data)
 
 
 def _integers(found: dict[str, Any], key: str, path: Path) -> np.ndarray:
     values = found.get(key)
-    if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise DataError(f"{path} has no {key}, a list of whole numbers; copy the file again")
+    if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 1000 for value in values):
+        raise DataError(f"{path} has no {key}, a list of whole numbers below 1,000; copy the file again")
     return np.array(values, dtype=np.int64)
 
 

@@ -19,7 +19,7 @@ from ssl_risk_rs.datasets.pixels import IMAGE_SUFFIXES, open_picture
 from ssl_risk_rs.datasets.sources import GROUP, DataFile, Listing, Picture, existing_folder, some, split_options, text
 from ssl_risk_rs.errors import DataError
 
-__all__ = ["FolderSource", "FoundPart", "ImageNetSource"]
+__all__ = ["FolderSource", "FoundPart", "ImageNetSource", "Layout"]
 
 IMAGENET = DataIdentity("ImageNet-1K", "imagenet-1k")
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -114,7 +114,7 @@ class FolderSource:
         found = sorted(entry.name for entry in self.root.iterdir() if not entry.name.startswith("."))
         inside = f"it holds {', '.join(found[:5])}{', …' if len(found) > 5 else ''}" if found else "it is empty"
         hint = ""
-        if benchmark := benchmark_in({path.name: path.is_dir() for path in self.root.iterdir()}):
+        if (benchmark := benchmark_in(self.root)) and benchmark != self.scheme:
             hint = f". Its files are those of a benchmark: {benchmark}:{self.root}"
         elif self.flat and (self.root / "train").is_dir():
             hint = f", or {self.scheme}:{self.root / 'train'}, of which a fifth is then set aside as test images"

@@ -3,8 +3,9 @@
 import difflib
 import os
 import re
+import shlex
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +25,6 @@ _BENCHMARKS = {
     "cifar100": {"fine_label_names.txt", "cifar-100-python", "cifar-100-binary"},
     "stl10": {"train_X.bin", "stl10_binary"},
     "svhn": {"train_32x32.mat"},
-    "tinyimagenet": {"wnids.txt"},
 }
 
 
@@ -45,7 +45,10 @@ def suggestion(uri: str, schemes: Collection[str]) -> str:
 
 
 def _meant(line: str | None) -> str:
-    return "" if line is None else f"Did you mean:  {line}"
+    if line is None:
+        return ""
+    command = _FEATURES if line.startswith(_FEATURES) else ""
+    return f"Did you mean:  {command}{shlex.quote(line.removeprefix(command))}"  # braces and spaces are the shell's
 
 
 def _in_file(path: Path) -> str | None:
@@ -102,7 +105,7 @@ def _in_folder(path: Path) -> str | None:
         return f"hf:{path}"
     if {"bank.json", "samples.parquet"} <= names.keys():
         return f"{_FEATURES}{path}"
-    if benchmark := benchmark_in(names):
+    if benchmark := benchmark_in(path):
         return f"{benchmark}:{path}"
     shards = sorted((match["stem"], match["number"]) for name in names if (match := _SHARD.fullmatch(name)))
     if shards:
@@ -115,12 +118,16 @@ def _in_folder(path: Path) -> str | None:
     return f"folder:{path}" if any(names.values()) else None
 
 
-def benchmark_in(names: Mapping[str, bool]) -> str | None:
-    """Scheme of the published data set whose files these are; `names` : of what lies in a folder → is it a folder?"""
-    if any(name.startswith("train-images") for name in names):
+def benchmark_in(folder: Path) -> str | None:
+    """Scheme of the published data set whose files lie in a folder."""
+    with os.scandir(folder) as entries:
+        names = {entry.name: entry.is_dir() for entry in islice(entries, MOST_ENTRIES)}
+    if any(name.startswith("train-images") and not is_folder for name, is_folder in names.items()):
         return "idx"
     if {"meta", "train", "test"} <= names.keys() and not names["meta"] and not names["train"]:
         return "cifar100"
+    if (folder / "val" / "val_annotations.txt").is_file():
+        return "tinyimagenet"
     return next((scheme for scheme, files in _BENCHMARKS.items() if files & names.keys()), None)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs.datasets.two_parts import PartArrays, TwoPartSource
+from ssl_risk_rs.datasets.two_parts import PartArrays, TwoPartSource, names_in
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["Stl10Source"]
@@ -32,7 +32,7 @@ class Stl10Source(TwoPartSource):
     def _read(self) -> tuple[list[PartArrays], list[str] | None]:
         *_, names = self.paths
         parts = [_part(*self.paths[:2]), _part(*self.paths[2:4])]
-        return parts, names.read_text(encoding="utf-8").split()
+        return parts, names_in(names)
 
     def notes(self) -> list[str]:
         return [*super().notes(), *self._unused()]

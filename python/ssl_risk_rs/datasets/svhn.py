@@ -44,6 +44,7 @@ def _part(path: Path) -> PartArrays:
         raise DataError(f"{path} is no file of SVHN ({error or type(error).__name__}); copy the file again") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
         raise DataError(f"{path}: X is {images.dtype} of shape {images.shape}, and not 32 × 32 × 3 × n of bytes")
-    if not np.isin(labels, np.arange(11)).all():
-        raise DataError(f"{path}: y holds {labels.min()} to {labels.max()}, and not the digits, 10 for 0")
+    if labels.dtype.kind not in "uif" or not np.isin(labels, np.arange(11)).all():
+        held = f"{labels.min():g} to {labels.max():g}" if labels.dtype.kind in "uif" else str(labels.dtype)
+        raise DataError(f"{path}: y holds {held}, and not the digits, 10 for 0")
     return PartArrays(images.transpose(3, 0, 1, 2), labels.astype(np.int64) % 10)

@@ -1,10 +1,11 @@
 """Tiny ImageNet as it is distributed: class folders of training images, and a table of the validation images."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs.datasets.folder import FolderSource, FoundPart
+from ssl_risk_rs.datasets.folder import FolderSource, FoundPart, Layout
 from ssl_risk_rs.datasets.sources import some
 from ssl_risk_rs.errors import DataError
 
@@ -26,6 +27,8 @@ class TinyImageNetSource(FolderSource):
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
+        if self.layout != Layout():
+            raise DataError(f"{self.scheme}:{location}: the layout is known, leave out {str(self.layout)[1:]}")
         self.name = self.scheme
 
     def identity(self) -> DataIdentity:
@@ -44,7 +47,10 @@ class TinyImageNetSource(FolderSource):
             return found
         table = self.root / part / _TABLE
         classes = _table(table)
-        images = {os.path.basename(name): name for name in found.images.pop("images")}
+        names = found.images.pop("images")
+        images = {os.path.basename(name): name for name in names}
+        if len(images) < len(names):
+            raise DataError(f"{self.root / part} has {len(names) - len(images):,} images whose names others have")
         if without := sorted(images.keys() - classes.keys()):
             raise DataError(f"{table} tells no class of {len(without):,} images: {some(without)}; copy the files again")
         if gone := sorted(classes.keys() - images.keys()):
@@ -65,4 +71,6 @@ def _table(path: Path) -> dict[str, str]:
     rows = [line.split("\t") for line in lines if line.strip()]
     if any(len(row) < 2 for row in rows):
         raise DataError(f"{path} has lines without a class; copy the file again")
+    if twice := [name for name, n in Counter(row[0] for row in rows).items() if n > 1]:
+        raise DataError(f"{path} names {twice[0]} more than once; copy the file again")
     return {row[0]: row[1] for row in rows}

@@ -1,6 +1,7 @@
 """Data sets that are a few files of pixels: a training part and a test part, held as arrays."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from ssl_risk_rs._identity import DataIdentity
 from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, Picture, array_image, existing_folder
 from ssl_risk_rs.errors import DataError
 
-__all__ = ["PartArrays", "TwoPartSource"]
+__all__ = ["PartArrays", "TwoPartSource", "names_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,10 @@ class TwoPartSource(DropsArrays[LoadedParts], ABC):
                     )
             labels = [found.labels.astype(np.int64) for found in parts]
             # distinct values, not 0 … maximum: EMNIST's letters begin at 1
+            if names is not None and (twice := [name for name, n in Counter(names).items() if n > 1]):
+                raise DataError(
+                    f"{self.scheme}:{self.root}: {twice[0]!r} is the name of several classes; copy the files again"
+                )
             values, label = np.unique(np.concatenate(labels), return_inverse=True)
             if names is not None and not 0 <= values[0] <= values[-1] < len(names):
                 raise DataError(
@@ -132,3 +137,11 @@ class TwoPartSource(DropsArrays[LoadedParts], ABC):
         archives = sorted(path.name for pattern in ("*.tar.gz", "*.tgz") for path in self.root.glob(pattern))
         hint = f"; extract it: tar -xf {self.root / archives[0]} -C {self.root}" if archives else ""
         raise DataError(f"{self.scheme}:{self.root} has no {' and no '.join(names)}; give {self.wanted}{hint}")
+
+
+def names_in(path: Path) -> list[str]:
+    """Words of a file: names of classes."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): it names the classes; copy the file again") from error

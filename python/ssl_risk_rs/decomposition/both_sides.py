@@ -33,9 +33,10 @@ def shared_ids(task: Task) -> list[Note]:
 
 
 def overlap_of(task: Task, *, refuse: bool) -> tuple[Overlap | None, list[Note]]:
-    """Test rows that are training rows too: by the bytes of their images, and in every feature, since the same image
-    may be saved in another way, and images that are equal may not be among the task's rows; None where this process
-    holds no rows. And a note on training rows that repeat others, of other groups where rows have groups.
+    """Test rows that are training rows too: by the bytes of their images where all these differ, else in every feature,
+    since images that are equal may not be among the task's rows; None where this process holds no rows. And notes: on
+    training rows that repeat others, of other groups where rows have groups, and on images of other bytes whose
+    features are equal, as those of an image that was saved anew are.
 
     Raises
     ------
@@ -50,11 +51,13 @@ def overlap_of(task: Task, *, refuse: bool) -> tuple[Overlap | None, list[Note]]
     if isinstance(task.features, PartedFeatures) or (known and n_rows > COMPARED_ROWS):
         return by_images, notes
     repeats = repeated_rows(task.features, task.train_rows, task.test_rows, task.groups)
-    if repeats.apart and not notes:
+    if repeats.apart and not known:
         notes.append(Note("repeated_training_rows", {"count": repeats.apart, "total": len(task.train_rows)}))
-    if by_images and not repeats.test:
-        return by_images, notes
     count, total = repeats.test, len(task.test_rows)
+    if by_images:
+        if count:
+            notes.append(Note("equal_features", {"count": count, "total": total}))
+        return by_images, notes
     if count and refuse:
         raise ParameterError(
             f"{count:,} of {total:,} test rows are equal to a training row in every feature: the test error would "

@@ -83,7 +83,9 @@ def decide(
     if largest == "approx":
         return Verdict.WEAK_TWIN if result.estimates["usability"].high < 0 else Verdict.ARCHITECTURE
     if largest in ("usability", "approx_usability"):
-        harder = total.high < min(result.estimates[largest].low, result.estimates["risk_as"].low)
+        beside = (result.estimates[largest], result.estimates["risk_as"])
+        sure = Grade.INDICATIVE not in [e.grade for e in beside]
+        harder = sure and total.high < min(e.low for e in beside)
         return Verdict.TRAINING_ROWS if harder else Verdict.REPRESENTATION
     if largest.startswith("probe_gen"):
         return Verdict.LABELS

@@ -148,8 +148,8 @@ def behaviour(encoder: Encoder) -> str:
 
 @contextmanager
 def random_numbers_of_its_own() -> Iterator[None]:
-    """What is drawn in the block is the same each time, and the generators of torch, NumPy and Python are afterwards as
-    they were: a transform or a module may draw, and the training does not notice."""
+    """The generators of torch, NumPy and Python are after the block as they were before: a transform or a module may
+    draw, and the training does not notice. They start from 0, so that what one thread draws is the same each time."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002  # the generator that transforms draw from
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:

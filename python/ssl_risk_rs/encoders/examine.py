@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_risk_rs.encoders.catalogue import published_entry
+from ssl_risk_rs.encoders.code_places import placed
 from ssl_risk_rs.encoders.golden import golden_images
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.sources.published import describe_published
@@ -123,7 +124,8 @@ def _run(encoder: "Encoder", images: Tensor) -> dict[str, Tensor]:
         out: dict[str, Tensor] = encoder.module(images)
     except Exception as error:  # the module may be anyone's
         shape = " × ".join(map(str, images.shape))
-        raise EncoderError(f"{encoder.spec.name} fails on the golden images, {shape}: {error}") from error
+        said = placed(error) or f"{type(error).__name__}: {error}"
+        raise EncoderError(f"{encoder.spec.name} fails on the golden images, {shape}: {said}") from error
     return {name: value.float().clone() for name, value in out.items()}
 
 

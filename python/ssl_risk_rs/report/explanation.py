@@ -19,6 +19,7 @@ from ssl_risk_rs.results.compare import Difference
 from ssl_risk_rs.results.estimate import Estimate, Grade
 from ssl_risk_rs.results.explain import (
     COLLAPSED_DIRECTIONS,
+    FAR_SHARE,
     LEAST_FEATURES,
     Explanation,
     Layer,
@@ -220,6 +221,14 @@ def _no_interval(found: Explanation) -> list[str]:
 def _test_rows(found: Explanation) -> list[str]:
     total, held_out = found.result.estimates["agg_risk"], found.result.estimates["risk_as"]
     worse = total.low > found.result.sizes.chance
+    if _tells_non_linearly(found):
+        return [
+            f"{_total(found)}.",
+            f"Held-out training rows are predicted: there a probe errs on {_percent(held_out.estimate)}. A non-linear "
+            "probe predicts test rows as well (below), so that their labels are right: a linear probe is moved by "
+            "features of test or training rows that lie far out, or differ between the two.",
+            "Look for such rows (ssl-risk-rs stats), and at how the features of the two sets were made.",
+        ]
     likely = (
         "That is worse than guessing: test rows are probably labelled by another order of the classes"
         if worse
@@ -251,14 +260,26 @@ def _at_chance(found: Explanation) -> list[str]:
         return [
             f"{_total(found)}, and the difference may be chance.",
             "A non-linear probe does tell the classes (below): they are in the representation, labels and images go "
-            "together, and a linear layer cannot read them. Another representation, or a probe with hidden layers, is "
-            "what would help, not more labels.",
+            f"together. A linear probe does not read them as these features are scaled. {_look_for_far_rows(found)}"
+            "Then another representation, or a probe with hidden layers, is what would help, not more labels.",
         ]
     return [
         f"{_total(found)}, and the difference may be chance.",
         "The representation carries nothing about these labels that a linear probe finds. More labels are not what is "
         "missing; check that labels and images belong together, and that the encoder's weights were loaded.",
     ]
+
+
+def _look_for_far_rows(found: Explanation) -> str:
+    """What to do before a linear probe is blamed."""
+    if _is_moved_by_far_rows(found):
+        return "A few rows lie far out and move it: leave them out, or clip the features, first. "
+    return "Make sure first that no rows lie far out (ssl-risk-rs stats). "
+
+
+def _is_moved_by_far_rows(found: Explanation) -> bool:
+    """Whether rows far out make most of the variance by which a linear probe's features are scaled."""
+    return found.spread is not None and found.spread.far_share >= FAR_SHARE
 
 
 def _tells_non_linearly(found: Explanation) -> bool:
@@ -374,12 +395,12 @@ def _representation(found: Explanation) -> list[str]:
 def _training_rows(found: Explanation) -> list[str]:
     held_out, name = found.result.estimates["risk_as"], found.result.bottleneck.quantity
     return [
-        f"{_total(found)}, and on {_percent(held_out.estimate)} of held-out training rows.",
+        f"{_total(found)}. On held-out training rows the probe errs on {_percent(held_out.estimate)}.",
         f"{QUANTITIES[name].label.capitalize()} is the largest part, "
         f"{_percent(found.result.estimates[name].estimate)}, which is more than all that test rows show: it is of the "
         "training rows, whose labels may be wrong, or whose images are harder.",
-        "Look at the training rows that the probe judges wrongly (ssl-risk-rs audit) before the representation is "
-        "blamed.",
+        "Look at the training rows that the probe judges wrongly (outcomes.npz of the run has them) before the "
+        "representation is blamed.",
         _beside_control(found),
     ]
 
@@ -610,8 +631,8 @@ def _gap(found: Explanation) -> Iterator[str]:
         if found.spread is None and found.verdict is not Verdict.COLLAPSED:
             yield "  Whether the features have collapsed was not looked at: they are not at hand."
         return
-    far = 0 if found.spread is None else found.spread.far
-    sentence = _gap_sentence(gap, found.result.method.confidence, far=far, collapsed=found.verdict is Verdict.COLLAPSED)
+    far, collapsed = _is_moved_by_far_rows(found), found.verdict is Verdict.COLLAPSED
+    sentence = _gap_sentence(gap, found.result.method.confidence, far=far, collapsed=collapsed)
     yield f"  {sentence}"
     yield f"  {'non-linear less linear':<26}{'points':>9}   {'interval':^17}  p (Holm)"
     for d in gap.differences:
@@ -623,8 +644,8 @@ def _gap(found: Explanation) -> Iterator[str]:
     )
 
 
-def _gap_sentence(gap: UsabilityGap, confidence: float, *, far: int = 0, collapsed: bool = False) -> str:
-    """`far` : rows far out, which move a linear probe; `collapsed` : there is nothing that a layer could read."""
+def _gap_sentence(gap: UsabilityGap, confidence: float, *, far: bool = False, collapsed: bool = False) -> str:
+    """`far` : whether rows far out move a linear probe; `collapsed` : there is nothing that a layer could read."""
     d = gap.difference("agg_risk")
     if d.high < 0:
         less = (

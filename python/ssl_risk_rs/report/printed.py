@@ -172,7 +172,8 @@ def _csv_cell(row: Mapping[str, str], place: str) -> PrintedCell:
     beside = {name: text for name, text in said.items() if text and name != "estimate"}
     for name in ("estimate", *beside):
         if name not in _WORDS and not _FLOAT.fullmatch(said[name]):
-            raise ParameterError(f"{place}: {name} {said[name][:40]!r} is no number")
+            comma = ": write it with a decimal point" if _FLOAT.fullmatch(said[name].replace(",", ".")) else ""
+            raise ParameterError(f"{place}: {name} {said[name][:40]!r} is no number{comma}")
     keys = tuple((name, row[name]) for name in (*KEYS, "group") if row.get(name))
     ends = (beside.pop("low"), beside.pop("high")) if {"low", "high"} <= set(beside) else ()
     numbers = (said["estimate"], *ends)

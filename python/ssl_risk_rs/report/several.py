@@ -1,5 +1,6 @@
 """What several runs show together: their bars, differences from the first, ranks, layers, shapes."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -285,7 +286,10 @@ def _waterfall(found: Comparison, encoder: str) -> Figure:
     total = next(d for d in rows if d.quantity == "agg_risk")
     first, last = _cut(found.baseline, encoder)
     start, end = (first, total.estimate_baseline), (last, total.estimate)
-    drawn = [(charts.part_label(d.quantity), d.difference, d.low, d.high) for d in steps]
+    drawn = [
+        (charts.part_label(d.quantity), d.difference, *((math.nan, math.nan) if d.identical else (d.low, d.high)))
+        for d in steps
+    ]
     said = ", ".join(f"{QUANTITIES[d.quantity].label} {points(d.difference)}" for d in steps)
     return Figure(
         f"waterfall-{found.probe}-{found.encoders.index(encoder)}",

@@ -126,8 +126,8 @@ class TrainingMonitor:
     def record(self, module: "Module", epoch: float) -> Run | None:
         """Encode the images with a copy of the module as it is now, decompose, and write the run.
 
-        What a transform or the module draws of torch, NumPy and Python is the same at each call, and their generators
-        are afterwards as they were. An epoch that is there with the same weights is read; with others it is replaced.
+        The generators of torch, NumPy and Python are afterwards as they were, whatever a transform or the module draws.
+        An epoch that is there with the same weights is read; with others it is replaced.
 
         Parameters
         ----------

@@ -15,10 +15,11 @@ __all__ = ["match_by_order"]
 
 
 def match_by_order(held: Contents, wanted: "Mapping[str, Tensor]") -> Match:
-    """Tensors in the file's order: without all that is named like a head, else without what lies behind the encoder.
+    """Tensors in the file's order: without all that is named like a head, else without what lies behind the encoder,
+    else all.
 
     The second way serves encoders that have such a name inside, as the last convolution of an EfficientNet
-    (`conv_head`) has.
+    (`conv_head`) has, the third those that end in one.
     """
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in held.tensors.items():
@@ -30,7 +31,8 @@ def match_by_order(held: Contents, wanted: "Mapping[str, Tensor]") -> Match:
         has_counters = any(name.endswith(COUNTER) for name in tensors)
         needed = [name for name in wanted if has_counters or not name.endswith(COUNTER)]
         heads = [name for name in tensors if _is_head(name, prefix)]
-        for given in ([n for n in tensors if n not in set(heads)], _without_heads_behind(list(tensors), heads)):
+        without = [n for n in tensors if n not in set(heads)]
+        for given in (without, _without_heads_behind(list(tensors), heads), list(tensors)):
             clash = _first_clash(given, needed, tensors, wanted)
             if clash is None:
                 chosen = {n: tensors[g] for g, n in zip(given, needed, strict=True)}

@@ -45,6 +45,8 @@ def load_encoder(module: "nn.Module", path: Path, choice: Choice | None = None) 
 
     choice = choice or Choice()
     wanted = module.state_dict()
+    if not any(not name.endswith(COUNTER) for name in wanted):
+        raise EncoderError(f"{choice.architecture or type(module).__name__} has no tensors that {path} could fill")
     content = read_checkpoint(path)
     try:
         found = find_encoder(content, wanted, choice, positions=positions_of(module))

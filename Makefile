@@ -33,9 +33,10 @@ $(VENV)/.bench: $(VENV)/.deps
 demo: $(VENV)/.built ## the bundled example: four risk components, nothing to download
 	$(VENV)/bin/ssl-risk-rs demo
 
+# one thread of OpenMP for each process: several wait for each other in turns, and take a third longer
 test: $(VENV)/.built ## every test, Rust and Python; files of Python tests side by side, two at a time (JOBS=n)
 	cargo test --workspace --release --quiet
-	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 test-fast: $(VENV)/.built ## the Python tests that take no longer than a third of a second: about a minute
 	$(PY) -m pytest -m "not slow"

@@ -168,7 +168,7 @@ def test_out_of_memory_with_one_image_says_what_to_do():
 
 def test_other_runtime_errors_are_not_taken_for_memory():
     forward = Forward(TwoFeatures(), ("deep",), device=CPU, precision="float32")
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(EncoderError, match=r"fails on a batch of 4 images: .*shapes cannot be multiplied"):
         forward([torch.rand(4, 1, 7, 7)])
 
 

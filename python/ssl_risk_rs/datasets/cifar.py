@@ -148,11 +148,13 @@ class _Array:
         self.pixels = np.frombuffer(data, np.uint8).reshape(shape)
 
 
-_NDARRAY = object()  # what a pickle names as the kind of an array; it cannot be called
+def _ndarray(*_: object) -> None:
+    """What a pickle names as the kind of an array."""
+    raise pickle.UnpicklingError("it makes an array without its bytes")
 
 
 def _array(kind: object, *_: object) -> _Array:
-    if kind is not _NDARRAY:
+    if kind is not _ndarray:
         raise pickle.UnpicklingError("it has an array of another kind than numpy's")
     return _Array()
 
@@ -168,7 +170,7 @@ class _Arrays(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         known = {
-            ("numpy", "ndarray"): _NDARRAY,
+            ("numpy", "ndarray"): _ndarray,
             ("numpy", "dtype"): _Type,
             ("numpy.core.multiarray", "_reconstruct"): _array,
             ("numpy._core.multiarray", "_reconstruct"): _array,

@@ -261,7 +261,8 @@ def _at_chance(found: Explanation) -> list[str]:
             f"{_total(found)}, and the difference may be chance.",
             "A non-linear probe does tell the classes (below): they are in the representation, labels and images go "
             f"together. A linear probe does not read them as these features are scaled. {_look_for_far_rows(found)}"
-            "Then another representation, or a probe with hidden layers, is what would help, not more labels.",
+            "If that changes nothing, another representation, or a probe with hidden layers, is what would help, and "
+            "more labels would not.",
         ]
     return [
         f"{_total(found)}, and the difference may be chance.",

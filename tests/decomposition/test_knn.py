@@ -216,3 +216,10 @@ def test_the_command(tmp_path):
     assert both.exit_code == 2 and "give one of them" in both.stderr
     twice = CliRunner().invoke(main, ["knn", str(files[0]), str(files[0])])
     assert twice.exit_code == 1 and "classified once" in twice.stderr
+
+
+def test_a_result_prints_its_table():
+    """It printed the fields of a dataclass."""
+    found = knn(X, Y, X_TEST, Y_TEST, k=K, name="mine")
+    assert str(found) == render_neighbours([found])
+    assert repr(found).startswith(f"<Neighbours of mine on arrays: 7 vote, error {found.estimate('knn_test'):.4f} [")

@@ -327,3 +327,15 @@ def test_a_class_that_features_tell_nothing_of_has_the_evidence_of_no_weights():
     variance = 0.5  # of y about 0
     expected = -0.5 * (math.log(2 * math.pi * variance) + 1)
     assert stats(z, y).value("logme") == pytest.approx(expected, rel=REL)
+
+
+def test_statistics_print_as_lines():
+    """They printed as the fields of a dataclass."""
+    rng = np.random.default_rng(0)
+    found = stats(rng.standard_normal((60, 4)).astype(np.float32), np.zeros(60, int))
+    head, *lines = str(found).splitlines()
+    assert repr(found) == f"<Geometry of {head}>" and head.endswith(": 60 rows, 4 features")
+    assert len(lines) == len(found.statistics)
+    (effective,) = (line for line in lines if line.startswith("  effective rank "))
+    assert float(effective.split()[-1]) == pytest.approx(found.value("effective_rank"), rel=1e-3)
+    assert any(s.reason and line.endswith(s.reason) for s, line in zip(found.statistics, lines, strict=True))

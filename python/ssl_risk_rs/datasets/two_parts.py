@@ -72,8 +72,10 @@ class TwoPartSource(DropsArrays[LoadedParts], ABC):
         return self.published or DataIdentity(self.name)
 
     def notes(self) -> list[str]:
+        if self.size is None:
+            return []
         found = tuple(map(len, self._arrays().images))
-        if self.size is None or found == self.size:
+        if found == self.size:
             return []
         return [f"{found[0]:,} + {found[1]:,} images; the full {self.identity().name} has {self.size[0]:,} + "
                 f"{self.size[1]:,}"]  # fmt: skip
@@ -104,11 +106,11 @@ class TwoPartSource(DropsArrays[LoadedParts], ABC):
                         "labels; copy the files again"
                     )
             labels = [found.labels.astype(np.int64) for found in parts]
-            # distinct values, not 0 … maximum: EMNIST's letters begin at 1
             if names is not None and (twice := [name for name, n in Counter(names).items() if n > 1]):
                 raise DataError(
                     f"{self.scheme}:{self.root}: {twice[0]!r} is the name of several classes; copy the files again"
                 )
+            # distinct values, not 0 … maximum: EMNIST's letters begin at 1
             values, label = np.unique(np.concatenate(labels), return_inverse=True)
             if names is not None and not 0 <= values[0] <= values[-1] < len(names):
                 raise DataError(

@@ -39,9 +39,9 @@ class Statistic:
     reason: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Geometry:
-    """The statistics of one representation on one set of rows.
+    """The statistics of one representation on one set of rows; `print` shows them.
 
     Attributes
     ----------
@@ -82,6 +82,17 @@ class Geometry:
     def value(self, name: str) -> float:
         """Value of a statistic; as `statistic`."""
         return self.statistic(name).value
+
+    def __str__(self) -> str:
+        width = max(len(STATISTICS[s.name].label) for s in self.statistics)
+        rows = [f"  {STATISTICS[s.name].label:{width}}  {s.reason or f'{s.value:.4g}'}" for s in self.statistics]
+        return "\n".join([self._head(), *rows])
+
+    def __repr__(self) -> str:
+        return f"<Geometry of {self._head()}>"
+
+    def _head(self) -> str:
+        return f"{self.name} on {self.data}: {self.n_rows:,} rows, {self.n_features:,} features"
 
     def frame(self) -> "pl.DataFrame":
         """One row for each statistic; see `geometry_frame`."""

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 from ssl_risk_rs.report.comparison import render_comparison, render_matched
 from ssl_risk_rs.report.explanation import render_explanation
 from ssl_risk_rs.report.many import render_curve
+from ssl_risk_rs.report.neighbours import render_neighbours
 from ssl_risk_rs.report.notebook import draw, render_html
 from ssl_risk_rs.report.text import render
 from ssl_risk_rs.results.compare import Comparison, Matched
 from ssl_risk_rs.results.explain import Explanation
+from ssl_risk_rs.results.knn import Neighbours
 from ssl_risk_rs.results.many import Curve
 from ssl_risk_rs.results.run import Decomposition, Run
 
@@ -48,6 +50,11 @@ def _(shown: Curve) -> str:
 @text.register
 def _(shown: Explanation) -> str:
     return render_explanation(shown)
+
+
+@text.register
+def _(shown: Neighbours) -> str:
+    return render_neighbours([shown])
 
 
 def html(shown: Run) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ssl_risk_rs._display import display
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.results.estimate import Estimate
 
@@ -21,9 +22,9 @@ KNN_QUANTITIES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Neighbours:
-    """How often the nearest training rows name the wrong class.
+    """How often the nearest training rows name the wrong class; `print` shows the table.
 
     Attributes
     ----------
@@ -52,6 +53,14 @@ class Neighbours:
     def estimate(self, quantity: str) -> float:
         """Point estimate of a quantity."""
         return self.estimates[quantity].estimate
+
+    def __str__(self) -> str:
+        return display().text(self)
+
+    def __repr__(self) -> str:
+        e = self.estimates["knn_test"]
+        error = f"{e.estimate:.4f} [{e.low:.4f}, {e.high:.4f}]"
+        return f"<Neighbours of {self.name} on {self.data}: {self.k} vote, error {error}>"
 
     def frame(self) -> "pl.DataFrame":
         """One row for each quantity; see `knn_frame`."""

@@ -64,7 +64,6 @@ def lines(
                 "curve": curve.label, "x": x, "y": factor * y, "fill": curve.colour if filled else "white",
                 "low": finite(factor * curve.low[j]) if curve.low else None,
                 "high": finite(factor * curve.high[j]) if curve.high else None,
-                "ink": curve.colour,
             })  # fmt: skip
         tags.append({"curve": curve.label, "x": curve.x[-1], "y": factor * curve.y[-1]})
     seen = [v for r in rows for v in (r["y"], r["low"], r["high"]) if v is not None]
@@ -89,15 +88,25 @@ def lines(
             )  # fmt: skip
     # names stand at the ends of curves where there is room, else in a legend
     legend = len(curves) > 1 and width < WIDE / 2
+    shown = alt.Legend(
+        orient="top",
+        title=None,
+        labelFontSize=SIZE,
+        labelColor=INK,
+        columns=2,
+        columnPadding=24,
+        symbolFillColor="white",
+    )
+    names = [curve.label for curve in curves]
     shape = alt.Shape(
-        "curve:N", scale=alt.Scale(domain=[c.label for c in curves], range=list(SHAPES[: len(curves)])),
-        legend=alt.Legend(orient="top", title=None, labelFontSize=SIZE, labelColor=INK, columns=2, columnPadding=24,
-                          symbolStrokeColor=INK, symbolFillColor=INK) if legend else None,
-    )  # fmt: skip
+        "curve:N", scale=alt.Scale(domain=names, range=list(SHAPES[: len(curves)])), legend=shown if legend else None
+    )
+    ink = alt.Stroke(
+        "curve:N", scale=alt.Scale(domain=names, range=[c.colour for c in curves]), legend=shown if legend else None
+    )
     layers.append(
         chart_of(alt, rows).mark_point(size=58, opacity=1, strokeWidth=1.5).encode(
-            x=x, y=y, shape=shape, fill=alt.Fill("fill:N", scale=None),
-            stroke=alt.Stroke("ink:N", scale=None),
+            x=x, y=y, shape=shape, fill=alt.Fill("fill:N", scale=None), stroke=ink,
         )
     )  # fmt: skip
     right = 10.0

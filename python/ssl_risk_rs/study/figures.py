@@ -72,18 +72,26 @@ def partial_figures(study: Study) -> list[Figure]:
     return found
 
 
+#: points of a front that are named where they stand; more are numbered
+_NAMED = 4
+
+
 def front_figures(study: Study) -> list[Figure]:
     """Both risks of every encoder, those named that no other beats in both."""
     found = []
     for front in study.fronts:
         rows = study.table.frame.drop_nulls([front.first, front.second])
-        on_front = [m.encoder for m in front.members if m.on_front]
-        encoders = rows["encoder"].to_list()
-        values = [
-            (100 * a, 100 * b, str(name))
-            for a, b, name in zip(rows[front.first], rows[front.second], encoders, strict=True)
-        ]
-        named = [i for i, name in enumerate(encoders) if name in set(on_front)]
+        encoders = [str(name) for name in rows["encoder"].to_list()]
+        first, second = rows[front.first].to_list(), rows[front.second].to_list()
+        there = {m.encoder for m in front.members if m.on_front}
+        named = sorted((i for i, name in enumerate(encoders) if name in there), key=lambda i: (first[i], second[i]))
+        on_front = [encoders[i] for i in named]
+        shown = list(encoders)
+        if len(named) > _NAMED:  # names would lie on each other
+            on_front = [f"{place} {name}" for place, name in enumerate(on_front, 1)]
+            for place, i in enumerate(named, 1):
+                shown[i] = str(place)
+        values = [(100 * a, 100 * b, name) for a, b, name in zip(first, second, shown, strict=True)]
         draw = partial(
             charts.scatter, values, x_title=f"{front.first}, %", y_title=f"{front.second}, %", named=named
         )  # fmt: skip
@@ -91,8 +99,8 @@ def front_figures(study: Study) -> list[Figure]:
             Figure(
                 f"front_{safe(front.first)}_{safe(front.second)}",
                 f"{front.first} and {front.second} of {rows.height} encoders",
-                f"Each point is an encoder; those that no other beats in both are filled and named: "
-                f"{', '.join(on_front)}.",
+                "Each point is an encoder; those that no other beats in both are filled and "
+                f"{'numbered' if len(named) > _NAMED else 'named'}: {', '.join(on_front)}.",
                 draw,
                 (f"{front.first}, %", f"{front.second}, %"),
             )

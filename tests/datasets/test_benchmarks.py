@@ -113,6 +113,7 @@ def svhn(root: Path) -> Path:
 @pytest.fixture
 def torchvision_reads(monkeypatch):
     """torchvision's readers, without their checks of the published files' hashes."""
+    pytest.importorskip("torchvision")
     from torchvision.datasets import cifar, stl10, svhn
 
     for module in (cifar, svhn):

@@ -1,13 +1,10 @@
 """Edges of tuning, of few-shot curves, of pairs of loose rows, and of targets."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from ssl_risk_rs import Settings, decompose, knn
 from ssl_risk_rs.decomposition import decompose_task, loose, make_task
 from ssl_risk_rs.decomposition.contrasts import ScoredResult
-from ssl_risk_rs.decomposition.labelcurve import Measured, label_curve, predict
 from ssl_risk_rs.decomposition.matched_labels import _shared_out
 from ssl_risk_rs.decomposition.target_ridge import _solve
 from ssl_risk_rs.decomposition.targets import STRATUM_ROWS, _strata
@@ -93,40 +90,6 @@ def test_a_test_row_with_the_id_of_a_training_row_is_another_row():
         judged = [ScoredResult.of(decompose_task(t, settings=Settings(probe="ridge", n_threads=1))) for t in tasks]
         found.append(loose.gap([(-1, judged[0]), (1, judged[1])], "enc_gen", 0.95).se)
     assert found[1] == pytest.approx(found[0], rel=1e-9)
-
-
-def measured(labels, errors, se=0.002, shared=0.0):
-    """As in test_fewshot."""
-    labels, errors = np.array(labels, float), np.array(errors, float)
-    covariance = np.diag(np.full(len(labels), se**2)) + shared**2 * np.outer(errors, errors)
-    return Measured(labels, errors, covariance, tuple(f"{n:g}" for n in labels), np.zeros(len(labels), bool))
-
-
-def power(n, a=2.0, b=-0.3):
-    """As in test_fewshot."""
-    return a * np.asarray(n, float) ** b
-
-
-def test_noise_that_all_sizes_share_does_not_widen_a_back_test():
-    """What is on both sides is taken off."""
-    sizes = [30, 60, 300, 3000]
-    alone, common = (
-        label_curve(measured(sizes, power(sizes), se=1e-4, shared=s), confidence=0.95, n_classes=10) for s in (0, 0.1)
-    )
-    for a, c in zip(alone.back_tests, common.back_tests, strict=True):
-        assert c.high - c.low == pytest.approx(a.high - a.low, rel=0.02)
-
-
-def test_a_size_of_equal_classes_is_doubled_along_their_own_curve():
-    """And not along that of the shares of all rows."""
-    sizes = [30, 50, 300, 3000]
-    m = replace(
-        measured(sizes, power(sizes) * np.array([0.85, 0.85, 0.85, 1])),
-        equal=np.array([True, True, True, False]), offset=0.15,
-    )  # fmt: skip
-    curve = label_curve(m, confidence=0.95, n_classes=10)
-    mean, _ = predict(m, np.array([50.0, 100.0]), curve.inflation, equal=True)
-    assert curve.doublings[1].change == pytest.approx(np.diff(np.exp(mean))[0], rel=1e-9)
 
 
 def test_a_penalty_of_numbers_at_the_end_of_its_grid_is_said():

@@ -839,3 +839,25 @@ def test_labels_that_cannot_be_told_are_said_with_what_is_known(small):
 def test_a_back_test_holds_within_both_ends():
     found = [BackTest("3", 30, measured, 0.2, 0.1, 0.3, False).inside for measured in (0.05, 0.2, 0.35)]
     assert found == [False, True, False]
+
+
+def test_noise_that_all_sizes_share_does_not_widen_a_back_test():
+    """What is on both sides is taken off."""
+    sizes = [30, 60, 300, 3000]
+    alone, common = (
+        label_curve(measured(sizes, power(sizes), se=1e-4, shared=s), confidence=0.95, n_classes=10) for s in (0, 0.1)
+    )
+    for a, c in zip(alone.back_tests, common.back_tests, strict=True):
+        assert c.high - c.low == pytest.approx(a.high - a.low, rel=0.02)
+
+
+def test_a_size_of_equal_classes_is_doubled_along_their_own_curve():
+    """And not along that of the shares of all rows."""
+    sizes = [30, 50, 300, 3000]
+    m = replace(
+        measured(sizes, power(sizes) * np.array([0.85, 0.85, 0.85, 1])),
+        equal=np.array([True, True, True, False]), offset=0.15,
+    )  # fmt: skip
+    curve = label_curve(m, confidence=0.95, n_classes=10)
+    mean, _ = predict(m, np.array([50.0, 100.0]), curve.inflation, equal=True)
+    assert curve.doublings[1].change == pytest.approx(np.diff(np.exp(mean))[0], rel=1e-9)

@@ -556,3 +556,61 @@ def test_estimators_fit_on_a_device(device):
             counted = one.judged_ == other.judged_  # on the CPU clearly worse penalties leave the race
             assert counted.any()
             assert np.abs(one.errors_ - other.errors_)[counted].max() <= 1  # near-ties
+
+
+# --- edges
+
+CPU = torch.device("cpu")
+
+
+def both_fit(solver: TorchSolver, f: Features, y: np.ndarray) -> None:
+    theirs, rows = KernelSolver(f), np.arange(N, dtype=np.uint32)
+    design = theirs.moments(rows, y, K).design(scaling="standardize")
+    one = theirs.fit_logistic(rows, y, design, 1e-1, Goal(1e-6, 300))
+    other = solver.fit_logistic(rows, y, design, 1e-1, Goal(1e-6, 300))
+    assert one.converged and other.converged
+    assert other.objective == pytest.approx(one.objective, rel=3e-6)
+
+
+def test_a_block_of_more_rows_than_are_summed_in_float32_has_all_in_its_gradient(monkeypatch):
+    """Rows beyond the first PASS_ROWS of a block enter the gradient too."""
+    monkeypatch.setattr(torch_passes, "PASS_ROWS", 257)
+    x, y = features()
+    f = Features.of_arrays(x)
+    both_fit(TorchSolver(f, [CPU], block_rows=1000), f, y)
+
+
+def test_three_devices_add_up():
+    """The sums of every device count."""
+    x, y = features()
+    f = Features.of_arrays(x)
+    both_fit(TorchSolver(f, [CPU] * 3), f, y)
+
+
+def test_a_class_just_beyond_those_of_a_probe_is_refused():
+    """As many classes as the probe has are allowed, and no more."""
+    x, y = features()
+    solver, rows = TorchSolver(Features.of_arrays(x), [CPU]), np.flatnonzero(y <= 2).astype(np.uint32)
+    with pytest.raises(ShapeError, match="2 classes, a row's class is 2"):
+        solver.judge([_core.LinearProbe(np.ones((2, D)), np.zeros(2))], rows, y)
+
+
+def test_a_row_whose_scores_overflow_is_named_by_its_number_among_all():
+    """Not by its place among the judged rows."""
+    x, y = features(dtype="float32")
+    x[2100, 7] = 1e38
+    solver, rows = TorchSolver(Features.of_arrays(x), [CPU]), np.arange(2000, N, dtype=np.uint32)
+    with pytest.raises(Exception, match="row 2100"):
+        solver.judge([_core.LinearProbe(np.full((K, D), 1e3), np.zeros(K))], rows, y)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_rows_whose_ends_look_in_line_are_taken_as_they_are(resident):
+    """Rows are in line where all numbers are, not only the first and the last."""
+    x, y = features()
+    f = Features.of_arrays(x)
+    rows = np.arange(100, 1100, dtype=np.uint32)
+    rows[1:-1] = np.random.default_rng(0).permutation(rows[1:-1])
+    probe = KernelSolver(f).solve_ridge(KernelSolver(f).moments(rows, y, K).design(), [1e-2])
+    (left,), (right,) = (s.judge(probe, rows, y) for s in (KernelSolver(f), TorchSolver(f, [CPU], resident=resident)))
+    np.testing.assert_allclose(right[2], left[2], rtol=1e-5, atol=1e-5)

@@ -178,11 +178,12 @@ def _pairs(found: "Audit") -> Iterator[str]:
     shown = found.pairs[:SHOWN]
     names = max(len("test row"), *(len(pair.test_id) for pair in shown))
     others = max(len("training row"), *(len(pair.train_id) for pair in shown))
+    known = not _null_is_copies(found.matches)
     yield f"  {'test row':{names}}  {'training row':{others}}  {'cosine':>8}  {'p':>7}  class"
     for pair in shown:
         same = pair.test_class == pair.train_class
         classes = pair.test_class if same else f"{pair.test_class} / {pair.train_class}"
-        p = "" if _null_is_copies(found.matches) else f"{pair.p_value:.5f}"
+        p = f"{pair.p_value:.5f}" if known else ""
         yield f"  {pair.test_id:{names}}  {pair.train_id:{others}}  {pair.similarity:8.6f}  {p}  {classes}"
     if len(found.pairs) > SHOWN:
         yield f"  … and {len(found.pairs) - SHOWN:,} more (--format csv has all)"

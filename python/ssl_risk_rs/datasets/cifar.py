@@ -3,7 +3,7 @@
 import math
 import pickle
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Cifar10Source(TwoPartSource):
     _folders = ("cifar-10-batches-py", "cifar-10-batches-bin")
     _train: tuple[str, ...] = tuple(f"data_batch_{i}" for i in range(1, 6))
     _test = "test_batch"
-    _names = ("batches.meta", "batches.meta.txt")
+    _names, _key = ("batches.meta", "batches.meta.txt"), "label_names"
 
     def _find(self) -> list[Path]:
         first, *others = (*self._train, self._test)
@@ -52,7 +52,7 @@ class Cifar10Source(TwoPartSource):
 
     def _class_names(self) -> list[str]:
         path = self.paths[-1]
-        return names_in(path) if path.suffix == ".txt" else _words(_unpickled(path), "label_names", path)
+        return names_in(path) if path.suffix == ".txt" else _words(_unpickled(path), self._key, path)
 
 
 class Cifar100Source(Cifar10Source):
@@ -67,7 +67,7 @@ class Cifar100Source(Cifar10Source):
     _folders = ("cifar-100-python", "cifar-100-binary")
     _train = ("train",)
     _test = "test"
-    _names = ("meta", "fine_label_names.txt")
+    _names, _key = ("meta", "fine_label_names.txt"), "fine_label_names"
 
     def _batch(self, path: Path) -> PartArrays:
         if path.suffix == ".bin":
@@ -81,10 +81,6 @@ class Cifar100Source(Cifar10Source):
         if len(coarse) and not 0 <= coarse.min() <= coarse.max() < len(names):
             raise DataError(f"{path}: coarse labels are not those of {len(names)} superclasses; copy the files again")
         return PartArrays(images, fine, {"superclass": np.array(names)[coarse]})
-
-    def _class_names(self) -> list[str]:
-        path = self.paths[-1]
-        return names_in(path) if path.suffix == ".txt" else _words(_unpickled(path), "fine_label_names", path)
 
     def _superclasses(self) -> list[str]:
         path = self.paths[-1]
@@ -184,7 +180,7 @@ class _Arrays(pickle.Unpickler):
 def _unpickled(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            found = _load(file)
+            found = _Arrays(file, encoding="latin1").load()
     except Exception as error:  # a damaged pickle fails in many ways
         raise DataError(
             f"{path} is no batch of CIFAR ({error or type(error).__name__}); copy the file again"
@@ -192,10 +188,6 @@ def _unpickled(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{path} is no batch of CIFAR: it holds {type(found).__name__}; copy the file again")
     return found
-
-
-def _load(file: BinaryIO) -> object:
-    return _Arrays(file, encoding="latin1").load()
 
 
 def _images(found: dict[str, Any], path: Path) -> np.ndarray:

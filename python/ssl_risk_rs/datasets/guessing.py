@@ -98,9 +98,14 @@ def _columns(path: Path) -> list[str]:
         return []
 
 
+def _entries(folder: Path) -> dict[str, bool]:
+    """Names in a folder, and whether each is one itself."""
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.is_dir() for entry in islice(entries, MOST_ENTRIES)}
+
+
 def _in_folder(path: Path) -> str | None:
-    with os.scandir(path) as entries:
-        names = {entry.name: entry.is_dir() for entry in islice(entries, MOST_ENTRIES)}
+    names = _entries(path)
     if {"dataset_dict.json", "state.json"} & names.keys():
         return f"hf:{path}"
     if {"bank.json", "samples.parquet"} <= names.keys():
@@ -120,8 +125,7 @@ def _in_folder(path: Path) -> str | None:
 
 def benchmark_in(folder: Path) -> str | None:
     """Scheme of the published data set whose files lie in a folder."""
-    with os.scandir(folder) as entries:
-        names = {entry.name: entry.is_dir() for entry in islice(entries, MOST_ENTRIES)}
+    names = _entries(folder)
     if any(name.startswith("train-images") and not is_folder for name, is_folder in names.items()):
         return "idx"
     if {"meta", "train", "test"} <= names.keys() and not names["meta"] and not names["train"]:

@@ -14,11 +14,9 @@ from ssl_risk_rs._tables import refuse_repeated
 from ssl_risk_rs.datasets.sources import (
     COLUMNS,
     GROUP,
+    ArraySource,
     DataFile,
-    DropsArrays,
     Listing,
-    Picture,
-    array_image,
     existing_file,
     some,
     text,
@@ -42,7 +40,7 @@ class _Arrays(NamedTuple):
     class_names: list[str]
 
 
-class NpzSource(DropsArrays[_Arrays]):
+class NpzSource(ArraySource[_Arrays]):
     """`x_train`, `y_train`, `x_test`, `y_test`: uint8 images (n, h, w) or (n, h, w, c) and integer labels.
 
     Also spelled `X_…`, `images_…`/`labels_…` or `train_images`/`train_labels`. The test part may be absent, or the
@@ -91,18 +89,6 @@ class NpzSource(DropsArrays[_Arrays]):
             f"{self.path.name}: {len(self._unused)} arrays are neither images, labels nor a column of the samples "
             f"and are not used: {', '.join(self._unused)}"
         ]
-
-    def class_names(self) -> list[str]:
-        return self._arrays().class_names
-
-    def listing(self) -> Listing:
-        return self._arrays().listing
-
-    def content(self, index: int) -> bytes:
-        return self._pixels(index).tobytes()
-
-    def load(self, index: int) -> Picture:
-        return array_image(self._pixels(index))
 
     def _pixels(self, index: int) -> np.ndarray:
         arrays = self._arrays()

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "GROUP",
+    "ArraySource",
     "DataFile",
     "DropsArrays",
     "Glances",
@@ -149,6 +151,43 @@ class DropsArrays(Generic[Arrays]):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_loaded": None}
+
+
+class Listed(Protocol):
+    """Arrays that were read, with the rows and the classes' names that they are of."""
+
+    @property
+    def listing(self) -> Listing: ...
+
+    @property
+    def class_names(self) -> list[str]: ...
+
+
+ListedArrays = TypeVar("ListedArrays", bound=Listed)
+
+
+class ArraySource(DropsArrays[ListedArrays], ABC):
+    """Images that are parts of arrays."""
+
+    @abstractmethod
+    def _arrays(self) -> ListedArrays:
+        """What the files hold, read once."""
+
+    @abstractmethod
+    def _pixels(self, index: int) -> np.ndarray:
+        """The image at this position of the listing, uint8 (h, w) or (h, w, c)."""
+
+    def class_names(self) -> list[str]:
+        return self._arrays().class_names
+
+    def listing(self) -> Listing:
+        return self._arrays().listing
+
+    def content(self, index: int) -> bytes:
+        return self._pixels(index).tobytes()
+
+    def load(self, index: int) -> Picture:
+        return array_image(self._pixels(index))
 
 
 def existing_folder(path: str, scheme: str, wanted: str) -> Path:

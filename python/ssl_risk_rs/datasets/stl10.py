@@ -1,7 +1,7 @@
 """STL-10's files of bytes."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Stl10Source(TwoPartSource):
     wanted = "the folder stl10_binary with train_X.bin, train_y.bin and the same with test, or the one above"
     published = DataIdentity("STL-10", "stl-10")
     size = (5_000, 8_000)
+    not_read = MappingProxyType({"unlabeled_X.bin": "its images have no labels"})
 
     def _find(self) -> list[Path]:
         names = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
@@ -33,14 +34,6 @@ class Stl10Source(TwoPartSource):
         *_, names = self.paths
         parts = [_part(*self.paths[:2]), _part(*self.paths[2:4])]
         return parts, names_in(names)
-
-    def notes(self) -> list[str]:
-        return [*super().notes(), *self._unused()]
-
-    def _unused(self) -> Iterator[str]:
-        unlabelled = self.paths[0].with_name("unlabeled_X.bin")
-        if unlabelled.is_file():
-            yield f"{unlabelled.name} is not used: its images have no labels"
 
 
 def _part(images: Path, labels: Path) -> PartArrays:

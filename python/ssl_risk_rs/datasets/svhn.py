@@ -1,7 +1,7 @@
 """SVHN's cropped digits in MATLAB's files."""
 
-from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,19 +19,13 @@ class SvhnSource(TwoPartSource):
     wanted = "a folder with train_32x32.mat and test_32x32.mat"
     published = DataIdentity("SVHN", "svhn")
     size = (73_257, 26_032)
+    not_read = MappingProxyType({"extra_32x32.mat": "it is a further training set"})
 
     def _find(self) -> list[Path]:
         return [self._first_file(f"{part}_32x32.mat") for part in self.part_names]
 
     def _read(self) -> tuple[list[PartArrays], list[str] | None]:
         return [_part(path) for path in self.paths], [str(digit) for digit in range(10)]
-
-    def notes(self) -> list[str]:
-        return [*super().notes(), *self._unused()]
-
-    def _unused(self) -> Iterator[str]:
-        if (self.root / "extra_32x32.mat").is_file():
-            yield "extra_32x32.mat is not used: it is a further training set"
 
 
 def _part(path: Path) -> PartArrays:

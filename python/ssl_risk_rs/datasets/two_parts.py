@@ -1,16 +1,17 @@
 """Data sets that are a few files of pixels: a training part and a test part, held as arrays."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from ssl_risk_rs._identity import DataIdentity
-from ssl_risk_rs.datasets.sources import DataFile, DropsArrays, Listing, Picture, array_image, existing_folder
+from ssl_risk_rs.datasets.sources import ArraySource, DataFile, Listing, existing_folder
 from ssl_risk_rs.errors import DataError
 
 __all__ = ["PartArrays", "TwoPartSource", "names_in"]
@@ -37,7 +38,7 @@ class LoadedParts(NamedTuple):
     class_names: list[str]
 
 
-class TwoPartSource(DropsArrays[LoadedParts], ABC):
+class TwoPartSource(ArraySource[LoadedParts]):
     """The files are found when the source is made, and read when the listing is asked for."""
 
     scheme: str
@@ -48,6 +49,8 @@ class TwoPartSource(DropsArrays[LoadedParts], ABC):
     published: DataIdentity | None = None
     #: images of each part as published
     size: tuple[int, int] | None = None
+    #: files beside the first that are not read, and why
+    not_read: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, location: str) -> None:
         self.root = existing_folder(location, self.scheme, self.wanted)
@@ -72,25 +75,12 @@ class TwoPartSource(DropsArrays[LoadedParts], ABC):
         return self.published or DataIdentity(self.name)
 
     def notes(self) -> list[str]:
-        if self.size is None:
-            return []
-        found = tuple(map(len, self._arrays().images))
-        if found == self.size:
-            return []
-        return [f"{found[0]:,} + {found[1]:,} images; the full {self.identity().name} has {self.size[0]:,} + "
-                f"{self.size[1]:,}"]  # fmt: skip
-
-    def class_names(self) -> list[str]:
-        return self._arrays().class_names
-
-    def listing(self) -> Listing:
-        return self._arrays().listing
-
-    def content(self, index: int) -> bytes:
-        return self._pixels(index).tobytes()
-
-    def load(self, index: int) -> Picture:
-        return array_image(self._pixels(index))
+        said = []
+        if self.size is not None and (found := tuple(map(len, self._arrays().images))) != self.size:
+            full = f"{self.size[0]:,} + {self.size[1]:,}"
+            said.append(f"{found[0]:,} + {found[1]:,} images; the full {self.identity().name} has {full}")
+        there = [name for name in self.not_read if self.paths[0].with_name(name).is_file()]
+        return [*said, *(f"{name} is not used: {self.not_read[name]}" for name in there)]
 
     def _pixels(self, index: int) -> np.ndarray:
         train, test = self._arrays().images

@@ -116,10 +116,10 @@ def _named(task: Task) -> Task:
     that were left out, since they have no label, have numbers too."""
     ids = list(task.sample_ids)
     rows = [*task.train_rows.tolist(), *task.test_rows.tolist()]
-    left_out = [(n.values["where"], int(n.values["count"])) for n in task.notes if n.code == "unlabelled_dropped"]
+    left_out = sum(int(note.values["count"]) for note in task.notes if note.code == "unlabelled_dropped")
     numbers = [int(ids[row]) if ids[row].isdecimal() else -1 for row in rows]
     named = [str(number) for number in numbers] == [ids[row] for row in rows]
-    if not named or numbers != sorted(set(numbers)) or numbers[-1] >= len(rows) + sum(n for _, n in left_out):
+    if not named or numbers != sorted(set(numbers)) or numbers[-1] >= len(rows) + left_out:
         return task
     first = min(numbers[len(task.train_rows) :])
     for number, row in zip(numbers[len(task.train_rows) :], task.test_rows.tolist(), strict=True):

@@ -288,8 +288,8 @@ def _tells_non_linearly(found: Explanation) -> bool:
     if found.gap is None:
         return False
     d = found.gap.difference("agg_risk")
-    sure = d.high < 0 and (d.p_holm is None or d.p_holm < 1 - found.result.method.confidence)
-    return sure and d.estimate_baseline + d.high < found.result.sizes.chance
+    below = d.estimate_baseline + d.high < found.result.sizes.chance
+    return below and _is_surely_less(d, found.result.method.confidence)
 
 
 def _is_unequal(result: Decomposition) -> bool:
@@ -653,7 +653,7 @@ def _gap_sentence(gap: UsabilityGap, confidence: float, *, far: bool = False, co
             f"a non-linear probe errs {hundred(-d.difference):.2f} points less "
             f"(interval {hundred(-d.high):.2f} to {hundred(-d.low):.2f})"
         )
-        if d.p_holm is not None and d.p_holm >= 1 - confidence:
+        if not _is_surely_less(d, confidence):
             return (
                 f"A linear layer may not be enough: {less}. Among the {len(gap.differences)} numbers below that is not "
                 f"sure ({_p(d.p_holm)})."
@@ -688,8 +688,12 @@ def _is_of_shift(gap: UsabilityGap, confidence: float) -> bool:
     by = {d.quantity: d for d in gap.differences}
     if not {"risk_af_midpoint", "enc_gen"} <= by.keys():
         return False
-    lost, p = by["enc_gen"], by["enc_gen"].p_holm
-    return lost.high < 0 and (p is None or p < 1 - confidence) and by["risk_af_midpoint"].high >= 0
+    return _is_surely_less(by["enc_gen"], confidence) and by["risk_af_midpoint"].high >= 0
+
+
+def _is_surely_less(d: Difference, confidence: float) -> bool:
+    """Whether the interval of a difference lies below 0, and its p stands after Holm's correction."""
+    return d.high < 0 and (d.p_holm is None or d.p_holm < 1 - confidence)
 
 
 def _is_sure(part: Estimate) -> bool:

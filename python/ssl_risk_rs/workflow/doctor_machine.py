@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ssl_risk_rs import _core
 from ssl_risk_rs._cpus import count_cpus
+from ssl_risk_rs._extras import releases
 from ssl_risk_rs._files import cache_folder
 from ssl_risk_rs._memory import free_bytes, lines_of, total_bytes
 from ssl_risk_rs.bank.store import FeatureStore
@@ -229,7 +230,4 @@ def _size(folder: Path, store: Path) -> int:
 
 
 def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return releases([package]).get(package)

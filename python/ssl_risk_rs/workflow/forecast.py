@@ -33,17 +33,15 @@ def forecast_run(
         return forecast_banks(name, data, encoding, store=store, group=question.group, check=check, say=say)
 
     asked = question.encoding
-    banks: list[tuple[str, Encoding]] = [(model, asked)]
     found = of(model, asked)
     images = asked.images(data, question.group)
     others = choose_others(
         describe_encoder(model).to_dict(), data, question, data_id=images.identity.kind, n_images=len(images), say=say
     )
-    if others.twin is not None:
-        banks.append((others.twin, others.encoding_of_twin(asked)))
-    if others.control is not None:
-        banks.append((others.control, others.encoding_of_control(asked)))
-    for i, bank in enumerate(banks):
-        if i and bank not in banks[:i]:  # the control may be the encoder itself
-            found += of(*bank)
+    banks = [(model, asked)]
+    for name, encoding in ((others.twin, others.encoding_of_twin(asked)),
+                           (others.control, others.encoding_of_control(asked))):  # fmt: skip
+        if name is not None and (name, encoding) not in banks:  # the control may be the encoder itself
+            banks.append((name, encoding))
+            found += of(name, encoding)
     return found

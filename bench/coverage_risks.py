@@ -292,8 +292,14 @@ def by_reference(train: Rows, test: Rows, probe: Probe, seed: int, use_groups: b
         cells = draw.draw(train.groups, train.y, subset_rows, seed=seed).cells
     else:
         cells = stratified_cells(train.y, subset_rows, np.random.default_rng([seed, 99]))
-    result = strict.risks(*(train.x, train.y, test.x, test.y, cells), probe=probe, twin=train.twin, twin_test=test.twin)
     groups = (train.groups, test.groups) if use_groups and train.groups is not None else None
+    result = strict.risks(
+        *(train.x, train.y, test.x, test.y, cells),
+        probe=probe,
+        twin=train.twin,
+        twin_test=test.twin,
+        groups=None if groups is None else groups[0],
+    )
     estimates = intervals.estimates(result, groups)  # type: ignore[arg-type]
     rows = []
     for quantity in QUANTITIES:

@@ -128,6 +128,9 @@ _TEMPLATES = {
     "it moves less with features that carry nothing.",
     "no_probe_variation": "Intervals do not hold the probe's own variation: "
     "one fold was judged and one subset held out.",
+    "penalties_differ": "Held-out rows hardly tell {count} penalties apart, whose probes err {low:.1f} to {high:.1f} % "
+    "on test rows: that another sample would choose another makes most of the width of the aggregated risk's interval. "
+    "Test rows may be unlike training rows.",
     # targets
     "target_classes": "The column {column} stands in for the labels: it is predicted as {classes} classes.",
     "target_numbers": "Numbers are predicted ({count} a row). Errors are 1 - R²: squared errors in percent of the "

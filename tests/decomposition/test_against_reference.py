@@ -108,7 +108,7 @@ def test_groups(probe, mixed):
         for cell in np.unique(part[part >= 0]):
             assert not set(group[part == cell]) & set(group[part != cell])
     cells = np.where(judged.subset >= 0, judged.subset.astype(int) + 5, judged.fold)
-    reference = strict.risks(x, y, x_test, y_test, cells, probe=probe)
+    reference = strict.risks(x, y, x_test, y_test, cells, probe=probe, groups=group)
     theirs = intervals.estimates(reference, (group, group_test))
     allowed = (lambda r: 1e-6) if probe == "ridge" else lambda r: max(0.25 * r.se, 2 / len(y_test))
     compare(ours, reference, theirs, allowed)

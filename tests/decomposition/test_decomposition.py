@@ -204,10 +204,12 @@ def test_tuning_never_sees_the_rows_that_are_judged(small, monkeypatch):
     result = decompose_task(task, settings=Settings(probe="ridge", n_threads=1), report=fits.append)
     held = result.judgements.in_subset
     held_out = set(task.train_rows[held].tolist())
-    # the fold probes at the tuned penalty are judged on test rows and held-out rows once it is chosen, for intervals
-    afterwards = [task.test_rows] * 5 + [task.train_rows[held]] * 5
-    chosen = judged_while_tuning[:-10]
-    for rows, expected in zip(judged_while_tuning[-10:], afterwards, strict=True):
+    # once the penalty is chosen the fold probes are judged on test rows and held-out rows, for intervals, and the first
+    # one's at other penalties that may have been
+    afterwards = [task.test_rows] * 5 + [task.train_rows[held]] * 5 + [task.test_rows, task.train_rows[held]]
+    assert result.judgements.others
+    chosen = judged_while_tuning[:-12]
+    for rows, expected in zip(judged_while_tuning[-12:], afterwards, strict=True):
         assert np.array_equal(rows, expected)
     seen = set(np.concatenate(chosen).tolist())
     assert seen and held_out and seen.isdisjoint(held_out) and seen.isdisjoint(task.test_rows.tolist())

@@ -698,6 +698,18 @@ def test_an_error_that_falls_to_a_floor_is_followed():
     assert all(test.inside for test in floor.back_tests)
 
 
+@pytest.mark.parametrize("sizes", [[100, 2000], [40, 2000]])
+def test_two_sizes_alone_do_not_say_how_the_error_bends(sizes):
+    def error(n):
+        return 0.1 + 15 / np.asarray(n, float)
+
+    two = curve_of(measured(sizes, error(sizes)))
+    assert two.inflation == 6 and two.back_tests == ()
+    for d, n in zip(two.doublings, sizes, strict=True):
+        assert d.low <= error(2 * n) - error(n) <= d.high, n
+    assert curve_of(replace(measured(sizes, error(sizes)), grouped=True)).inflation == 48
+
+
 def test_draws_of_equal_shots_may_lie_beside_the_curve_of_all_rows():
     sizes = [30, 50, 300, 3000]
     beside = power(sizes) * np.array([0.85, 0.85, 0.85, 1])

@@ -71,7 +71,7 @@ def probes_of_draws(
     wrong_j, wrong_te, alphas = [], [], []
     for rows, fold in zip(draws, folds, strict=True):
         x, y = np.asarray(train_x, np.float64)[rows], train_y[rows]
-        alpha, _, _ = tune(x, y, k, fold, n_folds, ALPHAS, probe=probe, scaling=scaling, decades=DECADES)
+        alpha, *_ = tune(x, y, k, fold, n_folds, ALPHAS, probe=probe, scaling=scaling, decades=DECADES)
         fitted = fit(x, y, k, alpha, probe=probe, scaling=scaling)
         wrong_j.append(fitted.errors(train_x[judged], train_y[judged]) > 0)
         wrong_te.append(fitted.errors(test_x, test_y) > 0)

@@ -59,7 +59,7 @@ class ReferenceEstimate:
     high: float
     df: float  # inf: the normal quantile
     rows_variance: float  # V_row, times the factor of §4
-    probe_variance: float  # c · V_P
+    probe_variance: float  # c · V_P, and what the choice of the penalty adds
     factor: float  # of §4 for R_AF (and R_ΦF), else 1
     mark: Mark
     few_decide: bool  # fewer than 10 rows decide the number: the interval is conservative
@@ -320,6 +320,28 @@ def probe_covariance(outcomes: Outcomes, groups: tuple[np.ndarray, np.ndarray] |
     return v_test, v_held, max(-most, min(most, both))
 
 
+def choice_covariance(o: Outcomes, groups: tuple[np.ndarray, np.ndarray] | None) -> tuple[float, float, float]:
+    """What the choice of the penalty adds to the variances of the errors on S_te and on the held-out subsets, and to
+    their covariance."""
+    p = o.penalties
+    if p is None or len(p.chances) < 2:
+        return 0.0, 0.0, 0.0
+    group_sets = (None, None) if groups is None else (groups[1], np.asarray(groups[0])[o.cells >= o.n_folds])
+    variances, means = [], []
+    for errors, row_groups in zip((p.test, p.held), group_sets, strict=True):
+        apart = errors - np.average(errors, axis=0, weights=p.chances)
+        variance = 0.0
+        for chance, of_rows in zip(p.chances, apart, strict=True):
+            unit = np.arange(len(of_rows)) if row_groups is None else np.asarray(row_groups)
+            sums = np.array([of_rows[unit == u].sum() / len(of_rows) for u in np.unique(unit)])
+            g = len(sums)
+            variance += chance * (of_rows.mean() ** 2 - g / (g - 1) * ((sums - sums.mean()) ** 2).sum())
+        variances.append(variance if variance > 1e-15 else 0.0)  # equal errors leave 1e-20
+        means.append(apart.mean(1))
+    most = math.sqrt(variances[0] * variances[1])
+    return variances[0], variances[1], max(-most, min(most, float(p.chances @ (means[0] * means[1]))))
+
+
 def jackknife_scale(o: Outcomes) -> float:
     """What makes the variance of K fold probes that of a probe of all training rows."""
     k_folds = len(o.fold_margins)
@@ -434,6 +456,7 @@ def estimates(
     o = reference.outcomes
     plan = layout(o, groups)
     v_test, v_held, v_both = probe_covariance(o, groups)
+    c_test, c_held, c_both = choice_covariance(o, groups)
     m, n_te = o.n_subsets, len(o.test_y)
     n_sub = int((o.cells >= o.n_folds).sum())
     n = len(o.train_y)
@@ -461,6 +484,8 @@ def estimates(
         v_row = sum(v.variance for v in by_set.values())
         on_test, on_held = WITH_PROBE.get(quantity, (0, 0))
         c_v_p = max(0.0, on_test**2 * v_test + on_held**2 * v_held + 2 * on_test * on_held * v_both)
+        if o.fold_margins is not None:
+            c_v_p += max(0.0, on_test**2 * c_test + on_held**2 * c_held + 2 * on_test * on_held * c_both)
         if quantity == "label_count":  # which rows are set aside
             c_v_p = v_test * set_aside(o)
         variance = v_row + c_v_p

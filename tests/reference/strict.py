@@ -6,6 +6,7 @@ folds (no subset), complement j on all training rows but subset j, the full fit 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,15 @@ ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 FLOOR = 1e-5
 #: decades that may be added above the grid; beyond, every probe predicts the most frequent class
 MAX_DECADES = 8
+
+
+@dataclass(frozen=True)
+class PenaltyChoice:
+    """Penalties that other samples would choose, and the errors of the first fold's probes at each."""
+
+    chances: np.ndarray  # (P,), sum 1
+    test: np.ndarray  # (P, M)
+    held: np.ndarray  # (P, N_sub), in the order of the subset rows
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Outcomes:
     full_margins: np.ndarray  # (M,) full fit at α* on S_te
     held_fold_margins: np.ndarray | None  # (K, N_sub) fold probes at α* on the subset rows, in their order
     held_margins: np.ndarray  # (N_sub,) complement j on the rows of subset j, in the order of the subset rows
+    penalties: PenaltyChoice | None = None  # None: one penalty has a chance
     corrected: bool = True  # False (paper): every subset row counts alike, and R_AS has no control variate
 
     @property
@@ -85,15 +96,19 @@ def tune(
     probe: Kind,
     scaling: Scaling,
     relative: bool = True,
+    groups: np.ndarray | None = None,
     decades: int = MAX_DECADES,
-) -> tuple[float, dict[float, int], list[Probe]]:
-    """The penalty with the fewest errors on the folds, all counts, and the fold probes at that penalty.
+) -> tuple[float, dict[float, int], list[Probe], dict[float, float], dict[float, Probe]]:
+    """The penalty with the fewest errors on the folds, all counts, the fold probes at that penalty, the chance of each
+    penalty, and the first fold's probe at each.
 
-    Ties go to the stronger penalty; one decade is added above the grid for as long as its strongest wins.
+    Ties go to the stronger penalty; one decade is added above the grid for as long as its strongest wins. Penalties
+    after two that each err more than the one before have no chance, nor one that errs on the same rows as a stronger.
     """
     in_folds = cells < n_folds
     counts: dict[float, int] = {}
     probes: dict[float, list[Probe]] = {}
+    wrong: dict[float, np.ndarray] = {}
 
     def judge(alpha: float) -> None:
         probes[alpha] = [
@@ -101,7 +116,8 @@ def tune(
                 probe=probe, scaling=scaling, relative=relative)
             for k in range(n_folds)
         ]  # fmt: skip
-        counts[alpha] = int(sum(p.errors(x[cells == k], y[cells == k]).sum() for k, p in enumerate(probes[alpha])))
+        wrong[alpha] = np.concatenate([p.errors(x[cells == k], y[cells == k]) for k, p in enumerate(probes[alpha])])
+        counts[alpha] = int(wrong[alpha].sum())
 
     def winner() -> float:
         best = min(counts.values())
@@ -113,7 +129,27 @@ def tune(
         if winner() != max(counts):
             break
         judge(10 * max(counts))
-    return winner(), counts, probes[winner()]
+    best = winner()
+    late = {
+        alpha
+        for i, alpha in enumerate(alphas)
+        if any(counts[alphas[j]] > counts[alphas[j - 1]] > counts[alphas[j - 2]] for j in range(2, i))
+    }
+    late |= {a for a in counts for b in counts if a < b and a != best and np.array_equal(wrong[a], wrong[b])}
+    grouped = None if groups is None else np.concatenate([groups[cells == k] for k in range(n_folds)])
+    weights = {a: choice_weight(w - wrong[best], grouped) for a, w in wrong.items() if a not in late} | {best: 0.5}
+    weights = {a: w for a, w in weights.items() if w >= 0.005 * sum(weights.values())}
+    chances = {a: w / sum(weights.values()) for a, w in weights.items()}
+    return best, counts, probes[best], chances, {alpha: probes[alpha][0] for alpha in chances}
+
+
+def choice_weight(more: np.ndarray, groups: np.ndarray | None) -> float:
+    """How probably a sum of these differences of costs is below 0 in another sample of rows, or of groups of them."""
+    if groups is not None:
+        more = np.array([more[groups == g].sum() for g in np.unique(groups)])
+    g, total = len(more), float(more.sum())
+    variance = g / (g - 1) * float(((more - total / g) ** 2).sum())
+    return 0.5 * math.erfc(total / math.sqrt(2 * variance)) if variance > 0 else 0.0
 
 
 def subset_weights(train_y: np.ndarray, cells: np.ndarray, n_folds: int) -> np.ndarray:
@@ -162,6 +198,7 @@ def risks(
     alphas: tuple[float, ...] = ALPHAS,
     floor: float = FLOOR,
     relative: bool = True,
+    groups: np.ndarray | None = None,
 ) -> StrictReference:
     """All risks and components of the `strict` protocol.
 
@@ -171,6 +208,7 @@ def risks(
     test_x : (M, d) real, test_y : (M,) integers 0 … k − 1.
     cells : (N,) integers: 0 … n_folds − 1 for folds, n_folds + j for subset j.
     twin : (N, d') features of the supervised twin on the training rows; twin_test : (M, d') on the test rows.
+    groups : of each training row, what is drawn together (None: rows); only the chances of penalties need it.
     alphas, floor : penalties; relative to the mean variance of the scaled features where `relative`.
     """
     train_x, test_x = np.asarray(train_x, np.float64), np.asarray(test_x, np.float64)
@@ -193,8 +231,8 @@ def risks(
             complements.append(complement)
         return errors, complements
 
-    alpha, tuning_errors, fold_probes = tune(
-        train_x, train_y, k, cells, n_folds, alphas, probe=probe, scaling=scaling, relative=relative
+    alpha, tuning_errors, fold_probes, chances, first_fold = tune(
+        train_x, train_y, k, cells, n_folds, alphas, probe=probe, scaling=scaling, relative=relative, groups=groups
     )
     everything = np.ones(len(train_y), bool)
     full = fitted(train_x, everything, alpha)
@@ -233,6 +271,11 @@ def risks(
         held_fold_margins=np.stack([p.margins(train_x[in_subset], train_y[in_subset]) for p in fold_probes]),
         held_margins=np.choose(
             cells[in_subset] - n_folds, [p.margins(train_x[in_subset], train_y[in_subset]) for p in complements]
+        ),
+        penalties=PenaltyChoice(
+            np.array(list(chances.values())),
+            np.stack([first_fold[a].errors(test_x, test_y) for a in chances]),
+            np.stack([first_fold[a].errors(train_x[in_subset], train_y[in_subset]) for a in chances]),
         ),
     )
     f = outcomes.full

@@ -134,15 +134,19 @@ def test_some_of_the_judged_rows_are_those_of_every_field(rng):
     held = np.flatnonzero(judged.in_subset)  # the row of each held-out outcome
     taken = [held.tolist().index(row) for row in train[judged.in_subset[train]]]
     rows = {120: train, 45: test, len(held): taken}
-    assert len(rows) == 3 and all(v is not None for v in (some.uf, some.sup, some.fold_margins, some.train_groups))
+    assert len(rows) == 3 and all(
+        v is not None for v in (some.others, some.others_held, some.uf, some.sup, some.fold_margins, some.train_groups)
+    )
     for f in fields(judged):
         before, now = getattr(judged, f.name), getattr(some, f.name)
         if f.name == "class_names" or before is None:
             assert now == before
+        elif f.name == "chances":
+            np.testing.assert_array_equal(now, before)
         elif f.name.startswith("fold_"):
             np.testing.assert_array_equal(now, before[:, taken if f.name.endswith("_held") else test], err_msg=f.name)
         else:
-            pairs = zip(before, now, strict=True) if f.name == "cs" else [(before, now)]
+            pairs = zip(before, now, strict=True) if isinstance(before, tuple) else [(before, now)]
             for one, other in pairs:
                 parts = fields(one) if is_dataclass(one) else ()
                 arrays = [(getattr(one, p.name), getattr(other, p.name)) for p in parts] or [(one, other)]
@@ -280,6 +284,8 @@ def at(*place):
         ({"0.fold": lambda a: a + 1}, "folds lie between 0"),
         ({"0.subset": lambda a: np.where(a == -1, -1, 0).astype(a.dtype)}, "held-out subsets have"),
         ({"0.fold_losses": lambda a: a[:, :3]}, "losses of the folds are"),
+        ({"0.chances": lambda a: a / 2}, r"chances of the penalties are \[.*\], whose sum is to be 1"),
+        ({"0.chances": lambda a: np.append(a, 0.1)}, "chances of the penalties are float64"),
         ({"0.covariance": lambda a: a[:2, :2]}, "the covariance has the shape"),
         ({"0.shots.5.draws": lambda a: a + 120}, "draws of 5 shots lie between"),
         ({"0.shots.5.wrong_test": lambda a: ~a}, r"risk_us \(5 shots\) .* by the outcomes"),

@@ -5,13 +5,22 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from ssl_risk_rs.study.advice import Support, advise
 from ssl_risk_rs.study.choices import parse_choice
-from ssl_risk_rs.study.controlled import Comparisons, _crossed, _degrees_shown, _keys, _pooled, comparisons
+from ssl_risk_rs.study.controlled import (
+    Comparisons,
+    _crossed,
+    _degrees_shown,
+    _keys,
+    _pooled,
+    comparisons,
+    controlled_effects,
+)
 from ssl_risk_rs.study.design import Column
-from ssl_risk_rs.study.effects import Status
-from ssl_risk_rs.study.linear import _vary_alike, _weak, linear_effects
+from ssl_risk_rs.study.effects import Status, adjusted
+from ssl_risk_rs.study.linear import _vary_alike, _weak, confounders_of, linear_effects
 from ssl_risk_rs.study.ols import Contrast
-from ssl_risk_rs.study.table import StudyTable
+from ssl_risk_rs.study.table import StudyTable, study_table
 
 
 def test_numbers_that_fall_as_another_rises_say_the_same():
@@ -47,17 +56,71 @@ def test_degrees_of_a_pooled_variance_are_those_of_its_jackknife():
     without = [_pooled(y[clustered != c], groups[clustered != c])[0] for c in range(5)]
     spread = 4 / 5 * np.square(without - np.mean(without)).sum()
     expected = 2 * variance**2 / spread
-    assert 1 < expected < most
+    assert 4 < expected < most
+    assert _degrees_shown(y, groups, clustered, variance, most) == 4  # of five clusters
+    y[clustered == 4] *= 30  # one makes nearly all of it
+    variance, most = _pooled(y, groups)
+    without = [_pooled(y[clustered != c], groups[clustered != c])[0] for c in range(5)]
+    expected = 2 * variance**2 / (4 / 5 * np.square(without - np.mean(without)).sum())
+    assert 1 < expected < 4
     assert _degrees_shown(y, groups, clustered, variance, most) == pytest.approx(expected)
 
 
-def test_a_choice_along_which_the_cluster_varies_is_not_clustered_by_it():
-    frame = pl.DataFrame({"recipe": ["r", "s", "r", "s"], "aug": ["a", "b", "a", "b"]})
+def test_rows_of_a_cluster_depend_on_each_other_in_one_comparison_or_in_several():
+    frame = pl.DataFrame({"recipe": ["r", "s", "r", "s"], "aug": ["a", "b", "a", "b"], "lab": ["x", "x", "y", "y"]})
     table = StudyTable(frame, (), (), "recipe")
     compared = Comparisons(np.arange(4), np.array([0, 0, 1, 1]))
     choice = parse_choice("aug:category")
-    assert _crossed(table, compared, choice) is not None
-    assert _crossed(table, compared, replace(choice, along=("recipe",))) is None
+    assert _crossed(table, compared, choice).tolist() == [0, 1, 0, 1]
+    assert _crossed(table, compared, replace(choice, along=("recipe",))).tolist() == [0, 1, 0, 1]
+    assert _crossed(replace(table, cluster="lab"), compared, choice).tolist() == [0, 0, 1, 1]
+    assert _crossed(replace(table, cluster="aug"), compared, choice) is None  # the choice itself
+    rows = Comparisons(np.arange(2), np.array([0, 0]))
+    assert _crossed(table, rows, choice) is None  # each its own
+    assert _crossed(replace(table, cluster="lab"), rows, choice) is None  # of one lab, and so is the effect
+
+
+def runs(effect_of_lab: float, seed: int) -> pl.DataFrame:
+    """Six labs, each of which trains four architectures with and without a flag; what it does differs by lab."""
+    rng = np.random.default_rng(seed)
+    of_lab = effect_of_lab * rng.standard_normal(6)
+    rows = [
+        {"encoder": f"{lab}{arch}{flag}", "objective": f"lab{lab}", "architecture": f"a{arch}", "trick": flag,
+         "usability": 0.2 + 0.01 * arch + of_lab[lab] * flag + 0.01 * rng.standard_normal()}
+        for lab in range(6) for arch in range(4) for flag in (0, 1)
+    ]  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+def test_an_effect_that_differs_between_clusters_is_no_sure_one():
+    """Comparisons each lie in one lab: 48 rows, and six labs."""
+    false = {"controlled": 0, "independent": 0}
+    for seed in range(60):
+        table = study_table(runs(0.02, seed), choices=[parse_choice("trick:flag")], only=["trick"])
+        (e,) = controlled_effects(table)
+        assert e.status is Status.ESTIMATED and e.df < 6
+        false["controlled"] += e.p < 0.05
+        (e,) = controlled_effects(replace(table, cluster=""))
+        false["independent"] += e.p < 0.05
+    assert false["controlled"] <= 9 < false["independent"]
+
+
+def test_an_effect_of_a_single_cluster_is_told_and_supports_nothing_alone():
+    """One lab has trick b and another c, each beside a, over four architectures."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"encoder": f"{lab}{arch}{trick}", "objective": lab, "architecture": f"a{arch}", "trick": trick,
+         "usability": 0.3 + 0.01 * arch - 0.1 * (trick != "a") + 0.01 * rng.standard_normal()}
+        for lab, tricks in (("x", "ab"), ("y", "ac")) for arch in range(4) for trick in tricks
+    ]  # fmt: skip
+    table = study_table(pl.DataFrame(rows), choices=[parse_choice("trick:category")], only=["trick"])
+    found = controlled_effects(table)
+    assert {e.level for e in found} == {"b", "c"}
+    for e in found:
+        assert e.status is Status.ESTIMATED and e.p < 1e-3 and e.decided_by == "objective"
+        assert e.reason == "a single objective decides it, and others may differ"
+    advice = [a for a in advise(table, adjusted(found), ["usability"]) if a.choice == "trick"]
+    assert all(a.support is not Support.STRONG for a in advice)
 
 
 def test_encoders_without_a_level_are_in_no_comparison():
@@ -72,3 +135,49 @@ def test_encoders_without_a_level_are_in_no_comparison():
 def test_published_rows_share_no_values_of_ones_own_choices():
     frame = pl.DataFrame({"source": ["published", "mine"], "epochs": [100, 100], "aug": [None, "a"]})
     assert _keys(frame, ["epochs"], ["aug"]) == [(100,), (100, "a")]
+
+
+def correlated(seed: int, names: tuple[str, str] = ("width", "dropout"), n: int = 40) -> pl.DataFrame:
+    """Independent runs whose second choice follows the first (r = 0.9) and does nothing."""
+    rng = np.random.default_rng(seed)
+    one = rng.standard_normal(n)
+    other = 0.9 * one + np.sqrt(1 - 0.81) * rng.standard_normal(n)
+    return pl.DataFrame({
+        "encoder": [f"e{i}" for i in range(n)], names[0]: one, names[1]: other,
+        "usability": 0.3 + 0.02 * one + 0.02 * rng.standard_normal(n),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [("width", "dropout"), ("learning_rate", "img_size")])
+def test_a_choice_that_is_correlated_with_another_does_not_take_its_effect(names):
+    choices = [parse_choice(f"{name}:linear") for name in names]
+    seen = {True: 0, False: 0}
+    for seed in range(40):
+        table = study_table(correlated(seed, names), choices=choices, only=list(names))
+        for held in (True, False):
+            found = linear_effects(table, covariances=("HC3",), confounders=None if held else ())
+            (e,) = (e for e in found if e.choice == names[1])
+            assert (names[0] in e.held) is held
+            seen[held] += e.p < 0.05
+    assert seen[True] <= 6 < 20 < seen[False]
+
+
+def test_other_choices_that_are_part_of_one_are_not_held_fixed():
+    rng = np.random.default_rng(3)
+    frame = correlated(0, n=24).with_columns(
+        pl.Series("depth", np.arange(24) % 2 + 10), pl.Series("some", [*rng.standard_normal(12), *[None] * 12]),
+        pl.Series("net", [f"net{i % 4}" for i in range(24)]), pl.lit(5.0).alias("n_negatives"),
+    )  # fmt: skip
+    every = ("width:linear", "dropout:linear", "net:category", "depth:category", "some:linear")
+    table = study_table(frame, choices=[parse_choice(text) for text in every])
+    of = {choice.name: choice for choice in table.choices}
+
+    def held(name):
+        return {c.name for c in confounders_of(of[name], table)} - {"source"}
+
+    assert held("width") == {"dropout", "net", "depth"}  # `some` is not known in all rows, negatives follow from others
+    assert held("some") == {"width", "dropout", "net", "depth"}
+    assert held("net") == {"width", "dropout"} and held("depth") == {"width", "dropout"}  # a net has one depth
+    assert "net" not in {c.name for c in confounders_of(replace(of["width"], along=("net",)), table)}
+    published = study_table(frame.with_columns(source=pl.lit("published")), choices=[parse_choice(t) for t in every])
+    assert [c.name for c in confounders_of(of["width"], published)] == ["source"]

@@ -41,7 +41,8 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
     "confounders",
     multiple=True,
     metavar="NAME[:KIND]",
-    help="The linear model holds these fixed. The default are the paper's, where the table has them.",
+    help="The linear model holds these fixed. The default are the paper's, where the table has them, and the other "
+    "choices of a table of your own.",
 )
 @click.option(
     "--cluster",

@@ -8,6 +8,7 @@ import numpy as np
 
 from ssl_risk_rs._inference import below as probability_below
 from ssl_risk_rs._inference import critical_value, satterthwaite
+from ssl_risk_rs.decomposition.choice import NO_CHOICE, Choice, choice_of, contrast_choice
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import crowded_risks, faultless_variance, separated_risks, unshown_variance
 from ssl_risk_rs.decomposition.scores import RowScores, guard
@@ -32,7 +33,7 @@ class ScoredResult:
     factors : of each training error, how far it may be too optimistic; crowded : those whose intervals are too short
     by_chance : variance of each risk that is 0 in this sample, though not in every one; beside : what a training error
         varies by beyond its rows, where it stands beside an error on other rows
-    probes : scores of its fold probes
+    probes : scores of its fold probes; choice : the penalties that other samples would choose
     """
 
     result: Decomposition
@@ -43,6 +44,7 @@ class ScoredResult:
     beside: np.ndarray
     crowded: frozenset[str]
     probes: ProbeScores
+    choice: Choice | None
     _terms: dict[tuple[str, bool], dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
     _wrong: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
@@ -85,6 +87,7 @@ class ScoredResult:
             unshown_variance(rows, np.array([factors[name] for name in rows.names]), by_chance),
             frozenset(crowded_risks(method, result.sizes)),
             ProbeScores(judged, metric),
+            choice_of(judged, metric),
         )
 
     def terms(self, quantity: Quantity, *, scaled: bool) -> dict[str, np.ndarray]:
@@ -147,12 +150,15 @@ class Contrast:
     signs: tuple[float, ...]
     own: ProbeVariation
     own_df: float
+    choice: ProbeVariation
 
     @classmethod
     def of(cls, encoders: Sequence[ScoredResult], signs: Sequence[float]) -> "Contrast":
         sets = encoders[0].rows.sets
-        own, own_df = contrast_variation([e.probes for e in encoders], signs, sets["test"], sets["subset"])
-        return cls(tuple(encoders), tuple(signs), own, own_df)
+        units = sets["test"], sets["subset"]
+        own, own_df = contrast_variation([e.probes for e in encoders], signs, *units)
+        choice = contrast_choice([e.choice for e in encoders], signs, *units) if own.known else NO_CHOICE
+        return cls(tuple(encoders), tuple(signs), own, own_df, choice)
 
     @property
     def varied(self) -> bool:
@@ -168,7 +174,7 @@ class Contrast:
         rows = self.encoders[0].rows
         in_sample = set(quantity.weights) <= set(IN_SAMPLE)
         by_set, degrees = self._variance(quantity, scaled=in_sample)
-        own = of_probe(quantity, self.own, rows.judged)
+        own = of_probe(quantity, self.own, rows.judged) + self.choice.of(*quantity.probe_weights)
         discordant = self.discordant(quantity)
         variance = sum(by_set.values()) + own + self._unshown(quantity, by_set)
         if discordant:

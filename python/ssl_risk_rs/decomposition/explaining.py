@@ -66,7 +66,7 @@ def decide(
     if total.high >= chance and not _tells_classes(result):
         held_out = result.estimates["risk_as"]
         copies = any(note.code.startswith("repeated_training") for note in result.notes)  # they make it small
-        told = held_out.high < min(chance, total.low) and not copies
+        told = held_out.high < min(chance, _chance_in_training(result), total.low) and not copies
         return Verdict.TEST_ROWS if told else Verdict.AT_CHANCE
     by = {d.quantity: d for d in of_control}
     if not _errs_less_in_training(result, by):
@@ -102,6 +102,15 @@ def _errs_less_in_training(result: Decomposition, of_control: Mapping[str, Diffe
     ahead = of_control["enc_gen"].difference - of_control[_TOTAL].difference  # on held-out rows
     own, of = result.estimates["risk_as"], result.control.estimates["risk_as"]
     return ahead >= HARDLY * of.estimate and own.high < of.low
+
+
+def _chance_in_training(result: Decomposition) -> float:
+    """Error of naming the most frequent class on training rows: a probe that does so errs less on held-out rows than on
+    test rows, where these have more of the other classes."""
+    if result.judgements is None or not result.predicts_classes:
+        return result.sizes.chance
+    counts = np.bincount(result.judgements.train_labels)
+    return float(1 - counts.max() / counts.sum())
 
 
 def _tells_classes(result: Decomposition) -> bool:

@@ -25,6 +25,7 @@ import numpy as np
 
 from ssl_risk_rs._inference import critical_value, satterthwaite
 from ssl_risk_rs._notes import Note, Values
+from ssl_risk_rs.decomposition.choice import NO_CHOICE, choice_of
 from ssl_risk_rs.decomposition.grading import MUCH_TOO_OPTIMISTIC, grade
 from ssl_risk_rs.decomposition.scores import RowScores, as_many, guard
 from ssl_risk_rs.decomposition.variation import of_probe, optimism, probe_variation, unseen_error
@@ -107,6 +108,8 @@ def quantify(
         least = least_variation(rows, fitted_weights)
         probe_df = probe_df if variation.held >= least else math.inf  # it is no difference of few variances
         variation = variation.at_least(least)
+    tried = choice_of(judged, metric, fitted=fitted) if variation.known else None
+    choice = NO_CHOICE if tried is None else tried.variation(rows.test_units, rows.sets["subset"])
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
@@ -129,6 +132,7 @@ def quantify(
         # scores that are all equal give a variance of -1e-21
         by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
         own = of_probe(QUANTITIES[name], variation, fitted or judged, of_class=of_class)
+        own += choice.of(*QUANTITIES[name].probe_weights)
         variance = sum(by_set.values()) + own + unshown
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
@@ -149,6 +153,9 @@ def quantify(
             estimates[name] = replace(e, grade=Grade.INDICATIVE)
     if metric == ERROR:
         notes += _shares_notes(rows, estimates["enc_gen"], of_uncovered)
+    if tried is not None and metric.name in HEADLINES and choice.test > estimates["risk_us"].se ** 2 / 2:
+        notes.append(tried.note())
+    variation = variation.plus(choice)
     total = sum(rows.covariance.values()) + variation.covariance(names)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, variation, tuple(notes))
 

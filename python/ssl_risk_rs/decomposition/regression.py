@@ -6,11 +6,12 @@ Each judged row gets a loss, and a risk is the mean of losses over rows, so that
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssl_risk_rs.decomposition.cells import draw_cells, notes_on_plan, plan_cells
+from ssl_risk_rs.decomposition.chances import chances
 from ssl_risk_rs.decomposition.losses import Auroc, Squared, check_targets, judgeable, outcome_of, scorer_of
 from ssl_risk_rs.decomposition.outcomes import ProtocolResult, in_row_order, penalty_note, rows_of, sizes_of
 from ssl_risk_rs.decomposition.settings import Settings
@@ -88,9 +89,9 @@ def predict_targets(
     ridge = _Ridge(task.features, task.targets, method, report)
     sums = ridge.sums(train, cells.of_row)
     judged_on = (test, cells.held_out(train))
-    curve, (fold_losses, fold_losses_held) = _tuned(
-        ridge, sums, scorer, train, own, judged_on, folds, planned.folds_judged
-    )
+    groups = None if task.groups is None else task.groups[train]
+    found = _tuned(ridge, sums, scorer, train, groups, own, judged_on, folds, planned.folds_judged)
+    curve, (fold_losses, fold_losses_held), (others, others_held) = found.curve, found.losses, found.others
     alpha = _best(curve)
 
     held: list[np.ndarray] = []
@@ -138,6 +139,9 @@ def predict_targets(
         fold_losses=fold_losses,
         fold_margins_held=np.zeros_like(fold_losses_held),
         fold_losses_held=fold_losses_held,
+        others=others,
+        others_held=others_held,
+        chances=np.array(list(found.chances.values())),
         sup=None if of_twin is None else of_twin[1],
         unit=scorer.unit(train, on_test[0], test),
     )
@@ -168,42 +172,71 @@ def predict_targets(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Tuned:
+    """What was found on held-out folds.
+
+    curve : mean loss by penalty; chances : as :func:`chances` says; on each of several sets of rows, losses : of the
+    best penalty's probes, (folds, rows), and others : the first fold's probes at the other penalties that have a chance
+    """
+
+    curve: dict[float, float]
+    chances: dict[float, float]
+    losses: list[np.ndarray]
+    others: list[tuple[Outcome, ...]]
+
+
 def _tuned(
     ridge: _Ridge,
     sums: TargetSums,
     scorer: Squared | Auroc,
     train: np.ndarray,
+    groups: np.ndarray | None,
     own: np.ndarray,
     judged_on: Sequence[np.ndarray],
     folds: int,
     judged: int,
-) -> tuple[dict[float, float], list[np.ndarray]]:
-    """Mean loss on held-out folds by penalty, and losses (folds, rows) of the best penalty's probes on sets of rows.
+) -> _Tuned:
+    """Judge penalties on the held-out folds, and the probes of those that another sample may choose on sets of rows.
 
     A closed form is cheap, so the whole grid is tried; stronger penalties as long as the strongest is the best.
     """
 
-    def on_folds(alphas: Sequence[float]) -> dict[float, float]:
-        losses = np.full((judged, len(alphas)), np.nan)
-        for fold in range(judged):
-            kept = [f for f in range(folds) if f != fold]
-            probes = ridge.fit(f"fold_{fold}", sums, kept, alphas)
-            rows = train[own == fold]
-            losses[fold] = [scorer.losses(y, rows).mean() for y in ridge.predict(probes, rows)]
-        # a fold whose rows have every label or none says nothing of any penalty
-        says = np.isfinite(losses).all(1)
-        return dict(zip(alphas, losses[says].mean(0).tolist() if says.any() else [0.0] * len(alphas), strict=True))
+    held = [np.flatnonzero(own == fold) for fold in range(judged)]
+    kept = [[f for f in range(folds) if f != fold] for fold in range(judged)]
+    costs: dict[float, list[np.ndarray]] = {}  # of a row, what it adds to the mean of its fold
 
-    curve = on_folds((1.0, 0.1, *ALPHAS))
-    while _best(curve) == max(curve) < STRONGEST:
-        curve |= on_folds((10 * max(curve),))
+    def on_folds(alphas: Sequence[float]) -> None:
+        costs.update({alpha: [] for alpha in alphas})
+        for fold in range(judged):
+            rows = train[held[fold]]
+            probes = ridge.fit(f"fold_{fold}", sums, kept[fold], alphas)
+            for alpha, predicted in zip(alphas, ridge.predict(probes, rows), strict=True):
+                costs[alpha].append(scorer.losses(predicted, rows) / len(rows))
+
+    def curve() -> dict[float, float]:
+        # a fold whose rows have every label or none says nothing of any penalty
+        by_fold = np.array([[cost.sum() for cost in every] for every in costs.values()])  # (penalties, folds)
+        says = np.isfinite(by_fold).all(0)
+        return dict(zip(costs, by_fold[:, says].mean(1).tolist() if says.any() else [0.0] * len(costs), strict=True))
+
+    on_folds((1.0, 0.1, *ALPHAS))
+    while _best(curve()) == max(costs) < STRONGEST:
+        on_folds((10 * max(costs),))
+    best, each = _best(curve()), {alpha: np.concatenate(every) for alpha, every in costs.items()}
+    says = np.isfinite(np.stack(list(each.values()))).all(0)
+    of_group = None if groups is None else groups[np.concatenate(held)][says]
+    likely = chances({alpha: cost[says] for alpha, cost in each.items()}, best, of_group)
     found: list[list[np.ndarray]] = [[] for _ in judged_on]
+    others: list[tuple[Outcome, ...]] = []
     for fold in range(judged):
-        kept = [f for f in range(folds) if f != fold]
-        probe = ridge.fit(f"fold_{fold}", sums, kept, (_best(curve),))
+        probes = ridge.fit(f"fold_{fold}", sums, kept[fold], tuple(likely) if fold == 0 else (best,))
         for of_set, rows in zip(found, judged_on, strict=True):
-            of_set.append(scorer.losses(ridge.predict(probe, rows)[0], rows).astype(np.float32))
-    return curve, [np.stack(of_set) for of_set in found]
+            at_best, *at_others = (scorer.losses(y, rows) for y in ridge.predict(probes, rows))
+            of_set.append(at_best.astype(np.float32))
+            if fold == 0:
+                others.append(tuple(map(outcome_of, at_others)))
+    return _Tuned(curve(), likely, [np.stack(of_set) for of_set in found], others)
 
 
 def _best(curve: Mapping[float, float]) -> float:

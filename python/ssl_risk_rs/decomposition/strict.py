@@ -19,7 +19,7 @@ from ssl_risk_rs.decomposition.outcomes import (
 )
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, as_penalty, best_of, tune
+from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, as_penalty, best_of, race
 from ssl_risk_rs.events import Report, Steps
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.probes.opened import Solvers
@@ -51,13 +51,18 @@ def strict(
         for fold in range(plan.folds_judged)
     ]
     on = method.tuned_on
-    curve = tune(paths, FROM_THE_MIDDLE, early=True, on=on) if len(paths) == 1 else tune(paths, on=on)
+    tried = race(paths, FROM_THE_MIDDLE, early=True, on=on) if len(paths) == 1 else race(paths, on=on)
+    curve, chances = tried.curve(), tried.chances()
+    del tried
     if on != "error":
         notes.append(Note("tuned_on_balanced"))
     alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     held_rows = cells.held_out(train)
     of_folds_held = [fitter.outcome(path.probe(alpha), held_rows) for path in paths]
+    at_others = [paths[0].probe(other) for other in chances if other != alpha]
+    others, others_held = (fitter.judge(at_others, rows) for rows in (test, held_rows)) if at_others else ([], [])
+    del at_others
     start = paths[0].start(alpha)
     like = paths[0].design  # of rows that every further fit has
     del paths
@@ -112,6 +117,9 @@ def strict(
         fold_margins_held=np.stack([outcome.margin for outcome in of_folds_held]),
         fold_losses_held=np.stack([outcome.loss for outcome in of_folds_held]),
         fold_ranks_held=_ranks(of_folds_held),
+        others=tuple(others),
+        others_held=tuple(others_held),
+        chances=np.array(list(chances.values())),
         uf=uf,
         sup=None if of_twin is None else of_twin.train,
         sup_on_test=None if of_twin is None else of_twin.test,

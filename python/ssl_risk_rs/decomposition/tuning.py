@@ -21,6 +21,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ssl_risk_rs import _core
+from ssl_risk_rs.decomposition.chances import chances
 from ssl_risk_rs.decomposition.fitting import Fitter, Start
 from ssl_risk_rs.probes.span_solver import AnyMoments
 from ssl_risk_rs.results.record import Penalty, TuneOn
@@ -30,9 +31,11 @@ __all__ = [
     "FROM_THE_MIDDLE",
     "STRONGEST",
     "FoldPath",
+    "Race",
     "Tried",
     "as_penalty",
     "best_of",
+    "race",
     "tune",
 ]
 
@@ -172,23 +175,35 @@ def tune(
     early: bool = False,
     on: TuneOn = "error",
 ) -> dict[float, Tried]:
-    """Held-out errors by penalty: `alphas` in turn, but for those weaker than one that is out, then stronger ones as
-    long as the strongest is the best, up to `strongest`.
+    """Held-out errors by penalty, of :func:`race`."""
+    return race(paths, alphas, strongest, early=early, on=on).curve()
+
+
+def race(
+    paths: Sequence[FoldPath],
+    alphas: Sequence[float] = ALPHAS,
+    strongest: float = STRONGEST,
+    *,
+    early: bool = False,
+    on: TuneOn = "error",
+) -> "Race":
+    """Judge penalties on held-out rows: `alphas` in turn, but for those weaker than one that is out, then stronger ones
+    as long as the strongest is the best, up to `strongest`.
 
     early : `alphas` but the first may leave before their fits have ended; for fits on one fold, of 1e-2 and weaker:
         those of stronger ones take few passes, and their errors move far in the last
     on : "error", or "balanced": the mean over classes
     """
-    race = _Race(paths, on)
+    found = Race(paths, on)
     for alpha in alphas:
-        if not race.leaves_out(alpha):
-            race.judge(alpha, early=early)
-    while best_of(race.curve()) == max(race.judged) < strongest:
-        race.judge(max(race.judged) * 10)
-    return race.curve()
+        if not found.leaves_out(alpha):
+            found.judge(alpha, early=early)
+    while best_of(found.curve()) == max(found.judged) < strongest:
+        found.judge(max(found.judged) * 10)
+    return found
 
 
-class _Race:
+class Race:
     """Penalties judged fold by fold, for as long as they are not clearly worse than the best that stayed."""
 
     def __init__(self, paths: Sequence[FoldPath], on: TuneOn) -> None:
@@ -240,6 +255,14 @@ class _Race:
     def curve(self) -> dict[float, Tried]:
         """What each penalty cost so far."""
         return {alpha: Tried(int(w.sum()), len(w), self._weighed(w)) for alpha, w in self.judged.items()}
+
+    def chances(self) -> dict[float, float]:
+        """How probably another sample would have chosen each of the penalties that were judged on all rows; see
+        :func:`chances`."""
+        best = best_of(self.curve())
+        m = len(self.judged[best])
+        weights = 1.0 if self.weights is None else self.weights[:m]
+        return chances({a: weights * w for a, w in self.judged.items() if len(w) == m}, best, self._groups(m))
 
     def _weighed(self, wrong: np.ndarray) -> float | None:
         return None if self.weights is None else float(self.weights[: len(wrong)] @ wrong) / len(wrong)

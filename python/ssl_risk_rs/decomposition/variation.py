@@ -14,8 +14,8 @@ from ssl_risk_rs.results.quantities import IN_SAMPLE, Quantity
 from ssl_risk_rs.results.record import ProbeVariation
 
 __all__ = [
-    "UNKNOWN", "ProbeScores", "contrast_variation", "lacked_classes", "of_probe", "optimism", "probe_variation",
-    "unseen_error",
+    "UNKNOWN", "ProbeScores", "contrast_variation", "fold_outcomes", "lacked_by_folds", "lacked_classes", "of_probe",
+    "optimism", "probe_variation", "unseen_error",
 ]  # fmt: skip
 
 UNKNOWN = ProbeVariation.alike(math.nan)
@@ -137,16 +137,16 @@ def contrast_variation(
 def _of_folds(judged: Judgements, metric: Metric, fitted: Judgements | None = None) -> _Replicates | None:
     """The fold probes, where what the metric reads of them was kept."""
     j = judged
-    on_test = _as_outcomes(j.fold_margins, j.fold_losses, j.fold_ranks, metric)
+    on_test = fold_outcomes(j.fold_margins, j.fold_losses, j.fold_ranks, metric)
     if on_test is None or len(on_test) < 3:
         return None
-    on_held = _as_outcomes(j.fold_margins_held, j.fold_losses_held, j.fold_ranks_held, metric)
+    on_held = fold_outcomes(j.fold_margins_held, j.fold_losses_held, j.fold_ranks_held, metric)
     fitted = fitted or judged
     count, n, folded = len(on_test), len(fitted.train_labels), int((fitted.subset < 0).sum())
-    return _Replicates(on_test, on_held, (count - 1) ** 2 / count * folded / n, _lacked_by_folds(fitted, count))
+    return _Replicates(on_test, on_held, (count - 1) ** 2 / count * folded / n, lacked_by_folds(fitted, count))
 
 
-def _as_outcomes(
+def fold_outcomes(
     margins: np.ndarray | None, losses: np.ndarray | None, ranks: np.ndarray | None, metric: Metric
 ) -> tuple[Outcome, ...] | None:
     """Of each probe; None where what the metric reads of them was not kept."""
@@ -159,7 +159,7 @@ def _as_outcomes(
     return tuple(Outcome(predicted, *arrays) for arrays in zip(wrong, losses, margins, strict=True))
 
 
-def _lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
+def lacked_by_folds(judged: Judgements, count: int) -> np.ndarray:
     """Classes without a row among those that a fold's probe was fitted on: bool (count, k)."""
     k = len(judged.class_names)
     fitted = [judged.train_labels[~judged.in_subset & (judged.fold != fold)] for fold in range(count)]
@@ -171,7 +171,7 @@ def lacked_classes(judged: Judgements, fitted: Judgements | None = None) -> int:
     if judged.fold_margins is None:
         return 0
     there = np.bincount(judged.test_labels, minlength=len(judged.class_names)) > 0
-    return int((_lacked_by_folds(fitted or judged, len(judged.fold_margins)).any(0) & there).sum())
+    return int((lacked_by_folds(fitted or judged, len(judged.fold_margins)).any(0) & there).sum())
 
 
 def _of_complements(judged: Judgements, fitted: Judgements | None = None) -> _Replicates | None:

@@ -518,6 +518,8 @@ def _besides(found: Explanation) -> list[str]:
             untold = ("usability", "approx_usability")
         if result.may_be_of_classes:
             untold = (*untold, "enc_gen")
+        if any(note.code.startswith("repeated_training") for note in result.notes):  # one hides in the other
+            untold = (*untold, "enc_gen", "probe_gen")
         unseen = found.provenance.saw_training_images is False
         for name in result.component_names:
             part = e[name]

@@ -149,7 +149,8 @@ def _classes(j: Judgements, sizes: Sizes) -> Iterator[str]:
 _CALLED = {
     "af": "R_AF", "at_alpha": "the probe at α* on training rows", "sup": "R_ΦF", "held_out": "R_AS",
     "held_out_floor": "held-out rows at the floor", "us": "R_US", "uf": "R_UF",
-    "floor_on_test": "the floor probe on test rows", "sup_on_test": "the twin on test rows",
+    "floor_on_test": "the floor probe on test rows", "sup_on_test": "the twin on test rows", "cs": "R_CS, subset",
+    "others": "other penalties on test rows,", "others_held": "other penalties on held-out rows,",
 }  # fmt: skip
 
 
@@ -170,7 +171,7 @@ def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
         yield f"held-out subsets have {in_subset} rows, {sizes.subset_rows} are recorded"
     lengths = {"train": n, "test": m, "held": sum(in_subset)}
     for field, part, outcome in j.outcomes():
-        name, shape = _CALLED.get(field, field.replace("cs_", "R_CS, subset ")), (lengths[part],)
+        name, shape = _called(field), (lengths[part],)
         yield from _integers(outcome.predicted, f"predictions of {name}", shape, 0, k)
         yield from _integers(outcome.rank, f"ranks of {name}", shape, 0, k)
         yield from _floats(outcome.loss, f"losses of {name}", shape)
@@ -183,12 +184,34 @@ def _rows(j: Judgements, sizes: Sizes) -> Iterator[str]:
     ):  # fmt: skip
         if array is not None:
             yield from _floats(array, name, (judged, length))
+    yield from _chances(j)
     if j.unit is not None:
         yield from _floats(j.unit, "units of training rows", (n,))
     if j.fold_ranks is not None:
         yield from _integers(j.fold_ranks, "ranks of the folds", (judged, m), 0, k)
     if j.fold_ranks_held is not None:
         yield from _integers(j.fold_ranks_held, "ranks of the folds on held-out rows", (judged, sum(in_subset)), 0, k)
+
+
+def _called(outcome: str) -> str:
+    """How an outcome is called: one of several probes has its number behind it."""
+    field, _, number = outcome.rpartition("_")
+    return _CALLED.get(outcome) or f"{_CALLED[field]} {number}"
+
+
+def _chances(j: Judgements) -> Iterator[str]:
+    """How probably each penalty is chosen: of as many as there are probes of."""
+    if len(j.others) != len(j.others_held):
+        yield f"{len(j.others)} other penalties are judged on test rows, and {len(j.others_held)} on held-out rows"
+    if j.chances is None:
+        if j.others:
+            yield "chances of the penalties are not recorded"
+        return
+    name = "chances of the penalties"
+    if unlike := list(_floats(j.chances, name, (1 + len(j.others),))):
+        yield from unlike
+    elif not (j.chances > 0).all() or abs(float(j.chances.sum()) - 1) > TOLERANCE:
+        yield f"{name} are {j.chances.tolist()}, whose sum is to be 1"
 
 
 def _integers(array: np.ndarray, name: str, shape: tuple[int, ...], low: int, end: int) -> Iterator[str]:

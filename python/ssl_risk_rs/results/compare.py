@@ -339,7 +339,8 @@ def _renumbered(judged: Judgements, classes: list[str]) -> Judgements:
         value = getattr(judged, f.name)
         if isinstance(value, Outcome):
             changed[f.name] = replace(value, predicted=place[value.predicted])
-    changed["cs"] = tuple(replace(outcome, predicted=place[outcome.predicted]) for outcome in judged.cs)
+        elif f.name != "class_names" and isinstance(value, tuple):
+            changed[f.name] = tuple(replace(outcome, predicted=place[outcome.predicted]) for outcome in value)
     changed["train_labels"], changed["test_labels"] = place[judged.train_labels], place[judged.test_labels]
     return replace(judged, class_names=tuple(classes), **changed)  # type: ignore[arg-type]  # by field
 

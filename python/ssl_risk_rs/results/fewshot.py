@@ -324,7 +324,8 @@ class LabelCurve:
     points : measured sizes, few labels first; the last one is the full run
     doublings : from each of them; needed : for each error that was asked for; back_tests : where there are at least
         three points
-    inflation : by how much the variance of the curve's bend was raised, because back-tests erred more than it allows
+    inflation : by how much the variance of the curve's bend was raised, because back-tests erred more than it allows,
+        or none could be made
     """
 
     points: tuple[CurvePoint, ...]

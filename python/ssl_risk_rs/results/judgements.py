@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int8, Shaped, UInt16, UInt32
+from jaxtyping import Float32, Float64, Int8, Shaped, UInt16, UInt32
 
 from ssl_risk_rs.errors import ShapeError
 
@@ -54,6 +55,7 @@ class Outcome:
 #: a field of `Judgements` has a value for each training row, test row, or row of the held-out subsets, along its last
 #: axis
 _TRAIN, _TEST, _HELD = ({"rows": part} for part in ("train", "test", "held"))
+_NO_ROWS: dict[str, str] = {"rows": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,10 @@ class Judgements:
         fold_ranks : uint16, their ranks of the true class, at most 65535; None where no folds were judged
     fold_margins_held, fold_losses_held, fold_ranks_held : the same on the rows of the held-out subsets, which no fold's
         probe was fitted on; None also in older records
+    others, others_held : the first fold's probes at other penalties that another sample of training rows may have
+        chosen, on the test rows and on those of the held-out subsets, from strong to weak
+    chances : float64 (others + 1,), how probably α* and each of them would be chosen, sum 1; None where no folds were
+        judged, and in older records
     """
 
     class_names: tuple[str, ...]
@@ -109,6 +115,9 @@ class Judgements:
     fold_losses_held: Float32[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
     fold_ranks_held: UInt16[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
     unit: Float32[np.ndarray, " n"] | None = field(default=None, metadata=_TRAIN)
+    others: tuple[Outcome, ...] = field(default=(), metadata=_TEST)
+    others_held: tuple[Outcome, ...] = field(default=(), metadata=_HELD)
+    chances: Float64[np.ndarray, " penalties"] | None = field(default=None, metadata=_NO_ROWS)
 
     def __post_init__(self) -> None:
         expected = {"train": len(self.train_labels), "test": len(self.test_labels), "held": int(self.in_subset.sum())}
@@ -164,11 +173,11 @@ class Judgements:
             value = getattr(self, f.name)
             if isinstance(value, Outcome):
                 found |= _spread(f.name, value)
-            elif f.name == "cs":
-                for j, outcome in enumerate(value):
-                    found |= _spread(f"cs_{j}", outcome)
             elif f.name == "class_names":
                 found[f.name] = np.array([name.encode() for name in value], dtype=np.bytes_)
+            elif isinstance(value, tuple):
+                for j, outcome in enumerate(value):
+                    found |= _spread(f"{f.name}_{j}", outcome)
             elif value is not None:
                 found[f.name] = value
         return found
@@ -178,9 +187,9 @@ class Judgements:
         """The inverse of `to_arrays`."""
         found: dict[str, Any] = {}
         for f in fields(cls):
-            if f.name == "cs":
-                count = sum(name.startswith("cs_") and name.endswith(".rank") for name in arrays)
-                found["cs"] = tuple(_gathered(f"cs_{j}", arrays) for j in range(count))
+            if f.name in _SEVERAL:
+                every = takewhile(lambda name: f"{name}.rank" in arrays, (f"{f.name}_{j}" for j in count()))
+                found[f.name] = tuple(_gathered(name, arrays) for name in every)
             elif f.name == "class_names":
                 found[f.name] = tuple(name.decode() for name in arrays[f.name].tolist())
             elif f"{f.name}.rank" in arrays:
@@ -191,7 +200,11 @@ class Judgements:
 
 
 #: name of each field that has rows → "train", "test" or "held"; a field that does not say so fails here
-_ROWS: dict[str, str] = {f.name: f.metadata["rows"] for f in fields(Judgements) if f.name != "class_names"}
+_ROWS: dict[str, str] = {
+    f.name: f.metadata["rows"] for f in fields(Judgements) if f.name != "class_names" and f.metadata["rows"]
+}
+#: fields of several probes: the arrays of the first one of `cs` are named "cs_0.rank" and so on
+_SEVERAL = ("cs", "others", "others_held")
 
 
 def _are_all(rows: np.ndarray, n: int) -> bool:

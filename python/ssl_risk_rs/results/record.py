@@ -34,6 +34,8 @@ class ProbeVariation:
     ----------
     test, held : variance of the error on test rows, and on held-out training rows
     both : their covariance; all are NaN where they could not be estimated
+
+    The penalty that such a sample chooses is another in some of them, which is part of it.
     """
 
     test: float
@@ -61,6 +63,10 @@ class ProbeVariation:
         errors alike."""
         lacking = variance - self.held
         return ProbeVariation(*(v + lacking for v in (self.test, self.held, self.both))) if lacking > 0 else self
+
+    def plus(self, other: "ProbeVariation") -> "ProbeVariation":
+        """With variances that come from something else; NaN where either could not be estimated."""
+        return ProbeVariation(self.test + other.test, self.held + other.held, self.both + other.both)
 
     def covariance(self, risks: Sequence[str]) -> np.ndarray:
         """What it adds to the covariance of these risks, (r, r); 0 where it could not be estimated."""

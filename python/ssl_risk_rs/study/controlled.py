@@ -112,12 +112,15 @@ def controlled_effects(table: StudyTable, *, confidence: float = 0.95, duplicate
 
 
 def _crossed(table: StudyTable, compared: Comparisons, choice: Choice) -> Int64[np.ndarray, " n"] | None:
-    """The cluster of each compared row, where comparisons have rows of several; None where each has its own, or the
-    choice is between clusters themselves."""
-    if not table.cluster or table.cluster in (choice.name, *choice.along):
+    """The cluster of each compared row, where there are several and one has several rows; None else, and where the
+    choice is the cluster itself.
+
+    Comparisons within a cluster depend on each other too, where what the choice does differs between clusters.
+    """
+    if not table.cluster or table.cluster == choice.name:
         return None
     found = clusters(table.frame[compared.rows], table.cluster)
-    return found if _are_crossed(compared.groups, found) else None
+    return found if 1 < len(np.unique(found)) < len(found) else None
 
 
 def _are_crossed(groups: Int64[np.ndarray, " n"], clustered: Int64[np.ndarray, " n"]) -> bool:
@@ -156,6 +159,9 @@ def _fit(
         contrast = None
         if factored.identified[place] and factored.df:
             contrast = factored.contrast(place, "classical" if crossed is None else "cluster", crossed)
+            if not contrast.sound and crossed is not None and not _are_crossed(compared.groups, crossed):
+                contrast = factored.contrast(place, "classical")
+                here = replace(here, decided_by=table.cluster)
         for c, fit in fits.items():
             if contrast is not None and not contrast.sound:
                 why = f"a single {table.cluster} decides it, so that its variance between groups cannot be seen"
@@ -167,6 +173,7 @@ def _fit(
                     [
                         *(["encoders of one architecture share a twin"] if shared else []),
                         *([along] if varying else []),
+                        *([f"a single {here.decided_by} decides it, and others may differ"] if here.decided_by else []),
                         *few_degrees(contrast),
                     ]
                 )
@@ -245,11 +252,13 @@ def _degrees_shown(
     variance: float,
     most: float,
 ) -> float:
-    """Degrees of freedom 2 s⁴ / Var(s²) of a pooled variance s², by the jackknife over clusters; at least 1."""
+    """Degrees of freedom 2 s⁴ / Var(s²) of a pooled variance s², by the jackknife over clusters; at least 1, and fewer
+    than there are clusters."""
     names = np.unique(clustered)
     without = np.array([_pooled(y[kept], groups[kept])[0] for kept in (clustered != name for name in names)])
     known = without[np.isfinite(without)]
     if len(known) < 3 or variance == 0:
         return max(1.0, min(most, float(len(names) - 1)))
     spread = (len(known) - 1) / len(known) * float(np.square(known - known.mean()).sum())
+    most = min(most, float(len(names) - 1))  # of a few clusters the spread is itself uncertain
     return max(1.0, min(most, 2 * variance**2 / spread)) if spread > 0 else most

@@ -46,6 +46,7 @@ class Effect:
     n, groups : rows and groups (objectives, or comparisons of a controlled effect) that it rests on
     reason : in words, what is in the way, or what weakens the estimate
     varying : columns that vary along with a controlled choice, though it does not decide them
+    decided_by : the column of groups a single one of which decides a controlled effect, where comparisons lie in groups
     held : columns that a linear model holds fixed
     influential, effect_without : the encoder that moves the effect most, and the effect without it
     """
@@ -68,6 +69,7 @@ class Effect:
     p_adjusted: float = math.nan
     reason: str = ""
     varying: tuple[str, ...] = ()
+    decided_by: str = ""
     held: tuple[str, ...] = ()
     influential: str = ""
     effect_without: float = math.nan

@@ -65,7 +65,7 @@ def partial_figures(study: Study) -> list[Figure]:
         if e.method != _method(study) or e.reference or not e.p_adjusted < _STAYS:
             continue
         choice = next(c for c in study.table.choices if c.name == e.choice)
-        held = confounders_of(choice, study.table.frame, study.settings.confounders)
+        held = confounders_of(choice, study.table, study.settings.confounders)
         model = model_of(study.table, choice, held, e.component)
         if isinstance(model, Model):
             found.append(_partial(study, model, e))

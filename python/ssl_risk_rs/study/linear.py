@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 from ssl_risk_rs._inference import critical_value, two_sided
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.study._extra import require
-from ssl_risk_rs.study.choices import CONFOUNDERS, Choice, choice_of
+from ssl_risk_rs.study.choices import CONFOUNDERS, DERIVED, Choice, choice_of
 from ssl_risk_rs.study.design import Column, clusters, columns, determines, known_rows
 from ssl_risk_rs.study.effects import Effect, Status
 from ssl_risk_rs.study.ols import Contrast, Covariance, Factor, Fit, factor
@@ -75,28 +75,49 @@ class NoModel:
     groups: int
 
 
+#: kinds of choices that have levels
+_LEVELS = ("category", "flag")
 #: what tells the same, and more, where a table lacks a confounder
 _STAND_INS = {"ssl_mode": "objective", "family": "architecture"}
 
 
 def confounders_of(
-    choice: Choice, frame: pl.DataFrame, named: Sequence[Choice] | None = None, *, as_published: bool = False
+    choice: Choice, table: StudyTable, named: Sequence[Choice] | None = None, *, as_published: bool = False
 ) -> tuple[Choice, ...]:
     """The confounders of a choice: those of the authors that the table has, or the named ones, less what it replaces.
+
+    In a table of one's own the other choices that are examined are confounders too, as far as they are known wherever
+    this one is: correlated with it, they would be counted as its effect.
 
     Where a table has no `ssl_mode`, `objective` takes its place, and `architecture` that of a missing `family`. A
     second source of rows is a confounder too. What follows from the choice in other tables and not in this one (the
     dimension from the architecture) stays, unless it is to be `as_published`.
     """
-    available = frame.columns
+    frame, available = table.frame, table.frame.columns
     if named is None:
         names = [name if name in available else _STAND_INS.get(name, name) for name in CONFOUNDERS]
         found = [c for name in (*names, "source") if name in available and (c := choice_of(name)) is not None]
+        found += [c for c in _others(table, choice) if c.name not in {held.name for held in found}]
     else:
         found = list(named)
     free = () if as_published else choice.follows
     said = {n for n in choice.replaces if not (n in free and n in available) or determines(frame, choice.name, n)}
     return tuple(c for c in found if c.name != choice.name and c.name not in said)
+
+
+def _others(table: StudyTable, choice: Choice) -> Iterator[Choice]:
+    """Choices of one's own table that are no part of this one, nor this one of them."""
+    frame = table.frame
+    if "source" in frame.columns and "published" in frame["source"].to_list():  # which do not know one's own choices
+        return
+    known_here = frame[choice.name].is_not_null().to_numpy()
+    for other in table.choices:
+        if other.name in (choice.name, *choice.along, *DERIVED) or choice.name in other.along:
+            continue
+        tells = choice.kind in _LEVELS and determines(frame, choice.name, other.name)
+        is_told = other.kind in _LEVELS and determines(frame, other.name, choice.name)
+        if not tells and not is_told and known_rows(frame, (other,), choice.name)[known_here].all():
+            yield other
 
 
 def cluster_of(table: StudyTable, component: str) -> str:
@@ -159,7 +180,7 @@ def linear_effects(
 
     Parameters
     ----------
-    confounders : by default those of the paper that the table has
+    confounders : by default those of the paper that the table has, and in a table of one's own its other choices
     covariances : one row of the result for each; "cluster" needs a column of groups
     confidence : of the intervals
     pseudo_inverse : effects that are not identified get the number that a pseudo-inverse prints, as in the authors'
@@ -186,7 +207,7 @@ def linear_effects(
     own = {c.name: c for c in table.choices if (usual := choice_of(c.name)) is not None and c.kind != usual.kind}
 
     def held_fixed(choice: Choice) -> tuple[Choice, ...]:
-        return confounders_of(choice, table.frame, confounders, as_published=pseudo_inverse)
+        return confounders_of(choice, table, confounders, as_published=pseudo_inverse)
 
     for choice in table.choices:
         held = tuple(own.get(c.name, c) for c in held_fixed(choice))

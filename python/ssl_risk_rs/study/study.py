@@ -35,7 +35,8 @@ class Settings:
     ----------
     methods : which estimates are made; trees take minutes
     confidence : of all intervals
-    confounders : of the linear model; None takes the paper's that the table has
+    confounders : of the linear model; None takes the paper's that the table has, and in a table of one's own its other
+        choices
     judged_rows : rows that each risk is judged on; None gives no chances
     n_full, shots : labels behind `agg_risk`, and behind each few-shot column; no law is fitted without shots
     """

@@ -25,7 +25,8 @@ import numpy as np
 
 package = resources("ssl_risk_rs")
 assert "venv" in Path(str(package)).parts, f"{package} is not the wheel's"
-for name in ("py.typed", "encoders/registry.json", "encoders/weights/demo_ssl.safetensors"):
+for name in ("py.typed", "encoders/catalogue/encoders.tsv", "encoders/weights/demo_ssl.safetensors", "corrections.tsv",
+             "report/templates/page.html", "study/law_imagenet.json"):
     assert package.joinpath(name).is_file(), f"the wheel has no {name}"
 assert any("licenses" in str(file) and file.name == "LICENSE" for file in files("ssl-risk-rs") or ()), "no licence"
 

@@ -92,12 +92,14 @@ __all__ = [
 connect(lambda: cast(Display, import_module("ssl_risk_rs.report.display")))
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    if name == "__version__":
-        return import_module("importlib.metadata").version("ssl-risk-rs")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take every name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        if name == "__version__":
+            return import_module("importlib.metadata").version("ssl-risk-rs")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
@@ -105,6 +107,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    __version__: str
     from ssl_risk_rs._core import Moments as Moments
     from ssl_risk_rs._core import choose_shift as choose_shift
     from ssl_risk_rs._notes import Note as Note

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import glob
 import os
 import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +27,9 @@ OFFLINE = "SSL_RISK_OFFLINE"
 #: files of run folders, of banks and of folders of features
 _READ = ("run.json", "results.parquet", "outcomes.npz", "draws_*.parquet", "bank.json", "samples.parquet",
          "class_names.json", "*.npy", "*.journal")  # fmt: skip
+
+#: seconds after which a file that nobody has written to on its way to a target is of a writer that died
+FORGOTTEN = 86_400
 
 #: end of the name of a folder that is being removed
 _REMOVED = ".removed"
@@ -58,13 +63,22 @@ def beside(target: Path) -> Iterator[Path]:
     """A path in the target's folder that nobody else uses; what is there afterwards is removed."""
     # a long name is cut: with the rest it would be too long for the file system
     temporary = target.with_name(f".{target.name[:48]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    _remove_left(target)
     try:
         yield temporary
     finally:
-        if temporary.is_dir():
+        if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _remove_left(target: Path) -> None:
+    """Remove what writers of this target have left beside it that died more than a day ago."""
+    for left in target.parent.glob(f".{glob.escape(target.name[:48])}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process may be at it
+            if passing_kind(left.name) == "written" and time.time() - left.lstat().st_mtime > FORGOTTEN:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def publish(target: Path, write: Callable[[Path], object]) -> None:

@@ -88,7 +88,7 @@ def read_csv(path: Path, texts: Callable[[list[str]], Collection[str]]) -> "pl.D
             head, separator=separator, n_rows=1, has_header=False, infer_schema=False, truncate_ragged_lines=True
         )
         refuse_repeated(first.row(0), path)
-        names = pl.read_csv(head, separator=separator, n_rows=0).columns
+        names = pl.read_csv(head, separator=separator, n_rows=0, infer_schema=False).columns
         as_text = dict.fromkeys(texts(names), pl.String)
         frame = pl.read_csv(  # a name is no pattern: f[1].csv is not f1.csv
             path, separator=separator, infer_schema_length=None, schema_overrides=as_text, glob=False

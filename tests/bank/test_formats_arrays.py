@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 from ssl_risk_rs import (
     BankError,
     DataError,
@@ -129,11 +130,30 @@ def test_types_and_orders(npz, arrays, kind, order):
     assert np.array_equal(found, x.astype(np.float64).astype(found.dtype))
 
 
-def test_mapped_arrays_are_not_copied_where_they_are_right(tmp_path, arrays):
+def test_mapped_arrays_are_not_copied_where_they_are_right(tmp_path, arrays, monkeypatch):
+    monkeypatch.setattr("ssl_risk_rs.bank.formats.npy.READ_AT_ONCE", 0)
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
     found = load_features(tmp_path).X_train
     assert isinstance(found, np.memmap) or isinstance(found.base, np.memmap)
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_a_small_file_may_be_cut_off_once_it_is_read(tmp_path, arrays, kind):
+    """Rows of a file that is mapped and cut off end the process without a word."""
+    if kind == "npy":
+        for name, array in arrays.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        place, files = tmp_path, list(tmp_path.iterdir())
+    else:
+        place = tmp_path / "f.safetensors"
+        save_file(arrays, place)
+        files = [place]
+    found = load_features(place)
+    for file in files:
+        os.truncate(file, 0)
+    np.testing.assert_array_equal(found.X_train, arrays["X_train"])
+    np.testing.assert_array_equal(found.X_test, arrays["X_test"])
 
 
 @pytest.mark.parametrize(

@@ -487,7 +487,10 @@ def test_a_csv_file_is_opened_twice(tmp_path, frame, monkeypatch):
     assert opened.count(path) == 2
 
 
-@pytest.mark.parametrize("how", ["a line of names beyond 1 MiB", "a text across 1 MiB"])
+OLDER = pytest.mark.xfail(int(pl.__version__.partition(".")[0]) < 2, reason="polars 1 reads no half of a quoted text")
+
+
+@pytest.mark.parametrize("how", ["a line of names beyond 1 MiB", pytest.param("a text across 1 MiB", marks=OLDER)])
 def test_the_line_of_names_of_a_large_csv_file(tmp_path, frame, how):
     path = tmp_path / "f.csv"
     if "names" in how:

@@ -230,3 +230,24 @@ def test_notes_of_labels_and_files_are_sentences():
         assert _TEMPLATES[code].endswith("."), code
     note = Note("unlabelled_dropped", {"where": "y", "count": 1234, "n": 5000})
     assert note.sentence() == "y: 1,234 of 5,000 rows have no label and are left out."
+
+
+@pytest.mark.parametrize("values", [np.array([0.0, 1, 5, 0]), obj("0", "1", "5", "0"), obj(0, 1, 5, 0)])
+def test_masked_labels_of_every_type_are_none(values):
+    found = encode(np.ma.array(values, mask=[0, 0, 1, 0]), drop_unlabelled=True)
+    assert codes(found) == [0, 1, 0] and found.n_dropped == 1 and found.class_names is None
+
+
+def test_a_position_below_0_is_none_of_the_class_names():
+    with pytest.raises(DataError, match=r"labels go from -2 to 1, there are 3 class_names.*class -2 is that of row 0"):
+        encode([-2, 0, 1], class_names=["ant", "bee", "cat"])
+
+
+def test_text_beside_numbers_are_names_in_any_order():
+    for labels in (obj("0", 1), obj(0, "1")):
+        assert codes(encode(labels, class_names=["1", "0"])) == [1, 0]
+
+
+def test_minus_one_as_a_number_is_no_label_though_a_class_has_that_name():
+    found = encode([0, -1, 1], class_names=["a", "-1"], drop_unlabelled=True)
+    assert codes(found) == [0, 1] and found.n_dropped == 1

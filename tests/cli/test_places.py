@@ -37,6 +37,17 @@ def test_a_result_that_a_full_disk_cuts_short_is_a_failure(features, form):
     assert (out / "run.json").exists()  # what was computed is kept
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("line", [("--help",), ("--version",), ("models", "list")])
+def test_what_cannot_be_printed_is_one_line(line):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", MAIN, *line], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines()[-1] == "Error: the result cannot be printed: No space left on device"
+
+
 def test_a_working_folder_that_is_gone_is_told(features):
     code = "import os, tempfile; d = tempfile.mkdtemp(); os.chdir(d); os.rmdir(d); " + MAIN
     ended = subprocess.run(

@@ -386,3 +386,47 @@ def test_validation_images_in_class_folders_are_taken_as_they_lie(tmp_path):
         (root / "val" / "images" / f"val_{i}.JPEG").rename(folder / f"val_{i}.JPEG")
     (root / "val" / "images").rmdir()
     assert create_dataset(f"tinyimagenet:{root}").samples.filter(split="test")["label"].to_list() == [0, 0, 0, 1, 1, 1]
+
+
+def test_classes_without_images_are_left_out_of_the_names(tmp_path):
+    root = cifar10(tmp_path / "x", python3_pickle)
+    for file in root.glob("*_batch*"):
+        images = pixels(0, 4).reshape(4, -1)
+        file.write_bytes(python3_pickle({"labels": [2, 7, 2, 5], "data": images}))
+    dataset = create_dataset(f"cifar10:{root}")
+    assert [dataset.class_names[label] for label in dataset.samples["label"][:4].to_list()] == [
+        "name2", "name7", "name2", "name5",
+    ]  # fmt: skip
+
+
+def test_a_name_of_two_classes_is_refused(tmp_path):
+    root = cifar10(tmp_path / "x", python3_pickle)
+    (root / "batches.meta").write_bytes(python3_pickle({"label_names": [f"name{max(i, 1)}" for i in range(10)]}))
+    with pytest.raises(DataError, match="'name1' is the name of several classes"):
+        len(create_dataset(f"cifar10:{root}"))
+
+
+def test_pixels_that_lie_column_by_column_are_refused(tmp_path):
+    root = cifar10(tmp_path / "x", python3_pickle)
+    images = np.asfortranarray(pixels(0, 6).reshape(6, -1))
+    (root / "data_batch_2").write_bytes(python3_pickle({"labels": [0] * 6, "data": images}))
+    with pytest.raises(DataError, match="no array of bytes, row by row"):
+        len(create_dataset(f"cifar10:{root}"))
+
+
+def test_a_label_below_the_first_is_refused(tmp_path):
+    root = stl10(tmp_path / "stl")
+    (root / "test_y.bin").write_bytes(bytes(j % 10 for j in range(20)))
+    with pytest.raises(DataError, match="labels are from -1 to 9, and there are 10 classes"):
+        len(create_dataset(f"stl10:{root}"))
+    (root / "test_X.bin").write_bytes(bytes(96 * 96))
+    with pytest.raises(DataError, match="9,216 bytes, which are no whole images"):
+        len(create_dataset(f"stl10:{root}"))
+
+
+@pytest.mark.parametrize("wrong", [-1, 2.5])
+def test_what_is_no_digit_is_refused(tmp_path, wrong):
+    root = svhn(tmp_path / "svhn")
+    scipy.io.savemat(root / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[wrong], [1]])})
+    with pytest.raises(DataError, match="and not the digits, 10 for 0"):
+        len(create_dataset(f"svhn:{root}"))

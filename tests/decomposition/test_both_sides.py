@@ -1,10 +1,12 @@
 """What is on both sides of train and test is told, whatever the door."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ssl_risk_rs import Settings, decompose, knn, load_features
 from ssl_risk_rs.decomposition import both_sides, make_task
-from ssl_risk_rs.decomposition.both_sides import overlap_of
+from ssl_risk_rs.decomposition.both_sides import overlap_of, shared_ids
 from ssl_risk_rs.decomposition.matched_labels import match_labels
 from ssl_risk_rs.decomposition.targets import Target, retargeted
 from ssl_risk_rs.errors import DataError, ParameterError
@@ -87,3 +89,25 @@ def test_times_are_no_numbers_to_predict():
     mixed = np.array([np.float32(1)] * 499 + ["a"], dtype=object)
     with pytest.raises(DataError, match="the column w holds 'a', which is no number"):
         retargeted(task, {"w": mixed}, Target("w", "numbers"))
+
+
+def test_repeated_training_rows_of_many_images_are_told_where_their_bytes_were_not_compared(monkeypatch):
+    (x, y), (t, z) = rows(400, 1), rows(100, 2)
+    x[10] = x[20]
+    task = replace(make_task(x, y, t, z), overlap=0, repeats=None)
+    monkeypatch.setattr(both_sides, "COMPARED_ROWS", 499)
+    overlap, notes = overlap_of(task, refuse=False)
+    assert overlap is not None and (overlap.by, overlap.rows) == ("images", 0)
+    assert [note.values["count"] for note in notes if note.code == "repeated_training_rows"] == [1]
+
+
+def test_shared_ids_are_those_of_the_rows_wherever_they_lie():
+    (x, y), (t, z) = rows(40, 1), rows(20, 2)
+    task = make_task(x, y, t, z, sample_ids=[f"r{i}" for i in range(60)])
+    assert not shared_ids(task)
+    turned = replace(task, train_rows=task.test_rows, test_rows=task.train_rows)
+    assert not shared_ids(turned)
+    ids = [*task.sample_ids]
+    ids[50] = ids[3]
+    (note,) = shared_ids(replace(turned, sample_ids=ids))
+    assert note.values == {"count": 1, "example": "r3"}

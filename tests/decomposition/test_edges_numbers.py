@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from ssl_risk_rs import Settings, decompose, knn
+from ssl_risk_rs._float32 import refuse_lost_spread
 from ssl_risk_rs.decomposition import decompose_task, loose, make_task
 from ssl_risk_rs.decomposition.contrasts import ScoredResult
 from ssl_risk_rs.decomposition.matched_labels import _shared_out
 from ssl_risk_rs.decomposition.target_ridge import _solve
 from ssl_risk_rs.decomposition.targets import STRATUM_ROWS, _strata
 from ssl_risk_rs.decomposition.tuning import Tried, best_of, tune
+from ssl_risk_rs.errors import ParameterError
 
 
 class GivenFold:
@@ -117,3 +119,22 @@ def test_a_combination_of_labels_is_a_stratum_by_its_training_rows(frequent, own
     labels[:frequent, 0] = labels[100:, 0] = 1
     found = _strata(labels, train)
     assert (found[0] != 0) == own and found[99] == 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread"),
+    [(1e6, 0.05), (-1e6, 0.05), (3e7, 16.0)],  # less and more than 2²⁴; of one step, and of 8
+)
+def test_a_spread_of_fewer_than_16_steps_of_float32_is_lost(mean, spread):
+    x = mean + spread * np.random.default_rng(0).standard_normal((500, 1))
+    with pytest.raises(ParameterError, match="which float32, with steps of"):
+        refuse_lost_spread(x, "X")
+    refuse_lost_spread(mean + 100 * (x - mean), "X")
+
+
+def test_numbers_that_float32_has_as_0_are_constant_and_no_fault():
+    refuse_lost_spread(1e-46 * np.arange(9.0)[:, None], "X")
+
+
+def test_whole_numbers_over_the_range_of_their_type_vary():
+    refuse_lost_spread(np.array([[-(2**31)], [2**31 - 1], [2**31 - 2]], np.int32), "X")

@@ -1,8 +1,11 @@
 """Intervals where the rows say little: training errors next to 0, class-balanced errors of rows in groups."""
 
+import math
+
 import numpy as np
 import pytest
 from ssl_risk_rs import decompose
+from ssl_risk_rs._inference import satterthwaite
 from ssl_risk_rs.decomposition.paired import compare
 from ssl_risk_rs.results.estimate import Grade, wilson
 
@@ -106,3 +109,8 @@ def test_probe_generalization_beside_a_separating_probe_is_no_surer_in_a_compari
     other = decompose(x[:, :20].copy(), y, xt[:, :20].copy(), yt, n_threads=2, name="b")
     d = compare([other, found]).difference("a", "probe_gen")
     assert d.se >= found.estimates["risk_af"].se
+
+
+def test_a_variance_of_fewer_than_one_degree_of_freedom_has_one():
+    assert satterthwaite([(1.0, 0.25)]) == 1.0 and satterthwaite([(4.0, 3.0), (0.0, 0.5)]) == 3.0
+    assert math.isinf(satterthwaite([(0.0, 2.0)]))

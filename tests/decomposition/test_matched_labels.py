@@ -259,3 +259,18 @@ def test_frames_hold_gaps_with_their_ends():
     (row,) = found.part_frame().filter(quantity="agg_risk").to_dicts()
     assert (row["matched_low"], row["matched_high"]) == (p.matched.low, p.matched.high) != (p.full.low, p.full.high)
     assert (row["full"], row["matched"], row["part"]) == (p.full.value, p.matched.value, p.part.value)
+
+
+def test_ids_that_are_numbers_of_other_rows_stay():
+    (x, y), (xt, yt) = draw(50, 0), draw(20, 1)
+    given = make_task(x, y, xt, yt, sample_ids=[str(1000 + i) for i in range(70)])
+    assert _named(given).sample_ids == given.sample_ids
+
+
+def test_rows_are_drawn_with_the_seed_of_the_settings(monkeypatch):
+    from ssl_risk_rs.decomposition import matched_labels
+
+    seeds = []
+    monkeypatch.setattr(matched_labels, "_ordered", lambda *given: seeds.append(given[2]) or _ordered(*given))
+    match(task(), task(keep=EIGHTH), counts=(100,), seed=3)
+    assert seeds == [3]

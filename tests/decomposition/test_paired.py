@@ -15,7 +15,7 @@ from ssl_risk_rs.decomposition.variation import ProbeScores, contrast_variation,
 from ssl_risk_rs.report.comparison import render_comparison
 from ssl_risk_rs.report.text import PLAIN
 from ssl_risk_rs.results import NotComparableError, Provenance, Run
-from ssl_risk_rs.results.compare import rank_intervals
+from ssl_risk_rs.results.compare import common_rows, rank_intervals
 from ssl_risk_rs.results.estimate import Grade
 from ssl_risk_rs.results.quantities import QUANTITIES
 from ssl_risk_rs.results.record import ProbeVariation
@@ -625,3 +625,11 @@ def test_ranks_are_told_in_their_order_with_what_is_not_excluded(four):
     rows_ = [" ".join(x.split()) for x in lines[start + 2 : start + 5]]
     assert rows_ == [" ".join(["d7"] + ["1 [1, 2]"] * 4), " ".join(["d5"] + ["2 [1, 3]"] * 4),
                      " ".join(["d8"] + ["3 [2, 3]"] * 4)]  # fmt: skip
+
+
+def test_predictions_of_every_probe_are_numbered_alike(four):
+    one, other = four[:2]
+    turned = reordered(other, np.arange(600), np.arange(240), np.array([2, 0, 3, 1]))
+    _, found = common_rows([one.judgements, turned.judgements], ["a", "b"])
+    for (name, _, outcome), (_, _, wanted) in zip(found.outcomes(), other.judgements.outcomes(), strict=True):
+        assert np.array_equal(outcome.predicted, wanted.predicted), name

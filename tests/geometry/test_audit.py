@@ -12,6 +12,8 @@ from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.errors import ParameterError, ShapeError
 from ssl_risk_rs.geometry import SampleRows, find_matches
+from ssl_risk_rs.geometry.measuring import _of_array
+from ssl_risk_rs.geometry.nearest import _by_chance, _threshold
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.workflow.audit import _change, audit_task
 
@@ -288,3 +290,27 @@ def test_copies_among_the_training_rows_say_nothing_of_chance():
     x, y, *_ = world()
     usual = audit_task(make_task(x, y, x_test, y_test), name="e", data="d", false_share=0.02)
     assert "by chance it would be" in "\n".join(_lines(usual, 200))
+
+
+def test_the_threshold_is_the_least_value_that_no_more_than_the_share_reaches():
+    null = np.arange(999) / 1000
+    assert _threshold(null, 0.001) == 0.998 and _threshold(null, 0.01) == 0.989  # of one more row
+    assert _threshold(null[:998], 0.001) == 1.0
+
+
+def test_base_rows_that_are_as_similar_as_a_copy_count_in_its_p_value():
+    base = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    base[7] = base[3]  # each other's nearest
+    found = find_matches(_of_array(base[3:4], "x"), _of_array(base, "base"), n_threads=1)
+    assert found.similarity.tolist() == [1.0] and found.p_value.tolist() == [(1 + 2) / (1 + 20)]
+
+
+def test_pairs_of_copies_tell_half_as_much_of_what_chance_lists():
+    """Beta-binomial of 2 independent pairs among 100 rows."""
+    import scipy.stats
+
+    null = np.concatenate([np.arange(96) / 100, np.ones(4)])
+    expected, low, high = _by_chance(null, 1.0, 1000)
+    share = 4 / 101
+    listed = scipy.stats.betabinom(1000, 2, 2 * (1 - share) / share)
+    assert expected == 1000 * share and (low, high) == (listed.ppf(0.025), listed.ppf(0.975))

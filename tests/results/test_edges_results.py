@@ -120,3 +120,32 @@ def test_training_rows_are_called_harder_only_where_chance_does_not_explain_it(h
 def test_features_of_a_file_may_be_those_of_the_table_if_they_have_its_classes(result, data, classes, same):
     of = replace(result, sizes=replace(result.sizes, classes=classes))
     assert _same_data(Provenance(encoder="mine", data=data), of) is same
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: replace(d, bottleneck=replace(d.bottleneck, quantity=sorted(d.component_names, key=d.estimate)[-2])),
+         "and another is larger"),
+        (lambda d: replace(d, sizes=replace(d.sizes, chance=0.0)), "the error of guessing is recorded as 0, and"),
+    ],
+)  # fmt: skip
+def test_what_a_record_says_otherwise_than_its_rows_is_told(result, change, said):
+    assert not list(disagreements(result))
+    assert any(said in problem for problem in disagreements(change(result)))
+
+
+def test_the_error_of_a_probe_that_saw_the_test_rows_is_that_of_its_outcomes():
+    rng = np.random.default_rng(0)
+    y = np.arange(180) % 3
+    x = (rng.standard_normal((3, 4))[y] + rng.standard_normal((180, 4))).astype(np.float32)
+    d = decompose(x[:120], y[:120], x[120:], y[120:], probe="ridge", order="both", n_threads=1)
+    assert not list(disagreements(d))
+    uf = d.judgements.uf
+    other = replace(
+        d,
+        judgements=replace(
+            d.judgements, uf=replace(uf, predicted=(uf.predicted + 1) % 3, rank=1 - np.minimum(uf.rank, 1))
+        ),
+    )
+    assert any("risk_uf (0-1 error) is recorded as" in problem for problem in disagreements(other))

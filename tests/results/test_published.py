@@ -386,3 +386,21 @@ def test_other_test_rows_alone_are_other_rows(run_result):
 def test_a_cell_that_is_only_doubted_is_not_said_to_be_amended():
     notes = fault_notes(read_published(table(line("a", 0, 2, 20, 3))), "a")
     assert [note.code for note in notes] == ["published_doubt"] and "became" not in notes[0].sentence()
+
+
+def test_residuals_rest_on_rows_that_are_of_their_encoder():
+    published = small()
+    one = published.frame.with_columns(trusted=pl.col("encoder") != "e1")
+    found = residuals(replace(published, frame=one), published.row("e3"), encoder="e3")
+    assert found["n"].unique().to_list() == [10]
+
+
+def test_degrees_of_freedom_are_those_of_the_rank():
+    published = small()
+    alike = replace(published, frame=published.frame.with_columns(z_dim=pl.lit(512)))
+    row = alike.row("e3")
+    one = residuals(alike, row, encoder="e3").row(1, named=True)
+    of = alike.frame.filter(pl.col("encoder") != "e3")
+    left = of.select(pl.col("probe_gen") - pl.col("probe_gen").mean().over("architecture")).to_series().to_numpy()
+    # two architectures and one dimension: 11 encoders less 2, whose t quantile is 2.262157
+    assert one["high"] - one["expected"] == pytest.approx(2.262157 * np.sqrt(left @ left / 9 * (1 + 1 / 5)), rel=1e-6)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -434,6 +435,54 @@ def test_force_replaces_nothing_but_runs(tmp_path, result):
     assert check_target(tmp_path / "a" / "b") == tmp_path / "a" / "b" and not (tmp_path / "a").exists()
 
 
+def test_force_removes_no_file_that_is_none_of_a_run(tmp_path, monkeypatch, result, alone):
+    place = save_run(tmp_path / "r", [alone])
+    for name in ("report.html", "geometry.parquet", "draws_0_ridge.parquet"):
+        (place / name).write_bytes(b"")
+    save_run(tmp_path / "r", [result], force=True)
+    (place / "mynotes.txt").write_text("mine")
+    with pytest.raises(ResultError, match=r"r holds more than a run \(mynotes.txt\), which --force would remove"):
+        save_run(tmp_path / "r", [alone], force=True)
+    (place / "mynotes.txt").unlink()
+    (place / "in").mkdir()
+    with pytest.raises(ResultError, match=r"holds more than a run \(in\)"):
+        check_target(place, force=True)
+    monkeypatch.chdir(place / "in")
+    with pytest.raises(ResultError, match="is the folder this command works in"):
+        check_target(place, force=True)
+    with pytest.raises(ResultError, match="is the folder this command works in"):
+        check_target("..", force=True)
+
+
+def test_a_run_that_is_a_link_is_replaced_where_it_lies(tmp_path, result, alone):
+    save_run(tmp_path / "real", [alone])
+    (tmp_path / "link").symlink_to("real")
+    save_run(tmp_path / "link", [result], force=True)
+    assert (tmp_path / "link").is_symlink() and str(Run.load(tmp_path / "real").main) == str(result)
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+    (tmp_path / "lost").symlink_to("nowhere")
+    for force in (False, True):
+        with pytest.raises(ResultError, match=r"lost is a link to .*nowhere, which is not there"):
+            check_target(tmp_path / "lost", force=force)
+
+
+def test_what_writers_that_died_have_left_goes_after_a_day(tmp_path, result):
+    names = [f".r.77-0123456{i}.tmp" for i in range(3)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / names[0] / "run.json").write_text("{}")
+    (tmp_path / ".rr.77-01234567.tmp").mkdir()
+    (tmp_path / ".r.notes.tmp").write_text("mine")
+    old = time.time() - 2 * 86_400
+    for name in (*names[:2], ".rr.77-01234567.tmp", ".r.notes.tmp"):
+        os.utime(tmp_path / name, (old, old))
+    save_run(tmp_path / "r", [result])
+    assert sorted(os.listdir(tmp_path)) == [names[2], ".r.notes.tmp", ".rr.77-01234567.tmp", "r"]
+    (tmp_path / names[2] / "run.json").write_text("{}")
+    with pytest.raises(ResultError, match=r"is not there, and 1 run folders lie in it, such as .*/r$"):
+        Run.load(tmp_path)  # what is on its way is none of them
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("last", ["Run._document", "tidy", "Run._arrays", "replace_folder"])
 def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch, result, alone, last, force):
@@ -476,7 +525,7 @@ import re
 import numpy as np
 from ssl_risk_rs.results import Run
 from ssl_risk_rs.decomposition import decompose
-Run._arrays = lambda _: os._exit(9)  # run.json and results.parquet are written
+Run._arrays = lambda _: os._exit(9)  # results.parquet is written
 x = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
 y = np.arange(60) % 2
 decompose(x, y, x, y, probe="ridge").save({str(tmp_path / "r")!r})
@@ -484,7 +533,7 @@ decompose(x, y, x, y, probe="ridge").save({str(tmp_path / "r")!r})
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
     assert not (tmp_path / "r").exists()
     (left,) = os.listdir(tmp_path)  # hidden, and not taken for a run by anybody who looks for r
-    assert left.startswith(".r.") and sorted(os.listdir(tmp_path / left)) == ["results.parquet", "run.json"]
+    assert left.startswith(".r.") and sorted(os.listdir(tmp_path / left)) == ["results.parquet"]
 
 
 # --- frames

@@ -9,6 +9,7 @@ from ssl_risk_rs.study.advice import Support, advise
 from ssl_risk_rs.study.choices import parse_choice
 from ssl_risk_rs.study.controlled import (
     Comparisons,
+    _are_crossed,
     _crossed,
     _degrees_shown,
     _keys,
@@ -16,7 +17,7 @@ from ssl_risk_rs.study.controlled import (
     comparisons,
     controlled_effects,
 )
-from ssl_risk_rs.study.design import Column
+from ssl_risk_rs.study.design import Column, clusters, known_rows, values
 from ssl_risk_rs.study.effects import Status, adjusted
 from ssl_risk_rs.study.linear import _vary_alike, _weak, confounders_of, linear_effects
 from ssl_risk_rs.study.ols import Contrast
@@ -181,3 +182,63 @@ def test_other_choices_that_are_part_of_one_are_not_held_fixed():
     assert "net" not in {c.name for c in confounders_of(replace(of["width"], along=("net",)), table)}
     published = study_table(frame.with_columns(source=pl.lit("published")), choices=[parse_choice(t) for t in every])
     assert [c.name for c in confounders_of(of["width"], published)] == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("clustered", "crossed"), [([0, 1, 2, 3], False), ([0, 0, 1, 1], False), ([0, 1, 0, 1], True), ([0, 1, 2, 1], True)]
+)
+def test_clusters_are_crossed_where_one_of_several_rows_meets_another(clustered, crossed):
+    assert _are_crossed(np.array([5, 5, 7, 7]), np.array(clustered)) == crossed
+
+
+def test_two_clusters_show_one_degree_of_freedom():
+    y, design, clustered = np.array([0.0, 1, 0, 1]), np.zeros(4, np.int64), np.array([0, 0, 1, 1])
+    assert _degrees_shown(y, design, clustered, 1 / 3, 3.0) == 1
+
+
+def test_encoders_of_other_seeds_are_no_pair():
+    rows = pl.DataFrame(
+        {"encoder": list("abcd"), "objective": list("aabb"), "seed": [0, 0, 1, 1], "agg_risk": [0.1] * 4}
+    )
+    (found,) = controlled_effects(study_table(rows))
+    assert found.status is Status.NO_PAIRS
+
+
+def test_levels_of_which_one_column_has_more_are_told_apart():
+    frame = pl.DataFrame({"aug": ["a", "a", "b", "b"], "recipe": ["r", "s", "t", "t"]})
+    aug, recipe = (parse_choice(f"{name}:category") for name in frame.columns)
+    assert not _vary_alike(frame, aug, recipe) and not _vary_alike(frame, recipe, aug)
+
+
+@pytest.mark.parametrize(
+    ("rows", "compared"),
+    [
+        ({("a", "m"): 9, ("b", "n"): 4, ("c", "n"): 6, ("d", "n"): 3}, {("b", "c"), ("d", "c")}),
+        ({("a", "m"): 9, ("e", "m"): 3, ("b", "n"): 8, ("c", "n"): 8}, {("e", "a")}),  # as many as with another
+    ],
+)
+def test_levels_are_compared_with_the_most_frequent_of_those_that_can_be(rows, compared):
+    cells = [cell for cell, n in rows.items() for _ in range(n)]
+    frame = pl.DataFrame(
+        {"encoder": [f"e{i}" for i in range(len(cells))], "aug": [aug for aug, _ in cells],
+         "mode": [mode for _, mode in cells], "usability": np.random.default_rng(0).standard_normal(len(cells))}
+    )  # fmt: skip
+    aug, mode = (parse_choice(f"{name}:category") for name in ("aug", "mode"))
+    found = linear_effects(StudyTable(frame, ("usability",), (aug,), ""), confounders=[mode], covariances=("HC3",))
+    assert {(e.level, e.reference) for e in found if e.status is Status.ESTIMATED} == compared
+
+
+def test_rows_without_a_group_are_groups_of_their_own():
+    found = clusters(pl.DataFrame({"objective": ["a", None, "b", None, "a"]}), "objective").tolist()
+    assert found[0] == found[4] and len(set(found)) == 4
+
+
+def test_a_logarithm_is_of_what_is_above_0():
+    frame = pl.DataFrame({"width": [1.0, 0.0, -2.0, None]})
+    assert values(frame, parse_choice("width:log")).to_list() == [0.0, None, None, None]
+
+
+def test_rows_without_a_number_that_only_some_have_are_left_out_where_it_is_examined():
+    frame = pl.DataFrame({"width": [1.0, None, 3.0], "depth": [1.0, 2.0, None]})
+    width, depth = (replace(parse_choice(f"{name}:linear"), only_some=True) for name in frame.columns)
+    assert known_rows(frame, (width, depth), "width").tolist() == [True, False, True]

@@ -607,3 +607,9 @@ def test_effects_that_only_the_authors_way_shows_are_listed():
     assert "1 of 3 effects are below 0.05 their way and not ours" in said
     assert "  lost " in said and "  kept " not in said and "  gained " not in said
     assert all(f"  {choice} " in render_differences(found, every=True) for choice in ("lost", "kept", "gained"))
+
+
+def test_what_was_not_tested_does_not_count_in_holms_correction():
+    assert holm([0.01, math.nan, 0.04, math.nan, 0.03]) == pytest.approx(
+        [0.03, math.nan, 0.06, math.nan, 0.06], nan_ok=True
+    )

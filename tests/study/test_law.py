@@ -330,3 +330,8 @@ def test_a_measured_point_is_said_to_be_worth_more_only_where_all_laws_given_one
         laws = Laws(PaperLaw(0.1, 0.5), PaperLaw(0.1, 0.0), held[0], held[0], (), held)
         text = "\n".join(_laws(SimpleNamespace(laws=laws)))
         assert ("One measured point at few labels is worth more than any law" in text) is said
+
+
+def test_a_confidence_between_two_of_the_grid_takes_the_larger():
+    law = imagenet_laws()[0]
+    assert law.quantile(0.905) == law.quantile(0.91) > law.quantile(0.9)

@@ -7,6 +7,7 @@ import pytest
 from ssl_risk_rs.errors import DataError, ParameterError
 from ssl_risk_rs.study import read_table, study_table
 from ssl_risk_rs.study.choices import parse_choice
+from ssl_risk_rs.study.table import _unequal_sums
 
 
 def test_columns_are_told_apart(planted):
@@ -231,3 +232,15 @@ def test_percent_of_training_errors_are_converted_too(planted, tmp_path):
     planted.with_columns(risk_af=30.0, **{"agg_risk@30": 60.0}).write_csv(tmp_path / "p.csv")
     frame, _ = read_table([tmp_path / "p.csv"], percent=True)
     assert frame.select("risk_af", "agg_risk@30").unique().rows() == [(0.3, 0.6)]
+
+
+def test_percent_below_0_are_no_fractions():
+    rows = pl.DataFrame({"objective": ["a", "b"], "enc_gen": [0.1, -3.0], "agg_risk": [0.3, 0.4]})
+    with pytest.raises(DataError, match=r"'enc_gen' has values up to 3; a risk is a fraction"):
+        study_table(rows)
+
+
+def test_a_sum_that_rounding_explains_is_equal():
+    parts = {name: [0.1] * 3 for name in ("approx", "usability", "probe_gen", "enc_gen")}
+    rows = pl.DataFrame({"encoder": list("abc"), **parts, "agg_risk": [0.4025, 0.404, 0.39]})
+    assert [encoder for encoder, _ in _unequal_sums(rows)] == ["b", "c"]

@@ -8,13 +8,14 @@ import pytest
 from reference.described import best_by_setting, best_by_year, geometry, kendall, rank_change
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.study import Settings, read_table, run_study, study_table
-from ssl_risk_rs.study.advice import Support, _having, advise
-from ssl_risk_rs.study.choices import Choice
+from ssl_risk_rs.study.advice import Support, _choices, _having, advise
+from ssl_risk_rs.study.choices import Choice, parse_choice
 from ssl_risk_rs.study.controlled import METHOD as CONTROLLED
 from ssl_risk_rs.study.controlled import YARDSTICK, controlled_effects
 from ssl_risk_rs.study.effects import Effect, adjusted
 from ssl_risk_rs.study.linear import METHODS, linear_effects
-from ssl_risk_rs.study.tradeoffs import _error, best_chances, front, ranks, spearman, tradeoffs
+from ssl_risk_rs.study.table import StudyTable
+from ssl_risk_rs.study.tradeoffs import _error, _undominated, best_chances, front, ranks, spearman, tradeoffs
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -292,3 +293,48 @@ def test_a_method_that_sees_the_reverse_keeps_a_choice_from_being_advised(plante
     table = study_table(planted)
     against = {CONTROLLED: (-0.03, 0.001, 0.01), METHODS["cluster"]: (0.02, 0.9, 1.0)}
     assert not [a for a in advise(table, _effects(**against), ["usability"]) if a.choice == "z_dim"]
+
+
+def test_encoders_that_are_equal_in_both_risks_are_both_on_the_front():
+    points = np.array([[0.2, 0.1], [0.1, 0.3], [0.2, 0.1], [0.2, 0.2], [0.3, 0.1]])
+    assert _undominated(points).tolist() == [True, True, True, False, False]
+
+
+def seen(method, effect=-0.05, *, p=0.01, adjusted=0.2, varying=(), turned=False):
+    """An effect of an MLP head on the risk; `turned`: that of none, beside an MLP head."""
+    level, reference = ("identity", "mlp") if turned else ("mlp", "identity")
+    return Effect("head", level, reference, "agg_risk", method, 20, 5, effect=-effect if turned else effect, p=p,
+                  p_adjusted=adjusted, varying=varying)  # fmt: skip
+
+
+CLUSTERED, ROBUST = METHODS["cluster"], METHODS["HC3"]
+
+
+@pytest.mark.parametrize(
+    ("effects", "cluster", "yardstick", "support"),
+    [
+        ([seen(CONTROLLED, adjusted=0.01)], "", 0.0, Support.STRONG),
+        ([seen(CONTROLLED, adjusted=0.01, varying=("width",))], "", 0.0, None),  # may be the width's
+        ([seen(CONTROLLED, adjusted=0.01)], "", 0.1, None),  # two runs differ as much
+        ([seen(CONTROLLED)], "", 0.0, None),
+        ([seen(CONTROLLED), seen(ROBUST)], "", 0.0, Support.FAIR),
+        ([seen(CONTROLLED), seen(ROBUST)], "recipe", 0.0, None),  # whose rows are not independent
+        ([seen(CONTROLLED), seen(CLUSTERED, turned=True)], "recipe", 0.0, Support.FAIR),
+        ([seen(CONTROLLED, adjusted=0.01), seen(CLUSTERED, 0.03, p=0.5)], "recipe", 0.01, None),  # says the opposite
+        ([seen(CONTROLLED, adjusted=0.01), seen(CLUSTERED, 0.03, p=0.5)], "recipe", 0.04, Support.STRONG),
+    ],
+)  # fmt: skip
+def test_a_choice_is_advised_where_methods_agree_beyond_the_yardstick(effects, cluster, yardstick, support):
+    frame = pl.DataFrame({"encoder": list("abcd"), "head": ["mlp", "identity"] * 2, "agg_risk": [0.1, 0.2, 0.3, 0.4]})
+    found = _choices(
+        StudyTable(frame, ("agg_risk",), (parse_choice("head:category"),), cluster), effects, "agg_risk", yardstick
+    )
+    assert [each.support for each in found] == ([] if support is None else [support])
+    assert all((each.level, each.than, each.encoders) == ("mlp", "identity", ("a", "c")) for each in found)
+
+
+@pytest.mark.parametrize(("better", "encoders"), [("more", ("d", "e", "f")), ("less", ("a", "b", "c"))])
+def test_examples_of_a_number_are_of_its_better_third(better, encoders):
+    frame = pl.DataFrame({"encoder": list("abcdef"), "width": [1, 2, 3, 4, 5, 6], "agg_risk": [0.1] * 6})
+    table = StudyTable(frame, ("agg_risk",), (parse_choice("width:linear"),), "")
+    assert _having(table, "width", better, "agg_risk", numeric=True) == encoders

@@ -34,6 +34,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         "encoders/catalogue/dialects.tsv",
         "encoders/catalogue/published.tsv",
         "corrections.tsv",
+        "report/templates/page.html",
+        "study/law_imagenet.json",
         "encoders/weights/demo_ssl.safetensors",
         "encoders/weights/demo_supervised.safetensors",
         "encoders/weights/demo_random.safetensors",

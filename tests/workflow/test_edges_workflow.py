@@ -1,5 +1,6 @@
 """Edges of rules: what a sweep keeps and tells before it runs, the other encoders of a run."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,11 @@ def test_the_size_of_pooled_features_is_not_told_from_the_catalogue(monkeypatch)
     pooled = SweepSettings(Question(encoding=Encoding(pool="max")))
     sizes = [preview(job(), asked, [], job().pairs).gigabytes for asked in (SweepSettings(), pooled)]
     assert sizes == [100 * 2048 * 2 / 1e9, None]
+
+
+def test_a_run_folder_on_its_way_is_no_finished_one(tmp_path):
+    """A sweep that was killed while it wrote one began the pair anew, and found it done and unreadable."""
+    for name in ("pixels", ".pixels.4176-246c2749.tmp", ".pixels.4176-246c2749.removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"request": name.strip(".")[:6] + name[-4:]}))
+    assert SweepFolder(tmp_path).finished() == {"pixelsxels": tmp_path / "pixels"}

@@ -58,7 +58,10 @@ class LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for given in args:
             _check_encoding(given, ctx, "Rename what it names, or give a link to it (ln -s)")
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except OSError as error:  # --help and --version print here
+            raise _said(error) from error
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -77,10 +80,7 @@ class LazyGroup(click.Group):
         except SslRiskError as error:  # expected: the message is enough
             raise click.ClickException(str(error)) from error
         except OSError as error:  # a full disk, a folder one may not write to
-            if error.errno in (None, errno.EPIPE):  # on a closed pipe Click ends quietly
-                raise
-            where = "" if error.filename is None else f"{error.filename}: "
-            raise click.ClickException(f"{where}{error.strerror}") from error
+            raise _said(error) from error
         except KeyboardInterrupt:
             from ssl_risk_rs.cli._options import command_line
 
@@ -88,6 +88,14 @@ class LazyGroup(click.Group):
             said = "what is done is kept. To go on" if ctx.invoked_subcommand in GO_ON else "this line begins anew"
             click.echo(f"\n{'terminated (SIGTERM)' if ended else 'interrupted'}; {said}:\n{line}", err=True)
             raise click.exceptions.Exit(128 + (ended[0] if ended else signal.SIGINT)) from None
+
+
+def _said(error: OSError) -> Exception:
+    """What a system's error ends a command with; a full disk without a name is what is printed to."""
+    if error.errno in (None, errno.EPIPE):  # on a closed pipe Click ends quietly
+        return error
+    full = "the result cannot be printed: " if error.errno == errno.ENOSPC else ""
+    return click.ClickException(f"{full if error.filename is None else f'{error.filename}: '}{error.strerror}")
 
 
 @contextmanager

@@ -98,8 +98,9 @@ def knn(
     -----
     Time 2·m·n·d operations for m classified rows, n training rows and d features, memory O(m·k).
     """
-    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank import FeatureBank, only_one
 
+    features = only_one(features, "features")
     task = make_task(features, y, X_test, y_test, groups=groups)
     data = "arrays"
     if isinstance(features, FeatureBank):

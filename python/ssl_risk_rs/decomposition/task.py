@@ -1,6 +1,6 @@
 """What is decomposed: one encoder's features with labels, groups and the roles of the rows, checked once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
@@ -34,8 +34,10 @@ __all__ = [
 
 #: what a probe predicts of a row: one class, numbers, or any of several labels
 TargetKind: TypeAlias = Literal["classes", "numbers", "labels"]
-#: what a caller may hand over as representations
-Representations: TypeAlias = Union["FeatureBank", "FeatureArrays", "ArrayLike"]
+#: representations of one encoder
+OneEncoder: TypeAlias = Union["FeatureBank", "FeatureArrays", "ArrayLike"]
+#: what a caller may hand over as such; a mapping holds one bank, as `extract` gives it
+Representations: TypeAlias = Union[OneEncoder, "Mapping[str, FeatureBank]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,23 +90,24 @@ def make_task(
     drop_unlabelled: bool = False,
 ) -> Task:
     """Check what the caller gave and bring it into one form; arguments as in `decompose`."""
-    from ssl_risk_rs.bank import FeatureBank
+    from ssl_risk_rs.bank import FeatureBank, only_one
     from ssl_risk_rs.bank.formats import FeatureArrays
 
-    if isinstance(features, (FeatureBank, FeatureArrays)):
-        what = "a feature bank holds its" if isinstance(features, FeatureBank) else "loaded features hold their"
+    given: OneEncoder = only_one(features, "features")
+    if isinstance(given, (FeatureBank, FeatureArrays)):
+        what = "a feature bank holds its" if isinstance(given, FeatureBank) else "loaded features hold their"
         if y is not None or X_test is not None or y_test is not None:
             raise ParameterError(f"{what} labels and splits: give no y and no X_test")
         if sample_ids is not None:
             raise ParameterError(f"{what} sample ids: give no sample_ids")
         if groups is not None and not isinstance(groups, str):
             raise ParameterError(f"{what} groups in columns: name one of them")
-        return _of_bank(features, groups) if isinstance(features, FeatureBank) else _of_loaded(features, groups)
+        return _of_bank(given, groups) if isinstance(given, FeatureBank) else _of_loaded(given, groups)
     if y is None or X_test is None or y_test is None:
         raise ParameterError("arrays come as X_train, y_train, X_test, y_test: all four are needed")
     if isinstance(groups, str):
         raise ParameterError("groups of arrays come as two arrays: groups=(groups_train, groups_test)")
-    return _of_arrays(features, y, X_test, y_test, sample_ids, groups, drop_unlabelled)
+    return _of_arrays(given, y, X_test, y_test, sample_ids, groups, drop_unlabelled)
 
 
 def _of_bank(bank: "FeatureBank", column: str | None) -> Task:

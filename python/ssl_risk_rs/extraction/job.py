@@ -198,7 +198,10 @@ class Job:
         self.precision = choose_precision(settings.amp, self.device)
         self.workers = self._workers()
         self.corrupt: list[CorruptImage] = []
-        self.fingerprint = dataset.fingerprint(settings.hash_content)  # before any limit, and with hashes a long read
+        self._as_given = dataset
+        self._files_then = dataset.fingerprint(False)
+        # before any limit, and with hashes a long read
+        self.fingerprint = dataset.fingerprint(True) if settings.hash_content else self._files_then
         dataset = dataset.oriented(settings.exif_orientation or dataset.exif_orientation)
         if settings.view is not None:
             dataset = dataset.viewed(settings.view)
@@ -297,6 +300,8 @@ class Job:
             if not wider:
                 break
             dtypes.update(dict.fromkeys(wider, "float32"))
+        if encoded and self._as_given.fingerprint(False) != self._files_then:
+            raise DataError(self._changed([banks[name] for name in self.names if name in encoded]))
         for name, bank in banks.items():
             if missing := len(missing_in(bank, self.shard)):  # counted, not assumed
                 raise DataError(f"{bank.path}: {missing} rows of {name} are missing; run again")
@@ -315,6 +320,20 @@ class Job:
                     f"next run would have others. {self._likely_causes()}"
                 )
         return banks
+
+    def _changed(self, banks: Sequence[FeatureBank]) -> str:
+        """Remove banks that may hold features of files as they were and as they are now, and say so."""
+        left = []
+        for bank in banks:
+            try:
+                self.store.remove(bank.path)
+            except (BankError, OSError) as error:
+                left.append(f"{bank.path} could not be removed ({error})")
+        of = "" if not left else f"; {'; '.join(left)}, remove it"
+        return (
+            f"files of {self.dataset.uri} were changed while they were encoded: some features are of the old ones and "
+            f"some of the new, and are not kept{of}. Run again once nobody writes there"
+        )
 
     # --- the stored dtype
 

@@ -1,7 +1,7 @@
 """Representations → statistics: one pass for moments, one for directions by class, one for views."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -44,7 +44,7 @@ class SampleRows:
 
 
 def stats(
-    features: "FeatureBank | ArrayLike",
+    features: "FeatureBank | ArrayLike | Mapping[str, FeatureBank]",
     y: "ArrayLike | None" = None,
     *,
     views: "Sequence[FeatureBank | ArrayLike]" = (),
@@ -90,19 +90,19 @@ def stats(
     from ssl_risk_rs.bank import FeatureBank, only_one
 
     check_whole("seed", seed, 0, MOST_SEED)
-    features = only_one(features, "features")
-    if isinstance(features, FeatureBank):
+    given: FeatureBank | ArrayLike = only_one(features, "features")
+    if isinstance(given, FeatureBank):
         if y is not None:
             raise ParameterError("a feature bank holds its labels: give no y")
-        rows = _rows_of(features, split)
-        codes = features.labels()
+        rows = _rows_of(given, split)
+        codes = given.labels()
         labels, n_classes = codes.astype(np.uint32), int(codes.max(initial=0)) + 1
-        found = SampleRows(Features.of_bank(features), rows)
-        name, data = features.shown_encoder, features.shown_data
+        found = SampleRows(Features.of_bank(given), rows)
+        name, data = given.shown_encoder, given.shown_data
     else:
         if split != "train":
             raise ParameterError(f"split is {split!r}, but arrays have no splits: hand over the rows that are meant")
-        found = _of_array(features, "features")
+        found = _of_array(given, "features")
         labels, n_classes = _array_labels(y, found.features.n_rows)
         if y is not None:
             found = SampleRows(found.features, np.arange(len(labels), dtype=np.uint32))

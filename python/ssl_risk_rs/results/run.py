@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ import numpy as np
 
 from ssl_risk_rs._display import display
 from ssl_risk_rs._extras import releases
-from ssl_risk_rs._files import beside, replace_folder
+from ssl_risk_rs._files import beside, passing_kind, replace_folder
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ParameterError, ResultError, ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Decomposition", "ResultError", "Run", "check_target", "common_components"]
 
+#: what a run folder holds, and a page or a geometry that was made beside it
+OF_A_RUN = ("run.json", "results.parquet", "outcomes.npz", "draws_*.parquet", "geometry.parquet", "report.html")
 #: of run.json; raised when a field changes its meaning. Version 1 is still read
 SCHEMA_VERSION = 2
 #: notes on points of encoder generalization that classes make, not images
@@ -293,17 +296,17 @@ class Run:
         if not self.decompositions:
             raise ResultError("a run without decomposition has nothing to save")
         target = check_target(path, force=force)
-        place = target.absolute()
+        place = target.absolute().resolve()  # a link stays one
         place.parent.mkdir(parents=True, exist_ok=True)
         with beside(place) as temporary:
             temporary.mkdir()
             text = json.dumps(self._document(), indent=2, ensure_ascii=False, allow_nan=False)
-            (temporary / "run.json").write_text(text, encoding="utf-8")
             replace(self, path=place).frame().write_parquet(temporary / TABLE)
             np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **self._arrays())
             for i, whole in enumerate(self.decompositions):
                 if whole.shots:
                     draws_frame(whole).write_parquet(temporary / f"draws_{i}_{whole.method.probe}.parquet")
+            (temporary / "run.json").write_text(text, encoding="utf-8")  # the last: what makes it a run
             try:
                 replace_folder(temporary, place, force=force)
             except FileExistsError as error:
@@ -339,7 +342,7 @@ class Run:
             of_run = tuple(replace(d, provenance=provenance) for d in decompositions)
             run = from_json(cls, found, decompositions=of_run, path=folder, provenance=provenance)
         except FileNotFoundError as error:
-            inside = sorted(folder.glob("*/run.json"))
+            inside = sorted(file for file in folder.glob("*/run.json") if not passing_kind(file.parent.name))
             runs = f", and {len(inside)} run folders lie in it, such as {inside[-1].parent}" if inside else ""
             raise ResultError(f"{folder} is no run folder: {error.filename} is not there{runs}") from None
         except (
@@ -451,15 +454,28 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
 
     Raises
     ------
-    ResultError if it exists and `force` is not set, if `force` would replace what is no run, or if no folder
-    can be made there.
+    ResultError if it exists and `force` is not set, if `force` would replace what is no run, or holds more than one, or
+    the folder one works in, or if no folder can be made there.
     """
     target = Path(path).expanduser()
+    if target.is_symlink() and not target.exists():
+        raise ResultError(f"{target} is a link to {target.resolve()}, which is not there; choose another --out")
     if target.exists():
         if not force:
             raise ResultError(f"{target} exists; choose another --out, or give --force (force=True) to replace it")
         if not (target / "run.json").is_file() and not (target.is_dir() and not any(target.iterdir())):
             raise ResultError(f"{target} is no run folder and is not replaced; remove it, or choose another --out")
+        place, here = target.resolve(), Path.cwd()
+        if place == here or place in here.parents:
+            raise ResultError(
+                f"{target} is the folder this command works in, and is not replaced; choose another --out"
+            )
+        more = sorted(file.name for file in target.iterdir() if not any(fnmatchcase(file.name, p) for p in OF_A_RUN))
+        if more:
+            raise ResultError(
+                f"{target} holds more than a run ({', '.join(more[:3])}), which --force would remove: move it, or "
+                "choose another --out"
+            )
     above = next(folder for folder in target.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")

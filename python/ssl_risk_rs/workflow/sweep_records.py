@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 
-from ssl_risk_rs._files import publish
+from ssl_risk_rs._files import passing_kind, publish
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.results._json import from_json, to_json
 
@@ -98,6 +98,8 @@ class SweepFolder:
         """Run folders by the hash of what was asked for, whatever their names are."""
         found = {}
         for file in sorted(self.root.glob("*/run.json")):
+            if passing_kind(file.parent.name):  # it is being written, or its writer was killed
+                continue
             try:
                 request = json.loads(file.read_text(encoding="utf-8"))["request"]
             except (OSError, ValueError, KeyError, TypeError):  # no run of a sweep, or damaged

@@ -221,6 +221,10 @@ class TrainingMonitor:
         found = self.runs.find(called, banks) if kept.stamp == stamp else None
         if found is not None:
             self.say(f"{called} was recorded before: {found.path}.")
+            if not self.keep_features and Path(kept.bank).is_dir():  # of a training that ended before it removed them
+                self.say(
+                    f"Its features are still in the store; ssl-risk-rs store rm {Path(kept.bank).name} removes them."
+                )
             return found
         self.say(f"{called} is recorded again.")
         later = sorted(k.epoch for k in self.runs.kept.values() if k.epoch is not None and k.epoch > epoch)

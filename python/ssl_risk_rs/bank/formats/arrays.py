@@ -11,13 +11,16 @@ from ssl_risk_rs.bank.formats.rows import as_column, as_ids
 from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable, Split, some
 from ssl_risk_rs.errors import DataError
 
-__all__ = ["KEYS", "ROUNDED_LABELS", "Arrays", "Unusable", "is_label", "tables_of_arrays"]
+__all__ = ["KEYS", "READ_AT_ONCE", "ROUNDED_LABELS", "Arrays", "Unusable", "is_label", "tables_of_arrays"]
 
 #: what a file of arrays may hold
 KEYS = (
     "X_train, y_train, X_test, y_test (or X, y); optional ids_train, ids_test (or ids), class_names, and further "
     "vectors NAME_train, NAME_test (or NAME), for example groups"
 )
+#: bytes of a file that is read at once, and not mapped: a process ends without a word where a file that it has mapped
+#: is cut off, as whoever writes one anew does first
+READ_AT_ONCE = 1 << 28
 _IDS = ("ids", "sample_id", "sample_ids")
 #: columns that a bank has itself
 RESERVED = frozenset({"row", "split", "sample_id", "label"})

@@ -1,11 +1,12 @@
 """One `.npy` file, mapped; a pair of them, features and labels."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ssl_risk_rs._tables import unreadable
-from ssl_risk_rs.bank.formats.arrays import Unusable
+from ssl_risk_rs.bank.formats.arrays import READ_AT_ONCE, Unusable
 from ssl_risk_rs.bank.formats.table import FeatureFile, FeatureTable
 from ssl_risk_rs.errors import DataError
 
@@ -26,7 +27,7 @@ def read_pair(x: Path, y: Path) -> FeatureFile:
 
 
 def read_array(path: Path) -> np.ndarray | Unusable:
-    """The array in a file, mapped read-only."""
+    """The array in a file; one that is too large to be read at once is mapped read-only."""
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -39,7 +40,8 @@ def read_array(path: Path) -> np.ndarray | Unusable:
                     return OBJECTS
                 if 0 in shape:  # nothing to map
                     return np.zeros(shape, dtype)
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped: Literal["r"] | None = None if path.stat().st_size <= READ_AT_ONCE else "r"
+        array: np.ndarray = np.load(path, mmap_mode=mapped, allow_pickle=False)
         return array
     except Exception as error:  # NumPy's parsers let many kinds out of a damaged file
         raise unreadable(path, error) from None

@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_risk_rs._safetensors import read_header
 from ssl_risk_rs._tables import unreadable
-from ssl_risk_rs.bank.formats.arrays import ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
+from ssl_risk_rs.bank.formats.arrays import READ_AT_ONCE, ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
 from ssl_risk_rs.bank.formats.table import FeatureFile, refuse_columns
 from ssl_risk_rs.errors import DataError
@@ -45,6 +45,7 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
         raise DataError(
             f"{path}: its header has {header.repeated!r} twice, so that one hides the other; write the file again"
         )
+    small = path.stat().st_size <= READ_AT_ONCE
     arrays: dict[str, np.ndarray | Unusable] = {}
     for name, entry in header.entries.items():
         if name == "__metadata__":
@@ -59,7 +60,8 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
         if 0 in shape:
             arrays[name] = np.zeros(shape, dtype)
             continue
-        array = np.memmap(path, dtype, "r", 8 + header.n_bytes + entry["data_offsets"][0], shape)
+        array: np.ndarray = np.memmap(path, dtype, "r", 8 + header.n_bytes + entry["data_offsets"][0], shape)
+        array = array.copy() if small else array
         arrays[name] = _widen(array) if entry["dtype"] == "BF16" else array
     arrays = _with_texts(arrays, path)
     if "class_names" in metadata:

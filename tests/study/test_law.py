@@ -335,3 +335,28 @@ def test_a_measured_point_is_said_to_be_worth_more_only_where_all_laws_given_one
 def test_a_confidence_between_two_of_the_grid_takes_the_larger():
     law = imagenet_laws()[0]
     assert law.quantile(0.905) == law.quantile(0.91) > law.quantile(0.9)
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [
+        ((30_000, 45.0), "the measured error is 45; risks are fractions"),
+        ((30_000, -0.4), "the measured error is -0.4"),
+        ((30_000, math.nan), "the measured error is nan"),
+        ((0, 0.4), "measured has 0"),
+        ((-5, 0.4), "measured has -5"),
+        ((math.inf, 0.4), "measured has inf"),
+    ],
+)
+def test_a_measured_point_is_checked_as_the_other_risks_are(measured, says):
+    given = {"n_full": 1_281_167, "agg_risk": 0.25, "risk_af": 0.1, "probe_gen": 0.05, "enc_gen": 0.1, "z_dim": 2048}
+    with pytest.raises(ParameterError, match=says):
+        predict_errors([5000], measured=measured, **given)
+
+
+def test_encoders_without_an_objective_are_each_their_own():
+    frame = pl.DataFrame(
+        {"encoder": list("abc"), "objective": ["x", None, None], "probe_gen": [0.1] * 3, "enc_gen": [0.1] * 3,
+         "agg_risk": [0.4] * 3, "z_dim": [8] * 3, "agg_risk@5": [0.6] * 3}
+    )  # fmt: skip
+    assert label_points(frame, shots={"agg_risk@5": 50}, n_full=1000).objective == ("x", "b", "c")

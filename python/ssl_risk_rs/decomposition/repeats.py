@@ -46,10 +46,18 @@ def repeated_rows(
     _, first, place = np.unique(whole, return_index=True, return_inverse=True)
     earlier = first[place]  # of each row the first that equals it
     again = earlier != np.arange(len(alike))
-    apart = again if groups is None else again & (groups[alike] != groups[alike[earlier]])
+    apart = again if groups is None else again & _beside_another_group(groups[alike], earlier)
     known = set(whole.tolist())
     test = sum(hash(row) in known for row in _bytes(features, test_rows)) if np.isin(of_test, of_train).any() else 0
     return Repeats(test, int(again.sum()), int(apart.sum()))
+
+
+def _beside_another_group(groups: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Whether an earlier equal row has another group, bool (m,); `first` is the first equal row of each."""
+    differs, places = groups != groups[first], np.arange(len(groups))
+    of_another = np.full(len(groups), len(groups))  # by first row, where the first of another group is
+    np.minimum.at(of_another, first[differs], places[differs])
+    return np.asarray(differs | (places > of_another[first]))
 
 
 def _keys(features: Features, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:

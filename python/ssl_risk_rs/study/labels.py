@@ -98,6 +98,7 @@ def label_points(
         frame = frame.with_columns(risk_af=pl.col("agg_risk") - pl.col("probe_gen") - pl.col("enc_gen"))
     if "objective" not in frame.columns:
         frame = frame.with_columns(objective=pl.col("encoder"))
+    frame = frame.with_columns(pl.col("objective").fill_null(pl.col("encoder")))
     if full:
         present = {"agg_risk": n_full, **present}
     names: list[tuple[str, str]] = []

@@ -328,7 +328,10 @@ def predict_errors(
             f"the laws are of fewer labels than the {n_full:,} behind agg_risk: they do not say what {beyond[0]:,.0f} "
             "would bring"
         )
-    for name, value in (("agg_risk", agg_risk), ("risk_af", risk_af)):
+    if measured is not None and not 0 < measured[0] < math.inf:
+        raise ParameterError(f"a number of labels is positive and finite; measured has {measured[0]:g}")
+    known = () if measured is None else (("the measured error", measured[1]),)
+    for name, value in (("agg_risk", agg_risk), ("risk_af", risk_af), *known):
         if not 0 <= value <= 1:
             raise ParameterError(f"{name} is {value:g}; risks are fractions, from 0 to 1")
     for name, value in (("probe_gen", probe_gen), ("enc_gen", enc_gen)):

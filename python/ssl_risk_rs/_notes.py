@@ -56,6 +56,9 @@ _TEMPLATES = {
     "uncovered_on_test": "{percent:.1f} % of the test rows are of classes that no held-out row is of, and {error:.1f} "
     "% of these are wrong: {points:+.2f} points of encoder generalization come from them, which may be probe "
     "generalization.",
+    "drawn_counts": "The classes' test rows are neither equally many nor in proportion to their training rows, as if "
+    "rows were drawn at random; intervals take the numbers as they are. Over samples in which they vary that of the "
+    "aggregated risk is about {percent:.0f} % wider (--random-counts, in Python random_counts=True).",
     "collapsed_strata": "{classes:,} classes have a single {unit} in the {rows} rows: "
     "variance is taken from pairs of classes of like training error.",
     "one_class_predicted": "The probe predicts class {class_name} for every test row: no other class has the highest "

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ssl_risk_rs import decompose
+from ssl_risk_rs import RidgeProbe, decompose
 from ssl_risk_rs.decomposition.scores import RowScores
 from ssl_risk_rs.results.estimate import Grade
 
@@ -150,3 +150,49 @@ def test_test_rows_of_one_class_are_no_sign_that_features_tell_nothing():
     x, x_test = ((4 * np.eye(4)[v] + rng.standard_normal((len(v), 4))).astype(np.float32) for v in (y, y_test))
     result = decompose(x, y, x_test, y_test, probe="ridge", n_threads=1)
     assert result.estimates["risk_us"].estimate < 0.05 and "one_class_predicted" not in of(KEYS, result)
+
+
+def unequal(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows drawn at random of classes of which one is hard."""
+    y = rng.choice(3, n, p=(0.6, 0.25, 0.15))
+    centres = np.array([[3.0, 0, 0, 0], [0, 3.0, 0, 0], [0, 2.6, 0.8, 0]])
+    return (centres[y] + rng.standard_normal((n, 4))).astype(np.float32), y
+
+
+def test_class_counts_that_look_drawn_are_told_where_they_matter():
+    rng = np.random.default_rng(0)
+    (x, y), (xt, yt) = unequal(rng, 600), unequal(rng, 300)
+    fixed = decompose(x, y, xt, yt, probe="ridge", n_threads=1)
+    drawn = decompose(x, y, xt, yt, probe="ridge", n_threads=1, random_counts=True)
+    note = of(("drawn_counts",), fixed)["drawn_counts"]
+    assert not of(("drawn_counts",), drawn)
+    wider = drawn.estimates["risk_us"].se / fixed.estimates["risk_us"].se - 1
+    assert note.values["percent"] == pytest.approx(100 * wider, abs=3) and wider > 0.15
+    # in proportion, or equally many, they look chosen; and where classes err alike they hardly matter
+    counts = np.bincount(y) // 2
+    some = np.concatenate([np.flatnonzero(y == c)[:n] for c, n in enumerate(counts)])
+    rest = np.setdiff1d(np.arange(600), some)
+    halves = [(x[rows], y[rows]) for rows in (rest, some)]
+    assert not of(("drawn_counts",), decompose(*halves[0], *halves[1], probe="ridge", n_threads=1))
+    equal = np.concatenate([np.flatnonzero(yt == c)[:30] for c in range(3)])
+    assert not of(("drawn_counts",), decompose(x, y, xt[equal], yt[equal], probe="ridge", n_threads=1))
+    blind = [rng.standard_normal((len(v), 4)).astype(np.float32) * 0 + np.eye(4)[v % 3] * 9 for v in (y, yt)]
+    assert not of(("drawn_counts",), decompose(blind[0], y, blind[1], yt, probe="ridge", n_threads=1))
+
+
+def test_random_counts_cover_where_rows_are_drawn_at_random():
+    rng = np.random.default_rng(1)
+    far = unequal(rng, 200_000)
+    found, truths = [], []
+    for _ in range(150):
+        (x, y), (xt, yt) = unequal(rng, 600), unequal(rng, 300)
+        found.append([
+            decompose(x, y, xt, yt, probe="ridge", n_threads=1, random_counts=random).estimates["risk_us"]
+            for random in (False, True)
+        ])  # fmt: skip
+        if len(truths) < 12:
+            probe = RidgeProbe(1e-2, scaling="standardize").fit(x, y)
+            truths.append(float((probe.predict(far[0]) != far[1]).mean()))
+    truth = np.mean(truths)
+    fixed, drawn = np.mean([[e.low <= truth <= e.high for e in pair] for pair in found], axis=0)
+    assert fixed < 0.92 <= drawn

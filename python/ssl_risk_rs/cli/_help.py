@@ -21,7 +21,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "shared_groups", "overlap",
     ),
     "Fewer labels": ("shots", "draws", "labels_for"),
-    "Fits and intervals": ("n_subsets", "midpoint", "confidence", "seed", "tol", "strict_convergence"),
+    "Fits and intervals": ("n_subsets", "midpoint", "confidence", "random_counts", "seed", "tol", "strict_convergence"),
     "Where it runs": ("device", "n_threads", "shard", "shards", "engine", "engine_options", "jobs", "parts"),
     "Results": ("out", "force", "report", "form", "help"),
 }  # fmt: skip

@@ -36,7 +36,7 @@ PAGE = "report.html"
 #: fields of `Settings` that options set under their own name
 _FIELDS = (
     "protocol", "seed", "n_threads", "tol", "scaling", "n_subsets", "confidence", "midpoint", "shared_groups",
-    "tune_on", "overlap", "device", "metrics", "shots", "draws", "labels_for", "order",
+    "tune_on", "random_counts", "overlap", "device", "metrics", "shots", "draws", "labels_for", "order",
 )  # fmt: skip
 
 
@@ -268,6 +268,11 @@ def probe_options(command: Command, *, shots: str | None = None) -> Command:
             "--splits", "n_subsets", type=opt.SPLITS,
             help="R_AS is averaged over this many held-out training subsets. The default is 3, or 1 where a fit takes "
             "minutes.",
+        ),
+        click.option(
+            "--random-counts", is_flag=True,
+            help="Intervals are over samples whose class counts vary, as those of rows that are drawn at random do. By "
+            "default every sample has the class counts at hand.",
         ),
         click.option(
             "--midpoint/--no-midpoint", default=None,

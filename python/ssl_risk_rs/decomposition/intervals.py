@@ -56,6 +56,8 @@ __all__ = [
 DRAWS = 4000
 #: probability from which encoder generalization is the largest part beside others that are not told apart
 SURELY = 0.95
+#: share by which an interval would be wider that is told
+CLEARLY_WIDER = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def quantify(
             estimates[name] = replace(e, grade=Grade.INDICATIVE)
     if metric == ERROR:
         notes += _shares_notes(rows, estimates["enc_gen"], of_uncovered)
+        notes += _counts_notes(rows, estimates["risk_us"].se)
     if tried is not None and metric.name in HEADLINES and choice.test > estimates["risk_us"].se ** 2 / 2:
         notes.append(tried.note())
     variation = variation.plus(choice)
@@ -180,6 +183,21 @@ def _shares_notes(rows: RowScores, enc_gen: Estimate, of_uncovered: float) -> li
     if not rows.mixed and abs(of_shares) > width / 2:
         found.append(Note("other_class_shares", {"points": 100 * of_shares}))
     return found
+
+
+def _counts_notes(rows: RowScores, se: float) -> list[Note]:
+    """Whether class counts of the test rows look drawn, and R_US would vary by clearly more if they are."""
+    judged, k = rows.judged, len(rows.judged.class_names)
+    train, test = (np.bincount(labels, minlength=k) for labels in (judged.train_labels, judged.test_labels))
+    expected = len(judged.test_labels) * train / len(judged.train_labels)
+    designed = np.ptp(test[train > 0]) == 0 or np.abs(test - expected).max() <= 1
+    if rows.mixed or rows.grouped or designed or not se > 0:
+        return []
+    share = test / test.sum()
+    errors = np.bincount(judged.test_labels, judged.us.wrong, k) / np.maximum(test, 1)
+    between = float(share @ (errors - share @ errors) ** 2) / test.sum()
+    wider = math.sqrt(1 + between / se**2) - 1
+    return [Note("drawn_counts", {"percent": 100 * wider})] if wider >= CLEARLY_WIDER else []
 
 
 def quantify_by(

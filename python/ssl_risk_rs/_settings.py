@@ -1,7 +1,7 @@
 """Keyword options of functions that hand them on to their settings."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,8 +18,11 @@ def with_options(settings: S, options: Mapping[str, object], function: str) -> S
 
     Raises
     ------
-    TypeError for an option that the settings do not have; what they raise for its value.
+    TypeError for settings that are none, and for an option that they do not have; what they raise for its value.
     """
+    if not is_dataclass(settings) or isinstance(settings, type):
+        told = "**settings" if isinstance(settings, Mapping) else "keyword options"
+        raise TypeError(f"{function}() got a {type(settings).__name__} as settings; hand over {told}")
     names = [field.name for field in fields(settings)]
     for name in options:
         if name not in names:

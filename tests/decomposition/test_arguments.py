@@ -22,6 +22,7 @@ from ssl_risk_rs import (
     explain,
     extract,
     import_bank,
+    knn,
     read_results,
 )
 from ssl_risk_rs._notes import Note
@@ -557,3 +558,27 @@ def test_sums_that_will_not_fit_into_memory_are_announced(monkeypatch, caplog):
 def test_one_question_has_one_form_however_it_is_given(ways, asked):
     for given in ways:
         assert Settings(**given).asked() == asked
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_test_row_that_is_not_finite_has_its_own_number(rows, value):
+    x, y, xt, yt = rows
+    bad = xt.copy()
+    bad[3, 1] = value
+    said = rf"X_test: row 3, feature 1 is {'NaN' if np.isnan(value) else value}; remove the row"
+    for judge in (lambda: decompose(x, y, bad, yt, probe="ridge"), lambda: knn(x, y, bad, yt)):
+        with pytest.raises(ParameterError, match=said):
+            judge()
+    with pytest.raises(ParameterError, match="supervised_test: row 3, feature 1 is"):
+        decompose(x, y, xt, yt, supervised=x, supervised_test=bad, probe="ridge")
+    # a row without a label is in nothing
+    labels = yt.astype(float)
+    labels[3] = np.nan
+    decompose(x, y.astype(float), bad, labels, probe="ridge", drop_unlabelled=True, n_threads=1)
+
+
+def test_settings_that_are_none_are_told(rows):
+    with pytest.raises(TypeError, match=r"decompose\(\) got a dict as settings; hand over \*\*settings"):
+        decompose(*rows, settings={"probe": "ridge"})
+    with pytest.raises(TypeError, match=r"got a str as settings; hand over keyword options"):
+        decompose(*rows, settings="ridge")

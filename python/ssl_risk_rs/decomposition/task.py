@@ -13,7 +13,7 @@ from ssl_risk_rs._notes import Note
 from ssl_risk_rs._same_rows import RowNames, numbered, refuse_other_rows
 from ssl_risk_rs._splits import encode_groups, entries, id_text
 from ssl_risk_rs.errors import ParameterError, ShapeError
-from ssl_risk_rs.probes.features import Features, as_float_rows, refuse_other_columns
+from ssl_risk_rs.probes.features import Features, as_float_rows, refuse_not_finite, refuse_other_columns
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -218,6 +218,7 @@ def _of_arrays(
         group_names, of_kept = _groups([every[row] for row in np.flatnonzero(kept).tolist()])
         codes = np.zeros(n + m, np.int64)
         codes[kept] = of_kept
+    refuse_not_finite(test_x, "X_test", np.flatnonzero(kept[n:]))
     names = encoded.class_names or [str(c) for c in range(int(labels.max(initial=0)) + 1)]
     return Task(
         features=Features.of_arrays(train_x, test_x),
@@ -323,6 +324,7 @@ def other_features(task: Task, features: Any, test: "ArrayLike | None", role: st
     expected = len(task.labels) - n_train
     if len(t) != expected:
         raise ShapeError(f"{role}_test has {len(t)} rows, expected {expected} (test rows)")
+    refuse_not_finite(t, f"{role}_test", task.test_rows.astype(np.int64) - n_train)
     return Features.of_arrays(x, t)
 
 

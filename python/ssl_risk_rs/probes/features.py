@@ -14,7 +14,7 @@ from ssl_risk_rs.errors import ParameterError, ShapeError
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
 
-__all__ = ["Features", "as_float_rows", "column_names", "in_line", "refuse_other_columns"]
+__all__ = ["Features", "as_float_rows", "column_names", "in_line", "refuse_not_finite", "refuse_other_columns"]
 
 #: what `_core` takes
 Source: TypeAlias = _core.Bank | list[np.ndarray]
@@ -70,6 +70,29 @@ class Features:
 def in_line(numbers: np.ndarray) -> bool:
     """Whether each is one more than the last."""
     return int(numbers[-1]) - int(numbers[0]) + 1 == len(numbers) and bool((np.diff(numbers) == 1).all())
+
+
+def refuse_not_finite(x: np.ndarray, name: str, rows: np.ndarray) -> None:
+    """Name the first of these rows of an array that has NaN or infinity by its number there, where solvers, which have
+    training and test rows one behind the other, would count on.
+
+    Raises
+    ------
+    ParameterError naming row and feature.
+    """
+    with np.errstate(invalid="ignore"):
+        total = x.sum(dtype=np.float64)
+    if np.isfinite(total):
+        return
+    for block in np.array_split(rows, max(1, len(rows) // 4096)):
+        bad = ~np.isfinite(x[block])
+        if bad.any():
+            at, feature = np.argwhere(bad)[0].tolist()
+            value = float(x[block[at], feature])
+            raise ParameterError(
+                f"{name}: row {block[at]}, feature {feature} is {'NaN' if np.isnan(value) else value}; remove the row, "
+                "or find out why the encoder gave it"
+            )
 
 
 def as_float_rows(x: object, name: str, *, spread: bool = True) -> Float[np.ndarray, "n d"]:

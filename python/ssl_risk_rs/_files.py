@@ -17,8 +17,8 @@ from typing import Literal
 from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
-    "OFFLINE", "beside", "cache_folder", "check_outputs", "is_offline", "passing_kind", "publish",
-    "publish_exclusive", "remove_folder", "replace_folder", "user_cache",
+    "OFFLINE", "beside", "cache_folder", "check_outputs", "is_offline", "naming", "passing_kind", "publish",
+    "publish_exclusive", "remove_folder", "remove_left", "replace_folder", "user_cache",
 ]  # fmt: skip
 
 #: environment variable that forbids downloads, as --offline does
@@ -63,7 +63,6 @@ def beside(target: Path) -> Iterator[Path]:
     """A path in the target's folder that nobody else uses; what is there afterwards is removed."""
     # a long name is cut: with the rest it would be too long for the file system
     temporary = target.with_name(f".{target.name[:48]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    _remove_left(target)
     try:
         yield temporary
     finally:
@@ -73,11 +72,16 @@ def beside(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _remove_left(target: Path) -> None:
-    """Remove what writers of this target have left beside it that died more than a day ago."""
+def remove_left(target: Path) -> None:
+    """Remove what writers of this target that died more than a day ago have left beside it."""
+    of_target = re.compile(rf"\.{re.escape(target.name[:48])}\.(?P<pid>\d+)-[0-9a-f]{{8}}\.tmp")
     for left in target.parent.glob(f".{glob.escape(target.name[:48])}.*.tmp"):
+        found = of_target.fullmatch(left.name)
+        if found is None or int(found["pid"]) == os.getpid():
+            continue
         with contextlib.suppress(OSError):  # another process may be at it
-            if passing_kind(left.name) == "written" and time.time() - left.lstat().st_mtime > FORGOTTEN:
+            seen = left.lstat()
+            if time.time() - max(seen.st_mtime, seen.st_ctime) > FORGOTTEN:  # a rename makes the second new
                 shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
@@ -92,17 +96,30 @@ def publish(target: Path, write: Callable[[Path], object]) -> None:
     if target.exists() and not target.is_file():
         what = "Is a folder" if target.is_dir() else "Is a pipe or a device, and no file"
         raise OSError(errno.EEXIST, what, str(target))
-    with beside(target) as temporary:
-        try:
-            write(temporary)
-            _sync(temporary)
-            temporary.replace(target)
-        except Exception as error:
-            number = _system_error(error)
-            if number is None or getattr(error, "filename", None) not in (None, str(temporary)):
-                raise
-            raise OSError(number, os.strerror(number), str(target)) from error
-    _sync_folder(target.parent)
+    with beside(target) as temporary, naming(target, temporary):
+        write(temporary)
+        _sync(temporary)
+        temporary.replace(target)
+    with naming(target):
+        _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an error of the system name the target where it names nothing, or what is on its way there.
+
+    Raises
+    ------
+    OSError for errors of the system, also those that a library tells in words of its own.
+    """
+    try:
+        yield
+    except Exception as error:
+        number, name = _system_error(error), getattr(error, "filename", None)
+        ours = name is None or (temporary is not None and Path(str(name)).is_relative_to(temporary))
+        if number is None or not ours:
+            raise
+        raise OSError(number, os.strerror(number), str(target)) from error
 
 
 def check_outputs(paths: Iterable[Path | None], *, force: bool, inputs: Iterable[str | Path] = ()) -> None:
@@ -180,6 +197,7 @@ def replace_folder(temporary: Path, target: Path, *, force: bool = True) -> None
     ------
     FileExistsError where `force` is not set and there is something, however shortly before it appeared.
     """
+    remove_left(target)
     if not force or not target.exists():
         try:
             temporary.rename(target)  # refused by the system where a folder holds something
@@ -202,10 +220,13 @@ def remove_folder(folder: Path) -> None:
 
     What earlier removals beside it have left, because their process died, goes too.
     """
-    folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{_REMOVED}"))
+    away = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{_REMOVED}")
+    folder.rename(away)
     _sync_folder(folder.parent)
     for left in folder.parent.glob(f".*{_REMOVED}"):
         shutil.rmtree(left, ignore_errors=True)  # another process may be at it
+    if away.exists():
+        raise OSError(errno.EACCES, "Removed but in part, something in it may not be changed", str(away))
 
 
 def passing_kind(name: str) -> Literal["written", "removed"] | None:

@@ -134,6 +134,8 @@ _TEMPLATES = {
     "penalties_differ": "Held-out rows hardly tell {count} penalties apart, whose probes err {low:.1f} to {high:.1f} % "
     "on test rows: that another sample would choose another makes most of the width of the aggregated risk's interval. "
     "Test rows may be unlike training rows.",
+    "choice_unknown": "Records of earlier builds do not say which penalties other samples would choose ({encoders}): "
+    "differences from them take the penalties as they were chosen.",
     # targets
     "target_classes": "The column {column} stands in for the labels: it is predicted as {classes} classes.",
     "target_numbers": "Numbers are predicted ({count} a row). Errors are 1 - R²: squared errors in percent of the "

@@ -147,7 +147,9 @@ def test_a_shift_shows_in_the_interval_and_in_a_note(shifted):
 def test_what_a_choice_adds_is_part_of_the_recorded_variation(shifted):
     j = shifted.judgements
     without = shifted.variation
-    bare = quantify_by(replace(j, others=(), others_held=(), chances=None), shifted.method, shifted.sizes)
+    bare = quantify_by(
+        replace(j, other_penalties=(), other_penalties_held=(), penalty_chances=None), shifted.method, shifted.sizes
+    )
     units_of = [Units(labels.astype(np.int64), None, np.zeros(5), list(j.class_names)) for labels in
                 (j.test_labels, j.train_labels[j.in_subset])]  # fmt: skip
     added = choice_of(j).variation(*units_of)
@@ -174,13 +176,15 @@ def test_a_run_folder_keeps_the_other_penalties(shifted, tmp_path):
     shifted.save(tmp_path / "run")
     again = Run.load(tmp_path / "run").main
     j, kept = shifted.judgements, again.judgements
-    np.testing.assert_array_equal(kept.chances, j.chances)
-    for one, two in zip((*kept.others, *kept.others_held), (*j.others, *j.others_held), strict=True):
+    np.testing.assert_array_equal(kept.penalty_chances, j.penalty_chances)
+    for one, two in zip(
+        (*kept.other_penalties, *kept.other_penalties_held), (*j.other_penalties, *j.other_penalties_held), strict=True
+    ):
         np.testing.assert_array_equal(one.margin, two.margin)
         np.testing.assert_array_equal(one.predicted, two.predicted)
     arrays = j.to_arrays()
-    assert {"others_0.rank", "others_held_0.loss", "cs_2.rank"} <= set(arrays)
-    old = {name: array for name, array in arrays.items() if not name.startswith(("others", "chances"))}
+    assert {"other_penalties_0.rank", "other_penalties_held_0.loss", "cs_2.rank"} <= set(arrays)
+    old = {name: array for name, array in arrays.items() if not name.startswith(("other_penalties", "penalty_chances"))}
     assert choice_of(Judgements.from_arrays(old)) is None  # a record of an older build
 
 
@@ -188,7 +192,9 @@ def test_rows_and_classes_are_taken_of_the_other_penalties_too(shifted):
     j = shifted.judgements
     rows = np.flatnonzero(j.train_labels != 1), np.flatnonzero(j.test_labels != 1)
     some = j.take(*rows)
-    assert len(some.others[0].rank) == len(rows[1]) and len(some.others_held[0].rank) == int(some.in_subset.sum())
+    assert len(some.other_penalties[0].rank) == len(rows[1]) and len(some.other_penalties_held[0].rank) == int(
+        some.in_subset.sum()
+    )
     renamed = _renumbered(j, list(j.class_names)[::-1])
-    for one, two in zip(renamed.others, j.others, strict=True):
+    for one, two in zip(renamed.other_penalties, j.other_penalties, strict=True):
         np.testing.assert_array_equal(one.predicted, 4 - two.predicted)

@@ -207,7 +207,7 @@ def test_tuning_never_sees_the_rows_that_are_judged(small, monkeypatch):
     # once the penalty is chosen the fold probes are judged on test rows and held-out rows, for intervals, and the first
     # one's at other penalties that may have been
     afterwards = [task.test_rows] * 5 + [task.train_rows[held]] * 5 + [task.test_rows, task.train_rows[held]]
-    assert result.judgements.others
+    assert result.judgements.other_penalties
     chosen = judged_while_tuning[:-12]
     for rows, expected in zip(judged_while_tuning[-12:], afterwards, strict=True):
         assert np.array_equal(rows, expected)

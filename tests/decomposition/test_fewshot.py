@@ -707,7 +707,7 @@ def test_two_sizes_alone_do_not_say_how_the_error_bends(sizes):
     assert two.inflation == 6 and two.back_tests == ()
     for d, n in zip(two.doublings, sizes, strict=True):
         assert d.low <= error(2 * n) - error(n) <= d.high, n
-    assert curve_of(replace(measured(sizes, error(sizes)), grouped=True)).inflation == 48
+    assert curve_of(replace(measured(sizes, error(sizes)), grouped=True)).inflation == 8
 
 
 def test_draws_of_equal_shots_may_lie_beside_the_curve_of_all_rows():

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -136,13 +135,21 @@ def test_some_of_the_judged_rows_are_those_of_every_field(rng):
     taken = [held.tolist().index(row) for row in train[judged.in_subset[train]]]
     rows = {120: train, 45: test, len(held): taken}
     assert len(rows) == 3 and all(
-        v is not None for v in (some.others, some.others_held, some.uf, some.sup, some.fold_margins, some.train_groups)
+        v is not None
+        for v in (
+            some.other_penalties,
+            some.other_penalties_held,
+            some.uf,
+            some.sup,
+            some.fold_margins,
+            some.train_groups,
+        )
     )
     for f in fields(judged):
         before, now = getattr(judged, f.name), getattr(some, f.name)
         if f.name == "class_names" or before is None:
             assert now == before
-        elif f.name == "chances":
+        elif f.name == "penalty_chances":
             np.testing.assert_array_equal(now, before)
         elif f.name.startswith("fold_"):
             np.testing.assert_array_equal(now, before[:, taken if f.name.endswith("_held") else test], err_msg=f.name)
@@ -285,8 +292,8 @@ def at(*place):
         ({"0.fold": lambda a: a + 1}, "folds lie between 0"),
         ({"0.subset": lambda a: np.where(a == -1, -1, 0).astype(a.dtype)}, "held-out subsets have"),
         ({"0.fold_losses": lambda a: a[:, :3]}, "losses of the folds are"),
-        ({"0.chances": lambda a: a / 2}, r"chances of the penalties are \[.*\], whose sum is to be 1"),
-        ({"0.chances": lambda a: np.append(a, 0.1)}, "chances of the penalties are float64"),
+        ({"0.penalty_chances": lambda a: a / 2}, r"chances of the penalties are \[.*\], whose sum is to be 1"),
+        ({"0.penalty_chances": lambda a: np.append(a, 0.1)}, "chances of the penalties are float64"),
         ({"0.covariance": lambda a: a[:2, :2]}, "the covariance has the shape"),
         ({"0.shots.5.draws": lambda a: a + 120}, "draws of 5 shots lie between"),
         ({"0.shots.5.wrong_test": lambda a: ~a}, r"risk_us \(5 shots\) .* by the outcomes"),
@@ -435,23 +442,22 @@ def test_force_replaces_nothing_but_runs(tmp_path, result):
     assert check_target(tmp_path / "a" / "b") == tmp_path / "a" / "b" and not (tmp_path / "a").exists()
 
 
-def test_force_removes_no_file_that_is_none_of_a_run(tmp_path, monkeypatch, result, alone):
+def test_force_keeps_what_is_none_of_a_run(tmp_path, monkeypatch, result, alone):
     place = save_run(tmp_path / "r", [alone])
-    for name in ("report.html", "geometry.parquet", "draws_0_ridge.parquet"):
+    for name in ("report.html", "geometry.parquet", "draws_0_ridge.parquet", ".results.parquet.7-01234567.tmp"):
         (place / name).write_bytes(b"")
-    save_run(tmp_path / "r", [result], force=True)
     (place / "mynotes.txt").write_text("mine")
-    with pytest.raises(ResultError, match=r"r holds more than a run \(mynotes.txt\), which --force would remove"):
-        save_run(tmp_path / "r", [alone], force=True)
-    (place / "mynotes.txt").unlink()
-    (place / "in").mkdir()
-    with pytest.raises(ResultError, match=r"holds more than a run \(in\)"):
-        check_target(place, force=True)
-    monkeypatch.chdir(place / "in")
-    with pytest.raises(ResultError, match="is the folder this command works in"):
-        check_target(place, force=True)
-    with pytest.raises(ResultError, match="is the folder this command works in"):
-        check_target("..", force=True)
+    (place / "figs").mkdir()
+    (place / "figs" / "a.svg").write_text("drawn")
+    (place / "link").symlink_to("nowhere")
+    save_run(tmp_path / "r", [result], force=True)
+    assert sorted(os.listdir(place)) == sorted([*FILES, "figs", "link", "mynotes.txt"])
+    assert (place / "mynotes.txt").read_text() == "mine" and (place / "figs" / "a.svg").read_text() == "drawn"
+    assert str(Run.load(place).main) == str(result) and os.readlink(place / "link") == "nowhere"
+    monkeypatch.chdir(place / "figs")
+    for where in (place, ".."):
+        with pytest.raises(ResultError, match="is the folder this command works in"):
+            check_target(where, force=True)
 
 
 def test_a_run_that_is_a_link_is_replaced_where_it_lies(tmp_path, result, alone):
@@ -466,21 +472,20 @@ def test_a_run_that_is_a_link_is_replaced_where_it_lies(tmp_path, result, alone)
             check_target(tmp_path / "lost", force=force)
 
 
-def test_what_writers_that_died_have_left_goes_after_a_day(tmp_path, result):
-    names = [f".r.77-0123456{i}.tmp" for i in range(3)]
-    for name in names:
+def test_what_writers_that_died_have_left_goes_after_a_day(tmp_path, monkeypatch, result):
+    theirs = [".r.77-01234567.tmp", ".r.78-01234567.tmp"]
+    others = [f".r.{os.getpid()}-01234567.tmp", ".r.2.77-01234567.tmp", ".rr.77-01234567.tmp", ".r.notes.tmp"]
+    for name in (*theirs, *others):
         (tmp_path / name).mkdir()
-    (tmp_path / names[0] / "run.json").write_text("{}")
-    (tmp_path / ".rr.77-01234567.tmp").mkdir()
-    (tmp_path / ".r.notes.tmp").write_text("mine")
-    old = time.time() - 2 * 86_400
-    for name in (*names[:2], ".rr.77-01234567.tmp", ".r.notes.tmp"):
-        os.utime(tmp_path / name, (old, old))
+        (tmp_path / name / "run.json").write_text("{}")
+        os.utime(tmp_path / name, (0, 0))  # a run that was put aside keeps its own time; when it was renamed is ctime
     save_run(tmp_path / "r", [result])
-    assert sorted(os.listdir(tmp_path)) == [names[2], ".r.notes.tmp", ".rr.77-01234567.tmp", "r"]
-    (tmp_path / names[2] / "run.json").write_text("{}")
-    with pytest.raises(ResultError, match=r"is not there, and 1 run folders lie in it, such as .*/r$"):
-        Run.load(tmp_path)  # what is on its way is none of them
+    assert sorted(os.listdir(tmp_path)) == sorted([*theirs, *others, "r"])
+    monkeypatch.setattr("ssl_risk_rs._files.FORGOTTEN", -1)
+    save_run(tmp_path / "r", [result], force=True)
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "r"])
+    with pytest.raises(ResultError, match=r"is not there, and 2 run folders lie in it, such as .*/r$"):
+        Run.load(tmp_path)  # what is on its way is none of them; .r.notes.tmp is somebody's
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -42,7 +42,7 @@ SHOWN = ("effects", "law", "trees", "tradeoffs", "fronts", "advice", "correction
     multiple=True,
     metavar="NAME[:KIND]",
     help="The linear model holds these fixed. The default are the paper's, where the table has them, and the other "
-    "choices of a table of your own.",
+    "choices of a table of your own; none holds nothing.",
 )
 @click.option(
     "--cluster",
@@ -133,7 +133,8 @@ def study(**given: Any) -> None:
         return
     named = {name: given[name] for name in ("confidence", "n_full", "judged_rows") if given[name] is not None}
     if given["confounders"]:
-        named["confounders"] = tuple(parse_choice(text) for text in given["confounders"])
+        alone = tuple(given["confounders"]) == ("none",)
+        named["confounders"] = () if alone else tuple(parse_choice(text) for text in given["confounders"])
     if given["shots"]:
         named["shots"] = tuple(_shots(given["shots"]))
         _check_shots(named["shots"], table.frame.columns, given["n_full"], own=not table.is_published)

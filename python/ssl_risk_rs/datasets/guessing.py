@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import zipfile
+import zlib
 from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
@@ -80,7 +81,7 @@ def _holds_images(path: Path) -> bool:
                     )  # fmt: skip
                     if len(read(file)[0]) >= 3:
                         return True
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
         return True  # `npz:` says what is wrong with it
     return False
 

@@ -50,6 +50,11 @@ class Choice:
         most = math.sqrt(of_test * of_held)
         return ProbeVariation(of_test, of_held, min(max(both, -most), most))
 
+    def less_all(self, test: np.ndarray, held: np.ndarray) -> "Choice":
+        """Of some test rows and held-out rows (bool), less all of them: scores whose means are the differences."""
+        own = (rows / max(rows.mean(), 1 / len(rows)) - 1 for rows in (test, held))
+        return Choice(self.chances, *(scores * w for scores, w in zip((self.on_test, self.on_held), own, strict=True)))
+
     def note(self) -> Note:
         """How far the probes of penalties that held-out rows hardly tell apart differ on test rows."""
         errors = 100 * self.on_test.mean(1)[self.chances >= LIKELY]
@@ -79,7 +84,7 @@ def choice_of(judged: Judgements, metric: Metric = ERROR, *, fitted: Judgements 
     """
     at_best = fold_outcomes(judged.fold_margins, judged.fold_losses, judged.fold_ranks, metric)
     on_held = fold_outcomes(judged.fold_margins_held, judged.fold_losses_held, judged.fold_ranks_held, metric)
-    if judged.chances is None or not judged.others or at_best is None or on_held is None:
+    if judged.penalty_chances is None or not judged.other_penalties or at_best is None or on_held is None:
         return None
     if not judged.in_subset.any():
         return None
@@ -93,9 +98,9 @@ def choice_of(judged: Judgements, metric: Metric = ERROR, *, fitted: Judgements 
 
     held_labels = judged.train_labels[judged.in_subset]
     return Choice(
-        judged.chances,
-        scored((at_best[0], *judged.others), judged.test_labels),
-        scored((on_held[0], *judged.others_held), held_labels),
+        judged.penalty_chances,
+        scored((at_best[0], *judged.other_penalties), judged.test_labels),
+        scored((on_held[0], *judged.other_penalties_held), held_labels),
     )
 
 

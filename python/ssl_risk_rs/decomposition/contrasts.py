@@ -157,13 +157,20 @@ class Contrast:
         sets = encoders[0].rows.sets
         units = sets["test"], sets["subset"]
         own, own_df = contrast_variation([e.probes for e in encoders], signs, *units)
-        choice = contrast_choice([e.choice for e in encoders], signs, *units) if own.known else NO_CHOICE
+        # what one of several has not kept would count as if it did not vary
+        kept = own.known and all(e.judged.penalty_chances is not None for e in encoders)
+        choice = contrast_choice([e.choice for e in encoders], signs, *units) if kept else NO_CHOICE
         return cls(tuple(encoders), tuple(signs), own, own_df, choice)
 
     @property
     def varied(self) -> bool:
         """Whether the probes' own variation could be estimated."""
         return self.own.known
+
+    def of_probes(self, quantity: Quantity) -> float:
+        """Variance that the probes' own variation, and the choice of their penalties, add to a quantity."""
+        judged = self.encoders[0].rows.judged
+        return of_probe(quantity, self.own, judged) + self.choice.of(*quantity.probe_weights)
 
     def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
         """The signed sum of a term of each encoder."""
@@ -174,7 +181,7 @@ class Contrast:
         rows = self.encoders[0].rows
         in_sample = set(quantity.weights) <= set(IN_SAMPLE)
         by_set, degrees = self._variance(quantity, scaled=in_sample)
-        own = of_probe(quantity, self.own, rows.judged) + self.choice.of(*quantity.probe_weights)
+        own = self.of_probes(quantity)
         discordant = self.discordant(quantity)
         variance = sum(by_set.values()) + own + self._unshown(quantity, by_set)
         if discordant:

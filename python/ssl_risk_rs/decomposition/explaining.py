@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from ssl_risk_rs._inference import critical_value, holm, two_sided
+from ssl_risk_rs.decomposition.choice import NO_CHOICE, choice_of
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.intervals import Uncertainty, quantify_by
 from ssl_risk_rs.decomposition.metrics import with_metrics
 from ssl_risk_rs.decomposition.paired import compare, paired_differences
+from ssl_risk_rs.decomposition.scores import RowScores
 from ssl_risk_rs.decomposition.variation import of_probe
 from ssl_risk_rs.probes.features import Features
 from ssl_risk_rs.results.compare import Difference
@@ -221,12 +223,27 @@ def class_parts(result: Decomposition) -> tuple[tuple[Part, ...], int]:
         measured = quantify_by(own, result.method, result.sizes, of_class=True)
         classes.append((c, (len(train), held, len(test)), measured))
     # five probes say little of one class's variation with the probe: under no difference it is that of all classes
-    usual = ProbeVariation.mean([m.variation for _, _, m in classes])
+    usual = ProbeVariation.mean([m.variation.less(m.choice) for _, _, m in classes])
+    choices = _choices_by_class(result, judged, [c for c, _, _ in classes])
     return _surest([
-        _class_part(result, judged, judged.class_names[c], name, measured, n, shares[:, c], usual)
-        for c, n, measured in classes
+        _class_part(result, judged, judged.class_names[c], name, measured, n, shares[:, c], usual, of_choice)
+        for (c, n, measured), of_choice in zip(classes, choices, strict=True)
         for name in (*result.component_names, _TOTAL)
     ]), left_out  # fmt: skip
+
+
+def _choices_by_class(
+    result: Decomposition, judged: Judgements, classes: Sequence[int]
+) -> list[tuple[ProbeVariation, ProbeVariation]]:
+    """What the choice of the penalty adds to the errors of all rows, and to the difference of each class from them:
+    another penalty may give one class what it takes from another."""
+    choice = choice_of(judged) if result.variation.known else None
+    if choice is None:
+        return [(NO_CHOICE, NO_CHOICE)] * len(classes)
+    rows = RowScores(judged, corrected=True, random_counts=result.method.random_counts)
+    units, held = (rows.test_units, rows.sets["subset"]), judged.train_labels[judged.in_subset]
+    of_all = choice.variation(*units)
+    return [(of_all, choice.less_all(judged.test_labels == c, held == c).variation(*units)) for c in classes]
 
 
 def _class_part(
@@ -238,18 +255,24 @@ def _class_part(
     n: tuple[int, int, int],
     shares: np.ndarray,
     usual: ProbeVariation,
+    choices: tuple[ProbeVariation, ProbeVariation],
 ) -> Part:
     estimates, weights = measured.estimates, QUANTITIES[name].weights
     e, whole = estimates[name], result.estimates[name]
     share = {"train": shares[0], "subset": shares[0], "test": shares[1]}
     carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
     # under no difference its rows vary as all rows do: a class without errors is not known without error
-    own = of_probe(QUANTITIES[name], result.variation, judged)
+    quantity, (of_all, of_difference) = QUANTITIES[name], choices
+    chosen = [v.of(*quantity.probe_weights) for v in (of_all, measured.choice, of_difference)]
+    whole_variance, class_variance = max(0.0, whole.se**2 - chosen[0]), max(0.0, e.se**2 - chosen[1])
+    own = of_probe(quantity, result.variation.less(of_all), judged)
     least = float(shares.min())
-    of_rows = max(0.0, whole.se**2 - own) / least
-    shown, usually = (of_probe(QUANTITIES[name], v, judged, of_class=True) for v in (measured.variation, usual))
+    of_rows = max(0.0, whole_variance - own) / least
+    at_penalty = measured.variation.less(measured.choice)
+    shown, usually = (of_probe(quantity, v, judged, of_class=True) for v in (at_penalty, usual))
     # cov(class, all) = share · V(class)
-    variance = max(0.0, 1 - 2 * least) * max(e.se**2, of_rows) + whole.se**2 + max(0.0, usually - shown)
+    variance = max(0.0, 1 - 2 * least) * max(class_variance, of_rows) + whole_variance + max(0.0, usually - shown)
+    variance += chosen[2]
     difference = e.estimate - whole.estimate
     # the rows of one class may be few, and many classes ask for far quantiles: normal ones are too near there
     rows = dict(zip(share, n, strict=True))

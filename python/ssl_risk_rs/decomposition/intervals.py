@@ -70,6 +70,8 @@ class Uncertainty:
     beta: float
     variation: ProbeVariation
     notes: tuple[Note, ...]
+    #: part of `variation`: what the choice of the penalty adds
+    choice: ProbeVariation = NO_CHOICE
 
 
 def quantify(
@@ -160,7 +162,7 @@ def quantify(
         notes.append(tried.note())
     variation = variation.plus(choice)
     total = sum(rows.covariance.values()) + variation.covariance(names)
-    return Uncertainty(estimates, np.asarray(total), names, rows.beta, variation, tuple(notes))
+    return Uncertainty(estimates, np.asarray(total), names, rows.beta, variation, tuple(notes), choice)
 
 
 def _shares_notes(rows: RowScores, enc_gen: Estimate, of_uncovered: float) -> list[Note]:

@@ -200,7 +200,7 @@ def label_curve(
     """The curve and its predictions; `errors` that labels are wanted for, default up to three round ones."""
     p = len(measured.labels)
     z = critical_value(confidence)
-    inflation = (STEPS if measured.grouped else 1.0) * (UNTESTED if p <= 2 else 1.0)
+    inflation = max(STEPS if measured.grouped else 1.0, UNTESTED if p <= 2 else 1.0)
     tested: list[tuple[float, float]] = []
     for _ in range(DOUBLINGS if p > 2 else 0):
         tested = [_back_test(measured, i, inflation) for i in range(p)]

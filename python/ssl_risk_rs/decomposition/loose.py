@@ -12,13 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssl_risk_rs._inference import critical_value, satterthwaite, two_sided
-from ssl_risk_rs.decomposition.contrasts import ScoredResult
+from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
 from ssl_risk_rs.decomposition.grading import grade
 from ssl_risk_rs.decomposition.scores import guard
-from ssl_risk_rs.decomposition.variation import contrast_variation, of_probe
 from ssl_risk_rs.results.matched_labels import Gap
 from ssl_risk_rs.results.quantities import IN_SAMPLE, QUANTITIES, Quantity
-from ssl_risk_rs.results.record import ProbeVariation
 
 __all__ = ["gap"]
 
@@ -39,7 +37,7 @@ def gap(terms: Sequence[tuple[float, ScoredResult]], name: str, confidence: floa
     summed = np.bincount(unit.ravel(), weights=np.concatenate(values))
     summed[np.abs(summed) <= ROUNDING] = 0.0
     rows = float(np.square(summed).sum())
-    every = [(of_probe(quantity, varies, terms[0][1].rows.judged), df) for varies, df in _of_probes(terms)]
+    every = [(c.of_probes(quantity), c.own_df) for c in _by_rows(terms)]
     own = [(variance, df) for variance, df in every if variance > ROUNDING**2]
     variance = rows + sum(v for v, _ in own)
     df = satterthwaite([(rows, math.inf), *own])  # independent rows are many
@@ -65,9 +63,8 @@ def _guard(every: Sequence[ScoredResult], quantity: Quantity) -> float:
     return guard(quantity.guards or (quantity.rows,), {which: min(own[which] for own in sizes) for which in sizes[0]})
 
 
-def _of_probes(terms: Sequence[tuple[float, ScoredResult]]) -> list[tuple[ProbeVariation, float]]:
-    """The probes' own variation, with its degrees of freedom: one for the decompositions of each set of rows, whose
-    probes vary together."""
+def _by_rows(terms: Sequence[tuple[float, ScoredResult]]) -> list[Contrast]:
+    """A contrast of the decompositions of each set of rows, whose probes vary together."""
     same: list[list[tuple[float, ScoredResult]]] = []
     for term in terms:
         for others in same:
@@ -76,12 +73,7 @@ def _of_probes(terms: Sequence[tuple[float, ScoredResult]]) -> list[tuple[ProbeV
                 break
         else:
             same.append([term])
-    found = []
-    for those in same:
-        sets = those[0][1].rows.sets
-        signs, probes = [sign for sign, _ in those], [j.probes for _, j in those]
-        found.append(contrast_variation(probes, signs, sets["test"], sets["subset"]))
-    return found
+    return [Contrast.of([judged for _, judged in those], [sign for sign, _ in those]) for those in same]
 
 
 def _same_rows(one: ScoredResult, other: ScoredResult) -> bool:

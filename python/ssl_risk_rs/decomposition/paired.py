@@ -280,6 +280,9 @@ def _notes(
     pairs: Mapping[tuple[int, int], Contrast],
 ) -> list[Note]:
     notes = [] if all(pair.varied for pair in pairs.values()) else [Note("no_probe_variation")]
+    older = [n for n, d in zip(labels, chosen, strict=True) if d.judgements and d.judgements.penalty_chances is None]
+    if 0 < len(older) < len(labels):
+        notes.append(Note("choice_unknown", {"encoders": ", ".join(older)}))
     without = [label for label, d in zip(labels, chosen, strict=True) if not d.supervised]
     if 0 < len(without) < len(labels):
         notes.append(Note("compared_without_twin", {"encoders": ", ".join(without)}))

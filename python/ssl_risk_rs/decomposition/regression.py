@@ -139,9 +139,9 @@ def predict_targets(
         fold_losses=fold_losses,
         fold_margins_held=np.zeros_like(fold_losses_held),
         fold_losses_held=fold_losses_held,
-        others=others,
-        others_held=others_held,
-        chances=np.array(list(found.chances.values())),
+        other_penalties=others,
+        other_penalties_held=others_held,
+        penalty_chances=np.array(list(found.chances.values())),
         sup=None if of_twin is None else of_twin[1],
         unit=scorer.unit(train, on_test[0], test),
     )

@@ -300,7 +300,7 @@ class Job:
             if not wider:
                 break
             dtypes.update(dict.fromkeys(wider, "float32"))
-        if encoded and self._as_given.fingerprint(False) != self._files_then:
+        if encoded and self._files_changed():
             raise DataError(self._changed([banks[name] for name in self.names if name in encoded]))
         for name, bank in banks.items():
             if missing := len(missing_in(bank, self.shard)):  # counted, not assumed
@@ -320,6 +320,12 @@ class Job:
                     f"next run would have others. {self._likely_causes()}"
                 )
         return banks
+
+    def _files_changed(self) -> bool:
+        """Whether files are others than when the job began; with hashes, what they hold decides."""
+        if self._as_given.fingerprint(False) == self._files_then:
+            return False
+        return not self.settings.hash_content or self._as_given.fingerprint(True) != self.fingerprint
 
     def _changed(self, banks: Sequence[FeatureBank]) -> str:
         """Remove banks that may hold features of files as they were and as they are now, and say so."""

@@ -150,7 +150,7 @@ _CALLED = {
     "af": "R_AF", "at_alpha": "the probe at α* on training rows", "sup": "R_ΦF", "held_out": "R_AS",
     "held_out_floor": "held-out rows at the floor", "us": "R_US", "uf": "R_UF",
     "floor_on_test": "the floor probe on test rows", "sup_on_test": "the twin on test rows", "cs": "R_CS, subset",
-    "others": "other penalties on test rows,", "others_held": "other penalties on held-out rows,",
+    "other_penalties": "other penalties on test rows,", "other_penalties_held": "other penalties on held-out rows,",
 }  # fmt: skip
 
 
@@ -201,17 +201,18 @@ def _called(outcome: str) -> str:
 
 def _chances(j: Judgements) -> Iterator[str]:
     """How probably each penalty is chosen: of as many as there are probes of."""
-    if len(j.others) != len(j.others_held):
-        yield f"{len(j.others)} other penalties are judged on test rows, and {len(j.others_held)} on held-out rows"
-    if j.chances is None:
-        if j.others:
+    if len(j.other_penalties) != len(j.other_penalties_held):
+        counts = f"{len(j.other_penalties)} other penalties are judged on test rows, and {len(j.other_penalties_held)}"
+        yield f"{counts} on held-out rows"
+    if j.penalty_chances is None:
+        if j.other_penalties:
             yield "chances of the penalties are not recorded"
         return
     name = "chances of the penalties"
-    if unlike := list(_floats(j.chances, name, (1 + len(j.others),))):
+    if unlike := list(_floats(j.penalty_chances, name, (1 + len(j.other_penalties),))):
         yield from unlike
-    elif not (j.chances > 0).all() or abs(float(j.chances.sum()) - 1) > TOLERANCE:
-        yield f"{name} are {j.chances.tolist()}, whose sum is to be 1"
+    elif not (j.penalty_chances > 0).all() or abs(float(j.penalty_chances.sum()) - 1) > TOLERANCE:
+        yield f"{name} are {j.penalty_chances.tolist()}, whose sum is to be 1"
 
 
 def _integers(array: np.ndarray, name: str, shape: tuple[int, ...], low: int, end: int) -> Iterator[str]:

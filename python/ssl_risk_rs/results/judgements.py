@@ -83,10 +83,10 @@ class Judgements:
         fold_ranks : uint16, their ranks of the true class, at most 65535; None where no folds were judged
     fold_margins_held, fold_losses_held, fold_ranks_held : the same on the rows of the held-out subsets, which no fold's
         probe was fitted on; None also in older records
-    others, others_held : the first fold's probes at other penalties that another sample of training rows may have
-        chosen, on the test rows and on those of the held-out subsets, from strong to weak
-    chances : float64 (others + 1,), how probably α* and each of them would be chosen, sum 1; None where no folds were
-        judged, and in older records
+    other_penalties, other_penalties_held : the first fold's probes at other penalties that another sample of training
+        rows may have chosen, on the test rows and on those of the held-out subsets, from strong to weak
+    penalty_chances : float64 (others + 1,), how probably α* and each of them would be chosen, sum 1; None where no
+        folds were judged, and in older records
     """
 
     class_names: tuple[str, ...]
@@ -115,9 +115,9 @@ class Judgements:
     fold_losses_held: Float32[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
     fold_ranks_held: UInt16[np.ndarray, "folds held"] | None = field(default=None, metadata=_HELD)
     unit: Float32[np.ndarray, " n"] | None = field(default=None, metadata=_TRAIN)
-    others: tuple[Outcome, ...] = field(default=(), metadata=_TEST)
-    others_held: tuple[Outcome, ...] = field(default=(), metadata=_HELD)
-    chances: Float64[np.ndarray, " penalties"] | None = field(default=None, metadata=_NO_ROWS)
+    other_penalties: tuple[Outcome, ...] = field(default=(), metadata=_TEST)
+    other_penalties_held: tuple[Outcome, ...] = field(default=(), metadata=_HELD)
+    penalty_chances: Float64[np.ndarray, " penalties"] | None = field(default=None, metadata=_NO_ROWS)
 
     def __post_init__(self) -> None:
         expected = {"train": len(self.train_labels), "test": len(self.test_labels), "held": int(self.in_subset.sum())}
@@ -204,7 +204,7 @@ _ROWS: dict[str, str] = {
     f.name: f.metadata["rows"] for f in fields(Judgements) if f.name != "class_names" and f.metadata["rows"]
 }
 #: fields of several probes: the arrays of the first one of `cs` are named "cs_0.rank" and so on
-_SEVERAL = ("cs", "others", "others_held")
+_SEVERAL = ("cs", "other_penalties", "other_penalties_held")
 
 
 def _are_all(rows: np.ndarray, n: int) -> bool:

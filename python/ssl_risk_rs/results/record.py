@@ -68,6 +68,10 @@ class ProbeVariation:
         """With variances that come from something else; NaN where either could not be estimated."""
         return ProbeVariation(self.test + other.test, self.held + other.held, self.both + other.both)
 
+    def less(self, other: "ProbeVariation") -> "ProbeVariation":
+        """Without variances that come from something else."""
+        return ProbeVariation(self.test - other.test, self.held - other.held, self.both - other.both)
+
     def covariance(self, risks: Sequence[str]) -> np.ndarray:
         """What it adds to the covariance of these risks, (r, r); 0 where it could not be estimated."""
         t, h = np.array([QUANTITIES[risk].probe_weights for risk in risks]).T

@@ -8,8 +8,10 @@ temporary folder: half a run is never taken for one.
 import json
 import os
 import platform
+import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -22,7 +24,7 @@ import numpy as np
 
 from ssl_risk_rs._display import display
 from ssl_risk_rs._extras import releases
-from ssl_risk_rs._files import beside, passing_kind, replace_folder
+from ssl_risk_rs._files import beside, naming, passing_kind, replace_folder
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ParameterError, ResultError, ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
@@ -287,7 +289,7 @@ class Run:
 
         Parameters
         ----------
-        path : new folder; force : replace a run that is there
+        path : new folder; force : replace a run that is there; what else lies in its folder stays
 
         Raises
         ------
@@ -298,7 +300,7 @@ class Run:
         target = check_target(path, force=force)
         place = target.absolute().resolve()  # a link stays one
         place.parent.mkdir(parents=True, exist_ok=True)
-        with beside(place) as temporary:
+        with beside(place) as temporary, naming(place, temporary):
             temporary.mkdir()
             text = json.dumps(self._document(), indent=2, ensure_ascii=False, allow_nan=False)
             replace(self, path=place).frame().write_parquet(temporary / TABLE)
@@ -306,6 +308,8 @@ class Run:
             for i, whole in enumerate(self.decompositions):
                 if whole.shots:
                     draws_frame(whole).write_parquet(temporary / f"draws_{i}_{whole.method.probe}.parquet")
+            if force and place.is_dir():
+                _carry_over(place, temporary)
             (temporary / "run.json").write_text(text, encoding="utf-8")  # the last: what makes it a run
             try:
                 replace_folder(temporary, place, force=force)
@@ -346,7 +350,8 @@ class Run:
             runs = f", and {len(inside)} run folders lie in it, such as {inside[-1].parent}" if inside else ""
             raise ResultError(f"{folder} is no run folder: {error.filename} is not there{runs}") from None
         except (
-            OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile
+            OSError, KeyError, TypeError, ValueError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile,
+            zlib.error,
         ) as error:  # fmt: skip
             if isinstance(error, ResultError) or (
                 isinstance(error, SslRiskError) and not isinstance(error, ShapeError)
@@ -454,8 +459,8 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
 
     Raises
     ------
-    ResultError if it exists and `force` is not set, if `force` would replace what is no run, or holds more than one, or
-    the folder one works in, or if no folder can be made there.
+    ResultError if it exists and `force` is not set, if `force` would replace what is no run, or the folder one works
+    in, or if no folder can be made there.
     """
     target = Path(path).expanduser()
     if target.is_symlink() and not target.exists():
@@ -465,21 +470,31 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
             raise ResultError(f"{target} exists; choose another --out, or give --force (force=True) to replace it")
         if not (target / "run.json").is_file() and not (target.is_dir() and not any(target.iterdir())):
             raise ResultError(f"{target} is no run folder and is not replaced; remove it, or choose another --out")
-        place, here = target.resolve(), Path.cwd()
-        if place == here or place in here.parents:
-            raise ResultError(
-                f"{target} is the folder this command works in, and is not replaced; choose another --out"
-            )
-        more = sorted(file.name for file in target.iterdir() if not any(fnmatchcase(file.name, p) for p in OF_A_RUN))
-        if more:
-            raise ResultError(
-                f"{target} holds more than a run ({', '.join(more[:3])}), which --force would remove: move it, or "
-                "choose another --out"
-            )
-    above = next(folder for folder in target.absolute().parents if folder.exists())
+        if _holds_this_process(target.resolve()):
+            raise ResultError(f"{target} is the folder this command works in: it is not replaced, choose another --out")
+    above = next(folder for folder in target.absolute().resolve().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")
     return target
+
+
+def _holds_this_process(place: Path) -> bool:
+    """Whether a folder is the one that this process works in, or above it."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it is gone
+        return False
+    return place == here or place in here.parents
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Copy what is in a run folder and none of a run."""
+    for file in old.iterdir():
+        if not (passing_kind(file.name) or any(fnmatchcase(file.name, pattern) for pattern in OF_A_RUN)):
+            if file.is_dir() and not file.is_symlink():
+                shutil.copytree(file, new / file.name, symlinks=True)
+            else:
+                shutil.copy2(file, new / file.name, follow_symlinks=False)
 
 
 def _frame(key: str, estimates: list[Estimate]) -> "pl.DataFrame":

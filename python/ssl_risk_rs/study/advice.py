@@ -96,7 +96,7 @@ def _choices(table: StudyTable, effects: Sequence[Effect], goal: str, yardstick:
             said.pop(METHODS["HC3"], None)
         signs = {e.effect > 0 for e in said.values() if e.p < _SAYS}
         seen = [e for e in said.values() if e.p < _SAYS]
-        sure = [e for e in seen if e.p_adjusted < _SAYS and not (e.varying or e.decided_by)]
+        sure = [e for e in seen if e.p_adjusted < _SAYS and not (e.varying or e.decided_by or e.not_held)]
         if len(signs) != 1 or not (sure or len(seen) > 1):
             continue
         if any((e.effect > 0) not in signs for e in said.values() if abs(e.effect) > yardstick):

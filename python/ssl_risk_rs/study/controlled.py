@@ -157,6 +157,9 @@ def _fit(
     for place, column in enumerate(examined, start=count):
         here = replace(blank, level=column.level, reference=column.reference)
         contrast = None
+        one = table.cluster and table.cluster != choice.name and rows[table.cluster].n_unique() == 1
+        one = one and table.frame[table.cluster].n_unique() > 1  # of one group altogether, it is what is asked of
+        here = replace(here, decided_by=table.cluster) if one else here
         if factored.identified[place] and factored.df:
             contrast = factored.contrast(place, "classical" if crossed is None else "cluster", crossed)
             if not contrast.sound and crossed is not None and not _are_crossed(compared.groups, crossed):

@@ -47,7 +47,7 @@ class Effect:
     reason : in words, what is in the way, or what weakens the estimate
     varying : columns that vary along with a controlled choice, though it does not decide them
     decided_by : the column of groups a single one of which decides a controlled effect, where comparisons lie in groups
-    held : columns that a linear model holds fixed
+    held, not_held : columns that a linear model holds fixed, and choices of one's own table that it does not
     influential, effect_without : the encoder that moves the effect most, and the effect without it
     """
 
@@ -71,6 +71,7 @@ class Effect:
     varying: tuple[str, ...] = ()
     decided_by: str = ""
     held: tuple[str, ...] = ()
+    not_held: tuple[str, ...] = ()
     influential: str = ""
     effect_without: float = math.nan
 

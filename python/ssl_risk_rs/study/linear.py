@@ -75,6 +75,8 @@ class NoModel:
     groups: int
 
 
+#: share of the rows of a choice in which another is to be known to be held fixed
+MOST_KNOWN = 0.8
 #: kinds of choices that have levels
 _LEVELS = ("category", "flag")
 #: what tells the same, and more, where a table lacks a confounder
@@ -106,18 +108,35 @@ def confounders_of(
 
 
 def _others(table: StudyTable, choice: Choice) -> Iterator[Choice]:
-    """Choices of one's own table that are no part of this one, nor this one of them."""
+    """Choices of one's own table that are no part of this one, nor this one of them, and are known in most of its rows
+    (the others are lost)."""
     frame = table.frame
     if "source" in frame.columns and "published" in frame["source"].to_list():  # which do not know one's own choices
         return
-    known_here = frame[choice.name].is_not_null().to_numpy()
     for other in table.choices:
-        if other.name in (choice.name, *choice.along, *DERIVED) or choice.name in other.along:
-            continue
-        tells = choice.kind in _LEVELS and determines(frame, choice.name, other.name)
-        is_told = other.kind in _LEVELS and determines(frame, other.name, choice.name)
-        if not tells and not is_told and known_rows(frame, (other,), choice.name)[known_here].all():
+        if _is_apart(frame, choice, other) and _known_share(frame, choice, other) >= MOST_KNOWN:
             yield other
+
+
+def _is_apart(frame: pl.DataFrame, choice: Choice, other: Choice) -> bool:
+    """Whether another choice is no part of this one, nor this one of it."""
+    if other.name in (choice.name, *choice.along, *DERIVED) or choice.name in other.along:
+        return False
+    tells = choice.kind in _LEVELS and determines(frame, choice.name, other.name)
+    return not tells and not (other.kind in _LEVELS and determines(frame, other.name, choice.name))
+
+
+def _known_share(frame: pl.DataFrame, choice: Choice, other: Choice) -> float:
+    """Share of the rows with a choice in which another is known."""
+    here = frame[choice.name].is_not_null().to_numpy()
+    return float(known_rows(frame, (other,), choice.name)[here].mean()) if here.any() else 0.0
+
+
+def not_held(choice: Choice, table: StudyTable, held: Sequence[Choice]) -> tuple[str, ...]:
+    """Choices of the table that the linear model of one does not hold fixed, though it might be their effect."""
+    names = {c.name for c in held}
+    return tuple(o.name for o in table.choices if o.name not in names and _is_apart(table.frame, choice, o)
+                 and choice_of(o.name) is None)  # fmt: skip
 
 
 def cluster_of(table: StudyTable, component: str) -> str:
@@ -212,6 +231,7 @@ def linear_effects(
     for choice in table.choices:
         held = tuple(own.get(c.name, c) for c in held_fixed(choice))
         names = tuple(c.name for c in held)
+        loose = () if confounders is not None or pseudo_inverse else not_held(choice, table, held)
         for (cluster, _), components in by_rows.items():
             model = model_of(table, choice, held, components[0])
             if isinstance(model, Model) and (same := _same_as(table, choice, model.rows)):
@@ -226,8 +246,17 @@ def linear_effects(
                     ]  # fmt: skip
                 else:
                     effects = _effects(table, model, components, kind, confidence, pseudo_inverse)
-                    found += [replace(e, held=names) for e in effects]
+                    found += [_with_held(e, names, loose) for e in effects]
     return found
+
+
+def _with_held(e: Effect, names: tuple[str, ...], loose: tuple[str, ...]) -> Effect:
+    """With what was held fixed, and what was not."""
+    if not loose:
+        return replace(e, held=names)
+    one = len(loose) == 1
+    said = f"{', '.join(loose)} {'is' if one else 'are'} not held fixed: too many rows lack {'it' if one else 'them'}"
+    return replace(e, held=names, not_held=loose, reason="; ".join(filter(None, (e.reason, said))))
 
 
 def _same_as(table: StudyTable, choice: Choice, rows: Int64[np.ndarray, " n"]) -> list[str]:

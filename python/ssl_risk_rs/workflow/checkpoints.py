@@ -61,6 +61,7 @@ def evaluate_checkpoints(
         raise ParameterError("several encoders take one of their features: name one layer, or one encoder")
     runs = RunFolder(folder, question.key(), force=force)
     called = dict(zip(names, short_names(names), strict=True))
+    stamps = {name: _stamp(name) for name in names}  # before what the files say is read
     epochs = {name: _epoch(name, runs.kept.get(called[name])) for name in names}
     _say_epochs({called[name]: epoch for name, epoch in epochs.items()}, say)
     if all(epoch is not None for epoch, _ in epochs.values()):
@@ -73,7 +74,15 @@ def evaluate_checkpoints(
         return banks_of(name, data, question, ensure, encoding=question.encoding.for_encoder(name), say=say_once)
 
     items = [
-        Item(called[n], n, partial(banks, n), epoch=epochs[n][0], epoch_from=epochs[n][1], stamp=_stamp(n))
+        Item(
+            called[n],
+            n,
+            partial(banks, n),
+            epoch=epochs[n][0],
+            epoch_from=epochs[n][1],
+            stamp=stamps[n],
+            stamp_now=partial(_stamp, n),
+        )
         for n in names
     ]
 

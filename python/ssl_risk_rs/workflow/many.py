@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count, pairwise
 from pathlib import Path
 
-from ssl_risk_rs._files import publish
+from ssl_risk_rs._files import passing_kind, publish
 from ssl_risk_rs.decomposition.paired import compare
-from ssl_risk_rs.errors import ResultError, SslRiskError
+from ssl_risk_rs.errors import EncoderError, ResultError, SslRiskError
 from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Entry, EpochFrom, Failed, corrected_steps
 from ssl_risk_rs.results.run import Run, check_target
 from ssl_risk_rs.workflow.banks import RunBanks, is_made_of
+from ssl_risk_rs.workflow.sweep_records import alone_in
 
 __all__ = ["Item", "Kept", "RunFolder", "kept_of", "paired_steps", "run_each"]
 
@@ -28,7 +29,8 @@ UNKNOWN = ""
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One run to be made: `banks` gives its features, encoding what is missing; the rest as in `Entry` and `Kept`."""
+    """One run to be made: `banks` gives its features, encoding what is missing; `stamp_now` is what `stamp` would be if
+    it were made now; the rest as in `Entry` and `Kept`."""
 
     name: str
     model: str
@@ -37,6 +39,7 @@ class Item:
     epoch: float | None = None
     epoch_from: EpochFrom | None = None
     stamp: str = ""
+    stamp_now: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class RunFolder:
                     f"settings, groups, twin or control): {', '.join(others[:4])}; choose another folder (--out), or "
                     "give --force (force=True) to make them again"
                 )
-        elif not (path.is_dir() and not any(path.iterdir())):
+        elif not (path.is_dir() and all(passing_kind(left.name) for left in path.iterdir())):
             check_target(path, force=False)
 
     def find(self, name: str, banks: Mapping[str, Path]) -> Run | None:
@@ -91,16 +94,34 @@ class RunFolder:
 
     def keep(self, item: Item, run: Run, bank: Path, *, complete: bool) -> Run:
         """Write a run folder and the index."""
-        folder = self.kept[item.name].folder if item.name in self.kept else ""
-        if not folder or ((self.path / folder).exists() and not (self.path / folder / "run.json").is_file()):
-            folder = self._free(item.name)
         self.path.mkdir(parents=True, exist_ok=True)
-        line = Kept(folder, item.model, self.question, str(bank), complete, item.epoch, item.epoch_from, item.stamp)
-        # before the run: what a kill leaves, be it this run or one of before, is made again in its place
-        self._write(item.name, replace(line, question=UNKNOWN, complete=False))
+        with alone_in(self.path):
+            self._read_again()
+            folder = self.kept[item.name].folder if item.name in self.kept else ""
+            if not folder or ((self.path / folder).exists() and not (self.path / folder / "run.json").is_file()):
+                folder = self._free(item.name)
+            line = Kept(folder, item.model, self.question, str(bank), complete, item.epoch, item.epoch_from, item.stamp)
+            # before the run: what a kill leaves, be it this run or one of before, is made again in its place
+            self._write(item.name, replace(line, question=UNKNOWN, complete=False))
         saved = replace(run, path=run.save(self.path / folder, force=(self.path / folder).exists()))
-        self._write(item.name, line)
+        with alone_in(self.path):
+            self._read_again()
+            self._write(item.name, line)
         return saved
+
+    def refresh(self, item: Item) -> None:
+        """Let the line of a finished run say what is known of its encoder now: its epoch may have been written anew."""
+        line = self.kept[item.name]
+        now = replace(line, model=item.model, epoch=item.epoch, epoch_from=item.epoch_from, stamp=item.stamp)
+        if now != line:
+            with alone_in(self.path):
+                self._read_again()
+                self._write(item.name, now)
+
+    def _read_again(self) -> None:
+        """Take over what others have written since."""
+        if (file := self.path / INDEX).is_file():
+            self.kept = _read_index(file)
 
     def _write(self, name: str, line: Kept) -> None:
         self.kept[name] = line
@@ -166,6 +187,10 @@ def run_each(
     for item in items:
         try:
             banks = item.banks()
+            if item.stamp_now is not None and item.stamp_now() != item.stamp:
+                raise EncoderError(
+                    f"{item.model} was changed while this ran: its epoch is that of the file of before; run again"
+                )
             run = folder.find(item.name, banks.paths())
             if run is None:
                 if item.name in folder.kept and not folder.force:
@@ -179,6 +204,7 @@ def run_each(
                 if failure is not None:
                     failed.append(Failed(item.name, str(failure)))
             else:
+                folder.refresh(item)
                 say(f"{item.name} was finished before: {run.path}.")
         except (SslRiskError, OSError) as error:
             failed.append(Failed(item.name, str(error)))

@@ -9,6 +9,7 @@ import json
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_risk_rs._files import check_outputs, publish
+from ssl_risk_rs._files import check_outputs, publish, remove_left
 from ssl_risk_rs.decomposition.cells import Cells
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError, ResultError, SslRiskError
@@ -168,6 +169,7 @@ def write_pack(
             "created_by": f"ssl-risk-rs {version('ssl-risk-rs')}",
             "runs": [{**asdict(p), "evidence": p.evidence.value} for p in packed],
         }
+        remove_left(path)  # packs are large
         publish(path, lambda temporary: _write(temporary, document, files))
     return _declared(path)
 
@@ -269,7 +271,9 @@ def open_pack(path: "str | Path") -> Iterator[Pack]:
             runs = tuple(from_json(PackedRun, run) for run in document["runs"])
             _check_files(path, folder, runs)
             created_by = str(document["created_by"])
-        except (zipfile.BadZipFile, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (
+            zipfile.BadZipFile, zlib.error, AttributeError, KeyError, RuntimeError, TypeError, ValueError
+        ) as error:  # fmt: skip
             if isinstance(error, SslRiskError):
                 raise
             raise PackError(f"{path} is no pack: {type(error).__name__} {error}") from error

@@ -21,7 +21,16 @@ from ssl_risk_rs.workflow.banks import Ensure, banks_of, ensure_for, others_fact
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
-from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, hold_if_free, holder, is_held
+from ssl_risk_rs.workflow.sweep_records import (
+    Record,
+    State,
+    SweepFolder,
+    hold,
+    hold_if_free,
+    holder,
+    is_held,
+    lockable,
+)
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -310,16 +319,10 @@ def _one_at_a_time(ensure: Ensure, data: str, store: FeatureStore, say: Say) -> 
 
     def locked(model: str, encoding: Encoding) -> "dict[str, FeatureBank]":
         facts = {"model": model, "data": data, "limit": encoding.limit, "img_size": encoding.img_size}
-        with hold(store.root / "locks" / f"{bank_key(facts)}.lock", say) if _lockable(store.root) else nullcontext():
+        with hold(store.root / "locks" / f"{bank_key(facts)}.lock", say) if lockable(store.root) else nullcontext():
             return ensure(model, encoding)
 
     return locked
-
-
-def _lockable(root: Path) -> bool:
-    """Whether a lock can be put there: a store may be read-only where all banks are complete."""
-    above = next(folder for folder in (root, *root.parents) if folder.exists())
-    return os.access(above, os.W_OK)
 
 
 def _record(job: Job, pair: Pair, state: State) -> Record:

@@ -207,6 +207,26 @@ def _try_lock(path: Path, descriptor: int, say: Callable[[str], None]) -> bool:
         return True
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Change a folder that is there while nobody else does; where the file system has no locks, nothing is held."""
+    descriptor = None
+    with contextlib.suppress(OSError):  # Windows opens no folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        _lock(descriptor, wait=True)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def lockable(root: Path) -> bool:
+    """Whether a lock can be put there: a store may be read-only where all banks are complete."""
+    above = next(folder for folder in (root, *root.parents) if folder.exists())
+    return os.access(above, os.W_OK)
+
+
 def _lock(descriptor: int, *, wait: bool) -> bool:
     """Whether the lock was taken."""
     try:

@@ -8,6 +8,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssl_risk_rs.bank.store import FeatureStore
+from ssl_risk_rs.bank.store import FeatureStore, bank_key
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.encoders import create_encoder
@@ -31,6 +32,7 @@ from ssl_risk_rs.workflow.evaluate import answer_of
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
+from ssl_risk_rs.workflow.sweep_records import hold, lockable
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank
@@ -193,14 +195,29 @@ class TrainingMonitor:
         others = other_banks(names, self.question, self._ensure, say=self.say)
         if (there := self._find(called, epoch, stamp, others)) is not None:
             return there
+        with self._alone(encoder.weights_hash):
+            run, failure = self._make(encoder, others, epoch, called, stamp, type(module).__name__)
+        if failure is not None:
+            raise failure
+        return run
+
+    def _alone(self, weights_hash: str) -> "AbstractContextManager[None]":
+        """While nobody else encodes these weights: trainings that begin from the same ones wait for each other."""
+        if not lockable(self.store.root):
+            return nullcontext()
+        key = bank_key({"weights": weights_hash, "data": self.data})
+        return hold(self.store.root / "locks" / f"{key}.lock", self.say)
+
+    def _make(
+        self, encoder: "Encoder", others: OtherBanks, epoch: float, called: str, stamp: str, of: str
+    ) -> tuple[Run, SslRiskError | None]:
+        """Encode, decompose and keep the run of an epoch, and what a probe failed of."""
         before = set(self.store.root.iterdir()) if self.store.root.is_dir() else set()
         bank = self._encode(encoder)
         if bank.path not in before:
             self._made.add(bank.path)
         banks = RunBanks(bank, others)
-        run, failure = answer_of(
-            banks, type(module).__name__, self.data, self.question, called=encoder.spec.name, report=self.report
-        )
+        run, failure = answer_of(banks, of, self.data, self.question, called=encoder.spec.name, report=self.report)
         item = Item(called, encoder.spec.name, lambda: banks, epoch=epoch, epoch_from="given", stamp=stamp)
         run = self.runs.keep(item, run, bank.path, complete=failure is None)
         if not self.keep_features and bank.path in self._made:
@@ -208,9 +225,7 @@ class TrainingMonitor:
                 self.store.remove(bank.path)
             except (BankError, OSError) as error:
                 self.say(f"The features of {called} stay in the store: {error}")
-        if failure is not None:
-            raise failure
-        return run
+        return run, failure
 
     def _find(self, called: str, epoch: float, stamp: str, others: OtherBanks) -> Run | None:
         """The run of this name, where it is of this network with these weights, and of these others."""

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -200,7 +201,7 @@ def _features(pack: Pack, packed: PackedRun, judged: Judgements) -> Features:
     try:
         with np.load(pack.file(packed, "features.npz"), allow_pickle=False) as arrays:
             train, test = np.ascontiguousarray(arrays["train"]), np.ascontiguousarray(arrays["test"])
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise PackError(f"features of the pack's run {packed.name!r} cannot be read: {error}") from error
     if (len(train), len(test)) != (n, len(judged.test_labels)):
         raise PackError(

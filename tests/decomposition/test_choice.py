@@ -198,3 +198,23 @@ def test_rows_and_classes_are_taken_of_the_other_penalties_too(shifted):
     renamed = _renumbered(j, list(j.class_names)[::-1])
     for one, two in zip(renamed.other_penalties, j.other_penalties, strict=True):
         np.testing.assert_array_equal(one.predicted, 4 - two.predicted)
+
+
+def test_a_record_that_kept_no_other_penalties_is_compared_without_them(shifted):
+    older = replace(shifted, judgements=replace(
+        shifted.judgements, other_penalties=(), other_penalties_held=(), penalty_chances=None
+    ))  # fmt: skip
+    found = compare([shifted, older], names=["new", "old"])
+    total = next(d for d in found.differences if d.quantity == "agg_risk")
+    assert total.high < 0.01
+    (note,) = (n for n in found.notes if n.code == "choice_unknown")
+    assert "(old)" in note.sentence()
+    assert not [n for n in compare([older, older], names=["a", "b"]).notes if n.code == "choice_unknown"]
+
+
+def test_scores_of_a_class_less_all_are_differences_of_errors():
+    rng = np.random.default_rng(0)
+    scores, held, ours = rng.random((3, 40)), rng.random((3, 20)), np.arange(40) < 10
+    own = Choice(np.full(3, 1 / 3), scores, held).less_all(ours, np.arange(20) < 4)
+    np.testing.assert_allclose(own.on_test.mean(1), scores[:, ours].mean(1) - scores.mean(1))
+    np.testing.assert_allclose(own.on_held.mean(1), held[:, :4].mean(1) - held.mean(1))

@@ -257,6 +257,9 @@ def reordered(result, p, q, classes):
         held_out=outcome(j.held_out, held_order), held_out_floor=outcome(j.held_out_floor, held_order),
         cs=tuple(outcome(o, q) for o in j.cs), floor_on_test=outcome(j.floor_on_test, q),
         fold_margins=j.fold_margins[:, q], fold_margins_held=j.fold_margins_held[:, held_order],
+        fold_ranks=j.fold_ranks[:, q], fold_ranks_held=j.fold_ranks_held[:, held_order],
+        other_penalties=tuple(outcome(o, q) for o in j.other_penalties),
+        other_penalties_held=tuple(outcome(o, held_order) for o in j.other_penalties_held),
     ))  # fmt: skip
 
 

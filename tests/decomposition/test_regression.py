@@ -77,7 +77,7 @@ def test_a_fold_that_judges_no_label_is_left_out_of_the_tuning_loss():
         predict=lambda probes, rows: [np.full(len(rows), abs(np.log10(alpha) + 1)) for alpha in probes],
     )
     scorer = SimpleNamespace(losses=lambda y, rows: np.where(rows < 10, np.nan, y) + 0.25)
-    curve, _ = _tuned(ridge, None, scorer, train, own, [np.arange(20, 25)], 2, 2)
+    curve = _tuned(ridge, None, scorer, train, own, [np.arange(20, 25)], 2, 2).curve
     assert curve[0.1] == 0.25 and curve[1.0] == 1.25
 
 
@@ -386,7 +386,7 @@ def test_what_is_refused(numbers, labels):
         decompose(bad, y, x_test, y_test, **ridge)
     bad = x_test.copy()
     bad[7, 2] = np.nan
-    with pytest.raises(ParameterError, match=f"row {N + 7} of the features gives predictions that are not finite"):
+    with pytest.raises(ParameterError, match="X_test: row 7, feature 2 is NaN"):
         decompose(x, y, bad, y_test, **ridge)
 
 
@@ -472,11 +472,13 @@ def test_a_probe_of_numbers_varies_at_least_as_least_squares_does(k):
         least = (e["risk_as"].estimate - e["risk_af"].estimate) ** 2 / (2 * k * (D - 1))  # one feature is constant
         assert v.held >= least * (1 - 1e-9) and found.estimates["probe_gen"].se ** 2 > least
         alone = quantify(found.judgements, probe="ridge", corrected=True, metric=HEADLINES["r2"])
-        if alone.variation.held < least:
+        if alone.variation.less(alone.choice).held < least:
             cut += 1
             assert v.test - alone.variation.test == pytest.approx(v.held - alone.variation.held)
             assert e["enc_gen"].se == pytest.approx(alone.estimates["enc_gen"].se, rel=1e-6)
-            assert e["probe_gen"].se > alone.estimates["probe_gen"].se and e["probe_gen"].df > 100
+            assert e["probe_gen"].se > alone.estimates["probe_gen"].se and (
+                e["probe_gen"].df > 100 or alone.choice.held > 0
+            )
         else:
             assert e["probe_gen"].se == pytest.approx(alone.estimates["probe_gen"].se)
     assert cut > 0

@@ -558,26 +558,28 @@ def test_images_that_change_while_they_are_encoded_are_no_bank(tmp_path, hashes)
     last = tmp_path / "imgs" / "val" / "c1" / "7.png"
     content, times = last.read_bytes(), (last.stat().st_atime_ns, last.stat().st_mtime_ns)
 
-    class Changing(nn.Module):
-        changes = True
+    state = {"changes": False}
 
+    class Changing(nn.Module):
         def forward(self, x):
-            if self.changes:
-                Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(last)
+            if state.pop("changes", False):  # not while the encoder is looked at
+                black = tmp_path / "black.png"
+                Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(black)
+                black.replace(last)
             return x.flatten(1)[:, :6]
 
-    def banks(module):
-        encoder = create_encoder(module, img_size=8, name="changing")
-        settings = ExtractionSettings(batch_size=4, workers=1, hash_content=hashes)
+    encoder = create_encoder(Changing(), img_size=8, name="changing")
+    settings = ExtractionSettings(batch_size=4, workers=1, hash_content=hashes)
+
+    def banks():
         return extract(encoder, create_dataset(f"folder:{tmp_path / 'imgs'}"), store=tmp_path / "s", settings=settings)
 
+    state["changes"] = True
     with pytest.raises(DataError, match=r"changed while they were encoded.*are not kept. Run again once nobody writes"):
-        banks(Changing())
+        banks()
     assert not list((tmp_path / "s").glob("*/bank.json"))
     last.write_bytes(content)
     os.utime(last, ns=times)
-    still = Changing()
-    still.changes = False
-    (bank,) = banks(still).values()
+    (bank,) = banks().values()
     x = bank.read(np.arange(16))
     np.testing.assert_array_equal(x[:8], x[8:])  # the last of them is no black image

@@ -659,7 +659,7 @@ def test_probabilities_and_p_values_near_their_ends_keep_their_digits():
 
 
 def test_a_budget_without_the_probes_variation_has_numbers(three):
-    d = replace(three[0].decompositions[0], probe_variance=math.nan)
+    d = replace(three[0].decompositions[0], probe_variance=math.nan, probe_variation=None)
     assert all(part.test + part.train > 0 and part.probe == 0 for part in budget(d))
 
 

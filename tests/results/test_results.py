@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -863,3 +864,22 @@ def test_epochs_are_written_with_all_their_digits():
 def test_two_probes_are_set_side_by_side_only_where_both_have_a_largest_part():
     sure, unsure = Bottleneck("probe_gen", 0.9), Bottleneck("probe_gen", None)
     assert ProbeContrast((), (sure, sure)).identified and not ProbeContrast((), (sure, unsure)).identified
+
+
+def test_what_a_library_says_of_a_full_disk_or_of_damaged_bytes_is_told_of_the_run(tmp_path, monkeypatch, result):
+    def full(*_):
+        raise pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ssl_risk_rs.results.run.tidy", full)
+        with pytest.raises(OSError, match="No space left on device") as told:
+            save_run(tmp_path / "r", [result])
+    assert told.value.filename == str(tmp_path / "r") and not os.listdir(tmp_path)
+    save_run(tmp_path / "r", [result])
+
+    def damaged(*_, **__):
+        raise zlib.error("Error -3 while decompressing data")
+
+    monkeypatch.setattr(np, "load", damaged)
+    with pytest.raises(ResultError, match="r is damaged, or no run folder: error Error -3"):
+        Run.load(tmp_path / "r")

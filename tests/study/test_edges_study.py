@@ -242,3 +242,21 @@ def test_rows_without_a_number_that_only_some_have_are_left_out_where_it_is_exam
     frame = pl.DataFrame({"width": [1.0, None, 3.0], "depth": [1.0, 2.0, None]})
     width, depth = (replace(parse_choice(f"{name}:linear"), only_some=True) for name in frame.columns)
     assert known_rows(frame, (width, depth), "width").tolist() == [True, False, True]
+
+
+def test_a_choice_with_a_few_blanks_is_held_fixed_and_one_with_many_is_said():
+    frame, choices = correlated(0), [parse_choice(f"{name}:linear") for name in ("width", "dropout")]
+    row = pl.int_range(pl.len())
+    few = frame.with_columns(width=pl.when(row > 0).then("width"))
+    many = frame.with_columns(width=pl.when(row > 15).then("width"))
+
+    def of(table):
+        found = linear_effects(study_table(table, choices=choices), covariances=("HC3",))
+        return next(e for e in found if e.choice == "dropout")
+
+    assert "width" in of(few).held and not of(few).not_held and of(few).n == 39
+    assert of(many).not_held == ("width",) and of(many).n == 40
+    assert "width is not held fixed: too many rows lack it" in of(many).reason
+    sure = replace(of(many), effect=-0.05, p=1e-6, p_adjusted=1e-5)
+    table = study_table(many, choices=choices)
+    assert not [a for a in advise(table, [sure], ["usability"]) if a.support is Support.STRONG]

@@ -344,7 +344,7 @@ def decomposition_options(command: Command, *, shots: str | None = None) -> Comm
         click.option("--strict-convergence", is_flag=True,
                      help="The exit status is 1 if a fit has no proof of its tolerance."),
         click.option("--out", metavar="DIR", help="This run folder is made; the default is runs/TIME_ENCODER."),
-        click.option("--force", is_flag=True, help="An existing run folder is replaced."),
+        click.option("--force", is_flag=True, help="An existing run folder is replaced; what else lies in it stays."),
         click.option("--report", is_flag=True,
                      help="A page of the result, report.html, is written into that folder (extra `report`)."),
         opt.format_option,

@@ -1,13 +1,14 @@
 """Risks, components and their intervals from the judged rows.
 
 Estimand: each risk's expectation over fresh samples of these class counts (of these groups, where rows have
-groups), encoder fixed. A risk is a sum of row scores z; its variance has three parts:
+groups), encoder fixed. A risk is a sum of row scores z; its variance has these parts:
 
     V_row   Σ over independent units (rows, or whole groups) of the squared sum of centred scores, by set of rows
             {subsets, rest of S_tr, S_te}; scores are centred by class within the set and scaled by √(G*/(G*−1)) with
             G* effective units; where groups span classes, the draw of class shares is added
     V_P     the probe's own variation over draws of S_tr: a jackknife of the fold probes on the test rows and on the
-            held-out subsets, with its covariance, smoothed, less the noise of these rows
+            held-out subsets, with its covariance, smoothed, less the noise of these rows; and what the choice of the
+            penalty adds, see `choice`
     factor  max(1, H/R_AF) on a logistic probe's training error, H the floor probe's error on the test rows; a training
             error of 0 has H/n, which R(1 − R)/n · H/R goes to, unless there are so many features that no sample of so
             many rows could have another

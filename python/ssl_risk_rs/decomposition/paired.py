@@ -5,7 +5,8 @@ the same rows: what makes a row hard for both cancels before anything is squared
 
     V_row   Σ over independent units (rows, or whole groups) of the squared difference of the two encoders' centred
             scores, by set of rows; strata are common to all encoders
-    V_P     the jackknife of `variation` on differences of the fold probes' smoothed errors, fold by fold
+    V_P     the jackknife of `variation` on differences of the fold probes' smoothed errors, fold by fold; and what
+            the choice of each encoder's penalty adds, see `choice`
     factor  each encoder's scores of a logistic training error are scaled by the root of its own max(1, H/R)
 
 Intervals are estimate ± t·√(V + Σ 1/n²) with Satterthwaite's degrees of freedom; p-values come from the same t. Nothing

@@ -90,7 +90,7 @@ def predict_targets(
     sums = ridge.sums(train, cells.of_row)
     judged_on = (test, cells.held_out(train))
     groups = None if task.groups is None else task.groups[train]
-    found = _tuned(ridge, sums, scorer, train, groups, own, judged_on, folds, planned.folds_judged)
+    found = _tuned(ridge, sums, scorer, train, own, judged_on, folds, planned.folds_judged, groups)
     curve, (fold_losses, fold_losses_held), (others, others_held) = found.curve, found.losses, found.others
     alpha = _best(curve)
 
@@ -191,11 +191,11 @@ def _tuned(
     sums: TargetSums,
     scorer: Squared | Auroc,
     train: np.ndarray,
-    groups: np.ndarray | None,
     own: np.ndarray,
     judged_on: Sequence[np.ndarray],
     folds: int,
     judged: int,
+    groups: np.ndarray | None = None,
 ) -> _Tuned:
     """Judge penalties on the held-out folds, and the probes of those that another sample may choose on sets of rows.
 

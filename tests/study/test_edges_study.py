@@ -260,3 +260,16 @@ def test_a_choice_with_a_few_blanks_is_held_fixed_and_one_with_many_is_said():
     sure = replace(of(many), effect=-0.05, p=1e-6, p_adjusted=1e-5)
     table = study_table(many, choices=choices)
     assert not [a for a in advise(table, [sure], ["usability"]) if a.support is Support.STRONG]
+
+
+def test_what_is_held_fixed_is_named_where_rows_are_too_few():
+    rng = np.random.default_rng(0)
+    names = [f"c{i}" for i in range(6)]
+    frame = pl.DataFrame({
+        "encoder": [f"e{i}" for i in range(7)], **{name: rng.standard_normal(7) for name in names},
+        "usability": rng.random(7),
+    })  # fmt: skip
+    table = study_table(frame, choices=[parse_choice(f"{name}:linear") for name in names])
+    found = [e for e in linear_effects(table, covariances=("HC3",)) if e.choice == "c0"]
+    assert all(e.reason.endswith("c1, c2, c3, c4, c5: --confounder names fewer") for e in found), found[0].reason
+    assert all(e.status is Status.ESTIMATED for e in linear_effects(table, covariances=("HC3",), confounders=()))

@@ -24,15 +24,16 @@ from ssl_risk_rs.decomposition.targets import Target
 from ssl_risk_rs.encoders.names import Kind
 from ssl_risk_rs.extraction import Encoding
 from ssl_risk_rs.results import Run, read_results
-from ssl_risk_rs.workflow import sweep_plan, sweep_records
+from ssl_risk_rs.workflow import sweep_plan
 from ssl_risk_rs.workflow.banks import banks_of
 from ssl_risk_rs.workflow.engines import Change, Line, process
 from ssl_risk_rs.workflow.engines.local import LocalEngine
 from ssl_risk_rs.workflow.evaluate import evaluate
+from ssl_risk_rs.workflow.locks import hold, holder, is_held
 from ssl_risk_rs.workflow.question import Question
 from ssl_risk_rs.workflow.sweep import Sweep, _death, run_sweep
 from ssl_risk_rs.workflow.sweep_plan import Pair, expand_models
-from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder, hold, is_held
+from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder
 from sweep_helpers import SMALL, command, records, seen, slow, sweep, wait_for
 
 pytest.importorskip("torch")
@@ -451,11 +452,11 @@ def test_data_and_encoders_named_twice_are_said(tmp_path):
 
 def test_a_lock_of_a_process_that_died_is_taken_over_and_said(tmp_path):
     lock = tmp_path / "x.lock"
-    code = f"from ssl_risk_rs.workflow.sweep_records import hold\nfrom pathlib import Path\nimport os\n" \
+    code = f"from ssl_risk_rs.workflow.locks import hold\nfrom pathlib import Path\nimport os\n" \
            f"with hold(Path({str(lock)!r})):\n    print('held', flush=True)\n    input()\n"  # fmt: skip
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
-    assert is_held(lock) and f"process {other.pid} on" in sweep_records.holder(lock)
+    assert is_held(lock) and f"process {other.pid} on" in holder(lock)
     other.kill()
     other.wait()
     assert not is_held(lock)

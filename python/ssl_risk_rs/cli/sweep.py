@@ -164,7 +164,7 @@ def _show_plan(made: "Sweep", engine: "Engine", form: str) -> None:
 
 
 def _plan_row(made: "Sweep", shown: "Preview", n_left: int) -> Row:
-    from ssl_risk_rs.workflow.sweep_records import is_held
+    from ssl_risk_rs.workflow.locks import is_held
 
     job = shown.job
     state = "done" if n_left == 0 else "to do"

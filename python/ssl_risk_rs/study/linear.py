@@ -177,6 +177,7 @@ def model_of(table: StudyTable, choice: Choice, confounders: Sequence[Choice], c
             factored = _factor(examined, held)
     if factored.df < 1:
         why = f"{used.height} rows are too few for {factored.rank} columns of choice and confounders"
+        why += _fewer([c.name for c in confounders])
         return NoModel(Status.TOO_FEW, why, used.height, count)
     names = ("(constant)", *(c.name for c in (*examined, *held)))
     encoders = tuple(used["encoder"].cast(pl.String).to_list())
@@ -250,8 +251,15 @@ def linear_effects(
     return found
 
 
+def _fewer(names: Sequence[str]) -> str:
+    """What can be done where too much is held fixed."""
+    return f"; held fixed are {', '.join(names)}: --confounder names fewer" if names else ""
+
+
 def _with_held(e: Effect, names: tuple[str, ...], loose: tuple[str, ...]) -> Effect:
     """With what was held fixed, and what was not."""
+    if e.status is Status.ONE_ROW:
+        e = replace(e, reason=e.reason + _fewer(names))
     if not loose:
         return replace(e, held=names)
     one = len(loose) == 1

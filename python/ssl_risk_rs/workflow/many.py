@@ -18,7 +18,7 @@ from ssl_risk_rs.results.compare import Comparison
 from ssl_risk_rs.results.many import Entry, EpochFrom, Failed, corrected_steps
 from ssl_risk_rs.results.run import Run, check_target
 from ssl_risk_rs.workflow.banks import RunBanks, is_made_of
-from ssl_risk_rs.workflow.sweep_records import alone_in
+from ssl_risk_rs.workflow.locks import alone_in
 
 __all__ = ["Item", "Kept", "RunFolder", "kept_of", "paired_steps", "run_each"]
 

@@ -20,17 +20,9 @@ from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.workflow.banks import Ensure, banks_of, ensure_for, others_facts
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import answer_of
+from ssl_risk_rs.workflow.locks import hold, hold_if_free, holder, is_held, lockable
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
-from ssl_risk_rs.workflow.sweep_records import (
-    Record,
-    State,
-    SweepFolder,
-    hold,
-    hold_if_free,
-    holder,
-    is_held,
-    lockable,
-)
+from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank

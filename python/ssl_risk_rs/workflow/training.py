@@ -29,10 +29,10 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.banks import OtherBanks, RunBanks, ensure_for, other_banks
 from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.evaluate import answer_of
+from ssl_risk_rs.workflow.locks import hold, lockable
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
-from ssl_risk_rs.workflow.sweep_records import hold, lockable
 
 if TYPE_CHECKING:
     from ssl_risk_rs.bank import FeatureBank

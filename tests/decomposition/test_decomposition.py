@@ -486,8 +486,8 @@ def test_features_beyond_float32_are_named(small, where):
 def test_rows_with_nan_are_named_and_never_judged_correct(small, where):
     x, y, xt, yt = (np.copy(part) for part in small)
     (x if where == "train" else xt)[7, 2] = np.nan
-    row = 7 if where == "train" else 607
-    with pytest.raises(ParameterError, match=f"row {row}, feature 2"):
+    named = "^row 7" if where == "train" else "^X_test: row 7"
+    with pytest.raises(ParameterError, match=f"{named}, feature 2"):
         decompose(x, y, xt, yt, probe="ridge", n_threads=1)
 
 

@@ -5,12 +5,13 @@ import pytest
 from ssl_risk_rs import Settings, decompose, knn
 from ssl_risk_rs._float32 import refuse_lost_spread
 from ssl_risk_rs.decomposition import decompose_task, loose, make_task
-from ssl_risk_rs.decomposition.contrasts import ScoredResult
+from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
 from ssl_risk_rs.decomposition.matched_labels import _shared_out
 from ssl_risk_rs.decomposition.target_ridge import _solve
 from ssl_risk_rs.decomposition.targets import STRATUM_ROWS, _strata
 from ssl_risk_rs.decomposition.tuning import Tried, best_of, tune
 from ssl_risk_rs.errors import ParameterError
+from ssl_risk_rs.results.quantities import QUANTITIES
 
 
 class GivenFold:
@@ -78,7 +79,7 @@ def test_test_rows_in_another_order_are_not_paired_by_their_place():
     other = make_task(x, y, xt[order], yt[order], sample_ids=ids[:400] + [ids[400 + i] for i in order])
     judged = [ScoredResult.of(decompose_task(task, settings=settings)) for task in (one, other)]
     found = loose.gap([(-1, judged[0]), (1, judged[1])], "agg_risk", 0.95)
-    alone = [loose._of_probes([(1, j)])[0][0].test for j in judged]
+    alone = [Contrast.of([j], [1]).of_probes(QUANTITIES["agg_risk"]) for j in judged]
     assert found.value == 0 and found.se**2 == pytest.approx(sum(alone), rel=1e-6)
 
 

@@ -17,7 +17,7 @@ def test_a_difference_without_an_interval_excludes_no_rank():
 
 def test_of_several_encoders_the_one_whose_difference_one_group_decides_is_named():
     floor = SimpleNamespace(separable=False)
-    chosen = [SimpleNamespace(supervised=False, converged=True, floor=floor, provenance=None)] * 3
+    chosen = [SimpleNamespace(supervised=False, converged=True, floor=floor, provenance=None, judgements=None)] * 3
     pairs = {
         (0, i): SimpleNamespace(varied=True, largest_share=lambda quantity, of, share=share: share)
         for i, share in ((1, 0.1), (2, 0.9))

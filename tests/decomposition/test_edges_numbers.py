@@ -9,9 +9,13 @@ from ssl_risk_rs.decomposition.contrasts import Contrast, ScoredResult
 from ssl_risk_rs.decomposition.matched_labels import _shared_out
 from ssl_risk_rs.decomposition.target_ridge import _solve
 from ssl_risk_rs.decomposition.targets import STRATUM_ROWS, _strata
-from ssl_risk_rs.decomposition.tuning import Tried, best_of, tune
+from ssl_risk_rs.decomposition.tuning import Tried, best_of, race
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.results.quantities import QUANTITIES
+
+
+def tune(*args, **options):
+    return race(*args, **options).curve()
 
 
 class GivenFold:

@@ -36,7 +36,6 @@ __all__ = [
     "as_penalty",
     "best_of",
     "race",
-    "tune",
 ]
 
 #: penalties tried first, strong to weak, in units of the mean variance; weaker ones are left out where the weakest so
@@ -165,18 +164,6 @@ class FoldPath:
 def nearest(alpha: float, tried: Iterable[float]) -> float:
     """The penalty that was tried whose ratio to this one is nearest to 1."""
     return min(tried, key=lambda other: abs(math.log(other / alpha)))
-
-
-def tune(
-    paths: Sequence[FoldPath],
-    alphas: Sequence[float] = ALPHAS,
-    strongest: float = STRONGEST,
-    *,
-    early: bool = False,
-    on: TuneOn = "error",
-) -> dict[float, Tried]:
-    """Held-out errors by penalty, of :func:`race`."""
-    return race(paths, alphas, strongest, early=early, on=on).curve()
 
 
 def race(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-__all__ = ["alone_in", "hold", "hold_if_free", "holder", "is_held", "lockable"]
+__all__ = ["alone_in", "hold", "hold_if_free", "hold_in_store", "holder", "is_held"]
 
 
 @contextlib.contextmanager
@@ -88,10 +88,12 @@ def alone_in(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def lockable(root: Path) -> bool:
-    """Whether a lock can be put there: a store may be read-only where all banks are complete."""
+@contextlib.contextmanager
+def hold_in_store(root: Path, key: str, say: Callable[[str], None]) -> Iterator[None]:
+    """`hold` for what is encoded into a store; in one that is read-only, where all banks are there, nothing is held."""
     above = next(folder for folder in (root, *root.parents) if folder.exists())
-    return os.access(above, os.W_OK)
+    with hold(root / "locks" / f"{key}.lock", say) if os.access(above, os.W_OK) else contextlib.nullcontext():
+        yield
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:

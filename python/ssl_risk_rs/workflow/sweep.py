@@ -7,7 +7,6 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +19,7 @@ from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.workflow.banks import Ensure, banks_of, ensure_for, others_facts
 from ssl_risk_rs.workflow.engines import Change, Engine, Line
 from ssl_risk_rs.workflow.evaluate import answer_of
-from ssl_risk_rs.workflow.locks import hold, hold_if_free, holder, is_held, lockable
+from ssl_risk_rs.workflow.locks import hold, hold_if_free, hold_in_store, holder, is_held
 from ssl_risk_rs.workflow.sweep_plan import Job, Pair, Plan, SweepSettings, run_key
 from ssl_risk_rs.workflow.sweep_records import Record, State, SweepFolder
 
@@ -311,7 +310,7 @@ def _one_at_a_time(ensure: Ensure, data: str, store: FeatureStore, say: Say) -> 
 
     def locked(model: str, encoding: Encoding) -> "dict[str, FeatureBank]":
         facts = {"model": model, "data": data, "limit": encoding.limit, "img_size": encoding.img_size}
-        with hold(store.root / "locks" / f"{bank_key(facts)}.lock", say) if lockable(store.root) else nullcontext():
+        with hold_in_store(store.root, bank_key(facts), say):
             return ensure(model, encoding)
 
     return locked

@@ -8,7 +8,6 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +28,7 @@ from ssl_risk_rs.results.run import Run
 from ssl_risk_rs.workflow.banks import OtherBanks, RunBanks, ensure_for, other_banks
 from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.evaluate import answer_of
-from ssl_risk_rs.workflow.locks import hold, lockable
+from ssl_risk_rs.workflow.locks import hold_in_store
 from ssl_risk_rs.workflow.many import Item, Kept, RunFolder, paired_steps
 from ssl_risk_rs.workflow.others import choose_others
 from ssl_risk_rs.workflow.question import Question
@@ -195,18 +194,13 @@ class TrainingMonitor:
         others = other_banks(names, self.question, self._ensure, say=self.say)
         if (there := self._find(called, epoch, stamp, others)) is not None:
             return there
-        with self._alone(encoder.weights_hash):
+        # trainings that begin from the same weights wait for each other
+        key = bank_key({"weights": encoder.weights_hash, "data": self.data})
+        with hold_in_store(self.store.root, key, self.say):
             run, failure = self._make(encoder, others, epoch, called, stamp, type(module).__name__)
         if failure is not None:
             raise failure
         return run
-
-    def _alone(self, weights_hash: str) -> "AbstractContextManager[None]":
-        """While nobody else encodes these weights: trainings that begin from the same ones wait for each other."""
-        if not lockable(self.store.root):
-            return nullcontext()
-        key = bank_key({"weights": weights_hash, "data": self.data})
-        return hold(self.store.root / "locks" / f"{key}.lock", self.say)
 
     def _make(
         self, encoder: "Encoder", others: OtherBanks, epoch: float, called: str, stamp: str, of: str

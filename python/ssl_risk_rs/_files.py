@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import hashlib
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "OFFLINE", "beside", "cache_folder", "check_outputs", "is_offline", "naming", "passing_kind", "publish",
-    "publish_exclusive", "remove_folder", "remove_left", "replace_folder", "user_cache",
+    "publish_exclusive", "remove_folder", "remove_left", "replace_folder", "sha256_of", "user_cache",
 ]  # fmt: skip
 
 #: environment variable that forbids downloads, as --offline does
@@ -47,6 +48,17 @@ def cache_folder() -> Path:
     if folder := os.environ.get("SSL_RISK_CACHE"):
         return Path(folder).expanduser()
     return user_cache()
+
+
+def sha256_of(path: Path, leave: int = 0) -> str:
+    """SHA-256 of a file less its last `leave` bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    left = path.stat().st_size - leave
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(1 << 22, left))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
 
 
 def user_cache() -> Path:

@@ -14,7 +14,7 @@ import jaxtyping
 import numpy as np
 import polars as pl
 import pytest
-from ssl_risk_rs import Note, compare, to_latex
+from ssl_risk_rs import Note, compare, read_results, to_latex
 from ssl_risk_rs._files import publish
 from ssl_risk_rs.decomposition import decompose
 from ssl_risk_rs.decomposition.intervals import quantify
@@ -339,6 +339,67 @@ def test_files_of_different_runs_are_no_run(few_shot, tmp_path, unchecked_arrays
         ResultError, match=f"r: run.json and outcomes.npz are not of the same run.*{said}.*run it again"
     ):
         Run.load(folder)
+
+
+def numbers_of(value, path=()):
+    """Paths to every number in a record."""
+    if isinstance(value, dict):
+        return [p for key, item in value.items() for p in numbers_of(item, (*path, key))]
+    if isinstance(value, list):
+        return [p for i, item in enumerate(value) for p in numbers_of(item, (*path, i))]
+    return [path] if isinstance(value, float) else []
+
+
+def test_no_number_of_a_record_can_be_changed_unnoticed(few_shot, tmp_path):
+    folder = few_shot.save(tmp_path / "r")
+    text = (folder / "run.json").read_text(encoding="utf-8")
+    paths = numbers_of(json.loads(text))
+    assert len(paths) > 200
+    for path in paths[:: len(paths) // 40]:
+        document = json.loads(text)
+        inner = document
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] *= 1.1
+        inner[path[-1]] += 1e-3
+        (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
+        for read in (Run.load, read_results):
+            with pytest.raises(ResultError, match=r"record|changed"):
+                read(folder)
+
+
+def test_a_record_that_is_laid_out_anew_is_the_same(few_shot, tmp_path):
+    folder = few_shot.save(tmp_path / "r")
+    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    turned = dict(sorted(document.items(), reverse=True))
+    (folder / "run.json").write_text(json.dumps(turned, indent=7), encoding="utf-8")
+    assert str(Run.load(folder)) == str(few_shot)
+
+
+def test_outcomes_that_nothing_else_holds_are_hashed(few_shot, tmp_path):
+    folder = few_shot.save(tmp_path / "r")
+    with np.load(folder / "outcomes.npz") as archive:
+        arrays = dict(archive)
+    np.savez(folder / "outcomes.npz", **arrays | {"0.covariance": arrays["0.covariance"] * 2})
+    with pytest.raises(ResultError, match=r"r: outcomes\.npz was changed after it was written.*run it again"):
+        Run.load(folder)
+
+
+@pytest.mark.parametrize("named", [None, {}, {"run.json": 1}, "f" * 64])
+def test_digests_that_are_none_are_told(few_shot, tmp_path, named):
+    folder = few_shot.save(tmp_path / "r")
+    document = json.loads((folder / "run.json").read_text(encoding="utf-8")) | {"sha256": named}
+    (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ResultError, match=r"run\.json was changed after it was written"):
+        Run.load(folder)
+
+
+def test_records_of_earlier_builds_have_no_digests(few_shot, tmp_path):
+    folder = few_shot.save(tmp_path / "r")
+    document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    del document["sha256"]
+    (folder / "run.json").write_text(json.dumps(document), encoding="utf-8")
+    assert str(Run.load(folder)) == str(few_shot)
 
 
 def test_outcomes_of_more_rows_than_there_are_bits_are_damaged(few_shot, tmp_path, unchecked_arrays):

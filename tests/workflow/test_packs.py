@@ -16,6 +16,7 @@ from ssl_risk_rs import ParameterError, decompose, import_bank, read_results, to
 from ssl_risk_rs.cli import main
 from ssl_risk_rs.errors import PackError, ResultError
 from ssl_risk_rs.results import Run
+from ssl_risk_rs.results.digests import with_digests
 from ssl_risk_rs.workflow.packs import Evidence, open_pack, tasks_of, write_pack
 from ssl_risk_rs.workflow.verify import Verdict, verify_table
 
@@ -430,13 +431,19 @@ def test_one_sign_does_not_make_a_table_of_differences(made: Path, tmp_path: Pat
             verify_table(tmp_path / "t.tex", file)
 
 
+def forge(record: Path, text: str) -> None:
+    """Write another record with the digests that fit it."""
+    document = {name: value for name, value in json.loads(text).items() if name != "sha256"}
+    record.write_text(json.dumps(with_digests(document, record.parent)))
+
+
 def test_the_record_is_not_believed(made: Path, tmp_path: Path):
-    """A record whose estimates were changed, packed again with right hashes: the outcomes tell."""
+    """A record whose estimates were changed, with right hashes and packed again: the outcomes tell."""
     shutil.copytree(made / "runs/a", tmp_path / "a")
     record = tmp_path / "a/run.json"
     total = Run.load(tmp_path / "a").decompositions[0].estimates["agg_risk"]
     text = record.read_text()
-    record.write_text(text.replace(f'"high": {total.high!r}', f'"high": {total.high + 0.1!r}'))
+    forge(record, text.replace(f'"high": {total.high!r}', f'"high": {total.high + 0.1!r}'))
     with pytest.raises(ResultError, match=r"high of .* agg_risk is .* is recorded"):
         write_pack([tmp_path / "a"], tmp_path / "p")
     rows = pl.read_parquet(tmp_path / "a/results.parquet")
@@ -446,7 +453,7 @@ def test_the_record_is_not_believed(made: Path, tmp_path: Path):
     (tmp_path / "t.tex").write_text(to_latex(Run.load(tmp_path / "a")))
     cells = verify_table(tmp_path / "t.tex", tmp_path / "p").cells
     assert {c.cell.quantity for c in cells if c.verdict is not Verdict.HOLDS} == {"agg_risk"}
-    record.write_text(text.replace(f"{total.estimate!r}", f"{total.estimate / 2!r}"))
+    forge(record, text.replace(f"{total.estimate!r}", f"{total.estimate / 2!r}"))
     with pytest.raises(ResultError, match="not of the same run"):
         write_pack([tmp_path / "a"], tmp_path / "q")
 

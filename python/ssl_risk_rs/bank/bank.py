@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssl_risk_rs import _core
-from ssl_risk_rs._files import publish_exclusive
+from ssl_risk_rs._files import publish_exclusive, sha256_of
 from ssl_risk_rs._float32 import FLOAT16_MAX
 from ssl_risk_rs._limits import check_threads
 from ssl_risk_rs.bank.header import BankDocument, BankHeader, header_of
@@ -34,7 +34,6 @@ from ssl_risk_rs.bank.samples import (
     groups_of,
     read_samples,
     require_same,
-    sha256_of,
 )
 from ssl_risk_rs.errors import BankError, ParameterError
 

@@ -1,7 +1,6 @@
 """Import of other programs' features into a bank, export of a bank for other programs."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ssl_risk_rs._files import beside, replace_folder
+from ssl_risk_rs._files import beside, replace_folder, sha256_of
 from ssl_risk_rs.bank import SPLITS, FeatureBank, Split, fits_float16, in_float16_range, is_bank
 from ssl_risk_rs.bank.formats import TEST_FRACTION, FeatureSource, read_source
 from ssl_risk_rs.bank.formats.embed import is_embedding, parse_embedding
@@ -183,11 +182,7 @@ def _samples(source: FeatureSource) -> "pl.DataFrame":
 
 def _fingerprint(file: Path) -> dict[str, str | int]:
     """What a bank records of the file it was made from. Not its time: a copy is the same file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return {"name": file.name, "size": file.stat().st_size, "sha256": digest.hexdigest()}
+    return {"name": file.name, "size": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _fill(bank: FeatureBank, source: FeatureSource, progress: Progress | None) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS", "SAMPLES", "SPLITS", "Split", "checked_samples", "groups_of", "read_samples", "require_same",
-    "sha256_of",
 ]  # fmt: skip
 
 #: name of the file in a bank's folder
@@ -150,23 +149,6 @@ def groups_of(samples: "pl.DataFrame", column: str) -> list[str]:
 def extra_columns(samples: "pl.DataFrame") -> list[str]:
     """Names of the columns that the maker added."""
     return [name for name in samples.columns if name not in COLUMNS]
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal.
-
-    Raises
-    ------
-    BankError if it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise BankError(f"{path} cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
 
 
 def _verified_bytes(path: Path, expected: str | None) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ssl_risk_rs import _extras
 from ssl_risk_rs._limits import check_choice
 from ssl_risk_rs.errors import ParameterError, ResultError
+from ssl_risk_rs.results.digests import refuse_changed
 from ssl_risk_rs.results.frames import result_types
 from ssl_risk_rs.results.run import SCHEMA_VERSION, Run
 from ssl_risk_rs.results.written import read_rows, recorded_rows, typed
@@ -150,6 +151,7 @@ def _read(folder: Path) -> "pl.DataFrame":
         raise ResultError(f"{folder} is damaged: {type(error).__name__} {error}") from error
     # an older version is brought up to date, a later one refused
     rows = read_rows(folder, recorded) if schema == SCHEMA_VERSION else typed(Run.load(folder).frame(), folder)
+    refuse_changed(document, folder, outcomes=False)
     rows = rows.with_columns(
         pl.lit(str(folder)).alias("path"), pl.lit(str(created)).alias("created"), pl.lit(schema).alias("schema")
     )

@@ -30,6 +30,7 @@ from ssl_risk_rs.errors import ParameterError, ResultError, ShapeError, SslRiskE
 from ssl_risk_rs.results import version1
 from ssl_risk_rs.results._json import from_json, to_json
 from ssl_risk_rs.results.agreement import disagreements, unreadable_notes
+from ssl_risk_rs.results.digests import refuse_changed, with_digests
 from ssl_risk_rs.results.estimate import Estimate
 from ssl_risk_rs.results.fewshot import FewShot, LabelCurve, ShotOutcomes, ShotSize
 from ssl_risk_rs.results.frames import draws_frame, tidy
@@ -302,7 +303,6 @@ class Run:
         place.parent.mkdir(parents=True, exist_ok=True)
         with beside(place) as temporary, naming(place, temporary):
             temporary.mkdir()
-            text = json.dumps(self._document(), indent=2, ensure_ascii=False, allow_nan=False)
             replace(self, path=place).frame().write_parquet(temporary / TABLE)
             np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **self._arrays())
             for i, whole in enumerate(self.decompositions):
@@ -310,6 +310,8 @@ class Run:
                     draws_frame(whole).write_parquet(temporary / f"draws_{i}_{whole.method.probe}.parquet")
             if force and place.is_dir():
                 _carry_over(place, temporary)
+            document = with_digests(self._document(), temporary)
+            text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
             (temporary / "run.json").write_text(text, encoding="utf-8")  # the last: what makes it a run
             try:
                 replace_folder(temporary, place, force=force)
@@ -368,6 +370,7 @@ class Run:
             )
         if recorded is not None and (folder / TABLE).exists():
             read_rows(folder, recorded)
+        refuse_changed(document, folder)
         return run
 
     def _document(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ The file is a zip archive of stored members. `manifest.json` names them with the
 last bytes, is the SHA-256 of all bytes before it. Equal runs give equal packs.
 """
 
-import hashlib
 import json
 import re
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_risk_rs._files import check_outputs, publish, remove_left
+from ssl_risk_rs._files import check_outputs, publish, remove_left, sha256_of
 from ssl_risk_rs.decomposition.cells import Cells
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.errors import PackError, ResultError, SslRiskError
@@ -34,7 +33,6 @@ __all__ = ["Evidence", "Pack", "PackedRun", "hash_of", "open_pack", "tasks_of", 
 
 FORMAT = 1
 _COMMENT = b"sha256:"
-_BLOCK = 1 << 22
 #: what a member may be called: nothing leads out of the folder that it is unpacked into
 _NAME = re.compile(r"manifest\.json|runs/\d+/[A-Za-z0-9_][A-Za-z0-9_.%-]*")
 _FOLDER = re.compile(r"runs/\d+")
@@ -153,7 +151,7 @@ def write_pack(
                 extra = Path(scratch) / f"{i}"
                 extra.mkdir()
                 own |= _evidence(run, folder, tasks[i], evidence, extra)
-            hashes = {name: _sha256(file) for name, file in own.items()}
+            hashes = {name: sha256_of(file) for name, file in own.items()}
             if bad := [name for name in own if not _NAME.fullmatch(f"{place}/{name}")]:
                 raise PackError(f"{folder} holds {bad[0]!r}, a name that no pack may hold: move that file away")
             files |= {f"{place}/{name}": file for name, file in own.items()}
@@ -236,10 +234,10 @@ def _write(path: Path, document: Mapping[str, Any], files: Mapping[str, Path]) -
         archive.writestr(zipfile.ZipInfo("manifest.json", _DATE), text)
         for name, file in files.items():
             with archive.open(zipfile.ZipInfo(name, _DATE), "w", force_zip64=True) as out, file.open("rb") as source:
-                while block := source.read(_BLOCK):
+                while block := source.read(1 << 22):
                     out.write(block)
         archive.comment = _COMMENT + b"0" * 64
-    digest = _sha256(path, leave=64)
+    digest = sha256_of(path, leave=64)
     with path.open("r+b") as written:
         written.seek(-64, 2)
         written.write(digest.encode())
@@ -255,7 +253,7 @@ def open_pack(path: "str | Path") -> Iterator[Pack]:
     """
     path = Path(path).expanduser()
     declared = _declared(path)
-    if declared != _sha256(path, leave=64):
+    if declared != sha256_of(path, leave=64):
         raise PackError(
             f"{path} was changed or damaged after it was written: its bytes do not have the hash it ends with"
         )
@@ -304,7 +302,7 @@ def _check_files(path: Path, folder: Path, runs: Sequence[PackedRun]) -> None:
     if there != set(listed):
         raise PackError(f"{path}: its manifest and its files differ in {sorted(there ^ set(listed))[0]!r}")
     for name, digest in listed.items():
-        if _sha256(folder / name) != digest:
+        if sha256_of(folder / name) != digest:
             raise PackError(f"{path}: {name} does not have the hash of the manifest")
 
 
@@ -332,14 +330,3 @@ def hash_of(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise PackError(f"{text!r} is no SHA-256, which has 64 hexadecimal digits; `pack` prints it")
     return digits
-
-
-def _sha256(path: Path, leave: int = 0) -> str:
-    """Of a file less its last `leave` bytes."""
-    digest = hashlib.sha256()
-    left = path.stat().st_size - leave
-    with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(_BLOCK, left))):
-            digest.update(block)
-            left -= len(block)
-    return digest.hexdigest()

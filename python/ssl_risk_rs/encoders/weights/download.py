@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from ssl_risk_rs._files import OFFLINE, cache_folder, is_offline
+from ssl_risk_rs._files import OFFLINE, cache_folder, is_offline, sha256_of
 from ssl_risk_rs.encoders.catalogue.tables import Address
 from ssl_risk_rs.errors import EncoderError
 
@@ -97,7 +97,7 @@ def _known(place: Address, name: str, progress: Callable[[str], None]) -> Path:
         _verify(path, record)
         return path
     _show_licence(place, name, progress)
-    digest = _sha256(path)
+    digest = sha256_of(path)
     _check_published(place, path, digest)
     _record(place, path, digest, "placed by hand", name, progress)
     return path
@@ -136,19 +136,11 @@ def _verify(path: Path, record: Path) -> None:
         raise EncoderError(
             f"{record} is no record of a download; delete it to have {path.name} recorded anew"
         ) from error
-    if _sha256(path) != expected:
+    if sha256_of(path) != expected:
         raise EncoderError(
             f"{path} is not the file first downloaded (its SHA-256 differs from the one in {record.name}); "
             "delete both to download it again, or only the record if you replaced the file on purpose"
         )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _download(name: str, place: Address, path: Path, progress: Callable[[str], None]) -> str:

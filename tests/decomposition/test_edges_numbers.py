@@ -19,13 +19,13 @@ def tune(*args, **options):
 
 
 class GivenFold:
-    """As in test_tuning: wrong rows of each penalty."""
+    """As in test_tuning: wrong rows of each penalty, all rows at those that are not given."""
 
     def __init__(self, errors: dict[float, np.ndarray], labels: np.ndarray) -> None:
         self.errors, self.labels, self.groups = errors, labels, None
 
     def wrong(self, alpha: float, leaves=None) -> np.ndarray:
-        return self.errors[alpha]
+        return self.errors.get(alpha, np.ones(len(self.labels), bool))
 
 
 def test_a_penalty_that_left_early_never_wins_by_its_share():

@@ -24,7 +24,8 @@ def tune(*args, **options):
 
 
 class GivenFold:
-    """Wrong rows of each penalty: `errors` of them, spread so that penalties share as many as they can.
+    """Wrong rows of each penalty: `errors` of them, spread so that penalties share as many as they can, and all rows at
+    penalties that are not given.
 
     unfinished : wrong rows of fits that are looked at before their end; those of `errors` where nothing is given
     """
@@ -45,11 +46,11 @@ class GivenFold:
     def wrong(self, alpha: float, leaves: Leaves | None = None) -> np.ndarray:
         self.judged.append(alpha)
         if leaves is not None:
-            first = np.arange(self.rows) < self.unfinished[alpha]
+            first = np.arange(self.rows) < self.unfinished.get(alpha, self.rows)
             self.looked[alpha] = leaves(first)
             if self.looked[alpha]:
                 return first
-        return np.arange(self.rows) < self.errors[alpha]
+        return np.arange(self.rows) < self.errors.get(alpha, self.rows)
 
 
 def folds(errors: dict[float, int], n: int = 5, rows: int = FOLD) -> list[GivenFold]:
@@ -80,13 +81,21 @@ def test_the_strong_end_is_followed_until_a_stronger_one_is_clearly_worse():
     assert best_of(curve) == 1e-1
 
 
+def test_a_plateau_of_weak_penalties_does_not_hide_the_valley_of_a_strong_one():
+    """Probes that next to interpolate err alike at all of them: one row more at the strongest ended the grid."""
+    errors = {1e-5: 173, 1e-4: 173, 1e-3: 171, 1e-2: 172, 0.1: 171, 1.0: 150, 10.0: 110, 100.0: 130, 1e3: 210}
+    assert best_of(tune([GivenFold(errors)])) == 10.0
+
+
 def test_few_rows_and_small_differences_let_every_penalty_stay():
     few = tune(folds({1e-2: 10, 1e-3: 60, 1e-4: 61, 1e-5: 62, 1e-1: 11}, rows=99))
-    # 495 rows: none leaves, and the grid ends where errors rose twice
-    assert few == {1e-2: Tried(50, 495), 1e-3: Tried(300, 495), 1e-4: Tried(305, 495), 1e-1: Tried(55, 495)}
-    close = tune(folds({1e-2: 40, 1e-3: 41, 1e-4: 40, 1e-5: 41, 1e-1: 41}))
+    # 495 rows: none leaves, the weak end is where errors rose twice, and every stronger one is tried
+    assert few == {1e-2: Tried(50, 495), 1e-3: Tried(300, 495), 1e-4: Tried(305, 495), 1e-1: Tried(55, 495)} | {
+        alpha: Tried(495, 495) for alpha in (1.0, 10.0, 100.0, 1e3)
+    }
+    close = tune(folds({10.0**p: 40 + (p % 2) for p in range(-5, 4)}))
     assert {tried.rows for tried in close.values()} == {2000}
-    assert best_of(close) == 1e-2  # ties go to the stronger
+    assert best_of(close) == 100.0  # ties go to the stronger
 
 
 @pytest.mark.parametrize(("strongest", "tried"), [(1e-1, 4), (1.0, 5), (10.0, 6)])
@@ -96,7 +105,7 @@ def test_the_grid_grows_no_further_than_allowed(strongest, tried):
 
 
 def test_rows_of_one_group_count_as_one():
-    errors = {1e-2: 40, 1e-3: 80, 1e-4: 90, 1e-1: 80}
+    errors = {1e-2: 40, 1e-3: 80, 1e-4: 90, 1e-1: 80} | dict.fromkeys((1.0, 10.0, 100.0, 1e3), 80)
 
     def tuned(n_groups: int) -> dict[float, Tried]:
         """Groups of consecutive rows: the 40 rows that differ in each fold lie in the first few groups."""

@@ -15,8 +15,8 @@ from .probes import Kind, Probe, Scaling, fit
 
 ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 FLOOR = 1e-5
-#: decades that may be added above the grid; beyond, every probe predicts the most frequent class
-MAX_DECADES = 8
+#: decades that may be added above the grid
+MAX_DECADES = 5
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,15 @@ def tune(
     relative: bool = True,
     groups: np.ndarray | None = None,
     decades: int = MAX_DECADES,
+    fits: list[np.ndarray] | None = None,
 ) -> tuple[float, dict[float, int], list[Probe], dict[float, float], dict[float, Probe]]:
     """The penalty with the fewest errors on the folds, all counts, the fold probes at that penalty, the chance of each
     penalty, and the first fold's probe at each.
 
-    Ties go to the stronger penalty; one decade is added above the grid for as long as its strongest wins. Penalties
-    after two that each err more than the one before have no chance, nor one that errs on the same rows as a stronger.
+    Ties go to the stronger penalty; one decade is added above the grid until its strongest is clearly worse. Penalties
+    whose scores spread by no more than five times what intercepts of `fits` (bool (N,) each) and of folds differ by are
+    taken out. Penalties after two that each err more than the one before have no chance, nor one that errs on the same
+    rows as a stronger.
     """
     in_folds = cells < n_folds
     counts: dict[float, int] = {}
@@ -125,10 +128,26 @@ def tune(
 
     for alpha in alphas:
         judge(alpha)
+    ends = np.cumsum([int((cells == k).sum()) for k in range(n_folds)])
+
+    def is_out(alpha: float) -> bool:
+        more = wrong[alpha] - wrong[winner()]
+        return any(e >= 500 and more[:e].sum() > 3 * math.sqrt((more[:e] ** 2).sum()) for e in ends)
+
     for _ in range(decades):
-        if winner() != max(counts):
+        if groups is None and is_out(max(counts)):
             break
         judge(10 * max(counts))
+    apart = max(
+        intercepts_apart(y[rows], y[in_folds & (cells != k)], n_classes, probe)
+        for rows in fits or [np.ones(len(y), bool)]
+        for k in range(n_folds)
+    )
+    first = cells == 0
+    for alpha in sorted(counts, reverse=True):
+        if alpha <= 1 or len(counts) == 1 or probes[alpha][0].margins(x[first], y[first]).std() > 5 * apart:
+            break
+        del counts[alpha], wrong[alpha]
     best = winner()
     late = {
         alpha
@@ -141,6 +160,16 @@ def tune(
     weights = {a: w for a, w in weights.items() if w >= 0.005 * sum(weights.values())}
     chances = {a: w / sum(weights.values()) for a, w in weights.items()}
     return best, counts, probes[best], chances, {alpha: probes[alpha][0] for alpha in chances}
+
+
+def intercepts_apart(one: np.ndarray, other: np.ndarray, n_classes: int, probe: Kind) -> float:
+    """Root of the mean square by which intercepts of fits on two sets of labels differ where features say nothing."""
+    total = 0.0
+    for c in range(n_classes):
+        p, q = float(np.mean(one == c)), float(np.mean(other == c))
+        if p > 0 and q > 0:
+            total += p * (math.log(p / q) if probe == "logistic" else p - q) ** 2
+    return math.sqrt(total)
 
 
 def choice_weight(more: np.ndarray, groups: np.ndarray | None) -> float:
@@ -232,8 +261,9 @@ def risks(
         return errors, complements
 
     alpha, tuning_errors, fold_probes, chances, first_fold = tune(
-        train_x, train_y, k, cells, n_folds, alphas, probe=probe, scaling=scaling, relative=relative, groups=groups
-    )
+        train_x, train_y, k, cells, n_folds, alphas, probe=probe, scaling=scaling, relative=relative, groups=groups,
+        fits=[cells >= 0, *(cells != n_folds + j for j in range(m))],
+    )  # fmt: skip
     everything = np.ones(len(train_y), bool)
     full = fitted(train_x, everything, alpha)
     at_floor = fitted(train_x, everything, floor)

@@ -19,7 +19,7 @@ cover: docs/coverage.md.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,7 +87,7 @@ def quantify(
     metric: Metric = ERROR,
     fitted: Judgements | None = None,
     of_class: bool = False,
-    fitted_weights: int | None = None,
+    numbers: "FittedNumbers | None" = None,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -105,12 +105,13 @@ def quantify(
     fitted : all rows, where `judged` are some of those that the probes were fitted on and judged on
     of_class : `judged` are the rows of one class, whose training errors vary with the probe as its other errors do: a
         probe that is fitted anew trades them for errors of other classes, at next to no change of their sum
-    fitted_weights : of numbers, how many weights a probe has: its own variation is at least that of least squares
+    numbers : of numbers, how many weights a probe has: its own variation is at least that of least squares, and its
+        residuals are smaller than what they are residuals of
     """
     rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted)
     variation, probe_df = probe_variation(judged, rows.test_units, rows.sets["subset"], metric, fitted=fitted)
-    if fitted_weights is not None and variation.known:
-        least = least_variation(rows, fitted_weights)
+    if numbers is not None and variation.known:
+        least = least_variation(rows, numbers.targets * numbers.weights["risk_af"])
         probe_df = probe_df if variation.held >= least else math.inf  # it is no difference of few variances
         variation = variation.at_least(least)
     tried = choice_of(judged, metric, fitted=fitted) if variation.known else None
@@ -118,6 +119,10 @@ def quantify(
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
+    covariance = dict(rows.covariance)
+    if numbers is not None:
+        longer = np.sqrt([residual_factor(judged, name, numbers) for name in names])
+        covariance = {s: np.outer(longer, longer) * c for s, c in covariance.items()}
     by_chance = faultless_variance(rows, separated if optimistic else names)
     beside = unshown_variance(rows, factors, by_chance)
     notes = list(rows.notes)
@@ -135,7 +140,7 @@ def quantify(
         elif math.isfinite(metric.high):
             unshown = float(weights**2 @ beside)
         # scores that are all equal give a variance of -1e-21
-        by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
+        by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in covariance.items()}
         own = of_probe(QUANTITIES[name], variation, fitted or judged, of_class=of_class)
         own += choice.of(*QUANTITIES[name].probe_weights)
         variance = sum(by_set.values()) + own + unshown
@@ -162,7 +167,7 @@ def quantify(
     if tried is not None and metric.name in HEADLINES and choice.test > estimates["risk_us"].se ** 2 / 2:
         notes.append(tried.note())
     variation = variation.plus(choice)
-    total = sum(rows.covariance.values()) + variation.covariance(names)
+    total = sum(covariance.values()) + variation.covariance(names)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, variation, tuple(notes), choice)
 
 
@@ -225,15 +230,41 @@ def quantify_by(
         metric=metric or HEADLINES[method.metric],
         fitted=fitted,
         of_class=of_class,
-        fitted_weights=_weights_of_numbers(method, sizes),
+        numbers=_fitted_numbers(method, sizes),
     )
 
 
-def _weights_of_numbers(method: Method, sizes: Sizes) -> int | None:
-    """Weights that a probe of numbers has, no more than rows tell apart; None for other targets."""
+@dataclass(frozen=True, slots=True)
+class FittedNumbers:
+    """Probes of numbers: how many targets they have, and weights for each, no more than rows tell apart, by the risk
+    that is their training error."""
+
+    targets: int
+    weights: Mapping[str, int]
+
+
+def _fitted_numbers(method: Method, sizes: Sizes) -> FittedNumbers | None:
     if method.metric != "r2":
         return None
-    return sizes.classes * max(1, min(sizes.features - sizes.constant_features, sizes.train))
+    widths = {
+        "risk_af": sizes.features - sizes.constant_features,
+        "risk_sup": (sizes.twin_features or 0) - sizes.constant_twin_features,
+    }
+    return FittedNumbers(sizes.classes, {risk: max(1, min(width, sizes.train)) for risk, width in widths.items()})
+
+
+def residual_factor(judged: Judgements, risk: str, numbers: FittedNumbers) -> float:
+    """By how much the variance of a training error of numbers exceeds that of its rows; 1 for other risks.
+
+    Of residuals (1 − h) ε the mean square varies by 2σ⁴(1 − h)/n, and the rows show 2σ⁴(1 − h)²/n. With the error H of
+    the same probe on rows that it has not seen, 1/(1 − h) is √(H/R), and no more than that of least squares,
+    n/(n − weights).
+    """
+    if risk not in numbers.weights:
+        return 1.0
+    n = len(judged.train_labels)
+    most = n / max(1, n - numbers.weights[risk])
+    return min(most, math.sqrt(optimism(judged, risk, HEADLINES["r2"])))
 
 
 def least_variation(rows: RowScores, weights: int) -> float:

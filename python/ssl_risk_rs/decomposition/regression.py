@@ -17,7 +17,6 @@ from ssl_risk_rs.decomposition.outcomes import ProtocolResult, in_row_order, pen
 from ssl_risk_rs.decomposition.settings import Settings
 from ssl_risk_rs.decomposition.target_ridge import TargetProbe, TargetSums, row_blocks, sum_targets
 from ssl_risk_rs.decomposition.task import Task
-from ssl_risk_rs.decomposition.tuning import ALPHAS, STRONGEST
 from ssl_risk_rs.errors import ParameterError
 from ssl_risk_rs.events import Event, Report
 from ssl_risk_rs.probes.features import Features
@@ -26,6 +25,9 @@ from ssl_risk_rs.results.record import FitRecord, Floor, Method, Penalty
 
 __all__ = ["predict_targets"]
 
+#: penalties that are all tried, and what the best is multiplied by for two more
+GRID = (1e3, 1e2, 10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+HALF_DECADES = (10**0.5, 10**-0.5)
 #: loss of the floor probe on its own rows, as a share of that on test rows, at which it has only learnt them by heart
 INTERPOLATED = 0.01
 
@@ -199,7 +201,8 @@ def _tuned(
 ) -> _Tuned:
     """Judge penalties on the held-out folds, and the probes of those that another sample may choose on sets of rows.
 
-    A closed form is cheap, so the whole grid is tried; stronger penalties as long as the strongest is the best.
+    A closed form is cheap, so the whole grid is tried, and half a decade on either side of the best: losses differ more
+    from decade to decade than they vary, so that samples which choose another would be of two kinds.
     """
 
     held = [np.flatnonzero(own == fold) for fold in range(judged)]
@@ -220,9 +223,9 @@ def _tuned(
         says = np.isfinite(by_fold).all(0)
         return dict(zip(costs, by_fold[:, says].mean(1).tolist() if says.any() else [0.0] * len(costs), strict=True))
 
-    on_folds((1.0, 0.1, *ALPHAS))
-    while _best(curve()) == max(costs) < STRONGEST:
-        on_folds((10 * max(costs),))
+    on_folds(GRID)
+    beside = (float(f"{_best(curve()) * step:.6g}") for step in HALF_DECADES)
+    on_folds([alpha for alpha in beside if min(GRID) < alpha < max(GRID)])
     best, each = _best(curve()), {alpha: np.concatenate(every) for alpha, every in costs.items()}
     says = np.isfinite(np.stack(list(each.values()))).all(0)
     of_group = None if groups is None else groups[np.concatenate(held)][says]

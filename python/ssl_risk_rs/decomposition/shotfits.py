@@ -6,6 +6,7 @@ import numpy as np
 
 from ssl_risk_rs import _core
 from ssl_risk_rs.decomposition.fitting import Fitter
+from ssl_risk_rs.decomposition.shares import leave_out_by_shares
 from ssl_risk_rs.decomposition.tuning import FoldPath, as_penalty, best_of, race
 from ssl_risk_rs.events import Report
 from ssl_risk_rs.probes.features import Features
@@ -118,7 +119,9 @@ def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged
     penalty: Penalty | None = None
     alpha = UNTUNED
     if paths:
-        curve = race(paths, ALPHAS, STRONGEST, on=method.tuned_on).curve()
+        tried = race(paths, ALPHAS, STRONGEST, on=method.tuned_on)
+        leave_out_by_shares(tried, [rows])
+        curve = tried.curve()
         alpha = best_of(curve)
         penalty = as_penalty(curve, alpha)
     tuning = tuple(fitter.fits)

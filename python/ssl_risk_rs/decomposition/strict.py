@@ -18,6 +18,7 @@ from ssl_risk_rs.decomposition.outcomes import (
     union_outcome,
 )
 from ssl_risk_rs.decomposition.settings import Settings
+from ssl_risk_rs.decomposition.shares import leave_out_by_shares
 from ssl_risk_rs.decomposition.task import Task
 from ssl_risk_rs.decomposition.tuning import FROM_THE_MIDDLE, FoldPath, as_penalty, best_of, race
 from ssl_risk_rs.events import Report, Steps
@@ -52,6 +53,8 @@ def strict(
     ]
     on = method.tuned_on
     tried = race(paths, FROM_THE_MIDDLE, early=True, on=on) if len(paths) == 1 else race(paths, on=on)
+    if left_out := leave_out_by_shares(tried, [train, *(cells.others(train, j) for j in range(cells.subsets))]):
+        notes.append(left_out)
     curve, chances = tried.curve(), tried.chances()
     del tried
     if on != "error":

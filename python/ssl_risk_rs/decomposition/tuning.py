@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 #: penalties tried first, strong to weak, in units of the mean variance; weaker ones are left out where the weakest so
-#: far is out, stronger ones added while the strongest wins
+#: far is out, stronger ones added until the strongest is
 ALPHAS = (1e-2, 1e-3, 1e-4, 1e-5)
 #: the same for one fold: both neighbours of the first may leave early
 FROM_THE_MIDDLE = (1e-3, 1e-2, 1e-4, 1e-5)
@@ -175,7 +175,8 @@ def race(
     on: TuneOn = "error",
 ) -> "Race":
     """Judge penalties on held-out rows: `alphas` in turn, but for those weaker than one that is out, then stronger ones
-    as long as the strongest is the best, up to `strongest`.
+    until one is out, up to `strongest`: probes that next to interpolate err alike over many penalties, and the best one
+    may lie beyond them.
 
     early : `alphas` but the first may leave before their fits have ended; for fits on one fold, of 1e-2 and weaker:
         those of stronger ones take few passes, and their errors move far in the last
@@ -185,7 +186,7 @@ def race(
     for alpha in alphas:
         if not found.leaves_out(alpha):
             found.judge(alpha, early=early)
-    while best_of(found.curve()) == max(found.judged) < strongest:
+    while max(found.judged) < strongest and not found.is_out(max(found.judged)):
         found.judge(max(found.judged) * 10)
     return found
 
@@ -225,9 +226,21 @@ class Race:
         if not self.judged or alpha > min(self.judged):
             return False
         curve = self.curve()
-        best, weakest = self.judged[best_of(curve)], self.judged[min(curve)]
         rates = [curve[a].cost for a in sorted(curve, reverse=True)]
-        return self._is_out(weakest, best) or _rose_twice(rates)
+        return self.is_out(min(curve)) or _rose_twice(rates)
+
+    def is_out(self, alpha: float) -> bool:
+        """Whether a penalty that was judged is clearly worse than the best."""
+        return self._is_out(self.judged[alpha], self.judged[best_of(self.curve())])
+
+    def stayed(self) -> list[float]:
+        """Penalties that were judged on all rows."""
+        most = max(map(len, self.judged.values()))
+        return [alpha for alpha, wrong in self.judged.items() if len(wrong) == most]
+
+    def leave_out(self, alpha: float) -> None:
+        """Forget a penalty that was judged."""
+        del self.judged[alpha]
 
     def _is_out(self, wrong: np.ndarray, best: np.ndarray, by: float = 0.0) -> bool:
         n = min(len(wrong), len(best))

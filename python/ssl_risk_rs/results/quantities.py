@@ -29,7 +29,7 @@ Order = Literal["paper", "alternative", "both"]
 #: on test rows of a floor probe that was fitted on them as well
 BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix", "risk_uf")
 #: risks that a refitted probe moves
-PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
+PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix", "risk_ah")
 #: risks judged on rows that their probe was fitted on
 IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 
@@ -65,7 +65,7 @@ class Quantity:
     def probe_weights(self) -> tuple[float, float]:
         """Sum of its weights of risks that a refitted probe moves: of those on test rows, of those on held-out rows."""
         moved = {risk: w for risk, w in self.weights.items() if risk in PROBE_RISKS}
-        on_held = moved.pop("risk_as", 0.0)
+        on_held = moved.pop("risk_as", 0.0) + moved.pop("risk_ah", 0.0)
         return sum(moved.values()), on_held
 
 

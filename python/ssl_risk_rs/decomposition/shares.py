@@ -1,0 +1,54 @@
+"""Penalties so strong that probes tell classes by their shares of the rows.
+
+Scores shrink with a penalty, the intercept does not: it has the share of each class among the rows of the fit (of a
+logistic probe, its logarithm). Folds of equal classes hide it, where a fit that lacks whole groups of rows has other
+shares, and predicts its largest class. So a penalty is chosen only if scores spread by more than what these shares
+differ by from fit to fit.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssl_risk_rs._notes import Note
+from ssl_risk_rs.decomposition.tuning import Race
+
+__all__ = ["leave_out_by_shares"]
+
+#: penalties up to here leave scores that spread far more
+STRONG = 1.0
+#: spread of the scores, over that of the shares, from which a penalty stays
+SPREAD = 5.0
+
+
+def leave_out_by_shares(tried: Race, others: Sequence[np.ndarray]) -> Note | None:
+    """Take such penalties out of those that were tried; the note that says so, None where there is none.
+
+    others : rows of the fits that the penalty is chosen for, integer
+    """
+    path = tried.paths[0]
+    strong = sorted((alpha for alpha in tried.stayed() if alpha > STRONG), reverse=True)
+    if not strong:
+        return None
+    fitter, log = path.fitter, path.fitter.method.probe == "logistic"
+    fits = [_shares(fitter.labels[rows], fitter.n_classes) for rows in (*others, *(p.rows for p in tried.paths))]
+    apart = max(_apart(one, other, log=log) for one in fits[: len(others)] for other in fits[len(others) :])
+    left = []
+    for alpha in strong:
+        if len(tried.stayed()) == 1 or fitter.outcome(path.probe(alpha), path.held).margin.std() > SPREAD * apart:
+            break
+        tried.leave_out(alpha)
+        left.append(alpha)
+    return Note("penalties_by_shares", {"alpha": min(left)}) if left else None
+
+
+def _shares(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    return np.asarray(np.bincount(labels, minlength=n_classes) / len(labels))
+
+
+def _apart(shares: np.ndarray, others: np.ndarray, *, log: bool) -> float:
+    """How far intercepts differ, of classes that both have, weighed by their shares."""
+    both = (shares > 0) & (others > 0)
+    a, b = shares[both], others[both]
+    more = np.log(a / b) if log else a - b
+    return float(np.sqrt(a @ more**2))

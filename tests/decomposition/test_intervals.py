@@ -19,6 +19,21 @@ def world(n: int, d: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.
     return (means[y] + rng.normal(size=(n, d))).astype(np.float32), y
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_an_interval_contains_its_risk(p):
+    """At 0 and 1 the limit is the risk, which rounding misses by an ulp for some numbers of rows."""
+    for n in range(1, 100):
+        low, high = wilson(p, 0.0, n, 2.576)
+        assert low <= p <= high, n
+
+
+def test_a_variance_of_rounding_is_none():
+    """Its effective number of rows would be endless, and the interval a point."""
+    p = 0.3
+    assert wilson(p, 1e-12 * p * (1 - p) / 100, 100, 1.96) == wilson(p, 0.0, 100, 1.96)
+    assert wilson(p, p * (1 - p) / 400, 100, 1.96) == pytest.approx(wilson(p, 0.0, 400, 1.96))
+
+
 def test_a_training_error_of_few_rows_has_no_interval_up_to_the_error_of_others():
     """n_eff = p(1 − p)/V of a variance that the factor H/R has raised would be a handful of rows."""
     (x, y), (xt, yt) = world(300, 36, 0.35), world(300, 36, 0.35, 1)

@@ -191,6 +191,7 @@ def test_common_rows_come_first_and_numbers_are_nested():
 def test_rows_are_shared_out_in_proportion():
     assert _shared_out(np.array([10, 20, 30]), 30).tolist() == [5, 10, 15]
     assert _shared_out(np.array([1, 1, 1]), 2).sum() == 2
+    assert _shared_out(np.array([5, 3, 2]), 4).tolist() == [2, 1, 1]  # of 2, 1.2 and 0.8
 
 
 def test_rows_without_ids_are_numbered_apart():

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 from ssl_risk_rs.decomposition.task import make_task
 from ssl_risk_rs.geometry import formulas
+from ssl_risk_rs.geometry.sums import positive
 from ssl_risk_rs.workflow.audit import _change, audit_task
 
 
@@ -23,8 +24,29 @@ def test_a_power_law_of_five_eigenvalues_is_fitted_from_the_first():
     assert math.isnan(formulas.power_law(np.ones(4), 1, 4)[0])
 
 
+def test_a_power_law_is_fitted_to_no_more_than_500_eigenvalues():
+    assert [formulas.fit_range(rank) for rank in (79, 80, 500, 501, 2000)] == [
+        (10, 79), (11, 80), (11, 500), (11, 500), (11, 500),
+    ]  # fmt: skip
+
+
 def test_values_of_nothing_take_no_part_in_a_rank():
     assert formulas.entropy_rank(np.array([1.0, 1.0, 0.0])) == pytest.approx(2)
+
+
+def test_eigenvalues_that_rounding_may_have_made_are_zero():
+    step = np.finfo(float).eps
+    values = np.array([15 * step, -step, 1.0, 17 * step])  # 4 · d · ε is 16 ε
+    assert positive(values, 4).tolist() == [1, 17 * step, 0, 0]
+    assert positive(values, 1).tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("left", [0.0, 1e-14, 1e-11])
+def test_labels_that_are_fitted_but_for_rounding_have_no_evidence(left):
+    eigenvalues, explained = np.array([2.0, 1.0, 0.5]), np.array([6.0, 3.0, 1.0])
+    along = np.sqrt(eigenvalues * explained * (1 - left))[None]
+    found, settled = formulas.log_evidence(eigenvalues, along, np.array([10.0]), 30)
+    assert np.isnan(found).all() and settled.all()
 
 
 def test_directions_of_next_to_no_variance_take_no_part_in_a_pseudo_inverse():

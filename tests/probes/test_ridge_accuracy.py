@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ssl_risk_rs import ParameterError, _core
+from ssl_risk_rs import NumericalError, ParameterError, _core
 from ssl_risk_rs.probes.estimators import RidgeProbe, RidgeProbeCV
 
 
@@ -84,6 +84,35 @@ def test_the_intercept_knows_the_rounded_shift():
             coef, intercept = probe.raw()
             raw = z.astype(np.float64) @ coef.T + intercept
             assert np.abs(raw - scores).max() <= 1e-6  # float32 scales
+
+
+@pytest.mark.parametrize("scaling", ["none", "standardize"])
+def test_penalties_are_tried_by_intercepts_that_know_the_rounded_shift(scaling):
+    """Means between two float32 numbers that are a third of a standard deviation apart."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(3000) % 3).astype(np.uint32)
+    x = (1e7 + np.rint(3 * (rng.normal(size=(3000, 8)) + np.eye(3, 8)[y]))).astype(np.float32)
+    x += np.float32(10 + np.arange(3000)[:, None] % 2)
+    rows, design = design_of(x, y, scaling=scaling)
+    unit = 9.0 if scaling == "none" else 1.0
+    alphas = [unit * alpha for alpha in (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0)]
+    judged = [int((_core.judge(x, rows, y, [probe])[0][0] != y).sum()) for probe in design.solve_ridge(alphas)]
+    few = _core.RidgeRace(2)  # from Cholesky factors; six are from one eigendecomposition
+    few.add(design, x, rows, y, alphas[:2])
+    # one row for near-ties
+    assert np.abs(np.subtract(design.ridge_errors(x, rows, y, alphas), judged)).max() <= 1
+    assert np.abs(few.errors - judged[:2]).max() <= 1
+
+
+def test_a_penalty_is_not_chosen_by_scores_that_overflow():
+    x, y = features("plain", n=300, d=8, k=3)
+    rows, design = design_of(0.01 * x, y)
+    x[7] = 3e38
+    for alphas in ([1e-3], [1e-3] * 6):  # from a Cholesky factor, and from an eigendecomposition
+        with pytest.raises(NumericalError, match="scores of row 7"):
+            _core.RidgeRace(len(alphas)).add(design, x, rows, y, alphas)
+    with pytest.raises(NumericalError, match="scores of row 7"):
+        design.ridge_errors(x, rows, y, [1e-3])
 
 
 def test_a_weak_penalty_on_ordinary_features_is_no_reason_to_refuse():

@@ -535,6 +535,24 @@ def test_sums_taken_elsewhere_are_checked():
     assert moments.design([1]).n_samples == 3
 
 
+def test_rows_of_several_sums_are_counted_together():
+    """2⁵³ at most, and what is refused adds nothing."""
+    moments = _core.Moments(1, 2)
+    lot = {
+        "counts": np.full(2, 2**51, np.uint64),
+        "sums": np.zeros((2, 1)),
+        "least": -np.ones(1, np.float32),
+        "largest": np.ones(1, np.float32),
+        "gram": np.full((1, 1), 2.0**52),
+        "precision": "float64",
+    }
+    for _ in range(2):
+        moments.add_sums(0, **lot)
+    with pytest.raises(ParameterError, match="more rows than can be counted"):
+        moments.add_sums(0, **lot)
+    assert moments.design().n_samples == 2**53
+
+
 def test_a_solver_is_opened_by_name():
     f = Features.of_arrays(features()[0])
     assert open_solver(f).device == "cpu"

@@ -128,6 +128,12 @@ def test_features_of_a_file_may_be_those_of_the_table_if_they_have_its_classes(r
         (lambda d: replace(d, bottleneck=replace(d.bottleneck, quantity=sorted(d.component_names, key=d.estimate)[-2])),
          "and another is larger"),
         (lambda d: replace(d, sizes=replace(d.sizes, chance=0.0)), "the error of guessing is recorded as 0, and"),
+        # one row of a million
+        (lambda d: replace(d, estimates={
+            **d.estimates, "risk_us": replace(d.estimates["risk_us"], estimate=d.estimate("risk_us") + 1e-6)
+        }), "risk_us"),
+        (lambda d: replace(d, control=replace(d, sizes=replace(d.sizes, chance=0.5))),
+         "of the control encoder, the error of guessing is recorded as 0.5"),
     ],
 )  # fmt: skip
 def test_what_a_record_says_otherwise_than_its_rows_is_told(result, change, said):

@@ -125,6 +125,16 @@ mod tests {
     }
 
     #[test]
+    fn a_factor_that_float32_cannot_hold_is_none() {
+        let spread = |sd: f64| Spread { mean: 0.0, variance: sd * sd, width: sd, noise: 0.0 };
+        for scaling in [Scaling::Standardize, Scaling::MinMax] {
+            for (sd, held) in [(1e-42, false), (1e-37, true), (1e37, true), (3e38, false)] {
+                assert_eq!(scaling.factor(&spread(sd)) != 0.0, held, "{scaling:?} {sd}");
+            }
+        }
+    }
+
+    #[test]
     fn the_mean_variance_is_that_of_features_that_vary() {
         assert_eq!(mean_variance([1.0, 0.0, 3.0].into_iter(), &[1.0, 0.0, 1.0]), 2.0);
         assert_eq!(mean_variance([0.0].into_iter(), &[0.0]), 0.0);

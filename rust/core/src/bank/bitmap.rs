@@ -118,6 +118,8 @@ mod tests {
                 assert_eq!(set.insert_each(&each), old);
                 if start < stop {
                     assert!(!run.insert_run(stop - 1, stop + 10) && !run.insert_run(start, start + 1));
+                    // a run of which only the last row is there, in one word or in the next
+                    assert!(!run.insert_run(start.saturating_sub(63), start + 1));
                     assert_eq!(rows_of(&run, len), (start..stop).collect::<Vec<_>>());
                     run.remove(start);
                     assert_eq!(rows_of(&run, len), (start + 1..stop).collect::<Vec<_>>());

@@ -531,6 +531,29 @@ fn absurd_journals_are_errors() {
 }
 
 #[test]
+fn runs_of_rows_that_leave_the_bank_are_errors() {
+    let made = create(10, 1, Dtype::F16);
+    append(&mut PartWriter::open(&made.path, "a").unwrap(), &[0, 1, 2, 3]);
+    let (index, journal) = (made.path.join("a.rows.npy"), made.path.join("a.journal"));
+    let payload = journal::Journal::parse(&fs::read(&journal).unwrap()).unwrap().blocks[0].payload;
+    // by one row, by all, and beyond what a number holds
+    for (first, beyond) in [(7, 10), (10, 10), (u64::MAX - 3, u64::MAX - 3), (u64::MAX - 2, u64::MAX - 2)] {
+        let rows: Vec<u8> = (0..4).flat_map(|at| u64::wrapping_add(first, at).to_le_bytes()).collect();
+        patch(&index, |bytes| bytes[128..].copy_from_slice(&rows));
+        // as if it had been written so
+        let line =
+            journal::Block { rows: 4, offset: 0, payload, index: xxhash_rust::xxh3::xxh3_64(&rows) }.line();
+        fs::write(&journal, line).unwrap();
+        let names = format!("names row {beyond}, the bank has 10 rows");
+        let message = Bank::open(&made.path).err().unwrap().to_string();
+        assert!(message.contains(&names), "{message}");
+        let report = Verification::of(&made.path, &Control::new()).unwrap();
+        let [damage] = &report.damage[..] else { panic!("{report:?}") };
+        assert!(damage.reason.contains(&names), "{}", damage.reason);
+    }
+}
+
+#[test]
 fn a_file_that_shrinks_after_opening_is_an_error() {
     let made = small();
     let bank = Bank::open(&made.path).unwrap();
@@ -545,6 +568,22 @@ fn a_file_that_shrinks_after_opening_is_an_error() {
         assert!(matches!(bank.read(&[0], &Control::new()), Err(Error::CorruptBank { .. })));
         let damage = bank.verify(&Control::new()).unwrap().damage;
         assert!(!damage.is_empty() && damage.iter().all(|d| d.path == made.path.join("a.npy")), "{damage:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_replaced_is_read_as_it_was() {
+    let made = small();
+    let bank = Bank::open(&made.path).unwrap();
+    let (before, rows) = (read_all(&bank), (0..10).collect::<Vec<u32>>());
+    let matrix = bank.matrix().unwrap();
+    for len in [128 + 7 * 6, 10] {
+        fs::write(made.path.join("other"), vec![0; len]).unwrap();
+        fs::rename(made.path.join("other"), made.path.join("a.npy")).unwrap();
+        let mut out = vec![0.0; 30];
+        matrix.stage(&rows, &mut out, 3).unwrap();
+        assert!(out == before && read_all(&bank) == before);
     }
 }
 

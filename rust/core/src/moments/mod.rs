@@ -430,6 +430,10 @@ mod tests {
         rest.subtract(&rough).unwrap();
         assert_eq!(rest.sums(), Sums::Float32);
         assert_eq!(of_values(&[], 0.0, Sums::Float32).unwrap().sums(), Sums::Float64); // no rows, no rounding
+        let matrix = Matrix::new(1, vec![Segment { values: Values::F32(&[1.0, 2.0]), guard: None }]).unwrap();
+        let mut later = rough.with_sums(Sums::Float64);
+        update(&mut later, &matrix, &[0, 1], &[0, 1], &[0, 0], 1).unwrap();
+        assert_eq!(later.sums(), Sums::Float32);
     }
 
     #[test]

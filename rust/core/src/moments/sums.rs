@@ -91,3 +91,24 @@ pub(super) fn units(cells: &[Option<Cell>], d: usize) -> Option<Vec<f32>> {
     let units: Vec<f32> = largest.iter().map(unit).collect();
     units.iter().any(|&unit| unit != 1.0).then_some(units)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::LANES;
+
+    #[test]
+    fn only_features_whose_squares_leave_float32_get_a_unit() {
+        let of = |largest: &[f32]| {
+            let mut cell = Cell::new(largest.len(), 1);
+            for (j, &v) in largest.iter().enumerate() {
+                (cell.ranges[j], cell.ranges[j + LANES]) = (0.0, v);
+            }
+            units(&[None, Some(cell)], largest.len())
+        };
+        // constant about the shift, denormal, and what squares hold
+        assert_eq!(of(&[0.0, 1e-42, 1e-13, 1.0, 5e16]), None);
+        let powers = [0.0, 66.0, -83.0, -126.0].map(f32::exp2);
+        assert_eq!(of(&[0.0, 1.5e-20, 1.5e25, 3e38]).unwrap(), powers);
+    }
+}

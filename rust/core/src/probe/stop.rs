@@ -300,6 +300,8 @@ mod tests {
         assert_eq!(without_decrease(0.0, 1.0, 1e-9), Stop::Stalled); // float32 cannot tell
         // the decrement counts where gains have stopped
         assert_eq!(of(&[1.0; 8], 0.0).estimated_gap(0.1, 1e-3), Some(0.1 * DECREMENT_FACTOR));
+        // what float32 cannot tell is always left
+        assert_eq!(of(&[3.0; 8], 0.0).estimated_gap(0.0, 1e-3), Some(3.0 * RESOLUTION));
     }
 
     #[test]
@@ -335,6 +337,13 @@ mod tests {
         history.errors[18] = 0.26;
         assert_eq!(history.estimated_gap(0.0, 1e-3), None);
         assert!(history.estimated_gap(0.0, 0.04).is_some()); // errors may move by 0.02
+        // the last three steps count, from where they began
+        history.errors[18] = 0.25;
+        history.errors[16] = 0.26;
+        assert_eq!(history.estimated_gap(0.0, 1e-3), None);
+        history.errors[16] = 0.25;
+        history.errors[15] = 0.26;
+        assert!(history.estimated_gap(0.0, 1e-3).is_some());
     }
 
     #[test]

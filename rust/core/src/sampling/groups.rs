@@ -68,18 +68,18 @@ pub fn assign(
     let share = (n_subsets * subset_size) as f64 / rows.len().max(1) as f64;
     let side = deal(&groups, &present, &[share, 1.0 - share], false);
     let mut held_out: Vec<bool> = (0..groups.len()).map(|g| side[g] == 0).collect();
-    for held in &holders {
-        let moved = |wanted: bool, held_out: &[bool]| {
-            held.iter()
-                .copied()
-                .filter(|&g| held_out[g] == wanted)
-                .min_by_key(|&g| (groups[g].size, groups[g].key))
-        };
-        if let (None, Some(group)) = (moved(true, &held_out), moved(false, &held_out)) {
-            held_out[group] = true;
-        }
-        if let (Some(group), None) = (moved(true, &held_out), moved(false, &held_out)) {
-            held_out[group] = false;
+    // whether a class would have no group left on the side that this one leaves
+    let strands = |g: usize, held_out: &[bool]| {
+        let is_alone = |class: usize| holders[class].iter().all(|&o| o == g || held_out[o] != held_out[g]);
+        groups[g].counts.iter().any(|&(class, _)| is_alone(class))
+    };
+    // twice: what one class gets may be what another had
+    for (held, side) in holders.iter().chain(&holders).flat_map(|held| [(held, true), (held, false)]) {
+        if held.iter().all(|&g| held_out[g] != side) {
+            let smallest = |&g: &usize| (strands(g, &held_out), groups[g].size, groups[g].key);
+            if let Some(group) = held.iter().copied().min_by_key(smallest) {
+                held_out[group] = side;
+            }
         }
     }
     let (outside, inside): (Vec<usize>, Vec<usize>) = present.iter().partition(|&&g| held_out[g]);
@@ -287,11 +287,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_class_gives_to_a_side_leaves_no_other_class_without() {
+        // the smallest group of class 1 is one of the two of class 0, of which the other is held out
+        let (keys, group_of, rows, labels) = rows_of(&[&[2, 1], &[0, 3], &[0, 3], &[1, 0]]);
+        let (cells, _) = assign(&keys, &group_of, &rows, &labels, 2, 1, 1).unwrap();
+        for class in 0..2 {
+            let of_class = || cells.iter().zip(&labels).filter(|&(_, &label)| label == class);
+            assert!(
+                of_class().any(|(&cell, _)| cell < 2) && of_class().any(|(&cell, _)| cell >= 2),
+                "{cells:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_cell_that_lacks_a_class_comes_before_a_smaller_one() {
         let (keys, group_of, rows, labels) = rows_of(&[&[20, 1], &[20, 0], &[19, 0], &[10, 1]]);
         let groups = collect(&keys, &group_of, &rows, &labels);
         let of = |cover| deal(&groups, &[0, 1, 2, 3], &[0.5, 0.5], cover);
         assert_eq!((of(false), of(true)), (vec![0, 1, 1, 0], vec![0, 1, 1, 1]));
+    }
+
+    #[test]
+    fn every_class_is_in_the_folds_and_in_each_subset() {
+        // groups of both classes go where one is lacking, though another subset is smaller
+        let mixed: &[&[usize]] = &[&[1, 1], &[0, 3], &[1, 1], &[1, 1], &[2, 1]];
+        // the balance of sizes alone would hold out both groups of class 1
+        let rare: &[&[usize]] = &[&[0, 1], &[3, 0], &[1, 1]];
+        for (groups, n_subsets, size) in [(mixed, 2, 3), (rare, 1, 1)] {
+            let (keys, group_of, rows, labels) = rows_of(groups);
+            let (cells, subsets) = assign(&keys, &group_of, &rows, &labels, 2, n_subsets, size).unwrap();
+            assert_eq!(subsets, n_subsets);
+            for class in 0..2 {
+                let of_class = || cells.iter().zip(&labels).filter(|&(_, &label)| label == class);
+                assert!(of_class().any(|(&cell, _)| cell < 2), "{cells:?}");
+                assert!((2..2 + subsets as u8).all(|subset| of_class().any(|(&cell, _)| cell == subset)));
+            }
+        }
     }
 
     #[test]

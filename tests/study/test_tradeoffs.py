@@ -186,7 +186,22 @@ def test_intervals_of_correlations_are_jackknifed_with_t(rng):
     centre = np.arctanh(stats.spearmanr(a, b)[0])
     assert (found.low, found.high) == pytest.approx((np.tanh(centre - reach), np.tanh(centre + reach)), rel=1e-9)
     few = frame.with_columns(o=pl.Series(np.repeat(np.arange(4), 6)))
-    assert tradeoffs(few, [("usability", "probe_gen")], by=(), cluster="o")[0].groups == 24  # encoders instead
+    (found,) = tradeoffs(few, [("usability", "probe_gen")], by=(), cluster="o")
+    assert found.groups == 4 and np.isnan([found.low, found.high]).all()  # encoders of one group are no units
+    (within,) = tradeoffs(few.with_columns(o=pl.lit(0)), [("usability", "probe_gen")], by=(), cluster="o")
+    assert within.groups == 24 and within.low < within.rho < within.high
+
+
+def test_the_least_of_many_equal_encoders_is_hardly_said_to_be_the_best():
+    """Of eight that err alike on 2,000 rows the first was, with a chance of 0.47 on average."""
+    said = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        frame = pl.DataFrame({"encoder": list("abcdefgh"), "agg_risk": rng.binomial(2000, 0.3, 8) / 2000})
+        said.append(best_chances(frame, "agg_risk", judged_rows=2000)[0][2])
+    assert np.mean(said) < 0.3
+    apart = pl.DataFrame({"encoder": list("abcdefgh"), "agg_risk": [0.2, 0.3, 0.31, 0.33, 0.35, 0.4, 0.41, 0.5]})
+    assert best_chances(apart, "agg_risk", judged_rows=2000)[0][2] > 0.999
 
 
 def test_dimensions_are_taken_by_the_power_of_two_next_to_them():

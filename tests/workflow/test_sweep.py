@@ -151,6 +151,25 @@ def test_a_pair_whose_twin_has_new_weights_is_run_again(tmp_path):
     assert approximation("demo_supervised") == first
 
 
+def test_a_pair_whose_twin_imports_changed_code_is_run_again(tmp_path):
+    """The key of a pair had the size and time of the twin's own file alone."""
+    twin, part, out = tmp_path / "twin.py", tmp_path / "parts_of_twin.py", tmp_path / "out"
+    twin.write_text(
+        "from parts_of_twin import SEED\nfrom torch import manual_seed, nn\n\n\ndef make():\n    manual_seed(SEED)\n"
+        "    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(147, 8))\n"
+    )
+    words = [*SMALL, "--out", str(out)]
+    words[words.index("--supervised") + 1] = f"{twin}:make"
+    made = []
+    for seed in (1, 1, 2):
+        part.write_text(f"SEED = {seed}\n")
+        sweep("-m", "demo_ssl", *words)
+        made.append(len(list(out.glob("*/run.json"))))
+    assert made == [1, 1, 2]
+    twins = {Run.load(file.parent).provenance.banks["supervised"].path for file in out.glob("*/run.json")}
+    assert len(twins) == 2
+
+
 def test_a_failed_encoder_stops_no_other_and_its_line_tries_it_again(tmp_path):
     out = tmp_path / "out"
     name = slow(tmp_path, "mine", 0)

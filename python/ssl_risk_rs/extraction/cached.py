@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from ssl_risk_rs.encoders import Encoder
     from ssl_risk_rs.extraction.forecast import Forecast
 
-__all__ = ["Check", "KeptEncoder", "ensure_bank", "ensure_banks", "forecast_banks", "request_of"]
+__all__ = [
+    "Check", "KeptEncoder", "ensure_bank", "ensure_banks", "forecast_banks", "request_of", "told_by_files",
+]  # fmt: skip
 
 #: seconds after which a silent step says what it does
 PATIENCE = 1.0
@@ -300,8 +302,7 @@ def request_of(
     fingerprint : of the data, where it is known already: it looks at every file
     """
     name = parse_name(model)
-    # code may read anything, and other libraries keep their files themselves: those weights are hashed each time
-    if name.code is not None or name.kind in ("hub", "hf", "openclip"):
+    if not told_by_files(name):
         return None
     if may_be_several(layer, encoding.pool):  # which features these are is known when the encoder is built
         return None
@@ -321,6 +322,12 @@ def request_of(
         "versions": library_versions(),
         **_changed_since(name),
     }
+
+
+def told_by_files(name: EncoderName) -> bool:
+    """Whether its files tell that an encoder is still the same: code may read anything, and other libraries keep their
+    files themselves, so that those weights are hashed each time."""
+    return name.code is None and name.kind not in ("hub", "hf", "openclip")
 
 
 def _changed_since(name: EncoderName) -> dict[str, int]:

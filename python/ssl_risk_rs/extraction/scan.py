@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from ssl_risk_rs._files import publish
+from ssl_risk_rs.bank.store import bank_key
 from ssl_risk_rs.datasets import find_overlap
 from ssl_risk_rs.extraction.decoding import CorruptImage, find_corrupt
 from ssl_risk_rs.extraction.shard import Shard
@@ -29,7 +30,7 @@ __all__ = ["OverlapRecord", "known_corrupt", "known_overlap"]
 BLOCK_ROWS = 8192
 
 #: rises when the same files give another answer
-VERSION = 2
+VERSION = 3
 
 
 class OverlapRecord(TypedDict):
@@ -60,34 +61,35 @@ def known_corrupt(
     n = len(dataset)
     starts = list(range(0, n, BLOCK_ROWS))
     first = 0 if shard is None else shard.index * len(starts) // shard.count
-    files = []
+    found: list[CorruptImage] = []
     done = 0
     for start in starts[first:] + starts[:first]:
-        if path.exists():
-            break
+        if (whole := _kept(path)) is not None:
+            return _images(whole)
         rows = np.arange(start, min(start + BLOCK_ROWS, n), dtype=np.uint64)
-        files.append(blocks / f"{start}-{start + len(rows)}.json")
-        if not files[-1].exists():
+        file = blocks / f"{start}-{start + len(rows)}.json"
+        if (block := _kept(file)) is not None:
+            found += _images(block)
+        else:
             before = done
             report = None if progress is None else lambda rows, before=before: progress(before + rows)
-            _write(files[-1], _found(dataset, find_corrupt(dataset, workers=workers, rows=rows, progress=report)))
+            corrupt = find_corrupt(dataset, workers=workers, rows=rows, progress=report)
+            _write(file, _found(dataset, corrupt))
+            found += corrupt
         done += len(rows)
-    if not path.exists():
-        try:
-            corrupt = sorted(image for file in files for image in _corrupt_in(file))
-        except FileNotFoundError:  # another shard has put the blocks together
-            return _corrupt_in(path)
-        _write(path, _found(dataset, corrupt))
+    found.sort()
+    if _kept(path) is None:
+        _write(path, _found(dataset, found))
         shutil.rmtree(blocks, ignore_errors=True)
-    return _corrupt_in(path)
+    return found
 
 
 def _found(dataset: "ImageDataset", corrupt: list[CorruptImage]) -> dict[str, object]:
     return {"data": dataset.uri, "rows": len(dataset), "corrupt": [image._asdict() for image in corrupt]}
 
 
-def _corrupt_in(path: Path) -> list[CorruptImage]:
-    return [CorruptImage(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))["corrupt"]]
+def _images(found: dict[str, Any]) -> list[CorruptImage]:
+    return [CorruptImage(**entry) for entry in found["corrupt"]]
 
 
 def known_overlap(
@@ -95,8 +97,8 @@ def known_overlap(
 ) -> OverlapRecord:
     """Images of the data set whose content is a training image's, unless `folder` has the answer."""
     path = _path(folder, "overlap, repeats", dataset, fingerprint)
-    if path.exists():
-        found: OverlapRecord = json.loads(path.read_text(encoding="utf-8"))["overlap"]
+    if (kept := _kept(path)) is not None:
+        found: OverlapRecord = kept["overlap"]
         return found
     overlap = find_overlap(dataset, progress=progress)
     examples = [list(pair) for pair in overlap.examples(dataset)]
@@ -113,7 +115,16 @@ def _path(folder: Path, what: str, dataset: "ImageDataset", fingerprint: str) ->
     return folder / f"{blake2b(asked.encode(), digest_size=16).hexdigest()}.json"
 
 
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What an earlier scan has written; None where there is nothing, or not all of it: it is found again."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found if found.pop("digest") == bank_key(found) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _write(path: Path, found: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=1, ensure_ascii=False)
+    text = json.dumps({**found, "digest": bank_key(found)}, indent=1, ensure_ascii=False)
     publish(path, lambda file: file.write_text(text, encoding="utf-8"))

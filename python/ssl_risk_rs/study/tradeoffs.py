@@ -19,6 +19,8 @@ IMAGENET_ROWS = 50_000
 _DRAWS = 2000
 #: encoders that a stratum must have for a correlation
 _LEAST = 5
+#: encoders from which on their spread says how far measured risks are off
+_SHRUNK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Tradeoff:
     Attributes
     ----------
     by, stratum : column and value of the encoders it is over; "" for all
-    low, high : interval from leaving out groups (objectives) in turn, or encoders where there are fewer than five
-        groups; NaN where the order is the same or the reverse
+    low, high : interval from leaving out groups (objectives) in turn, or encoders where all are of one; NaN where there
+        are two to four groups, which say too little, and where the order is the same or the reverse
     n, groups : encoders, and groups that were left out in turn
     """
 
@@ -124,11 +126,11 @@ def _tradeoff(
     places: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         places.setdefault(f"row {i}" if name is None else name, []).append(i)
-    groups = list(places.values())
-    if len(groups) < _LEAST:  # too few groups to leave out: encoders instead
-        groups = [[i] for i in range(rows.height)]
+    groups = list(places.values()) if len(places) > 1 else [[i] for i in range(rows.height)]
     rho = spearman(a, b)
-    low, high = _jackknife(a, b, groups, rho, confidence)
+    low, high = math.nan, math.nan
+    if len(groups) >= _LEAST:
+        low, high = _jackknife(a, b, groups, rho, confidence)
     return Tradeoff(first, second, by, stratum, rho, low, high, confidence, rows.height, len(groups))
 
 
@@ -203,14 +205,24 @@ def _undominated(points: Float64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
 def best_chances(
     frame: pl.DataFrame, column: str, *, judged_rows: int | None = IMAGENET_ROWS, count: int = 3, seed: int = 0
 ) -> list[tuple[str, float, float]]:
-    """The `count` encoders of least risk: name, risk, and chance to be the best of all given the sampling error."""
+    """The `count` encoders of least risk: name, risk, and chance to be the best of all given the sampling error.
+
+    The least of many measured risks is too low: each is taken as far towards the mean of all as encoders that differ
+    by so much, measured with such errors, call for (empirical Bayes; `_SHRUNK` of them or more).
+    """
     rows = frame.drop_nulls([column]).sort(column, "encoder")
     risk = rows[column].to_numpy().astype(np.float64)
     chance: Mapping[int, float] = {}
     if judged_rows is not None and len(risk):
         spread = np.sqrt(np.clip(risk * (1 - risk), 0, None) / judged_rows)
-        rng = np.random.default_rng(seed)
-        best = np.argmin(risk + spread * rng.standard_normal((_DRAWS, len(risk))), axis=1)
+        centre, kept = float(risk.mean()), np.ones(len(risk))
+        if len(risk) >= _SHRUNK:
+            between = max(0.0, float(risk.var(ddof=1) - np.mean(spread**2)))
+            kept = between / np.maximum(between + spread**2, np.finfo(float).tiny)
+        # ties of encoders that all are alike are broken by chance
+        width = np.maximum(np.sqrt(kept), 1e-9) * spread
+        noise = np.random.default_rng(seed).standard_normal((_DRAWS, len(risk)))
+        best = np.argmin(centre + kept * (risk - centre) + width * noise, axis=1)
         chance = {int(i): float(np.mean(best == i)) for i in range(min(count, len(risk)))}
     names = rows["encoder"].cast(pl.String).to_list()
     return [(names[i], float(risk[i]), chance.get(i, math.nan)) for i in range(min(count, len(risk)))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ssl_risk_rs.encoders.names import parse_name
 from ssl_risk_rs.encoders.sources.files import file_facts, own_files
 from ssl_risk_rs.events import Report
-from ssl_risk_rs.extraction.cached import ensure_banks
+from ssl_risk_rs.extraction.cached import ensure_banks, told_by_files
 from ssl_risk_rs.extraction.settings import Encoding
 from ssl_risk_rs.workflow.before import checker
 from ssl_risk_rs.workflow.others import Others, choose_others
@@ -135,9 +135,19 @@ def is_made_of(run: "Run", paths: Mapping[str, Path]) -> bool:
     }
 
 
-def others_facts(others: Others) -> dict[str, list[object]]:
-    """Files of the user's that the twin and the control are made of, by role: sizes and times. Other names (published,
-    timm's, a hub's, random, grids of pixels) stand for the same encoder always."""
-    named = {"supervised": others.twin, "control": others.control}
-    files = {role: own_files(parse_name(text)) for role, text in named.items() if text is not None}
-    return {role: [file_facts(file) for file in found] for role, found in files.items() if found}
+def others_facts(others: Others, paths: Mapping[str, Path] | None = None) -> dict[str, object] | None:
+    """What the twin and the control are made of, by role: sizes and times of files of the user's own, or, where files
+    do not tell, the bank in `paths`; None where that is not known yet. Other names (published, timm's, random, grids of
+    pixels) stand for the same encoder always."""
+    found: dict[str, object] = {}
+    for role, text in (("supervised", others.twin), ("control", others.control)):
+        if text is None:
+            continue
+        name = parse_name(text)
+        if told_by_files(name):
+            found |= {role: [file_facts(file) for file in files]} if (files := own_files(name)) else {}
+        elif paths is None:
+            return None
+        else:
+            found[role] = paths[role].name
+    return found

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ssl_risk_rs._files import unwritable
+
 __all__ = ["alone_in", "hold", "hold_if_free", "hold_in_store", "holder", "is_held"]
 
 
@@ -91,8 +93,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def hold_in_store(root: Path, key: str, say: Callable[[str], None]) -> Iterator[None]:
     """`hold` for what is encoded into a store; in one that is read-only, where all banks are there, nothing is held."""
-    above = next(folder for folder in (root, *root.parents) if folder.exists())
-    with hold(root / "locks" / f"{key}.lock", say) if os.access(above, os.W_OK) else contextlib.nullcontext():
+    with hold(root / "locks" / f"{key}.lock", say) if unwritable(root) is None else contextlib.nullcontext():
         yield
 
 

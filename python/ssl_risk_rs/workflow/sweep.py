@@ -270,7 +270,7 @@ def _evaluate(sweep: Sweep, job: Job, pair: Pair, record: Record, watch: "_Watch
     banks = banks_of(pair.encoder, pair.data, question, ensure, encoding=own, say=say)
     key = pair.key
     if key is None:  # only now is it known what the encoders are
-        others = others_facts(banks.others.names)
+        others = others_facts(banks.others.names, banks.others.paths())
         subject = {"bank": banks.encoder.path.name, "layer": pair.layer, **({"others": others} if others else {})}
         key = run_key(subject, asked)
         record = replace(record, key=key)

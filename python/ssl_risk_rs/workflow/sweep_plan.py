@@ -135,13 +135,13 @@ def _job(encoder: str, dataset: ImageDataset, fingerprint: str, asked: SweepSett
             del request["versions"]
         typed = {"encoder": encoder, "data": dataset.uri, "layer": layer, **_asked(asked)}
         key = None
-        if request is not None:
+        if request is not None and others is not None:
             key = run_key({**request, **({"others": others} if others else {})}, asked)
         pairs.append(Pair(encoder, dataset.uri, layer, bank_key(typed)[:16], key, request))
     return Job(encoder, dataset.uri, dataset.name, len(dataset), tuple(pairs))
 
 
-def _others_facts(encoder: str, dataset: ImageDataset, question: Question) -> dict[str, list[object]]:
+def _others_facts(encoder: str, dataset: ImageDataset, question: Question) -> dict[str, object] | None:
     """As `others_facts`, of the twin and the control that this encoder will have."""
     name, spec = parse_name(encoder), {}
     if name.kind == "checkpoint" and read_facts(Path(name.target)):  # no other encoder names files as its twin

@@ -11,12 +11,11 @@ Records are files of their own, so that several sweeps and machines write side b
 """
 
 import json
-import os
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from ssl_risk_rs._files import passing_kind, publish
+from ssl_risk_rs._files import passing_kind, publish, unwritable
 from ssl_risk_rs.errors import DataError
 from ssl_risk_rs.results._json import from_json, to_json
 from ssl_risk_rs.workflow.locks import hold
@@ -123,8 +122,7 @@ class SweepFolder:
 
     def check(self) -> None:
         """Raise DataError unless the folder can be written to: before hours of work, not after."""
-        above = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
+        if (above := unwritable(self.root)) is not None:
             raise DataError(f"{self.root} cannot be made: {above} is no folder one can write to; choose another --out")
         if (self.root / "run.json").exists():
             raise DataError(f"{self.root} is the folder of one run; a sweep needs one of its own: choose another --out")

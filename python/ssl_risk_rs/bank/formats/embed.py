@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._extras import refuse_without_torch
 from ssl_risk_rs._notes import Note
 from ssl_risk_rs._tables import read_parquet, unreadable
 from ssl_risk_rs.bank.formats.columns import (
@@ -284,6 +285,7 @@ def _one_file(file: Path, key: str) -> Iterator[tuple[str, np.ndarray, np.ndarra
 
 
 def _tensor(file: Path, key: str) -> np.ndarray:
+    refuse_without_torch(f"{file} needs")
     import torch
 
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ssl_risk_rs._extras import refuse_without_torch
 from ssl_risk_rs._tables import unreadable
 from ssl_risk_rs.bank.formats.arrays import KEYS, ROUNDED_LABELS, Unusable, is_label, tables_of_arrays
 from ssl_risk_rs.bank.formats.rows import texts
@@ -24,6 +25,7 @@ def read(path: Path, columns: str | Sequence[str] | None) -> FeatureFile:
     """Tables of a file that holds a dict of tensors or lists, or {"train": {…}, "test": {…}}."""
     import pickle
 
+    refuse_without_torch(f"{path} needs")
     import torch
 
     refuse_columns(path, columns)

@@ -85,6 +85,7 @@ class World:
     test: tuple[int, ...]
     kind: Literal["rows", "pure", "mixed"] = "rows"
     n_group_classes: int = 4
+    group_rows: int = GROUP_ROWS
 
     def draw(self, rng: np.random.Generator, test: bool, fresh: bool = False) -> Rows:
         """Training or test rows; `fresh`: about 20,000 rows of that distribution."""
@@ -95,13 +96,13 @@ class World:
                 counts = np.full(len(counts), max(1, FRESH_ROWS // len(counts)))
             y = np.repeat(np.arange(len(counts)), counts)
         else:
-            n_groups = FRESH_ROWS // GROUP_ROWS if fresh else int(counts[0])
-            groups = np.repeat(np.arange(n_groups), GROUP_ROWS)
+            n_groups = FRESH_ROWS // self.group_rows if fresh else int(counts[0])
+            groups = np.repeat(np.arange(n_groups), self.group_rows)
             if self.kind == "pure":
                 y = groups % self.n_group_classes
             else:
                 shares = rng.dirichlet(np.ones(self.n_group_classes), n_groups)
-                y = np.concatenate([rng.choice(self.n_group_classes, GROUP_ROWS, p=p) for p in shares])
+                y = np.concatenate([rng.choice(self.n_group_classes, self.group_rows, p=p) for p in shares])
         x, twin = self.features(rng, y, groups, test)
         if groups is not None and test:
             groups = groups + TEST_GROUPS  # no group is in both sets
@@ -184,6 +185,15 @@ def grouped(rng: np.random.Generator, y: np.ndarray, groups: object, test: bool)
     return centre + moved + noise, 1.2 * centre + moved + 0.7 * noise + 0.7 * own
 
 
+def grouped_wide(rng: np.random.Generator, y: np.ndarray, groups: object, test: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Four close classes in 60 features, where strong penalties err least; groups are moved as in `grouped`."""
+    number = np.asarray(groups)
+    centre = 0.3 * _means(8, 4, 60)[y]
+    moved = 0.7 * rng.standard_normal((number.max() + 1, 60))[number]
+    noise, own = rng.standard_normal((2, len(y), 60))
+    return centre + moved + noise, 1.2 * centre + moved + 0.7 * noise + 0.7 * own
+
+
 WORLDS = {
     w.name: w
     for w in (
@@ -210,11 +220,17 @@ WORLDS = {
             for n in (150, 40, 20)
             for kind in ("pure", "mixed")
         ),
+        # as many features as rows: probes next to interpolate at any weak penalty, and the best is a strong one
+        World("interpolated", many(4, 384, 0.1), (100,) * 4, (100,) * 4),
+        # folds have equal classes, and complements, which lack whole groups, have not
+        World("groups_100_wide", grouped_wide, (100,), (50,), "pure", group_rows=10),
         # few rows for each feature, as many test as training rows; too small to be part of a run by default
         World("crowded", wide, (70,) * 6, (70,) * 6),
     )
 }
-DEFAULT_WORLDS = [name for name in WORLDS if name not in ("crowded", "edge", "moved")]
+DEFAULT_WORLDS = [
+    name for name in WORLDS if name not in ("crowded", "edge", "moved", "interpolated", "groups_100_wide")
+]
 
 
 # --- estimators -----------------------------------------------------------------------------------------------

@@ -529,6 +529,27 @@ def test_an_interrupted_scan_goes_on_and_shards_share_it(tmp_path, monkeypatch):
     assert len(list((tmp_path / "s").iterdir())) == 1  # the blocks are put together
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b"\xff\xfe", b'{"corrupt": [], "overlap": {}}', "a digit"])
+def test_a_damaged_scan_is_made_again(tmp_path, damage):
+    """It was a traceback at every later run of these data."""
+    from ssl_risk_rs.extraction import scan
+
+    write_images(tmp_path / "d", corrupt=("train/ant/000.png",))
+    dataset = create_dataset(f"folder:{tmp_path / 'd'}")
+
+    def both() -> tuple[object, object]:
+        corrupt = scan.known_corrupt(dataset, tmp_path / "s", workers=1, fingerprint="f")
+        return corrupt, scan.known_overlap(dataset, tmp_path / "s", fingerprint="f")
+
+    found = both()
+    files = {file: file.read_bytes() for file in (tmp_path / "s").glob("*.json")}
+    assert len(files) == 2
+    for file, content in files.items():
+        file.write_bytes(content.replace(b'"rows": 30', b'"rows": 31') if damage == "a digit" else damage)
+    assert both() == found
+    assert {file: file.read_bytes() for file in files} == files
+
+
 def test_skip_corrupt_with_sound_images_is_the_same_bank(tmp_path):
     write_images(tmp_path / "d")
     dataset = create_dataset(f"folder:{tmp_path / 'd'}")

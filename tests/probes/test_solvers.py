@@ -3,6 +3,8 @@
 Devices of torch are tested on its CPU, whole and block by block, one and two of them; with a GPU, on it too.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -479,6 +481,14 @@ def test_a_decomposition_is_the_same_on_a_device(probe, protocol):
     for name in ("risk_af", "risk_as", "risk_cs", "risk_us"):
         assert other.estimate(name) == pytest.approx(one.estimate(name), abs=1.5 / 600)  # a row of the test set
     assert [(fit.role, fit.n) for fit in other.fits] == [(fit.role, fit.n) for fit in one.fits]  # none is made twice
+
+
+def test_torch_is_not_loaded_to_learn_that_there_is_no_gpu():
+    code = (
+        "import sys; from ssl_risk_rs.probes import devices; devices._may_have_gpu = lambda: False\n"
+        "assert devices.choose_device('auto', 1e20) == 'cpu' and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch):

@@ -75,6 +75,16 @@ class Uncertainty:
     choice: ProbeVariation = NO_CHOICE
 
 
+@dataclass(frozen=True, slots=True)
+class FittedNumbers:
+    """Probes of numbers: how many targets they have, the rows that they are fitted on, and weights for each target, no
+    more than rows tell apart, by the risk that is their training error."""
+
+    targets: int
+    rows: int
+    weights: Mapping[str, int]
+
+
 def quantify(
     judged: Judgements,
     *,
@@ -87,7 +97,7 @@ def quantify(
     metric: Metric = ERROR,
     fitted: Judgements | None = None,
     of_class: bool = False,
-    numbers: "FittedNumbers | None" = None,
+    numbers: FittedNumbers | None = None,
 ) -> Uncertainty:
     """Estimate every risk and component with its interval.
 
@@ -234,15 +244,6 @@ def quantify_by(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FittedNumbers:
-    """Probes of numbers: how many targets they have, and weights for each, no more than rows tell apart, by the risk
-    that is their training error."""
-
-    targets: int
-    weights: Mapping[str, int]
-
-
 def _fitted_numbers(method: Method, sizes: Sizes) -> FittedNumbers | None:
     if method.metric != "r2":
         return None
@@ -250,7 +251,8 @@ def _fitted_numbers(method: Method, sizes: Sizes) -> FittedNumbers | None:
         "risk_af": sizes.features - sizes.constant_features,
         "risk_sup": (sizes.twin_features or 0) - sizes.constant_twin_features,
     }
-    return FittedNumbers(sizes.classes, {risk: max(1, min(width, sizes.train)) for risk, width in widths.items()})
+    weights = {risk: max(1, min(width, sizes.train)) for risk, width in widths.items()}
+    return FittedNumbers(sizes.classes, sizes.train, weights)
 
 
 def residual_factor(judged: Judgements, risk: str, numbers: FittedNumbers) -> float:
@@ -262,8 +264,7 @@ def residual_factor(judged: Judgements, risk: str, numbers: FittedNumbers) -> fl
     """
     if risk not in numbers.weights:
         return 1.0
-    n = len(judged.train_labels)
-    most = n / max(1, n - numbers.weights[risk])
+    most = numbers.rows / max(1, numbers.rows - numbers.weights[risk])
     return min(most, math.sqrt(optimism(judged, risk, HEADLINES["r2"])))
 
 

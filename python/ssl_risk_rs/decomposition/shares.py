@@ -34,8 +34,9 @@ def leave_out_by_shares(tried: Race, others: Sequence[np.ndarray]) -> Note | Non
     fits = [_shares(fitter.labels[rows], fitter.n_classes) for rows in (*others, *(p.rows for p in tried.paths))]
     apart = max(_apart(one, other, log=log) for one in fits[: len(others)] for other in fits[len(others) :])
     left = []
-    for alpha in strong:
-        if len(tried.stayed()) == 1 or fitter.outcome(path.probe(alpha), path.held).margin.std() > SPREAD * apart:
+    while strong and len(tried.stayed()) > 1:
+        alpha = strong.pop(0)
+        if not fitter.outcome(path.probe(alpha), path.held).margin.std() <= SPREAD * apart:
             break
         tried.leave_out(alpha)
         left.append(alpha)

@@ -27,6 +27,7 @@ def test_folds_of_equal_classes_do_not_choose_what_predicts_one_class_elsewhere(
             midpoint=False,
         )  # fmt: skip
         assert found.estimate("risk_as") < 0.45 and found.penalties["tuned"].value < 100
+        assert found.penalties["tuned"].inside
         notes = [note for note in found.notes if note.code == "penalties_by_shares"]
         left_out += len(notes)
         assert all(note.values["alpha"] > max(found.penalties["tuned"].grid) for note in notes)

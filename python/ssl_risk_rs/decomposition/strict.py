@@ -53,7 +53,8 @@ def strict(
     ]
     on = method.tuned_on
     tried = race(paths, FROM_THE_MIDDLE, early=True, on=on) if len(paths) == 1 else race(paths, on=on)
-    if left_out := leave_out_by_shares(tried, [train, *(cells.others(train, j) for j in range(cells.subsets))]):
+    left_out = leave_out_by_shares(tried, [train, *(cells.others(train, j) for j in range(cells.subsets))])
+    if left_out is not None:
         notes.append(left_out)
     curve, chances = tried.curve(), tried.chances()
     del tried
@@ -128,7 +129,7 @@ def strict(
         sup_on_test=None if of_twin is None else of_twin.test,
     )
     penalties = {
-        "tuned": as_penalty(curve, full.absolute),
+        "tuned": as_penalty(curve, full.absolute, stronger_tried=left_out is not None),
         "floor": Penalty(settings.floor, floor.absolute),
     }
     if not penalties["tuned"].inside:

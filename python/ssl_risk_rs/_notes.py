@@ -89,8 +89,9 @@ _TEMPLATES = {
     "constant_twin_features": "{count:,} of {total:,} features of the twin are constant on the training rows.",
     # penalties
     "tuned_on_balanced": "The penalty was tuned on the class-balanced error of held-out rows, not on the 0-1 error.",
-    "penalties_by_shares": "Penalties from {alpha:g} on were not chosen from: there the share of each class among the "
-    "rows of a fit tells what is predicted, and folds have other shares than the fits that are judged.",
+    "penalties_by_shares": "A penalty of {alpha:g} errs least on held-out rows, and {chosen:g} was taken: at the other "
+    "the share of each class among the rows of a fit decides, and folds have other shares than the fits that are "
+    "judged.",
     "penalty_at_edge": "{penalty} ({alpha:g}) is at the end of its grid ({low:g} to {high:g}).",
     "crowded": "There are more classes ({classes:,}) than features. Intervals of a ridge probe's training errors are "
     "then too short (80 to 85 % instead of 95 % in simulation), and marked.",

@@ -495,7 +495,7 @@ def test_the_square_of_residuals_varies_by_more_than_they_show():
         e = decompose(x, y, x_test, y_test, target_kind="numbers", probe="ridge", n_threads=1).estimates["risk_af"]
         found.append((e.estimate, e.se))
     value, se = np.array(found).T
-    assert value.std(ddof=1) * 0.85 < np.sqrt(np.mean(se**2)) < value.std(ddof=1) * 1.4
+    assert value.std(ddof=1) * 0.85 < np.sqrt(np.mean(se**2)) < value.std(ddof=1) * 1.2  # 60 draws: 9 % of it
 
 
 def test_penalties_of_numbers_are_half_a_decade_apart_next_to_the_best():

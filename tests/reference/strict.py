@@ -104,9 +104,9 @@ def tune(
     penalty, and the first fold's probe at each.
 
     Ties go to the stronger penalty; one decade is added above the grid until its strongest is clearly worse. Penalties
-    whose scores spread by no more than five times what intercepts of `fits` (bool (N,) each) and of folds differ by are
-    taken out. Penalties after two that each err more than the one before have no chance, nor one that errs on the same
-    rows as a stronger.
+    that win, and whose margins spread within classes by no more than three times what intercepts of `fits` (bool (N,)
+    each) and of folds differ by, are taken out. Penalties after two that each err more than the one before have no
+    chance, nor one that errs on the same rows as a stronger.
     """
     in_folds = cells < n_folds
     counts: dict[float, int] = {}
@@ -144,22 +144,26 @@ def tune(
         for k in range(n_folds)
     )
     first = cells == 0
-    for alpha in sorted(counts, reverse=True):
-        if alpha <= 1 or len(counts) == 1 or probes[alpha][0].margins(x[first], y[first]).std() > 5 * apart:
+    tried = dict(counts)
+    while winner() > 1 and len(counts) > 1:
+        margins = probes[winner()][0].margins(x[first], y[first])
+        within = [m - margins[y[first] == c].mean() for m, c in zip(margins, y[first], strict=True)]
+        if np.sqrt(np.mean(np.square(within))) > 3 * apart:
             break
-        del counts[alpha], wrong[alpha]
+        wrong.pop(winner())
+        counts.pop(winner())
     best = winner()
     late = {
         alpha
         for i, alpha in enumerate(alphas)
-        if any(counts[alphas[j]] > counts[alphas[j - 1]] > counts[alphas[j - 2]] for j in range(2, i))
+        if any(tried[alphas[j]] > tried[alphas[j - 1]] > tried[alphas[j - 2]] for j in range(2, i))
     }
     late |= {a for a in counts for b in counts if a < b and a != best and np.array_equal(wrong[a], wrong[b])}
     grouped = None if groups is None else np.concatenate([groups[cells == k] for k in range(n_folds)])
     weights = {a: choice_weight(w - wrong[best], grouped) for a, w in wrong.items() if a not in late} | {best: 0.5}
     weights = {a: w for a, w in weights.items() if w >= 0.005 * sum(weights.values())}
     chances = {a: w / sum(weights.values()) for a, w in weights.items()}
-    return best, counts, probes[best], chances, {alpha: probes[alpha][0] for alpha in chances}
+    return best, tried, probes[best], chances, {alpha: probes[alpha][0] for alpha in chances}
 
 
 def intercepts_apart(one: np.ndarray, other: np.ndarray, n_classes: int, probe: Kind) -> float:

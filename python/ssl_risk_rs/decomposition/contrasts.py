@@ -170,7 +170,7 @@ class Contrast:
     def of_probes(self, quantity: Quantity) -> float:
         """Variance that the probes' own variation, and the choice of their penalties, add to a quantity."""
         judged = self.encoders[0].rows.judged
-        return of_probe(quantity, self.own, judged) + self.choice.of(*quantity.probe_weights)
+        return of_probe(quantity, self.own, judged) + self.choice.of(*quantity.tuned_weights)
 
     def sum(self, terms: Iterable[np.ndarray]) -> np.ndarray:
         """The signed sum of a term of each encoder."""

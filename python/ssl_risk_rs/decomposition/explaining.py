@@ -263,7 +263,7 @@ def _class_part(
     carried = sum(w * share[QUANTITIES[r].rows] * estimates[r].estimate for r, w in weights.items())
     # under no difference its rows vary as all rows do: a class without errors is not known without error
     quantity, (of_all, of_difference) = QUANTITIES[name], choices
-    chosen = [v.of(*quantity.probe_weights) for v in (of_all, measured.choice, of_difference)]
+    chosen = [v.of(*quantity.tuned_weights) for v in (of_all, measured.choice, of_difference)]
     whole_variance, class_variance = max(0.0, whole.se**2 - chosen[0]), max(0.0, e.se**2 - chosen[1])
     own = of_probe(quantity, result.variation.less(of_all), judged)
     least = float(shares.min())

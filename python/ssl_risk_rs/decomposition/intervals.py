@@ -118,7 +118,10 @@ def quantify(
     numbers : of numbers, how many weights a probe has: its own variation is at least that of least squares, and its
         residuals are smaller than what they are residuals of
     """
-    rows = RowScores(judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted)
+    longer = {} if numbers is None else {risk: residual_factor(judged, risk, numbers) for risk in numbers.weights}
+    rows = RowScores(
+        judged, corrected=corrected, random_counts=random_counts, metric=metric, fitted=fitted, longer=longer
+    )
     variation, probe_df = probe_variation(judged, rows.test_units, rows.sets["subset"], metric, fitted=fitted)
     if numbers is not None and variation.known:
         least = least_variation(rows, numbers.targets * numbers.weights["risk_af"])
@@ -129,10 +132,6 @@ def quantify(
     names = rows.names
     optimistic = probe == "logistic" and metric.mean != "bins"  # simulation shows no need of the factor there
     factors = np.array([optimism(judged, name, metric) if optimistic else 1.0 for name in names])
-    covariance = dict(rows.covariance)
-    if numbers is not None:
-        longer = np.sqrt([residual_factor(judged, name, numbers) for name in names])
-        covariance = {s: np.outer(longer, longer) * c for s, c in covariance.items()}
     by_chance = faultless_variance(rows, separated if optimistic else names)
     beside = unshown_variance(rows, factors, by_chance)
     notes = list(rows.notes)
@@ -150,9 +149,9 @@ def quantify(
         elif math.isfinite(metric.high):
             unshown = float(weights**2 @ beside)
         # scores that are all equal give a variance of -1e-21
-        by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in covariance.items()}
+        by_set = {s: max(0.0, float(weights @ c @ weights)) for s, c in rows.covariance.items()}
         own = of_probe(QUANTITIES[name], variation, fitted or judged, of_class=of_class)
-        own += choice.of(*QUANTITIES[name].probe_weights)
+        own += choice.of(*QUANTITIES[name].tuned_weights)
         variance = sum(by_set.values()) + own + unshown
         df = math.inf  # independent rows are many
         if rows.grouped or own > 0:
@@ -176,8 +175,8 @@ def quantify(
         notes += _counts_notes(rows, estimates["risk_us"].se)
     if tried is not None and metric.name in HEADLINES and choice.test > estimates["risk_us"].se ** 2 / 2:
         notes.append(tried.note())
+    total = sum(rows.covariance.values()) + variation.covariance(names) + choice.covariance(names, of_choice=True)
     variation = variation.plus(choice)
-    total = sum(covariance.values()) + variation.covariance(names)
     return Uncertainty(estimates, np.asarray(total), names, rows.beta, variation, tuple(notes), choice)
 
 
@@ -256,14 +255,12 @@ def _fitted_numbers(method: Method, sizes: Sizes) -> FittedNumbers | None:
 
 
 def residual_factor(judged: Judgements, risk: str, numbers: FittedNumbers) -> float:
-    """By how much the variance of a training error of numbers exceeds that of its rows; 1 for other risks.
+    """By how much the variance of a training error of numbers exceeds that of its squared residuals.
 
     Of residuals (1 − h) ε the mean square varies by 2σ⁴(1 − h)/n, and the rows show 2σ⁴(1 − h)²/n. With the error H of
     the same probe on rows that it has not seen, 1/(1 − h) is √(H/R), and no more than that of least squares,
     n/(n − weights).
     """
-    if risk not in numbers.weights:
-        return 1.0
     most = numbers.rows / max(1, numbers.rows - numbers.weights[risk])
     return min(most, math.sqrt(optimism(judged, risk, HEADLINES["r2"])))
 

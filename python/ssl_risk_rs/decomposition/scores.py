@@ -65,6 +65,7 @@ class RowScores:
     `metric` : what a row scores, and what it weighs.
     `fitted` : all rows, where `judged` are some of them.
     `like` : of another encoder on the same rows, with the same difficulty: what they have in common is kept once.
+    `longer` : by how much the variance of a risk's scores exceeds what they show, where it does.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class RowScores:
         metric: Metric = ERROR,
         fitted: Judgements | None = None,
         like: "RowScores | None" = None,
+        longer: Mapping[str, float] | None = None,
     ) -> None:
         self.judged, self.metric = judged, metric
         k, y = len(judged.class_names), judged.train_labels
@@ -96,7 +98,7 @@ class RowScores:
         scores = self._scores(self.spans, corrected, counts)
         # a risk lies in [0, high]; the control variate may leave it by a little, rounding by an ulp
         self.risks = np.clip(scores.train.sum(0) + scores.test.sum(0), 0.0, metric.high)
-        self._covariance(k, scores)
+        self._covariance(k, scores, np.sqrt([(longer or {}).get(name, 1.0) for name in self.names]))
         #: by the rows that a risk is judged on: units that could decide it by what they weigh, and where they are few
         self.heavy_units: dict[str, float] = {}
         self.few_decide: set[str] = set()
@@ -157,7 +159,7 @@ class RowScores:
             f_weight,
         )
 
-    def _covariance(self, k: int, of_rows: _Scores) -> None:
+    def _covariance(self, k: int, of_rows: _Scores, longer: np.ndarray) -> None:
         held = self.judged.in_subset
         labels = {
             "subset": self.judged.train_labels[held],
@@ -178,7 +180,7 @@ class RowScores:
             phi = np.stack([units.centred(scores[name][:, i]) for i in range(len(self.names))], axis=1)
             if name == "subset":
                 self._recentre(phi, units, of_rows.f[held], of_rows.f_weight[held])
-            phi *= units.scale[:, None]
+            phi *= units.scale[:, None] * longer
             if self.mixed and units.whole > 1:
                 phi += np.sqrt(units.whole / (units.whole - 1)) * mix[name][labels[name]]
             summed = units.summed(phi)

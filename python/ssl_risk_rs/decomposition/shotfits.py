@@ -120,10 +120,10 @@ def fit_shot(shot: Shot, n_classes: int, method: Method, role: str, folds_judged
     alpha = UNTUNED
     if paths:
         tried = race(paths, ALPHAS, STRONGEST, on=method.tuned_on)
-        left_out = leave_out_by_shares(tried, [rows])
         curve = tried.curve()
-        alpha = best_of(curve)
-        penalty = as_penalty(curve, alpha, stronger_tried=left_out is not None)
+        leave_out_by_shares(tried, [rows])
+        alpha = best_of(tried.curve())
+        penalty = as_penalty(curve, alpha, chosen=alpha)
     tuning = tuple(fitter.fits)
     fitted = fitter.fit(role, fitter.design(moments), rows, alpha)
     return DrawFit(

@@ -53,14 +53,14 @@ def strict(
     ]
     on = method.tuned_on
     tried = race(paths, FROM_THE_MIDDLE, early=True, on=on) if len(paths) == 1 else race(paths, on=on)
+    curve = tried.curve()
     left_out = leave_out_by_shares(tried, [train, *(cells.others(train, j) for j in range(cells.subsets))])
     if left_out is not None:
         notes.append(left_out)
-    curve, chances = tried.curve(), tried.chances()
+    alpha, chances = best_of(tried.curve()), tried.chances()
     del tried
     if on != "error":
         notes.append(Note("tuned_on_balanced"))
-    alpha = best_of(curve)
     of_folds = [fitter.outcome(path.probe(alpha), test) for path in paths]
     held_rows = cells.held_out(train)
     of_folds_held = [fitter.outcome(path.probe(alpha), held_rows) for path in paths]
@@ -129,7 +129,7 @@ def strict(
         sup_on_test=None if of_twin is None else of_twin.test,
     )
     penalties = {
-        "tuned": as_penalty(curve, full.absolute, stronger_tried=left_out is not None),
+        "tuned": as_penalty(curve, full.absolute, chosen=alpha),
         "floor": Penalty(settings.floor, floor.absolute),
     }
     if not penalties["tuned"].inside:

@@ -282,11 +282,10 @@ def _is_clearly_worse(
     return bool(more.sum() - by * len(wrong) > CLEAR * np.sqrt((more**2).sum()))
 
 
-def as_penalty(curve: Mapping[float, Tried], absolute: float, *, stronger_tried: bool = False) -> Penalty:
-    """The record of a tuned penalty; `stronger_tried` tells that stronger ones than those of the curve were."""
-    grid, best = sorted(curve), best_of(curve)
-    inside = grid[0] < best and (best < grid[-1] or stronger_tried)
-    rows = tuple(curve[alpha].rows for alpha in grid)
+def as_penalty(curve: Mapping[float, Tried], absolute: float, *, chosen: float | None = None) -> Penalty:
+    """The record of a tuned penalty: the best, or the one that was chosen."""
+    grid, best = sorted(curve), best_of(curve) if chosen is None else chosen
+    inside, rows = grid[0] < best < grid[-1], tuple(curve[alpha].rows for alpha in grid)
     if curve[best].weighed is not None:
         return Penalty(best, absolute, tuple(grid), inside=inside, losses=tuple(curve[a].cost for a in grid), rows=rows)
     return Penalty(best, absolute, tuple(grid), tuple(curve[a].errors for a in grid), inside, rows=rows)

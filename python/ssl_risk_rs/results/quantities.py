@@ -8,8 +8,8 @@ __all__ = [
     "BASE",
     "DETAILS",
     "IN_SAMPLE",
-    "PROBE_RISKS",
     "QUANTITIES",
+    "TUNED_RISKS",
     "Kind",
     "Order",
     "Quantity",
@@ -28,8 +28,8 @@ Order = Literal["paper", "alternative", "both"]
 #: rows at the penalty's floor, `risk_us_mix` is R_US at the class shares of the training rows, `risk_uf` is the error
 #: on test rows of a floor probe that was fitted on them as well
 BASE = ("risk_sup", "risk_af", "risk_as", "risk_cs", "risk_us", "risk_ah", "risk_us_mix", "risk_uf")
-#: risks that a refitted probe moves
-PROBE_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix", "risk_ah")
+#: risks at the tuned penalty; a refitted probe moves these, and `risk_ah`
+TUNED_RISKS = ("risk_us", "risk_cs", "risk_as", "risk_us_mix")
 #: risks judged on rows that their probe was fitted on
 IN_SAMPLE = ("risk_af", "risk_sup", "risk_uf")
 
@@ -64,9 +64,14 @@ class Quantity:
     @property
     def probe_weights(self) -> tuple[float, float]:
         """Sum of its weights of risks that a refitted probe moves: of those on test rows, of those on held-out rows."""
-        moved = {risk: w for risk, w in self.weights.items() if risk in PROBE_RISKS}
-        on_held = moved.pop("risk_as", 0.0) + moved.pop("risk_ah", 0.0)
-        return sum(moved.values()), on_held
+        on_test, on_held = self.tuned_weights
+        return on_test, on_held + self.weights.get("risk_ah", 0.0)
+
+    @property
+    def tuned_weights(self) -> tuple[float, float]:
+        """The same without risks at the penalty's floor, which another choice of the penalty does not move."""
+        on_test = sum(w for risk, w in self.weights.items() if risk in TUNED_RISKS and risk != "risk_as")
+        return on_test, self.weights.get("risk_as", 0.0)
 
 
 QUANTITIES: dict[str, Quantity] = {

@@ -72,9 +72,13 @@ class ProbeVariation:
         """Without variances that come from something else."""
         return ProbeVariation(self.test - other.test, self.held - other.held, self.both - other.both)
 
-    def covariance(self, risks: Sequence[str]) -> np.ndarray:
-        """What it adds to the covariance of these risks, (r, r); 0 where it could not be estimated."""
-        t, h = np.array([QUANTITIES[risk].probe_weights for risk in risks]).T
+    def covariance(self, risks: Sequence[str], *, of_choice: bool = False) -> np.ndarray:
+        """What it adds to the covariance of these risks, (r, r); 0 where it could not be estimated.
+
+        of_choice : it is what the choice of the penalty adds
+        """
+        of = [QUANTITIES[risk].tuned_weights if of_choice else QUANTITIES[risk].probe_weights for risk in risks]
+        t, h = np.array(of).T
         if not self.known:
             return np.zeros((len(risks), len(risks)))
         return np.asarray(

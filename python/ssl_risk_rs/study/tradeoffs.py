@@ -220,7 +220,7 @@ def best_chances(
             between = max(0.0, float(risk.var(ddof=1) - np.mean(spread**2)))
             kept = between / np.maximum(between + spread**2, np.finfo(float).tiny)
         # ties of encoders that all are alike are broken by chance
-        width = np.maximum(np.sqrt(kept), 1e-9) * spread
+        width = np.maximum(np.sqrt(kept) * spread, 1e-12)
         noise = np.random.default_rng(seed).standard_normal((_DRAWS, len(risk)))
         best = np.argmin(centre + kept * (risk - centre) + width * noise, axis=1)
         chance = {int(i): float(np.mean(best == i)) for i in range(min(count, len(risk)))}

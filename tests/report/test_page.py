@@ -279,7 +279,7 @@ def test_classes_whose_rows_come_in_groups_have_intervals_of_groups():
         # both hold how the probe varies, which is much
         assert part.high - part.low > 0.97 * (of[1][c].high - of[1][c].low)
     part, other = (each["0"] for each in of)
-    assert part.high - part.low > 1.3 * (other.high - other.low)
+    assert part.high - part.low > 1.2 * (other.high - other.low)
 
 
 def test_groups_are_the_test_groups(rich):

@@ -176,22 +176,17 @@ def many(n_classes: int, n_features: int, spread: float, uneven: bool = False) -
     return draw
 
 
-def grouped(rng: np.random.Generator, y: np.ndarray, groups: object, test: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Four classes in 8 features; all rows of a group are moved together, by 0.7 of the noise in each feature."""
-    number = np.asarray(groups)
-    centre = 0.75 * _means(8, 4, 8)[y]
-    moved = 0.7 * rng.standard_normal((number.max() + 1, 8))[number]
-    noise, own = rng.standard_normal((2, len(y), 8))
-    return centre + moved + noise, 1.2 * centre + moved + 0.7 * noise + 0.7 * own
+def grouped(n_features: int, spread: float) -> Features:
+    """Four classes; all rows of a group are moved together, by 0.7 of the noise in each feature."""
 
+    def draw(rng: np.random.Generator, y: np.ndarray, groups: object, test: bool) -> tuple[np.ndarray, np.ndarray]:
+        number = np.asarray(groups)
+        centre = spread * _means(8, 4, n_features)[y]
+        moved = 0.7 * rng.standard_normal((number.max() + 1, n_features))[number]
+        noise, own = rng.standard_normal((2, len(y), n_features))
+        return centre + moved + noise, 1.2 * centre + moved + 0.7 * noise + 0.7 * own
 
-def grouped_wide(rng: np.random.Generator, y: np.ndarray, groups: object, test: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Four close classes in 60 features, where strong penalties err least; groups are moved as in `grouped`."""
-    number = np.asarray(groups)
-    centre = 0.3 * _means(8, 4, 60)[y]
-    moved = 0.7 * rng.standard_normal((number.max() + 1, 60))[number]
-    noise, own = rng.standard_normal((2, len(y), 60))
-    return centre + moved + noise, 1.2 * centre + moved + 0.7 * noise + 0.7 * own
+    return draw
 
 
 WORLDS = {
@@ -216,14 +211,14 @@ WORLDS = {
         # a logistic probe separates the training rows of every third sample: for logistic probes
         World("edge", many(10, 50, 0.33), (60,) * 10, (40,) * 10),
         *(
-            World(f"groups_{n}_{kind}", grouped, (n,), (n // 2,), kind)  # type: ignore[arg-type]
+            World(f"groups_{n}_{kind}", grouped(8, 0.75), (n,), (n // 2,), kind)  # type: ignore[arg-type]
             for n in (150, 40, 20)
             for kind in ("pure", "mixed")
         ),
         # as many features as rows: probes next to interpolate at any weak penalty, and the best is a strong one
         World("interpolated", many(4, 384, 0.1), (100,) * 4, (100,) * 4),
         # folds have equal classes, and complements, which lack whole groups, have not
-        World("groups_100_wide", grouped_wide, (100,), (50,), "pure", group_rows=10),
+        World("groups_100_wide", grouped(60, 0.3), (100,), (50,), "pure", group_rows=10),
         # few rows for each feature, as many test as training rows; too small to be part of a run by default
         World("crowded", wide, (70,) * 6, (70,) * 6),
     )

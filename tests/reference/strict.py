@@ -104,7 +104,7 @@ def tune(
     penalty, and the first fold's probe at each.
 
     Ties go to the stronger penalty; one decade is added above the grid until its strongest is clearly worse. Penalties
-    that win, and whose margins spread within classes by no more than three times what intercepts of `fits` (bool (N,)
+    that win, and whose margins spread within classes by no more than five times what intercepts of `fits` (bool (N,)
     each) and of folds differ by, are taken out. Penalties after two that each err more than the one before have no
     chance, nor one that errs on the same rows as a stronger.
     """
@@ -148,7 +148,7 @@ def tune(
     while winner() > 1 and len(counts) > 1:
         margins = probes[winner()][0].margins(x[first], y[first])
         within = [m - margins[y[first] == c].mean() for m, c in zip(margins, y[first], strict=True)]
-        if np.sqrt(np.mean(np.square(within))) > 3 * apart:
+        if np.sqrt(np.mean(np.square(within))) > 5 * apart:
             break
         wrong.pop(winner())
         counts.pop(winner())

@@ -212,7 +212,7 @@ def test_test_rows_of_another_order_of_the_classes_are_not_called_chance(probe):
     shares = rng.permutation(np.repeat([0, 1, 2], [438, 108, 54])), rng.permutation(np.repeat([0, 1, 2], [207, 63, 30]))
     blind = [(rng.standard_normal((len(v), 8)).astype(np.float32), v) for v in shares]
     named = explained(decomposed(*blind, probe=probe))
-    assert named.result.estimates["risk_as"].high < named.result.sizes.chance == pytest.approx(0.31)
+    assert named.result.estimate("risk_as") < named.result.sizes.chance == pytest.approx(0.31)
     assert named.verdict is Verdict.AT_CHANCE
     # labels that no row tells are chance for held-out training rows too
     rng = np.random.default_rng(2)

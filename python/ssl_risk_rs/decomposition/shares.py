@@ -39,7 +39,7 @@ def leave_out_by_shares(tried: Race, others: Sequence[np.ndarray]) -> Note | Non
         tried.leave_out(best)
         left.append(best)
         best = best_of(tried.curve())
-    return Note("penalties_by_shares", {"alpha": max(left), "chosen": best}) if left else None
+    return Note("penalties_by_shares", {"alpha": left[0], "chosen": best}) if left else None
 
 
 def _spread(path: FoldPath, alpha: float) -> float:

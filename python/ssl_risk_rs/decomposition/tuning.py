@@ -262,7 +262,7 @@ class Race:
         best = best_of(self.curve())
         m = len(self.judged[best])
         weights = 1.0 if self.weights is None else self.weights[:m]
-        return chances({a: weights * w for a, w in self.judged.items() if len(w) == m}, best, self._groups(m))
+        return chances({a: weights * self.judged[a] for a in self.stayed()}, best, self._groups(m))
 
     def _weighed(self, wrong: np.ndarray) -> float | None:
         return None if self.weights is None else float(self.weights[: len(wrong)] @ wrong) / len(wrong)
